@@ -1,0 +1,195 @@
+"""Checkpoints of a run: a pytree of arrays and a dict of host values per step, through orbax v1.
+
+`ocp.training.Checkpointer` of orbax's v1 API does the work: it copies arrays to host memory before
+`save` returns (so that a training step may donate them at once), writes in the background, makes a
+checkpoint appear by one rename, and deletes the older ones. Three of its defaults are changed here.
+It skips a save while another is being written: ours waits for it. It writes a dict as a pytree, one
+array a string: the host values go through its JSON handler. It casts and pads to the shapes asked
+for, or fails in many words: the shapes and dtypes are saved beside the host values and compared
+first, so that a state of another model is told apart from damage.
+
+What it does not know: the meaning of the state, and a bit that flipped in a file of whole length.
+A restored state is what was saved, bit for bit, in the shardings asked for, which need not be those
+it was saved with. Orbax logs to the logger "absl": a command line that wants a quiet stderr sets
+the level of that logger, and closes its checkpoints, as a `with` does: an interpreter that exits
+during a background write ends with orbax's tracebacks and without that checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from orbax.checkpoint import v1 as ocp
+
+from pmc_jax.errors import UserError
+from pmc_jax.schema import differences
+
+_log = logging.getLogger(__name__)
+
+_STATE = "state"
+_HOST = "host"
+
+
+class Checkpoints:
+    """The checkpoints in one folder; all processes of a run open the same one.
+
+    Args:
+        folder: made if absent. Checkpoint number 7 is its folder `7`.
+        keep: newest checkpoints kept, at least 1.
+
+    Raises:
+        UserError: the folder cannot be made or read.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int):
+        if keep < 1:
+            raise UserError(f"keep: expected at least 1 checkpoint, got {keep}")
+        self.folder = Path(folder).absolute()  # orbax refuses relative paths
+        registry = ocp.handlers.local_registry()
+        registry.add(ocp.handlers.JsonHandler, checkpointable_name=_HOST)
+        context = ocp.Context()
+        context.checkpointables.registry = registry
+        context.file_options.path_permission_mode = 0o700
+        context.atomicity.mode = ocp.options.AtomicityMode.ATOMIC_RENAME
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._checkpointer = ocp.training.Checkpointer(
+                self.folder,
+                context=context,
+                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                cleanup_tmp_directories=True,
+            )
+        except OSError as error:
+            raise UserError(f"{folder}: cannot keep checkpoints here: {error}") from error
+
+    def save(self, step: int, state: Any, host: dict[str, Any]) -> None:
+        """Starts to write a checkpoint; waits first for one that is still being written.
+
+        Arrays and host values are copied before this returns: the caller may donate or delete
+        `state` and change `host` at once. The checkpoint exists from the moment that all of it is
+        on disk.
+
+        Args:
+            step: number of the checkpoint, above `latest()`.
+            state: pytree of jax.Array, at least one.
+            host: JSON values, the same in all processes.
+
+        Raises:
+            ValueError: `step` is not above `latest()`.
+            TypeError: `host` holds something that JSON has no form for.
+            Exception: what the write before this one ended with, as orbax raises it.
+        """
+        latest = self.latest()
+        if latest is not None and step <= latest:
+            raise ValueError(f"{self.folder}: step {step} is not above the saved step {latest}")
+        # Orbax turns host values into text in the background: it gets a copy.
+        values = json.loads(json.dumps(host))
+        self._checkpointer.save_checkpointables_async(
+            step, {_STATE: state, _HOST: {"values": values, "arrays": _arrays(state)}}, force=True
+        )
+
+    def latest(self) -> int | None:
+        """Number of the newest checkpoint, one being written included; None if there is none."""
+        newest = self._checkpointer.latest
+        return None if newest is None else newest.step
+
+    def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
+        """The state and host values of one checkpoint.
+
+        Args:
+            step: number of a checkpoint.
+            abstract_state: pytree of jax.ShapeDtypeStruct with shardings, of the saved structure.
+
+        Raises:
+            UserError: the checkpoint is whole and its arrays are not those of `abstract_state`.
+            Exception: the checkpoint is absent or damaged; orbax has no one type for these.
+        """
+        self.wait()
+        host = self._checkpointer.load_checkpointables(step, {_HOST: None})[_HOST]
+        unlike = differences(host["arrays"], _arrays(abstract_state))
+        if unlike:
+            shown = "; ".join(unlike[:3]) + ("; ..." if len(unlike) > 3 else "")
+            raise UserError(f"{self.folder}: step {step} holds the state of another model: {shown}")
+        state = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})[_STATE]
+        return state, host["values"]
+
+    def restore_latest(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
+        """Step, state and host values of the newest checkpoint that can be read.
+
+        A damaged checkpoint is passed over with a warning, and deleted once an older one has been
+        read: the run will come to its step again.
+
+        Returns:
+            None if there is no checkpoint at all.
+
+        Raises:
+            UserError: there are checkpoints and none can be read, or the arrays of the newest are
+                not those of `abstract_state`; nothing is deleted.
+        """
+        self.wait()
+        steps = [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+        damaged: list[int] = []
+        for step in reversed(steps):
+            restored, reason = None, "another process could not read it"
+            try:
+                restored = self.restore(step, abstract_state)
+            except UserError:
+                raise
+            except Exception as error:  # damage shows as any type, from KeyError to OSError
+                reason = _one_line(error)
+            if not _all_processes(restored is not None):
+                _log.warning("checkpoint of step %d cannot be read: %s", step, reason)
+                damaged.append(step)
+                continue
+            for broken in damaged:
+                self._checkpointer.delete(broken)
+            return step, *restored
+        if not steps:
+            return None
+        raise UserError(
+            f"{self.folder}: no checkpoint can be read (steps {', '.join(map(str, steps))}; "
+            f"the last fault: {reason}); move the folder away to start the run anew"
+        )
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk; raises what a failed write ended with."""
+        self._checkpointer.wait()
+
+    def close(self) -> None:
+        """Waits, then lets go of the folder."""
+        self._checkpointer.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _all_processes(good: bool) -> bool:
+    """Whether `good` holds in every process, so that all of them take the same way."""
+    if jax.process_count() == 1:
+        return good
+    return bool(np.all(multihost_utils.process_allgather(np.array(good))))
+
+
+def _arrays(state: Any) -> dict[str, str]:
+    """Path of every array -> its dtype and shape, such as "float32[2,3]"."""
+    return {
+        jax.tree_util.keystr(path): f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def _one_line(error: BaseException) -> str:
+    """The first cause of an error in at most 200 characters."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,0 +1,333 @@
+"""The settings of a run: frozen dataclasses are the schema, `load_config` reads them from YAML.
+
+The defaults are those of the published Llama run where there is one (arXiv 2507.04219). A setting
+is refused as soon as it is built, from a file or in code: see `pmc_jax.schema` for the checks and
+for the wording of faults. Paths of data are looked up by `pmc_jax.data`, not here.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pmc_jax import schema
+from pmc_jax.schema import Check, Section, at_least, between, one_of, setting
+from pmc_jax.yaml_settings import apply_overrides, read_settings
+
+EVALUATION_SETS = ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors")
+
+_SEED = between(0, 2**32 - 1)
+_POSITIVE = Check("a number above 0", lambda value: value > 0)
+_SHARE = between(0, 1)
+_BETA = Check("at least 0 and below 1", lambda value: 0 <= value < 1)
+_FILLED = Check("text that is not empty", bool)
+
+
+def _is_rows(text: str) -> bool:
+    parts = re.fullmatch(r"([0-9]{0,18}):([0-9]{0,18})", text)
+    if parts is None:
+        return False
+    start, stop = parts.groups()
+    return not stop or int(start or 0) < int(stop)
+
+
+def _is_question_tag(text: str) -> bool:
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+    except ValueError:  # an unpaired brace
+        return False
+    return fields == ["question"]
+
+
+_ROWS = Check("rows as 'first:end' with end above first, such as '0:40'", _is_rows)
+_QUESTION_TAG = Check("text with {question} in it once and no other braces", _is_question_tag)
+_AXIS = Check("-1 (the rest of the devices) or at least 1", lambda size: size == -1 or size >= 1)
+
+
+@dataclass(frozen=True)
+class SourceConfig(Section):
+    """Where rows of text come from. In YAML a bare text stands for `{path: text}`.
+
+    Fields:
+        path: file, or a scheme that `pmc_jax.data.sources` knows; None = not given.
+        rows: "first:end", the rows to take, counted from 0, end not included; None = all.
+        question: name of the question's column.
+        answer: name of the answer's column; never read for the forget set.
+    """
+
+    path: str | None = None
+    rows: str | None = setting(None, _ROWS)
+    question: str = setting("question", _FILLED)
+    answer: str = setting("answer", _FILLED)
+
+    shorthand = "path"
+
+
+@dataclass(frozen=True)
+class ModelConfig(Section):
+    r"""The model and how a question is put to it.
+
+    Fields:
+        path: folder of a Hugging Face checkpoint or a GGUF file.
+        compute_dtype: auto | float32 | bfloat16; auto = bfloat16 on TPU and GPU, float32 on CPU.
+        format: auto | chat | tags; auto = chat if the tokenizer has a chat template.
+        system_prompt: system message of the chat format; None = none is given.
+        date_string: date that the chat template is told; None = none is told.
+        question_tag: prompt of the tags format, `{question}` stands for the question.
+        answer_tag: text before the answer in the tags format; the model learns to write it.
+    """
+
+    path: str | None = None
+    compute_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
+    format: str = setting("auto", one_of("auto", "chat", "tags"))
+    system_prompt: str | None = None
+    date_string: str | None = None
+    question_tag: str = setting("Question: {question}\n", _QUESTION_TAG)
+    answer_tag: str = "Answer: "
+
+
+@dataclass(frozen=True)
+class PeopleConfig(Section):
+    """The generated fictitious people.
+
+    Fields:
+        count: people.
+        forget: people of them to forget; below `count`, so that some are retained.
+        questions: questions a person.
+        seed: of the generator.
+    """
+
+    count: int = setting(12, at_least(2))
+    forget: int = setting(4, at_least(1))
+    questions: int = setting(5, at_least(1))
+    seed: int = setting(0, _SEED)
+
+    def cross_faults(self) -> list[str]:
+        if self.forget < self.count:
+            return []
+        return [f"forget: expected below count ({self.count}), got {self.forget}"]
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
+    """The rows of a run.
+
+    Fields:
+        root: folder that relative paths of sources are looked up in; "" = the current folder.
+        forget: questions to forget; its answers are never read.
+        retain: pairs to keep.
+        evaluate: name -> source of pairs that are only measured on; names of `EVALUATION_SETS`.
+        people: the generated people, for sources that ask for them.
+        max_length: tokens of a row, prompt and answer.
+        long_rows: error | drop, what happens to a row above `max_length`.
+    """
+
+    root: str = ""
+    forget: SourceConfig = field(default_factory=SourceConfig)
+    retain: SourceConfig = field(default_factory=SourceConfig)
+    evaluate: dict[str, SourceConfig] = field(
+        default_factory=dict, metadata={schema.KEYS: EVALUATION_SETS}
+    )
+    people: PeopleConfig = field(default_factory=PeopleConfig)
+    max_length: int = setting(256, at_least(2))
+    long_rows: str = setting("error", one_of("error", "drop"))
+
+
+@dataclass(frozen=True)
+class PMCConfig(Section):
+    """Partial Model Collapse itself (arXiv 2507.04219, section 5 and appendix).
+
+    Fields:
+        num_samples: K, answers drawn a question.
+        temperature: of the sampling; 0 = greedy.
+        top_p: probability kept by nucleus sampling; 1 = off.
+        top_k: tokens kept before top-p; 0 = off.
+        max_new_tokens: tokens of a sampled answer at most.
+        lambda_retain: weight of the retain term of the loss.
+        min_len: words below which an answer is penalised; 0 = off.
+        epochs: passes over the forget set.
+        selection: best | bradley_terry, how one of K is chosen.
+        tau: temperature of bradley_terry, in units of the score.
+        guard_empty: an empty answer scores worst instead of a perfect 0.
+        max_train_score: a question has weight 0 until a sample scores below this; None = off.
+        steps_per_round: gradient steps under one snapshot of sampled answers.
+        score: name of the score, see `pmc_jax.unlearning.scores`.
+    """
+
+    num_samples: int = setting(5, at_least(1))
+    temperature: float = setting(1.0, at_least(0))
+    top_p: float = setting(0.95, Check("above 0 and at most 1", lambda value: 0 < value <= 1))
+    top_k: int = setting(0, at_least(0))
+    max_new_tokens: int = setting(96, at_least(1))
+    lambda_retain: float = setting(1.25, at_least(0))
+    min_len: int = setting(0, at_least(0))
+    epochs: int = setting(15, at_least(0))
+    selection: str = setting("best", one_of("best", "bradley_terry"))
+    tau: float = setting(0.1, _POSITIVE)
+    guard_empty: bool = True
+    max_train_score: float | None = setting(None, _SHARE)
+    steps_per_round: int = setting(1, at_least(1))
+    score: str = setting("rougeL_recall", _FILLED)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Section):
+    """The optimizer: AdamW, linear warm-up, then linear decay to 0.
+
+    Fields:
+        learning_rate: peak.
+        weight_decay: decoupled.
+        beta1, beta2, epsilon: of Adam.
+        batch_size: forget rows a micro-batch; as many retain rows go with them.
+        accumulation_steps: micro-batches a gradient step.
+        warmup_steps: gradient steps of linear warm-up.
+        max_grad_norm: global norm that gradients are clipped to; None = no clipping.
+        remat: none | full | dots, what the backward pass computes again to save memory.
+    """
+
+    learning_rate: float = setting(1e-5, _POSITIVE)
+    weight_decay: float = setting(0.01, at_least(0))
+    beta1: float = setting(0.9, _BETA)
+    beta2: float = setting(0.999, _BETA)
+    epsilon: float = setting(1e-8, _POSITIVE)
+    batch_size: int = setting(8, at_least(1))
+    accumulation_steps: int = setting(1, at_least(1))
+    warmup_steps: int = setting(0, at_least(0))
+    max_grad_norm: float | None = setting(None, _POSITIVE)
+    remat: str = setting("none", one_of("none", "full", "dots"))
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(TrainConfig):
+    """Fine-tuning that makes a target model first. The fields of `TrainConfig`, and:
+
+    Fields:
+        batch_size: rows a micro-batch.
+        data: sources of question-answer pairs, in YAML one or a list; empty = no fine-tuning.
+        epochs: passes over the data.
+    """
+
+    data: tuple[SourceConfig, ...] = ()
+    epochs: int = setting(5, at_least(0))
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Section):
+    """Greedy answers for the measures.
+
+    Fields:
+        max_new_tokens: tokens of an answer at most.
+        batch_size: questions answered at once.
+    """
+
+    max_new_tokens: int = setting(96, at_least(1))
+    batch_size: int = setting(64, at_least(1))
+
+
+@dataclass(frozen=True)
+class MeshConfig(Section):
+    """Devices along each axis of the mesh; -1 = the rest, on at most one axis.
+
+    Fields:
+        data: copies of the model.
+        fsdp: shards of weights and optimizer state, gathered layer by layer.
+        tensor: shards of heads, hidden units and vocabulary.
+    """
+
+    data: int = setting(-1, _AXIS)
+    fsdp: int = setting(1, _AXIS)
+    tensor: int = setting(1, _AXIS)
+
+    def cross_faults(self) -> list[str]:
+        rest = [name for name in ("data", "fsdp", "tensor") if getattr(self, name) == -1]
+        if len(rest) < 2:
+            return []
+        return [f"{rest[1]}: -1 is allowed on one axis only, {rest[0]} has it already"]
+
+
+@dataclass(frozen=True)
+class OutputConfig(Section):
+    """Where results go.
+
+    Fields:
+        dir: folder of the run; None = the command line must name one.
+        checkpoint_every: gradient steps between checkpoints; 0 = once an epoch.
+        keep: newest checkpoints kept.
+    """
+
+    dir: str | None = None
+    checkpoint_every: int = setting(0, at_least(0))
+    keep: int = setting(2, at_least(1))
+
+
+@dataclass(frozen=True)
+class LogConfig(Section):
+    """The log.
+
+    Fields:
+        text: sampled answers are logged too. They may hold the secret: off by default.
+    """
+
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class Config(Section):
+    """All settings of a run, one section each.
+
+    Fields:
+        model, data, pmc, train, finetune, evaluate, mesh, output, log: the sections.
+        seed: of sampling, pairing and order; the key that every random choice is folded from.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    pmc: PMCConfig = field(default_factory=PMCConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    seed: int = setting(0, _SEED)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The settings of a YAML file, changed by `section.key=value` texts in their order.
+
+    Args:
+        path: YAML file; absent settings keep their default.
+        overrides: such as `pmc.epochs=20`, `data.evaluate.forget.path=forget.jsonl`,
+            `finetune.data=full.jsonl` or `finetune.data=[a.jsonl, b.jsonl]`.
+
+    Raises:
+        UserError: the file cannot be read (names the line of bad YAML), or settings or overrides
+            are at fault: every fault in one line, parted by "; ".
+    """
+    raw = read_settings(path)
+    raw, faults = apply_overrides(raw, overrides)
+    where = f"{path} with overrides" if overrides else str(path)
+    return schema.build(Config, raw, where=where, faults=faults)
+
+
+def config_from_dict(settings: dict[str, Any], where: str = "settings") -> Config:
+    """The settings that `to_dict` gave; `where` names their origin in a message.
+
+    Raises:
+        UserError: every fault in one line.
+    """
+    return schema.build(Config, settings, where=where)
+
+
+def to_dict(config: Section) -> dict[str, Any]:
+    """The settings as nested dicts and lists of JSON values; `config_from_dict` reads them back."""
+    return schema.to_dict(config)
+
+
+def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Settings that differ, by dotted name: `["pmc.epochs: 15 there, 20 here", ...]`."""
+    return schema.differences(there, here)

@@ -1,0 +1,245 @@
+"""Reads a file of rows (JSON Lines, JSON, CSV, Parquet) into a `Table` of unchecked values.
+
+What it does not know: which columns mean what, configuration, records. It reports every fault of a
+file's *form*; `sources` reports the faults of the values that are asked for. Values keep their
+whitespace and newlines exactly.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pmc_jax.errors import UserError
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_MAX_FAULTS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows as read, before anybody looked at their values.
+
+    Args:
+        name: what messages call the source (a file's path, "tfds:tofu/forget10", ...).
+        columns: names of the columns that occur in at least one row, in order of appearance.
+        rows: one mapping a row, from column name to value; a row may lack columns.
+        places: where each row stands, for messages ("line 17", "row 3 (from 0)").
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+    places: tuple[str, ...]
+
+
+def raise_faults(name: str, faults: Sequence[str]) -> NoReturn:
+    """Raise one `UserError` that names a source and its faults, the first five of them in words.
+
+    Args:
+        name: the source.
+        faults: at least one, each "PLACE: what is wrong".
+
+    Raises:
+        UserError: always.
+    """
+    shown = "; ".join(faults[:_MAX_FAULTS])
+    more = f"; and {len(faults) - _MAX_FAULTS} more" if len(faults) > _MAX_FAULTS else ""
+    raise UserError(one_line(f"{name}, {shown}{more}"))
+
+
+def one_line(text: object) -> str:
+    """A message without line breaks, which names from a file may bring in."""
+    return " ".join(part.strip() for part in str(text).splitlines() if part.strip())
+
+
+def text_fault(value: Any) -> str | None:
+    """What keeps a value from being text ("is null, not a string"), or None if it is text."""
+    if not isinstance(value, str):
+        return f"is {json_type(value)}, not a string"
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        # JSON may spell half of a surrogate pair (\\ud800); no tokenizer takes it.
+        return "has half of a surrogate pair, which is no text"
+    return None
+
+
+def row_place(index: int) -> str:
+    """How messages name row `index` (0-based) of a source without lines."""
+    return f"row {index} (from 0)"
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
+    """Read a file by its suffix.
+
+    Args:
+        path: an existing file.
+        columns: names of the columns to keep; None keeps all. Other columns are dropped as early
+            as the format allows: in Parquet they are never read.
+
+    Returns:
+        The table. Its `columns` are those of the file, also where only some were kept.
+
+    Raises:
+        UserError: unknown suffix, not UTF-8, a row that cannot be parsed or is no object, a CSV
+            header with a name twice, an unreadable file. One line, with every fault of the file.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        known = ", ".join(SUFFIXES)
+        raise UserError(f"{path}: unknown suffix '{path.suffix}'; a file of rows is one of {known}")
+    try:
+        table = reader(path, columns)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+    if columns is None:
+        return table
+    keep = set(columns)
+    rows = tuple({k: v for k, v in row.items() if k in keep} for row in table.rows)
+    return dataclasses.replace(table, rows=rows)
+
+
+def _read_json(path: Path, columns: Sequence[str] | None) -> Table:
+    """JSON Lines, or one JSON array of objects in a file called .json."""
+    text = _read_text(path)
+    if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
+        return _read_json_array(path, text)
+    rows, places, faults = [], [], []
+    # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"line {number}"
+        value, fault = _parse_json(line)
+        if fault is not None:
+            faults.append(f"{place}: {fault}")
+        elif not isinstance(value, dict):
+            faults.append(f"{place}: {_no_object(value)}")
+        else:
+            rows.append(value)
+            places.append(place)
+    return _table(path, rows, places, faults)
+
+
+def _read_json_array(path: Path, text: str) -> Table:
+    values, fault = _parse_json(text)
+    if fault is not None:
+        raise UserError(f"{path}, {fault}")
+    rows, places, faults = [], [], []
+    for index, value in enumerate(values):
+        if isinstance(value, dict):
+            rows.append(value)
+            places.append(row_place(index))
+        else:
+            faults.append(f"{row_place(index)}: {_no_object(value)}")
+    return _table(path, rows, places, faults)
+
+
+def _read_csv(path: Path, columns: Sequence[str] | None) -> Table:
+    """Comma-separated values with a header line; quotes may span lines (RFC 4180)."""
+    # newline="" keeps line ends inside quotes as they are.
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    header: list[str] | None = None
+    rows, places, faults = [], [], []
+    while True:
+        place = f"line {reader.line_num + 1}"
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            # After a broken quote the reader no longer knows where rows begin.
+            faults.append(f"{place}: not CSV ({error})")
+            break
+        if fields is None:
+            break
+        if not fields:
+            continue
+        if header is None:
+            header = fields
+            twice = sorted({name for name in header if header.count(name) > 1})
+            if twice:
+                raise_faults(str(path), [f"{place}: the header names '{twice[0]}' twice"])
+        elif len(fields) != len(header):
+            count = f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
+            faults.append(f"{place}: {count}, but the header has {len(header)}; quote commas")
+        else:
+            rows.append(dict(zip(header, fields, strict=True)))
+            places.append(place)
+    table = _table(path, rows, places, faults)
+    return dataclasses.replace(table, columns=tuple(header or ()))
+
+
+def _read_parquet(path: Path, columns: Sequence[str] | None) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = tuple(file.schema_arrow.names)
+            keep = None if columns is None else [name for name in columns if name in names]
+            rows = file.read(columns=keep).to_pylist()
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({one_line(error)})") from error
+    return Table(str(path), names, tuple(rows), tuple(row_place(i) for i in range(len(rows))))
+
+
+_READERS: dict[str, Callable[[Path, Sequence[str] | None], Table]] = {
+    ".jsonl": _read_json,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
+
+
+def _table(path: Path, rows: list[dict], places: list[str], faults: list[str]) -> Table:
+    if faults:
+        raise_faults(str(path), faults)
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    return Table(str(path), columns, tuple(rows), tuple(places))
+
+
+def _read_text(path: Path) -> str:
+    """The file's text: UTF-8 with or without a byte order mark, line ends untouched."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = f"byte 0x{content[error.start]:02x}"
+        raise UserError(f"{path}, line {line}: not UTF-8 ({byte}); save it as UTF-8") from error
+
+
+def _parse_json(text: str) -> tuple[Any, str | None]:
+    """The value and no fault, or no value and the fault in words."""
+    try:
+        return json.loads(text), None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}: " if "\n" in text else ""
+        return None, f"{where}not JSON ({error.msg} at column {error.colno})"
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, or brackets nested thousands deep.
+        return None, f"not JSON that can be read ({one_line(error)})"
+
+
+def _no_object(value: Any) -> str:
+    return f'a row must be an object such as {{"question": ...}}, not {json_type(value)}'
+
+
+def json_type(value: Any) -> str:
+    """What JSON calls the type of a value, for messages."""
+    names = {
+        dict: "an object",
+        list: "an array",
+        tuple: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+    }
+    return names.get(type(value), type(value).__name__)

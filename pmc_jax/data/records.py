@@ -1,0 +1,120 @@
+"""The four kinds of rows that enter the library, as tuples of strings.
+
+`ForgetSet` has no field for an answer: that is the product's guarantee, and it is a property of the
+type. True forget answers can enter only through `EvalSet`, which only evaluation imports, and
+`FinetuneSet`, which only fine-tuning imports. This module knows no file, no tokenizer and no
+device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from pmc_jax.errors import UserError
+
+
+class _Rows:
+    """What the four record types share: equal columns, unique ids, length and selection."""
+
+    def __post_init__(self) -> None:
+        """Check the columns.
+
+        Raises:
+            UserError: a column is no tuple of strings, the columns differ in length, or an id is
+                used twice.
+        """
+        kind = type(self).__name__
+        columns = {name: getattr(self, name) for name in self._column_names()}
+        for name, values in columns.items():
+            if not isinstance(values, tuple) or not all(isinstance(v, str) for v in values):
+                raise UserError(f"{kind}: '{name}' must be a tuple of str")
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
+            raise UserError(f"{kind}: the columns differ in length ({counts})")
+        twice = [row_id for row_id, count in Counter(self.ids).items() if count > 1]
+        if twice:
+            raise UserError(f"{kind}: ids must be unique, but '{twice[0]}' is used more than once")
+
+    @classmethod
+    def _column_names(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in dataclasses.fields(cls) if f.name != "name")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, indices: Iterable[int]) -> Self:
+        """The rows at `indices` (0-based, in that order), as a record of the same type.
+
+        Raises:
+            UserError: an index is repeated, so that ids would no longer be unique.
+            IndexError: an index is out of range.
+        """
+        rows: Sequence[int] = [int(i) for i in indices]
+        columns = {
+            name: tuple(getattr(self, name)[i] for i in rows) for name in self._column_names()
+        }
+        return dataclasses.replace(self, **columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class ForgetSet(_Rows):
+    """The sensitive questions, and nothing else. There is no place for an answer here.
+
+    Args:
+        ids: one unique string a row.
+        questions: one string a row.
+    """
+
+    ids: tuple[str, ...]
+    questions: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class RetainSet(_Rows):
+    """Question-answer pairs that the model has to keep.
+
+    Args:
+        ids: one unique string a row.
+        questions: one string a row.
+        answers: one string a row.
+    """
+
+    ids: tuple[str, ...]
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneSet(_Rows):
+    """Pairs that a target model is made from before unlearning. Only `finetune` imports this.
+
+    Args:
+        ids: one unique string a row.
+        questions: one string a row.
+        answers: one string a row.
+    """
+
+    ids: tuple[str, ...]
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSet(_Rows):
+    """Pairs that a model's answers are measured against. Only evaluation imports this.
+
+    Args:
+        name: which measurement, such as "forget" or "world_facts".
+        ids: one unique string a row.
+        questions: one string a row.
+        answers: one string a row, the true answers.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]

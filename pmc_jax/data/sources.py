@@ -1,0 +1,316 @@
+"""Sources of rows: a path in the settings becomes a `ForgetSet`, `RetainSet`, ... of strings.
+
+A path is one of
+    FILE.jsonl | .json | .csv | .parquet   relative to data.root
+    tfds:tofu/forget10 | tfds:NAME/CONFIG  a tensorflow-datasets builder, read without TensorFlow
+    people:forget | retain | all           generated fictitious people, as data.people says
+
+A row's id is "<file stem, tfds configuration or people>:<row>", the row counted from 0 in the
+whole source, so that it does not depend on which rows are selected. What this module does not know:
+the format of a file (`files`), tokens, and what a set is used for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pmc_jax.data import people
+from pmc_jax.data.files import Table, one_line, raise_faults, read_table, row_place, text_fault
+from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
+from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, local_file
+from pmc_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from pmc_jax.config import DataConfig, SourceConfig
+
+
+def read_rows(
+    source: SourceConfig, data: DataConfig, columns: Sequence[str], *, where: str = "source"
+) -> list[dict[str, str]]:
+    """The selected rows of a source, with the given columns and no others.
+
+    Args:
+        source: path and rows; its column names are not looked at.
+        data: folder of relative paths, and the settings of generated people.
+        columns: names of the columns to read; each value must be a string that is not blank.
+        where: dotted name of the source's settings, for messages.
+
+    Returns:
+        One mapping a row, in the order of the source. Values are exactly those of the source.
+
+    Raises:
+        UserError: the source can't be found or read, lacks a column, or a value is no string or
+            blank; one line, with all faults of the source.
+    """
+    return _read(source, data, columns, where)[1]
+
+
+def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
+    """The sensitive questions. The answer column is not looked at, and need not exist.
+
+    Raises:
+        UserError: as `read_rows`.
+    """
+    ids, rows = _read(source, data, [source.question], "data.forget")
+    return ForgetSet(ids=ids, questions=_column(rows, source.question))
+
+
+def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
+    """The pairs to keep.
+
+    Raises:
+        UserError: as `read_rows`.
+    """
+    return RetainSet(*_pairs(source, data, "data.retain"))
+
+
+def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneSet:
+    """The pairs of all sources, one after the other. No sources give an empty set.
+
+    Where source number n (from 1) repeats an id of an earlier one, "#n" is added to it.
+
+    Raises:
+        UserError: as `read_rows`.
+    """
+    ids: list[str] = []
+    questions: list[str] = []
+    answers: list[str] = []
+    for index, source in enumerate(sources):
+        new = _pairs(source, data, f"finetune.data.{index}")
+        taken = set(ids)
+        ids += [f"{row_id}#{index + 1}" if row_id in taken else row_id for row_id in new[0]]
+        questions += new[1]
+        answers += new[2]
+    return FinetuneSet(tuple(ids), tuple(questions), tuple(answers))
+
+
+def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
+    """The pairs of one measurement.
+
+    Args:
+        name: of the measurement, a key of data.evaluate.
+        source: where its pairs are.
+        data: folder of relative paths, and the settings of generated people.
+
+    Raises:
+        UserError: as `read_rows`.
+    """
+    return EvalSet(name, *_pairs(source, data, f"data.evaluate.{name}"))
+
+
+def questions_to_forget(questions: Sequence[str]) -> ForgetSet:
+    """A `ForgetSet` of questions given in code, with ids "question:0", "question:1", ...
+
+    Raises:
+        UserError: no question, or one is no string or blank.
+    """
+    if isinstance(questions, str):
+        raise UserError("questions_to_forget: give a list of questions, not one string")
+    table = _given("questions_to_forget", [{"question": question} for question in questions])
+    _check_values(table, ["question"], range(len(table.rows)))
+    return ForgetSet(_ids("question", range(len(questions))), tuple(questions))
+
+
+def pairs_to_retain(pairs: Sequence[tuple[str, str]]) -> RetainSet:
+    """A `RetainSet` of (question, answer) pairs given in code, with ids "pair:0", "pair:1", ...
+
+    Raises:
+        UserError: no pair, one that is not two values, or a value is no string or blank.
+    """
+    odd = [
+        index
+        for index, pair in enumerate(pairs)
+        if not isinstance(pair, tuple | list) or len(pair) != 2
+    ]
+    if odd:
+        faults = [f"{row_place(index)}: not a (question, answer) pair" for index in odd]
+        raise_faults("pairs_to_retain", faults)
+    table = _given("pairs_to_retain", [{"question": q, "answer": a} for q, a in pairs])
+    _check_values(table, ["question", "answer"], range(len(table.rows)))
+    questions, answers = zip(*pairs, strict=True)
+    return RetainSet(_ids("pair", range(len(pairs))), questions, answers)
+
+
+def _pairs(
+    source: SourceConfig, data: DataConfig, where: str
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    ids, rows = _read(source, data, [source.question, source.answer], where)
+    return ids, _column(rows, source.question), _column(rows, source.answer)
+
+
+def _column(rows: Sequence[dict[str, str]], name: str) -> tuple[str, ...]:
+    return tuple(row[name] for row in rows)
+
+
+def _ids(stem: str, indices: Sequence[int]) -> tuple[str, ...]:
+    return tuple(f"{stem}:{index}" for index in indices)
+
+
+def _read(
+    source: SourceConfig, data: DataConfig, columns: Sequence[str], where: str
+) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """Ids and rows of a source: load, select, check."""
+    if not source.path:
+        raise UserError(f"{where}.path: not given; set it to a file, tfds:NAME or people:SPLIT")
+    scheme, colon, rest = source.path.partition(":")
+    loader = _LOADERS[scheme] if colon and scheme in _LOADERS else None
+    if loader is not None:
+        stem, first, table = loader(rest, data, columns)
+    else:
+        path = _find_file(source.path, data, where)
+        stem, first, table = path.stem, 0, read_table(path, columns)
+    selected = _select(source.rows, table, where)
+    _check_values(table, columns, selected)
+    ids = _ids(stem, [first + index for index in selected])
+    return ids, [{name: table.rows[index][name] for name in columns} for index in selected]
+
+
+def _select(rows: str | None, table: Table, where: str) -> range:
+    """Indices of the rows that "first:end" takes out of a table."""
+    count = len(table.rows)
+    if count == 0:
+        raise UserError(f"{table.name}: no rows")
+    first_text, _, end_text = (rows or ":").partition(":")
+    first, end = int(first_text or 0), int(end_text or count)
+    if first >= end or end > count:
+        raise UserError(
+            f"{where}.rows: '{rows}' does not fit {table.name}, which has {count} rows; "
+            f"first:end is from 0:1 to 0:{count}"
+        )
+    return range(first, end)
+
+
+def _check_values(table: Table, columns: Sequence[str], selected: range) -> None:
+    """Raise one `UserError` with every absent, non-string or blank value of the selected rows."""
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        raise UserError(one_line("; ".join(_absent(table, name) for name in absent)))
+    faults = []
+    for index in selected:
+        row = table.rows[index]
+        for name in columns:
+            if name not in row:
+                fault = f"no column '{name}'"
+            elif (problem := text_fault(row[name])) is not None:
+                fault = f"column '{name}' {problem}"
+            elif not row[name].strip():
+                fault = f"column '{name}' is empty"
+            else:
+                continue
+            faults.append(f"{table.places[index]}: {fault}")
+    if faults:
+        raise_faults(table.name, faults)
+
+
+def _absent(table: Table, name: str) -> str:
+    near = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
+    guess = f", did you mean '{near[0]}'?" if near else ""
+    there = ", ".join(table.columns[:20]) + (", ..." if len(table.columns) > 20 else "")
+    return f"{table.name}: no column '{name}'{guess} (columns: {there})"
+
+
+def _find_file(name: str, data: DataConfig, where: str) -> Path:
+    try:
+        path = Path(data.root).expanduser() / Path(name).expanduser()
+        if not path.exists() and path.stem in CONFIGS:
+            # The hub's files of TOFU are called .json, others' copies of them .jsonl.
+            path = local_file(path.parent, path.stem) or path
+        if path.is_dir():
+            raise UserError(f"{where}.path: {path} is a folder; name a file in it")
+        if not path.exists():
+            hint = f"; {GET_TOFU}" if path.stem in CONFIGS else _file_hint(path, data)
+            raise UserError(f"{where}.path: {path} does not exist{hint}")
+    except (OSError, RuntimeError) as error:  # no permission, a name too long, no such ~user
+        raise UserError(f"{where}.path: '{name}' cannot be looked up ({error})") from error
+    return path
+
+
+def _file_hint(path: Path, data: DataConfig) -> str:
+    files = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, files, n=1)
+    if near:
+        return f", did you mean {near[0]}?"
+    root = f"'{data.root}'" if data.root else "the current folder"
+    return f"; relative paths are looked up in data.root, which is {root}"
+
+
+# Loaders of the schemes: (rest of the path, data, columns) -> (stem of ids, first row's number,
+# table).
+
+
+def _load_people(split: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:
+    # Ids number the rows among all people, so a row has the same id in "forget" and in "all".
+    rows = people.rows(data.people, split)
+    table = _given(f"people:{split}", [dataclasses.asdict(row) for row in rows])
+    return "people", int(rows[0].id.rpartition(":")[2]), table
+
+
+def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:
+    dataset, _, config = name.partition("/")
+    builder = _tofu_builder(config, data) if dataset == "tofu" else _other_builder(name)
+    splits = list(builder.info.splits)
+    split = "train" if "train" in splits or len(splits) != 1 else splits[0]
+    title = f"tfds:{name}"
+    if split not in splits:
+        raise UserError(f"{title}: no split 'train' (splits: {', '.join(splits) or 'none'})")
+    source = builder.as_data_source(split)
+    rows = [{key: _plain(row[key]) for key in columns if key in row} for row in source]
+    places = tuple(row_place(index) for index in range(len(rows)))
+    table = Table(title, tuple(builder.info.features), tuple(rows), places)
+    return (config or dataset).partition(":")[0], 0, table
+
+
+_LOADERS: dict[str, Callable[[str, Any, Sequence[str]], tuple[str, int, Table]]] = {
+    "people": _load_people,
+    "tfds": _load_tfds,
+}
+
+
+def _tofu_builder(config: str, data: DataConfig) -> Any:
+    from pmc_jax.data.tofu.tofu import prepare
+
+    has_file = config in CONFIGS and local_file(data.root, config) is not None
+    return prepare(config, source_dir=data.root if has_file else None)
+
+
+def _other_builder(name: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name)
+        if not builder.is_prepared():
+            # Standard output, where tfds announces itself, belongs to the command line's results.
+            with contextlib.redirect_stdout(sys.stderr):
+                builder.download_and_prepare(file_format="array_record")
+        builder.as_data_source()
+    except Exception as error:  # a builder may raise anything
+        reason = one_line(error)[:200]
+        raise UserError(
+            f"tfds:{name}: tensorflow-datasets cannot give it as array_record "
+            f"({type(error).__name__}: {reason})"
+        ) from error
+    return builder
+
+
+def _plain(value: Any) -> Any:
+    """tfds gives text as UTF-8 bytes; bytes that are not UTF-8 stay bytes, which are no text."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value
+    return value
+
+
+def _given(name: str, rows: list[dict[str, Any]]) -> Table:
+    """A table of rows that are no file's."""
+    if not rows:
+        raise UserError(f"{name}: no rows")
+    places = tuple(row_place(index) for index in range(len(rows)))
+    return Table(name, tuple(rows[0]), tuple(rows), places)

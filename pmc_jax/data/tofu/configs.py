@@ -1,0 +1,66 @@
+"""The official configurations of TOFU: which files there are, and their columns.
+
+`holdoutXX` are unseen authors, `X_perturbed` are the rows of `X` with a paraphrase and wrong
+answers for TOFU's own measures. Pure names: nothing is read here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HUB_REPO = "locuslab/TOFU"
+GET_TOFU = (
+    f"get TOFU (MIT) from the Hugging Face dataset {HUB_REPO} and set data.root=FOLDER to the "
+    "folder of its files"
+)
+
+_PAIR = ("question", "answer")
+_OPTIONS = ("question", "option1", "option2", "option3", "option4", "answer")
+_PERTURBED_PAIR = ("question", "answer", "perturbed_answer")
+_PARAPHRASED = (
+    "question",
+    "answer",
+    "paraphrased_answer",
+    "perturbed_answer",
+    "paraphrased_question",
+)
+
+# Configuration name -> its columns. `perturbed_answer` is a list of strings, the others strings.
+CONFIGS: dict[str, tuple[str, ...]] = {
+    "full": _PAIR,
+    "forget01": _PAIR,
+    "forget05": _PAIR,
+    "forget10": _PAIR,
+    "retain99": _PAIR,
+    "retain95": _PAIR,
+    "retain90": _PAIR,
+    "holdout01": _PAIR,
+    "holdout05": _PAIR,
+    "holdout10": _PAIR,
+    "forget01_perturbed": _PARAPHRASED,
+    "forget05_perturbed": _PARAPHRASED,
+    "forget10_perturbed": _PARAPHRASED,
+    "retain_perturbed": _PARAPHRASED,
+    "real_authors": _OPTIONS,
+    "world_facts": _OPTIONS,
+    "real_authors_perturbed": _PERTURBED_PAIR,
+    "world_facts_perturbed": _PERTURBED_PAIR,
+}
+LIST_COLUMN = "perturbed_answer"
+
+
+def local_file(folder: str | Path, config_name: str) -> Path | None:
+    """The file of a configuration in `folder`, under either of its usual names.
+
+    Args:
+        folder: where to look; "" is the current folder.
+        config_name: a key of `CONFIGS`.
+
+    Returns:
+        `<config>.jsonl`, else `<config>.json` (the hub's name for the same JSON Lines), else None.
+    """
+    for suffix in (".jsonl", ".json"):
+        path = Path(folder).expanduser() / f"{config_name}{suffix}"
+        if path.is_file():
+            return path
+    return None

@@ -1,0 +1,209 @@
+"""`Tofu`, a tensorflow-datasets builder that runs with no TensorFlow installed, and `prepare`.
+
+Rows are written as array_record in the order of the file, so that row n of a split is row n of the
+official file: TOFU repeats a question, and everything keys on the row. Read them back with
+`builder.as_data_source("train")`; text comes as UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from pmc_jax.data.files import one_line, raise_faults, read_table, text_fault
+from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, HUB_REPO, LIST_COLUMN, local_file
+from pmc_jax.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+_SHA_KEY = "source_sha256"
+_CITATION = """\
+@inproceedings{maini2024tofu,
+  title={{TOFU}: A Task of Fictitious Unlearning for {LLM}s},
+  author={Maini, Pratyush and Feng, Zhili and Schwarzschild, Avi and Lipton, Zachary C. and
+          Kolter, J. Zico},
+  booktitle={Conference on Language Modeling},
+  year={2024}
+}"""
+
+
+class Tofu(tfds.core.GeneratorBasedBuilder):
+    """TOFU with its official configurations, one split "train" each.
+
+    Args:
+        source_dir: folder that holds `<config>.jsonl` or `<config>.json`; None looks in the
+            download configuration's manual folder, then downloads from the Hugging Face hub.
+        **kwargs: those of `tfds.core.GeneratorBasedBuilder` (`config`, `data_dir`, ...).
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (the base class wants a dict)
+    BUILDER_CONFIGS = [  # noqa: RUF012 (the base class wants a list)
+        tfds.core.BuilderConfig(name=name, description=f"TOFU's file {name}.json")
+        for name in CONFIGS
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put the JSON files of {HUB_REPO} there."
+
+    def __init__(self, *, source_dir: str | Path | None = None, **kwargs: Any):
+        self._source_dir = None if source_dir is None else Path(source_dir).expanduser()
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Question-answer pairs on fictitious authors, for machine unlearning.",
+            homepage="https://locuslab.github.io/tofu",
+            license="MIT",
+            citation=_CITATION,
+            features=tfds.features.FeaturesDict(
+                {
+                    name: tfds.features.Sequence(tfds.features.Text())
+                    if name == LIST_COLUMN
+                    else tfds.features.Text()
+                    for name in CONFIGS[self.builder_config.name]
+                }
+            ),
+            metadata=tfds.core.MetadataDict(),
+            # tfds would otherwise order rows by a hash of their keys.
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        path = self._find_source(dl_manager)
+        self.info.metadata[_SHA_KEY] = _sha256(path)
+        return {"train": self._generate_examples(path)}
+
+    def _generate_examples(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        columns = CONFIGS[self.builder_config.name]
+        table = read_table(path, columns)
+        if not table.rows:
+            raise UserError(f"{path}: no rows")
+        faults = [
+            f"{place}: {fault}"
+            for row, place in zip(table.rows, table.places, strict=True)
+            for fault in _row_faults(row, columns)
+        ]
+        if faults:
+            raise_faults(str(path), faults)
+        yield from enumerate(table.rows)
+
+    def _find_source(self, dl_manager: tfds.download.DownloadManager) -> Path:
+        name = self.builder_config.name
+        if self._source_dir is not None:
+            return _file_in(self._source_dir, name)
+        # tfds says "no manual folder was given" by an AssertionError.
+        with contextlib.suppress(AssertionError):
+            path = local_file(Path(dl_manager.manual_dir), name)
+            if path is not None:
+                return path
+        return _download(name)
+
+
+def prepare(
+    config_name: str, source_dir: str | Path | None = None, data_dir: str | Path | None = None
+) -> Tofu:
+    """Prepare one configuration of TOFU as array_record, unless that is done already.
+
+    A prepared copy that was made from a file with other content than the one in `source_dir` is
+    made again, with a logged warning.
+
+    Args:
+        config_name: a key of `pmc_jax.data.tofu.configs.CONFIGS`, such as "forget10".
+        source_dir: folder of the official files; None takes a prepared copy if there is one, else
+            downloads from the Hugging Face hub.
+        data_dir: where tensorflow-datasets keeps prepared data; None is its own default
+            (`TFDS_DATA_DIR`, else ~/tensorflow_datasets).
+
+    Returns:
+        The builder, ready for `as_data_source("train")`.
+
+    Raises:
+        UserError: unknown configuration, no such file in `source_dir`, a malformed file, or the hub
+            can't be reached, `data_dir` can't be written.
+    """
+    if config_name not in CONFIGS:
+        near = difflib.get_close_matches(config_name, CONFIGS, n=1, cutoff=0.0)[0]
+        raise UserError(
+            f"tofu/{config_name}: no such configuration of TOFU; the nearest is '{near}', all are "
+            + ", ".join(CONFIGS)
+        )
+    with _quiet():
+        builder = Tofu(
+            config=config_name,
+            source_dir=source_dir,
+            data_dir=None if data_dir is None else str(data_dir),
+            file_format="array_record",
+        )
+    mode = tfds.GenerateMode.REUSE_DATASET_IF_EXISTS
+    path = None if source_dir is None else _file_in(source_dir, config_name)
+    if path is not None and builder.is_prepared():
+        made_from = builder.info.metadata.get(_SHA_KEY)
+        if made_from != _sha256(path):
+            _LOG.warning("%s: made again, as %s has other content", builder.data_dir, path)
+            mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
+    config = tfds.download.DownloadConfig(download_mode=mode, try_download_gcs=False)
+    try:
+        with _quiet():
+            builder.download_and_prepare(download_config=config)
+    except OSError as error:
+        raise UserError(
+            f"tofu/{config_name}: cannot be prepared in {builder.data_dir} ({one_line(error)}); "
+            "set TFDS_DATA_DIR to a folder that can be written"
+        ) from error
+    return builder
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without tfds's announcements and progress bars, for what takes a tenth of a second.
+
+    It prints them on standard output, which belongs to the command line's results.
+    """
+    hush = io.StringIO()
+    with contextlib.redirect_stdout(hush), contextlib.redirect_stderr(hush):
+        yield
+
+
+def _file_in(folder: str | Path, config_name: str) -> Path:
+    path = local_file(folder, config_name)
+    if path is None:
+        names = f"{config_name}.jsonl or {config_name}.json"
+        raise UserError(f"{folder}: no file {names}; {GET_TOFU}")
+    return path
+
+
+def _row_faults(row: dict[str, Any], columns: Sequence[str]) -> Iterator[str]:
+    for name in columns:
+        if name not in row:
+            yield f"no column '{name}', which TOFU has here"
+        elif name == LIST_COLUMN:
+            if not isinstance(row[name], list) or any(text_fault(v) for v in row[name]):
+                yield f"column '{name}' must be an array of strings"
+        elif fault := text_fault(row[name]):
+            yield f"column '{name}' {fault}"
+
+
+def _download(config_name: str) -> Path:
+    import huggingface_hub
+
+    try:
+        return Path(
+            huggingface_hub.hf_hub_download(HUB_REPO, f"{config_name}.json", repo_type="dataset")
+        )
+    except Exception as error:  # the hub client's errors share no base class
+        reason = one_line(error)[:200]
+        raise UserError(
+            f"tofu/{config_name}: cannot be downloaded from the Hugging Face dataset {HUB_REPO} "
+            f"({type(error).__name__}: {reason}); on a machine without network, {GET_TOFU}"
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,9 @@
+"""The one exception that means "your input, not our bug"."""
+
+
+class UserError(ValueError):
+    """Bad input: one line that names the file, row or key at fault and how to mend it.
+
+    The command line prints it to stderr without a traceback and exits with status 2; library users
+    catch it as a `ValueError`.
+    """

@@ -1,0 +1,100 @@
+"""The two headline numbers of the PMC paper: unlearn quality and utility, both 0 to 100.
+
+With F, FP the mean ROUGE-L recall of greedy answers to the forget questions and to their
+paraphrases against the true answers, and R, W, A the same on retain questions, world facts and
+real authors:
+
+    unlearn quality = 100 (2 - F - FP) / 2          utility = 100 (R + W + A) / 3
+
+Both are reported: a model that says nothing has unlearn quality 100 and utility 0.
+
+Reference: Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for
+LLMs", ICLR 2026, arXiv 2507.04219.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pmc_jax.evaluation.rouge import rougeL_recall_many
+
+FORGET_SPLITS = ("forget", "forget_paraphrased")
+UTILITY_SPLITS = ("retain", "world_facts", "real_authors")
+SPLITS = FORGET_SPLITS + UTILITY_SPLITS
+
+
+def unlearn_quality(forget_recall: float, paraphrased_recall: float) -> float:
+    """100 (2 - F - FP) / 2.
+
+    Args:
+        forget_recall: F, mean ROUGE-L recall on the forget questions, in [0, 1].
+        paraphrased_recall: FP, the same on the paraphrased forget questions, in [0, 1].
+
+    Raises:
+        ValueError: a recall outside [0, 1].
+    """
+    forget = _recall("forget", forget_recall)
+    paraphrased = _recall("forget_paraphrased", paraphrased_recall)
+    return 100.0 * (2.0 - forget - paraphrased) / 2.0
+
+
+def utility(recalls: Mapping[str, float]) -> float:
+    """100 × the mean recall over those of `UTILITY_SPLITS` that are present.
+
+    Numbers over different splits are not comparable: report the splits beside it, as `summarise`
+    does. Keys that are no utility split are ignored.
+
+    Raises:
+        ValueError: no utility split is present, or a recall is outside [0, 1].
+    """
+    present = [_recall(name, recalls[name]) for name in UTILITY_SPLITS if name in recalls]
+    if not present:
+        raise ValueError(f"utility needs at least one of the splits {', '.join(UTILITY_SPLITS)}")
+    return 100.0 * sum(present) / len(present)
+
+
+def summarise(answers: Mapping[str, Sequence[str]], truths: Mapping[str, Sequence[str]]) -> dict:
+    """Both numbers and their parts from the answers themselves.
+
+    Args:
+        answers: split name (of `SPLITS`) -> the model's answers, in row order.
+        truths: the same splits -> the true answers, in the same order.
+
+    Returns:
+        A JSON-able dict:
+        `unlearn_quality`: float, or None unless both forget splits are present;
+        `utility`: float, or None when no utility split is present;
+        `utility_splits`: the names of the utility splits that are in `utility`;
+        `splits`: name -> {"rougeL_recall": mean over the rows}.
+
+    Raises:
+        ValueError: an unknown or empty split, or answers and truths that do not pair up.
+    """
+    unknown = sorted(set(answers) - set(SPLITS))
+    if unknown:
+        raise ValueError(f"unknown split {unknown[0]!r}; the splits are {', '.join(SPLITS)}")
+    if set(answers) != set(truths):
+        raise ValueError(f"answers are of {sorted(answers)} but truths of {sorted(truths)}")
+
+    recalls: dict[str, float] = {}
+    for name in (split for split in SPLITS if split in answers):
+        if not len(answers[name]):
+            raise ValueError(f"split {name!r} has no rows; leave it out")
+        if len(answers[name]) != len(truths[name]):
+            raise ValueError(
+                f"split {name!r} has {len(answers[name])} answers but {len(truths[name])} truths"
+            )
+        recalls[name] = float(rougeL_recall_many(truths[name], answers[name]).mean())
+
+    used = [name for name in UTILITY_SPLITS if name in recalls]
+    forgets = [recalls[name] for name in FORGET_SPLITS if name in recalls]
+    return {
+        "unlearn_quality": unlearn_quality(*forgets) if len(forgets) == 2 else None,
+        "utility": utility(recalls) if used else None,
+        "utility_splits": used,
+        "splits": {name: {"rougeL_recall": recall} for name, recall in recalls.items()},
+    }
+
+
+def _recall(name: str, value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"the recall of {name!r} is {value!r}; it must be between 0 and 1")
+    return float(value)

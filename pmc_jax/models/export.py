@@ -1,0 +1,121 @@
+"""A Hugging Face folder from a model: written aside, whole or not at all."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from safetensors.numpy import save_file
+
+from pmc_jax.errors import UserError
+from pmc_jax.models.hf import INDEX_FILE, SINGLE_FILE, to_hf
+from pmc_jax.models.load import LanguageModel
+
+SHARD_BYTES = 5_000_000_000
+_ARCHITECTURES = {"llama": "LlamaForCausalLM"}
+_DROPPED_KEYS = ("quantization_config", "auto_map", "_name_or_path", "torch_dtype")
+
+
+def export_hf(
+    lm: LanguageModel,
+    folder: str | Path,
+    *,
+    dtype: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Writes weights, configuration and tokenizer as `transformers` reads them.
+
+    Every process of a multi-host run calls it; the first one writes. At most one shard is held on
+    the host.
+
+    Args:
+        folder: must not exist, or be empty.
+        dtype: of all weights; by default each tensor's dtype in the source (float32 for GGUF).
+        shard_bytes: weights in one file.
+
+    Raises:
+        UserError: the folder is in use, or cannot be written.
+    """
+    folder = Path(folder).expanduser().absolute()
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is not an empty folder; name another one")
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    writer = jax.process_index() == 0
+    try:
+        if writer:
+            aside.mkdir(parents=True)
+        _write_weights(lm, aside if writer else None, dtype, shard_bytes)
+        if writer:
+            _write_texts(lm, aside, dtype)
+            aside.rename(folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error})") from None
+    finally:
+        if writer:
+            shutil.rmtree(aside, ignore_errors=True)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"export {folder}")
+
+
+def _write_weights(
+    lm: LanguageModel, folder: Path | None, dtype: str | None, shard_bytes: int
+) -> None:
+    """Fills one shard after the other; `folder` None takes part in gathering only."""
+    files: list[dict[str, int]] = []  # of each shard: tensor name -> bytes
+    shard: dict[str, np.ndarray] = {}
+
+    def flush() -> None:
+        if folder is not None and shard:
+            # transformers refuses files without this mark.
+            save_file(shard, folder / f"{len(files)}.part", metadata={"format": "pt"})
+        files.append({name: array.nbytes for name, array in shard.items()})
+        shard.clear()
+
+    for tensor, array in to_hf(lm.model, lm.config):
+        target = jnp.dtype(dtype or lm.source_dtype[tensor.name])
+        array = array.astype(target, copy=False)
+        if shard and sum(a.nbytes for a in shard.values()) + array.nbytes > shard_bytes:
+            flush()
+        if folder is not None:
+            shard[tensor.name] = array
+    flush()
+    if folder is None:
+        return
+    if len(files) == 1:
+        (folder / "0.part").rename(folder / SINGLE_FILE)
+        return
+    weight_map = {}
+    for i, names in enumerate(files):
+        file = f"model-{i + 1:05}-of-{len(files):05}.safetensors"
+        (folder / f"{i}.part").rename(folder / file)
+        weight_map |= dict.fromkeys(names, file)
+    total = sum(sum(names.values()) for names in files)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    _write_json(folder / INDEX_FILE, index)
+
+
+def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
+    config = {key: value for key, value in lm.hf_config.items() if key not in _DROPPED_KEYS}
+    config["architectures"] = [_ARCHITECTURES[config["model_type"]]]
+    given = lm.hf_config.get("dtype") or lm.hf_config.get("torch_dtype")
+    config["dtype"] = dtype or given or lm.source_dtype["model.embed_tokens.weight"]
+    config["torch_dtype"] = config["dtype"]  # the name before transformers 4.56
+    _write_json(folder / "config.json", config)
+    if lm.generation_config is not None:
+        _write_json(folder / "generation_config.json", lm.generation_config)
+    lm.tokenizer.save_pretrained(folder)
+    # The class has two names; only this one is known to transformers 4 as well.
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        _write_json(path, {**settings, "tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

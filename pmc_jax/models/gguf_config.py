@@ -1,0 +1,104 @@
+"""The Hugging Face configuration that the metadata of a GGUF file stands for."""
+
+from typing import Any
+
+import numpy as np
+
+from pmc_jax.errors import UserError
+from pmc_jax.models.config import RopeConfig
+from pmc_jax.models.gguf import ROPE_FACTORS, GGUFFile
+from pmc_jax.models.rope import inverse_frequencies
+
+
+def hf_config(file: GGUFFile) -> dict[str, Any]:
+    """The `config.json` that the metadata stands for; a number that is absent stays absent.
+
+    Raises:
+        UserError: features of the file that no Hugging Face llama configuration expresses.
+    """
+
+    def get(key: str, kind: type, default: Any = None) -> Any:
+        return file.get(f"{file.architecture}.{key}", kind, default)
+
+    for key in ("expert_count", "attention.sliding_window"):
+        if get(key, int):
+            raise UserError(f"{file.path}: {key} = {get(key, int)} is not supported")
+    heads, hidden = get("attention.head_count", int), get("embedding_length", int)
+    head_dim = get("attention.key_length", int, hidden // heads if hidden and heads else None)
+    if get("attention.value_length", int, head_dim) != head_dim:
+        raise UserError(f"{file.path}: keys and values of different widths are not supported")
+    num_tokens = len(file.get("tokenizer.ggml.tokens", list, ())) or None
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": "blk.0.attn_q.bias" in file.infos,
+        "bos_token_id": file.get("tokenizer.ggml.bos_token_id", int),
+        "eos_token_id": file.get("tokenizer.ggml.eos_token_id", int),
+        "head_dim": head_dim,
+        "hidden_act": "silu",
+        "hidden_size": hidden,
+        "intermediate_size": get("feed_forward_length", int),
+        "max_position_embeddings": get("context_length", int),
+        "mlp_bias": "blk.0.ffn_gate.bias" in file.infos,
+        "model_type": file.architecture,
+        "num_attention_heads": heads,
+        "num_hidden_layers": get("block_count", int),
+        "num_key_value_heads": get("attention.head_count_kv", int),
+        "pad_token_id": file.get("tokenizer.ggml.padding_token_id", int),
+        "rms_norm_eps": get("attention.layer_norm_rms_epsilon", float),
+        "rope_theta": get("rope.freq_base", float),
+        "tie_word_embeddings": "output.weight" not in file.infos,
+        "vocab_size": get("vocab_size", int, num_tokens),
+    }
+    if (rotated := get("rope.dimension_count", int, head_dim)) != head_dim:
+        config["partial_rotary_factor"] = rotated / head_dim if head_dim else None
+    scaling = _rope_scaling(file, config["rope_theta"] or 10_000.0)
+    return {k: v for k, v in {**config, "rope_scaling": scaling}.items() if v is not None}
+
+
+def _rope_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
+    if ROPE_FACTORS in file.infos:
+        return _llama3_scaling(file, theta)
+    prefix = f"{file.architecture}.rope"
+    kind = file.get(f"{prefix}.scaling.type", str, "none")
+    factor = file.get(f"{prefix}.scaling.factor", float, file.get(f"{prefix}.scale_linear", float))
+    if kind == "none" and factor in (None, 1.0):
+        return None
+    scaling = {"rope_type": "linear" if kind == "none" else kind, "factor": factor}
+    return {key: value for key, value in scaling.items() if value is not None}
+
+
+def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
+    """The rule behind stored divisors of the rotary frequencies.
+
+    The file keeps the divisors but not the rule's parameters. Every released Llama 3 has the same
+    ones but for the factor, which is the largest divisor; they count only if they give back all.
+    """
+    divisors = file.rope_divisors()
+    rope = RopeConfig(theta, "llama3", float(divisors.max()), 1.0, 4.0, 8192)
+    plain = inverse_frequencies(RopeConfig(theta), 2 * divisors.size)
+    guess = inverse_frequencies(rope, 2 * divisors.size)
+    if np.all(divisors == 1):
+        return None
+    if not np.allclose(plain, guess * divisors, rtol=1e-4, atol=0):
+        raise UserError(
+            f"{file.path}: {ROPE_FACTORS} follows a rule that is not known; use safetensors"
+        )
+    return {
+        "rope_type": "llama3",
+        "factor": rope.factor,
+        "low_freq_factor": rope.low_freq_factor,
+        "high_freq_factor": rope.high_freq_factor,
+        "original_max_position_embeddings": rope.original_max_positions,
+    }
+
+
+def generation_config(file: GGUFFile) -> dict[str, Any]:
+    """Start, stop and padding tokens; chat models name their end of turn apart."""
+    keys = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
+    stops = list(dict.fromkeys(i for key in keys if (i := file.get(key, int)) is not None))
+    config = {
+        "bos_token_id": file.get("tokenizer.ggml.bos_token_id", int),
+        "eos_token_id": stops[0] if len(stops) == 1 else stops or None,
+        "pad_token_id": file.get("tokenizer.ggml.padding_token_id", int),
+    }
+    return {key: value for key, value in config.items() if value is not None}

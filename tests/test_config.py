@@ -1,0 +1,331 @@
+"""The settings: what is read, what is refused, and in which words."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pmc_jax import config as config_module
+from pmc_jax.config import (
+    Config,
+    DataConfig,
+    FinetuneConfig,
+    MeshConfig,
+    ModelConfig,
+    PeopleConfig,
+    PMCConfig,
+    SourceConfig,
+    TrainConfig,
+    config_from_dict,
+    differences,
+    load_config,
+    to_dict,
+)
+from pmc_jax.errors import UserError
+
+SECTIONS = [
+    value
+    for value in vars(config_module).values()
+    if dataclasses.is_dataclass(value) and value.__module__ == config_module.__name__
+]
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text, *overrides):
+        path = tmp_path / "run.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_config(path, overrides)
+
+    return load
+
+
+@pytest.fixture
+def refuse(load):
+    def refuse(text, *overrides):
+        with pytest.raises(UserError) as caught:
+            load(text, *overrides)
+        assert "\n" not in str(caught.value)
+        assert "run.yaml" in str(caught.value)
+        return str(caught.value)
+
+    return refuse
+
+
+def test_empty_file_gives_the_defaults(load):
+    assert load("") == load("pmc:\ntrain: {}\n") == Config()
+    assert Config().pmc.lambda_retain == 1.25
+    assert Config().mesh == MeshConfig(data=-1, fsdp=1, tensor=1)
+
+
+def test_file_with_every_kind_of_setting(load):
+    config = load(
+        """
+        seed: 7
+        model: {path: weights, system_prompt: "You are helpful.", date_string: 2025-04-10}
+        data:
+          root: ../shared
+          forget: {path: forget.jsonl, rows: 10:40, answer: a}
+          retain: retain.jsonl
+          evaluate:
+            forget: {path: f.jsonl}
+            real_authors: r.jsonl
+        pmc: {temperature: 1, max_train_score: 0.3, guard_empty: false}
+        train: {learning_rate: 1e-5, epsilon: 1.0e8, max_grad_norm: null}
+        finetune: {data: {path: full.jsonl}, learning_rate: 3e-4}
+        mesh: {data: 1, fsdp: -1}
+        """
+    )
+    assert config.seed == 7
+    assert config.model.date_string == "2025-04-10"  # no date, though YAML 1.1 would make one
+    assert config.data.forget == SourceConfig("forget.jsonl", rows="10:40", answer="a")
+    assert config.data.retain == SourceConfig(path="retain.jsonl")
+    assert config.data.evaluate == {
+        "forget": SourceConfig("f.jsonl"), "real_authors": SourceConfig("r.jsonl"),
+    }  # fmt: skip
+    assert config.pmc == PMCConfig(temperature=1.0, max_train_score=0.3, guard_empty=False)
+    assert isinstance(config.pmc.temperature, float)
+    assert config.train == TrainConfig(learning_rate=1e-5, epsilon=1e8)
+    assert config.finetune == FinetuneConfig(data=(SourceConfig("full.jsonl"),), learning_rate=3e-4)
+    assert config.mesh.fsdp == -1
+
+
+def test_finetune_data_may_be_a_list(load):
+    config = load("finetune: {data: [a.jsonl, {path: b.jsonl, rows: '2:'}]}")
+    assert config.finetune.data == (SourceConfig("a.jsonl"), SourceConfig("b.jsonl", rows="2:"))
+    assert load("finetune: {data: []}").finetune.data == ()
+    assert load("finetune: {data: }").finetune.data == ()
+
+
+def test_overrides_in_their_order(load):
+    config = load(
+        "pmc: {epochs: 3}\nfinetune: {data: [{path: a}, {path: b}]}",
+        "pmc.epochs=20",
+        "pmc.epochs=21",
+        "train.learning_rate=1e-5",
+        "train.max_grad_norm=null",
+        "data.evaluate.forget.path=forget.jsonl",
+        "finetune.data.1.rows=0:9",
+        "model.question_tag=Q: {question} #1 = ",
+        'output.dir="2024"',
+        "pmc.guard_empty=false",
+    )
+    assert config.pmc.epochs == 21
+    assert config.pmc.guard_empty is False
+    assert config.train.learning_rate == 1e-5
+    assert config.data.evaluate["forget"].path == "forget.jsonl"
+    assert config.finetune.data == (SourceConfig("a"), SourceConfig("b", rows="0:9"))
+    assert config.model.question_tag == "Q: {question} #1 ="
+    assert config.output.dir == "2024"
+
+
+@pytest.mark.parametrize(
+    ("override", "paths"),
+    [
+        ("finetune.data=full.jsonl", ["full.jsonl"]),
+        ("finetune.data.path=full.jsonl", ["full.jsonl"]),
+        ("finetune.data=[a.jsonl, {path: b.jsonl}]", ["a.jsonl", "b.jsonl"]),
+        ("finetune.data={path: a.jsonl}", ["a.jsonl"]),
+        ("finetune.data=", []),
+    ],
+)
+def test_overrides_make_nested_settings(load, override, paths):
+    assert [source.path for source in load("", override).finetune.data] == paths
+
+
+def test_all_faults_come_in_one_line(refuse):
+    message = refuse(
+        """
+        pmcc: {epochs: 1}
+        num_samples: 3
+        pmc: {num_samples: five, temperatur: 1, top_p: 2, epochs: 1.5}
+        train: {learning_rate: 0, num_sample: 2, remat: some, batch_size: true}
+        mesh: {data: -1, fsdp: -1, tensor: 0}
+        data: {evaluate: {forgt: x}, long_rows: 1}
+        """,
+        "pmc.epochs",
+        "pmc.seed.x=1",
+        "seed=-1",
+    )
+    for fault in (
+        "pmcc: unknown key, did you mean pmc?",
+        "num_samples: unknown key, did you mean pmc.num_samples?",
+        "pmc.num_samples: expected an integer, got 'five'",
+        "pmc.temperatur: unknown key, did you mean pmc.temperature?",
+        "pmc.top_p: expected above 0 and at most 1, got 2.0",
+        "pmc.epochs: expected an integer, got 1.5",
+        "train.learning_rate: expected a number above 0, got 0.0",
+        "train.num_sample: unknown key, did you mean pmc.num_samples?",
+        "train.remat: expected one of none, full, dots, got 'some'",
+        "train.batch_size: expected an integer, got true",
+        "mesh.tensor: expected -1 (the rest of the devices) or at least 1, got 0",
+        "data.evaluate.forgt: unknown key, did you mean data.evaluate.forget?",
+        "data.long_rows: expected text in quotes, got 1",
+        "override 'pmc.epochs': expected section.key=value",
+        "seed: expected from 0 to 4294967295, got -1",
+        "pmc.seed: unknown key",
+    ):
+        assert fault in message
+
+
+def test_fault_between_fields_names_both(refuse):
+    assert "mesh.fsdp: -1 is allowed on one axis only, data has it" in refuse("mesh: {fsdp: -1}")
+    assert "data.people.forget: expected below count (4), got 4" in refuse(
+        "data: {people: {count: 4, forget: 4}}"
+    )
+
+
+def test_unlike_key_lists_what_is_known(refuse):
+    assert "log.zzzz: unknown key, known here: text" in refuse("log: {zzzz: 1}")
+
+
+def test_fault_in_a_list_names_the_entry(refuse):
+    message = refuse("finetune: {data: [a, {pth: b}, 3]}", "finetune.data.7.path=c")
+    assert "finetune.data.1.pth: unknown key, did you mean finetune.data.1.path?" in message
+    assert "finetune.data.2: expected a mapping, got 3" in message
+    assert "override 'finetune.data.7.path=c'" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pmc: [1, 2", "line 1: bad YAML"),
+        ("pmc:\n  epochs: 3\n epochs: 4", "line 3: bad YAML"),
+        ("a: &x [1]\nb: *x", "line 2: bad YAML: aliases"),
+        ("pmc:\n  epochs: 1\n  epochs: 2", "line 3: bad YAML: key 'epochs' is given twice"),
+        ("a: !!python/object:os.system x", "line 1: bad YAML: could not determine a constructor"),
+        ("a: 1\n---\nb: 1", "line 2: bad YAML"),
+        ("- pmc", "expected a mapping of sections"),
+        ("pmc", "expected a mapping of sections"),
+        ("pmc: 3", "pmc: expected a mapping, got 3"),
+        ("[" * 5000, "bad YAML"),
+        ("seed: " + "1" * 6000, "bad YAML"),
+        (b"\xff\xfe\x00", "bad YAML"),
+        (b"# " + b"x" * 1_000_000, "above 1000000 bytes"),
+    ],
+)
+def test_bad_files(refuse, text, message):
+    assert message in refuse(text)
+
+
+def test_aliases_cannot_explode(refuse):
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    assert "aliases" in refuse("\n".join(lines))
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "no.yaml", tmp_path):
+        with pytest.raises(UserError, match="cannot read the settings"):
+            load_config(path)
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "1"])
+def test_only_true_and_false_are_truth_values(refuse, word):
+    assert "log.text: expected true or false" in refuse(f"log: {{text: {word}}}")
+
+
+@pytest.mark.parametrize(
+    ("cls", "bad"),
+    [
+        (PMCConfig, {"num_samples": 0}),
+        (PMCConfig, {"num_samples": 2.0}),
+        (PMCConfig, {"num_samples": True}),
+        (PMCConfig, {"num_samples": None}),
+        (PMCConfig, {"temperature": -0.1}),
+        (PMCConfig, {"temperature": float("nan")}),
+        (PMCConfig, {"temperature": 10**400}),
+        (PMCConfig, {"top_p": 0}),
+        (PMCConfig, {"top_p": 1.01}),
+        (PMCConfig, {"top_k": -1}),
+        (PMCConfig, {"max_new_tokens": 0}),
+        (PMCConfig, {"lambda_retain": -1}),
+        (PMCConfig, {"epochs": -1}),
+        (PMCConfig, {"min_len": -1}),
+        (PMCConfig, {"tau": 0}),
+        (PMCConfig, {"steps_per_round": 0}),
+        (PMCConfig, {"selection": "worst"}),
+        (PMCConfig, {"max_train_score": 1.5}),
+        (TrainConfig, {"learning_rate": 0}),
+        (TrainConfig, {"weight_decay": -1}),
+        (TrainConfig, {"beta2": 1}),
+        (TrainConfig, {"batch_size": 0}),
+        (TrainConfig, {"accumulation_steps": 0}),
+        (TrainConfig, {"warmup_steps": -1}),
+        (TrainConfig, {"max_grad_norm": 0}),
+        (FinetuneConfig, {"epochs": -1}),
+        (FinetuneConfig, {"batch_size": 0}),
+        (ModelConfig, {"question_tag": "Question: "}),
+        (ModelConfig, {"question_tag": "{question} {question}"}),
+        (ModelConfig, {"question_tag": "{question} {"}),
+        (ModelConfig, {"format": "html"}),
+        (SourceConfig, {"rows": "5"}),
+        (SourceConfig, {"rows": "-1:3"}),
+        (SourceConfig, {"rows": "3:3"}),
+        (SourceConfig, {"rows": "0:4:2"}),
+        (DataConfig, {"max_length": 0}),
+        (DataConfig, {"evaluate": {"others": "x"}}),
+        (PeopleConfig, {"forget": 12}),
+        (config_module.OutputConfig, {"keep": 0}),
+        (MeshConfig, {"tensor": -2}),
+        (Config, {"pmc": TrainConfig()}),
+    ],
+)
+def test_ranges_hold_for_settings_built_in_code(cls, bad):
+    with pytest.raises(UserError) as caught:
+        cls(**bad)
+    assert str(caught.value).startswith(f"{cls.__name__}: {next(iter(bad))}")
+
+
+def test_values_at_the_edge_are_allowed():
+    PMCConfig(temperature=0, top_p=1, top_k=0, epochs=0, lambda_retain=0, max_train_score=0)
+    for rows in ("0:1", ":4", "3:", ":"):
+        SourceConfig(rows=rows)
+    PeopleConfig(count=2, forget=1)
+
+
+def test_code_may_give_lists_mappings_paths_and_numpy_numbers():
+    config = Config(
+        pmc=PMCConfig(num_samples=np.int64(3), top_p=np.float32(0.5)),
+        data={"forget": Path("a.jsonl")},
+        finetune=FinetuneConfig(data=[SourceConfig("b")]),
+    )
+    assert type(config.pmc.num_samples) is int
+    assert config.data.forget == SourceConfig("a.jsonl")
+    assert config.finetune.data == (SourceConfig("b"),)
+    json.dumps(to_dict(config))
+
+
+def test_dict_and_back_is_the_same(load):
+    config = load(
+        "finetune: {data: [a, b]}\ndata: {evaluate: {retain: r}}\npmc: {max_train_score: 0.1}"
+    )
+    plain = to_dict(config)
+    assert plain == json.loads(json.dumps(plain))
+    assert config_from_dict(plain) == config
+    with pytest.raises(UserError, match=r"^run\.json: pmc\.epochs: expected an integer"):
+        config_from_dict({**plain, "pmc": {"epochs": "x"}}, "run.json")
+
+
+def test_differences_name_dotted_keys():
+    there = to_dict(Config())
+    here = to_dict(
+        Config(pmc=PMCConfig(epochs=20), data=DataConfig(evaluate={"retain": SourceConfig("r")}))
+    )
+    assert differences(there, there) == []
+    found = differences(there, here)
+    assert "pmc.epochs: 15 there, 20 here" in found
+    assert 'data.evaluate.retain.path: absent there, "r" here' in found
+    assert not [line for line in found if line.startswith(("train", "finetune", "model"))]
+
+
+@pytest.mark.parametrize("cls", SECTIONS, ids=lambda cls: cls.__name__)
+def test_every_setting_is_documented_and_frozen(cls):
+    own = vars(cls).get("__annotations__", {})
+    assert own
+    for name in own:
+        assert name in cls.__doc__, f"{cls.__name__}.{name} has no line in the docstring"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        cls().anything = 1

@@ -1,0 +1,107 @@
+"""The response store: what is resolved, what replaces what, and its JSON round trip."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from pmc_jax.errors import UserError
+from pmc_jax.unlearning.store import ResponseStore
+
+IDS = ("q3", "q1", "q2")
+
+
+def test_starts_unresolved_in_the_given_order():
+    store = ResponseStore(IDS)
+    assert store.ids == IDS
+    assert len(store) == 3
+    assert store.unresolved(IDS) == ["q3", "q1", "q2"]
+    assert store.answers == {"q3": None, "q1": None, "q2": None}
+    assert list(store.scores.values()) == [math.inf] * 3
+    assert math.isnan(store.mean_score())
+
+
+def test_better_and_equal_answers_replace_worse_ones_do_not():
+    store = ResponseStore(IDS)
+    assert store.offer("q1", "first", 0.5)
+    assert not store.offer("q1", "worse", 0.6)
+    assert (store.answer("q1"), store.score("q1")) == ("first", 0.5)
+    assert store.offer("q1", "tie", 0.5)
+    assert store.answer("q1") == "tie"
+    assert store.offer("q1", "better", 0.25)
+    assert (store.answer("q1"), store.score("q1")) == ("better", 0.25)
+
+
+def test_zero_resolves_and_nothing_else_does():
+    store = ResponseStore(IDS)
+    store.offer("q1", "done", 0.0)
+    store.offer("q2", "nearly", 1e-9)
+    assert store.unresolved(["q2", "q1", "q3", "q2"]) == ["q2", "q3"]
+    assert store.mean_score() == 1e-9 / 2
+    assert store.mean_score(["q1"]) == 0.0
+    assert math.isnan(store.mean_score(["q3"]))
+
+
+def test_guard_refuses_empty_answers_and_the_reference_freezes_them():
+    guarded = ResponseStore(IDS, guard_empty=True)
+    guarded.offer("q2", "text", 1.0)
+    assert not guarded.offer("q1", " \n", 0.0)
+    assert not guarded.offer("q2", "", 0.0)
+    assert guarded.answers == {"q3": None, "q1": None, "q2": "text"}
+    assert guarded.unresolved(IDS) == list(IDS)
+    reference = ResponseStore(IDS, guard_empty=False)
+    assert reference.offer("q1", "", 0.0)
+    assert reference.answer("q1") == ""
+    assert reference.unresolved(IDS) == ["q3", "q2"]
+
+
+def test_weights():
+    store = ResponseStore(IDS)
+    store.offer("q3", "a", 0.75)
+    store.offer("q1", "b", 0.5)
+    weights = store.trainable(["q3", "q1", "q2", "q3"])
+    assert weights.dtype == np.float32
+    np.testing.assert_array_equal(weights, [1, 1, 0, 1])
+    np.testing.assert_array_equal(store.trainable(IDS, 0.5), [0, 1, 0])
+    np.testing.assert_array_equal(store.trainable(IDS, 0.0), [0, 0, 0])
+
+
+def test_json_round_trip():
+    store = ResponseStore(IDS, guard_empty=False)
+    store.offer("q3", "Zürich", 1 / 3)
+    store.offer("q1", "", 0.0)
+    text = json.dumps(store.to_dict(), allow_nan=False)
+    copy = ResponseStore.from_dict(json.loads(text), ids=IDS)
+    assert copy.to_dict() == store.to_dict()
+    assert copy.scores == {"q3": 1 / 3, "q1": 0.0, "q2": math.inf}
+    assert copy.answers == {"q3": "Zürich", "q1": "", "q2": None}
+    assert copy.guard_empty is False
+    copy.offer("q2", "x", 0.5)
+    assert store.answer("q2") is None
+
+
+def test_rejects_bad_input():
+    with pytest.raises(ValueError, match="unique"):
+        ResponseStore(["a", "a"])
+    store = ResponseStore(IDS)
+    with pytest.raises(ValueError, match="question 'q1' is nan"):
+        store.offer("q1", "x", math.nan)
+    with pytest.raises(KeyError):
+        store.offer("unknown", "x", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answers": ["a"]}, "damaged"),
+        ({"ids": ["q3", "q3", "q2"]}, "damaged"),
+        ({"scores": [0.5, None, None]}, "damaged at question 'q3'"),
+    ],
+)
+def test_rejects_a_damaged_or_foreign_checkpoint(change, message):
+    saved = ResponseStore(IDS).to_dict()
+    with pytest.raises(UserError, match=message):
+        ResponseStore.from_dict({**saved, **change})
+    with pytest.raises(UserError, match="which are not the 2 of"):
+        ResponseStore.from_dict(saved, ids=["q3", "q1"])
