@@ -198,7 +198,7 @@ class TrainConfig(Section):
     accumulation_steps: int = setting(1, at_least(1))
     warmup_steps: int = setting(0, at_least(0))
     max_grad_norm: float | None = setting(None, _POSITIVE)
-    remat: str = setting("none", one_of("none", "full", "dots"))
+    remat: str = setting("dots", one_of("none", "full", "dots"))
 
 
 @dataclass(frozen=True)

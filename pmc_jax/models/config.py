@@ -5,6 +5,7 @@ frozen and hashable, so jitted functions take it as a static argument.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,15 +97,10 @@ def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     if hf.get("quantization_config"):
         raise UserError(f"{where}: quantised safetensors are not supported; export full weights first")
     needed = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    sizes = {}
-    for key in needed:
-        value = hf.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{where}: {key} must be a positive integer, got {value!r}")
-        sizes[key] = value
+    sizes = {key: _size(hf, key, where) for key in needed}
     heads = sizes["num_attention_heads"]
-    kv_heads = hf.get("num_key_value_heads") or heads
-    head_dim = hf.get("head_dim") or sizes["hidden_size"] // heads
+    kv_heads = _size(hf, "num_key_value_heads", where, heads)
+    head_dim = _size(hf, "head_dim", where, sizes["hidden_size"] // heads)
     if heads % kv_heads:
         raise UserError(f"{where}: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")
     if head_dim % 2:
@@ -117,36 +113,57 @@ def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        norm_eps=float(hf.get("rms_norm_eps", 1e-6)),
+        norm_eps=_positive(hf, "rms_norm_eps", where, 1e-6),
         rope=_rope_config(hf, where),
-        tie_embeddings=bool(hf.get("tie_word_embeddings", False)),
-        attention_bias=bool(hf.get("attention_bias", False)),
-        mlp_bias=bool(hf.get("mlp_bias", False)),
-        max_positions=int(hf.get("max_position_embeddings", 2048)),
+        tie_embeddings=_flag(hf, "tie_word_embeddings", where),
+        attention_bias=_flag(hf, "attention_bias", where),
+        mlp_bias=_flag(hf, "mlp_bias", where),
+        max_positions=_size(hf, "max_position_embeddings", where, 2048),
     )
+
+
+def _size(hf: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:
+    value = default if hf.get(key) is None else hf[key]
+    if type(value) is not int or value < 1:
+        raise UserError(f"{where}: {key} must be a positive integer, got {value!r}")
+    return value
+
+
+def _positive(hf: Mapping[str, Any], key: str, where: str, default: float | None = None) -> float:
+    value = default if hf.get(key) is None else hf[key]
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise UserError(f"{where}: {key} must be a positive number, got {value!r}")
+    return float(value)
+
+
+def _flag(hf: Mapping[str, Any], key: str, where: str) -> bool:
+    value = hf.get(key)
+    if value is not None and type(value) is not bool:
+        raise UserError(f"{where}: {key} must be true or false, got {value!r}")
+    return bool(value)
 
 
 def _rope_config(hf: Mapping[str, Any], where: str) -> RopeConfig:
     # transformers 5 writes `rope_parameters`; earlier ones `rope_theta` and `rope_scaling`.
-    scaling = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
-    theta = float(scaling.get("rope_theta", hf.get("rope_theta", 10_000.0)))
+    scaling = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+    if not isinstance(scaling, Mapping):
+        raise UserError(f"{where}: rope_parameters must be an object, got {scaling!r}")
+    scaling = {"rope_theta": hf.get("rope_theta"), **scaling}
+    theta = _positive(scaling, "rope_theta", where, 10_000.0)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if float(scaling.get("partial_rotary_factor", hf.get("partial_rotary_factor", 1.0))) != 1.0:
-        raise UserError(f"{where}: partial_rotary_factor is not implemented for llama")
-    try:
-        if kind == "default":
-            return RopeConfig(theta)
-        if kind == "linear":
-            return RopeConfig(theta, "linear", float(scaling["factor"]))
-        if kind == "llama3":
-            return RopeConfig(
-                theta,
-                "llama3",
-                float(scaling["factor"]),
-                float(scaling["low_freq_factor"]),
-                float(scaling["high_freq_factor"]),
-                int(scaling["original_max_position_embeddings"]),
-            )
-    except KeyError as error:
-        raise UserError(f"{where}: rope scaling {kind!r} lacks {error.args[0]!r}") from None
+    for place in (hf, scaling):
+        if place.get("partial_rotary_factor") not in (None, 1.0):
+            raise UserError(f"{where}: partial_rotary_factor is not implemented for llama")
+    if kind == "default":
+        return RopeConfig(theta)
+    if kind == "linear":
+        return RopeConfig(theta, "linear", _positive(scaling, "factor", where))
+    if kind == "llama3":
+        low = _positive(scaling, "low_freq_factor", where)
+        high = _positive(scaling, "high_freq_factor", where)
+        if high <= low:
+            raise UserError(f"{where}: high_freq_factor must be above low_freq_factor")
+        factor = _positive(scaling, "factor", where)
+        original = _size(scaling, "original_max_position_embeddings", where)
+        return RopeConfig(theta, "llama3", factor, low, high, original)
     raise UserError(f"{where}: rope scaling {kind!r} is not implemented; known: default, linear, llama3")

@@ -6,6 +6,7 @@ head, H head_dim, F MLP width, V vocabulary, L layers. It knows no text, no loss
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import jax
@@ -82,7 +83,11 @@ class Layers(nnx.Module):
     def project(self, x: jax.Array, name: str) -> jax.Array:
         """x @ W (+ bias) in the dtype of `x`, heads and head_dim contracted together in `o`."""
         weight = getattr(self, name)[...].astype(x.dtype)
-        y = jnp.tensordot(x, weight, axes=2 if name == "o" else 1)
+        contracted = 2 if name == "o" else 1
+        lead, out = x.shape[:-contracted], weight.shape[contracted:]
+        size = math.prod(weight.shape[:contracted])
+        # As matrices: XLA on CPU copies the operands of the weight gradient otherwise.
+        y = (x.reshape(-1, size) @ weight.reshape(size, -1)).reshape(*lead, *out)
         bias = getattr(self, f"{name}_bias", None)
         return y if bias is None else y + bias[...].astype(x.dtype)
 
@@ -131,7 +136,9 @@ def init(config: DecoderConfig, key: jax.Array, layout: Layout, *, scale: float 
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     """Root-mean-square norm (arXiv 1910.07467), reduced in float32; dtype of `x` kept."""
     wide = x.astype(jnp.float32)
-    scale = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    # In two stages: a single long float32 sum loses a digit of the logits on CPU.
+    square = (wide * wide).reshape(*x.shape[:-1], math.gcd(x.shape[-1], 32), -1)
+    scale = jax.lax.rsqrt(jnp.mean(jnp.mean(square, -1), -1)[..., None] + eps)
     return (wide * scale * weight.astype(jnp.float32)).astype(x.dtype)
 
 

@@ -49,9 +49,13 @@ def export_hf(
     try:
         if writer:
             aside.mkdir(parents=True)
+            _write_texts(lm, aside, dtype)
         _write_weights(lm, aside if writer else None, dtype, shard_bytes)
         if writer:
-            _write_texts(lm, aside, dtype)
+            # The safetensors library makes files that only their owner can read.
+            mode = (aside / "config.json").stat().st_mode
+            for path in aside.glob("*.safetensors"):
+                path.chmod(mode)
             aside.rename(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error})") from None

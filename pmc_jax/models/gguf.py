@@ -161,6 +161,8 @@ class GGUFFile:
         self.infos = self._tensor_table(cursor, num_tensors)
         self._source_names = {_hf_name(name): name for name in self.infos if name != ROPE_FACTORS}
         self.architecture = self.get("general.architecture", str, "")
+        if not re.fullmatch(r"[\w.-]+", self.architecture):
+            raise cursor.fault(f"general.architecture {self.architecture!r}")
         heads = self.get(f"{self.architecture}.attention.head_count", int, 1)
         kv_heads = self.get(f"{self.architecture}.attention.head_count_kv", int, heads)
         self._heads = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads}
@@ -199,7 +201,7 @@ class GGUFFile:
                 known = code in GGMLQuantizationType.__members__.values()
                 label = GGMLQuantizationType(code).name if known else code
                 raise UserError(
-                    f"{self.path}: tensor {name} is in format {label}, which is not supported; "
+                    f"{self.path}: tensor {name!r} is in format {label}, which is not supported; "
                     f"supported: {', '.join(sorted(kind.name for kind in _DECODED))}"
                 )
             kind = GGMLQuantizationType(code)

@@ -74,12 +74,15 @@ def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
     ones but for the factor, which is the largest divisor; they count only if they give back all.
     """
     divisors = file.rope_divisors()
-    rope = RopeConfig(theta, "llama3", float(divisors.max()), 1.0, 4.0, 8192)
-    plain = inverse_frequencies(RopeConfig(theta), 2 * divisors.size)
-    guess = inverse_frequencies(rope, 2 * divisors.size)
     if np.all(divisors == 1):
         return None
-    if not np.allclose(plain, guess * divisors, rtol=1e-4, atol=0):
+    known = theta > 0 and bool(np.all((divisors > 0) & (divisors < np.inf)))
+    if known:
+        rope = RopeConfig(theta, "llama3", float(divisors.max()), 1.0, 4.0, 8192)
+        plain = inverse_frequencies(RopeConfig(theta), 2 * divisors.size)
+        guess = inverse_frequencies(rope, 2 * divisors.size)
+        known = np.allclose(plain, guess * divisors, rtol=1e-4, atol=0)
+    if not known:
         raise UserError(
             f"{file.path}: {ROPE_FACTORS} follows a rule that is not known; use safetensors"
         )

@@ -150,7 +150,7 @@ def check(source: TensorSource, config: DecoderConfig) -> None:
         if name.endswith("rotary_emb.inv_freq") or (name == head and tied_head):
             continue
         raise UserError(
-            f"{source.where(name)}: tensor {name} {list(source.shape(name))} has no place in the "
+            f"{source.where(name)}: tensor {name!r} {list(source.shape(name))} has no place in the "
             "model that config.json describes"
         )
     if tied_head:
@@ -285,7 +285,7 @@ class SafetensorsFolder:
             if names is not None and (wrong := sorted(keys ^ names)):
                 state = "lacks" if wrong[0] in names else "holds"
                 raise UserError(
-                    f"{path}: the file {state} tensor {wrong[0]}, {INDEX_FILE} says otherwise"
+                    f"{path}: the file {state} tensor {wrong[0]!r}, {INDEX_FILE} says otherwise"
                 )
             for name in keys:
                 self._files[name] = path
@@ -322,9 +322,9 @@ def _read_index(path: Path) -> dict[str, set[str]]:
             or Path(file).name != file
             or not file.endswith(".safetensors")
         ):
-            raise UserError(f"{path}: {name}: {file!r} is no *.safetensors file of this folder")
+            raise UserError(f"{path}: {name!r}: {file!r} is no *.safetensors file of this folder")
         if not (path.parent / file).is_file():
-            raise UserError(f"{path}: {file} is listed but not there; fetch the model again")
+            raise UserError(f"{path}: {file!r} is listed but not there; fetch the model again")
         files.setdefault(file, set()).add(name)
     if not files:
         raise UserError(f"{path}: weight_map is empty")

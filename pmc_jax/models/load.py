@@ -73,12 +73,12 @@ def load(
     """
     path = find(path_or_name)
     if path.is_dir():
-        hf = _read_json(path / "config.json")
+        hf = read_json(path / "config.json")
         config = decoder_config(hf, str(path / "config.json"))
         source: TensorSource = SafetensorsFolder(path)
         tokenizer = load_tokenizer(path)
         generation_file = path / "generation_config.json"
-        generation = _read_json(generation_file) if generation_file.is_file() else None
+        generation = read_json(generation_file) if generation_file.is_file() else None
     else:
         source = file = GGUFFile(path)
         hf = hf_config(file)
@@ -178,7 +178,12 @@ def _download(name: str) -> Path:
     return folder
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        UserError: the file is absent, no JSON, or holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -29,8 +29,9 @@ _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder: local files only, no code from them is run.
 
-    `tokenizer.json` is the whole pipeline and is taken as it is: the classes that transformers 5
-    picks by name build their own pre-tokenizer over its vocabulary.
+    `tokenizer.json` is the whole pipeline and is taken as it is. A class that transformers 5 picks
+    by name builds its own pre-tokenizer over that vocabulary: SmolLM2's folder on the hub says
+    `GPT2Tokenizer`, which then cuts "½" and runs of digits otherwise than the model was trained.
 
     Raises:
         UserError: no tokenizer is there, or its files cannot be read.
@@ -43,11 +44,15 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     # The tokenizers library raises bare Exception.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"{folder}: no readable tokenizer ({reason[0][:200]}); "
+            f"{folder}: no readable tokenizer ({_first_line(error)}); "
             "the folder needs tokenizer.json and tokenizer_config.json"
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +130,7 @@ def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
         raise
     # The tokenizers library raises bare Exception.
     except Exception as error:
-        raise UserError(f"{file.path}: broken tokenizer metadata ({error})") from None
+        raise UserError(f"{file.path}: broken tokenizer metadata ({_first_line(error)})") from None
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,
@@ -156,6 +161,8 @@ def _byte_level(file: GGUFFile, vocabulary: dict[str, int]) -> tuple[Tokenizer, 
         logger.warning("%s: no pre-tokenizer is named; GPT-2's is used", file.path)
     cut = table[name]
     merges = [tuple(m.split(" ")) for m in file.get("tokenizer.ggml.merges", list, [])]
+    if wrong := next((merge for merge in merges if len(merge) != 2), None):
+        raise UserError(f"{file.path}: tokenizer.ggml.merges: {' '.join(wrong)!r} is no pair")
     backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=cut.ignore_merges))
     if cut.nfc:
         backend.normalizer = normalizers.NFC()

@@ -1,0 +1,269 @@
+"""Text to token ids and back: the only place where strings meet arrays.
+
+A prompt is the chat template with the question as the user's turn, or the tag format
+(`Question: ...` / `Answer: ...`); one BOS, from the template or the tokenizer, never both. An answer is its own
+tokens and one end token. Training rows are packed: several sequences a row, apart by segment number.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pmc_jax.config import ModelConfig
+from pmc_jax.errors import UserError
+from pmc_jax.unlearning.train import TrainBatch
+
+_log = logging.getLogger(__name__)
+_ROW_MULTIPLE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """Turns questions and answers into token ids for one model.
+
+    Attributes:
+        tokenizer: of transformers.
+        settings: format, system prompt, tags.
+        end_token: closes a training answer.
+        end_tokens: any of these ends a sampled answer.
+    """
+
+    tokenizer: Any
+    settings: ModelConfig
+    end_token: int
+    end_tokens: tuple[int, ...]
+
+    @property
+    def is_chat(self) -> bool:
+        return _is_chat(self.tokenizer, self.settings)
+
+    def prompt(self, question: str) -> list[int]:
+        """Everything before the model's answer."""
+        if self.is_chat:
+            return _render(self.tokenizer, self.settings, question)
+        ids = list(self.tokenizer(self.settings.question_tag.format(question=question))["input_ids"])
+        while ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids.pop()  # some tokenizers close every text
+        return ids
+
+    def answer(self, text: str) -> list[int]:
+        """The tokens that are learned: the answer (with its tag, in the tag format) and the end token."""
+        text = text if self.is_chat else self.settings.answer_tag + text
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, self.end_token]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of a sampled answer, without special tokens, tag and outer white space."""
+        text = self.tokenizer.decode([int(t) for t in tokens], skip_special_tokens=True).strip()
+        if not self.is_chat:
+            text = text.removeprefix(self.settings.answer_tag.strip()).strip()
+        return text
+
+    def sequence(self, question: str, answer: str) -> "Sequence_":
+        prompt = self.prompt(question)
+        answer_ids = self.answer(answer)
+        return Sequence_(np.array(prompt + answer_ids, np.int32), len(prompt))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence_:
+    """One training sequence: i32[n] tokens, the answer from index `begin` on."""
+
+    tokens: np.ndarray
+    begin: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def make_encoder(
+    tokenizer: Any, settings: ModelConfig, generation_config: Mapping[str, Any] | None = None
+) -> Encoder:
+    """Finds the end tokens and checks the format.
+
+    Raises:
+        UserError: the chat format without a chat template, a template that raises, or no end token.
+    """
+    if settings.format == "chat" and not tokenizer.chat_template:
+        raise UserError("model.format: chat, but the tokenizer has no chat template; use format: tags")
+    ends = (generation_config or {}).get("eos_token_id")
+    ends = list(ends) if isinstance(ends, (list, tuple)) else [ends]
+    ends = [e for e in (tokenizer.eos_token_id, *ends) if e is not None]
+    end = ends[0] if ends else None
+    if _is_chat(tokenizer, settings):
+        # The template itself says how a turn ends: the first special token after an answer.
+        prompt = _render(tokenizer, settings, "?")
+        turn = _render(tokenizer, settings, "?", answer="!")
+        special = [t for t in turn[len(prompt) :] if t in tokenizer.all_special_ids]
+        if turn[: len(prompt)] == prompt and special:
+            end = special[0]
+    if end is None:
+        raise UserError("the tokenizer has no end token; set eos_token in its tokenizer_config.json")
+    return Encoder(tokenizer, settings, end, tuple(sorted({end, *ends})))
+
+
+def _is_chat(tokenizer: Any, settings: ModelConfig) -> bool:
+    return settings.format == "chat" or (settings.format == "auto" and bool(tokenizer.chat_template))
+
+
+def _render(
+    tokenizer: Any, settings: ModelConfig, question: str, answer: str | None = None
+) -> list[int]:
+    messages = [{"role": "user", "content": question}]
+    if settings.system_prompt is not None:
+        messages.insert(0, {"role": "system", "content": settings.system_prompt})
+    if answer is not None:
+        messages.append({"role": "assistant", "content": answer})
+    extra = {} if settings.date_string is None else {"date_string": settings.date_string}
+    try:
+        encoded = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=answer is None, tokenize=True, return_dict=True, **extra
+        )
+    except Exception as error:  # a template runs in Jinja's sandbox and may raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the model's chat template refuses the messages ({reason}); set model.format: tags or "
+            "change model.system_prompt"
+        ) from None
+    return list(encoded["input_ids"])
+
+
+def encode_pairs(
+    encoder: Encoder,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    ids: Sequence[str],
+    max_length: int,
+    long_rows: str,
+) -> list[Sequence_]:
+    """Training sequences of question-answer pairs.
+
+    Args:
+        ids: of the rows, for messages.
+        max_length: tokens of prompt and answer together.
+        long_rows: `error`, or `drop` (and say how many).
+
+    Raises:
+        UserError: rows over `max_length` under `error`, or nothing left under `drop`.
+    """
+    sequences = [encoder.sequence(question, answer) for question, answer in pairs]
+    long = [(id_, len(s)) for id_, s in zip(ids, sequences, strict=True) if len(s) > max_length]
+    if not long:
+        return sequences
+    names = ", ".join(f"{id_} ({n} tokens)" for id_, n in long[:5])
+    names += f" and {len(long) - 5} more" if len(long) > 5 else ""
+    if long_rows == "error" or len(long) == len(sequences):
+        raise UserError(
+            f"rows longer than data.max_length={max_length}: {names}; raise it, shorten them, or set "
+            "data.long_rows=drop"
+        )
+    _log.warning("%d of %d rows dropped, longer than %d tokens: %s", len(long), len(sequences), max_length, names)
+    return [s for s in sequences if len(s) <= max_length]
+
+
+def shared_prefix(sequences: Sequence[Sequence[int]]) -> np.ndarray:
+    """The tokens that all sequences start with, i32[P]; at least one token of each is left over."""
+    first, last = min(map(list, sequences)), max(map(list, sequences))
+    limit = min(map(len, sequences)) - 1
+    size = next((i for i in range(limit) if first[i] != last[i]), max(limit, 0))
+    return np.array(first[:size], np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Packer:
+    """Lays sequences out as packed rows of few different shapes.
+
+    Attributes:
+        prefix: i32[P], left out of the rows (`shared_prefix` of the run's prompts).
+        row_size: S, tokens of a packed row.
+        row_multiple: R is a multiple of this.
+    """
+
+    prefix: np.ndarray
+    row_size: int
+    row_multiple: int = 1
+
+    def pack(
+        self, terms: Sequence[Sequence[Sequence_]], coefficients: Sequence[float], *,
+        weights: Sequence[Sequence[float]] | None = None, micro_batches: int = 1,
+    ) -> TrainBatch:
+        """Packs one gradient step, on the host.
+
+        Every term of the loss is the mean over its answer tokens in each micro-batch, averaged over the
+        micro-batches; `terms[t][i]` goes to micro-batch `i * micro_batches // len(terms[t])`.
+
+        Args:
+            terms: the sequences of each term, a multiple of `micro_batches` of them.
+            coefficients: factor of each term.
+            weights: of each sequence, 0 leaves it out of its term; None = all 1.
+            micro_batches: M.
+        """
+        parts = [[] for _ in range(micro_batches)]
+        for t, sequences in enumerate(terms):
+            each = len(sequences) // micro_batches
+            for i, sequence in enumerate(sequences):
+                weight = 1.0 if weights is None else float(weights[t][i])
+                if weight:
+                    parts[i // each].append((t, weight, sequence))
+        placed = [self._place([s for _, _, s in part]) for part in parts]
+        rows = _few(max(max((r for r, _ in p), default=0) + 1 for p in placed), self.row_multiple)
+        slots = max(
+            (sum(len(s) - s.begin for (r, _), (_, _, s) in zip(p, part, strict=True) if r == row)
+             for p, part in zip(placed, parts, strict=True) for row in range(rows)), default=1)
+        slots = min(self.row_size, max(-(-slots // _ROW_MULTIPLE) * _ROW_MULTIPLE, _ROW_MULTIPLE))
+        shape, answers = (micro_batches, rows, self.row_size), (micro_batches, rows, slots)
+        tokens, positions, segments = (np.zeros(shape, np.int32) for _ in range(3))
+        at, targets = np.zeros(answers, np.int32), np.zeros(answers, np.int32)
+        shares = np.zeros((len(terms), *answers), np.float32)
+        skip = len(self.prefix)
+        for m, (part, places) in enumerate(zip(parts, placed, strict=True)):
+            used, count = np.zeros(rows, int), np.zeros(rows, int)
+            for (t, weight, sequence), (row, begin) in zip(part, places, strict=True):
+                own = sequence.tokens[skip:]
+                where = slice(begin, begin + len(own))
+                tokens[m, row, where] = own
+                positions[m, row, where] = skip + np.arange(len(own))
+                count[row] += 1
+                segments[m, row, where] = count[row]
+                answer = len(sequence) - sequence.begin
+                slot = slice(used[row], used[row] + answer)
+                at[m, row, slot] = begin + sequence.begin - skip - 1 + np.arange(answer)
+                targets[m, row, slot] = sequence.tokens[sequence.begin :]
+                shares[t, m, row, slot] = weight
+                used[row] += answer
+        total = shares.sum((2, 3), keepdims=True) * micro_batches
+        shares = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
+        return TrainBatch(tokens, positions, segments, at, targets, shares,
+                          np.array(coefficients, np.float32), self.prefix)
+
+    def _place(self, sequences: Sequence[Sequence_]) -> list[tuple[int, int]]:
+        """(row, first token) of each sequence: first fit, longest first."""
+        free: list[int] = []
+        places = [(0, 0)] * len(sequences)
+        for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])):
+            size = len(sequences[i]) - len(self.prefix)
+            row = next((r for r, left in enumerate(free) if left >= size), None)
+            if row is None:
+                row = len(free)
+                free.append(self.row_size)
+            places[i] = (row, self.row_size - free[row])
+            free[row] -= size
+        return places
+
+
+def row_size(lengths: Sequence[int]) -> int:
+    """S for sequences of these lengths (without the prefix): room for the longest, and for about two of them."""
+    longest = max(lengths)
+    target = max(longest, 2 * int(np.mean(lengths)), 128)
+    return -(-target // _ROW_MULTIPLE) * _ROW_MULTIPLE
+
+
+def _few(rows: int, multiple: int) -> int:
+    """Rounds up to one of few counts (steps of at most a quarter), so that few shapes compile."""
+    step = multiple
+    while rows > 8 * step:
+        step *= 2
+    return -(-rows // step) * step

@@ -1,0 +1,92 @@
+"""Chunked cross-entropy with the vocabulary projection inside: logits of all positions never exist at once.
+
+Axis letters: R rows, A answer positions a row, D hidden, V vocabulary.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from pmc_jax.mesh import Layout
+
+# Logits held at a time: this many positions x V in float32.
+_POSITIONS_A_CHUNK = 512
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def cross_entropy(
+    hidden: jax.Array, embedding: jax.Array, targets: jax.Array, weights: jax.Array, layout: Layout
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted cross-entropy of next tokens, in nats.
+
+    Only the weighted sum carries a gradient, to `hidden` and `embedding`. It is computed beside the loss, while
+    a chunk of logits is at hand, so the backward pass projects nothing again.
+
+    Args:
+        hidden: [R,A,D], any float dtype; the products run in it and accumulate in float32.
+        embedding: [V,D], the output embedding.
+        targets: i32[R,A].
+        weights: f32[R,A], 0 at padding.
+
+    Returns:
+        The sum of weights x cross-entropy, f32[], and the cross-entropy of each position, f32[R,A].
+    """
+    loss, each, _, _ = _chunks(hidden, embedding, targets, weights, layout, gradients=False)
+    return loss, each
+
+
+def _chunks(hidden, embedding, targets, weights, layout, *, gradients: bool):
+    rows, slots, _ = hidden.shape
+    size = min(slots, max(1, _POSITIONS_A_CHUNK // max(1, rows // layout.row_multiple)))
+    padding = -slots % size
+    projection = embedding.astype(hidden.dtype)
+
+    def split(x):
+        x = jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(rows, -1, size, *x.shape[2:]), 1, 0)
+
+    def step(carry, chunk):
+        loss, embedding_gradient = carry
+        h, target, weight = chunk
+        logits = jnp.einsum("rad,vd->rav", h, projection, preferred_element_type=jnp.float32)
+        logits = layout.constrain(logits, "rows", None, "vocab")
+        log_total = jax.nn.logsumexp(logits, axis=-1)
+        # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
+        hit = target[..., None] == jnp.arange(logits.shape[-1])
+        each = log_total - jnp.sum(jnp.where(hit, logits, 0), axis=-1)
+        loss += jnp.sum(weight * each)
+        if not gradients:
+            return (loss, embedding_gradient), (each, None)
+        slope = (jnp.exp(logits - log_total[..., None]) - hit) * weight[..., None]
+        slope = slope.astype(h.dtype)
+        embedding_gradient += jnp.einsum("rav,rad->vd", slope, h, preferred_element_type=jnp.float32)
+        return (loss, embedding_gradient), (each, jnp.einsum("rav,vd->rad", slope, projection))
+
+    start = jnp.zeros(embedding.shape if gradients else (), jnp.float32)
+    (loss, embedding_gradient), (each, hidden_gradient) = jax.lax.scan(
+        step, (jnp.float32(0), start), (split(hidden), split(targets), split(weights))
+    )
+
+    def join(x):
+        x = jnp.moveaxis(x, 0, 1)
+        return x.reshape(rows, -1, *x.shape[3:])[:, :slots]
+
+    return loss, join(each), embedding_gradient, join(hidden_gradient) if gradients else None
+
+
+def _forward(hidden, embedding, targets, weights, layout):
+    loss, each, embedding_gradient, hidden_gradient = _chunks(
+        hidden, embedding, targets, weights, layout, gradients=True
+    )
+    return (loss, each), (hidden_gradient, embedding_gradient.astype(embedding.dtype))
+
+
+def _backward(layout, residuals, cotangents):
+    scale, _ = cotangents
+    hidden_gradient, embedding_gradient = residuals
+    hidden_gradient = (scale * hidden_gradient).astype(hidden_gradient.dtype)
+    return hidden_gradient, scale * embedding_gradient, None, None
+
+
+cross_entropy.defvjp(_forward, _backward)

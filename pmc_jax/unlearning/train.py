@@ -1,0 +1,154 @@
+"""The training step: one pure jitted function, state donated. It knows no text and no method.
+
+Axis letters: M micro-batches, R rows, S tokens, A answer positions a row, T terms of the loss, P prefix.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from pmc_jax.config import TrainConfig
+from pmc_jax.mesh import Layout
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder, hidden_states
+from pmc_jax.unlearning.losses import cross_entropy
+
+
+class TrainState(NamedTuple):
+    """Replaced by every step, never mutated.
+
+    Attributes:
+        model: float32 master weights.
+        optimizer: optax state, sharded as the weights are.
+        step: i32[], steps taken.
+    """
+
+    model: Decoder
+    optimizer: optax.OptState
+    step: jax.Array
+
+
+class TrainBatch(NamedTuple):
+    """Packed rows of one gradient step.
+
+    Attributes:
+        tokens, positions, segments: i32[M,R,S], see `decoder.hidden_states`.
+        at: i32[M,R,A], where in the row the token before each answer token stands.
+        targets: i32[M,R,A], the answer tokens, end token included.
+        shares: f32[T,M,R,A], weight of each answer token in the mean of its term; each term sums to 1 (or to 0
+            where it has no tokens).
+        coefficients: f32[T], factor of each term in the loss.
+        prefix: i32[P], tokens that every sequence of the run starts with.
+    """
+
+    tokens: jax.Array
+    positions: jax.Array
+    segments: jax.Array
+    at: jax.Array
+    targets: jax.Array
+    shares: jax.Array
+    coefficients: jax.Array
+    prefix: jax.Array
+
+    @staticmethod
+    def put(batch: "TrainBatch", layout: Layout) -> "TrainBatch":
+        """Host arrays to global arrays, rows over the data axes."""
+        axes = {"shares": (None, None, "rows", None), "coefficients": (None,), "prefix": (None,)}
+        placed = {
+            name: layout.put(x, *axes.get(name, (None, "rows", None)))
+            for name, x in batch._asdict().items()
+        }
+        return TrainBatch(**placed)
+
+
+@functools.lru_cache
+def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTransformation:
+    """AdamW with linear warm-up from 0, then linear decay to 0 (the schedule of transformers)."""
+    warmup = settings.warmup_steps
+    decay = optax.linear_schedule(settings.learning_rate, 0.0, max(1, total_steps - warmup))
+    rise = optax.linear_schedule(0.0, settings.learning_rate, max(1, warmup))
+    schedule = optax.join_schedules([rise, decay], [warmup])
+    adamw = optax.adamw(
+        schedule,
+        b1=settings.beta1,
+        b2=settings.beta2,
+        eps=settings.epsilon,
+        weight_decay=settings.weight_decay,
+    )
+    if settings.max_grad_norm is None:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), adamw)
+
+
+@functools.partial(jax.jit, static_argnames=("optimizer",))
+def init_state(model: Decoder, *, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step. The weights are copied: the step donates them."""
+    return TrainState(jax.tree.map(jnp.copy, model), optimizer.init(model), jnp.int32(0))
+
+
+def batch_loss(
+    model: Decoder, batch: TrainBatch, *, config: DecoderConfig, layout: Layout, dtype, remat: str
+) -> tuple[jax.Array, jax.Array]:
+    """The loss of one micro-batch (arrays without M) and its terms f32[T], in nats a token."""
+    hidden = hidden_states(
+        model,
+        config,
+        layout,
+        batch.tokens,
+        batch.positions,
+        batch.segments,
+        prefix=batch.prefix if batch.prefix.size else None,
+        dtype=dtype,
+        remat=remat,
+    )
+    answers = jnp.take_along_axis(hidden, batch.at[..., None], axis=1)
+    weights = jnp.einsum("t,tra->ra", batch.coefficients, batch.shares)
+    loss, each = cross_entropy(answers, model.output_embedding, batch.targets, weights, layout)
+    return loss, jnp.einsum("tra,ra->t", batch.shares, jax.lax.stop_gradient(each))
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("optimizer", "config", "layout", "dtype", "remat"),
+    donate_argnames=("state",),
+)
+def train_step(
+    state: TrainState,
+    batch: TrainBatch,
+    *,
+    optimizer: optax.GradientTransformation,
+    config: DecoderConfig,
+    layout: Layout,
+    dtype,
+    remat: str,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One gradient step over M micro-batches; `state` is donated, its buffers hold the new one.
+
+    Returns:
+        The new state and metrics f32: `terms` [T] (nats a token), `gradient_norm` [] before clipping.
+    """
+    gradient = jax.value_and_grad(
+        functools.partial(batch_loss, config=config, layout=layout, dtype=dtype, remat=remat),
+        has_aux=True,
+    )
+    shared = {"coefficients": batch.coefficients, "prefix": batch.prefix}
+    micro = {k: v for k, v in batch._asdict().items() if k not in shared}
+    micro["shares"] = jnp.moveaxis(micro["shares"], 1, 0)
+    if batch.tokens.shape[0] == 1:
+        single = {k: v[0] for k, v in micro.items()}
+        (_, terms), grads = gradient(state.model, TrainBatch(**single, **shared))
+    else:
+
+        def add(total, part):
+            (_, terms), grads = gradient(state.model, TrainBatch(**part, **shared))
+            return jax.tree.map(jnp.add, total, (terms, grads)), None
+
+        zero = (jnp.zeros_like(batch.coefficients), jax.tree.map(jnp.zeros_like, state.model))
+        (terms, grads), _ = jax.lax.scan(add, zero, micro)
+    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.model)
+    model = optax.apply_updates(state.model, updates)
+    metrics = {"terms": terms, "gradient_norm": optax.tree.norm(grads)}
+    return TrainState(model, optimizer_state, state.step + 1), metrics

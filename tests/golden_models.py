@@ -1,0 +1,75 @@
+"""The committed tiny checkpoints, and what several tests do with them."""
+
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from pmc_jax.mesh import TRAIN_RULES, Layout, layout, make_mesh
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder, hidden_states, logits
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES = ("default", "llama3", "linear")
+
+
+def one_device() -> Layout:
+    return layout(make_mesh(devices=jax.devices()[:1]), TRAIN_RULES)
+
+
+def model_folder(folder: Path, case: str) -> Path:
+    """A copy of a golden checkpoint in `folder`, with a tokenizer of its own."""
+    shutil.copytree(GOLDEN / case, folder, ignore=shutil.ignore_patterns("golden.npz"))
+    words = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(50))]
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        chat_template="{% for m in messages %}{{ m['content'] + ' ' }}{% endfor %}",
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def full_logits(
+    model: Decoder, config: DecoderConfig, on: Layout, tokens: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+    """f32[B,S,V] by one full forward pass; rows are padded right, row i has `lengths[i]` tokens."""
+    positions = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
+    segments = (positions < np.asarray(lengths)[:, None]).astype(np.int32)
+
+    @jax.jit
+    def run(model, tokens, positions, segments):
+        hidden = hidden_states(model, config, on, tokens, positions, segments)
+        return logits(model, hidden, on)
+
+    arrays = (jnp.asarray(x, jnp.int32) for x in (tokens, positions, segments))
+    return np.asarray(run(model, *arrays))
+
+
+def greedy(
+    model: Decoder, config: DecoderConfig, on: Layout, prompt: np.ndarray, count: int
+) -> list[int]:
+    """The most likely continuation, each step a full forward pass over one fixed shape."""
+    size = len(prompt) + count
+
+    @jax.jit
+    def step(model, tokens, length):
+        positions = jnp.arange(size, dtype=jnp.int32)[None]
+        segments = (positions < length).astype(jnp.int32)
+        hidden = hidden_states(model, config, on, tokens, positions, segments)
+        last = jax.lax.dynamic_slice_in_dim(hidden, length - 1, 1, axis=1)
+        best = jnp.argmax(logits(model, last, on)[0, 0])
+        return tokens.at[0, length].set(best.astype(jnp.int32))
+
+    tokens = jnp.zeros((1, size), jnp.int32).at[0, : len(prompt)].set(jnp.asarray(prompt))
+    for length in range(len(prompt), size):
+        tokens = step(model, tokens, jnp.int32(length))
+    return np.asarray(tokens)[0, len(prompt) :].tolist()
