@@ -155,6 +155,7 @@ class PMCConfig(Section):
         guard_empty: an empty answer scores worst instead of a perfect 0.
         max_train_score: a question has weight 0 until a sample scores below this; None = off.
         steps_per_round: gradient steps under one snapshot of sampled answers.
+        sample_batch_size: answers decoded at once, num_samples of them a question.
         score: name of the score, see `pmc_jax.unlearning.scores`.
     """
 
@@ -171,6 +172,7 @@ class PMCConfig(Section):
     guard_empty: bool = True
     max_train_score: float | None = setting(None, _SHARE)
     steps_per_round: int = setting(1, at_least(1))
+    sample_batch_size: int = setting(64, at_least(1))
     score: str = setting("rougeL_recall", _FILLED)
 
 
@@ -255,7 +257,7 @@ class OutputConfig(Section):
 
     Fields:
         dir: folder of the run; None = the command line must name one.
-        checkpoint_every: gradient steps between checkpoints; 0 = once an epoch.
+        checkpoint_every: gradient steps between checkpoints; 0 = every ten minutes.
         keep: newest checkpoints kept.
     """
 

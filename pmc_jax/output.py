@@ -196,7 +196,7 @@ def versions() -> dict[str, str]:
 def _is_resumed(path: Path, settings: dict[str, Any], digests: dict[str, str]) -> bool:
     """Whether an unfinished run goes on; a folder that must not be touched raises UserError."""
     names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
-    if not names:
+    if not names or names == [TARGET]:  # `pmc finetune` makes the target without a run
         return False
     if RUN not in names:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,12 @@ from tqdm import tqdm
 
 _logger = logging.getLogger(__name__)
 
-STAGES = ("sample", "score", "train", "evaluate", "compile", "other")
+# Not the tracing events: those nest, and would be counted twice.
+_COMPILE_EVENTS = (
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
+STAGES = ("finetune", "sample", "score", "train", "evaluate", "compile", "other")
 
 # The values of a "scalars" line that loss.png shows: key, title, y label.
 LOSS_PANELS = (
@@ -214,14 +220,10 @@ class Stopwatch:
         self._running = ["other"]
         self._since = clock()
 
-    @classmethod
-    def from_dict(
-        cls, seconds: Mapping[str, float], clock: Callable[[], float] = time.perf_counter
-    ) -> "Stopwatch":
-        """Continues from what `seconds` returned before an interruption."""
-        watch = cls(clock)
-        watch._spent.update({name: float(seconds.get(name, 0.0)) for name in STAGES})
-        return watch
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Counts what `seconds` returned before an interruption."""
+        for name in STAGES:
+            self._spent[name] += float(seconds.get(name, 0.0))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -239,6 +241,25 @@ class Stopwatch:
         finally:
             self._charge()
             self._running.pop()
+
+    @contextmanager
+    def compiling_apart(self) -> Iterator[None]:
+        """Inside, time that jax spends lowering and compiling goes to "compile", whatever the stage."""
+        from jax import monitoring
+
+        owner = threading.get_ident()
+
+        def listener(event: str, seconds: float, **_: Any) -> None:
+            if event in _COMPILE_EVENTS and threading.get_ident() == owner:
+                self._charge()
+                self._spent[self._running[-1]] -= seconds
+                self._spent["compile"] += seconds
+
+        monitoring.register_event_duration_secs_listener(listener)
+        try:
+            yield
+        finally:
+            monitoring.unregister_event_duration_listener(listener)
 
     def seconds(self) -> dict[str, float]:
         """Seconds of every stage until now, and "total", their sum."""

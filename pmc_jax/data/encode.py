@@ -14,6 +14,7 @@ import numpy as np
 
 from pmc_jax.config import ModelConfig
 from pmc_jax.errors import UserError
+from pmc_jax.sampling.engine import round_up
 from pmc_jax.unlearning.train import TrainBatch
 
 _log = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ class Packer:
         slots = max(
             (sum(len(s) - s.begin for (r, _), (_, _, s) in zip(p, part, strict=True) if r == row)
              for p, part in zip(placed, parts, strict=True) for row in range(rows)), default=1)
-        slots = min(self.row_size, max(-(-slots // _ROW_MULTIPLE) * _ROW_MULTIPLE, _ROW_MULTIPLE))
+        slots = min(self.row_size, max(round_up(slots, _ROW_MULTIPLE), _ROW_MULTIPLE))
         shape, answers = (micro_batches, rows, self.row_size), (micro_batches, rows, slots)
         tokens, positions, segments = (np.zeros(shape, np.int32) for _ in range(3))
         at, targets = np.zeros(answers, np.int32), np.zeros(answers, np.int32)
@@ -254,11 +255,15 @@ class Packer:
         return places
 
 
-def row_size(lengths: Sequence[int]) -> int:
-    """S for sequences of these lengths (without the prefix): room for the longest, and for about two of them."""
-    longest = max(lengths)
-    target = max(longest, 2 * int(np.mean(lengths)), 128)
-    return -(-target // _ROW_MULTIPLE) * _ROW_MULTIPLE
+def row_size(typical: Sequence[int], longest: int) -> int:
+    """S of packed rows: room for the longest sequence and for about two typical ones.
+
+    Args:
+        typical: lengths of sequences as expected, without the prefix, in tokens.
+        longest: length that may come.
+    """
+    target = max(longest, 2 * int(np.mean(typical)), 128)
+    return round_up(target, _ROW_MULTIPLE)
 
 
 def _few(rows: int, multiple: int) -> int:
@@ -266,4 +271,4 @@ def _few(rows: int, multiple: int) -> int:
     step = multiple
     while rows > 8 * step:
         step *= 2
-    return -(-rows // step) * step
+    return round_up(rows, step)

@@ -5,6 +5,7 @@ short ladder, so that finished samples cost nothing and every shape compiles onc
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -96,6 +97,7 @@ class Engine:
         *,
         key: jax.Array,
         ids: Sequence[int],
+        expected: Sequence[int] | None = None,
         usage: Usage | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
     ) -> Iterator[Samples]:
@@ -108,6 +110,7 @@ class Engine:
             prompts: token ids of each prompt.
             key: jax.random key.
             ids: one integer a prompt, folded into `key`.
+            expected: guessed length of each answer; prompts of similar length are decoded together.
             usage: counts are added to it.
             progress: called with the number of new useful tokens after each segment.
 
@@ -121,13 +124,14 @@ class Engine:
                 )
         usage = Usage() if usage is None else usage
         order = np.arange(len(prompts))
-        group = _round_up(min(self.group_size, len(prompts)), self.layout.row_multiple)
+        if expected is not None:
+            order = np.argsort(-np.asarray(expected), kind="stable")
+        group = round_up(self.group_size, self.layout.row_multiple)
         for begin in range(0, len(prompts), group):
             rows = order[begin : begin + group]
-            draws = _uniforms(
-                key, jnp.asarray([ids[r] for r in rows], jnp.uint32),
-                self.num_samples, self.max_new_tokens,
-            )
+            row_ids = np.zeros(group, np.uint32)
+            row_ids[: len(rows)] = [ids[r] for r in rows]
+            draws = _uniforms(key, row_ids, self.num_samples, self.max_new_tokens)
             yield self._group(weights, rows, [prompts[r] for r in rows], np.asarray(draws), group,
                               usage, progress)
 
@@ -135,8 +139,10 @@ class Engine:
         """Decodes one group; uniform f32[n,K,max_new_tokens] on the host."""
         count, k = len(prompts), self.num_samples
         put = self.layout.put
-        tokens = np.zeros((group, self.prompt_size), np.int32)
-        valid = np.zeros((group, self.prompt_size), bool)
+        # Two prefill shapes: a full group, and a quarter for the few questions of a late round.
+        few = round_up(-(-group // 4), self.layout.row_multiple)
+        tokens = np.zeros((few if count <= few else group, self.prompt_size), np.int32)
+        valid = np.zeros(tokens.shape, bool)
         valid[:, -1] = True
         for i, prompt in enumerate(prompts):
             tokens[i, -len(prompt):] = prompt
@@ -194,14 +200,14 @@ class Engine:
 
 def prompt_size(prompts: Sequence[Sequence[int]]) -> int:
     """The smallest allowed P that holds every prompt."""
-    return _round_up(max(map(len, prompts)), _PROMPT_MULTIPLE)
+    return round_up(max(map(len, prompts)), _PROMPT_MULTIPLE)
 
 
-def _round_up(value: int, multiple: int) -> int:
+def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-@jax.jit(static_argnums=(2, 3))
+@functools.partial(jax.jit, static_argnums=(2, 3))
 def _uniforms(key, ids, num_samples: int, steps: int) -> jax.Array:
     """f32[n,K,T] in [0, 1): the draws of each sample depend on its id and number only."""
 

@@ -83,10 +83,10 @@ def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTra
     return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), adamw)
 
 
-@functools.partial(jax.jit, static_argnames=("optimizer",))
+@functools.partial(jax.jit, static_argnames=("optimizer",), donate_argnames=("model",))
 def init_state(model: Decoder, *, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step. The weights are copied: the step donates them."""
-    return TrainState(jax.tree.map(jnp.copy, model), optimizer.init(model), jnp.int32(0))
+    """The state before the first step; takes over the buffers of `model`, as every step does."""
+    return TrainState(model, optimizer.init(model), jnp.int32(0))
 
 
 def batch_loss(

@@ -1,0 +1,141 @@
+"""Questions in, answers out: the sampling engine with text on both sides."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from pmc_jax.config import ModelConfig
+from pmc_jax.data.encode import Encoder, make_encoder
+from pmc_jax.errors import UserError
+from pmc_jax.mesh import SAMPLE_RULES, Layout, layout
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.load import LanguageModel
+from pmc_jax.sampling.choose import GREEDY, Sampler
+from pmc_jax.sampling.engine import Engine, Usage, prompt_size
+from pmc_jax.sampling.weights import SamplingWeights, snapshot
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+    """`auto` is bfloat16 where matrix units run it (TPU, GPU), float32 on CPU, where it is slower."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Speaker:
+    """A language model's way to be asked: encoder, sampling layout and dtype; the weights come with each call.
+
+    Attributes:
+        lm: configuration, tokenizer and mesh.
+        encoder: text to tokens.
+        dtype: of activations and of the snapshot.
+    """
+
+    lm: LanguageModel
+    encoder: Encoder
+    dtype: jnp.dtype
+
+    @staticmethod
+    def of(lm: LanguageModel, settings: ModelConfig) -> "Speaker":
+        encoder = make_encoder(lm.tokenizer, settings, lm.generation_config)
+        return Speaker(lm, encoder, compute_dtype(settings.compute_dtype))
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        return layout(self.lm.layout.mesh, SAMPLE_RULES)
+
+    def snapshot(self, model: Decoder) -> SamplingWeights:
+        """The weights as sampling reads them."""
+        return snapshot(model, self.lm.config, self.layout, self.dtype)
+
+    def prompts(self, questions: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+        """Token ids of the prompts.
+
+        Raises:
+            UserError: a prompt that leaves no room for the answer in the model's window.
+        """
+        prompts = [self.encoder.prompt(question) for question in questions]
+        window = self.lm.config.max_positions
+        for i, prompt in enumerate(prompts):
+            if len(prompt) + max_new_tokens > window:
+                raise UserError(
+                    f"question {i}: {len(prompt)} prompt tokens and {max_new_tokens} new ones do not fit the "
+                    f"model's window of {window}; shorten the question or lower max_new_tokens"
+                )
+        return prompts
+
+    def engine(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampler: Sampler,
+        *,
+        num_samples: int,
+        max_new_tokens: int,
+        batch_size: int,
+    ) -> Engine:
+        """An engine whose shapes hold all of `prompts`; `batch_size` answers are decoded at once."""
+        return Engine(
+            config=self.lm.config,
+            layout=self.layout,
+            sampler=sampler,
+            num_samples=num_samples,
+            max_new_tokens=max_new_tokens,
+            end_tokens=self.encoder.end_tokens,
+            group_size=max(1, min(batch_size // num_samples, len(prompts))),
+            prompt_size=prompt_size(prompts),
+        )
+
+    def texts(
+        self,
+        engine: Engine,
+        weights: SamplingWeights,
+        prompts: Sequence[Sequence[int]],
+        **options,
+    ) -> Iterator[tuple[list[int], list[list[str]]]]:
+        """`Engine.generate` with decoded answers: prompt numbers, and K texts for each of them."""
+        for samples in engine.generate(weights, prompts, **options):
+            texts = [
+                [self.encoder.decode(row[:n]) for row, n in zip(tokens, length, strict=True)]
+                for tokens, length in zip(samples.tokens, samples.length, strict=True)
+            ]
+            yield samples.rows.tolist(), texts
+
+    def sample(
+        self,
+        weights: SamplingWeights,
+        questions: Sequence[str],
+        sampler: Sampler,
+        *,
+        num_samples: int = 1,
+        max_new_tokens: int = 96,
+        batch_size: int = 64,
+        seed: int = 0,
+        usage: Usage | None = None,
+        progress: Callable[[int], None] = lambda questions: None,
+    ) -> list[list[str]]:
+        """`num_samples` answers to each question, in the order of the questions."""
+        if not questions:
+            return []
+        prompts = self.prompts(questions, max_new_tokens)
+        engine = self.engine(
+            prompts,
+            sampler,
+            num_samples=num_samples,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+        )
+        answers: list[list[str]] = [[] for _ in questions]
+        options = dict(key=jax.random.key(seed), ids=range(len(questions)), usage=usage)
+        for rows, texts in self.texts(engine, weights, prompts, **options):
+            for row, text in zip(rows, texts, strict=True):
+                answers[row] = text
+            progress(len(rows))
+        return answers
+
+    def greedy(self, weights: SamplingWeights, questions: Sequence[str], **options) -> list[str]:
+        """The most likely answer, token by token, to each question."""
+        return [texts[0] for texts in self.sample(weights, questions, GREEDY, **options)]

@@ -1,0 +1,86 @@
+"""Supervised fine-tuning: makes the model that knows the data, where an experiment needs one.
+
+Only this module and its command import `FinetuneSet`; unlearning cannot.
+"""
+
+import numpy as np
+
+from pmc_jax.answers import Speaker
+from pmc_jax.config import DataConfig, FinetuneConfig
+from pmc_jax.data.encode import Packer, encode_pairs, row_size, shared_prefix
+from pmc_jax.data.records import FinetuneSet
+from pmc_jax.errors import UserError
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.tracker import progress
+from pmc_jax.unlearning.loop import Recorder
+from pmc_jax.unlearning.pmc import epoch_order, steps_per_epoch
+from pmc_jax.unlearning.trainer import Trainer
+
+
+def finetune(
+    speaker: Speaker,
+    rows: FinetuneSet,
+    settings: FinetuneConfig,
+    data: DataConfig,
+    *,
+    seed: int,
+    recorder: Recorder,
+    donate: bool = False,
+) -> Decoder:
+    """Trains on question-answer pairs, loss on the answers only.
+
+    Every epoch visits all rows in a new order; an incomplete last step is filled up from the start of that order.
+
+    Args:
+        speaker: the model to start from.
+        rows: what to learn.
+        settings: optimizer, epochs, rows a step.
+        data: `max_length` and `long_rows` are read.
+        donate: the model's buffers may be taken over.
+
+    Returns:
+        The trained weights.
+
+    Raises:
+        UserError: no rows, or rows that are too long.
+    """
+    if not len(rows):
+        raise UserError("finetune.data: no rows")
+    sequences = encode_pairs(
+        speaker.encoder,
+        list(zip(rows.questions, rows.answers, strict=True)),
+        ids=rows.ids,
+        max_length=data.max_length,
+        long_rows=data.long_rows,
+    )
+    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
+    lengths = [len(s) - len(prefix) for s in sequences]
+    lm = speaker.lm
+    packer = Packer(prefix, row_size(lengths, max(lengths)), lm.layout.row_multiple)
+    rows_a_step = settings.batch_size * settings.accumulation_steps
+    steps = steps_per_epoch(len(sequences), rows_a_step)
+    total = settings.epochs * steps
+    trainer = Trainer(
+        lm.model, lm.config, lm.layout, settings, total, speaker.dtype, donate=donate
+    )
+    bar = progress(total, "fine-tune", "step", enabled=recorder.bars)
+    with bar, recorder.watch.stage("finetune"):
+        for epoch in range(settings.epochs):
+            order = np.resize(epoch_order(len(sequences), epoch, seed), (steps, rows_a_step))
+            for i, chosen in enumerate(order):
+                batch = packer.pack(
+                    [[sequences[j] for j in chosen]],
+                    [1.0],
+                    micro_batches=settings.accumulation_steps,
+                )
+                metrics = trainer.step(batch)
+                loss = metrics["terms"][0]
+                recorder.log.event(
+                    "finetune",
+                    finetune_step=epoch * steps + i + 1,
+                    loss=loss,
+                    gradient_norm=metrics["gradient_norm"],
+                )
+                bar.update()
+                bar.set_postfix_str(f"loss {loss:.3f}")
+    return trainer.model

@@ -1,0 +1,346 @@
+"""What the commands do: settings in, an output folder out. The straight line from data to report."""
+
+import dataclasses
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from pmc_jax import output
+from pmc_jax.answers import Speaker
+from pmc_jax.checkpoint import Checkpoints
+from pmc_jax.config import Config, EvaluateConfig, to_dict
+from pmc_jax.data import sources
+from pmc_jax.data.records import EvalSet, FinetuneSet
+from pmc_jax.errors import UserError
+from pmc_jax.evaluation.evaluate import answer_all, measure
+from pmc_jax.finetune import finetune
+from pmc_jax.mesh import make_mesh
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.export import export_hf
+from pmc_jax.models.load import LanguageModel, find, load
+from pmc_jax.sampling.choose import Sampler
+from pmc_jax.tracker import RunLog, plot_loss, read_log, table
+from pmc_jax.unlearning.loop import Recorder, Unlearning
+
+_log = logging.getLogger(__name__)
+
+# Says which settings and data a target model was made from.
+TARGET_MARK = "target.json"
+_EXAMPLES = 3
+
+
+def run_finetune(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> None:
+    """`pmc finetune`: makes the target model under `output.dir/target`, or finds it made."""
+    rows = _finetune_rows(config)
+    recorder = Recorder()
+    with recorder.watch.compiling_apart():
+        _target(config, rows, recorder, overwrite=overwrite, say=say)
+
+
+def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """`pmc unlearn`: the whole job. Returns what `results.json` holds."""
+    forget = sources.forget_set(_needed(config.data.forget, "data.forget"), config.data)
+    retain = sources.retain_set(_needed(config.data.retain, "data.retain"), config.data)
+    sets = _eval_sets(config)
+    rows = _finetune_rows(config) if config.finetune.data else None
+    digests = {"model": output.file_digest(find(_model_path(config)))}
+    digests |= {"forget": output.data_digest(forget), "retain": output.data_digest(retain)}
+    digests |= {f"evaluate.{s.name}": output.data_digest(s) for s in sets}
+    if rows is not None:
+        digests["finetune"] = output.data_digest(rows)
+    claimed = output.claim(
+        _output_dir(config), settings=to_dict(config), digests=digests, overwrite=overwrite
+    )
+    with (
+        claimed as folder,
+        RunLog(folder.path, text=config.log.text) as log,
+        Checkpoints(folder.path / output.CHECKPOINTS, keep=config.output.keep) as checkpoints,
+    ):
+        recorder = Recorder(log=log, checkpoints=checkpoints, output=config.output)
+        with recorder.watch.compiling_apart():
+            if rows is None:
+                lm = load(_model_path(config), mesh=_mesh(config))
+            else:
+                lm = _target(config, rows, recorder, overwrite=True, say=say)
+            results = _unlearn(config, lm, forget, retain, sets, recorder, folder, say)
+        folder.finish(results)
+    say(_report(results))
+    return results
+
+
+def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[str, Any]:
+    speaker = Speaker.of(lm, config.model)
+    asking = [q for s in sets for q in s.questions]
+    resuming = folder.resuming and recorder.checkpoints.latest() is not None
+    originals, before = [""] * len(forget), {}
+    if not resuming:
+        originals, before = _before(config, speaker, forget, asking, recorder)
+        recorder.host["before"] = measure(sets, before)
+        recorder.host["texts"] = before if config.log.text else {}
+    run = Unlearning(
+        speaker,
+        forget,
+        retain,
+        pmc=config.pmc,
+        train=config.train,
+        data=config.data,
+        seed=config.seed,
+        originals=originals,
+        recorder=recorder,
+        donate=True,
+    )
+    if resuming and run.resume():
+        say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
+    run.run()
+    run.save()
+    lm = dataclasses.replace(lm, model=run.trainer.model)
+    after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
+    model_folder = folder.path / output.MODEL
+    if model_folder.exists():  # left by a run that was interrupted after its export
+        shutil.rmtree(model_folder)
+    run.recorder.checkpoints.wait()
+    export_hf(lm, model_folder)
+    plot_loss(read_log(folder.path / output.LOG), folder.path / output.LOSS_PLOT)
+    texts = recorder.host["texts"]
+    for split in sets:
+        pairs = zip(split.ids, split.questions, split.answers, strict=True)
+        for id_, question, truth in pairs:
+            recorder.log.event(
+                "answer",
+                split=split.name,
+                id=id_,
+                texts={
+                    "question": question,
+                    "truth": truth,
+                    "before": texts.get(question),
+                    "after": after[question],
+                },
+            )
+    if config.log.text:
+        say(_examples(sets, texts, after))
+    return {
+        "before": recorder.host["before"],
+        "after": measure(sets, after),
+        "seconds": recorder.watch.seconds(),
+        "tokens": {
+            "sampled": run.usage.useful,
+            "sample_slots": run.usage.computed,
+            "trained": run.trainer.tokens,
+        },
+        "rounds": run.rounds,
+        "versions": output.versions(),
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "config": to_dict(config),
+    }
+
+
+def _before(config, speaker, forget, asking, recorder) -> tuple[list[str], dict[str, str]]:
+    """The untouched model's greedy answers: the originals of PMC, and those of the evaluation."""
+    length, model = config.pmc.max_new_tokens, speaker.lm.model
+    settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
+    if length == config.evaluate.max_new_tokens:
+        questions = [*forget.questions, *asking]
+        answers = _ask(speaker, model, questions, settings, "evaluate before", recorder)
+        return [answers[q] for q in forget.questions], answers
+    originals = _ask(speaker, model, forget.questions, settings, "original answers", recorder)
+    answers = _ask(speaker, model, asking, config.evaluate, "evaluate before", recorder)
+    return [originals[q] for q in forget.questions], answers
+
+
+def _ask(speaker, model: Decoder, questions, settings: EvaluateConfig, label: str, recorder):
+    if not questions:
+        return {}
+    with recorder.watch.stage("evaluate"):
+        weights = speaker.snapshot(model)
+    return answer_all(
+        speaker, weights, questions, settings, label=label, watch=recorder.watch, bars=recorder.bars
+    )
+
+
+def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """`pmc evaluate`: the numbers of `model.path` on `data.evaluate`."""
+    sets = _eval_sets(config)
+    if not sets:
+        raise UserError("data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others")
+    lm = load(_model_path(config), mesh=_mesh(config))
+    speaker = Speaker.of(lm, config.model)
+    asking = [q for s in sets for q in s.questions]
+    answers = _ask(speaker, lm.model, asking, config.evaluate, "evaluate", Recorder())
+    numbers = measure(sets, answers)
+    rows = [("unlearn quality", numbers["unlearn_quality"]), ("utility", numbers["utility"])]
+    rows += [(f"{n} ROUGE-L recall", v["rougeL_recall"]) for n, v in numbers["splits"].items()]
+    say(table(rows, ("measure", "value")))
+    return numbers
+
+
+def run_sample(config: Config) -> list[dict[str, Any]]:
+    """`pmc sample`: `pmc.num_samples` answers of `model.path` to every forget question."""
+    forget = sources.forget_set(_needed(config.data.forget, "data.forget"), config.data)
+    lm = load(_model_path(config), mesh=_mesh(config))
+    speaker = Speaker.of(lm, config.model)
+    pmc = config.pmc
+    bar_recorder = Recorder()
+    with bar_recorder.watch.stage("sample"):
+        answers = speaker.sample(
+            speaker.snapshot(lm.model),
+            forget.questions,
+            Sampler(pmc.temperature, pmc.top_k, pmc.top_p),
+            num_samples=pmc.num_samples,
+            max_new_tokens=pmc.max_new_tokens,
+            batch_size=pmc.sample_batch_size,
+            seed=config.seed,
+        )
+    return [
+        {"id": id_, "question": question, "answers": texts}
+        for id_, question, texts in zip(forget.ids, forget.questions, answers, strict=True)
+    ]
+
+
+def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> Path:
+    """`pmc export`: the newest checkpoint of `output.dir`, or `model.path` itself where there is none."""
+    folder = Path(_output_dir(config))
+    target = folder / output.MODEL
+    if target.exists() and not overwrite:
+        raise UserError(f"{target}: exists; move it away or pass --overwrite")
+    made = folder / output.TARGET
+    base = str(made) if config.finetune.data and made.exists() else _model_path(config)
+    lm = load(base, mesh=_mesh(config))
+    if (folder / output.CHECKPOINTS).is_dir():
+        lm = dataclasses.replace(lm, model=_newest(config, lm, folder / output.CHECKPOINTS))
+        say(f"exporting the newest checkpoint of {folder}")
+    else:
+        say(f"no checkpoints in {folder}: exporting {base} as it is")
+    if target.exists():
+        shutil.rmtree(target)
+    export_hf(lm, target)
+    say(f"wrote {target}")
+    return target
+
+
+def _newest(config: Config, lm: LanguageModel, folder: Path) -> Decoder:
+    from pmc_jax.unlearning.trainer import Trainer
+
+    dtype = Speaker.of(lm, config.model).dtype
+    trainer = Trainer(lm.model, lm.config, lm.layout, config.train, 1, dtype, donate=True)
+    with Checkpoints(folder, keep=config.output.keep) as checkpoints:
+        found = checkpoints.restore_latest(trainer.abstract())
+    if found is None:
+        raise UserError(f"{folder}: holds no checkpoint; run pmc unlearn first")
+    trainer.restore(found[1])
+    return trainer.model
+
+
+def _target(
+    config: Config, rows: FinetuneSet, recorder: Recorder, *, overwrite: bool, say
+) -> LanguageModel:
+    """The fine-tuned model: from `output.dir/target` if it was made of the same, else made now."""
+    folder = Path(_output_dir(config)) / output.TARGET
+    mark = folder / TARGET_MARK
+    made_of = {
+        "model": output.file_digest(find(_model_path(config))),
+        "data": output.data_digest(rows),
+        "settings": output.settings_digest(
+            {
+                "finetune": to_dict(config.finetune) | {"data": None},
+                "model": to_dict(config.model) | {"path": None},
+                "long_rows": [config.data.max_length, config.data.long_rows],
+                "seed": config.seed,
+            }
+        ),
+    }
+    if folder.exists():
+        if mark.is_file() and json.loads(mark.read_text()) == made_of:
+            say(f"target model: {folder} (made before of the same settings and data)")
+            return load(folder, mesh=_mesh(config))
+        if not overwrite:
+            raise UserError(
+                f"{folder}: holds a target of other settings or data; name another output.dir, or "
+                "pass --overwrite to replace it"
+            )
+    lm = load(_model_path(config), mesh=_mesh(config))
+    model = finetune(
+        Speaker.of(lm, config.model),
+        rows,
+        config.finetune,
+        config.data,
+        seed=config.seed,
+        recorder=recorder,
+        donate=True,
+    )
+    lm = dataclasses.replace(lm, model=model)
+    if mark.is_file():
+        shutil.rmtree(folder)
+    export_hf(lm, folder)
+    output.write_json(mark, made_of)
+    say(f"target model: {folder}")
+    return lm
+
+
+def _finetune_rows(config: Config) -> FinetuneSet:
+    if not config.finetune.data:
+        raise UserError("finetune.data: not given; name the rows that the target model is to know")
+    return sources.finetune_set(config.finetune.data, config.data)
+
+
+def _eval_sets(config: Config) -> list[EvalSet]:
+    return [
+        sources.eval_set(name, _needed(source, f"data.evaluate.{name}"), config.data)
+        for name, source in config.data.evaluate.items()
+    ]
+
+
+def _needed(source, where: str):
+    if source.path is None:
+        raise UserError(f"{where}.path: not given; name a file, tfds:NAME/CONFIG or people:SPLIT")
+    return source
+
+
+def _model_path(config: Config) -> str:
+    if not config.model.path:
+        raise UserError("model.path: not given; name a model folder, a *.gguf file or a hub name")
+    return config.model.path
+
+
+def _output_dir(config: Config) -> str:
+    if not config.output.dir:
+        raise UserError("output.dir: not given; name the folder for the results")
+    return config.output.dir
+
+
+def _mesh(config: Config):
+    return make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+
+
+def _report(results: dict[str, Any]) -> str:
+    """The final tables: quality before and after, seconds by stage."""
+    before, after = results["before"], results["after"]
+    rows = [
+        (name, before[key], after[key])
+        for name, key in (("unlearn quality", "unlearn_quality"), ("utility", "utility"))
+    ]
+    rows += [
+        (f"{name} ROUGE-L recall", split["rougeL_recall"], after["splits"][name]["rougeL_recall"])
+        for name, split in before["splits"].items()
+    ]
+    seconds = {k: f"{v:.1f}" for k, v in results["seconds"].items()}
+    return "\n\n".join(
+        (
+            table(rows, ("measure", "before", "after")),
+            table(list(seconds.items()), ("stage", "seconds")),
+        )
+    )
+
+
+def _examples(sets: list[EvalSet], before: dict[str, str], after: dict[str, str]) -> str:
+    """The first questions of the forget and retain splits, with both answers."""
+    lines = []
+    for split in (s for s in sets if s.name in ("forget", "retain")):
+        for question in split.questions[:_EXAMPLES]:
+            lines += [f"[{split.name}] {question}", f"  before: {before.get(question)}"]
+            lines += [f"  after:  {after[question]}"]
+    return "\n".join(lines)

@@ -1,0 +1,306 @@
+"""The host loop of PMC: batched on-device sampling and collapse gradient updates in turn.
+
+A round samples all unresolved questions of its next N steps under one snapshot of the weights, then takes these
+N steps. N = 1 is the paper's algorithm. While the device decodes one group of questions, a host thread scores the
+group before. The algorithm itself is in `pmc.py`; files, folders and evaluation are the caller's.
+"""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from pmc_jax.answers import Speaker
+from pmc_jax.checkpoint import Checkpoints
+from pmc_jax.config import DataConfig, OutputConfig, PMCConfig, TrainConfig
+from pmc_jax.data.encode import Packer, Sequence_, encode_pairs, row_size, shared_prefix
+from pmc_jax.data.records import ForgetSet, RetainSet
+from pmc_jax.errors import UserError
+from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.engine import Usage
+from pmc_jax.tracker import RunLog, Stopwatch, progress
+from pmc_jax.unlearning import pmc as algorithm
+from pmc_jax.unlearning.scores import Score, resolve_score
+from pmc_jax.unlearning.store import ResponseStore
+from pmc_jax.unlearning.trainer import Trainer
+
+_CHECKPOINT_SECONDS = 600.0
+# A stored answer is tokenised again for training and may come out a little longer than it was sampled.
+_SLACK_TOKENS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorder:
+    """Where a loop reports to; every part may be left out.
+
+    Attributes:
+        log: scalars and events.
+        watch: seconds by stage.
+        checkpoints: None keeps none.
+        output: how often to keep one.
+        host: JSON values of the caller that checkpoints carry along.
+        bars: progress bars on stderr.
+    """
+
+    log: RunLog = dataclasses.field(default_factory=lambda: RunLog(None))
+    watch: Stopwatch = dataclasses.field(default_factory=Stopwatch)
+    checkpoints: Checkpoints | None = None
+    output: OutputConfig = OutputConfig()
+    host: dict[str, Any] = dataclasses.field(default_factory=dict)
+    bars: bool = True
+
+
+class Unlearning:
+    """One PMC run over a forget set: prepare, `run`, then read `trainer.model`, `store` and `rounds`.
+
+    Args:
+        speaker: the model to start from, and how to ask it.
+        forget: questions only.
+        retain: pairs that anchor everything else.
+        pmc, train, data: settings; of `data` only `max_length` and `long_rows` are read.
+        seed: of sampling, order and pairing.
+        originals: the untouched model's greedy answers to `forget.questions`.
+        recorder: log, clock, checkpoints.
+        score: overrides `pmc.score`: a function (original, samples) -> scores, lower is better.
+        donate: the model's buffers may be taken over.
+
+    Raises:
+        UserError: empty sets, rows or prompts that are too long, an unknown score.
+    """
+
+    def __init__(
+        self,
+        speaker: Speaker,
+        forget: ForgetSet,
+        retain: RetainSet,
+        *,
+        pmc: PMCConfig,
+        train: TrainConfig,
+        data: DataConfig,
+        seed: int,
+        originals: Sequence[str],
+        recorder: Recorder,
+        score: str | Score | None = None,
+        donate: bool = False,
+    ):
+        for name, rows in (("forget", forget), ("retain", retain)):
+            if not len(rows):
+                raise UserError(f"data.{name}: no rows; PMC needs at least one")
+        self.speaker, self.forget, self.pmc, self.train, self.seed = speaker, forget, pmc, train, seed
+        self.originals = dict(zip(forget.ids, originals, strict=True))
+        self.recorder = recorder
+        self.usage = Usage()
+        self.rounds: list[dict[str, Any]] = []
+        self.store = ResponseStore(forget.ids, guard_empty=pmc.guard_empty)
+        self._score = resolve_score(
+            pmc.score if score is None else score, min_len=pmc.min_len, guard_empty=pmc.guard_empty
+        )
+        self._retain = encode_pairs(
+            speaker.encoder,
+            list(zip(retain.questions, retain.answers, strict=True)),
+            ids=retain.ids,
+            max_length=data.max_length,
+            long_rows=data.long_rows,
+        )
+        self._prompts = speaker.prompts(forget.questions, pmc.max_new_tokens)
+        self._expected = [len(speaker.encoder.answer(text)) for text in originals]
+        self._packer = self._make_packer()
+        self._rows_a_step = train.batch_size * train.accumulation_steps
+        self.total_steps = pmc.epochs * algorithm.steps_per_epoch(len(forget), self._rows_a_step)
+        lm = speaker.lm
+        self.trainer = Trainer(
+            lm.model, lm.config, lm.layout, train, self.total_steps, speaker.dtype, donate=donate
+        )
+        self._engine = speaker.engine(
+            self._prompts,
+            Sampler(pmc.temperature, pmc.top_k, pmc.top_p),
+            num_samples=pmc.num_samples,
+            max_new_tokens=pmc.max_new_tokens,
+            batch_size=min(
+                pmc.sample_batch_size,
+                self._rows_a_step * pmc.steps_per_round * pmc.num_samples,
+            ),
+        )
+        self.done = 0
+        self._saved_at = time.monotonic()
+
+    def _make_packer(self) -> Packer:
+        encoder = self.speaker.encoder
+        prompts = [s.tokens[: s.begin].tolist() for s in self._retain] + self._prompts
+        prefix = shared_prefix(prompts)
+        tag = len(encoder.answer("")) + _SLACK_TOKENS
+        lengths = [len(s) for s in self._retain]
+        lengths += [len(p) + self.pmc.max_new_tokens + tag for p in self._prompts]
+        typical = [len(s) for s in self._retain]
+        typical += [len(p) + n for p, n in zip(self._prompts, self._expected, strict=True)]
+        size = row_size([n - len(prefix) for n in typical], max(lengths) - len(prefix))
+        return Packer(prefix, size, self.speaker.lm.layout.row_multiple)
+
+    def resume(self) -> bool:
+        """Goes on from the newest whole checkpoint; False where there is none."""
+        checkpoints = self.recorder.checkpoints
+        found = checkpoints.restore_latest(self.trainer.abstract()) if checkpoints else None
+        if found is None:
+            return False
+        self.done, saved, host = found
+        self.trainer.restore(saved)
+        self.trainer.tokens = host["trained_tokens"]
+        self.store = ResponseStore.from_dict(host["store"], ids=self.forget.ids)
+        self.originals = dict(zip(self.forget.ids, host["originals"], strict=True))
+        self.rounds, self.usage = host["rounds"], Usage(**host["usage"])
+        self.recorder.log.resume(self.done)
+        self.recorder.watch.add(host["seconds"])
+        self.recorder.host.update(host["caller"])
+        return True
+
+    def save(self) -> None:
+        """Checkpoints the run as it stands, if it has moved since the last one."""
+        checkpoints = self.recorder.checkpoints
+        if checkpoints is None or checkpoints.latest() == self.done:
+            return
+        host = {
+            "store": self.store.to_dict(),
+            "originals": [self.originals[id_] for id_ in self.forget.ids],
+            "rounds": self.rounds,
+            "usage": dataclasses.asdict(self.usage),
+            "trained_tokens": self.trainer.tokens,
+            "seconds": self.recorder.watch.seconds(),
+            "caller": self.recorder.host,
+        }
+        checkpoints.save(self.done, self.trainer.saved(), host)
+        self._saved_at = time.monotonic()
+
+    def run(self) -> None:
+        """All rounds that are left."""
+        steps = algorithm.plan(
+            len(self.forget),
+            len(self._retain),
+            self._rows_a_step,
+            self.pmc.epochs,
+            self.seed,
+            start=self.done,
+        )
+        bar = progress(self.total_steps, "unlearn", "step", enabled=self.recorder.bars)
+        with bar, concurrent.futures.ThreadPoolExecutor(1) as scorer:
+            bar.update(self.done)
+            while block := list(itertools.islice(steps, self.pmc.steps_per_round)):
+                selected, asked = self._sample(block, scorer, bar)
+                self._train(block, selected, asked, bar)
+                self._checkpoint_if_due(len(block))
+
+    def _checkpoint_if_due(self, taken: int) -> None:
+        every = self.recorder.output.checkpoint_every
+        due = (
+            self.done // every > (self.done - taken) // every
+            if every
+            else time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS
+        )
+        if due:
+            self.save()
+
+    def _sample(self, block, scorer, bar) -> tuple[float | None, int]:
+        """Samples and scores the unresolved questions of a round; mean selected score, their number."""
+        ids = [self.forget.ids[i] for step in block for i in step.forget]
+        unresolved = self.store.unresolved(ids)
+        if not unresolved:
+            return None, 0
+        watch, first = self.recorder.watch, block[0].index
+        index = {id_: i for i, id_ in enumerate(self.forget.ids)}
+        numbers = [index[id_] for id_ in unresolved]
+        rng = algorithm.selection_rng(self.seed, first)
+
+        def score(rows: list[int], texts: list[list[str]]) -> tuple[float, int]:
+            asked = [unresolved[r] for r in rows]
+            mean = algorithm.update_store(
+                self.store,
+                asked,
+                [self.originals[id_] for id_ in asked],
+                texts,
+                self._score,
+                self.pmc.selection,
+                self.pmc.tau,
+                rng,
+            )
+            return mean, len(asked)
+
+        def note(tokens: int) -> None:
+            bar.set_postfix_str(f"sampling {self.usage.useful:,} tokens", refresh=True)
+
+        with watch.stage("sample"):
+            weights = self.speaker.snapshot(self.trainer.model)
+            groups = self.speaker.texts(
+                self._engine,
+                weights,
+                [self._prompts[i] for i in numbers],
+                key=jax.random.fold_in(jax.random.key(self.seed), first),
+                ids=numbers,
+                expected=[self._expected[i] for i in numbers],
+                usage=self.usage,
+                progress=note,
+            )
+            pending = [scorer.submit(score, rows, texts) for rows, texts in groups]
+        with watch.stage("score"):
+            results = [p.result() for p in pending]
+        mean = sum(m * n for m, n in results) / sum(n for _, n in results)
+        return mean, len(unresolved)
+
+    def _train(self, block, selected: float | None, asked: int, bar) -> None:
+        losses = []
+        for step in block:
+            with self.recorder.watch.stage("train"):
+                metrics = self.trainer.step(self._batch(step))
+            self.done = step.index + 1
+            collapse, retain = metrics["terms"]
+            losses.append((collapse, retain))
+            self.recorder.log.scalars(
+                self.done,
+                selected_score=self.store.mean_score(),
+                sampled_score=selected if step is block[0] else None,
+                unresolved=len(self.store.unresolved(self.forget.ids)),
+                collapse_loss=collapse,
+                retain_loss=retain,
+                gradient_norm=metrics["gradient_norm"],
+            )
+            bar.update()
+            bar.set_postfix_str(
+                f"score {self.store.mean_score():.2f}, collapse {collapse:.2f}, retain {retain:.2f}"
+            )
+        collapse, retain = np.mean(losses, axis=0)
+        overlap = algorithm.overlap(
+            [self.originals[id_] for id_ in self.forget.ids],
+            [self.store.answer(id_) for id_ in self.forget.ids],
+        )
+        self.rounds.append(
+            {
+                "step": self.done,
+                "mean_score": self.store.mean_score(),
+                "sampled_score": selected,
+                "sampled_questions": asked,
+                "unresolved": len(self.store.unresolved(self.forget.ids)),
+                "overlap_with_original": overlap,
+                "collapse_loss": float(collapse),
+                "retain_loss": float(retain),
+            }
+        )
+
+    def _batch(self, step: algorithm.Step):
+        ids = [self.forget.ids[i] for i in step.forget]
+        forget = [self._forget_sequence(i) for i in step.forget]
+        retain = [self._retain[i] for i in step.retain]
+        return self._packer.pack(
+            [forget, retain],
+            [1.0, self.pmc.lambda_retain],
+            weights=[self.store.trainable(ids, self.pmc.max_train_score), [1.0] * len(retain)],
+            micro_batches=self.train.accumulation_steps,
+        )
+
+    def _forget_sequence(self, index: int) -> Sequence_:
+        prompt = self._prompts[index]
+        answer = self.speaker.encoder.answer(self.store.answer(self.forget.ids[index]) or "")
+        room = self._packer.row_size + len(self._packer.prefix) - len(prompt)
+        return Sequence_(np.array(prompt + answer[:room], np.int32), len(prompt))

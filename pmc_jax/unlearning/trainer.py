@@ -1,0 +1,85 @@
+"""Gradient steps one after the other: owns the training state, and turns it into a checkpoint and back."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pmc_jax.config import TrainConfig
+from pmc_jax.mesh import Layout
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.unlearning.train import TrainBatch, TrainState, init_state, make_optimizer, train_step
+
+
+class Trainer:
+    """The training state and the jitted step that replaces it.
+
+    Args:
+        model: weights to start from; copied unless `donate`.
+        config: of the decoder.
+        layout: mesh and training table.
+        settings: optimizer and remat.
+        total_steps: gradient steps of the whole run, for the learning-rate decay.
+        dtype: of activations and products.
+        donate: the buffers of `model` may be taken over; the caller must not use it again.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        config: DecoderConfig,
+        layout: Layout,
+        settings: TrainConfig,
+        total_steps: int,
+        dtype: jnp.dtype,
+        *,
+        donate: bool = False,
+    ):
+        self._layout = layout
+        self._static = dict(
+            optimizer=make_optimizer(settings, total_steps),
+            config=config,
+            layout=layout,
+            dtype=dtype,
+            remat=settings.remat,
+        )
+        self.state: TrainState = init_state(
+            model if donate else jax.tree.map(jnp.copy, model), optimizer=self._static["optimizer"]
+        )
+        self.tokens = 0
+
+    @property
+    def model(self) -> Decoder:
+        return self.state.model
+
+    def step(self, batch: TrainBatch) -> dict[str, Any]:
+        """One gradient step on a host batch.
+
+        Returns:
+            `terms`: list of the loss terms in nats a token, before the step; `gradient_norm`.
+        """
+        self.tokens += int((batch.segments > 0).sum())
+        placed = TrainBatch.put(batch, self._layout)
+        self.state, metrics = train_step(self.state, placed, **self._static)
+        return {
+            "terms": np.asarray(metrics["terms"]).tolist(),
+            "gradient_norm": float(metrics["gradient_norm"]),
+        }
+
+    def saved(self) -> dict[str, jax.Array]:
+        """The state as a flat dict of arrays."""
+        return {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(self.state))}
+
+    def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, dtypes and shardings of `saved()`."""
+        return {
+            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+            for name, x in self.saved().items()
+        }
+
+    def restore(self, saved: dict[str, jax.Array]) -> None:
+        """Goes on from what `saved` returned."""
+        leaves = [saved[name] for name in sorted(saved)]
+        self.state = jax.tree.unflatten(jax.tree.structure(self.state), leaves)

@@ -1,0 +1,67 @@
+"""What tests share: options, the sibling folder, strict dtypes, a process with eight devices."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+_TESTS = Path(__file__).parent
+# Programs for eight devices take longer to optimise than to run; rounding stays that of one process.
+_QUICK_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow: run pytest --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder `shared` beside the repository; tests that need its files skip without it."""
+    folder = _TESTS.parent.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"needs the folder {folder.name}/ beside the repository")
+    return folder
+
+
+@pytest.fixture
+def strict_dtypes():
+    """No silent widening. Not for all tests: optax.adamw, and jax.nn.dot_product_attention in
+    bfloat16, do not run under it."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def on_eight_devices():
+    """Runs tests/devices/NAME.py in a process with eight virtual devices; gives what it prints, JSON."""
+
+    def run(name: str):
+        env = {
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8 " + _QUICK_COMPILE,
+            "PYTHONPATH": os.pathsep.join([str(_TESTS.parent), str(_TESTS)]),
+        }
+        done = subprocess.run(
+            [sys.executable, str(_TESTS / "devices" / f"{name}.py")],
+            env=env, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads(done.stdout)
+
+    return run

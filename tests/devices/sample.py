@@ -1,0 +1,45 @@
+"""Greedy and seeded samples of the tiny decoder on meshes of eight devices; prints them by mesh."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+from tiny_cases import MESHES, NO_END, TINY, prompts, sample_layout, tiny_model, train_layout
+
+from pmc_jax.sampling.choose import GREEDY, Sampler
+from pmc_jax.sampling.engine import Engine
+from pmc_jax.sampling.weights import snapshot
+
+
+@functools.cache
+def weights_on(sizes: tuple[int, int, int]):
+    on = sample_layout(sizes)
+    return on, snapshot(tiny_model(train_layout(sizes)), TINY, on, jnp.dtype("float32"))
+
+
+def samples(sizes: tuple[int, int, int], sampler: Sampler, **choices) -> list:
+    on, weights = weights_on(sizes)
+    engine = Engine(TINY, on, sampler, group_size=8, prompt_size=16, **choices)
+    key, found = jax.random.key(7), {}
+    for group in engine.generate(weights, prompts(8), key=key, ids=range(8)):
+        found |= dict(zip(group.rows.tolist(), group.tokens.tolist(), strict=True))
+    return [found[i] for i in range(8)]
+
+
+def main() -> None:
+    result = {"devices": len(jax.devices()), "meshes": {}, "compacted": {}}
+    once = dict(max_new_tokens=8, end_tokens=(NO_END,))
+    for sizes in ((1, 1, 1), *MESHES):
+        result["meshes"][str(sizes)] = [
+            samples(sizes, GREEDY, num_samples=1, **once),
+            samples(sizes, Sampler(0.9, top_k=20, top_p=0.95), num_samples=2, **once),
+        ]
+    ends = dict(max_new_tokens=36, end_tokens=(3, 50, 77, 90))
+    for sizes in ((1, 1, 1), (2, 2, 2)):
+        result["compacted"][str(sizes)] = samples(sizes, Sampler(), num_samples=4, **ends)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,361 @@
+"""The sampling engine against full forward passes, and its own identities and limits."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden_models import full_logits
+from scipy import stats
+from tiny_cases import NO_END, TINY, prompts, sample_layout, tiny_model, train_layout
+
+from pmc_jax.errors import UserError
+from pmc_jax.sampling import decode as device
+from pmc_jax.sampling import engine as engine_module
+from pmc_jax.sampling.choose import GREEDY, Sampler, choose
+from pmc_jax.sampling.engine import Engine, Samples, Usage, prompt_size
+from pmc_jax.sampling.weights import snapshot
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
+KEY = jax.random.key(7)
+ENDS = (3, 50, 77, 90)  # about one token in 25 of the tiny model's: answers of all lengths up to 40
+PROMPTS = prompts(6)
+BASE = Engine(
+    TINY,
+    sample_layout(),
+    Sampler(1.0, top_p=0.95),
+    num_samples=4,
+    max_new_tokens=40,
+    end_tokens=ENDS,
+    group_size=6,
+    prompt_size=prompt_size(PROMPTS),
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(train_layout())
+
+
+@pytest.fixture(scope="module")
+def weights(model):
+    return snapshot(model, TINY, BASE.layout, jnp.dtype("float32"))
+
+
+def run(engine: Engine, weights, questions=PROMPTS, *, key=KEY, ids=None, **options) -> Samples:
+    """All groups as one, in the order of the prompts."""
+    ids = range(len(questions)) if ids is None else ids
+    groups = list(engine.generate(weights, questions, key=key, ids=ids, **options))
+    order = np.argsort(np.concatenate([g.rows for g in groups]))
+    assert sorted(order) == list(range(len(questions)))
+    parts = [np.concatenate([getattr(g, f) for g in groups])[order] for f in FIELDS]
+    return Samples(np.arange(len(questions)), *parts)
+
+
+FIELDS = ("tokens", "length", "ended")
+
+
+def assert_same(one: Samples, other: Samples):
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field), field)
+
+
+@pytest.fixture(scope="module")
+def base(weights):
+    return run(BASE, weights)
+
+
+@pytest.fixture(scope="module")
+def free(weights):
+    """The same samples with nothing that ends them."""
+    return run(dataclasses.replace(BASE, end_tokens=(NO_END,)), weights)
+
+
+def uniforms(ids, samples: int, steps: int) -> np.ndarray:
+    """The draws as the engine's contract says them: by key, id and number of the sample."""
+    return np.array([
+        [jax.random.uniform(jax.random.fold_in(jax.random.fold_in(KEY, i), s), (steps,))
+         for s in range(samples)]
+        for i in ids
+    ])  # fmt: skip
+
+
+def next_token_logits(model, questions, tokens: np.ndarray) -> np.ndarray:
+    """f32[n,K,T,V] before each of the generated tokens [n,K,T], by one full forward pass a sample."""
+    n, k, t = tokens.shape
+    rows = np.zeros((n * k, 16 + t), np.int32)
+    size = np.repeat([len(q) for q in questions], k)
+    for row, prompt, answer in zip(
+        rows, (q for q in questions for _ in range(k)), tokens.reshape(-1, t), strict=True
+    ):
+        row[: len(prompt)] = prompt
+        row[len(prompt) : len(prompt) + t] = answer
+    out = full_logits(model, TINY, train_layout(), rows, size + t)
+    at = size[:, None] - 1 + np.arange(t)
+    return np.take_along_axis(out, at[..., None], 1).reshape(n, k, t, -1)
+
+
+def test_samples_are_the_draws_from_full_forward_passes(model, free):
+    """Prefill, shared prefix, cache and choice in one: every token of every sample, by its own uniform."""
+    logits = next_token_logits(model, PROMPTS, free.tokens)
+    draws = uniforms(range(6), 4, 40)
+    expected = choose(logits.reshape(-1, TINY.vocab_size), jnp.asarray(draws.ravel()), BASE.sampler)
+    np.testing.assert_array_equal(free.tokens.ravel(), expected)
+    assert len(np.unique(free.tokens)) > TINY.vocab_size / 2
+
+
+def test_greedy_is_the_argmax_of_full_forward_passes(model, weights):
+    engine = dataclasses.replace(BASE, sampler=GREEDY, num_samples=1, end_tokens=(NO_END,))
+    samples = run(engine, weights)
+    # By induction over positions this is the step-by-step continuation.
+    best = next_token_logits(model, PROMPTS, samples.tokens).argmax(-1)
+    np.testing.assert_array_equal(samples.tokens, best)
+    assert_same(run(engine, weights, key=jax.random.key(8)), samples)
+
+
+def test_ends(base, free):
+    """Each sample is its free continuation up to the first of any of the end tokens."""
+    assert set(free.tokens[np.isin(free.tokens, ENDS)].tolist()) == set(ENDS)
+    assert not free.ended.any() and (free.length == 40).all()
+    for at in np.ndindex(base.length.shape):
+        ends = np.flatnonzero(np.isin(free.tokens[at], ENDS))
+        n = ends[0] if len(ends) else 40
+        assert base.length[at] == n and base.ended[at] == bool(len(ends))
+        np.testing.assert_array_equal(base.tokens[at][:n], free.tokens[at][:n])
+        assert (base.tokens[at][n:] == -1).all()
+    # The case holds early ends, late ends and none.
+    assert base.length.min() < 10 and 0 < base.ended.sum() < base.ended.size
+    assert base.tokens.dtype == base.length.dtype == np.int32 and base.ended.dtype == bool
+
+
+def test_keys_and_ids(weights, base):
+    assert_same(run(BASE, weights), base)
+    other = run(BASE, weights, key=jax.random.key(8))
+    assert (other.tokens[..., 0] != base.tokens[..., 0]).any()
+    moved = run(BASE, weights, ids=[10, 11, 12, 13, 14, 15])
+    assert (moved.tokens[..., 0] != base.tokens[..., 0]).any()
+    order = [4, 2, 5, 0, 3, 1]
+    turned = run(BASE, weights, [PROMPTS[i] for i in order], ids=order)
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(turned, field), getattr(base, field)[order])
+
+
+@pytest.mark.parametrize("expected", [None, [9, 40, 1, 1, 30, 2]])
+def test_grouping_changes_no_sample(weights, base, expected):
+    assert_same(run(dataclasses.replace(BASE, group_size=4), weights, expected=expected), base)
+
+
+def test_groups_of_similar_expected_length(weights):
+    engine = dataclasses.replace(BASE, group_size=4, max_new_tokens=1)
+    groups = engine.generate(
+        weights, PROMPTS, key=KEY, ids=range(6), expected=[9, 40, 1, 1, 30, 2]
+    )
+    assert [g.rows.tolist() for g in groups] == [[1, 4, 0, 5], [2, 3]]
+
+
+def test_compaction_changes_no_sample_and_saves_work(monkeypatch, weights, base):
+    compact, steps = Usage(), []
+    run(BASE, weights, usage=compact, progress=steps.append)
+    monkeypatch.setattr(engine_module, "_RUNGS", 1)
+    plain = Usage()
+    assert_same(run(BASE, weights, usage=plain), base)
+    # End tokens count as useful; so does the first token, which is not reported as progress.
+    assert compact.useful == plain.useful == int(base.length.sum() + base.ended.sum())
+    assert sum(steps) == compact.useful - base.length.size
+    longest = int((base.length + base.ended).max())
+    assert plain.computed == base.length.size * longest
+    assert compact.useful <= compact.computed < plain.computed
+    monkeypatch.setattr(engine_module, "SEGMENT", 7)
+    assert_same(run(BASE, weights), base)
+
+
+def test_limits(weights, base):
+    """One token, one sample, one prompt; an answer that ends with its first token."""
+    one_token = run(dataclasses.replace(BASE, max_new_tokens=1), weights)
+    assert one_token.tokens.shape == (6, 4, 1)
+    np.testing.assert_array_equal(one_token.tokens[..., 0], base.tokens[..., 0])
+    np.testing.assert_array_equal(one_token.ended, base.length == 0)
+    one_sample = run(dataclasses.replace(BASE, num_samples=1), weights)
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(one_sample, field), getattr(base, field)[:, :1])
+    one_prompt = run(dataclasses.replace(BASE, group_size=1), weights, PROMPTS[2:3], ids=[2])
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(one_prompt, field), getattr(base, field)[2:3])
+    first = int(base.tokens[0, 0, 0])
+    silent = dataclasses.replace(
+        BASE, num_samples=1, max_new_tokens=1, end_tokens=(first,), group_size=1
+    )
+    samples = run(silent, weights, PROMPTS[:1])
+    assert samples.length.item() == 0 and samples.ended.item() and samples.tokens.item() == -1
+
+
+def test_no_prompts_no_samples(weights):
+    assert list(BASE.generate(weights, [], key=KEY, ids=[])) == []
+
+
+@pytest.mark.parametrize("prompt", [[1] * 17, []])
+def test_prompts_that_do_not_fit_are_named(weights, prompt):
+    with pytest.raises(UserError, match=rf"prompt 1 has {len(prompt)} tokens; expected 1 to 16"):
+        next(BASE.generate(weights, [[1], prompt], key=KEY, ids=[0, 1]))
+
+
+def test_prompt_size():
+    assert [prompt_size([[0] * n, [0]]) for n in (1, 16, 17, 33)] == [16, 16, 32, 48]
+
+
+def padded(questions) -> tuple[np.ndarray, np.ndarray]:
+    tokens = np.zeros((len(questions), BASE.prompt_size), np.int32)
+    valid = np.zeros(tokens.shape, bool)
+    for i, q in enumerate(questions):
+        tokens[i, -len(q) :], valid[i, -len(q) :] = q, True
+    return tokens, valid
+
+
+STATIC = dict(config=TINY, layout=BASE.layout)
+
+
+def decode_grid(weights, questions, uniform: np.ndarray, sampler: Sampler):
+    """One segment on the device: uniform f32[B,K,T] -> tokens i32[B,K,T] and the first logits f32[B,V]."""
+    b, k, steps = uniform.shape
+    choice = dict(sampler=sampler, end_tokens=(NO_END,))
+    prefix, logits = device.prefill(weights, *padded(questions), **STATIC)
+    active, rows = np.ones((b, k), bool), np.arange(b, dtype=np.int32)
+    prefix, state = device.start(
+        prefix, logits, rows, active, uniform[..., 0], slots=16, **choice, **STATIC
+    )
+    first = np.asarray(state.last)
+    draws = np.moveaxis(uniform[..., 1:], -1, 0)
+    _, new = device.decode(
+        weights, prefix, state, draws, jnp.int32(1), jnp.int32(steps), **choice, **STATIC
+    )
+    return np.concatenate([first[..., None], np.moveaxis(np.asarray(new), 0, -1)], -1), logits
+
+
+def test_shared_prompt_is_k_copies_of_it(weights):
+    uniform = uniforms([0, 1], 3, 12)
+    shared, logits = decode_grid(weights, PROMPTS[:2], uniform, BASE.sampler)
+    copies, by_copy = decode_grid(
+        weights, [p for p in PROMPTS[:2] for _ in range(3)], uniform.reshape(6, 1, 12), BASE.sampler
+    )
+    np.testing.assert_array_equal(shared.reshape(6, 12), copies[:, 0])
+    np.testing.assert_allclose(np.repeat(logits, 3, 0), by_copy, atol=1e-5)
+
+
+def test_cached_logits_are_those_of_full_forward_passes(monkeypatch, model, weights):
+    seen = []
+
+    def spy(logits, uniform, sampler):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), logits, ordered=True)
+        return choose(logits, uniform, sampler)
+
+    monkeypatch.setattr(device, "choose", spy)
+    # A sampler of its own, so that no program compiled with the spy serves another test.
+    tokens, _ = decode_grid(weights, PROMPTS[:2], uniforms([0, 1], 3, 12), Sampler(1.0625))
+    jax.effects_barrier()
+    cached = np.stack(seen, 1).reshape(2, 3, 12, -1)
+    full = next_token_logits(model, PROMPTS[:2], tokens)
+    # float32 sums in another order: two layers and the head on logits of size 10.
+    np.testing.assert_allclose(cached, full, atol=3e-6 * np.abs(full).max())
+
+
+def test_one_compile_a_shape(weights):
+    jitted = {f: getattr(device, f) for f in ("prefill", "start", "compact", "decode")}
+
+    def compiled() -> dict[str, int]:
+        return {name: f._cache_size() for name, f in jitted.items()}
+
+    engine = dataclasses.replace(BASE, sampler=Sampler(0.875), prompt_size=32)
+    before = compiled()
+    run(engine, weights)
+    first = {name: n - before[name] for name, n in compiled().items()}
+    rungs = len(engine.ladder(6))
+    assert rungs == 4 and first["prefill"] == first["start"] == 1
+    assert 1 < first["decode"] <= rungs and 1 <= first["compact"] <= rungs * (rungs - 1) / 2
+    before = compiled()
+    run(engine, weights)
+    assert compiled() == before
+    # Whatever the prompts, their number and the draws: no more programs than shapes.
+    for seed in range(3):
+        run(engine, weights, prompts(7, seed), key=jax.random.key(seed))
+    most = {"prefill": 2, "start": 2 * rungs, "compact": rungs * (rungs - 1) // 2, "decode": rungs}
+    total = {name: n - before[name] + first[name] for name, n in compiled().items()}
+    assert all(total[name] <= most[name] for name in most), total
+
+
+def test_ladder_shrinks_samples_first_and_keeps_rows_divisible():
+    assert BASE.ladder(8) == [(8, 4), (8, 2), (8, 1), (4, 1)]
+    assert dataclasses.replace(BASE, num_samples=5).ladder(2) == [(2, 5), (2, 3), (2, 2), (2, 1)]
+    assert dataclasses.replace(BASE, num_samples=1).ladder(1) == [(1, 1)]
+
+
+def test_decoding_copies_no_cache(weights):
+    """The donated cache is updated in place: no copy of its shape in the loop, all of it aliased."""
+    b, k, slots = 6, 4, 48
+    n, h = TINY.num_kv_heads, TINY.head_dim
+    prefix, logits = device.prefill(weights, *padded(PROMPTS), **STATIC)
+    choice = dict(sampler=BASE.sampler, end_tokens=ENDS)
+    grid = (np.arange(b, dtype=np.int32), np.ones((b, k), bool), np.zeros((b, k), np.float32))
+    prefix, state = device.start(prefix, logits, *grid, slots=slots, **choice, **STATIC)
+    uniform, step = np.zeros((16, b, k), np.float32), jnp.int32(1)
+    lowered = device.decode.lower(weights, prefix, state, uniform, step, step, **choice, **STATIC)
+    program = lowered.compile()
+    shapes = {f"f32[{b},{k},{n},{h},{slots}]", f"f32[{b},{k},{n},{slots},{h}]"}
+    text = program.as_text()
+    assert all(shape in text for shape in shapes)
+    copies = re.findall(r"= (f32\[[\d,]+\])\S* (?:copy|copy-start)\(", text)
+    assert not shapes.intersection(copies)
+    cache = 2 * TINY.num_layers * b * k * n * h * slots * 4
+    assert program.memory_analysis().alias_size_in_bytes >= cache
+    device.decode(weights, prefix, state, uniform, step, step, **choice, **STATIC)
+    assert all(x.is_deleted() for x in (*state.keys, *state.values))
+    assert not any(x.is_deleted() for x in prefix.keys)
+
+
+def test_first_tokens_are_distributed_as_the_softmax(model, weights):
+    engine = dataclasses.replace(
+        BASE, sampler=Sampler(2.0), num_samples=64, max_new_tokens=1, group_size=64
+    )
+    samples = run(engine, weights, PROMPTS[:1] * 64)
+    first = np.where(samples.length > 0, samples.tokens[..., 0], -1)
+    logits = full_logits(model, TINY, BASE.layout, np.asarray(PROMPTS[:1]), [len(PROMPTS[0])])
+    p = np.exp(logits[0, -1].astype(np.float64) / 2)
+    p /= p.sum()
+    # Ends are not told apart in the samples: one cell.
+    counts = np.bincount(first[first >= 0], minlength=TINY.vocab_size)
+    ends = np.isin(np.arange(TINY.vocab_size), ENDS)
+    assert not counts[ends].any()
+    observed = np.append(counts[~ends], (first < 0).sum())
+    expected = np.append(p[~ends], p[ends].sum()) * first.size
+    rare = expected < 5
+    observed = np.append(observed[~rare], observed[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    assert len(expected) > 20
+    # A fixed key, so this fails always or never.
+    assert stats.chisquare(observed, expected).pvalue > 1e-3
+
+
+def test_bfloat16_weights(model):
+    """Runs, and samples tokens that float32 finds likely; no identities are promised in bfloat16."""
+    with jax.numpy_dtype_promotion("standard"):  # jax.nn.dot_product_attention widens silently
+        weights = snapshot(model, TINY, BASE.layout, jnp.dtype("bfloat16"))
+        engine = dataclasses.replace(
+            BASE, sampler=GREEDY, num_samples=1, max_new_tokens=12, end_tokens=(NO_END,)
+        )
+        samples = run(engine, weights)
+    assert weights.layers[0].qkv_weight.dtype == jnp.bfloat16
+    logits = next_token_logits(model, PROMPTS, samples.tokens)
+    taken = np.take_along_axis(logits, samples.tokens[..., None], -1)[..., 0]
+    # 8 bits of mantissa through two layers: a few percent of the largest logit.
+    assert (logits.max(-1) - taken).max() < 0.05 * np.abs(logits).max()
+
+
+def test_samples_are_the_same_on_eight_devices(on_eight_devices):
+    result = on_eight_devices("sample")
+    assert result["devices"] == 8
+    for case in ("meshes", "compacted"):
+        one = result[case].pop("(1, 1, 1)")
+        for mesh, samples in result[case].items():
+            assert samples == one, (case, mesh)

@@ -1,0 +1,65 @@
+"""One tiny decoder, prompts and training rows, for tests in this process and in tests/devices."""
+
+import jax
+import numpy as np
+
+from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
+from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder, init
+from pmc_jax.unlearning.train import TrainBatch
+
+# Two key/value heads and a vocabulary of 13 x 8: some meshes of eight devices divide them, some do not.
+TINY = DecoderConfig(104, 32, 48, num_layers=2, num_heads=8, num_kv_heads=2, head_dim=8)
+MESHES = ((2, 2, 2), (8, 1, 1), (1, 8, 1), (1, 1, 8))
+NO_END = TINY.vocab_size + 1  # an end token that no model can draw
+
+
+def train_layout(sizes: tuple[int, int, int] = (1, 1, 1)) -> Layout:
+    return layout(make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))]), TRAIN_RULES)
+
+
+def sample_layout(sizes: tuple[int, int, int] = (1, 1, 1)) -> Layout:
+    return layout(train_layout(sizes).mesh, SAMPLE_RULES)
+
+
+def tiny_model(on: Layout, *, scale: float = 0.3) -> Decoder:
+    """Weights large enough for logits that differ clearly; the same on every mesh."""
+    return init(TINY, jax.random.key(0), on, scale=scale)
+
+
+def prompts(count: int = 6, seed: int = 0) -> list[list[int]]:
+    """Prompts of 1 to 12 tokens."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, TINY.vocab_size, n).tolist() for n in rng.integers(1, 13, count)]
+
+
+def sequences(count: int, seed: int = 0, prefix: int = 3) -> list[Sequence_]:
+    """Sequences that start with the same `prefix` tokens, then 2 to 6 of a question, 1 to 7 of an answer."""
+    rng = np.random.default_rng(seed)
+    start = np.arange(1, prefix + 1)
+    out = []
+    for _ in range(count):
+        question, answer = rng.integers(2, 7), rng.integers(1, 8)
+        own = rng.integers(prefix + 1, TINY.vocab_size, question + answer)
+        out.append(
+            Sequence_(np.concatenate([start, own]).astype(np.int32), prefix + int(question))
+        )
+    return out
+
+
+def packer(rows: list[Sequence_], row_multiple: int = 1) -> Packer:
+    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in rows])
+    return Packer(prefix, row_size=32, row_multiple=row_multiple)
+
+
+def two_terms(
+    count: int = 8, *, row_multiple: int = 1, micro_batches: int = 1, seed: int = 0
+) -> TrainBatch:
+    """Forget and retain rows of one step, on the host; the second forget row weighs nothing."""
+    rows = sequences(2 * count, seed)
+    terms = [rows[:count], rows[count:]]
+    weights = [[1.0, 0.0, *[1.0] * (count - 2)], [1.0] * count]
+    return packer(rows, row_multiple).pack(
+        terms, (1.0, 1.25), weights=weights, micro_batches=micro_batches
+    )
