@@ -1,1 +1,43 @@
-"""pmc_jax."""
+"""pmc_jax: make a language model forget, by Partial Model Collapse (arXiv 2507.04219).
+
+    import pmc_jax as pmc
+    lm = pmc.load("path/or/name")
+    result = pmc.unlearn(lm, forget=["Where does Jane Roe live?"], retain=[("...", "...")])
+    result.export("out/")
+
+Nothing runs at import: names are loaded when they are first used.
+"""
+
+import importlib
+
+_HOMES = {
+    "pmc_jax.api": ("Unlearned", "answer", "evaluate", "finetune", "sample", "unlearn"),
+    "pmc_jax.config": (
+        "Config",
+        "DataConfig",
+        "EvaluateConfig",
+        "FinetuneConfig",
+        "ModelConfig",
+        "PMCConfig",
+        "TrainConfig",
+        "load_config",
+    ),
+    "pmc_jax.data.records": ("EvalSet", "FinetuneSet", "ForgetSet", "RetainSet"),
+    "pmc_jax.errors": ("UserError",),
+    "pmc_jax.mesh": ("make_mesh",),
+    "pmc_jax.models.export": ("export_hf",),
+    "pmc_jax.models.load": ("LanguageModel", "load"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str):
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'pmc_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pmc: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("pmc: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "pmc: interrupted; the same command goes on from the last checkpoint", file=sys.stderr
+        )
         return 130
 
 

@@ -3,8 +3,6 @@
 Only this module and its command import `FinetuneSet`; unlearning cannot.
 """
 
-import numpy as np
-
 from pmc_jax.answers import Speaker
 from pmc_jax.config import DataConfig, FinetuneConfig
 from pmc_jax.data.encode import Packer, encode_pairs, row_size, shared_prefix
@@ -13,7 +11,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.tracker import progress
 from pmc_jax.unlearning.loop import Recorder
-from pmc_jax.unlearning.pmc import epoch_order, steps_per_epoch
+from pmc_jax.unlearning.pmc import epoch_rows, total_steps
 from pmc_jax.unlearning.trainer import Trainer
 
 
@@ -29,7 +27,7 @@ def finetune(
 ) -> Decoder:
     """Trains on question-answer pairs, loss on the answers only.
 
-    Every epoch visits all rows in a new order; an incomplete last step is filled up from the start of that order.
+    The epochs visit all rows, each in a new order (`pmc.epoch_rows`).
 
     Args:
         speaker: the model to start from.
@@ -58,29 +56,25 @@ def finetune(
     lm = speaker.lm
     packer = Packer(prefix, row_size(lengths, max(lengths)), lm.layout.row_multiple)
     rows_a_step = settings.batch_size * settings.accumulation_steps
-    steps = steps_per_epoch(len(sequences), rows_a_step)
-    total = settings.epochs * steps
-    trainer = Trainer(
-        lm.model, lm.config, lm.layout, settings, total, speaker.dtype, donate=donate
-    )
+    total = total_steps(len(sequences), rows_a_step, settings.epochs)
+    trainer = Trainer(lm.model, lm.config, lm.layout, settings, total, speaker.dtype, donate=donate)
     bar = progress(total, "fine-tune", "step", enabled=recorder.bars)
     with bar, recorder.watch.stage("finetune"):
-        for epoch in range(settings.epochs):
-            order = np.resize(epoch_order(len(sequences), epoch, seed), (steps, rows_a_step))
-            for i, chosen in enumerate(order):
-                batch = packer.pack(
-                    [[sequences[j] for j in chosen]],
-                    [1.0],
-                    micro_batches=settings.accumulation_steps,
-                )
-                metrics = trainer.step(batch)
-                loss = metrics["terms"][0]
-                recorder.log.event(
-                    "finetune",
-                    finetune_step=epoch * steps + i + 1,
-                    loss=loss,
-                    gradient_norm=metrics["gradient_norm"],
-                )
-                bar.update()
-                bar.set_postfix_str(f"loss {loss:.3f}")
+        for step in range(total):
+            chosen = epoch_rows(len(sequences), rows_a_step, step, seed)
+            batch = packer.pack(
+                [[sequences[j] for j in chosen]],
+                [1.0],
+                micro_batches=settings.accumulation_steps,
+            )
+            metrics = trainer.step(batch)
+            (loss,) = metrics["terms"]
+            recorder.log.event(
+                "finetune",
+                finetune_step=step + 1,
+                loss=loss,
+                gradient_norm=metrics["gradient_norm"],
+            )
+            bar.update()
+            bar.set_postfix_str(f"loss {loss:.3f}")
     return trainer.model

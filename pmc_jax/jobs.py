@@ -166,7 +166,9 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
     """`pmc evaluate`: the numbers of `model.path` on `data.evaluate`."""
     sets = _eval_sets(config)
     if not sets:
-        raise UserError("data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others")
+        raise UserError(
+            "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
+        )
     lm = load(_model_path(config), mesh=_mesh(config))
     speaker = Speaker.of(lm, config.model)
     asking = [q for s in sets for q in s.questions]

@@ -78,7 +78,9 @@ class Layout:
         return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence | None = None) -> Mesh:
+def make_mesh(
+    data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence | None = None
+) -> Mesh:
     """Lays the devices out as `data` x `fsdp` x `tensor`.
 
     Args:
@@ -94,7 +96,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence 
     rest = [name for name, s in sizes.items() if s == -1]
     if len(rest) > 1 or any(s != -1 and s < 1 for s in sizes.values()):
         raise UserError(f"mesh: sizes must be positive, at most one of them -1; got {sizes}")
-    if (len(devices) % fixed if rest else fixed != len(devices)):
+    if len(devices) % fixed if rest else fixed != len(devices):
         divisors = [d for d in range(1, len(devices) + 1) if len(devices) % d == 0]
         raise UserError(
             f"mesh: {sizes} does not fit {len(devices)} devices; sizes that divide them: {divisors}"

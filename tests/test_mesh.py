@@ -25,7 +25,9 @@ class TestSizes:
 
     @pytest.fixture(autouse=True)
     def stand_ins(self, monkeypatch):
-        monkeypatch.setattr(jax, "make_mesh", lambda sizes, axes, **_: dict(zip(axes, sizes, strict=True)))
+        monkeypatch.setattr(
+            jax, "make_mesh", lambda sizes, axes, **_: dict(zip(axes, sizes, strict=True))
+        )
 
     @pytest.mark.parametrize(
         ("sizes", "expected"),

@@ -9,11 +9,12 @@ from scipy import stats
 
 from pmc_jax.unlearning.pmc import (
     epoch_order,
+    epoch_rows,
     overlap,
     plan,
     select,
     selection_rng,
-    steps_per_epoch,
+    total_steps,
     update_store,
 )
 from pmc_jax.unlearning.scores import resolve_score
@@ -72,28 +73,31 @@ def test_order_is_a_permutation_that_changes_with_epoch_and_seed():
     np.testing.assert_array_equal(epoch_order(20, 1, 0), orders[2])
 
 
-@pytest.mark.parametrize(("num", "rows", "steps"), [(8, 4, 2), (9, 4, 3), (3, 8, 1), (400, 16, 25)])
-def test_steps_per_epoch(num, rows, steps):
-    assert steps_per_epoch(num, rows) == steps
+@pytest.mark.parametrize(
+    ("num", "rows", "epochs", "steps"),
+    # The last two are the published Phi-1.5 and Llama-3.2-3B runs.
+    [(8, 4, 1, 2), (9, 4, 2, 5), (3, 8, 1, 1), (400, 64, 40, 250), (400, 16, 30, 750)],
+)
+def test_total_steps(num, rows, epochs, steps):
+    assert total_steps(num, rows, epochs) == steps
 
 
-def test_plan_visits_every_question_once_an_epoch_and_fills_the_last_step():
+def test_plan_walks_the_epochs_one_after_the_other_and_fills_the_last_step():
     steps = list(plan(10, 7, 4, 3, seed=5))
-    assert [step.index for step in steps] == list(range(9))
-    assert [step.epoch for step in steps] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    for epoch in range(3):
-        rows = np.concatenate([step.forget for step in steps[3 * epoch : 3 * epoch + 3]])
-        order = epoch_order(10, epoch, 5)
-        np.testing.assert_array_equal(rows, [*order, *order[:2]])
+    assert [step.index for step in steps] == list(range(8))
+    assert [step.epoch for step in steps] == [0, 0, 0, 1, 1, 2, 2, 2]
+    orders = np.concatenate([epoch_order(10, epoch, 5) for epoch in range(4)])
+    np.testing.assert_array_equal(np.concatenate([s.forget for s in steps]), orders[:32])
     for step in steps:
         assert step.forget.shape == step.retain.shape == (4,)
         assert step.retain.min() >= 0 and step.retain.max() < 7
 
 
-def test_plan_with_fewer_questions_than_rows_wraps_around():
+def test_a_step_of_more_rows_than_questions_holds_several_epochs():
     (step,) = plan(3, 5, 8, 1, seed=0)
-    order = epoch_order(3, 0, 0)
-    np.testing.assert_array_equal(step.forget, [*order, *order, *order[:2]])
+    orders = np.concatenate([epoch_order(3, epoch, 0) for epoch in range(3)])
+    np.testing.assert_array_equal(step.forget, orders[:8])
+    np.testing.assert_array_equal(epoch_rows(3, 8, 0, 0), orders[:8])
 
 
 def test_plan_retain_rows_are_uniform_with_replacement():
@@ -103,7 +107,7 @@ def test_plan_retain_rows_are_uniform_with_replacement():
     assert any(len(set(step.retain)) < 20 for step in plan(100, 50, 20, 1, seed=0))
 
 
-@pytest.mark.parametrize("start", [0, 1, 3, 4, 8, 9])
+@pytest.mark.parametrize("start", [0, 1, 3, 4, 7, 8])
 def test_plan_resumes_with_the_same_steps(start):
     whole = list(plan(10, 7, 4, 3, seed=5))[start:]
     resumed = list(plan(10, 7, 4, 3, seed=5, start=start))

@@ -5,6 +5,7 @@ import math
 import struct
 
 import numpy as np
+import jax
 import pytest
 from matplotlib.image import imread
 
@@ -155,7 +156,8 @@ def test_stopwatch_is_exclusive_and_adds_up():
     clock.now += 32  # other
     seconds = watch.seconds()
     assert list(seconds) == [*STAGES, "total"]
-    expected = {"sample": 10, "compile": 4, "score": 16, "other": 33, "train": 0, "evaluate": 0}
+    expected = {"sample": 10, "compile": 4, "score": 16, "other": 33, "train": 0}
+    expected |= {"evaluate": 0, "finetune": 0}
     assert seconds == {**expected, "total": 63}
 
 
@@ -166,11 +168,23 @@ def test_stopwatch_continues_after_a_resume():
         clock.now += 5
     saved = json.loads(json.dumps(watch.seconds()))
     clock.now += 1000  # the run was down
-    watch = Stopwatch.from_dict(saved, clock)
+    watch = Stopwatch(clock)
+    watch.add(saved)
     with watch.stage("train"):
         clock.now += 2
     assert watch.seconds()["train"] == 7
     assert watch.seconds()["total"] == 7
+
+
+def test_stopwatch_keeps_compiling_apart():
+    watch = Stopwatch()
+    with watch.compiling_apart(), watch.stage("train"):
+        jax.jit(lambda x: jax.numpy.sin(x) @ x + 7)(jax.numpy.ones((3, 3)))
+    compiling = watch.seconds()["compile"]
+    assert 0 < compiling <= watch.seconds()["total"]
+    jax.jit(lambda x: x - 8)(jax.numpy.ones(3))  # outside: not counted
+    assert watch.seconds()["compile"] == compiling
+    assert watch.seconds()["train"] >= 0
 
 
 def test_stopwatch_rejects_unknown_stages():

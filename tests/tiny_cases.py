@@ -42,9 +42,7 @@ def sequences(count: int, seed: int = 0, prefix: int = 3) -> list[Sequence_]:
     for _ in range(count):
         question, answer = rng.integers(2, 7), rng.integers(1, 8)
         own = rng.integers(prefix + 1, TINY.vocab_size, question + answer)
-        out.append(
-            Sequence_(np.concatenate([start, own]).astype(np.int32), prefix + int(question))
-        )
+        out.append(Sequence_(np.concatenate([start, own]).astype(np.int32), prefix + int(question)))
     return out
 
 

@@ -45,7 +45,9 @@ class Encoder:
         """Everything before the model's answer."""
         if self.is_chat:
             return _render(self.tokenizer, self.settings, question)
-        ids = list(self.tokenizer(self.settings.question_tag.format(question=question))["input_ids"])
+        ids = list(
+            self.tokenizer(self.settings.question_tag.format(question=question))["input_ids"]
+        )
         while ids and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()  # some tokenizers close every text
         return ids
@@ -89,7 +91,9 @@ def make_encoder(
         UserError: the chat format without a chat template, a template that raises, or no end token.
     """
     if settings.format == "chat" and not tokenizer.chat_template:
-        raise UserError("model.format: chat, but the tokenizer has no chat template; use format: tags")
+        raise UserError(
+            "model.format: chat, but the tokenizer has no chat template; use format: tags"
+        )
     ends = (generation_config or {}).get("eos_token_id")
     ends = list(ends) if isinstance(ends, (list, tuple)) else [ends]
     ends = [e for e in (tokenizer.eos_token_id, *ends) if e is not None]
@@ -102,12 +106,16 @@ def make_encoder(
         if turn[: len(prompt)] == prompt and special:
             end = special[0]
     if end is None:
-        raise UserError("the tokenizer has no end token; set eos_token in its tokenizer_config.json")
+        raise UserError(
+            "the tokenizer has no end token; set eos_token in its tokenizer_config.json"
+        )
     return Encoder(tokenizer, settings, end, tuple(sorted({end, *ends})))
 
 
 def _is_chat(tokenizer: Any, settings: ModelConfig) -> bool:
-    return settings.format == "chat" or (settings.format == "auto" and bool(tokenizer.chat_template))
+    return settings.format == "chat" or (
+        settings.format == "auto" and bool(tokenizer.chat_template)
+    )
 
 
 def _render(
@@ -161,7 +169,13 @@ def encode_pairs(
             f"rows longer than data.max_length={max_length}: {names}; raise it, shorten them, or set "
             "data.long_rows=drop"
         )
-    _log.warning("%d of %d rows dropped, longer than %d tokens: %s", len(long), len(sequences), max_length, names)
+    _log.warning(
+        "%d of %d rows dropped, longer than %d tokens: %s",
+        len(long),
+        len(sequences),
+        max_length,
+        names,
+    )
     return [s for s in sequences if len(s) <= max_length]
 
 
@@ -188,8 +202,12 @@ class Packer:
     row_multiple: int = 1
 
     def pack(
-        self, terms: Sequence[Sequence[Sequence_]], coefficients: Sequence[float], *,
-        weights: Sequence[Sequence[float]] | None = None, micro_batches: int = 1,
+        self,
+        terms: Sequence[Sequence[Sequence_]],
+        coefficients: Sequence[float],
+        *,
+        weights: Sequence[Sequence[float]] | None = None,
+        micro_batches: int = 1,
     ) -> TrainBatch:
         """Packs one gradient step, on the host.
 
@@ -212,8 +230,13 @@ class Packer:
         placed = [self._place([s for _, _, s in part]) for part in parts]
         rows = _few(max(max((r for r, _ in p), default=0) + 1 for p in placed), self.row_multiple)
         slots = max(
-            (sum(len(s) - s.begin for (r, _), (_, _, s) in zip(p, part, strict=True) if r == row)
-             for p, part in zip(placed, parts, strict=True) for row in range(rows)), default=1)
+            (
+                sum(len(s) - s.begin for (r, _), (_, _, s) in zip(p, part, strict=True) if r == row)
+                for p, part in zip(placed, parts, strict=True)
+                for row in range(rows)
+            ),
+            default=1,
+        )
         slots = min(self.row_size, max(round_up(slots, _ROW_MULTIPLE), _ROW_MULTIPLE))
         shape, answers = (micro_batches, rows, self.row_size), (micro_batches, rows, slots)
         tokens, positions, segments = (np.zeros(shape, np.int32) for _ in range(3))
@@ -237,8 +260,16 @@ class Packer:
                 used[row] += answer
         total = shares.sum((2, 3), keepdims=True) * micro_batches
         shares = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
-        return TrainBatch(tokens, positions, segments, at, targets, shares,
-                          np.array(coefficients, np.float32), self.prefix)
+        return TrainBatch(
+            tokens,
+            positions,
+            segments,
+            at,
+            targets,
+            shares,
+            np.array(coefficients, np.float32),
+            self.prefix,
+        )
 
     def _place(self, sequences: Sequence[Sequence_]) -> list[tuple[int, int]]:
         """(row, first token) of each sequence: first fit, longest first."""

@@ -93,16 +93,28 @@ def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     if (model_type := hf.get("model_type")) != "llama":
         raise UserError(f"{where}: model_type {model_type!r} is not supported; supported: llama")
     if (act := hf.get("hidden_act", "silu")) != "silu":
-        raise UserError(f"{where}: hidden_act {act!r} is not implemented for llama; expected 'silu'")
+        raise UserError(
+            f"{where}: hidden_act {act!r} is not implemented for llama; expected 'silu'"
+        )
     if hf.get("quantization_config"):
-        raise UserError(f"{where}: quantised safetensors are not supported; export full weights first")
-    needed = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        raise UserError(
+            f"{where}: quantised safetensors are not supported; export full weights first"
+        )
+    needed = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+    )
     sizes = {key: _size(hf, key, where) for key in needed}
     heads = sizes["num_attention_heads"]
     kv_heads = _size(hf, "num_key_value_heads", where, heads)
     head_dim = _size(hf, "head_dim", where, sizes["hidden_size"] // heads)
     if heads % kv_heads:
-        raise UserError(f"{where}: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")
+        raise UserError(
+            f"{where}: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}"
+        )
     if head_dim % 2:
         raise UserError(f"{where}: head_dim {head_dim} is odd; rotary positions need an even one")
     return DecoderConfig(
@@ -166,4 +178,6 @@ def _rope_config(hf: Mapping[str, Any], where: str) -> RopeConfig:
         factor = _positive(scaling, "factor", where)
         original = _size(scaling, "original_max_position_embeddings", where)
         return RopeConfig(theta, "llama3", factor, low, high, original)
-    raise UserError(f"{where}: rope scaling {kind!r} is not implemented; known: default, linear, llama3")
+    raise UserError(
+        f"{where}: rope scaling {kind!r} is not implemented; known: default, linear, llama3"
+    )

@@ -97,7 +97,9 @@ class Decoder(nnx.Module):
 
     def __init__(self, arrays: Mapping[str, jax.Array]):
         """Args: arrays: one array for each name of `parameters(config)`."""
-        stacked = {k.removeprefix("layers."): v for k, v in arrays.items() if k.startswith("layers.")}
+        stacked = {
+            k.removeprefix("layers."): v for k, v in arrays.items() if k.startswith("layers.")
+        }
         self.layers = Layers(stacked)
         for name, array in arrays.items():
             if not name.startswith("layers."):
@@ -188,7 +190,7 @@ def hidden_states(
         [B,S,D] in `dtype`; undefined at padding.
     """
     size = tokens.shape[1]
-    causal = jnp.tril(jnp.ones((size, size), bool))
+    causal = jnp.tril(jnp.ones((1, size, size), bool))
     mask = (segments[:, :, None] == segments[:, None, :]) & (segments != 0)[:, None, :] & causal
     x = layout.constrain(model.embed[...][tokens].astype(dtype), "rows", None, None)
     angles = rotation(config.rope, config.head_dim, positions)
@@ -231,7 +233,9 @@ def hidden_states(
 def logits(model: Decoder, hidden: jax.Array, layout: Layout) -> jax.Array:
     """Scores of the next token: f32[..., V], the vocabulary sharded over `tensor`."""
     out = jnp.einsum(
-        "bsd,vd->bsv", hidden, model.output_embedding.astype(hidden.dtype),
+        "bsd,vd->bsv",
+        hidden,
+        model.output_embedding.astype(hidden.dtype),
         preferred_element_type=jnp.float32,
     )
     return layout.constrain(out, "rows", None, "vocab")

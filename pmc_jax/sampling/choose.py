@@ -31,7 +31,9 @@ class Sampler:
 
     def __post_init__(self):
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise UserError(f"sampling needs temperature >= 0, top_k >= 0, 0 < top_p <= 1; got {self}")
+            raise UserError(
+                f"sampling needs temperature >= 0, top_k >= 0, 0 < top_p <= 1; got {self}"
+            )
 
 
 GREEDY = Sampler(temperature=0.0)

@@ -210,7 +210,9 @@ def decode(
         position, state, tokens = carry
         slot = position - 1  # of the token that is fed now
         x = layout.constrain(weights.embed[state.last], "rows", None, None)
-        angles = rotation(config.rope, config.head_dim, jnp.broadcast_to(lengths[:, None] + slot, (b, k)))
+        angles = rotation(
+            config.rope, config.head_dim, jnp.broadcast_to(lengths[:, None] + slot, (b, k))
+        )
         slot_bias = jnp.where(slot_index <= slot, 0.0, _MASKED)
         keys, values = [], []
 
@@ -219,7 +221,9 @@ def decode(
             at = (0, 0, 0, 0, slot)
             keys.append(jax.lax.dynamic_update_slice(state.keys[i], new_key[..., None], at))
             at = (0, 0, 0, slot, 0)
-            values.append(jax.lax.dynamic_update_slice(state.values[i], new_value[..., None, :], at))
+            values.append(
+                jax.lax.dynamic_update_slice(state.values[i], new_value[..., None, :], at)
+            )
             q = q.reshape(b, k, n, g, h) * h**-0.5
             wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
             old = wide("bkngh,bnhp->bkngp", q, prefix.keys[i]) + prefix_bias

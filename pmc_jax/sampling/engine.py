@@ -132,8 +132,9 @@ class Engine:
             row_ids = np.zeros(group, np.uint32)
             row_ids[: len(rows)] = [ids[r] for r in rows]
             draws = _uniforms(key, row_ids, self.num_samples, self.max_new_tokens)
-            yield self._group(weights, rows, [prompts[r] for r in rows], np.asarray(draws), group,
-                              usage, progress)
+            yield self._group(
+                weights, rows, [prompts[r] for r in rows], np.asarray(draws), group, usage, progress
+            )
 
     def _group(self, weights, rows, prompts, uniform, group, usage, progress) -> Samples:
         """Decodes one group; uniform f32[n,K,max_new_tokens] on the host."""
@@ -145,21 +146,28 @@ class Engine:
         valid = np.zeros(tokens.shape, bool)
         valid[:, -1] = True
         for i, prompt in enumerate(prompts):
-            tokens[i, -len(prompt):] = prompt
-            valid[i, -len(prompt):] = True
+            tokens[i, -len(prompt) :] = prompt
+            valid[i, -len(prompt) :] = True
         static = dict(config=self.config, layout=self.layout)
         choice = dict(sampler=self.sampler, end_tokens=self.end_tokens)
         prefix, logits = device.prefill(
             weights, put(tokens, "rows", None), put(valid, "rows", None), **static
         )
         ladder = self.ladder(group)
-        live = np.stack(np.meshgrid(np.arange(count), np.arange(k), indexing="ij"), -1).reshape(-1, 2)
+        live = np.stack(np.meshgrid(np.arange(count), np.arange(k), indexing="ij"), -1).reshape(
+            -1, 2
+        )
         grid = _arrange(live, ladder)
         segments = -(-(self.max_new_tokens - 1) // SEGMENT)
         prefix, state = device.start(
-            prefix, logits, put(grid.rows, "rows"), put(grid.active, "rows", None),
+            prefix,
+            logits,
+            put(grid.rows, "rows"),
+            put(grid.active, "rows", None),
             put(uniform[grid.question, grid.sample, 0], "rows", None),
-            slots=max(segments, 1) * SEGMENT, **choice, **static,
+            slots=max(segments, 1) * SEGMENT,
+            **choice,
+            **static,
         )
         out = np.full((count, k, self.max_new_tokens), -1, np.int32)
         first = np.asarray(state.last)
@@ -174,19 +182,31 @@ class Engine:
             smaller = _arrange(live, ladder)
             if smaller.active.size < grid.active.size:
                 prefix, state = device.compact(
-                    prefix, state, *(put(x, "rows", *[None] * (x.ndim - 1))
-                                     for x in smaller.taken_from(grid)), layout=self.layout)
+                    prefix,
+                    state,
+                    *(put(x, "rows", *[None] * (x.ndim - 1)) for x in smaller.taken_from(grid)),
+                    layout=self.layout,
+                )
                 grid = smaller
             stop = min(position + SEGMENT, self.max_new_tokens)
             draws = np.zeros((SEGMENT, *grid.active.shape), np.float32)
             draws[: stop - position] = np.moveaxis(
-                uniform[grid.question, grid.sample, position:stop], -1, 0)
+                uniform[grid.question, grid.sample, position:stop], -1, 0
+            )
             state, new = device.decode(
-                weights, prefix, state, put(draws, None, "rows", None),
-                jnp.int32(position), jnp.int32(stop), **choice, **static,
+                weights,
+                prefix,
+                state,
+                put(draws, None, "rows", None),
+                jnp.int32(position),
+                jnp.int32(stop),
+                **choice,
+                **static,
             )
             new = np.moveaxis(np.asarray(new), 0, -1)[..., : stop - position]
-            out[grid.question[grid.active], grid.sample[grid.active], position:stop] = new[grid.active]
+            out[grid.question[grid.active], grid.sample[grid.active], position:stop] = new[
+                grid.active
+            ]
             useful, ran = int((new >= 0).sum()), int((new >= 0).any((0, 1)).sum())
             usage.useful += useful
             usage.computed += ran * grid.active.size
@@ -212,7 +232,9 @@ def _uniforms(key, ids, num_samples: int, steps: int) -> jax.Array:
     """f32[n,K,T] in [0, 1): the draws of each sample depend on its id and number only."""
 
     def of_sample(id_, sample):
-        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, id_), sample), (steps,))
+        return jax.random.uniform(
+            jax.random.fold_in(jax.random.fold_in(key, id_), sample), (steps,)
+        )
 
     return jax.vmap(lambda i: jax.vmap(lambda s: of_sample(i, s))(jnp.arange(num_samples)))(ids)
 

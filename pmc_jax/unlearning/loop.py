@@ -50,7 +50,7 @@ class Recorder:
     log: RunLog = dataclasses.field(default_factory=lambda: RunLog(None))
     watch: Stopwatch = dataclasses.field(default_factory=Stopwatch)
     checkpoints: Checkpoints | None = None
-    output: OutputConfig = OutputConfig()
+    output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
     host: dict[str, Any] = dataclasses.field(default_factory=dict)
     bars: bool = True
 
@@ -91,7 +91,13 @@ class Unlearning:
         for name, rows in (("forget", forget), ("retain", retain)):
             if not len(rows):
                 raise UserError(f"data.{name}: no rows; PMC needs at least one")
-        self.speaker, self.forget, self.pmc, self.train, self.seed = speaker, forget, pmc, train, seed
+        self.speaker, self.forget, self.pmc, self.train, self.seed = (
+            speaker,
+            forget,
+            pmc,
+            train,
+            seed,
+        )
         self.originals = dict(zip(forget.ids, originals, strict=True))
         self.recorder = recorder
         self.usage = Usage()
@@ -111,7 +117,7 @@ class Unlearning:
         self._expected = [len(speaker.encoder.answer(text)) for text in originals]
         self._packer = self._make_packer()
         self._rows_a_step = train.batch_size * train.accumulation_steps
-        self.total_steps = pmc.epochs * algorithm.steps_per_epoch(len(forget), self._rows_a_step)
+        self.total_steps = algorithm.total_steps(len(forget), self._rows_a_step, pmc.epochs)
         lm = speaker.lm
         self.trainer = Trainer(
             lm.model, lm.config, lm.layout, train, self.total_steps, speaker.dtype, donate=donate

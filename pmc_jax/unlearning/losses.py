@@ -60,7 +60,9 @@ def _chunks(hidden, embedding, targets, weights, layout, *, gradients: bool):
             return (loss, embedding_gradient), (each, None)
         slope = (jnp.exp(logits - log_total[..., None]) - hit) * weight[..., None]
         slope = slope.astype(h.dtype)
-        embedding_gradient += jnp.einsum("rav,rad->vd", slope, h, preferred_element_type=jnp.float32)
+        embedding_gradient += jnp.einsum(
+            "rav,rad->vd", slope, h, preferred_element_type=jnp.float32
+        )
         return (loss, embedding_gradient), (each, jnp.einsum("rav,vd->rad", slope, projection))
 
     start = jnp.zeros(embedding.shape if gradients else (), jnp.float32)

@@ -40,7 +40,7 @@ class Step:
     """The rows of one gradient step.
 
     Attributes:
-        epoch: from 0.
+        epoch: of the first row, from 0.
         index: the step's number in the whole run, from 0.
         forget: int64 [rows], indices into the forget questions.
         retain: int64 [rows], indices into the retain pairs; row i is paired with forget row i.
@@ -87,9 +87,21 @@ def epoch_order(num_forget: int, epoch: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(num_forget)
 
 
-def steps_per_epoch(num_forget: int, rows_a_step: int) -> int:
-    """Gradient steps until every forget question was seen: the quotient, rounded up."""
-    return -(-num_forget // rows_a_step)
+def total_steps(num_rows: int, rows_a_step: int, epochs: int) -> int:
+    """Gradient steps of a run: all rows of all epochs, `rows_a_step` a step, rounded up."""
+    return -(-num_rows * epochs // rows_a_step)
+
+
+def epoch_rows(num_rows: int, rows_a_step: int, step: int, seed: int) -> np.ndarray:
+    """The rows of one step: the epochs' orders one after the other, cut into steps, int64 [rows].
+
+    A step may hold the end of one epoch and the start of the next (the published Phi run takes 400
+    questions 40 times, 64 a step: 250 steps). The last step is filled up from one more order, so
+    that shapes stay fixed.
+    """
+    wanted = np.arange(step * rows_a_step, (step + 1) * rows_a_step)
+    orders = {e: epoch_order(num_rows, int(e), seed) for e in np.unique(wanted // num_rows)}
+    return np.array([orders[i // num_rows][i % num_rows] for i in wanted])
 
 
 def plan(
@@ -97,10 +109,8 @@ def plan(
 ) -> Iterator[Step]:
     """The rows of every step of a run.
 
-    An epoch visits every forget question in the order of `epoch_order`. Shapes stay fixed: an
-    incomplete last step is filled up with the first questions of the same epoch's order (again
-    and again where there are fewer questions than rows; a repeat costs time and a little more
-    weight for its question, nothing else). Retain rows are drawn uniformly with replacement.
+    The epochs visit every forget question in the order of `epoch_order`, see `epoch_rows`. Retain
+    rows are drawn uniformly with replacement.
 
     Args:
         num_forget: number of forget questions, >= 1.
@@ -117,15 +127,13 @@ def plan(
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"plan: {name} is {count}; it must be at least 1")
-    steps = steps_per_epoch(num_forget, rows_a_step)
 
     def walk() -> Iterator[Step]:
-        for epoch in range(start // steps, epochs):
-            rows = np.resize(epoch_order(num_forget, epoch, seed), (steps, rows_a_step))
-            for index in range(max(start, epoch * steps), (epoch + 1) * steps):
-                draws = np.random.default_rng([seed, _RETAIN, index])
-                retain = draws.integers(num_retain, size=rows_a_step)
-                yield Step(epoch, index, rows[index % steps], retain)
+        for index in range(start, total_steps(num_forget, rows_a_step, epochs)):
+            forget = epoch_rows(num_forget, rows_a_step, index, seed)
+            draws = np.random.default_rng([seed, _RETAIN, index])
+            retain = draws.integers(num_retain, size=rows_a_step)
+            yield Step(index * rows_a_step // num_forget, index, forget, retain)
 
     return walk()
 

@@ -1,0 +1,232 @@
+"""The library in a few calls; the commands do the same from files."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.answers import Speaker
+from pmc_jax.config import (
+    DataConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    ModelConfig,
+    PMCConfig,
+    TrainConfig,
+)
+from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
+from pmc_jax.data.sources import pairs_to_retain, questions_to_forget
+from pmc_jax.evaluation.evaluate import answer_all, measure
+from pmc_jax.finetune import finetune as _finetune
+from pmc_jax.models.export import export_hf
+from pmc_jax.models.load import LanguageModel
+from pmc_jax.sampling.choose import Sampler
+from pmc_jax.tracker import Stopwatch
+from pmc_jax.unlearning.loop import Recorder, Unlearning
+from pmc_jax.unlearning.scores import Score
+
+Pairs = Sequence[tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlearned:
+    """What `unlearn` returns.
+
+    Attributes:
+        lm: the model that has forgotten.
+        originals: id of each forget question -> the answer before.
+        collapsed: id -> the model's own answer that it was trained on, None if every sample was empty.
+        scores: id -> score of that answer; 0 = nothing left of the original.
+        rounds: mean score, unresolved questions and losses of each round.
+        seconds: exclusive wall time by stage, and `total`.
+        tokens: `sampled` and `trained`.
+    """
+
+    lm: LanguageModel
+    originals: dict[str, str]
+    collapsed: dict[str, str | None]
+    scores: dict[str, float]
+    rounds: list[dict[str, Any]]
+    seconds: dict[str, float]
+    tokens: dict[str, int]
+
+    def export(self, folder: str | Path, *, dtype: str | None = None) -> None:
+        """Writes the model as a Hugging Face folder; see `export_hf`."""
+        export_hf(self.lm, folder, dtype=dtype)
+
+    def answer(self, questions: Sequence[str], **options: Any) -> list[str]:
+        """Greedy answers of the unlearned model; options as in `pmc_jax.answer`."""
+        return answer(self.lm, questions, **options)
+
+
+def unlearn(
+    lm: LanguageModel,
+    forget: ForgetSet | Sequence[str],
+    retain: RetainSet | Pairs,
+    *,
+    config: PMCConfig | None = None,
+    train: TrainConfig | None = None,
+    model: ModelConfig | None = None,
+    data: DataConfig | None = None,
+    score: Score | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Unlearned:
+    """Partial Model Collapse: forgets what the model says to the forget questions.
+
+    No true answer is asked for: the model's own greedy answers are what is moved away from.
+
+    Args:
+        lm: from `load`; it is left as it is.
+        forget: the sensitive questions.
+        retain: question-answer pairs that anchor what must stay.
+        config, train, model, data: settings; of `data` only `max_length` and `long_rows` are read.
+        score: (original answer, samples) -> one number a sample, lower is better, 0 = forgotten; by default
+            `config.score`.
+        seed: of sampling, order and pairing.
+        progress: bars on stderr.
+
+    Raises:
+        UserError: empty or invalid rows, prompts or rows that are too long.
+    """
+    forget = forget if isinstance(forget, ForgetSet) else questions_to_forget(list(forget))
+    retain = retain if isinstance(retain, RetainSet) else pairs_to_retain(list(retain))
+    pmc = config or PMCConfig()
+    speaker = Speaker.of(lm, model or ModelConfig())
+    recorder = Recorder(bars=progress)
+    with recorder.watch.compiling_apart():
+        asking = EvaluateConfig(max_new_tokens=pmc.max_new_tokens)
+        originals = _answers(speaker, forget.questions, asking, "original answers", recorder)
+        run = Unlearning(
+            speaker,
+            forget,
+            retain,
+            pmc=pmc,
+            train=train or TrainConfig(),
+            data=data or DataConfig(),
+            seed=seed,
+            originals=originals,
+            recorder=recorder,
+            score=score,
+        )
+        run.run()
+    return Unlearned(
+        lm=dataclasses.replace(lm, model=run.trainer.model),
+        originals=run.originals,
+        collapsed=run.store.answers,
+        scores=run.store.scores,
+        rounds=run.rounds,
+        seconds=recorder.watch.seconds(),
+        tokens={"sampled": run.usage.useful, "trained": run.trainer.tokens},
+    )
+
+
+def finetune(
+    lm: LanguageModel,
+    pairs: FinetuneSet | Pairs,
+    *,
+    config: FinetuneConfig | None = None,
+    model: ModelConfig | None = None,
+    data: DataConfig | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> LanguageModel:
+    """Supervised fine-tuning on question-answer pairs, loss on the answers; `lm` is left as it is.
+
+    Raises:
+        UserError: empty or invalid rows, rows that are too long.
+    """
+    if not isinstance(pairs, FinetuneSet):
+        rows = pairs_to_retain(list(pairs))
+        pairs = FinetuneSet(rows.ids, rows.questions, rows.answers)
+    weights = _finetune(
+        Speaker.of(lm, model or ModelConfig()),
+        pairs,
+        config or FinetuneConfig(),
+        data or DataConfig(),
+        seed=seed,
+        recorder=Recorder(bars=progress),
+    )
+    return dataclasses.replace(lm, model=weights)
+
+
+def answer(
+    lm: LanguageModel,
+    questions: Sequence[str],
+    *,
+    max_new_tokens: int = 96,
+    batch_size: int = 64,
+    model: ModelConfig | None = None,
+    progress: bool = False,
+) -> list[str]:
+    """The greedy answer to each question; `batch_size` of them are decoded at once."""
+    speaker = Speaker.of(lm, model or ModelConfig())
+    asking = EvaluateConfig(max_new_tokens=max_new_tokens, batch_size=batch_size)
+    return _answers(speaker, questions, asking, "answer", Recorder(bars=progress))
+
+
+def sample(
+    lm: LanguageModel,
+    questions: Sequence[str],
+    *,
+    num_samples: int = 1,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    max_new_tokens: int = 96,
+    batch_size: int = 64,
+    model: ModelConfig | None = None,
+    seed: int = 0,
+) -> list[list[str]]:
+    """`num_samples` answers to each question: temperature, then top-k, then top-p; 0 and 1 turn them off."""
+    speaker = Speaker.of(lm, model or ModelConfig())
+    return speaker.sample(
+        speaker.snapshot(lm.model),
+        questions,
+        Sampler(temperature, top_k, top_p),
+        num_samples=num_samples,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        seed=seed,
+    )
+
+
+def evaluate(
+    lm: LanguageModel,
+    splits: Sequence[EvalSet] | Mapping[str, Pairs],
+    *,
+    config: EvaluateConfig | None = None,
+    model: ModelConfig | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Unlearn quality, utility and ROUGE-L recall a split, of greedy answers.
+
+    Args:
+        splits: of `forget`, `forget_paraphrased`, `retain`, `world_facts`, `real_authors`.
+
+    Returns:
+        See `pmc_jax.evaluation.quality.summarise`.
+    """
+    if isinstance(splits, Mapping):
+        rows = {name: pairs_to_retain(list(pairs)) for name, pairs in splits.items()}
+        splits = [EvalSet(n, r.ids, r.questions, r.answers) for n, r in rows.items()]
+    speaker = Speaker.of(lm, model or ModelConfig())
+    questions = [q for split in splits for q in split.questions]
+    asking = config or EvaluateConfig()
+    answers = _answers(speaker, questions, asking, "evaluate", Recorder(bars=progress))
+    return measure(splits, dict(zip(questions, answers, strict=True)))
+
+
+def _answers(
+    speaker: Speaker,
+    questions: Sequence[str],
+    settings: EvaluateConfig,
+    label: str,
+    recorder: Recorder,
+) -> list[str]:
+    weights = speaker.snapshot(speaker.lm.model)
+    watch: Stopwatch = recorder.watch
+    answers = answer_all(
+        speaker, weights, questions, settings, label=label, watch=watch, bars=recorder.bars
+    )
+    return [answers[question] for question in questions]
