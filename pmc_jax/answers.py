@@ -19,7 +19,7 @@ from pmc_jax.sampling.weights import SamplingWeights, snapshot
 
 
 def compute_dtype(name: str) -> jnp.dtype:
-    """`auto` is bfloat16 where matrix units run it (TPU, GPU), float32 on CPU, where it is slower."""
+    """`auto` is bfloat16 on TPU and GPU, and float32 on CPU, where bfloat16 products are slower."""
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(name)
@@ -27,7 +27,8 @@ def compute_dtype(name: str) -> jnp.dtype:
 
 @dataclasses.dataclass(frozen=True)
 class Speaker:
-    """A language model's way to be asked: encoder, sampling layout and dtype; the weights come with each call.
+    """A language model's way to be asked: encoder, sampling layout and dtype; the weights come
+    with each call.
 
     Attributes:
         lm: configuration, tokenizer and mesh.
@@ -63,8 +64,9 @@ class Speaker:
         for i, prompt in enumerate(prompts):
             if len(prompt) + max_new_tokens > window:
                 raise UserError(
-                    f"question {i}: {len(prompt)} prompt tokens and {max_new_tokens} new ones do not fit the "
-                    f"model's window of {window}; shorten the question or lower max_new_tokens"
+                    f"question {i}: {len(prompt)} prompt tokens and {max_new_tokens} new ones do not "
+                    f"fit the model's window of {window}; shorten the question or lower "
+                    "max_new_tokens"
                 )
         return prompts
 
@@ -77,7 +79,9 @@ class Speaker:
         max_new_tokens: int,
         batch_size: int,
     ) -> Engine:
-        """An engine whose shapes hold all of `prompts`; `batch_size` answers are decoded at once."""
+        """An engine whose shapes hold all of `prompts`; `batch_size` answers are decoded at
+        once.
+        """
         return Engine(
             config=self.lm.config,
             layout=self.layout,

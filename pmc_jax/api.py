@@ -35,7 +35,8 @@ class Unlearned:
     Attributes:
         lm: the model that has forgotten.
         originals: id of each forget question -> the answer before.
-        collapsed: id -> the model's own answer that it was trained on, None if every sample was empty.
+        collapsed: id -> the model's own answer that it was trained on, None if every sample was
+            empty.
         scores: id -> score of that answer; 0 = nothing left of the original.
         rounds: mean score, unresolved questions and losses of each round.
         seconds: exclusive wall time by stage, and `total`.
@@ -81,8 +82,8 @@ def unlearn(
         forget: the sensitive questions.
         retain: question-answer pairs that anchor what must stay.
         config, train, model, data: settings; of `data` only `max_length` and `long_rows` are read.
-        score: (original answer, samples) -> one number a sample, lower is better, 0 = forgotten; by default
-            `config.score`.
+        score: (original answer, samples) -> one number a sample, lower is better, 0 = forgotten;
+            by default `config.score`.
         seed: of sampling, order and pairing.
         progress: bars on stderr.
 
@@ -178,7 +179,9 @@ def sample(
     model: ModelConfig | None = None,
     seed: int = 0,
 ) -> list[list[str]]:
-    """`num_samples` answers to each question: temperature, then top-k, then top-p; 0 and 1 turn them off."""
+    """`num_samples` answers to each question: temperature, then top-k, then top-p; 0 and 1 turn
+    them off.
+    """
     speaker = Speaker.of(lm, model or ModelConfig())
     return speaker.sample(
         speaker.snapshot(lm.model),

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     parser = argparse.ArgumentParser(
         prog="pmc",
-        description="Partial Model Collapse: make a language model forget, at the speed of the machine.",
+        description="Partial Model Collapse: make a language model forget.",
         epilog="\n".join(f"  {name:9} {text}" for name, text in _COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""What the commands do: settings in, an output folder out. The straight line from data to report."""
+"""What the commands do: settings in, an output folder out, in a straight line."""
 
 import dataclasses
 import json
@@ -204,7 +204,9 @@ def run_sample(config: Config) -> list[dict[str, Any]]:
 
 
 def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> Path:
-    """`pmc export`: the newest checkpoint of `output.dir`, or `model.path` itself where there is none."""
+    """`pmc export`: the newest checkpoint of `output.dir`, or `model.path` itself where there is
+    none.
+    """
     folder = Path(_output_dir(config))
     target = folder / output.MODEL
     if target.exists() and not overwrite:

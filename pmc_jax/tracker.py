@@ -244,7 +244,9 @@ class Stopwatch:
 
     @contextmanager
     def compiling_apart(self) -> Iterator[None]:
-        """Inside, time that jax spends lowering and compiling goes to "compile", whatever the stage."""
+        """Inside, time that jax spends lowering and compiling goes to "compile", whatever the
+        stage.
+        """
         from jax import monitoring
 
         owner = threading.get_ident()

@@ -12,7 +12,8 @@ import jax
 import pytest
 
 _TESTS = Path(__file__).parent
-# Programs for eight devices take longer to optimise than to run; rounding stays that of one process.
+# Programs for eight devices take longer to optimise than to run; rounding stays that of one
+# process.
 _QUICK_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
@@ -48,7 +49,9 @@ def strict_dtypes():
 
 @pytest.fixture(scope="session")
 def on_eight_devices():
-    """Runs tests/devices/NAME.py in a process with eight virtual devices; gives what it prints, JSON."""
+    """Runs tests/devices/NAME.py in a process with eight virtual devices; gives what it prints,
+    JSON.
+    """
 
     def run(name: str):
         env = {

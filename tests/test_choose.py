@@ -33,7 +33,9 @@ def draw(logits, uniform, sampler):
 
 @functools.partial(jax.jit, static_argnames="sampler")
 def mass_and_extremes(logits, sampler):
-    """kept_mass, and the tokens that the smallest and the largest uniform draw: one program for both."""
+    """kept_mass, and the tokens that the smallest and the largest uniform draw: one program for
+    both.
+    """
     low, high = (choose(logits, jnp.full(logits.shape[0], u), sampler) for u in EXTREMES)
     return kept_mass(logits, sampler), low, high
 
@@ -45,7 +47,9 @@ def no_rank_promotion():
 
 
 def definition(logits: np.ndarray, sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities f64[V] after temperature, top-k and top-p, and the mass strictly above each token."""
+    """Probabilities f64[V] after temperature, top-k and top-p, and the mass strictly above each
+    token.
+    """
     logits = logits.astype(np.float64) / sampler.temperature
     p = np.exp(logits - logits.max())
     if sampler.top_k:

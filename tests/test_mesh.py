@@ -1,4 +1,6 @@
-"""Meshes, and the table from logical axes to mesh axes; on abstract devices where eight are needed."""
+"""Meshes, and the table from logical axes to mesh axes; on abstract devices where eight are
+needed.
+"""
 
 import jax
 import numpy as np

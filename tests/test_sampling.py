@@ -85,7 +85,9 @@ def uniforms(ids, samples: int, steps: int) -> np.ndarray:
 
 
 def next_token_logits(model, questions, tokens: np.ndarray) -> np.ndarray:
-    """f32[n,K,T,V] before each of the generated tokens [n,K,T], by one full forward pass a sample."""
+    """f32[n,K,T,V] before each of the generated tokens [n,K,T], by one full forward pass a
+    sample.
+    """
     n, k, t = tokens.shape
     rows = np.zeros((n * k, 16 + t), np.int32)
     size = np.repeat([len(q) for q in questions], k)
@@ -100,7 +102,9 @@ def next_token_logits(model, questions, tokens: np.ndarray) -> np.ndarray:
 
 
 def test_samples_are_the_draws_from_full_forward_passes(model, free):
-    """Prefill, shared prefix, cache and choice in one: every token of every sample, by its own uniform."""
+    """Prefill, shared prefix, cache and choice in one: every token of every sample, by its own
+    uniform.
+    """
     logits = next_token_logits(model, PROMPTS, free.tokens)
     draws = uniforms(range(6), 4, 40)
     expected = choose(logits.reshape(-1, TINY.vocab_size), jnp.asarray(draws.ravel()), BASE.sampler)
@@ -217,7 +221,9 @@ STATIC = dict(config=TINY, layout=BASE.layout)
 
 
 def decode_grid(weights, questions, uniform: np.ndarray, sampler: Sampler):
-    """One segment on the device: uniform f32[B,K,T] -> tokens i32[B,K,T] and the first logits f32[B,V]."""
+    """One segment on the device: uniform f32[B,K,T] -> tokens i32[B,K,T] and the first logits
+    f32[B,V].
+    """
     b, k, steps = uniform.shape
     choice = dict(sampler=sampler, end_tokens=(NO_END,))
     prefix, logits = device.prefill(weights, *padded(questions), **STATIC)
@@ -280,7 +286,8 @@ def test_one_compile_a_shape(weights, caplog):
         for seed in range(3):
             run(engine, weights, prompts(7, seed), key=jax.random.key(seed))
         total += compiled()
-    # Two prefill shapes, either continued on any grid; a compaction goes from a grid to a smaller one.
+    # Two prefill shapes, either continued on any grid; a compaction goes from a grid to a smaller
+    # one.
     most = {"prefill": 2, "start": 2 * rungs, "compact": rungs * (rungs - 1) // 2, "decode": rungs}
     assert all(total[name] <= most[name] for name in most), total
 
@@ -292,7 +299,9 @@ def test_ladder_shrinks_samples_first_and_keeps_rows_divisible():
 
 
 def test_decoding_copies_no_cache(weights):
-    """The donated cache is updated in place: no copy of its shape in the loop, all of it aliased."""
+    """The donated cache is updated in place: no copy of its shape in the loop, all of it
+    aliased.
+    """
     b, k, slots = 6, 4, 48
     n, h = TINY.num_kv_heads, TINY.head_dim
     prefix, logits = device.prefill(weights, *padded(PROMPTS), **STATIC)
@@ -338,7 +347,9 @@ def test_first_tokens_are_distributed_as_the_softmax(model, weights):
 
 
 def test_bfloat16_weights(model):
-    """Runs, and samples tokens that float32 finds likely; no identities are promised in bfloat16."""
+    """Runs, and samples tokens that float32 finds likely; no identities are promised in
+    bfloat16.
+    """
     with jax.numpy_dtype_promotion("standard"):  # jax.nn.dot_product_attention widens silently
         weights = snapshot(model, TINY, BASE.layout, jnp.dtype("bfloat16"))
         engine = dataclasses.replace(

@@ -4,8 +4,8 @@ import json
 import math
 import struct
 
-import numpy as np
 import jax
+import numpy as np
 import pytest
 from matplotlib.image import imread
 

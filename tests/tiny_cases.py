@@ -9,7 +9,8 @@ from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, init
 from pmc_jax.unlearning.train import TrainBatch
 
-# Two key/value heads and a vocabulary of 13 x 8: some meshes of eight devices divide them, some do not.
+# Two key/value heads and a vocabulary of 13 x 8: some meshes of eight devices divide them, some do
+# not.
 TINY = DecoderConfig(104, 32, 48, num_layers=2, num_heads=8, num_kv_heads=2, head_dim=8)
 MESHES = ((2, 2, 2), (8, 1, 1), (1, 8, 1), (1, 1, 8))
 NO_END = TINY.vocab_size + 1  # an end token that no model can draw
@@ -35,7 +36,9 @@ def prompts(count: int = 6, seed: int = 0) -> list[list[int]]:
 
 
 def sequences(count: int, seed: int = 0, prefix: int = 3) -> list[Sequence_]:
-    """Sequences that start with the same `prefix` tokens, then 2 to 6 of a question, 1 to 7 of an answer."""
+    """Sequences that start with the same `prefix` tokens, then 2 to 6 of a question, 1 to 7 of an
+    answer.
+    """
     rng = np.random.default_rng(seed)
     start = np.arange(1, prefix + 1)
     out = []

@@ -1,8 +1,9 @@
 """Text to token ids and back: the only place where strings meet arrays.
 
 A prompt is the chat template with the question as the user's turn, or the tag format
-(`Question: ...` / `Answer: ...`); one BOS, from the template or the tokenizer, never both. An answer is its own
-tokens and one end token. Training rows are packed: several sequences a row, apart by segment number.
+(`Question: ...` / `Answer: ...`); one BOS, from the template or the tokenizer, never both. An
+answer is its own tokens and one end token. Training rows are packed: several sequences a row,
+apart by segment number.
 """
 
 import dataclasses
@@ -53,7 +54,9 @@ class Encoder:
         return ids
 
     def answer(self, text: str) -> list[int]:
-        """The tokens that are learned: the answer (with its tag, in the tag format) and the end token."""
+        """The tokens that are learned: the answer (with its tag, in the tag format) and the end
+        token.
+        """
         text = text if self.is_chat else self.settings.answer_tag + text
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return [*ids, self.end_token]
@@ -166,8 +169,8 @@ def encode_pairs(
     names += f" and {len(long) - 5} more" if len(long) > 5 else ""
     if long_rows == "error" or len(long) == len(sequences):
         raise UserError(
-            f"rows longer than data.max_length={max_length}: {names}; raise it, shorten them, or set "
-            "data.long_rows=drop"
+            f"rows longer than data.max_length={max_length}: {names}; raise it, shorten them, or "
+            "set data.long_rows=drop"
         )
     _log.warning(
         "%d of %d rows dropped, longer than %d tokens: %s",
@@ -211,8 +214,9 @@ class Packer:
     ) -> TrainBatch:
         """Packs one gradient step, on the host.
 
-        Every term of the loss is the mean over its answer tokens in each micro-batch, averaged over the
-        micro-batches; `terms[t][i]` goes to micro-batch `i * micro_batches // len(terms[t])`.
+        Every term of the loss is the mean over its answer tokens in each micro-batch, averaged
+        over the micro-batches; `terms[t][i]` goes to micro-batch `i * micro_batches //
+        len(terms[t])`.
 
         Args:
             terms: the sequences of each term, a multiple of `micro_batches` of them.

@@ -45,7 +45,9 @@ def answer_all(
 
 
 def measure(sets: Sequence[EvalSet], answers: Mapping[str, str]) -> dict:
-    """`summarise` for a model that gave `answers` (question -> answer) to the questions of `sets`."""
+    """`summarise` for a model that gave `answers` (question -> answer) to the questions of
+    `sets`.
+    """
     return summarise(
         {s.name: [answers[q] for q in s.questions] for s in sets},
         {s.name: s.answers for s in sets},

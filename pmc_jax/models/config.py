@@ -1,7 +1,7 @@
 """The shape of a decoder, read from a Hugging Face `config.json`.
 
-`DecoderConfig` holds every number that the mathematics of the model depends on, and nothing else. It is
-frozen and hashable, so jitted functions take it as a static argument.
+`DecoderConfig` holds every number that the mathematics of the model depends on, and nothing else.
+It is frozen and hashable, so jitted functions take it as a static argument.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
-"""The decoder: parameters stacked over layers, scanned in training and prefill of full sequences.
+"""The decoder: parameters stacked over layers, scanned in training.
 
-Axis letters: B rows, S tokens, P shared-prefix tokens, D hidden, N key/value heads, G query heads a key/value
-head, H head_dim, F MLP width, V vocabulary, L layers. It knows no text, no loss and no cache of past tokens
-(`pmc_jax.sampling` decodes with the same `Layer`).
+Axis letters: B rows, S tokens, P shared-prefix tokens, D hidden, N key/value heads, G query heads a
+key/value head, H head_dim, F MLP width, V vocabulary, L layers. It knows no text, no loss and no
+cache of past tokens (`pmc_jax.sampling` decodes with the same `block`).
 """
 
 import dataclasses
@@ -68,7 +68,9 @@ def parameters(config: DecoderConfig) -> dict[str, Parameter]:
 
 
 class Layers(nnx.Module):
-    """The parameters of all layers, each with a leading axis L (or of one layer, inside the scan)."""
+    """The parameters of all layers, each with a leading axis L (or of one layer, inside the
+    scan).
+    """
 
     def __init__(self, arrays: Mapping[str, jax.Array]):
         for name, array in arrays.items():
@@ -93,7 +95,9 @@ class Layers(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A plain pytree of parameters: `jax.jit`, `jax.grad`, `lax.scan` and optax take it as it is."""
+    """A plain pytree of parameters: `jax.jit`, `jax.grad`, `lax.scan` and optax take it as it
+    is.
+    """
 
     def __init__(self, arrays: Mapping[str, jax.Array]):
         """Args: arrays: one array for each name of `parameters(config)`."""
@@ -174,9 +178,10 @@ def hidden_states(
 ) -> jax.Array:
     """Final hidden states, after the last norm; the vocabulary projection is the caller's.
 
-    Rows may hold several packed sequences. A token attends to earlier tokens of its own segment and, where
-    `prefix` is given, to all of it: the prefix is then computed once for the whole batch, which is exact
-    because attention is causal and every sequence continues the prefix at position P.
+    Rows may hold several packed sequences. A token attends to earlier tokens of its own segment
+    and, where `prefix` is given, to all of it: the prefix is then computed once for the whole
+    batch, which is exact because attention is causal and every sequence continues the prefix at
+    position P.
 
     Args:
         tokens: i32[B,S].

@@ -1,8 +1,9 @@
-"""The choice of the next token: temperature, top-k, top-p, then an inverse-CDF draw from one uniform a row.
+"""The choice of the next token: temperature, top-k, top-p, then a draw from one uniform a row.
 
-The vocabulary is never sorted: top-k and top-p keep the tokens above a threshold, which a bisection over float32
-bit patterns finds exactly. Order and definitions are those of Hugging Face `generate`: temperature, top-k,
-renormalise, top-p; a token stays in the nucleus while the mass strictly above it is below `top_p`.
+The vocabulary is never sorted: top-k and top-p keep the tokens above a threshold, which a bisection
+over float32 bit patterns finds exactly, and the draw inverts the CDF in two levels. Order and
+definitions are those of Hugging Face `generate`: temperature, top-k, renormalise, top-p; a token
+stays in the nucleus while the mass strictly above it is below `top_p`.
 """
 
 import dataclasses
@@ -57,7 +58,9 @@ def choose(logits: jax.Array, uniform: jax.Array, sampler: Sampler) -> jax.Array
 
 
 def kept_mass(logits: jax.Array, sampler: Sampler) -> jax.Array:
-    """Unnormalised probabilities f32[R,V] after temperature, top-k and top-p; 0 for dropped tokens."""
+    """Unnormalised probabilities f32[R,V] after temperature, top-k and top-p; 0 for dropped
+    tokens.
+    """
     peak = jnp.max(logits, axis=-1, keepdims=True)
     mass = jnp.exp((logits - peak) / sampler.temperature)
     vocab = logits.shape[-1]
@@ -107,7 +110,9 @@ def _draw(mass: jax.Array, uniform: jax.Array) -> jax.Array:
 
 
 def _first_above(mass: jax.Array, cumulative: jax.Array, target: jax.Array) -> jax.Array:
-    """First index with mass whose cumulative mass exceeds the target; by rounding none: the last with mass."""
+    """First index with mass whose cumulative mass exceeds the target; by rounding none: the last
+    with mass.
+    """
     hit = (mass > 0) & (cumulative > target[:, None])
     index = jnp.arange(mass.shape[-1], dtype=jnp.int32)
     last = jnp.max(jnp.where(mass > 0, index, 0), axis=-1)

@@ -1,9 +1,10 @@
-"""The device side of sampling: prefill, first token, decode segment, compaction; pure jitted functions.
+"""The device side of sampling: prefill, first token, decode segment, compaction; pure and jitted.
 
-Axis letters: B grid rows (one question each), K samples in a grid row, P prompt tokens (left-padded), T slots
-for generated tokens, U steps of one segment, N key/value heads, G query heads a key/value head, H head_dim,
-D hidden, V vocabulary. A question's prompt is prefilled once and its keys and values are read once a step for
-all its samples: two products, one softmax. Nothing here knows text, questions or scores.
+Axis letters: B grid rows (one question each), K samples in a grid row, P prompt tokens (left-padded),
+T slots for generated tokens, U steps of one segment, N key/value heads, G query heads a key/value
+head, H head_dim, D hidden, V vocabulary. A question's prompt is prefilled once, and its keys and
+values are read once a step for all its samples: two products, one softmax. Nothing here knows text,
+questions or scores.
 """
 
 import functools
@@ -194,11 +195,12 @@ def decode(
 
     Args:
         uniform: f32[U,B,K], the draws of this segment.
-        begin, end: i32, the first and one past the last generated position of the segment, counted from 0 =
-            the first new token; end - begin <= U.
+        begin, end: i32, the first and one past the last generated position of the segment,
+            counted from 0 = the first new token; end - begin <= U.
 
     Returns:
-        The new state, and the tokens i32[U,B,K]: -1 where a sample was already done or the step did not run.
+        The new state, and the tokens i32[U,B,K]: -1 where a sample was already done or the step
+        did not run.
     """
     b, k = generated.last.shape
     n, g, h = config.num_kv_heads, config.group_size, config.head_dim

@@ -1,7 +1,8 @@
 """The host side of sampling: groups, the grid of samples, segments and compaction.
 
-Between segments of `SEGMENT` steps the host moves the samples that still decode into the smallest grid of a
-short ladder, so that finished samples cost nothing and every shape compiles once. It knows token ids, no text.
+Between segments of `SEGMENT` steps the host moves the samples that still decode into the smallest
+grid of a short ladder, so that finished samples cost nothing and every shape compiles once. It
+knows token ids, no text.
 """
 
 import dataclasses
@@ -103,8 +104,8 @@ class Engine:
     ) -> Iterator[Samples]:
         """Samples answers, group by group.
 
-        A sample depends on the weights, its prompt, `key`, its id and its number only: in float32 neither the
-        grouping nor the number of devices changes it.
+        A sample depends on the weights, its prompt, `key`, its id and its number only: in float32
+        neither the grouping nor the number of devices changes it.
 
         Args:
             prompts: token ids of each prompt.
@@ -241,7 +242,9 @@ def _uniforms(key, ids, num_samples: int, steps: int) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class _Grid:
-    """Where each sample sits: question, sample i32[B,K] (0 where unused), active bool[B,K], rows i32[B]."""
+    """Where each sample sits: question, sample i32[B,K] (0 where unused), active bool[B,K], rows
+    i32[B].
+    """
 
     question: np.ndarray
     sample: np.ndarray
@@ -266,7 +269,8 @@ class _Grid:
 def _arrange(live: np.ndarray, ladder: list[tuple[int, int]]) -> _Grid:
     """Puts samples [n,2] = (question, sample) into the smallest grid of the ladder that holds them.
 
-    A grid row serves one question; a question with more live samples than a row has cells takes several rows.
+    A grid row serves one question; a question with more live samples than a row has cells takes
+    several rows.
     """
     questions, counts = np.unique(live[:, 0], return_counts=True)
     fits = [(b, k) for b, k in ladder if np.sum(-(-counts // k)) <= b]

@@ -1,7 +1,8 @@
 """The snapshot that sampling reads: weights cast, fused and laid out for decoding, made once a round.
 
-Training never waits on this layout and sampling never touches the training state. Layers are apart instead of
-stacked: a decode step reads each matrix once, and a slice of a stacked array would be copied first.
+Training never waits on this layout and sampling never touches the training state. Layers are apart
+instead of stacked: a decode step reads each matrix once, and a slice of a stacked array would be
+copied first.
 """
 
 import functools
@@ -16,7 +17,8 @@ from pmc_jax.models.decoder import Decoder
 
 
 class FusedLayer(NamedTuple):
-    """One layer; q, k and v in one product, gate and up in another. D, N, G, H, F as in the decoder.
+    """One layer; q, k and v in one product, gate and up in another. D, N, G, H, F as in the
+    decoder.
 
     Attributes:
         attention_norm, mlp_norm: [D].

@@ -1,8 +1,9 @@
 """The host loop of PMC: batched on-device sampling and collapse gradient updates in turn.
 
-A round samples all unresolved questions of its next N steps under one snapshot of the weights, then takes these
-N steps. N = 1 is the paper's algorithm. While the device decodes one group of questions, a host thread scores the
-group before. The algorithm itself is in `pmc.py`; files, folders and evaluation are the caller's.
+A round samples all unresolved questions of its next N steps under one snapshot of the weights,
+then takes these N steps. N = 1 is the paper's algorithm. While the device decodes one group of
+questions, a host thread scores the group before. The algorithm itself is in `pmc.py`; files,
+folders and evaluation are the caller's.
 """
 
 import concurrent.futures
@@ -30,7 +31,8 @@ from pmc_jax.unlearning.store import ResponseStore
 from pmc_jax.unlearning.trainer import Trainer
 
 _CHECKPOINT_SECONDS = 600.0
-# A stored answer is tokenised again for training and may come out a little longer than it was sampled.
+# A stored answer is tokenised again for training and may come out a little longer than it was
+# sampled.
 _SLACK_TOKENS = 8
 
 
@@ -56,7 +58,8 @@ class Recorder:
 
 
 class Unlearning:
-    """One PMC run over a forget set: prepare, `run`, then read `trainer.model`, `store` and `rounds`.
+    """One PMC run over a forget set: prepare, `run`, then read `trainer.model`, `store` and
+    `rounds`.
 
     Args:
         speaker: the model to start from, and how to ask it.
@@ -210,7 +213,9 @@ class Unlearning:
             self.save()
 
     def _sample(self, block, scorer, bar) -> tuple[float | None, int]:
-        """Samples and scores the unresolved questions of a round; mean selected score, their number."""
+        """Samples and scores the unresolved questions of a round; mean selected score, their
+        number.
+        """
         ids = [self.forget.ids[i] for step in block for i in step.forget]
         unresolved = self.store.unresolved(ids)
         if not unresolved:

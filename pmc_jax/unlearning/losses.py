@@ -1,6 +1,7 @@
-"""Chunked cross-entropy with the vocabulary projection inside: logits of all positions never exist at once.
+"""Chunked cross-entropy with the vocabulary projection inside.
 
-Axis letters: R rows, A answer positions a row, D hidden, V vocabulary.
+Logits of all positions never exist at once. Axis letters: R rows, A answer positions a row, D hidden,
+V vocabulary.
 """
 
 import functools
@@ -20,8 +21,8 @@ def cross_entropy(
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted cross-entropy of next tokens, in nats.
 
-    Only the weighted sum carries a gradient, to `hidden` and `embedding`. It is computed beside the loss, while
-    a chunk of logits is at hand, so the backward pass projects nothing again.
+    Only the weighted sum carries a gradient, to `hidden` and `embedding`. It is computed beside
+    the loss, while a chunk of logits is at hand, so the backward pass projects nothing again.
 
     Args:
         hidden: [R,A,D], any float dtype; the products run in it and accumulate in float32.

@@ -1,6 +1,7 @@
 """The training step: one pure jitted function, state donated. It knows no text and no method.
 
-Axis letters: M micro-batches, R rows, S tokens, A answer positions a row, T terms of the loss, P prefix.
+Axis letters: M micro-batches, R rows, S tokens, A answer positions a row, T terms of the loss, P
+prefix.
 """
 
 import functools
@@ -38,8 +39,8 @@ class TrainBatch(NamedTuple):
         tokens, positions, segments: i32[M,R,S], see `decoder.hidden_states`.
         at: i32[M,R,A], where in the row the token before each answer token stands.
         targets: i32[M,R,A], the answer tokens, end token included.
-        shares: f32[T,M,R,A], weight of each answer token in the mean of its term; each term sums to 1 (or to 0
-            where it has no tokens).
+        shares: f32[T,M,R,A], weight of each answer token in the mean of its term; each term sums
+            to 1 (or to 0 where it has no tokens).
         coefficients: f32[T], factor of each term in the loss.
         prefix: i32[P], tokens that every sequence of the run starts with.
     """
@@ -128,7 +129,8 @@ def train_step(
     """One gradient step over M micro-batches; `state` is donated, its buffers hold the new one.
 
     Returns:
-        The new state and metrics f32: `terms` [T] (nats a token), `gradient_norm` [] before clipping.
+        The new state and metrics f32: `terms` [T] (nats a token), `gradient_norm` [] before
+            clipping.
     """
     gradient = jax.value_and_grad(
         functools.partial(batch_loss, config=config, layout=layout, dtype=dtype, remat=remat),

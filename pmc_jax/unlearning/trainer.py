@@ -1,4 +1,4 @@
-"""Gradient steps one after the other: owns the training state, and turns it into a checkpoint and back."""
+"""Gradient steps one after the other: owns the training state, to a checkpoint and back."""
 
 from typing import Any
 
