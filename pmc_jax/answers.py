@@ -64,8 +64,8 @@ class Speaker:
         for i, prompt in enumerate(prompts):
             if len(prompt) + max_new_tokens > window:
                 raise UserError(
-                    f"question {i}: {len(prompt)} prompt tokens and {max_new_tokens} new ones do not "
-                    f"fit the model's window of {window}; shorten the question or lower "
+                    f"question {i}: {len(prompt)} prompt tokens and {max_new_tokens} new ones do "
+                    f"not fit the model's window of {window}; shorten the question or lower "
                     "max_new_tokens"
                 )
         return prompts

@@ -1,9 +1,9 @@
 """Device meshes, and the one table from logical array axes to mesh axes.
 
 `jax.jit` with shardings is what `pjit` became: arrays carry a `NamedSharding`, jitted functions
-follow it. Mesh axes: `data` (copies of the weights), `fsdp` (weights and optimizer sharded, gathered
-for use), `tensor` (heads, MLP and vocabulary sharded). One device is the 1 x 1 x 1 mesh; nothing else
-changes.
+follow it. Mesh axes: `data` (copies of the weights), `fsdp` (weights and optimizer sharded,
+gathered for use), `tensor` (heads, MLP and vocabulary sharded). One device is the 1 x 1 x 1 mesh;
+nothing else changes.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The snapshot that sampling reads: weights cast, fused and laid out for decoding, made once a round.
+"""The snapshot that sampling reads: weights cast, fused and laid out, made once a round.
 
 Training never waits on this layout and sampling never touches the training state. Layers are apart
 instead of stacked: a decode step reads each matrix once, and a slice of a stacked array would be

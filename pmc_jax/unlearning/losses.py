@@ -1,7 +1,7 @@
 """Chunked cross-entropy with the vocabulary projection inside.
 
-Logits of all positions never exist at once. Axis letters: R rows, A answer positions a row, D hidden,
-V vocabulary.
+Logits of all positions never exist at once. Axis letters: R rows, A answer positions a row, D
+hidden, V vocabulary.
 """
 
 import functools

@@ -1,0 +1,296 @@
+"""The training step against a plain loss, a plain AdamW, and itself on other meshes."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from golden_models import full_logits
+from tiny_cases import TINY, packer, sequences, tiny_model, train_layout, two_terms
+
+from pmc_jax.config import TrainConfig
+from pmc_jax.models.decoder import Decoder, hidden_states, logits
+from pmc_jax.unlearning import train
+from pmc_jax.unlearning.train import (
+    TrainBatch,
+    batch_loss,
+    init_state,
+    make_optimizer,
+    train_step,
+)
+
+STATIC = dict(config=TINY, layout=train_layout(), dtype=jnp.dtype("float32"))
+SETTINGS = TrainConfig(learning_rate=1e-3, warmup_steps=2, weight_decay=0.1)
+
+
+@pytest.fixture(scope="module")
+def model() -> Decoder:
+    return tiny_model(train_layout())
+
+
+@functools.cache
+def loss_and_gradient(remat: str = "none"):
+    loss = functools.partial(batch_loss, **STATIC, remat=remat)
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def micro(batch: TrainBatch, m: int = 0) -> TrainBatch:
+    """One micro-batch, as `batch_loss` takes it."""
+    whole = {
+        "coefficients": batch.coefficients,
+        "prefix": batch.prefix,
+        "shares": batch.shares[:, m],
+    }
+    return TrainBatch(
+        **{k: whole.get(k, v[m] if k not in whole else None) for k, v in batch._asdict().items()}
+    )
+
+
+def padded(rows) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.array([len(s) for s in rows])
+    tokens = np.zeros((len(rows), lengths.max()), np.int32)
+    for row, s in zip(tokens, rows, strict=True):
+        row[: len(s)] = s.tokens
+    return tokens, lengths
+
+
+def plain_loss(model, rows, coefficient_of_row):
+    """Sum over rows of coefficient x sum of the answer's cross-entropies: a row each, prefix and
+    all.
+    """
+    tokens, lengths = padded(rows)
+    positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
+    segments = (positions < lengths[:, None]).astype(np.int32)
+    answers = (positions[:, 1:] >= np.array([s.begin for s in rows])[:, None]) & (
+        segments[:, 1:] > 0
+    )
+    on = train_layout()
+    hidden = hidden_states(model, TINY, on, tokens, positions, segments)
+    log_p = jax.nn.log_softmax(logits(model, hidden, on)[:, :-1])
+    each = -jnp.take_along_axis(log_p, tokens[:, 1:, None], axis=-1)[..., 0]
+    return jnp.sum(np.asarray(coefficient_of_row, np.float32)[:, None] * answers * each)
+
+
+def answer_tokens(rows) -> list[int]:
+    return [len(s) - s.begin for s in rows]
+
+
+def test_packed_loss_and_gradient_are_those_of_single_rows(model):
+    rows = sequences(16)
+    batch = micro(two_terms(8))
+    assert batch.prefix.size == 3 and batch.tokens.shape[0] < 16  # prefix left out, rows packed
+    (loss, terms), gradient = loss_and_gradient()(model, batch)
+    # Mean over the answer tokens of each term; the second forget row has weight 0.
+    tokens = np.array(answer_tokens(rows), np.float32)
+    tokens[1] = 0
+    share = np.concatenate([(tokens[:8] > 0) / tokens[:8].sum(), np.full(8, 1 / tokens[8:].sum())])
+    by_term = share * np.repeat([1.0, 1.25], 8)
+    plain = jax.jit(jax.value_and_grad(lambda m, c: plain_loss(m, rows, c)), static_argnums=1)
+    expected, expected_gradient = plain(model, tuple(by_term))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(terms[0] + 1.25 * terms[1], expected, rtol=1e-5)
+    forget = plain_loss(model, rows, np.concatenate([share[:8], np.zeros(8)]))
+    np.testing.assert_allclose(terms[0], forget, rtol=1e-5)
+    for name, g in gradient.arrays().items():
+        right = np.asarray(expected_gradient.arrays()[name])
+        # float32 sums in another order, through softmax and two layers.
+        np.testing.assert_allclose(g, right, rtol=0, atol=2e-5 * np.abs(right).max(), err_msg=name)
+
+
+def test_a_batch_without_a_shared_prefix(model):
+    rows = sequences(4, prefix=0)
+    batch = micro(packer(rows).pack([rows], (1.0,)))
+    assert batch.prefix.size == 0
+    (loss, _), _ = loss_and_gradient()(model, batch)
+    share = np.full(4, 1 / sum(answer_tokens(rows)))
+    np.testing.assert_allclose(loss, plain_loss(model, rows, share), rtol=1e-5)
+
+
+def test_rows_of_weight_zero_are_as_if_absent(model):
+    rows = sequences(6)
+    weights = [[1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]
+    packed = packer(rows).pack([rows[:3], rows[3:]], (1.0, 1.25), weights=weights)
+    absent = packer(rows).pack([[rows[0], rows[2]], rows[3:]], (1.0, 1.25))
+    for ours, other in zip(packed, absent, strict=True):
+        np.testing.assert_array_equal(ours, other)
+    nothing = packer(rows).pack([rows[:3], rows[3:]], (1.0, 1.25), weights=[[0.0] * 3, [1.0] * 3])
+    (loss, terms), _ = loss_and_gradient()(model, micro(nothing))
+    assert terms[0] == 0 and loss == 1.25 * terms[1] > 0
+
+
+@pytest.mark.parametrize("remat", ["full", "dots"])
+def test_rematerialisation_changes_nothing(model, remat):
+    batch = micro(two_terms(4))
+    (loss, terms), gradient = loss_and_gradient()(model, batch)
+    (again, terms_again), gradient_again = loss_and_gradient(remat)(model, batch)
+    # The same operations; XLA may fuse, and so round, them otherwise.
+    np.testing.assert_allclose(again, loss, rtol=1e-6)
+    np.testing.assert_allclose(terms_again, terms, rtol=1e-6)
+    for name, g in gradient.arrays().items():
+        atol = 1e-5 * float(jnp.abs(g).max())
+        np.testing.assert_allclose(gradient_again.arrays()[name], g, rtol=0, atol=atol)
+
+
+def take_step(model, batch: TrainBatch, settings: TrainConfig, total_steps: int = 10, state=None):
+    optimizer = make_optimizer(settings, total_steps)
+    state = init_state(model, optimizer=optimizer) if state is None else state
+    placed = TrainBatch.put(batch, STATIC["layout"])
+    return train_step(state, placed, optimizer=optimizer, **STATIC, remat="none")
+
+
+def assert_weights_close(one: Decoder, other: Decoder, atol: float):
+    for name, array in one.arrays().items():
+        np.testing.assert_allclose(array, other.arrays()[name], rtol=0, atol=atol, err_msg=name)
+
+
+def test_accumulation_is_one_large_batch(model):
+    # Momentum-free and scale-free Adam hides wrong scales: a large epsilon makes it like SGD.
+    settings = TrainConfig(learning_rate=1e-2, epsilon=1.0, weight_decay=0.0)
+    two = two_terms(8, micro_batches=2)
+    assert two.tokens.shape[0] == 2
+    merged = {
+        k: np.concatenate(np.moveaxis(v, 1, 0), 1)[:, None] if k == "shares"
+        else v if k in ("coefficients", "prefix") else np.concatenate(v)[None]
+        for k, v in two._asdict().items()
+    }  # fmt: skip
+    state, metrics = take_step(model, two, settings)
+    other, expected = take_step(model, TrainBatch(**merged), settings)
+    np.testing.assert_allclose(metrics["terms"], expected["terms"], rtol=1e-5)
+    np.testing.assert_allclose(metrics["gradient_norm"], expected["gradient_norm"], rtol=1e-5)
+    assert_weights_close(state.model, other.model, 1e-6)
+
+
+def test_steps_are_adamw_under_the_schedule(model):
+    """Five steps against AdamW (arXiv 1711.05101) in float64, with the schedule of transformers."""
+    total, batch = 5, two_terms(4)
+    s = SETTINGS
+    weights = {n: np.asarray(a, np.float64) for n, a in model.arrays().items()}
+    first = {n: np.zeros_like(w) for n, w in weights.items()}
+    second = {n: np.zeros_like(w) for n, w in weights.items()}
+    state = None
+    for step in range(total):
+        before = model if state is None else jax.tree.map(jnp.copy, state.model)
+        (_, terms), gradient = loss_and_gradient()(before, micro(batch))
+        gradient = {n: np.asarray(g, np.float64) for n, g in gradient.arrays().items()}
+        rise, fall = step / max(1, s.warmup_steps), (total - step) / (total - s.warmup_steps)
+        rate = s.learning_rate * (rise if step < s.warmup_steps else max(0.0, fall))
+        for n, g in gradient.items():
+            first[n] = s.beta1 * first[n] + (1 - s.beta1) * g
+            second[n] = s.beta2 * second[n] + (1 - s.beta2) * g * g
+            mean, square = (
+                first[n] / (1 - s.beta1 ** (step + 1)),
+                second[n] / (1 - s.beta2 ** (step + 1)),
+            )
+            update = mean / (np.sqrt(square) + s.epsilon) + s.weight_decay * weights[n]
+            weights[n] = weights[n] - rate * update
+        state, metrics = take_step(model, batch, s, total, state)
+        assert int(state.step) == step + 1
+        np.testing.assert_allclose(metrics["terms"], terms, rtol=1e-5)
+        norm = math.sqrt(sum((g * g).sum() for g in gradient.values()))
+        np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-5)
+        if step == 0:  # the warm-up starts at 0
+            assert_weights_close(state.model, model, 0.0)
+        for n, w in weights.items():
+            # Adam divides by the gradient's own size, so rounding of tiny gradients counts:
+            # a hundredth of one update of size 1e-3.
+            np.testing.assert_allclose(state.model.arrays()[n], w, rtol=0, atol=1e-5, err_msg=n)
+
+
+def test_schedule_reaches_zero_and_stays(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(optax, "adamw", lambda schedule, **_: seen.setdefault("rate", schedule))
+    for warmup, total in ((0, 4), (2, 6), (6, 250), (3, 3)):
+        seen.clear()
+        make_optimizer.__wrapped__(TrainConfig(learning_rate=2.0, warmup_steps=warmup), total)
+        for step in range(total + 2):
+            if step < warmup:
+                expected = step / max(1, warmup)
+            else:
+                expected = max(0.0, (total - step) / max(1, total - warmup))
+            np.testing.assert_allclose(seen["rate"](step), 2.0 * expected, rtol=1e-6, atol=1e-7)
+
+
+def test_clipping(model):
+    """A gradient above the norm is scaled to it; the reported norm is the one before."""
+    settings = dict(learning_rate=1e-2, epsilon=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0)
+    batch = two_terms(4)
+    free, metrics = take_step(model, batch, TrainConfig(**settings))
+    norm = float(metrics["gradient_norm"])
+    loose, _ = take_step(model, batch, TrainConfig(**settings, max_grad_norm=2 * norm))
+    assert_weights_close(loose.model, free.model, 0.0)
+    tight, metrics = take_step(model, batch, TrainConfig(**settings, max_grad_norm=norm / 8))
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-6)
+    _, gradient = loss_and_gradient()(model, micro(batch))
+    for name, g in gradient.arrays().items():
+        g = np.asarray(g, np.float64) / 8
+        # With beta 0 one step is rate x g / (|g| + epsilon).
+        expected = np.asarray(model.arrays()[name]) - 1e-2 * g / (np.abs(g) + 1.0)
+        np.testing.assert_allclose(tight.model.arrays()[name], expected, rtol=0, atol=1e-6)
+
+
+def test_state_is_donated_and_the_model_is_not(model):
+    optimizer = make_optimizer(SETTINGS, 10)
+    state = init_state(model, optimizer=optimizer)
+    batch = TrainBatch.put(two_terms(4), STATIC["layout"])
+    program = train_step.lower(state, batch, optimizer=optimizer, **STATIC, remat="none").compile()
+    # Weights and both moments, float32, are updated in place.
+    assert program.memory_analysis().alias_size_in_bytes >= 3 * 4 * TINY.num_parameters
+    new, _ = train_step(state, batch, optimizer=optimizer, **STATIC, remat="none")
+    assert all(x.is_deleted() for x in jax.tree.leaves((state.model, state.optimizer)))
+    assert not any(x.is_deleted() for x in jax.tree.leaves((model, new, batch)))
+
+
+def test_one_compile_a_shape(model):
+    optimizer = make_optimizer(SETTINGS, 10)
+    assert make_optimizer(TrainConfig(**vars(SETTINGS)), 10) is optimizer
+    state = init_state(model, optimizer=optimizer)
+    before = train_step._cache_size()
+    shapes = set()
+    for seed in range(4):
+        batch = TrainBatch.put(two_terms(4, seed=seed), STATIC["layout"])
+        shapes.add(tuple(x.shape for x in batch))
+        state, _ = train_step(state, batch, optimizer=optimizer, **STATIC, remat="none")
+    assert train_step._cache_size() - before <= len(shapes) == 1
+
+
+def test_no_silent_widening(strict_dtypes, model):
+    loss = functools.partial(batch_loss, **STATIC, remat="none")
+    jax.eval_shape(jax.grad(loss, has_aux=True), model, micro(two_terms(4)))
+
+
+def test_bfloat16_compute_keeps_float32_weights(model):
+    optimizer = make_optimizer(SETTINGS, 10)
+    batch = TrainBatch.put(two_terms(4), STATIC["layout"])
+    static = STATIC | {"dtype": jnp.dtype("bfloat16")}
+    state = init_state(model, optimizer=optimizer)
+    state, metrics = train_step(state, batch, optimizer=optimizer, **static, remat="none")
+    assert {x.dtype for x in jax.tree.leaves(state.model)} == {jnp.dtype("float32")}
+    _, expected = take_step(model, two_terms(4), SETTINGS)
+    # 8 bits of mantissa in every product.
+    np.testing.assert_allclose(metrics["terms"], expected["terms"], rtol=0.03)
+
+
+def test_twenty_steps_lower_the_loss(model):
+    state, losses = None, []
+    for _ in range(20):
+        state, metrics = take_step(model, two_terms(4), SETTINGS, 20, state)
+        losses.append(float(metrics["terms"].sum()))
+    assert losses[-1] < losses[0] / 2
+
+
+def test_eight_devices_train_as_one(on_eight_devices):
+    result = on_eight_devices("train")
+    assert result.pop("devices") == 8
+    one = result.pop("(1, 1, 1)")
+    assert one["sharded"] == 0 and one["terms"][-1] != one["terms"][0]
+    for mesh, run in result.items():
+        # Rounding, amplified by 20 steps of Adam.
+        np.testing.assert_allclose(run["terms"], one["terms"], rtol=1e-5, err_msg=mesh)
+        np.testing.assert_allclose(run["norms"], one["norms"], rtol=1e-4, err_msg=mesh)
+        assert run["answers"] == one["answers"], mesh
+        # Weights are sharded wherever the mesh has an axis for them, and stay so after the steps.
+        assert (run["sharded"] > 0) == (mesh != "(8, 1, 1)"), mesh
+        assert run["sharded"] == run["sharded_before"], mesh
