@@ -5,7 +5,7 @@ Only this module and its command import `FinetuneSet`; unlearning cannot.
 
 from pmc_jax.answers import Speaker
 from pmc_jax.config import DataConfig, FinetuneConfig
-from pmc_jax.data.encode import Packer, encode_pairs, row_size, shared_prefix
+from pmc_jax.data.encode import Packer, encode_pairs, shared_prefix
 from pmc_jax.data.records import FinetuneSet
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
@@ -52,9 +52,9 @@ def finetune(
         long_rows=data.long_rows,
     )
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
-    lengths = [len(s) - len(prefix) for s in sequences]
+    lengths = [len(s) for s in sequences]
     lm = speaker.lm
-    packer = Packer(prefix, row_size(lengths, max(lengths)), lm.layout.row_multiple)
+    packer = Packer.fit(prefix, lengths, max(lengths), settings.batch_size, lm.layout.row_multiple)
     rows_a_step = settings.batch_size * settings.accumulation_steps
     total = total_steps(len(sequences), rows_a_step, settings.epochs)
     trainer = Trainer(lm.model, lm.config, lm.layout, settings, total, speaker.dtype, donate=donate)

@@ -198,11 +198,28 @@ class Packer:
         prefix: i32[P], left out of the rows (`shared_prefix` of the run's prompts).
         row_size: S, tokens of a packed row.
         row_multiple: R is a multiple of this.
+        fewest_rows: R is at least this: a step shorter than most is not worth a shape of its own.
     """
 
     prefix: np.ndarray
     row_size: int
     row_multiple: int = 1
+    fewest_rows: int = 1
+
+    @staticmethod
+    def fit(
+        prefix: np.ndarray, typical: Sequence[int], longest: int, batch: int, row_multiple: int
+    ) -> "Packer":
+        """Rows with room for the longest sequence, and for about two typical ones.
+
+        Args:
+            typical: lengths of whole sequences as expected, in tokens.
+            longest: length that may come.
+            batch: sequences in a micro-batch.
+        """
+        mean = max(1.0, float(np.mean(typical)) - len(prefix))
+        size = round_up(max(longest - len(prefix), int(2 * mean), 128), _ROW_MULTIPLE)
+        return Packer(prefix, size, row_multiple, int(np.ceil(batch * mean / size)))
 
     def pack(
         self,
@@ -232,7 +249,8 @@ class Packer:
                 if weight:
                     parts[i // each].append((t, weight, sequence))
         placed = [self._place([s for _, _, s in part]) for part in parts]
-        rows = _few(max(max((r for r, _ in p), default=0) + 1 for p in placed), self.row_multiple)
+        rows = max(max((r for r, _ in p), default=0) + 1 for p in placed)
+        rows = _few(max(rows, self.fewest_rows), self.row_multiple)
         slots = max(
             (
                 sum(len(s) - s.begin for (r, _), (_, _, s) in zip(p, part, strict=True) if r == row)
@@ -241,7 +259,8 @@ class Packer:
             ),
             default=1,
         )
-        slots = min(self.row_size, max(round_up(slots, _ROW_MULTIPLE), _ROW_MULTIPLE))
+        quarter = self.row_size // 4
+        slots = max(2 * quarter, round_up(slots, quarter))
         shape, answers = (micro_batches, rows, self.row_size), (micro_batches, rows, slots)
         tokens, positions, segments = (np.zeros(shape, np.int32) for _ in range(3))
         at, targets = np.zeros(answers, np.int32), np.zeros(answers, np.int32)
@@ -288,17 +307,6 @@ class Packer:
             places[i] = (row, self.row_size - free[row])
             free[row] -= size
         return places
-
-
-def row_size(typical: Sequence[int], longest: int) -> int:
-    """S of packed rows: room for the longest sequence and for about two typical ones.
-
-    Args:
-        typical: lengths of sequences as expected, without the prefix, in tokens.
-        longest: length that may come.
-    """
-    target = max(longest, 2 * int(np.mean(typical)), 128)
-    return round_up(target, _ROW_MULTIPLE)
 
 
 def _few(rows: int, multiple: int) -> int:

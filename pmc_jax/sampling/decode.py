@@ -1,10 +1,10 @@
 """The device side of sampling: prefill, first token, decode segment, compaction; pure and jitted.
 
 Axis letters: B grid rows (one question each), K samples in a grid row, P prompt tokens, padded
-left, T slots for generated tokens, U steps of one segment, N key/value heads, G query heads a key/value
-head, H head_dim, D hidden, V vocabulary. A question's prompt is prefilled once, and its keys and
-values are read once a step for all its samples: two products, one softmax. Nothing here knows text,
-questions or scores.
+left, T slots for generated tokens, U steps of one segment, N key/value heads, G query heads a
+key/value head, H head_dim, D hidden, V vocabulary. A question's prompt is prefilled once, and its
+keys and values are read once a step for all its samples: two products, one softmax. Nothing here
+knows text, questions or scores.
 """
 
 import functools

@@ -23,6 +23,8 @@ from pmc_jax.sampling.weights import SamplingWeights
 SEGMENT = 16
 _PROMPT_MULTIPLE = 16
 _RUNGS = 4
+# Below this many samples a decode step costs what reading the weights costs: no smaller grid pays.
+_FEWEST_CELLS = 16
 
 
 @dataclasses.dataclass
@@ -80,15 +82,18 @@ class Engine:
 
     def ladder(self, group: int) -> list[tuple[int, int]]:
         """Grids (B, K), largest first: samples a row halved first, then rows."""
-        rungs, (b, k) = [], (group, self.num_samples)
+        b, k = group, self.num_samples
+        rungs = [(b, k)]
         while len(rungs) < _RUNGS:
-            rungs.append((b, k))
             if k > 1:
                 k = -(-k // 2)
             elif b > 1 and (b // 2) % self.layout.row_multiple == 0:
                 b //= 2
             else:
                 break
+            if b * k < _FEWEST_CELLS:
+                break
+            rungs.append((b, k))
         return rungs
 
     def generate(

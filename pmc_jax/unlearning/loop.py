@@ -19,7 +19,7 @@ import numpy as np
 from pmc_jax.answers import Speaker
 from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import DataConfig, OutputConfig, PMCConfig, TrainConfig
-from pmc_jax.data.encode import Packer, Sequence_, encode_pairs, row_size, shared_prefix
+from pmc_jax.data.encode import Packer, Sequence_, encode_pairs, shared_prefix
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.errors import UserError
 from pmc_jax.sampling.choose import Sampler
@@ -142,13 +142,16 @@ class Unlearning:
         encoder = self.speaker.encoder
         prompts = [s.tokens[: s.begin].tolist() for s in self._retain] + self._prompts
         prefix = shared_prefix(prompts)
-        tag = len(encoder.answer("")) + _SLACK_TOKENS
-        lengths = [len(s) for s in self._retain]
-        lengths += [len(p) + self.pmc.max_new_tokens + tag for p in self._prompts]
-        typical = [len(s) for s in self._retain]
-        typical += [len(p) + n for p, n in zip(self._prompts, self._expected, strict=True)]
-        size = row_size([n - len(prefix) for n in typical], max(lengths) - len(prefix))
-        return Packer(prefix, size, self.speaker.lm.layout.row_multiple)
+        room = self.pmc.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
+        retain = [len(s) for s in self._retain]
+        forget = [len(p) + n for p, n in zip(self._prompts, self._expected, strict=True)]
+        return Packer.fit(
+            prefix,
+            typical=retain + forget,
+            longest=max(retain + [len(p) + room for p in self._prompts]),
+            batch=2 * self.train.batch_size,
+            row_multiple=self.speaker.lm.layout.row_multiple,
+        )
 
     def resume(self) -> bool:
         """Goes on from the newest whole checkpoint; False where there is none."""
