@@ -58,8 +58,8 @@ def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) 
     )
     with (
         claimed as folder,
-        RunLog(folder.path, text=config.log.text) as log,
         Checkpoints(folder.path / output.CHECKPOINTS, keep=config.output.keep) as checkpoints,
+        _run_log(config, folder, checkpoints) as log,
     ):
         recorder = Recorder(log=log, checkpoints=checkpoints, output=config.output)
         with recorder.watch.compiling_apart():
@@ -71,6 +71,14 @@ def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) 
         folder.finish(results)
     say(_report(results))
     return results
+
+
+def _run_log(config: Config, folder: output.OutputFolder, checkpoints: Checkpoints) -> RunLog:
+    """The run's log; what an earlier attempt wrote that left no checkpoint is dropped."""
+    if folder.resuming and checkpoints.latest() is None:
+        (folder.path / output.LOG).unlink(missing_ok=True)
+        shutil.rmtree(folder.path / output.TENSORBOARD, ignore_errors=True)
+    return RunLog(folder.path, text=config.log.text)
 
 
 def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[str, Any]:

@@ -36,6 +36,14 @@ BASE = Engine(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def grids_of_any_size():
+    """Compaction down to a single cell, so that tiny grids show it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module, "_FEWEST_CELLS", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def model():
     return tiny_model(train_layout())
@@ -62,6 +70,12 @@ FIELDS = ("tokens", "length", "ended")
 def assert_same(one: Samples, other: Samples):
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field), field)
+
+
+@pytest.fixture
+def one_grid(monkeypatch):
+    """No compaction where it is not the question: fewer programs to compile."""
+    monkeypatch.setattr(engine_module, "_RUNGS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +126,7 @@ def test_samples_are_the_draws_from_full_forward_passes(model, free):
     assert len(np.unique(free.tokens)) > TINY.vocab_size / 2
 
 
-def test_greedy_is_the_argmax_of_full_forward_passes(model, weights):
+def test_greedy_is_the_argmax_of_full_forward_passes(model, weights, one_grid):
     engine = dataclasses.replace(BASE, sampler=GREEDY, num_samples=1, end_tokens=(NO_END,))
     samples = run(engine, weights)
     # By induction over positions this is the step-by-step continuation.
@@ -136,7 +150,7 @@ def test_ends(base, free):
     assert base.tokens.dtype == base.length.dtype == np.int32 and base.ended.dtype == bool
 
 
-def test_keys_and_ids(weights, base):
+def test_keys_and_ids(weights, base, one_grid):
     assert_same(run(BASE, weights), base)
     other = run(BASE, weights, key=jax.random.key(8))
     assert (other.tokens[..., 0] != base.tokens[..., 0]).any()
@@ -149,7 +163,7 @@ def test_keys_and_ids(weights, base):
 
 
 @pytest.mark.parametrize("expected", [None, [9, 40, 1, 1, 30, 2]])
-def test_grouping_changes_no_sample(weights, base, expected):
+def test_grouping_changes_no_sample(weights, base, one_grid, expected):
     assert_same(run(dataclasses.replace(BASE, group_size=4), weights, expected=expected), base)
 
 
@@ -175,7 +189,7 @@ def test_compaction_changes_no_sample_and_saves_work(monkeypatch, weights, base)
     assert_same(run(BASE, weights), base)
 
 
-def test_limits(weights, base):
+def test_limits(weights, base, one_grid):
     """One token, one sample, one prompt; an answer that ends with its first token."""
     one_token = run(dataclasses.replace(BASE, max_new_tokens=1), weights)
     assert one_token.tokens.shape == (6, 4, 1)
@@ -292,10 +306,13 @@ def test_one_compile_a_shape(weights, caplog):
     assert all(total[name] <= most[name] for name in most), total
 
 
-def test_ladder_shrinks_samples_first_and_keeps_rows_divisible():
+def test_ladder_shrinks_samples_first(monkeypatch):
     assert BASE.ladder(8) == [(8, 4), (8, 2), (8, 1), (4, 1)]
     assert dataclasses.replace(BASE, num_samples=5).ladder(2) == [(2, 5), (2, 3), (2, 2), (2, 1)]
     assert dataclasses.replace(BASE, num_samples=1).ladder(1) == [(1, 1)]
+    monkeypatch.setattr(engine_module, "_FEWEST_CELLS", 16)
+    assert BASE.ladder(8) == [(8, 4), (8, 2)]
+    assert BASE.ladder(2) == [(2, 4)]
 
 
 def test_decoding_copies_no_cache(weights):

@@ -8,12 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from golden_models import full_logits
 from tiny_cases import TINY, packer, sequences, tiny_model, train_layout, two_terms
 
 from pmc_jax.config import TrainConfig
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
-from pmc_jax.unlearning import train
 from pmc_jax.unlearning.train import (
     TrainBatch,
     batch_loss,
@@ -23,6 +21,8 @@ from pmc_jax.unlearning.train import (
 )
 
 STATIC = dict(config=TINY, layout=train_layout(), dtype=jnp.dtype("float32"))
+# Adam hides a wrong scale of the gradient; with a large epsilon and no memory it shows it.
+PLAIN = dict(learning_rate=1e-2, epsilon=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0)
 SETTINGS = TrainConfig(learning_rate=1e-3, warmup_steps=2, weight_decay=0.1)
 
 
@@ -134,9 +134,15 @@ def test_rematerialisation_changes_nothing(model, remat):
         np.testing.assert_allclose(gradient_again.arrays()[name], g, rtol=0, atol=atol)
 
 
+def new_state(model: Decoder, optimizer):
+    """A state of its own: `init_state` takes over the buffers that it is given."""
+    own = jax.tree.map(jnp.copy, model)
+    return init_state(own, optimizer=optimizer, config=TINY, layout=STATIC["layout"])
+
+
 def take_step(model, batch: TrainBatch, settings: TrainConfig, total_steps: int = 10, state=None):
     optimizer = make_optimizer(settings, total_steps)
-    state = init_state(model, optimizer=optimizer) if state is None else state
+    state = new_state(model, optimizer) if state is None else state
     placed = TrainBatch.put(batch, STATIC["layout"])
     return train_step(state, placed, optimizer=optimizer, **STATIC, remat="none")
 
@@ -147,8 +153,7 @@ def assert_weights_close(one: Decoder, other: Decoder, atol: float):
 
 
 def test_accumulation_is_one_large_batch(model):
-    # Momentum-free and scale-free Adam hides wrong scales: a large epsilon makes it like SGD.
-    settings = TrainConfig(learning_rate=1e-2, epsilon=1.0, weight_decay=0.0)
+    settings = TrainConfig(**PLAIN)
     two = two_terms(8, micro_batches=2)
     assert two.tokens.shape[0] == 2
     merged = {
@@ -165,13 +170,13 @@ def test_accumulation_is_one_large_batch(model):
 
 def test_steps_are_adamw_under_the_schedule(model):
     """Five steps against AdamW (arXiv 1711.05101) in float64, with the schedule of transformers."""
-    total, batch = 5, two_terms(4)
+    total, batch = 10, two_terms(4)
     s = SETTINGS
     weights = {n: np.asarray(a, np.float64) for n, a in model.arrays().items()}
     first = {n: np.zeros_like(w) for n, w in weights.items()}
     second = {n: np.zeros_like(w) for n, w in weights.items()}
     state = None
-    for step in range(total):
+    for step in range(5):
         before = model if state is None else jax.tree.map(jnp.copy, state.model)
         (_, terms), gradient = loss_and_gradient()(before, micro(batch))
         gradient = {n: np.asarray(g, np.float64) for n, g in gradient.arrays().items()}
@@ -202,7 +207,7 @@ def test_steps_are_adamw_under_the_schedule(model):
 def test_schedule_reaches_zero_and_stays(monkeypatch):
     seen = {}
     monkeypatch.setattr(optax, "adamw", lambda schedule, **_: seen.setdefault("rate", schedule))
-    for warmup, total in ((0, 4), (2, 6), (6, 250), (3, 3)):
+    for warmup, total in ((0, 4), (2, 6), (6, 250), (3, 4)):
         seen.clear()
         make_optimizer.__wrapped__(TrainConfig(learning_rate=2.0, warmup_steps=warmup), total)
         for step in range(total + 2):
@@ -214,26 +219,35 @@ def test_schedule_reaches_zero_and_stays(monkeypatch):
 
 
 def test_clipping(model):
-    """A gradient above the norm is scaled to it; the reported norm is the one before."""
-    settings = dict(learning_rate=1e-2, epsilon=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0)
-    batch = two_terms(4)
-    free, metrics = take_step(model, batch, TrainConfig(**settings))
-    norm = float(metrics["gradient_norm"])
-    loose, _ = take_step(model, batch, TrainConfig(**settings, max_grad_norm=2 * norm))
-    assert_weights_close(loose.model, free.model, 0.0)
-    tight, metrics = take_step(model, batch, TrainConfig(**settings, max_grad_norm=norm / 8))
-    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-6)
-    _, gradient = loss_and_gradient()(model, micro(batch))
-    for name, g in gradient.arrays().items():
-        g = np.asarray(g, np.float64) / 8
-        # With beta 0 one step is rate x g / (|g| + epsilon).
-        expected = np.asarray(model.arrays()[name]) - 1e-2 * g / (np.abs(g) + 1.0)
-        np.testing.assert_allclose(tight.model.arrays()[name], expected, rtol=0, atol=1e-6)
+    """A gradient above the norm is scaled down to it; the reported norm is the one before."""
+    (_, _), gradient = loss_and_gradient()(model, micro(two_terms(4)))
+    gradient = {n: np.asarray(g, np.float64) for n, g in gradient.arrays().items()}
+    norm = math.sqrt(sum((g * g).sum() for g in gradient.values()))
+    # With beta 0 and epsilon 1 one step is rate x g / (|g| + 1): it shows the scale of g.
+    settings = TrainConfig(**PLAIN, max_grad_norm=norm / 8)
+    state, metrics = take_step(model, two_terms(4), settings)
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-5)
+    for name, g in gradient.items():
+        g = g / 8
+        expected = np.asarray(model.arrays()[name]) - 1e-2 * g / (np.abs(g) + 1)
+        np.testing.assert_allclose(state.model.arrays()[name], expected, rtol=0, atol=1e-6)
 
 
-def test_state_is_donated_and_the_model_is_not(model):
+def test_a_gradient_below_the_norm_is_kept():
+    weights = {"w": jnp.ones((3, 2))}
+    gradient = {"w": jnp.arange(6.0).reshape(3, 2)}
+    updates = []
+    for norm in (None, 1e3):
+        optimizer = make_optimizer(TrainConfig(**PLAIN, max_grad_norm=norm), 10)
+        updates.append(optimizer.update(gradient, optimizer.init(weights), weights)[0]["w"])
+    np.testing.assert_array_equal(*updates)
+
+
+def test_states_are_donated(model):
     optimizer = make_optimizer(SETTINGS, 10)
-    state = init_state(model, optimizer=optimizer)
+    own = jax.tree.map(jnp.copy, model)
+    state = init_state(own, optimizer=optimizer, config=TINY, layout=STATIC["layout"])
+    assert all(x.is_deleted() for x in jax.tree.leaves(own))
     batch = TrainBatch.put(two_terms(4), STATIC["layout"])
     program = train_step.lower(state, batch, optimizer=optimizer, **STATIC, remat="none").compile()
     # Weights and both moments, float32, are updated in place.
@@ -246,14 +260,16 @@ def test_state_is_donated_and_the_model_is_not(model):
 def test_one_compile_a_shape(model):
     optimizer = make_optimizer(SETTINGS, 10)
     assert make_optimizer(TrainConfig(**vars(SETTINGS)), 10) is optimizer
-    state = init_state(model, optimizer=optimizer)
-    before = train_step._cache_size()
-    shapes = set()
-    for seed in range(4):
-        batch = TrainBatch.put(two_terms(4, seed=seed), STATIC["layout"])
-        shapes.add(tuple(x.shape for x in batch))
-        state, _ = train_step(state, batch, optimizer=optimizer, **STATIC, remat="none")
-    assert train_step._cache_size() - before <= len(shapes) == 1
+    state = new_state(model, optimizer)
+    programs, shapes = [train_step._cache_size()], set()
+    for _ in range(2):
+        for seed in range(4):
+            batch = TrainBatch.put(two_terms(4, seed=seed), STATIC["layout"])
+            shapes.add(tuple(x.shape for x in batch))
+            state, _ = train_step(state, batch, optimizer=optimizer, **STATIC, remat="none")
+        programs.append(train_step._cache_size())
+    assert programs[1] - programs[0] <= len(shapes) < 4
+    assert programs[2] == programs[1]
 
 
 def test_no_silent_widening(strict_dtypes, model):
@@ -265,7 +281,7 @@ def test_bfloat16_compute_keeps_float32_weights(model):
     optimizer = make_optimizer(SETTINGS, 10)
     batch = TrainBatch.put(two_terms(4), STATIC["layout"])
     static = STATIC | {"dtype": jnp.dtype("bfloat16")}
-    state = init_state(model, optimizer=optimizer)
+    state = new_state(model, optimizer)
     state, metrics = train_step(state, batch, optimizer=optimizer, **static, remat="none")
     assert {x.dtype for x in jax.tree.leaves(state.model)} == {jnp.dtype("float32")}
     _, expected = take_step(model, two_terms(4), SETTINGS)
@@ -273,10 +289,10 @@ def test_bfloat16_compute_keeps_float32_weights(model):
     np.testing.assert_allclose(metrics["terms"], expected["terms"], rtol=0.03)
 
 
-def test_twenty_steps_lower_the_loss(model):
+def test_ten_steps_lower_the_loss(model):
     state, losses = None, []
-    for _ in range(20):
-        state, metrics = take_step(model, two_terms(4), SETTINGS, 20, state)
+    for _ in range(10):
+        state, metrics = take_step(model, two_terms(4), SETTINGS, 10, state)
         losses.append(float(metrics["terms"].sum()))
     assert losses[-1] < losses[0] / 2
 
@@ -290,7 +306,10 @@ def test_eight_devices_train_as_one(on_eight_devices):
         # Rounding, amplified by 20 steps of Adam.
         np.testing.assert_allclose(run["terms"], one["terms"], rtol=1e-5, err_msg=mesh)
         np.testing.assert_allclose(run["norms"], one["norms"], rtol=1e-4, err_msg=mesh)
-        assert run["answers"] == one["answers"], mesh
-        # Weights are sharded wherever the mesh has an axis for them, and stay so after the steps.
-        assert (run["sharded"] > 0) == (mesh != "(8, 1, 1)"), mesh
+        # Twenty updates of about 1e-4 each.
+        assert run["weights_differ"] < 1e-5, mesh
+        # Weights and both moments are sharded wherever the mesh has an axis for them, from the
+        # first step to the last; so the step compiles once.
         assert run["sharded"] == run["sharded_before"], mesh
+        assert run["sharded"] % 3 == 0 and (run["sharded"] > 0) == (mesh != "(8, 1, 1)"), mesh
+        assert run["compiles"] == 1, mesh

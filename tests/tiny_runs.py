@@ -1,38 +1,51 @@
 """A whole run in small: a tiny model, rows in words of its own, settings, and the commands."""
 
+import contextlib
+import dataclasses
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
-import yaml
 from golden_models import model_folder
 from safetensors.numpy import load_file
 
-from pmc_jax.cli import main
+from pmc_jax import cli
 
 # The whole vocabulary. No settings, no message and no binary file holds such words by chance.
-WORDS = tuple(f"{a}{b}{c}" for a in ("Zorb", "Quax") for b in ("ol", "imp", "um", "ed", "yk")
-              for c in ("ant", "ish", "over", "ula", "erk"))  # fmt: skip
+WORDS = tuple(
+    f"{a}{b}{c}"
+    for a in ("Zorb", "Quax")
+    for b in ("ol", "imp", "um", "ed", "yk")
+    for c in ("ant", "ish", "over", "ula", "erk")
+)
+STEPS = 24  # of a run of `settings()`
+# Teaches the forget and the retain rows by heart.
+FINETUNE = {
+    "data": ["forget.jsonl", "retain.jsonl"],
+    "epochs": 40,
+    "batch_size": 14,
+    "learning_rate": 1e-2,
+}
 
 
-def write_model(folder: Path, *, chat: bool = True) -> Path:
+def write_model(folder: Path) -> Path:
     """A loadable Llama folder of two layers whose tokens are `WORDS`."""
     model_folder(folder, "default")
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
-    vocabulary = tokenizer["model"]["vocab"]
     renamed = {f"w{i}": word for i, word in enumerate(WORDS)}
+    vocabulary = tokenizer["model"]["vocab"]
     tokenizer["model"]["vocab"] = {renamed.get(t, t): i for t, i in vocabulary.items()}
     path.write_text(json.dumps(tokenizer))
-    if not chat:
-        (folder / "chat_template.jinja").unlink()
     return folder
 
 
 def rows(count: int, seed: int, *, question: int = 4, answer: int = 5) -> list[dict[str, str]]:
-    """Rows of that many words; other seeds give other questions."""
+    """Rows of that many words; another seed gives other rows."""
     rng = np.random.default_rng(seed)
 
     def text(size: int) -> str:
@@ -41,56 +54,76 @@ def rows(count: int, seed: int, *, question: int = 4, answer: int = 5) -> list[d
     return [{"question": text(question), "answer": text(answer)} for _ in range(count)]
 
 
+FORGET = rows(6, seed=1)
+RETAIN = rows(8, seed=2)
+AGAIN = [
+    {"question": f"{row['question']} {word}", "answer": row["answer"]}
+    for row, word in zip(FORGET, WORDS, strict=False)
+]
+
+
 def write_rows(path: Path, content: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in content))
     return path
 
 
-def write_inputs(folder: Path) -> None:
-    """`model/`, `forget.jsonl`, `retain.jsonl`, `again.jsonl` (the forget rows in other words) and
+def write_inputs(folder: Path, **sections: dict[str, Any]) -> Path:
+    """`model/`, `forget.jsonl`, `again.jsonl` (the forget rows in other words), `retain.jsonl` and
     `run.yaml` in a folder; names in the settings are relative to it.
     """
     write_model(folder / "model")
-    forget = rows(6, seed=1)
-    again = [
-        {"question": row["question"] + " " + WORDS[i], "answer": row["answer"]}
-        for i, row in enumerate(forget)
-    ]
-    write_rows(folder / "forget.jsonl", forget)
-    write_rows(folder / "again.jsonl", again)
-    write_rows(folder / "retain.jsonl", rows(8, seed=2))
-    write_settings(folder / "run.yaml", settings())
+    for name, content in (("forget", FORGET), ("again", AGAIN), ("retain", RETAIN)):
+        write_rows(folder / f"{name}.jsonl", content)
+    write_settings(folder / "run.yaml", **sections)
+    return folder
 
 
-def settings(**sections: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a run of nine steps; `sections` replace whole sections."""
-    return {
+def write_settings(path: Path, **sections: dict[str, Any]) -> Path:
+    """Settings of a run of `STEPS` steps; `sections` replace whole sections."""
+    forget, again, retain = ({"path": f"{name}.jsonl"} for name in ("forget", "again", "retain"))
+    evaluate = {"forget": forget, "forget_paraphrased": again, "retain": retain}
+    settings = {
         "model": {"path": "model"},
-        "data": {
-            "forget": "forget.jsonl",
-            "retain": "retain.jsonl",
-            "evaluate": {
-                "forget": "forget.jsonl",
-                "forget_paraphrased": "again.jsonl",
-                "retain": "retain.jsonl",
-            },
-        },
-        "pmc": {"num_samples": 4, "epochs": 6, "max_new_tokens": 8},
+        "data": {"forget": forget, "retain": retain, "evaluate": evaluate},
+        "pmc": {"num_samples": 8, "epochs": 16, "max_new_tokens": 8, "temperature": 1.3},
         "train": {"batch_size": 4, "learning_rate": 3e-3},
         "evaluate": {"max_new_tokens": 8},
         "output": {"dir": "out"},
-    } | sections
-
-
-def write_settings(path: Path, content: dict[str, Any]) -> Path:
-    path.write_text(yaml.safe_dump(content))
+    }
+    path.write_text(json.dumps(settings | sections))
     return path
 
 
-def pmc(*arguments: str) -> int:
-    """One command in this process, `run.yaml` of the current folder being its settings."""
-    command, *rest = arguments
-    return main([command, "run.yaml", *rest])
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What a command left: exit status, and the texts on both streams."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+def pmc(command: str, *arguments: str, config: str = "run.yaml") -> Done:
+    """One command in this process, with the settings file of the current folder."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        # It would turn the compilation cache on for the tests that follow.
+        mock.patch.object(cli, "_keep_compilations"),
+    ):
+        status = cli.main([command, config, *arguments])
+    return Done(status, out.getvalue(), err.getvalue())
+
+
+def succeed(command: str, *arguments: str) -> Done:
+    done = pmc(command, *arguments)
+    assert done.status == 0, done.err
+    return done
 
 
 def results(folder: str | Path = "out") -> dict[str, Any]:
@@ -102,16 +135,17 @@ def weights(folder: str | Path) -> dict[str, np.ndarray]:
     return load_file(Path(folder) / "model.safetensors")
 
 
-def assert_same_weights(one: str | Path, other: str | Path) -> None:
+def same_weights(one: str | Path, other: str | Path) -> bool:
     """Bit for bit."""
     first, second = weights(one), weights(other)
-    assert first.keys() == second.keys()
-    for name, array in first.items():
-        assert array.tobytes() == second[name].tobytes(), name
+    return first.keys() == second.keys() and all(
+        array.dtype == second[name].dtype and array.tobytes() == second[name].tobytes()
+        for name, array in first.items()
+    )
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """Every path under a folder -> a digest of its content, folders included."""
+    """Every path under a folder -> a digest of its content; folders are in it too."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         if path.is_file()

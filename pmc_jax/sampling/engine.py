@@ -6,7 +6,6 @@ knows token ids, no text.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -135,11 +134,10 @@ class Engine:
         group = round_up(self.group_size, self.layout.row_multiple)
         for begin in range(0, len(prompts), group):
             rows = order[begin : begin + group]
-            row_ids = np.zeros(group, np.uint32)
-            row_ids[: len(rows)] = [ids[r] for r in rows]
+            row_ids = [int(ids[r]) for r in rows]
             draws = _uniforms(key, row_ids, self.num_samples, self.max_new_tokens)
             yield self._group(
-                weights, rows, [prompts[r] for r in rows], np.asarray(draws), group, usage, progress
+                weights, rows, [prompts[r] for r in rows], draws, group, usage, progress
             )
 
     def _group(self, weights, rows, prompts, uniform, group, usage, progress) -> Samples:
@@ -233,16 +231,14 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _uniforms(key, ids, num_samples: int, steps: int) -> jax.Array:
-    """f32[n,K,T] in [0, 1): the draws of each sample depend on its id and number only."""
+def _uniforms(key: jax.Array, ids: Sequence[int], num_samples: int, steps: int) -> np.ndarray:
+    """f32[n,K,T] in [0, 1); the draws of a sample depend on `key`, its id and its number only."""
+    words = np.asarray(jax.random.key_data(key)).tolist()
 
-    def of_sample(id_, sample):
-        return jax.random.uniform(
-            jax.random.fold_in(jax.random.fold_in(key, id_), sample), (steps,)
-        )
+    def draws(id_: int, sample: int) -> np.ndarray:
+        return np.random.default_rng([*words, id_, sample]).random(steps, np.float32)
 
-    return jax.vmap(lambda i: jax.vmap(lambda s: of_sample(i, s))(jnp.arange(num_samples)))(ids)
+    return np.stack([[draws(id_, k) for k in range(num_samples)] for id_ in ids])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
@@ -78,46 +79,58 @@ class SamplingWeights(NamedTuple):
         return self.embed if self.head is None else self.head
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
 def snapshot(model: Decoder, config: DecoderConfig, layout: Layout, dtype) -> SamplingWeights:
-    """Casts, fuses and reshards the training weights in one jitted hand-over."""
-    stacked = {k: v.astype(dtype) for k, v in model.arrays().items()}
+    """Casts, fuses and reshards the training weights by two small jitted functions."""
+    arrays = model.arrays()
+    stacked = {k.removeprefix("layers."): v for k, v in arrays.items() if k.startswith("layers.")}
+    rest = {k: v for k, v in arrays.items() if not k.startswith("layers.")}
+    static = {"config": config, "layout": layout, "dtype": dtype}
+    layers = tuple(
+        _fuse(stacked, i, **static) for i in np.arange(config.num_layers, dtype=np.int32)
+    )
+    rest = _cast(rest, layout=layout, dtype=dtype)
+    return SamplingWeights(rest["embed"], rest.get("head"), rest["norm"], layers)
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "dtype"))
+def _cast(arrays: dict[str, jax.Array], *, layout: Layout, dtype) -> dict[str, jax.Array]:
+    def place(x):
+        axes = ("vocab", "embed") if x.ndim == 2 else (None,)
+        return layout.constrain(x.astype(dtype), *axes)
+
+    return jax.tree.map(place, arrays)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
+def _fuse(
+    stacked: dict[str, jax.Array], index: jax.Array, *, config: DecoderConfig, layout: Layout, dtype
+) -> FusedLayer:
+    """One layer, the index a traced number: it compiles once for all of them."""
+    w = {name: x[index].astype(dtype) for name, x in stacked.items()}
     groups = (config.num_kv_heads, config.group_size)
 
     def grouped(q, k, v):
         q = q.reshape(*q.shape[:-2], *groups, q.shape[-1])
         return jnp.concatenate([q, k[..., None, :], v[..., None, :]], axis=-2)
 
-    layers = []
-    for i in range(config.num_layers):
-        w = {k.removeprefix("layers."): v[i] for k, v in stacked.items() if k.startswith("layers.")}
-        biases = {}
-        if config.attention_bias:
-            qkv_bias = grouped(w["q_bias"], w["k_bias"], w["v_bias"])
-            biases["qkv"] = layout.constrain(qkv_bias, "kv_heads", None, None)
-            biases["o"] = w["o_bias"]
-        if config.mlp_bias:
-            gate_up_bias = jnp.stack([w["gate_bias"], w["up_bias"]])
-            biases["gate_up"] = layout.constrain(gate_up_bias, None, "mlp")
-            biases["down"] = w["down_bias"]
-        o = w["o"].reshape(*groups, *w["o"].shape[1:])
-        qkv = grouped(w["q"], w["k"], w["v"])
-        gate_up = jnp.stack([w["gate"], w["up"]], axis=1)
-        layers.append(
-            FusedLayer(
-                attention_norm=layout.constrain(w["attention_norm"], None),
-                qkv_weight=layout.constrain(qkv, "embed", "kv_heads", None, None),
-                o=layout.constrain(o, "kv_heads", None, None, "embed"),
-                mlp_norm=layout.constrain(w["mlp_norm"], None),
-                gate_up_weight=layout.constrain(gate_up, "embed", None, "mlp"),
-                down=layout.constrain(w["down"], "mlp", "embed"),
-                biases=biases,
-            )
-        )
-    head = stacked.get("head")
-    return SamplingWeights(
-        embed=layout.constrain(stacked["embed"], "vocab", "embed"),
-        head=None if head is None else layout.constrain(head, "vocab", "embed"),
-        norm=layout.constrain(stacked["norm"], None),
-        layers=tuple(layers),
+    biases = {}
+    if config.attention_bias:
+        qkv_bias = grouped(w["q_bias"], w["k_bias"], w["v_bias"])
+        biases["qkv"] = layout.constrain(qkv_bias, "kv_heads", None, None)
+        biases["o"] = w["o_bias"]
+    if config.mlp_bias:
+        gate_up_bias = jnp.stack([w["gate_bias"], w["up_bias"]])
+        biases["gate_up"] = layout.constrain(gate_up_bias, None, "mlp")
+        biases["down"] = w["down_bias"]
+    qkv = grouped(w["q"], w["k"], w["v"])
+    o = w["o"].reshape(*groups, *w["o"].shape[1:])
+    gate_up = jnp.stack([w["gate"], w["up"]], axis=1)
+    return FusedLayer(
+        attention_norm=layout.constrain(w["attention_norm"], None),
+        qkv_weight=layout.constrain(qkv, "embed", "kv_heads", None, None),
+        o=layout.constrain(o, "kv_heads", None, None, "embed"),
+        mlp_norm=layout.constrain(w["mlp_norm"], None),
+        gate_up_weight=layout.constrain(gate_up, "embed", None, "mlp"),
+        down=layout.constrain(w["down"], "mlp", "embed"),
+        biases=biases,
     )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from tiny_cases import MESHES, NO_END, TINY, prompts, sample_layout, tiny_model, train_layout
 
+from pmc_jax.sampling import engine
 from pmc_jax.sampling.choose import GREEDY, Sampler
 from pmc_jax.sampling.engine import Engine
 from pmc_jax.sampling.weights import snapshot
@@ -35,6 +36,7 @@ def main() -> None:
             samples(sizes, GREEDY, num_samples=1, **once),
             samples(sizes, Sampler(0.9, top_k=20, top_p=0.95), num_samples=2, **once),
         ]
+    engine._FEWEST_CELLS = 1  # tiny grids shrink too
     ends = dict(max_new_tokens=36, end_tokens=(3, 50, 77, 90))
     for sizes in ((1, 1, 1), (2, 2, 2)):
         result["compacted"][str(sizes)] = samples(sizes, Sampler(), num_samples=4, **ends)
