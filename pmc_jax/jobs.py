@@ -1,8 +1,6 @@
 """What the commands do: settings in, an output folder out, in a straight line."""
 
 import dataclasses
-import json
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,46 +13,40 @@ from pmc_jax.answers import Speaker
 from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import Config, EvaluateConfig, to_dict
 from pmc_jax.data import sources
-from pmc_jax.data.records import EvalSet, FinetuneSet
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation.evaluate import answer_all, measure
-from pmc_jax.finetune import finetune
-from pmc_jax.mesh import make_mesh
+from pmc_jax.inputs import eval_sets, finetune_rows, mesh, model_path, needed, output_dir
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.sampling.choose import Sampler
+from pmc_jax.summary import examples, final_tables
+from pmc_jax.target import target_model
 from pmc_jax.tracker import RunLog, plot_loss, read_log, table
 from pmc_jax.unlearning.loop import Recorder, Unlearning
-
-_log = logging.getLogger(__name__)
-
-# Says which settings and data a target model was made from.
-TARGET_MARK = "target.json"
-_EXAMPLES = 3
 
 
 def run_finetune(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> None:
     """`pmc finetune`: makes the target model under `output.dir/target`, or finds it made."""
-    rows = _finetune_rows(config)
+    rows = finetune_rows(config)
     recorder = Recorder()
     with recorder.watch.compiling_apart():
-        _target(config, rows, recorder, overwrite=overwrite, say=say)
+        target_model(config, rows, recorder, overwrite=overwrite, say=say)
 
 
 def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """`pmc unlearn`: the whole job. Returns what `results.json` holds."""
-    forget = sources.forget_set(_needed(config.data.forget, "data.forget"), config.data)
-    retain = sources.retain_set(_needed(config.data.retain, "data.retain"), config.data)
-    sets = _eval_sets(config)
-    rows = _finetune_rows(config) if config.finetune.data else None
-    digests = {"model": output.file_digest(find(_model_path(config)))}
+    forget = sources.forget_set(needed(config.data.forget, "data.forget"), config.data)
+    retain = sources.retain_set(needed(config.data.retain, "data.retain"), config.data)
+    sets = eval_sets(config)
+    rows = finetune_rows(config) if config.finetune.data else None
+    digests = {"model": output.file_digest(find(model_path(config)))}
     digests |= {"forget": output.data_digest(forget), "retain": output.data_digest(retain)}
     digests |= {f"evaluate.{s.name}": output.data_digest(s) for s in sets}
     if rows is not None:
         digests["finetune"] = output.data_digest(rows)
     claimed = output.claim(
-        _output_dir(config), settings=to_dict(config), digests=digests, overwrite=overwrite
+        output_dir(config), settings=to_dict(config), digests=digests, overwrite=overwrite
     )
     with (
         claimed as folder,
@@ -64,12 +56,12 @@ def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) 
         recorder = Recorder(log=log, checkpoints=checkpoints, output=config.output)
         with recorder.watch.compiling_apart():
             if rows is None:
-                lm = load(_model_path(config), mesh=_mesh(config))
+                lm = load(model_path(config), mesh=mesh(config))
             else:
-                lm = _target(config, rows, recorder, overwrite=True, say=say)
+                lm = target_model(config, rows, recorder, overwrite=True, say=say)
             results = _unlearn(config, lm, forget, retain, sets, recorder, folder, say)
         folder.finish(results)
-    say(_report(results))
+    say(final_tables(results))
     return results
 
 
@@ -130,7 +122,7 @@ def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[st
                 },
             )
     if config.log.text:
-        say(_examples(sets, texts, after))
+        say(examples(sets, texts, after))
     return {
         "before": recorder.host["before"],
         "after": measure(sets, after),
@@ -172,12 +164,12 @@ def _ask(speaker, model: Decoder, questions, settings: EvaluateConfig, label: st
 
 def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any]:
     """`pmc evaluate`: the numbers of `model.path` on `data.evaluate`."""
-    sets = _eval_sets(config)
+    sets = eval_sets(config)
     if not sets:
         raise UserError(
             "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
         )
-    lm = load(_model_path(config), mesh=_mesh(config))
+    lm = load(model_path(config), mesh=mesh(config))
     speaker = Speaker.of(lm, config.model)
     asking = [q for s in sets for q in s.questions]
     answers = _ask(speaker, lm.model, asking, config.evaluate, "evaluate", Recorder())
@@ -190,8 +182,8 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
 
 def run_sample(config: Config) -> list[dict[str, Any]]:
     """`pmc sample`: `pmc.num_samples` answers of `model.path` to every forget question."""
-    forget = sources.forget_set(_needed(config.data.forget, "data.forget"), config.data)
-    lm = load(_model_path(config), mesh=_mesh(config))
+    forget = sources.forget_set(needed(config.data.forget, "data.forget"), config.data)
+    lm = load(model_path(config), mesh=mesh(config))
     speaker = Speaker.of(lm, config.model)
     pmc = config.pmc
     bar_recorder = Recorder()
@@ -215,13 +207,13 @@ def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -
     """`pmc export`: the newest checkpoint of `output.dir`, or `model.path` itself where there is
     none.
     """
-    folder = Path(_output_dir(config))
+    folder = Path(output_dir(config))
     target = folder / output.MODEL
     if target.exists() and not overwrite:
         raise UserError(f"{target}: exists; move it away or pass --overwrite")
     made = folder / output.TARGET
-    base = str(made) if config.finetune.data and made.exists() else _model_path(config)
-    lm = load(base, mesh=_mesh(config))
+    base = str(made) if config.finetune.data and made.exists() else model_path(config)
+    lm = load(base, mesh=mesh(config))
     if (folder / output.CHECKPOINTS).is_dir():
         lm = dataclasses.replace(lm, model=_newest(config, lm, folder / output.CHECKPOINTS))
         say(f"exporting the newest checkpoint of {folder}")
@@ -245,114 +237,3 @@ def _newest(config: Config, lm: LanguageModel, folder: Path) -> Decoder:
         raise UserError(f"{folder}: holds no checkpoint; run pmc unlearn first")
     trainer.restore(found[1])
     return trainer.model
-
-
-def _target(
-    config: Config, rows: FinetuneSet, recorder: Recorder, *, overwrite: bool, say
-) -> LanguageModel:
-    """The fine-tuned model: from `output.dir/target` if it was made of the same, else made now."""
-    folder = Path(_output_dir(config)) / output.TARGET
-    mark = folder / TARGET_MARK
-    made_of = {
-        "model": output.file_digest(find(_model_path(config))),
-        "data": output.data_digest(rows),
-        "settings": output.settings_digest(
-            {
-                "finetune": to_dict(config.finetune) | {"data": None},
-                "model": to_dict(config.model) | {"path": None},
-                "long_rows": [config.data.max_length, config.data.long_rows],
-                "seed": config.seed,
-            }
-        ),
-    }
-    if folder.exists():
-        if mark.is_file() and json.loads(mark.read_text()) == made_of:
-            say(f"target model: {folder} (made before of the same settings and data)")
-            return load(folder, mesh=_mesh(config))
-        if not overwrite:
-            raise UserError(
-                f"{folder}: holds a target of other settings or data; name another output.dir, or "
-                "pass --overwrite to replace it"
-            )
-    lm = load(_model_path(config), mesh=_mesh(config))
-    model = finetune(
-        Speaker.of(lm, config.model),
-        rows,
-        config.finetune,
-        config.data,
-        seed=config.seed,
-        recorder=recorder,
-        donate=True,
-    )
-    lm = dataclasses.replace(lm, model=model)
-    if mark.is_file():
-        shutil.rmtree(folder)
-    export_hf(lm, folder)
-    output.write_json(mark, made_of)
-    say(f"target model: {folder}")
-    return lm
-
-
-def _finetune_rows(config: Config) -> FinetuneSet:
-    if not config.finetune.data:
-        raise UserError("finetune.data: not given; name the rows that the target model is to know")
-    return sources.finetune_set(config.finetune.data, config.data)
-
-
-def _eval_sets(config: Config) -> list[EvalSet]:
-    return [
-        sources.eval_set(name, _needed(source, f"data.evaluate.{name}"), config.data)
-        for name, source in config.data.evaluate.items()
-    ]
-
-
-def _needed(source, where: str):
-    if source.path is None:
-        raise UserError(f"{where}.path: not given; name a file, tfds:NAME/CONFIG or people:SPLIT")
-    return source
-
-
-def _model_path(config: Config) -> str:
-    if not config.model.path:
-        raise UserError("model.path: not given; name a model folder, a *.gguf file or a hub name")
-    return config.model.path
-
-
-def _output_dir(config: Config) -> str:
-    if not config.output.dir:
-        raise UserError("output.dir: not given; name the folder for the results")
-    return config.output.dir
-
-
-def _mesh(config: Config):
-    return make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-
-
-def _report(results: dict[str, Any]) -> str:
-    """The final tables: quality before and after, seconds by stage."""
-    before, after = results["before"], results["after"]
-    rows = [
-        (name, before[key], after[key])
-        for name, key in (("unlearn quality", "unlearn_quality"), ("utility", "utility"))
-    ]
-    rows += [
-        (f"{name} ROUGE-L recall", split["rougeL_recall"], after["splits"][name]["rougeL_recall"])
-        for name, split in before["splits"].items()
-    ]
-    seconds = {k: f"{v:.1f}" for k, v in results["seconds"].items()}
-    return "\n\n".join(
-        (
-            table(rows, ("measure", "before", "after")),
-            table(list(seconds.items()), ("stage", "seconds")),
-        )
-    )
-
-
-def _examples(sets: list[EvalSet], before: dict[str, str], after: dict[str, str]) -> str:
-    """The first questions of the forget and retain splits, with both answers."""
-    lines = []
-    for split in (s for s in sets if s.name in ("forget", "retain")):
-        for question in split.questions[:_EXAMPLES]:
-            lines += [f"[{split.name}] {question}", f"  before: {before.get(question)}"]
-            lines += [f"  after:  {after[question]}"]
-    return "\n".join(lines)

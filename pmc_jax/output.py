@@ -107,7 +107,7 @@ def claim(
             is no folder, it can't be written to; or `overwrite` is asked for where it could hurt.
     """
     path = Path(folder).absolute()
-    settings, digests = _plain(settings), dict(digests)
+    settings, digests = plain(settings), dict(digests)
     if overwrite:
         _refuse_shared_places(path)
     try:
@@ -139,7 +139,7 @@ def write_json(path: str | Path, value: Any) -> None:
         UserError: the file cannot be written.
     """
     path = Path(path)
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -179,7 +179,7 @@ def data_digest(record: Any) -> str:
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """SHA-256 in hex of the settings that change what is computed."""
-    return _json_digest(_computing(_plain(settings)))
+    return _json_digest(_computing(plain(settings)))
 
 
 def versions() -> dict[str, str]:
@@ -314,14 +314,16 @@ def _json_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    """JSON values of nested mappings, sequences, arrays and numbers."""
+def plain(value: Any) -> Any:
+    """What strict JSON can hold: arrays to lists, paths to texts, not finite numbers to None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return value

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from pmc_jax.output import plain
+
 _logger = logging.getLogger(__name__)
 
 # Not the tracing events: those nest, and would be counted twice.
@@ -125,7 +127,7 @@ class RunLog:
 
     def _write(self, row: dict) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.write(json.dumps(plain(row), ensure_ascii=False, allow_nan=False) + "\n")
             self._file.flush()
 
     def _keep(self, wanted: Callable[[dict], bool]) -> None:
@@ -325,18 +327,3 @@ def _cell(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-
-
-def _plain(value: Any) -> Any:
-    """What strict JSON can hold: numpy to Python, not finite to None, paths to strings."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value

@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_models import full_logits
+from full_forward import next_token_logits
 from scipy import stats
 from tiny_cases import NO_END, TINY, prompts, sample_layout, tiny_model, train_layout
 
 from pmc_jax.errors import UserError
-from pmc_jax.sampling import decode as device
 from pmc_jax.sampling import engine as engine_module
 from pmc_jax.sampling.choose import GREEDY, Sampler, choose
 from pmc_jax.sampling.engine import Engine, Samples, Usage, prompt_size
@@ -96,23 +95,6 @@ def uniforms(ids, samples: int, steps: int) -> np.ndarray:
          for s in range(samples)]
         for i in ids
     ])  # fmt: skip
-
-
-def next_token_logits(model, questions, tokens: np.ndarray) -> np.ndarray:
-    """f32[n,K,T,V] before each of the generated tokens [n,K,T], by one full forward pass a
-    sample.
-    """
-    n, k, t = tokens.shape
-    rows = np.zeros((n * k, 16 + t), np.int32)
-    size = np.repeat([len(q) for q in questions], k)
-    for row, prompt, answer in zip(
-        rows, (q for q in questions for _ in range(k)), tokens.reshape(-1, t), strict=True
-    ):
-        row[: len(prompt)] = prompt
-        row[len(prompt) : len(prompt) + t] = answer
-    out = full_logits(model, TINY, train_layout(), rows, size + t)
-    at = size[:, None] - 1 + np.arange(t)
-    return np.take_along_axis(out, at[..., None], 1).reshape(n, k, t, -1)
 
 
 def test_samples_are_the_draws_from_full_forward_passes(model, free):
@@ -223,63 +205,6 @@ def test_prompt_size():
     assert [prompt_size([[0] * n, [0]]) for n in (1, 16, 17, 33)] == [16, 16, 32, 48]
 
 
-def padded(questions) -> tuple[np.ndarray, np.ndarray]:
-    tokens = np.zeros((len(questions), BASE.prompt_size), np.int32)
-    valid = np.zeros(tokens.shape, bool)
-    for i, q in enumerate(questions):
-        tokens[i, -len(q) :], valid[i, -len(q) :] = q, True
-    return tokens, valid
-
-
-STATIC = dict(config=TINY, layout=BASE.layout)
-
-
-def decode_grid(weights, questions, uniform: np.ndarray, sampler: Sampler):
-    """One segment on the device: uniform f32[B,K,T] -> tokens i32[B,K,T] and the first logits
-    f32[B,V].
-    """
-    b, k, steps = uniform.shape
-    choice = dict(sampler=sampler, end_tokens=(NO_END,))
-    prefix, logits = device.prefill(weights, *padded(questions), **STATIC)
-    active, rows = np.ones((b, k), bool), np.arange(b, dtype=np.int32)
-    prefix, state = device.start(
-        prefix, logits, rows, active, uniform[..., 0], slots=16, **choice, **STATIC
-    )
-    first = np.asarray(state.last)
-    draws = np.moveaxis(uniform[..., 1:], -1, 0)
-    _, new = device.decode(
-        weights, prefix, state, draws, jnp.int32(1), jnp.int32(steps), **choice, **STATIC
-    )
-    return np.concatenate([first[..., None], np.moveaxis(np.asarray(new), 0, -1)], -1), logits
-
-
-def test_shared_prompt_is_k_copies_of_it(weights):
-    uniform = uniforms([0, 1], 3, 12)
-    shared, logits = decode_grid(weights, PROMPTS[:2], uniform, BASE.sampler)
-    copies, by_copy = decode_grid(
-        weights, [p for p in PROMPTS[:2] for _ in range(3)], uniform.reshape(6, 1, 12), BASE.sampler
-    )
-    np.testing.assert_array_equal(shared.reshape(6, 12), copies[:, 0])
-    np.testing.assert_allclose(np.repeat(logits, 3, 0), by_copy, atol=1e-5)
-
-
-def test_cached_logits_are_those_of_full_forward_passes(monkeypatch, model, weights):
-    seen = []
-
-    def spy(logits, uniform, sampler):
-        jax.debug.callback(lambda x: seen.append(np.asarray(x)), logits, ordered=True)
-        return choose(logits, uniform, sampler)
-
-    monkeypatch.setattr(device, "choose", spy)
-    # A sampler of its own, so that no program compiled with the spy serves another test.
-    tokens, _ = decode_grid(weights, PROMPTS[:2], uniforms([0, 1], 3, 12), Sampler(1.0625))
-    jax.effects_barrier()
-    cached = np.stack(seen, 1).reshape(2, 3, 12, -1)
-    full = next_token_logits(model, PROMPTS[:2], tokens)
-    # float32 sums in another order: two layers and the head on logits of size 10.
-    np.testing.assert_allclose(cached, full, atol=3e-6 * np.abs(full).max())
-
-
 def test_one_compile_a_shape(weights, caplog):
     """Whatever the prompts, their number and the draws: no more programs than shapes."""
 
@@ -315,39 +240,14 @@ def test_ladder_shrinks_samples_first(monkeypatch):
     assert BASE.ladder(2) == [(2, 4)]
 
 
-def test_decoding_copies_no_cache(weights):
-    """The donated cache is updated in place: no copy of its shape in the loop, all of it
-    aliased.
-    """
-    b, k, slots = 6, 4, 48
-    n, h = TINY.num_kv_heads, TINY.head_dim
-    prefix, logits = device.prefill(weights, *padded(PROMPTS), **STATIC)
-    choice = dict(sampler=BASE.sampler, end_tokens=ENDS)
-    grid = (np.arange(b, dtype=np.int32), np.ones((b, k), bool), np.zeros((b, k), np.float32))
-    prefix, state = device.start(prefix, logits, *grid, slots=slots, **choice, **STATIC)
-    uniform, step = np.zeros((16, b, k), np.float32), jnp.int32(1)
-    lowered = device.decode.lower(weights, prefix, state, uniform, step, step, **choice, **STATIC)
-    program = lowered.compile()
-    shapes = {f"f32[{b},{k},{n},{h},{slots}]", f"f32[{b},{k},{n},{slots},{h}]"}
-    text = program.as_text()
-    assert all(shape in text for shape in shapes)
-    copies = re.findall(r"= (f32\[[\d,]+\])\S* (?:copy|copy-start)\(", text)
-    assert not shapes.intersection(copies)
-    cache = 2 * TINY.num_layers * b * k * n * h * slots * 4
-    assert program.memory_analysis().alias_size_in_bytes >= cache
-    device.decode(weights, prefix, state, uniform, step, step, **choice, **STATIC)
-    assert all(x.is_deleted() for x in (*state.keys, *state.values))
-    assert not any(x.is_deleted() for x in prefix.keys)
-
-
 def test_first_tokens_are_distributed_as_the_softmax(model, weights):
     engine = dataclasses.replace(
         BASE, sampler=Sampler(2.0), num_samples=64, max_new_tokens=1, group_size=64
     )
     samples = run(engine, weights, PROMPTS[:1] * 64)
     first = np.where(samples.length > 0, samples.tokens[..., 0], -1)
-    logits = full_logits(model, TINY, BASE.layout, np.asarray(PROMPTS[:1]), [len(PROMPTS[0])])
-    p = np.exp(logits[0, -1].astype(np.float64) / 2)
+    logits = next_token_logits(model, PROMPTS[:1], np.zeros((1, 1, 1), np.int32))[0, 0, 0]
+    p = np.exp(logits.astype(np.float64) / 2)
     p /= p.sum()
     # Ends are not told apart in the samples: one cell.
     counts = np.bincount(first[first >= 0], minlength=TINY.vocab_size)

@@ -1,0 +1,163 @@
+"""Packed rows hold every sequence once, with positions, segments and shares that say so."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
+from pmc_jax.unlearning.train import TrainBatch
+
+
+class TestSharedPrefix:
+    @pytest.mark.parametrize(
+        ("sequences", "prefix"),
+        [
+            ([[1, 2, 3], [1, 2, 4, 5]], [1, 2]),
+            ([[1, 2, 3], [1, 2, 3]], [1, 2]),  # a token of each is left over
+            ([[1, 2], [1, 2, 3, 4]], [1]),
+            ([[7, 8, 9]], [7, 8]),
+            ([[1, 2], [2, 2]], []),
+            ([[1], [1]], []),
+        ],
+    )
+    def test_cases(self, sequences, prefix):
+        found = shared_prefix(sequences)
+        assert found.tolist() == prefix and found.dtype == np.int32
+
+    @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5))
+    def test_it_is_the_longest(self, sequences):
+        size = len(shared_prefix(sequences))
+        assert all(s[:size] == sequences[0][:size] and len(s) > size for s in sequences)
+        more = {tuple(s[: size + 1]) for s in sequences}
+        assert len(more) > 1 or min(map(len, sequences)) == size + 1
+
+
+def unpack(batch: TrainBatch) -> list[list[tuple[tuple[int, ...], int, int]]]:
+    """By micro-batch: (tokens with the prefix, where the answer begins, term) of each sequence."""
+    out = []
+    for m in range(batch.tokens.shape[0]):
+        found = []
+        for row in range(batch.tokens.shape[1]):
+            segments = batch.segments[m, row]
+            for segment in range(1, segments.max(initial=0) + 1):
+                where = np.flatnonzero(segments == segment)
+                assert (np.diff(where) == 1).all()  # in one piece
+                skip = len(batch.prefix)
+                positions = batch.positions[m, row, where]
+                np.testing.assert_array_equal(positions, skip + np.arange(len(where)))
+                tokens = (*batch.prefix.tolist(), *batch.tokens[m, row, where].tolist())
+                shares = batch.shares[:, m, row]
+                at = batch.at[m, row]
+                used = shares.any(0) & (at >= where[0]) & (at <= where[-1])
+                # `at` stands one before its target, which is the next token of the sequence.
+                begin = skip + at[used].min() - where[0] + 1
+                before = np.arange(begin - 1, len(tokens) - 1)
+                np.testing.assert_array_equal(at[used], where[0] - skip + before)
+                assert tuple(batch.targets[m, row, used]) == tokens[begin:]
+                (term,) = np.flatnonzero(shares[:, used].any(1))
+                assert shares[term, used].all()
+                found.append((tokens, int(begin), int(term)))
+        out.append(found)
+    return out
+
+
+@st.composite
+def steps(draw):
+    """A packer and the arguments of `pack`."""
+    prefix = draw(st.lists(st.integers(1, 9), max_size=4))
+    micro_batches = draw(st.integers(1, 3))
+    terms, weights = [], []
+    for _ in range(draw(st.integers(1, 3))):
+        count = micro_batches * draw(st.integers(0, 4))
+        rows = []
+        for _ in range(count):
+            question = draw(st.lists(st.integers(1, 99), min_size=1, max_size=9))
+            answer = draw(st.lists(st.integers(1, 99), min_size=1, max_size=9))
+            tokens = np.array(prefix + question + answer, np.int32)
+            rows.append(Sequence_(tokens, len(prefix) + len(question)))
+        terms.append(rows)
+        weights.append(
+            draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=count, max_size=count))
+        )
+    packer = Packer(
+        np.array(prefix, np.int32),
+        row_size=32,
+        row_multiple=draw(st.sampled_from([1, 2, 8])),
+        fewest_rows=draw(st.integers(1, 3)),
+    )
+    return packer, terms, draw(st.sampled_from([None, weights])), micro_batches
+
+
+class TestPacker:
+    @settings(max_examples=200, deadline=None)
+    @given(steps())
+    def test_unpacking_gives_the_sequences_back(self, step):
+        packer, terms, weights, micro_batches = step
+        coefficients = [1.0 + t for t in range(len(terms))]
+        batch = packer.pack(terms, coefficients, weights=weights, micro_batches=micro_batches)
+        expected = [[] for _ in range(micro_batches)]
+        tokens_of = np.zeros((len(terms), micro_batches))
+        for t, rows in enumerate(terms):
+            for i, s in enumerate(rows):
+                weight = 1.0 if weights is None else weights[t][i]
+                m = i // (len(rows) // micro_batches)
+                tokens_of[t, m] += weight * (len(s) - s.begin)
+                if weight:
+                    expected[m].append((tuple(s.tokens.tolist()), s.begin, t))
+        assert [sorted(found) for found in unpack(batch)] == [sorted(e) for e in expected]
+        # Each term is a mean in each micro-batch, and the mean of those.
+        total = batch.shares.sum((2, 3))
+        np.testing.assert_allclose(total, (tokens_of > 0) / micro_batches, rtol=1e-5)
+        np.testing.assert_array_equal(batch.coefficients, np.float32(coefficients))
+        # Padding is zero everywhere.
+        assert not batch.tokens[batch.segments == 0].any()
+        assert not batch.positions[batch.segments == 0].any()
+
+    @settings(max_examples=50, deadline=None)
+    @given(steps())
+    def test_shapes_and_dtypes(self, step):
+        packer, terms, weights, micro_batches = step
+        batch = packer.pack(terms, [1.0] * len(terms), weights=weights, micro_batches=micro_batches)
+        m, rows, size = batch.tokens.shape
+        assert m == micro_batches and size == packer.row_size
+        assert rows % packer.row_multiple == 0 and rows >= packer.fewest_rows
+        slots = batch.at.shape[2]
+        assert batch.positions.shape == batch.segments.shape == (m, rows, size)
+        assert batch.targets.shape == (m, rows, slots) and slots <= size
+        assert batch.shares.shape == (len(terms), m, rows, slots)
+        floats = {"shares", "coefficients"}
+        for name, x in batch._asdict().items():
+            assert x.dtype == (np.float32 if name in floats else np.int32), name
+
+    def rows(self, *sizes: tuple[int, int]) -> list[Sequence_]:
+        return [Sequence_(np.arange(1, q + a + 1, dtype=np.int32), q) for q, a in sizes]
+
+    def test_weights_are_relative_in_a_term(self):
+        terms = [self.rows((2, 3), (3, 1))]
+        batch = Packer(np.zeros(0, np.int32), 32).pack(terms, [1.0], weights=[[1.0, 0.5]])
+        shares = batch.shares[batch.shares > 0]
+        np.testing.assert_allclose(np.sort(shares), [0.5 / 3.5, *[1 / 3.5] * 3], rtol=1e-6)
+
+    def test_rows_hold_several_sequences(self):
+        terms = [self.rows((10, 6), (4, 4), (4, 4), (12, 4), (6, 2))]
+        batch = Packer(np.zeros(0, np.int32), 32).pack(terms, [1.0])
+        assert batch.tokens.shape == (1, 2, 32)
+        assert sorted(batch.segments[0].max(1)) == [2, 3]
+
+    def test_few_shapes(self):
+        """Rows grow in steps of a quarter at most, so a run compiles few programs."""
+        packer = Packer(np.zeros(0, np.int32), 32)
+        counts = {
+            packer.pack([self.rows(*[(20, 8)] * n)], [1.0]).tokens.shape[1] for n in range(1, 65)
+        }
+        assert counts == {*range(1, 9), 10, 12, 14, 16, *range(20, 33, 4), *range(40, 65, 8)}
+
+    def test_fit_has_room_for_the_longest_and_two_typical(self):
+        prefix = np.arange(5, dtype=np.int32)
+        packer = Packer.fit(prefix, [60, 70, 65], longest=100, batch=16, row_multiple=4)
+        assert packer.row_size == 128 and packer.row_multiple == 4
+        assert packer.fewest_rows == 8  # 16 sequences of 60 without the prefix, in rows of 128
+        assert Packer.fit(prefix, [60], longest=305, batch=1, row_multiple=1).row_size == 320
+        assert Packer.fit(prefix, [105], longest=110, batch=1, row_multiple=1).row_size == 224
+        assert Packer.fit(prefix, [5], longest=6, batch=4, row_multiple=1).row_size == 128

