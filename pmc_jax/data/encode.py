@@ -102,12 +102,16 @@ def make_encoder(
     ends = [e for e in (tokenizer.eos_token_id, *ends) if e is not None]
     end = ends[0] if ends else None
     if _is_chat(tokenizer, settings):
-        # The template itself says how a turn ends: the first special token after an answer.
+        # The template itself says how a turn ends: the first special token after an answer. Special
+        # by flag, as `all_special_ids` holds the named ones only; and not a token of the answer
+        # itself, which is the unknown token where the vocabulary lacks it.
         prompt = _render(tokenizer, settings, "?")
         turn = _render(tokenizer, settings, "?", answer="!")
-        special = [t for t in turn[len(prompt) :] if t in tokenizer.all_special_ids]
-        if turn[: len(prompt)] == prompt and special:
-            end = special[0]
+        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special -= set(tokenizer("!", add_special_tokens=False)["input_ids"])
+        after = [t for t in turn[len(prompt) :] if t in special]
+        if turn[: len(prompt)] == prompt and after:
+            end = after[0]
     if end is None:
         raise UserError(
             "the tokenizer has no end token; set eos_token in its tokenizer_config.json"
@@ -168,9 +172,9 @@ def encode_pairs(
     names = ", ".join(f"{id_} ({n} tokens)" for id_, n in long[:5])
     names += f" and {len(long) - 5} more" if len(long) > 5 else ""
     if long_rows == "error" or len(long) == len(sequences):
+        drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
         raise UserError(
-            f"rows longer than data.max_length={max_length}: {names}; raise it, shorten them, or "
-            "set data.long_rows=drop"
+            f"rows longer than data.max_length={max_length}: {names}; raise it, shorten them{drop}"
         )
     _log.warning(
         "%d of %d rows dropped, longer than %d tokens: %s",

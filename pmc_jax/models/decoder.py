@@ -197,13 +197,15 @@ def hidden_states(
     size = tokens.shape[1]
     causal = jnp.tril(jnp.ones((1, size, size), bool))
     mask = (segments[:, :, None] == segments[:, None, :]) & (segments != 0)[:, None, :] & causal
-    x = layout.constrain(model.embed[...][tokens].astype(dtype), "rows", None, None)
+    # Gathered over `fsdp` before the look-up: after it the compiler replicates the activations.
+    embed = layout.constrain(model.embed[...], "vocab", None)
+    x = layout.constrain(embed[tokens].astype(dtype), "rows", None, None)
     angles = rotation(config.rope, config.head_dim, positions)
     shared = None
     if prefix is not None:
         length = prefix.shape[0]
         mask = jnp.concatenate([jnp.ones((*mask.shape[:2], length), bool), mask], axis=-1)
-        shared = model.embed[...][prefix][None].astype(dtype)
+        shared = embed[prefix][None].astype(dtype)
         shared_angles = rotation(config.rope, config.head_dim, jnp.arange(length)[None])
         shared_mask = jnp.tril(jnp.ones((1, length, length), bool))
 

@@ -59,8 +59,8 @@ def _chunks(hidden, embedding, targets, weights, layout, *, gradients: bool):
         loss += jnp.sum(weight * each)
         if not gradients:
             return (loss, embedding_gradient), (each, None)
-        slope = (jnp.exp(logits - log_total[..., None]) - hit) * weight[..., None]
-        slope = slope.astype(h.dtype)
+        slope = jnp.exp(logits - log_total[..., None]) - hit.astype(jnp.float32)
+        slope = (slope * weight[..., None]).astype(h.dtype)
         embedding_gradient += jnp.einsum(
             "rav,rad->vd", slope, h, preferred_element_type=jnp.float32
         )
@@ -87,9 +87,9 @@ def _forward(hidden, embedding, targets, weights, layout):
 
 def _backward(layout, residuals, cotangents):
     scale, _ = cotangents
-    hidden_gradient, embedding_gradient = residuals
-    hidden_gradient = (scale * hidden_gradient).astype(hidden_gradient.dtype)
-    return hidden_gradient, scale * embedding_gradient, None, None
+    # Scaled in float32, then back to the dtype of each input.
+    scaled = ((scale * g.astype(jnp.float32)).astype(g.dtype) for g in residuals)
+    return (*scaled, None, None)
 
 
 cross_entropy.defvjp(_forward, _backward)

@@ -14,7 +14,7 @@ import optax
 from pmc_jax.config import TrainConfig
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.models.decoder import Decoder, hidden_states
+from pmc_jax.models.decoder import Decoder, hidden_states, parameters
 from pmc_jax.unlearning.losses import cross_entropy
 
 
@@ -84,10 +84,32 @@ def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTra
     return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), adamw)
 
 
-@functools.partial(jax.jit, static_argnames=("optimizer",), donate_argnames=("model",))
-def init_state(model: Decoder, *, optimizer: optax.GradientTransformation) -> TrainState:
+@functools.partial(
+    jax.jit, static_argnames=("optimizer", "config", "layout"), donate_argnames=("model",)
+)
+def init_state(
+    model: Decoder,
+    *,
+    optimizer: optax.GradientTransformation,
+    config: DecoderConfig,
+    layout: Layout,
+) -> TrainState:
     """The state before the first step; takes over the buffers of `model`, as every step does."""
-    return TrainState(model, optimizer.init(model), jnp.int32(0))
+    return _pin(TrainState(model, optimizer.init(model), jnp.int32(0)), config, layout)
+
+
+def _pin(state: TrainState, config: DecoderConfig, layout: Layout) -> TrainState:
+    """Weights and moments on the mesh by the table: left to the compiler, a new state is whole on
+    every device, and the second step meets other shardings than the first and compiles again."""
+    table = parameters(config)
+
+    def pin(x):
+        if not isinstance(x, Decoder):
+            return layout.constrain(x, *[None] * x.ndim)
+        arrays = x.arrays().items()
+        return Decoder({name: layout.constrain(a, *table[name].axes) for name, a in arrays})
+
+    return jax.tree.map(pin, state, is_leaf=lambda x: isinstance(x, Decoder))
 
 
 def batch_loss(
@@ -153,4 +175,4 @@ def train_step(
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.model)
     model = optax.apply_updates(state.model, updates)
     metrics = {"terms": terms, "gradient_norm": optax.tree.norm(grads)}
-    return TrainState(model, optimizer_state, state.step + 1), metrics
+    return _pin(TrainState(model, optimizer_state, state.step + 1), config, layout), metrics

@@ -46,7 +46,10 @@ class Trainer:
             remat=settings.remat,
         )
         self.state: TrainState = init_state(
-            model if donate else jax.tree.map(jnp.copy, model), optimizer=self._static["optimizer"]
+            model if donate else jax.tree.map(jnp.copy, model),
+            optimizer=self._static["optimizer"],
+            config=config,
+            layout=layout,
         )
         self.tokens = 0
 

@@ -26,7 +26,7 @@ def run(sizes: tuple[int, int, int]) -> tuple[dict, dict[str, np.ndarray]]:
     before, terms, norms, programs = sharded(state), [], [], train_step._cache_size()
     static = dict(config=TINY, layout=on, dtype=jnp.dtype("float32"), remat="none")
     # Rows padded for eight devices on every mesh: the same batch, not only the same loss.
-    batch = TrainBatch.put(two_terms(8, row_multiple=8, micro_batches=1), on)
+    batch = TrainBatch.put(two_terms(8, row_multiple=8, micro_batches=2), on)
     for _ in range(STEPS):
         state, metrics = train_step(state, batch, optimizer=optimizer, **static)
         terms.append(np.asarray(metrics["terms"]).tolist())
