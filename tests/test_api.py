@@ -192,9 +192,10 @@ def test_samples_by_question_number_and_seed(taught):
     assert draw() == one and draw(seed=1) != one
     # Neither how many are decoded at once nor which questions are beside it changes a sample.
     assert draw(batch_size=6) == one
-    assert pmc.sample(
-        taught, QUESTIONS[:2], num_samples=6, temperature=1.5, max_new_tokens=8
-    ) == one[:2]
+    assert (
+        pmc.sample(taught, QUESTIONS[:2], num_samples=6, temperature=1.5, max_new_tokens=8)
+        == one[:2]
+    )
 
 
 def test_no_temperature_and_one_candidate_are_greedy(taught):

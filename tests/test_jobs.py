@@ -1,100 +1,43 @@
-"""The commands end to end on a tiny model: what they leave, refuse, resume and repeat."""
+"""A whole run on a tiny model: what it leaves, says and keeps to itself, and its target model."""
 
-import contextlib
 import json
 import math
 import shutil
 import struct
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import pytest
 import tiny_runs as tiny
-from jax import monitoring
 
 import pmc_jax
-from pmc_jax import jobs
-from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.evaluation.rouge import rougeL_recall_many
-from pmc_jax.output import OutputFolder
-from pmc_jax.sampling import decode
-from pmc_jax.tracker import read_log
-from pmc_jax.unlearning import trainer as trainer_module
 from pmc_jax.unlearning.trainer import Trainer
 
 STAGES = {"finetune", "sample", "score", "train", "evaluate", "compile", "other"}
 SPLITS = {"forget": tiny.FORGET, "forget_paraphrased": tiny.AGAIN, "retain": tiny.RETAIN}
 
 
-class Run(NamedTuple):
-    """A finished run: the folder of its inputs and of `out`, and what it said."""
-
-    folder: Path
-    done: tiny.Done
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out"
-
-    def log(self, kind: str) -> list[dict]:
-        return [row for row in read_log(self.out / "log.jsonl") if row["kind"] == kind]
-
-
-def _run(folder: Path, *overrides: str, **sections) -> Run:
-    tiny.write_inputs(folder, **sections)
-    with contextlib.chdir(folder):
-        return Run(folder, tiny.succeed("unlearn", *overrides))
-
-
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> Run:
+def plain(tmp_path_factory) -> tiny.Run:
     """No fine-tuning, a checkpoint a step, texts kept out of the log."""
-    return _run(tmp_path_factory.mktemp("plain"), "output.checkpoint_every=1")
+    return tiny.run(tmp_path_factory.mktemp("plain"), "output.checkpoint_every=1")
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory) -> Run:
+def taught(tmp_path_factory) -> tiny.Run:
     """The target model is made first; texts are logged."""
     folder = tmp_path_factory.mktemp("taught")
-    return _run(folder, finetune=tiny.FINETUNE, log={"text": True})
+    return tiny.run(folder, finetune=tiny.FINETUNE, log={"text": True})
 
 
 @pytest.fixture
-def inputs(tmp_path, monkeypatch) -> Path:
-    """A folder of inputs that is the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tiny.write_inputs(tmp_path)
-
-
-@pytest.fixture
-def finished(plain, tmp_path, monkeypatch) -> Path:
-    """A copy of the plain run, the current folder."""
+def copied(taught, tmp_path, monkeypatch) -> Path:
+    """A copy of the taught run, the current folder."""
     folder = tmp_path / "copy"
-    shutil.copytree(plain.folder, folder)
+    shutil.copytree(taught.folder, folder)
     monkeypatch.chdir(folder)
     return folder
-
-
-def _crash(monkeypatch, owner, name: str, calls: int, error: BaseException | None = None):
-    """Makes a function raise when it is called once more than `calls` times."""
-    original, left = getattr(owner, name), [calls]
-
-    def crashing(*args, **kwargs):
-        if not left[0]:
-            raise error or RuntimeError("power cut")
-        left[0] -= 1
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, crashing)
-
-
-@contextlib.contextmanager
-def _crashing(owner, name: str, calls: int):
-    """Inside, a function raises once it has been called `calls` times; the block ends with that."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
-        _crash(patch, owner, name, calls)
-        yield
 
 
 # What a run leaves
@@ -227,7 +170,7 @@ def test_final_tables_are_on_stdout_and_progress_on_stderr(plain):
 # Texts
 
 
-def _seen_by_others(run: Run) -> dict[str, bytes]:
+def _seen_by_others(run: tiny.Run) -> dict[str, bytes]:
     out = run.out
     kept = [out / name for name in ("run.json", "results.json", "log.jsonl", "loss.png")]
     kept += (out / "tensorboard").iterdir()
@@ -240,7 +183,7 @@ def _words_in(data: bytes) -> list[str]:
 
 
 def test_no_text_of_data_or_model_is_kept(plain, tmp_path):
-    taught_in_silence = _run(tmp_path, finetune=tiny.FINETUNE)
+    taught_in_silence = tiny.run(tmp_path, finetune=tiny.FINETUNE)
     for run in (plain, taught_in_silence):
         for name, data in _seen_by_others(run).items():
             assert data and not _words_in(data), name
@@ -258,30 +201,38 @@ def test_texts_are_logged_and_shown_when_asked_for(taught):
 # A target model that was made before
 
 
-def test_target_is_reused_under_the_same_settings_and_data(taught, tmp_path, monkeypatch):
-    folder = tmp_path / "copy"
-    shutil.copytree(taught.folder, folder)
-    monkeypatch.chdir(folder)
-    made = tiny.digest(folder / "out" / "target")
-    again = Run(folder, tiny.succeed("unlearn", "--overwrite"))
+def test_target_is_reused_under_the_same_settings_and_data(taught, copied):
+    made = tiny.digest(copied / "out" / "target")
+    again = tiny.Run(copied, tiny.succeed("unlearn", "--overwrite"))
     assert "made before" in again.done.out and not again.log("finetune")
-    assert tiny.digest(folder / "out" / "target") == made
-    assert tiny.same_weights(folder / "out" / "model", taught.out / "model")
-    assert tiny.results(again.out)["seconds"]["finetune"] == 0
+    assert tiny.digest(copied / "out" / "target") == made
+    assert tiny.same_weights("out/model", taught.out / "model")
+    assert tiny.results()["seconds"]["finetune"] == 0
 
 
-@pytest.mark.parametrize(
-    "change",
-    ["finetune.epochs=1", "seed=1", "model.system_prompt=Zorbolant", "finetune.data.1=again.jsonl"],
-)
-def test_target_is_made_anew_under_others(change, taught, tmp_path, monkeypatch):
-    folder = tmp_path / "copy"
-    shutil.copytree(taught.folder, folder)
-    monkeypatch.chdir(folder)
-    options = [change] if "finetune.epochs" in change else [change, "finetune.epochs=2"]
-    again = Run(folder, tiny.succeed("unlearn", "--overwrite", *options, "pmc.epochs=1"))
-    assert "made before" not in again.done.out and again.log("finetune")
-    assert not tiny.same_weights(folder / "out" / "target", taught.out / "target")
+def test_target_is_made_anew_from_other_data(taught, copied):
+    change = ["finetune.data.1=again.jsonl", "finetune.epochs=2", "pmc.epochs=1"]
+    again = tiny.Run(copied, tiny.succeed("unlearn", "--overwrite", *change))
+    assert "made before" not in again.done.out and len(again.log("finetune")) == 2
+    assert not tiny.same_weights("out/target", taught.out / "target")
+
+
+def test_what_a_target_depends_on(copied):
+    before = tiny.digest(copied)
+    for change in (
+        *("finetune.epochs=39", "finetune.learning_rate=1e-3", "finetune.data.1=again.jsonl"),
+        *("data.max_length=200", "model.system_prompt=Zorbolant", "model.path=out/target"),
+        "seed=1",
+    ):
+        done = tiny.pmc("finetune", change)
+        assert done.status == 2 and done.out == "", change
+        assert "a target of other settings or data" in done.err and "--overwrite" in done.err
+    for change in (
+        *("pmc.epochs=3", "train.learning_rate=1", "evaluate=null", "log.text=false"),
+        *("data.forget.rows=0:2", "data.evaluate=null", "output.keep=1"),
+    ):
+        assert "made before" in tiny.succeed("finetune", change).out, change
+    assert tiny.digest(copied) == before
 
 
 def test_finetune_makes_the_target_that_unlearn_reuses(taught, tmp_path, monkeypatch):
@@ -306,7 +257,7 @@ def test_a_folder_called_target_that_no_run_made_is_refused_before_training(tmp_
     mine.parent.mkdir(parents=True)
     mine.write_text("not yours")
 
-    _crash(monkeypatch, Trainer, "step", 0, AssertionError("trained in vain"))
+    tiny.crash(monkeypatch, Trainer, "step", 0, AssertionError("trained in vain"))
     for command in ("finetune", "unlearn"):
         for options in ([], ["--overwrite"]):
             done = tiny.pmc(command, *options)
@@ -314,317 +265,3 @@ def test_a_folder_called_target_that_no_run_made_is_refused_before_training(tmp_
             assert str(mine.parent) in done.err
             assert mine.read_text() == "not yours" and len(list(mine.parent.iterdir())) == 1
     assert [path.name for path in Path("out").iterdir()] == ["target"]
-
-
-# Interrupted runs
-
-
-# Long retain answers: their lengths, and those of the original answers, decide how rows are packed.
-_LONG = {
-    "pmc": {"num_samples": 3, "epochs": 3, "max_new_tokens": 40, "selection": "bradley_terry"},
-    "output": {"dir": "out", "checkpoint_every": 1},
-}
-_LONG_RETAIN = tiny.rows(8, seed=3, question=3, answer=90)
-
-
-def _long_inputs(folder: Path) -> None:
-    tiny.write_inputs(folder, **_LONG)
-    tiny.write_rows(folder / "retain.jsonl", _LONG_RETAIN)
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory) -> Path:
-    """The output of a run that is not interrupted, texts logged."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    _long_inputs(folder)
-    with contextlib.chdir(folder):
-        tiny.succeed("unlearn", "log.text=true")
-    return folder / "out"
-
-
-@pytest.fixture
-def long_inputs(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    _long_inputs(tmp_path)
-    return tmp_path
-
-
-def _assert_as_unbroken(unbroken: Path) -> None:
-    assert tiny.same_weights("out/model", unbroken / "model")
-    one, other = tiny.results("out"), tiny.results(unbroken)
-    for key in ("before", "after", "tokens", "rounds"):
-        assert one[key] == other[key], key
-    for kind in ("scalars", "answer"):
-        first, second = (
-            [row for row in read_log(Path(folder) / "log.jsonl") if row["kind"] == kind]
-            for folder in ("out", unbroken)
-        )
-        assert first == second
-
-
-@pytest.mark.parametrize("steps", [1, 4])
-def test_a_resumed_run_ends_as_one_without_a_break(steps, unbroken, long_inputs):
-    with _crashing(Trainer, "step", steps):
-        tiny.pmc("unlearn", "log.text=true")
-    assert not Path("out/results.json").exists() and not Path("out/model").exists()
-    done = tiny.succeed("unlearn", "log.text=true")
-    assert f"at step {steps} of 5" in done.lines[0]
-    assert "evaluate before" not in done.err
-    _assert_as_unbroken(unbroken)
-    seconds = tiny.results()["seconds"]
-    assert seconds["total"] == pytest.approx(sum(seconds[s] for s in STAGES))
-
-
-def test_a_run_may_break_more_than_once(unbroken, long_inputs):
-    for _ in range(2):
-        with _crashing(Trainer, "step", 2):
-            tiny.pmc("unlearn", "log.text=true")
-    tiny.succeed("unlearn", "log.text=true")
-    _assert_as_unbroken(unbroken)
-
-
-@pytest.mark.parametrize(
-    ("owner", "name"), [(jobs, "plot_loss"), (jobs, "export_hf"), (OutputFolder, "finish")]
-)
-def test_a_run_that_breaks_after_its_last_step_is_only_finished(
-    owner, name, unbroken, long_inputs
-):
-    with _crashing(owner, name, 0):
-        tiny.pmc("unlearn", "log.text=true")
-    with pytest.MonkeyPatch.context() as patch:
-        _crash(patch, Trainer, "step", 0)
-        tiny.succeed("unlearn", "log.text=true")
-    _assert_as_unbroken(unbroken)
-
-
-def test_a_run_that_breaks_before_its_first_checkpoint_starts_anew(unbroken, long_inputs):
-    with _crashing(Trainer, "step", 2):
-        tiny.pmc("unlearn", "log.text=true", "output.checkpoint_every=0")
-    tiny.succeed("unlearn", "log.text=true")
-    _assert_as_unbroken(unbroken)
-    assert len(list(Path("out/tensorboard").iterdir())) == 1
-
-
-def test_an_unreadable_checkpoint_is_passed_over(unbroken, long_inputs):
-    with _crashing(Trainer, "step", 3):
-        tiny.pmc("unlearn", "log.text=true")
-    shutil.rmtree("out/checkpoints/3/state")
-    done = tiny.succeed("unlearn", "log.text=true")
-    assert "at step 2 of 5" in done.lines[0]
-    _assert_as_unbroken(unbroken)
-
-
-def test_a_break_in_fine_tuning_leaves_no_target(taught, tmp_path, monkeypatch):
-    monkeypatch.chdir(tiny.write_inputs(tmp_path, finetune=tiny.FINETUNE, log={"text": True}))
-    with _crashing(Trainer, "step", 3):
-        tiny.pmc("unlearn")
-    assert not Path("out/target").exists()
-    tiny.succeed("unlearn")
-    assert tiny.same_weights("out/target", taught.out / "target")
-    assert tiny.same_weights("out/model", taught.out / "model")
-
-
-def test_ctrl_c_is_one_line_and_resumes(inputs, plain, monkeypatch):
-    with monkeypatch.context() as patch:
-        _crash(patch, Trainer, "step", 3, KeyboardInterrupt())
-        done = tiny.pmc("unlearn", "output.checkpoint_every=1")
-    assert done.status == 130
-    assert done.err.splitlines()[-1].startswith("pmc: interrupted; the same command goes on")
-    assert "resuming" in tiny.succeed("unlearn", "output.checkpoint_every=1").out
-    assert tiny.same_weights("out/model", plain.out / "model")
-
-
-def test_another_setting_is_named_when_an_unfinished_run_is_there(inputs):
-    with _crashing(Trainer, "step", 1):
-        tiny.pmc("unlearn", "output.checkpoint_every=1")
-    before = tiny.digest(Path("out"))
-    done = tiny.pmc("unlearn", "output.checkpoint_every=1", "pmc.epochs=7", "train.batch_size=2")
-    assert done.status == 2 and len(done.err.splitlines()) == 1
-    assert "pmc.epochs: 16 there, 7 here" in done.err
-    assert "train.batch_size: 4 there, 2 here" in done.err and "--overwrite" in done.err
-    tiny.write_rows(Path("retain.jsonl"), tiny.RETAIN[1:])
-    done = tiny.pmc("unlearn", "output.checkpoint_every=1")
-    assert done.status == 2 and "data retain: " in done.err and "data forget" not in done.err
-    assert tiny.digest(Path("out")) == before
-
-
-# Folders that are not free
-
-
-def test_a_finished_folder_is_refused_and_nothing_changes(finished):
-    before = tiny.digest(finished)
-    done = tiny.pmc("unlearn", "output.checkpoint_every=1")
-    assert done.status == 2 and done.out == ""
-    assert done.err.startswith("pmc: error: ") and len(done.err.splitlines()) == 1
-    assert "finished run" in done.err and "--overwrite" in done.err
-    assert tiny.digest(finished) == before
-
-
-def test_overwrite_replaces_a_run_and_keeps_the_files_of_others(finished, plain):
-    Path("out/notes.txt").write_text("mine")
-    Path("out/drafts").mkdir()
-    Path("out/drafts/a.txt").write_text("mine too")
-    tiny.succeed("unlearn", "--overwrite", "output.checkpoint_every=1", "pmc.epochs=2")
-    assert Path("out/notes.txt").read_text() == "mine"
-    assert Path("out/drafts/a.txt").read_text() == "mine too"
-    assert len(tiny.results()["rounds"]) == 3
-    steps = [r["step"] for r in read_log(Path("out/log.jsonl")) if r["kind"] == "scalars"]
-    assert steps == [1, 2, 3]
-    assert not tiny.same_weights("out/model", plain.out / "model")
-    assert sorted(p.name for p in Path("out/checkpoints").iterdir() if p.name.isdigit()) == [
-        *("2", "3")
-    ]
-
-
-def test_a_folder_with_foreign_files_is_refused(inputs):
-    Path("out").mkdir()
-    Path("out/thesis.tex").write_text("mine")
-    before = tiny.digest(inputs)
-    done = tiny.pmc("unlearn")
-    assert done.status == 2 and "thesis.tex" in done.err and "--overwrite" in done.err
-    assert tiny.digest(inputs) == before
-
-
-# The other commands
-
-
-def test_evaluate_gives_the_numbers_that_the_run_gave(plain, monkeypatch):
-    monkeypatch.chdir(plain.folder)
-    before = tiny.digest(plain.folder)
-    for path, moment in (("model", "before"), ("out/model", "after")):
-        done = tiny.succeed("evaluate", f"model.path={path}")
-        assert json.loads(done.lines[-1]) == tiny.results()[moment]
-        assert done.lines[0].split() == ["measure", "value"]
-    assert tiny.digest(plain.folder) == before
-
-
-def test_evaluate_needs_something_to_measure(inputs):
-    done = tiny.pmc("evaluate", "data.evaluate=null")
-    assert done.status == 2 and "data.evaluate: no split is named" in done.err
-
-
-def test_a_run_needs_nothing_to_evaluate(inputs):
-    done = tiny.succeed("unlearn", "data.evaluate=null")
-    found = tiny.results()
-    assert found["before"] == found["after"]
-    assert found["after"]["splits"] == {} and found["after"]["unlearn_quality"] is None
-    assert len(found["rounds"]) == tiny.STEPS and done.lines[0].startswith("measure")
-
-
-def test_no_epochs_leave_the_model_as_it_was(inputs):
-    tiny.succeed("unlearn", "pmc.epochs=0")
-    assert tiny.same_weights("out/model", "model")
-    found = tiny.results()
-    assert found["rounds"] == [] and found["before"] == found["after"]
-
-
-def test_sample_prints_json_lines(inputs):
-    before = tiny.digest(inputs)
-    one = tiny.succeed("sample", "output.dir=null")
-    lines = [json.loads(line) for line in one.lines]
-    assert [line["question"] for line in lines] == [row["question"] for row in tiny.FORGET]
-    assert [line["id"] for line in lines] == [f"forget:{i}" for i in range(len(tiny.FORGET))]
-    assert all(len(line["answers"]) == 8 for line in lines)
-    assert any(len(set(line["answers"])) > 1 for line in lines)
-    assert tiny.succeed("sample").out == one.out
-    assert tiny.succeed("sample", "seed=1").out != one.out
-    assert tiny.digest(inputs) == before
-
-
-def test_export_writes_the_newest_checkpoint(finished, plain):
-    refused = tiny.pmc("export", "output.checkpoint_every=1")
-    assert refused.status == 2 and "--overwrite" in refused.err and "out/model" in refused.err
-    shutil.rmtree("out/model")
-    done = tiny.succeed("export")
-    assert done.lines[-1] == "wrote out/model"
-    assert tiny.same_weights("out/model", plain.out / "model")
-    shutil.rmtree(f"out/checkpoints/{tiny.STEPS}")
-    tiny.succeed("export", "--overwrite")
-    assert not tiny.same_weights("out/model", plain.out / "model")
-
-
-def test_export_of_an_interrupted_run_is_its_last_step(inputs):
-    with _crashing(Trainer, "step", 2):
-        tiny.pmc("unlearn", "output.checkpoint_every=1", "train.max_grad_norm=1.0")
-    tiny.succeed("export", "train.max_grad_norm=1.0")
-    assert not tiny.same_weights("out/model", "model")
-    lm = pmc_jax.load("out/model")
-    with Checkpoints("out/checkpoints", keep=2) as checkpoints:
-        assert checkpoints.latest() == 2
-    assert len(pmc_jax.answer(lm, [tiny.FORGET[0]["question"]], max_new_tokens=4)) == 1
-
-
-def test_export_without_checkpoints_converts_the_model(inputs):
-    done = tiny.succeed("export", "output.dir=converted")
-    assert "no checkpoints" in done.out
-    assert tiny.same_weights("converted/model", "model")
-    assert [path.name for path in Path("converted").iterdir()] == ["model"]
-
-
-def test_export_of_a_run_that_was_taught_starts_from_its_target(taught, tmp_path, monkeypatch):
-    folder = tmp_path / "copy"
-    shutil.copytree(taught.folder, folder)
-    monkeypatch.chdir(folder)
-    tiny.succeed("export", "--overwrite")
-    assert tiny.same_weights("out/model", taught.out / "model")
-    shutil.rmtree("out/checkpoints")
-    tiny.succeed("export", "--overwrite")
-    assert tiny.same_weights("out/model", "out/target")
-
-
-# Compilations
-
-JITTED = ("prefill", "start", "compact", "decode", "train_step")
-
-
-class Calls:
-    """Which jitted functions were called with which shapes, and how often each was compiled."""
-
-    def __init__(self, patch: pytest.MonkeyPatch):
-        self.shapes = {name: set() for name in JITTED}
-        self.compiled: list[str] = []
-        for name in JITTED:
-            owner = trainer_module if name == "train_step" else decode
-            patch.setattr(owner, name, self._noting(name, getattr(owner, name)))
-        monitoring.register_event_duration_secs_listener(self._listen)
-
-    def _noting(self, name, function):
-        def call(*args, **kwargs):
-            leaves, tree = jax.tree.flatten(args)
-            static = tuple(sorted((k, v) for k, v in kwargs.items() if k != "sampler"))
-            shapes = tuple((x.shape, x.dtype) for x in leaves)
-            self.shapes[name].add((tree, shapes, static, kwargs.get("sampler")))
-            return function(*args, **kwargs)
-
-        return call
-
-    def _listen(self, event: str, seconds: float, **details) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            self.compiled.append(details["fun_name"].removeprefix("jit(").removesuffix(")"))
-
-    def close(self) -> None:
-        monitoring.unregister_event_duration_listener(self._listen)
-
-    def count(self) -> dict[str, int]:
-        return {name: self.compiled.count(name) for name in JITTED}
-
-
-def test_every_shape_compiles_once_and_an_identical_run_compiles_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tiny.write_inputs(tmp_path, finetune={**tiny.FINETUNE, "epochs": 3}))
-    options = ["pmc.max_new_tokens=20", "pmc.num_samples=5"]
-    jax.clear_caches()
-    with monkeypatch.context() as patch:
-        calls = Calls(patch)
-        try:
-            tiny.succeed("unlearn", *options)
-            first = calls.count()
-            assert first == {name: len(shapes) for name, shapes in calls.shapes.items()}
-            assert min(first[name] for name in ("prefill", "start", "decode", "train_step")) >= 1
-            # Greedy and sampled, before and after: a full group and a small one, four grids each.
-            assert first["prefill"] <= 4 and first["decode"] <= 12 and first["train_step"] <= 4
-            calls.compiled.clear()
-            tiny.succeed("unlearn", *options, "output.dir=out2")
-            assert calls.compiled == []
-        finally:
-            calls.close()
-    assert tiny.same_weights("out/model", "out2/model")

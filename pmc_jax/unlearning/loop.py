@@ -58,8 +58,7 @@ class Recorder:
 
 
 class Unlearning:
-    """One PMC run over a forget set: prepare, `run`, then read `trainer.model`, `store` and
-    `rounds`.
+    """One PMC run over a forget set: `run`, then read `trainer.model`, `store` and `rounds`.
 
     Args:
         speaker: the model to start from, and how to ask it.
@@ -94,14 +93,8 @@ class Unlearning:
         for name, rows in (("forget", forget), ("retain", retain)):
             if not len(rows):
                 raise UserError(f"data.{name}: no rows; PMC needs at least one")
-        self.speaker, self.forget, self.pmc, self.train, self.seed = (
-            speaker,
-            forget,
-            pmc,
-            train,
-            seed,
-        )
-        self.originals = dict(zip(forget.ids, originals, strict=True))
+        self.speaker, self.forget, self.seed = speaker, forget, seed
+        self.pmc, self.train = pmc, train
         self.recorder = recorder
         self.usage = Usage()
         self.rounds: list[dict[str, Any]] = []
@@ -117,8 +110,7 @@ class Unlearning:
             long_rows=data.long_rows,
         )
         self._prompts = speaker.prompts(forget.questions, pmc.max_new_tokens)
-        self._expected = [len(speaker.encoder.answer(text)) for text in originals]
-        self._packer = self._make_packer()
+        self._begin_from(originals)
         self._rows_a_step = train.batch_size * train.accumulation_steps
         self.total_steps = algorithm.total_steps(len(forget), self._rows_a_step, pmc.epochs)
         lm = speaker.lm
@@ -138,14 +130,17 @@ class Unlearning:
         self.done = 0
         self._saved_at = time.monotonic()
 
-    def _make_packer(self) -> Packer:
+    def _begin_from(self, originals: Sequence[str]) -> None:
+        """Takes the original answers, and the shapes that follow from them."""
         encoder = self.speaker.encoder
+        self.originals = dict(zip(self.forget.ids, originals, strict=True))
+        self._expected = [len(encoder.answer(text)) for text in originals]
         prompts = [s.tokens[: s.begin].tolist() for s in self._retain] + self._prompts
         prefix = shared_prefix(prompts)
         room = self.pmc.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
         retain = [len(s) for s in self._retain]
         forget = [len(p) + n for p, n in zip(self._prompts, self._expected, strict=True)]
-        return Packer.fit(
+        self._packer = Packer.fit(
             prefix,
             typical=retain + forget,
             longest=max(retain + [len(p) + room for p in self._prompts]),
@@ -163,7 +158,7 @@ class Unlearning:
         self.trainer.restore(saved)
         self.trainer.tokens = host["trained_tokens"]
         self.store = ResponseStore.from_dict(host["store"], ids=self.forget.ids)
-        self.originals = dict(zip(self.forget.ids, host["originals"], strict=True))
+        self._begin_from(host["originals"])
         self.rounds, self.usage = host["rounds"], Usage(**host["usage"])
         self.recorder.log.resume(self.done)
         self.recorder.watch.add(host["seconds"])

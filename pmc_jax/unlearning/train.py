@@ -40,7 +40,7 @@ class TrainBatch(NamedTuple):
         at: i32[M,R,A], where in the row the token before each answer token stands.
         targets: i32[M,R,A], the answer tokens, end token included.
         shares: f32[T,M,R,A], weight of each answer token in the mean of its term; each term sums
-            to 1 (or to 0 where it has no tokens).
+            to 1, or to less where a micro-batch holds none of it.
         coefficients: f32[T], factor of each term in the loss.
         prefix: i32[P], tokens that every sequence of the run starts with.
     """

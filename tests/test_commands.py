@@ -1,0 +1,196 @@
+"""The other commands on a tiny model, and how often the jitted functions are compiled."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import pytest
+import tiny_runs as tiny
+from jax import monitoring
+
+import pmc_jax
+from pmc_jax.checkpoint import Checkpoints
+from pmc_jax.sampling import decode
+from pmc_jax.unlearning import trainer as trainer_module
+from pmc_jax.unlearning.trainer import Trainer
+
+JITTED = ("prefill", "start", "compact", "decode", "train_step")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> tiny.Run:
+    """No fine-tuning, a checkpoint a step, texts kept out of the log."""
+    return tiny.run(tmp_path_factory.mktemp("plain"), "output.checkpoint_every=1")
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory) -> tiny.Run:
+    """The target model is made first; texts are logged."""
+    folder = tmp_path_factory.mktemp("taught")
+    return tiny.run(folder, finetune=tiny.FINETUNE, log={"text": True})
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch) -> Path:
+    """A folder of inputs that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tiny.write_inputs(tmp_path)
+
+
+@pytest.fixture
+def finished(plain, tmp_path, monkeypatch) -> Path:
+    """A copy of the plain run, the current folder."""
+    folder = tmp_path / "copy"
+    shutil.copytree(plain.folder, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(taught, tmp_path, monkeypatch) -> Path:
+    """A copy of the taught run, the current folder."""
+    folder = tmp_path / "copy"
+    shutil.copytree(taught.folder, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+# The other commands
+
+
+def test_evaluate_gives_the_numbers_that_the_run_gave(plain, monkeypatch):
+    monkeypatch.chdir(plain.folder)
+    before = tiny.digest(plain.folder)
+    for path, moment in (("model", "before"), ("out/model", "after")):
+        done = tiny.succeed("evaluate", f"model.path={path}")
+        assert json.loads(done.lines[-1]) == tiny.results()[moment]
+        assert done.lines[0].split() == ["measure", "value"]
+    assert tiny.digest(plain.folder) == before
+
+
+def test_evaluate_needs_something_to_measure(inputs):
+    done = tiny.pmc("evaluate", "data.evaluate=null")
+    assert done.status == 2 and "data.evaluate: no split is named" in done.err
+
+
+def test_a_run_needs_nothing_to_evaluate(inputs):
+    done = tiny.succeed("unlearn", "data.evaluate=null")
+    found = tiny.results()
+    assert found["before"] == found["after"]
+    assert found["after"]["splits"] == {} and found["after"]["unlearn_quality"] is None
+    assert len(found["rounds"]) == tiny.STEPS and done.lines[0].startswith("measure")
+
+
+def test_no_epochs_leave_the_model_as_it_was(inputs):
+    tiny.succeed("unlearn", "pmc.epochs=0")
+    assert tiny.same_weights("out/model", "model")
+    found = tiny.results()
+    assert found["rounds"] == [] and found["before"] == found["after"]
+
+
+def test_sample_prints_json_lines(inputs):
+    before = tiny.digest(inputs)
+    one = tiny.succeed("sample", "output.dir=null")
+    lines = [json.loads(line) for line in one.lines]
+    assert [line["question"] for line in lines] == [row["question"] for row in tiny.FORGET]
+    assert [line["id"] for line in lines] == [f"forget:{i}" for i in range(len(tiny.FORGET))]
+    assert all(len(line["answers"]) == 8 for line in lines)
+    assert any(len(set(line["answers"])) > 1 for line in lines)
+    assert tiny.succeed("sample").out == one.out
+    assert tiny.succeed("sample", "seed=1").out != one.out
+    assert tiny.digest(inputs) == before
+
+
+def test_export_writes_the_newest_checkpoint(finished, plain):
+    refused = tiny.pmc("export", "output.checkpoint_every=1")
+    assert refused.status == 2 and "--overwrite" in refused.err and "out/model" in refused.err
+    shutil.rmtree("out/model")
+    done = tiny.succeed("export")
+    assert done.lines[-1] == "wrote out/model"
+    assert tiny.same_weights("out/model", plain.out / "model")
+    shutil.rmtree(f"out/checkpoints/{tiny.STEPS}")
+    tiny.succeed("export", "--overwrite")
+    assert not tiny.same_weights("out/model", plain.out / "model")
+
+
+def test_export_of_an_interrupted_run_is_its_last_step(inputs):
+    with tiny.crashing(Trainer, "step", 2):
+        tiny.pmc("unlearn", "output.checkpoint_every=1", "train.max_grad_norm=1.0")
+    tiny.succeed("export", "train.max_grad_norm=1.0")
+    assert not tiny.same_weights("out/model", "model")
+    lm = pmc_jax.load("out/model")
+    with Checkpoints("out/checkpoints", keep=2) as checkpoints:
+        assert checkpoints.latest() == 2
+    assert len(pmc_jax.answer(lm, [tiny.FORGET[0]["question"]], max_new_tokens=4)) == 1
+
+
+def test_export_without_checkpoints_converts_the_model(inputs):
+    done = tiny.succeed("export", "output.dir=converted")
+    assert "no checkpoints" in done.out
+    assert tiny.same_weights("converted/model", "model")
+    assert [path.name for path in Path("converted").iterdir()] == ["model"]
+
+
+def test_export_of_a_run_that_was_taught_starts_from_its_target(taught, copied):
+    tiny.succeed("export", "--overwrite")
+    assert tiny.same_weights("out/model", taught.out / "model")
+    shutil.rmtree("out/checkpoints")
+    tiny.succeed("export", "--overwrite")
+    assert tiny.same_weights("out/model", "out/target")
+
+
+# Compilations
+
+
+class Calls:
+    """Which jitted functions were called with which shapes, and how often each was compiled."""
+
+    def __init__(self, patch: pytest.MonkeyPatch):
+        self.shapes = {name: set() for name in JITTED}
+        self.compiled: list[str] = []
+        for name in JITTED:
+            owner = trainer_module if name == "train_step" else decode
+            patch.setattr(owner, name, self._noting(name, getattr(owner, name)))
+        monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _noting(self, name, function):
+        def call(*args, **kwargs):
+            leaves, tree = jax.tree.flatten(args)
+            static = tuple(sorted((k, v) for k, v in kwargs.items() if k != "sampler"))
+            shapes = tuple((x.shape, x.dtype) for x in leaves)
+            self.shapes[name].add((tree, shapes, static, kwargs.get("sampler")))
+            return function(*args, **kwargs)
+
+        return call
+
+    def _listen(self, event: str, seconds: float, **details) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            self.compiled.append(details["fun_name"].removeprefix("jit(").removesuffix(")"))
+
+    def close(self) -> None:
+        monitoring.unregister_event_duration_listener(self._listen)
+
+    def count(self) -> dict[str, int]:
+        return {name: self.compiled.count(name) for name in JITTED}
+
+
+def test_every_shape_compiles_once_and_an_identical_run_compiles_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny.write_inputs(tmp_path, finetune={**tiny.FINETUNE, "epochs": 3}))
+    options = ["pmc.max_new_tokens=20", "pmc.num_samples=5"]
+    jax.clear_caches()
+    with monkeypatch.context() as patch:
+        calls = Calls(patch)
+        try:
+            tiny.succeed("unlearn", *options)
+            first = calls.count()
+            assert first == {name: len(shapes) for name, shapes in calls.shapes.items()}
+            assert min(first[name] for name in ("prefill", "start", "decode", "train_step")) >= 1
+            # Greedy and sampled, before and after: a full group and a small one, four grids each.
+            assert first["prefill"] <= 4 and first["decode"] <= 12 and first["train_step"] <= 4
+            calls.compiled.clear()
+            tiny.succeed("unlearn", *options, "output.dir=out2")
+            assert calls.compiled == []
+        finally:
+            calls.close()
+    assert tiny.same_weights("out/model", "out2/model")

@@ -1,0 +1,197 @@
+"""Interrupted runs end as if they had not been, and folders that are not free are left alone."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny_runs as tiny
+
+from pmc_jax import jobs
+from pmc_jax.output import OutputFolder
+from pmc_jax.unlearning.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> tiny.Run:
+    """No fine-tuning, a checkpoint a step, texts kept out of the log."""
+    return tiny.run(tmp_path_factory.mktemp("plain"), "output.checkpoint_every=1")
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch) -> Path:
+    """A folder of inputs that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tiny.write_inputs(tmp_path)
+
+
+@pytest.fixture
+def finished(plain, tmp_path, monkeypatch) -> Path:
+    """A copy of the plain run, the current folder."""
+    folder = tmp_path / "copy"
+    shutil.copytree(plain.folder, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+# Interrupted runs
+
+
+# Long retain answers: their lengths, and those of the original answers, decide how rows are packed.
+_LONG = {
+    "pmc": {"num_samples": 3, "epochs": 3, "max_new_tokens": 40, "selection": "bradley_terry"},
+    "output": {"dir": "out", "checkpoint_every": 1},
+}
+_LONG_RETAIN = tiny.rows(8, seed=3, question=3, answer=90)
+
+
+def _long_inputs(folder: Path) -> None:
+    tiny.write_inputs(folder, **_LONG)
+    tiny.write_rows(folder / "retain.jsonl", _LONG_RETAIN)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Path:
+    """The output of a run that is not interrupted, texts logged."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    _long_inputs(folder)
+    with contextlib.chdir(folder):
+        tiny.succeed("unlearn", "log.text=true")
+    return folder / "out"
+
+
+@pytest.fixture
+def long_inputs(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    _long_inputs(tmp_path)
+    return tmp_path
+
+
+def _assert_as_unbroken(unbroken: Path) -> None:
+    assert tiny.same_weights("out/model", unbroken / "model")
+    one, other = tiny.results("out"), tiny.results(unbroken)
+    for key in ("before", "after", "tokens", "rounds"):
+        assert one[key] == other[key], key
+    for kind in ("scalars", "answer"):
+        assert tiny.log("out", kind) == tiny.log(unbroken, kind)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_resumed_run_ends_as_one_without_a_break(steps, unbroken, long_inputs):
+    with tiny.crashing(Trainer, "step", steps):
+        tiny.pmc("unlearn", "log.text=true")
+    assert not Path("out/results.json").exists() and not Path("out/model").exists()
+    done = tiny.succeed("unlearn", "log.text=true")
+    assert f"at step {steps} of 5" in done.lines[0]
+    assert "evaluate before" not in done.err
+    _assert_as_unbroken(unbroken)
+    seconds = tiny.results()["seconds"]
+    assert seconds["total"] == pytest.approx(sum(v for k, v in seconds.items() if k != "total"))
+
+
+def test_a_run_may_break_more_than_once(unbroken, long_inputs):
+    for _ in range(2):
+        with tiny.crashing(Trainer, "step", 2):
+            tiny.pmc("unlearn", "log.text=true")
+    tiny.succeed("unlearn", "log.text=true")
+    _assert_as_unbroken(unbroken)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(jobs, "plot_loss"), (jobs, "export_hf"), (OutputFolder, "finish")]
+)
+def test_a_run_that_breaks_after_its_last_step_is_only_finished(owner, name, unbroken, long_inputs):
+    with tiny.crashing(owner, name, 0):
+        tiny.pmc("unlearn", "log.text=true")
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.crash(patch, Trainer, "step", 0)
+        tiny.succeed("unlearn", "log.text=true")
+    _assert_as_unbroken(unbroken)
+
+
+def test_a_run_that_breaks_before_its_first_checkpoint_starts_anew(unbroken, long_inputs):
+    with tiny.crashing(Trainer, "step", 2):
+        tiny.pmc("unlearn", "log.text=true", "output.checkpoint_every=0")
+    tiny.succeed("unlearn", "log.text=true")
+    _assert_as_unbroken(unbroken)
+    assert len(list(Path("out/tensorboard").iterdir())) == 1
+
+
+def test_an_unreadable_checkpoint_is_passed_over(unbroken, long_inputs):
+    with tiny.crashing(Trainer, "step", 3):
+        tiny.pmc("unlearn", "log.text=true")
+    shutil.rmtree("out/checkpoints/3/state")
+    done = tiny.succeed("unlearn", "log.text=true")
+    assert "at step 2 of 5" in done.lines[0]
+    _assert_as_unbroken(unbroken)
+
+
+def test_a_break_in_fine_tuning_leaves_no_target(tmp_path_factory, tmp_path, monkeypatch):
+    whole = tiny.run(tmp_path_factory.mktemp("whole"), finetune=tiny.FINETUNE)
+    monkeypatch.chdir(tiny.write_inputs(tmp_path, finetune=tiny.FINETUNE))
+    with tiny.crashing(Trainer, "step", 3):
+        tiny.pmc("unlearn")
+    assert not Path("out/target").exists()
+    tiny.succeed("unlearn")
+    assert tiny.same_weights("out/target", whole.out / "target")
+    assert tiny.same_weights("out/model", whole.out / "model")
+
+
+def test_ctrl_c_is_one_line_and_resumes(inputs, plain, monkeypatch):
+    with monkeypatch.context() as patch:
+        tiny.crash(patch, Trainer, "step", 3, KeyboardInterrupt())
+        done = tiny.pmc("unlearn", "output.checkpoint_every=1")
+    assert done.status == 130
+    assert done.err.splitlines()[-1].startswith("pmc: interrupted; the same command goes on")
+    assert "resuming" in tiny.succeed("unlearn", "output.checkpoint_every=1").out
+    assert tiny.same_weights("out/model", plain.out / "model")
+
+
+def test_another_setting_is_named_when_an_unfinished_run_is_there(inputs):
+    with tiny.crashing(Trainer, "step", 1):
+        tiny.pmc("unlearn", "output.checkpoint_every=1")
+    before = tiny.digest(Path("out"))
+    done = tiny.pmc("unlearn", "output.checkpoint_every=1", "pmc.epochs=7", "train.batch_size=2")
+    assert done.status == 2 and len(done.err.splitlines()) == 1
+    assert "pmc.epochs: 16 there, 7 here" in done.err
+    assert "train.batch_size: 4 there, 2 here" in done.err and "--overwrite" in done.err
+    tiny.write_rows(Path("retain.jsonl"), tiny.RETAIN[1:])
+    done = tiny.pmc("unlearn", "output.checkpoint_every=1")
+    assert done.status == 2 and "data retain: " in done.err and "data forget" not in done.err
+    assert tiny.digest(Path("out")) == before
+
+
+# Folders that are not free
+
+
+def test_a_finished_folder_is_refused_and_nothing_changes(finished):
+    before = tiny.digest(finished)
+    done = tiny.pmc("unlearn", "output.checkpoint_every=1")
+    assert done.status == 2 and done.out == ""
+    assert done.err.startswith("pmc: error: ") and len(done.err.splitlines()) == 1
+    assert "finished run" in done.err and "--overwrite" in done.err
+    assert tiny.digest(finished) == before
+
+
+def test_overwrite_replaces_a_run_and_keeps_the_files_of_others(finished, plain):
+    Path("out/notes.txt").write_text("mine")
+    Path("out/drafts").mkdir()
+    Path("out/drafts/a.txt").write_text("mine too")
+    tiny.succeed("unlearn", "--overwrite", "output.checkpoint_every=1", "pmc.epochs=2")
+    assert Path("out/notes.txt").read_text() == "mine"
+    assert Path("out/drafts/a.txt").read_text() == "mine too"
+    assert len(tiny.results()["rounds"]) == 3
+    assert [line["step"] for line in tiny.log("out", "scalars")] == [1, 2, 3]
+    assert not tiny.same_weights("out/model", plain.out / "model")
+    assert sorted(p.name for p in Path("out/checkpoints").iterdir() if p.name.isdigit()) == [
+        *("2", "3")
+    ]
+
+
+def test_a_folder_with_foreign_files_is_refused(inputs):
+    Path("out").mkdir()
+    Path("out/thesis.tex").write_text("mine")
+    before = tiny.digest(inputs)
+    done = tiny.pmc("unlearn")
+    assert done.status == 2 and "thesis.tex" in done.err and "--overwrite" in done.err
+    assert tiny.digest(inputs) == before
