@@ -77,4 +77,4 @@ def finetune(
             )
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}")
-    return trainer.model
+    return trainer.release()

@@ -98,12 +98,12 @@ def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[st
         say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
     run.run()
     run.save()
-    lm = dataclasses.replace(lm, model=run.trainer.model)
+    recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for
+    lm = dataclasses.replace(lm, model=run.trainer.release())
     after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
     model_folder = folder.path / output.MODEL
     if model_folder.exists():  # left by a run that was interrupted after its export
         shutil.rmtree(model_folder)
-    run.recorder.checkpoints.wait()
     export_hf(lm, model_folder)
     plot_loss(read_log(folder.path / output.LOG), folder.path / output.LOSS_PLOT)
     texts = recorder.host["texts"]

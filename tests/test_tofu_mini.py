@@ -39,13 +39,14 @@ def test_tofu_in_small_is_as_good_as_measured(shared, tmp_path):
     finally:
         shutil.rmtree(out, ignore_errors=True)
     before, after = results["before"], results["after"]
-    assert before["splits"]["forget"]["rougeL_recall"] >= 0.6
+    assert before["splits"]["forget"]["rougeL_recall"] >= 0.9
     assert after["unlearn_quality"] >= 74.9
     assert after["splits"]["forget"]["rougeL_recall"] <= 0.24
     assert after["splits"]["retain"]["rougeL_recall"] >= 0.875
-    # 75 steps over 40 questions; the sampling is done long before the last.
     rounds = results["rounds"]
-    assert len(rounds) == 75 and rounds[-1]["mean_score"] <= 0.05
+    assert len(rounds) == 75  # 15 times 40 questions, 8 a step
+    assert rounds[-1]["mean_score"] < 0.25 < rounds[0]["mean_score"]
+    # One score measures both while no penalty is set.
     assert rounds[-1]["overlap_with_original"] == pytest.approx(rounds[-1]["mean_score"])
     # Nothing of the data is logged unless asked for.
     row = json.loads((shared / "data/tofu/forget10.jsonl").read_text().splitlines()[0])

@@ -71,6 +71,11 @@ class Trainer:
             "gradient_norm": float(metrics["gradient_norm"]),
         }
 
+    def release(self) -> Decoder:
+        """The weights; the optimizer state is dropped, no step may follow."""
+        self.state = self.state._replace(optimizer=None)
+        return self.state.model
+
     def saved(self) -> dict[str, jax.Array]:
         """The state as a flat dict of arrays."""
         return {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(self.state))}
