@@ -53,8 +53,10 @@ class Speaker:
         """The weights as sampling reads them."""
         return snapshot(model, self.lm.config, self.layout, self.dtype)
 
-    def prompts(self, questions: Sequence[str], max_new_tokens: int) -> list[list[int]]:
-        """Token ids of the prompts.
+    def prompts(
+        self, questions: Sequence[str], max_new_tokens: int, *, ids: Sequence[str] | None = None
+    ) -> list[list[int]]:
+        """Token ids of the prompts; `ids` name the questions in a message.
 
         Raises:
             UserError: a prompt that leaves no room for the answer in the model's window.
@@ -63,8 +65,9 @@ class Speaker:
         window = self.lm.config.max_positions
         for i, prompt in enumerate(prompts):
             if len(prompt) + max_new_tokens > window:
+                name = f"question {i}" if ids is None else ids[i]
                 raise UserError(
-                    f"question {i}: {len(prompt)} prompt tokens and {max_new_tokens} new ones do "
+                    f"{name}: {len(prompt)} prompt tokens and {max_new_tokens} new ones do "
                     f"not fit the model's window of {window}; shorten the question or lower "
                     "max_new_tokens"
                 )

@@ -17,7 +17,7 @@ from pmc_jax.config import (
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
 from pmc_jax.data.sources import pairs_to_retain, questions_to_forget
 from pmc_jax.evaluation.evaluate import answer_all, measure
-from pmc_jax.finetune import finetune as _finetune
+from pmc_jax.finetuning import finetune as _finetune
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.sampling.choose import Sampler
@@ -90,7 +90,7 @@ def unlearn(
     Raises:
         UserError: empty or invalid rows, prompts or rows that are too long.
     """
-    forget = forget if isinstance(forget, ForgetSet) else questions_to_forget(list(forget))
+    forget = forget if isinstance(forget, ForgetSet) else questions_to_forget(forget)
     retain = retain if isinstance(retain, RetainSet) else pairs_to_retain(list(retain))
     pmc = config or PMCConfig()
     speaker = Speaker.of(lm, model or ModelConfig())

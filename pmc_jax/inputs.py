@@ -1,12 +1,17 @@
 """What the commands need of the settings; a missing one is named with the way to give it."""
 
+from collections.abc import Sequence
+
 from jax.sharding import Mesh
 
+from pmc_jax.answers import Speaker
 from pmc_jax.config import Config, SourceConfig
 from pmc_jax.data import sources
-from pmc_jax.data.records import EvalSet, FinetuneSet
+from pmc_jax.data.encode import encode_pairs
+from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
 from pmc_jax.errors import UserError
 from pmc_jax.mesh import make_mesh
+from pmc_jax.unlearning.scores import resolve_score
 
 
 def finetune_rows(config: Config) -> FinetuneSet:
@@ -42,3 +47,29 @@ def output_dir(config: Config) -> str:
 
 def mesh(config: Config) -> Mesh:
     return make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+
+
+def check_fits(
+    config: Config,
+    speaker: Speaker,
+    forget: ForgetSet,
+    pairs: Sequence[RetainSet | FinetuneSet],
+    sets: Sequence[EvalSet],
+) -> None:
+    """Checks what can only be checked with the model at hand, before anything is written.
+
+    Raises:
+        UserError: no such score, or a question or a row that is too long.
+    """
+    resolve_score(config.pmc.score)
+    speaker.prompts(forget.questions, config.pmc.max_new_tokens, ids=forget.ids)
+    for split in sets:
+        speaker.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)
+    for rows in pairs if config.data.long_rows == "error" else ():
+        encode_pairs(
+            speaker.encoder,
+            list(zip(rows.questions, rows.answers, strict=True)),
+            ids=rows.ids,
+            max_length=config.data.max_length,
+            long_rows="error",
+        )

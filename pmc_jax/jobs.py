@@ -15,23 +15,34 @@ from pmc_jax.config import Config, EvaluateConfig, to_dict
 from pmc_jax.data import sources
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation.evaluate import answer_all, measure
-from pmc_jax.inputs import eval_sets, finetune_rows, mesh, model_path, needed, output_dir
+from pmc_jax.inputs import (
+    check_fits,
+    eval_sets,
+    finetune_rows,
+    mesh,
+    model_path,
+    needed,
+    output_dir,
+)
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.summary import examples, final_tables
-from pmc_jax.target import target_model
-from pmc_jax.tracker import RunLog, plot_loss, read_log, table
+from pmc_jax.target import Target
+from pmc_jax.tracker import RunLog, Stopwatch, plot_loss, read_log, table
 from pmc_jax.unlearning.loop import Recorder, Unlearning
 
 
 def run_finetune(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> None:
     """`pmc finetune`: makes the target model under `output.dir/target`, or finds it made."""
-    rows = finetune_rows(config)
-    recorder = Recorder()
-    with recorder.watch.compiling_apart():
-        target_model(config, rows, recorder, overwrite=overwrite, say=say)
+    target = Target.of(config, finetune_rows(config))
+    made = target.is_made(overwrite=overwrite)
+    if not made:
+        recorder = Recorder()
+        with recorder.watch.compiling_apart():
+            target.make(load(model_path(config), mesh=mesh(config)), config, recorder)
+    say(_target_line(target, made))
 
 
 def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> dict[str, Any]:
@@ -39,12 +50,18 @@ def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) 
     forget = sources.forget_set(needed(config.data.forget, "data.forget"), config.data)
     retain = sources.retain_set(needed(config.data.retain, "data.retain"), config.data)
     sets = eval_sets(config)
-    rows = finetune_rows(config) if config.finetune.data else None
+    target = Target.of(config, finetune_rows(config)) if config.finetune.data else None
     digests = {"model": output.file_digest(find(model_path(config)))}
     digests |= {"forget": output.data_digest(forget), "retain": output.data_digest(retain)}
     digests |= {f"evaluate.{s.name}": output.data_digest(s) for s in sets}
-    if rows is not None:
-        digests["finetune"] = output.data_digest(rows)
+    if target is not None:
+        digests["finetune"] = target.made_of["data"]
+    # Faults show before a folder is claimed, an older run removed or a step trained.
+    watch = Stopwatch()
+    made = target is not None and target.is_made(overwrite=True)
+    lm = load(target.folder if made else model_path(config), mesh=mesh(config))
+    pairs = [retain] if target is None else [retain, target.rows]
+    check_fits(config, Speaker.of(lm, config.model), forget, pairs, sets)
     claimed = output.claim(
         output_dir(config), settings=to_dict(config), digests=digests, overwrite=overwrite
     )
@@ -53,16 +70,20 @@ def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) 
         Checkpoints(folder.path / output.CHECKPOINTS, keep=config.output.keep) as checkpoints,
         _run_log(config, folder, checkpoints) as log,
     ):
-        recorder = Recorder(log=log, checkpoints=checkpoints, output=config.output)
+        recorder = Recorder(log=log, watch=watch, checkpoints=checkpoints, output=config.output)
         with recorder.watch.compiling_apart():
-            if rows is None:
-                lm = load(model_path(config), mesh=mesh(config))
-            else:
-                lm = target_model(config, rows, recorder, overwrite=True, say=say)
+            if target is not None:
+                lm = lm if made else target.make(lm, config, recorder)
+                say(_target_line(target, made))
             results = _unlearn(config, lm, forget, retain, sets, recorder, folder, say)
         folder.finish(results)
     say(final_tables(results))
     return results
+
+
+def _target_line(target: Target, made: bool) -> str:
+    how = " (made before of the same settings and data)" if made else ""
+    return f"target model: {target.folder}{how}"
 
 
 def _run_log(config: Config, folder: output.OutputFolder, checkpoints: Checkpoints) -> RunLog:
@@ -107,6 +128,7 @@ def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[st
     export_hf(lm, model_folder)
     plot_loss(read_log(folder.path / output.LOG), folder.path / output.LOSS_PLOT)
     texts = recorder.host["texts"]
+    recorder.log.drop("answer")  # of an attempt that was interrupted after them
     for split in sets:
         pairs = zip(split.ids, split.questions, split.answers, strict=True)
         for id_, question, truth in pairs:
@@ -171,6 +193,8 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
         )
     lm = load(model_path(config), mesh=mesh(config))
     speaker = Speaker.of(lm, config.model)
+    for split in sets:
+        speaker.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)
     asking = [q for s in sets for q in s.questions]
     answers = _ask(speaker, lm.model, asking, config.evaluate, "evaluate", Recorder())
     numbers = measure(sets, answers)
@@ -186,17 +210,16 @@ def run_sample(config: Config) -> list[dict[str, Any]]:
     lm = load(model_path(config), mesh=mesh(config))
     speaker = Speaker.of(lm, config.model)
     pmc = config.pmc
-    bar_recorder = Recorder()
-    with bar_recorder.watch.stage("sample"):
-        answers = speaker.sample(
-            speaker.snapshot(lm.model),
-            forget.questions,
-            Sampler(pmc.temperature, pmc.top_k, pmc.top_p),
-            num_samples=pmc.num_samples,
-            max_new_tokens=pmc.max_new_tokens,
-            batch_size=pmc.sample_batch_size,
-            seed=config.seed,
-        )
+    speaker.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)  # names a long one
+    answers = speaker.sample(
+        speaker.snapshot(lm.model),
+        forget.questions,
+        Sampler(pmc.temperature, pmc.top_k, pmc.top_p),
+        num_samples=pmc.num_samples,
+        max_new_tokens=pmc.max_new_tokens,
+        batch_size=pmc.sample_batch_size,
+        seed=config.seed,
+    )
     return [
         {"id": id_, "question": question, "answers": texts}
         for id_, question, texts in zip(forget.ids, forget.questions, answers, strict=True)

@@ -1,9 +1,11 @@
-"""The target model of an experiment: fine-tuned once, kept and reused."""
+"""The target model of an experiment: fine-tuned once, kept and reused.
+
+A folder called `target` without a mark was made by nobody here and is left alone.
+"""
 
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from pmc_jax import output
@@ -11,62 +13,91 @@ from pmc_jax.answers import Speaker
 from pmc_jax.config import Config, to_dict
 from pmc_jax.data.records import FinetuneSet
 from pmc_jax.errors import UserError
-from pmc_jax.finetune import finetune
-from pmc_jax.inputs import mesh, model_path, output_dir
+from pmc_jax.finetuning import finetune
+from pmc_jax.inputs import model_path, output_dir
 from pmc_jax.models.export import export_hf
-from pmc_jax.models.load import LanguageModel, find, load
+from pmc_jax.models.load import LanguageModel, find
 from pmc_jax.unlearning.loop import Recorder
 
 # Says which model, settings and data a target was made from.
 TARGET_MARK = "target.json"
 
 
-def target_model(
-    config: Config,
-    rows: FinetuneSet,
-    recorder: Recorder,
-    *,
-    overwrite: bool,
-    say: Callable[[str], None],
-) -> LanguageModel:
-    """The fine-tuned model: from `output.dir/target` if it was made of the same, else made now."""
-    folder = Path(output_dir(config)) / output.TARGET
-    mark = folder / TARGET_MARK
-    made_of = {
-        "model": output.file_digest(find(model_path(config))),
-        "data": output.data_digest(rows),
-        "settings": output.settings_digest(
-            {
-                "finetune": to_dict(config.finetune) | {"data": None},
-                "model": to_dict(config.model) | {"path": None},
-                "long_rows": [config.data.max_length, config.data.long_rows],
-                "seed": config.seed,
-            }
-        ),
-    }
-    if folder.exists():
-        if mark.is_file() and json.loads(mark.read_text()) == made_of:
-            say(f"target model: {folder} (made before of the same settings and data)")
-            return load(folder, mesh=mesh(config))
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A target model that is made, or is to be made.
+
+    Attributes:
+        folder: `output.dir/target`.
+        rows: what it knows.
+        made_of: digests of the model that it starts from, of the rows and of the settings.
+    """
+
+    folder: Path
+    rows: FinetuneSet
+    made_of: dict[str, str]
+
+    @staticmethod
+    def of(config: Config, rows: FinetuneSet) -> "Target":
+        """The target that the settings ask for."""
+        settings = {
+            "finetune": to_dict(config.finetune) | {"data": None},
+            "model": to_dict(config.model) | {"path": None},
+            "long_rows": [config.data.max_length, config.data.long_rows],
+            "seed": config.seed,
+        }
+        made_of = {
+            "model": output.file_digest(find(model_path(config))),
+            "data": output.data_digest(rows),
+            "settings": output.settings_digest(settings),
+        }
+        return Target(Path(output_dir(config)) / output.TARGET, rows, made_of)
+
+    def is_made(self, *, overwrite: bool) -> bool:
+        """Whether it is there; where it is not, it may be made.
+
+        Raises:
+            UserError: another target is there and `overwrite` is off, or something that is none.
+        """
+        if not self.folder.exists():
+            return False
+        mark = self.folder / TARGET_MARK
+        if not mark.is_file():
+            raise UserError(
+                f"{self.folder}: is there but no run made it (it has no {TARGET_MARK}); move it "
+                "away or name another output.dir"
+            )
+        try:
+            made_of = json.loads(mark.read_text(encoding="utf-8"))
+        except ValueError:
+            made_of = None
+        if made_of == self.made_of:
+            return True
         if not overwrite:
             raise UserError(
-                f"{folder}: holds a target of other settings or data; name another output.dir, or "
-                "pass --overwrite to replace it"
+                f"{self.folder}: holds a target of other settings or data; name another "
+                "output.dir, or pass --overwrite to replace it"
             )
-    lm = load(model_path(config), mesh=mesh(config))
-    model = finetune(
-        Speaker.of(lm, config.model),
-        rows,
-        config.finetune,
-        config.data,
-        seed=config.seed,
-        recorder=recorder,
-        donate=True,
-    )
-    lm = dataclasses.replace(lm, model=model)
-    if mark.is_file():
-        shutil.rmtree(folder)
-    export_hf(lm, folder)
-    output.write_json(mark, made_of)
-    say(f"target model: {folder}")
-    return lm
+        return False
+
+    def make(self, lm: LanguageModel, config: Config, recorder: Recorder) -> LanguageModel:
+        """Fine-tunes `lm`, whose buffers are taken over, and writes it in place of an older target.
+
+        Raises:
+            UserError: rows that are too long, or the folder cannot be written.
+        """
+        model = finetune(
+            Speaker.of(lm, config.model),
+            self.rows,
+            config.finetune,
+            config.data,
+            seed=config.seed,
+            recorder=recorder,
+            donate=True,
+        )
+        lm = dataclasses.replace(lm, model=model)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        export_hf(lm, self.folder)
+        output.write_json(self.folder / TARGET_MARK, self.made_of)
+        return lm

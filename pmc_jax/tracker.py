@@ -63,7 +63,7 @@ class RunLog:
             self._path = self._folder / "log.jsonl"
             written = self._path.read_bytes() if self._path.exists() else b""
             if written and not written.endswith(b"\n"):
-                self._keep(lambda row: True)  # else the next line would be glued to half a line
+                self._rewrite(lambda row: True)  # else the next line is glued to half a line
             self._file = self._path.open("a", encoding="utf-8")
 
     def __enter__(self) -> "RunLog":
@@ -108,15 +108,15 @@ class RunLog:
         file is rewritten aside and renamed, so that an interruption here loses nothing.
         TensorBoard is told to hide what came after `step`.
         """
-        if self._file is None:
-            return
-        self._file.close()
         self._keep(lambda row: row.get("step") is None or row["step"] <= step)
-        self._file = self._path.open("a", encoding="utf-8")
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         self._purge_step = int(step) + 1
+
+    def drop(self, kind: str) -> None:
+        """Takes back the lines of a kind that an interrupted run wrote and this one writes anew."""
+        self._keep(lambda row: row["kind"] != kind)
 
     def close(self) -> None:
         """Flushes and closes both logs; a second call does nothing."""
@@ -131,6 +131,12 @@ class RunLog:
             self._file.flush()
 
     def _keep(self, wanted: Callable[[dict], bool]) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._rewrite(wanted)
+            self._file = self._path.open("a", encoding="utf-8")
+
+    def _rewrite(self, wanted: Callable[[dict], bool]) -> None:
         aside = self._path.with_suffix(".jsonl.tmp")
         with aside.open("w", encoding="utf-8") as file:
             for row in filter(wanted, read_log(self._path)):
