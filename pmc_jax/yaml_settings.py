@@ -107,7 +107,8 @@ def apply_overrides(
             faults.append(str(error))
         except LookupError:
             faults.append(
-                f"override {override!r}: a part of this name is no section and no entry of a list"
+                f"override {override!r}: a part of this name is no section and no entry of a list;"
+                " where the file has a bare path, write {path: ...} there"
             )
     return settings, faults
 

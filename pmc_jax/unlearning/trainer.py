@@ -1,5 +1,6 @@
 """Gradient steps one after the other: owns the training state, to a checkpoint and back."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,6 +12,12 @@ from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.unlearning.train import TrainBatch, TrainState, init_state, make_optimizer, train_step
+
+
+def _optimizer_settings(settings: TrainConfig) -> TrainConfig:
+    """Without what a subclass adds, such as the names of data: other names, the same program."""
+    fields = dataclasses.fields(TrainConfig)
+    return TrainConfig(**{field.name: getattr(settings, field.name) for field in fields})
 
 
 class Trainer:
@@ -39,7 +46,7 @@ class Trainer:
     ):
         self._layout = layout
         self._static = dict(
-            optimizer=make_optimizer(settings, total_steps),
+            optimizer=make_optimizer(_optimizer_settings(settings), total_steps),
             config=config,
             layout=layout,
             dtype=dtype,
