@@ -90,11 +90,13 @@ def free(weights):
 
 def uniforms(ids, samples: int, steps: int) -> np.ndarray:
     """The draws as the engine's contract says them: by key, id and number of the sample."""
-    return np.array([
-        [jax.random.uniform(jax.random.fold_in(jax.random.fold_in(KEY, i), s), (steps,))
-         for s in range(samples)]
-        for i in ids
-    ])  # fmt: skip
+    key = [int(word) for word in jax.random.key_data(KEY)]
+    return np.array(
+        [
+            [np.random.default_rng([*key, i, s]).random(steps, np.float32) for s in range(samples)]
+            for i in ids
+        ]
+    )
 
 
 def test_samples_are_the_draws_from_full_forward_passes(model, free):
