@@ -100,7 +100,7 @@ def test_quickstart_in_small(out):
 
 
 @pytest.mark.slow
-def test_quickstart_forgets_three_of_ten_people(out):
+def test_quickstart_forgets_two_of_ten_people(out):
     """Quality up, utility kept, and no planted fact in what the model says; it still says
     something.
     """

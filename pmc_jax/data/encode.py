@@ -222,7 +222,7 @@ class Packer:
             batch: sequences in a micro-batch.
         """
         mean = max(1.0, float(np.mean(typical)) - len(prefix))
-        size = round_up(max(longest - len(prefix), int(2 * mean), 128), _ROW_MULTIPLE)
+        size = round_up(max(longest - len(prefix), int(2 * mean)), _ROW_MULTIPLE)
         return Packer(prefix, size, row_multiple, int(np.ceil(batch * mean / size)))
 
     def pack(
