@@ -6,17 +6,15 @@ line is JSON.
 
 import argparse
 import dataclasses
-import json
-import statistics
 import time
 
 import jax
+from record import print_record
 
 import pmc_jax as pmc
 from pmc_jax.answers import Speaker
 from pmc_jax.config import PeopleConfig
 from pmc_jax.data import people
-from pmc_jax.output import versions
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.engine import Usage
 
@@ -57,22 +55,12 @@ def main() -> None:
 
     once(0)  # compiles
     rates = [once(seed) for seed in range(1, options.repeats + 1)]
-    print(
-        json.dumps(
-            {
-                "benchmark": "sampling",
-                "tokens_per_second": {
-                    "min": min(rates),
-                    "median": statistics.median(rates),
-                    "max": max(rates),
-                },
-                "shape": {k: v for k, v in vars(options).items() if k != "model"},
-                "model": options.model,
-                "dtype": str(speaker.dtype),
-                "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-                "versions": versions(),
-            }
-        )
+    print_record(
+        "sampling",
+        "tokens_per_second",
+        rates,
+        options,
+        dtype=str(speaker.dtype),
     )
 
 

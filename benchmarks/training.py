@@ -5,18 +5,16 @@ prompts included, before the shared prefix is taken out. The last line is JSON.
 """
 
 import argparse
-import json
-import statistics
 import time
 
 import jax
+from record import print_record
 
 import pmc_jax as pmc
 from pmc_jax.answers import Speaker
 from pmc_jax.config import PeopleConfig
 from pmc_jax.data import people
 from pmc_jax.data.encode import Packer, shared_prefix
-from pmc_jax.output import versions
 from pmc_jax.unlearning.trainer import Trainer
 
 
@@ -49,23 +47,13 @@ def main() -> None:
 
     once()  # compiles
     rates = [once() for _ in range(options.repeats)]
-    print(
-        json.dumps(
-            {
-                "benchmark": "training",
-                "real_tokens_per_second": {
-                    "min": min(rates),
-                    "median": statistics.median(rates),
-                    "max": max(rates),
-                },
-                "fill": float((batch.segments > 0).mean()),
-                "shape": {k: v for k, v in vars(options).items() if k != "model"},
-                "model": options.model,
-                "dtype": str(speaker.dtype),
-                "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-                "versions": versions(),
-            }
-        )
+    print_record(
+        "training",
+        "real_tokens_per_second",
+        rates,
+        options,
+        fill=float((batch.segments > 0).mean()),
+        dtype=str(speaker.dtype),
     )
 
 

@@ -51,11 +51,13 @@ def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) 
     retain = sources.retain_set(needed(config.data.retain, "data.retain"), config.data)
     sets = eval_sets(config)
     target = Target.of(config, finetune_rows(config)) if config.finetune.data else None
-    digests = {"model": output.file_digest(find(model_path(config)))}
+    # Weights are large: a target has their digest already.
+    made_of = {} if target is None else target.made_of
+    digests = {"model": made_of.get("model") or output.file_digest(find(model_path(config)))}
     digests |= {"forget": output.data_digest(forget), "retain": output.data_digest(retain)}
     digests |= {f"evaluate.{s.name}": output.data_digest(s) for s in sets}
     if target is not None:
-        digests["finetune"] = target.made_of["data"]
+        digests["finetune"] = made_of["data"]
     # Faults show before a folder is claimed, an older run removed or a step trained.
     watch = Stopwatch()
     made = target is not None and target.is_made(overwrite=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ os.environ.setdefault(
 
 import jax
 import pytest
+import tiny_runs as tiny
 
 _TESTS = Path(__file__).parent
 # Programs for eight devices take longer to optimise than to run; rounding stays that of one
@@ -74,3 +76,44 @@ def on_eight_devices():
         return json.loads(done.stdout)
 
     return run
+
+
+# Tiny runs that several files look at; the two whole ones are made once a session.
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory) -> tiny.Run:
+    """No fine-tuning, a checkpoint a step, texts kept out of the log."""
+    return tiny.run(tmp_path_factory.mktemp("plain"), "output.checkpoint_every=1")
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory) -> tiny.Run:
+    """The target model is made first; texts are logged."""
+    folder = tmp_path_factory.mktemp("taught")
+    return tiny.run(folder, finetune=tiny.FINETUNE, log={"text": True})
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch) -> Path:
+    """A folder of inputs that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tiny.write_inputs(tmp_path)
+
+
+@pytest.fixture
+def finished(plain, tmp_path, monkeypatch) -> Path:
+    """A copy of the plain run, the current folder."""
+    folder = tmp_path / "copy"
+    shutil.copytree(plain.folder, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(taught, tmp_path, monkeypatch) -> Path:
+    """A copy of the taught run, the current folder."""
+    folder = tmp_path / "copy"
+    shutil.copytree(taught.folder, folder)
+    monkeypatch.chdir(folder)
+    return folder

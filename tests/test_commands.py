@@ -18,44 +18,6 @@ from pmc_jax.unlearning.trainer import Trainer
 JITTED = ("prefill", "start", "compact", "decode", "train_step")
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> tiny.Run:
-    """No fine-tuning, a checkpoint a step, texts kept out of the log."""
-    return tiny.run(tmp_path_factory.mktemp("plain"), "output.checkpoint_every=1")
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory) -> tiny.Run:
-    """The target model is made first; texts are logged."""
-    folder = tmp_path_factory.mktemp("taught")
-    return tiny.run(folder, finetune=tiny.FINETUNE, log={"text": True})
-
-
-@pytest.fixture
-def inputs(tmp_path, monkeypatch) -> Path:
-    """A folder of inputs that is the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tiny.write_inputs(tmp_path)
-
-
-@pytest.fixture
-def finished(plain, tmp_path, monkeypatch) -> Path:
-    """A copy of the plain run, the current folder."""
-    folder = tmp_path / "copy"
-    shutil.copytree(plain.folder, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
-def copied(taught, tmp_path, monkeypatch) -> Path:
-    """A copy of the taught run, the current folder."""
-    folder = tmp_path / "copy"
-    shutil.copytree(taught.folder, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 # The other commands
 
 

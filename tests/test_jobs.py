@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import struct
 from pathlib import Path
 
@@ -16,28 +15,6 @@ from pmc_jax.unlearning.trainer import Trainer
 
 STAGES = {"finetune", "sample", "score", "train", "evaluate", "compile", "other"}
 SPLITS = {"forget": tiny.FORGET, "forget_paraphrased": tiny.AGAIN, "retain": tiny.RETAIN}
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> tiny.Run:
-    """No fine-tuning, a checkpoint a step, texts kept out of the log."""
-    return tiny.run(tmp_path_factory.mktemp("plain"), "output.checkpoint_every=1")
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory) -> tiny.Run:
-    """The target model is made first; texts are logged."""
-    folder = tmp_path_factory.mktemp("taught")
-    return tiny.run(folder, finetune=tiny.FINETUNE, log={"text": True})
-
-
-@pytest.fixture
-def copied(taught, tmp_path, monkeypatch) -> Path:
-    """A copy of the taught run, the current folder."""
-    folder = tmp_path / "copy"
-    shutil.copytree(taught.folder, folder)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 # What a run leaves

@@ -11,29 +11,6 @@ from pmc_jax import jobs
 from pmc_jax.output import OutputFolder
 from pmc_jax.unlearning.trainer import Trainer
 
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> tiny.Run:
-    """No fine-tuning, a checkpoint a step, texts kept out of the log."""
-    return tiny.run(tmp_path_factory.mktemp("plain"), "output.checkpoint_every=1")
-
-
-@pytest.fixture
-def inputs(tmp_path, monkeypatch) -> Path:
-    """A folder of inputs that is the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tiny.write_inputs(tmp_path)
-
-
-@pytest.fixture
-def finished(plain, tmp_path, monkeypatch) -> Path:
-    """A copy of the plain run, the current folder."""
-    folder = tmp_path / "copy"
-    shutil.copytree(plain.folder, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 # Interrupted runs
 
 
