@@ -188,6 +188,8 @@ class TrainConfig(Section):
         accumulation_steps: micro-batches a gradient step.
         warmup_steps: gradient steps of linear warm-up.
         max_grad_norm: global norm that gradients are clipped to; None = no clipping.
+        loss_mean: tokens | answers, what a term of the loss is the mean over: the answer tokens of
+            a micro-batch (as in transformers), or its answers, each with the mean of its tokens.
         remat: none | full | dots, what the backward pass computes again to save memory.
     """
 
@@ -200,6 +202,7 @@ class TrainConfig(Section):
     accumulation_steps: int = setting(1, at_least(1))
     warmup_steps: int = setting(0, at_least(0))
     max_grad_norm: float | None = setting(None, _POSITIVE)
+    loss_mean: str = setting("tokens", one_of("tokens", "answers"))
     remat: str = setting("dots", one_of("none", "full", "dots"))
 
 

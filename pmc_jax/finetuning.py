@@ -54,7 +54,14 @@ def finetune(
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
     lengths = [len(s) for s in sequences]
     lm = speaker.lm
-    packer = Packer.fit(prefix, lengths, max(lengths), settings.batch_size, lm.layout.row_multiple)
+    packer = Packer.fit(
+        prefix,
+        lengths,
+        max(lengths),
+        settings.batch_size,
+        lm.layout.row_multiple,
+        settings.loss_mean,
+    )
     rows_a_step = settings.batch_size * settings.accumulation_steps
     total = total_steps(len(sequences), rows_a_step, settings.epochs)
     trainer = Trainer(lm.model, lm.config, lm.layout, settings, total, speaker.dtype, donate=donate)

@@ -84,6 +84,7 @@ def steps(draw):
         np.array(prefix, np.int32),
         row_size=32,
         row_multiple=draw(st.sampled_from([1, 2, 8])),
+        loss_mean=draw(st.sampled_from(["tokens", "answers"])),
         fewest_rows=draw(st.integers(1, 3)),
     )
     return packer, terms, draw(st.sampled_from([None, weights])), micro_batches
@@ -138,6 +139,13 @@ class TestPacker:
         batch = Packer(np.zeros(0, np.int32), 32).pack(terms, [1.0], weights=[[1.0, 0.5]])
         shares = batch.shares[batch.shares > 0]
         np.testing.assert_allclose(np.sort(shares), [0.5 / 3.5, *[1 / 3.5] * 3], rtol=1e-6)
+
+    def test_a_mean_over_answers_counts_short_ones_as_much(self):
+        terms = [self.rows((2, 3), (3, 1), (2, 2))]
+        packer = Packer(np.zeros(0, np.int32), 32, loss_mean="answers")
+        shares = packer.pack(terms, [1.0], weights=[[1.0, 0.5, 0.0]]).shares
+        expected = [*[1 / 4.5] * 3, 0.5 / 1.5]  # weights 1 and 0.5, over 3 tokens and over 1
+        np.testing.assert_allclose(np.sort(shares[shares > 0]), expected, rtol=1e-6)
 
     def test_rows_hold_several_sequences(self):
         terms = [self.rows((10, 6), (4, 4), (4, 4), (12, 4), (6, 2))]

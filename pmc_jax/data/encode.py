@@ -203,16 +203,23 @@ class Packer:
         row_size: S, tokens of a packed row.
         row_multiple: R is a multiple of this.
         fewest_rows: R is at least this: a step shorter than most is not worth a shape of its own.
+        loss_mean: see `TrainConfig`.
     """
 
     prefix: np.ndarray
     row_size: int
     row_multiple: int = 1
     fewest_rows: int = 1
+    loss_mean: str = "tokens"
 
     @staticmethod
     def fit(
-        prefix: np.ndarray, typical: Sequence[int], longest: int, batch: int, row_multiple: int
+        prefix: np.ndarray,
+        typical: Sequence[int],
+        longest: int,
+        batch: int,
+        row_multiple: int,
+        loss_mean: str = "tokens",
     ) -> "Packer":
         """Rows with room for the longest sequence, and for about two typical ones.
 
@@ -223,7 +230,7 @@ class Packer:
         """
         mean = max(1.0, float(np.mean(typical)) - len(prefix))
         size = round_up(max(longest - len(prefix), int(2 * mean)), _ROW_MULTIPLE)
-        return Packer(prefix, size, row_multiple, int(np.ceil(batch * mean / size)))
+        return Packer(prefix, size, row_multiple, int(np.ceil(batch * mean / size)), loss_mean)
 
     def pack(
         self,
@@ -235,9 +242,9 @@ class Packer:
     ) -> TrainBatch:
         """Packs one gradient step, on the host.
 
-        Every term of the loss is the mean over its answer tokens in each micro-batch, averaged
-        over the micro-batches; `terms[t][i]` goes to micro-batch `i * micro_batches //
-        len(terms[t])`.
+        Every term of the loss is the mean over its answer tokens (or its answers, see `loss_mean`)
+        in each micro-batch, averaged over the micro-batches; `terms[t][i]` goes to micro-batch
+        `i * micro_batches // len(terms[t])`.
 
         Args:
             terms: the sequences of each term, a multiple of `micro_batches` of them.
@@ -283,7 +290,7 @@ class Packer:
                 slot = slice(used[row], used[row] + answer)
                 at[m, row, slot] = begin + sequence.begin - skip - 1 + np.arange(answer)
                 targets[m, row, slot] = sequence.tokens[sequence.begin :]
-                shares[t, m, row, slot] = weight
+                shares[t, m, row, slot] = weight / (answer if self.loss_mean == "answers" else 1)
                 used[row] += answer
         total = shares.sum((2, 3), keepdims=True) * micro_batches
         shares = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)

@@ -146,6 +146,7 @@ class Unlearning:
             longest=max(retain + [len(p) + room for p in self._prompts]),
             batch=2 * self.train.batch_size,
             row_multiple=self.speaker.lm.layout.row_multiple,
+            loss_mean=self.train.loss_mean,
         )
 
     def resume(self) -> bool:
