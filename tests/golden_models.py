@@ -9,16 +9,57 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from pmc_jax.mesh import TRAIN_RULES, Layout, layout, make_mesh
+from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
+from pmc_jax.models.families import decoder_config, naming
+from pmc_jax.models.hf import load_params
+from pmc_jax.models.load import read_json
+from pmc_jax.models.safetensors_folder import SafetensorsFolder
+from pmc_jax.sampling.choose import GREEDY
+from pmc_jax.sampling.engine import Engine
+from pmc_jax.sampling.weights import snapshot
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = ("default", "llama3", "linear")
+FAMILY_CASES = (
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "phi",
+    "phi3",
+    "gemma2",
+    "gemma3_text",
+    "olmo2",
+    "gpt_neox",
+    "gpt2",
+)
 
 
 def one_device() -> Layout:
     return layout(make_mesh(devices=jax.devices()[:1]), TRAIN_RULES)
+
+
+def golden_model(case: str, on: Layout | None = None):
+    """Weights, configuration and tensor names of a golden checkpoint, on a layout (one device)."""
+    hf, source = read_json(GOLDEN / case / "config.json"), SafetensorsFolder(GOLDEN / case)
+    names, config = naming(hf, case, source.names()), decoder_config(hf, case)
+    return load_params(source, names, config, on or one_device()), config, names
+
+
+def tolerance(golden_logits: np.ndarray) -> float:
+    """Absolute difference that two float32 implementations may have."""
+    return max(1e-4, 3e-6 * np.abs(golden_logits).max())
+
+
+def cached_greedy(model, config, on: Layout, prompts, count: int) -> np.ndarray:
+    """Greedy tokens i32[n,count] by the sampling engine: prompts padded left, a cache, no end."""
+    on = layout(on.mesh, SAMPLE_RULES)
+    engine = Engine(config, on, GREEDY, 1, count, (config.vocab_size,), len(prompts), 32)
+    weights = snapshot(model, config, on, jnp.dtype("float32"))
+    groups = engine.generate(weights, prompts, key=jax.random.key(0), ids=range(len(prompts)))
+    (group,) = groups
+    return group.tokens[np.argsort(group.rows), 0]
 
 
 def model_folder(folder: Path, case: str) -> Path:
@@ -48,7 +89,7 @@ def full_logits(
     @jax.jit
     def run(model, tokens, positions, segments):
         hidden = hidden_states(model, config, on, tokens, positions, segments)
-        return logits(model, hidden, on)
+        return logits(model, config, hidden, on)
 
     arrays = (jnp.asarray(x, jnp.int32) for x in (tokens, positions, segments))
     return np.asarray(run(model, *arrays))
@@ -66,7 +107,7 @@ def greedy(
         segments = (positions < length).astype(jnp.int32)
         hidden = hidden_states(model, config, on, tokens, positions, segments)
         last = jax.lax.dynamic_slice_in_dim(hidden, length - 1, 1, axis=1)
-        best = jnp.argmax(logits(model, last, on)[0, 0])
+        best = jnp.argmax(logits(model, config, last, on)[0, 0])
         return tokens.at[0, length].set(best.astype(jnp.int32))
 
     tokens = jnp.zeros((1, size), jnp.int32).at[0, : len(prompt)].set(jnp.asarray(prompt))

@@ -7,20 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_models import CASES, GOLDEN, full_logits, greedy, one_device
+from golden_models import (
+    CASES,
+    GOLDEN,
+    full_logits,
+    golden_model,
+    greedy,
+    one_device,
+    tolerance,
+)
 
-from pmc_jax.models.config import DecoderConfig, decoder_config
-from pmc_jax.models.decoder import REMAT_POLICIES, Decoder, hidden_states, init, parameters
-from pmc_jax.models.hf import SafetensorsFolder, load_params
-from pmc_jax.models.load import load, read_json
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import REMAT_POLICIES, Decoder, hidden_states, init
+from pmc_jax.models.load import load
+from pmc_jax.models.parameters import num_parameters, parameters
 
 TINY = DecoderConfig(97, 32, 48, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8)
-
-
-def golden_model(case: str):
-    config = decoder_config(read_json(GOLDEN / case / "config.json"), case)
-    on = one_device()
-    return load_params(SafetensorsFolder(GOLDEN / case), config, on), config, on
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +30,11 @@ def random_model():
     return init(TINY, jax.random.key(0), one_device(), scale=0.3)
 
 
-def tolerance(golden_logits: np.ndarray) -> float:
-    """Absolute difference that two float32 implementations may have."""
-    return max(1e-4, 3e-6 * np.abs(golden_logits).max())
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_logits_match_pytorch(case):
     golden = np.load(GOLDEN / case / "golden.npz")
-    model, config, on = golden_model(case)
+    model, config, _ = golden_model(case)
+    on = one_device()
     ours = full_logits(model, config, on, golden["tokens"], golden["lengths"])
     for row, length in enumerate(golden["lengths"]):
         expected = golden["logits"][row, :length]
@@ -46,7 +44,8 @@ def test_logits_match_pytorch(case):
 @pytest.mark.parametrize("case", CASES)
 def test_greedy_continuation_matches_pytorch(case):
     golden = np.load(GOLDEN / case / "golden.npz")
-    model, config, on = golden_model(case)
+    model, config, _ = golden_model(case)
+    on = one_device()
     expected = golden["continuation"].tolist()
     assert greedy(model, config, on, golden["tokens"][0], len(expected)) == expected
 
@@ -105,7 +104,7 @@ def test_parameters_name_every_array(random_model):
     assert {n: a.shape for n, a in arrays.items()} == {
         n: p.shape for n, p in parameters(TINY).items()
     }
-    assert sum(a.size for a in arrays.values()) == TINY.num_parameters
+    assert sum(a.size for a in arrays.values()) == num_parameters(TINY)
     again = Decoder(arrays).arrays()
     assert all(again[name] is arrays[name] for name in arrays)
 

@@ -13,8 +13,9 @@ from tiny_gguf import add_byte_level_tokenizer, write_gguf
 from transformers import AutoTokenizer
 
 from pmc_jax.errors import UserError
-from pmc_jax.models.config import RopeConfig, decoder_config
+from pmc_jax.models.config import RopeConfig
 from pmc_jax.models.export import export_hf
+from pmc_jax.models.families import decoder_config
 from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.gguf_config import hf_config
 from pmc_jax.models.load import find, load, read_json

@@ -14,10 +14,12 @@ from golden_models import CASES, GOLDEN, full_logits, model_folder, one_device
 from safetensors.numpy import load_file, save_file
 
 from pmc_jax.errors import UserError
-from pmc_jax.models.config import decoder_config
 from pmc_jax.models.export import export_hf
-from pmc_jax.models.hf import INDEX_FILE, SINGLE_FILE, TENSORS, SafetensorsFolder, load_params
+from pmc_jax.models.families import FAMILIES, decoder_config
+from pmc_jax.models.hf import load_params
 from pmc_jax.models.load import find, load, read_json
+from pmc_jax.models.parameters import num_parameters
+from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 
 REPO = Path(__file__).parents[1]
 
@@ -71,7 +73,7 @@ def test_export_in_several_files_and_another_dtype(tmp_path):
     files = sorted(p.name for p in (tmp_path / "out").glob("*.safetensors"))
     assert files[0] == f"model-00001-of-{len(files):05}.safetensors" and len(files) > 1
     assert sorted(set(index["weight_map"].values())) == files
-    assert index["metadata"]["total_size"] == 2 * lm.config.num_parameters
+    assert index["metadata"]["total_size"] == 2 * num_parameters(lm.config)
     again = load_one(tmp_path / "out")
     assert set(again.source_dtype.values()) == {"bfloat16"}
     for name, array in again.model.arrays().items():
@@ -103,9 +105,11 @@ import sys
 import jax, numpy as np
 from golden_models import one_device, GOLDEN
 from pmc_jax.mesh import TRAIN_RULES, layout, make_mesh
-from pmc_jax.models.config import decoder_config
-from pmc_jax.models.hf import SafetensorsFolder, load_params, to_hf
+from pmc_jax.models.families import decoder_config, naming
+from pmc_jax.models.hf import load_params, to_hf
 from pmc_jax.models.load import read_json
+from pmc_jax.models.parameters import num_parameters
+from pmc_jax.models.safetensors_folder import SafetensorsFolder
 
 class Counting(SafetensorsFolder):
     read_numbers = 0
@@ -115,19 +119,21 @@ class Counting(SafetensorsFolder):
         return block
 
 for case in ("default", "llama3", "linear"):
-    config = decoder_config(read_json(GOLDEN / case / "config.json"), case)
+    hf = read_json(GOLDEN / case / "config.json")
+    config = decoder_config(hf, case)
     source = Counting(GOLDEN / case)
-    one = load_params(SafetensorsFolder(GOLDEN / case), config, one_device()).arrays()
+    names = naming(hf, case, source.names())
+    one = load_params(SafetensorsFolder(GOLDEN / case), names, config, one_device()).arrays()
     mesh = make_mesh(2, 2, 2)
     Counting.read_numbers = 0
-    model = load_params(source, config, layout(mesh, TRAIN_RULES))
+    model = load_params(source, names, config, layout(mesh, TRAIN_RULES))
     # Devices that hold the same block share one read: nothing is read twice.
-    assert Counting.read_numbers == config.num_parameters, Counting.read_numbers
+    assert Counting.read_numbers == num_parameters(config), Counting.read_numbers
     for name, array in model.arrays().items():
         np.testing.assert_array_equal(array, one[name])
     shard = model.layers.q[...].addressable_shards[0].data
     assert shard.size * 4 == one["layers.q"].size, shard.shape
-    for tensor, array in to_hf(model, config):
+    for tensor, array in to_hf(model, names, config):
         whole = tuple(slice(0, n) for n in tensor.shape)
         np.testing.assert_array_equal(array, source.read(tensor.name, whole).astype(np.float32))
 """
@@ -259,11 +265,15 @@ def test_harmless_extra_tensors_are_ignored(tmp_path):
         np.testing.assert_array_equal(array, plain[name])
 
 
-def test_table_covers_every_golden_tensor_once():
-    patterns = [entry.pattern for entry in TENSORS.values()]
-    assert len(set(patterns)) == len(patterns)
-    for entry in TENSORS.values():
-        assert sorted(entry.ours) == sorted("".join(entry.theirs))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_table_names_every_tensor_and_parameter_once(family):
+    entries = FAMILIES[family].entries
+    patterns = [entry.pattern for entry in entries]
+    names = [name for entry in entries for name, _ in entry.parts]
+    assert len(set(patterns)) == len(patterns) and len(set(names)) == len(names)
+    for entry in entries:
+        for _, ours in entry.parts:
+            assert sorted(ours) == sorted("".join(entry.theirs).replace("p", ""))
 
 
 def test_names_that_are_no_model(tmp_path):
@@ -322,5 +332,5 @@ def test_loaded_folder_runs(tmp_path):
     ours = full_logits(lm.model, lm.config, lm.layout, golden["tokens"], golden["lengths"])
     np.testing.assert_allclose(ours[0], golden["logits"][0], rtol=0, atol=1e-4)
     config = decoder_config(lm.hf_config, "x")
-    again = load_params(SafetensorsFolder(lm.source), config, lm.layout)
+    again = load_params(SafetensorsFolder(lm.source), lm.naming, config, lm.layout)
     assert again.arrays().keys() == lm.model.arrays().keys()

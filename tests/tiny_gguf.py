@@ -8,7 +8,7 @@ from golden_models import GOLDEN
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from pmc_jax.models.config import decoder_config
+from pmc_jax.models.families import decoder_config
 from pmc_jax.models.load import read_json
 
 NAMES = {

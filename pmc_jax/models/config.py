@@ -1,15 +1,10 @@
-"""The shape of a decoder, read from a Hugging Face `config.json`.
+"""The shape of a decoder: every number that the mathematics of the model depends on, nothing else.
 
-`DecoderConfig` holds every number that the mathematics of the model depends on, and nothing else.
-It is frozen and hashable, so jitted functions take it as a static argument.
+A family (`pmc_jax.models.families`) reads it from a Hugging Face `config.json`. It is frozen and
+hashable, so jitted functions take it as a static argument.
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping
-from typing import Any
-
-from pmc_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,10 +13,14 @@ class RopeConfig:
 
     Attributes:
         theta: base of the geometric series of wave lengths.
-        kind: `default`, `linear` (positions divided by `factor`, arXiv 2306.15595) or `llama3`
-            (long wave lengths divided by `factor`, short ones kept, a ramp between).
+        kind: `default`, `linear` (positions divided by `factor`, arXiv 2306.15595), `llama3`
+            (long wave lengths divided by `factor`, short ones kept, a ramp between) or `longrope`
+            (each wave length has its own factor, arXiv 2402.13753).
         factor, low_freq_factor, high_freq_factor, original_max_positions: parameters of `kind`;
             `original_max_positions` in tokens.
+        factors: of `longrope`, one for each pair of channels.
+        magnitude: factor of the rotated queries and keys.
+        rotary_dim: the first channels of a head that are rotated; None = all.
     """
 
     theta: float = 10_000.0
@@ -30,21 +29,39 @@ class RopeConfig:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_positions: int = 8192
+    factors: tuple[float, ...] = ()
+    magnitude: float = 1.0
+    rotary_dim: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """A pre-norm decoder with grouped-query attention, rotary positions and a gated MLP.
+    """A decoder with grouped-query attention and one MLP a layer.
 
     Attributes:
         vocab_size: rows of the embedding.
         hidden_size, intermediate_size: widths of the residual stream and of the MLP.
         num_layers, num_heads, num_kv_heads, head_dim: depth and attention shape.
-        norm_eps: added to the mean square in RMSNorm.
-        rope: rotary embedding.
+        norm: `rms`, `rms_plus_one` (scaled by 1 + weight) or `layer` (with a bias).
+        norm_eps: added to the mean square or the variance.
+        norms: which norms a layer has: `attention_norm` and `mlp_norm` of what a branch reads,
+            `attention_post_norm` and `mlp_post_norm` of what it adds.
+        parallel: both branches read the layer's input; without an `mlp_norm` they share a norm.
+        qk_norm: None, `head` (queries and keys, each head by itself) or `projection` (all heads
+            of a token together).
+        rope: rotary embedding; None = none.
+        local_rope: the one of layers with a window, where it differs.
+        windows: of each layer, how many tokens back it sees, its own included; 0 = all; () = all
+            layers see all.
+        attention_scale: of the scores before the softmax; None = head_dim ** -0.5.
+        attention_softcap, logit_softcap: c * tanh(x / c) on scores and on logits; None = off.
+        activation: of the MLP, a key of `decoder.ACTIVATIONS`.
+        gated_mlp: the MLP multiplies its activation with a second projection.
+        qkv_bias, o_bias, mlp_bias, head_bias: projections that carry biases.
+        embed_scale: factor of the embedded tokens, rounded to their dtype.
+        learned_positions: a table of `max_positions` rows is added to them.
         tie_embeddings: the output projection is the embedding, transposed.
-        attention_bias, mlp_bias: projections carry biases.
-        max_positions: tokens in the longest sequence that the model was trained for.
+        max_positions: tokens in the longest sequence that the model is made for.
     """
 
     vocab_size: int
@@ -54,11 +71,26 @@ class DecoderConfig:
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    norm: str = "rms"
     norm_eps: float = 1e-6
-    rope: RopeConfig = RopeConfig()
-    tie_embeddings: bool = False
-    attention_bias: bool = False
+    norms: tuple[str, ...] = ("attention_norm", "mlp_norm")
+    parallel: bool = False
+    qk_norm: str | None = None
+    rope: RopeConfig | None = RopeConfig()
+    local_rope: RopeConfig | None = None
+    windows: tuple[int, ...] = ()
+    attention_scale: float | None = None
+    attention_softcap: float | None = None
+    logit_softcap: float | None = None
+    activation: str = "silu"
+    gated_mlp: bool = True
+    qkv_bias: bool = False
+    o_bias: bool = False
     mlp_bias: bool = False
+    head_bias: bool = False
+    embed_scale: float = 1.0
+    learned_positions: bool = False
+    tie_embeddings: bool = False
     max_positions: int = 2048
 
     @property
@@ -67,117 +99,14 @@ class DecoderConfig:
         return self.num_heads // self.num_kv_heads
 
     @property
-    def num_parameters(self) -> int:
-        """Learned numbers in all, a tied embedding counted once."""
-        attention = self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads)
-        layer = self.hidden_size * (attention + 3 * self.intermediate_size + 2)
-        if self.attention_bias:
-            layer += self.head_dim * (self.num_heads + 2 * self.num_kv_heads) + self.hidden_size
-        if self.mlp_bias:
-            layer += 2 * self.intermediate_size + self.hidden_size
-        embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_embeddings else 2)
-        return self.num_layers * layer + embeddings + self.hidden_size
+    def score_scale(self) -> float:
+        """What attention scores are multiplied with."""
+        return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
+    def window(self, layer: int) -> int:
+        """Tokens that a layer sees, 0 = all."""
+        return self.windows[layer] if self.windows else 0
 
-def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:
-    """Reads a Hugging Face configuration.
-
-    Args:
-        hf: the content of `config.json`.
-        where: its path, for messages.
-
-    Raises:
-        UserError: an architecture or a field that changes the mathematics and is not implemented, a
-            missing field, or sizes that do not fit together.
-    """
-    if (model_type := hf.get("model_type")) != "llama":
-        raise UserError(f"{where}: model_type {model_type!r} is not supported; supported: llama")
-    if (act := hf.get("hidden_act", "silu")) != "silu":
-        raise UserError(
-            f"{where}: hidden_act {act!r} is not implemented for llama; expected 'silu'"
-        )
-    if hf.get("quantization_config"):
-        raise UserError(
-            f"{where}: quantised safetensors are not supported; export full weights first"
-        )
-    needed = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-    )
-    sizes = {key: _size(hf, key, where) for key in needed}
-    heads = sizes["num_attention_heads"]
-    kv_heads = _size(hf, "num_key_value_heads", where, heads)
-    head_dim = _size(hf, "head_dim", where, sizes["hidden_size"] // heads)
-    if heads % kv_heads:
-        raise UserError(
-            f"{where}: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}"
-        )
-    if head_dim % 2:
-        raise UserError(f"{where}: head_dim {head_dim} is odd; rotary positions need an even one")
-    return DecoderConfig(
-        vocab_size=sizes["vocab_size"],
-        hidden_size=sizes["hidden_size"],
-        intermediate_size=sizes["intermediate_size"],
-        num_layers=sizes["num_hidden_layers"],
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        norm_eps=_positive(hf, "rms_norm_eps", where, 1e-6),
-        rope=_rope_config(hf, where),
-        tie_embeddings=_flag(hf, "tie_word_embeddings", where),
-        attention_bias=_flag(hf, "attention_bias", where),
-        mlp_bias=_flag(hf, "mlp_bias", where),
-        max_positions=_size(hf, "max_position_embeddings", where, 2048),
-    )
-
-
-def _size(hf: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:
-    value = default if hf.get(key) is None else hf[key]
-    if type(value) is not int or value < 1:
-        raise UserError(f"{where}: {key} must be a positive integer, got {value!r}")
-    return value
-
-
-def _positive(hf: Mapping[str, Any], key: str, where: str, default: float | None = None) -> float:
-    value = default if hf.get(key) is None else hf[key]
-    if type(value) not in (int, float) or not 0 < value < math.inf:
-        raise UserError(f"{where}: {key} must be a positive number, got {value!r}")
-    return float(value)
-
-
-def _flag(hf: Mapping[str, Any], key: str, where: str) -> bool:
-    value = hf.get(key)
-    if value is not None and type(value) is not bool:
-        raise UserError(f"{where}: {key} must be true or false, got {value!r}")
-    return bool(value)
-
-
-def _rope_config(hf: Mapping[str, Any], where: str) -> RopeConfig:
-    # transformers 5 writes `rope_parameters`; earlier ones `rope_theta` and `rope_scaling`.
-    scaling = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
-    if not isinstance(scaling, Mapping):
-        raise UserError(f"{where}: rope_parameters must be an object, got {scaling!r}")
-    scaling = {"rope_theta": hf.get("rope_theta"), **scaling}
-    theta = _positive(scaling, "rope_theta", where, 10_000.0)
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    for place in (hf, scaling):
-        if place.get("partial_rotary_factor") not in (None, 1.0):
-            raise UserError(f"{where}: partial_rotary_factor is not implemented for llama")
-    if kind == "default":
-        return RopeConfig(theta)
-    if kind == "linear":
-        return RopeConfig(theta, "linear", _positive(scaling, "factor", where))
-    if kind == "llama3":
-        low = _positive(scaling, "low_freq_factor", where)
-        high = _positive(scaling, "high_freq_factor", where)
-        if high <= low:
-            raise UserError(f"{where}: high_freq_factor must be above low_freq_factor")
-        factor = _positive(scaling, "factor", where)
-        original = _size(scaling, "original_max_position_embeddings", where)
-        return RopeConfig(theta, "llama3", factor, low, high, original)
-    raise UserError(
-        f"{where}: rope scaling {kind!r} is not implemented; known: default, linear, llama3"
-    )
+    def rope_of(self, layer: int) -> RopeConfig | None:
+        """The rotary embedding of a layer."""
+        return self.local_rope if self.local_rope and self.window(layer) else self.rope

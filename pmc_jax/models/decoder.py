@@ -5,7 +5,6 @@ key/value head, H head_dim, F MLP width, V vocabulary, L layers. It knows no tex
 cache of past tokens (`pmc_jax.sampling` decodes with the same `block`).
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -14,7 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from pmc_jax.mesh import Layout
+from pmc_jax.models.attention import attention, in_window, softcap
 from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.parameters import parameters
 from pmc_jax.models.rope import rotate, rotation
 
 REMAT_POLICIES = {
@@ -24,47 +25,12 @@ REMAT_POLICIES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Parameter:
-    """Shape and logical axes of one (stacked) parameter."""
-
-    shape: tuple[int, ...]
-    axes: tuple[str | None, ...]
-
-
-def parameters(config: DecoderConfig) -> dict[str, Parameter]:
-    """Every parameter of the model by name; names with a dot are stacked over layers."""
-    c = config
-    table = {
-        "embed": Parameter((c.vocab_size, c.hidden_size), ("vocab", "embed")),
-        "norm": Parameter((c.hidden_size,), (None,)),
-    }
-    if not c.tie_embeddings:
-        table["head"] = Parameter((c.vocab_size, c.hidden_size), ("vocab", "embed"))
-    d, f, h = c.hidden_size, c.intermediate_size, c.head_dim
-    layer = {
-        "attention_norm": Parameter((d,), (None,)),
-        "q": Parameter((d, c.num_heads, h), ("embed", "heads", None)),
-        "k": Parameter((d, c.num_kv_heads, h), ("embed", "kv_heads", None)),
-        "v": Parameter((d, c.num_kv_heads, h), ("embed", "kv_heads", None)),
-        "o": Parameter((c.num_heads, h, d), ("heads", None, "embed")),
-        "mlp_norm": Parameter((d,), (None,)),
-        "gate": Parameter((d, f), ("embed", "mlp")),
-        "up": Parameter((d, f), ("embed", "mlp")),
-        "down": Parameter((f, d), ("mlp", "embed")),
-    }
-    if c.attention_bias:
-        layer["q_bias"] = Parameter((c.num_heads, h), ("heads", None))
-        layer["k_bias"] = Parameter((c.num_kv_heads, h), ("kv_heads", None))
-        layer["v_bias"] = Parameter((c.num_kv_heads, h), ("kv_heads", None))
-        layer["o_bias"] = Parameter((d,), (None,))
-    if c.mlp_bias:
-        layer["gate_bias"] = Parameter((f,), ("mlp",))
-        layer["up_bias"] = Parameter((f,), ("mlp",))
-        layer["down_bias"] = Parameter((d,), (None,))
-    for name, p in layer.items():
-        table[f"layers.{name}"] = Parameter((c.num_layers, *p.shape), (None, *p.axes))
-    return table
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "relu": jax.nn.relu,
+}
 
 
 class Layers(nnx.Module):
@@ -76,11 +42,16 @@ class Layers(nnx.Module):
         for name, array in arrays.items():
             setattr(self, name, nnx.Param(array))
 
+    def get(self, name: str) -> jax.Array | None:
+        variable = getattr(self, name, None)
+        return None if variable is None else variable[...]
+
     def qkv(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         return self.project(x, "q"), self.project(x, "k"), self.project(x, "v")
 
-    def gate_up(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return self.project(x, "gate"), self.project(x, "up")
+    def gate_up(self, x: jax.Array) -> tuple[jax.Array | None, jax.Array]:
+        gate = self.project(x, "gate") if hasattr(self, "gate") else None
+        return gate, self.project(x, "up")
 
     def project(self, x: jax.Array, name: str) -> jax.Array:
         """x @ W (+ bias) in the dtype of `x`, heads and head_dim contracted together in `o`."""
@@ -90,8 +61,8 @@ class Layers(nnx.Module):
         size = math.prod(weight.shape[:contracted])
         # As matrices: XLA on CPU copies the operands of the weight gradient otherwise.
         y = (x.reshape(-1, size) @ weight.reshape(size, -1)).reshape(*lead, *out)
-        bias = getattr(self, f"{name}_bias", None)
-        return y if bias is None else y + bias[...].astype(x.dtype)
+        bias = self.get(f"{name}_bias")
+        return y if bias is None else y + bias.astype(x.dtype)
 
 
 class Decoder(nnx.Module):
@@ -114,6 +85,11 @@ class Decoder(nnx.Module):
         flat = nnx.to_flat_state(nnx.state(self))
         return {".".join(path): variable[...] for path, variable in flat}
 
+    def get(self, name: str) -> jax.Array | None:
+        """A parameter outside the layers, None where the model has none of this name."""
+        variable = getattr(self, name, None)
+        return None if variable is None else variable[...]
+
     @property
     def output_embedding(self) -> jax.Array:
         """[V, D]: the embedding itself where it is tied."""
@@ -121,14 +97,17 @@ class Decoder(nnx.Module):
 
 
 def init(config: DecoderConfig, key: jax.Array, layout: Layout, *, scale: float = 0.02) -> Decoder:
-    """Random float32 weights, made in place on the mesh: normal(0, scale), norms 1, biases 0."""
+    """Random float32 weights, made in place on the mesh: normal(0, scale), norms that
+    change nothing, biases 0.
+    """
     table = parameters(config)
 
     def make(key: jax.Array) -> dict[str, jax.Array]:
         arrays = {}
         for i, (name, p) in enumerate(table.items()):
             if name.endswith("norm"):
-                arrays[name] = jnp.ones(p.shape, jnp.float32)
+                neutral = 0.0 if config.norm == "rms_plus_one" else 1.0
+                arrays[name] = jnp.full(p.shape, neutral, jnp.float32)
             elif name.endswith("bias"):
                 arrays[name] = jnp.zeros(p.shape, jnp.float32)
             else:
@@ -139,29 +118,83 @@ def init(config: DecoderConfig, key: jax.Array, layout: Layout, *, scale: float 
     return Decoder(jax.jit(make, out_shardings=shardings)(key))
 
 
-def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """Root-mean-square norm (arXiv 1910.07467), reduced in float32; dtype of `x` kept."""
-    wide = x.astype(jnp.float32)
+def normalise(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Array:
+    """The norm `name` of `weights` over the last axis, reduced in float32; dtype of `x` kept.
+
+    `rms` and `rms_plus_one`: x / sqrt(mean(x²) + eps) * weight (arXiv 1910.07467); `layer`: of the
+    centred x, and a bias (arXiv 1607.06450).
+    """
+    weight, wide = weights.get(name).astype(jnp.float32), x.astype(jnp.float32)
+    if config.norm == "layer":
+        wide = wide - _mean(wide)
+    scaled = wide * jax.lax.rsqrt(_mean(wide * wide) + config.norm_eps)
+    scaled = scaled * (1 + weight if config.norm == "rms_plus_one" else weight)
+    if config.norm == "layer":
+        scaled = scaled + weights.get(f"{name}_bias").astype(jnp.float32)
+    return scaled.astype(x.dtype)
+
+
+def _mean(x: jax.Array) -> jax.Array:
+    """Over the last axis, which is kept."""
     # In two stages: a single long float32 sum loses a digit of the logits on CPU.
-    square = (wide * wide).reshape(*x.shape[:-1], math.gcd(x.shape[-1], 32), -1)
-    scale = jax.lax.rsqrt(jnp.mean(jnp.mean(square, -1), -1)[..., None] + eps)
-    return (wide * scale * weight.astype(jnp.float32)).astype(x.dtype)
+    parts = x.reshape(*x.shape[:-1], math.gcd(x.shape[-1], 32), -1)
+    return jnp.mean(jnp.mean(parts, -1), -1)[..., None]
+
+
+def embed(
+    config: DecoderConfig,
+    table: jax.Array,
+    position_table: jax.Array | None,
+    tokens: jax.Array,
+    positions: jax.Array,
+    dtype: jnp.dtype,
+) -> jax.Array:
+    """i32[...] -> [...,D] in `dtype`: what enters the first layer."""
+    x = table[tokens].astype(dtype)
+    if config.embed_scale != 1:
+        x = x * jnp.asarray(config.embed_scale, dtype)
+    return x if position_table is None else x + position_table[positions].astype(dtype)
 
 
 def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.Array:
     """One layer, for training (`Layers`) and for decoding (`pmc_jax.sampling.weights.FusedLayer`).
 
     Args:
-        weights: has the two norms, `qkv`, `gate_up` and `project`.
+        weights: has `get`, `qkv`, `gate_up` and `project`.
         x: [...,D].
-        angles: from `rotation`, for the positions of `x`.
+        angles: from `rotation`, for the positions of `x`; None = no rotation.
         attend: q [...,N*G,H], k and v [...,N,H], rotated -> [...,N*G,H].
     """
-    q, k, v = weights.qkv(rms_norm(x, weights.attention_norm[...], config.norm_eps))
-    attended = attend(rotate(q, *angles), rotate(k, *angles), v)
-    x = x + weights.project(attended, "o")
-    gate, up = weights.gate_up(rms_norm(x, weights.mlp_norm[...], config.norm_eps))
-    return x + weights.project(jax.nn.silu(gate) * up, "down")
+
+    def normed(x: jax.Array, name: str) -> jax.Array:
+        return normalise(config, x, weights, name) if name in config.norms else x
+
+    def mlp(x: jax.Array) -> jax.Array:
+        gate, up = weights.gate_up(x)
+        activate = ACTIVATIONS[config.activation]
+        return weights.project(activate(up) if gate is None else activate(gate) * up, "down")
+
+    y = normed(x, "attention_norm")
+    q, k, v = weights.qkv(y)
+    if config.qk_norm is not None:
+        q, k = (_qk_norm(config, z, weights, name) for z, name in ((q, "q_norm"), (k, "k_norm")))
+    if angles is not None:
+        q, k = rotate(q, *angles), rotate(k, *angles)
+    attended = normed(weights.project(attend(q, k, v), "o"), "attention_post_norm")
+    if config.parallel:
+        return x + attended + mlp(normed(x, "mlp_norm") if "mlp_norm" in config.norms else y)
+    x = x + attended
+    return x + normed(mlp(normed(x, "mlp_norm")), "mlp_post_norm")
+
+
+def _qk_norm(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Array:
+    """[...,heads,H], normed over H, or over both where the weights are for all heads."""
+    if config.qk_norm == "head":
+        return normalise(config, x, weights, name)
+    wide = x.astype(jnp.float32)
+    square = jnp.mean(wide * wide, (-2, -1), keepdims=True)
+    weight = weights.get(name).astype(jnp.float32)
+    return (wide * jax.lax.rsqrt(square + config.norm_eps) * weight).astype(x.dtype)
 
 
 def hidden_states(
@@ -197,25 +230,34 @@ def hidden_states(
     size = tokens.shape[1]
     causal = jnp.tril(jnp.ones((1, size, size), bool))
     mask = (segments[:, :, None] == segments[:, None, :]) & (segments != 0)[:, None, :] & causal
+    windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
+    distance = positions[:, :, None] - positions[:, None, :]
     # Gathered over `fsdp` before the look-up: after it the compiler replicates the activations.
-    embed = layout.constrain(model.embed[...], "vocab", None)
-    x = layout.constrain(embed[tokens].astype(dtype), "rows", None, None)
-    angles = rotation(config.rope, config.head_dim, positions)
+    table = layout.constrain(model.embed[...], "vocab", None)
+    x = embed(config, table, model.get("positions"), tokens, positions, dtype)
+    x = layout.constrain(x, "rows", None, None)
+    angles = _Angles(config, positions)
     shared = None
     if prefix is not None:
         length = prefix.shape[0]
+        index = jnp.arange(length)
         mask = jnp.concatenate([jnp.ones((*mask.shape[:2], length), bool), mask], axis=-1)
-        shared = embed[prefix][None].astype(dtype)
-        shared_angles = rotation(config.rope, config.head_dim, jnp.arange(length)[None])
-        shared_mask = jnp.tril(jnp.ones((1, length, length), bool))
+        distance = jnp.concatenate([positions[:, :, None] - index, distance], axis=-1)
+        shared = embed(config, table, model.get("positions"), prefix[None], index[None], dtype)
+        shared_angles = _Angles(config, index[None])
+        shared_distance = (index[:, None] - index)[None]
 
     def step(carry, layer):
         x, shared = carry
+        weights, window = layer
         shared_kv = []
+
+        def seen(mask, distance):
+            return mask if window is None else mask & in_window(distance, window)
 
         def attend_prefix(q, k, v):
             shared_kv.extend((k, v))
-            return jax.nn.dot_product_attention(q, k, v, mask=shared_mask[:, None])
+            return attention(config, q, k, v, seen(shared_distance >= 0, shared_distance))
 
         def attend(q, k, v):
             if shared_kv:
@@ -224,20 +266,35 @@ def hidden_states(
                     jnp.concatenate([jnp.broadcast_to(p, (rows, *p.shape[1:])), own], axis=1)
                     for p, own in zip(shared_kv, (k, v), strict=True)
                 )
-            return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None])
+            return attention(config, q, k, v, seen(mask, distance))
 
         if shared is not None:
-            shared = block(config, layer, shared, shared_angles, attend_prefix)
-        x = block(config, layer, x, angles, attend)
+            shared = block(config, weights, shared, shared_angles.of(window), attend_prefix)
+        x = block(config, weights, x, angles.of(window), attend)
         return (layout.constrain(x, "rows", None, None), shared), None
 
     if (policy := REMAT_POLICIES[remat]) is not None:
         step = jax.checkpoint(step, policy=policy, prevent_cse=False)
-    (x, _), _ = jax.lax.scan(step, (x, shared), model.layers)
-    return rms_norm(x, model.norm[...], config.norm_eps)
+    (x, _), _ = jax.lax.scan(step, (x, shared), (model.layers, windows))
+    return normalise(config, x, model, "norm")
 
 
-def logits(model: Decoder, hidden: jax.Array, layout: Layout) -> jax.Array:
+class _Angles:
+    """Rotations for some positions, of layers with and without a window."""
+
+    def __init__(self, config: DecoderConfig, positions: jax.Array):
+        ropes = (config.rope, config.local_rope)
+        self._all, self._local = (
+            None if rope is None else rotation(rope, config.head_dim, positions) for rope in ropes
+        )
+
+    def of(self, window: jax.Array | None):
+        if self._local is None or window is None:
+            return self._all
+        return jax.tree.map(lambda a, b: jnp.where(window > 0, b, a), self._all, self._local)
+
+
+def logits(model: Decoder, config: DecoderConfig, hidden: jax.Array, layout: Layout) -> jax.Array:
     """Scores of the next token: f32[..., V], the vocabulary sharded over `tensor`."""
     out = jnp.einsum(
         "bsd,vd->bsv",
@@ -245,4 +302,6 @@ def logits(model: Decoder, hidden: jax.Array, layout: Layout) -> jax.Array:
         model.output_embedding.astype(hidden.dtype),
         preferred_element_type=jnp.float32,
     )
-    return layout.constrain(out, "rows", None, "vocab")
+    if (bias := model.get("head_bias")) is not None:
+        out = out + bias.astype(jnp.float32)
+    return layout.constrain(softcap(out, config.logit_softcap), "rows", None, "vocab")

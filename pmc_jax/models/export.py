@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from jax.experimental import multihost_utils
 from safetensors.numpy import save_file
 
 from pmc_jax.errors import UserError
-from pmc_jax.models.hf import INDEX_FILE, SINGLE_FILE, to_hf
+from pmc_jax.models.families import family_of
+from pmc_jax.models.hf import to_hf
 from pmc_jax.models.load import LanguageModel
+from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 
 SHARD_BYTES = 5_000_000_000
-_ARCHITECTURES = {"llama": "LlamaForCausalLM"}
 _DROPPED_KEYS = ("quantization_config", "auto_map", "_name_or_path", "torch_dtype")
 
 
@@ -80,13 +82,11 @@ def _write_weights(
         files.append({name: array.nbytes for name, array in shard.items()})
         shard.clear()
 
-    for tensor, array in to_hf(lm.model, lm.config):
-        target = jnp.dtype(dtype or lm.source_dtype[tensor.name])
-        array = array.astype(target, copy=False)
+    for name, array in _tensors(lm, dtype):
         if shard and sum(a.nbytes for a in shard.values()) + array.nbytes > shard_bytes:
             flush()
         if folder is not None:
-            shard[tensor.name] = array
+            shard[name] = array
     flush()
     if folder is None:
         return
@@ -103,11 +103,24 @@ def _write_weights(
     _write_json(folder / INDEX_FILE, index)
 
 
+def _tensors(lm: LanguageModel, dtype: str | None) -> Iterator[tuple[str, np.ndarray]]:
+    """All that the export holds, by name."""
+    for tensor, array in to_hf(lm.model, lm.naming, lm.config):
+        array = array.astype(jnp.dtype(dtype or lm.source_dtype[tensor.name]), copy=False)
+        yield tensor.name, array
+        if lm.naming.head is not None and tensor.entry.parts[0][0] == "embed":
+            yield lm.naming.head, array
+    if lm.naming.carried:
+        source = SafetensorsFolder(lm.source)
+        for name in lm.naming.carried:
+            yield name, source.read(name, (slice(None),) * len(source.shape(name)))
+
+
 def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
     config = {key: value for key, value in lm.hf_config.items() if key not in _DROPPED_KEYS}
-    config["architectures"] = [_ARCHITECTURES[config["model_type"]]]
+    config["architectures"] = [family_of(config, lm.source).architecture]
     given = lm.hf_config.get("dtype") or lm.hf_config.get("torch_dtype")
-    config["dtype"] = dtype or given or lm.source_dtype["model.embed_tokens.weight"]
+    config["dtype"] = dtype or given or lm.source_dtype[lm.naming.find("embed")[0].pattern]
     config["torch_dtype"] = config["dtype"]  # the name before transformers 4.56
     _write_json(folder / "config.json", config)
     if lm.generation_config is not None:

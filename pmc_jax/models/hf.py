@@ -1,31 +1,27 @@
-"""Hugging Face tensors to parameters and back: one table, used in both directions.
+"""Checkpoints to parameters and back, by the table of the family.
 
 Weights go from the file straight into sharded arrays: every device asks for its own slice of a
 parameter and only those bytes are read. This module knows no tokenizer and no configuration file.
 """
 
-import dataclasses
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from safetensors import SafetensorError, safe_open
 
 from pmc_jax.errors import UserError
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.models.decoder import Decoder, parameters
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.parameters import parameters
+from pmc_jax.models.safetensors_folder import DTYPES
+from pmc_jax.models.tensors import PART, Naming, Tensor, axis_sizes, part_begin
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-DTYPES = MappingProxyType({"F32": "float32", "F16": "float16", "BF16": "bfloat16"})
 _COMPARED_ROWS = 4096
 
 
@@ -48,75 +44,7 @@ class TensorSource(Protocol):
         """The block that `index` (step 1, one slice for each dimension) selects, and no more."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """Where a parameter lies in a Hugging Face checkpoint.
-
-    Attributes:
-        pattern: tensor name; `{i}` is the layer.
-        ours: one letter for each axis of the parameter (of one layer); letters as in `decoder`.
-        theirs: the tensor's dimensions, each the letters that it flattens, outermost first.
-    """
-
-    pattern: str
-    ours: str
-    theirs: tuple[str, ...]
-
-
-def _layer_table() -> dict[str, Entry]:
-    table = {
-        "attention_norm": Entry("input_layernorm.weight", "d", ("d",)),
-        "mlp_norm": Entry("post_attention_layernorm.weight", "d", ("d",)),
-        "o": Entry("self_attn.o_proj.weight", "nhd", ("d", "nh")),
-        "o_bias": Entry("self_attn.o_proj.bias", "d", ("d",)),
-        "down": Entry("mlp.down_proj.weight", "fd", ("d", "f")),
-        "down_bias": Entry("mlp.down_proj.bias", "d", ("d",)),
-    }
-    for name in "qkv":
-        table[name] = Entry(f"self_attn.{name}_proj.weight", "dnh", ("nh", "d"))
-        table[f"{name}_bias"] = Entry(f"self_attn.{name}_proj.bias", "nh", ("nh",))
-    for name in ("gate", "up"):
-        table[name] = Entry(f"mlp.{name}_proj.weight", "df", ("f", "d"))
-        table[f"{name}_bias"] = Entry(f"mlp.{name}_proj.bias", "f", ("f",))
-    return {
-        f"layers.{name}": dataclasses.replace(entry, pattern="model.layers.{i}." + entry.pattern)
-        for name, entry in table.items()
-    }
-
-
-# Weights of a projection are [out, in] in the checkpoint and [in, out] here.
-TENSORS: Mapping[str, Entry] = MappingProxyType(
-    {
-        "embed": Entry("model.embed_tokens.weight", "vd", ("v", "d")),
-        "norm": Entry("model.norm.weight", "d", ("d",)),
-        "head": Entry("lm_head.weight", "vd", ("v", "d")),
-        **_layer_table(),
-    }
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """One tensor of a checkpoint: `parameter[layer]`, or all of it where `layer` is None."""
-
-    name: str
-    parameter: str
-    layer: int | None
-    shape: tuple[int, ...]
-
-
-def tensors(config: DecoderConfig) -> Iterator[Tensor]:
-    """Every tensor that a checkpoint of this shape holds, lazily."""
-    for name, parameter in parameters(config).items():
-        entry = TENSORS[name]
-        stacked = name.startswith("layers.")
-        sizes = dict(zip(entry.ours, parameter.shape[stacked:], strict=True))
-        shape = tuple(math.prod(sizes[axis] for axis in group) for group in entry.theirs)
-        for i in range(config.num_layers) if stacked else (None,):
-            yield Tensor(entry.pattern.format(i=i), name, i, shape)
-
-
-def check(source: TensorSource, config: DecoderConfig) -> None:
+def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
     """Compares names, shapes and dtypes with the configuration; reads no weights.
 
     Raises:
@@ -124,8 +52,8 @@ def check(source: TensorSource, config: DecoderConfig) -> None:
             separate output projection in a model whose configuration ties it.
     """
     present = set(source.names())
-    expected = set()
-    for tensor in tensors(config):
+    expected = {*naming.carried, naming.head}
+    for tensor in naming.tensors(config):
         # The first fault ends the loop: a false layer count must not cost time.
         if tensor.name not in present:
             raise UserError(
@@ -144,21 +72,17 @@ def check(source: TensorSource, config: DecoderConfig) -> None:
                 f"supported: {', '.join(DTYPES.values())}"
             )
         expected.add(tensor.name)
-    head = TENSORS["head"].pattern
-    tied_head = config.tie_embeddings and head in present
     for name in sorted(present - expected):
-        if name.endswith("rotary_emb.inv_freq") or (name == head and tied_head):
-            continue
         raise UserError(
             f"{source.where(name)}: tensor {name!r} {list(source.shape(name))} has no place in the "
             "model that config.json describes"
         )
-    if tied_head:
-        _check_tied_head(source, config)
+    if naming.head is not None:
+        _check_tied_head(source, naming, config)
 
 
-def _check_tied_head(source: TensorSource, config: DecoderConfig) -> None:
-    embed, head = TENSORS["embed"].pattern, TENSORS["head"].pattern
+def _check_tied_head(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
+    embed, head = naming.find("embed")[0].pattern, naming.head
     same = source.shape(head) == source.shape(embed)
     for start in range(0, config.vocab_size, _COMPARED_ROWS):
         index = (slice(start, min(start + _COMPARED_ROWS, config.vocab_size)), slice(None))
@@ -174,7 +98,11 @@ def _check_tied_head(source: TensorSource, config: DecoderConfig) -> None:
 
 
 def load_params(
-    source: TensorSource, config: DecoderConfig, layout: Layout, dtype: jnp.dtype = jnp.float32
+    source: TensorSource,
+    naming: Naming,
+    config: DecoderConfig,
+    layout: Layout,
+    dtype: jnp.dtype = jnp.float32,
 ) -> Decoder:
     """Reads a checkpoint into arrays that are sharded from the start.
 
@@ -184,11 +112,11 @@ def load_params(
     Raises:
         UserError: the checkpoint is not the one that `config` describes (see `check`).
     """
-    check(source, config)
+    check(source, naming, config)
     arrays = {}
     for name, parameter in parameters(config).items():
         sharding = layout.sharding(parameter.axes, parameter.shape)
-        reader = _Reader(source, name, parameter.shape, np.dtype(dtype))
+        reader = _Reader(source, naming, config, name, np.dtype(dtype))
         arrays[name] = jax.make_array_from_callback(parameter.shape, sharding, reader)
     return Decoder(arrays)
 
@@ -197,12 +125,20 @@ class _Reader:
     """Host blocks of one parameter; devices that hold the same block share one read."""
 
     def __init__(
-        self, source: TensorSource, name: str, shape: tuple[int, ...], dtype: np.dtype
+        self,
+        source: TensorSource,
+        naming: Naming,
+        config: DecoderConfig,
+        name: str,
+        dtype: np.dtype,
     ) -> None:
         self.source = source
-        self.entry = TENSORS[name]
-        self.stacked = name.startswith("layers.")
-        self.shape = shape
+        self.entry, self.part = naming.find(name)
+        self.ours = self.entry.parts[self.part][1]
+        self.sizes = axis_sizes(self.entry, self.part, config)
+        joined = self.entry.joined is not None
+        self.begin = part_begin(self.entry, self.part, config) if joined else 0
+        self.shape = parameters(config)[name].shape
         self.dtype = dtype
         self.blocks: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
 
@@ -213,7 +149,7 @@ class _Reader:
         return self.blocks[bounds]
 
     def _block(self, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
-        if not self.stacked:
+        if not self.entry.stacked:
             return self._tensor(self.entry.pattern, bounds).astype(self.dtype, order="C")
         block = np.empty([stop - start for start, stop in bounds], self.dtype)
         for row, layer in enumerate(range(*bounds[0])):
@@ -221,111 +157,55 @@ class _Reader:
         return block
 
     def _tensor(self, name: str, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
-        ours, theirs = self.entry.ours, self.entry.theirs
-        bound = dict(zip(ours, bounds, strict=True))
-        size = dict(zip(ours, self.shape[self.stacked :], strict=True))
+        whole = {axis: (0, size) for axis, size in self.sizes.items()}
+        bound = whole | dict(zip(self.ours, bounds, strict=True))
         index = []
-        for outer, *inner in theirs:
+        for dimension, (outer, *inner) in enumerate(self.entry.theirs):
             # A slice of a flattened dimension is one range only while the inner axes are whole.
-            assert all(bound[axis] == (0, size[axis]) for axis in inner)
-            stride = math.prod(size[axis] for axis in inner)
-            index.append(slice(bound[outer][0] * stride, bound[outer][1] * stride))
-        letters = "".join(theirs)
+            assert all(bound[axis] == whole[axis] for axis in inner)
+            stride = math.prod(self.sizes[axis] for axis in inner)
+            begin = self.begin if dimension == self.entry.joined else 0
+            index.append(slice(*(begin + edge * stride for edge in bound[outer])))
+        letters = "".join(self.entry.theirs)
         block = self.source.read(name, tuple(index))
         block = block.reshape([bound[axis][1] - bound[axis][0] for axis in letters])
-        return block.transpose([letters.index(axis) for axis in ours])
+        if PART in letters:
+            block = block.take(self.part, axis=letters.index(PART))
+            letters = letters.replace(PART, "")
+        return block.transpose([letters.index(axis) for axis in self.ours])
 
 
-def to_hf(model: Decoder, config: DecoderConfig) -> Iterator[tuple[Tensor, np.ndarray]]:
+def to_hf(
+    model: Decoder, naming: Naming, config: DecoderConfig
+) -> Iterator[tuple[Tensor, np.ndarray]]:
     """The inverse of `load_params`: one tensor at a time on the host, in the dtype of `model`.
 
     With several processes each must run it to the end, for a sharded tensor is gathered by all.
     """
     arrays = model.arrays()
-    for tensor in tensors(config):
-        array = arrays[tensor.parameter]
-        if tensor.layer is not None:
-            array = array[tensor.layer]
-        if array.is_fully_addressable:
-            host = np.asarray(array)
+    for tensor in naming.tensors(config):
+        entry = tensor.entry
+        letters = "".join(entry.theirs).replace(PART, "")
+        parts = []
+        for name, ours in entry.parts:
+            array = arrays[name] if tensor.layer is None else arrays[name][tensor.layer]
+            parts.append(_host(array).transpose([ours.index(axis) for axis in letters]))
+        if entry.joined is not None:
+            parts = [_flatten(part, entry.theirs) for part in parts]
+            whole = np.concatenate(parts, axis=entry.joined)
+        elif len(parts) > 1:
+            whole = np.stack(parts, axis="".join(entry.theirs).index(PART))
         else:
-            host = np.asarray(multihost_utils.process_allgather(array, tiled=True))
-        entry = TENSORS[tensor.parameter]
-        order = [entry.ours.index(axis) for axis in "".join(entry.theirs)]
-        yield tensor, np.ascontiguousarray(host.transpose(order).reshape(tensor.shape))
+            (whole,) = parts
+        yield tensor, np.ascontiguousarray(whole.reshape(tensor.shape))
 
 
-class SafetensorsFolder:
-    """The `*.safetensors` of a folder: `model.safetensors`, or the files that its index lists."""
-
-    def __init__(self, folder: str | Path) -> None:
-        """Opens every file; reads headers only.
-
-        Raises:
-            UserError: no weights, a damaged file, or an index that does not match its files.
-        """
-        self.path = Path(folder)
-        if (self.path / SINGLE_FILE).is_file():
-            listed = {SINGLE_FILE: None}
-        elif (self.path / INDEX_FILE).is_file():
-            listed = _read_index(self.path / INDEX_FILE)
-        else:
-            raise UserError(f"{self.path}: neither {SINGLE_FILE} nor {INDEX_FILE} is there")
-        self._files: dict[str, Path] = {}
-        self._slices = {}
-        for file, names in listed.items():
-            path = self.path / file
-            try:
-                handle = safe_open(path, framework="numpy")
-            except (SafetensorError, OSError) as error:
-                raise UserError(
-                    f"{path}: no readable safetensors file ({error}); fetch it again"
-                ) from None
-            keys = set(handle.keys())
-            if names is not None and (wrong := sorted(keys ^ names)):
-                state = "lacks" if wrong[0] in names else "holds"
-                raise UserError(
-                    f"{path}: the file {state} tensor {wrong[0]!r}, {INDEX_FILE} says otherwise"
-                )
-            for name in keys:
-                self._files[name] = path
-                self._slices[name] = handle.get_slice(name)
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._files)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._slices[name].get_shape())
-
-    def dtype(self, name: str) -> str:
-        code = self._slices[name].get_dtype()
-        return DTYPES.get(code, code)
-
-    def where(self, name: str) -> str:
-        return str(self._files[name])
-
-    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        return self._slices[name][index]
+def _flatten(array: np.ndarray, groups: tuple[str, ...]) -> np.ndarray:
+    sizes = iter(array.shape)
+    return array.reshape([math.prod(next(sizes) for _ in group) for group in groups])
 
 
-def _read_index(path: Path) -> dict[str, set[str]]:
-    """File -> names of its tensors."""
-    try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        pairs = list(weight_map.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path}: no readable index (a JSON object with weight_map)") from None
-    files: dict[str, set[str]] = {}
-    for name, file in pairs:
-        if (
-            not isinstance(file, str)
-            or Path(file).name != file
-            or not file.endswith(".safetensors")
-        ):
-            raise UserError(f"{path}: {name!r}: {file!r} is no *.safetensors file of this folder")
-        if not (path.parent / file).is_file():
-            raise UserError(f"{path}: {file!r} is listed but not there; fetch the model again")
-        files.setdefault(file, set()).add(name)
-    if not files:
-        raise UserError(f"{path}: weight_map is empty")
-    return files
+def _host(array: jax.Array) -> np.ndarray:
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -16,11 +16,14 @@ from transformers import PreTrainedTokenizerBase
 
 from pmc_jax.errors import UserError
 from pmc_jax.mesh import TRAIN_RULES, Layout, layout, make_mesh
-from pmc_jax.models.config import DecoderConfig, decoder_config
+from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.families import decoder_config, naming
 from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.gguf_config import generation_config, hf_config
-from pmc_jax.models.hf import INDEX_FILE, SINGLE_FILE, SafetensorsFolder, TensorSource, load_params
+from pmc_jax.models.hf import TensorSource, load_params
+from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
+from pmc_jax.models.tensors import Naming
 from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
 
 # Package index name -> module whose folder holds a *.gguf. The module is found, never imported.
@@ -38,6 +41,7 @@ class LanguageModel:
     Attributes:
         model: parameters, on the mesh of `layout`.
         config: shape of the decoder.
+        naming: which tensor of the checkpoint is which parameter.
         tokenizer: a transformers tokenizer.
         layout: mesh and training rules that `model` follows.
         hf_config: the content of `config.json`, or what GGUF metadata stands for.
@@ -48,6 +52,7 @@ class LanguageModel:
 
     model: Decoder
     config: DecoderConfig
+    naming: Naming
     tokenizer: PreTrainedTokenizerBase
     layout: Layout
     hf_config: dict[str, Any]
@@ -73,16 +78,17 @@ def load(
     """
     path = find(path_or_name)
     if path.is_dir():
+        where = str(path / "config.json")
         hf = read_json(path / "config.json")
-        config = decoder_config(hf, str(path / "config.json"))
+        config = decoder_config(hf, where)
         source: TensorSource = SafetensorsFolder(path)
         tokenizer = load_tokenizer(path)
         generation_file = path / "generation_config.json"
         generation = read_json(generation_file) if generation_file.is_file() else None
     else:
         source = file = GGUFFile(path)
-        hf = hf_config(file)
-        config = decoder_config(hf, str(path))
+        where, hf = str(path), hf_config(file)
+        config = decoder_config(hf, where)
         tokenizer = gguf_tokenizer(file)
         generation = generation_config(file)
     if len(tokenizer) > config.vocab_size:
@@ -91,9 +97,12 @@ def load(
             f"the embedding only {config.vocab_size} rows; use the tokenizer of this model"
         )
     target = layout(make_mesh() if mesh is None else mesh, TRAIN_RULES)
-    model = load_params(source, config, target, jnp.dtype(dtype))
+    names = naming(hf, where, source.names())
+    model = load_params(source, names, config, target, jnp.dtype(dtype))
     source_dtype = MappingProxyType({name: source.dtype(name) for name in source.names()})
-    return LanguageModel(model, config, tokenizer, target, hf, str(path), generation, source_dtype)
+    return LanguageModel(
+        model, config, names, tokenizer, target, hf, str(path), generation, source_dtype
+    )
 
 
 def find(path_or_name: str | Path) -> Path:

@@ -8,15 +8,19 @@ from pmc_jax.models.config import RopeConfig
 
 
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> np.ndarray:
-    """Angle in radians per token for each pair of channels.
+    """Angle in radians per token for each rotated pair of channels.
 
     Returns:
-        f32[head_dim / 2]; `theta ** (-2i / head_dim)`, stretched by the rule of `rope.kind`.
+        f32[R / 2], R = `rope.rotary_dim` or `head_dim`; `theta ** (-2i / R)`, stretched by the
+        rule of `rope.kind`.
     """
-    exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+    size = rope.rotary_dim or head_dim
+    exponent = np.arange(0, size, 2, dtype=np.float64) / size
     frequency = rope.theta**-exponent
     if rope.kind == "linear":
         frequency = frequency / rope.factor
+    elif rope.kind == "longrope":
+        frequency = frequency / np.asarray(rope.factors)
     elif rope.kind == "llama3":
         wave_length = 2 * np.pi / frequency
         ramp = rope.original_max_positions / wave_length - rope.low_freq_factor
@@ -26,26 +30,28 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> np.ndarray:
 
 
 def rotation(rope: RopeConfig, head_dim: int, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines for `rotate`.
+    """Cosines and sines for `rotate`, `rope.magnitude` included.
 
     Args:
         positions: i32[...], in tokens.
 
     Returns:
-        Two arrays f32[..., head_dim / 2].
+        Two arrays f32[..., R / 2].
     """
     angle = positions[..., None].astype(jnp.float32) * inverse_frequencies(rope, head_dim)
-    return jnp.cos(angle), jnp.sin(angle)
+    return rope.magnitude * jnp.cos(angle), rope.magnitude * jnp.sin(angle)
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotates channel i with channel i + H/2 (the layout of Hugging Face checkpoints).
+    """Rotates channel i with channel i + R/2 (the layout of Hugging Face checkpoints).
 
     Args:
-        x: [..., heads, H], any float dtype, kept.
-        cos, sin: f32[..., H / 2]; broadcast over heads.
+        x: [..., heads, H], any float dtype, kept; channels from R on stay as they are.
+        cos, sin: f32[..., R / 2]; broadcast over heads.
     """
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    half = cos.shape[-1]
+    wide = x.astype(jnp.float32)
+    first, second, rest = jnp.split(wide, (half, 2 * half), axis=-1)
     cos, sin = cos[..., None, :], sin[..., None, :]
-    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return rotated.astype(x.dtype)
+    parts = [first * cos - second * sin, second * cos + first * sin, rest]
+    return jnp.concatenate(parts, axis=-1).astype(x.dtype)

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax.mesh import Layout
+from pmc_jax.models.attention import attention, in_window, softcap
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.models.decoder import block, rms_norm
+from pmc_jax.models.decoder import block, embed, normalise
 from pmc_jax.models.rope import rotation
 from pmc_jax.sampling.choose import Sampler, choose
 from pmc_jax.sampling.weights import SamplingWeights
@@ -55,11 +56,26 @@ class Generated(NamedTuple):
 
 def _vocabulary(weights: SamplingWeights, config: DecoderConfig, layout: Layout, x: jax.Array):
     """[..., D] -> logits f32[..., V]."""
-    x = rms_norm(x, weights.norm, config.norm_eps)
+    x = normalise(config, x, weights, "norm")
     logits = jnp.einsum(
         "...d,vd->...v", x, weights.output_embedding, preferred_element_type=jnp.float32
     )
+    if (bias := weights.get("head_bias")) is not None:
+        logits = logits + bias.astype(jnp.float32)
+    logits = softcap(logits, config.logit_softcap)
     return layout.constrain(logits, "rows", *[None] * (logits.ndim - 2), "vocab")
+
+
+def _embed(weights: SamplingWeights, config, layout: Layout, tokens, positions) -> jax.Array:
+    table = weights.rest["embed"]
+    x = embed(config, table, weights.get("positions"), tokens, positions, table.dtype)
+    return layout.constrain(x, "rows", None, None)
+
+
+def _rotations(config: DecoderConfig, positions: jax.Array) -> dict:
+    """Of every rotary embedding of the model."""
+    ropes = dict.fromkeys(config.rope_of(i) for i in range(config.num_layers))
+    return {r: rotation(r, config.head_dim, positions) for r in ropes if r is not None}
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layout"))
@@ -82,18 +98,23 @@ def prefill(
     """
     size = tokens.shape[1]
     positions = jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
-    angles = rotation(config.rope, config.head_dim, positions)
-    mask = (valid[:, None, :] & jnp.tril(jnp.ones((size, size), bool)))[:, None]
-    x = layout.constrain(weights.embed[tokens], "rows", None, None)
+    angles = _rotations(config, positions)
+    mask = valid[:, None, :] & jnp.tril(jnp.ones((size, size), bool))
+    distance = positions[:, :, None] - positions[:, None, :]
+    # One mask a window, not one a layer.
+    masks = {w: mask & in_window(distance, w) if w else mask for w in {0, *config.windows}}
+    x = _embed(weights, config, layout, tokens, positions)
     keys, values = [], []
 
     def attend(q, k, v):
+        window = config.window(len(keys))
         keys.append(jnp.transpose(k, (0, 2, 3, 1)))
         values.append(jnp.transpose(v, (0, 2, 1, 3)))
-        return jax.nn.dot_product_attention(q, k, v, mask=mask)
+        return attention(config, q, k, v, masks[window])
 
-    for layer in weights.layers:
-        x = layout.constrain(block(config, layer, x, angles, attend), "rows", None, None)
+    for i, layer in enumerate(weights.layers):
+        rotated = angles.get(config.rope_of(i))
+        x = layout.constrain(block(config, layer, x, rotated, attend), "rows", None, None)
     return Prefix(tuple(keys), tuple(values), valid), _vocabulary(weights, config, layout, x[:, -1])
 
 
@@ -205,17 +226,20 @@ def decode(
     b, k = generated.last.shape
     n, g, h = config.num_kv_heads, config.group_size, config.head_dim
     lengths = jnp.sum(prefix.valid, axis=1)
-    prefix_bias = jnp.where(prefix.valid, 0.0, _MASKED)[:, None, None, None, :]
+    from_end = lengths[:, None] - (jnp.cumsum(prefix.valid, axis=1) - 1)  # of each prompt token
     slot_index = jnp.arange(generated.values[0].shape[3])
 
     def step(carry):
         position, state, tokens = carry
         slot = position - 1  # of the token that is fed now
-        x = layout.constrain(weights.embed[state.last], "rows", None, None)
-        angles = rotation(
-            config.rope, config.head_dim, jnp.broadcast_to(lengths[:, None] + slot, (b, k))
-        )
-        slot_bias = jnp.where(slot_index <= slot, 0.0, _MASKED)
+        positions = jnp.broadcast_to(lengths[:, None] + slot, (b, k))
+        x = _embed(weights, config, layout, state.last, positions)
+        angles = _rotations(config, positions)
+        biases = {}
+        for w in {0, *config.windows}:
+            old = prefix.valid & in_window(from_end + slot, w)
+            new = (slot_index <= slot) & in_window(slot - slot_index, w)
+            biases[w] = tuple(jnp.where(seen, 0.0, _MASKED) for seen in (old, new))
         keys, values = [], []
 
         def attend(q, new_key, new_value):
@@ -226,10 +250,12 @@ def decode(
             values.append(
                 jax.lax.dynamic_update_slice(state.values[i], new_value[..., None, :], at)
             )
-            q = q.reshape(b, k, n, g, h) * h**-0.5
+            old_bias, new_bias = biases[config.window(i)]
+            q = q.reshape(b, k, n, g, h) * config.score_scale
             wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-            old = wide("bkngh,bnhp->bkngp", q, prefix.keys[i]) + prefix_bias
-            new = wide("bkngh,bknht->bkngt", q, keys[i]) + slot_bias
+            old = softcap(wide("bkngh,bnhp->bkngp", q, prefix.keys[i]), config.attention_softcap)
+            new = softcap(wide("bkngh,bknht->bkngt", q, keys[i]), config.attention_softcap)
+            old, new = old + old_bias[:, None, None, None, :], new + new_bias
             peak = jnp.maximum(jnp.max(old, -1, keepdims=True), jnp.max(new, -1, keepdims=True))
             old, new = jnp.exp(old - peak), jnp.exp(new - peak)
             total = jnp.sum(old, -1, keepdims=True) + jnp.sum(new, -1, keepdims=True)
@@ -237,8 +263,9 @@ def decode(
             out += wide("bkngt,bknth->bkngh", new.astype(x.dtype), values[i])
             return (out / total).astype(x.dtype).reshape(b, k, n * g, h)
 
-        for layer in weights.layers:
-            x = layout.constrain(block(config, layer, x, angles, attend), "rows", None, None)
+        for i, layer in enumerate(weights.layers):
+            rotated = angles.get(config.rope_of(i))
+            x = layout.constrain(block(config, layer, x, rotated, attend), "rows", None, None)
         logits = _vocabulary(weights, config, layout, x).reshape(b * k, -1)
         draw = uniform[position - begin].reshape(-1)
         token = choose(logits, draw, sampler).reshape(b, k)

@@ -15,6 +15,7 @@ import numpy as np
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.parameters import parameters
 
 
 class FusedLayer(NamedTuple):
@@ -22,21 +23,23 @@ class FusedLayer(NamedTuple):
     decoder.
 
     Attributes:
-        attention_norm, mlp_norm: [D].
-        qkv: [D,N,G+2,H]: for each key/value head its G query heads, the key, the value.
+        qkv_weight: [D,N,G+2,H]: for each key/value head its G query heads, the key, the value.
         o: [N,G,H,D].
-        gate_up: [D,2,F].
+        up_weight: [D,J,F]: gate and up, or up alone.
         down: [F,D].
-        biases: the same names, where the model has them.
+        biases: `qkv`, `o`, `up`, `down`, where the model has them.
+        norms: by the decoder's names.
     """
 
-    attention_norm: jax.Array
     qkv_weight: jax.Array
     o: jax.Array
-    mlp_norm: jax.Array
-    gate_up_weight: jax.Array
+    up_weight: jax.Array
     down: jax.Array
     biases: dict[str, jax.Array]
+    norms: dict[str, jax.Array]
+
+    def get(self, name: str) -> jax.Array | None:
+        return self.norms.get(name)
 
     def qkv(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         y = jnp.einsum("...d,dnjh->...njh", x, self.qkv_weight)
@@ -45,11 +48,11 @@ class FusedLayer(NamedTuple):
         q = y[..., :-2, :]
         return q.reshape(*q.shape[:-3], -1, q.shape[-1]), y[..., -2, :], y[..., -1, :]
 
-    def gate_up(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y = jnp.einsum("...d,djf->...jf", x, self.gate_up_weight)
-        if "gate_up" in self.biases:
-            y = y + self.biases["gate_up"]
-        return y[..., 0, :], y[..., 1, :]
+    def gate_up(self, x: jax.Array) -> tuple[jax.Array | None, jax.Array]:
+        y = jnp.einsum("...d,djf->...jf", x, self.up_weight)
+        if "up" in self.biases:
+            y = y + self.biases["up"]
+        return (y[..., 0, :] if y.shape[-2] == 2 else None), y[..., -1, :]
 
     def project(self, x: jax.Array, name: str) -> jax.Array:
         weight = getattr(self, name)
@@ -64,19 +67,20 @@ class SamplingWeights(NamedTuple):
     """Everything that prefill and decode read.
 
     Attributes:
-        embed, head: [V,D]; the same array where the model ties them.
-        norm: [D].
+        rest: the parameters outside the layers, by the decoder's names.
         layers: one `FusedLayer` each.
     """
 
-    embed: jax.Array
-    head: jax.Array | None
-    norm: jax.Array
+    rest: dict[str, jax.Array]
     layers: tuple[FusedLayer, ...]
+
+    def get(self, name: str) -> jax.Array | None:
+        return self.rest.get(name)
 
     @property
     def output_embedding(self) -> jax.Array:
-        return self.embed if self.head is None else self.head
+        """[V,D]; the embedding itself where the model ties them."""
+        return self.rest.get("head", self.rest["embed"])
 
 
 def snapshot(model: Decoder, config: DecoderConfig, layout: Layout, dtype) -> SamplingWeights:
@@ -88,17 +92,17 @@ def snapshot(model: Decoder, config: DecoderConfig, layout: Layout, dtype) -> Sa
     layers = tuple(
         _fuse(stacked, i, **static) for i in np.arange(config.num_layers, dtype=np.int32)
     )
-    rest = _cast(rest, layout=layout, dtype=dtype)
-    return SamplingWeights(rest["embed"], rest.get("head"), rest["norm"], layers)
+    return SamplingWeights(_cast(rest, **static), layers)
 
 
-@functools.partial(jax.jit, static_argnames=("layout", "dtype"))
-def _cast(arrays: dict[str, jax.Array], *, layout: Layout, dtype) -> dict[str, jax.Array]:
-    def place(x):
-        axes = ("vocab", "embed") if x.ndim == 2 else (None,)
-        return layout.constrain(x.astype(dtype), *axes)
-
-    return jax.tree.map(place, arrays)
+@functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
+def _cast(
+    arrays: dict[str, jax.Array], *, config: DecoderConfig, layout: Layout, dtype
+) -> dict[str, jax.Array]:
+    table = parameters(config)
+    return {
+        name: layout.constrain(x.astype(dtype), *table[name].axes) for name, x in arrays.items()
+    }
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
@@ -113,24 +117,28 @@ def _fuse(
         q = q.reshape(*q.shape[:-2], *groups, q.shape[-1])
         return jnp.concatenate([q, k[..., None, :], v[..., None, :]], axis=-2)
 
-    biases = {}
-    if config.attention_bias:
+    ups = ("gate", "up") if config.gated_mlp else ("up",)
+    biases = {name: w[f"{name}_bias"] for name in ("o", "down") if f"{name}_bias" in w}
+    if config.qkv_bias:
         qkv_bias = grouped(w["q_bias"], w["k_bias"], w["v_bias"])
         biases["qkv"] = layout.constrain(qkv_bias, "kv_heads", None, None)
-        biases["o"] = w["o_bias"]
     if config.mlp_bias:
-        gate_up_bias = jnp.stack([w["gate_bias"], w["up_bias"]])
-        biases["gate_up"] = layout.constrain(gate_up_bias, None, "mlp")
-        biases["down"] = w["down_bias"]
+        up_bias = jnp.stack([w[f"{name}_bias"] for name in ups])
+        biases["up"] = layout.constrain(up_bias, None, "mlp")
     qkv = grouped(w["q"], w["k"], w["v"])
     o = w["o"].reshape(*groups, *w["o"].shape[1:])
-    gate_up = jnp.stack([w["gate"], w["up"]], axis=1)
+    table = parameters(config)
     return FusedLayer(
-        attention_norm=layout.constrain(w["attention_norm"], None),
         qkv_weight=layout.constrain(qkv, "embed", "kv_heads", None, None),
         o=layout.constrain(o, "kv_heads", None, None, "embed"),
-        mlp_norm=layout.constrain(w["mlp_norm"], None),
-        gate_up_weight=layout.constrain(gate_up, "embed", None, "mlp"),
+        up_weight=layout.constrain(
+            jnp.stack([w[name] for name in ups], axis=1), "embed", None, "mlp"
+        ),
         down=layout.constrain(w["down"], "mlp", "embed"),
         biases=biases,
+        norms={
+            name: layout.constrain(x, *table[f"layers.{name}"].axes[1:])
+            for name, x in w.items()
+            if "norm" in name
+        },
     )

@@ -14,7 +14,8 @@ import optax
 from pmc_jax.config import TrainConfig
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.models.decoder import Decoder, hidden_states, parameters
+from pmc_jax.models.decoder import Decoder, hidden_states
+from pmc_jax.models.parameters import parameters
 from pmc_jax.unlearning.losses import cross_entropy
 
 
@@ -129,7 +130,15 @@ def batch_loss(
     )
     answers = jnp.take_along_axis(hidden, batch.at[..., None], axis=1)
     weights = jnp.einsum("t,tra->ra", batch.coefficients, batch.shares)
-    loss, each = cross_entropy(answers, model.output_embedding, batch.targets, weights, layout)
+    loss, each = cross_entropy(
+        answers,
+        model.output_embedding,
+        model.get("head_bias"),
+        batch.targets,
+        weights,
+        layout,
+        config.logit_softcap,
+    )
     return loss, jnp.einsum("tra,ra->t", batch.shares, jax.lax.stop_gradient(each))
 
 

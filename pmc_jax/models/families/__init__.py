@@ -1,0 +1,72 @@
+"""The families of models: one file each, one table of all."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pmc_jax.errors import UserError
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.families import gemma, gpt, llama, olmo2, phi, phi3
+from pmc_jax.models.families.family import Family
+from pmc_jax.models.fields import Fields
+from pmc_jax.models.tensors import Naming
+
+# `model_type` of config.json -> family.
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        **llama.FAMILIES,
+        **phi.FAMILIES,
+        **phi3.FAMILIES,
+        **gemma.FAMILIES,
+        **olmo2.FAMILIES,
+        **gpt.FAMILIES,
+    }
+)
+
+
+def family_of(hf: Mapping[str, Any], where: str) -> Family:
+    """The family that a `config.json` names.
+
+    Raises:
+        UserError: one that is not supported.
+    """
+    model_type = hf.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise UserError(
+            f"{where}: model_type {model_type!r} is not supported; supported: {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[model_type]
+
+
+def naming(hf: Mapping[str, Any], where: str, names: Iterable[str]) -> Naming:
+    """Which tensor of a checkpoint is which parameter.
+
+    Args:
+        hf: the content of `config.json`.
+        where: its path, for messages.
+        names: of the tensors in the checkpoint.
+
+    Raises:
+        UserError: as `decoder_config`.
+    """
+    family, config = family_of(hf, where), decoder_config(hf, where)
+    return Naming.of(family.entries, config, names, family.variants, family.carried)
+
+
+def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:
+    """Reads a Hugging Face configuration.
+
+    Args:
+        hf: the content of `config.json`.
+        where: its path, for messages.
+
+    Raises:
+        UserError: an architecture or a field that changes the mathematics and is not implemented, a
+            missing field, or sizes that do not fit together.
+    """
+    family = family_of(hf, where)
+    if hf.get("quantization_config"):
+        raise UserError(
+            f"{where}: quantised safetensors are not supported; export full weights first"
+        )
+    return family.read(Fields(hf, where))

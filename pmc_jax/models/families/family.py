@@ -1,0 +1,103 @@
+"""What a family of models is to the rest of the library: how to read its files."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.fields import Fields
+from pmc_jax.models.tensors import Entry, single
+
+# `hidden_act` of transformers -> a key of `decoder.ACTIVATIONS`.
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Models that share a `model_type`.
+
+    Attributes:
+        title: the models, as the README lists them.
+        architecture: class of transformers that loads an export.
+        read: `config.json` -> the decoder; raises UserError for what is not implemented.
+        entries: every tensor that a checkpoint of the family may hold.
+        variants: other names of the same tensors, see `Naming.of`.
+        carried: tensors that are no part of the decoder, see `Naming.of`.
+    """
+
+    title: str
+    architecture: str
+    read: Callable[[Fields], DecoderConfig]
+    entries: tuple[Entry, ...]
+    variants: tuple[Mapping[str, str], ...] = ()
+    carried: tuple[str, ...] = ("*.rotary_emb.inv_freq",)
+
+
+def norm_entries(names: Mapping[str, str]) -> tuple[Entry, ...]:
+    """Weight and bias of norms over the hidden size: parameter -> name of the module."""
+    return tuple(
+        entry
+        for parameter, module in names.items()
+        for entry in (
+            single(f"{module}.weight", parameter, "d", "d"),
+            single(f"{module}.bias", f"{parameter}_bias", "d", "d"),
+        )
+    )
+
+
+def linear_entries(names: Mapping[str, tuple[str, str, str]]) -> tuple[Entry, ...]:
+    """Weight and bias of projections: parameter -> (module, letters into it, letters out of it).
+
+    Weights of a projection are [out, in] in a checkpoint and [in, out] here.
+    """
+    return tuple(
+        entry
+        for parameter, (module, into, out) in names.items()
+        for entry in (
+            single(f"{module}.weight", parameter, into + out, out, into),
+            single(f"{module}.bias", f"{parameter}_bias", out, out),
+        )
+    )
+
+
+def llama_names(layer_norms: Mapping[str, str]) -> tuple[Entry, ...]:
+    """The names that most families took over from Llama; `layer_norms`: parameter -> module."""
+    layer = "model.layers.{i}."
+    attention, mlp = f"{layer}self_attn.", f"{layer}mlp."
+    return (
+        single("model.embed_tokens.weight", "embed", "vd", "v", "d"),
+        *norm_entries({"norm": "model.norm"}),
+        single("lm_head.weight", "head", "vd", "v", "d"),
+        *norm_entries({f"layers.{name}": layer + module for name, module in layer_norms.items()}),
+        *linear_entries(
+            {
+                "layers.q": (f"{attention}q_proj", "d", "nh"),
+                "layers.k": (f"{attention}k_proj", "d", "nh"),
+                "layers.v": (f"{attention}v_proj", "d", "nh"),
+                "layers.o": (f"{attention}o_proj", "nh", "d"),
+                "layers.gate": (f"{mlp}gate_proj", "d", "f"),
+                "layers.up": (f"{mlp}up_proj", "d", "f"),
+                "layers.down": (f"{mlp}down_proj", "f", "d"),
+            }
+        ),
+    )
+
+
+PRE_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+
+
+def qk_norm_entries(letters: str) -> tuple[Entry, ...]:
+    """Norms of queries and keys, over the axes `letters`."""
+    return tuple(
+        single(
+            f"model.layers.{{i}}.self_attn.{x}_norm.weight", f"layers.{x}_norm", letters, letters
+        )
+        for x in "qk"
+    )

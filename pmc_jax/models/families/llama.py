@@ -1,0 +1,75 @@
+"""Llama and those that changed little of it: Mistral (arXiv 2310.06825), Qwen2, Qwen3."""
+
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.families.family import (
+    ACTIVATIONS,
+    PRE_NORMS,
+    Family,
+    llama_names,
+    qk_norm_entries,
+)
+from pmc_jax.models.fields import Fields, attention_shape, layer_windows, rope_config
+
+
+def _decoder(fields: Fields, max_positions: int, **changes) -> DecoderConfig:
+    shape = attention_shape(fields, kv_default=changes.pop("kv_default", None))
+    return DecoderConfig(
+        **shape,
+        norm_eps=fields.positive("rms_norm_eps", 1e-6),
+        rope=rope_config(fields, shape["head_dim"]),
+        activation=fields.one_of("hidden_act", ACTIVATIONS, "silu"),
+        tie_embeddings=fields.flag("tie_word_embeddings"),
+        max_positions=fields.size("max_position_embeddings", max_positions),
+        **changes,
+    )
+
+
+def _llama(fields: Fields) -> DecoderConfig:
+    bias = fields.flag("attention_bias")
+    return _decoder(fields, 2048, qkv_bias=bias, o_bias=bias, mlp_bias=fields.flag("mlp_bias"))
+
+
+def _mistral(fields: Fields) -> DecoderConfig:
+    layers = fields.size("num_hidden_layers")
+    window = fields.size("sliding_window") if fields.get("sliding_window") else None
+    kind = "sliding_attention" if window else "full_attention"
+    windows = layer_windows(fields, layers, [kind] * layers, window)
+    return _decoder(fields, 131_072, windows=windows, kv_default=8)
+
+
+def _qwen_windows(fields: Fields) -> tuple[int, ...]:
+    layers = fields.size("num_hidden_layers")
+    window = fields.size("sliding_window", 4096) if fields.flag("use_sliding_window") else None
+    full = fields.get("max_window_layers", 28)
+    default = [
+        "sliding_attention" if window and i >= full else "full_attention" for i in range(layers)
+    ]
+    return layer_windows(fields, layers, default, window)
+
+
+def _qwen2(fields: Fields) -> DecoderConfig:
+    windows = _qwen_windows(fields)
+    return _decoder(fields, 32_768, qkv_bias=True, windows=windows, kv_default=32)
+
+
+def _qwen3(fields: Fields) -> DecoderConfig:
+    bias = fields.flag("attention_bias")
+    fields = Fields({"head_dim": 128, **fields.hf}, fields.where)
+    return _decoder(
+        fields,
+        32_768,
+        qkv_bias=bias,
+        o_bias=bias,
+        qk_norm="head",
+        windows=_qwen_windows(fields),
+        kv_default=32,
+    )
+
+
+_NAMES = llama_names(PRE_NORMS)
+FAMILIES = {
+    "llama": Family("Llama 2, 3, 3.1, 3.2, SmolLM2, TinyLlama", "LlamaForCausalLM", _llama, _NAMES),
+    "mistral": Family("Mistral", "MistralForCausalLM", _mistral, _NAMES),
+    "qwen2": Family("Qwen2, Qwen2.5", "Qwen2ForCausalLM", _qwen2, _NAMES),
+    "qwen3": Family("Qwen3 (dense)", "Qwen3ForCausalLM", _qwen3, _NAMES + qk_norm_entries("h")),
+}

@@ -1,0 +1,54 @@
+"""Phi-1.5 and Phi-2 (arXiv 2309.05463): both branches of a layer read one norm; many biases."""
+
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.families.family import ACTIVATIONS, Family, linear_entries, norm_entries
+from pmc_jax.models.fields import Fields, attention_shape, rope_config
+from pmc_jax.models.tensors import single
+
+
+def _read(fields: Fields) -> DecoderConfig:
+    fields.refuse("qk_layernorm", False)
+    shape = attention_shape(fields)
+    return DecoderConfig(
+        **shape,
+        norm="layer",
+        norm_eps=fields.positive("layer_norm_eps", 1e-5),
+        norms=("attention_norm",),
+        parallel=True,
+        rope=rope_config(fields, shape["head_dim"], default_share=0.5),
+        activation=fields.one_of("hidden_act", ACTIVATIONS, "gelu_new"),
+        gated_mlp=False,
+        qkv_bias=True,
+        o_bias=True,
+        mlp_bias=True,
+        head_bias=True,
+        tie_embeddings=fields.flag("tie_word_embeddings"),
+        max_positions=fields.size("max_position_embeddings", 2048),
+    )
+
+
+_ATTENTION, _MLP = "model.layers.{i}.self_attn.", "model.layers.{i}.mlp."
+FAMILIES = {
+    "phi": Family(
+        "Phi-1.5, Phi-2",
+        "PhiForCausalLM",
+        _read,
+        (
+            single("model.embed_tokens.weight", "embed", "vd", "v", "d"),
+            *norm_entries({"norm": "model.final_layernorm"}),
+            single("lm_head.weight", "head", "vd", "v", "d"),
+            single("lm_head.bias", "head_bias", "v", "v"),
+            *norm_entries({"layers.attention_norm": "model.layers.{i}.input_layernorm"}),
+            *linear_entries(
+                {
+                    "layers.q": (f"{_ATTENTION}q_proj", "d", "nh"),
+                    "layers.k": (f"{_ATTENTION}k_proj", "d", "nh"),
+                    "layers.v": (f"{_ATTENTION}v_proj", "d", "nh"),
+                    "layers.o": (f"{_ATTENTION}dense", "nh", "d"),
+                    "layers.up": (f"{_MLP}fc1", "d", "f"),
+                    "layers.down": (f"{_MLP}fc2", "f", "d"),
+                }
+            ),
+        ),
+    )
+}

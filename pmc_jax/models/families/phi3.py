@@ -1,0 +1,52 @@
+"""Phi-3, 3.5 and 4-mini (arXiv 2404.14219): Llama with fused projections and longrope."""
+
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.families.family import ACTIVATIONS, PRE_NORMS, Family, llama_names
+from pmc_jax.models.fields import Fields, attention_shape, layer_windows, rope_config
+from pmc_jax.models.tensors import Entry
+
+
+def _read(fields: Fields) -> DecoderConfig:
+    shape = attention_shape(fields)
+    layers = shape["num_layers"]
+    window = fields.size("sliding_window") if fields.get("sliding_window") else None
+    kind = "sliding_attention" if window else "full_attention"
+    rope = rope_config(fields, shape["head_dim"])
+    longest = fields.size("max_position_embeddings", 4096)
+    if rope.kind == "longrope":
+        # Longer sequences take other factors for all of their tokens, which is not implemented.
+        longest = min(longest, rope.original_max_positions)
+    return DecoderConfig(
+        **shape,
+        norm_eps=fields.positive("rms_norm_eps", 1e-5),
+        rope=rope,
+        windows=layer_windows(fields, layers, [kind] * layers, window),
+        activation=fields.one_of("hidden_act", ACTIVATIONS, "silu"),
+        tie_embeddings=fields.flag("tie_word_embeddings"),
+        max_positions=longest,
+    )
+
+
+_FUSED = (
+    Entry(
+        "model.layers.{i}.self_attn.qkv_proj.weight",
+        (("layers.q", "dnh"), ("layers.k", "dnh"), ("layers.v", "dnh")),
+        ("nh", "d"),
+        joined=0,
+    ),
+    Entry(
+        "model.layers.{i}.mlp.gate_up_proj.weight",
+        (("layers.gate", "df"), ("layers.up", "df")),
+        ("f", "d"),
+        joined=0,
+    ),
+)
+_APART = {f"layers.{name}" for name in ("q", "k", "v", "gate", "up")}
+FAMILIES = {
+    "phi3": Family(
+        "Phi-3, Phi-3.5, Phi-4-mini (sequences up to the original length)",
+        "Phi3ForCausalLM",
+        _read,
+        (*(e for e in llama_names(PRE_NORMS) if e.parts[0][0] not in _APART), *_FUSED),
+    )
+}

@@ -1,0 +1,213 @@
+"""Reading a `config.json` field by field, with messages that name the file and the fix."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pmc_jax.errors import UserError
+from pmc_jax.models.config import RopeConfig
+
+
+class Fields:
+    """The content of a `config.json`, or of an object in it. A field that is null is absent.
+
+    Args:
+        hf: the object.
+        where: path of the file, for messages.
+    """
+
+    def __init__(self, hf: Mapping[str, Any], where: str):
+        self.hf, self.where = hf, where
+
+    def fail(self, what: str) -> UserError:
+        return UserError(f"{self.where}: {what}")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = self.hf.get(key)
+        return default if value is None else value
+
+    def size(self, key: str, default: int | None = None) -> int:
+        """A positive integer."""
+        value = self.get(key, default)
+        if type(value) is not int or value < 1:
+            raise self.fail(f"{key} must be a positive integer, got {value!r}")
+        return value
+
+    def positive(self, key: str, default: float | None = None) -> float:
+        """A finite number above 0."""
+        value = self.get(key, default)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise self.fail(f"{key} must be a positive number, got {value!r}")
+        return float(value)
+
+    def optional_positive(self, key: str, default: float | None = None) -> float | None:
+        """A finite number above 0; absent, null or `default` None is None."""
+        if key in self.hf and self.hf[key] is None:
+            return None
+        return None if self.get(key, default) is None else self.positive(key, default)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self.get(key, default)
+        if type(value) is not bool:
+            raise self.fail(f"{key} must be true or false, got {value!r}")
+        return value
+
+    def one_of(self, key: str, known: Mapping[str, Any], default: str) -> Any:
+        """What `known` holds under the field's text."""
+        value = self.get(key, default)
+        if not isinstance(value, str) or value not in known:
+            raise self.fail(f"{key} {value!r} is not implemented; known: {', '.join(known)}")
+        return known[value]
+
+    def refuse(self, key: str, *harmless: Any) -> None:
+        """A field that changes the mathematics in a way that is not implemented.
+
+        Raises:
+            UserError: it is there with a value that is not in `harmless`.
+        """
+        value = self.get(key)
+        if value is not None and value not in harmless:
+            raise self.fail(f"{key} {value!r} is not implemented")
+
+    def part(self, key: str) -> "Fields":
+        """An object in the object, {} where it is absent."""
+        value = self.get(key, {})
+        if not isinstance(value, Mapping):
+            raise self.fail(f"{key} must be an object, got {value!r}")
+        return Fields(value, self.where)
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        """A list of `count` positive numbers."""
+        value = self.get(key)
+        good = isinstance(value, Sequence) and len(value) == count
+        if not good or not all(type(x) in (int, float) and 0 < x < math.inf for x in value):
+            raise self.fail(f"{key} must be a list of {count} positive numbers")
+        return tuple(map(float, value))
+
+
+def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[str, int]:
+    """Sizes that all families with separate key/value heads name alike.
+
+    Raises:
+        UserError: sizes that do not fit together.
+    """
+    heads = fields.size("num_attention_heads")
+    kv_heads = fields.size("num_key_value_heads", kv_default or heads)
+    hidden = fields.size("hidden_size")
+    head_dim = fields.size("head_dim", hidden // heads)
+    if heads % kv_heads:
+        raise fields.fail(
+            f"num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}"
+        )
+    return {
+        "vocab_size": fields.size("vocab_size"),
+        "hidden_size": hidden,
+        "intermediate_size": fields.size("intermediate_size"),
+        "num_layers": fields.size("num_hidden_layers"),
+        "num_heads": heads,
+        "num_kv_heads": kv_heads,
+        "head_dim": head_dim,
+    }
+
+
+def layer_windows(
+    fields: Fields, num_layers: int, default: Sequence[str], window: int | None
+) -> tuple[int, ...]:
+    """The window of each layer, from `layer_types` or by the family's pattern; () if none has one.
+
+    Args:
+        default: a `layer_types` for configurations that have none.
+        window: of layers of sliding attention, in tokens; None = they see all.
+    """
+    types = fields.get("layer_types", list(default))
+    known = {"full_attention": 0, "sliding_attention": window or 0}
+    if not isinstance(types, Sequence) or len(types) != num_layers:
+        raise fields.fail(f"layer_types must be a list of {num_layers}, one for each layer")
+    if strange := [t for t in types if t not in known]:
+        raise fields.fail(f"layer_types: {strange[0]!r} is not implemented; known: {list(known)}")
+    windows = tuple(known[t] for t in types)
+    return windows if any(windows) else ()
+
+
+def rope_config(
+    fields: Fields,
+    head_dim: int,
+    *,
+    default_theta: float = 10_000.0,
+    default_share: float = 1.0,
+    scaling: Fields | None = None,
+) -> RopeConfig:
+    """The rotary embedding that the fields describe.
+
+    Args:
+        default_share: of the channels, rotated where no `partial_rotary_factor` says otherwise.
+        scaling: read instead of `rope_parameters` / `rope_scaling`.
+
+    Raises:
+        UserError: a rule that is not implemented, or numbers that make no sense.
+    """
+    if scaling is None:
+        # transformers 5 writes `rope_parameters`; earlier ones `rope_theta` and `rope_scaling`.
+        name = "rope_parameters" if fields.get("rope_parameters") else "rope_scaling"
+        given = fields.part(name)
+        plain = {key: fields.get(key) for key in ("rope_theta", "partial_rotary_factor")}
+        scaling = Fields({**plain, **given.hf}, fields.where)
+    theta = scaling.positive("rope_theta", default_theta)
+    share = scaling.positive("partial_rotary_factor", default_share)
+    rotary = int(head_dim * share)
+    if rotary % 2 or not 0 < rotary <= head_dim:
+        raise fields.fail(f"head_dim {head_dim}: rotary positions need an even width, got {rotary}")
+    base = RopeConfig(theta, rotary_dim=None if rotary == head_dim else rotary)
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind not in _RULES:
+        raise fields.fail(f"rope scaling {kind!r} is not implemented; known: {', '.join(_RULES)}")
+    return _RULES[kind](base, scaling, fields)
+
+
+def _linear(base: RopeConfig, scaling: Fields, fields: Fields) -> RopeConfig:
+    return _replace(base, kind="linear", factor=scaling.positive("factor"))
+
+
+def _llama3(base: RopeConfig, scaling: Fields, fields: Fields) -> RopeConfig:
+    low, high = scaling.positive("low_freq_factor"), scaling.positive("high_freq_factor")
+    if high <= low:
+        raise fields.fail("high_freq_factor must be above low_freq_factor")
+    return _replace(
+        base,
+        kind="llama3",
+        factor=scaling.positive("factor"),
+        low_freq_factor=low,
+        high_freq_factor=high,
+        original_max_positions=scaling.size("original_max_position_embeddings"),
+    )
+
+
+def _longrope(base: RopeConfig, scaling: Fields, fields: Fields) -> RopeConfig:
+    """The rule for sequences of up to the original length: short factors, fixed magnitude."""
+    longest = fields.size("max_position_embeddings")
+    original = scaling.size("original_max_position_embeddings", longest)
+    original = fields.size("original_max_position_embeddings", original)
+    factor = scaling.positive("factor", longest / original)
+    computed = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
+    hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
+    count = (base.rotary_dim or fields.size("head_dim", hidden // heads)) // 2
+    return _replace(
+        base,
+        kind="longrope",
+        original_max_positions=original,
+        factors=scaling.numbers("short_factor", count),
+        magnitude=scaling.positive("attention_factor", computed),
+    )
+
+
+def _replace(base: RopeConfig, **changes: Any) -> RopeConfig:
+    return RopeConfig(**{**vars(base), **changes})
+
+
+_RULES = {
+    "default": lambda base, scaling, fields: base,
+    "linear": _linear,
+    "llama3": _llama3,
+    "longrope": _longrope,
+    "su": _longrope,  # the first name of longrope
+}

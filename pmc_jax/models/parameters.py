@@ -1,0 +1,74 @@
+"""Names, shapes and logical axes of every parameter of a decoder.
+
+Letters as in `decoder`; names with a dot are stacked over layers.
+"""
+
+import dataclasses
+import math
+
+from pmc_jax.models.config import DecoderConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """Shape and logical axes of one (stacked) parameter."""
+
+    shape: tuple[int, ...]
+    axes: tuple[str | None, ...]
+
+
+def parameters(config: DecoderConfig) -> dict[str, Parameter]:
+    """Every parameter of the model by name."""
+    c = config
+    table = {"embed": Parameter((c.vocab_size, c.hidden_size), ("vocab", "embed"))}
+    if c.learned_positions:
+        table["positions"] = Parameter((c.max_positions, c.hidden_size), (None, "embed"))
+    table |= _norm(c, "norm")
+    if not c.tie_embeddings:
+        table["head"] = Parameter((c.vocab_size, c.hidden_size), ("vocab", "embed"))
+    if c.head_bias:
+        table["head_bias"] = Parameter((c.vocab_size,), ("vocab",))
+    for name, p in _layer(c).items():
+        table[f"layers.{name}"] = Parameter((c.num_layers, *p.shape), (None, *p.axes))
+    return table
+
+
+def num_parameters(config: DecoderConfig) -> int:
+    """Learned numbers in all, a tied embedding counted once."""
+    return sum(math.prod(p.shape) for p in parameters(config).values())
+
+
+def _norm(c: DecoderConfig, name: str) -> dict[str, Parameter]:
+    weight = Parameter((c.hidden_size,), (None,))
+    return {name: weight, f"{name}_bias": weight} if c.norm == "layer" else {name: weight}
+
+
+def _layer(c: DecoderConfig) -> dict[str, Parameter]:
+    d, f, h = c.hidden_size, c.intermediate_size, c.head_dim
+    q, kv = ((c.num_heads, h), ("heads", None)), ((c.num_kv_heads, h), ("kv_heads", None))
+    table = {
+        "q": Parameter((d, *q[0]), ("embed", *q[1])),
+        "k": Parameter((d, *kv[0]), ("embed", *kv[1])),
+        "v": Parameter((d, *kv[0]), ("embed", *kv[1])),
+        "o": Parameter((*q[0], d), (*q[1], "embed")),
+        "up": Parameter((d, f), ("embed", "mlp")),
+        "down": Parameter((f, d), ("mlp", "embed")),
+    }
+    if c.gated_mlp:
+        table["gate"] = Parameter((d, f), ("embed", "mlp"))
+    for name in c.norms:
+        table |= _norm(c, name)
+    if c.qk_norm == "head":
+        table["q_norm"] = table["k_norm"] = Parameter((h,), (None,))
+    elif c.qk_norm == "projection":
+        table["q_norm"], table["k_norm"] = Parameter(*q), Parameter(*kv)
+    if c.qkv_bias:
+        table["q_bias"], table["k_bias"], table["v_bias"] = (Parameter(*x) for x in (q, kv, kv))
+    if c.o_bias:
+        table["o_bias"] = Parameter((d,), (None,))
+    if c.mlp_bias:
+        table["up_bias"] = Parameter((f,), ("mlp",))
+        table["down_bias"] = Parameter((d,), (None,))
+        if c.gated_mlp:
+            table["gate_bias"] = Parameter((f,), ("mlp",))
+    return table

@@ -1,0 +1,90 @@
+"""The `*.safetensors` of a folder. Headers are read at once, weights when they are asked for."""
+
+import json
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from pmc_jax.errors import UserError
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+DTYPES = MappingProxyType({"F32": "float32", "F16": "float16", "BF16": "bfloat16"})
+
+
+class SafetensorsFolder:
+    """The `*.safetensors` of a folder: `model.safetensors`, or the files that its index lists."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Opens every file; reads headers only.
+
+        Raises:
+            UserError: no weights, a damaged file, or an index that does not match its files.
+        """
+        self.path = Path(folder)
+        if (self.path / SINGLE_FILE).is_file():
+            listed = {SINGLE_FILE: None}
+        elif (self.path / INDEX_FILE).is_file():
+            listed = _read_index(self.path / INDEX_FILE)
+        else:
+            raise UserError(f"{self.path}: neither {SINGLE_FILE} nor {INDEX_FILE} is there")
+        self._files: dict[str, Path] = {}
+        self._slices = {}
+        for file, names in listed.items():
+            path = self.path / file
+            try:
+                handle = safe_open(path, framework="numpy")
+            except (SafetensorError, OSError) as error:
+                raise UserError(
+                    f"{path}: no readable safetensors file ({error}); fetch it again"
+                ) from None
+            keys = set(handle.keys())
+            if names is not None and (wrong := sorted(keys ^ names)):
+                state = "lacks" if wrong[0] in names else "holds"
+                raise UserError(
+                    f"{path}: the file {state} tensor {wrong[0]!r}, {INDEX_FILE} says otherwise"
+                )
+            for name in keys:
+                self._files[name] = path
+                self._slices[name] = handle.get_slice(name)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._files)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._slices[name].get_shape())
+
+    def dtype(self, name: str) -> str:
+        code = self._slices[name].get_dtype()
+        return DTYPES.get(code, code)
+
+    def where(self, name: str) -> str:
+        return str(self._files[name])
+
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        return self._slices[name][index]
+
+
+def _read_index(path: Path) -> dict[str, set[str]]:
+    """File -> names of its tensors."""
+    try:
+        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        pairs = list(weight_map.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{path}: no readable index (a JSON object with weight_map)") from None
+    files: dict[str, set[str]] = {}
+    for name, file in pairs:
+        if (
+            not isinstance(file, str)
+            or Path(file).name != file
+            or not file.endswith(".safetensors")
+        ):
+            raise UserError(f"{path}: {name!r}: {file!r} is no *.safetensors file of this folder")
+        if not (path.parent / file).is_file():
+            raise UserError(f"{path}: {file!r} is listed but not there; fetch the model again")
+        files.setdefault(file, set()).add(name)
+    if not files:
+        raise UserError(f"{path}: weight_map is empty")
+    return files

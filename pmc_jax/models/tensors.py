@@ -1,0 +1,142 @@
+"""How the tensors of a checkpoint and the parameters of the decoder correspond: tables, no bytes.
+
+A family has one table of `Entry`; it is used in both directions. Letters as in `decoder`.
+"""
+
+import dataclasses
+import fnmatch
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.parameters import parameters
+
+# In `Entry.theirs`: the number of the part, in a tensor whose parts alternate.
+PART = "p"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One tensor of a checkpoint (of each layer).
+
+    Attributes:
+        pattern: its name; `{i}` is the layer.
+        parts: (parameter, one letter for each axis of it, without L): one, or several that the
+            tensor holds together.
+        theirs: the tensor's dimensions, each the letters that it flattens, outermost first.
+        joined: the dimension along which several parts follow one another. Without it they
+            alternate, as `PART` in `theirs` says.
+    """
+
+    pattern: str
+    parts: tuple[tuple[str, str], ...]
+    theirs: tuple[str, ...]
+    joined: int | None = None
+
+    @property
+    def stacked(self) -> bool:
+        """Whether every layer has one."""
+        return self.parts[0][0].startswith("layers.")
+
+
+def single(pattern: str, parameter: str, ours: str, *theirs: str) -> Entry:
+    """An entry for a tensor that holds one parameter."""
+    return Entry(pattern, ((parameter, ours),), theirs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One tensor of a checkpoint; `layer` None for those outside the layers."""
+
+    name: str
+    entry: Entry
+    layer: int | None
+    shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Naming:
+    """The tensors of one checkpoint.
+
+    Attributes:
+        entries: those that the configuration has parameters for.
+        head: where a tied output projection lies a second time; None = nowhere.
+        carried: tensors that are no part of the decoder and are written back as they were read.
+    """
+
+    entries: tuple[Entry, ...]
+    head: str | None = None
+    carried: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(
+        entries: Iterable[Entry],
+        config: DecoderConfig,
+        names: Iterable[str],
+        variants: Iterable[Mapping[str, str]] = (),
+        carried: Iterable[str] = (),
+    ) -> "Naming":
+        """The naming of a checkpoint with tensors `names`.
+
+        Args:
+            variants: beginnings of names -> what stands in their place in some checkpoints.
+            carried: patterns of names, in the manner of a shell.
+        """
+        names, table = set(names), parameters(config)
+        entries = [e for e in entries if e.parts[0][0] in table or e.parts[0][0] == "head"]
+        for variant in ({}, *variants):
+            renamed = [dataclasses.replace(e, pattern=_rename(e.pattern, variant)) for e in entries]
+            if any(e.parts[0][0] == "embed" and e.pattern in names for e in renamed):
+                entries = renamed
+                break
+        heads = [e.pattern for e in entries if e.parts[0][0] == "head"]
+        entries = tuple(e for e in entries if e.parts[0][0] in table)
+        tied = heads[0] if config.tie_embeddings and names.intersection(heads) else None
+        extra = [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in carried)]
+        return Naming(entries, tied, tuple(sorted(extra)))
+
+    def find(self, parameter: str) -> tuple[Entry, int]:
+        """The entry that holds a parameter, and as which of its parts."""
+        for entry in self.entries:
+            for number, (name, _) in enumerate(entry.parts):
+                if name == parameter:
+                    return entry, number
+        raise KeyError(parameter)
+
+    def tensors(self, config: DecoderConfig) -> Iterator[Tensor]:
+        """Every tensor of the decoder, lazily."""
+        for entry in self.entries:
+            shape = tensor_shape(entry, config)
+            for i in range(config.num_layers) if entry.stacked else (None,):
+                yield Tensor(entry.pattern.format(i=i), entry, i, shape)
+
+
+def _rename(name: str, variant: Mapping[str, str]) -> str:
+    for old, new in variant.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
+def axis_sizes(entry: Entry, number: int, config: DecoderConfig) -> dict[str, int]:
+    """Letter -> size, of one part."""
+    name, ours = entry.parts[number]
+    shape = parameters(config)[name].shape[entry.stacked :]
+    return {PART: len(entry.parts), **dict(zip(ours, shape, strict=True))}
+
+
+def tensor_shape(entry: Entry, config: DecoderConfig) -> tuple[int, ...]:
+    shapes = []
+    for number in range(len(entry.parts)):
+        sizes = axis_sizes(entry, number, config)
+        shapes.append([math.prod(sizes[axis] for axis in group) for group in entry.theirs])
+    if entry.joined is not None:
+        shapes[0][entry.joined] = sum(shape[entry.joined] for shape in shapes)
+    return tuple(shapes[0])
+
+
+def part_begin(entry: Entry, number: int, config: DecoderConfig) -> int:
+    """Where a part begins along `entry.joined`."""
+    group = entry.theirs[entry.joined]
+    sizes = (axis_sizes(entry, before, config) for before in range(number))
+    return sum(math.prod(size[axis] for axis in group) for size in sizes)
