@@ -50,6 +50,7 @@ def finetune(
         ids=rows.ids,
         max_length=data.max_length,
         long_rows=data.long_rows,
+        window=speaker.lm.config.max_positions,
     )
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
     lengths = [len(s) for s in sequences]

@@ -72,4 +72,5 @@ def check_fits(
             ids=rows.ids,
             max_length=config.data.max_length,
             long_rows="error",
+            window=speaker.lm.config.max_positions,
         )

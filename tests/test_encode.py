@@ -180,9 +180,14 @@ class TestEndTokens:
 class TestLongRows:
     PAIRS = (("Who ?", "poet"), ("Who wrote it ?", "The poet wrote it"), ("it", "no"))
 
-    def encode(self, max_length: int, long_rows: str):
+    def encode(self, max_length: int, long_rows: str, window: int = 64):
         return encode_pairs(
-            encoder(), self.PAIRS, ids=["a", "b", "c"], max_length=max_length, long_rows=long_rows
+            encoder(),
+            self.PAIRS,
+            ids=["a", "b", "c"],
+            max_length=max_length,
+            long_rows=long_rows,
+            window=window,
         )
 
     def test_all_fit(self):
@@ -195,6 +200,14 @@ class TestLongRows:
         message = str(error.value)
         assert "b (12 tokens)" in message and "a (" not in message and "max_length=11" in message
         assert "data.long_rows=drop" in message and "\n" not in message
+
+    def test_no_row_is_longer_than_the_window(self):
+        with pytest.raises(UserError) as error:
+            self.encode(64, "error", window=11)
+        message = str(error.value)
+        assert "b (12 tokens)" in message and "window of 11" in message
+        assert "shorten" in message and "raise" not in message
+        assert [len(s) for s in self.encode(64, "drop", window=11)] == [7, 6]
 
     def test_drop_says_how_many(self, caplog):
         with caplog.at_level(logging.WARNING):
@@ -209,4 +222,4 @@ class TestLongRows:
     def test_many_are_counted(self):
         pairs = [("Who ?", "poet")] * 9
         with pytest.raises(UserError, match="and 4 more"):
-            encode_pairs(encoder(), pairs, ids=range(9), max_length=2, long_rows="error")
+            encode_pairs(encoder(), pairs, ids=range(9), max_length=2, long_rows="error", window=9)

@@ -154,6 +154,7 @@ def encode_pairs(
     ids: Sequence[str],
     max_length: int,
     long_rows: str,
+    window: int,
 ) -> list[Sequence_]:
     """Training sequences of question-answer pairs.
 
@@ -161,29 +162,31 @@ def encode_pairs(
         ids: of the rows, for messages.
         max_length: tokens of prompt and answer together.
         long_rows: `error`, or `drop` (and say how many).
+        window: tokens that the model is made for.
 
     Raises:
-        UserError: rows over `max_length` under `error`, or nothing left under `drop`.
+        UserError: rows over `max_length` or `window` under `error`, or nothing left under `drop`.
     """
     sequences = [encoder.sequence(question, answer) for question, answer in pairs]
-    long = [(id_, len(s)) for id_, s in zip(ids, sequences, strict=True) if len(s) > max_length]
+    limit = min(max_length, window)
+    long = [(id_, len(s)) for id_, s in zip(ids, sequences, strict=True) if len(s) > limit]
     if not long:
         return sequences
     names = ", ".join(f"{id_} ({n} tokens)" for id_, n in long[:5])
     names += f" and {len(long) - 5} more" if len(long) > 5 else ""
     if long_rows == "error" or len(long) == len(sequences):
         drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
-        raise UserError(
-            f"rows longer than data.max_length={max_length}: {names}; raise it, shorten them{drop}"
-        )
+        fix = "raise it, shorten them" if limit < window else "shorten them"
+        name = f"data.max_length={limit}" if limit < window else f"the model's window of {limit}"
+        raise UserError(f"rows longer than {name}: {names}; {fix}{drop}")
     _log.warning(
         "%d of %d rows dropped, longer than %d tokens: %s",
         len(long),
         len(sequences),
-        max_length,
+        limit,
         names,
     )
-    return [s for s in sequences if len(s) <= max_length]
+    return [s for s in sequences if len(s) <= limit]
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> np.ndarray:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -44,10 +45,19 @@ _LAYER_NAMES = MappingProxyType(
         "attn_k": "self_attn.k_proj",
         "attn_v": "self_attn.v_proj",
         "attn_output": "self_attn.o_proj",
+        "attn_q_norm": "self_attn.q_norm",
+        "attn_k_norm": "self_attn.k_norm",
         "ffn_norm": "post_attention_layernorm",
         "ffn_gate": "mlp.gate_proj",
         "ffn_up": "mlp.up_proj",
         "ffn_down": "mlp.down_proj",
+    }
+)
+_GEMMA_NORMS = MappingProxyType(
+    {
+        "post_attention_norm": "post_attention_layernorm",
+        "ffn_norm": "pre_feedforward_layernorm",
+        "post_ffw_norm": "post_feedforward_layernorm",
     }
 )
 
@@ -159,10 +169,15 @@ class GGUFFile:
         if self.get("split.count", int, 1) > 1:
             raise UserError(f"{self.path}: one part of a split model; join them with gguf-split")
         self.infos = self._tensor_table(cursor, num_tensors)
-        self._source_names = {_hf_name(name): name for name in self.infos if name != ROPE_FACTORS}
         self.architecture = self.get("general.architecture", str, "")
         if not re.fullmatch(r"[\w.-]+", self.architecture):
             raise cursor.fault(f"general.architecture {self.architecture!r}")
+        # llama.cpp stores what a norm multiplies with, Gemma's checkpoints one less.
+        self._is_gemma = self.architecture.startswith("gemma")
+        names = dict(_LAYER_NAMES) | (dict(_GEMMA_NORMS) if self._is_gemma else {})
+        self._source_names = {
+            _hf_name(name, names): name for name in self.infos if name != ROPE_FACTORS
+        }
         heads = self.get(f"{self.architecture}.attention.head_count", int, 1)
         kv_heads = self.get(f"{self.architecture}.attention.head_count_kv", int, heads)
         self._heads = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads}
@@ -234,6 +249,8 @@ class GGUFFile:
         rows, *columns = index
         if not columns:
             values = dequantize(raw, info.kind)
+            if self._is_gemma and name.endswith("norm.weight"):
+                values = values - 1
             return self._unpermuted(name, values, rows, values.size)
         raw = raw.reshape(info.shape[0], -1)
         block = dequantize(self._unpermuted(name, raw, rows, info.shape[0]), info.kind)
@@ -262,11 +279,11 @@ class GGUFFile:
         return x[head * head_dim + 2 * i + half]
 
 
-def _hf_name(name: str) -> str:
+def _hf_name(name: str, layer_names: Mapping[str, str]) -> str:
     """The Hugging Face name; a name without one is kept and refused where weights are checked."""
     if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
         layer, module, kind = match.groups()
-        if module in _LAYER_NAMES:
-            return f"model.layers.{layer}.{_LAYER_NAMES[module]}.{kind}"
+        if module in layer_names:
+            return f"model.layers.{layer}.{layer_names[module]}.{kind}"
     stem, _, kind = name.rpartition(".")
     return f"{_NAMES[stem]}.{kind}" if stem in _NAMES else name

@@ -1,5 +1,7 @@
 """The Hugging Face configuration that the metadata of a GGUF file stands for."""
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,31 +16,31 @@ def hf_config(file: GGUFFile) -> dict[str, Any]:
     """The `config.json` that the metadata stands for; a number that is absent stays absent.
 
     Raises:
-        UserError: features of the file that no Hugging Face llama configuration expresses.
+        UserError: an architecture or features of the file that are not supported.
     """
+    if file.architecture not in _FAMILIES:
+        raise UserError(
+            f"{file.path}: architecture {file.architecture!r} is not supported in GGUF; supported: "
+            f"{', '.join(_FAMILIES)}; use the model's safetensors folder"
+        )
 
     def get(key: str, kind: type, default: Any = None) -> Any:
         return file.get(f"{file.architecture}.{key}", kind, default)
 
-    for key in ("expert_count", "attention.sliding_window"):
-        if get(key, int):
-            raise UserError(f"{file.path}: {key} = {get(key, int)} is not supported")
+    if get("expert_count", int):
+        raise UserError(f"{file.path}: expert_count = {get('expert_count', int)} is not supported")
     heads, hidden = get("attention.head_count", int), get("embedding_length", int)
     head_dim = get("attention.key_length", int, hidden // heads if hidden and heads else None)
     if get("attention.value_length", int, head_dim) != head_dim:
         raise UserError(f"{file.path}: keys and values of different widths are not supported")
     num_tokens = len(file.get("tokenizer.ggml.tokens", list, ())) or None
     config = {
-        "architectures": ["LlamaForCausalLM"],
-        "attention_bias": "blk.0.attn_q.bias" in file.infos,
         "bos_token_id": file.get("tokenizer.ggml.bos_token_id", int),
         "eos_token_id": file.get("tokenizer.ggml.eos_token_id", int),
         "head_dim": head_dim,
-        "hidden_act": "silu",
         "hidden_size": hidden,
         "intermediate_size": get("feed_forward_length", int),
         "max_position_embeddings": get("context_length", int),
-        "mlp_bias": "blk.0.ffn_gate.bias" in file.infos,
         "model_type": file.architecture,
         "num_attention_heads": heads,
         "num_hidden_layers": get("block_count", int),
@@ -51,8 +53,59 @@ def hf_config(file: GGUFFile) -> dict[str, Any]:
     }
     if (rotated := get("rope.dimension_count", int, head_dim)) != head_dim:
         config["partial_rotary_factor"] = rotated / head_dim if head_dim else None
-    scaling = _rope_scaling(file, config["rope_theta"] or 10_000.0)
-    return {k: v for k, v in {**config, "rope_scaling": scaling}.items() if v is not None}
+    config["rope_scaling"] = _rope_scaling(file, config["rope_theta"] or 10_000.0)
+    config |= _FAMILIES[file.architecture](file, get, config)
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def _llama(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
+    if window := get("attention.sliding_window", int):
+        raise UserError(f"{file.path}: attention.sliding_window = {window} is not supported")
+    return {
+        "attention_bias": "blk.0.attn_q.bias" in file.infos,
+        "hidden_act": "silu",
+        "mlp_bias": "blk.0.ffn_gate.bias" in file.infos,
+    }
+
+
+def _qwen(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
+    return {"hidden_act": "silu", "use_sliding_window": False}
+
+
+# The largest model of each family scales its scores by the width of a head of equal shares; the
+# file does not say so, llama.cpp knows it by the number of layers.
+_LARGEST = {"gemma2": 46, "gemma3": 62}
+
+
+def _gemma(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
+    largest = config["num_hidden_layers"] == _LARGEST[file.architecture]
+    width = config["hidden_size"] // config["num_attention_heads"] if largest else None
+    return {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": width or config["head_dim"],
+        "sliding_window": get("attention.sliding_window", int),
+    }
+
+
+def _gemma2(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
+    return _gemma(file, get, config) | {
+        "attn_logit_softcapping": get("attn_logit_softcapping", float),
+        "final_logit_softcapping": get("final_logit_softcapping", float),
+    }
+
+
+def _gemma3(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
+    return _gemma(file, get, config) | {
+        "model_type": "gemma3_text",
+        "rope_local_base_freq": get("rope.freq_base_swa", float, 10_000.0),
+        "rope_theta": config["rope_theta"] or 1e6,
+    }
+
+
+# llama.cpp's name of a family -> what its configurations have beyond the common fields.
+_FAMILIES: Mapping[str, Callable[..., dict[str, Any]]] = MappingProxyType(
+    {"llama": _llama, "qwen2": _qwen, "qwen3": _qwen, "gemma2": _gemma2, "gemma3": _gemma3}
+)
 
 
 def _rope_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:

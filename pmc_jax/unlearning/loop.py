@@ -108,6 +108,7 @@ class Unlearning:
             ids=retain.ids,
             max_length=data.max_length,
             long_rows=data.long_rows,
+            window=speaker.lm.config.max_positions,
         )
         self._prompts = speaker.prompts(forget.questions, pmc.max_new_tokens)
         self._begin_from(originals)
@@ -312,5 +313,6 @@ class Unlearning:
     def _forget_sequence(self, index: int) -> Sequence_:
         prompt = self._prompts[index]
         answer = self.speaker.encoder.answer(self.store.answer(self.forget.ids[index]) or "")
-        room = self._packer.row_size + len(self._packer.prefix) - len(prompt)
+        room = self._packer.row_size + len(self._packer.prefix)
+        room = min(room, self.speaker.lm.config.max_positions) - len(prompt)
         return Sequence_(np.array(prompt + answer[:room], np.int32), len(prompt))
