@@ -19,7 +19,6 @@ _HOMES = {
         "FinetuneConfig",
         "ModelConfig",
         "PMCConfig",
-        "TrainConfig",
         "load_config",
     ),
     "pmc_jax.data.records": ("EvalSet", "FinetuneSet", "ForgetSet", "RetainSet"),
@@ -27,6 +26,7 @@ _HOMES = {
     "pmc_jax.mesh": ("make_mesh",),
     "pmc_jax.models.export": ("export_hf",),
     "pmc_jax.models.load": ("LanguageModel", "load"),
+    "pmc_jax.train_config": ("LoRAConfig", "TrainConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -12,16 +12,19 @@ from pmc_jax.config import (
     FinetuneConfig,
     ModelConfig,
     PMCConfig,
-    TrainConfig,
 )
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
 from pmc_jax.data.sources import pairs_to_retain, questions_to_forget
+from pmc_jax.errors import UserError
 from pmc_jax.evaluation.evaluate import answer_all, measure
 from pmc_jax.finetuning import finetune as _finetune
+from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
+from pmc_jax.models.peft import export_adapter
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.tracker import Stopwatch
+from pmc_jax.train_config import LoRAConfig, TrainConfig
 from pmc_jax.unlearning.loop import Recorder, Unlearning
 from pmc_jax.unlearning.scores import Score
 
@@ -41,6 +44,8 @@ class Unlearned:
         rounds: mean score, unresolved questions and losses of each round.
         seconds: exclusive wall time by stage, and `total`.
         tokens: `sampled` and `trained`.
+        adapters: the adapters alone where `train.lora` asked for them; `lm` has them merged.
+        lora: their settings.
     """
 
     lm: LanguageModel
@@ -50,10 +55,22 @@ class Unlearned:
     rounds: list[dict[str, Any]]
     seconds: dict[str, float]
     tokens: dict[str, int]
+    adapters: Decoder | None = None
+    lora: LoRAConfig | None = None
 
     def export(self, folder: str | Path, *, dtype: str | None = None) -> None:
         """Writes the model as a Hugging Face folder; see `export_hf`."""
         export_hf(self.lm, folder, dtype=dtype)
+
+    def export_adapter(self, folder: str | Path) -> None:
+        """Writes the adapters as a PEFT folder; see `models.peft.export_adapter`.
+
+        Raises:
+            UserError: all weights were trained, or the folder is in use.
+        """
+        if self.adapters is None or self.lora is None:
+            raise UserError("no adapters: set train=TrainConfig(lora=LoRAConfig(rank=8))")
+        export_adapter(self.lm, self.adapters, self.lora, folder)
 
     def answer(self, questions: Sequence[str], **options: Any) -> list[str]:
         """Greedy answers of the unlearned model; options as in `pmc_jax.answer`."""
@@ -112,13 +129,15 @@ def unlearn(
         )
         run.run()
     return Unlearned(
-        lm=dataclasses.replace(lm, model=run.trainer.model),
+        lm=dataclasses.replace(lm, model=run.trainer.release()),
         originals=run.originals,
         collapsed=run.store.answers,
         scores=run.store.scores,
         rounds=run.rounds,
         seconds=recorder.watch.seconds(),
         tokens={"sampled": run.usage.useful, "trained": run.trainer.tokens},
+        adapters=run.trainer.adapters,
+        lora=run.trainer.lora,
     )
 
 

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax import schema
-from pmc_jax.schema import Check, Section, at_least, between, one_of, setting
+from pmc_jax.schema import Check, Section, above, at_least, between, one_of, setting
+from pmc_jax.train_config import TrainConfig
 from pmc_jax.yaml_settings import apply_overrides, read_settings
 
 EVALUATION_SETS = ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors")
 
 _SEED = between(0, 2**32 - 1)
-_POSITIVE = Check("a number above 0", lambda value: value > 0)
 _SHARE = between(0, 1)
-_BETA = Check("at least 0 and below 1", lambda value: 0 <= value < 1)
 _FILLED = Check("text that is not empty", bool)
 
 
@@ -168,42 +167,12 @@ class PMCConfig(Section):
     min_len: int = setting(0, at_least(0))
     epochs: int = setting(15, at_least(0))
     selection: str = setting("best", one_of("best", "bradley_terry"))
-    tau: float = setting(0.1, _POSITIVE)
+    tau: float = setting(0.1, above(0))
     guard_empty: bool = True
     max_train_score: float | None = setting(None, _SHARE)
     steps_per_round: int = setting(1, at_least(1))
     sample_batch_size: int = setting(64, at_least(1))
     score: str = setting("rougeL_recall", _FILLED)
-
-
-@dataclass(frozen=True)
-class TrainConfig(Section):
-    """The optimizer: AdamW, linear warm-up, then linear decay to 0.
-
-    Fields:
-        learning_rate: peak.
-        weight_decay: decoupled.
-        beta1, beta2, epsilon: of Adam.
-        batch_size: forget rows a micro-batch; as many retain rows go with them.
-        accumulation_steps: micro-batches a gradient step.
-        warmup_steps: gradient steps of linear warm-up.
-        max_grad_norm: global norm that gradients are clipped to; None = no clipping.
-        loss_mean: tokens | answers, what a term of the loss is the mean over: the answer tokens of
-            a micro-batch (as in transformers), or its answers, each with the mean of its tokens.
-        remat: none | full | dots, what the backward pass computes again to save memory.
-    """
-
-    learning_rate: float = setting(1e-5, _POSITIVE)
-    weight_decay: float = setting(0.01, at_least(0))
-    beta1: float = setting(0.9, _BETA)
-    beta2: float = setting(0.999, _BETA)
-    epsilon: float = setting(1e-8, _POSITIVE)
-    batch_size: int = setting(8, at_least(1))
-    accumulation_steps: int = setting(1, at_least(1))
-    warmup_steps: int = setting(0, at_least(0))
-    max_grad_norm: float | None = setting(None, _POSITIVE)
-    loss_mean: str = setting("tokens", one_of("tokens", "answers"))
-    remat: str = setting("dots", one_of("none", "full", "dots"))
 
 
 @dataclass(frozen=True)

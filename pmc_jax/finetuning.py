@@ -65,7 +65,9 @@ def finetune(
     )
     rows_a_step = settings.batch_size * settings.accumulation_steps
     total = total_steps(len(sequences), rows_a_step, settings.epochs)
-    trainer = Trainer(lm.model, lm.config, lm.layout, settings, total, speaker.dtype, donate=donate)
+    trainer = Trainer(
+        lm.model, lm.config, lm.layout, settings, total, speaker.dtype, donate=donate, seed=seed
+    )
     bar = progress(total, "fine-tune", "step", enabled=recorder.bars)
     with bar, recorder.watch.stage("finetune"):
         for step in range(total):

@@ -27,6 +27,7 @@ from pmc_jax.inputs import (
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, find, load
+from pmc_jax.models.peft import export_adapter
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.summary import examples, final_tables
 from pmc_jax.target import Target
@@ -124,10 +125,12 @@ def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[st
     recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for
     lm = dataclasses.replace(lm, model=run.trainer.release())
     after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
-    model_folder = folder.path / output.MODEL
-    if model_folder.exists():  # left by a run that was interrupted after its export
-        shutil.rmtree(model_folder)
-    export_hf(lm, model_folder)
+    for name in (output.MODEL, output.ADAPTER):
+        if (folder.path / name).exists():  # left by a run that was interrupted after its export
+            shutil.rmtree(folder.path / name)
+    export_hf(lm, folder.path / output.MODEL)
+    if run.trainer.adapters is not None:
+        export_adapter(lm, run.trainer.adapters, run.trainer.lora, folder.path / output.ADAPTER)
     plot_loss(read_log(folder.path / output.LOG), folder.path / output.LOSS_PLOT)
     texts = recorder.host["texts"]
     recorder.log.drop("answer")  # of an attempt that was interrupted after them
@@ -261,4 +264,4 @@ def _newest(config: Config, lm: LanguageModel, folder: Path) -> Decoder:
     if found is None:
         raise UserError(f"{folder}: holds no checkpoint; run pmc unlearn first")
     trainer.restore(found[1])
-    return trainer.model
+    return trainer.release()

@@ -73,6 +73,16 @@ class Layout:
             x.shape, self.sharding(logical, x.shape), lambda index: x[index]
         )
 
+    def undivided(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[str]:
+        """What this mesh would shard but does not, for its sizes do not divide: "kv_heads 2"."""
+        table = dict(self.rules)
+        pairs = zip(logical, self.spec(logical, shape), shape, strict=True)
+        return [
+            f"{name} {size}"
+            for name, axes, size in pairs
+            if axes is None and any(self.mesh.shape[a] > 1 for a in table.get(name, ()))
+        ]
+
     @property
     def row_multiple(self) -> int:
         """Batches are padded to a multiple of this many rows."""

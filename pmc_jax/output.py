@@ -40,10 +40,11 @@ TENSORBOARD = "tensorboard"
 LOSS_PLOT = "loss.png"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+ADAPTER = "adapter"  # where adapters are trained; merged into `model` too
 TARGET = "target"  # the fine-tuned target model; kept, a run reuses it by digest
 
 # What `overwrite` removes. The mark of a run goes last: an interrupted removal can be repeated.
-OWN = (RESULTS, LOG, TENSORBOARD, LOSS_PLOT, CHECKPOINTS, MODEL, RUN)
+OWN = (RESULTS, LOG, TENSORBOARD, LOSS_PLOT, CHECKPOINTS, MODEL, ADAPTER, RUN)
 
 # Settings sections that don't change what is computed.
 _IDLE_SECTIONS = ("output", "log")

@@ -38,6 +38,10 @@ class Check:
     holds: Callable[[Any], bool]
 
 
+def above(low: float) -> Check:
+    return Check(f"a number above {low}", lambda value: value > low)
+
+
 def at_least(low: float) -> Check:
     return Check(f"at least {low}", lambda value: value >= low)
 

@@ -1,6 +1,7 @@
 """Every family against PyTorch: logits, cached decoding, gradients, files both ways."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import hidden_states
 from pmc_jax.models.export import export_hf
-from pmc_jax.models.families import FAMILIES, decoder_config
+from pmc_jax.models.families import FAMILIES, decoder_config, markdown
 from pmc_jax.models.hf import to_hf
 from pmc_jax.models.load import load, read_json
 from pmc_jax.unlearning.losses import cross_entropy
@@ -204,6 +205,11 @@ def test_what_is_not_implemented_is_named(family):
     part = {"rope_parameters": ("yarn", "short_factor")}.get(field, (field,))
     assert "\n" not in message and "config.json" in message
     assert any(name in message for name in part), message
+
+
+def test_readme_lists_the_families():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert markdown() in readme
 
 
 def test_every_family_has_a_golden_case():

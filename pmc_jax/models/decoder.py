@@ -54,13 +54,18 @@ class Layers(nnx.Module):
         return gate, self.project(x, "up")
 
     def project(self, x: jax.Array, name: str) -> jax.Array:
-        """x @ W (+ bias) in the dtype of `x`, heads and head_dim contracted together in `o`."""
+        """x @ W (+ x @ A @ B) (+ bias) in the dtype of `x`; `o` contracts heads and head_dim."""
         weight = getattr(self, name)[...].astype(x.dtype)
         contracted = 2 if name == "o" else 1
         lead, out = x.shape[:-contracted], weight.shape[contracted:]
         size = math.prod(weight.shape[:contracted])
         # As matrices: XLA on CPU copies the operands of the weight gradient otherwise.
-        y = (x.reshape(-1, size) @ weight.reshape(size, -1)).reshape(*lead, *out)
+        x = x.reshape(-1, size)
+        y = x @ weight.reshape(size, -1)
+        if (a := self.get(f"{name}_lora_a")) is not None:
+            b = self.get(f"{name}_lora_b").astype(x.dtype)
+            y += (x @ a.astype(x.dtype).reshape(size, -1)) @ b.reshape(b.shape[0], -1)
+        y = y.reshape(*lead, *out)
         bias = self.get(f"{name}_bias")
         return y if bias is None else y + bias.astype(x.dtype)
 

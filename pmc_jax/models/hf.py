@@ -185,19 +185,31 @@ def to_hf(
     arrays = model.arrays()
     for tensor in naming.tensors(config):
         entry = tensor.entry
-        letters = "".join(entry.theirs).replace(PART, "")
         parts = []
         for name, ours in entry.parts:
             array = arrays[name] if tensor.layer is None else arrays[name][tensor.layer]
-            parts.append(_host(array).transpose([ours.index(axis) for axis in letters]))
-        if entry.joined is not None:
-            parts = [_flatten(part, entry.theirs) for part in parts]
-            whole = np.concatenate(parts, axis=entry.joined)
-        elif len(parts) > 1:
-            whole = np.stack(parts, axis="".join(entry.theirs).index(PART))
-        else:
-            (whole,) = parts
+            parts.append((host_array(array), ours))
+        whole = joined(parts, entry.theirs, entry.joined)
         yield tensor, np.ascontiguousarray(whole.reshape(tensor.shape))
+
+
+def joined(
+    parts: list[tuple[np.ndarray, str]], theirs: tuple[str, ...], along: int | None
+) -> np.ndarray:
+    """The parts of a tensor in its layout.
+
+    Args:
+        parts: arrays and the letters of their axes.
+        theirs, along: `theirs` and `joined` of an `Entry`.
+
+    Returns:
+        The whole; dimensions may still be apart that the tensor flattens.
+    """
+    letters = "".join(theirs).replace(PART, "")
+    arrays = [array.transpose([ours.index(axis) for axis in letters]) for array, ours in parts]
+    if along is not None:
+        return np.concatenate([_flatten(array, theirs) for array in arrays], axis=along)
+    return np.stack(arrays, axis="".join(theirs).index(PART)) if len(arrays) > 1 else arrays[0]
 
 
 def _flatten(array: np.ndarray, groups: tuple[str, ...]) -> np.ndarray:
@@ -205,7 +217,8 @@ def _flatten(array: np.ndarray, groups: tuple[str, ...]) -> np.ndarray:
     return array.reshape([math.prod(next(sizes) for _ in group) for group in groups])
 
 
-def _host(array: jax.Array) -> np.ndarray:
+def host_array(array: jax.Array) -> np.ndarray:
+    """The whole of a sharded array; with several processes all of them must ask."""
     if array.is_fully_addressable:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))

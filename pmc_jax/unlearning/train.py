@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pmc_jax.config import TrainConfig
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, hidden_states
+from pmc_jax.models.lora import adapters, attach
 from pmc_jax.models.parameters import parameters
+from pmc_jax.train_config import LoRAConfig, TrainConfig
 from pmc_jax.unlearning.losses import cross_entropy
 
 
@@ -23,7 +24,7 @@ class TrainState(NamedTuple):
     """Replaced by every step, never mutated.
 
     Attributes:
-        model: float32 master weights.
+        model: float32 master weights, all of them or adapters alone.
         optimizer: optax state, sharded as the weights are.
         step: i32[], steps taken.
     """
@@ -86,7 +87,7 @@ def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTra
 
 
 @functools.partial(
-    jax.jit, static_argnames=("optimizer", "config", "layout"), donate_argnames=("model",)
+    jax.jit, static_argnames=("optimizer", "config", "layout", "lora"), donate_argnames=("model",)
 )
 def init_state(
     model: Decoder,
@@ -94,15 +95,18 @@ def init_state(
     optimizer: optax.GradientTransformation,
     config: DecoderConfig,
     layout: Layout,
+    lora: LoRAConfig | None = None,
 ) -> TrainState:
     """The state before the first step; takes over the buffers of `model`, as every step does."""
-    return _pin(TrainState(model, optimizer.init(model), jnp.int32(0)), config, layout)
+    return _pin(TrainState(model, optimizer.init(model), jnp.int32(0)), config, layout, lora)
 
 
-def _pin(state: TrainState, config: DecoderConfig, layout: Layout) -> TrainState:
+def _pin(
+    state: TrainState, config: DecoderConfig, layout: Layout, lora: LoRAConfig | None
+) -> TrainState:
     """Weights and moments on the mesh by the table: left to the compiler, a new state is whole on
     every device, and the second step meets other shardings than the first and compiles again."""
-    table = parameters(config)
+    table = parameters(config) | ({} if lora is None else adapters(config, lora))
 
     def pin(x):
         if not isinstance(x, Decoder):
@@ -144,29 +148,37 @@ def batch_loss(
 
 @functools.partial(
     jax.jit,
-    static_argnames=("optimizer", "config", "layout", "dtype", "remat"),
+    static_argnames=("optimizer", "config", "layout", "dtype", "remat", "lora"),
     donate_argnames=("state",),
 )
 def train_step(
     state: TrainState,
     batch: TrainBatch,
+    base: Decoder | None = None,
     *,
     optimizer: optax.GradientTransformation,
     config: DecoderConfig,
     layout: Layout,
     dtype,
     remat: str,
+    lora: LoRAConfig | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One gradient step over M micro-batches; `state` is donated, its buffers hold the new one.
+
+    Args:
+        base: the frozen weights that adapters in `state` belong to; None = all are trained.
+        lora: how the adapters count.
 
     Returns:
         The new state and metrics f32: `terms` [T] (nats a token), `gradient_norm` [] before
             clipping.
     """
-    gradient = jax.value_and_grad(
-        functools.partial(batch_loss, config=config, layout=layout, dtype=dtype, remat=remat),
-        has_aux=True,
-    )
+
+    def loss(trained: Decoder, batch: TrainBatch):
+        model = trained if base is None else attach(base, trained, lora)
+        return batch_loss(model, batch, config=config, layout=layout, dtype=dtype, remat=remat)
+
+    gradient = jax.value_and_grad(loss, has_aux=True)
     shared = {"coefficients": batch.coefficients, "prefix": batch.prefix}
     micro = {k: v for k, v in batch._asdict().items() if k not in shared}
     micro["shares"] = jnp.moveaxis(micro["shares"], 1, 0)
@@ -184,4 +196,4 @@ def train_step(
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.model)
     model = optax.apply_updates(state.model, updates)
     metrics = {"terms": terms, "gradient_norm": optax.tree.norm(grads)}
-    return _pin(TrainState(model, optimizer_state, state.step + 1), config, layout), metrics
+    return _pin(TrainState(model, optimizer_state, state.step + 1), config, layout, lora), metrics

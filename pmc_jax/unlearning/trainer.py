@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmc_jax.config import TrainConfig
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.lora import attach, init_adapters, merge
+from pmc_jax.train_config import TrainConfig
 from pmc_jax.unlearning.train import TrainBatch, TrainState, init_state, make_optimizer, train_step
 
 
@@ -27,10 +28,11 @@ class Trainer:
         model: weights to start from; copied unless `donate`.
         config: of the decoder.
         layout: mesh and training table.
-        settings: optimizer and remat.
+        settings: optimizer, remat, and whether adapters are trained instead of all weights.
         total_steps: gradient steps of the whole run, for the learning-rate decay.
         dtype: of activations and products.
         donate: the buffers of `model` may be taken over; the caller must not use it again.
+        seed: of new adapters.
     """
 
     def __init__(
@@ -43,26 +45,42 @@ class Trainer:
         dtype: jnp.dtype,
         *,
         donate: bool = False,
+        seed: int = 0,
     ):
-        self._layout = layout
+        self._layout, self._base = layout, None
+        self.lora = settings.lora if settings.lora.rank else None
+        if self.lora is not None:
+            # Frozen, and read in the dtype of the products: no master copy of it is needed.
+            self._base = jax.tree.map(lambda x: x.astype(dtype), model)
+            model, donate = init_adapters(config, self.lora, jax.random.key(seed), layout), True
         self._static = dict(
             optimizer=make_optimizer(_optimizer_settings(settings), total_steps),
             config=config,
             layout=layout,
             dtype=dtype,
             remat=settings.remat,
+            lora=self.lora,
         )
         self.state: TrainState = init_state(
             model if donate else jax.tree.map(jnp.copy, model),
             optimizer=self._static["optimizer"],
             config=config,
             layout=layout,
+            lora=self.lora,
         )
         self.tokens = 0
 
     @property
     def model(self) -> Decoder:
-        return self.state.model
+        """The weights as they are now, with adapters where these are trained."""
+        if self._base is None:
+            return self.state.model
+        return attach(self._base, self.state.model, self.lora)
+
+    @property
+    def adapters(self) -> Decoder | None:
+        """The adapters alone, where these are trained."""
+        return None if self._base is None else self.state.model
 
     def step(self, batch: TrainBatch) -> dict[str, Any]:
         """One gradient step on a host batch.
@@ -72,16 +90,18 @@ class Trainer:
         """
         self.tokens += int((batch.segments > 0).sum())
         placed = TrainBatch.put(batch, self._layout)
-        self.state, metrics = train_step(self.state, placed, **self._static)
+        self.state, metrics = train_step(self.state, placed, self._base, **self._static)
         return {
             "terms": np.asarray(metrics["terms"]).tolist(),
             "gradient_norm": float(metrics["gradient_norm"]),
         }
 
     def release(self) -> Decoder:
-        """The weights; the optimizer state is dropped, no step may follow."""
+        """The weights, adapters merged; the optimizer state is dropped, no step may follow."""
         self.state = self.state._replace(optimizer=None)
-        return self.state.model
+        if self._base is None:
+            return self.state.model
+        return merge(self.model, config=self._static["config"], layout=self._layout)
 
     def saved(self) -> dict[str, jax.Array]:
         """The state as a flat dict of arrays."""

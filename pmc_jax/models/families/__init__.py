@@ -24,6 +24,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 )
 
 
+def markdown() -> str:
+    """The table of families in the README."""
+    rows = (f"| `{model_type}` | {family.title} |" for model_type, family in FAMILIES.items())
+    return "\n".join(["| `model_type` | models |", "|-|-|", *rows])
+
+
 def family_of(hf: Mapping[str, Any], where: str) -> Family:
     """The family that a `config.json` names.
 

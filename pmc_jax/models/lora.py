@@ -1,0 +1,91 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685): W + alpha / rank * A B in place of W.
+
+A model with adapters is a `Decoder` that holds `NAME_lora_a` and `NAME_lora_b` beside `NAME`; the
+factor alpha / rank is in A. `Layers.project` and the sampling snapshot know what to do with them.
+Axis letters: r rank, others as in `decoder`.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from pmc_jax.mesh import Layout
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.parameters import Parameter, parameters
+from pmc_jax.train_config import LoRAConfig
+
+A, B = "_lora_a", "_lora_b"
+
+
+def contracted_axes(name: str) -> int:
+    """How many axes of a projection face its input."""
+    return 2 if name.removeprefix("layers.") == "o" else 1
+
+
+def adapters(config: DecoderConfig, lora: LoRAConfig) -> dict[str, Parameter]:
+    """Shapes and logical axes of all adapters, by name; targets that the model lacks have none."""
+    table, found = parameters(config), {}
+    for target in lora.targets:
+        name = f"layers.{target}"
+        if name not in table:
+            continue
+        whole, split = table[name], 1 + contracted_axes(name)
+        found[name + A] = Parameter((*whole.shape[:split], lora.rank), (*whole.axes[:split], None))
+        found[name + B] = Parameter(
+            (whole.shape[0], lora.rank, *whole.shape[split:]), (None, None, *whole.axes[split:])
+        )
+    return found
+
+
+def init_adapters(
+    config: DecoderConfig, lora: LoRAConfig, key: jax.Array, layout: Layout
+) -> Decoder:
+    """A uniform in +-1/sqrt(inputs), B zero, as in PEFT: at first the model is as it was.
+
+    Returns:
+        The adapters alone, float32.
+    """
+    table = adapters(config, lora)
+
+    def make(key: jax.Array) -> dict[str, jax.Array]:
+        arrays = {}
+        for i, (name, p) in enumerate(table.items()):
+            if name.endswith(B):
+                arrays[name] = jnp.zeros(p.shape, jnp.float32)
+                continue
+            bound = math.prod(p.shape[1:-1]) ** -0.5
+            draw = jax.random.uniform(jax.random.fold_in(key, i), p.shape, minval=-1.0, maxval=1.0)
+            arrays[name] = bound * draw
+        return arrays
+
+    shardings = {name: layout.sharding(p.axes, p.shape) for name, p in table.items()}
+    return Decoder(jax.jit(make, out_shardings=shardings)(key))
+
+
+def attach(base: Decoder, trained: Decoder, lora: LoRAConfig) -> Decoder:
+    """The model with its adapters; inside a jitted function or outside."""
+    scale = lora.alpha / lora.rank
+    scaled = {n: scale * x if n.endswith(A) else x for n, x in trained.arrays().items()}
+    return Decoder(base.arrays() | scaled)
+
+
+def merged_weight(weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    """W + A B of one layer, the product in float32; dtype and shape of W."""
+    low, out = (x.astype(jnp.float32) for x in (a, b))
+    product = low.reshape(-1, low.shape[-1]) @ out.reshape(out.shape[0], -1)
+    return (weight.astype(jnp.float32) + product.reshape(weight.shape)).astype(weight.dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layout"))
+def merge(model: Decoder, *, config: DecoderConfig, layout: Layout) -> Decoder:
+    """The same function without adapters."""
+    arrays, table, out = model.arrays(), parameters(config), {}
+    for name in table:
+        whole = arrays[name]
+        if name + A in arrays:
+            whole = jax.vmap(merged_weight)(whole, arrays[name + A], arrays[name + B])
+        out[name] = layout.constrain(whole, *table[name].axes)
+    return Decoder(out)

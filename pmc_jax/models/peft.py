@@ -1,0 +1,112 @@
+"""Adapters as a PEFT folder: `adapter_config.json` and `adapter_model.safetensors`.
+
+PEFT puts one pair of matrices on each module: lora_A [r, in] and lora_B [out, r]. A module that
+holds several of our projections (Phi-3's qkv_proj) gets their adapters side by side: the A below
+one another, each B in its own rows and columns. Its rank is then r times the projections, and its
+alpha too, so that the factor alpha / rank stays.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from pmc_jax.errors import UserError
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.hf import host_array, joined
+from pmc_jax.models.load import LanguageModel
+from pmc_jax.models.lora import A, B, contracted_axes
+from pmc_jax.models.tensors import Entry
+from pmc_jax.train_config import LoRAConfig
+
+_PREFIX = "base_model.model."
+
+
+def export_adapter(
+    lm: LanguageModel, adapters: Decoder, lora: LoRAConfig, folder: str | Path
+) -> None:
+    """Writes adapters that `peft.PeftModel.from_pretrained` loads onto the base model.
+
+    Args:
+        lm: the base model; its source is named in the folder.
+        adapters: from `lora.init_adapters`, trained; rank and alpha are those of `lora`.
+        folder: must not exist, or be empty.
+
+    Raises:
+        UserError: the folder is in use, or cannot be written.
+    """
+    folder = Path(folder).expanduser().absolute()
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is not an empty folder; name another one")
+    tensors, ranks, modules = {}, {}, set()
+    conv1d = False
+    for entry, layer, a, b in _pairs(lm, adapters):
+        module = entry.pattern.format(i=layer).removesuffix(".weight")
+        suffix = ".".join(module.split(".")[-2:])
+        tensors[f"{_PREFIX}{module}.lora_A.weight"] = np.ascontiguousarray(a, np.float32)
+        tensors[f"{_PREFIX}{module}.lora_B.weight"] = np.ascontiguousarray(b, np.float32)
+        modules.add(suffix)
+        if a.shape[0] != lora.rank:
+            ranks[re.escape(suffix)] = a.shape[0]
+        conv1d |= entry.theirs[0] == _letters(entry)[0]
+    config = _config(lm, lora, sorted(modules), ranks) | {"fan_in_fan_out": conv1d}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        text = json.dumps(config, indent=2) + "\n"
+        (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error})") from None
+
+
+def _config(lm, lora: LoRAConfig, modules: list[str], ranks: dict[str, int]) -> dict[str, Any]:
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": lm.source,
+        "inference_mode": True,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": modules,
+        "rank_pattern": ranks,
+        "alpha_pattern": {name: lora.alpha * rank / lora.rank for name, rank in ranks.items()},
+    }
+
+
+def _letters(entry: Entry) -> tuple[str, str]:
+    """Letters into and out of the projection that an entry holds."""
+    name, ours = entry.parts[0]
+    cut = contracted_axes(name)
+    return ours[:cut], ours[cut:]
+
+
+def _pairs(
+    lm: LanguageModel, adapters: Decoder
+) -> Iterator[tuple[Entry, int, np.ndarray, np.ndarray]]:
+    """Of every module with an adapter: entry, layer, A [r,in], B [out,r]."""
+    arrays = {name: host_array(x) for name, x in adapters.arrays().items()}
+    shapes = {name: x.shape for name, x in lm.model.arrays().items()}
+    for entry in lm.naming.entries:
+        adapted = [name for name, _ in entry.parts if name + A in arrays]
+        if not adapted:
+            continue
+        cut, rank = contracted_axes(adapted[0]), arrays[adapted[0] + A].shape[-1]
+        total = rank * len(adapted)
+        group = next(g for g in entry.theirs if set(_letters(entry)[1]) <= set(g))
+        for layer in range(lm.config.num_layers):
+            ups = []
+            for name, ours in entry.parts:
+                up = np.zeros((*shapes[name][1 + cut :], total), np.float32)
+                if name in adapted:
+                    begin = rank * adapted.index(name)
+                    up[..., begin : begin + rank] = np.moveaxis(arrays[name + B][layer], 0, -1)
+                ups.append((up, ours[cut:] + "r"))
+            downs = [arrays[name + A][layer].reshape(-1, rank).T for name in adapted]
+            whole = joined(ups, (group, "r"), None if entry.joined is None else 0)
+            yield entry, layer, np.concatenate(downs), whole.reshape(-1, total)
