@@ -235,10 +235,10 @@ def test_absurd_headers(tmp_path, fault):
 
 def test_tensor_without_a_place_is_refused(tmp_path):
     def add(writer):
-        writer.add_tensor("blk.0.attn_q_norm.weight", np.ones(8, np.float32))
+        writer.add_tensor("blk.0.attn_sinks.weight", np.ones(8, np.float32))
         add_byte_level_tokenizer(writer)
 
-    with pytest.raises(UserError, match=r"m\.gguf: tensor 'blk\.0\.attn_q_norm\.weight"):
+    with pytest.raises(UserError, match=r"m\.gguf: tensor 'blk\.0\.attn_sinks\.weight"):
         load(write_gguf(tmp_path / "m.gguf", tokenizer=add), mesh=one_device().mesh)
 
 

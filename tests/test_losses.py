@@ -42,7 +42,7 @@ def compiled(scale: float = 1.0):
     on = train_layout()
 
     def loss(hidden, embedding, targets, weights):
-        value, each = cross_entropy(hidden, embedding, targets, weights, on)
+        value, each = cross_entropy(hidden, embedding, None, targets, weights, on)
         return scale * value, each
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
@@ -82,9 +82,35 @@ def test_incoming_gradient_scales_both():
     check(compiled(-2.5)(*arrays), plain(*arrays), scale=-2.5)
 
 
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_bias_and_softcap(cap):
+    """Against the same formula without chunks, differentiated by jax."""
+    hidden, embedding, targets, weights = map(jnp.asarray, case(3, 37))
+    bias = jnp.asarray(np.random.default_rng(1).normal(size=V), jnp.float32)
+
+    def whole(h, e, b):
+        logits = jnp.einsum("rad,vd->rav", h, e) + b
+        logits = logits if cap is None else cap * jnp.tanh(logits / cap)
+        each = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)[..., 0]
+        return jnp.sum(weights * each)
+
+    def chunked(h, e, b):
+        return cross_entropy(h, e, b, targets, weights, train_layout(), cap)[0]
+
+    arguments = hidden, embedding, bias
+    value, gradients = jax.jit(jax.value_and_grad(chunked, (0, 1, 2)))(*arguments)
+    expected, right = jax.jit(jax.value_and_grad(whole, (0, 1, 2)))(*arguments)
+    np.testing.assert_allclose(value, expected, rtol=2e-6)
+    for ours, theirs in zip(gradients, right, strict=True):
+        size = float(jnp.abs(theirs).max())
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * size)
+
+
 def test_without_gradient_the_same_value():
     arrays = case(64, 19)
-    loss, each = jax.jit(lambda *a: cross_entropy(*a, train_layout()))(*arrays)
+    hidden, embedding, *rest = arrays
+    run = jax.jit(lambda *a: cross_entropy(*a[:2], None, *a[2:], train_layout()))
+    loss, each = run(hidden, embedding, *rest)
     expected = plain(*arrays)
     np.testing.assert_allclose(loss, expected[0], rtol=2e-6)
     np.testing.assert_allclose(each, expected[1], rtol=2e-6, atol=2e-6)
@@ -151,5 +177,5 @@ def test_all_logits_never_exist_at_once():
 
 def test_no_silent_widening(strict_dtypes):
     arrays = case(3, 4)
-    loss = lambda h, e, t, w: cross_entropy(h, e, t, w, train_layout())[0]  # noqa: E731
+    loss = lambda h, e, t, w: cross_entropy(h, e, None, t, w, train_layout())[0]  # noqa: E731
     jax.eval_shape(jax.grad(loss, argnums=(0, 1)), *arrays)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
-from pmc_jax.unlearning.train import TrainBatch
+from pmc_jax.train_batch import TrainBatch
 
 
 class TestSharedPrefix:

@@ -119,7 +119,8 @@ def test_rows_of_weight_zero_are_as_if_absent(model):
         np.testing.assert_array_equal(ours, other)
     nothing = packer(rows).pack([rows[:3], rows[3:]], (1.0, 1.25), weights=[[0.0] * 3, [1.0] * 3])
     (loss, terms), _ = loss_and_gradient()(model, micro(nothing))
-    assert terms[0] == 0 and loss == 1.25 * terms[1] > 0
+    assert terms[0] == 0 and terms[1] > 0
+    np.testing.assert_allclose(loss, 1.25 * terms[1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("remat", ["full", "dots"])

@@ -16,7 +16,7 @@ import numpy as np
 from pmc_jax.config import ModelConfig
 from pmc_jax.errors import UserError
 from pmc_jax.sampling.engine import round_up
-from pmc_jax.unlearning.train import TrainBatch
+from pmc_jax.train_batch import TrainBatch
 
 _log = logging.getLogger(__name__)
 _ROW_MULTIPLE = 32
@@ -177,7 +177,8 @@ def encode_pairs(
     if long_rows == "error" or len(long) == len(sequences):
         drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
         fix = "raise it, shorten them" if limit < window else "shorten them"
-        name = f"data.max_length={limit}" if limit < window else f"the model's window of {limit}"
+        own = max_length <= window
+        name = f"data.max_length={limit}" if own else f"the model's window of {limit}"
         raise UserError(f"rows longer than {name}: {names}; {fix}{drop}")
     _log.warning(
         "%d of %d rows dropped, longer than %d tokens: %s",

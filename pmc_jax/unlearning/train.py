@@ -16,6 +16,7 @@ from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, hidden_states
 from pmc_jax.models.lora import adapters, attach
 from pmc_jax.models.parameters import parameters
+from pmc_jax.train_batch import TrainBatch
 from pmc_jax.train_config import LoRAConfig, TrainConfig
 from pmc_jax.unlearning.losses import cross_entropy
 
@@ -32,39 +33,6 @@ class TrainState(NamedTuple):
     model: Decoder
     optimizer: optax.OptState
     step: jax.Array
-
-
-class TrainBatch(NamedTuple):
-    """Packed rows of one gradient step.
-
-    Attributes:
-        tokens, positions, segments: i32[M,R,S], see `decoder.hidden_states`.
-        at: i32[M,R,A], where in the row the token before each answer token stands.
-        targets: i32[M,R,A], the answer tokens, end token included.
-        shares: f32[T,M,R,A], weight of each answer token in the mean of its term; each term sums
-            to 1, or to less where a micro-batch holds none of it.
-        coefficients: f32[T], factor of each term in the loss.
-        prefix: i32[P], tokens that every sequence of the run starts with.
-    """
-
-    tokens: jax.Array
-    positions: jax.Array
-    segments: jax.Array
-    at: jax.Array
-    targets: jax.Array
-    shares: jax.Array
-    coefficients: jax.Array
-    prefix: jax.Array
-
-    @staticmethod
-    def put(batch: "TrainBatch", layout: Layout) -> "TrainBatch":
-        """Host arrays to global arrays, rows over the data axes."""
-        axes = {"shares": (None, None, "rows", None), "coefficients": (None,), "prefix": (None,)}
-        placed = {
-            name: layout.put(x, *axes.get(name, (None, "rows", None)))
-            for name, x in batch._asdict().items()
-        }
-        return TrainBatch(**placed)
 
 
 @functools.lru_cache

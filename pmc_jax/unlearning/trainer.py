@@ -11,8 +11,9 @@ from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import attach, init_adapters, merge
+from pmc_jax.train_batch import TrainBatch
 from pmc_jax.train_config import TrainConfig
-from pmc_jax.unlearning.train import TrainBatch, TrainState, init_state, make_optimizer, train_step
+from pmc_jax.unlearning.train import TrainState, init_state, make_optimizer, train_step
 
 
 def _optimizer_settings(settings: TrainConfig) -> TrainConfig:

@@ -8,7 +8,8 @@ import numpy as np
 from tiny_cases import MESHES, TINY, tiny_model, train_layout, two_terms
 
 from pmc_jax.config import TrainConfig
-from pmc_jax.unlearning.train import TrainBatch, init_state, make_optimizer, train_step
+from pmc_jax.train_batch import TrainBatch
+from pmc_jax.unlearning.train import init_state, make_optimizer, train_step
 
 STEPS = 20
 

@@ -2,6 +2,7 @@
 
     pip install torch transformers
     python tests/golden/families.py [FAMILY ...]
+    python tests/golden/families.py --gguf FILE      # gemma3_270m.npz, from the whole Gemma 3 file
 
 Made with torch 2.13, transformers 5.24. Every folder is a random checkpoint with every quirk of its
 family switched on, as transformers saves it, and `golden.npz`, all in float32:
@@ -15,6 +16,7 @@ family switched on, as transformers saves it, and `golden.npz`, all in float32:
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -147,6 +149,34 @@ def make(name: str) -> None:
     print(name, "seed", seed, "margin", margin, "largest", float(logits.abs().max()))
 
 
+# "The capital of France is" of Gemma 3, the beginning of text included.
+GEMMA_PROMPT = (2, 818, 5279, 529, 7001, 563)
+
+
+def make_gemma(path: Path) -> None:
+    """128 columns of the logits at every position, and a greedy continuation."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    tokens = torch.tensor(GEMMA_PROMPT)
+    with torch.no_grad():
+        logits = model(tokens[None]).logits[0]
+        greedy, margin = continuation(model, tokens)
+    columns = np.arange(7, logits.shape[-1], 2048)
+    np.savez_compressed(
+        HERE / "gemma3_270m.npz",
+        tokens=tokens.numpy().astype(np.int32),
+        columns=columns.astype(np.int32),
+        logits=logits[:, columns].numpy(),
+        largest=np.float32(logits.abs().max()),
+        continuation=greedy[:16],
+    )
+    print("gemma3_270m", "margin", margin)
+
+
 if __name__ == "__main__":
-    for case in sys.argv[1:] or CASES:
-        make(case)
+    if sys.argv[1:2] == ["--gguf"]:
+        make_gemma(Path(sys.argv[2]))
+    else:
+        for case in sys.argv[1:] or CASES:
+            make(case)
