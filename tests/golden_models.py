@@ -80,7 +80,13 @@ def model_folder(folder: Path, case: str) -> Path:
 
 
 def full_logits(
-    model: Decoder, config: DecoderConfig, on: Layout, tokens: np.ndarray, lengths: np.ndarray
+    model: Decoder,
+    config: DecoderConfig,
+    on: Layout,
+    tokens: np.ndarray,
+    lengths: np.ndarray,
+    *,
+    dtype: str = "float32",
 ) -> np.ndarray:
     """f32[B,S,V] by one full forward pass; rows are padded right, row i has `lengths[i]` tokens."""
     positions = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
@@ -88,7 +94,9 @@ def full_logits(
 
     @jax.jit
     def run(model, tokens, positions, segments):
-        hidden = hidden_states(model, config, on, tokens, positions, segments)
+        hidden = hidden_states(
+            model, config, on, tokens, positions, segments, dtype=jnp.dtype(dtype)
+        )
         return logits(model, config, hidden, on)
 
     arrays = (jnp.asarray(x, jnp.int32) for x in (tokens, positions, segments))

@@ -46,6 +46,16 @@ def test_logits(case):
     np.testing.assert_allclose(ours[1, : lengths[1]], left, rtol=0, atol=tolerance(left))
 
 
+def test_bfloat16_is_as_near_as_pytorch(case):
+    """Rounding to 8 bits is chaotic: half as much again as PyTorch's own distance is allowed."""
+    _, golden, model, config, _ = case
+    tokens, lengths = golden["tokens"], golden["lengths"]
+    ours = full_logits(model, config, one_device(), tokens, lengths, dtype="bfloat16")
+    real = np.arange(tokens.shape[1]) < lengths[:, None]
+    off = np.sqrt(np.mean((ours - golden["logits"])[real] ** 2))
+    assert 0 < off < 1.5 * golden["bfloat16_rms"]
+
+
 def test_greedy_tokens_with_a_cache(case):
     """Two prompts of different lengths, padded left, in one batch."""
     _, golden, model, config, _ = case

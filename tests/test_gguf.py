@@ -1,5 +1,6 @@
 """GGUF files: the same model as the safetensors one, its tokenizers, and damaged files."""
 
+import dataclasses
 import importlib.util
 import random
 import struct
@@ -48,6 +49,40 @@ def test_biases_and_head_dim(tmp_path):
         np.testing.assert_array_equal(file.read(name, whole), tensor)
         part = tuple(slice(n // 4, n // 2) for n in tensor.shape)
         np.testing.assert_array_equal(file.read(name, part), tensor[part])
+
+
+# What the file does not say and llama.cpp knows: the pattern of windows, the scale of the scores.
+OTHER_FAMILIES = {
+    "qwen2": {"windows": ()},
+    "qwen3": {},
+    "gemma2": {"attention_scale": 16**-0.5},
+    "gemma3_text": {
+        "attention_scale": 16**-0.5,
+        "windows": (6, 6, 6),
+        "local_rope": RopeConfig(10_000.0),
+    },
+}
+
+
+@pytest.mark.parametrize("case", OTHER_FAMILIES)
+def test_tensors_and_configuration_of_other_families(tmp_path, case):
+    file = GGUFFile(write_gguf(tmp_path / "m.gguf", case))
+    expected = load_file(GOLDEN / case / "model.safetensors")
+    assert set(file.names()) == set(expected)
+    for name, tensor in expected.items():
+        whole = tuple(slice(0, n) for n in tensor.shape)
+        # A norm of Gemma is stored one larger: that rounds.
+        np.testing.assert_allclose(file.read(name, whole), tensor, rtol=0, atol=2e-7)
+    golden = decoder_config(read_json(GOLDEN / case / "config.json"), case)
+    changed = {"vocab_size": 320, "max_positions": 128, **OTHER_FAMILIES[case]}
+    assert decoder_config(hf_config(file), "m") == dataclasses.replace(golden, **changed)
+
+
+def test_unknown_architecture_is_named(tmp_path, monkeypatch):
+    file = GGUFFile(write_gguf(tmp_path / "m.gguf"))
+    monkeypatch.setattr(file, "architecture", "mamba")
+    with pytest.raises(UserError, match="'mamba' is not supported in GGUF; supported: llama"):
+        hf_config(file)
 
 
 @pytest.mark.parametrize(

@@ -20,15 +20,22 @@ NAMES = {
     **{f"self_attn.{x}_proj": f"attn_{x}" for x in "qkv"},
     "self_attn.o_proj": "attn_output",
     **{f"mlp.{x}_proj": f"ffn_{x}" for x in ("gate", "up", "down")},
+    **{f"self_attn.{x}_norm": f"attn_{x}_norm" for x in "qk"},
 }
+GEMMA_NAMES = NAMES | {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+ARCHITECTURES = {"gemma3_text": "gemma3"}  # by model_type, where llama.cpp has another name
 
 
-def gguf_name(name: str) -> str:
+def gguf_name(name: str, table: dict[str, str] = NAMES) -> str:
     stem, kind = name.rsplit(".", 1)
     if not stem.startswith("model.layers."):
-        return f"{NAMES[stem]}.{kind}"
+        return f"{table[stem]}.{kind}"
     _, _, layer, module = stem.split(".", 3)
-    return f"blk.{layer}.{NAMES[module]}.{kind}"
+    return f"blk.{layer}.{table[module]}.{kind}"
 
 
 def permuted(x: np.ndarray, heads: int) -> np.ndarray:
@@ -71,8 +78,12 @@ def write_gguf(
     path, case="default", quantised=None, theta=None, tokenizer=add_byte_level_tokenizer
 ):
     """A golden checkpoint as llama.cpp's converter would write it; its vocabulary grows to 320."""
-    config = decoder_config(read_json(GOLDEN / case / "config.json"), case)
-    writer = gguf.GGUFWriter(path, "llama")
+    hf = read_json(GOLDEN / case / "config.json")
+    config = decoder_config(hf, case)
+    architecture = ARCHITECTURES.get(hf["model_type"], hf["model_type"])
+    is_gemma = architecture.startswith("gemma")
+    table = GEMMA_NAMES if is_gemma else NAMES
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(config.num_layers)
     writer.add_context_length(config.max_positions)
     writer.add_embedding_length(config.hidden_size)
@@ -88,20 +99,28 @@ def write_gguf(
     if config.rope.kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config.rope.factor)
+    if is_gemma:
+        writer.add_sliding_window(hf["sliding_window"])
+    if config.attention_softcap:
+        writer.add_attn_logit_softcapping(config.attention_softcap)
+        writer.add_final_logit_softcapping(config.logit_softcap)
     tokenizer(writer)
     for file in sorted((GOLDEN / case).glob("*.safetensors")):
         for name, tensor in load_file(file).items():
             x = tensor.astype(np.float32)
             if x.shape[0] == config.vocab_size:
                 x = np.pad(x, ((0, 320 - config.vocab_size), (0, 0)))
-            if ".q_proj." in name or ".k_proj." in name:
+            if is_gemma and name.endswith("norm.weight"):
+                x = x + 1
+            if architecture == "llama" and (".q_proj." in name or ".k_proj." in name):
                 heads = config.num_heads if ".q_proj." in name else config.num_kv_heads
                 x = permuted(x, heads)
             kind = quantised if x.ndim == 2 and x.shape[1] % 32 == 0 else None
             if kind is None:
-                writer.add_tensor(gguf_name(name), x)
+                writer.add_tensor(gguf_name(name, table), x)
             else:
-                writer.add_tensor(gguf_name(name), gguf.quants.quantize(x, kind), raw_dtype=kind)
+                quantised_x = gguf.quants.quantize(x, kind)
+                writer.add_tensor(gguf_name(name, table), quantised_x, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -11,10 +11,12 @@ family switched on, as transformers saves it, and `golden.npz`, all in float32:
     logits f32[2,S,V]                   undefined at padding
     left f32[S,V]                       of row 1 padded left
     continuation i32[32]                greedy, row 0, each step a full forward pass
+    bfloat16_rms f32                    root mean square of bfloat16 logits minus these ones
     loss f32, gradients f32[n]          mean next-token cross-entropy of both rows, and the norm of
                                         its gradient to each tensor, in the order of `names`
 """
 
+import copy
 import sys
 from pathlib import Path
 
@@ -126,7 +128,9 @@ def make(name: str) -> None:
     positions = (left.long().cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():
         moved = model(moved, attention_mask=left.long(), position_ids=positions).logits
+        half = copy.deepcopy(model).bfloat16()(tokens, attention_mask=right.long()).logits
     logits = model(tokens, attention_mask=right.long()).logits
+    off = (half.float() - logits.detach())[right]
     labels = torch.where(right, tokens, -100)[:, 1:]
     loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels.flatten())
     loss.backward()
@@ -142,6 +146,7 @@ def make(name: str) -> None:
         logits=logits.detach().numpy(),
         left=moved[1].numpy(),
         continuation=greedy,
+        bfloat16_rms=np.float32(off.square().mean().sqrt().item()),
         loss=np.float32(loss.item()),
         names=np.array(list(gradients)),
         gradients=np.array(list(gradients.values()), np.float32),
