@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.config import ModelConfig
-from pmc_jax.data.encode import Encoder, make_encoder
+from pmc_jax.config import DataConfig, ModelConfig
+from pmc_jax.data.encode import Encoder, Sequence_, encode_pairs, make_encoder
 from pmc_jax.errors import UserError
 from pmc_jax.mesh import SAMPLE_RULES, Layout, layout
 from pmc_jax.models.decoder import Decoder
@@ -72,6 +72,28 @@ class Speaker:
                     "max_new_tokens"
                 )
         return prompts
+
+    def sequences(
+        self,
+        questions: Sequence[str],
+        answers: Sequence[str],
+        data: DataConfig,
+        *,
+        ids: Sequence[str],
+    ) -> list[Sequence_]:
+        """Training sequences of question-answer pairs; of `data` the limits are read.
+
+        Raises:
+            UserError: see `encode_pairs`.
+        """
+        return encode_pairs(
+            self.encoder,
+            list(zip(questions, answers, strict=True)),
+            ids=ids,
+            max_length=data.max_length,
+            long_rows=data.long_rows,
+            window=self.lm.config.max_positions,
+        )
 
     def engine(
         self,

@@ -5,7 +5,7 @@ Only this module and its command import `FinetuneSet`; unlearning cannot.
 
 from pmc_jax.answers import Speaker
 from pmc_jax.config import DataConfig, FinetuneConfig
-from pmc_jax.data.encode import Packer, encode_pairs, shared_prefix
+from pmc_jax.data.encode import Packer, shared_prefix
 from pmc_jax.data.records import FinetuneSet
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
@@ -44,14 +44,7 @@ def finetune(
     """
     if not len(rows):
         raise UserError("finetune.data: no rows")
-    sequences = encode_pairs(
-        speaker.encoder,
-        list(zip(rows.questions, rows.answers, strict=True)),
-        ids=rows.ids,
-        max_length=data.max_length,
-        long_rows=data.long_rows,
-        window=speaker.lm.config.max_positions,
-    )
+    sequences = speaker.sequences(rows.questions, rows.answers, data, ids=rows.ids)
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
     lengths = [len(s) for s in sequences]
     lm = speaker.lm

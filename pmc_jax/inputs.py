@@ -7,7 +7,6 @@ from jax.sharding import Mesh
 from pmc_jax.answers import Speaker
 from pmc_jax.config import Config, SourceConfig
 from pmc_jax.data import sources
-from pmc_jax.data.encode import encode_pairs
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
 from pmc_jax.errors import UserError
 from pmc_jax.mesh import make_mesh
@@ -66,11 +65,4 @@ def check_fits(
     for split in sets:
         speaker.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)
     for rows in pairs if config.data.long_rows == "error" else ():
-        encode_pairs(
-            speaker.encoder,
-            list(zip(rows.questions, rows.answers, strict=True)),
-            ids=rows.ids,
-            max_length=config.data.max_length,
-            long_rows="error",
-            window=speaker.lm.config.max_positions,
-        )
+        speaker.sequences(rows.questions, rows.answers, config.data, ids=rows.ids)

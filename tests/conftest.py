@@ -104,16 +104,17 @@ def inputs(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def finished(plain, tmp_path, monkeypatch) -> Path:
     """A copy of the plain run, the current folder."""
-    folder = tmp_path / "copy"
-    shutil.copytree(plain.folder, folder)
-    monkeypatch.chdir(folder)
-    return folder
+    return _copy(plain, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def copied(taught, tmp_path, monkeypatch) -> Path:
     """A copy of the taught run, the current folder."""
+    return _copy(taught, tmp_path, monkeypatch)
+
+
+def _copy(run: tiny.Run, tmp_path: Path, monkeypatch) -> Path:
     folder = tmp_path / "copy"
-    shutil.copytree(taught.folder, folder)
+    shutil.copytree(run.folder, folder)
     monkeypatch.chdir(folder)
     return folder

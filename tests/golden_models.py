@@ -43,7 +43,8 @@ def one_device() -> Layout:
 def golden_model(case: str, on: Layout | None = None):
     """Weights, configuration and tensor names of a golden checkpoint, on a layout (one device)."""
     hf, source = read_json(GOLDEN / case / "config.json"), SafetensorsFolder(GOLDEN / case)
-    names, config = naming(hf, case, source.names()), decoder_config(hf, case)
+    config = decoder_config(hf, case)
+    names = naming(hf, config, source.names())
     return load_params(source, names, config, on or one_device()), config, names
 
 

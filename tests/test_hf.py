@@ -122,7 +122,7 @@ for case in ("default", "llama3", "linear"):
     hf = read_json(GOLDEN / case / "config.json")
     config = decoder_config(hf, case)
     source = Counting(GOLDEN / case)
-    names = naming(hf, case, source.names())
+    names = naming(hf, config, source.names())
     one = load_params(SafetensorsFolder(GOLDEN / case), names, config, one_device()).arrays()
     mesh = make_mesh(2, 2, 2)
     Counting.read_numbers = 0

@@ -1,5 +1,6 @@
 """A Hugging Face folder from a model: written aside, whole or not at all."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -43,6 +44,22 @@ def export_hf(
     Raises:
         UserError: the folder is in use, or cannot be written.
     """
+    with written_aside(folder) as aside:
+        if aside is not None:
+            _write_texts(lm, aside, dtype)
+        _write_weights(lm, aside, dtype, shard_bytes)
+
+
+@contextlib.contextmanager
+def written_aside(folder: str | Path) -> Iterator[Path | None]:
+    """A folder to write into that becomes `folder` at the end, or is gone after a fault.
+
+    Yields:
+        Where to write; None in all processes of a multi-host run but the first.
+
+    Raises:
+        UserError: the folder is in use, or cannot be written.
+    """
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not an empty folder; name another one")
@@ -51,11 +68,10 @@ def export_hf(
     try:
         if writer:
             aside.mkdir(parents=True)
-            _write_texts(lm, aside, dtype)
-        _write_weights(lm, aside if writer else None, dtype, shard_bytes)
+        yield aside if writer else None
         if writer:
             # The safetensors library makes files that only their owner can read.
-            mode = (aside / "config.json").stat().st_mode
+            mode = next(aside.glob("*.json")).stat().st_mode
             for path in aside.glob("*.safetensors"):
                 path.chmod(mode)
             aside.rename(folder)
@@ -100,7 +116,7 @@ def _write_weights(
         weight_map |= dict.fromkeys(names, file)
     total = sum(sum(names.values()) for names in files)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    _write_json(folder / INDEX_FILE, index)
+    write_hf_json(folder / INDEX_FILE, index)
 
 
 def _tensors(lm: LanguageModel, dtype: str | None) -> Iterator[tuple[str, np.ndarray]]:
@@ -122,17 +138,18 @@ def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
     given = lm.hf_config.get("dtype") or lm.hf_config.get("torch_dtype")
     config["dtype"] = dtype or given or lm.source_dtype[lm.naming.find("embed")[0].pattern]
     config["torch_dtype"] = config["dtype"]  # the name before transformers 4.56
-    _write_json(folder / "config.json", config)
+    write_hf_json(folder / "config.json", config)
     if lm.generation_config is not None:
-        _write_json(folder / "generation_config.json", lm.generation_config)
+        write_hf_json(folder / "generation_config.json", lm.generation_config)
     lm.tokenizer.save_pretrained(folder)
     # The class has two names; only this one is known to transformers 4 as well.
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     if settings.get("tokenizer_class") == "TokenizersBackend":
-        _write_json(path, {**settings, "tokenizer_class": "PreTrainedTokenizerFast"})
+        write_hf_json(path, {**settings, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_hf_json(path: Path, content: dict[str, Any]) -> None:
+    """As the files of a Hugging Face folder look."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """Reading a `config.json` field by field, with messages that name the file and the fix."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,10 @@ class Fields:
 
     def __init__(self, hf: Mapping[str, Any], where: str):
         self.hf, self.where = hf, where
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> "Fields":
+        """The same fields, and those of `defaults` that are not there."""
+        return Fields({**defaults, **self.hf}, self.where)
 
     def fail(self, what: str) -> UserError:
         return UserError(f"{self.where}: {what}")
@@ -110,15 +115,14 @@ def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[st
     }
 
 
-def layer_windows(
-    fields: Fields, num_layers: int, default: Sequence[str], window: int | None
-) -> tuple[int, ...]:
+def layer_windows(fields: Fields, default: Sequence[str], window: int | None) -> tuple[int, ...]:
     """The window of each layer, from `layer_types` or by the family's pattern; () if none has one.
 
     Args:
-        default: a `layer_types` for configurations that have none.
+        default: a `layer_types` for configurations that have none; one for each layer.
         window: of layers of sliding attention, in tokens; None = they see all.
     """
+    num_layers = len(default)
     types = fields.get("layer_types", list(default))
     known = {"full_attention": 0, "sliding_attention": window or 0}
     if not isinstance(types, Sequence) or len(types) != num_layers:
@@ -127,6 +131,12 @@ def layer_windows(
         raise fields.fail(f"layer_types: {strange[0]!r} is not implemented; known: {list(known)}")
     windows = tuple(known[t] for t in types)
     return windows if any(windows) else ()
+
+
+def sliding_windows(fields: Fields) -> tuple[int, ...]:
+    """Windows where every layer has the one that `sliding_window` names, if it names one."""
+    window = fields.size("sliding_window") if fields.get("sliding_window") else None
+    return layer_windows(fields, ["sliding_attention"] * fields.size("num_hidden_layers"), window)
 
 
 def rope_config(
@@ -149,9 +159,8 @@ def rope_config(
     if scaling is None:
         # transformers 5 writes `rope_parameters`; earlier ones `rope_theta` and `rope_scaling`.
         name = "rope_parameters" if fields.get("rope_parameters") else "rope_scaling"
-        given = fields.part(name)
         plain = {key: fields.get(key) for key in ("rope_theta", "partial_rotary_factor")}
-        scaling = Fields({**plain, **given.hf}, fields.where)
+        scaling = fields.part(name).with_defaults(plain)
     theta = scaling.positive("rope_theta", default_theta)
     share = scaling.positive("partial_rotary_factor", default_share)
     rotary = int(head_dim * share)
@@ -161,18 +170,21 @@ def rope_config(
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in _RULES:
         raise fields.fail(f"rope scaling {kind!r} is not implemented; known: {', '.join(_RULES)}")
-    return _RULES[kind](base, scaling, fields)
+    return _RULES[kind](base, scaling, fields, rotary // 2)
 
 
-def _linear(base: RopeConfig, scaling: Fields, fields: Fields) -> RopeConfig:
-    return _replace(base, kind="linear", factor=scaling.positive("factor"))
+# A rule: what is known without it, its own fields, those of the whole file, pairs of channels.
 
 
-def _llama3(base: RopeConfig, scaling: Fields, fields: Fields) -> RopeConfig:
+def _linear(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> RopeConfig:
+    return dataclasses.replace(base, kind="linear", factor=scaling.positive("factor"))
+
+
+def _llama3(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> RopeConfig:
     low, high = scaling.positive("low_freq_factor"), scaling.positive("high_freq_factor")
     if high <= low:
         raise fields.fail("high_freq_factor must be above low_freq_factor")
-    return _replace(
+    return dataclasses.replace(
         base,
         kind="llama3",
         factor=scaling.positive("factor"),
@@ -182,30 +194,24 @@ def _llama3(base: RopeConfig, scaling: Fields, fields: Fields) -> RopeConfig:
     )
 
 
-def _longrope(base: RopeConfig, scaling: Fields, fields: Fields) -> RopeConfig:
+def _longrope(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> RopeConfig:
     """The rule for sequences of up to the original length: short factors, fixed magnitude."""
     longest = fields.size("max_position_embeddings")
     original = scaling.size("original_max_position_embeddings", longest)
     original = fields.size("original_max_position_embeddings", original)
     factor = scaling.positive("factor", longest / original)
     computed = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
-    hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
-    count = (base.rotary_dim or fields.size("head_dim", hidden // heads)) // 2
-    return _replace(
+    return dataclasses.replace(
         base,
         kind="longrope",
         original_max_positions=original,
-        factors=scaling.numbers("short_factor", count),
+        factors=scaling.numbers("short_factor", pairs),
         magnitude=scaling.positive("attention_factor", computed),
     )
 
 
-def _replace(base: RopeConfig, **changes: Any) -> RopeConfig:
-    return RopeConfig(**{**vars(base), **changes})
-
-
 _RULES = {
-    "default": lambda base, scaling, fields: base,
+    "default": lambda base, scaling, fields, pairs: base,
     "linear": _linear,
     "llama3": _llama3,
     "longrope": _longrope,

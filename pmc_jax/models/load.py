@@ -104,7 +104,7 @@ def load(
     kept = {x for p in parameters(config).values() for x in target.undivided(p.axes, p.shape)}
     if kept:
         _log.warning("not divided by the mesh, so kept whole: %s", ", ".join(sorted(kept)))
-    names = naming(hf, where, source.names())
+    names = naming(hf, config, source.names())
     model = load_params(source, names, config, target, jnp.dtype(dtype))
     source_dtype = MappingProxyType({name: source.dtype(name) for name in source.names()})
     return LanguageModel(

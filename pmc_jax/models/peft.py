@@ -6,7 +6,6 @@ one another, each B in its own rows and columns. Its rank is then r times the pr
 alpha too, so that the factor alpha / rank stays.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.export import write_hf_json, written_aside
 from pmc_jax.models.hf import host_array, joined
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.lora import A, B, contracted_axes
@@ -39,9 +38,6 @@ def export_adapter(
     Raises:
         UserError: the folder is in use, or cannot be written.
     """
-    folder = Path(folder).expanduser().absolute()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder}: exists and is not an empty folder; name another one")
     tensors, ranks, modules = {}, {}, set()
     conv1d = False
     for entry, layer, a, b in _pairs(lm, adapters):
@@ -54,13 +50,10 @@ def export_adapter(
             ranks[re.escape(suffix)] = a.shape[0]
         conv1d |= entry.theirs[0] == _letters(entry)[0]
     config = _config(lm, lora, sorted(modules), ranks) | {"fan_in_fan_out": conv1d}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-        text = json.dumps(config, indent=2) + "\n"
-        (folder / "adapter_config.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error})") from None
+    with written_aside(folder) as aside:
+        if aside is not None:
+            save_file(tensors, aside / "adapter_model.safetensors", metadata={"format": "pt"})
+            write_hf_json(aside / "adapter_config.json", config)
 
 
 def _config(lm, lora: LoRAConfig, modules: list[str], ranks: dict[str, int]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from pmc_jax.answers import Speaker
 from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import DataConfig, OutputConfig, PMCConfig, TrainConfig
-from pmc_jax.data.encode import Packer, Sequence_, encode_pairs, shared_prefix
+from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.errors import UserError
 from pmc_jax.sampling.choose import Sampler
@@ -102,14 +102,7 @@ class Unlearning:
         self._score = resolve_score(
             pmc.score if score is None else score, min_len=pmc.min_len, guard_empty=pmc.guard_empty
         )
-        self._retain = encode_pairs(
-            speaker.encoder,
-            list(zip(retain.questions, retain.answers, strict=True)),
-            ids=retain.ids,
-            max_length=data.max_length,
-            long_rows=data.long_rows,
-            window=speaker.lm.config.max_positions,
-        )
+        self._retain = speaker.sequences(retain.questions, retain.answers, data, ids=retain.ids)
         self._prompts = speaker.prompts(forget.questions, pmc.max_new_tokens)
         self._begin_from(originals)
         self._rows_a_step = train.batch_size * train.accumulation_steps

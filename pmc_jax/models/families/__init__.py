@@ -44,18 +44,15 @@ def family_of(hf: Mapping[str, Any], where: str) -> Family:
     return FAMILIES[model_type]
 
 
-def naming(hf: Mapping[str, Any], where: str, names: Iterable[str]) -> Naming:
+def naming(hf: Mapping[str, Any], config: DecoderConfig, names: Iterable[str]) -> Naming:
     """Which tensor of a checkpoint is which parameter.
 
     Args:
         hf: the content of `config.json`.
-        where: its path, for messages.
+        config: from `decoder_config` of it.
         names: of the tensors in the checkpoint.
-
-    Raises:
-        UserError: as `decoder_config`.
     """
-    family, config = family_of(hf, where), decoder_config(hf, where)
+    family = FAMILIES[hf["model_type"]]
     return Naming.of(family.entries, config, names, family.variants, family.carried)
 
 

@@ -27,14 +27,14 @@ def _decoder(fields: Fields, **changes) -> DecoderConfig:
 
 
 def _gemma2(fields: Fields) -> DecoderConfig:
-    fields = Fields({**_SHAPE, **fields.hf}, fields.where)
+    fields = fields.with_defaults(_SHAPE)
     layers = fields.size("num_hidden_layers")
     default = ["full_attention" if i % 2 else "sliding_attention" for i in range(layers)]
     window = fields.size("sliding_window", 4096)
     return _decoder(
         fields,
         rope=rope_config(fields, fields.size("head_dim")),
-        windows=layer_windows(fields, layers, default, window),
+        windows=layer_windows(fields, default, window),
         attention_softcap=fields.optional_positive("attn_logit_softcapping", 50.0),
         logit_softcap=fields.optional_positive("final_logit_softcapping", 30.0),
         max_positions=fields.size("max_position_embeddings", 8192),
@@ -42,7 +42,7 @@ def _gemma2(fields: Fields) -> DecoderConfig:
 
 
 def _gemma3(fields: Fields) -> DecoderConfig:
-    fields = Fields({**_SHAPE, **fields.hf}, fields.where)
+    fields = fields.with_defaults(_SHAPE)
     layers, head_dim = fields.size("num_hidden_layers"), fields.size("head_dim")
     pattern = fields.get("sliding_window_pattern", fields.get("_sliding_window_pattern", 6))
     default = [
@@ -63,7 +63,7 @@ def _gemma3(fields: Fields) -> DecoderConfig:
         qk_norm="head",
         rope=everywhere,
         local_rope=local,
-        windows=layer_windows(fields, layers, default, fields.size("sliding_window", 4096)),
+        windows=layer_windows(fields, default, fields.size("sliding_window", 4096)),
         attention_softcap=fields.optional_positive("attn_logit_softcapping"),
         logit_softcap=fields.optional_positive("final_logit_softcapping"),
         max_positions=fields.size("max_position_embeddings", 131_072),

@@ -41,9 +41,8 @@ def _neox(fields: Fields) -> DecoderConfig:
     # `rotary_pct` and `rotary_emb_base` are the names before transformers 5.
     older = {"rotary_pct": "partial_rotary_factor", "rotary_emb_base": "rope_theta"}
     given = {new: fields.hf[old] for old, new in older.items() if old in fields.hf}
-    whole = {**given, **fields.hf}
-    whole.pop("num_key_value_heads", None)  # means nothing in this family
-    fields = Fields(whole, fields.where)
+    # `num_key_value_heads` means nothing in this family.
+    fields = Fields({**fields.hf, "num_key_value_heads": None}, fields.where).with_defaults(given)
     shape = attention_shape(fields)
     return DecoderConfig(
         **shape,

@@ -8,7 +8,13 @@ from pmc_jax.models.families.family import (
     llama_names,
     qk_norm_entries,
 )
-from pmc_jax.models.fields import Fields, attention_shape, layer_windows, rope_config
+from pmc_jax.models.fields import (
+    Fields,
+    attention_shape,
+    layer_windows,
+    rope_config,
+    sliding_windows,
+)
 
 
 def _decoder(fields: Fields, max_positions: int, **changes) -> DecoderConfig:
@@ -30,21 +36,15 @@ def _llama(fields: Fields) -> DecoderConfig:
 
 
 def _mistral(fields: Fields) -> DecoderConfig:
-    layers = fields.size("num_hidden_layers")
-    window = fields.size("sliding_window") if fields.get("sliding_window") else None
-    kind = "sliding_attention" if window else "full_attention"
-    windows = layer_windows(fields, layers, [kind] * layers, window)
-    return _decoder(fields, 131_072, windows=windows, kv_default=8)
+    return _decoder(fields, 131_072, windows=sliding_windows(fields), kv_default=8)
 
 
 def _qwen_windows(fields: Fields) -> tuple[int, ...]:
     layers = fields.size("num_hidden_layers")
     window = fields.size("sliding_window", 4096) if fields.flag("use_sliding_window") else None
     full = fields.get("max_window_layers", 28)
-    default = [
-        "sliding_attention" if window and i >= full else "full_attention" for i in range(layers)
-    ]
-    return layer_windows(fields, layers, default, window)
+    default = ["sliding_attention" if i >= full else "full_attention" for i in range(layers)]
+    return layer_windows(fields, default, window)
 
 
 def _qwen2(fields: Fields) -> DecoderConfig:
@@ -54,7 +54,7 @@ def _qwen2(fields: Fields) -> DecoderConfig:
 
 def _qwen3(fields: Fields) -> DecoderConfig:
     bias = fields.flag("attention_bias")
-    fields = Fields({"head_dim": 128, **fields.hf}, fields.where)
+    fields = fields.with_defaults({"head_dim": 128})
     return _decoder(
         fields,
         32_768,

@@ -2,15 +2,12 @@
 
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families.family import ACTIVATIONS, PRE_NORMS, Family, llama_names
-from pmc_jax.models.fields import Fields, attention_shape, layer_windows, rope_config
+from pmc_jax.models.fields import Fields, attention_shape, rope_config, sliding_windows
 from pmc_jax.models.tensors import Entry
 
 
 def _read(fields: Fields) -> DecoderConfig:
     shape = attention_shape(fields)
-    layers = shape["num_layers"]
-    window = fields.size("sliding_window") if fields.get("sliding_window") else None
-    kind = "sliding_attention" if window else "full_attention"
     rope = rope_config(fields, shape["head_dim"])
     longest = fields.size("max_position_embeddings", 4096)
     if rope.kind == "longrope":
@@ -20,7 +17,7 @@ def _read(fields: Fields) -> DecoderConfig:
         **shape,
         norm_eps=fields.positive("rms_norm_eps", 1e-5),
         rope=rope,
-        windows=layer_windows(fields, layers, [kind] * layers, window),
+        windows=sliding_windows(fields),
         activation=fields.one_of("hidden_act", ACTIVATIONS, "silu"),
         tie_embeddings=fields.flag("tie_word_embeddings"),
         max_positions=longest,
