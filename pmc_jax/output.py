@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.errors import UserError
+from pmc_jax.models.remote import is_address, listing
 from pmc_jax.schema import differences
 
 try:
@@ -157,11 +158,14 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 in hex of a file, or of the names and contents of all files in a folder.
+    """SHA-256 in hex of a file, or of the names and contents of all files in a folder; at an
+    address, of their names, sizes and times of change.
 
     Raises:
         UserError: it cannot be read.
     """
+    if is_address(path):
+        return _json_digest(listing(str(path)))
     path = Path(path)
     try:
         if not path.is_dir():

@@ -24,6 +24,7 @@ from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.gguf_config import generation_config, hf_config
 from pmc_jax.models.hf import TensorSource, load_params
 from pmc_jax.models.parameters import parameters
+from pmc_jax.models.remote import is_address, local_texts, remote_folder
 from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 from pmc_jax.models.tensors import Naming
 from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
@@ -72,8 +73,8 @@ def load(
 
     Args:
         path_or_name: `package:NAME` (an installed package with a GGUF file), a folder with
-            `config.json` and safetensors, a `*.gguf` file, or a hub name `org/name`; tried in
-            this order.
+            `config.json` and safetensors (also at gs:// and s3://), a `*.gguf` file, or a hub
+            name `org/name`; tried in this order.
         mesh: by default all devices along `data`.
         dtype: of the parameters.
 
@@ -86,7 +87,8 @@ def load(
         hf = read_json(path / "config.json")
         config = decoder_config(hf, where)
         source: TensorSource = SafetensorsFolder(path)
-        tokenizer = load_tokenizer(path)
+        with local_texts(path) as texts:
+            tokenizer = load_tokenizer(texts, where=path)
         generation_file = path / "generation_config.json"
         generation = read_json(generation_file) if generation_file.is_file() else None
     else:
@@ -121,7 +123,7 @@ def find(path_or_name: str | Path) -> Path:
     name = str(path_or_name)
     if name.startswith("package:"):
         return _package_file(name.removeprefix("package:"))
-    path = Path(name).expanduser()
+    path = remote_folder(name) if is_address(name) else Path(name).expanduser()
     if path.is_dir():
         _check_folder(path)
         return path

@@ -1,4 +1,4 @@
-"""The `*.safetensors` of a folder. Headers are read at once, weights when they are asked for."""
+"""The `*.safetensors` of a folder, here or at an address: headers at once, weights on demand."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pmc_jax.errors import UserError
+from pmc_jax.models.remote import RemoteSafetensors, is_address, remote_folder
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -23,7 +24,8 @@ class SafetensorsFolder:
         Raises:
             UserError: no weights, a damaged file, or an index that does not match its files.
         """
-        self.path = Path(folder)
+        self.path = remote_folder(str(folder)) if is_address(folder) else Path(folder)
+        opened = RemoteSafetensors if is_address(folder) else _open
         if (self.path / SINGLE_FILE).is_file():
             listed = {SINGLE_FILE: None}
         elif (self.path / INDEX_FILE).is_file():
@@ -35,8 +37,8 @@ class SafetensorsFolder:
         for file, names in listed.items():
             path = self.path / file
             try:
-                handle = safe_open(path, framework="numpy")
-            except (SafetensorError, OSError) as error:
+                handle = opened(path)
+            except (SafetensorError, OSError, ValueError) as error:
                 raise UserError(
                     f"{path}: no readable safetensors file ({error}); fetch it again"
                 ) from None
@@ -65,6 +67,10 @@ class SafetensorsFolder:
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         return self._slices[name][index]
+
+
+def _open(path: Path):
+    return safe_open(path, framework="numpy")
 
 
 def _read_index(path: Path) -> dict[str, set[str]]:

@@ -26,12 +26,17 @@ logger = logging.getLogger(__name__)
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
 
 
-def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    folder: str | Path, *, where: str | Path | None = None
+) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder: local files only, no code from them is run.
 
     `tokenizer.json` is the whole pipeline and is taken as it is. A class that transformers 5 picks
     by name builds its own pre-tokenizer over that vocabulary: SmolLM2's folder on the hub says
     `GPT2Tokenizer`, which then cuts "½" and runs of digits otherwise than the model was trained.
+
+    Args:
+        where: the folder's name in messages.
 
     Raises:
         UserError: no tokenizer is there, or its files cannot be read.
@@ -45,7 +50,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     # The tokenizers library raises bare Exception.
     except Exception as error:
         raise UserError(
-            f"{folder}: no readable tokenizer ({_first_line(error)}); "
+            f"{where or folder}: no readable tokenizer ({_first_line(error)}); "
             "the folder needs tokenizer.json and tokenizer_config.json"
         ) from None
 

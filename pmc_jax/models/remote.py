@@ -1,0 +1,164 @@
+"""Model folders at an address such as gs://bucket/model: only the bytes asked for travel.
+
+Through `etils.epath`, which uses fsspec (gcsfs for gs://, s3fs for s3://) or TensorFlow's file
+system where that is installed.
+"""
+
+import contextlib
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from pmc_jax.errors import UserError
+
+_SCHEMES = MappingProxyType({"gs": "gcsfs", "s3": "s3fs"})  # scheme -> package behind it
+_HEADER_BYTES = 100_000_000  # the limit of the format
+_TEXTS = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+_DTYPES = MappingProxyType(
+    {
+        **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
+        **{f"I{8 * n}": f"int{8 * n}" for n in (1, 2, 4, 8)},
+        **{f"U{8 * n}": f"uint{8 * n}" for n in (1, 2, 4, 8)},
+        **{"BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"},
+    }
+)
+
+
+def is_address(name: str | Path) -> bool:
+    """Whether a path is not of this machine."""
+    return "://" in str(name)
+
+
+def remote_folder(address: str) -> epath.Path:
+    """The folder at an address.
+
+    Raises:
+        UserError: it is not there, cannot be reached, or its scheme is not known.
+    """
+    scheme = address.partition("://")[0]
+    if scheme not in _SCHEMES:
+        known = " and ".join(f"{name}://" for name in _SCHEMES)
+        raise UserError(f"{address}: no folder that can be read; supported are {known}")
+    with _reached(address):
+        if (folder := epath.Path(address)).is_dir():
+            return folder
+    raise UserError(f"{address}: no such folder")
+
+
+@contextlib.contextmanager
+def _reached(address: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except ImportError:
+        package = _SCHEMES[address.partition("://")[0]]
+        raise UserError(f"{address}: needs another package; run: pip install {package}") from None
+    # Login, network and missing objects are faults of several libraries.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:160]
+        raise UserError(
+            f"{address}: cannot be read ({type(error).__name__}: {reason}); check the address and "
+            "the login, or copy the folder to this machine"
+        ) from None
+
+
+@contextlib.contextmanager
+def local_texts(folder: Path) -> Iterator[Path]:
+    """The folder, or for a remote one a copy of its small files while the context lasts."""
+    if not is_address(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        with _reached(str(folder)):
+            for pattern in _TEXTS:
+                for path in folder.glob(pattern):
+                    with path.open("rb") as file, (Path(copy) / path.name).open("wb") as out:
+                        shutil.copyfileobj(file, out)
+        yield Path(copy)
+
+
+def listing(address: str) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of change of every file: what tells one version from another.
+
+    Raises:
+        UserError: see `remote_folder`.
+    """
+    folder = remote_folder(address)
+    with _reached(address):
+        stats = {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
+    return [(name, stat.length, stat.mtime) for name, stat in sorted(stats.items())]
+
+
+class RemoteSafetensors:
+    """One `*.safetensors` file at an address, with what `safetensors.safe_open` offers of it.
+
+    Raises:
+        ValueError: the header is not that of a safetensors file of this length.
+    """
+
+    def __init__(self, path: epath.Path) -> None:
+        self._path = path
+        with _reached(str(path)), path.open("rb") as file:
+            length, size = path.stat().length, int.from_bytes(file.read(8), "little")
+            text = file.read(size) if 8 + size <= min(length, _HEADER_BYTES) else b""
+        try:
+            header = {k: v for k, v in json.loads(text).items() if k != "__metadata__"}
+            self._slices = {n: _Slice(path, 8 + size, length, **x) for n, x in header.items()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise ValueError("its header is damaged, or the file is cut short") from None
+
+    def keys(self) -> list[str]:
+        return list(self._slices)
+
+    def get_slice(self, name: str) -> "_Slice":
+        return self._slices[name]
+
+
+class _Slice:
+    """A tensor whose blocks are read when indexed.
+
+    Rows of the first dimension that are not asked for stay where they are.
+    """
+
+    def __init__(
+        self,
+        path: epath.Path,
+        begin: int,
+        length: int,
+        *,
+        dtype: str,
+        shape: list[int],
+        data_offsets: list[int],
+    ) -> None:
+        if any(type(size) is not int or size < 0 for size in (*shape, *data_offsets)):
+            raise ValueError
+        first, last = data_offsets
+        self._dtype, self._code = np.dtype(jnp.dtype(_DTYPES[dtype])), dtype
+        if last - first != math.prod(shape) * self._dtype.itemsize or begin + last > length:
+            raise ValueError
+        self._path, self._begin, self._shape = path, begin + first, shape
+
+    def get_shape(self) -> list[int]:
+        return self._shape
+
+    def get_dtype(self) -> str:
+        return self._code
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        rows, inner = (index[0], index[1:]) if self._shape else (slice(0, 1), ())
+        start, stop, _ = rows.indices(self._shape[0] if self._shape else 1)
+        row_bytes = math.prod(self._shape[1:]) * self._dtype.itemsize
+        with _reached(str(self._path)), self._path.open("rb") as file:
+            file.seek(self._begin + start * row_bytes)
+            data = file.read((stop - start) * row_bytes)
+        block = np.frombuffer(data, self._dtype).reshape(stop - start, *self._shape[1:])
+        return block[(slice(None), *inner)] if self._shape else block.reshape(())
