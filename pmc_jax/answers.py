@@ -62,8 +62,8 @@ class Speaker:
             UserError: a prompt that leaves no room for the answer in the model's window.
         """
         prompts = [self.encoder.prompt(question) for question in questions]
-        window = self.lm.config.max_positions
         for i, prompt in enumerate(prompts):
+            window = self.lm.config.longest(len(prompt))
             if len(prompt) + max_new_tokens > window:
                 name = f"question {i}" if ids is None else ids[i]
                 raise UserError(

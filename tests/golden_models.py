@@ -28,6 +28,7 @@ FAMILY_CASES = (
     "qwen3",
     "phi",
     "phi3",
+    "phi3_long",
     "gemma2",
     "gemma3_text",
     "olmo2",

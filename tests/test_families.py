@@ -217,10 +217,24 @@ def test_what_is_not_implemented_is_named(family):
     assert any(name in message for name in part), message
 
 
+def test_longrope_beside_its_original_length():
+    """A batch takes the factors of its longest sequence; a cache cannot grow across the border."""
+    _, short, _ = golden_model("phi3")
+    model, config, _ = golden_model("phi3_long")
+    assert short.longest(32) == 64 and short.longest(64) == 64 and short.longest(65) == 128
+    assert config.longest(16) == 16 and config.longest(17) == 128
+    golden = np.load(GOLDEN / "phi3_long" / "golden.npz")
+    both = full_logits(model, config, one_device(), golden["tokens"], np.array([24, 16]))
+    alone = full_logits(model, config, one_device(), golden["tokens"][1:], np.array([16]))
+    np.testing.assert_allclose(both[0], golden["logits"][0], rtol=0, atol=1e-4)
+    assert np.abs(both[1, :16] - alone[0, :16]).max() > 0.01
+
+
 def test_readme_lists_the_families():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     assert markdown() in readme
 
 
 def test_every_family_has_a_golden_case():
-    assert set(FAMILIES) - {"llama", "gemma3"} == set(FAMILY_CASES)
+    types = {read_json(GOLDEN / case / "config.json")["model_type"] for case in FAMILY_CASES}
+    assert set(FAMILIES) - {"llama", "gemma3"} == types

@@ -18,7 +18,8 @@ class RopeConfig:
             (each wave length has its own factor, arXiv 2402.13753).
         factor, low_freq_factor, high_freq_factor, original_max_positions: parameters of `kind`;
             `original_max_positions` in tokens.
-        factors: of `longrope`, one for each pair of channels.
+        factors, long_factors: of `longrope`, one for each pair of channels: in sequences of up to
+            `original_max_positions` tokens, and in longer ones.
         magnitude: factor of the rotated queries and keys.
         rotary_dim: the first channels of a head that are rotated; None = all.
     """
@@ -30,6 +31,7 @@ class RopeConfig:
     high_freq_factor: float = 4.0
     original_max_positions: int = 8192
     factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
     magnitude: float = 1.0
     rotary_dim: int | None = None
 
@@ -106,6 +108,17 @@ class DecoderConfig:
     def window(self, layer: int) -> int:
         """Tokens that a layer sees, 0 = all."""
         return self.windows[layer] if self.windows else 0
+
+    def longest(self, prompt: int) -> int:
+        """Tokens that a sequence may have which is generated after a prompt of some tokens.
+
+        Where a sequence grows beyond the original length of `longrope`, all its earlier keys
+        change: a cache cannot follow.
+        """
+        if self.rope is None or self.rope.kind != "longrope":
+            return self.max_positions
+        original = self.rope.original_max_positions
+        return min(original, self.max_positions) if prompt <= original else self.max_positions
 
     def rope_of(self, layer: int) -> RopeConfig | None:
         """The rotary embedding of a layer."""

@@ -241,7 +241,9 @@ def hidden_states(
     table = layout.constrain(model.embed[...], "vocab", None)
     x = embed(config, table, model.get("positions"), tokens, positions, dtype)
     x = layout.constrain(x, "rows", None, None)
-    angles = _Angles(config, positions)
+    # One length for the batch, as transformers has it: the prefix belongs to all its sequences.
+    longest = jnp.max(jnp.where(segments != 0, positions, 0)) + 1
+    angles = _Angles(config, positions, longest)
     shared = None
     if prefix is not None:
         length = prefix.shape[0]
@@ -249,7 +251,7 @@ def hidden_states(
         mask = jnp.concatenate([jnp.ones((*mask.shape[:2], length), bool), mask], axis=-1)
         distance = jnp.concatenate([positions[:, :, None] - index, distance], axis=-1)
         shared = embed(config, table, model.get("positions"), prefix[None], index[None], dtype)
-        shared_angles = _Angles(config, index[None])
+        shared_angles = _Angles(config, index[None], longest)
         shared_distance = (index[:, None] - index)[None]
 
     def step(carry, layer):
@@ -287,10 +289,10 @@ def hidden_states(
 class _Angles:
     """Rotations for some positions, of layers with and without a window."""
 
-    def __init__(self, config: DecoderConfig, positions: jax.Array):
-        ropes = (config.rope, config.local_rope)
+    def __init__(self, config: DecoderConfig, positions: jax.Array, length: jax.Array):
         self._all, self._local = (
-            None if rope is None else rotation(rope, config.head_dim, positions) for rope in ropes
+            None if rope is None else rotation(rope, config.head_dim, positions, length)
+            for rope in (config.rope, config.local_rope)
         )
 
     def of(self, window: jax.Array | None):

@@ -195,7 +195,6 @@ def _llama3(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> Ro
 
 
 def _longrope(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> RopeConfig:
-    """The rule for sequences of up to the original length: short factors, fixed magnitude."""
     longest = fields.size("max_position_embeddings")
     original = scaling.size("original_max_position_embeddings", longest)
     original = fields.size("original_max_position_embeddings", original)
@@ -206,6 +205,7 @@ def _longrope(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> 
         kind="longrope",
         original_max_positions=original,
         factors=scaling.numbers("short_factor", pairs),
+        long_factors=scaling.numbers("long_factor", pairs),
         magnitude=scaling.positive("attention_factor", computed),
     )
 

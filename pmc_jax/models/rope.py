@@ -7,8 +7,11 @@ import numpy as np
 from pmc_jax.models.config import RopeConfig
 
 
-def inverse_frequencies(rope: RopeConfig, head_dim: int) -> np.ndarray:
+def inverse_frequencies(rope: RopeConfig, head_dim: int, *, long: bool = False) -> np.ndarray:
     """Angle in radians per token for each rotated pair of channels.
+
+    Args:
+        long: for sequences beyond the original length of `longrope`.
 
     Returns:
         f32[R / 2], R = `rope.rotary_dim` or `head_dim`; `theta ** (-2i / R)`, stretched by the
@@ -20,7 +23,7 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> np.ndarray:
     if rope.kind == "linear":
         frequency = frequency / rope.factor
     elif rope.kind == "longrope":
-        frequency = frequency / np.asarray(rope.factors)
+        frequency = frequency / np.asarray(rope.long_factors if long else rope.factors)
     elif rope.kind == "llama3":
         wave_length = 2 * np.pi / frequency
         ramp = rope.original_max_positions / wave_length - rope.low_freq_factor
@@ -29,16 +32,23 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> np.ndarray:
     return frequency.astype(np.float32)
 
 
-def rotation(rope: RopeConfig, head_dim: int, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+def rotation(
+    rope: RopeConfig, head_dim: int, positions: jax.Array, length: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Cosines and sines for `rotate`, `rope.magnitude` included.
 
     Args:
         positions: i32[...], in tokens.
+        length: i32, broadcast over `positions`: tokens in the sequence, which `longrope` looks at.
 
     Returns:
         Two arrays f32[..., R / 2].
     """
-    angle = positions[..., None].astype(jnp.float32) * inverse_frequencies(rope, head_dim)
+    frequency = inverse_frequencies(rope, head_dim)
+    if rope.kind == "longrope":
+        long = (length > rope.original_max_positions)[..., None]
+        frequency = jnp.where(long, inverse_frequencies(rope, head_dim, long=True), frequency)
+    angle = positions[..., None].astype(jnp.float32) * frequency
     return rope.magnitude * jnp.cos(angle), rope.magnitude * jnp.sin(angle)
 
 

@@ -72,10 +72,15 @@ def _embed(weights: SamplingWeights, config, layout: Layout, tokens, positions) 
     return layout.constrain(x, "rows", None, None)
 
 
-def _rotations(config: DecoderConfig, positions: jax.Array) -> dict:
-    """Of every rotary embedding of the model."""
+def _rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.Array) -> dict:
+    """Of every rotary embedding of the model; prompt_length i32[B]."""
+    # Of `longrope` a sequence keeps what its prompt began with (`DecoderConfig.longest`).
     ropes = dict.fromkeys(config.rope_of(i) for i in range(config.num_layers))
-    return {r: rotation(r, config.head_dim, positions) for r in ropes if r is not None}
+    return {
+        r: rotation(r, config.head_dim, positions, prompt_length[:, None])
+        for r in ropes
+        if r is not None
+    }
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layout"))
@@ -98,7 +103,7 @@ def prefill(
     """
     size = tokens.shape[1]
     positions = jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
-    angles = _rotations(config, positions)
+    angles = _rotations(config, positions, jnp.sum(valid, axis=1))
     mask = valid[:, None, :] & jnp.tril(jnp.ones((size, size), bool))
     distance = positions[:, :, None] - positions[:, None, :]
     # One mask a window, not one a layer.
@@ -234,7 +239,7 @@ def decode(
         slot = position - 1  # of the token that is fed now
         positions = jnp.broadcast_to(lengths[:, None] + slot, (b, k))
         x = _embed(weights, config, layout, state.last, positions)
-        angles = _rotations(config, positions)
+        angles = _rotations(config, positions, lengths)
         biases = {}
         for w in {0, *config.windows}:
             old = prefix.valid & in_window(from_end + slot, w)

@@ -314,5 +314,5 @@ class Unlearning:
         prompt = self._prompts[index]
         answer = self.speaker.encoder.answer(self.store.answer(self.forget.ids[index]) or "")
         room = self._packer.row_size + len(self._packer.prefix)
-        room = min(room, self.speaker.lm.config.max_positions) - len(prompt)
+        room = min(room, self.speaker.lm.config.longest(len(prompt))) - len(prompt)
         return Sequence_(np.array(prompt + answer[:room], np.int32), len(prompt))

@@ -40,6 +40,17 @@ SHARED = {
     "tie_word_embeddings": False,
 }
 PLAIN_ROPE = {"rope_type": "default", "rope_theta": 1000.0}
+PHI3 = {
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 1000.0,
+        "partial_rotary_factor": 0.75,
+        "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5],
+        "long_factor": [1.0, 2.0, 3.0, 5.0, 8.0, 13.0],
+    },
+}
 CASES = {
     "mistral": {"head_dim": 16, "sliding_window": 7, "rope_parameters": PLAIN_ROPE},
     "qwen2": {
@@ -51,19 +62,9 @@ CASES = {
     },
     "qwen3": {"head_dim": 16, "rope_parameters": PLAIN_ROPE},
     "phi": {"rope_parameters": {**PLAIN_ROPE, "partial_rotary_factor": 0.5}},
-    "phi3": {
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "sliding_window": 9,
-        "original_max_position_embeddings": 64,
-        "rope_parameters": {
-            "rope_type": "longrope",
-            "rope_theta": 1000.0,
-            "partial_rotary_factor": 0.75,
-            "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5],
-            "long_factor": [1.0, 2.0, 3.0, 5.0, 8.0, 13.0],
-        },
-    },
+    "phi3": {**PHI3, "sliding_window": 9, "original_max_position_embeddings": 64},
+    # Every sequence is longer than the original length.
+    "phi3_long": {**PHI3, "model_type": "phi3", "original_max_position_embeddings": 16},
     "gemma2": {
         "head_dim": 16,
         "sliding_window": 6,
@@ -91,7 +92,8 @@ CASES = {
 
 
 def build(name: str) -> torch.nn.Module:
-    config = transformers.AutoConfig.for_model(name, **{**SHARED, **CASES[name]})
+    settings = {"model_type": name, **SHARED, **CASES[name]}
+    config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
     for dropout in ("embd_pdrop", "attn_pdrop", "resid_pdrop"):
         if hasattr(config, dropout):
             setattr(config, dropout, 0.0)

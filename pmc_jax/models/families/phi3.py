@@ -9,10 +9,6 @@ from pmc_jax.models.tensors import Entry
 def _read(fields: Fields) -> DecoderConfig:
     shape = attention_shape(fields)
     rope = rope_config(fields, shape["head_dim"])
-    longest = fields.size("max_position_embeddings", 4096)
-    if rope.kind == "longrope":
-        # Longer sequences take other factors for all of their tokens, which is not implemented.
-        longest = min(longest, rope.original_max_positions)
     return DecoderConfig(
         **shape,
         norm_eps=fields.positive("rms_norm_eps", 1e-5),
@@ -20,7 +16,7 @@ def _read(fields: Fields) -> DecoderConfig:
         windows=sliding_windows(fields),
         activation=fields.one_of("hidden_act", ACTIVATIONS, "silu"),
         tie_embeddings=fields.flag("tie_word_embeddings"),
-        max_positions=longest,
+        max_positions=fields.size("max_position_embeddings", 4096),
     )
 
 
@@ -41,7 +37,7 @@ _FUSED = (
 _APART = {f"layers.{name}" for name in ("q", "k", "v", "gate", "up")}
 FAMILIES = {
     "phi3": Family(
-        "Phi-3, Phi-3.5, Phi-4-mini (sequences up to the original length)",
+        "Phi-3, Phi-3.5, Phi-4-mini",
         "Phi3ForCausalLM",
         _read,
         (*(e for e in llama_names(PRE_NORMS) if e.parts[0][0] not in _APART), *_FUSED),
