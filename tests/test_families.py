@@ -112,6 +112,48 @@ def test_export_is_the_source_bit_for_bit(case, tmp_path):
     assert decoder_config(configs[1], "out") == lm.config
 
 
+def test_export_in_several_files(case, tmp_path):
+    """Tensors in other files than before; the content of each stays what it was."""
+    lm = load(model_folder(tmp_path / "model", case[0]), mesh=one_device().mesh)
+    export_hf(lm, tmp_path / "out", shard_bytes=20_000)
+    files = sorted((tmp_path / "out").glob("*.safetensors"))
+    assert len(files) > 1 and not (tmp_path / "out" / "model.safetensors").exists()
+    after = {name: array for path in files for name, array in load_file(path).items()}
+    before = load_file(tmp_path / "model" / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(array.tobytes() == after[name].tobytes() for name, array in before.items())
+    again = load(tmp_path / "out", mesh=one_device().mesh).model.arrays()
+    for name, array in lm.model.arrays().items():
+        np.testing.assert_array_equal(array, again[name])
+
+
+TENSOR_FAULTS = {
+    "missing": (lambda name, x: {}, "{name} {shape} is missing"),
+    "renamed": (lambda name, x: {f"{name}s": x}, "{name} {shape} is missing"),
+    "integers": (lambda name, x: {name: x.astype(np.int8)}, "{name} has dtype I8"),
+    "doubles": (lambda name, x: {name: x.astype(np.float64)}, "{name} has dtype F64"),
+    "longer": (lambda name, x: {name: np.concatenate([x, x[:1]])}, "{name} has shape"),
+    "one more": (lambda name, x: {name: x, f"{name}.scale": x}, "{name}.scale"),
+}
+
+
+@pytest.mark.parametrize("fault", TENSOR_FAULTS)
+def test_a_tensor_that_does_not_fit(case, fault, tmp_path):
+    """Every kind of tensor of every family: one clear error, whichever of them is spoilt."""
+    change, expected = TENSOR_FAULTS[fault]
+    folder = model_folder(tmp_path / "model", case[0])
+    tensors = load_file(folder / "model.safetensors")
+    for entry in case[-1].entries:
+        name = entry.pattern.format(i=1)
+        array = tensors[name]
+        others = {other: x for other, x in tensors.items() if other != name}
+        save_file(others | change(name, array), folder / "model.safetensors")
+        with pytest.raises(UserError) as error:
+            load(folder, mesh=one_device().mesh)
+        message, part = str(error.value), expected.format(name=name, shape=list(array.shape))
+        assert "\n" not in message and str(folder) in message and part in message, message
+
+
 def test_eight_devices(on_eight_devices):
     """fsdp 2 x tensor 4, which divides neither every head count nor every width."""
     found = on_eight_devices("families")
