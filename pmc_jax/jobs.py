@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from pmc_jax import output
-from pmc_jax.answers import Speaker
+from pmc_jax.answers import Speaker, compute_dtype
 from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import Config, EvaluateConfig, to_dict
 from pmc_jax.data import sources
@@ -32,6 +33,7 @@ from pmc_jax.sampling.choose import Sampler
 from pmc_jax.summary import examples, final_tables
 from pmc_jax.target import Target
 from pmc_jax.tracker import RunLog, Stopwatch, plot_loss, read_log, table
+from pmc_jax.train_config import TrainConfig
 from pmc_jax.unlearning.loop import Recorder, Unlearning
 
 
@@ -42,7 +44,7 @@ def run_finetune(config: Config, *, overwrite: bool, say: Callable[[str], None])
     if not made:
         recorder = Recorder()
         with recorder.watch.compiling_apart():
-            target.make(load(model_path(config), mesh=mesh(config)), config, recorder)
+            target.make(_loaded(config, model_path(config), config.finetune), config, recorder)
     say(_target_line(target, made))
 
 
@@ -62,7 +64,10 @@ def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) 
     # Faults show before a folder is claimed, an older run removed or a step trained.
     watch = Stopwatch()
     made = target is not None and target.is_made(overwrite=True)
-    lm = load(target.folder if made else model_path(config), mesh=mesh(config))
+    if target is None or made:
+        lm = _loaded(config, target.folder if made else model_path(config), config.train)
+    else:
+        lm = _loaded(config, model_path(config), config.finetune)
     pairs = [retain] if target is None else [retain, target.rows]
     check_fits(config, Speaker.of(lm, config.model), forget, pairs, sets)
     claimed = output.claim(
@@ -196,7 +201,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
         raise UserError(
             "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
         )
-    lm = load(model_path(config), mesh=mesh(config))
+    lm = _loaded(config, model_path(config))
     speaker = Speaker.of(lm, config.model)
     for split in sets:
         speaker.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)
@@ -212,7 +217,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
 def run_sample(config: Config) -> list[dict[str, Any]]:
     """`pmc sample`: `pmc.num_samples` answers of `model.path` to every forget question."""
     forget = sources.forget_set(needed(config.data.forget, "data.forget"), config.data)
-    lm = load(model_path(config), mesh=mesh(config))
+    lm = _loaded(config, model_path(config))
     speaker = Speaker.of(lm, config.model)
     pmc = config.pmc
     speaker.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)  # names a long one
@@ -229,6 +234,13 @@ def run_sample(config: Config) -> list[dict[str, Any]]:
         {"id": id_, "question": question, "answers": texts}
         for id_, question, texts in zip(forget.ids, forget.questions, answers, strict=True)
     ]
+
+
+def _loaded(config: Config, path: str | Path, trained: TrainConfig | None = None) -> LanguageModel:
+    """The model; in float32 only where all its weights are trained."""
+    whole = trained is not None and not trained.lora.rank
+    dtype = jnp.dtype("float32") if whole else compute_dtype(config.model.compute_dtype)
+    return load(path, mesh=mesh(config), dtype=dtype.name)
 
 
 def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> Path:

@@ -17,6 +17,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.hf import to_hf
 from pmc_jax.models.load import LanguageModel, read_json
+from pmc_jax.models.load import load as plain_load
 from pmc_jax.models.lora import A, B, adapters, attach, init_adapters, merge
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.train_config import LoRAConfig, TrainConfig
@@ -157,6 +158,35 @@ def test_command_writes_the_adapter_and_goes_on_from_a_checkpoint(inputs):
     assert "resuming" in again.out
     for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes()
+
+
+def test_command_reads_the_frozen_base_in_the_dtype_of_the_products(inputs, monkeypatch):
+    """No float32 copy of the base is ever there; all weights are trained in float32 as before."""
+    read = []
+
+    def load(path, *, mesh, dtype):
+        read.append(dtype)
+        return plain_load(path, mesh=mesh, dtype=dtype)
+
+    monkeypatch.setattr("pmc_jax.jobs.load", load)
+    half = ("model.compute_dtype=bfloat16", "pmc.epochs=1")
+    tiny.succeed("unlearn", *half, "train.lora.rank=2", "output.dir=adapters")
+    tiny.succeed("unlearn", *half, "output.dir=all")
+    assert read == ["bfloat16", "float32"]
+    before, after = (
+        load_file(inputs / name / "model.safetensors") for name in ("model", "adapters/model")
+    )
+    embed = "model.embed_tokens.weight"
+    rounded = before[embed].astype(jnp.bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(after[embed], rounded)
+
+
+def test_master_weights_are_float32_whatever_was_read():
+    on = train_layout()
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), tiny_model(on))
+    for donate in (False, True):
+        state = Trainer(half, TINY, on, TrainConfig(), 4, jnp.dtype("bfloat16"), donate=donate)
+        assert {str(x.dtype) for x in state.model.arrays().values()} == {"float32"}
 
 
 def test_library_call(inputs, tmp_path):

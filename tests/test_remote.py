@@ -5,6 +5,7 @@ import importlib.util
 import fsspec
 import numpy as np
 import pytest
+import tiny_runs as tiny
 from etils.epath import backend
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
@@ -100,6 +101,20 @@ def test_the_digest_tells_versions_apart(bucket):
     assert file_digest(ADDRESS) == first
     (folder / "generation_config.json").write_text("{}")
     assert file_digest(ADDRESS) != first
+
+
+def test_the_whole_command(bucket, monkeypatch):
+    """The same weights as from this machine, and the same digests when it is started again."""
+    folder, _ = bucket
+    monkeypatch.chdir(folder)
+    tiny.write_inputs(folder)
+    tiny.succeed("unlearn", "output.dir=here", "pmc.epochs=1")
+    tiny.succeed("unlearn", "output.dir=there", "pmc.epochs=1", "model.path=gs://model")
+    here, there = (folder / name / "model" / SINGLE_FILE for name in ("here", "there"))
+    assert here.read_bytes() == there.read_bytes()
+    (folder / "there" / "results.json").unlink()
+    again = tiny.succeed("unlearn", "output.dir=there", "pmc.epochs=1", "model.path=gs://model")
+    assert "resuming" in again.out
 
 
 def cut(folder):

@@ -63,7 +63,8 @@ class Trainer:
             lora=self.lora,
         )
         self.state: TrainState = init_state(
-            model if donate else jax.tree.map(jnp.copy, model),
+            # float32 master weights, whatever the model was read as.
+            jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=not donate), model),
             optimizer=self._static["optimizer"],
             config=config,
             layout=layout,
