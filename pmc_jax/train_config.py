@@ -40,6 +40,7 @@ class TrainConfig(Section):
         learning_rate: peak.
         weight_decay: decoupled.
         beta1, beta2, epsilon: of Adam.
+        moment_dtype: float32 | bfloat16, of Adam's first moment; bfloat16 saves two bytes a weight.
         batch_size: forget rows a micro-batch; as many retain rows go with them.
         accumulation_steps: micro-batches a gradient step.
         warmup_steps: gradient steps of linear warm-up.
@@ -55,6 +56,7 @@ class TrainConfig(Section):
     beta1: float = setting(0.9, _BETA)
     beta2: float = setting(0.999, _BETA)
     epsilon: float = setting(1e-8, above(0))
+    moment_dtype: str = setting("float32", one_of("float32", "bfloat16"))
     batch_size: int = setting(8, at_least(1))
     accumulation_steps: int = setting(1, at_least(1))
     warmup_steps: int = setting(0, at_least(0))

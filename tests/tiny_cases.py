@@ -51,7 +51,7 @@ def sequences(count: int, seed: int = 0, prefix: int = 3) -> list[Sequence_]:
 
 def packer(rows: list[Sequence_], row_multiple: int = 1) -> Packer:
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in rows])
-    return Packer(prefix, row_size=32, row_multiple=row_multiple)
+    return Packer(prefix, rows=max(2, row_multiple), longest=32)
 
 
 def two_terms(

@@ -15,11 +15,12 @@ import numpy as np
 
 from pmc_jax.config import ModelConfig
 from pmc_jax.errors import UserError
-from pmc_jax.sampling.engine import round_up
+from pmc_jax.sampling.shapes import round_up
 from pmc_jax.train_batch import TrainBatch
 
 _log = logging.getLogger(__name__)
 _ROW_MULTIPLE = 32
+_SEQUENCES_A_ROW = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,20 +201,20 @@ def shared_prefix(sequences: Sequence[Sequence[int]]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Packer:
-    """Lays sequences out as packed rows of few different shapes.
+    """Lays sequences out as packed rows, a fixed number of them, as long as a step needs.
 
     Attributes:
         prefix: i32[P], left out of the rows (`shared_prefix` of the run's prompts).
-        row_size: S, tokens of a packed row.
-        row_multiple: R is a multiple of this.
-        fewest_rows: R is at least this: a step shorter than most is not worth a shape of its own.
+        rows: R.
+        longest: tokens of a sequence at most, without the prefix.
+        shortest_row: S is at least this: a step shorter than most is not worth a shape of its own.
         loss_mean: see `TrainConfig`.
     """
 
     prefix: np.ndarray
-    row_size: int
-    row_multiple: int = 1
-    fewest_rows: int = 1
+    rows: int
+    longest: int
+    shortest_row: int = _ROW_MULTIPLE
     loss_mean: str = "tokens"
 
     @staticmethod
@@ -225,16 +226,18 @@ class Packer:
         row_multiple: int,
         loss_mean: str = "tokens",
     ) -> "Packer":
-        """Rows with room for the longest sequence, and for about two typical ones.
+        """About four sequences a row: fewer leave rows of unequal length, more cost attention.
 
         Args:
             typical: lengths of whole sequences as expected, in tokens.
             longest: length that may come.
             batch: sequences in a micro-batch.
+            row_multiple: R is a multiple of this.
         """
         mean = max(1.0, float(np.mean(typical)) - len(prefix))
-        size = round_up(max(longest - len(prefix), int(2 * mean)), _ROW_MULTIPLE)
-        return Packer(prefix, size, row_multiple, int(np.ceil(batch * mean / size)), loss_mean)
+        rows = round_up(-(-batch // _SEQUENCES_A_ROW), row_multiple)
+        shortest = round_up(int(batch * mean / rows), _ROW_MULTIPLE)
+        return Packer(prefix, rows, longest - len(prefix), max(shortest, 1), loss_mean)
 
     def pack(
         self,
@@ -264,25 +267,25 @@ class Packer:
                 if weight:
                     parts[i // each].append((t, weight, sequence))
         placed = [self._place([s for _, _, s in part]) for part in parts]
-        rows = max(max((r for r, _ in p), default=0) + 1 for p in placed)
-        rows = _few(max(rows, self.fewest_rows), self.row_multiple)
-        slots = max(
-            (
-                sum(len(s) - s.begin for (r, _), (_, _, s) in zip(p, part, strict=True) if r == row)
-                for p, part in zip(placed, parts, strict=True)
-                for row in range(rows)
-            ),
-            default=1,
-        )
-        quarter = self.row_size // 4
-        slots = max(2 * quarter, round_up(slots, quarter))
-        shape, answers = (micro_batches, rows, self.row_size), (micro_batches, rows, slots)
+        ends = [
+            begin + len(s) - len(self.prefix)
+            for places, part in zip(placed, parts, strict=True)
+            for (_, begin), (_, _, s) in zip(places, part, strict=True)
+        ]
+        size = round_up(max([*ends, self.shortest_row]), _ROW_MULTIPLE)
+        counts = np.zeros((micro_batches, self.rows), int)
+        for m, (places, part) in enumerate(zip(placed, parts, strict=True)):
+            for (row, _), (_, _, s) in zip(places, part, strict=True):
+                counts[m, row] += len(s) - s.begin
+        slots = max(_ROW_MULTIPLE * (size // (2 * _ROW_MULTIPLE)), counts.max())
+        slots = round_up(max(slots, 1), _ROW_MULTIPLE)
+        shape, answers = (micro_batches, self.rows, size), (micro_batches, self.rows, slots)
         tokens, positions, segments = (np.zeros(shape, np.int32) for _ in range(3))
         at, targets = np.zeros(answers, np.int32), np.zeros(answers, np.int32)
         shares = np.zeros((len(terms), *answers), np.float32)
         skip = len(self.prefix)
         for m, (part, places) in enumerate(zip(parts, placed, strict=True)):
-            used, count = np.zeros(rows, int), np.zeros(rows, int)
+            used, count = np.zeros(self.rows, int), np.zeros(self.rows, int)
             for (t, weight, sequence), (row, begin) in zip(part, places, strict=True):
                 own = sequence.tokens[skip:]
                 where = slice(begin, begin + len(own))
@@ -310,23 +313,11 @@ class Packer:
         )
 
     def _place(self, sequences: Sequence[Sequence_]) -> list[tuple[int, int]]:
-        """(row, first token) of each sequence: first fit, longest first."""
-        free: list[int] = []
+        """(row, first token) of each sequence: longest first, into the row that has least."""
+        used = np.zeros(self.rows, int)
         places = [(0, 0)] * len(sequences)
         for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])):
-            size = len(sequences[i]) - len(self.prefix)
-            row = next((r for r, left in enumerate(free) if left >= size), None)
-            if row is None:
-                row = len(free)
-                free.append(self.row_size)
-            places[i] = (row, self.row_size - free[row])
-            free[row] -= size
+            row = int(used.argmin())
+            places[i] = (row, int(used[row]))
+            used[row] += len(sequences[i]) - len(self.prefix)
         return places
-
-
-def _few(rows: int, multiple: int) -> int:
-    """Rounds up to one of few counts (steps of at most a quarter), so that few shapes compile."""
-    step = multiple
-    while rows > 8 * step:
-        step *= 2
-    return round_up(rows, step)

@@ -47,6 +47,7 @@ def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTra
         b1=settings.beta1,
         b2=settings.beta2,
         eps=settings.epsilon,
+        mu_dtype=jnp.dtype(settings.moment_dtype),
         weight_decay=settings.weight_decay,
     )
     if settings.max_grad_norm is None:
