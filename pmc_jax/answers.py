@@ -14,7 +14,8 @@ from pmc_jax.mesh import SAMPLE_RULES, Layout, layout
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.sampling.choose import GREEDY, Sampler
-from pmc_jax.sampling.engine import Engine, Usage, prompt_size
+from pmc_jax.sampling.engine import Engine, Usage
+from pmc_jax.sampling.shapes import grid_shape, prompt_size
 from pmc_jax.sampling.weights import SamplingWeights, snapshot
 
 
@@ -34,16 +35,19 @@ class Speaker:
         lm: configuration, tokenizer and mesh.
         encoder: text to tokens.
         dtype: of activations and of the snapshot.
+        cache_dtype: of keys and values while sampling; None = `dtype`.
     """
 
     lm: LanguageModel
     encoder: Encoder
     dtype: jnp.dtype
+    cache_dtype: jnp.dtype | None = None
 
     @staticmethod
     def of(lm: LanguageModel, settings: ModelConfig) -> "Speaker":
         encoder = make_encoder(lm.tokenizer, settings, lm.generation_config)
-        return Speaker(lm, encoder, compute_dtype(settings.compute_dtype))
+        cache = None if settings.cache_dtype == "auto" else jnp.dtype(settings.cache_dtype)
+        return Speaker(lm, encoder, compute_dtype(settings.compute_dtype), cache)
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -103,9 +107,12 @@ class Speaker:
         num_samples: int,
         max_new_tokens: int,
         batch_size: int,
+        most: int | None = None,
     ) -> Engine:
-        """An engine whose shapes hold all of `prompts`; `batch_size` answers are decoded at
-        once.
+        """An engine whose shapes hold all of `prompts`; `batch_size` answers are decoded at once.
+
+        Args:
+            most: prompts that one call brings at most; None = all of them.
         """
         return Engine(
             config=self.lm.config,
@@ -114,8 +121,14 @@ class Speaker:
             num_samples=num_samples,
             max_new_tokens=max_new_tokens,
             end_tokens=self.encoder.end_tokens,
-            group_size=max(1, min(batch_size // num_samples, len(prompts))),
+            grid=grid_shape(
+                min(len(prompts), most or len(prompts)),
+                num_samples,
+                batch_size,
+                platform=self.layout.mesh.devices.flat[0].platform,
+            ),
             prompt_size=prompt_size(prompts),
+            cache_dtype=self.cache_dtype,
         )
 
     def texts(

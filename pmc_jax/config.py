@@ -73,6 +73,8 @@ class ModelConfig(Section):
     Fields:
         path: folder of a Hugging Face checkpoint or a GGUF file.
         compute_dtype: auto | float32 | bfloat16; auto = bfloat16 on TPU and GPU, float32 on CPU.
+        cache_dtype: auto | float32 | bfloat16, of keys and values while sampling; auto =
+            compute_dtype.
         format: auto | chat | tags; auto = chat if the tokenizer has a chat template.
         system_prompt: system message of the chat format; None = none is given.
         date_string: date that the chat template is told; None = none is told.
@@ -82,6 +84,7 @@ class ModelConfig(Section):
 
     path: str | None = None
     compute_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
+    cache_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
     format: str = setting("auto", one_of("auto", "chat", "tags"))
     system_prompt: str | None = None
     date_string: str | None = None

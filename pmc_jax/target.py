@@ -40,9 +40,11 @@ class Target:
     @staticmethod
     def of(config: Config, rows: FinetuneSet) -> "Target":
         """The target that the settings ask for."""
+        model = to_dict(config.model) | {"path": None}
+        del model["cache_dtype"]  # of sampling alone
         settings = {
             "finetune": to_dict(config.finetune) | {"data": None},
-            "model": to_dict(config.model) | {"path": None},
+            "model": model,
             "long_rows": [config.data.max_length, config.data.long_rows],
             "seed": config.seed,
         }

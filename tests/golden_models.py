@@ -57,10 +57,10 @@ def tolerance(golden_logits: np.ndarray) -> float:
 def cached_greedy(model, config, on: Layout, prompts, count: int) -> np.ndarray:
     """Greedy tokens i32[n,count] by the sampling engine: prompts padded left, a cache, no end."""
     on = layout(on.mesh, SAMPLE_RULES)
-    engine = Engine(config, on, GREEDY, 1, count, (config.vocab_size,), len(prompts), 32)
+    engine = Engine(config, on, GREEDY, 1, count, (config.vocab_size,), (len(prompts), 1), 32)
     weights = snapshot(model, config, on, jnp.dtype("float32"))
     groups = engine.generate(weights, prompts, key=jax.random.key(0), ids=range(len(prompts)))
-    (group,) = groups
+    (group,) = groups  # nothing ends before the last token
     return group.tokens[np.argsort(group.rows), 0]
 
 

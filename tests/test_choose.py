@@ -1,5 +1,6 @@
 """Token choice against its definition in float64, and its limits."""
 
+import dataclasses
 import functools
 
 import jax
@@ -36,7 +37,8 @@ def mass_and_extremes(logits, sampler):
     """kept_mass, and the tokens that the smallest and the largest uniform draw: one program for
     both.
     """
-    low, high = (choose(logits, jnp.full(logits.shape[0], u), sampler) for u in EXTREMES)
+    shape = (logits.shape[0], sampler.draws)
+    low, high = (choose(logits, jnp.full(shape, u), sampler) for u in EXTREMES)
     return kept_mass(logits, sampler), low, high
 
 
@@ -92,19 +94,30 @@ def test_kept_mass_is_the_definition(sampler, vocab):
     assert (np.take_along_axis(mass, high[:, None], 1) > 0).all()
 
 
+def a_miss(logits: np.ndarray, sampler: Sampler) -> float:
+    """A uniform that draws a token outside the nucleus from the distribution before top-p."""
+    before, _ = definition(logits, dataclasses.replace(sampler, top_p=1.0))
+    after, _ = definition(logits, sampler)
+    outside = np.where(after == 0, before, 0).argmax()
+    return before[:outside].sum() + before[outside] / 2
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_draws_follow_the_definition(sampler):
-    vocab, count = 300, 4096
+    vocab, count = 300, 16384
     logits = logits_of("random", 1, vocab)
     expected, _ = definition(logits[0], sampler)
     rows = np.broadcast_to(logits, (count, vocab))
     # An even grid of uniforms: by inverse CDF every token gets its share, to one draw at each end.
-    even = np.asarray(draw(rows, (np.arange(count, dtype=np.float32) + 0.5) / count, sampler))
+    # With top-p all tries are made to miss: what is left is the inverse CDF of the nucleus.
+    uniform = np.full((count, sampler.draws), a_miss(logits[0], sampler), np.float32)
+    uniform[:, -1] = (np.arange(count) + 0.5) / count
+    even = np.asarray(draw(rows, uniform, sampler))
     counts = np.bincount(even, minlength=vocab)
     assert np.abs(counts - count * expected).max() <= 1.01
     assert np.all(np.diff(even) >= 0)
     # Random uniforms: chi-square; a fixed seed, so this fails always or never.
-    uniform = jax.random.uniform(jax.random.key(vocab), (count,))
+    uniform = jax.random.uniform(jax.random.key(vocab), (count, sampler.draws))
     counts = np.bincount(np.asarray(draw(rows, uniform, sampler)), minlength=vocab)
     assert not counts[expected == 0].any()
     # Cells of at least 5 expected draws, the rest together.
@@ -123,8 +136,8 @@ def test_masked_tokens_are_never_drawn():
     allowed = rng.random((4096, 300)) < 0.02
     allowed[np.arange(4096), rng.integers(0, 300, 4096)] = True
     logits[~allowed] = -np.inf
-    uniform = jax.random.uniform(jax.random.key(0), (4096,))
     for sampler in (SAMPLERS[0], SAMPLERS[2], SAMPLERS[4]):
+        uniform = jax.random.uniform(jax.random.key(0), (4096, sampler.draws))
         token = np.asarray(draw(logits, uniform, sampler))
         assert allowed[np.arange(4096), token].all()
 
@@ -136,7 +149,7 @@ def test_masked_tokens_are_never_drawn():
 )
 def test_limits_are_greedy(sampler):
     logits = logits_of("random", 200, 300)
-    uniform = jax.random.uniform(jax.random.key(1), (200,))
+    uniform = jax.random.uniform(jax.random.key(1), (200, sampler.draws))
     np.testing.assert_array_equal(draw(logits, uniform, sampler), logits.argmax(1))
 
 
@@ -151,13 +164,14 @@ def test_limits_are_off(top_k):
 def test_greedy_takes_the_first_of_equal_maxima():
     logits = np.zeros((3, 300), np.float32)
     logits[0, [5, 250]] = logits[1, [128, 129]] = 2.0
-    uniform = np.full(3, 0.9, np.float32)
+    uniform = np.full((3, 1), 0.9, np.float32)
     np.testing.assert_array_equal(draw(logits, uniform, GREEDY), [5, 128, 0])
 
 
 def test_dtype_and_shape():
-    arrays = jax.ShapeDtypeStruct((4, 50), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.float32)
     for sampler in (GREEDY, Sampler(top_p=0.9)):
+        shapes = (4, 50), (4, sampler.draws)
+        arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
         tokens = jax.eval_shape(functools.partial(choose, sampler=sampler), *arrays)
         assert (tokens.shape, tokens.dtype) == ((4,), jnp.int32)
 

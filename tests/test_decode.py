@@ -44,29 +44,36 @@ def padded(questions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode_grid(weights, questions, uniform: np.ndarray, sampler: Sampler):
-    """One segment on the device: uniform f32[B,K,T] -> tokens i32[B,K,T] and the first logits
-    f32[B,V].
+    """One segment on the device: uniform f32[B,K,T,draws] -> tokens i32[B,K,T] and the first
+    logits f32[B,V].
     """
-    b, k, steps = uniform.shape
-    choice = dict(sampler=sampler, end_tokens=(NO_END,))
+    b, k, steps, _ = uniform.shape
     prefix, logits = device.prefill(weights, *padded(questions), **STATIC)
-    active, rows = np.ones((b, k), bool), np.arange(b, dtype=np.int32)
-    prefix, state = device.start(
-        prefix, logits, rows, active, uniform[..., 0], slots=16, **choice, **STATIC
-    )
-    first = np.asarray(state.last)
-    later = np.moveaxis(uniform[..., 1:], -1, 0)
+    first = device.first_tokens(logits, uniform[:, :, 0], sampler=sampler, layout=LAYOUT)
+    rows = np.arange(b, dtype=np.int32)
+    prefix, cache = device.start(prefix, rows, cells=k, slots=16, layout=LAYOUT)
+    ones = np.ones((b, k), np.int32)
     _, new = device.decode(
-        weights, prefix, state, later, jnp.int32(1), jnp.int32(steps), **choice, **STATIC
+        weights,
+        prefix,
+        cache,
+        device.Cells(np.asarray(first), ones, (steps - 1) * ones),
+        np.moveaxis(uniform[:, :, 1:], 2, 0),
+        jnp.int32(0),
+        jnp.int32(0),
+        sampler=sampler,
+        end_tokens=(NO_END,),
+        **STATIC,
     )
-    return np.concatenate([first[..., None], np.moveaxis(np.asarray(new), 0, -1)], -1), logits
+    first, new = np.asarray(first)[..., None], np.moveaxis(np.asarray(new), 0, -1)
+    return np.concatenate([first, new], -1), logits
 
 
 def test_shared_prompt_is_k_copies_of_it(weights):
-    uniform = draws(2, 3, 12)
+    uniform = draws(2, 3, 12, SAMPLER.draws)
     shared, logits = decode_grid(weights, PROMPTS[:2], uniform, SAMPLER)
     copies, by_copy = decode_grid(
-        weights, [p for p in PROMPTS[:2] for _ in range(3)], uniform.reshape(6, 1, 12), SAMPLER
+        weights, [p for p in PROMPTS[:2] for _ in range(3)], uniform.reshape(6, 1, 12, -1), SAMPLER
     )
     np.testing.assert_array_equal(shared.reshape(6, 12), copies[:, 0])
     np.testing.assert_allclose(np.repeat(logits, 3, 0), by_copy, atol=1e-5)
@@ -81,7 +88,7 @@ def test_cached_logits_are_those_of_full_forward_passes(monkeypatch, model, weig
 
     monkeypatch.setattr(device, "choose", spy)
     # A sampler of its own, so that no program compiled with the spy serves another test.
-    tokens, _ = decode_grid(weights, PROMPTS[:2], draws(2, 3, 12), Sampler(1.0625))
+    tokens, _ = decode_grid(weights, PROMPTS[:2], draws(2, 3, 12, 1), Sampler(1.0625))
     jax.effects_barrier()
     cached = np.stack(seen, 1).reshape(2, 3, 12, -1)
     full = next_token_logits(model, PROMPTS[:2], tokens)
@@ -89,26 +96,62 @@ def test_cached_logits_are_those_of_full_forward_passes(monkeypatch, model, weig
     np.testing.assert_allclose(cached, full, atol=3e-6 * np.abs(full).max())
 
 
-def test_decoding_copies_no_cache(weights):
+@pytest.mark.parametrize("grid", [(6, 4), (8, 1)])
+def test_decoding_copies_no_cache(weights, grid):
     """The donated cache is updated in place: no copy of its shape in the loop, all of it
     aliased.
     """
-    b, k, slots = 6, 4, 48
+    (b, k), slots = grid, 48
     n, h = TINY.num_kv_heads, TINY.head_dim
-    prefix, logits = device.prefill(weights, *padded(PROMPTS), **STATIC)
+    prefix, _ = device.prefill(weights, *padded(PROMPTS), **STATIC)
+    rows, zeros = np.zeros(b, np.int32), np.zeros((b, k), np.int32)
+    prefix, cache = device.start(prefix, rows, cells=k, slots=slots, layout=LAYOUT)
+    cells = device.Cells(zeros, zeros + 1, zeros + 8)
+    uniform = np.zeros((16, b, k, SAMPLER.draws), np.float32)
+    arguments = (weights, prefix, cache, cells, uniform, jnp.int32(0), jnp.int32(0))
     choice = dict(sampler=SAMPLER, end_tokens=(3, 50))
-    grid = (np.arange(b, dtype=np.int32), np.ones((b, k), bool), np.zeros((b, k), np.float32))
-    prefix, state = device.start(prefix, logits, *grid, slots=slots, **choice, **STATIC)
-    uniform, step = np.zeros((16, b, k), np.float32), jnp.int32(1)
-    lowered = device.decode.lower(weights, prefix, state, uniform, step, step, **choice, **STATIC)
-    program = lowered.compile()
-    shapes = {f"f32[{b},{k},{n},{h},{slots}]", f"f32[{b},{k},{n},{slots},{h}]"}
+    program = device.decode.lower(*arguments, **choice, **STATIC).compile()
+    shapes = {f"f32[{b * k},{n},{h},{slots}]", f"f32[{b * k},{n},{slots},{h}]"}
     text = program.as_text()
     assert all(shape in text for shape in shapes)
     copies = re.findall(r"= (f32\[[\d,]+\])\S* (?:copy|copy-start)\(", text)
     assert not shapes.intersection(copies)
-    cache = 2 * TINY.num_layers * b * k * n * h * slots * 4
-    assert program.memory_analysis().alias_size_in_bytes >= cache
-    device.decode(weights, prefix, state, uniform, step, step, **choice, **STATIC)
-    assert all(x.is_deleted() for x in (*state.keys, *state.values))
+    size = 2 * TINY.num_layers * b * k * n * h * slots * 4
+    assert program.memory_analysis().alias_size_in_bytes >= size
+    device.decode(*arguments, **choice, **STATIC)
+    assert all(x.is_deleted() for x in (*cache.keys, *cache.values))
     assert not any(x.is_deleted() for x in prefix.keys)
+
+
+def test_placing_a_prompt_changes_its_row_alone(weights):
+    prefix, _ = device.prefill(weights, *padded(PROMPTS), **STATIC)
+    rows = np.array([0, 1, 2], np.int32)
+    grid, _ = device.start(prefix, rows, cells=2, slots=16, layout=LAYOUT)
+    before = [np.array(x) for x in jax.tree.leaves(grid)]  # a view would keep the buffer
+    after = device.place(grid, prefix, jnp.int32(1), jnp.int32(5), layout=LAYOUT)
+    assert all(x.is_deleted() for x in jax.tree.leaves(grid))
+    for old, new, source in zip(before, *map(jax.tree.leaves, (after, prefix)), strict=True):
+        np.testing.assert_array_equal(new, np.stack([old[0], source[5], old[2]]))
+
+
+def test_a_segment_ends_when_enough_cells_have(weights):
+    """No step runs once no more than `enough` cells decode, and idle cells say nothing."""
+    prefix, _ = device.prefill(weights, *padded(PROMPTS), **STATIC)
+    prefix, cache = device.start(
+        prefix, np.arange(3, dtype=np.int32), cells=2, slots=16, layout=LAYOUT
+    )
+    left = np.array([[0, 9], [2, 4], [6, 7]], np.int32)
+    _, tokens = device.decode(
+        weights,
+        prefix,
+        cache,
+        device.Cells(np.ones((3, 2), np.int32), np.ones((3, 2), np.int32), left),
+        draws(16, 3, 2, 1),
+        jnp.int32(0),
+        jnp.int32(2),
+        sampler=Sampler(),
+        end_tokens=(NO_END,),
+        **STATIC,
+    )
+    # After six steps the cells with 7 and 9 are left.
+    np.testing.assert_array_equal((np.asarray(tokens) >= 0).sum(0), np.minimum(left, 6))

@@ -160,21 +160,22 @@ def test_an_empty_sample_wins_only_without_the_guard():
     assert silent.answer("a") is None
 
 
-def test_update_store_with_bradley_terry_is_deterministic_in_seed_and_step():
+def test_update_store_with_bradley_terry_is_deterministic_in_seed_step_and_question():
     ids = [f"q{n}" for n in range(12)]
     samples = [[f"one {n}", f"two {n}", f"three {n}"] for n in range(12)]
     originals = ["four"] * 12
 
-    def run(seed, step):
+    def run(seed, step, question=5):
         store = ResponseStore(ids)
         score = resolve_score("rougeL_recall")
-        rng = selection_rng(seed, step)
+        rng = selection_rng(seed, step, question)
         update_store(store, ids, originals, samples, score, "bradley_terry", 1.0, rng)
         return store.answers
 
     assert run(0, 3) == run(0, 3)
     assert run(0, 3) != run(0, 4)
     assert run(0, 3) != run(1, 3)
+    assert run(0, 3) != run(0, 3, question=6)
 
 
 def test_update_store_edges():
@@ -202,7 +203,7 @@ def test_the_method_collapses_a_toy_model():
         if not store.unresolved(["q"]):
             break
         samples = [list(rng.choice(vocabulary, 5, p=share))]
-        draw = selection_rng(0, step)
+        draw = selection_rng(0, step, 0)
         means.append(update_store(store, ["q"], ["secret plan"], samples, score, "best", 0, draw))
         share = 0.8 * share + 0.2 * (vocabulary == store.answer("q"))
     assert means[0] == 1.0 and means[-1] == 0.0

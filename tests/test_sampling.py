@@ -14,8 +14,10 @@ from tiny_cases import NO_END, TINY, prompts, sample_layout, tiny_model, train_l
 
 from pmc_jax.errors import UserError
 from pmc_jax.sampling import engine as engine_module
+from pmc_jax.sampling import shapes
 from pmc_jax.sampling.choose import GREEDY, Sampler, choose
-from pmc_jax.sampling.engine import Engine, Samples, Usage, prompt_size
+from pmc_jax.sampling.engine import Engine, Samples, Usage
+from pmc_jax.sampling.shapes import grid_shape, prompt_size
 from pmc_jax.sampling.weights import snapshot
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -30,7 +32,7 @@ BASE = Engine(
     num_samples=4,
     max_new_tokens=40,
     end_tokens=ENDS,
-    group_size=6,
+    grid=(6, 4),
     prompt_size=prompt_size(PROMPTS),
 )
 
@@ -39,7 +41,7 @@ BASE = Engine(
 def grids_of_any_size():
     """Compaction down to a single cell, so that tiny grids show it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "_FEWEST_CELLS", 1)
+        patch.setattr(shapes, "_FEWEST_CELLS", 1)
         yield
 
 
@@ -71,10 +73,13 @@ def assert_same(one: Samples, other: Samples):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field), field)
 
 
+ONE_SAMPLE = dict(num_samples=1, grid=(6, 1))
+
+
 @pytest.fixture
 def one_grid(monkeypatch):
     """No compaction where it is not the question: fewer programs to compile."""
-    monkeypatch.setattr(engine_module, "_RUNGS", 1)
+    monkeypatch.setattr(shapes, "_RUNGS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +95,10 @@ def free(weights):
 
 def uniforms(ids, samples: int, steps: int) -> np.ndarray:
     """The draws as the engine's contract says them: by key, id and number of the sample."""
-    key = [int(word) for word in jax.random.key_data(KEY)]
+    key, shape = [int(word) for word in jax.random.key_data(KEY)], (steps, BASE.sampler.draws)
     return np.array(
         [
-            [np.random.default_rng([*key, i, s]).random(steps, np.float32) for s in range(samples)]
+            [np.random.default_rng([*key, i, s]).random(shape, np.float32) for s in range(samples)]
             for i in ids
         ]
     )
@@ -105,13 +110,14 @@ def test_samples_are_the_draws_from_full_forward_passes(model, free):
     """
     logits = next_token_logits(model, PROMPTS, free.tokens)
     draws = uniforms(range(6), 4, 40)
-    expected = choose(logits.reshape(-1, TINY.vocab_size), jnp.asarray(draws.ravel()), BASE.sampler)
+    draws = jnp.asarray(draws.reshape(-1, draws.shape[-1]))
+    expected = choose(logits.reshape(-1, TINY.vocab_size), draws, BASE.sampler)
     np.testing.assert_array_equal(free.tokens.ravel(), expected)
     assert len(np.unique(free.tokens)) > TINY.vocab_size / 2
 
 
 def test_greedy_is_the_argmax_of_full_forward_passes(model, weights, one_grid):
-    engine = dataclasses.replace(BASE, sampler=GREEDY, num_samples=1, end_tokens=(NO_END,))
+    engine = dataclasses.replace(BASE, sampler=GREEDY, end_tokens=(NO_END,), **ONE_SAMPLE)
     samples = run(engine, weights)
     # By induction over positions this is the step-by-step continuation.
     best = next_token_logits(model, PROMPTS, samples.tokens).argmax(-1)
@@ -146,23 +152,37 @@ def test_keys_and_ids(weights, base, one_grid):
         np.testing.assert_array_equal(getattr(turned, field), getattr(base, field)[order])
 
 
-@pytest.mark.parametrize("expected", [None, [9, 40, 1, 1, 30, 2]])
-def test_grouping_changes_no_sample(weights, base, one_grid, expected):
-    assert_same(run(dataclasses.replace(BASE, group_size=4), weights, expected=expected), base)
+@pytest.mark.parametrize("grid", [(4, 4), (4, 3), (3, 1), (1, 2), (1, 1)], ids=str)
+@pytest.mark.parametrize("expected", [None, [9, 40, 1, 1, 30, 2]], ids=["as given", "long first"])
+def test_waiting_changes_no_sample(weights, base, grid, expected):
+    """More samples than cells: these are filled again, and the ring of slots goes round."""
+    usage = Usage()
+    engine = dataclasses.replace(BASE, grid=grid)
+    assert_same(run(engine, weights, expected=expected, usage=usage), base)
+    assert usage.useful == int(base.length.sum() + base.ended.sum())
 
 
-def test_groups_of_similar_expected_length(weights):
-    engine = dataclasses.replace(BASE, group_size=4, max_new_tokens=1)
+def test_long_answers_begin_first(weights):
+    engine = dataclasses.replace(BASE, grid=(4, 1), num_samples=1, max_new_tokens=1)
     groups = engine.generate(weights, PROMPTS, key=KEY, ids=range(6), expected=[9, 40, 1, 1, 30, 2])
-    assert [g.rows.tolist() for g in groups] == [[1, 4, 0, 5], [2, 3]]
+    assert [row for g in groups for row in g.rows.tolist()] == [1, 4, 0, 5, 2, 3]
+
+
+def test_hardly_a_slot_is_computed_for_nobody(weights):
+    """Many samples over few cells: all but the last ones keep every cell busy."""
+    engine = dataclasses.replace(BASE, grid=grid_shape(60, 5, 32), num_samples=5)
+    assert engine.grid == (32, 1)
+    usage = Usage()
+    run(engine, weights, prompts(60), usage=usage)
+    assert usage.useful / usage.computed > 0.85
 
 
 def test_compaction_changes_no_sample_and_saves_work(monkeypatch, weights, base):
-    compact, steps = Usage(), []
+    compact, steps, plain = Usage(), [], Usage()
     run(BASE, weights, usage=compact, progress=steps.append)
-    monkeypatch.setattr(engine_module, "_RUNGS", 1)
-    plain = Usage()
-    assert_same(run(BASE, weights, usage=plain), base)
+    with monkeypatch.context() as patch:
+        patch.setattr(shapes, "_RUNGS", 1)
+        assert_same(run(BASE, weights, usage=plain), base)
     # End tokens count as useful; so does the first token, which is not reported as progress.
     assert compact.useful == plain.useful == int(base.length.sum() + base.ended.sum())
     assert sum(steps) == compact.useful - base.length.size
@@ -179,15 +199,15 @@ def test_limits(weights, base, one_grid):
     assert one_token.tokens.shape == (6, 4, 1)
     np.testing.assert_array_equal(one_token.tokens[..., 0], base.tokens[..., 0])
     np.testing.assert_array_equal(one_token.ended, base.length == 0)
-    one_sample = run(dataclasses.replace(BASE, num_samples=1), weights)
+    one_sample = run(dataclasses.replace(BASE, **ONE_SAMPLE), weights)
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(one_sample, field), getattr(base, field)[:, :1])
-    one_prompt = run(dataclasses.replace(BASE, group_size=1), weights, PROMPTS[2:3], ids=[2])
+    one_prompt = run(dataclasses.replace(BASE, grid=(1, 4)), weights, PROMPTS[2:3], ids=[2])
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(one_prompt, field), getattr(base, field)[2:3])
     first = int(base.tokens[0, 0, 0])
     silent = dataclasses.replace(
-        BASE, num_samples=1, max_new_tokens=1, end_tokens=(first,), group_size=1
+        BASE, num_samples=1, max_new_tokens=1, end_tokens=(first,), grid=(1, 1)
     )
     samples = run(silent, weights, PROMPTS[:1])
     assert samples.length.item() == 0 and samples.ended.item() and samples.tokens.item() == -1
@@ -216,11 +236,11 @@ def test_one_compile_a_shape(weights, caplog):
         return Counter(found)
 
     engine = dataclasses.replace(BASE, sampler=Sampler(0.875), prompt_size=32)
-    rungs = len(engine.ladder(6))
+    rungs = len(engine.ladder())
     with jax.log_compiles():
         run(engine, weights)
         total = compiled()
-        assert rungs == 4 and total["prefill"] == total["start"] == 1
+        assert rungs == 4 and total["prefill"] == total["start"] == total["first_tokens"] == 1
         assert 1 < total["decode"] <= rungs and total["compact"] >= 1
         run(engine, weights)
         assert not compiled()
@@ -229,22 +249,37 @@ def test_one_compile_a_shape(weights, caplog):
         total += compiled()
     # Two prefill shapes, either continued on any grid; a compaction goes from a grid to a smaller
     # one.
-    most = {"prefill": 2, "start": 2 * rungs, "compact": rungs * (rungs - 1) // 2, "decode": rungs}
+    most = {
+        **{"prefill": 2, "first_tokens": 2, "start": 2 * rungs, "place": 2 * rungs},
+        **{"compact": rungs * (rungs - 1) // 2, "decode": rungs},
+    }
     assert all(total[name] <= most[name] for name in most), total
 
 
-def test_ladder_shrinks_samples_first(monkeypatch):
-    assert BASE.ladder(8) == [(8, 4), (8, 2), (8, 1), (4, 1)]
-    assert dataclasses.replace(BASE, num_samples=5).ladder(2) == [(2, 5), (2, 3), (2, 2), (2, 1)]
-    assert dataclasses.replace(BASE, num_samples=1).ladder(1) == [(1, 1)]
-    monkeypatch.setattr(engine_module, "_FEWEST_CELLS", 16)
-    assert BASE.ladder(8) == [(8, 4), (8, 2)]
-    assert BASE.ladder(2) == [(2, 4)]
+def test_ladder_shrinks_rows_of_cells_first(monkeypatch):
+    def ladder(*grid):
+        return dataclasses.replace(BASE, grid=grid).ladder()
+
+    assert ladder(8, 4) == [(8, 4), (8, 2), (8, 1), (4, 1)]
+    assert ladder(2, 5) == [(2, 5), (2, 3), (2, 2), (2, 1)]
+    assert ladder(1, 1) == [(1, 1)]
+    monkeypatch.setattr(shapes, "_FEWEST_CELLS", 16)
+    assert ladder(8, 4) == [(8, 4), (8, 2)]
+    assert ladder(2, 4) == [(2, 4)]
+
+
+def test_grid_shape():
+    """All at once where it fits, a question a row; else rows of one or two cells."""
+    assert grid_shape(8, 8, 64) == (8, 8)
+    assert grid_shape(40, 5, 64) == (64, 1)
+    assert grid_shape(40, 5, 64, platform="tpu") == (32, 2)
+    assert grid_shape(80, 1, 64, platform="gpu") == (64, 1)
+    assert grid_shape(3, 100, 2) == (2, 1)
 
 
 def test_first_tokens_are_distributed_as_the_softmax(model, weights):
     engine = dataclasses.replace(
-        BASE, sampler=Sampler(2.0), num_samples=64, max_new_tokens=1, group_size=64
+        BASE, sampler=Sampler(2.0), num_samples=64, max_new_tokens=1, grid=(64, 4)
     )
     samples = run(engine, weights, PROMPTS[:1] * 64)
     first = np.where(samples.length > 0, samples.tokens[..., 0], -1)
@@ -272,7 +307,7 @@ def test_bfloat16_weights(model):
     with jax.numpy_dtype_promotion("standard"):  # jax.nn.dot_product_attention widens silently
         weights = snapshot(model, TINY, BASE.layout, jnp.dtype("bfloat16"))
         engine = dataclasses.replace(
-            BASE, sampler=GREEDY, num_samples=1, max_new_tokens=12, end_tokens=(NO_END,)
+            BASE, sampler=GREEDY, max_new_tokens=12, end_tokens=(NO_END,), **ONE_SAMPLE
         )
         samples = run(engine, weights)
     assert weights.layers[0].qkv_weight.dtype == jnp.bfloat16
@@ -285,7 +320,7 @@ def test_bfloat16_weights(model):
 def test_samples_are_the_same_on_eight_devices(on_eight_devices):
     result = on_eight_devices("sample")
     assert result["devices"] == 8
-    for case in ("meshes", "compacted"):
+    for case in ("meshes", "compacted", "refilled"):
         one = result[case].pop("(1, 1, 1)")
         for mesh, samples in result[case].items():
             assert samples == one, (case, mesh)

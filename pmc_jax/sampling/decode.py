@@ -1,10 +1,14 @@
-"""The device side of sampling: prefill, first token, decode segment, compaction; pure and jitted.
+"""The device side of sampling: prefill, first tokens, decode segments, compaction; pure, jitted.
 
-Axis letters: B grid rows (one question each), K samples in a grid row, P prompt tokens, padded
-left, T slots for generated tokens, U steps of one segment, N key/value heads, G query heads a
-key/value head, H head_dim, D hidden, V vocabulary. A question's prompt is prefilled once, and its
-keys and values are read once a step for all its samples: two products, one softmax. Nothing here
-knows text, questions or scores.
+Axis letters: B grid rows (one question each), K cells in a grid row (one sample each), C = B K
+cells in all, P prompt tokens, padded left, T slots for generated tokens, U steps of one segment, N
+key/value heads, G query heads a key/value head, H head_dim, D hidden, V vocabulary. A question's
+prompt is prefilled once, and its keys and values are read once a step for all cells of its row: two
+products, one softmax.
+
+All cells write into the same slot of the cache at a step, which makes it one update in place; the
+slots are a ring, and a cell sees as many of the newest ones as it has fed tokens. So samples begin
+and end at any step. Nothing here knows text, questions or scores.
 """
 
 import functools
@@ -19,7 +23,7 @@ from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import block, embed, normalise
 from pmc_jax.models.rope import rotation
 from pmc_jax.sampling.choose import Sampler, choose
-from pmc_jax.sampling.weights import SamplingWeights
+from pmc_jax.sampling.weights import SamplingWeights, product
 
 _MASKED = -1e30
 
@@ -38,28 +42,36 @@ class Prefix(NamedTuple):
     valid: jax.Array
 
 
-class Generated(NamedTuple):
-    """What decoding carries from segment to segment.
+class Cache(NamedTuple):
+    """Keys and values of generated tokens.
 
     Attributes:
-        keys: per layer [B,K,N,H,T].
-        values: per layer [B,K,N,T,H].
-        last: i32[B,K], the newest token of each sample.
-        done: bool[B,K].
+        keys: per layer [C,N,H,T].
+        values: per layer [C,N,T,H].
     """
 
     keys: tuple[jax.Array, ...]
     values: tuple[jax.Array, ...]
+
+
+class Cells(NamedTuple):
+    """What each cell is at.
+
+    Attributes:
+        last: i32[B,K], its newest token, not fed yet.
+        age: i32[B,K], tokens that it has generated.
+        left: i32[B,K], tokens that it may still generate; 0 or less = it does not decode.
+    """
+
     last: jax.Array
-    done: jax.Array
+    age: jax.Array
+    left: jax.Array
 
 
 def _vocabulary(weights: SamplingWeights, config: DecoderConfig, layout: Layout, x: jax.Array):
     """[..., D] -> logits f32[..., V]."""
     x = normalise(config, x, weights, "norm")
-    logits = jnp.einsum(
-        "...d,vd->...v", x, weights.output_embedding, preferred_element_type=jnp.float32
-    )
+    logits = product(x, weights.output_embedding, dtype=jnp.float32)
     if (bias := weights.get("head_bias")) is not None:
         logits = logits + bias.astype(jnp.float32)
     logits = softcap(logits, config.logit_softcap)
@@ -69,7 +81,7 @@ def _vocabulary(weights: SamplingWeights, config: DecoderConfig, layout: Layout,
 def _embed(weights: SamplingWeights, config, layout: Layout, tokens, positions) -> jax.Array:
     table = weights.rest["embed"]
     x = embed(config, table, weights.get("positions"), tokens, positions, table.dtype)
-    return layout.constrain(x, "rows", None, None)
+    return layout.constrain(x, "rows", *[None] * (x.ndim - 1))
 
 
 def _rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.Array) -> dict:
@@ -83,7 +95,7 @@ def _rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.A
     }
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layout"))
+@functools.partial(jax.jit, static_argnames=("config", "layout", "cache_dtype"))
 def prefill(
     weights: SamplingWeights,
     tokens: jax.Array,
@@ -91,12 +103,14 @@ def prefill(
     *,
     config: DecoderConfig,
     layout: Layout,
+    cache_dtype: jnp.dtype | None = None,
 ) -> tuple[Prefix, jax.Array]:
     """Runs the prompts through the model once.
 
     Args:
         tokens: i32[B,P], left-padded.
         valid: bool[B,P].
+        cache_dtype: of keys and values, here and in the cache that follows; None = as they are.
 
     Returns:
         The prefix and the logits f32[B,V] of the first new token.
@@ -113,8 +127,8 @@ def prefill(
 
     def attend(q, k, v):
         window = config.window(len(keys))
-        keys.append(jnp.transpose(k, (0, 2, 3, 1)))
-        values.append(jnp.transpose(v, (0, 2, 1, 3)))
+        keys.append(jnp.transpose(k, (0, 2, 3, 1)).astype(cache_dtype or k.dtype))
+        values.append(jnp.transpose(v, (0, 2, 1, 3)).astype(cache_dtype or v.dtype))
         return attention(config, q, k, v, masks[window])
 
     for i, layer in enumerate(weights.layers):
@@ -123,165 +137,184 @@ def prefill(
     return Prefix(tuple(keys), tuple(values), valid), _vocabulary(weights, config, layout, x[:, -1])
 
 
-@functools.partial(jax.jit, static_argnames=("sampler", "end_tokens", "slots", "config", "layout"))
-def start(
-    prefix: Prefix,
-    logits: jax.Array,
-    rows: jax.Array,
-    active: jax.Array,
-    uniform: jax.Array,
-    *,
-    sampler: Sampler,
-    end_tokens: tuple[int, ...],
-    slots: int,
-    config: DecoderConfig,
-    layout: Layout,
-) -> tuple[Prefix, Generated]:
-    """Lays the prefilled prompts out as a grid and draws the first token of every sample.
-
-    Args:
-        logits: f32[Q,V] of the Q prefilled prompts.
-        rows: i32[B], which prompt each grid row continues.
-        active: bool[B,K], False for cells that hold no sample.
-        uniform: f32[B,K].
-        slots: T.
+@functools.partial(jax.jit, static_argnames=("sampler", "layout"))
+def first_tokens(
+    logits: jax.Array, uniform: jax.Array, *, sampler: Sampler, layout: Layout
+) -> jax.Array:
+    """Draws the first token of every sample: logits f32[Q,V], uniform f32[Q,K,draws] -> i32[Q,K],
+    whole on every device.
     """
-    b, k = active.shape
-    spread = jnp.repeat(logits[rows], k, axis=0)
-    first = choose(spread, uniform.reshape(-1), sampler).reshape(b, k)
-    done = ~active | jnp.isin(first, jnp.asarray(end_tokens))
-    dtype, n, h = prefix.values[0].dtype, config.num_kv_heads, config.head_dim
+    spread = jnp.repeat(logits, uniform.shape[1], axis=0)
+    tokens = choose(spread, uniform.reshape(-1, uniform.shape[2]), sampler)
+    return layout.constrain(tokens.reshape(uniform.shape[:2]), None, None)
+
+
+@functools.partial(jax.jit, static_argnames=("cells", "slots", "layout"))
+def start(
+    prefix: Prefix, rows: jax.Array, *, cells: int, slots: int, layout: Layout
+) -> tuple[Prefix, Cache]:
+    """A grid of B rows x `cells` and T = `slots`; rows: i32[B], which prompt each row continues."""
+    n, h, b = *prefix.keys[0].shape[1:3], rows.shape[0]
 
     def empty(*shape):
-        # Distinct buffers: the decode segment donates each of them.
-        axes = ("rows", None, "kv_heads", None, None)
-        return layout.constrain(jnp.zeros(shape, dtype), *axes)
+        # Distinct buffers: decoding donates each of them.
+        empty = jnp.zeros(shape, prefix.values[0].dtype)
+        return layout.constrain(empty, "rows", "kv_heads", None, None)
 
-    keys = tuple(empty(b, k, n, h, slots) for _ in prefix.keys)
-    values = tuple(empty(b, k, n, slots, h) for _ in prefix.keys)
-    return _take_prefix(prefix, rows, layout), Generated(keys, values, first, done)
+    keys = tuple(empty(b * cells, n, h, slots) for _ in prefix.keys)
+    values = tuple(empty(b * cells, n, slots, h) for _ in prefix.keys)
+    return _take_prefix(prefix, rows, layout), Cache(keys, values)
 
 
 def _take_prefix(prefix: Prefix, rows: jax.Array, layout: Layout) -> Prefix:
-    def take(x):
-        axes = ("rows", "kv_heads", None, None) if x.ndim == 4 else ("rows", None)
-        return layout.constrain(x[rows], *axes)
+    return _constrain_prefix(jax.tree.map(lambda x: x[rows], prefix), layout)
 
-    return jax.tree.map(take, prefix)
+
+def _constrain_prefix(prefix: Prefix, layout: Layout) -> Prefix:
+    def pin(x):
+        axes = ("rows", "kv_heads", None, None) if x.ndim == 4 else ("rows", None)
+        return layout.constrain(x, *axes)
+
+    return jax.tree.map(pin, prefix)
+
+
+@functools.partial(jax.jit, static_argnames=("layout",), donate_argnames=("prefix",))
+def place(
+    prefix: Prefix, source: Prefix, row: jax.Array, index: jax.Array, *, layout: Layout
+) -> Prefix:
+    """Puts prompt `index` of `source` into row `row`, in place: `prefix` is donated."""
+
+    def put(x, new):
+        return jax.lax.dynamic_update_index_in_dim(x, new[index], row, 0)
+
+    return _constrain_prefix(jax.tree.map(put, prefix, source), layout)
 
 
 @functools.partial(jax.jit, static_argnames=("layout",))
 def compact(
-    prefix: Prefix,
-    generated: Generated,
-    rows: jax.Array,
-    cells: jax.Array,
-    active: jax.Array,
-    *,
-    layout: Layout,
-) -> tuple[Prefix, Generated]:
+    prefix: Prefix, cache: Cache, rows: jax.Array, cells: jax.Array, *, layout: Layout
+) -> tuple[Prefix, Cache]:
     """Moves the samples that still decode into a smaller grid.
 
     Args:
         rows: i32[B'], the old grid row whose prompt each new row continues.
         cells: i32[B',K'], flat index b * K + k of the old cell.
-        active: bool[B',K'], False for cells that hold no sample.
     """
 
     def take(x):
-        flat = x.reshape(-1, *x.shape[2:])
-        axes = ("rows", None, "kv_heads", None, None)[: x.ndim]
-        return layout.constrain(flat[cells], *axes)
+        return layout.constrain(x[cells.reshape(-1)], "rows", "kv_heads", None, None)
 
-    moved = jax.tree.map(take, generated)
-    return _take_prefix(prefix, rows, layout), moved._replace(done=moved.done | ~active)
+    return _take_prefix(prefix, rows, layout), jax.tree.map(take, cache)
 
 
 @functools.partial(
     jax.jit,
     static_argnames=("sampler", "end_tokens", "config", "layout"),
-    donate_argnames=("generated",),
+    donate_argnames=("cache",),
 )
 def decode(
     weights: SamplingWeights,
     prefix: Prefix,
-    generated: Generated,
+    cache: Cache,
+    cells: Cells,
     uniform: jax.Array,
-    begin: jax.Array,
-    end: jax.Array,
+    time: jax.Array,
+    enough: jax.Array,
     *,
     sampler: Sampler,
     end_tokens: tuple[int, ...],
     config: DecoderConfig,
     layout: Layout,
-) -> tuple[Generated, jax.Array]:
-    """Decodes one segment, or less when every sample is done.
+) -> tuple[Cache, jax.Array]:
+    """Decodes one segment, or less when no more than `enough` cells still decode.
 
-    `generated` is donated: its cache is updated in place.
+    `cache` is donated: it is updated in place.
 
     Args:
-        uniform: f32[U,B,K], the draws of this segment.
-        begin, end: i32, the first and one past the last generated position of the segment,
-            counted from 0 = the first new token; end - begin <= U.
+        uniform: f32[U,B,K,draws], the draws of this segment.
+        time: i32, steps run before this segment since `start`.
+        enough: i32, at least 0.
 
     Returns:
-        The new state, and the tokens i32[U,B,K]: -1 where a sample was already done or the step
-        did not run.
+        The cache, and the tokens i32[U,B,K], whole on every device: -1 where a cell did not decode
+        or the step did not run.
     """
-    b, k = generated.last.shape
+    b, k = cells.last.shape
     n, g, h = config.num_kv_heads, config.group_size, config.head_dim
     lengths = jnp.sum(prefix.valid, axis=1)
     from_end = lengths[:, None] - (jnp.cumsum(prefix.valid, axis=1) - 1)  # of each prompt token
-    slot_index = jnp.arange(generated.values[0].shape[3])
+    slots = cache.values[0].shape[2]
+
+    def biases(slot: jax.Array, age: jax.Array, window: int) -> tuple[jax.Array, jax.Array]:
+        """For prompt tokens [C,1,1,P] and slots [C,1,1,T]."""
+        back = (slot - jnp.arange(slots)) % slots
+        new = (back < age[..., None]) & in_window(back, window)
+        old = jnp.broadcast_to(prefix.valid[:, None], (b, k, prefix.valid.shape[1]))
+        if window:
+            old = old & in_window(from_end[:, None] + age[..., None] - 1, window)
+        flat = (seen.reshape(b * k, 1, 1, -1) for seen in (old, new))
+        return tuple(jnp.where(seen, 0.0, _MASKED) for seen in flat)
 
     def step(carry):
-        position, state, tokens = carry
-        slot = position - 1  # of the token that is fed now
-        positions = jnp.broadcast_to(lengths[:, None] + slot, (b, k))
-        x = _embed(weights, config, layout, state.last, positions)
+        number, cache, (last, age, left), tokens = carry
+        slot = (time + number) % slots
+        positions = lengths[:, None] + age - 1  # of the tokens that are fed now
+        x = _embed(weights, config, layout, last.reshape(-1), positions.reshape(-1))
         angles = _rotations(config, positions, lengths)
-        biases = {}
-        for w in {0, *config.windows}:
-            old = prefix.valid & in_window(from_end + slot, w)
-            new = (slot_index <= slot) & in_window(slot - slot_index, w)
-            biases[w] = tuple(jnp.where(seen, 0.0, _MASKED) for seen in (old, new))
+        angles = {r: tuple(a.reshape(b * k, -1) for a in pair) for r, pair in angles.items()}
+        seen = {w: biases(slot, age, w) for w in {0, *config.windows}}
         keys, values = [], []
 
         def attend(q, new_key, new_value):
             i = len(keys)
-            at = (0, 0, 0, 0, slot)
-            keys.append(jax.lax.dynamic_update_slice(state.keys[i], new_key[..., None], at))
-            at = (0, 0, 0, slot, 0)
+            at, dtype = (0, 0, 0, slot), cache.keys[i].dtype
+            new_key, new_value = new_key.astype(dtype), new_value.astype(dtype)
+            keys.append(jax.lax.dynamic_update_slice(cache.keys[i], new_key[..., None], at))
+            at = (0, 0, slot, 0)
             values.append(
-                jax.lax.dynamic_update_slice(state.values[i], new_value[..., None, :], at)
+                jax.lax.dynamic_update_slice(cache.values[i], new_value[..., None, :], at)
             )
-            old_bias, new_bias = biases[config.window(i)]
-            q = q.reshape(b, k, n, g, h) * config.score_scale
-            wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-            old = softcap(wide("bkngh,bnhp->bkngp", q, prefix.keys[i]), config.attention_softcap)
-            new = softcap(wide("bkngh,bknht->bkngt", q, keys[i]), config.attention_softcap)
-            old, new = old + old_bias[:, None, None, None, :], new + new_bias
+            old_bias, new_bias = seen[config.window(i)]
+            q = q.reshape(b * k, n, g, h) * config.score_scale
+
+            def wide(equation, a, c):
+                c = c.astype(a.dtype)
+                return jnp.einsum(equation, a, c, preferred_element_type=jnp.float32)
+
+            def shared(a, c):
+                """[C,N,G,I] x [B,N,I,J], one product for all cells of a row."""
+                # Gathered by hand: XLA on CPU multiplies a tenth as fast from the einsum.
+                rows = jnp.moveaxis(a.reshape(b, k, n, g, -1), 1, 2).reshape(b, n, k * g, -1)
+                out = wide("bnmi,bnij->bnmj", rows, c)
+                return jnp.moveaxis(out.reshape(b, n, k, g, -1), 2, 1).reshape(b * k, n, g, -1)
+
+            old = softcap(shared(q, prefix.keys[i]), config.attention_softcap)
+            new = softcap(wide("cngh,cnht->cngt", q, keys[i]), config.attention_softcap)
+            old, new = old + old_bias, new + new_bias
             peak = jnp.maximum(jnp.max(old, -1, keepdims=True), jnp.max(new, -1, keepdims=True))
             old, new = jnp.exp(old - peak), jnp.exp(new - peak)
             total = jnp.sum(old, -1, keepdims=True) + jnp.sum(new, -1, keepdims=True)
-            out = wide("bkngp,bnph->bkngh", old.astype(x.dtype), prefix.values[i])
-            out += wide("bkngt,bknth->bkngh", new.astype(x.dtype), values[i])
-            return (out / total).astype(x.dtype).reshape(b, k, n * g, h)
+            out = shared(old.astype(x.dtype), prefix.values[i])
+            out += wide("cngt,cnth->cngh", new.astype(x.dtype), values[i])
+            return (out / total).astype(x.dtype).reshape(b * k, n * g, h)
 
         for i, layer in enumerate(weights.layers):
             rotated = angles.get(config.rope_of(i))
-            x = layout.constrain(block(config, layer, x, rotated, attend), "rows", None, None)
-        logits = _vocabulary(weights, config, layout, x).reshape(b * k, -1)
-        draw = uniform[position - begin].reshape(-1)
-        token = choose(logits, draw, sampler).reshape(b, k)
-        tokens = tokens.at[position - begin].set(jnp.where(state.done, -1, token))
-        done = state.done | jnp.isin(token, jnp.asarray(end_tokens))
-        return position + 1, Generated(tuple(keys), tuple(values), token, done), tokens
+            x = layout.constrain(block(config, layer, x, rotated, attend), "rows", None)
+        logits = _vocabulary(weights, config, layout, x)
+        token = choose(logits, uniform[number].reshape(b * k, -1), sampler).reshape(b, k)
+        decoded = left > 0
+        tokens = tokens.at[number].set(jnp.where(decoded, token, -1))
+        ends = jnp.isin(token, jnp.asarray(end_tokens))
+        one = decoded.astype(jnp.int32)
+        cells = Cells(token, age + one, jnp.where(ends, 0, left - one))
+        return number + 1, Cache(tuple(keys), tuple(values)), cells, tokens
 
     def running(carry):
-        position, state, _ = carry
-        return (position < end) & ~jnp.all(state.done)
+        number, _, (_, _, left), _ = carry
+        return (number < uniform.shape[0]) & (jnp.sum(left > 0) > enough)
 
-    tokens = jnp.full(uniform.shape, -1, jnp.int32)
-    _, generated, tokens = jax.lax.while_loop(running, step, (begin, generated, tokens))
-    return generated, tokens
+    tokens = jnp.full(uniform.shape[:3], -1, jnp.int32)
+    carry = (jnp.int32(0), cache, cells, tokens)
+    _, cache, _, tokens = jax.lax.while_loop(running, step, carry)
+    return cache, layout.constrain(tokens, None, None, None)

@@ -1,11 +1,13 @@
-"""The host side of sampling: groups, the grid of samples, segments and compaction.
+"""The host side of sampling: prefill, and the grid of cells that samples pass through.
 
-Between segments of `SEGMENT` steps the host moves the samples that still decode into the smallest
-grid of a short ladder, so that finished samples cost nothing and every shape compiles once. It
-knows token ids, no text.
+Between segments the host gives idle cells the next samples; a segment ends when a sixteenth of the
+cells fell idle, so hardly a slot is computed for nobody. When nothing is left to begin, the samples
+that still decode move into the smallest grid of a short ladder: every shape compiles once. It knows
+token ids, no text.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -17,13 +19,15 @@ from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.sampling import decode as device
 from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.schedule import Grid, Schedule, shrunk
+from pmc_jax.sampling.shapes import ladder, round_up
 from pmc_jax.sampling.weights import SamplingWeights
 
 SEGMENT = 16
-_PROMPT_MULTIPLE = 16
-_RUNGS = 4
-# Below this many samples a decode step costs what reading the weights costs: no smaller grid pays.
-_FEWEST_CELLS = 16
+# Prompts prefilled together.
+_PROMPTS = 16
+# A segment ends when one cell in so many fell idle and samples wait.
+_REFILL = 16
 
 
 @dataclasses.dataclass
@@ -66,8 +70,9 @@ class Engine:
         num_samples: K answers a prompt.
         max_new_tokens: tokens at most, the end token included.
         end_tokens: any of these ends an answer.
-        group_size: prompts decoded together.
+        grid: rows and cells a row of the largest grid, see `grid_shape`.
         prompt_size: P: every prompt is padded to this many tokens; one shape a run.
+        cache_dtype: of keys and values; None = of the weights.
     """
 
     config: DecoderConfig
@@ -76,24 +81,13 @@ class Engine:
     num_samples: int
     max_new_tokens: int
     end_tokens: tuple[int, ...]
-    group_size: int
+    grid: tuple[int, int]
     prompt_size: int
+    cache_dtype: jnp.dtype | None = None
 
-    def ladder(self, group: int) -> list[tuple[int, int]]:
-        """Grids (B, K), largest first: samples a row halved first, then rows."""
-        b, k = group, self.num_samples
-        rungs = [(b, k)]
-        while len(rungs) < _RUNGS:
-            if k > 1:
-                k = -(-k // 2)
-            elif b > 1 and (b // 2) % self.layout.row_multiple == 0:
-                b //= 2
-            else:
-                break
-            if b * k < _FEWEST_CELLS:
-                break
-            rungs.append((b, k))
-        return rungs
+    def ladder(self) -> list[tuple[int, int]]:
+        """Grids (B, K), largest first."""
+        return ladder(self.grid, self.layout.row_multiple)
 
     def generate(
         self,
@@ -106,16 +100,17 @@ class Engine:
         usage: Usage | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
     ) -> Iterator[Samples]:
-        """Samples answers, group by group.
+        """Samples answers; prompts come in the order in which all their samples have ended.
 
         A sample depends on the weights, its prompt, `key`, its id and its number only: in float32
-        neither the grouping nor the number of devices changes it.
+        neither what decodes beside it nor the number of devices changes it. While the caller works
+        on what it was given, the device decodes the next segment.
 
         Args:
             prompts: token ids of each prompt.
             key: jax.random key.
             ids: one integer a prompt, folded into `key`.
-            expected: guessed length of each answer; prompts of similar length are decoded together.
+            expected: guessed length of each answer; long ones begin first.
             usage: counts are added to it.
             progress: called with the number of new useful tokens after each segment.
 
@@ -127,161 +122,216 @@ class Engine:
                 raise UserError(
                     f"prompt {i} has {len(prompt)} tokens; expected 1 to {self.prompt_size}"
                 )
-        usage = Usage() if usage is None else usage
-        order = np.arange(len(prompts))
+        order = list(range(len(prompts)))
         if expected is not None:
-            order = np.argsort(-np.asarray(expected), kind="stable")
-        group = round_up(self.group_size, self.layout.row_multiple)
-        for begin in range(0, len(prompts), group):
-            rows = order[begin : begin + group]
-            row_ids = [int(ids[r]) for r in rows]
-            draws = _uniforms(key, row_ids, self.num_samples, self.max_new_tokens)
-            yield self._group(
-                weights, rows, [prompts[r] for r in rows], draws, group, usage, progress
-            )
-
-    def _group(self, weights, rows, prompts, uniform, group, usage, progress) -> Samples:
-        """Decodes one group; uniform f32[n,K,max_new_tokens] on the host."""
-        count, k = len(prompts), self.num_samples
-        put = self.layout.put
-        # Two prefill shapes: a full group, and a quarter for the few questions of a late round.
-        few = round_up(-(-group // 4), self.layout.row_multiple)
-        tokens = np.zeros((few if count <= few else group, self.prompt_size), np.int32)
-        valid = np.zeros(tokens.shape, bool)
-        valid[:, -1] = True
-        for i, prompt in enumerate(prompts):
-            tokens[i, -len(prompt) :] = prompt
-            valid[i, -len(prompt) :] = True
-        static = dict(config=self.config, layout=self.layout)
-        choice = dict(sampler=self.sampler, end_tokens=self.end_tokens)
-        prefix, logits = device.prefill(
-            weights, put(tokens, "rows", None), put(valid, "rows", None), **static
-        )
-        ladder = self.ladder(group)
-        live = np.stack(np.meshgrid(np.arange(count), np.arange(k), indexing="ij"), -1).reshape(
-            -1, 2
-        )
-        grid = _arrange(live, ladder)
-        segments = -(-(self.max_new_tokens - 1) // SEGMENT)
-        prefix, state = device.start(
-            prefix,
-            logits,
-            put(grid.rows, "rows"),
-            put(grid.active, "rows", None),
-            put(uniform[grid.question, grid.sample, 0], "rows", None),
-            slots=max(segments, 1) * SEGMENT,
-            **choice,
-            **static,
-        )
-        out = np.full((count, k, self.max_new_tokens), -1, np.int32)
-        first = np.asarray(state.last)
-        out[grid.question[grid.active], grid.sample[grid.active], 0] = first[grid.active]
-        usage.computed += grid.active.size
-        usage.useful += len(live)
-        for position in range(1, self.max_new_tokens, SEGMENT):
-            done = np.asarray(state.done)
-            if done.all():
-                break
-            live = np.stack([grid.question[~done], grid.sample[~done]], -1)
-            smaller = _arrange(live, ladder)
-            if smaller.active.size < grid.active.size:
-                prefix, state = device.compact(
-                    prefix,
-                    state,
-                    *(put(x, "rows", *[None] * (x.ndim - 1)) for x in smaller.taken_from(grid)),
-                    layout=self.layout,
-                )
-                grid = smaller
-            stop = min(position + SEGMENT, self.max_new_tokens)
-            draws = np.zeros((SEGMENT, *grid.active.shape), np.float32)
-            draws[: stop - position] = np.moveaxis(
-                uniform[grid.question, grid.sample, position:stop], -1, 0
-            )
-            state, new = device.decode(
-                weights,
-                prefix,
-                state,
-                put(draws, None, "rows", None),
-                jnp.int32(position),
-                jnp.int32(stop),
-                **choice,
-                **static,
-            )
-            new = np.moveaxis(np.asarray(new), 0, -1)[..., : stop - position]
-            out[grid.question[grid.active], grid.sample[grid.active], position:stop] = new[
-                grid.active
-            ]
-            useful, ran = int((new >= 0).sum()), int((new >= 0).any((0, 1)).sum())
-            usage.useful += useful
-            usage.computed += ran * grid.active.size
+            order.sort(key=lambda i: -expected[i])
+        run = _Run(self, weights, prompts, order, _Draws(self, key, ids), usage or Usage())
+        ended = run.prepare()
+        while run.decode():
+            if ended:
+                yield self._samples(run.schedule, ended)
+            useful, ended = run.collect()
             progress(useful)
+            ended += run.prepare()
+        if ended:
+            yield self._samples(run.schedule, ended)
+
+    def _samples(self, schedule: Schedule, rows: list[int]) -> Samples:
+        out = schedule.tokens[rows]
         ends = np.isin(out, self.end_tokens)
         ended = ends.any(-1)
-        length = np.where(ended, ends.argmax(-1), (out >= 0).sum(-1))
+        length = np.where(ended, ends.argmax(-1), schedule.count[rows])
         out[np.arange(self.max_new_tokens) >= length[..., None]] = -1
-        return Samples(rows, out, length.astype(np.int32), ended)
+        return Samples(np.array(rows), out, length.astype(np.int32), ended)
 
 
-def prompt_size(prompts: Sequence[Sequence[int]]) -> int:
-    """The smallest allowed P that holds every prompt."""
-    return round_up(max(map(len, prompts)), _PROMPT_MULTIPLE)
+class _Draws:
+    """Uniform numbers in [0, 1): those of a sample depend on `key`, its id and its number only."""
+
+    def __init__(self, engine: Engine, key: jax.Array, ids: Sequence[int]):
+        self._words, self._ids = np.asarray(jax.random.key_data(key)).tolist(), ids
+        self._shape = (engine.max_new_tokens, engine.sampler.draws)
+
+    def of(self, question: int, sample: int) -> np.ndarray:
+        """f32[max_new_tokens, draws]."""
+        seed = [*self._words, int(self._ids[question]), sample]
+        return np.random.default_rng(seed).random(self._shape, np.float32)
 
 
-def round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+class _Run:
+    """One call of `generate`: the arrays on the device and who sits where."""
 
+    def __init__(
+        self,
+        engine: Engine,
+        weights: SamplingWeights,
+        prompts: Sequence[Sequence[int]],
+        order: list[int],
+        draws: _Draws,
+        usage: Usage,
+    ):
+        self._engine, self._weights, self._prompts = engine, weights, prompts
+        self._order, self._draws, self._usage = order, draws, usage
+        self._put = engine.layout.put
+        self._ladder, self._time = engine.ladder(), 0
+        self.schedule = Schedule(
+            len(prompts), engine.num_samples, engine.max_new_tokens, engine.end_tokens
+        )
+        # Prefilled prompts of which samples wait, with the index of each question in them.
+        self._prefilled: list[tuple[device.Prefix, dict[int, int]]] = []
+        self._grid: Grid | None = None
+        self._prefix = self._cache = self._tokens = None
+        self._sample_draws: dict[tuple[int, int], np.ndarray] = {}
 
-def _uniforms(key: jax.Array, ids: Sequence[int], num_samples: int, steps: int) -> np.ndarray:
-    """f32[n,K,T] in [0, 1); the draws of a sample depend on `key`, its id and its number only."""
-    words = np.asarray(jax.random.key_data(key)).tolist()
-
-    def draws(id_: int, sample: int) -> np.ndarray:
-        return np.random.default_rng([*words, id_, sample]).random(steps, np.float32)
-
-    return np.stack([[draws(id_, k) for k in range(num_samples)] for id_ in ids])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Grid:
-    """Where each sample sits: question, sample i32[B,K] (0 where unused), active bool[B,K], rows
-    i32[B].
-    """
-
-    question: np.ndarray
-    sample: np.ndarray
-    active: np.ndarray
-    rows: np.ndarray
-
-    def taken_from(self, old: "_Grid") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The arguments rows, cells, active of `decode.compact`."""
-        where = {
-            (q, s): i
-            for i, (q, s, a) in enumerate(
-                zip(old.question.flat, old.sample.flat, old.active.flat, strict=True)
+    def prepare(self) -> list[int]:
+        """Fills idle cells, or moves to a smaller grid when nothing waits; returns questions whose
+        samples all ended with their first token.
+        """
+        ended = []
+        while self._order and self._lacks_samples():
+            ended += self._prefill()
+        if self._grid is None and self.schedule.waiting:
+            self._start()
+        if self._grid is None:
+            return ended
+        self._place(self.schedule.fill(self._grid))
+        waiting = self.schedule.waiting
+        self._prefilled = [(p, at) for p, at in self._prefilled if waiting.intersection(at)]
+        if not waiting and not self._order and (found := shrunk(self._grid, self._ladder)):
+            smaller, cells = found
+            old_rows = cells[:, 0] // self._grid.question.shape[1]
+            self._prefix, self._cache = device.compact(
+                self._prefix,
+                self._cache,
+                self._put(old_rows.astype(np.int32), "rows"),
+                self._put(cells, "rows", None),
+                layout=self._engine.layout,
             )
-            if a
-        }
-        cells = np.zeros(self.active.shape, np.int32)
-        for at in zip(*np.nonzero(self.active), strict=True):
-            cells[at] = where[self.question[at], self.sample[at]]
-        return (cells[:, 0] // old.active.shape[1]).astype(np.int32), cells, self.active
+            self._grid = smaller
+        return ended
 
+    def _lacks_samples(self) -> bool:
+        """Whether cells would stay idle although prompts are left."""
+        if self._grid is None:
+            return sum(self.schedule.waiting_counts()) < math.prod(self._ladder[0])
+        busy = self._grid.live.any(1)
+        unplaced = self.schedule.waiting.difference(self._grid.rows[busy].tolist())
+        return int((~busy).sum()) > len(unplaced)
 
-def _arrange(live: np.ndarray, ladder: list[tuple[int, int]]) -> _Grid:
-    """Puts samples [n,2] = (question, sample) into the smallest grid of the ladder that holds them.
+    def _place(self, rows: list[tuple[int, int]]) -> None:
+        """Puts the prompts of questions into rows."""
+        for row, question in rows:
+            source, index = next((p, at[question]) for p, at in self._prefilled if question in at)
+            self._prefix = device.place(
+                self._prefix,
+                source,
+                jnp.int32(row),
+                jnp.int32(index),
+                layout=self._engine.layout,
+            )
 
-    A grid row serves one question; a question with more live samples than a row has cells takes
-    several rows.
-    """
-    questions, counts = np.unique(live[:, 0], return_counts=True)
-    fits = [(b, k) for b, k in ladder if np.sum(-(-counts // k)) <= b]
-    b, k = min(fits, key=lambda grid: grid[0] * grid[1])
-    question, sample = np.zeros((b, k), np.int32), np.zeros((b, k), np.int32)
-    active, row = np.zeros((b, k), bool), 0
-    for q in questions:
-        samples = live[live[:, 0] == q, 1]
-        for begin in range(0, len(samples), k):
-            part = samples[begin : begin + k]
-            question[row], sample[row, : len(part)], active[row, : len(part)] = q, part, True
-            row += 1
-    return _Grid(question, sample, active, question[:, 0].copy())
+    def _prefill(self) -> list[int]:
+        engine = self._engine
+        # Two shapes: many prompts, and a quarter for the few questions of a late round.
+        multiple = engine.layout.row_multiple
+        most = min(self._ladder[0][0], round_up(_PROMPTS, multiple))
+        few = round_up(-(-most // 4), multiple)
+        questions, self._order = self._order[:most], self._order[most:]
+        tokens = np.zeros((few if len(questions) <= few else most, engine.prompt_size), np.int32)
+        valid = np.zeros(tokens.shape, bool)
+        valid[:, -1] = True
+        uniform = np.zeros((len(tokens), engine.num_samples, engine.sampler.draws), np.float32)
+        for i, question in enumerate(questions):
+            prompt = self._prompts[question]
+            tokens[i, -len(prompt) :], valid[i, -len(prompt) :] = prompt, True
+            for k in range(engine.num_samples):
+                self._sample_draws[question, k] = self._draws.of(question, k)
+                uniform[i, k] = self._sample_draws[question, k][0]
+        prefix, logits = device.prefill(
+            self._weights,
+            self._put(tokens, "rows", None),
+            self._put(valid, "rows", None),
+            config=engine.config,
+            layout=engine.layout,
+            cache_dtype=engine.cache_dtype,
+        )
+        first = device.first_tokens(
+            logits,
+            self._put(uniform, "rows", None, None),
+            sampler=engine.sampler,
+            layout=engine.layout,
+        )
+        self._prefilled.append((prefix, {q: i for i, q in enumerate(questions)}))
+        drawn = len(questions) * engine.num_samples
+        self._usage.useful += drawn
+        self._usage.computed += drawn
+        return self.schedule.begin(questions, np.asarray(first)[: len(questions)])
+
+    def _start(self) -> None:
+        """The first grid: the smallest that holds all samples at once, or the largest."""
+        counts = self.schedule.waiting_counts()
+        fits = [(b, k) for b, k in self._ladder if sum(-(-n // k) for n in counts) <= b]
+        b, width = min(fits, key=math.prod) if fits and not self._order else self._ladder[0]
+        self._grid = Grid.empty(b, width)
+        prefix, at = self._prefilled[0]
+        rows, later = np.zeros(b, np.int32), []
+        for row, question in self.schedule.fill(self._grid):
+            if question in at:
+                rows[row] = at[question]
+            else:
+                later.append((row, question))
+        self._prefix, self._cache = device.start(
+            prefix,
+            self._put(rows, "rows"),
+            cells=width,
+            slots=round_up(max(self._engine.max_new_tokens - 1, 1), SEGMENT),
+            layout=self._engine.layout,
+        )
+        self._place(later)
+
+    def decode(self) -> bool:
+        """Starts a segment on the device; False where no sample is left to decode."""
+        if self._grid is None or not self._grid.live.any():
+            return False
+        engine, grid, schedule = self._engine, self._grid, self.schedule
+        shape = grid.question.shape
+        last, age, left = (np.zeros(shape, np.int32) for _ in range(3))
+        uniform = np.zeros((SEGMENT, *shape, engine.sampler.draws), np.float32)
+        for at in zip(*np.nonzero(grid.live), strict=True):
+            of = int(grid.question[at]), int(grid.sample[at])
+            count = schedule.count[of]
+            last[at], age[at] = schedule.tokens[of][count - 1], count
+            left[at] = engine.max_new_tokens - count
+            draws = self._sample_draws[of][count : count + SEGMENT]
+            uniform[(slice(len(draws)), *at)] = draws
+        self._cache, self._tokens = device.decode(
+            self._weights,
+            self._prefix,
+            self._cache,
+            device.Cells(*(self._put(x, "rows", None) for x in (last, age, left))),
+            self._put(uniform, None, "rows", None, None),
+            jnp.int32(self._time),
+            jnp.int32(self._enough()),
+            sampler=engine.sampler,
+            end_tokens=engine.end_tokens,
+            config=engine.config,
+            layout=engine.layout,
+        )
+        return True
+
+    def _enough(self) -> int:
+        """How many samples still decode when the host can put the idle cells to use."""
+        live, cells = int(self._grid.live.sum()), self._grid.live.size
+        if self._order or self.schedule.waiting:
+            return max(live - max(1, cells // _REFILL), 0)
+        smaller = [b * k for b, k in self._ladder if b * k < cells]
+        return min(max(smaller), live - 1) if smaller else 0
+
+    def collect(self) -> tuple[int, list[int]]:
+        """Waits for the segment; its useful tokens, and questions whose samples have all ended."""
+        new = np.asarray(self._tokens)
+        steps, useful = int((new >= 0).any((1, 2)).sum()), int((new >= 0).sum())
+        self._time += steps
+        self._usage.useful += useful
+        self._usage.computed += steps * self._grid.live.size
+        return useful, self.schedule.take(self._grid, new)

@@ -20,14 +20,15 @@ from pmc_jax.models.parameters import parameters
 
 
 class FusedLayer(NamedTuple):
-    """One layer; q, k and v in one product, gate and up in another. D, N, G, H, F as in the
-    decoder.
+    """One layer; q, k and v in one product, gate and up in another; outputs first, see
+    `product`.
+    D, N, G, H, F as in the decoder.
 
     Attributes:
-        qkv_weight: [D,N,G+2,H]: for each key/value head its G query heads, the key, the value.
-        o: [N,G,H,D].
-        up_weight: [D,J,F]: gate and up, or up alone.
-        down: [F,D].
+        qkv_weight: [N,G+2,H,D]: for each key/value head its G query heads, the key, the value.
+        o: [D,N,G,H].
+        up_weight: [J,F,D]: gate and up, or up alone.
+        down: [D,F].
         biases: `qkv`, `o`, `up`, `down`, where the model has them.
         norms: by the decoder's names.
     """
@@ -43,25 +44,47 @@ class FusedLayer(NamedTuple):
         return self.norms.get(name)
 
     def qkv(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        y = jnp.einsum("...d,dnjh->...njh", x, self.qkv_weight)
+        y = product(x, self.qkv_weight, 3)
         if "qkv" in self.biases:
             y = y + self.biases["qkv"]
         q = y[..., :-2, :]
         return q.reshape(*q.shape[:-3], -1, q.shape[-1]), y[..., -2, :], y[..., -1, :]
 
     def gate_up(self, x: jax.Array) -> tuple[jax.Array | None, jax.Array]:
-        y = jnp.einsum("...d,djf->...jf", x, self.up_weight)
+        y = product(x, self.up_weight, 2)
         if "up" in self.biases:
             y = y + self.biases["up"]
         return (y[..., 0, :] if y.shape[-2] == 2 else None), y[..., -1, :]
 
     def project(self, x: jax.Array, name: str) -> jax.Array:
-        weight = getattr(self, name)
-        if name == "o":
-            x = x.reshape(*x.shape[:-2], -1)
-            weight = weight.reshape(-1, weight.shape[-1])
-        y = x @ weight
+        x = x.reshape(*x.shape[:-2], -1) if name == "o" else x
+        y = product(x, getattr(self, name))
         return y + self.biases[name] if name in self.biases else y
+
+
+# Above this many rows the transposes cost XLA on CPU what they win.
+_FEW_ROWS = 256
+
+
+def product(
+    x: jax.Array, weight: jax.Array, outputs: int = 1, dtype: jnp.dtype | None = None
+) -> jax.Array:
+    """[..., inputs] x [*outputs, *inputs] -> [..., *outputs] in `dtype`, `outputs` axes of them."""
+
+    def plain(x, weight):
+        return jnp.einsum("ri,oi->ro", x, weight, preferred_element_type=dtype)
+
+    def transposed(x, weight):
+        # Few rows against a large matrix: XLA on CPU takes four fifths of the time when the
+        # product comes out transposed. Without the barrier it would fold the transpose back in.
+        y = jnp.einsum("ri,oi->or", x, weight, preferred_element_type=dtype)
+        return jax.lax.optimization_barrier(y).T
+
+    size = x.shape[-1]
+    pair = (x.reshape(-1, size), weight.reshape(-1, size))
+    few = len(pair[0]) <= _FEW_ROWS
+    y = jax.lax.platform_dependent(*pair, cpu=transposed if few else plain, default=plain)
+    return y.reshape(*x.shape[:-1], *weight.shape[:outputs])
 
 
 class SamplingWeights(NamedTuple):
@@ -129,16 +152,15 @@ def _fuse(
     if config.mlp_bias:
         up_bias = jnp.stack([w[f"{name}_bias"] for name in ups])
         biases["up"] = layout.constrain(up_bias, None, "mlp")
-    qkv = grouped(w["q"], w["k"], w["v"])
-    o = w["o"].reshape(*groups, *w["o"].shape[1:])
+    qkv = jnp.moveaxis(grouped(w["q"], w["k"], w["v"]), 0, -1)
+    o = jnp.moveaxis(w["o"].reshape(*groups, *w["o"].shape[1:]), -1, 0)
+    ups = jnp.stack([w[name].T for name in ups])
     table = parameters(config)
     return FusedLayer(
-        qkv_weight=layout.constrain(qkv, "embed", "kv_heads", None, None),
-        o=layout.constrain(o, "kv_heads", None, None, "embed"),
-        up_weight=layout.constrain(
-            jnp.stack([w[name] for name in ups], axis=1), "embed", None, "mlp"
-        ),
-        down=layout.constrain(w["down"], "mlp", "embed"),
+        qkv_weight=layout.constrain(qkv, "kv_heads", None, None, "embed"),
+        o=layout.constrain(o, "embed", "kv_heads", None, None),
+        up_weight=layout.constrain(ups, None, "mlp", "embed"),
+        down=layout.constrain(w["down"].T, "embed", "mlp"),
         biases=biases,
         norms={
             name: layout.constrain(x, *table[f"layers.{name}"].axes[1:])

@@ -9,6 +9,7 @@ folders and evaluation are the caller's.
 import concurrent.futures
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -123,10 +124,8 @@ class Unlearning:
             Sampler(pmc.temperature, pmc.top_k, pmc.top_p),
             num_samples=pmc.num_samples,
             max_new_tokens=pmc.max_new_tokens,
-            batch_size=min(
-                pmc.sample_batch_size,
-                self._rows_a_step * pmc.steps_per_round * pmc.num_samples,
-            ),
+            batch_size=pmc.sample_batch_size,
+            most=self._rows_a_step * pmc.steps_per_round,
         )
         self.done = 0
         self._saved_at = time.monotonic()
@@ -223,21 +222,22 @@ class Unlearning:
         watch, first = self.recorder.watch, block[0].index
         index = {id_: i for i, id_ in enumerate(self.forget.ids)}
         numbers = [index[id_] for id_ in unresolved]
-        rng = algorithm.selection_rng(self.seed, first)
 
-        def score(rows: list[int], texts: list[list[str]]) -> tuple[float, int]:
-            asked = [unresolved[r] for r in rows]
-            mean = algorithm.update_store(
-                self.store,
-                asked,
-                [self.originals[id_] for id_ in asked],
-                texts,
-                self._score,
-                self.pmc.selection,
-                self.pmc.tau,
-                rng,
-            )
-            return mean, len(asked)
+        def score(rows: list[int], texts: list[list[str]]) -> list[float]:
+            # One by one: questions come as their samples end, which no result may depend on.
+            return [
+                algorithm.update_store(
+                    self.store,
+                    [unresolved[row]],
+                    [self.originals[unresolved[row]]],
+                    [answers],
+                    self._score,
+                    self.pmc.selection,
+                    self.pmc.tau,
+                    algorithm.selection_rng(self.seed, first, numbers[row]),
+                )
+                for row, answers in zip(rows, texts, strict=True)
+            ]
 
         def note(tokens: int) -> None:
             bar.set_postfix_str(f"sampling {self.usage.useful:,} tokens", refresh=True)
@@ -256,9 +256,8 @@ class Unlearning:
             )
             pending = [scorer.submit(score, rows, texts) for rows, texts in groups]
         with watch.stage("score"):
-            results = [p.result() for p in pending]
-        mean = sum(m * n for m, n in results) / sum(n for _, n in results)
-        return mean, len(unresolved)
+            selected = [score for p in pending for score in p.result()]
+        return math.fsum(selected) / len(unresolved), len(unresolved)
 
     def _train(self, block, selected: float | None, asked: int, bar) -> None:
         losses = []
@@ -313,6 +312,6 @@ class Unlearning:
     def _forget_sequence(self, index: int) -> Sequence_:
         prompt = self._prompts[index]
         answer = self.speaker.encoder.answer(self.store.answer(self.forget.ids[index]) or "")
-        room = self._packer.row_size + len(self._packer.prefix)
+        room = self._packer.longest + len(self._packer.prefix)
         room = min(room, self.speaker.lm.config.longest(len(prompt))) - len(prompt)
         return Sequence_(np.array(prompt + answer[:room], np.int32), len(prompt))

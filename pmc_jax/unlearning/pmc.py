@@ -77,9 +77,9 @@ def select(scores: np.ndarray, selection: str, tau: float, rng: np.random.Genera
     return int(rng.choice(len(scores), p=weights / weights.sum()))
 
 
-def selection_rng(seed: int, step: int) -> np.random.Generator:
-    """The generator for the selections of one step (seed and step are 0 or more)."""
-    return np.random.default_rng([seed, _SELECT, step])
+def selection_rng(seed: int, step: int, question: int) -> np.random.Generator:
+    """The generator for one question's selection in one step (all three are 0 or more)."""
+    return np.random.default_rng([seed, _SELECT, step, question])
 
 
 def epoch_order(num_forget: int, epoch: int, seed: int) -> np.ndarray:

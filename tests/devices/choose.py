@@ -16,11 +16,11 @@ draw = jax.jit(choose, static_argnums=2)
 
 def main() -> None:
     logits = np.random.default_rng(0).normal(size=(64, 296)).astype(np.float32)
-    uniform = np.asarray(jax.random.uniform(jax.random.key(0), (64,)))
+    uniform = np.asarray(jax.random.uniform(jax.random.key(0), (64, SAMPLERS[-1].draws)))
     result = {"devices": len(jax.devices())}
     for sizes in ((1, 1, 1), *MESHES):
         on = train_layout(sizes)
-        x, u = on.put(logits, "rows", "vocab"), on.put(uniform, "rows")
+        x, u = on.put(logits, "rows", "vocab"), on.put(uniform, "rows", None)
         result[str(sizes)] = [np.asarray(draw(x, u, s)).tolist() for s in SAMPLERS]
     print(json.dumps(result))
 

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from tiny_cases import MESHES, NO_END, TINY, prompts, sample_layout, tiny_model, train_layout
 
-from pmc_jax.sampling import engine
+from pmc_jax.sampling import shapes
 from pmc_jax.sampling.choose import GREEDY, Sampler
 from pmc_jax.sampling.engine import Engine
+from pmc_jax.sampling.shapes import grid_shape
 from pmc_jax.sampling.weights import snapshot
 
 
@@ -19,9 +20,12 @@ def weights_on(sizes: tuple[int, int, int]):
     return on, snapshot(tiny_model(train_layout(sizes)), TINY, on, jnp.dtype("float32"))
 
 
-def samples(sizes: tuple[int, int, int], sampler: Sampler, **choices) -> list:
+def samples(
+    sizes: tuple[int, int, int], sampler: Sampler, *, batch_size: int = 32, **choices
+) -> list:
     on, weights = weights_on(sizes)
-    engine = Engine(TINY, on, sampler, group_size=8, prompt_size=16, **choices)
+    grid = grid_shape(8, choices["num_samples"], batch_size, platform="tpu")
+    engine = Engine(TINY, on, sampler, grid=grid, prompt_size=16, **choices)
     key, found = jax.random.key(7), {}
     for group in engine.generate(weights, prompts(8), key=key, ids=range(8)):
         found |= dict(zip(group.rows.tolist(), group.tokens.tolist(), strict=True))
@@ -29,17 +33,19 @@ def samples(sizes: tuple[int, int, int], sampler: Sampler, **choices) -> list:
 
 
 def main() -> None:
-    result = {"devices": len(jax.devices()), "meshes": {}, "compacted": {}}
+    result = {"devices": len(jax.devices()), "meshes": {}, "compacted": {}, "refilled": {}}
     once = dict(max_new_tokens=8, end_tokens=(NO_END,))
     for sizes in ((1, 1, 1), *MESHES):
         result["meshes"][str(sizes)] = [
             samples(sizes, GREEDY, num_samples=1, **once),
             samples(sizes, Sampler(0.9, top_k=20, top_p=0.95), num_samples=2, **once),
         ]
-    engine._FEWEST_CELLS = 1  # tiny grids shrink too
+    shapes._FEWEST_CELLS = 1  # tiny grids shrink too
     ends = dict(max_new_tokens=36, end_tokens=(3, 50, 77, 90))
     for sizes in ((1, 1, 1), (2, 2, 2)):
         result["compacted"][str(sizes)] = samples(sizes, Sampler(), num_samples=4, **ends)
+        few = dict(batch_size=16, num_samples=5)
+        result["refilled"][str(sizes)] = samples(sizes, Sampler(top_p=0.9), **few, **ends)
     print(json.dumps(result))
 
 

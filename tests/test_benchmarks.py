@@ -1,0 +1,63 @@
+"""Every benchmark runs on a tiny model and ends with one JSON line that holds its figures."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_runs as tiny
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SHORT = ["--model", "model", "--repeats", "1"]
+SAMPLING = ["--questions", "2", "--samples", "2", "--new-tokens", "4"]
+CASES = {
+    "sampling": ([*SHORT, *SAMPLING], ["rate", "median"]),
+    "sampling --ends": ([*SHORT, *SAMPLING, "--ends", "--batch", "2"], ["useful_slots", "median"]),
+    "training": ([*SHORT, "--rows", "2", "--data", "retain.jsonl"], ["fill"]),
+    "scoring": (["--answers", "40", "--repeats", "1", "--against", "rouge_score"], ["rate", "min"]),
+    "roofline": (["--model", "model", "--cells", "8"], ["decode_step", "share_of_products_limit"]),
+    "unlearning": (["run.yaml", "pmc.epochs=1"], ["unlearning_seconds"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_last_line(case, tmp_path):
+    tiny.write_inputs(tmp_path)
+    arguments, path = CASES[case]
+    script = BENCHMARKS / f"{case.split()[0]}.py"
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads(done.stdout.splitlines()[-1])
+    assert record["benchmark"] == script.stem and record["versions"]["jax"]
+    figure = record
+    for key in path:
+        figure = figure[key]
+    assert figure > 0
+    if case == "training":
+        assert figure <= 1
+
+
+def test_what_is_not_installed_is_said(tmp_path):
+    tiny.write_inputs(tmp_path)
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "python").chmod(0o755)
+    script = BENCHMARKS / "sampling.py"
+    other = ["--against", "hf", "--against-python", str(tmp_path / "python")]
+    done = subprocess.run(
+        [sys.executable, str(script), *SHORT, *SAMPLING, *other],
+        cwd=tmp_path,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1 and "'.[bench-hf]'" in done.stderr.splitlines()[-1]
