@@ -11,17 +11,17 @@ import jax
 from pmc_jax.output import versions
 
 
-def print_record(
-    benchmark: str, unit: str, rates: Sequence[float], options: argparse.Namespace, **figures: Any
-) -> None:
-    """Prints the spread of the repeated rates with their shape, model, devices and versions."""
-    spread = {"min": min(rates), "median": statistics.median(rates), "max": max(rates)}
+def spread(numbers: Sequence[float]) -> dict[str, float]:
+    """Minimum, median and maximum."""
+    return {"min": min(numbers), "median": statistics.median(numbers), "max": max(numbers)}
+
+
+def print_record(benchmark: str, options: argparse.Namespace, **figures: Any) -> None:
+    """Prints the figures with their shape, devices and versions."""
     record = {
         "benchmark": benchmark,
-        unit: spread,
         **figures,
-        "shape": {k: v for k, v in vars(options).items() if k != "model"},
-        "model": options.model,
+        "options": {k: v for k, v in vars(options).items() if not k.startswith("against_")},
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": versions(),
     }

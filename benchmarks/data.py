@@ -1,0 +1,28 @@
+"""What the benchmarks run on: a model and questions, of a file or generated."""
+
+import json
+from pathlib import Path
+
+import jax
+
+import pmc_jax as pmc
+from pmc_jax.config import PeopleConfig
+from pmc_jax.data import people
+from pmc_jax.models.load import LanguageModel
+
+
+def model_of(name: str) -> LanguageModel:
+    return pmc.load(name, mesh=pmc.make_mesh(devices=jax.devices()))
+
+
+def rows(path: str | None, count: int) -> list[tuple[str, str]]:
+    """The first `count` pairs of question and answer of a JSON Lines file, or generated ones."""
+    if path is None:
+        made = people.rows(PeopleConfig(count=count + 5), "all")
+        return [(row.question, row.answer) for row in made][:count]
+    lines = Path(path).read_text(encoding="utf-8").splitlines()[:count]
+    return [(row["question"], row["answer"]) for row in map(json.loads, lines)]
+
+
+def questions(path: str | None, count: int) -> list[str]:
+    return [question for question, _ in rows(path, count)]

@@ -1,0 +1,105 @@
+"""The other side of `--against hf`: Hugging Face transformers on PyTorch, as people use it today.
+
+Run by `pairs.Worker`; needs torch and transformers, and no part of pmc_jax.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import transformers
+
+
+def load(arguments: dict) -> transformers.PreTrainedModel:
+    dtype = getattr(torch, arguments["dtype"])
+    model = transformers.AutoModelForCausalLM.from_pretrained(arguments["model"], dtype=dtype)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def padded(rows: list[list[int]], length: int, value: int, *, left: bool = False) -> torch.Tensor:
+    fill = [[value] * (length - len(row)) for row in rows]
+    pairs = zip(fill, rows, strict=True)
+    return torch.tensor([f + row if left else row + f for f, row in pairs])
+
+
+def sampling(arguments: dict) -> Callable[[], dict]:
+    """New tokens a second of `generate`, every sequence to its full length."""
+    model = load(arguments).eval()
+    longest = max(map(len, arguments["prompts"]))
+    tokens = padded(arguments["prompts"], longest, 0, left=True).to(model.device)
+    ones = [[1] * len(prompt) for prompt in arguments["prompts"]]
+    mask = padded(ones, longest, 0, left=True).to(model.device)
+    model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = 0
+
+    def once() -> dict:
+        begin = time.perf_counter()
+        out = model.generate(
+            tokens,
+            attention_mask=mask,
+            do_sample=True,
+            temperature=arguments["temperature"],
+            top_p=arguments["top_p"],
+            top_k=arguments["top_k"],
+            num_return_sequences=arguments["samples"],
+            max_new_tokens=arguments["new_tokens"],
+        )
+        wait()
+        new = out.shape[0] * (out.shape[1] - longest)
+        return {"hf": new / (time.perf_counter() - begin)}
+
+    return once
+
+
+def training(arguments: dict) -> Callable[[], dict]:
+    """Real tokens a second of a PMC step, rows padded as the reference does and to the longest."""
+    model = load(arguments).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments["learning_rate"])
+    terms = arguments["terms"]
+    real = sum(len(row["tokens"]) for term in terms for row in term)
+
+    def step(length: int | None) -> float:
+        begin = time.perf_counter()
+        loss = 0
+        for coefficient, term in zip(arguments["coefficients"], terms, strict=True):
+            size = length or max(len(row["tokens"]) for row in term)
+            tokens = padded([row["tokens"] for row in term], size, 0)
+            mask = padded([[1] * len(row["tokens"]) for row in term], size, 0)
+            labels = [[-100] * row["begin"] + row["tokens"][row["begin"] :] for row in term]
+            out = model(
+                input_ids=tokens.to(model.device),
+                attention_mask=mask.to(model.device),
+                labels=padded(labels, size, -100).to(model.device),
+            )
+            loss = loss + coefficient * out.loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        wait()
+        return real / (time.perf_counter() - begin)
+
+    return lambda: {"hf_padded_to_200": step(200), "hf_padded_to_longest": step(None)}
+
+
+def main() -> None:
+    with open(sys.argv[1]) as file:
+        arguments = json.load(file)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(0)
+    once = {"sampling": sampling, "training": training}[arguments["work"]](arguments)
+    print(json.dumps({"torch": torch.__version__, "transformers": transformers.__version__}))
+    sys.stdout.flush()
+    for _ in sys.stdin:
+        print(json.dumps(once()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Two programs in turn: ours in this process, the other one in a worker of its own.
+
+A worker is `python SCRIPT ARGUMENTS_FILE`: it loads what it needs, prints a JSON line, and then for
+every line on stdin does its work once and prints a JSON object of figures. It waits while ours runs
+and we wait while it does, so both have the machine to themselves.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from record import spread
+
+WORKERS = {"hf": "hf_worker.py", "tunix": "tunix_worker.py"}
+EXTRAS = {"hf": "bench-hf", "tunix": "bench-tunix"}
+
+
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    parser.add_argument("--against", choices=names, help="compare with this, pair by pair")
+    parser.add_argument(
+        "--against-python", default=sys.executable, help="an interpreter that has it installed"
+    )
+
+
+class Worker:
+    """The other program, while the context lasts.
+
+    Raises:
+        SystemExit: it cannot start; the message says what to install.
+    """
+
+    def __init__(self, name: str, python: str, arguments: Mapping[str, Any]):
+        self._folder = tempfile.TemporaryDirectory()
+        path = Path(self._folder.name) / "arguments.json"
+        path.write_text(json.dumps(arguments))
+        # Its threads must not spin while ours work.
+        environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+        self._process = subprocess.Popen(
+            [python, str(Path(__file__).with_name(WORKERS[name])), str(path)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            self.versions = self._read()
+        except ValueError:
+            self.__exit__(None, None, None)
+            raise SystemExit(
+                f"--against {name}: {python} cannot run it; install '.[{EXTRAS[name]}]' there"
+            ) from None
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._folder.cleanup()
+
+    def _read(self) -> dict[str, Any]:
+        return json.loads(self._process.stdout.readline())
+
+    def run(self) -> dict[str, float]:
+        """One run of the other program."""
+        print(file=self._process.stdin, flush=True)
+        return self._read()
+
+
+def in_turn(ours: Callable[[], float], worker: Worker, repeats: int) -> dict[str, Any]:
+    """Both, one after the other; the first pair warms up and is not counted."""
+    ours()
+    worker.run()
+    mine, others = [], []
+    for _ in range(repeats):
+        mine.append(ours())
+        others.append(worker.run())
+    figures: dict[str, Any] = {"rate": spread(mine)}
+    for name in others[0]:
+        theirs = [figure[name] for figure in others]
+        ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
+        figures[name] = {
+            "rate": spread(theirs),
+            "ratios": [round(r, 3) for r in ratios],
+            "ratio": statistics.median(ratios),
+        }
+    return figures | {"against_versions": worker.versions}

