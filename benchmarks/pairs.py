@@ -19,8 +19,8 @@ from typing import Any
 
 from record import spread
 
-WORKERS = {"hf": "hf_worker.py", "tunix": "tunix_worker.py"}
-EXTRAS = {"hf": "bench-hf", "tunix": "bench-tunix"}
+WORKERS = {"hf": "hf_worker.py"}
+EXTRAS = {"hf": "bench-hf"}
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
