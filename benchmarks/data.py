@@ -1,18 +1,10 @@
-"""What the benchmarks run on: a model and questions, of a file or generated."""
+"""What the benchmarks run on: questions and answers, of a file or generated."""
 
 import json
 from pathlib import Path
 
-import jax
-
-import pmc_jax as pmc
 from pmc_jax.config import PeopleConfig
 from pmc_jax.data import people
-from pmc_jax.models.load import LanguageModel
-
-
-def model_of(name: str) -> LanguageModel:
-    return pmc.load(name, mesh=pmc.make_mesh(devices=jax.devices()))
 
 
 def rows(path: str | None, count: int) -> list[tuple[str, str]]:

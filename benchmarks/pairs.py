@@ -6,18 +6,22 @@ and we wait while it does, so both have the machine to themselves.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from record import spread
+
+from pmc_jax.models.export import export_hf
+from pmc_jax.models.load import LanguageModel
 
 WORKERS = {"hf": "hf_worker.py"}
 EXTRAS = {"hf": "bench-hf"}
@@ -80,6 +84,30 @@ class Worker:
         """One run of the other program."""
         print(file=self._process.stdin, flush=True)
         return self._read()
+
+
+@contextlib.contextmanager
+def other(
+    options: argparse.Namespace, lm: LanguageModel, arguments: Mapping[str, Any]
+) -> Iterator[Worker | None]:
+    """The worker that the options ask for, with an export of the model; None where none is."""
+    if not options.against:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        export_hf(lm, model)
+        arguments = {**arguments, "model": str(model)}
+        with Worker(options.against, options.against_python, arguments) as worker:
+            yield worker
+
+
+def rates(ours: Callable[[], float], worker: Worker | None, repeats: int) -> dict[str, Any]:
+    """Warm rates of ours, beside the other program's where there is one."""
+    if worker is not None:
+        return in_turn(ours, worker, repeats)
+    ours()  # compiles
+    return {"rate": spread([ours() for _ in range(repeats)])}
 
 
 def in_turn(ours: Callable[[], float], worker: Worker, repeats: int) -> dict[str, Any]:

@@ -6,15 +6,17 @@ the memory bandwidth of a copy. The last line is JSON.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from data import model_of, questions
+from data import questions
 from record import print_record
 
+import pmc_jax as pmc
 from pmc_jax.answers import Speaker
 from pmc_jax.config import ModelConfig
 from pmc_jax.sampling import decode
@@ -34,17 +36,18 @@ def seconds(function: Callable, *arguments: object, repeats: int = 7) -> float:
     return statistics.median(times)
 
 
+def matrices(weights: SamplingWeights) -> list[tuple[jax.Array, int]]:
+    """Every weight that a decode step multiplies with, and how many of its axes are outputs."""
+    layers = (((x.qkv_weight, 3), (x.o, 1), (x.up_weight, 2), (x.down, 1)) for x in weights.layers)
+    return [*itertools.chain.from_iterable(layers), (weights.output_embedding, 1)]
+
+
 def products(weights: SamplingWeights, x: jax.Array) -> list[jax.Array]:
-    """The products of one decode step, and nothing else of it."""
-    out = []
-    for i, layer in enumerate(weights.layers):
-        for weight, outputs in ((layer.qkv_weight, 3), (layer.o, 1), (layer.up_weight, 2)):
-            wide = jnp.broadcast_to(x[:, :1] + i, (len(x), weight[(0,) * outputs].size))
-            out.append(product(wide, weight, outputs))
-        out.append(
-            product(jnp.broadcast_to(x[:, :1] + i, (len(x), layer.down.shape[1])), layer.down)
-        )
-    return [*out, product(x, weights.output_embedding)]
+    """The products of one decode step of `len(x)` cells, and nothing else of it."""
+    return [
+        product(jnp.broadcast_to(x + i, (len(x), weight[(0,) * outputs].size)), weight, outputs)
+        for i, (weight, outputs) in enumerate(matrices(weights))
+    ]
 
 
 def main() -> None:
@@ -55,7 +58,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=64, help="new tokens in the cache")
     options = parser.parse_args()
 
-    lm = model_of(options.model)
+    lm = pmc.load(options.model)
     speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
     weights = speaker.snapshot(lm.model)
     dtype, cells = speaker.dtype, options.cells
@@ -64,9 +67,8 @@ def main() -> None:
     large = jnp.ones(2**27, jnp.float32)
     bandwidth = 2 * large.nbytes / seconds(lambda x: x + 1, large)
 
-    x = jnp.ones((cells, lm.config.hidden_size), dtype)
-    floor = seconds(products, weights, x)
-    flops = 2 * cells * sum(a.size for a in jax.tree.leaves(weights) if a.ndim > 1)
+    floor = seconds(products, weights, jnp.ones((cells, 1), dtype))
+    flops = 2 * cells * sum(weight.size for weight, _ in matrices(weights))
 
     rows = max(1, cells // 8)
     prompts = speaker.prompts(questions(None, rows), options.slots)

@@ -6,20 +6,17 @@ the share of useful slots is what the engine wastes. The last line is JSON.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import tempfile
 import time
-from pathlib import Path
 
 import jax
 import pairs
-from data import model_of, questions
+from data import questions
 from record import print_record, spread
 
+import pmc_jax as pmc
 from pmc_jax.answers import Speaker
 from pmc_jax.config import ModelConfig
-from pmc_jax.models.export import export_hf
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.engine import Usage
 
@@ -41,7 +38,7 @@ def main() -> None:
     pairs.add_options(parser, "hf")
     options = parser.parse_args()
 
-    lm = model_of(options.model)
+    lm = pmc.load(options.model)
     speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
     prompts = speaker.prompts(questions(options.data, options.questions), options.new_tokens)
     engine = speaker.engine(
@@ -65,21 +62,13 @@ def main() -> None:
         shares.append(usage.useful / usage.computed)
         return usage.useful / seconds
 
-    with contextlib.ExitStack() as stack:
-        if options.against:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
-            export_hf(lm, folder)
-            arguments = {
-                **{"work": "sampling", "model": str(folder), "prompts": prompts},
-                **{"samples": options.samples, "new_tokens": options.new_tokens},
-                **{"temperature": options.temperature, "dtype": str(speaker.dtype)},
-                **{"top_p": options.top_p, "top_k": options.top_k},
-            }
-            worker = pairs.Worker(options.against, options.against_python, arguments)
-            figures = pairs.in_turn(once, stack.enter_context(worker), options.repeats)
-        else:
-            once()  # compiles
-            figures = {"rate": spread([once() for _ in range(options.repeats)])}
+    arguments = {
+        **{"work": "sampling", "prompts": prompts, "dtype": str(speaker.dtype)},
+        **{"samples": options.samples, "new_tokens": options.new_tokens},
+        **{"temperature": options.temperature, "top_p": options.top_p, "top_k": options.top_k},
+    }
+    with pairs.other(options, lm, arguments) as worker:
+        figures = pairs.rates(once, worker, options.repeats)
     figures |= {"unit": "tokens a second", "useful_slots": spread(shares)}
     print_record("sampling", options, **figures, dtype=str(speaker.dtype))
 

@@ -6,21 +6,17 @@ is JSON.
 """
 
 import argparse
-import contextlib
-import tempfile
 import time
-from pathlib import Path
 
 import jax
 import pairs
-from data import model_of, rows
-from record import print_record, spread
+from data import rows
+from record import print_record
 
 import pmc_jax as pmc
 from pmc_jax.answers import Speaker
 from pmc_jax.config import ModelConfig
 from pmc_jax.data.encode import Packer, shared_prefix
-from pmc_jax.models.export import export_hf
 from pmc_jax.unlearning.trainer import Trainer
 
 COEFFICIENTS = [1.0, 1.25]
@@ -37,7 +33,7 @@ def main() -> None:
     pairs.add_options(parser, "hf")
     options = parser.parse_args()
 
-    lm = model_of(options.model)
+    lm = pmc.load(options.model)
     speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
     given = [speaker.encoder.sequence(*row) for row in rows(options.data, 2 * options.rows)]
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in given])
@@ -47,19 +43,12 @@ def main() -> None:
     batch = packer.pack(terms, COEFFICIENTS)
     settings = pmc.TrainConfig(remat=options.remat)
 
-    with contextlib.ExitStack() as stack:
-        worker = None
-        if options.against:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
-            export_hf(lm, folder)
-            plain = [[{"tokens": s.tokens.tolist(), "begin": s.begin} for s in t] for t in terms]
-            arguments = {
-                **{"work": "training", "model": str(folder), "terms": plain},
-                **{"coefficients": COEFFICIENTS, "learning_rate": settings.learning_rate},
-                "dtype": str(speaker.dtype),
-            }
-            worker = pairs.Worker(options.against, options.against_python, arguments)
-            stack.enter_context(worker)
+    plain = [[{"tokens": s.tokens.tolist(), "begin": s.begin} for s in term] for term in terms]
+    arguments = {
+        **{"work": "training", "terms": plain, "dtype": str(speaker.dtype)},
+        **{"coefficients": COEFFICIENTS, "learning_rate": settings.learning_rate},
+    }
+    with pairs.other(options, lm, arguments) as worker:
         trainer = Trainer(
             lm.model,
             lm.config,
@@ -76,11 +65,7 @@ def main() -> None:
             jax.block_until_ready(trainer.state)
             return sum(lengths) / (time.perf_counter() - begin)
 
-        if worker is not None:
-            figures = pairs.in_turn(once, worker, options.repeats)
-        else:
-            once()  # compiles
-            figures = {"rate": spread([once() for _ in range(options.repeats)])}
+        figures = pairs.rates(once, worker, options.repeats)
     figures |= {"unit": "real tokens a second", "fill": float((batch.segments > 0).mean())}
     print_record("training", options, **figures, dtype=str(speaker.dtype))
 

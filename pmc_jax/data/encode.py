@@ -267,16 +267,12 @@ class Packer:
                 if weight:
                     parts[i // each].append((t, weight, sequence))
         placed = [self._place([s for _, _, s in part]) for part in parts]
-        ends = [
-            begin + len(s) - len(self.prefix)
-            for places, part in zip(placed, parts, strict=True)
-            for (_, begin), (_, _, s) in zip(places, part, strict=True)
-        ]
-        size = round_up(max([*ends, self.shortest_row]), _ROW_MULTIPLE)
-        counts = np.zeros((micro_batches, self.rows), int)
+        size, counts = self.shortest_row, np.zeros((micro_batches, self.rows), int)
         for m, (places, part) in enumerate(zip(placed, parts, strict=True)):
-            for (row, _), (_, _, s) in zip(places, part, strict=True):
+            for (row, begin), (_, _, s) in zip(places, part, strict=True):
+                size = max(size, begin + len(s) - len(self.prefix))
                 counts[m, row] += len(s) - s.begin
+        size = round_up(size, _ROW_MULTIPLE)
         slots = max(_ROW_MULTIPLE * (size // (2 * _ROW_MULTIPLE)), counts.max())
         slots = round_up(max(slots, 1), _ROW_MULTIPLE)
         shape, answers = (micro_batches, self.rows, size), (micro_batches, self.rows, slots)

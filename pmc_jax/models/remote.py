@@ -21,7 +21,8 @@ from pmc_jax.errors import UserError
 
 _SCHEMES = MappingProxyType({"gs": "gcsfs", "s3": "s3fs"})  # scheme -> package behind it
 _HEADER_BYTES = 100_000_000  # the limit of the format
-_TEXTS = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+# All of a model folder that is not weights.
+TEXT_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 _DTYPES = MappingProxyType(
     {
         **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
@@ -79,7 +80,7 @@ def local_texts(folder: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as copy:
         with _reached(str(folder)):
-            for pattern in _TEXTS:
+            for pattern in TEXT_FILES:
                 for path in folder.glob(pattern):
                     with path.open("rb") as file, (Path(copy) / path.name).open("wb") as out:
                         shutil.copyfileobj(file, out)
@@ -106,7 +107,6 @@ class RemoteSafetensors:
     """
 
     def __init__(self, path: epath.Path) -> None:
-        self._path = path
         with _reached(str(path)), path.open("rb") as file:
             length, size = path.stat().length, int.from_bytes(file.read(8), "little")
             text = file.read(size) if 8 + size <= min(length, _HEADER_BYTES) else b""

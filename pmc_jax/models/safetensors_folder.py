@@ -1,5 +1,6 @@
 """The `*.safetensors` of a folder, here or at an address: headers at once, weights on demand."""
 
+import functools
 import json
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +26,8 @@ class SafetensorsFolder:
             UserError: no weights, a damaged file, or an index that does not match its files.
         """
         self.path = remote_folder(str(folder)) if is_address(folder) else Path(folder)
-        opened = RemoteSafetensors if is_address(folder) else _open
+        local = functools.partial(safe_open, framework="numpy")
+        opened = RemoteSafetensors if is_address(folder) else local
         if (self.path / SINGLE_FILE).is_file():
             listed = {SINGLE_FILE: None}
         elif (self.path / INDEX_FILE).is_file():
@@ -67,10 +69,6 @@ class SafetensorsFolder:
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         return self._slices[name][index]
-
-
-def _open(path: Path):
-    return safe_open(path, framework="numpy")
 
 
 def _read_index(path: Path) -> dict[str, set[str]]:

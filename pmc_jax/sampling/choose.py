@@ -2,9 +2,9 @@
 
 The vocabulary is never sorted, and no noise is drawn for it: a draw inverts the CDF in two levels,
 top-p is rejection, and a threshold, where one is needed, comes from a bisection over float32 bit
-patterns, which is exact. Order and
-definitions are those of Hugging Face `generate`: temperature, top-k, renormalise, top-p; a token
-stays in the nucleus while the mass strictly above it is below `top_p`.
+patterns, which is exact. Order and definitions are those of Hugging Face `generate`: temperature,
+top-k, renormalise, top-p; a token stays in the nucleus while the mass strictly above it is below
+`top_p`.
 """
 
 import dataclasses

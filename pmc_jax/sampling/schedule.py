@@ -57,7 +57,7 @@ class Schedule:
         shape = (num_questions, num_samples)
         self.tokens = np.full((*shape, max_new_tokens), -1, np.int32)
         self.count = np.zeros(shape, np.int32)
-        self._ends = np.asarray(end_tokens)
+        self._ends = frozenset(end_tokens)
         self._waiting: dict[int, list[int]] = {}
         self._open: dict[int, int] = {}  # question -> samples that have not ended
 
@@ -86,7 +86,7 @@ class Schedule:
     def _is_done(self, question: int, sample: int) -> bool:
         count = self.count[question, sample]
         last = self.tokens[question, sample, count - 1]
-        return count == self.tokens.shape[-1] or bool(np.isin(last, self._ends))
+        return count == self.tokens.shape[-1] or int(last) in self._ends
 
     def fill(self, grid: Grid) -> list[tuple[int, int]]:
         """Gives waiting samples to idle cells; returns (row, question) where a prompt is to be
