@@ -81,7 +81,8 @@ def main() -> None:
     )
     static = {"config": lm.config, "layout": speaker.layout}
     tokens = jnp.ones((rows, engine.prompt_size), jnp.int32)
-    prefix, _ = decode.prefill(weights, tokens, tokens > 0, **static)
+    opening = jnp.array(engine.opening, jnp.int32)
+    prefix, _ = decode.prefill(weights, opening, tokens, tokens > 0, **static)
     prefix, cache = decode.start(
         prefix, jnp.arange(rows), cells=8, slots=options.slots, layout=speaker.layout
     )

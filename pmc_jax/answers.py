@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax.config import DataConfig, ModelConfig
-from pmc_jax.data.encode import Encoder, Sequence_, encode_pairs, make_encoder
+from pmc_jax.data.encode import Encoder, Sequence_, encode_pairs, make_encoder, shared_prefix
 from pmc_jax.errors import UserError
 from pmc_jax.mesh import SAMPLE_RULES, Layout, layout
 from pmc_jax.models.decoder import Decoder
@@ -114,6 +114,11 @@ class Speaker:
         Args:
             most: prompts that one call brings at most; None = all of them.
         """
+        # Two short questions beside the given ones: what those happen to share is no opening.
+        probes = [self.encoder.prompt(question) for question in ("?", "A")]
+        rope = self.lm.config.rope
+        by_length = rope is not None and rope.kind == "longrope"
+        opening = [] if by_length else shared_prefix([*probes, *prompts]).tolist()
         return Engine(
             config=self.lm.config,
             layout=self.layout,
@@ -127,7 +132,8 @@ class Speaker:
                 batch_size,
                 platform=self.layout.mesh.devices.flat[0].platform,
             ),
-            prompt_size=prompt_size(prompts),
+            prompt_size=prompt_size([prompt[len(opening) :] for prompt in prompts]),
+            opening=tuple(opening),
             cache_dtype=self.cache_dtype,
         )
 

@@ -1,5 +1,6 @@
 """The jitted functions of decoding: shared prompts, the cache, what the compiler makes of it."""
 
+import dataclasses
 import re
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from full_forward import next_token_logits
 from tiny_cases import NO_END, TINY, prompts, sample_layout, tiny_model, train_layout
 
+from pmc_jax.models.config import RopeConfig
 from pmc_jax.sampling import decode as device
 from pmc_jax.sampling.choose import Sampler, choose
 from pmc_jax.sampling.weights import snapshot
@@ -19,6 +21,7 @@ SAMPLER = Sampler(1.0, top_p=0.95)
 PROMPTS = prompts(6)
 LAYOUT = sample_layout()
 STATIC = dict(config=TINY, layout=LAYOUT)
+NO_OPENING = np.zeros(0, np.int32)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +38,8 @@ def draws(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).random(shape, np.float32)
 
 
-def padded(questions) -> tuple[np.ndarray, np.ndarray]:
-    tokens = np.zeros((len(questions), 16), np.int32)
+def padded(questions, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    tokens = np.zeros((len(questions), size), np.int32)
     valid = np.zeros(tokens.shape, bool)
     for i, q in enumerate(questions):
         tokens[i, -len(q) :], valid[i, -len(q) :] = q, True
@@ -48,7 +51,7 @@ def decode_grid(weights, questions, uniform: np.ndarray, sampler: Sampler):
     logits f32[B,V].
     """
     b, k, steps, _ = uniform.shape
-    prefix, logits = device.prefill(weights, *padded(questions), **STATIC)
+    prefix, logits = device.prefill(weights, NO_OPENING, *padded(questions), **STATIC)
     first = device.first_tokens(logits, uniform[:, :, 0], sampler=sampler, layout=LAYOUT)
     rows = np.arange(b, dtype=np.int32)
     prefix, cache = device.start(prefix, rows, cells=k, slots=16, layout=LAYOUT)
@@ -79,6 +82,27 @@ def test_shared_prompt_is_k_copies_of_it(weights):
     np.testing.assert_allclose(np.repeat(logits, 3, 0), by_copy, atol=1e-5)
 
 
+@pytest.mark.parametrize("windows", [(), (4, 0)])
+def test_an_opening_prefilled_once_changes_no_prompt(weights, windows):
+    config = dataclasses.replace(
+        TINY, windows=windows, local_rope=RopeConfig(theta=100.0) if windows else None
+    )
+    opening = np.arange(1, 6, dtype=np.int32)
+    static = dict(config=config, layout=LAYOUT)
+    apart = device.prefill(weights, opening, *padded(PROMPTS), **static)
+    questions = [[*opening, *prompt] for prompt in PROMPTS]
+    whole = device.prefill(weights, NO_OPENING, *padded(questions, 32), **static)
+    # float32 sums in another order.
+    np.testing.assert_allclose(apart[1], whole[1], atol=3e-6 * np.abs(whole[1]).max())
+    for i in range(len(PROMPTS)):
+        one, other = (np.asarray(prefix.valid[i]) for prefix, _ in (apart, whole))
+        assert one.sum() == other.sum() == len(questions[i])
+        for a, b in zip(apart[0].keys, whole[0].keys, strict=True):
+            np.testing.assert_allclose(a[i][..., one], b[i][..., other], atol=3e-5)
+        for a, b in zip(apart[0].values, whole[0].values, strict=True):
+            np.testing.assert_allclose(a[i][:, one], b[i][:, other], atol=3e-5)
+
+
 def test_cached_logits_are_those_of_full_forward_passes(monkeypatch, model, weights):
     seen = []
 
@@ -103,7 +127,7 @@ def test_decoding_copies_no_cache(weights, grid):
     """
     (b, k), slots = grid, 48
     n, h = TINY.num_kv_heads, TINY.head_dim
-    prefix, _ = device.prefill(weights, *padded(PROMPTS), **STATIC)
+    prefix, _ = device.prefill(weights, NO_OPENING, *padded(PROMPTS), **STATIC)
     rows, zeros = np.zeros(b, np.int32), np.zeros((b, k), np.int32)
     prefix, cache = device.start(prefix, rows, cells=k, slots=slots, layout=LAYOUT)
     cells = device.Cells(zeros, zeros + 1, zeros + 8)
@@ -124,7 +148,7 @@ def test_decoding_copies_no_cache(weights, grid):
 
 
 def test_placing_a_prompt_changes_its_row_alone(weights):
-    prefix, _ = device.prefill(weights, *padded(PROMPTS), **STATIC)
+    prefix, _ = device.prefill(weights, NO_OPENING, *padded(PROMPTS), **STATIC)
     rows = np.array([0, 1, 2], np.int32)
     grid, _ = device.start(prefix, rows, cells=2, slots=16, layout=LAYOUT)
     before = [np.array(x) for x in jax.tree.leaves(grid)]  # a view would keep the buffer
@@ -136,7 +160,7 @@ def test_placing_a_prompt_changes_its_row_alone(weights):
 
 def test_a_segment_ends_when_enough_cells_have(weights):
     """No step runs once no more than `enough` cells decode, and idle cells say nothing."""
-    prefix, _ = device.prefill(weights, *padded(PROMPTS), **STATIC)
+    prefix, _ = device.prefill(weights, NO_OPENING, *padded(PROMPTS), **STATIC)
     prefix, cache = device.start(
         prefix, np.arange(3, dtype=np.int32), cells=2, slots=16, layout=LAYOUT
     )

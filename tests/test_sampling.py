@@ -223,6 +223,16 @@ def test_prompts_that_do_not_fit_are_named(weights, prompt):
         next(BASE.generate(weights, [[1], prompt], key=KEY, ids=[0, 1]))
 
 
+def test_a_common_opening_changes_no_sample(weights):
+    opening = (7, 3, 9)
+    prompts = [[*opening, *prompt] for prompt in PROMPTS]
+    whole = dataclasses.replace(BASE, prompt_size=prompt_size(prompts))
+    apart = dataclasses.replace(BASE, opening=opening)
+    assert_same(run(apart, weights, prompts), run(whole, weights, prompts))
+    with pytest.raises(UserError, match="prompt 0 does not begin with the opening"):
+        run(apart, weights, PROMPTS)
+
+
 def test_prompt_size():
     assert [prompt_size([[0] * n, [0]]) for n in (1, 16, 17, 33)] == [16, 16, 32, 48]
 

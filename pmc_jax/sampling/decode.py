@@ -98,6 +98,7 @@ def _rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.A
 @functools.partial(jax.jit, static_argnames=("config", "layout", "cache_dtype"))
 def prefill(
     weights: SamplingWeights,
+    opening: jax.Array,
     tokens: jax.Array,
     valid: jax.Array,
     *,
@@ -105,35 +106,59 @@ def prefill(
     layout: Layout,
     cache_dtype: jnp.dtype | None = None,
 ) -> tuple[Prefix, jax.Array]:
-    """Runs the prompts through the model once.
+    """Runs the prompts through the model once, and what all of them begin with as one row.
 
     Args:
-        tokens: i32[B,P], left-padded.
-        valid: bool[B,P].
+        opening: i32[O], what every prompt begins with; may be empty.
+        tokens: i32[B,P - O], how each goes on, left-padded.
+        valid: bool[B,P - O].
         cache_dtype: of keys and values, here and in the cache that follows; None = as they are.
 
     Returns:
         The prefix and the logits f32[B,V] of the first new token.
     """
-    size = tokens.shape[1]
-    positions = jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
-    angles = _rotations(config, positions, jnp.sum(valid, axis=1))
-    mask = valid[:, None, :] & jnp.tril(jnp.ones((size, size), bool))
-    distance = positions[:, :, None] - positions[:, None, :]
+    skip, (rows, size) = len(opening), tokens.shape
+    positions = skip + jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
+    lengths = skip + jnp.sum(valid, axis=1)
+    first = jnp.arange(skip)[None]
+    angles = _rotations(config, positions, lengths)
+    opening_angles = _rotations(config, first, jnp.max(lengths)[None])
+    valid = jnp.concatenate([jnp.ones((rows, skip), bool), valid], axis=1)
+    mask = valid[:, None, :] & jnp.tril(jnp.ones((size, skip + size), bool), skip)
+    back = jnp.concatenate([jnp.broadcast_to(first, (rows, skip)), positions], axis=1)
+    distance = positions[:, :, None] - back[:, None, :]
+    opening_distance = first[:, :, None] - first[:, None, :]
     # One mask a window, not one a layer.
-    masks = {w: mask & in_window(distance, w) if w else mask for w in {0, *config.windows}}
+    windows = {0, *config.windows}
+    masks = {w: mask & in_window(distance, w) if w else mask for w in windows}
+    opening_masks = {w: (opening_distance >= 0) & in_window(opening_distance, w) for w in windows}
     x = _embed(weights, config, layout, tokens, positions)
+    y = embed(
+        config, weights.rest["embed"], weights.get("positions"), opening[None], first, x.dtype
+    )
     keys, values = [], []
 
     def attend(q, k, v):
         window = config.window(len(keys))
+        if skip:
+            k, v = (
+                jnp.concatenate([jnp.broadcast_to(o, (rows, *o.shape[1:])), own], axis=1)
+                for o, own in zip(shared, (k, v), strict=True)
+            )
         keys.append(jnp.transpose(k, (0, 2, 3, 1)).astype(cache_dtype or k.dtype))
         values.append(jnp.transpose(v, (0, 2, 1, 3)).astype(cache_dtype or v.dtype))
         return attention(config, q, k, v, masks[window])
 
+    def attend_opening(q, k, v):
+        shared.extend((k, v))
+        return attention(config, q, k, v, opening_masks[config.window(len(keys))])
+
     for i, layer in enumerate(weights.layers):
-        rotated = angles.get(config.rope_of(i))
-        x = layout.constrain(block(config, layer, x, rotated, attend), "rows", None, None)
+        rope, shared = config.rope_of(i), []
+        if skip:
+            y = block(config, layer, y, opening_angles.get(rope), attend_opening)
+        x = block(config, layer, x, angles.get(rope), attend)
+        x = layout.constrain(x, "rows", None, None)
     return Prefix(tuple(keys), tuple(values), valid), _vocabulary(weights, config, layout, x[:, -1])
 
 

@@ -71,7 +71,9 @@ class Engine:
         max_new_tokens: tokens at most, the end token included.
         end_tokens: any of these ends an answer.
         grid: rows and cells a row of the largest grid, see `grid_shape`.
-        prompt_size: P: every prompt is padded to this many tokens; one shape a run.
+        prompt_size: what follows the opening is padded to this many tokens; one shape a run.
+        opening: token ids that every prompt begins with, prefilled once for all of them; empty
+            where `longrope` makes its keys depend on the length of the prompt.
         cache_dtype: of keys and values; None = of the weights.
     """
 
@@ -83,6 +85,7 @@ class Engine:
     end_tokens: tuple[int, ...]
     grid: tuple[int, int]
     prompt_size: int
+    opening: tuple[int, ...] = ()
     cache_dtype: jnp.dtype | None = None
 
     def ladder(self) -> list[tuple[int, int]]:
@@ -115,12 +118,17 @@ class Engine:
             progress: called with the number of new useful tokens after each segment.
 
         Raises:
-            UserError: a prompt longer than `prompt_size`, or without tokens.
+            UserError: a prompt with another opening, or without tokens after it, or with more
+                than `prompt_size`.
         """
+        skip = len(self.opening)
         for i, prompt in enumerate(prompts):
-            if not 0 < len(prompt) <= self.prompt_size:
+            if tuple(prompt[:skip]) != self.opening:
+                raise UserError(f"prompt {i} does not begin with the opening of the others")
+            if not 0 < len(prompt) - skip <= self.prompt_size:
                 raise UserError(
-                    f"prompt {i} has {len(prompt)} tokens; expected 1 to {self.prompt_size}"
+                    f"prompt {i} has {len(prompt)} tokens; expected {skip + 1} to "
+                    f"{skip + self.prompt_size}"
                 )
         order = list(range(len(prompts)))
         if expected is not None:
@@ -242,13 +250,14 @@ class _Run:
         valid[:, -1] = True
         uniform = np.zeros((len(tokens), engine.num_samples, engine.sampler.draws), np.float32)
         for i, question in enumerate(questions):
-            prompt = self._prompts[question]
+            prompt = self._prompts[question][len(engine.opening) :]
             tokens[i, -len(prompt) :], valid[i, -len(prompt) :] = prompt, True
             for k in range(engine.num_samples):
                 self._sample_draws[question, k] = self._draws.of(question, k)
                 uniform[i, k] = self._sample_draws[question, k][0]
         prefix, logits = device.prefill(
             self._weights,
+            self._put(np.array(engine.opening, np.int32), None),
             self._put(tokens, "rows", None),
             self._put(valid, "rows", None),
             config=engine.config,
