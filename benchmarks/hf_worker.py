@@ -3,13 +3,12 @@
 Run by `pairs.Worker`; needs torch and transformers, and no part of pmc_jax.
 """
 
-import json
-import sys
 import time
 from collections.abc import Callable
 
 import torch
 import transformers
+from worker_loop import serve
 
 
 def load(arguments: dict) -> transformers.PreTrainedModel:
@@ -30,13 +29,14 @@ def padded(rows: list[list[int]], length: int, value: int, *, left: bool = False
 
 
 def sampling(arguments: dict) -> Callable[[], dict]:
-    """New tokens a second of `generate`, every sequence to its full length."""
+    """Useful tokens a second of `generate`: up to the end of each answer, where answers end."""
     model = load(arguments).eval()
     longest = max(map(len, arguments["prompts"]))
     tokens = padded(arguments["prompts"], longest, 0, left=True).to(model.device)
     ones = [[1] * len(prompt) for prompt in arguments["prompts"]]
     mask = padded(ones, longest, 0, left=True).to(model.device)
-    model.generation_config.eos_token_id = None
+    ends = arguments["end_tokens"]
+    model.generation_config.eos_token_id = ends or None
     model.generation_config.pad_token_id = 0
 
     def once() -> dict:
@@ -52,8 +52,11 @@ def sampling(arguments: dict) -> Callable[[], dict]:
             max_new_tokens=arguments["new_tokens"],
         )
         wait()
-        new = out.shape[0] * (out.shape[1] - longest)
-        return {"hf": new / (time.perf_counter() - begin)}
+        seconds = time.perf_counter() - begin
+        new = out[:, longest:]
+        ended = torch.isin(new, torch.tensor(ends, device=new.device)).int()
+        # An end token counts, what follows it does not.
+        return {"hf": int((ended.cumsum(1) - ended == 0).sum()) / seconds}
 
     return once
 
@@ -88,18 +91,12 @@ def training(arguments: dict) -> Callable[[], dict]:
     return lambda: {"hf_padded_to_200": step(200), "hf_padded_to_longest": step(None)}
 
 
-def main() -> None:
-    with open(sys.argv[1]) as file:
-        arguments = json.load(file)
+def begin(arguments: dict) -> Callable[[], dict]:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)
-    once = {"sampling": sampling, "training": training}[arguments["work"]](arguments)
-    print(json.dumps({"torch": torch.__version__, "transformers": transformers.__version__}))
-    sys.stdout.flush()
-    for _ in sys.stdin:
-        print(json.dumps(once()), flush=True)
+    return {"sampling": sampling, "training": training}[arguments["work"]](arguments)
 
 
 if __name__ == "__main__":
-    main()
+    serve(begin, {"torch": torch.__version__, "transformers": transformers.__version__})

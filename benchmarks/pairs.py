@@ -23,8 +23,7 @@ from record import spread
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
 
-WORKERS = {"hf": "hf_worker.py"}
-EXTRAS = {"hf": "bench-hf"}
+WORKERS = {"hf": "hf_worker.py", "tunix": "tunix_worker.py"}
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -59,7 +58,7 @@ class Worker:
         except ValueError:
             self.__exit__(None, None, None)
             raise SystemExit(
-                f"--against {name}: {python} cannot run it; install '.[{EXTRAS[name]}]' there"
+                f"--against {name}: {python} cannot run it; install '.[bench-{name}]' there"
             ) from None
 
     def __enter__(self) -> "Worker":

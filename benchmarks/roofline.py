@@ -21,6 +21,7 @@ from pmc_jax.answers import Speaker
 from pmc_jax.config import ModelConfig
 from pmc_jax.sampling import decode
 from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.prefill import prefill
 from pmc_jax.sampling.weights import SamplingWeights, product
 
 
@@ -82,7 +83,7 @@ def main() -> None:
     static = {"config": lm.config, "layout": speaker.layout}
     tokens = jnp.ones((rows, engine.prompt_size), jnp.int32)
     opening = jnp.array(engine.opening, jnp.int32)
-    prefix, _ = decode.prefill(weights, opening, tokens, tokens > 0, **static)
+    prefix, _ = prefill(weights, opening, tokens, tokens > 0, **static)
     prefix, cache = decode.start(
         prefix, jnp.arange(rows), cells=8, slots=options.slots, layout=speaker.layout
     )

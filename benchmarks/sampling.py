@@ -1,4 +1,4 @@
-"""Warm sampling rate of the engine: python benchmarks/sampling.py [--against hf] [--ends] ...
+"""Warm sampling rate of the engine: python benchmarks/sampling.py [--against hf|tunix] [--ends] ...
 
 Questions of generated people (or of --data, JSON Lines), K samples each. Without --ends nothing
 ends a sample, so that every slot is useful; with it, tokens count up to the end of each answer and
@@ -35,8 +35,10 @@ def main() -> None:
     parser.add_argument("--top-p", type=float, default=0.95)
     parser.add_argument("--top-k", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=5)
-    pairs.add_options(parser, "hf")
+    pairs.add_options(parser, "hf", "tunix")
     options = parser.parse_args()
+    if options.ends and options.against == "tunix":
+        parser.error("--ends: its sampler decodes every answer until the longest has ended")
 
     lm = pmc.load(options.model)
     speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
@@ -65,6 +67,7 @@ def main() -> None:
     arguments = {
         **{"work": "sampling", "prompts": prompts, "dtype": str(speaker.dtype)},
         **{"samples": options.samples, "new_tokens": options.new_tokens},
+        **{"end_tokens": engine.end_tokens if options.ends else ()},
         **{"temperature": options.temperature, "top_p": options.top_p, "top_k": options.top_k},
     }
     with pairs.other(options, lm, arguments) as worker:

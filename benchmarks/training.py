@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("--data", help="JSON Lines with columns question and answer")
     parser.add_argument("--rows", type=int, default=8, help="forget rows, and as many retain rows")
     parser.add_argument("--remat", default="dots", choices=("none", "dots", "full"))
+    parser.add_argument("--attention", default="xla", choices=("xla", "cudnn"))
+    parser.add_argument("--moments", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=5)
     pairs.add_options(parser, "hf")
     options = parser.parse_args()
@@ -41,7 +43,9 @@ def main() -> None:
     packer = Packer.fit(prefix, lengths, max(lengths), 2 * options.rows, lm.layout.row_multiple)
     terms = [given[: options.rows], given[options.rows :]]
     batch = packer.pack(terms, COEFFICIENTS)
-    settings = pmc.TrainConfig(remat=options.remat)
+    settings = pmc.TrainConfig(
+        remat=options.remat, attention=options.attention, moment_dtype=options.moments
+    )
 
     plain = [[{"tokens": s.tokens.tolist(), "begin": s.begin} for s in term] for term in terms]
     arguments = {
@@ -66,7 +70,13 @@ def main() -> None:
             return sum(lengths) / (time.perf_counter() - begin)
 
         figures = pairs.rates(once, worker, options.repeats)
+        memory = trainer.lower(batch).compile().memory_analysis()
     figures |= {"unit": "real tokens a second", "fill": float((batch.segments > 0).mean())}
+    figures["memory_gbytes"] = {
+        "state_and_batch": memory.argument_size_in_bytes / 1e9,
+        "of_it_updated_in_place": memory.alias_size_in_bytes / 1e9,
+        "temporary": memory.temp_size_in_bytes / 1e9,
+    }
     print_record("training", options, **figures, dtype=str(speaker.dtype))
 
 

@@ -130,7 +130,7 @@ class Speaker:
                 min(len(prompts), most or len(prompts)),
                 num_samples,
                 batch_size,
-                platform=self.layout.mesh.devices.flat[0].platform,
+                platform=self.layout.platform,
             ),
             prompt_size=prompt_size([prompt[len(opening) :] for prompt in prompts]),
             opening=tuple(opening),

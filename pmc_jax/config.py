@@ -199,10 +199,12 @@ class EvaluateConfig(Section):
     Fields:
         max_new_tokens: tokens of an answer at most.
         batch_size: questions answered at once.
+        every: steps of unlearning between two evaluations; 0 = before and after it only.
     """
 
     max_new_tokens: int = setting(96, at_least(1))
     batch_size: int = setting(64, at_least(1))
+    every: int = setting(0, at_least(0))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pmc_jax.data import sources
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
 from pmc_jax.errors import UserError
 from pmc_jax.mesh import make_mesh
+from pmc_jax.models.attention import check_kernel
 from pmc_jax.unlearning.scores import resolve_score
 
 
@@ -58,9 +59,12 @@ def check_fits(
     """Checks what can only be checked with the model at hand, before anything is written.
 
     Raises:
-        UserError: no such score, or a question or a row that is too long.
+        UserError: no such score, attention that cannot run here, or a question or a row that is
+            too long.
     """
     resolve_score(config.pmc.score)
+    for settings in (config.train, *([config.finetune] if config.finetune.data else [])):
+        check_kernel(settings.attention, speaker.lm.config, speaker.dtype, speaker.layout.platform)
     speaker.prompts(forget.questions, config.pmc.max_new_tokens, ids=forget.ids)
     for split in sets:
         speaker.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)

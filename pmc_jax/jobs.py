@@ -32,7 +32,7 @@ from pmc_jax.models.peft import export_adapter
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.summary import examples, final_tables
 from pmc_jax.target import Target
-from pmc_jax.tracker import RunLog, Stopwatch, plot_loss, read_log, table
+from pmc_jax.tracker import UNLEARNING_STAGES, RunLog, Stopwatch, plot_loss, read_log, table
 from pmc_jax.train_config import TrainConfig
 from pmc_jax.unlearning.loop import Recorder, Unlearning
 
@@ -125,7 +125,20 @@ def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[st
     )
     if resuming and run.resume():
         say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
-    run.run()
+
+    def evaluate_if_due() -> None:
+        every, steps = config.evaluate.every, [0, *(r["step"] for r in run.rounds)]
+        if not every or steps[-1] // every == steps[-2] // every or run.done == run.total_steps:
+            return
+        now = _ask(speaker, run.trainer.model, asking, config.evaluate, "evaluate", recorder)
+        numbers = measure(sets, now)
+        found = {name: numbers[name] for name in ("unlearn_quality", "utility")}
+        run.rounds[-1] |= found
+        seconds = recorder.watch.seconds()
+        spent = sum(seconds[name] for name in UNLEARNING_STAGES)
+        recorder.log.scalars(run.done, **found, unlearning_seconds=spent)
+
+    run.run(evaluate_if_due)
     run.save()
     recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for
     lm = dataclasses.replace(lm, model=run.trainer.release())

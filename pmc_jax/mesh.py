@@ -84,6 +84,11 @@ class Layout:
         ]
 
     @property
+    def platform(self) -> str:
+        """Of the devices: cpu, gpu or tpu."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
     def row_multiple(self) -> int:
         """Batches are padded to a multiple of this many rows."""
         return self.mesh.shape["data"] * self.mesh.shape["fsdp"]

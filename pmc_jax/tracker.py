@@ -29,7 +29,8 @@ _COMPILE_EVENTS = (
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "/jax/core/compile/backend_compile_duration",
 )
-STAGES = ("finetune", "sample", "score", "train", "evaluate", "compile", "other")
+UNLEARNING_STAGES = ("sample", "score", "train")
+STAGES = ("finetune", *UNLEARNING_STAGES, "evaluate", "compile", "other")
 
 # The values of a "scalars" line that loss.png shows: key, title, y label.
 LOSS_PANELS = (

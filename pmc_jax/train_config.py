@@ -48,6 +48,7 @@ class TrainConfig(Section):
         loss_mean: tokens | answers, what a term of the loss is the mean over: the answer tokens of
             a micro-batch (as in transformers), or its answers, each with the mean of its tokens.
         remat: none | full | dots, what the backward pass computes again to save memory.
+        attention: xla | cudnn; cudnn needs NVIDIA GPUs and bfloat16.
         lora: adapters instead of all weights.
     """
 
@@ -63,4 +64,5 @@ class TrainConfig(Section):
     max_grad_norm: float | None = setting(None, above(0))
     loss_mean: str = setting("tokens", one_of("tokens", "answers"))
     remat: str = setting("dots", one_of("none", "full", "dots"))
+    attention: str = setting("xla", one_of("xla", "cudnn"))
     lora: LoRAConfig = field(default_factory=LoRAConfig)

@@ -66,6 +66,15 @@ def test_rows_that_are_not_there(inputs):
     tiny.assert_names(message, "data.forget.rows: '4:9'", "has 6 rows")
 
 
+@pytest.mark.parametrize("section", ["train", "finetune"])
+def test_attention_that_cannot_run_here(section, inputs):
+    rows = ["finetune.data=retain.jsonl"] if section == "finetune" else []
+    message = tiny.refused("unlearn", f"{section}.attention=cudnn", *rows)
+    tiny.assert_names(
+        message, "attention=cudnn needs NVIDIA GPUs, not cpu; set train.attention=xla"
+    )
+
+
 def test_rows_longer_than_max_length(inputs):
     tiny.write_rows(inputs / "retain.jsonl", [*tiny.RETAIN, *tiny.rows(1, seed=5, answer=60)])
     message = tiny.refused("unlearn", "data.max_length=40")

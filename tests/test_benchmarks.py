@@ -19,6 +19,14 @@ CASES = {
     "scoring": (["--answers", "40", "--repeats", "1", "--against", "rouge_score"], ["rate", "min"]),
     "roofline": (["--model", "model", "--cells", "8"], ["decode_step", "share_of_products_limit"]),
     "unlearning": (["run.yaml", "pmc.epochs=1"], ["unlearning_seconds"]),
+    "unlearning --quality": (
+        ["run.yaml", "pmc.epochs=2", "--quality", "0", "--every", "1"],
+        ["quality_reached", "step"],
+    ),
+    "scaling": (
+        ["--model", "model", "--devices", "1", "2", "--factors", "1", "--questions", "2"],
+        ["collective_bytes", "tensor 2", "decode_step", "all-reduce"],
+    ),
 }
 
 
@@ -43,7 +51,13 @@ def test_last_line(case, tmp_path):
         figure = figure[key]
     assert figure > 0
     if case == "training":
-        assert figure <= 1
+        assert figure <= 1 and record["memory_gbytes"]["temporary"] > 0
+    if case == "scaling":
+        moved = record["collective_bytes"]
+        assert not any(moved["fsdp 1"].values()) and not any(moved["tensor 1"].values())
+        # The weights are gathered once for sampling, and no decode step gathers them.
+        assert moved["fsdp 2"]["hand_over"]["all-gather"] > 0
+        assert moved["fsdp 2"]["decode_step"].get("all-gather", 0) < 4096
 
 
 def test_what_is_not_installed_is_said(tmp_path):

@@ -130,6 +130,18 @@ def test_draws_follow_the_definition(sampler):
         assert stats.chisquare(observed, wanted).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("vocab", [1024, 1536, 768, 640, 1000])
+def test_blocks_of_every_size_invert_the_same_distribution(vocab):
+    """Blocks of 128, 64, 32, 16 tokens, and padded ones: the middle of a step draws its token."""
+    logits = np.random.default_rng(vocab).normal(size=vocab).astype(np.float32)
+    p, _ = definition(logits, Sampler())
+    tokens = np.arange(0, vocab, 13)
+    middle = np.cumsum(p)[tokens] - p[tokens] / 2
+    rows = np.tile(logits, (len(tokens), 1))
+    drawn = draw(rows, middle[:, None].astype(np.float32), Sampler())
+    np.testing.assert_array_equal(drawn, tokens)
+
+
 def test_masked_tokens_are_never_drawn():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4096, 300)).astype(np.float32)

@@ -13,6 +13,7 @@ from tiny_cases import NO_END, TINY, prompts, sample_layout, tiny_model, train_l
 from pmc_jax.models.config import RopeConfig
 from pmc_jax.sampling import decode as device
 from pmc_jax.sampling.choose import Sampler, choose
+from pmc_jax.sampling.prefill import prefill
 from pmc_jax.sampling.weights import snapshot
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -51,7 +52,7 @@ def decode_grid(weights, questions, uniform: np.ndarray, sampler: Sampler):
     logits f32[B,V].
     """
     b, k, steps, _ = uniform.shape
-    prefix, logits = device.prefill(weights, NO_OPENING, *padded(questions), **STATIC)
+    prefix, logits = prefill(weights, NO_OPENING, *padded(questions), **STATIC)
     first = device.first_tokens(logits, uniform[:, :, 0], sampler=sampler, layout=LAYOUT)
     rows = np.arange(b, dtype=np.int32)
     prefix, cache = device.start(prefix, rows, cells=k, slots=16, layout=LAYOUT)
@@ -89,9 +90,9 @@ def test_an_opening_prefilled_once_changes_no_prompt(weights, windows):
     )
     opening = np.arange(1, 6, dtype=np.int32)
     static = dict(config=config, layout=LAYOUT)
-    apart = device.prefill(weights, opening, *padded(PROMPTS), **static)
+    apart = prefill(weights, opening, *padded(PROMPTS), **static)
     questions = [[*opening, *prompt] for prompt in PROMPTS]
-    whole = device.prefill(weights, NO_OPENING, *padded(questions, 32), **static)
+    whole = prefill(weights, NO_OPENING, *padded(questions, 32), **static)
     # float32 sums in another order.
     np.testing.assert_allclose(apart[1], whole[1], atol=3e-6 * np.abs(whole[1]).max())
     for i in range(len(PROMPTS)):
@@ -127,7 +128,7 @@ def test_decoding_copies_no_cache(weights, grid):
     """
     (b, k), slots = grid, 48
     n, h = TINY.num_kv_heads, TINY.head_dim
-    prefix, _ = device.prefill(weights, NO_OPENING, *padded(PROMPTS), **STATIC)
+    prefix, _ = prefill(weights, NO_OPENING, *padded(PROMPTS), **STATIC)
     rows, zeros = np.zeros(b, np.int32), np.zeros((b, k), np.int32)
     prefix, cache = device.start(prefix, rows, cells=k, slots=slots, layout=LAYOUT)
     cells = device.Cells(zeros, zeros + 1, zeros + 8)
@@ -148,7 +149,7 @@ def test_decoding_copies_no_cache(weights, grid):
 
 
 def test_placing_a_prompt_changes_its_row_alone(weights):
-    prefix, _ = device.prefill(weights, NO_OPENING, *padded(PROMPTS), **STATIC)
+    prefix, _ = prefill(weights, NO_OPENING, *padded(PROMPTS), **STATIC)
     rows = np.array([0, 1, 2], np.int32)
     grid, _ = device.start(prefix, rows, cells=2, slots=16, layout=LAYOUT)
     before = [np.array(x) for x in jax.tree.leaves(grid)]  # a view would keep the buffer
@@ -160,7 +161,7 @@ def test_placing_a_prompt_changes_its_row_alone(weights):
 
 def test_a_segment_ends_when_enough_cells_have(weights):
     """No step runs once no more than `enough` cells decode, and idle cells say nothing."""
-    prefix, _ = device.prefill(weights, NO_OPENING, *padded(PROMPTS), **STATIC)
+    prefix, _ = prefill(weights, NO_OPENING, *padded(PROMPTS), **STATIC)
     prefix, cache = device.start(
         prefix, np.arange(3, dtype=np.int32), cells=2, slots=16, layout=LAYOUT
     )

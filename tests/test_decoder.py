@@ -1,5 +1,6 @@
 """The decoder against PyTorch's logits, and identities between its own ways of running."""
 
+import dataclasses
 import importlib.util
 import time
 
@@ -17,6 +18,8 @@ from golden_models import (
     tolerance,
 )
 
+from pmc_jax.errors import UserError
+from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import REMAT_POLICIES, Decoder, hidden_states, init
 from pmc_jax.models.load import load
@@ -77,6 +80,44 @@ def test_shared_prefix_is_the_copied_prefix(random_model):
         model, TINY, on, tokens[:, 4:], positions[:, 4:], ones[:, 4:], prefix=tokens[0, :4]
     )
     np.testing.assert_allclose(shared, copied[:, 4:], atol=2e-5)
+
+
+@pytest.mark.parametrize("length", [3, 4])
+def test_cudnn_is_asked_for_even_lengths_and_changes_nothing(monkeypatch, random_model, length):
+    """With another kernel in its place, as no GPU may be here."""
+    tokens = jax.random.randint(jax.random.key(1), (2, 9), 0, TINY.vocab_size)
+    positions = length + jnp.tile(jnp.arange(9), (2, 1))
+    arguments = (random_model, TINY, one_device(), tokens, positions, jnp.ones_like(tokens))
+    expected = hidden_states(*arguments, prefix=tokens[0, :length])
+    lengths, original = set(), jax.nn.dot_product_attention
+
+    def cudnn(q, k, v, *, implementation, **options):
+        assert implementation == "cudnn"
+        lengths.update((q.shape[1], k.shape[1]))
+        return original(q, k, v, implementation="xla", **options)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", cudnn)
+    found = hidden_states(*arguments, prefix=tokens[0, :length], kernel="cudnn")
+    assert lengths == {4, 10, 14 if length == 4 else 12}
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "dtype", "platform", "part"),
+    [
+        ({}, "bfloat16", "cpu", "NVIDIA GPUs, not cpu"),
+        ({}, "float32", "gpu", "model.compute_dtype=bfloat16"),
+        ({"attention_softcap": 50.0}, "bfloat16", "gpu", "does not cap"),
+        ({"head_dim": 12}, "bfloat16", "gpu", "channels, not 12"),
+        ({"head_dim": 256}, "bfloat16", "gpu", "channels, not 256"),
+    ],
+)
+def test_what_cudnn_needs(changes, dtype, platform, part):
+    config = dataclasses.replace(TINY, **changes)
+    check_kernel("xla", config, jnp.dtype(dtype), platform)
+    check_kernel("cudnn", TINY, jnp.dtype("bfloat16"), "gpu")
+    with pytest.raises(UserError, match=f"cudnn needs .*{part}.*attention=xla"):
+        check_kernel("cudnn", config, jnp.dtype(dtype), platform)
 
 
 def test_rematerialisation_changes_no_gradient(random_model):

@@ -90,6 +90,19 @@ def test_log_has_a_line_a_step_that_agrees_with_the_rounds(plain):
         assert math.isfinite(line["gradient_norm"]) and line["gradient_norm"] > 0
 
 
+def test_evaluations_on_the_way_are_logged_and_change_nothing(plain, tmp_path):
+    run = tiny.run(tmp_path, "evaluate.every=8")
+    expected, rounds = tiny.results(plain.out)["rounds"], tiny.results(run.out)["rounds"]
+    names = ("unlearn_quality", "utility")
+    measured = {one["step"]: [one.pop(n) for n in names] for one in rounds if names[0] in one}
+    assert list(measured) == [8, 16]  # the last step is evaluated after the run
+    assert rounds == expected and tiny.same_weights(run.out / "model", plain.out / "model")
+    lines = [line for line in run.log("scalars") if names[0] in line]
+    assert {line["step"]: [line[n] for n in names] for line in lines} == measured
+    seconds = [line["unlearning_seconds"] for line in lines]
+    assert 0 < seconds[0] < seconds[1] < tiny.results(run.out)["seconds"]["total"]
+
+
 def test_fine_tuning_is_logged_and_learns(taught):
     lines = taught.log("finetune")
     assert [line["finetune_step"] for line in lines] == list(range(1, 41))

@@ -3,11 +3,42 @@
 import jax
 import jax.numpy as jnp
 
+from pmc_jax.errors import UserError
 from pmc_jax.models.config import DecoderConfig
+
+KERNELS = ("xla", "cudnn")
+
+
+def check_kernel(kernel: str, config: DecoderConfig, dtype: jnp.dtype, platform: str) -> None:
+    """Checks that `attention` can run by a kernel.
+
+    Args:
+        dtype: of activations.
+        platform: of the devices, as in `jax.Device.platform`.
+
+    Raises:
+        UserError: cuDNN has no such devices, dtype, cap or head size.
+    """
+    if kernel != "cudnn":
+        return
+    faults = {
+        f"NVIDIA GPUs, not {platform}": platform != "gpu",
+        "model.compute_dtype=bfloat16": dtype != jnp.bfloat16,
+        "a model that does not cap its attention scores": config.attention_softcap is not None,
+        f"heads of 8, 16, ... 128 channels, not {config.head_dim}": config.head_dim % 8
+        or config.head_dim > 128,
+    }
+    if needed := [what for what, wrong in faults.items() if wrong]:
+        raise UserError(f"train.attention=cudnn needs {needed[0]}; set train.attention=xla")
 
 
 def attention(
-    config: DecoderConfig, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
+    config: DecoderConfig,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array,
+    kernel: str = "xla",
 ) -> jax.Array:
     """Softmax attention, reduced in float32, with the family's scale and cap on the scores.
 
@@ -15,18 +46,29 @@ def attention(
         q: [B,S,N*G,H].
         k, v: [B,T,N,H].
         mask: bool[B,S,T] or [1,S,T], True = seen.
+        kernel: of `KERNELS`; see `check_kernel`.
 
     Returns:
         [B,S,N*G,H] in the dtype of `v`.
     """
     if config.attention_softcap is None:
-        return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], scale=config.score_scale)
+        size = q.shape[1]
+        if kernel == "cudnn":  # with a mask it differentiates even lengths only
+            q, k, v, mask = _even(q, 1), _even(k, 1), _even(v, 1), _even(_even(mask, 1), 2)
+        return jax.nn.dot_product_attention(
+            q, k, v, mask=mask[:, None], scale=config.score_scale, implementation=kernel
+        )[:, :size]
     grouped = q.reshape(*q.shape[:2], config.num_kv_heads, config.group_size, config.head_dim)
     scores = jnp.einsum("bsngh,btnh->bngst", grouped, k, preferred_element_type=jnp.float32)
     scores = softcap(scores * config.score_scale, config.attention_softcap)
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.einsum("bngst,btnh->bsngh", weights, v).reshape(q.shape)
+
+
+def _even(x: jax.Array, axis: int) -> jax.Array:
+    """An axis of odd size made longer by one, by zeros or False."""
+    return jnp.pad(x, [(0, x.shape[i] % 2 if i == axis else 0) for i in range(x.ndim)])
 
 
 def softcap(x: jax.Array, cap: float | None) -> jax.Array:

@@ -213,6 +213,7 @@ def hidden_states(
     prefix: jax.Array | None = None,
     dtype: jnp.dtype = jnp.float32,
     remat: str = "none",
+    kernel: str = "xla",
 ) -> jax.Array:
     """Final hidden states, after the last norm; the vocabulary projection is the caller's.
 
@@ -228,6 +229,7 @@ def hidden_states(
         prefix: i32[P], tokens that every sequence starts with, left out of `tokens`.
         dtype: of activations and of the products; norms and softmax reduce in float32.
         remat: a key of `REMAT_POLICIES`.
+        kernel: of `attention`.
 
     Returns:
         [B,S,D] in `dtype`; undefined at padding.
@@ -264,7 +266,7 @@ def hidden_states(
 
         def attend_prefix(q, k, v):
             shared_kv.extend((k, v))
-            return attention(config, q, k, v, seen(shared_distance >= 0, shared_distance))
+            return attention(config, q, k, v, seen(shared_distance >= 0, shared_distance), kernel)
 
         def attend(q, k, v):
             if shared_kv:
@@ -273,7 +275,7 @@ def hidden_states(
                     jnp.concatenate([jnp.broadcast_to(p, (rows, *p.shape[1:])), own], axis=1)
                     for p, own in zip(shared_kv, (k, v), strict=True)
                 )
-            return attention(config, q, k, v, seen(mask, distance))
+            return attention(config, q, k, v, seen(mask, distance), kernel)
 
         if shared is not None:
             shared = block(config, weights, shared, shared_angles.of(window), attend_prefix)

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 
 from pmc_jax.errors import UserError
 
-_BLOCK = 128
+# Tokens in a block of the two-level CDF: the largest for which eight shards of the vocabulary
+# hold whole blocks.
+_BLOCKS = (128, 64, 32, 16)
 # A row misses a nucleus of .95 this often in a row with probability 6e-6.
 _TRIES = 4
 
@@ -137,7 +139,7 @@ def _above_threshold(mass: jax.Array, floor: jax.Array, enough) -> jax.Array:
 
 
 class _Cdf(NamedTuple):
-    """Mass [R,V] in blocks [R,V/128,128], and sums of the blocks [R,V/128]."""
+    """Mass [R,V] in blocks [R,N,V/N], and sums of the blocks [R,N]."""
 
     mass: jax.Array
     blocks: jax.Array
@@ -149,8 +151,10 @@ class _Cdf(NamedTuple):
 
 
 def _cdf(mass: jax.Array) -> _Cdf:
-    mass = jnp.pad(mass, ((0, 0), (0, -mass.shape[1] % _BLOCK)))
-    mass = mass.reshape(len(mass), -1, _BLOCK)
+    size = mass.shape[1]
+    block = next((n for n in _BLOCKS if size % (8 * n) == 0), _BLOCKS[0])
+    mass = jnp.pad(mass, ((0, 0), (0, -size % block)))
+    mass = mass.reshape(len(mass), -1, block)
     blocks = jnp.sum(mass, axis=-1)
     return _Cdf(mass, blocks, jnp.cumsum(blocks, axis=-1))
 
@@ -163,7 +167,7 @@ def _draw(cdf: _Cdf, uniform: jax.Array) -> jax.Array:
     before = jnp.where(block > 0, before, 0)
     inside = jnp.take_along_axis(cdf.mass, block[:, None, None], axis=1)[:, 0]
     token = _first_above(inside, jnp.cumsum(inside, axis=-1), target - before)
-    return block * _BLOCK + token
+    return block * cdf.mass.shape[-1] + token
 
 
 def _first_above(mass: jax.Array, cumulative: jax.Array, target: jax.Array) -> jax.Array:

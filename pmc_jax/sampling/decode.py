@@ -1,4 +1,4 @@
-"""The device side of sampling: prefill, first tokens, decode segments, compaction; pure, jitted.
+"""The device side of decoding: first tokens, the grid, segments, compaction; pure, jitted.
 
 Axis letters: B grid rows (one question each), K cells in a grid row (one sample each), C = B K
 cells in all, P prompt tokens, padded left, T slots for generated tokens, U steps of one segment, N
@@ -18,28 +18,14 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax.mesh import Layout
-from pmc_jax.models.attention import attention, in_window, softcap
+from pmc_jax.models.attention import in_window, softcap
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.models.decoder import block, embed, normalise
-from pmc_jax.models.rope import rotation
+from pmc_jax.models.decoder import block
 from pmc_jax.sampling.choose import Sampler, choose
-from pmc_jax.sampling.weights import SamplingWeights, product
+from pmc_jax.sampling.prefill import Prefix, embed_tokens, rotations, vocabulary
+from pmc_jax.sampling.weights import SamplingWeights
 
 _MASKED = -1e30
-
-
-class Prefix(NamedTuple):
-    """Prompts, prefilled.
-
-    Attributes:
-        keys: per layer [B,N,H,P], rotated, transposed for the product with queries.
-        values: per layer [B,N,P,H].
-        valid: bool[B,P], False at padding.
-    """
-
-    keys: tuple[jax.Array, ...]
-    values: tuple[jax.Array, ...]
-    valid: jax.Array
 
 
 class Cache(NamedTuple):
@@ -66,100 +52,6 @@ class Cells(NamedTuple):
     last: jax.Array
     age: jax.Array
     left: jax.Array
-
-
-def _vocabulary(weights: SamplingWeights, config: DecoderConfig, layout: Layout, x: jax.Array):
-    """[..., D] -> logits f32[..., V]."""
-    x = normalise(config, x, weights, "norm")
-    logits = product(x, weights.output_embedding, dtype=jnp.float32)
-    if (bias := weights.get("head_bias")) is not None:
-        logits = logits + bias.astype(jnp.float32)
-    logits = softcap(logits, config.logit_softcap)
-    return layout.constrain(logits, "rows", *[None] * (logits.ndim - 2), "vocab")
-
-
-def _embed(weights: SamplingWeights, config, layout: Layout, tokens, positions) -> jax.Array:
-    table = weights.rest["embed"]
-    x = embed(config, table, weights.get("positions"), tokens, positions, table.dtype)
-    return layout.constrain(x, "rows", *[None] * (x.ndim - 1))
-
-
-def _rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.Array) -> dict:
-    """Of every rotary embedding of the model; prompt_length i32[B]."""
-    # Of `longrope` a sequence keeps what its prompt began with (`DecoderConfig.longest`).
-    ropes = dict.fromkeys(config.rope_of(i) for i in range(config.num_layers))
-    return {
-        r: rotation(r, config.head_dim, positions, prompt_length[:, None])
-        for r in ropes
-        if r is not None
-    }
-
-
-@functools.partial(jax.jit, static_argnames=("config", "layout", "cache_dtype"))
-def prefill(
-    weights: SamplingWeights,
-    opening: jax.Array,
-    tokens: jax.Array,
-    valid: jax.Array,
-    *,
-    config: DecoderConfig,
-    layout: Layout,
-    cache_dtype: jnp.dtype | None = None,
-) -> tuple[Prefix, jax.Array]:
-    """Runs the prompts through the model once, and what all of them begin with as one row.
-
-    Args:
-        opening: i32[O], what every prompt begins with; may be empty.
-        tokens: i32[B,P - O], how each goes on, left-padded.
-        valid: bool[B,P - O].
-        cache_dtype: of keys and values, here and in the cache that follows; None = as they are.
-
-    Returns:
-        The prefix and the logits f32[B,V] of the first new token.
-    """
-    skip, (rows, size) = len(opening), tokens.shape
-    positions = skip + jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
-    lengths = skip + jnp.sum(valid, axis=1)
-    first = jnp.arange(skip)[None]
-    angles = _rotations(config, positions, lengths)
-    opening_angles = _rotations(config, first, jnp.max(lengths)[None])
-    valid = jnp.concatenate([jnp.ones((rows, skip), bool), valid], axis=1)
-    mask = valid[:, None, :] & jnp.tril(jnp.ones((size, skip + size), bool), skip)
-    back = jnp.concatenate([jnp.broadcast_to(first, (rows, skip)), positions], axis=1)
-    distance = positions[:, :, None] - back[:, None, :]
-    opening_distance = first[:, :, None] - first[:, None, :]
-    # One mask a window, not one a layer.
-    windows = {0, *config.windows}
-    masks = {w: mask & in_window(distance, w) if w else mask for w in windows}
-    opening_masks = {w: (opening_distance >= 0) & in_window(opening_distance, w) for w in windows}
-    x = _embed(weights, config, layout, tokens, positions)
-    y = embed(
-        config, weights.rest["embed"], weights.get("positions"), opening[None], first, x.dtype
-    )
-    keys, values = [], []
-
-    def attend(q, k, v):
-        window = config.window(len(keys))
-        if skip:
-            k, v = (
-                jnp.concatenate([jnp.broadcast_to(o, (rows, *o.shape[1:])), own], axis=1)
-                for o, own in zip(shared, (k, v), strict=True)
-            )
-        keys.append(jnp.transpose(k, (0, 2, 3, 1)).astype(cache_dtype or k.dtype))
-        values.append(jnp.transpose(v, (0, 2, 1, 3)).astype(cache_dtype or v.dtype))
-        return attention(config, q, k, v, masks[window])
-
-    def attend_opening(q, k, v):
-        shared.extend((k, v))
-        return attention(config, q, k, v, opening_masks[config.window(len(keys))])
-
-    for i, layer in enumerate(weights.layers):
-        rope, shared = config.rope_of(i), []
-        if skip:
-            y = block(config, layer, y, opening_angles.get(rope), attend_opening)
-        x = block(config, layer, x, angles.get(rope), attend)
-        x = layout.constrain(x, "rows", None, None)
-    return Prefix(tuple(keys), tuple(values), valid), _vocabulary(weights, config, layout, x[:, -1])
 
 
 @functools.partial(jax.jit, static_argnames=("sampler", "layout"))
@@ -284,8 +176,8 @@ def decode(
         number, cache, (last, age, left), tokens = carry
         slot = (time + number) % slots
         positions = lengths[:, None] + age - 1  # of the tokens that are fed now
-        x = _embed(weights, config, layout, last.reshape(-1), positions.reshape(-1))
-        angles = _rotations(config, positions, lengths)
+        x = embed_tokens(weights, config, layout, last.reshape(-1), positions.reshape(-1))
+        angles = rotations(config, positions, lengths)
         angles = {r: tuple(a.reshape(b * k, -1) for a in pair) for r, pair in angles.items()}
         seen = {w: biases(slot, age, w) for w in {0, *config.windows}}
         keys, values = [], []
@@ -310,8 +202,12 @@ def decode(
                 """[C,N,G,I] x [B,N,I,J], one product for all cells of a row."""
                 # Gathered by hand: XLA on CPU multiplies a tenth as fast from the einsum.
                 rows = jnp.moveaxis(a.reshape(b, k, n, g, -1), 1, 2).reshape(b, n, k * g, -1)
-                out = wide("bnmi,bnij->bnmj", rows, c)
-                return jnp.moveaxis(out.reshape(b, n, k, g, -1), 2, 1).reshape(b * k, n, g, -1)
+                out = wide("bnmi,bnij->bnmj", rows, c).reshape(b, n, k, g, -1)
+                # Pinned on both sides: the partitioner moves cells between devices otherwise.
+                out = layout.constrain(out, "rows", "kv_heads", None, None, None)
+                out = jnp.moveaxis(out, 2, 1)
+                out = layout.constrain(out, "rows", None, "kv_heads", None, None)
+                return out.reshape(b * k, n, g, -1)
 
             old = softcap(shared(q, prefix.keys[i]), config.attention_softcap)
             new = softcap(wide("cngh,cnht->cngt", q, keys[i]), config.attention_softcap)
@@ -326,7 +222,7 @@ def decode(
         for i, layer in enumerate(weights.layers):
             rotated = angles.get(config.rope_of(i))
             x = layout.constrain(block(config, layer, x, rotated, attend), "rows", None)
-        logits = _vocabulary(weights, config, layout, x)
+        logits = vocabulary(weights, config, layout, x)
         token = choose(logits, uniform[number].reshape(b * k, -1), sampler).reshape(b, k)
         decoded = left > 0
         tokens = tokens.at[number].set(jnp.where(decoded, token, -1))

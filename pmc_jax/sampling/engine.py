@@ -19,6 +19,7 @@ from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.sampling import decode as device
 from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.prefill import Prefix, prefill
 from pmc_jax.sampling.schedule import Grid, Schedule, shrunk
 from pmc_jax.sampling.shapes import ladder, round_up
 from pmc_jax.sampling.weights import SamplingWeights
@@ -186,7 +187,7 @@ class _Run:
             len(prompts), engine.num_samples, engine.max_new_tokens, engine.end_tokens
         )
         # Prefilled prompts of which samples wait, with the index of each question in them.
-        self._prefilled: list[tuple[device.Prefix, dict[int, int]]] = []
+        self._prefilled: list[tuple[Prefix, dict[int, int]]] = []
         self._grid: Grid | None = None
         self._prefix = self._cache = self._tokens = None
         self._sample_draws: dict[tuple[int, int], np.ndarray] = {}
@@ -255,7 +256,7 @@ class _Run:
             for k in range(engine.num_samples):
                 self._sample_draws[question, k] = self._draws.of(question, k)
                 uniform[i, k] = self._sample_draws[question, k][0]
-        prefix, logits = device.prefill(
+        prefix, logits = prefill(
             self._weights,
             self._put(np.array(engine.opening, np.int32), None),
             self._put(tokens, "rows", None),

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -183,8 +183,8 @@ class Unlearning:
         checkpoints.save(self.done, self.trainer.saved(), host)
         self._saved_at = time.monotonic()
 
-    def run(self) -> None:
-        """All rounds that are left."""
+    def run(self, after_round: Callable[[], None] = lambda: None) -> None:
+        """All rounds that are left; `after_round` may add to the newest of `rounds`."""
         steps = algorithm.plan(
             len(self.forget),
             len(self._retain),
@@ -199,6 +199,7 @@ class Unlearning:
             while block := list(itertools.islice(steps, self.pmc.steps_per_round)):
                 selected, asked = self._sample(block, scorer, bar)
                 self._train(block, selected, asked, bar)
+                after_round()
                 self._checkpoint_if_due(len(block))
 
     def _checkpoint_if_due(self, taken: int) -> None:

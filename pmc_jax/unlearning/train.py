@@ -87,7 +87,14 @@ def _pin(
 
 
 def batch_loss(
-    model: Decoder, batch: TrainBatch, *, config: DecoderConfig, layout: Layout, dtype, remat: str
+    model: Decoder,
+    batch: TrainBatch,
+    *,
+    config: DecoderConfig,
+    layout: Layout,
+    dtype,
+    remat: str,
+    kernel: str = "xla",
 ) -> tuple[jax.Array, jax.Array]:
     """The loss of one micro-batch (arrays without M) and its terms f32[T], in nats a token."""
     hidden = hidden_states(
@@ -100,6 +107,7 @@ def batch_loss(
         prefix=batch.prefix if batch.prefix.size else None,
         dtype=dtype,
         remat=remat,
+        kernel=kernel,
     )
     answers = jnp.take_along_axis(hidden, batch.at[..., None], axis=1)
     weights = jnp.einsum("t,tra->ra", batch.coefficients, batch.shares)
@@ -117,7 +125,7 @@ def batch_loss(
 
 @functools.partial(
     jax.jit,
-    static_argnames=("optimizer", "config", "layout", "dtype", "remat", "lora"),
+    static_argnames=("optimizer", "config", "layout", "dtype", "remat", "kernel", "lora"),
     donate_argnames=("state",),
 )
 def train_step(
@@ -130,6 +138,7 @@ def train_step(
     layout: Layout,
     dtype,
     remat: str,
+    kernel: str = "xla",
     lora: LoRAConfig | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One gradient step over M micro-batches; `state` is donated, its buffers hold the new one.
@@ -145,7 +154,8 @@ def train_step(
 
     def loss(trained: Decoder, batch: TrainBatch):
         model = trained if base is None else attach(base, trained, lora)
-        return batch_loss(model, batch, config=config, layout=layout, dtype=dtype, remat=remat)
+        static = {"config": config, "layout": layout, "dtype": dtype}
+        return batch_loss(model, batch, **static, remat=remat, kernel=kernel)
 
     gradient = jax.value_and_grad(loss, has_aux=True)
     shared = {"coefficients": batch.coefficients, "prefix": batch.prefix}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmc_jax.mesh import Layout
+from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import attach, init_adapters, merge
@@ -34,6 +35,9 @@ class Trainer:
         dtype: of activations and products.
         donate: the buffers of `model` may be taken over; the caller must not use it again.
         seed: of new adapters.
+
+    Raises:
+        UserError: `settings.attention` cannot run here.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Trainer:
         donate: bool = False,
         seed: int = 0,
     ):
+        check_kernel(settings.attention, config, dtype, layout.platform)
         self._layout, self._base = layout, None
         self.lora = settings.lora if settings.lora.rank else None
         if self.lora is not None:
@@ -60,6 +65,7 @@ class Trainer:
             layout=layout,
             dtype=dtype,
             remat=settings.remat,
+            kernel=settings.attention,
             lora=self.lora,
         )
         self.state: TrainState = init_state(
@@ -97,6 +103,11 @@ class Trainer:
             "terms": np.asarray(metrics["terms"]).tolist(),
             "gradient_norm": float(metrics["gradient_norm"]),
         }
+
+    def lower(self, batch: TrainBatch) -> jax.stages.Lowered:
+        """The program of a step on a batch of this shape, which is not run."""
+        placed = TrainBatch.put(batch, self._layout)
+        return train_step.lower(self.state, placed, self._base, **self._static)
 
     def release(self) -> Decoder:
         """The weights, adapters merged; the optimizer state is dropped, no step may follow."""

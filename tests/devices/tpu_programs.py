@@ -1,0 +1,105 @@
+"""Sampling of a Llama-3.2-1B shape with two layers, compiled for eight TPU v5e chips; prints what
+the compiler made of the decode loop and of the hand-over of the weights. No TPU is needed.
+"""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+
+from pmc_jax.collectives import collective_bytes
+from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mesh
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.parameters import parameters
+from pmc_jax.sampling import decode as device
+from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.prefill import prefill
+from pmc_jax.sampling.weights import snapshot
+
+CONFIG = DecoderConfig(
+    128256, 2048, 8192, num_layers=2, num_heads=32, num_kv_heads=8, head_dim=64, tie_embeddings=True
+)
+ROWS, CELLS, PROMPT, SLOTS = 16, 2, 48, 128
+SAMPLER = Sampler(1.25, top_p=0.95)
+
+
+def array(shape, dtype, sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
+def run(function, *arguments):
+    """Compiles; the program and what it returns, as shapes with shardings."""
+    lowered = function.lower(*arguments)
+    program = lowered.compile()
+    out = jax.tree.map(
+        lambda x, sharding: array(x.shape, x.dtype, sharding),
+        lowered.out_info,
+        program.output_shardings,
+    )
+    return program, out
+
+
+def main() -> None:
+    topology = topologies.get_topology_desc("v5e:2x4", platform="tpu")
+    mesh = make_mesh(1, 2, 4, devices=topology.devices)
+    train, sample = layout(mesh, TRAIN_RULES), layout(mesh, SAMPLE_RULES)
+    static = dict(config=CONFIG, layout=sample)
+    model = Decoder(
+        {
+            name: array(p.shape, jnp.float32, train.sharding(p.axes, p.shape))
+            for name, p in parameters(CONFIG).items()
+        }
+    )
+
+    def put(shape, dtype, *axes):
+        return array(shape, dtype, sample.sharding(axes, shape))
+
+    hand_over, weights = run(jax.jit(lambda m: snapshot(m, CONFIG, sample, jnp.bfloat16)), model)
+    opening = put((16,), jnp.int32, None)
+    tokens = put((ROWS, PROMPT), jnp.int32, "rows", None)
+    valid = put((ROWS, PROMPT), jnp.bool_, "rows", None)
+    prompts = jax.jit(lambda *a: prefill(*a, **static))
+    _, (prefix, _) = run(prompts, weights, opening, tokens, valid)
+    rows = put((ROWS,), jnp.int32, "rows")
+    start = jax.jit(lambda *a: device.start(*a, cells=CELLS, slots=SLOTS, layout=sample))
+    _, (prefix, cache) = run(start, prefix, rows)
+    ones = put((ROWS, CELLS), jnp.int32, "rows", None)
+    uniform = put((16, ROWS, CELLS, SAMPLER.draws), jnp.float32, None, "rows", None, None)
+    number = put((), jnp.int32)
+    decode = device.decode.lower(
+        weights,
+        prefix,
+        cache,
+        device.Cells(ones, ones, ones),
+        uniform,
+        number,
+        number,
+        sampler=SAMPLER,
+        end_tokens=(0,),
+        **static,
+    ).compile()
+    shards = (ROWS * CELLS // 2, CONFIG.num_kv_heads // 4)
+    shapes = ((*shards, CONFIG.head_dim, SLOTS), (*shards, SLOTS, CONFIG.head_dim))
+    names = {f"bf16[{','.join(map(str, shape))}]" for shape in shapes}
+    text = decode.as_text()
+    copies = re.findall(r"= (\w+\[[\d,]+\])\S* (?:copy|copy-start|transpose)\(", text)
+    print(
+        json.dumps(
+            {
+                "caches_in_text": sum(name in text for name in names),
+                "cache_copies": sum(copy in names for copy in copies),
+                "aliased_bytes": decode.memory_analysis().alias_size_in_bytes,
+                "cache_bytes": sum(x.size * 2 for x in jax.tree.leaves(cache)) // 8,
+                "decode_collectives": collective_bytes(decode),
+                "hand_over_collectives": collective_bytes(hand_over),
+                "weight_bytes": sum(x.size * 2 for x in jax.tree.leaves(weights)) // 4,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
