@@ -80,9 +80,16 @@ class Worker:
         return json.loads(self._process.stdout.readline())
 
     def run(self) -> dict[str, float]:
-        """One run of the other program."""
-        print(file=self._process.stdin, flush=True)
-        return self._read()
+        """One run of the other program.
+
+        Raises:
+            SystemExit: it ended.
+        """
+        try:
+            print(file=self._process.stdin, flush=True)
+            return self._read()
+        except (ValueError, BrokenPipeError):
+            raise SystemExit("the other program ended; what it said is above") from None
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 from tunix.generate.sampler import CacheConfig, Sampler
 from tunix.models.llama3 import model, params
 from worker_loop import serve
@@ -58,7 +59,8 @@ def sampling(arguments: dict) -> Callable[[], dict]:
         norm_eps=shape["rms_norm_eps"],
         weight_tying=shape["tie_word_embeddings"],
     )
-    mesh = jax.make_mesh((1, 1), ("fsdp", "tp"), devices=jax.devices()[:1])
+    axes, types = ("fsdp", "tp"), (AxisType.Auto,) * 2
+    mesh = jax.make_mesh((1, 1), axes, axis_types=types, devices=jax.devices()[:1])
     dtype = jnp.dtype(arguments["dtype"])
     llama = params.create_model_from_safe_tensors(arguments["model"], config, mesh, dtype)
     prompts = arguments["prompts"]

@@ -71,17 +71,19 @@ def product(
 ) -> jax.Array:
     """[..., inputs] x [*outputs, *inputs] -> [..., *outputs] in `dtype`, `outputs` axes of them."""
 
+    # The outputs stay apart: merged, a sharded one behind another would be gathered first.
+    axes, size = "abc"[:outputs], x.shape[-1]
+
     def plain(x, weight):
-        return jnp.einsum("ri,oi->ro", x, weight, preferred_element_type=dtype)
+        return jnp.einsum(f"ri,{axes}i->r{axes}", x, weight, preferred_element_type=dtype)
 
     def transposed(x, weight):
         # Few rows against a large matrix: XLA on CPU takes four fifths of the time when the
         # product comes out transposed. Without the barrier it would fold the transpose back in.
-        y = jnp.einsum("ri,oi->or", x, weight, preferred_element_type=dtype)
-        return jax.lax.optimization_barrier(y).T
+        y = jnp.einsum(f"ri,{axes}i->{axes}r", x, weight, preferred_element_type=dtype)
+        return jnp.moveaxis(jax.lax.optimization_barrier(y), -1, 0)
 
-    size = x.shape[-1]
-    pair = (x.reshape(-1, size), weight.reshape(-1, size))
+    pair = (x.reshape(-1, size), weight.reshape(*weight.shape[:outputs], size))
     few = len(pair[0]) <= _FEW_ROWS
     y = jax.lax.platform_dependent(*pair, cpu=transposed if few else plain, default=plain)
     return y.reshape(*x.shape[:-1], *weight.shape[:outputs])
