@@ -11,7 +11,7 @@ from jax import monitoring
 
 import pmc_jax
 from pmc_jax.checkpoint import Checkpoints
-from pmc_jax.sampling import decode
+from pmc_jax.sampling import decode, engine
 from pmc_jax.unlearning import trainer as trainer_module
 from pmc_jax.unlearning.trainer import Trainer
 
@@ -112,7 +112,7 @@ class Calls:
         self.shapes = {name: set() for name in JITTED}
         self.compiled: list[str] = []
         for name in JITTED:
-            owner = trainer_module if name == "train_step" else decode
+            owner = {"train_step": trainer_module, "prefill": engine}.get(name, decode)
             patch.setattr(owner, name, self._noting(name, getattr(owner, name)))
         monitoring.register_event_duration_secs_listener(self._listen)
 
