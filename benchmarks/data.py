@@ -1,19 +1,41 @@
 """What the benchmarks run on: questions and answers, of a file or generated."""
 
+import itertools
 import json
 from pathlib import Path
 
+from pmc_jax.answers import Speaker
 from pmc_jax.config import PeopleConfig
 from pmc_jax.data import people
+from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
+from pmc_jax.train_batch import TrainBatch
+
+# Of the collapse and the retain term.
+COEFFICIENTS = [1.0, 1.25]
 
 
 def rows(path: str | None, count: int) -> list[tuple[str, str]]:
     """The first `count` pairs of question and answer of a JSON Lines file, or generated ones."""
-    if path is None:
-        made = people.rows(PeopleConfig(count=count + 5), "all")
-        return [(row.question, row.answer) for row in made][:count]
+    if path is None:  # the same ones again where there are not so many people
+        made = people.rows(PeopleConfig(count=min(count + 5, 200)), "all")
+        rows = itertools.cycle((row.question, row.answer) for row in made)
+        return list(itertools.islice(rows, count))
     lines = Path(path).read_text(encoding="utf-8").splitlines()[:count]
     return [(row["question"], row["answer"]) for row in map(json.loads, lines)]
+
+
+def training_step(
+    speaker: Speaker, pairs: list[tuple[str, str]]
+) -> tuple[TrainBatch, list[list[Sequence_]]]:
+    """A packed batch whose forget and retain rows are half of the pairs each, and these rows."""
+    sequences = [speaker.encoder.sequence(*pair) for pair in pairs]
+    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
+    lengths = [len(s) for s in sequences]
+    multiple = speaker.layout.row_multiple
+    packer = Packer.fit(prefix, lengths, max(lengths), len(pairs), multiple)
+    half = len(pairs) // 2
+    terms = [sequences[:half], sequences[half:]]
+    return packer.pack(terms, COEFFICIENTS), terms
 
 
 def questions(path: str | None, count: int) -> list[str]:

@@ -15,14 +15,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from data import rows
+from data import rows, training_step
 from record import print_record
 
 import pmc_jax as pmc
 from pmc_jax.answers import Speaker
 from pmc_jax.collectives import collective_bytes
 from pmc_jax.config import ModelConfig
-from pmc_jax.data.encode import Packer, shared_prefix
 from pmc_jax.mesh import make_mesh
 from pmc_jax.sampling import decode
 from pmc_jax.sampling.choose import Sampler
@@ -59,11 +58,7 @@ def moved(
     sizes = {"data": 1, "fsdp": 1, "tensor": 1, axis: count}
     lm = pmc.load(options.model, mesh=make_mesh(**sizes, devices=jax.devices()[:count]))
     speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
-    sequences = [speaker.encoder.sequence(*pair) for pair in given]
-    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
-    lengths = [len(s) for s in sequences]
-    packer = Packer.fit(prefix, lengths, max(lengths), len(given), lm.layout.row_multiple)
-    batch = packer.pack([sequences[::2], sequences[1::2]], [1.0, 1.25])
+    batch, _ = training_step(speaker, given)
     trainer = Trainer(lm.model, lm.config, lm.layout, pmc.TrainConfig(), 10, speaker.dtype)
     grid = options.questions, options.samples
     arguments, static = decode_arguments(speaker, speaker.snapshot(lm.model), grid, 64)

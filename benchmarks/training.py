@@ -10,16 +10,13 @@ import time
 
 import jax
 import pairs
-from data import rows
+from data import COEFFICIENTS, rows, training_step
 from record import print_record
 
 import pmc_jax as pmc
 from pmc_jax.answers import Speaker
 from pmc_jax.config import ModelConfig
-from pmc_jax.data.encode import Packer, shared_prefix
 from pmc_jax.unlearning.trainer import Trainer
-
-COEFFICIENTS = [1.0, 1.25]
 
 
 def main() -> None:
@@ -37,12 +34,8 @@ def main() -> None:
 
     lm = pmc.load(options.model)
     speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
-    given = [speaker.encoder.sequence(*row) for row in rows(options.data, 2 * options.rows)]
-    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in given])
-    lengths = [len(s) for s in given]
-    packer = Packer.fit(prefix, lengths, max(lengths), 2 * options.rows, lm.layout.row_multiple)
-    terms = [given[: options.rows], given[options.rows :]]
-    batch = packer.pack(terms, COEFFICIENTS)
+    batch, terms = training_step(speaker, rows(options.data, 2 * options.rows))
+    real = sum(len(sequence) for term in terms for sequence in term)
     settings = pmc.TrainConfig(
         remat=options.remat, attention=options.attention, moment_dtype=options.moments
     )
@@ -67,7 +60,7 @@ def main() -> None:
             begin = time.perf_counter()
             trainer.step(batch)
             jax.block_until_ready(trainer.state)
-            return sum(lengths) / (time.perf_counter() - begin)
+            return real / (time.perf_counter() - begin)
 
         figures = pairs.rates(once, worker, options.repeats)
         memory = trainer.lower(batch).compile().memory_analysis()
