@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
+from pmc_jax import preemption
 from pmc_jax.config import DataConfig, ModelConfig
 from pmc_jax.data.encode import Encoder, Sequence_, encode_pairs, make_encoder, shared_prefix
 from pmc_jax.errors import UserError
@@ -165,7 +166,11 @@ class Speaker:
         usage: Usage | None = None,
         progress: Callable[[int], None] = lambda questions: None,
     ) -> list[list[str]]:
-        """`num_samples` answers to each question, in the order of the questions."""
+        """`num_samples` answers to each question, in the order of the questions.
+
+        Raises:
+            Preempted: the process was asked to stop.
+        """
         if not questions:
             return []
         prompts = self.prompts(questions, max_new_tokens)
@@ -178,6 +183,7 @@ class Speaker:
         )
         answers: list[list[str]] = [[] for _ in questions]
         options = dict(key=jax.random.key(seed), ids=range(len(questions)), usage=usage)
+        options["progress"] = lambda tokens: preemption.check()
         for rows, texts in self.texts(engine, weights, prompts, **options):
             for row, text in zip(rows, texts, strict=True):
                 answers[row] = text

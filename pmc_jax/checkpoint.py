@@ -17,8 +17,10 @@ during a background write ends with orbax's tracebacks and without that checkpoi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ from pmc_jax.schema import differences
 
 _log = logging.getLogger(__name__)
 
+# Between two checkpoints, where the settings name no number of steps.
+CHECKPOINT_SECONDS = 600.0
 _STATE = "state"
 _HOST = "host"
 
@@ -51,6 +55,7 @@ class Checkpoints:
         if keep < 1:
             raise UserError(f"keep: expected at least 1 checkpoint, got {keep}")
         self.folder = Path(folder).absolute()  # orbax refuses relative paths
+        self._writing = -1
         registry = ocp.handlers.local_registry()
         registry.add(ocp.handlers.JsonHandler, checkpointable_name=_HOST)
         context = ocp.Context()
@@ -73,7 +78,8 @@ class Checkpoints:
 
         Arrays and host values are copied before this returns: the caller may donate or delete
         `state` and change `host` at once. The checkpoint exists from the moment that all of it is
-        on disk.
+        on disk. One that cannot be written, for the disk is full, is a warning: the checkpoints
+        before it are whole, and the run may go on.
 
         Args:
             step: number of the checkpoint, above `latest()`.
@@ -83,16 +89,19 @@ class Checkpoints:
         Raises:
             ValueError: `step` is not above `latest()`.
             TypeError: `host` holds something that JSON has no form for.
-            Exception: what the write before this one ended with, as orbax raises it.
         """
+        self.wait()
         latest = self.latest()
         if latest is not None and step <= latest:
             raise ValueError(f"{self.folder}: step {step} is not above the saved step {latest}")
         # Orbax turns host values into text in the background: it gets a copy.
         values = json.loads(json.dumps(host))
-        self._checkpointer.save_checkpointables_async(
-            step, {_STATE: state, _HOST: {"values": values, "arrays": _arrays(state)}}, force=True
-        )
+        content = {_STATE: state, _HOST: {"values": values, "arrays": _arrays(state)}}
+        self._writing = step
+        try:
+            self._checkpointer.save_checkpointables_async(step, content, force=True)
+        except Exception as error:  # orbax has no one type for a disk that is full
+            self._lost(error)
 
     def latest(self) -> int | None:
         """Number of the newest checkpoint, one being written included; None if there is none."""
@@ -158,12 +167,28 @@ class Checkpoints:
         )
 
     def wait(self) -> None:
-        """Returns when all that was saved is on disk; raises what a failed write ended with."""
-        self._checkpointer.wait()
+        """Returns when all that was saved is on disk; a write that failed is a warning."""
+        try:
+            self._checkpointer.wait()
+        except Exception as error:
+            self._lost(error)
+
+    def _lost(self, error: Exception) -> None:
+        """Says that a checkpoint could not be written, and makes room for the next one."""
+        _log.warning(
+            "checkpoint of step %d cannot be written, the run goes on: %s",
+            self._writing,
+            _one_line(error),
+        )
+        if jax.process_index() == 0:
+            for rest in self.folder.glob(f"{self._writing}.*"):
+                shutil.rmtree(rest, ignore_errors=True)
 
     def close(self) -> None:
         """Waits, then lets go of the folder."""
-        self._checkpointer.close()
+        self.wait()
+        with contextlib.suppress(Exception):  # a failed write, again: `wait` has said so
+            self._checkpointer.close()
 
     def __enter__(self) -> Checkpoints:
         return self

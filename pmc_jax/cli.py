@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pmc_jax.errors import UserError
+from pmc_jax import preemption
+from pmc_jax.errors import Preempted, UserError
 
 _COMMANDS = {
     "finetune": "make the target model that knows the data, under output.dir/target",
@@ -20,11 +21,15 @@ _COMMANDS = {
     "evaluate": "greedy answers of model.path, their ROUGE-L recall, unlearn quality and utility",
     "sample": "pmc.num_samples answers of model.path to each forget question, as JSON Lines",
     "export": "the newest checkpoint of output.dir as a Hugging Face folder, output.dir/model",
+    "verify": "compares the files of a finished run with its manifest: pmc verify OUTPUT_FOLDER",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    """Runs one command; returns the exit status: 0, 1 where `verify` found a difference, 2 for bad
+    input, 75 (a temporary failure) when SIGTERM ended it and the same command goes on, 130 when
+    interrupted.
+    """
     parser = argparse.ArgumentParser(
         prog="pmc",
         description="Partial Model Collapse: make a language model forget.",
@@ -39,22 +44,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace what an earlier run wrote to output.dir"
     )
+    parser.add_argument(
+        "--purge",
+        action="store_true",
+        help="unlearn: in the end, or of a finished run, remove the answers it keeps to be resumed",
+    )
     version = importlib.metadata.version("pmc_jax")
     parser.add_argument("--version", action="version", version=f"pmc_jax {version}")
     options = parser.parse_intermixed_args(arguments)
+    if options.purge and options.command != "unlearn":
+        parser.error(f"--purge: is for unlearn, not for {options.command}")
+    # What is written is about people: for the eyes of its owner alone.
+    umask = os.umask(0o077)
     try:
-        return _run(options)
+        with preemption.listening():
+            return _run(options)
     except UserError as error:
         print(f"pmc: error: {error}", file=sys.stderr)
         return 2
+    except Preempted:
+        print("pmc: asked to stop; the same command goes on from the checkpoint", file=sys.stderr)
+        return 75
     except KeyboardInterrupt:
         print(
             "pmc: interrupted; the same command goes on from the last checkpoint", file=sys.stderr
         )
         return 130
+    finally:
+        os.umask(umask)
 
 
 def _run(options: argparse.Namespace) -> int:
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    if options.command == "verify":
+        from pmc_jax.jobs import run_verify
+
+        return 0 if run_verify(options.config, say=say) else 1
     from pmc_jax.config import load_config
 
     config = load_config(options.config, options.overrides)
@@ -62,14 +89,12 @@ def _run(options: argparse.Namespace) -> int:
     from pmc_jax import jobs  # the libraries behind it take seconds to import
 
     _keep_compilations()
-
-    def say(text: str) -> None:
-        print(text, flush=True)
-
     if options.command == "finetune":
         jobs.run_finetune(config, overwrite=options.overwrite, say=say)
+    elif options.command == "unlearn" and options.purge and jobs.is_finished(config):
+        jobs.run_purge(config, say=say)
     elif options.command == "unlearn":
-        jobs.run_unlearn(config, overwrite=options.overwrite, say=say)
+        jobs.run_unlearn(config, overwrite=options.overwrite, say=say, purge=options.purge)
     elif options.command == "evaluate":
         say(json.dumps(jobs.run_evaluate(config, say=say)))
     elif options.command == "sample":
@@ -85,7 +110,7 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(format="pmc: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what matters of it, we say
 
 
 def _keep_compilations() -> None:

@@ -126,6 +126,7 @@ class DataConfig(Section):
         people: the generated people, for sources that ask for them.
         max_length: tokens of a row, prompt and answer.
         long_rows: error | drop, what happens to a row above `max_length`.
+        retained: warn | error, what happens where a forget question is a retain question too.
     """
 
     root: str = ""
@@ -137,6 +138,7 @@ class DataConfig(Section):
     people: PeopleConfig = field(default_factory=PeopleConfig)
     max_length: int = setting(256, at_least(2))
     long_rows: str = setting("error", one_of("error", "drop"))
+    retained: str = setting("warn", one_of("warn", "error"))
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class PMCConfig(Section):
         selection: best | bradley_terry, how one of K is chosen.
         tau: temperature of bradley_terry, in units of the score.
         guard_empty: an empty answer scores worst instead of a perfect 0.
+        max_retain_loss: the run stops when the retain rows of a step lose more, in nats a token;
+            None = no limit.
         max_train_score: a question has weight 0 until a sample scores below this; None = off.
         steps_per_round: gradient steps under one snapshot of sampled answers.
         sample_batch_size: answers decoded at once, num_samples of them a question.
@@ -172,6 +176,7 @@ class PMCConfig(Section):
     selection: str = setting("best", one_of("best", "bradley_terry"))
     tau: float = setting(0.1, above(0))
     guard_empty: bool = True
+    max_retain_loss: float | None = setting(None, above(0))
     max_train_score: float | None = setting(None, _SHARE)
     steps_per_round: int = setting(1, at_least(1))
     sample_batch_size: int = setting(64, at_least(1))

@@ -1,4 +1,4 @@
-"""The one exception that means "your input, not our bug"."""
+"""Exceptions that mean "your input, not our bug" and "stopped as asked"."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
     The command line prints it to stderr without a traceback and exits with status 2; library users
     catch it as a `ValueError`.
     """
+
+
+class Preempted(Exception):
+    """The process was asked to stop, and has saved what it could."""

@@ -3,14 +3,19 @@
 Only this module and its command import `FinetuneSet`; unlearning cannot.
 """
 
+import time
+
+from pmc_jax import preemption
 from pmc_jax.answers import Speaker
+from pmc_jax.checkpoint import CHECKPOINT_SECONDS, Checkpoints
 from pmc_jax.config import DataConfig, FinetuneConfig
 from pmc_jax.data.encode import Packer, shared_prefix
 from pmc_jax.data.records import FinetuneSet
-from pmc_jax.errors import UserError
+from pmc_jax.errors import Preempted, UserError
 from pmc_jax.models.decoder import Decoder
+from pmc_jax.recorder import Recorder
 from pmc_jax.tracker import progress
-from pmc_jax.unlearning.loop import Recorder
+from pmc_jax.unlearning.guard import Guard
 from pmc_jax.unlearning.pmc import epoch_rows, total_steps
 from pmc_jax.unlearning.trainer import Trainer
 
@@ -23,6 +28,7 @@ def finetune(
     *,
     seed: int,
     recorder: Recorder,
+    checkpoints: Checkpoints | None = None,
     donate: bool = False,
 ) -> Decoder:
     """Trains on question-answer pairs, loss on the answers only.
@@ -34,13 +40,15 @@ def finetune(
         rows: what to learn.
         settings: optimizer, epochs, rows a step.
         data: `max_length` and `long_rows` are read.
+        checkpoints: where the training goes on from and is kept every ten minutes; None = nowhere.
         donate: the model's buffers may be taken over.
 
     Returns:
         The trained weights.
 
     Raises:
-        UserError: no rows, or rows that are too long.
+        UserError: no rows, rows that are too long, or losses that are not finite.
+        Preempted: the process was asked to stop; what was trained is in `checkpoints`.
     """
     if not len(rows):
         raise UserError("finetune.data: no rows")
@@ -61,9 +69,20 @@ def finetune(
     trainer = Trainer(
         lm.model, lm.config, lm.layout, settings, total, speaker.dtype, donate=donate, seed=seed
     )
+    guard, begin, saved_at = Guard(settings, "finetune"), 0, time.monotonic()
+    if checkpoints is not None and (found := checkpoints.restore_latest(trainer.abstract())):
+        begin, saved, _ = found
+        trainer.restore(saved)
+    recorder.log.resume(begin, key="finetune_step")
+
+    def save(done: int) -> None:
+        if checkpoints is not None and checkpoints.latest() != done:
+            checkpoints.save(done, trainer.saved(), {})
+
     bar = progress(total, "fine-tune", "step", enabled=recorder.bars)
     with bar, recorder.watch.stage("finetune"):
-        for step in range(total):
+        bar.update(begin)
+        for step in range(begin, total):
             chosen = epoch_rows(len(sequences), rows_a_step, step, seed)
             batch = packer.pack(
                 [[sequences[j] for j in chosen]],
@@ -80,4 +99,13 @@ def finetune(
             )
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}")
+            guard.check(step + 1, metrics, [sequences[j].id for j in chosen])
+            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                save(step + 1)
+                saved_at = time.monotonic()
+            try:
+                preemption.check(step + 1)
+            except Preempted:
+                save(step + 1)
+                raise
     return trainer.release()

@@ -1,5 +1,6 @@
 """What the commands need of the settings; a missing one is named with the way to give it."""
 
+import logging
 from collections.abc import Sequence
 
 from jax.sharding import Mesh
@@ -11,7 +12,12 @@ from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
 from pmc_jax.errors import UserError
 from pmc_jax.mesh import make_mesh
 from pmc_jax.models.attention import check_kernel
+from pmc_jax.models.load import find
+from pmc_jax.models.remote import is_address
+from pmc_jax.output import file_digest
 from pmc_jax.unlearning.scores import resolve_score
+
+_log = logging.getLogger(__name__)
 
 
 def finetune_rows(config: Config) -> FinetuneSet:
@@ -59,10 +65,11 @@ def check_fits(
     """Checks what can only be checked with the model at hand, before anything is written.
 
     Raises:
-        UserError: no such score, attention that cannot run here, or a question or a row that is
-            too long.
+        UserError: no such score, questions in both sets under `data.retained: error`, attention
+            that cannot run here, or a question or a row that is too long.
     """
     resolve_score(config.pmc.score)
+    _check_retained(config.data.retained, forget, pairs[0])
     for settings in (config.train, *([config.finetune] if config.finetune.data else [])):
         check_kernel(settings.attention, speaker.lm.config, speaker.dtype, speaker.layout.platform)
     speaker.prompts(forget.questions, config.pmc.max_new_tokens, ids=forget.ids)
@@ -70,3 +77,36 @@ def check_fits(
         speaker.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)
     for rows in pairs if config.data.long_rows == "error" else ():
         speaker.sequences(rows.questions, rows.answers, config.data, ids=rows.ids)
+
+
+def _check_retained(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
+    """What is trained to be kept is not forgotten: the same question in both sets."""
+    kept = {" ".join(question.split()).casefold() for question in retain.questions}
+    asked = zip(forget.ids, forget.questions, strict=True)
+    both = [id_ for id_, text in asked if " ".join(text.split()).casefold() in kept]
+    if not both:
+        return
+    named = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
+    message = f"{len(both)} of {len(forget)} forget questions are retain questions too ({named})"
+    if rule == "error":
+        raise UserError(f"{message}; take them out of one, or set data.retained=warn")
+    _log.warning("%s: these pull both ways", message)
+
+
+def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
+    """Name -> `path` and `sha256` of everything that a run reads from a file.
+
+    Args:
+        model: digest of the model, known already.
+    """
+    name = model_path(config)
+    path = name if is_address(name) else str(find(name).absolute())
+    files = {"model": {"path": path, "sha256": model}}
+    data = config.data
+    named = {"data.forget": data.forget, "data.retain": data.retain}
+    named |= {f"data.evaluate.{name}": source for name, source in data.evaluate.items()}
+    named |= {f"finetune.data.{i}": source for i, source in enumerate(config.finetune.data)}
+    for where, source in named.items():
+        if (file := sources.file_of(source, data, where)) is not None:
+            files[where] = {"path": str(file.absolute()), "sha256": file_digest(file)}
+    return files

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pmc_jax import output
+from pmc_jax import manifest, output
 from pmc_jax.answers import Speaker, compute_dtype
 from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import Config, EvaluateConfig, to_dict
@@ -20,6 +20,7 @@ from pmc_jax.inputs import (
     check_fits,
     eval_sets,
     finetune_rows,
+    input_files,
     mesh,
     model_path,
     needed,
@@ -29,12 +30,13 @@ from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.peft import export_adapter
+from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.summary import examples, final_tables
 from pmc_jax.target import Target
 from pmc_jax.tracker import UNLEARNING_STAGES, RunLog, Stopwatch, plot_loss, read_log, table
 from pmc_jax.train_config import TrainConfig
-from pmc_jax.unlearning.loop import Recorder, Unlearning
+from pmc_jax.unlearning.loop import Unlearning
 
 
 def run_finetune(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> None:
@@ -43,13 +45,19 @@ def run_finetune(config: Config, *, overwrite: bool, say: Callable[[str], None])
     made = target.is_made(overwrite=overwrite)
     if not made:
         recorder = Recorder()
-        with recorder.watch.compiling_apart():
+        with output.locked(output_dir(config), make=True), recorder.watch.compiling_apart():
             target.make(_loaded(config, model_path(config), config.finetune), config, recorder)
     say(_target_line(target, made))
 
 
-def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """`pmc unlearn`: the whole job. Returns what `results.json` holds."""
+def run_unlearn(
+    config: Config, *, overwrite: bool, say: Callable[[str], None], purge: bool = False
+) -> dict[str, Any]:
+    """`pmc unlearn`: the whole job, and `manifest.purge` at its end where asked for.
+
+    Returns:
+        What `results.json` holds.
+    """
     forget = sources.forget_set(needed(config.data.forget, "data.forget"), config.data)
     retain = sources.retain_set(needed(config.data.retain, "data.retain"), config.data)
     sets = eval_sets(config)
@@ -73,20 +81,45 @@ def run_unlearn(config: Config, *, overwrite: bool, say: Callable[[str], None]) 
     claimed = output.claim(
         output_dir(config), settings=to_dict(config), digests=digests, overwrite=overwrite
     )
-    with (
-        claimed as folder,
-        Checkpoints(folder.path / output.CHECKPOINTS, keep=config.output.keep) as checkpoints,
-        _run_log(config, folder, checkpoints) as log,
-    ):
-        recorder = Recorder(log=log, watch=watch, checkpoints=checkpoints, output=config.output)
-        with recorder.watch.compiling_apart():
+    with claimed as folder:
+        with (
+            Checkpoints(folder.path / output.CHECKPOINTS, keep=config.output.keep) as checkpoints,
+            _run_log(config, folder, checkpoints) as log,
+            watch.compiling_apart(),
+        ):
+            recorder = Recorder(log=log, watch=watch, checkpoints=checkpoints, output=config.output)
             if target is not None:
                 lm = lm if made else target.make(lm, config, recorder)
                 say(_target_line(target, made))
             results = _unlearn(config, lm, forget, retain, sets, recorder, folder, say)
+        manifest.write(folder.path, input_files(config, digests["model"]), results)
         folder.finish(results)
+        if purge:
+            manifest.purge(folder.path)
     say(final_tables(results))
     return results
+
+
+def is_finished(config: Config) -> bool:
+    """Whether `output.dir` holds a finished run."""
+    return (Path(output_dir(config)) / output.RESULTS).exists()
+
+
+def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
+    """`pmc unlearn --purge` on a finished run."""
+    folder = output_dir(config)
+    with output.locked(folder):
+        manifest.purge(folder)
+    say(f"{folder}: the checkpoints and the texts of the log are gone")
+
+
+def run_verify(folder: str, *, say: Callable[[str], None]) -> bool:
+    """`pmc verify`: whether all files of a finished run are as its manifest says."""
+    good, faults = manifest.verify(folder)
+    for line in faults:
+        say(line)
+    say(f"{good} files as recorded" + (f", {len(faults)} not" if faults else ""))
+    return not faults
 
 
 def _target_line(target: Target, made: bool) -> str:
@@ -96,10 +129,11 @@ def _target_line(target: Target, made: bool) -> str:
 
 def _run_log(config: Config, folder: output.OutputFolder, checkpoints: Checkpoints) -> RunLog:
     """The run's log; what an earlier attempt wrote that left no checkpoint is dropped."""
+    log = RunLog(folder.path, text=config.log.text)
     if folder.resuming and checkpoints.latest() is None:
-        (folder.path / output.LOG).unlink(missing_ok=True)
         shutil.rmtree(folder.path / output.TENSORBOARD, ignore_errors=True)
-    return RunLog(folder.path, text=config.log.text)
+        log.resume(0)
+    return log
 
 
 def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[str, Any]:
@@ -143,12 +177,11 @@ def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[st
     recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for
     lm = dataclasses.replace(lm, model=run.trainer.release())
     after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
-    for name in (output.MODEL, output.ADAPTER):
-        if (folder.path / name).exists():  # left by a run that was interrupted after its export
-            shutil.rmtree(folder.path / name)
-    export_hf(lm, folder.path / output.MODEL)
+    # What a run left that was interrupted after its export is replaced.
+    export_hf(lm, folder.path / output.MODEL, replace=True)
     if run.trainer.adapters is not None:
-        export_adapter(lm, run.trainer.adapters, run.trainer.lora, folder.path / output.ADAPTER)
+        adapter = folder.path / output.ADAPTER
+        export_adapter(lm, run.trainer.adapters, run.trainer.lora, adapter, replace=True)
     plot_loss(read_log(folder.path / output.LOG), folder.path / output.LOSS_PLOT)
     texts = recorder.host["texts"]
     recorder.log.drop("answer")  # of an attempt that was interrupted after them
@@ -267,14 +300,13 @@ def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -
     made = folder / output.TARGET
     base = str(made) if config.finetune.data and made.exists() else model_path(config)
     lm = load(base, mesh=mesh(config))
-    if (folder / output.CHECKPOINTS).is_dir():
-        lm = dataclasses.replace(lm, model=_newest(config, lm, folder / output.CHECKPOINTS))
-        say(f"exporting the newest checkpoint of {folder}")
-    else:
-        say(f"no checkpoints in {folder}: exporting {base} as it is")
-    if target.exists():
-        shutil.rmtree(target)
-    export_hf(lm, target)
+    with output.locked(folder, make=True):
+        if (folder / output.CHECKPOINTS).is_dir():
+            lm = dataclasses.replace(lm, model=_newest(config, lm, folder / output.CHECKPOINTS))
+            say(f"exporting the newest checkpoint of {folder}")
+        else:
+            say(f"no checkpoints in {folder}: exporting {base} as it is")
+        export_hf(lm, target, replace=overwrite)
     say(f"wrote {target}")
     return target
 

@@ -8,22 +8,22 @@ folder. What it does not know: what the other files hold, nor what the settings 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import logging
-import math
 import os
 import platform
 import shutil
-import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pmc_jax.errors import UserError
+from pmc_jax.json_files import PARTIAL, plain, write_json
 from pmc_jax.models.remote import is_address, listing
 from pmc_jax.schema import differences
 
@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 RUN = "run.json"
 RESULTS = "results.json"
+MANIFEST = "manifest.json"
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
 LOSS_PLOT = "loss.png"
@@ -43,9 +44,10 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 ADAPTER = "adapter"  # where adapters are trained; merged into `model` too
 TARGET = "target"  # the fine-tuned target model; kept, a run reuses it by digest
+TARGET_CHECKPOINTS = "target.checkpoints"  # of its training, while that lasts
 
 # What `overwrite` removes. The mark of a run goes last: an interrupted removal can be repeated.
-OWN = (RESULTS, LOG, TENSORBOARD, LOSS_PLOT, CHECKPOINTS, MODEL, ADAPTER, RUN)
+OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, CHECKPOINTS, MODEL, ADAPTER, RUN)
 
 # Settings sections that don't change what is computed.
 _IDLE_SECTIONS = ("output", "log")
@@ -118,6 +120,8 @@ def claim(
     except OSError as error:
         raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
     try:
+        for rest in path.glob(f".*{PARTIAL}"):  # of a process that was killed
+            shutil.rmtree(rest, ignore_errors=True)
         if overwrite:
             _clear(path)
             resuming = False
@@ -132,29 +136,24 @@ def claim(
     return OutputFolder(path, resuming=resuming, record=record, lock=lock)
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Writes JSON so that a reader finds the old file or the whole new one; mode 0600.
-
-    Arrays and their scalars become lists and numbers; a number that is not finite becomes null.
+@contextlib.contextmanager
+def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
+    """Inside, no other process writes to a run's folder, which is made if absent and `make`.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: it is in use, or no folder.
     """
-    path = Path(path)
-    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path = Path(folder).absolute()
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        if make:
+            _make_folders(path)
+        lock = _lock(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot write this file: {error.strerror}") from error
+        raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        _unlock(lock)
 
 
 def file_digest(path: str | Path) -> str:
@@ -201,7 +200,8 @@ def versions() -> dict[str, str]:
 def _is_resumed(path: Path, settings: dict[str, Any], digests: dict[str, str]) -> bool:
     """Whether an unfinished run goes on; a folder that must not be touched raises UserError."""
     names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
-    if not names or names == [TARGET]:  # `pmc finetune` makes the target without a run
+    # `pmc finetune` makes the target without a run.
+    if not {*names} - {TARGET, TARGET_CHECKPOINTS}:
         return False
     if RUN not in names:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -312,23 +312,8 @@ def _computing(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_temporary(name: str) -> bool:
     """Whether `write_json` left it behind when the process died."""
-    return name.startswith((f".{RUN}.", f".{RESULTS}."))
+    return name.startswith((f".{RUN}.", f".{RESULTS}.", f".{MANIFEST}."))
 
 
 def _json_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def plain(value: Any) -> Any:
-    """What strict JSON can hold: arrays to lists, paths to texts, not finite numbers to None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pmc_jax import output
 from pmc_jax.answers import Speaker
+from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import Config, to_dict
 from pmc_jax.data.records import FinetuneSet
 from pmc_jax.errors import UserError
@@ -17,7 +18,7 @@ from pmc_jax.finetuning import finetune
 from pmc_jax.inputs import model_path, output_dir
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, find
-from pmc_jax.unlearning.loop import Recorder
+from pmc_jax.recorder import Recorder
 
 # Says which model, settings and data a target was made from.
 TARGET_MARK = "target.json"
@@ -85,21 +86,27 @@ class Target:
     def make(self, lm: LanguageModel, config: Config, recorder: Recorder) -> LanguageModel:
         """Fine-tunes `lm`, whose buffers are taken over, and writes it in place of an older target.
 
+        Training goes on where it was interrupted.
+
         Raises:
             UserError: rows that are too long, or the folder cannot be written.
+            Preempted: the process was asked to stop; the same call goes on.
         """
-        model = finetune(
-            Speaker.of(lm, config.model),
-            self.rows,
-            config.finetune,
-            config.data,
-            seed=config.seed,
-            recorder=recorder,
-            donate=True,
-        )
+        kept = self.folder.with_name(output.TARGET_CHECKPOINTS)
+        # One folder for each thing that a target can be made of: no other training goes on there.
+        name = output.settings_digest(self.made_of)[:16]
+        with Checkpoints(kept / name, keep=1) as checkpoints:
+            model = finetune(
+                Speaker.of(lm, config.model),
+                self.rows,
+                config.finetune,
+                config.data,
+                seed=config.seed,
+                recorder=recorder,
+                checkpoints=checkpoints,
+                donate=True,
+            )
         lm = dataclasses.replace(lm, model=model)
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        export_hf(lm, self.folder)
-        output.write_json(self.folder / TARGET_MARK, self.made_of)
+        export_hf(lm, self.folder, replace=True, marks={TARGET_MARK: self.made_of})
+        shutil.rmtree(kept)
         return lm

@@ -7,7 +7,6 @@ unless the run asked for it (`log.text`). What this module does not know: what t
 
 import json
 import logging
-import math
 import os
 import sys
 import threading
@@ -15,12 +14,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
-from pmc_jax.output import plain
+from pmc_jax.json_files import plain
+from pmc_jax.tensorboard import ScalarEvents
 
 _logger = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ class RunLog:
 
     def __init__(self, folder: str | os.PathLike | None, text: bool = False):
         self._text = text
-        self._file = self._writer = self._purge_step = None
+        self._file = self._board = None
+        self._is_torn = self._has_warned = False
         self._folder = None if folder is None else Path(folder)
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,8 @@ class RunLog:
             written = self._path.read_bytes() if self._path.exists() else b""
             if written and not written.endswith(b"\n"):
                 self._rewrite(lambda row: True)  # else the next line is glued to half a line
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = self._open()
+            self._board = ScalarEvents(self._folder / "tensorboard")
 
     def __enter__(self) -> "RunLog":
         return self
@@ -80,17 +82,11 @@ class RunLog:
         """
         numbers = {key: float(value) for key, value in values.items() if value is not None}
         self._write({"kind": "scalars", "step": int(step), **numbers})
-        if self._file is None:
-            return
-        if self._writer is None:
-            from tensorboardX import SummaryWriter
-
-            self._writer = SummaryWriter(
-                str(self._folder / "tensorboard"), purge_step=self._purge_step
-            )
-        for key, number in numbers.items():
-            if math.isfinite(number):
-                self._writer.add_scalar(key, number, int(step))
+        if self._board is not None:
+            try:
+                self._board.add(int(step), numbers)
+            except OSError as error:
+                self._warn(error.strerror)
 
     def event(self, kind: str, *, texts: Mapping[str, Any] | None = None, **values: Any) -> None:
         """Writes a line of any kind.
@@ -102,18 +98,16 @@ class RunLog:
         """
         self._write({"kind": kind, **values, **(texts if texts and self._text else {})})
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: int, *, key: str = "step") -> None:
         """Takes back what an interrupted run logged after `step`, the step that is resumed from.
 
-        Lines with a greater step go, and a half-written last line; lines with no step stay. The
+        Lines with a greater `key` go, and a half-written last line; lines with no step stay. The
         file is rewritten aside and renamed, so that an interruption here loses nothing.
         TensorBoard is told to hide what came after `step`.
         """
-        self._keep(lambda row: row.get("step") is None or row["step"] <= step)
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        self._purge_step = int(step) + 1
+        self._keep(lambda row: row.get(key) is None or row[key] <= step)
+        if self._board is not None and key == "step":
+            self._board.purge(int(step) + 1)
 
     def drop(self, kind: str) -> None:
         """Takes back the lines of a kind that an interrupted run wrote and this one writes anew."""
@@ -121,21 +115,39 @@ class RunLog:
 
     def close(self) -> None:
         """Flushes and closes both logs; a second call does nothing."""
-        for sink in (self._file, self._writer):
+        for sink in (self._file, self._board):
             if sink is not None:
                 sink.close()
-        self._file = self._writer = None
+        self._file = self._board = None
 
     def _write(self, row: dict) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(plain(row), ensure_ascii=False, allow_nan=False) + "\n")
-            self._file.flush()
+        if self._file is None:
+            return
+        line = json.dumps(plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        try:
+            # Whatever a full disk has left of the line before ends here.
+            line = b"\n" + line if self._is_torn else line
+            self._is_torn = self._file.write(line) < len(line)
+            reason = "the disk is full"
+        except OSError as error:
+            self._is_torn, reason = True, error.strerror
+        if self._is_torn:
+            self._warn(reason)
+
+    def _warn(self, reason: str) -> None:
+        if not self._has_warned:
+            _logger.warning("%s: cannot be written, the run goes on: %s", self._folder, reason)
+        self._has_warned = True
 
     def _keep(self, wanted: Callable[[dict], bool]) -> None:
         if self._file is not None:
             self._file.close()
             self._rewrite(wanted)
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = self._open()
+
+    def _open(self) -> BinaryIO:
+        # Without a buffer: what could not be written is not tried again behind our back.
+        return self._path.open("ab", buffering=0)
 
     def _rewrite(self, wanted: Callable[[dict], bool]) -> None:
         aside = self._path.with_suffix(".jsonl.tmp")

@@ -45,6 +45,8 @@ class TrainConfig(Section):
         accumulation_steps: micro-batches a gradient step.
         warmup_steps: gradient steps of linear warm-up.
         max_grad_norm: global norm that gradients are clipped to; None = no clipping.
+        max_bad_steps: the run stops after this many steps in a row whose loss or gradient is not
+            finite; such a step changes no weight.
         loss_mean: tokens | answers, what a term of the loss is the mean over: the answer tokens of
             a micro-batch (as in transformers), or its answers, each with the mean of its tokens.
         remat: none | full | dots, what the backward pass computes again to save memory.
@@ -62,6 +64,7 @@ class TrainConfig(Section):
     accumulation_steps: int = setting(1, at_least(1))
     warmup_steps: int = setting(0, at_least(0))
     max_grad_norm: float | None = setting(None, above(0))
+    max_bad_steps: int = setting(3, at_least(1))
     loss_mean: str = setting("tokens", one_of("tokens", "answers"))
     remat: str = setting("dots", one_of("none", "full", "dots"))
     attention: str = setting("xla", one_of("xla", "cudnn"))

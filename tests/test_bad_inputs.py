@@ -94,6 +94,17 @@ def test_long_rows_are_dropped_with_a_warning(inputs, caplog):
         assert not any(word in line for word in tiny.WORDS)
 
 
+def test_questions_to_forget_and_to_retain(inputs, caplog):
+    shared = [tiny.FORGET[1], {**tiny.FORGET[4], "question": tiny.FORGET[4]["question"].upper()}]
+    tiny.write_rows(inputs / "retain.jsonl", [*tiny.RETAIN, *shared])
+    message = tiny.refused("unlearn", "data.retained=error")
+    tiny.assert_names(message, "2 of 6 forget questions", "forget:1, forget:4", "retained=warn")
+    tiny.succeed("unlearn", "pmc.epochs=1")
+    said = [r.getMessage() for r in caplog.records if r.name == "pmc_jax.inputs"]
+    assert len(said) == 1 and "(forget:1, forget:4): these pull both ways" in said[0]
+    assert not any(row["question"] in said[0] for row in shared)
+
+
 def test_fine_tuning_rows_longer_than_max_length(inputs):
     tiny.write_rows(inputs / "more.jsonl", tiny.rows(2, seed=5, answer=60))
     message = tiny.refused(

@@ -23,6 +23,10 @@ CASES = {
         ["run.yaml", "pmc.epochs=2", "--quality", "0", "--every", "1"],
         ["quality_reached", "step"],
     ),
+    "faults": (
+        ["run.yaml", "--kills", "1", "--stops", "1", "--spoilt", "1", "--every", "1"],
+        ["job_seconds"],
+    ),
     "scaling": (
         ["--model", "model", "--devices", "1", "2", "--factors", "1", "--questions", "2"],
         ["collective_bytes", "tensor 2", "decode_step", "all-reduce"],
@@ -52,6 +56,8 @@ def test_last_line(case, tmp_path):
     assert figure > 0
     if case == "training":
         assert figure <= 1 and record["memory_gbytes"]["temporary"] > 0
+    if case == "faults":
+        assert record["survived"] == record["of"] == {"kills": 1, "stops": 1, "spoilt": 1}
     if case == "scaling":
         moved = record["collective_bytes"]
         assert not any(moved["fsdp 1"].values()) and not any(moved["tensor 1"].values())

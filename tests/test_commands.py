@@ -10,7 +10,9 @@ import tiny_runs as tiny
 from jax import monitoring
 
 import pmc_jax
+from pmc_jax import output
 from pmc_jax.checkpoint import Checkpoints
+from pmc_jax.models import export
 from pmc_jax.sampling import decode, engine
 from pmc_jax.unlearning import trainer as trainer_module
 from pmc_jax.unlearning.trainer import Trainer
@@ -135,6 +137,28 @@ class Calls:
 
     def count(self) -> dict[str, int]:
         return {name: self.compiled.count(name) for name in JITTED}
+
+
+def test_export_waits_for_no_run_and_touches_none(finished):
+    """A run may be writing its checkpoints: its folder is in use."""
+    before = tiny.digest(finished / "out")
+    with output.locked("out"):
+        message = tiny.refused("export", "--overwrite")
+    tiny.assert_names(message, "another process is writing to this folder")
+    assert tiny.digest(finished / "out") == before
+
+
+def test_an_export_that_fails_leaves_the_old_one(finished, monkeypatch):
+    before = tiny.digest(finished / "out" / "model")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "save_file", full)
+    done = tiny.pmc("export", "--overwrite")
+    assert done.status == 2 and "No space left" in done.err
+    assert tiny.digest(finished / "out" / "model") == before
+    assert not list((finished / "out").glob(".*"))
 
 
 def test_every_shape_compiles_once_and_an_identical_run_compiles_nothing(tmp_path, monkeypatch):

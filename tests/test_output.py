@@ -15,6 +15,7 @@ import pytest
 from pmc_jax import output
 from pmc_jax.config import Config, OutputConfig, PMCConfig, to_dict
 from pmc_jax.errors import UserError
+from pmc_jax.json_files import write_json
 
 DIGESTS = {"forget": "a" * 64, "model": "b" * 64}
 
@@ -184,7 +185,7 @@ def test_a_place_that_cannot_be_written_is_one_line():
     with pytest.raises(UserError, match="/proc/pmc/run: cannot use this folder"):
         _claim("/proc/pmc/run")
     with pytest.raises(UserError, match=r"/proc/pmc\.json: cannot write"):
-        output.write_json("/proc/pmc.json", {})
+        write_json("/proc/pmc.json", {})
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 1, "digests": {}, "versions": {}}'])
@@ -199,7 +200,7 @@ def test_other_versions_are_warned_of(tmp_path, caplog):
     _claim(tmp_path).close()
     record = json.loads((tmp_path / "run.json").read_text())
     record["versions"]["jax"] = "0.0.1"
-    output.write_json(tmp_path / "run.json", record)
+    write_json(tmp_path / "run.json", record)
     with _claim(tmp_path) as claimed:
         assert claimed.resuming
     assert 'jax: "0.0.1" there' in caplog.text
@@ -230,16 +231,16 @@ def test_a_folder_in_use_is_refused_until_its_process_ends(tmp_path):
 
 def test_write_json_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "results.json"
-    output.write_json(path, {"a": 1})
+    write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        output.write_json(path, {"a": object()})
+        write_json(path, {"a": object()})
 
     def full(handle):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"results\.json.*No space left"):
-        output.write_json(path, {"a": 2})
+        write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
     assert os.listdir(tmp_path) == ["results.json"]
 
@@ -247,7 +248,7 @@ def test_write_json_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
 def test_write_json_knows_numpy_and_has_no_nan(tmp_path):
     path = tmp_path / "results.json"
     value = {"f": np.float32(0.5), "i": np.int64(3), "l": np.array([1.0, math.nan]), "n": -math.inf}
-    output.write_json(path, {**value, "t": ("é", None, True)})
+    write_json(path, {**value, "t": ("é", None, True)})
     assert json.loads(path.read_text()) == {
         "f": 0.5, "i": 3, "l": [1.0, None], "n": None, "t": ["é", None, True],
     }  # fmt: skip

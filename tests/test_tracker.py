@@ -1,7 +1,9 @@
 """The run's log, its resume, the picture, the stopwatch and the table."""
 
+import errno
 import json
 import math
+import os
 import struct
 
 import jax
@@ -216,3 +218,30 @@ def test_table():
     assert table([], ["a", "bc"]) == "a  bc\n-  --"
     with pytest.raises(ValueError, match="row 1 has 1 cells for 2 headers"):
         table([[1, 2], [3]], ["a", "b"])
+
+
+def test_lines_that_find_no_room_are_lost_alone(tmp_path, caplog):
+    class Full:
+        """Takes half a line, then nothing, then all."""
+
+        def __init__(self, file):
+            self.file, self.calls = file, 0
+
+        def write(self, line: bytes) -> int:
+            self.calls += 1
+            if self.calls == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return self.file.write(line[: len(line) // 2] if self.calls == 1 else line)
+
+        def close(self):
+            self.file.close()
+
+    with RunLog(tmp_path) as log:
+        log.event("a", number=1)
+        log._file = Full(log._file)
+        for number in range(2, 6):
+            log.event("a", number=number)
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path}: cannot be written, the run goes on: the disk is full"
+    ]
+    assert [row["number"] for row in read_log(tmp_path / "log.jsonl")] == [1, 4, 5]

@@ -69,18 +69,19 @@ class Encoder:
             text = text.removeprefix(self.settings.answer_tag.strip()).strip()
         return text
 
-    def sequence(self, question: str, answer: str) -> "Sequence_":
+    def sequence(self, question: str, answer: str, id: str = "") -> "Sequence_":
         prompt = self.prompt(question)
         answer_ids = self.answer(answer)
-        return Sequence_(np.array(prompt + answer_ids, np.int32), len(prompt))
+        return Sequence_(np.array(prompt + answer_ids, np.int32), len(prompt), id)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sequence_:
-    """One training sequence: i32[n] tokens, the answer from index `begin` on."""
+    """One training sequence: i32[n] tokens, the answer from index `begin` on; `id` of its row."""
 
     tokens: np.ndarray
     begin: int
+    id: str = ""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -168,7 +169,7 @@ def encode_pairs(
     Raises:
         UserError: rows over `max_length` or `window` under `error`, or nothing left under `drop`.
     """
-    sequences = [encoder.sequence(question, answer) for question, answer in pairs]
+    sequences = [encoder.sequence(*pair, id_) for pair, id_ in zip(pairs, ids, strict=True)]
     limit = min(max_length, window)
     long = [(id_, len(s)) for id_, s in zip(ids, sequences, strict=True) if len(s) > limit]
     if not long:

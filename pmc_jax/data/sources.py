@@ -51,6 +51,15 @@ def read_rows(
     return _read(source, data, columns, where)[1]
 
 
+def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
+    """The file behind a source; None where it is none (`tfds:`, `people:`).
+
+    Raises:
+        UserError: it can't be found.
+    """
+    return None if _loader(source.path)[0] else _find_file(source.path, data, where)
+
+
 def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
     """The sensitive questions. The answer column is not looked at, and need not exist.
 
@@ -158,8 +167,7 @@ def _read(
     """Ids and rows of a source: load, select, check."""
     if not source.path:
         raise UserError(f"{where}.path: not given; set it to a file, tfds:NAME or people:SPLIT")
-    scheme, colon, rest = source.path.partition(":")
-    loader = _LOADERS[scheme] if colon and scheme in _LOADERS else None
+    loader, rest = _loader(source.path)
     if loader is not None:
         stem, first, table = loader(rest, data, columns)
     else:
@@ -169,6 +177,12 @@ def _read(
     _check_values(table, columns, selected)
     ids = _ids(stem, [first + index for index in selected])
     return ids, [{name: table.rows[index][name] for name in columns} for index in selected]
+
+
+def _loader(path: str) -> tuple[Callable | None, str]:
+    """The loader of a path's scheme, and the rest of the path; None for a file."""
+    scheme, colon, rest = path.partition(":")
+    return (_LOADERS[scheme], rest) if colon and scheme in _LOADERS else (None, path)
 
 
 def _select(rows: str | None, table: Table, where: str) -> range:

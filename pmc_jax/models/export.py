@@ -4,8 +4,9 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from jax.experimental import multihost_utils
 from safetensors.numpy import save_file
 
 from pmc_jax.errors import UserError
+from pmc_jax.json_files import PARTIAL
 from pmc_jax.models.families import family_of
 from pmc_jax.models.hf import to_hf
 from pmc_jax.models.load import LanguageModel
@@ -30,6 +32,8 @@ def export_hf(
     *,
     dtype: str | None = None,
     shard_bytes: int = SHARD_BYTES,
+    replace: bool = False,
+    marks: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Writes weights, configuration and tokenizer as `transformers` reads them.
 
@@ -37,22 +41,29 @@ def export_hf(
     the host.
 
     Args:
-        folder: must not exist, or be empty.
+        folder: must not exist, or be empty, unless `replace`.
         dtype: of all weights; by default each tensor's dtype in the source (float32 for GGUF).
         shard_bytes: weights in one file.
+        replace: what is there goes once the new folder is whole.
+        marks: file name -> JSON that is written beside the model.
 
     Raises:
         UserError: the folder is in use, or cannot be written.
     """
-    with written_aside(folder) as aside:
+    with written_aside(folder, replace=replace) as aside:
         if aside is not None:
             _write_texts(lm, aside, dtype)
+            for name, content in marks.items():
+                write_hf_json(aside / name, content)
         _write_weights(lm, aside, dtype, shard_bytes)
 
 
 @contextlib.contextmanager
-def written_aside(folder: str | Path) -> Iterator[Path | None]:
+def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path | None]:
     """A folder to write into that becomes `folder` at the end, or is gone after a fault.
+
+    Args:
+        replace: what is there goes once the new folder is whole; else it must be empty or absent.
 
     Yields:
         Where to write; None in all processes of a multi-host run but the first.
@@ -61,9 +72,12 @@ def written_aside(folder: str | Path) -> Iterator[Path | None]:
         UserError: the folder is in use, or cannot be written.
     """
     folder = Path(folder).expanduser().absolute()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    in_use = folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+    if in_use and not replace:
         raise UserError(f"{folder}: exists and is not an empty folder; name another one")
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    aside, old = (
+        folder.with_name(f".{folder.name}.{os.getpid()}.{name}{PARTIAL}") for name in ("new", "old")
+    )
     writer = jax.process_index() == 0
     try:
         if writer:
@@ -74,12 +88,17 @@ def written_aside(folder: str | Path) -> Iterator[Path | None]:
             mode = next(aside.glob("*.json")).stat().st_mode
             for path in aside.glob("*.safetensors"):
                 path.chmod(mode)
+            if in_use:
+                folder.rename(old)
             aside.rename(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error})") from None
     finally:
         if writer:
-            shutil.rmtree(aside, ignore_errors=True)
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            for rest in (aside, old):
+                shutil.rmtree(rest, ignore_errors=True)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"export {folder}")
 

@@ -26,14 +26,19 @@ _PREFIX = "base_model.model."
 
 
 def export_adapter(
-    lm: LanguageModel, adapters: Decoder, lora: LoRAConfig, folder: str | Path
+    lm: LanguageModel,
+    adapters: Decoder,
+    lora: LoRAConfig,
+    folder: str | Path,
+    *,
+    replace: bool = False,
 ) -> None:
     """Writes adapters that `peft.PeftModel.from_pretrained` loads onto the base model.
 
     Args:
         lm: the base model; its source is named in the folder.
         adapters: from `lora.init_adapters`, trained; rank and alpha are those of `lora`.
-        folder: must not exist, or be empty.
+        folder: must not exist, or be empty, unless `replace`.
 
     Raises:
         UserError: the folder is in use, or cannot be written.
@@ -50,7 +55,7 @@ def export_adapter(
             ranks[re.escape(suffix)] = a.shape[0]
         conv1d |= entry.theirs[0] == _letters(entry)[0]
     config = _config(lm, lora, sorted(modules), ranks) | {"fan_in_fan_out": conv1d}
-    with written_aside(folder) as aside:
+    with written_aside(folder, replace=replace) as aside:
         if aside is not None:
             save_file(tensors, aside / "adapter_model.safetensors", metadata={"format": "pt"})
             write_hf_json(aside / "adapter_config.json", config)

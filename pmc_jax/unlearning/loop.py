@@ -17,45 +17,27 @@ from typing import Any
 import jax
 import numpy as np
 
+from pmc_jax import preemption
 from pmc_jax.answers import Speaker
-from pmc_jax.checkpoint import Checkpoints
-from pmc_jax.config import DataConfig, OutputConfig, PMCConfig, TrainConfig
+from pmc_jax.checkpoint import CHECKPOINT_SECONDS
+from pmc_jax.config import DataConfig, PMCConfig, TrainConfig
 from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
 from pmc_jax.data.records import ForgetSet, RetainSet
-from pmc_jax.errors import UserError
+from pmc_jax.errors import Preempted, UserError
+from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.engine import Usage
-from pmc_jax.tracker import RunLog, Stopwatch, progress
+from pmc_jax.tracker import progress
+from pmc_jax.train_batch import TrainBatch
 from pmc_jax.unlearning import pmc as algorithm
+from pmc_jax.unlearning.guard import Guard
 from pmc_jax.unlearning.scores import Score, resolve_score
 from pmc_jax.unlearning.store import ResponseStore
 from pmc_jax.unlearning.trainer import Trainer
 
-_CHECKPOINT_SECONDS = 600.0
 # A stored answer is tokenised again for training and may come out a little longer than it was
 # sampled.
 _SLACK_TOKENS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Recorder:
-    """Where a loop reports to; every part may be left out.
-
-    Attributes:
-        log: scalars and events.
-        watch: seconds by stage.
-        checkpoints: None keeps none.
-        output: how often to keep one.
-        host: JSON values of the caller that checkpoints carry along.
-        bars: progress bars on stderr.
-    """
-
-    log: RunLog = dataclasses.field(default_factory=lambda: RunLog(None))
-    watch: Stopwatch = dataclasses.field(default_factory=Stopwatch)
-    checkpoints: Checkpoints | None = None
-    output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
-    host: dict[str, Any] = dataclasses.field(default_factory=dict)
-    bars: bool = True
 
 
 class Unlearning:
@@ -127,7 +109,11 @@ class Unlearning:
             batch_size=pmc.sample_batch_size,
             most=self._rows_a_step * pmc.steps_per_round,
         )
+        self._guard = Guard(train, "train", max_retain_loss=pmc.max_retain_loss)
         self.done = 0
+        # Of a round that has sampled: the mean score that was selected, how many questions were
+        # asked, and the losses of the steps taken.
+        self._round: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
 
     def _begin_from(self, originals: Sequence[str]) -> None:
@@ -160,7 +146,8 @@ class Unlearning:
         self.trainer.tokens = host["trained_tokens"]
         self.store = ResponseStore.from_dict(host["store"], ids=self.forget.ids)
         self._begin_from(host["originals"])
-        self.rounds, self.usage = host["rounds"], Usage(**host["usage"])
+        self.rounds, self._round = host["rounds"], host["round"]
+        self.usage = Usage(**host["usage"])
         self.recorder.log.resume(self.done)
         self.recorder.watch.add(host["seconds"])
         self.recorder.host.update(host["caller"])
@@ -175,6 +162,7 @@ class Unlearning:
             "store": self.store.to_dict(),
             "originals": [self.originals[id_] for id_ in self.forget.ids],
             "rounds": self.rounds,
+            "round": self._round,
             "usage": dataclasses.asdict(self.usage),
             "trained_tokens": self.trainer.tokens,
             "seconds": self.recorder.watch.seconds(),
@@ -184,7 +172,12 @@ class Unlearning:
         self._saved_at = time.monotonic()
 
     def run(self, after_round: Callable[[], None] = lambda: None) -> None:
-        """All rounds that are left; `after_round` may add to the newest of `rounds`."""
+        """All rounds that are left; `after_round` may add to the newest of `rounds`.
+
+        Raises:
+            Preempted: the process was asked to stop; the run is saved and can be resumed.
+            UserError: losses that are not finite, or retain answers that are lost.
+        """
         steps = algorithm.plan(
             len(self.forget),
             len(self._retain),
@@ -193,42 +186,59 @@ class Unlearning:
             self.seed,
             start=self.done,
         )
+        size = self.pmc.steps_per_round
         bar = progress(self.total_steps, "unlearn", "step", enabled=self.recorder.bars)
         with bar, concurrent.futures.ThreadPoolExecutor(1) as scorer:
             bar.update(self.done)
-            while block := list(itertools.islice(steps, self.pmc.steps_per_round)):
-                selected, asked = self._sample(block, scorer, bar)
-                self._train(block, selected, asked, bar)
-                after_round()
-                self._checkpoint_if_due(len(block))
+            try:
+                if self._round is not None and self.done % size == 0:  # stopped in `after_round`
+                    after_round()
+                    self._round = None
+                # A run may have been resumed within a round.
+                while block := list(itertools.islice(steps, size - self.done % size)):
+                    preemption.check(self.done)
+                    if self._round is None:
+                        self._round = self._sample(block, scorer, bar)
+                    for step in block:
+                        self._train(step, bar)
+                        if step is block[-1]:
+                            self._end_round()
+                            after_round()
+                            self._round = None
+                        self._checkpoint_if_due()
+                        if step is not block[-1]:
+                            preemption.check(self.done)
+            except Preempted:
+                self.save()
+                raise
 
-    def _checkpoint_if_due(self, taken: int) -> None:
+    def _checkpoint_if_due(self) -> None:
         every = self.recorder.output.checkpoint_every
-        due = (
-            self.done // every > (self.done - taken) // every
-            if every
-            else time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS
-        )
+        if every:
+            due = self.done % every == 0
+        else:
+            due = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
         if due:
             self.save()
 
-    def _sample(self, block, scorer, bar) -> tuple[float | None, int]:
-        """Samples and scores the unresolved questions of a round; mean selected score, their
-        number.
-        """
+    def _sample(self, block, scorer, bar) -> dict[str, Any]:
+        """Samples and scores the unresolved questions of a round, which then begins."""
         ids = [self.forget.ids[i] for step in block for i in step.forget]
         unresolved = self.store.unresolved(ids)
         if not unresolved:
-            return None, 0
+            return {"selected": None, "asked": 0, "losses": []}
         watch, first = self.recorder.watch, block[0].index
         index = {id_: i for i, id_ in enumerate(self.forget.ids)}
         numbers = [index[id_] for id_ in unresolved]
+        # Copies, taken over at the end: a round that is given up has changed nothing.
+        store = ResponseStore.from_dict(self.store.to_dict())
+        usage = dataclasses.replace(self.usage)
 
         def score(rows: list[int], texts: list[list[str]]) -> list[float]:
             # One by one: questions come as their samples end, which no result may depend on.
             return [
                 algorithm.update_store(
-                    self.store,
+                    store,
                     [unresolved[row]],
                     [self.originals[unresolved[row]]],
                     [answers],
@@ -241,7 +251,8 @@ class Unlearning:
             ]
 
         def note(tokens: int) -> None:
-            bar.set_postfix_str(f"sampling {self.usage.useful:,} tokens", refresh=True)
+            bar.set_postfix_str(f"sampling {usage.useful:,} tokens", refresh=True)
+            preemption.check()
 
         with watch.stage("sample"):
             weights = self.speaker.snapshot(self.trainer.model)
@@ -252,36 +263,41 @@ class Unlearning:
                 key=jax.random.fold_in(jax.random.key(self.seed), first),
                 ids=numbers,
                 expected=[self._expected[i] for i in numbers],
-                usage=self.usage,
+                usage=usage,
                 progress=note,
             )
             pending = [scorer.submit(score, rows, texts) for rows, texts in groups]
         with watch.stage("score"):
             selected = [score for p in pending for score in p.result()]
-        return math.fsum(selected) / len(unresolved), len(unresolved)
+        self.store, self.usage = store, usage
+        mean = math.fsum(selected) / len(unresolved)
+        return {"selected": mean, "asked": len(unresolved), "losses": []}
 
-    def _train(self, block, selected: float | None, asked: int, bar) -> None:
-        losses = []
-        for step in block:
-            with self.recorder.watch.stage("train"):
-                metrics = self.trainer.step(self._batch(step))
-            self.done = step.index + 1
-            collapse, retain = metrics["terms"]
-            losses.append((collapse, retain))
-            self.recorder.log.scalars(
-                self.done,
-                selected_score=self.store.mean_score(),
-                sampled_score=selected if step is block[0] else None,
-                unresolved=len(self.store.unresolved(self.forget.ids)),
-                collapse_loss=collapse,
-                retain_loss=retain,
-                gradient_norm=metrics["gradient_norm"],
-            )
-            bar.update()
-            bar.set_postfix_str(
-                f"score {self.store.mean_score():.2f}, collapse {collapse:.2f}, retain {retain:.2f}"
-            )
-        collapse, retain = np.mean(losses, axis=0)
+    def _train(self, step: algorithm.Step, bar) -> None:
+        with self.recorder.watch.stage("train"):
+            terms = self._terms(step)
+            metrics = self.trainer.step(self._batch(step, terms))
+        self.done = step.index + 1
+        collapse, retain = metrics["terms"]
+        begins = not self._round["losses"]
+        self._round["losses"].append([collapse, retain])
+        self.recorder.log.scalars(
+            self.done,
+            selected_score=self.store.mean_score(),
+            sampled_score=self._round["selected"] if begins else None,
+            unresolved=len(self.store.unresolved(self.forget.ids)),
+            collapse_loss=collapse,
+            retain_loss=retain,
+            gradient_norm=metrics["gradient_norm"],
+        )
+        bar.update()
+        bar.set_postfix_str(
+            f"score {self.store.mean_score():.2f}, collapse {collapse:.2f}, retain {retain:.2f}"
+        )
+        self._guard.check(self.done, metrics, [s.id for term in terms for s in term])
+
+    def _end_round(self) -> None:
+        collapse, retain = np.mean(self._round["losses"], axis=0)
         overlap = algorithm.overlap(
             [self.originals[id_] for id_ in self.forget.ids],
             [self.store.answer(id_) for id_ in self.forget.ids],
@@ -290,8 +306,8 @@ class Unlearning:
             {
                 "step": self.done,
                 "mean_score": self.store.mean_score(),
-                "sampled_score": selected,
-                "sampled_questions": asked,
+                "sampled_score": self._round["selected"],
+                "sampled_questions": self._round["asked"],
                 "unresolved": len(self.store.unresolved(self.forget.ids)),
                 "overlap_with_original": overlap,
                 "collapse_loss": float(collapse),
@@ -299,14 +315,18 @@ class Unlearning:
             }
         )
 
-    def _batch(self, step: algorithm.Step):
-        ids = [self.forget.ids[i] for i in step.forget]
+    def _terms(self, step: algorithm.Step) -> list[list[Sequence_]]:
+        """The forget rows of a step with their stored answers, and its retain rows."""
         forget = [self._forget_sequence(i) for i in step.forget]
-        retain = [self._retain[i] for i in step.retain]
+        return [forget, [self._retain[i] for i in step.retain]]
+
+    def _batch(self, step: algorithm.Step, terms: list[list[Sequence_]]) -> TrainBatch:
+        ids = [self.forget.ids[i] for i in step.forget]
+        weights = self.store.trainable(ids, self.pmc.max_train_score)
         return self._packer.pack(
-            [forget, retain],
+            terms,
             [1.0, self.pmc.lambda_retain],
-            weights=[self.store.trainable(ids, self.pmc.max_train_score), [1.0] * len(retain)],
+            weights=[weights, [1.0] * len(terms[1])],
             micro_batches=self.train.accumulation_steps,
         )
 
@@ -315,4 +335,5 @@ class Unlearning:
         answer = self.speaker.encoder.answer(self.store.answer(self.forget.ids[index]) or "")
         room = self._packer.longest + len(self._packer.prefix)
         room = min(room, self.speaker.lm.config.longest(len(prompt))) - len(prompt)
-        return Sequence_(np.array(prompt + answer[:room], np.int32), len(prompt))
+        tokens = np.array(prompt + answer[:room], np.int32)
+        return Sequence_(tokens, len(prompt), self.forget.ids[index])

@@ -143,13 +143,15 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One gradient step over M micro-batches; `state` is donated, its buffers hold the new one.
 
+    A step whose loss or gradient is not finite changes nothing.
+
     Args:
         base: the frozen weights that adapters in `state` belong to; None = all are trained.
         lora: how the adapters count.
 
     Returns:
-        The new state and metrics f32: `terms` [T] (nats a token), `gradient_norm` [] before
-            clipping.
+        The new state and metrics: `terms` f32[T] (nats a token), `gradient_norm` f32[] before
+            clipping, `applied` bool[].
     """
 
     def loss(trained: Decoder, batch: TrainBatch):
@@ -174,5 +176,9 @@ def train_step(
         (terms, grads), _ = jax.lax.scan(add, zero, micro)
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.model)
     model = optax.apply_updates(state.model, updates)
-    metrics = {"terms": terms, "gradient_norm": optax.tree.norm(grads)}
-    return _pin(TrainState(model, optimizer_state, state.step + 1), config, layout, lora), metrics
+    norm = optax.tree.norm(grads)
+    good = jnp.isfinite(norm) & jnp.all(jnp.isfinite(terms))
+    new = TrainState(model, optimizer_state, state.step + 1)
+    new = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, state)
+    metrics = {"terms": terms, "gradient_norm": norm, "applied": good}
+    return _pin(new, config, layout, lora), metrics

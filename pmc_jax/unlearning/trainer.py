@@ -94,7 +94,8 @@ class Trainer:
         """One gradient step on a host batch.
 
         Returns:
-            `terms`: list of the loss terms in nats a token, before the step; `gradient_norm`.
+            `terms`: list of the loss terms in nats a token, before the step; `gradient_norm`;
+            `applied`: False where one of them was not finite, and nothing was changed.
         """
         self.tokens += int((batch.segments > 0).sum())
         placed = TrainBatch.put(batch, self._layout)
@@ -102,6 +103,7 @@ class Trainer:
         return {
             "terms": np.asarray(metrics["terms"]).tolist(),
             "gradient_norm": float(metrics["gradient_norm"]),
+            "applied": bool(metrics["applied"]),
         }
 
     def lower(self, batch: TrainBatch) -> jax.stages.Lowered:

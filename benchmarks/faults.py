@@ -1,0 +1,105 @@
+"""Faults that a job survives: python benchmarks/faults.py CONFIG.yaml [section.key=value ...]
+
+Runs `pmc unlearn` once without a fault. Then again and again, each time in a new output folder:
+killed (kill -9), asked to stop (SIGTERM), or killed with a file of the newest checkpoint spoilt, at
+random moments, and resumed until it is finished. A fault is survived when the exported weights and
+the results are those of the run without one, bit for bit. The last line is JSON.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from record import print_record
+
+TEMPORARY_FAILURE = 75
+COMPARED = ("before", "after", "rounds", "tokens")
+
+
+class Job:
+    """One command in one output folder."""
+
+    def __init__(self, options: argparse.Namespace, out: Path):
+        every = f"output.checkpoint_every={options.every}"
+        command = [sys.executable, "-m", "pmc_jax.cli", "unlearn", options.config]
+        self._command = [*command, *options.settings, every, f"output.dir={out}"]
+        self.out = out
+
+    def run(self, seconds: float | None = None, sent: int = signal.SIGKILL) -> tuple[int, str]:
+        """Exit status and stderr; `seconds` after its start the job is sent a signal."""
+        with tempfile.TemporaryFile("w+") as said:
+            process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=said)
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.send_signal(sent)
+            status = process.wait()
+            said.seek(0)
+            return status, said.read()
+
+    def result(self) -> tuple[str, dict[str, Any]]:
+        """Digest of the exported weights, and the results that do not depend on time."""
+        digest = hashlib.sha256()
+        for path in sorted((self.out / "model").glob("*.safetensors")):
+            digest.update(path.read_bytes())
+        results = json.loads((self.out / "results.json").read_text())
+        return digest.hexdigest(), {name: results[name] for name in COMPARED}
+
+    def spoil(self, rng: random.Random) -> None:
+        """Cuts a file of the newest checkpoint in half, where there is one with another before."""
+        folders = [p for p in (self.out / "checkpoints").glob("*") if p.name.isdigit()]
+        if len(folders) > 1:
+            newest = max(folders, key=lambda path: int(path.name))
+            files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size]
+            spoilt = rng.choice(sorted(files))
+            spoilt.write_bytes(spoilt.read_bytes()[: spoilt.stat().st_size // 2])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Counts the faults that a job survives.")
+    parser.add_argument("config")
+    parser.add_argument("settings", nargs="*", help="section.key=value")
+    parser.add_argument("--kills", type=int, default=30, help="kill -9")
+    parser.add_argument("--stops", type=int, default=10, help="SIGTERM")
+    parser.add_argument("--spoilt", type=int, default=10, help="kill -9 and a spoilt checkpoint")
+    parser.add_argument("--every", type=int, default=2, help="steps between two checkpoints")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng, faults = random.Random(options.seed), []
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Job(options, Path(folder) / "whole")
+        begin = time.monotonic()
+        status, said = whole.run()
+        if status:
+            parser.error(f"the job itself fails:\n{said}")
+        seconds, expected = time.monotonic() - begin, whole.result()
+        kinds = {"kills": options.kills, "stops": options.stops, "spoilt": options.spoilt}
+        for kind in (kind for kind, count in kinds.items() for _ in range(count)):
+            job = Job(options, Path(folder) / f"fault{len(faults)}")
+            moment = rng.uniform(0, seconds)
+            status, said = job.run(moment, signal.SIGTERM if kind == "stops" else signal.SIGKILL)
+            if kind == "spoilt":
+                job.spoil(rng)
+            finished = (job.out / "results.json").exists()
+            again = (0, "") if finished else job.run()
+            good = again[0] == 0 and job.result() == expected
+            if kind == "stops":  # before it listens, and when it has finished, it just ends
+                good &= status in (0, TEMPORARY_FAILURE, -signal.SIGTERM)
+            good &= "Traceback" not in said + again[1]
+            faults.append({"kind": kind, "second": moment, "status": status, "survived": good})
+            if not good:
+                print(said[-2000:], again, file=sys.stderr)
+    survived = {kind: sum(f["survived"] for f in faults if f["kind"] == kind) for kind in kinds}
+    print_record("faults", options, survived=survived, of=kinds, job_seconds=seconds, faults=faults)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""`manifest.json`: what a finished run read and wrote, by SHA-256; and what `--purge` takes away.
+
+Checkpoints hold what a resumed run needs of people's data: the model's original answers and the
+stored ones. Nothing else that a run writes holds any, unless `log.text` was asked for.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pmc_jax import output
+from pmc_jax.errors import UserError
+from pmc_jax.json_files import json_text, write_json
+from pmc_jax.models.remote import is_address
+from pmc_jax.tracker import read_log
+
+# Keys of a log line that quote nothing.
+_ANSWER_KEYS = ("kind", "split", "id")
+
+
+def write(
+    folder: Path, inputs: Mapping[str, Mapping[str, str]], results: Mapping[str, Any]
+) -> None:
+    """Writes `manifest.json`, before `results.json` ends the run.
+
+    Args:
+        folder: of the run; its logs and checkpoints are closed.
+        inputs: name -> `path` and `sha256`, see `output.file_digest`.
+        results: what `results.json` will hold.
+
+    Raises:
+        UserError: a file cannot be read or written.
+    """
+    text = json_text(results).encode("utf-8", "surrogatepass")
+    outputs = _outputs(folder) | {output.RESULTS: hashlib.sha256(text).hexdigest()}
+    rounds = results["rounds"]
+    write_json(
+        folder / output.MANIFEST,
+        {
+            "inputs": inputs,
+            "outputs": dict(sorted(outputs.items())),
+            "settings": results["config"],
+            "seed": results["config"]["seed"],
+            "versions": results["versions"],
+            "devices": results["devices"],
+            "counts": {"steps": rounds[-1]["step"] if rounds else 0, **results["tokens"]},
+        },
+    )
+
+
+def verify(folder: str | Path) -> tuple[int, list[str]]:
+    """Compares a finished run with its manifest.
+
+    Returns:
+        How many files are as they were, and a line for each other one.
+
+    Raises:
+        UserError: there is no manifest, or it is none.
+    """
+    folder = Path(folder)
+    manifest = _read(folder)
+    there, written = _outputs(folder, results=True), manifest["outputs"]
+    faults = [f"missing: {name}" for name in sorted(written.keys() - there.keys())]
+    faults += [f"new: {name}" for name in sorted(there.keys() - written.keys())]
+    same = written.keys() & there.keys()
+    faults += [f"changed: {name}" for name in sorted(same) if written[name] != there[name]]
+    good = sum(written[name] == there[name] for name in same)
+    for name, source in manifest["inputs"].items():
+        path = source["path"]
+        if not is_address(path) and not os.path.exists(path):
+            faults.append(f"input missing: {name}, {path}")
+        elif output.file_digest(path) != source["sha256"]:
+            faults.append(f"input changed: {name}, {path}")
+        else:
+            good += 1
+    return good, faults
+
+
+def purge(folder: str | Path) -> None:
+    """Removes the answers that a finished run keeps: its checkpoints, and texts in its log.
+
+    The caller holds the folder (`output.locked`, `output.claim`).
+
+    Raises:
+        UserError: the run is not finished, or cannot be written.
+    """
+    folder = Path(folder)
+    manifest = _read(folder)
+    if not (folder / output.RESULTS).exists():
+        raise UserError(f"{folder}: the run is not finished and needs its checkpoints")
+    try:
+        if (folder / output.CHECKPOINTS).exists():
+            shutil.rmtree(folder / output.CHECKPOINTS)
+        _forget_texts(folder / output.LOG)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be removed ({error.strerror})") from None
+    write_json(folder / output.MANIFEST, manifest | {"outputs": _outputs(folder, results=True)})
+
+
+def _forget_texts(log: Path) -> None:
+    """Takes questions and answers out of a log; written aside and renamed."""
+    rows = [
+        {key: row[key] for key in _ANSWER_KEYS if key in row} if row["kind"] == "answer" else row
+        for row in read_log(log)
+    ]
+    aside = log.with_suffix(".jsonl.tmp")
+    aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    os.replace(aside, log)
+
+
+def _outputs(folder: Path, *, results: bool = False) -> dict[str, str]:
+    """Relative path -> SHA-256 of all files of a run but those that say how it stands."""
+    left_out = {output.MANIFEST, output.RUN, *(() if results else (output.RESULTS,))}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {str(path.relative_to(folder)): path for path in paths}
+    return {name: output.file_digest(path) for name, path in names.items() if name not in left_out}
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / output.MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest["inputs"], dict) or not isinstance(manifest["outputs"], dict):
+            raise TypeError
+        for source in manifest["inputs"].values():
+            source["path"], source["sha256"]
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); only a finished run has a manifest"
+        ) from None
+    except (ValueError, LookupError, TypeError):
+        raise UserError(f"{path}: is no manifest of a run") from None
+    return manifest

@@ -1,0 +1,65 @@
+"""Scalars for TensorBoard, written where they are logged: no thread, no queue, nothing to wait for.
+
+A file that cannot be written is left as it is; the next value begins another one beside it.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+
+class ScalarEvents:
+    """Event files in a folder, which is made with the first of them.
+
+    Args:
+        folder: may hold files of earlier runs.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder, self._writer, self._purge_step = folder, None, None
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes the values that are finite.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        try:
+            if self._writer is None:
+                self._begin()
+            for name, value in values.items():
+                if math.isfinite(value):
+                    self._write(step, summary=scalar(name, value))
+            self._writer.flush()
+        except OSError:
+            self.close()
+            raise
+
+    def purge(self, step: int) -> None:
+        """Hides what earlier files hold from `step` on."""
+        self.close()
+        self._purge_step = step
+
+    def close(self) -> None:
+        """A second call does nothing."""
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                self._writer.close()
+        self._writer = None
+
+    def _begin(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # A number of its own: two files may begin in the same second.
+        number = len(list(self._folder.iterdir()))
+        self._writer = EventsWriter(str(self._folder / "events"), f".{number}")
+        if self._purge_step is not None:
+            self._write(self._purge_step, session_log=SessionLog(status=SessionLog.START))
+
+    def _write(self, step: int, **content) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))

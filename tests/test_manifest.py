@@ -1,0 +1,138 @@
+"""What a finished run says of its files, who may read them, and what is left after a purge."""
+
+import hashlib
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+import tiny_runs as tiny
+
+from pmc_jax import cli
+from pmc_jax.errors import UserError
+from pmc_jax.manifest import purge
+
+FINETUNED = {"finetune": tiny.FINETUNE}
+
+
+@pytest.fixture(scope="module")
+def canaries(tmp_path_factory) -> Path:
+    """A run on a model that can recite every forget answer; the folder of its inputs."""
+    folder = tmp_path_factory.mktemp("canaries")
+    tiny.run(folder, "output.checkpoint_every=1", **FINETUNED)
+    return folder
+
+
+def _texts() -> list[bytes]:
+    """All that is about people: questions, and answers that the model was taught."""
+    rows = [*tiny.FORGET, *tiny.RETAIN, *tiny.AGAIN]
+    return [row[column].encode() for row in rows for column in ("question", "answer")]
+
+
+def _files_with_texts(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).parts[0]
+        for path in folder.rglob("*")
+        if path.is_file() and any(text in path.read_bytes() for text in _texts())
+    }
+
+
+@pytest.fixture
+def run(canaries, tmp_path, monkeypatch) -> Path:
+    """A copy of the run, the current folder."""
+    shutil.copytree(canaries, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_answers_stand_in_checkpoints_alone_and_nowhere_after_a_purge(run):
+    before = tiny.results("out")["before"]
+    assert before["splits"]["forget"]["rougeL_recall"] == 1  # it can recite them
+    assert _files_with_texts(Path("out")) == {"checkpoints"}
+    done = tiny.succeed("unlearn", "--purge")
+    assert "are gone" in done.lines[-1]
+    assert _files_with_texts(Path("out")) == set() and not Path("out/checkpoints").exists()
+    assert tiny.pmc("verify", config="out").status == 0
+    assert Path("out/model/model.safetensors").is_file()
+
+
+def test_a_purge_takes_texts_out_of_the_log(tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny.write_inputs(tmp_path, **FINETUNED))
+    done = tiny.succeed("unlearn", "log.text=true", "--purge", "pmc.epochs=2")
+    assert "unlearn quality" in done.out
+    assert _files_with_texts(Path("out")) == set()
+    lines = tiny.log("out", "answer")
+    assert len(lines) == len(tiny.FORGET) * 2 + len(tiny.RETAIN)
+    assert all(line.keys() == {"kind", "split", "id"} for line in lines)
+    assert tiny.pmc("verify", config="out").status == 0
+
+
+def test_only_unlearn_purges(run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["export", "run.yaml", "--purge"])
+    assert "--purge: is for unlearn, not for export" in capsys.readouterr().err
+
+
+def test_an_unfinished_run_is_not_purged(run):
+    Path("out/results.json").unlink()
+    with pytest.raises(UserError, match="not finished"):
+        purge("out")
+    assert list(Path("out/checkpoints").iterdir())
+
+
+def test_files_are_for_their_owner_alone(canaries):
+    paths = [canaries / "out", *(canaries / "out").rglob("*")]
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
+    assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
+
+
+def test_a_manifest_names_every_file(canaries):
+    manifest = json.loads((canaries / "out" / "manifest.json").read_text())
+    there = {
+        str(path.relative_to(canaries / "out")): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (canaries / "out").rglob("*")
+        if path.is_file() and path.name not in ("manifest.json", "run.json")
+    }
+    assert manifest["outputs"] == there and "model/model.safetensors" in there
+    inputs = manifest["inputs"]
+    for name in ("forget", "retain"):
+        content = (canaries / f"{name}.jsonl").read_bytes()
+        assert inputs[f"data.{name}"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert {"model", "data.evaluate.retain", "finetune.data.0"} <= inputs.keys()
+    assert manifest["counts"]["steps"] == tiny.STEPS and manifest["seed"] == 0
+    assert manifest["versions"]["jax"] and manifest["settings"]["pmc"]["epochs"] == 16
+
+
+def test_verify_finds_every_difference(run):
+    done = tiny.pmc("verify", config="out")
+    assert done.status == 0 and done.lines[-1].endswith("files as recorded")
+    Path("out/model/config.json").write_text("{}")
+    Path("out/loss.png").unlink()
+    Path("out/note.txt").write_text("?")
+    with Path("retain.jsonl").open("a") as file:
+        file.write("\n")
+    # The inputs of the copy are those of the run that was copied.
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    for name, source in manifest["inputs"].items():
+        source["path"] = "gone" if name == "data.forget" else Path(source["path"]).name
+    Path("out/manifest.json").write_text(json.dumps(manifest))
+    done = tiny.pmc("verify", config="out")
+    assert done.status == 1
+    for line in (
+        *("missing: loss.png", "new: note.txt", "changed: model/config.json"),
+        *("input missing: data.forget, gone", "input changed: data.retain, retain.jsonl"),
+    ):
+        assert line in done.lines, done.out
+    assert done.lines[-1].endswith(", 7 not")  # retain.jsonl is three inputs
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"inputs": {}, "outputs": 3}', "{\0"])
+def test_what_is_no_manifest_is_said(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    if text is not None:
+        Path("out/manifest.json").write_text(text)
+    part = "only a finished run has a manifest" if text is None else "is no manifest of a run"
+    tiny.assert_names(tiny.refused("verify", config="out"), "out/manifest.json", part)
