@@ -5,11 +5,10 @@ import math
 import re
 
 import jax
-import numpy as np
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
-_COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(?:-start)?\(")
+_COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(-start)?\(")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CALLED = re.compile(r"(?:body|to_apply|true_computation|false_computation)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
@@ -28,7 +27,7 @@ def collective_bytes(program: jax.stages.Compiled) -> dict[str, int]:
     def visit(name: str, times: int) -> None:
         for line in computations.get(name, ()):
             if found := _COLLECTIVE.search(line):
-                total[found[2]] += times * _size(found[1])
+                total[found[2]] += times * _size(found[1], begun=found[3] is not None)
             called = _CALLED.findall(line) if " reduce" not in line else []
             for branches in _BRANCHES.findall(line):
                 called += [branch.strip().lstrip("%") for branch in branches.split(",")]
@@ -53,10 +52,11 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     return computations, entry
 
 
-def _size(shape: str) -> int:
-    """Bytes of an HLO shape or tuple of shapes."""
-    sizes = []
+def _size(shape: str, *, begun: bool) -> int:
+    """Bytes of an HLO shape or tuple of shapes; `begun`, a tuple holds operands, then results."""
+    begun, sizes = begun and shape.startswith("("), []
     for dtype, axes in _ARRAY.findall(shape):
         bits = 8 if dtype == "pred" else int(re.sub(r"\D", "", dtype))
-        sizes.append(bits // 8 * math.prod(map(int, axes.split(","))) if axes else bits // 8)
-    return int(np.sum(sizes, dtype=np.int64))
+        if axes or not begun:  # what is left out is the state of the transfer
+            sizes.append(bits // 8 * math.prod(map(int, filter(None, axes.split(",")))))
+    return sum(sizes[len(sizes) // 2 :] if begun else sizes)
