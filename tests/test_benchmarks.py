@@ -34,7 +34,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = {"faults": pytest.mark.slow}  # a dozen processes one after the other
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=SLOW.get(c, ())) for c in CASES])
 def test_last_line(case, tmp_path):
     tiny.write_inputs(tmp_path)
     arguments, path = CASES[case]
