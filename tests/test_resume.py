@@ -1,7 +1,10 @@
 """Interrupted runs end as if they had not been, and folders that are not free are left alone."""
 
 import contextlib
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,28 @@ def test_an_unreadable_checkpoint_is_passed_over(unbroken, long_inputs):
     done = tiny.succeed("unlearn", "log.text=true")
     assert "at step 2 of 5" in done.lines[0]
     _assert_as_unbroken(unbroken)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_on_another_number_of_devices(inputs, plain):
+    """Samples stay the same, and losses but for rounding, which Adam amplifies over the steps."""
+    with tiny.crashing(Trainer, "step", 3):
+        tiny.pmc("unlearn", "output.checkpoint_every=1")
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    done = subprocess.run(
+        [sys.executable, "-m", "pmc_jax.cli", "unlearn", "run.yaml", "output.checkpoint_every=1"],
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"at step 3 of {tiny.STEPS}" in done.stdout
+    found, expected = tiny.results()["rounds"], tiny.results(plain.out)["rounds"]
+    for one, other in zip(found, expected, strict=True):
+        assert one["mean_score"] == other["mean_score"], one["step"]
+        for loss in ("collapse_loss", "retain_loss"):
+            assert one[loss] == pytest.approx(other[loss], rel=1e-5), one["step"]
 
 
 def test_a_break_in_fine_tuning_leaves_no_target(tmp_path_factory, tmp_path, monkeypatch):
