@@ -103,6 +103,17 @@ def test_evaluations_on_the_way_are_logged_and_change_nothing(plain, tmp_path):
     assert 0 < seconds[0] < seconds[1] < tiny.results(run.out)["seconds"]["total"]
 
 
+def test_odd_but_good_inputs(tmp_path, monkeypatch):
+    """One row a set, a byte order mark, carriage returns, a zero in a text, a question twice."""
+    monkeypatch.chdir(tiny.write_inputs(tmp_path))
+    Path("retain.jsonl").write_bytes(b'\xef\xbb\xbf{"question": "a", "answer": "b"}\r\n\r\n')
+    Path("forget.jsonl").write_text(json.dumps({"question": "Zorbolant \0 Quaxumish"}))
+    tiny.write_rows(tmp_path / "again.jsonl", [tiny.AGAIN[0]] * 2)
+    options = ["data.evaluate.forget.path=again.jsonl", "pmc.epochs=3"]
+    tiny.succeed("unlearn", *options)
+    assert len(tiny.results()["rounds"]) == 1  # four rows a step: three epochs of one question
+
+
 def test_fine_tuning_is_logged_and_learns(taught):
     lines = taught.log("finetune")
     assert [line["finetune_step"] for line in lines] == list(range(1, 41))
