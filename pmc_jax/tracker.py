@@ -20,7 +20,6 @@ import numpy as np
 from tqdm import tqdm
 
 from pmc_jax.json_files import plain
-from pmc_jax.tensorboard import ScalarEvents
 
 _logger = logging.getLogger(__name__)
 
@@ -67,6 +66,9 @@ class RunLog:
             if written and not written.endswith(b"\n"):
                 self._rewrite(lambda row: True)  # else the next line is glued to half a line
             self._file = self._open()
+            # Not above: tensorboardX imports torch where that is installed.
+            from pmc_jax.tensorboard import ScalarEvents
+
             self._board = ScalarEvents(self._folder / "tensorboard")
 
     def __enter__(self) -> "RunLog":

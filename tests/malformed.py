@@ -160,6 +160,7 @@ def _configurations() -> dict[str, dict[str, Any]]:
         "family path": {"model_type": "../../etc/passwd"},
         "activation": {"hidden_act": "system('ls')"},
         "rope": {"rope_parameters": {"rope_type": "unheard", "rope_theta": 1e4}},
+        "rope type": {"rope_parameters": {"rope_type": [], "rope_theta": 1e4}},
         "rope text": {"rope_parameters": "default"},
         "theta": {"rope_parameters": {"rope_type": "default", "rope_theta": "x"}},
         "eps": {"rms_norm_eps": "small"},
@@ -257,6 +258,9 @@ def corpus() -> dict[str, Case]:
         cases[f"config: {name}"] = (_edited(edit), ())
     for name, content in _safetensors().items():
         cases[f"weights: {name}"] = (_file("model/model.safetensors", content), ())
+    for value in ("x", -1, 2**70, [2, "x"], [[2]], {}, True, "\ud800"):
+        content = json.dumps({"eos_token_id": value})
+        cases[f"ends: {value!r}"] = (_file("model/generation_config.json", content), ())
     for name, text in _TOKENIZERS.items():
         cases[f"tokenizer: {name}"] = (_file("model/tokenizer.json", text), ())
     for name, text in _TEMPLATES.items():

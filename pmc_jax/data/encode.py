@@ -93,7 +93,8 @@ def make_encoder(
     """Finds the end tokens and checks the format.
 
     Raises:
-        UserError: the chat format without a chat template, a template that raises, or no end token.
+        UserError: the chat format without a chat template, a template that raises, no end token or
+            one that is no id.
     """
     if settings.format == "chat" and not tokenizer.chat_template:
         raise UserError(
@@ -102,6 +103,10 @@ def make_encoder(
     ends = (generation_config or {}).get("eos_token_id")
     ends = list(ends) if isinstance(ends, (list, tuple)) else [ends]
     ends = [e for e in (tokenizer.eos_token_id, *ends) if e is not None]
+    if wrong := [e for e in ends if type(e) is not int or not 0 <= e < 2**31]:
+        raise UserError(
+            f"generation_config.json: eos_token_id must be ids of tokens, got {wrong[0]!r:.40}"
+        )
     end = ends[0] if ends else None
     if _is_chat(tokenizer, settings):
         # The template itself says how a turn ends: the first special token after an answer. Special

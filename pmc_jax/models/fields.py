@@ -168,7 +168,7 @@ def rope_config(
         raise fields.fail(f"head_dim {head_dim}: rotary positions need an even width, got {rotary}")
     base = RopeConfig(theta, rotary_dim=None if rotary == head_dim else rotary)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind not in _RULES:
+    if not isinstance(kind, str) or kind not in _RULES:
         raise fields.fail(f"rope scaling {kind!r} is not implemented; known: {', '.join(_RULES)}")
     return _RULES[kind](base, scaling, fields, rotary // 2)
 
