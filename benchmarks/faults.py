@@ -2,14 +2,16 @@
 
 Runs `pmc unlearn` once without a fault. Then again and again, each time in a new output folder:
 killed (kill -9), asked to stop (SIGTERM), or killed with a file of the newest checkpoint spoilt, at
-random moments, and resumed until it is finished. A fault is survived when the exported weights and
-the results are those of the run without one, bit for bit. The last line is JSON.
+random moments before its end, and resumed until it is finished. A fault is survived when the
+exported weights and the results are those of the run without one, bit for bit. The last line is
+JSON.
 """
 
 import argparse
 import hashlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,19 +82,25 @@ def main() -> None:
         status, said = whole.run()
         if status:
             parser.error(f"the job itself fails:\n{said}")
-        seconds, expected = time.monotonic() - begin, whole.result()
+        seconds = latest = time.monotonic() - begin
+        expected = whole.result()
         kinds = {"kills": options.kills, "stops": options.stops, "spoilt": options.spoilt}
         for kind in (kind for kind, count in kinds.items() for _ in range(count)):
-            job = Job(options, Path(folder) / f"fault{len(faults)}")
-            moment = rng.uniform(0, seconds)
-            status, said = job.run(moment, signal.SIGTERM if kind == "stops" else signal.SIGKILL)
+            sent = signal.SIGTERM if kind == "stops" else signal.SIGKILL
+            status = 0
+            while status == 0:  # it had ended before: then that moment is too late
+                job = Job(options, Path(folder) / f"fault{len(faults)}")
+                shutil.rmtree(job.out, ignore_errors=True)
+                moment = rng.uniform(0, latest)
+                status, said = job.run(moment, sent)
+                latest = latest if status else moment
             if kind == "spoilt":
                 job.spoil(rng)
             finished = (job.out / "results.json").exists()
             again = (0, "") if finished else job.run()
             good = again[0] == 0 and job.result() == expected
-            if kind == "stops":  # before it listens, and when it has finished, it just ends
-                good &= status in (0, TEMPORARY_FAILURE, -signal.SIGTERM)
+            if kind == "stops":  # before it listens, it just ends
+                good &= status in (TEMPORARY_FAILURE, -signal.SIGTERM)
             good &= "Traceback" not in said + again[1]
             faults.append({"kind": kind, "second": moment, "status": status, "survived": good})
             if not good:
