@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -111,6 +112,8 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(format="pmc: %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what matters of it, we say
+    # Orbax leaves these behind where a disk is full.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def _keep_compilations() -> None:
