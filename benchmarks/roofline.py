@@ -13,15 +13,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from data import questions
+from decode_step import step_seconds
 from record import print_record
 
 import pmc_jax as pmc
 from pmc_jax.answers import Speaker
 from pmc_jax.config import ModelConfig
-from pmc_jax.sampling import decode
-from pmc_jax.sampling.choose import Sampler
-from pmc_jax.sampling.prefill import prefill
 from pmc_jax.sampling.weights import SamplingWeights, product
 
 
@@ -80,42 +77,7 @@ def main() -> None:
     floor = seconds(products, weights, jnp.ones((cells, 1), dtype))
     flops = 2 * cells * sum(weight.size for weight, _ in matrices(weights))
 
-    rows = max(1, cells // 8)
-    prompts = speaker.prompts(questions(None, rows), options.slots)
-    engine = speaker.engine(
-        prompts,
-        Sampler(1.25, 0, 0.95),
-        num_samples=8,
-        max_new_tokens=options.slots,
-        batch_size=cells,
-    )
-    static = {"config": lm.config, "layout": speaker.layout}
-    tokens = jnp.ones((rows, engine.prompt_size), jnp.int32)
-    opening = jnp.array(engine.opening, jnp.int32)
-    prefix, _ = prefill(weights, opening, tokens, tokens > 0, **static)
-    prefix, cache = decode.start(
-        prefix, jnp.arange(rows), cells=8, slots=options.slots, layout=speaker.layout
-    )
-    ones, steps = jnp.ones((rows, 8), jnp.int32), 16
-    uniform = jax.random.uniform(jax.random.key(0), (steps, rows, 8, engine.sampler.draws))
-    times = []
-    for _ in range(4):
-        begin = time.perf_counter()
-        cache, new = decode.decode(
-            weights,
-            prefix,
-            cache,
-            decode.Cells(ones, ones, 2 * steps * ones),
-            uniform,
-            jnp.int32(0),
-            jnp.int32(0),
-            sampler=engine.sampler,
-            end_tokens=(-1,),
-            **static,
-        )
-        jax.block_until_ready(new)
-        times.append((time.perf_counter() - begin) / steps)
-    step = min(times[1:])
+    step = min(step_seconds(speaker, weights, (max(1, cells // 8), 8), options.slots))
     print_record(
         "roofline",
         options,

@@ -9,13 +9,10 @@ step against questions, samples a question, tokens in the cache and layers. The 
 import argparse
 import dataclasses
 import statistics
-import time
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from data import rows, training_step
+from decode_step import decode_arguments, step_seconds
 from record import print_record
 
 import pmc_jax as pmc
@@ -24,31 +21,7 @@ from pmc_jax.collectives import collective_bytes
 from pmc_jax.config import ModelConfig
 from pmc_jax.mesh import make_mesh
 from pmc_jax.sampling import decode
-from pmc_jax.sampling.choose import Sampler
-from pmc_jax.sampling.prefill import prefill
-from pmc_jax.sampling.weights import SamplingWeights
 from pmc_jax.unlearning.trainer import Trainer
-
-SAMPLER = Sampler(1.25, 0, 0.95)
-STEPS = 8
-
-
-def decode_arguments(
-    speaker: Speaker, weights: SamplingWeights, grid: tuple[int, int], slots: int
-) -> tuple[tuple, dict[str, Any]]:
-    """Of `decode.decode`: a prefilled prompt of 48 tokens in each of `grid[0]` rows."""
-    (b, k), layout, config = grid, speaker.layout, speaker.lm.config
-    static = {"config": config, "layout": layout}
-    tokens = np.ones((b, 48), np.int32)
-    placed = (layout.put(x, "rows", None) for x in (tokens, tokens > 0))
-    prefix, _ = prefill(weights, jnp.zeros(0, jnp.int32), *placed, **static)
-    prefix, cache = decode.start(prefix, np.arange(b), cells=k, slots=slots, layout=layout)
-    ones = np.ones((b, k), np.int32)
-    cells = (layout.put(x, "rows", None) for x in (ones, ones, 2 * STEPS * ones))
-    uniform = np.random.default_rng(0).random((STEPS, b, k, SAMPLER.draws), np.float32)
-    uniform = layout.put(uniform, None, "rows", None, None)
-    arguments = (weights, prefix, cache, decode.Cells(*cells), uniform, jnp.int32(0), jnp.int32(0))
-    return arguments, {"sampler": SAMPLER, "end_tokens": (-1,), **static}
 
 
 def moved(
@@ -70,20 +43,6 @@ def moved(
     return {name: collective_bytes(program.compile()) for name, program in programs.items()}
 
 
-def step_seconds(lm: pmc.LanguageModel, dtype: str, grid: tuple[int, int], slots: int) -> float:
-    """Median warm time of a decode step."""
-    speaker = Speaker.of(lm, ModelConfig(compute_dtype=dtype))
-    arguments, static = decode_arguments(speaker, speaker.snapshot(lm.model), grid, slots)
-    weights, prefix, cache, *rest = arguments
-    times = []
-    for _ in range(6):
-        begin = time.perf_counter()
-        cache, tokens = decode.decode(weights, prefix, cache, *rest, **static)
-        jax.block_until_ready(tokens)
-        times.append((time.perf_counter() - begin) / STEPS)
-    return statistics.median(times[1:])
-
-
 def shortened(lm: pmc.LanguageModel, layers: int) -> pmc.LanguageModel:
     """The model's first layers, as a model of its own."""
     arrays = lm.model.arrays()
@@ -102,9 +61,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--factors", type=int, nargs="*", default=[1, 2, 4], help="of the growth")
     options = parser.parse_args()
-    # Has no effect where the devices are no CPUs.
-    jax.config.update("jax_num_cpu_devices", max(options.devices, default=1))
     most = max(options.devices, default=1)
+    # Has no effect where the devices are no CPUs.
+    jax.config.update("jax_num_cpu_devices", most)
     if most > jax.device_count():
         parser.error(f"--devices {most}: there are {jax.device_count()}")
 
@@ -118,8 +77,9 @@ def main() -> None:
     q, k, layers = options.questions, options.samples, lm.config.num_layers
 
     def seconds(questions: int = q, samples: int = k, slots: int = 64, depth: int = layers):
-        model = shortened(lm, depth)
-        return step_seconds(model, options.dtype, (questions, samples), slots)
+        speaker = Speaker.of(shortened(lm, depth), ModelConfig(compute_dtype=options.dtype))
+        weights = speaker.snapshot(speaker.lm.model)
+        return statistics.median(step_seconds(speaker, weights, (questions, samples), slots))
 
     factors = options.factors
     growth = {
