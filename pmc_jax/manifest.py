@@ -16,7 +16,7 @@ from pmc_jax import output
 from pmc_jax.errors import UserError
 from pmc_jax.json_files import json_text, write_json
 from pmc_jax.models.remote import is_address
-from pmc_jax.tracker import read_log
+from pmc_jax.tracker import read_log, rewrite_log
 
 # Keys of a log line that quote nothing.
 _ANSWER_KEYS = ("kind", "split", "id")
@@ -63,7 +63,7 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
     """
     folder = Path(folder)
     manifest = _read(folder)
-    there, written = _outputs(folder, results=True), manifest["outputs"]
+    there, written = _outputs(folder), manifest["outputs"]
     faults = [f"missing: {name}" for name in sorted(written.keys() - there.keys())]
     faults += [f"new: {name}" for name in sorted(there.keys() - written.keys())]
     same = written.keys() & there.keys()
@@ -98,23 +98,25 @@ def purge(folder: str | Path) -> None:
         _forget_texts(folder / output.LOG)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be removed ({error.strerror})") from None
-    write_json(folder / output.MANIFEST, manifest | {"outputs": _outputs(folder, results=True)})
+    # The other files are not read again: what changed since the run ended still shows.
+    gone = f"{output.CHECKPOINTS}/"
+    outputs = {n: sha for n, sha in manifest["outputs"].items() if not n.startswith(gone)}
+    outputs[output.LOG] = output.file_digest(folder / output.LOG)
+    write_json(folder / output.MANIFEST, manifest | {"outputs": outputs})
 
 
 def _forget_texts(log: Path) -> None:
-    """Takes questions and answers out of a log; written aside and renamed."""
+    """Takes questions and answers out of a log."""
     rows = [
         {key: row[key] for key in _ANSWER_KEYS if key in row} if row["kind"] == "answer" else row
         for row in read_log(log)
     ]
-    aside = log.with_suffix(".jsonl.tmp")
-    aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    os.replace(aside, log)
+    rewrite_log(log, rows)
 
 
-def _outputs(folder: Path, *, results: bool = False) -> dict[str, str]:
+def _outputs(folder: Path) -> dict[str, str]:
     """Relative path -> SHA-256 of all files of a run but those that say how it stands."""
-    left_out = {output.MANIFEST, output.RUN, *(() if results else (output.RESULTS,))}
+    left_out = (output.MANIFEST, output.RUN)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {str(path.relative_to(folder)): path for path in paths}
     return {name: output.file_digest(path) for name, path in names.items() if name not in left_out}

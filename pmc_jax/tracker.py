@@ -64,7 +64,8 @@ class RunLog:
             self._path = self._folder / "log.jsonl"
             written = self._path.read_bytes() if self._path.exists() else b""
             if written and not written.endswith(b"\n"):
-                self._rewrite(lambda row: True)  # else the next line is glued to half a line
+                # Else the next line is glued to half a line.
+                rewrite_log(self._path, read_log(self._path))
             self._file = self._open()
             # Not above: tensorboardX imports torch where that is installed.
             from pmc_jax.tensorboard import ScalarEvents
@@ -144,21 +145,23 @@ class RunLog:
     def _keep(self, wanted: Callable[[dict], bool]) -> None:
         if self._file is not None:
             self._file.close()
-            self._rewrite(wanted)
+            rewrite_log(self._path, filter(wanted, read_log(self._path)))
             self._file = self._open()
 
     def _open(self) -> BinaryIO:
         # Without a buffer: what could not be written is not tried again behind our back.
         return self._path.open("ab", buffering=0)
 
-    def _rewrite(self, wanted: Callable[[dict], bool]) -> None:
-        aside = self._path.with_suffix(".jsonl.tmp")
-        with aside.open("w", encoding="utf-8") as file:
-            for row in filter(wanted, read_log(self._path)):
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, self._path)
+
+def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
+    """Replaces a log.jsonl by these lines; written aside and renamed."""
+    aside = path.with_suffix(".jsonl.tmp")
+    with aside.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
 
 
 def read_log(path: str | os.PathLike) -> list[dict]:

@@ -57,6 +57,13 @@ def test_answers_stand_in_checkpoints_alone_and_nowhere_after_a_purge(run):
     assert Path("out/model/model.safetensors").is_file()
 
 
+def test_a_purge_covers_up_no_difference(run):
+    Path("out/loss.png").write_bytes(b"?")
+    tiny.succeed("unlearn", "--purge")
+    done = tiny.pmc("verify", config="out")
+    assert done.status == 1 and "changed: loss.png" in done.lines
+
+
 def test_a_purge_takes_texts_out_of_the_log(tmp_path, monkeypatch):
     monkeypatch.chdir(tiny.write_inputs(tmp_path, **FINETUNED))
     done = tiny.succeed("unlearn", "log.text=true", "--purge", "pmc.epochs=2")
