@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from pmc_jax.mesh import Layout
 from pmc_jax.models.attention import attention, in_window, softcap
@@ -88,7 +89,7 @@ class Decoder(nnx.Module):
     def arrays(self) -> dict[str, jax.Array]:
         """The inverse of the constructor."""
         flat = nnx.to_flat_state(nnx.state(self))
-        return {".".join(path): variable[...] for path, variable in flat}
+        return {".".join(path): variable.get_value() for path, variable in flat}
 
     def get(self, name: str) -> jax.Array | None:
         """A parameter outside the layers, None where the model has none of this name."""
@@ -153,12 +154,51 @@ def embed(
     tokens: jax.Array,
     positions: jax.Array,
     dtype: jnp.dtype,
+    layout: Layout | None = None,
 ) -> jax.Array:
-    """i32[...] -> [...,D] in `dtype`: what enters the first layer."""
-    x = table[tokens].astype(dtype)
+    """i32[...] -> [...,D] in `dtype`: what enters the first layer.
+
+    Args:
+        layout: of a table that is sharded by the training table; `tokens` are then [B,S].
+    """
+    x = table[tokens].astype(dtype) if layout is None else _look_up(table, tokens, dtype, layout)
     if config.embed_scale != 1:
         x = x * jnp.asarray(config.embed_scale, dtype)
     return x if position_table is None else x + position_table[positions].astype(dtype)
+
+
+def _look_up(table: jax.Array, tokens: jax.Array, dtype: jnp.dtype, layout: Layout) -> jax.Array:
+    """[V,D], i32[B,S] -> [B,S,D]. Every device looks the tokens of all its `embed` group up in its
+    own part of the table and sends each its rows, and gradients come back the same way: left to
+    the compiler, the whole table travels, and its whole gradient.
+    """
+    rows = layout.spec(("rows", None), tokens.shape)
+    vocab_axes, embed_axes = (axes or () for axes in layout.spec(("vocab", "embed"), table.shape))
+    shared = set(embed_axes) & set(rows[0] or ())
+    if shared != set(embed_axes) and shared:
+        table, embed_axes = layout.constrain(table, "vocab", None), ()
+
+    def own(table, tokens):
+        if shared:
+            tokens = jax.lax.all_gather(tokens, embed_axes, axis=0, tiled=True)
+        local = tokens - jax.lax.axis_index(vocab_axes) * len(table)
+        here = (local >= 0) & (local < len(table))
+        x = jnp.where(here[..., None], table[jnp.where(here, local, 0)], 0).astype(dtype)
+        x = jax.lax.psum(x, vocab_axes)
+        if shared:
+            return jax.lax.all_to_all(x, embed_axes, split_axis=0, concat_axis=2, tiled=True)
+        # All have the same tokens.
+        shards = jax.lax.axis_size(embed_axes)
+        parts = jnp.zeros((*tokens.shape, shards, table.shape[1]), dtype)
+        parts = parts.at[..., jax.lax.axis_index(embed_axes), :].set(x)
+        return jax.lax.psum(parts, embed_axes).reshape(*tokens.shape, -1)
+
+    return jax.shard_map(
+        own,
+        mesh=layout.mesh,
+        in_specs=(PartitionSpec(vocab_axes or None, embed_axes or None), rows),
+        out_specs=PartitionSpec(*rows, None),
+    )(table, tokens)
 
 
 def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.Array:
@@ -239,9 +279,7 @@ def hidden_states(
     mask = (segments[:, :, None] == segments[:, None, :]) & (segments != 0)[:, None, :] & causal
     windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
     distance = positions[:, :, None] - positions[:, None, :]
-    # Gathered over `fsdp` before the look-up: after it the compiler replicates the activations.
-    table = layout.constrain(model.embed[...], "vocab", None)
-    x = embed(config, table, model.get("positions"), tokens, positions, dtype)
+    x = embed(config, model.embed[...], model.get("positions"), tokens, positions, dtype, layout)
     x = layout.constrain(x, "rows", None, None)
     # One length for the batch, as transformers has it: the prefix belongs to all its sequences.
     longest = jnp.max(jnp.where(segments != 0, positions, 0)) + 1
@@ -252,7 +290,8 @@ def hidden_states(
         index = jnp.arange(length)
         mask = jnp.concatenate([jnp.ones((*mask.shape[:2], length), bool), mask], axis=-1)
         distance = jnp.concatenate([positions[:, :, None] - index, distance], axis=-1)
-        shared = embed(config, table, model.get("positions"), prefix[None], index[None], dtype)
+        shared = model.embed[...], model.get("positions"), prefix[None], index[None]
+        shared = embed(config, *shared, dtype, layout)
         shared_angles = _Angles(config, index[None], longest)
         shared_distance = (index[:, None] - index)[None]
 

@@ -8,11 +8,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from pmc_jax.mesh import Layout
 from pmc_jax.models.attention import softcap
 
-# Logits held at a time: this many positions x V in float32.
+# Logits held at a time: this many positions of one device x V in float32.
 _POSITIONS_A_CHUNK = 512
 
 
@@ -47,10 +48,64 @@ def cross_entropy(
 
 
 def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients: bool):
+    """Each device works on its own rows against its part of the vocabulary, by hand: the compiler
+    would gather the embedding, and reduce its gradient over all devices, for every chunk.
+    """
+    rows = layout.spec(("rows", None, None), hidden.shape)
+    head = layout.spec(("vocab", "embed"), embedding.shape)
+    row_axes, vocab_axes, embed_axes = ((axes or ()) for axes in (rows[0], *head))
+    if not set(embed_axes) <= set(row_axes):
+        head, embed_axes = PartitionSpec(head[0], None), ()
+    others = tuple(a for a in row_axes if a not in embed_axes)
+    own = functools.partial(
+        _own_chunks,
+        vocab_axes=vocab_axes,
+        embed_axes=embed_axes,
+        other_axes=others,
+        cap=cap,
+        gradients=gradients,
+    )
+    flat = PartitionSpec(*rows[:2])
+    biases = (None,) if bias is None else (PartitionSpec(head[0]),)
+    slopes = (rows, head, *biases) if gradients else None
+    return jax.shard_map(
+        own,
+        mesh=layout.mesh,
+        in_specs=(rows, head, *biases, flat, flat),
+        out_specs=(PartitionSpec(), flat, slopes),
+        check_vma=False,
+    )(hidden, embedding, bias, targets, weights)
+
+
+def _own_chunks(
+    hidden,
+    embedding,
+    bias,
+    targets,
+    weights,
+    *,
+    vocab_axes: tuple[str, ...],
+    embed_axes: tuple[str, ...],
+    other_axes: tuple[str, ...],
+    cap: float | None,
+    gradients: bool,
+):
+    """The part of one device: [r,A,D] against [v,d].
+
+    Args:
+        vocab_axes: mesh axes that the vocabulary is sharded over.
+        embed_axes: those of D in the embedding; rows are sharded over them too.
+        other_axes: the other ones of the rows.
+
+    Returns:
+        The loss of all devices, the cross-entropy of the own rows, and gradients like the first
+        three arguments.
+    """
     rows, slots, _ = hidden.shape
-    size = min(slots, max(1, _POSITIONS_A_CHUNK // max(1, rows // layout.row_multiple)))
+    size = min(slots, max(1, _POSITIONS_A_CHUNK // rows))
     padding = -slots % size
-    projection = embedding.astype(hidden.dtype)
+    projection = jax.lax.all_gather(embedding.astype(hidden.dtype), embed_axes, axis=1, tiled=True)
+    entries = jax.lax.axis_index(vocab_axes) * len(embedding) + jnp.arange(len(embedding))
 
     def split(x):
         x = jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))
@@ -62,11 +117,13 @@ def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients
         logits = jnp.einsum("rad,vd->rav", h, projection, preferred_element_type=jnp.float32)
         if bias is not None:
             logits += bias.astype(jnp.float32)
-        logits = layout.constrain(softcap(logits, cap), "rows", None, "vocab")
-        log_total = jax.nn.logsumexp(logits, axis=-1)
+        logits = softcap(logits, cap)
+        peak = jax.lax.pmax(jnp.max(logits, axis=-1), vocab_axes)
+        total = jax.lax.psum(jnp.sum(jnp.exp(logits - peak[..., None]), axis=-1), vocab_axes)
+        log_total = peak + jnp.log(total)
         # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
-        hit = target[..., None] == jnp.arange(logits.shape[-1])
-        each = log_total - jnp.sum(jnp.where(hit, logits, 0), axis=-1)
+        hit = target[..., None] == entries
+        each = log_total - jax.lax.psum(jnp.sum(jnp.where(hit, logits, 0), axis=-1), vocab_axes)
         loss += jnp.sum(weight * each)
         if not gradients:
             return (loss, head_gradient), (each, None)
@@ -81,11 +138,12 @@ def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients
         head_gradient = jax.tree.map(jnp.add, head_gradient, new)
         return (loss, head_gradient), (each, jnp.einsum("rav,vd->rad", narrow, projection))
 
-    heads = [embedding] if bias is None else [embedding, bias]
+    heads = [projection] if bias is None else [projection, bias]
     start = [jnp.zeros(x.shape, jnp.float32) for x in heads] if gradients else []
     (loss, head_gradient), (each, hidden_gradient) = jax.lax.scan(
         step, (jnp.float32(0), start), (split(hidden), split(targets), split(weights))
     )
+    loss = jax.lax.psum(loss, embed_axes + other_axes)
 
     def join(x):
         x = jnp.moveaxis(x, 0, 1)
@@ -93,8 +151,12 @@ def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients
 
     if not gradients:
         return loss, join(each), None
-    pairs = zip([join(hidden_gradient), *head_gradient], [hidden, *heads], strict=True)
-    return loss, join(each), tuple(gradient.astype(x.dtype) for gradient, x in pairs)
+    # Once a step, not once a chunk.
+    table, *biases = jax.lax.psum(head_gradient, other_axes)
+    table = jax.lax.psum_scatter(table, embed_axes, scatter_dimension=1, tiled=True)
+    biases = [jax.lax.psum(x, embed_axes).astype(bias.dtype) for x in biases]
+    slope = jax.lax.psum(join(hidden_gradient), vocab_axes).astype(hidden.dtype)
+    return loss, join(each), (slope, table.astype(embedding.dtype), *(biases or [None]))
 
 
 def _forward(hidden, embedding, bias, targets, weights, layout, cap):
@@ -107,8 +169,10 @@ def _forward(hidden, embedding, bias, targets, weights, layout, cap):
 def _backward(layout, cap, residuals, cotangents):
     scale, _ = cotangents
     # Scaled in float32, then back to the dtype of each input.
-    scaled = [(scale * g.astype(jnp.float32)).astype(g.dtype) for g in residuals]
-    return (*scaled, *[None] * (5 - len(scaled)))
+    scaled = (
+        None if g is None else (scale * g.astype(jnp.float32)).astype(g.dtype) for g in residuals
+    )
+    return (*scaled, None, None)
 
 
 cross_entropy.defvjp(_forward, _backward)

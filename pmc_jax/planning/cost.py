@@ -1,0 +1,321 @@
+"""What a compiled program costs one device: products, memory traffic, collectives, cycles.
+
+Counted over the trips of its loops; a loop whose trips depend on data counts once (a decode segment
+is then one step), and of a conditional the cheaper branch does. Traffic is what each instruction
+reads and writes in HBM: what the compiler keeps in on-chip memory costs nothing, of an array that
+is only sliced the slice counts, and an update in place counts as what is written.
+"""
+
+import collections
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from pmc_jax.planning.groups import replica_group, source_target_pairs
+from pmc_jax.planning.hlo import Array, Computation, Instruction, Module
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+# Nothing is computed or moved by these.
+_FREE = {
+    "parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id",
+    "replica-id", "opt-barrier", "while", "conditional", "call", "iota", "reshape",
+}  # fmt: skip
+_SLICING = ("dynamic-slice", "slice", "gather")
+_SAME = ("bitcast", "reshape", "convert", "copy", "transpose")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_CHANNEL = re.compile(r"channel_id=(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One collective of the program.
+
+    Attributes:
+        kind: of `KINDS`.
+        result: bytes of its results on one device.
+        group: partition numbers of the group that partition 0 belongs to, or of the pairs.
+        pairs: (source, target) of a collective-permute.
+    """
+
+    kind: str
+    result: int
+    group: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def moved(self) -> float:
+        """Bytes that a device receives: (n-1)/n of the whole, twice that for an all-reduce."""
+        n = len(self.group)
+        if self.kind == "collective-permute":
+            return self.result
+        if self.kind == "reduce-scatter":
+            return self.result * (n - 1)
+        return self.result * (n - 1) / n * (2 if self.kind == "all-reduce" else 1)
+
+
+@dataclasses.dataclass
+class Cost:
+    """Of a program or a part of it, on one device.
+
+    Attributes:
+        flops: of matrix products and convolutions.
+        hbm: bytes read and written.
+        collectives: how often each runs.
+        cycles: the compiler's estimates, added up.
+        seconds: estimated: the cycles, and the time in which collectives keep the device waiting.
+    """
+
+    flops: float = 0.0
+    hbm: float = 0.0
+    collectives: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    cycles: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, other: "Cost", times: int = 1) -> None:
+        self.flops += times * other.flops
+        self.hbm += times * other.hbm
+        self.cycles += times * other.cycles
+        self.seconds += times * other.seconds
+        for collective, count in other.collectives.items():
+            self.collectives[collective] += times * count
+
+
+def program_cost(
+    module: Module,
+    *,
+    clock: float = 1.0,
+    collective_seconds: Callable[[Collective], float] = lambda collective: 0.0,
+) -> Cost:
+    """The cost of one run.
+
+    Args:
+        clock: cycles a second of the compiler's estimates.
+        collective_seconds: time that a collective takes by itself.
+    """
+    return _Counter(module, clock, collective_seconds).of(module.entry)
+
+
+class _Counter:
+    def __init__(self, module: Module, clock: float, seconds: Callable[[Collective], float]):
+        self._module, self._clock, self._seconds = module, clock, seconds
+        self._known: dict[str, Cost] = {}
+
+    def of(self, name: str) -> Cost:
+        if name not in self._known:
+            self._known[name] = self._walk(self._module.computations[name])
+        return self._known[name]
+
+    def _walk(self, computation: Computation) -> Cost:
+        """Instruction by instruction in the order of the schedule, with a clock."""
+        cost, ends, free = Cost(), {}, collections.Counter()
+        for instruction in computation.instructions.values():
+            opcode = instruction.opcode
+            if opcode in ("while", "call", "conditional"):
+                cost.add(*self._inner(instruction, computation))
+                continue
+            key = self._waited_for(instruction)
+            if key in ends:
+                cost.seconds = max(cost.seconds, ends.pop(key))
+            found, key = self._collective(instruction, computation)
+            if found is not None:
+                cost.collectives[found] += 1
+                # Those of one kind of group share the links: one after the other.
+                lane = found.pairs or found.group
+                begin = max(cost.seconds, free[lane])
+                ends[key] = free[lane] = begin + self._seconds(found)
+                if key is None:
+                    cost.seconds = ends.pop(None)
+            cost.flops += self._flops(instruction, computation)
+            cost.hbm += self._traffic(instruction, computation)
+            if cycles := _CYCLES.search(instruction.rest):
+                cost.cycles += int(cycles[1])
+                cost.seconds += int(cycles[1]) / self._clock
+        return cost
+
+    def _inner(self, instruction: Instruction, computation: Computation) -> tuple[Cost, int]:
+        if instruction.opcode == "while":
+            trips = self._module.trips(instruction, computation)
+            return self.of(instruction.called("body")), 1 if trips is None else trips
+        if instruction.opcode == "call":
+            return self.of(instruction.called("to_apply")), 1
+        branches = [self.of(name) for name in instruction.branches]
+        return min(branches, key=lambda cost: (cost.flops, cost.hbm, cost.cycles)), 1
+
+    def _collective(
+        self, instruction: Instruction, computation: Computation
+    ) -> tuple[Collective | None, str | None]:
+        """A collective that begins here, and what its end will name; None where it ends here."""
+        kind = instruction.opcode.removesuffix("-start")
+        if kind in KINDS:
+            begun = instruction.opcode != kind
+            return self._described(instruction, computation), instruction.name if begun else None
+        if instruction.opcode != "fusion":
+            return None, None
+        inside = self._module.computations[instruction.called("calls")]
+        own = [i for i in inside.instructions.values() if i.opcode in KINDS]
+        targets = {i.attribute("custom_call_target") for i in inside.instructions.values()}
+        if not own or '"AsyncCollectiveDone"' in targets:
+            return None, None
+        begins = '"AsyncCollectiveStart"' in targets
+        if not begins and "async_collective_fusion_config" in own[0].rest:
+            return None, None  # a collective that began before goes on beside this product
+        found = self._described(own[0], inside)
+        scattered = any(i.opcode == "dynamic-slice" for i in inside.instructions.values())
+        if found.kind == "all-reduce" and scattered:
+            found = Collective("reduce-scatter", found.result // len(found.group), found.group)
+        return found, _CHANNEL.search(own[0].rest)[0] if begins else None
+
+    def _waited_for(self, instruction: Instruction) -> str | None:
+        """The key of the collective that ends here."""
+        if instruction.opcode.endswith("-done"):
+            return instruction.operands[0]
+        if instruction.opcode == "fusion":
+            inside = self._module.computations[instruction.called("calls")]
+            for other in inside.instructions.values():
+                if other.attribute("custom_call_target") == '"AsyncCollectiveDone"':
+                    own = [i for i in inside.instructions.values() if i.opcode in KINDS]
+                    return _CHANNEL.search(own[0].rest)[0] if own else None
+        return None
+
+    def _described(self, instruction: Instruction, computation: Computation) -> Collective:
+        kind = instruction.opcode.removesuffix("-start")
+        shape = [a for a in instruction.shape if a.dims or kind == "all-reduce"]
+        result = sum(a.size for a in shape)
+        if instruction.opcode != kind and kind in ("all-gather", "collective-permute"):
+            # A tuple of operands and results.
+            given = (computation.instructions[name].shape for name in instruction.operands)
+            result -= sum(array.size for shape in given for array in shape)
+        pairs = source_target_pairs(instruction) if kind == "collective-permute" else ()
+        group = (0, 1) if pairs else replica_group(instruction)
+        return Collective(kind, result, group, pairs)
+
+    def _flops(self, instruction: Instruction, computation: Computation) -> float:
+        if instruction.opcode == "convolution":
+            return _convolution_flops(instruction, computation)
+        if instruction.opcode == "dot":
+            return _dot_flops(instruction, computation)
+        if instruction.opcode == "fusion":
+            inside = self._module.computations[instruction.called("calls")]
+            return sum(self._flops(i, inside) for i in inside.instructions.values())
+        return 0.0
+
+    def _traffic(self, instruction: Instruction, computation: Computation) -> float:
+        opcode = instruction.opcode
+        if opcode in _FREE or opcode.endswith("-done"):
+            return 0.0
+        operands = [computation.instructions[name].shape for name in instruction.operands]
+        if opcode == "fusion":
+            inside = self._module.computations[instruction.called("calls")]
+            return _fusion_traffic(instruction, inside, operands)
+        if opcode == "custom-call" and instruction.attribute("custom_call_target") in (
+            '"AllocateBuffer"',
+            '"AssumeGatherIndicesInBound"',
+            '"ConcatBitcast"',
+        ):
+            return 0.0
+        if opcode in ("copy-start", "slice-start"):
+            # Of the tuple: where from, where to, a flag.
+            to = instruction.shape[1 if opcode == "slice-start" else 0]
+            source = operands[0][0]
+            return to.size * (source.in_hbm + to.in_hbm)
+        if opcode in _SLICING:
+            return _in_hbm(instruction.shape) + instruction.shape[0].size * operands[0][0].in_hbm
+        if opcode == "dynamic-update-slice":
+            return _in_hbm(operands[1]) + operands[1][0].size * instruction.shape[0].in_hbm
+        if opcode.removesuffix("-start") in KINDS and opcode.endswith("-start"):
+            return _in_hbm(instruction.shape)
+        return _in_hbm(instruction.shape) + sum(map(_in_hbm, operands))
+
+
+def _in_hbm(arrays: tuple[Array, ...]) -> int:
+    return sum(array.size for array in arrays if array.in_hbm)
+
+
+def _fusion_traffic(
+    fusion: Instruction, inside: Computation, operands: list[tuple[Array, ...]]
+) -> float:
+    total = 0
+    for parameter, given in zip(inside.parameters, operands, strict=True):
+        if given and given[0].in_hbm:
+            total += _read_of(parameter, inside)
+    root = inside.instructions[inside.root]
+    roots = [inside.instructions[n] for n in root.operands] if root.opcode == "tuple" else [root]
+    if len(roots) == len(fusion.shape):
+        for made, array in zip(roots, fusion.shape, strict=True):
+            total += _written(made, inside, array) if array.in_hbm else 0
+    return total
+
+
+def _read_of(parameter: Instruction, inside: Computation) -> int:
+    """Bytes of a fusion's operand that are read."""
+    whole, total, names = parameter.shape[0].size, 0, [parameter.name]
+    while names:
+        name = names.pop()
+        for user in inside.users[name]:
+            if user.opcode in _SLICING and user.operands[0] == name:
+                total += user.shape[0].size
+            elif user.opcode == "dynamic-update-slice" and user.operands[0] != name:
+                return whole
+            elif user.opcode in ("dynamic-update-slice", *KINDS, "tuple", "custom-call"):
+                continue
+            elif user.opcode in _SAME:
+                names.append(user.name)
+            else:
+                return whole
+    return min(total, whole)
+
+
+def _written(made: Instruction, inside: Computation, array: Array) -> int:
+    """Bytes of a fusion's result that are written."""
+    while made.opcode in _SAME:
+        made = inside.instructions[made.operands[0]]
+    if made.opcode == "dynamic-update-slice":
+        return inside.instructions[made.operands[1]].shape[0].size
+    if made.opcode in ("parameter", *KINDS, "custom-call"):
+        return 0  # handed on; a collective's own traffic goes through the network
+    return array.size
+
+
+def _dot_flops(dot: Instruction, computation: Computation) -> float:
+    left = computation.instructions[dot.operands[0]].shape[0].dims
+    axes = dot.attribute("lhs_contracting_dims") or "{}"
+    contracted = math.prod(left[int(i)] for i in re.findall(r"\d+", axes))
+    return 2.0 * math.prod(dot.shape[0].dims) * contracted
+
+
+def _convolution_flops(convolution: Instruction, computation: Computation) -> float:
+    """2 x batch x output features x input features x pairs of output and kernel places that meet
+    an input: on TPU every product is written as a convolution, batch axes as dilated windows.
+    """
+    left, right = (computation.instructions[n].shape[0].dims for n in convolution.operands[:2])
+    labels = re.match(r"(\w+)_(\w+)->(\w+)", convolution.attribute("dim_labels"))
+    size = lambda dims, which, label: dims[labels[which].index(label)]  # noqa: E731
+    groups = int(convolution.attribute("batch_group_count") or 1)
+    features = size(right, 2, "o") * size(right, 2, "i")
+    total = 2.0 * size(left, 1, "b") / groups * features
+    window = _window(convolution)
+    for i in range(sum(label.isdigit() for label in labels[1])):
+        base, kernel = size(left, 1, str(i)), size(right, 2, str(i))
+        out = size(convolution.shape[0].dims, 3, str(i))
+        total *= _meeting(base, kernel, out, {key: value[i] for key, value in window.items()})
+    return total
+
+
+def _window(convolution: Instruction) -> dict[str, list[tuple[int, ...]]]:
+    """Of each spatial axis: stride, pad, lhs_dilate, rhs_dilate, where they are given."""
+    found = {}
+    for item in (convolution.attribute("window") or "{}").strip("{}").split():
+        key, _, value = item.partition("=")
+        found[key] = [tuple(map(int, part.split("_"))) for part in value.split("x")]
+    return found
+
+
+def _meeting(base: int, kernel: int, out: int, window: dict[str, tuple[int, ...]]) -> int:
+    stride = window.get("stride", (1,))[0]
+    low = window.get("pad", (0, 0))[0]
+    spread, apart = window.get("lhs_dilate", (1,))[0], window.get("rhs_dilate", (1,))[0]
+    at = np.arange(out)[:, None] * stride - low + np.arange(kernel)[None] * apart
+    return int(np.sum((at % spread == 0) & (at >= 0) & (at // spread < base)))

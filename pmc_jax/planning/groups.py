@@ -1,0 +1,66 @@
+"""Which devices take part in a collective: the notations of HLO for groups of partitions."""
+
+import math
+import re
+
+import numpy as np
+
+from pmc_jax.planning.hlo import Instruction
+
+_LIST = re.compile(r"replica_groups=\{\{([\d,]*)\}")
+_IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_IDS = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"
+_MESH = re.compile(rf"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\({_IDS}\))? \{{([^}}]*)\}}")
+_AXIS = re.compile(r"'([^']+)'(?::\((\d+)\)(\d+))?(?:=(\d+))?")
+_PAIR = re.compile(r"\{(\d+),(\d+)\}")
+
+
+def source_target_pairs(instruction: Instruction) -> tuple[tuple[int, int], ...]:
+    """(source, target) partitions of a collective-permute."""
+    text = re.search(r"source_target_pairs=\{(.*?)\}\}", instruction.rest)[1] + "}"
+    return tuple((int(a), int(b)) for a, b in _PAIR.findall(text))
+
+
+def replica_group(instruction: Instruction) -> tuple[int, ...]:
+    """The partitions of the group that partition 0 belongs to.
+
+    Raises:
+        ValueError: a notation that is not known.
+    """
+    rest = instruction.rest
+    if found := _LIST.search(rest):
+        return _numbers(found[1])
+    if found := _IOTA.search(rest):
+        ids = np.arange(math.prod(_numbers(found[2]))).reshape(_numbers(found[2]))
+        if found[3]:
+            ids = ids.transpose(_numbers(found[3]))
+        rows = ids.reshape(_numbers(found[1]))
+        return tuple(int(i) for i in rows[np.nonzero((rows == 0).any(1))[0][0]])
+    if found := _MESH.search(rest):
+        return _mesh_group(*found.groups())
+    raise ValueError(f"no group of partitions is known in: {rest[:200]}")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in text.split(",") if n)
+
+
+def _mesh_group(axes: str, order: str | None, turned: str | None, grouped: str) -> tuple[int, ...]:
+    """Axes `'a'=4,'b'=2`, the partitions on them (`[2,4]T(1,0)` in the end), and the axes that a
+    group spans, `'a'` or a part of one, `'a':(2)2`.
+    """
+    sizes = {name: int(size) for name, _, _, size in _AXIS.findall(axes)}
+    ids = np.arange(math.prod(sizes.values()))
+    if order is not None and turned is not None:
+        ids = ids.reshape(_numbers(order)).transpose(_numbers(turned))
+    ids = ids.reshape(tuple(sizes.values()))
+    spans = dict.fromkeys(sizes, None)
+    for name, before, size, _ in _AXIS.findall(grouped):
+        spans[name] = (int(before), int(size)) if size else (1, sizes[name])
+    index = []
+    for name, size in sizes.items():
+        before, count = spans[name] or (1, 1)
+        stride = size // (before * count)
+        index.append(np.arange(count) * stride)
+    # The mesh may begin with another partition than 0: the group of that one has the same form.
+    return tuple(int(i) for i in ids[np.ix_(*index)].ravel())

@@ -1,0 +1,241 @@
+"""The text of a compiled program (HLO) as data: computations, instructions, shapes, loop counts.
+
+It knows the syntax and what a loop counts; costs are in `cost.py`.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
+_LEFT = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = ")
+_OPCODE = re.compile(r"\s*([\w-]+)\(")
+_ARRAY = re.compile(r"\b(pred|bf16|[suf]\d+\w*|c64|c128)\[([\d,]*)\](?:\{([^}]*)\})?")
+_SPACE = re.compile(r"S\((\d+)\)")
+_NAME = re.compile(r"%([\w.-]+)")
+_NUMBER = re.compile(r"-?\d+")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+# Of one operand and with the same value: looked through when a number is traced.
+_SAME_VALUE = ("bitcast", "convert", "copy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """One array of a shape.
+
+    Attributes:
+        bits: of an element.
+        dims: sizes.
+        space: memory that the compiler put it in; 0 = HBM (and scalars), others are on the chip.
+    """
+
+    bits: int
+    dims: tuple[int, ...]
+    space: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.bits * math.prod(self.dims) // 8
+
+    @property
+    def in_hbm(self) -> bool:
+        return self.space == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """`name = shape opcode(operands), rest`.
+
+    Attributes:
+        shape: its arrays, one unless it is a tuple.
+        operands: names.
+        inside: the text between the brackets.
+        rest: attributes, as text.
+    """
+
+    name: str
+    opcode: str
+    shape: tuple[Array, ...]
+    operands: tuple[str, ...]
+    inside: str
+    rest: str
+
+    def called(self, key: str) -> str | None:
+        """The computation that an attribute names."""
+        found = re.search(rf"\b{key}=%?([\w.-]+)", self.rest)
+        return found[1] if found else None
+
+    def attribute(self, key: str) -> str | None:
+        """The text of an attribute up to a comma, or what its brackets hold, brackets included."""
+        found = re.search(rf"\b{key}=(\{{\{{.*?\}}\}}|\{{[^}}]*\}}|[^,\s]+)", self.rest)
+        return found[1] if found else None
+
+    @property
+    def branches(self) -> list[str]:
+        """Computations of a conditional."""
+        if found := re.search(r"branch_computations=\{([^}]*)\}", self.rest):
+            return _NAME.findall(found[1])
+        names = (self.called(f"{truth}_computation") for truth in ("true", "false"))
+        return [name for name in names if name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Computation:
+    """Instructions in the order in which they run, by name; the root is what it returns."""
+
+    instructions: dict[str, Instruction]
+    root: str
+
+    @functools.cached_property
+    def parameters(self) -> list[Instruction]:
+        """In the order of their numbers."""
+        found = [i for i in self.instructions.values() if i.opcode == "parameter"]
+        return sorted(found, key=lambda i: int(i.inside))
+
+    @functools.cached_property
+    def users(self) -> dict[str, list[Instruction]]:
+        """Name -> the instructions that read it."""
+        users: dict[str, list[Instruction]] = {name: [] for name in self.instructions}
+        for instruction in self.instructions.values():
+            for name in dict.fromkeys(instruction.operands):
+                users[name].append(instruction)
+        return users
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A program: computations by name, and the one that is run."""
+
+    computations: dict[str, Computation]
+    entry: str
+
+    def trips(self, loop: Instruction, within: Computation) -> int | None:
+        """How often a `while` runs; None where that depends on data.
+
+        The compiler for TPUs does not write it down: a counter that starts at a constant, grows by
+        one and is compared with another constant.
+        """
+        if known := _TRIPS.search(loop.rest):
+            return int(known[1])
+        condition = self.computations[loop.called("condition")]
+        body = self.computations[loop.called("body")]
+        test = condition.instructions[condition.root]
+        if test.opcode != "compare" or test.attribute("direction") not in ("LT", "NE"):
+            return None
+        counter = _element(condition, test.operands[0])
+        if counter is None:
+            return None
+        # A limit that the loop carries along is what it began with.
+        carried = _element(condition, test.operands[1])
+        end = _constant(condition, test.operands[1])
+        begin = self._initial(within, loop, counter)
+        if end is None and carried is not None:
+            end = self._initial(within, loop, carried)
+        step = _step(body, counter)
+        if None in (begin, end, step) or step <= 0:
+            return None
+        return max(0, math.ceil((end - begin) / step))
+
+    def _initial(self, within: Computation, loop: Instruction, index: int) -> int | None:
+        source = within.instructions[loop.operands[0]]
+        return _constant(within, source.operands[index]) if source.opcode == "tuple" else None
+
+
+def _through(computation: Computation, name: str) -> Instruction:
+    instruction = computation.instructions[name]
+    while instruction.opcode in _SAME_VALUE:
+        instruction = computation.instructions[instruction.operands[0]]
+    return instruction
+
+
+def _constant(computation: Computation, name: str) -> int | None:
+    instruction = _through(computation, name)
+    if instruction.opcode == "constant" and _NUMBER.fullmatch(instruction.inside):
+        return int(instruction.inside)
+    return None
+
+
+def _element(computation: Computation, name: str) -> int | None:
+    """Which element of the loop's tuple this is."""
+    instruction = _through(computation, name)
+    if instruction.opcode != "get-tuple-element":
+        return None
+    source = computation.instructions[instruction.operands[0]]
+    return int(instruction.attribute("index")) if source.opcode == "parameter" else None
+
+
+def _step(body: Computation, index: int) -> int | None:
+    """By how much an element of the loop's tuple grows."""
+    root = body.instructions[body.root]
+    new = _through(body, root.operands[index]) if root.opcode == "tuple" else None
+    if new is None or new.opcode != "add":
+        return None
+    for mine, other in (new.operands, new.operands[::-1]):
+        if (step := _constant(body, other)) is None:
+            continue
+        grown = _step_of(body, mine, index)
+        return None if grown is None else grown + step
+    return None
+
+
+def _step_of(body: Computation, name: str, index: int) -> int | None:
+    """What was added to the element before, 0 where it is the element itself."""
+    if _element(body, name) == index:
+        return 0
+    instruction = _through(body, name)
+    if instruction.opcode == "add":
+        for mine, other in (instruction.operands, instruction.operands[::-1]):
+            step, before = _constant(body, other), _step_of(body, mine, index)
+            if step is not None and before is not None:
+                return before + step
+    return None
+
+
+def parse(text: str) -> Module:
+    """The text of `jax.stages.Compiled.as_text()`."""
+    computations: dict[str, Computation] = {}
+    entry, name, root, instructions = "", "", "", {}
+    for line in text.splitlines():
+        if found := _HEADER.match(line):
+            name, instructions = found[2], {}
+            entry = name if found[1] else entry
+        elif line.startswith("}"):
+            computations[name] = Computation(instructions, root)
+        elif found := _LEFT.match(line):
+            instruction = _instruction(found[2], line[found.end() :])
+            instructions[found[2]] = instruction
+            root = found[2] if found[1] else root
+    return Module(computations, entry)
+
+
+def _instruction(name: str, text: str) -> Instruction:
+    end = _closing(text, 0) + 1 if text.startswith("(") else re.match(r"\S+", text).end()
+    shape, opcode = text[:end], _OPCODE.match(text, end)
+    close = _closing(text, opcode.end() - 1)
+    inside = text[opcode.end() : close]
+    return Instruction(
+        name, opcode[1], _arrays(shape), tuple(_NAME.findall(inside)), inside, text[close + 1 :]
+    )
+
+
+def _closing(text: str, begin: int) -> int:
+    """Where the bracket at `begin` ends."""
+    depth = 0
+    for at in range(begin, len(text)):
+        depth += (text[at] == "(") - (text[at] == ")")
+        if not depth:
+            return at
+    raise ValueError(f"a bracket does not end: {text[begin : begin + 60]}")
+
+
+@functools.lru_cache(maxsize=65536)
+def _arrays(shape: str) -> tuple[Array, ...]:
+    arrays = []
+    for dtype, dims, layout in _ARRAY.findall(shape):
+        bits = 8 if dtype == "pred" else int(re.match(r"\D+(\d+)", dtype)[1])
+        space = _SPACE.search(layout)
+        sizes = tuple(int(n) for n in dims.split(",") if n)
+        arrays.append(Array(bits, sizes, int(space[1]) if space else 0))
+    return tuple(arrays)
