@@ -1,7 +1,6 @@
 """Questions in, answers out: the sampling engine with text on both sides."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -11,7 +10,7 @@ from pmc_jax import preemption
 from pmc_jax.config import DataConfig, ModelConfig
 from pmc_jax.data.encode import Encoder, Sequence_, encode_pairs, make_encoder, shared_prefix
 from pmc_jax.errors import UserError
-from pmc_jax.mesh import SAMPLE_RULES, Layout, layout
+from pmc_jax.mesh import Layout
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.sampling.choose import GREEDY, Sampler
@@ -50,9 +49,9 @@ class Speaker:
         cache = None if settings.cache_dtype == "auto" else jnp.dtype(settings.cache_dtype)
         return Speaker(lm, encoder, compute_dtype(settings.compute_dtype), cache)
 
-    @functools.cached_property
+    @property
     def layout(self) -> Layout:
-        return layout(self.lm.layout.mesh, SAMPLE_RULES)
+        return self.lm.sample_layout
 
     def snapshot(self, model: Decoder) -> SamplingWeights:
         """The weights as sampling reads them."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from pmc_jax import schema
 from pmc_jax.schema import Check, Section, above, at_least, between, one_of, setting
+from pmc_jax.sharding_rules import LOGICAL_AXES, rule_faults
 from pmc_jax.train_config import TrainConfig
 from pmc_jax.yaml_settings import apply_overrides, read_settings
 
@@ -45,6 +46,8 @@ def _is_question_tag(text: str) -> bool:
 _ROWS = Check("rows as 'first:end' with end above first, such as '0:40'", _is_rows)
 _QUESTION_TAG = Check("text with {question} in it once and no other braces", _is_question_tag)
 _AXIS = Check("-1 (the rest of the devices) or at least 1", lambda size: size == -1 or size >= 1)
+_SLICES = Check("-1 (as the devices say) or at least 1", lambda size: size == -1 or size >= 1)
+_LOGICAL = {schema.KEYS: LOGICAL_AXES}
 
 
 @dataclass(frozen=True)
@@ -214,23 +217,33 @@ class EvaluateConfig(Section):
 
 @dataclass(frozen=True)
 class MeshConfig(Section):
-    """Devices along each axis of the mesh; -1 = the rest, on at most one axis.
+    """Devices along each axis of the mesh; -1 = the rest, on at most one of data, fsdp, tensor.
 
     Fields:
-        data: copies of the model.
+        data: copies of the model on a slice.
         fsdp: shards of weights and optimizer state, gathered layer by layer.
         tensor: shards of heads, hidden units and vocabulary.
+        slices: groups of devices joined by the data-centre network, each with copies of the model;
+            -1 = as many as the devices say.
+        train_rules: logical axis -> mesh axes, in place of that row of the table for training; see
+            `pmc_jax.sharding_rules`.
+        sample_rules: the same of the table for sampling.
     """
 
     data: int = setting(-1, _AXIS)
     fsdp: int = setting(1, _AXIS)
     tensor: int = setting(1, _AXIS)
+    slices: int = setting(1, _SLICES)
+    train_rules: dict[str, tuple[str, ...]] = field(default_factory=dict, metadata=_LOGICAL)
+    sample_rules: dict[str, tuple[str, ...]] = field(default_factory=dict, metadata=_LOGICAL)
 
     def cross_faults(self) -> list[str]:
         rest = [name for name in ("data", "fsdp", "tensor") if getattr(self, name) == -1]
-        if len(rest) < 2:
-            return []
-        return [f"{rest[1]}: -1 is allowed on one axis only, {rest[0]} has it already"]
+        faults = [*rule_faults(self.train_rules, "train_rules")]
+        faults += rule_faults(self.sample_rules, "sample_rules")
+        if len(rest) > 1:
+            faults += [f"{rest[1]}: -1 is allowed on one axis only, {rest[0]} has it already"]
+        return faults
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-
-from jax.sharding import Mesh
+from typing import Any
 
 from pmc_jax.answers import Speaker
 from pmc_jax.config import Config, SourceConfig
@@ -51,8 +50,11 @@ def output_dir(config: Config) -> str:
     return config.output.dir
 
 
-def mesh(config: Config) -> Mesh:
-    return make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+def placed(config: Config) -> dict[str, Any]:
+    """What `load` is told of the mesh, and of the tables from logical axes to it."""
+    c = config.mesh
+    mesh = make_mesh(c.data, c.fsdp, c.tensor, slices=c.slices)
+    return dict(mesh=mesh, train_rules=c.train_rules, sample_rules=c.sample_rules)
 
 
 def check_fits(

@@ -21,10 +21,10 @@ from pmc_jax.inputs import (
     eval_sets,
     finetune_rows,
     input_files,
-    mesh,
     model_path,
     needed,
     output_dir,
+    placed,
 )
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
@@ -286,7 +286,7 @@ def _loaded(config: Config, path: str | Path, trained: TrainConfig | None = None
     """The model; in float32 only where all its weights are trained."""
     whole = trained is not None and not trained.lora.rank
     dtype = jnp.dtype("float32") if whole else compute_dtype(config.model.compute_dtype)
-    return load(path, mesh=mesh(config), dtype=dtype.name)
+    return load(path, **placed(config), dtype=dtype.name)
 
 
 def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> Path:
@@ -299,7 +299,7 @@ def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -
         raise UserError(f"{target}: exists; move it away or pass --overwrite")
     made = folder / output.TARGET
     base = str(made) if config.finetune.data and made.exists() else model_path(config)
-    lm = load(base, mesh=mesh(config))
+    lm = load(base, **placed(config))
     with output.locked(folder, make=True):
         if (folder / output.CHECKPOINTS).is_dir():
             lm = dataclasses.replace(lm, model=_newest(config, lm, folder / output.CHECKPOINTS))

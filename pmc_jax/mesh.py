@@ -1,37 +1,24 @@
-"""Device meshes, and the one table from logical array axes to mesh axes.
+"""Device meshes, and layouts: a mesh with a table from logical array axes to mesh axes.
 
 `jax.jit` with shardings is what `pjit` became: arrays carry a `NamedSharding`, jitted functions
-follow it. Mesh axes: `data` (copies of the weights), `fsdp` (weights and optimizer sharded,
-gathered for use), `tensor` (heads, MLP and vocabulary sharded). One device is the 1 x 1 x 1 mesh;
-nothing else changes.
+follow it. The axes, and the tables, are in `pmc_jax.sharding_rules`. One device is the
+1 x 1 x 1 x 1 mesh; nothing else changes.
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax.errors import UserError
+from pmc_jax.sharding_rules import AXES, SAMPLE_RULES, TRAIN_RULES, Rules, rule_faults
 
-AXES = ("data", "fsdp", "tensor")
-
-# Logical axis -> mesh axes. An axis that a mesh size does not divide is replicated instead.
-TRAIN_RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "rows": ("data", "fsdp"),
-        "embed": ("fsdp",),
-        "vocab": ("tensor",),
-        "heads": ("tensor",),
-        "kv_heads": ("tensor",),
-        "mlp": ("tensor",),
-    }
-)
-# Decoding reads every weight at every step: gathered over `fsdp` once a round, never per step.
-SAMPLE_RULES: Mapping[str, tuple[str, ...]] = MappingProxyType({**TRAIN_RULES, "embed": ()})
+__all__ = ["AXES", "SAMPLE_RULES", "TRAIN_RULES", "Layout", "layout", "make_mesh"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +26,7 @@ class Layout:
     """A mesh and a table; hashable, so that jitted functions take it as a static argument.
 
     Attributes:
-        mesh: devices, axes `data`, `fsdp`, `tensor`.
+        mesh: devices, axes `AXES`.
         rules: pairs (logical axis, mesh axes).
     """
 
@@ -91,38 +78,113 @@ class Layout:
     @property
     def row_multiple(self) -> int:
         """Batches are padded to a multiple of this many rows."""
-        return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        return math.prod(self.mesh.shape[a] for a in dict(self.rules)["rows"])
 
 
 def make_mesh(
-    data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence | None = None
+    data: int = -1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    *,
+    slices: int = 1,
+    devices: Sequence | None = None,
 ) -> Mesh:
-    """Lays the devices out as `data` x `fsdp` x `tensor`.
+    """Lays the devices out as `slices` x `data` x `fsdp` x `tensor`.
+
+    Devices that know their slice (`slice_index`) are grouped by it; else, where there are as many
+    processes as slices, by process; else in their order, as virtual CPU devices are.
 
     Args:
-        data, fsdp, tensor: sizes; one of them may be -1 = the rest.
+        data, fsdp, tensor: sizes on each slice; one of them may be -1 = the rest.
+        slices: groups of devices joined by the data-centre network; -1 = as many as the devices
+            say, 1 where they say nothing.
         devices: the devices to use, by default all of them.
 
     Raises:
-        UserError: sizes whose product is not the number of devices.
+        UserError: sizes whose product is not the number of devices, or slices that the devices
+            are not of.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
-    fixed = math.prod(s for s in sizes.values() if s != -1)
-    rest = [name for name, s in sizes.items() if s == -1]
-    if len(rest) > 1 or any(s != -1 and s < 1 for s in sizes.values()):
-        raise UserError(f"mesh: sizes must be positive, at most one of them -1; got {sizes}")
-    if len(devices) % fixed if rest else fixed != len(devices):
-        divisors = [d for d in range(1, len(devices) + 1) if len(devices) % d == 0]
+    rest = [name for name, size in sizes.items() if size == -1]
+    shown = {"slices": slices, **sizes} if slices != 1 else sizes
+    if len(rest) > 1 or any(s != -1 and s < 1 for s in (slices, *sizes.values())):
         raise UserError(
-            f"mesh: {sizes} does not fit {len(devices)} devices; sizes that divide them: {divisors}"
+            "mesh: sizes must be positive, at most one of data, fsdp, tensor -1, slices -1 or more;"
+            f" got {shown}"
+        )
+    slices = _slices(slices, devices)
+    each, fixed = len(devices) // slices, math.prod(s for s in sizes.values() if s != -1)
+    if each % fixed if rest else fixed != each:
+        held = f"{len(devices)} devices" if slices == 1 else f"{each} devices a slice"
+        raise UserError(
+            f"mesh: {shown} does not fit {held}; sizes that divide them: {_divisors(each)}"
         )
     if rest:
-        sizes[rest[0]] = len(devices) // fixed
-    return jax.make_mesh(
-        tuple(sizes[a] for a in AXES), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
-    )
+        sizes[rest[0]] = each // fixed
+    shape, types = (slices, *sizes.values()), (AxisType.Auto,) * len(AXES)
+    if slices == 1:
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    return Mesh(_by_slice(shape, devices), AXES, axis_types=types)
 
 
-def layout(mesh: Mesh, rules: Mapping[str, tuple[str, ...]]) -> Layout:
-    return Layout(mesh, tuple(sorted(rules.items())))
+def _slices(wanted: int, devices: Sequence) -> int:
+    """How many slices; checked against what the devices know."""
+    counts = collections.Counter(getattr(device, "slice_index", None) for device in devices)
+    found = len(counts)
+    if found > 1 and wanted not in (-1, found):
+        raise UserError(
+            f"mesh.slices: {wanted}, but the devices are of {found} slices; set {found}, or -1"
+        )
+    if len(set(counts.values())) > 1:
+        raise UserError(
+            f"mesh.slices: the {found} slices hold {sorted(counts.values())} devices; "
+            "expected as many on each"
+        )
+    if wanted == -1:
+        return found
+    if len(devices) % wanted:
+        raise UserError(
+            f"mesh.slices: {wanted} does not fit {len(devices)} devices; "
+            f"sizes that divide them: {_divisors(len(devices))}"
+        )
+    return wanted
+
+
+def _divisors(count: int) -> list[int]:
+    return [d for d in range(1, count + 1) if count % d == 0]
+
+
+def _by_slice(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
+    """Devices as an array of this shape, each slice by its own network."""
+    slices, *inner = shape
+    for attribute in ("slice_index", "process_index"):
+        counts = collections.Counter(getattr(device, attribute, 0) for device in devices)
+        if len(counts) == slices and len(set(counts.values())) == 1:
+            return mesh_utils.create_hybrid_device_mesh(
+                (1, *inner),
+                (slices, *[1] * len(inner)),
+                devices,
+                process_is_granule=attribute == "process_index",
+                allow_split_physical_axes=True,
+            )
+    return np.array(devices).reshape(shape)
+
+
+def layout(
+    mesh: Mesh, rules: Mapping[str, tuple[str, ...]], changed: Rules | None = None
+) -> Layout:
+    """The layout of a table, with the rows in `changed` in place of its own.
+
+    Raises:
+        UserError: a mesh without the axes of `make_mesh`, or rows that name an unknown axis.
+    """
+    if set(mesh.axis_names) != set(AXES):
+        raise UserError(
+            f"mesh: its axes are {', '.join(mesh.axis_names)}; expected {', '.join(AXES)}, "
+            "as make_mesh gives them"
+        )
+    if faults := list(rule_faults(changed or {})):
+        raise UserError(f"rules: {'; '.join(faults)}")
+    table = {**rules, **{name: tuple(axes) for name, axes in (changed or {}).items()}}
+    return Layout(mesh, tuple(sorted(table.items())))

@@ -142,7 +142,7 @@ def test_all_faults_come_in_one_line(refuse):
         num_samples: 3
         pmc: {num_samples: five, temperatur: 1, top_p: 2, epochs: 1.5}
         train: {learning_rate: 0, num_sample: 2, remat: some, batch_size: true}
-        mesh: {data: -1, fsdp: -1, tensor: 0}
+        mesh: {data: -1, fsdp: -1, tensor: 0, slices: 0, sample_rules: {mpl: [tensor]}}
         data: {evaluate: {forgt: x}, long_rows: 1}
         """,
         "pmc.epochs",
@@ -161,6 +161,8 @@ def test_all_faults_come_in_one_line(refuse):
         "train.remat: expected one of none, full, dots, got 'some'",
         "train.batch_size: expected an integer, got true",
         "mesh.tensor: expected -1 (the rest of the devices) or at least 1, got 0",
+        "mesh.slices: expected -1 (as the devices say) or at least 1, got 0",
+        "mesh.sample_rules.mpl: unknown key, did you mean mesh.sample_rules.mlp?",
         "data.evaluate.forgt: unknown key, did you mean data.evaluate.forget?",
         "data.long_rows: expected text in quotes, got 1",
         "override 'pmc.epochs': expected section.key=value",
@@ -175,6 +177,19 @@ def test_fault_between_fields_names_both(refuse):
     assert "data.people.forget: expected below count (4), got 4" in refuse(
         "data: {people: {count: 4, forget: 4}}"
     )
+
+
+def test_rows_of_the_sharding_tables(load, refuse):
+    config = load(
+        "mesh: {train_rules: {rows: [slice, data], mlp: tensor}}",
+        "mesh.sample_rules={mlp: [fsdp, tensor]}",
+        "mesh.sample_rules.vocab=[]",
+    )
+    assert config.mesh.train_rules == {"rows": ("slice", "data"), "mlp": ("tensor",)}
+    assert config.mesh.sample_rules == {"mlp": ("fsdp", "tensor"), "vocab": ()}
+    message = refuse("mesh: {train_rules: {mlp: [tensr]}, sample_rules: {vocab: [fsdp, fsdp]}}")
+    assert "mesh.train_rules.mlp: unknown mesh axis 'tensr', did you mean tensor?" in message
+    assert "mesh.sample_rules.vocab: names a mesh axis twice" in message
 
 
 def test_unlike_key_lists_what_is_known(refuse):
@@ -270,6 +285,9 @@ def test_only_true_and_false_are_truth_values(refuse, word):
         (PeopleConfig, {"forget": 12}),
         (config_module.OutputConfig, {"keep": 0}),
         (MeshConfig, {"tensor": -2}),
+        (MeshConfig, {"slices": -2}),
+        (MeshConfig, {"train_rules": {"mlp": ["x"]}}),
+        (MeshConfig, {"sample_rules": {"x": ["tensor"]}}),
         (Config, {"pmc": TrainConfig()}),
     ],
 )

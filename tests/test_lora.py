@@ -104,7 +104,7 @@ def test_peft_folder_gives_the_merged_weights(tmp_path, family):
     model, config, names = golden_model(family)
     trained = random_adapters(config)
     source = str(GOLDEN / family)
-    lm = LanguageModel(model, config, names, None, one_device(), {}, source, None, {})
+    lm = LanguageModel(model, config, names, None, one_device(), one_device(), {}, source, None, {})
     export_adapter(lm, trained, LORA, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     settings = read_json(tmp_path / "adapter" / "adapter_config.json")

@@ -1,5 +1,7 @@
 """One tiny decoder, prompts and training rows, for tests in this process and in tests/devices."""
 
+import math
+
 import jax
 import numpy as np
 
@@ -16,11 +18,14 @@ MESHES = ((2, 2, 2), (8, 1, 1), (1, 8, 1), (1, 1, 8))
 NO_END = TINY.vocab_size + 1  # an end token that no model can draw
 
 
-def train_layout(sizes: tuple[int, int, int] = (1, 1, 1)) -> Layout:
-    return layout(make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))]), TRAIN_RULES)
+def train_layout(sizes: tuple[int, ...] = (1, 1, 1)) -> Layout:
+    """On data x fsdp x tensor devices, or slices x data x fsdp x tensor."""
+    slices, *inner = sizes if len(sizes) == 4 else (1, *sizes)
+    devices = jax.devices()[: math.prod(sizes)]
+    return layout(make_mesh(*inner, slices=slices, devices=devices), TRAIN_RULES)
 
 
-def sample_layout(sizes: tuple[int, int, int] = (1, 1, 1)) -> Layout:
+def sample_layout(sizes: tuple[int, ...] = (1, 1, 1)) -> Layout:
     return layout(train_layout(sizes).mesh, SAMPLE_RULES)
 
 

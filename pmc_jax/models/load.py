@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
 from pmc_jax.errors import UserError
-from pmc_jax.mesh import TRAIN_RULES, Layout, layout, make_mesh
+from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.families import decoder_config, naming
@@ -28,6 +28,7 @@ from pmc_jax.models.remote import TEXT_FILES, is_address, local_texts, remote_fo
 from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 from pmc_jax.models.tensors import Naming
 from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
+from pmc_jax.sharding_rules import Rules
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class LanguageModel:
         naming: which tensor of the checkpoint is which parameter.
         tokenizer: a transformers tokenizer.
         layout: mesh and training rules that `model` follows.
+        sample_layout: the same mesh, and the rules that sampling follows.
         hf_config: the content of `config.json`, or what GGUF metadata stands for.
         source: what the weights were read from: a folder or a file.
         generation_config: the content of `generation_config.json`; stop tokens are in it.
@@ -60,6 +62,7 @@ class LanguageModel:
     naming: Naming
     tokenizer: PreTrainedTokenizerBase
     layout: Layout
+    sample_layout: Layout
     hf_config: dict[str, Any]
     source: str
     generation_config: dict[str, Any] | None
@@ -67,7 +70,12 @@ class LanguageModel:
 
 
 def load(
-    path_or_name: str | Path, *, mesh: Mesh | None = None, dtype: str = "float32"
+    path_or_name: str | Path,
+    *,
+    mesh: Mesh | None = None,
+    dtype: str = "float32",
+    train_rules: Rules | None = None,
+    sample_rules: Rules | None = None,
 ) -> LanguageModel:
     """Loads a model.
 
@@ -77,10 +85,16 @@ def load(
             name `org/name`; tried in this order.
         mesh: by default all devices along `data`.
         dtype: of the parameters.
+        train_rules, sample_rules: rows in place of those of the tables in
+            `pmc_jax.sharding_rules`, logical axis -> mesh axes.
 
     Raises:
-        UserError: nothing of the kind is there, or it is damaged, inconsistent or not supported.
+        UserError: nothing of the kind is there, or it is damaged, inconsistent or not supported;
+            a mesh or rules with unknown axes.
     """
+    mesh = make_mesh() if mesh is None else mesh
+    target = layout(mesh, TRAIN_RULES, train_rules)
+    sampling = layout(mesh, SAMPLE_RULES, sample_rules)
     path = find(path_or_name)
     if path.is_dir():
         where = str(path / "config.json")
@@ -102,7 +116,6 @@ def load(
             f"{path}: the tokenizer has {len(tokenizer)} tokens, "
             f"the embedding only {config.vocab_size} rows; use the tokenizer of this model"
         )
-    target = layout(make_mesh() if mesh is None else mesh, TRAIN_RULES)
     kept = {x for p in parameters(config).values() for x in target.undivided(p.axes, p.shape)}
     if kept:
         _log.warning("not divided by the mesh, so kept whole: %s", ", ".join(sorted(kept)))
@@ -110,7 +123,7 @@ def load(
     model = load_params(source, names, config, target, jnp.dtype(dtype))
     source_dtype = MappingProxyType({name: source.dtype(name) for name in source.names()})
     return LanguageModel(
-        model, config, names, tokenizer, target, hf, str(path), generation, source_dtype
+        model, config, names, tokenizer, target, sampling, hf, str(path), generation, source_dtype
     )
 
 
