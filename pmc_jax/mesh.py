@@ -33,8 +33,8 @@ class Layout:
     mesh: Mesh
     rules: tuple[tuple[str, tuple[str, ...]], ...]
 
-    def spec(self, logical: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
-        """Mesh axes of each dimension: by the table, where the sizes divide."""
+    def axes(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[tuple[str, ...]]:
+        """Mesh axes of each dimension: by the table, none where the sizes do not divide."""
         table = dict(self.rules)
         entries, used = [], set()
         for name, size in zip(logical, shape, strict=True):
@@ -43,8 +43,12 @@ class Layout:
                 used.update(axes)
                 entries.append(axes)
             else:
-                entries.append(None)
-        return PartitionSpec(*entries)
+                entries.append(())
+        return entries
+
+    def spec(self, logical: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
+        """`axes` as jax takes them."""
+        return PartitionSpec(*(axes or None for axes in self.axes(logical, shape)))
 
     def sharding(self, logical: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
         return NamedSharding(self.mesh, self.spec(logical, shape))
@@ -63,11 +67,11 @@ class Layout:
     def undivided(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[str]:
         """What this mesh would shard but does not, for its sizes do not divide: "kv_heads 2"."""
         table = dict(self.rules)
-        pairs = zip(logical, self.spec(logical, shape), shape, strict=True)
+        pairs = zip(logical, self.axes(logical, shape), shape, strict=True)
         return [
             f"{name} {size}"
             for name, axes, size in pairs
-            if axes is None and any(self.mesh.shape[a] > 1 for a in table.get(name, ()))
+            if not axes and any(self.mesh.shape[a] > 1 for a in table.get(name, ()))
         ]
 
     @property

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import PartitionSpec
 
 from pmc_jax.mesh import Layout
 from pmc_jax.models.attention import attention, in_window, softcap
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.parameters import parameters
 from pmc_jax.models.rope import rotate, rotation
+from pmc_jax.models.travel import gathered, look_up
 
 REMAT_POLICIES = {
     "none": None,
@@ -42,6 +42,10 @@ class Layers(nnx.Module):
     def __init__(self, arrays: Mapping[str, jax.Array]):
         for name, array in arrays.items():
             setattr(self, name, nnx.Param(array))
+
+    def arrays(self) -> dict[str, jax.Array]:
+        """The inverse of the constructor."""
+        return {path[0]: v.get_value() for path, v in nnx.to_flat_state(nnx.state(self))}
 
     def get(self, name: str) -> jax.Array | None:
         variable = getattr(self, name, None)
@@ -142,9 +146,16 @@ def normalise(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Ar
 
 def _mean(x: jax.Array) -> jax.Array:
     """Over the last axis, which is kept."""
-    # In two stages: a single long float32 sum loses a digit of the logits on CPU.
-    parts = x.reshape(*x.shape[:-1], math.gcd(x.shape[-1], 32), -1)
-    return jnp.mean(jnp.mean(parts, -1), -1)[..., None]
+
+    def in_two_stages(x: jax.Array) -> jax.Array:
+        # A single long float32 sum loses a digit of the logits on CPU.
+        parts = x.reshape(*x.shape[:-1], math.gcd(x.shape[-1], 32), -1)
+        return jnp.mean(jnp.mean(parts, -1), -1)[..., None]
+
+    def at_once(x: jax.Array) -> jax.Array:
+        return jnp.mean(x, -1, keepdims=True)
+
+    return jax.lax.platform_dependent(x, cpu=in_two_stages, default=at_once)
 
 
 def embed(
@@ -161,44 +172,10 @@ def embed(
     Args:
         layout: of a table that is sharded by the training table; `tokens` are then [B,S].
     """
-    x = table[tokens].astype(dtype) if layout is None else _look_up(table, tokens, dtype, layout)
+    x = table[tokens].astype(dtype) if layout is None else look_up(table, tokens, dtype, layout)
     if config.embed_scale != 1:
         x = x * jnp.asarray(config.embed_scale, dtype)
     return x if position_table is None else x + position_table[positions].astype(dtype)
-
-
-def _look_up(table: jax.Array, tokens: jax.Array, dtype: jnp.dtype, layout: Layout) -> jax.Array:
-    """[V,D], i32[B,S] -> [B,S,D]. Every device looks the tokens of all its `embed` group up in its
-    own part of the table and sends each its rows, and gradients come back the same way: left to
-    the compiler, the whole table travels, and its whole gradient.
-    """
-    rows = layout.spec(("rows", None), tokens.shape)
-    vocab_axes, embed_axes = (axes or () for axes in layout.spec(("vocab", "embed"), table.shape))
-    shared = set(embed_axes) & set(rows[0] or ())
-    if shared != set(embed_axes) and shared:
-        table, embed_axes = layout.constrain(table, "vocab", None), ()
-
-    def own(table, tokens):
-        if shared:
-            tokens = jax.lax.all_gather(tokens, embed_axes, axis=0, tiled=True)
-        local = tokens - jax.lax.axis_index(vocab_axes) * len(table)
-        here = (local >= 0) & (local < len(table))
-        x = jnp.where(here[..., None], table[jnp.where(here, local, 0)], 0).astype(dtype)
-        x = jax.lax.psum(x, vocab_axes)
-        if shared:
-            return jax.lax.all_to_all(x, embed_axes, split_axis=0, concat_axis=2, tiled=True)
-        # All have the same tokens.
-        shards = jax.lax.axis_size(embed_axes)
-        parts = jnp.zeros((*tokens.shape, shards, table.shape[1]), dtype)
-        parts = parts.at[..., jax.lax.axis_index(embed_axes), :].set(x)
-        return jax.lax.psum(parts, embed_axes).reshape(*tokens.shape, -1)
-
-    return jax.shard_map(
-        own,
-        mesh=layout.mesh,
-        in_specs=(PartitionSpec(vocab_axes or None, embed_axes or None), rows),
-        out_specs=PartitionSpec(*rows, None),
-    )(table, tokens)
 
 
 def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.Array:
@@ -298,6 +275,7 @@ def hidden_states(
     def step(carry, layer):
         x, shared = carry
         weights, window = layer
+        weights = Layers(gathered(weights.arrays(), config, layout, dtype))
         shared_kv = []
 
         def seen(mask, distance):

@@ -13,8 +13,9 @@ from jax.sharding import PartitionSpec
 from pmc_jax.mesh import Layout
 from pmc_jax.models.attention import softcap
 
-# Logits held at a time: this many positions of one device x V in float32.
-_POSITIONS_A_CHUNK = 512
+# Logits held at a time: this many positions of one device x V in float32. On a TPU more, as each
+# chunk adds to the whole gradient of the head in memory.
+_POSITIONS_A_CHUNK, _ON_TPU = 512, 2048
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
@@ -51,28 +52,27 @@ def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients
     """Each device works on its own rows against its part of the vocabulary, by hand: the compiler
     would gather the embedding, and reduce its gradient over all devices, for every chunk.
     """
-    rows = layout.spec(("rows", None, None), hidden.shape)
-    head = layout.spec(("vocab", "embed"), embedding.shape)
-    row_axes, vocab_axes, embed_axes = ((axes or ()) for axes in (rows[0], *head))
+    row_axes, *_ = layout.axes(("rows", None, None), hidden.shape)
+    vocab_axes, embed_axes = layout.axes(("vocab", "embed"), embedding.shape)
     if not set(embed_axes) <= set(row_axes):
-        head, embed_axes = PartitionSpec(head[0], None), ()
-    others = tuple(a for a in row_axes if a not in embed_axes)
+        embed_axes = ()
     own = functools.partial(
         _own_chunks,
         vocab_axes=vocab_axes,
         embed_axes=embed_axes,
-        other_axes=others,
+        other_axes=tuple(a for a in row_axes if a not in embed_axes),
+        chunk=_ON_TPU if layout.platform == "tpu" else _POSITIONS_A_CHUNK,
         cap=cap,
         gradients=gradients,
     )
-    flat = PartitionSpec(*rows[:2])
-    biases = (None,) if bias is None else (PartitionSpec(head[0]),)
-    slopes = (rows, head, *biases) if gradients else None
+    rows = PartitionSpec(row_axes)
+    heads = (PartitionSpec(vocab_axes, embed_axes), PartitionSpec(vocab_axes))
+    heads = heads if bias is not None else (heads[0], None)
     return jax.shard_map(
         own,
         mesh=layout.mesh,
-        in_specs=(rows, head, *biases, flat, flat),
-        out_specs=(PartitionSpec(), flat, slopes),
+        in_specs=(rows, *heads, rows, rows),
+        out_specs=(PartitionSpec(), rows, (rows, *heads) if gradients else None),
         check_vma=False,
     )(hidden, embedding, bias, targets, weights)
 
@@ -87,6 +87,7 @@ def _own_chunks(
     vocab_axes: tuple[str, ...],
     embed_axes: tuple[str, ...],
     other_axes: tuple[str, ...],
+    chunk: int,
     cap: float | None,
     gradients: bool,
 ):
@@ -96,13 +97,14 @@ def _own_chunks(
         vocab_axes: mesh axes that the vocabulary is sharded over.
         embed_axes: those of D in the embedding; rows are sharded over them too.
         other_axes: the other ones of the rows.
+        chunk: positions whose logits are held at a time.
 
     Returns:
         The loss of all devices, the cross-entropy of the own rows, and gradients like the first
         three arguments.
     """
     rows, slots, _ = hidden.shape
-    size = min(slots, max(1, _POSITIONS_A_CHUNK // rows))
+    size = min(slots, max(1, chunk // rows))
     padding = -slots % size
     projection = jax.lax.all_gather(embedding.astype(hidden.dtype), embed_axes, axis=1, tiled=True)
     entries = jax.lax.axis_index(vocab_axes) * len(embedding) + jnp.arange(len(embedding))
