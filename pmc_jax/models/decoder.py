@@ -242,7 +242,7 @@ def hidden_states(
     # Gathered over `fsdp` before the look-up: after it the compiler replicates the activations.
     table = layout.constrain(model.embed[...], "vocab", None)
     x = embed(config, table, model.get("positions"), tokens, positions, dtype)
-    x = layout.constrain(x, "rows", None, None)
+    x = layout.constrain(x, "rows", "sequence", None)
     # One length for the batch, as transformers has it: the prefix belongs to all its sequences.
     longest = jnp.max(jnp.where(segments != 0, positions, 0)) + 1
     angles = _Angles(config, positions, longest)
@@ -280,7 +280,7 @@ def hidden_states(
         if shared is not None:
             shared = block(config, weights, shared, shared_angles.of(window), attend_prefix)
         x = block(config, weights, x, angles.of(window), attend)
-        return (layout.constrain(x, "rows", None, None), shared), None
+        return (layout.constrain(x, "rows", "sequence", None), shared), None
 
     if (policy := REMAT_POLICIES[remat]) is not None:
         step = jax.checkpoint(step, policy=policy, prevent_cse=False)
