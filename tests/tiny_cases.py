@@ -15,7 +15,8 @@ from pmc_jax.train_batch import TrainBatch
 # Two key/value heads and a vocabulary of 13 x 8: some meshes of eight devices divide them, some do
 # not.
 TINY = DecoderConfig(104, 32, 48, num_layers=2, num_heads=8, num_kv_heads=2, head_dim=8)
-MESHES = ((2, 2, 2), (8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 1, 2, 2), (1, 1, 2), (2, 2, 1))
+# The few of every test run: eight devices, two slices of two, and two devices.
+MESHES = ((2, 2, 2), (1, 1, 8), (2, 1, 2, 1), (1, 2, 1))
 # Every data x fsdp x tensor of eight devices, two slices, and one, two and four devices.
 ALL_MESHES = (
     *((8 // (f * t), f, t) for f in (1, 2, 4, 8) for t in (1, 2, 4, 8) if f * t <= 8),

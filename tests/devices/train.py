@@ -21,7 +21,7 @@ def sharded(state) -> int:
 
 
 def run(sizes: tuple[int, ...], **rules) -> tuple[dict, dict[str, np.ndarray]]:
-    """What to print, and the weights after the last step; `rules` in place of those of the table."""
+    """What to print, and the weights after the last step; `rules` replace rows of the table."""
     on = layout(train_layout(sizes).mesh, TRAIN_RULES, rules)
     optimizer = make_optimizer(TrainConfig(learning_rate=1e-4, warmup_steps=2), STEPS)
     state = init_state(tiny_model(on), optimizer=optimizer, config=TINY, layout=on)
@@ -47,7 +47,9 @@ def main() -> None:
     one, weights = run((1, 1, 1))
     result = {"devices": len(jax.devices()), "(1, 1, 1)": one}
     cases = [(sizes, {}) for sizes in meshes()]
-    cases += [(sizes, {"sequence": ("tensor",)}) for sizes in ((1, 1, 8), (2, 2, 2))]
+    cases += [
+        (sizes, {"sequence": ("tensor",)}) for sizes in meshes() if sizes in ((1, 2, 4), (2, 2, 2))
+    ]
     for sizes, rules in cases:
         found, others = run(sizes, **rules)
         differ = max(float(np.abs(others[name] - w).max()) for name, w in weights.items())
