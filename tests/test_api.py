@@ -41,18 +41,22 @@ def unlearned(taught) -> pmc.Unlearned:
     return pmc.unlearn(taught, QUESTIONS, OTHERS, config=COLLAPSE, train=TRAIN, seed=1)
 
 
-def test_rows_of_the_sharding_tables_reach_training_and_sampling(lm, tmp_path):
+def test_rows_of_the_sharding_tables_reach_training_and_sampling(lm):
     config = Config(
-        mesh={"slices": 1, "train_rules": {"mlp": ["fsdp"]}, "sample_rules": {"vocab": []}}
+        mesh={
+            "slices": 1,
+            "train_rules": {"embed": [], "mlp": ["fsdp"]},
+            "sample_rules": {"vocab": []},
+        }
     )
     changed = pmc.load(lm.source, **placed(config))
-    assert dict(changed.layout.rules) == {**TRAIN_RULES, "mlp": ("fsdp",)}
+    assert dict(changed.layout.rules) == {**TRAIN_RULES, "embed": (), "mlp": ("fsdp",)}
     speaker = Speaker.of(changed, pmc.ModelConfig())
     assert dict(speaker.layout.rules) == {**SAMPLE_RULES, "vocab": ()}
     assert speaker.layout.mesh == changed.layout.mesh
     up = changed.model.arrays()["layers.up"].sharding
     assert up.spec[2] == ("fsdp",) and changed.layout.row_multiple == jax.device_count()
-    with pytest.raises(pmc.UserError, match="mpl: unknown logical axis, did you mean mlp?"):
+    with pytest.raises(pmc.UserError, match=r"mpl: unknown logical axis, did you mean mlp\?"):
         pmc.load(lm.source, sample_rules={"mpl": ["fsdp"]})
 
 
