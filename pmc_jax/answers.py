@@ -55,7 +55,7 @@ class Speaker:
 
     def snapshot(self, model: Decoder) -> SamplingWeights:
         """The weights as sampling reads them."""
-        return snapshot(model, self.lm.config, self.layout, self.dtype)
+        return snapshot(model, self.lm.config, self.layout, self.dtype, self.lm.layout)
 
     def prompts(
         self, questions: Sequence[str], max_new_tokens: int, *, ids: Sequence[str] | None = None

@@ -7,6 +7,7 @@ data-centre network: copies of the weights, only gradients cross), `data` (copie
 Logical axes, of the arrays of a model and of a batch:
 
     rows      sequences of a batch, prompts and cells of a sampling grid
+    sequence  tokens of a row, of the activations between the layers while training
     embed     hidden units of a weight; those of activations are never sharded
     vocab     rows of the embedding and of the output head, logits
     heads     query heads of q and o
@@ -27,6 +28,9 @@ Rules = Mapping[str, Sequence[str]]
 TRAIN_RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "rows": ("slice", "data", "fsdp"),
+        # ("tensor",) is the sequence parallelism of Megatron (arXiv 2205.05198): less memory for
+        # activations, but remat gathers them once more, so more is sent.
+        "sequence": (),
         "embed": ("fsdp",),
         "vocab": ("tensor",),
         "heads": ("tensor",),

@@ -57,11 +57,11 @@ def strict_dtypes():
 
 @pytest.fixture(scope="session")
 def on_eight_devices():
-    """Runs tests/devices/NAME.py in a process with eight virtual devices; gives what it prints,
-    JSON.
+    """Runs tests/devices/NAME.py, with arguments, in a process with eight virtual devices; gives
+    what it prints, JSON.
     """
 
-    def run(name: str):
+    def run(name: str, *arguments: str):
         env = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
@@ -69,7 +69,7 @@ def on_eight_devices():
             "PYTHONPATH": os.pathsep.join([str(_TESTS.parent), str(_TESTS)]),
         }
         done = subprocess.run(
-            [sys.executable, str(_TESTS / "devices" / f"{name}.py")],
+            [sys.executable, str(_TESTS / "devices" / f"{name}.py"), *arguments],
             env=env, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:]

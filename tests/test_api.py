@@ -12,6 +12,10 @@ import pytest
 import tiny_runs as tiny
 
 import pmc_jax as pmc
+from pmc_jax.answers import Speaker
+from pmc_jax.config import Config
+from pmc_jax.inputs import placed
+from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES
 
 PAIRS = [(row["question"], row["answer"]) for row in tiny.FORGET]
 OTHERS = [(row["question"], row["answer"]) for row in tiny.RETAIN]
@@ -35,6 +39,25 @@ def taught(lm) -> pmc.LanguageModel:
 @pytest.fixture(scope="module")
 def unlearned(taught) -> pmc.Unlearned:
     return pmc.unlearn(taught, QUESTIONS, OTHERS, config=COLLAPSE, train=TRAIN, seed=1)
+
+
+def test_rows_of_the_sharding_tables_reach_training_and_sampling(lm):
+    config = Config(
+        mesh={
+            "slices": 1,
+            "train_rules": {"embed": [], "mlp": ["fsdp"]},
+            "sample_rules": {"vocab": []},
+        }
+    )
+    changed = pmc.load(lm.source, **placed(config))
+    assert dict(changed.layout.rules) == {**TRAIN_RULES, "embed": (), "mlp": ("fsdp",)}
+    speaker = Speaker.of(changed, pmc.ModelConfig())
+    assert dict(speaker.layout.rules) == {**SAMPLE_RULES, "vocab": ()}
+    assert speaker.layout.mesh == changed.layout.mesh
+    up = changed.model.arrays()["layers.up"].sharding
+    assert up.spec[2] == ("fsdp",) and changed.layout.row_multiple == jax.device_count()
+    with pytest.raises(pmc.UserError, match=r"mpl: unknown logical axis, did you mean mlp\?"):
+        pmc.load(lm.source, sample_rules={"mpl": ["fsdp"]})
 
 
 def _arrays(lm) -> list[np.ndarray]:

@@ -196,9 +196,10 @@ def test_impossible_settings_are_refused(fields):
         Sampler(**fields)
 
 
-def test_sharded_vocabulary_draws_the_same_tokens(on_eight_devices):
-    """Rows and vocabulary over eight devices, every mesh; the draws are those of one device."""
-    result = on_eight_devices("choose")
+@pytest.mark.parametrize("which", [(), pytest.param(("all",), marks=pytest.mark.slow)], ids=str)
+def test_sharded_vocabulary_draws_the_same_tokens(on_eight_devices, which):
+    """Rows and vocabulary sharded; the draws are those of one device."""
+    result = on_eight_devices("choose", *which)
     assert result.pop("devices") == 8
     for mesh, tokens in result.items():
         assert tokens == result["(1, 1, 1)"], mesh

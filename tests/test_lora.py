@@ -164,9 +164,9 @@ def test_command_reads_the_frozen_base_in_the_dtype_of_the_products(inputs, monk
     """No float32 copy of the base is ever there; all weights are trained in float32 as before."""
     read = []
 
-    def load(path, *, mesh, dtype):
+    def load(path, *, dtype, **placed):
         read.append(dtype)
-        return plain_load(path, mesh=mesh, dtype=dtype)
+        return plain_load(path, dtype=dtype, **placed)
 
     monkeypatch.setattr("pmc_jax.jobs.load", load)
     half = ("model.compute_dtype=bfloat16", "pmc.epochs=1")

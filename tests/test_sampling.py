@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from full_forward import next_token_logits
 from scipy import stats
-from tiny_cases import NO_END, TINY, prompts, sample_layout, tiny_model, train_layout
+from tiny_cases import (
+    ALL_MESHES,
+    MESHES,
+    NO_END,
+    TINY,
+    prompts,
+    sample_layout,
+    tiny_model,
+    train_layout,
+)
 
 from pmc_jax.errors import UserError
 from pmc_jax.sampling import engine as engine_module
@@ -327,9 +336,11 @@ def test_bfloat16_weights(model):
     assert (logits.max(-1) - taken).max() < 0.05 * np.abs(logits).max()
 
 
-def test_samples_are_the_same_on_eight_devices(on_eight_devices):
-    result = on_eight_devices("sample")
+@pytest.mark.parametrize("which", [(), pytest.param(("all",), marks=pytest.mark.slow)], ids=str)
+def test_samples_are_the_same_on_every_mesh(on_eight_devices, which):
+    result = on_eight_devices("sample", *which)
     assert result["devices"] == 8
+    assert len(result["meshes"]) == len(ALL_MESHES if which else MESHES) + 1
     for case in ("meshes", "compacted", "refilled"):
         one = result[case].pop("(1, 1, 1)")
         for mesh, samples in result[case].items():

@@ -1,5 +1,6 @@
 """The training step against a plain loss, a plain AdamW, and itself on other meshes."""
 
+import ast
 import functools
 import math
 
@@ -8,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny_cases import TINY, packer, sequences, tiny_model, train_layout, two_terms
+from tiny_cases import (
+    ALL_MESHES,
+    MESHES,
+    TINY,
+    packer,
+    sequences,
+    tiny_model,
+    train_layout,
+    two_terms,
+)
 
 from pmc_jax.config import TrainConfig
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
@@ -299,19 +309,22 @@ def test_ten_steps_lower_the_loss(model):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_eight_devices_train_as_one(on_eight_devices):
-    result = on_eight_devices("train")
+@pytest.mark.parametrize("which", [(), pytest.param(("all",), marks=pytest.mark.slow)], ids=str)
+def test_meshes_train_as_one_device(on_eight_devices, which):
+    result = on_eight_devices("train", *which)
     assert result.pop("devices") == 8
     one = result.pop("(1, 1, 1)")
     assert one["sharded"] == 0 and one["terms"][-1] != one["terms"][0]
+    assert len(result) == (len(ALL_MESHES) + 2 if which else len(MESHES) + 1)
     for mesh, run in result.items():
         # Rounding, amplified by 20 steps of Adam.
         np.testing.assert_allclose(run["terms"], one["terms"], rtol=1e-5, err_msg=mesh)
         np.testing.assert_allclose(run["norms"], one["norms"], rtol=1e-4, err_msg=mesh)
-        # Twenty updates of about 1e-4 each.
-        assert run["weights_differ"] < 1e-5, mesh
+        # A twentieth of what twenty updates of about 1e-4 with random signs come to.
+        assert run["weights_differ"] < 0.05 * 1e-4 * math.sqrt(20), mesh
         # Weights and both moments are sharded wherever the mesh has an axis for them, from the
         # first step to the last; so the step compiles once.
+        sizes = ast.literal_eval(mesh.removesuffix(" sequence"))
         assert run["sharded"] == run["sharded_before"], mesh
-        assert run["sharded"] % 3 == 0 and (run["sharded"] > 0) == (mesh != "(8, 1, 1)"), mesh
+        assert run["sharded"] % 3 == 0 and (run["sharded"] > 0) == (max(sizes[-2:]) > 1), mesh
         assert run["compiles"] == 1, mesh

@@ -1,6 +1,7 @@
 """One tiny decoder, prompts and training rows, for tests in this process and in tests/devices."""
 
 import math
+import sys
 
 import jax
 import numpy as np
@@ -14,7 +15,21 @@ from pmc_jax.train_batch import TrainBatch
 # Two key/value heads and a vocabulary of 13 x 8: some meshes of eight devices divide them, some do
 # not.
 TINY = DecoderConfig(104, 32, 48, num_layers=2, num_heads=8, num_kv_heads=2, head_dim=8)
-MESHES = ((2, 2, 2), (8, 1, 1), (1, 8, 1), (1, 1, 8))
+# The few of every test run: eight devices, two slices of two, and two devices.
+MESHES = ((2, 2, 2), (1, 1, 8), (2, 1, 2, 1), (1, 2, 1))
+# Every data x fsdp x tensor of eight devices, two slices, and one, two and four devices.
+ALL_MESHES = (
+    *((8 // (f * t), f, t) for f in (1, 2, 4, 8) for t in (1, 2, 4, 8) if f * t <= 8),
+    *((2, 4, 1, 1), (2, 1, 4, 1), (2, 2, 1, 2), (2, 1, 1, 4), (2, 1, 2, 2)),
+    *((2, 1, 1), (1, 2, 1), (1, 1, 2), (4, 1, 1), (1, 4, 1), (1, 1, 4), (1, 2, 2), (2, 2, 1)),
+)
+
+
+def meshes() -> tuple[tuple[int, ...], ...]:
+    """Of a script in tests/devices: all of them where it is called with `all`."""
+    return ALL_MESHES if sys.argv[1:] == ["all"] else MESHES
+
+
 NO_END = TINY.vocab_size + 1  # an end token that no model can draw
 
 

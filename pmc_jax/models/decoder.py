@@ -257,7 +257,7 @@ def hidden_states(
     windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
     distance = positions[:, :, None] - positions[:, None, :]
     x = embed(config, model.embed[...], model.get("positions"), tokens, positions, dtype, layout)
-    x = layout.constrain(x, "rows", None, None)
+    x = layout.constrain(x, "rows", "sequence", None)
     # One length for the batch, as transformers has it: the prefix belongs to all its sequences.
     longest = jnp.max(jnp.where(segments != 0, positions, 0)) + 1
     angles = _Angles(config, positions, longest)
@@ -297,7 +297,7 @@ def hidden_states(
         if shared is not None:
             shared = block(config, weights, shared, shared_angles.of(window), attend_prefix)
         x = block(config, weights, x, angles.of(window), attend)
-        return (layout.constrain(x, "rows", None, None), shared), None
+        return (layout.constrain(x, "rows", "sequence", None), shared), None
 
     if (policy := REMAT_POLICIES[remat]) is not None:
         step = jax.checkpoint(step, policy=policy, prevent_cse=False)

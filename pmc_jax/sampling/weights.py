@@ -6,13 +6,14 @@ copied first.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from pmc_jax.mesh import Layout
+from pmc_jax.mesh import TRAIN_RULES, Layout
+from pmc_jax.mesh import layout as training_layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import A, B, merged_weight
@@ -109,37 +110,49 @@ class SamplingWeights(NamedTuple):
         return self.rest.get("head", self.rest["embed"])
 
 
-def snapshot(model: Decoder, config: DecoderConfig, layout: Layout, dtype) -> SamplingWeights:
-    """Casts, fuses and reshards the training weights by two small jitted functions."""
-    arrays = model.arrays()
+@functools.partial(jax.jit, static_argnames=("config", "layout", "dtype", "source"))
+def snapshot(
+    model: Decoder, config: DecoderConfig, layout: Layout, dtype, source: Layout | None = None
+) -> SamplingWeights:
+    """Casts, fuses and reshards the training weights: one jitted function, the whole hand-over.
+
+    Each device casts and fuses what it holds, and then receives what it lacks: every weight once,
+    in `dtype`.
+
+    Args:
+        model: float32 or `dtype`, with adapters or without.
+        layout: by the sampling table.
+        dtype: of the result.
+        source: of `model`; None = by `TRAIN_RULES` on the same mesh.
+    """
+    source = training_layout(layout.mesh, TRAIN_RULES) if source is None else source
+
+    def move(x: jax.Array, *axes: str | None) -> jax.Array:
+        # Pinned before: the partitioner would gather float32 weights and cast them after.
+        return layout.constrain(source.constrain(x, *axes), *axes)
+
+    table, arrays = parameters(config), model.arrays()
     stacked = {k.removeprefix("layers."): v for k, v in arrays.items() if k.startswith("layers.")}
-    rest = {k: v for k, v in arrays.items() if not k.startswith("layers.")}
-    static = {"config": config, "layout": layout, "dtype": dtype}
-    layers = tuple(
-        _fuse(stacked, i, **static) for i in np.arange(config.num_layers, dtype=np.int32)
-    )
-    return SamplingWeights(_cast(rest, **static), layers)
-
-
-@functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
-def _cast(
-    arrays: dict[str, jax.Array], *, config: DecoderConfig, layout: Layout, dtype
-) -> dict[str, jax.Array]:
-    table = parameters(config)
-    return {
-        name: layout.constrain(x.astype(dtype), *table[name].axes) for name, x in arrays.items()
+    rest = {
+        name: move(x.astype(dtype), *table[name].axes)
+        for name, x in arrays.items()
+        if not name.startswith("layers.")
     }
+    layers = (
+        _fuse({name: x[i] for name, x in stacked.items()}, config, source, move, dtype)
+        for i in range(config.num_layers)
+    )
+    return SamplingWeights(rest, tuple(layers))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
 def _fuse(
-    stacked: dict[str, jax.Array], index: jax.Array, *, config: DecoderConfig, layout: Layout, dtype
+    w: dict[str, jax.Array], config: DecoderConfig, source: Layout, move: Callable, dtype
 ) -> FusedLayer:
-    """One layer, the index a traced number: it compiles once for all of them."""
-    w = {name: x[index] for name, x in stacked.items()}
+    """One layer, from the weights of that layer."""
     for name in [name.removesuffix(A) for name in w if name.endswith(A)]:
-        w[name] = merged_weight(w[name], w[name + A], w[name + B])
-    w = {name: x.astype(dtype) for name, x in w.items()}
+        w[name] = merged_weight(w[name], w.pop(name + A), w.pop(name + B))
+    axes = {name: parameters(config)[f"layers.{name}"].axes[1:] for name in w}
+    w = {name: source.constrain(x.astype(dtype), *axes[name]) for name, x in w.items()}
     groups = (config.num_kv_heads, config.group_size)
 
     def grouped(q, k, v):
@@ -147,26 +160,19 @@ def _fuse(
         return jnp.concatenate([q, k[..., None, :], v[..., None, :]], axis=-2)
 
     ups = ("gate", "up") if config.gated_mlp else ("up",)
-    biases = {name: w[f"{name}_bias"] for name in ("o", "down") if f"{name}_bias" in w}
+    biases = {name: move(w[f"{name}_bias"], None) for name in ("o", "down") if f"{name}_bias" in w}
     if config.qkv_bias:
         qkv_bias = grouped(w["q_bias"], w["k_bias"], w["v_bias"])
-        biases["qkv"] = layout.constrain(qkv_bias, "kv_heads", None, None)
+        biases["qkv"] = move(qkv_bias, "kv_heads", None, None)
     if config.mlp_bias:
-        up_bias = jnp.stack([w[f"{name}_bias"] for name in ups])
-        biases["up"] = layout.constrain(up_bias, None, "mlp")
+        biases["up"] = move(jnp.stack([w[f"{name}_bias"] for name in ups]), None, "mlp")
     qkv = jnp.moveaxis(grouped(w["q"], w["k"], w["v"]), 0, -1)
     o = jnp.moveaxis(w["o"].reshape(*groups, *w["o"].shape[1:]), -1, 0)
-    ups = jnp.stack([w[name].T for name in ups])
-    table = parameters(config)
     return FusedLayer(
-        qkv_weight=layout.constrain(qkv, "kv_heads", None, None, "embed"),
-        o=layout.constrain(o, "embed", "kv_heads", None, None),
-        up_weight=layout.constrain(ups, None, "mlp", "embed"),
-        down=layout.constrain(w["down"].T, "embed", "mlp"),
+        qkv_weight=move(qkv, "kv_heads", None, None, "embed"),
+        o=move(o, "embed", "kv_heads", None, None),
+        up_weight=move(jnp.stack([w[name].T for name in ups]), None, "mlp", "embed"),
+        down=move(w["down"].T, "embed", "mlp"),
         biases=biases,
-        norms={
-            name: layout.constrain(x, *table[f"layers.{name}"].axes[1:])
-            for name, x in w.items()
-            if "norm" in name
-        },
+        norms={name: move(x, *axes[name]) for name, x in w.items() if "norm" in name},
     )

@@ -4,7 +4,7 @@ import json
 
 import jax
 import numpy as np
-from tiny_cases import MESHES, train_layout
+from tiny_cases import meshes, train_layout
 
 from pmc_jax.sampling.choose import GREEDY, Sampler, choose
 
@@ -18,7 +18,7 @@ def main() -> None:
     logits = np.random.default_rng(0).normal(size=(64, 296)).astype(np.float32)
     uniform = np.asarray(jax.random.uniform(jax.random.key(0), (64, SAMPLERS[-1].draws)))
     result = {"devices": len(jax.devices())}
-    for sizes in ((1, 1, 1), *MESHES):
+    for sizes in ((1, 1, 1), *meshes()):
         on = train_layout(sizes)
         x, u = on.put(logits, "rows", "vocab"), on.put(uniform, "rows", None)
         result[str(sizes)] = [np.asarray(draw(x, u, s)).tolist() for s in SAMPLERS]

@@ -5,7 +5,7 @@ import json
 
 import jax
 import jax.numpy as jnp
-from tiny_cases import MESHES, NO_END, TINY, prompts, sample_layout, tiny_model, train_layout
+from tiny_cases import NO_END, TINY, meshes, prompts, sample_layout, tiny_model, train_layout
 
 from pmc_jax.sampling import shapes
 from pmc_jax.sampling.choose import GREEDY, Sampler
@@ -15,13 +15,13 @@ from pmc_jax.sampling.weights import snapshot
 
 
 @functools.cache
-def weights_on(sizes: tuple[int, int, int]):
+def weights_on(sizes: tuple[int, ...]):
     on = sample_layout(sizes)
     return on, snapshot(tiny_model(train_layout(sizes)), TINY, on, jnp.dtype("float32"))
 
 
 def samples(
-    sizes: tuple[int, int, int],
+    sizes: tuple[int, ...],
     sampler: Sampler,
     *,
     batch_size: int = 32,
@@ -40,7 +40,7 @@ def samples(
 def main() -> None:
     result = {"devices": len(jax.devices()), "meshes": {}, "compacted": {}, "refilled": {}}
     once = dict(max_new_tokens=8, end_tokens=(NO_END,))
-    for sizes in ((1, 1, 1), *MESHES):
+    for sizes in ((1, 1, 1), *meshes()):
         result["meshes"][str(sizes)] = [
             samples(sizes, GREEDY, num_samples=1, **once),
             samples(sizes, Sampler(0.9, top_k=20, top_p=0.95), num_samples=2, **once),

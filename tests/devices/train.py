@@ -5,9 +5,10 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tiny_cases import MESHES, TINY, tiny_model, train_layout, two_terms
+from tiny_cases import TINY, meshes, tiny_model, train_layout, two_terms
 
 from pmc_jax.config import TrainConfig
+from pmc_jax.mesh import TRAIN_RULES, layout
 from pmc_jax.train_batch import TrainBatch
 from pmc_jax.unlearning.train import init_state, make_optimizer, train_step
 
@@ -19,9 +20,9 @@ def sharded(state) -> int:
     return sum(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state))
 
 
-def run(sizes: tuple[int, int, int]) -> tuple[dict, dict[str, np.ndarray]]:
-    """What to print, and the weights after the last step."""
-    on = train_layout(sizes)
+def run(sizes: tuple[int, ...], **rules) -> tuple[dict, dict[str, np.ndarray]]:
+    """What to print, and the weights after the last step; `rules` replace rows of the table."""
+    on = layout(train_layout(sizes).mesh, TRAIN_RULES, rules)
     optimizer = make_optimizer(TrainConfig(learning_rate=1e-4, warmup_steps=2), STEPS)
     state = init_state(tiny_model(on), optimizer=optimizer, config=TINY, layout=on)
     before, terms, norms, programs = sharded(state), [], [], train_step._cache_size()
@@ -45,10 +46,14 @@ def run(sizes: tuple[int, int, int]) -> tuple[dict, dict[str, np.ndarray]]:
 def main() -> None:
     one, weights = run((1, 1, 1))
     result = {"devices": len(jax.devices()), "(1, 1, 1)": one}
-    for sizes in MESHES:
-        found, others = run(sizes)
+    cases = [(sizes, {}) for sizes in meshes()]
+    cases += [
+        (sizes, {"sequence": ("tensor",)}) for sizes in meshes() if sizes in ((1, 2, 4), (2, 2, 2))
+    ]
+    for sizes, rules in cases:
+        found, others = run(sizes, **rules)
         differ = max(float(np.abs(others[name] - w).max()) for name, w in weights.items())
-        result[str(sizes)] = found | {"weights_differ": differ}
+        result[" ".join([str(sizes), *rules])] = found | {"weights_differ": differ}
     print(json.dumps(result))
 
 

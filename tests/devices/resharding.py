@@ -1,0 +1,217 @@
+"""Compiles a training step, prefill, a decode segment and the hand-over of the weights for eight
+devices; prints the collectives that their programs hold, and runs nothing.
+"""
+
+import json
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tiny_cases import sample_layout, train_layout
+
+from pmc_jax.collectives import KINDS, collective_bytes
+from pmc_jax.config import TrainConfig
+from pmc_jax.mesh import TRAIN_RULES, Layout, layout
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.parameters import Parameter, parameters
+from pmc_jax.sampling import decode as device
+from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.prefill import prefill
+from pmc_jax.sampling.weights import SamplingWeights, snapshot
+from pmc_jax.train_batch import TrainBatch
+from pmc_jax.unlearning.train import init_state, make_optimizer, train_step
+
+# Vocabulary and rows are large beside the rest, and a size with the rows in it has a factor 3,
+# which no weight has: a gather of logits or of the batch stands out.
+CONFIG = DecoderConfig(
+    4096, 128, 512, num_layers=2, num_heads=8, num_kv_heads=8, head_dim=16, tie_embeddings=True
+)
+ROWS, TOKENS, ANSWERS = 48, 40, 32
+CELLS, SLOTS, STEPS = 2, 32, 16
+MESHES = ((1, 1, 8), (1, 8, 1), (2, 2, 2), (2, 1, 2, 2))
+SAMPLER = Sampler(1.25, top_k=50, top_p=0.9)
+FLOAT32 = jnp.dtype("float32")
+_LINE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(?:-start)?\(")
+_ARRAY = re.compile(r"(?:pred|bf16|[suf]\d+)\[([\d,]*)\]")
+_MESH = re.compile(
+    r"replica_groups=mesh\[(.*?)\](?:, device_ids=\(\[([\d,]+)\]T\(([\d,]+)\)\))? ?\{(.*?)\}"
+)
+_IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_PAIRS = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{.*?\})\}")
+
+
+def numbers(text: str) -> list[int]:
+    return [int(n) for n in text.split(",") if n]
+
+
+def groups(line: str) -> np.ndarray:
+    """i32[G,N]: the devices that talk to each other in a collective, by their place in the mesh."""
+    count = len(jax.devices())
+    if match := _MESH.search(line):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+        apart = re.findall(r"'(\w+)'", match[4])
+        ids = np.arange(count)
+        if match[2]:
+            ids = ids.reshape(numbers(match[2])).transpose(numbers(match[3]))
+        ids = ids.reshape([int(n) for n in sizes.values()])
+        ids = np.moveaxis(ids, [list(sizes).index(a) for a in apart], range(-len(apart), 0))
+        return ids.reshape(-1, math.prod(int(sizes[a]) for a in apart))
+    if match := _IOTA.search(line):
+        shape = numbers(match[2])
+        order = numbers(match[3]) if match[3] else range(len(shape))
+        return np.arange(count).reshape(shape).transpose(order).reshape(numbers(match[1]))
+    pairs = re.findall(r"\{([\d,]+)\}", _PAIRS.search(line)[1])
+    return np.array([numbers(group) for group in pairs])
+
+
+def collectives(program: jax.stages.Compiled) -> list:
+    """Of every collective in the text: its kind, the elements of its largest result, and whether
+    the two halves of the mesh talk.
+    """
+    found = []
+    for line in program.as_text().splitlines():
+        if match := _LINE.search(line):
+            size = max(math.prod(numbers(axes)) for axes in _ARRAY.findall(match[1]))
+            halves = groups(line) // (len(jax.devices()) // 2)
+            found.append([match[2], size, bool((halves != halves[:, :1]).any())])
+    return found
+
+
+def array(on: Layout, shape, dtype, *axes) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=on.sharding(axes, shape))
+
+
+def compiled(function, *arguments, **static):
+    """The program, and what it returns as shapes with shardings."""
+    lowered = function.lower(*arguments, **static)
+    program = lowered.compile()
+    out = jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        lowered.out_info,
+        program.output_shardings,
+    )
+    return program, out
+
+
+def abstract_model(on: Layout) -> Decoder:
+    table = parameters(CONFIG).items()
+    return Decoder({name: array(on, p.shape, jnp.float32, *p.axes) for name, p in table})
+
+
+def training(on: Layout, remat: str = "none") -> jax.stages.Compiled:
+    optimizer = make_optimizer(TrainConfig(), 10)
+    static = dict(optimizer=optimizer, config=CONFIG, layout=on)
+    _, state = compiled(init_state, abstract_model(on), **static)
+
+    def rows(*shape, dtype=jnp.int32):
+        return array(on, shape, dtype, *[None] * (len(shape) - 2), "rows", None)
+
+    size, answers = (1, ROWS, TOKENS), (1, ROWS, ANSWERS)
+    batch = TrainBatch(
+        tokens=rows(*size),
+        positions=rows(*size),
+        segments=rows(*size),
+        at=rows(*answers),
+        targets=rows(*answers),
+        shares=rows(2, *answers, dtype=jnp.float32),
+        coefficients=array(on, (2,), jnp.float32, None),
+        prefix=array(on, (0,), jnp.int32, None),
+    )
+    return compiled(train_step, state, batch, **static, dtype=FLOAT32, remat=remat)[0]
+
+
+def hand_over(sizes: tuple[int, ...]) -> tuple[dict, SamplingWeights]:
+    """Bytes that it sends and the least it could, and the weights in float32, as shapes."""
+    on, source = sample_layout(sizes), train_layout(sizes)
+    # XLA on CPU widens bfloat16 collectives, but not those of float16.
+    static = dict(config=CONFIG, layout=on, dtype=jnp.dtype("float16"), source=source)
+    program, half = compiled(snapshot, abstract_model(source), **static)
+    weights = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), half
+    )
+    shards = [
+        [math.prod(o.sharding(p.axes, p.shape).shard_shape(p.shape)) for o in (on, source)]
+        for p in parameters(CONFIG).values()
+    ]
+    # What a device lacks is sent, in two bytes each.
+    least = 2 * sum(whole for whole, held in shards if whole != held)
+    return {"sent": collective_bytes(program), "least": least}, weights
+
+
+def sampling(on: Layout, weights: SamplingWeights) -> dict:
+    static = dict(config=CONFIG, layout=on)
+    tokens = array(on, (ROWS, TOKENS), jnp.int32, "rows", None)
+    valid = array(on, (ROWS, TOKENS), jnp.bool_, "rows", None)
+    opening = array(on, (4,), jnp.int32, None)
+    prompts, (prefix, logits) = compiled(prefill, weights, opening, tokens, valid, **static)
+    uniform = array(on, (ROWS, CELLS, SAMPLER.draws), jnp.float32, "rows", None, None)
+    first, _ = compiled(device.first_tokens, logits, uniform, sampler=SAMPLER, layout=on)
+    rows = array(on, (ROWS,), jnp.int32, "rows")
+    _, (prefix, cache) = compiled(device.start, prefix, rows, cells=CELLS, slots=SLOTS, layout=on)
+    cells = array(on, (ROWS, CELLS), jnp.int32, "rows", None)
+    shape = (STEPS, ROWS, CELLS, SAMPLER.draws)
+    uniform = array(on, shape, jnp.float32, None, "rows", None, None)
+    number = array(on, (), jnp.int32)
+    segment, _ = compiled(
+        device.decode,
+        weights,
+        prefix,
+        cache,
+        device.Cells(cells, cells, cells),
+        uniform,
+        number,
+        number,
+        sampler=SAMPLER,
+        end_tokens=(0,),
+        **static,
+    )
+    return {
+        "prefill": collectives(prompts),
+        "first": collectives(first),
+        "decode": collectives(segment),
+    }
+
+
+def whole_sizes(on: Layout) -> dict:
+    """Elements on one device of what is not to be sent, and of what is."""
+    table, tensor = parameters(CONFIG).values(), on.mesh.shape["tensor"]
+    rows = ROWS // on.row_multiple
+
+    def layer(p: Parameter, shape: tuple[int, ...]) -> int:
+        return math.prod(shape[1:] if len(p.axes) > 2 else shape)
+
+    return {
+        # Of one layer, or outside the layers: what a gather over fsdp brings.
+        "weights": [layer(p, on.sharding(p.axes, p.shape).shard_shape(p.shape)) for p in table],
+        "smallest_matrix": min(layer(p, p.shape) for p in table if len(p.axes) > 2),
+        "train_logits": rows * ANSWERS * CONFIG.vocab_size // tensor,
+        "logits": rows * CELLS * CONFIG.vocab_size // tensor,
+        "block_sums": rows * CELLS * CONFIG.vocab_size // 128,
+        "tokens": STEPS * ROWS * CELLS,
+    }
+
+
+def main() -> None:
+    result = {"devices": len(jax.devices()), "meshes": {}, "hand_over": {}, "sequence": {}}
+    for sizes in MESHES:
+        on = sample_layout(sizes)
+        result["hand_over"][str(sizes)], weights = hand_over(sizes)
+        train = {"train": collectives(training(train_layout(sizes)))}
+        result["meshes"][str(sizes)] = sampling(on, weights) | train | whole_sizes(on)
+    result["hand_over"]["(1, 2, 4)"], _ = hand_over((1, 2, 4))
+    for sizes in ((1, 1, 8), (1, 2, 4)):
+        for name, axes in (("whole", ()), ("sharded", ("tensor",))):
+            on = layout(train_layout(sizes).mesh, TRAIN_RULES, {"sequence": axes})
+            program = training(on, "full")
+            result["sequence"][f"{sizes} {name}"] = {
+                "temp": program.memory_analysis().temp_size_in_bytes,
+                "bytes": collective_bytes(program),
+            }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
