@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax import schema
+from pmc_jax.plan_config import PlanConfig
 from pmc_jax.schema import Check, Section, above, at_least, between, one_of, setting
 from pmc_jax.sharding_rules import LOGICAL_AXES, rule_faults
 from pmc_jax.train_config import TrainConfig
@@ -75,6 +76,8 @@ class ModelConfig(Section):
 
     Fields:
         path: folder of a Hugging Face checkpoint or a GGUF file.
+        config: config.json (or its folder) that `pmc plan` takes the shape of the model from; None
+            = that of `path`.
         compute_dtype: auto | float32 | bfloat16; auto = bfloat16 on TPU and GPU, float32 on CPU.
         cache_dtype: auto | float32 | bfloat16, of keys and values while sampling; auto =
             compute_dtype.
@@ -86,6 +89,7 @@ class ModelConfig(Section):
     """
 
     path: str | None = None
+    config: str | None = None
     compute_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
     cache_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
     format: str = setting("auto", one_of("auto", "chat", "tags"))
@@ -277,7 +281,7 @@ class Config(Section):
     """All settings of a run, one section each.
 
     Fields:
-        model, data, pmc, train, finetune, evaluate, mesh, output, log: the sections.
+        model, data, pmc, train, finetune, evaluate, mesh, plan, output, log: the sections.
         seed: of sampling, pairing and order; the key that every random choice is folded from.
     """
 
@@ -288,6 +292,7 @@ class Config(Section):
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     log: LogConfig = field(default_factory=LogConfig)
     seed: int = setting(0, _SEED)

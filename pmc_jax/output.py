@@ -50,7 +50,7 @@ TARGET_CHECKPOINTS = "target.checkpoints"  # of its training, while that lasts
 OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, CHECKPOINTS, MODEL, ADAPTER, RUN)
 
 # Settings sections that don't change what is computed.
-_IDLE_SECTIONS = ("output", "log")
+_IDLE_SECTIONS = ("output", "log", "plan")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "pmc_jax")
 

@@ -153,8 +153,10 @@ def _own_chunks(
 
     if not gradients:
         return loss, join(each), None
-    # Once a step, not once a chunk.
-    table, *biases = jax.lax.psum(head_gradient, other_axes)
+    # Once a step, not once a chunk; in the dtype in which the other weights' gradients travel.
+    table, *biases = head_gradient
+    table = jax.lax.psum(table.astype(hidden.dtype), other_axes)
+    biases = jax.lax.psum(biases, other_axes)
     table = jax.lax.psum_scatter(table, embed_axes, scatter_dimension=1, tiled=True)
     biases = [jax.lax.psum(x, embed_axes).astype(bias.dtype) for x in biases]
     slope = jax.lax.psum(join(hidden_gradient), vocab_axes).astype(hidden.dtype)

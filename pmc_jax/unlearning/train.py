@@ -5,6 +5,7 @@ prefix.
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -75,15 +76,42 @@ def _pin(
 ) -> TrainState:
     """Weights and moments on the mesh by the table: left to the compiler, a new state is whole on
     every device, and the second step meets other shardings than the first and compiles again."""
+    return _by_table(state, config, lora, lambda x, axes: layout.constrain(x, *axes))
+
+
+def _by_table(
+    state: TrainState,
+    config: DecoderConfig,
+    lora: LoRAConfig | None,
+    each: Callable[[jax.Array, Sequence[str | None]], jax.Array],
+) -> TrainState:
+    """`each` of all arrays of a state and their logical axes."""
     table = parameters(config) | ({} if lora is None else adapters(config, lora))
 
-    def pin(x):
+    def mapped(x):
         if not isinstance(x, Decoder):
-            return layout.constrain(x, *[None] * x.ndim)
-        arrays = x.arrays().items()
-        return Decoder({name: layout.constrain(a, *table[name].axes) for name, a in arrays})
+            return each(x, [None] * x.ndim)
+        return Decoder({name: each(a, table[name].axes) for name, a in x.arrays().items()})
 
-    return jax.tree.map(pin, state, is_leaf=lambda x: isinstance(x, Decoder))
+    return jax.tree.map(mapped, state, is_leaf=lambda x: isinstance(x, Decoder))
+
+
+def abstract_state(
+    model: Decoder,
+    *,
+    optimizer: optax.GradientTransformation,
+    config: DecoderConfig,
+    layout: Layout,
+    lora: LoRAConfig | None = None,
+) -> TrainState:
+    """What `init_state` returns, as shapes with shardings; so is `model`."""
+    static = dict(optimizer=optimizer, config=config, layout=layout, lora=lora)
+    state = jax.eval_shape(functools.partial(init_state, **static), model)
+
+    def placed(x, axes):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.sharding(axes, x.shape))
+
+    return _by_table(state, config, lora, placed)
 
 
 def batch_loss(

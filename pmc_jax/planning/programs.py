@@ -1,0 +1,170 @@
+"""The programs of a run, lowered from shapes alone: nothing is allocated, no weights are read."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pmc_jax.mesh import Layout
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.lora import adapters, attach
+from pmc_jax.models.parameters import parameters
+from pmc_jax.planning.workload import SampleShape, TrainShape
+from pmc_jax.sampling import decode as device
+from pmc_jax.sampling.engine import SEGMENT
+from pmc_jax.sampling.prefill import prefill
+from pmc_jax.sampling.weights import snapshot
+from pmc_jax.train_batch import TrainBatch
+from pmc_jax.train_config import TrainConfig
+from pmc_jax.unlearning.train import abstract_state, make_optimizer, train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model on a mesh, as shapes.
+
+    Attributes:
+        config: of the decoder.
+        train, sample: layouts.
+        dtype: of activations and of the sampling weights.
+        cache_dtype: of keys and values; None = `dtype`.
+    """
+
+    config: DecoderConfig
+    train: Layout
+    sample: Layout
+    dtype: jnp.dtype
+    cache_dtype: jnp.dtype | None = None
+
+    def weights(self, dtype: jnp.dtype) -> Decoder:
+        """In the training layout."""
+        return self._placed(parameters(self.config), dtype)
+
+    def _placed(self, table, dtype) -> Decoder:
+        return Decoder(
+            {
+                name: jax.ShapeDtypeStruct(
+                    p.shape, dtype, sharding=self.train.sharding(p.axes, p.shape)
+                )
+                for name, p in table.items()
+            }
+        )
+
+    def state(self, settings: TrainConfig) -> tuple[Any, Decoder | None]:
+        """The training state, and the frozen weights beside it where adapters are trained."""
+        lora = settings.lora if settings.lora.rank else None
+        base = None if lora is None else self.weights(self.dtype)
+        table = parameters(self.config) if lora is None else adapters(self.config, lora)
+        trained = self._placed(table, jnp.float32)
+        state = abstract_state(
+            trained,
+            optimizer=make_optimizer(settings, 1000),
+            config=self.config,
+            layout=self.train,
+            lora=lora,
+        )
+        return state, base
+
+
+def put(layout: Layout, shape: tuple[int, ...], dtype, *axes: str | None) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.sharding(axes, shape))
+
+
+def lower_train(model: Model, settings: TrainConfig, shape: TrainShape) -> jax.stages.Lowered:
+    """A gradient step."""
+    m, r, s, a = shape.micro_batches, shape.rows, shape.tokens, shape.answers
+    at = functools.partial(put, model.train)
+    tokens = at((m, r, s), jnp.int32, None, "rows", None)
+    answers = at((m, r, a), jnp.int32, None, "rows", None)
+    batch = TrainBatch(
+        tokens,
+        tokens,
+        tokens,
+        answers,
+        answers,
+        at((shape.terms, m, r, a), jnp.float32, None, None, "rows", None),
+        at((shape.terms,), jnp.float32, None),
+        at((0,), jnp.int32, None),
+    )
+    state, base = model.state(settings)
+    return train_step.lower(
+        state,
+        batch,
+        base,
+        optimizer=make_optimizer(settings, 1000),
+        config=model.config,
+        layout=model.train,
+        dtype=model.dtype,
+        remat=settings.remat,
+        lora=settings.lora if settings.lora.rank else None,
+    )
+
+
+def lower_hand_over(model: Model, settings: TrainConfig) -> jax.stages.Lowered:
+    """From the training layout to that of sampling."""
+    state, base = model.state(settings)
+    options = (model.config, model.sample, model.dtype, model.train)
+    if base is None:
+        return snapshot.lower(state.model, *options)
+
+    def merged(base: Decoder, trained: Decoder):
+        return snapshot(attach(base, trained, settings.lora), *options)
+
+    return jax.jit(merged).lower(base, state.model)
+
+
+def outputs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> Any:
+    """What a program returns, as shapes with the shardings that the compiler chose."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        lowered.out_info,
+        compiled.output_shardings,
+    )
+
+
+def lower_prefill(model: Model, weights: Any, shape: SampleShape) -> jax.stages.Lowered:
+    """Prompts through the model; `weights` are `outputs` of the hand-over."""
+    at = functools.partial(put, model.sample)
+    size = (shape.prompts, shape.prompt_tokens)
+    return prefill.lower(
+        weights,
+        at((0,), jnp.int32, None),
+        at(size, jnp.int32, "rows", None),
+        at(size, jnp.bool_, "rows", None),
+        config=model.config,
+        layout=model.sample,
+        cache_dtype=model.cache_dtype,
+    )
+
+
+def lower_start(model: Model, prefix: Any, shape: SampleShape) -> jax.stages.Lowered:
+    """The grid of cells; `prefix` is the first of the `outputs` of the prefill."""
+    rows = put(model.sample, (shape.grid[0],), jnp.int32, "rows")
+    static = dict(cells=shape.grid[1], slots=shape.slots, layout=model.sample)
+    return device.start.lower(prefix, rows, **static)
+
+
+def lower_decode(
+    model: Model, weights: Any, prefix: Any, cache: Any, shape: SampleShape
+) -> jax.stages.Lowered:
+    """A segment, of which its cost counts one step; `prefix` and `cache` are those of the start."""
+    at = functools.partial(put, model.sample)
+    cells = at(shape.grid, jnp.int32, "rows", None)
+    draws = (SEGMENT, *shape.grid, shape.sampler.draws)
+    number = at((), jnp.int32)
+    return device.decode.lower(
+        weights,
+        prefix,
+        cache,
+        device.Cells(cells, cells, cells),
+        at(draws, jnp.float32, None, "rows", None, None),
+        number,
+        number,
+        sampler=shape.sampler,
+        end_tokens=(0,),
+        config=model.config,
+        layout=model.sample,
+    )

@@ -1,0 +1,101 @@
+"""The devices of a TPU slice that nobody has here, from the TPU compiler."""
+
+import contextlib
+import importlib.util
+import itertools
+import math
+import os
+import platform
+from collections.abc import Sequence
+
+from pmc_jax.errors import UserError
+from pmc_jax.planning.chips import CHIPS, Chip
+
+# libtpu asks nobody where it is, says nothing, and takes no lock: it compiles and runs nothing.
+_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_MIN_LOG_LEVEL": "4",
+    "TPU_STDERR_LOG_LEVEL": "4",
+    "TF_CPP_MIN_LOG_LEVEL": "4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
+}
+_SHOWN = 12
+
+
+def topology(name: str, num_slices: int = 1) -> tuple[Chip, Sequence]:
+    """The kind of chip, and a slice's devices as jax sees them, of all slices.
+
+    Args:
+        name: such as v5e:4x4.
+
+    Raises:
+        UserError: no such slice, or no TPU compiler.
+    """
+    kind, _, size = name.partition(":")
+    if kind not in CHIPS:
+        raise UserError(f"plan.topology: no TPU {kind!r}; known: {', '.join(CHIPS)}")
+    chip = CHIPS[kind]
+    sizes = slices(chip)
+    if size not in sizes:
+        near = sorted(sizes, key=lambda s: abs(math.log(_chips(s) / max(1, _chips(size)))))
+        near = sorted(near[:_SHOWN], key=_chips)
+        raise UserError(
+            f"plan.topology: {kind} has no slice {size!r}; known: "
+            f"{', '.join(near)}{', ...' if len(sizes) > _SHOWN else ''}"
+        )
+    return chip, _described(name, size, num_slices)
+
+
+def _chips(size: str) -> int:
+    parts = size.split("x")
+    return math.prod(int(p) for p in parts) if all(p.isdigit() for p in parts) else 1
+
+
+def slices(chip: Chip) -> list[str]:
+    """Sizes of the slices that one can rent, smallest first."""
+    if chip.dimensions == 2:
+        return ["1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"]
+    small = [(2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)]
+    edges = [range(4, most + 1, 4) for most in chip.largest]
+    large = [size for size in itertools.product(*edges) if list(size) == sorted(size)]
+    return ["x".join(map(str, size)) for size in (*small, *sorted(large, key=math.prod))]
+
+
+def _described(name: str, size: str, num_slices: int) -> Sequence:
+    if importlib.util.find_spec("libtpu") is None:
+        where = f"{platform.system()} {platform.machine()}"
+        raise UserError(
+            "pmc plan needs libtpu, the TPU's compiler: pip install 'pmc_jax[plan]' on Linux x86-64"
+            f" (this is {where})"
+        )
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    from jax.experimental import topologies
+
+    options = {"num_slices": num_slices} if num_slices > 1 else {}
+    if size == "1x1":  # a host of its own
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    try:
+        with _quiet():
+            return topologies.get_topology_desc(name, platform="tpu", **options).devices
+    except Exception as error:  # the compiler has no one type for these
+        reason = str(error).strip().splitlines()[0]
+        if "lockfile" in reason:
+            fix = "another process has libtpu: wait for it, or remove /tmp/libtpu_lockfile"
+            raise UserError(f"plan.topology={name}: {fix} ({reason:.120})") from None
+        raise UserError(f"plan.topology={name}: libtpu refuses it ({reason:.160})") from None
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Inside, what libtpu writes to stderr by itself goes nowhere."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

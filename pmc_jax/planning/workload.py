@@ -1,0 +1,176 @@
+"""How much a run computes, from its settings: shapes of its programs, and how often each runs."""
+
+import dataclasses
+
+import numpy as np
+
+from pmc_jax.config import Config
+from pmc_jax.data import sources
+from pmc_jax.data.encode import Packer, Sequence_
+from pmc_jax.errors import UserError
+from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.engine import SEGMENT
+from pmc_jax.sampling.shapes import grid_shape, ladder, round_up
+from pmc_jax.train_config import TrainConfig
+from pmc_jax.unlearning.pmc import total_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainShape:
+    """Of a training program: M micro-batches of R rows, S tokens and A answer positions."""
+
+    micro_batches: int
+    rows: int
+    tokens: int
+    answers: int
+    terms: int
+
+    @property
+    def computed(self) -> int:
+        """Tokens of a step, padding included."""
+        return self.micro_batches * self.rows * self.tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleShape:
+    """Of the sampling programs.
+
+    Attributes:
+        grid: rows and cells a row.
+        prompts: prefilled together.
+        prompt_tokens: of each, padded.
+        slots: for generated tokens.
+        sampler: token choice.
+    """
+
+    grid: tuple[int, int]
+    prompts: int
+    prompt_tokens: int
+    slots: int
+    sampler: Sampler
+
+    @property
+    def cells(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A run.
+
+    Attributes:
+        train, finetune, sample: shapes; `finetune` None where no target is made.
+        steps, finetune_steps: gradient steps.
+        rounds: of sampling.
+        samples: of all rounds, if no question is resolved before the end.
+        greedy: answers of the untouched and of the unlearned model.
+        answer_tokens: of an answer.
+    """
+
+    train: TrainShape
+    finetune: TrainShape | None
+    sample: SampleShape
+    steps: int
+    finetune_steps: int
+    rounds: int
+    samples: int
+    greedy: int
+    answer_tokens: int
+
+    @property
+    def decode_steps(self) -> int:
+        """Of all answers, the grid full as long as samples wait."""
+        a_round = -(-self.samples // max(1, self.rounds) // self.sample.cells)
+        answers = self.rounds * a_round + -(-self.greedy // self.sample.cells)
+        return answers * self.answer_tokens
+
+    @property
+    def prefills(self) -> int:
+        questions = self.samples // self.sample.grid[1] if self.sample.grid[1] else 0
+        questions = self.steps * 0 + questions
+        return -(-(questions + self.greedy) // self.sample.prompts)
+
+
+def workload(config: Config, row_multiple: int) -> Workload:
+    """The run that the settings describe, on a mesh with this many shards of rows.
+
+    Raises:
+        UserError: the number of questions is neither set nor can the data be read.
+    """
+    plan, pmc = config.plan, config.pmc
+    questions = plan.questions or _count(config)
+    rows_a_step = config.train.batch_size * config.train.accumulation_steps
+    steps = total_steps(questions, rows_a_step, pmc.epochs)
+    finetune, finetune_steps = None, 0
+    if config.finetune.data:
+        known = _rows_of(lambda: len(sources.finetune_set(config.finetune.data, config.data)))
+        rows = config.finetune.batch_size * config.finetune.accumulation_steps
+        finetune_steps = total_steps(known or 10 * questions, rows, config.finetune.epochs)
+        finetune = train_shape(config, config.finetune, row_multiple, terms=1)
+    asked = min(questions, rows_a_step * pmc.steps_per_round)
+    grid = grid_shape(asked, pmc.num_samples, pmc.sample_batch_size, platform="tpu")
+    grid = ladder(grid, row_multiple)[0]
+    evaluated = sum(
+        _rows_of(lambda n=n, s=s: len(sources.eval_set(n, s, config.data))) or questions
+        for n, s in config.data.evaluate.items()
+    )
+    return Workload(
+        train=train_shape(config, config.train, row_multiple, terms=2),
+        finetune=finetune,
+        sample=SampleShape(
+            grid=grid,
+            prompts=min(grid[0], round_up(16, row_multiple)),
+            prompt_tokens=round_up(plan.prompt_tokens, 16),
+            slots=round_up(max(pmc.max_new_tokens - 1, 1), SEGMENT),
+            sampler=Sampler(pmc.temperature, pmc.top_k, pmc.top_p),
+        ),
+        steps=steps,
+        finetune_steps=finetune_steps,
+        rounds=-(-steps // pmc.steps_per_round),
+        samples=questions * pmc.epochs * pmc.num_samples,
+        greedy=questions + 2 * evaluated,
+        answer_tokens=min(plan.answer_tokens, pmc.max_new_tokens),
+    )
+
+
+def train_shape(
+    config: Config, settings: TrainConfig, row_multiple: int, *, terms: int
+) -> TrainShape:
+    """What the trainer's own packer makes of sequences of the expected length, one of them as long
+    as `data.max_length` allows.
+    """
+    plan, longest = config.plan, config.data.max_length
+    length = min(plan.prompt_tokens + plan.answer_tokens, longest)
+
+    def sequence(tokens: int) -> Sequence_:
+        begin = min(plan.prompt_tokens, tokens - 1)
+        return Sequence_(np.zeros(tokens, np.int32), begin)
+
+    batch = terms * settings.batch_size
+    packer = Packer.fit(np.zeros(0, np.int32), [length], longest, batch, row_multiple)
+    one = [sequence(longest), *[sequence(length)] * (settings.batch_size - 1)]
+    packed = packer.pack([one] * terms, [1.0] * terms)
+    _, rows, tokens = packed.tokens.shape
+    answers = packed.at.shape[2]
+    if plan.rows or plan.row_tokens:
+        rows = round_up(plan.rows or rows, row_multiple)
+        tokens = plan.row_tokens or tokens
+        answers = max(32, 32 * (tokens // 64))
+    return TrainShape(settings.accumulation_steps, rows, tokens, answers, terms)
+
+
+def _count(config: Config) -> int:
+    if config.data.forget.path is None:
+        raise UserError("data.forget.path: not given; name the questions, or set plan.questions")
+    try:
+        return len(sources.forget_set(config.data.forget, config.data))
+    except UserError as error:
+        raise UserError(f"{error}; or set plan.questions to their number") from None
+
+
+def _rows_of(read) -> int:
+    """How many rows a source has, 0 where it is not here."""
+    try:
+        return read()
+    except UserError:
+        return 0
