@@ -15,6 +15,7 @@ class PlanConfig(Section):
         topology: TPU slice, such as v5e:4x4 or v5p:4x4x4.
         num_slices: slices of this kind, joined by the data-centre network.
         search: looks for a mesh, a remat and micro-batches that fit, near the given ones.
+        file: where the plan is written, JSON.
         questions: to forget; 0 = as many as data.forget has rows.
         prompt_tokens: of a question with its template.
         answer_tokens: of an answer, on average.
@@ -26,6 +27,7 @@ class PlanConfig(Section):
     topology: str | None = setting(None, Check("a slice such as v5e:4x4", bool))
     num_slices: int = setting(1, at_least(1))
     search: bool = False
+    file: str = setting("plan.json", Check("a file name", bool))
     questions: int = setting(0, at_least(0))
     prompt_tokens: int = setting(64, at_least(1))
     answer_tokens: int = setting(48, at_least(1))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from pmc_jax.mesh import Layout
 from pmc_jax.models.attention import attention, in_window, softcap
@@ -21,7 +22,7 @@ from pmc_jax.models.travel import gathered, look_up
 
 REMAT_POLICIES = {
     "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_only_these_names("projection"),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -70,7 +71,7 @@ class Layers(nnx.Module):
         if (a := self.get(f"{name}_lora_a")) is not None:
             b = self.get(f"{name}_lora_b").astype(x.dtype)
             y += (x @ a.astype(x.dtype).reshape(size, -1)) @ b.reshape(b.shape[0], -1)
-        y = y.reshape(*lead, *out)
+        y = checkpoint_name(y.reshape(*lead, *out), "projection")
         bias = self.get(f"{name}_bias")
         return y if bias is None else y + bias.astype(x.dtype)
 

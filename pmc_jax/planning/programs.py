@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -114,6 +115,20 @@ def lower_hand_over(model: Model, settings: TrainConfig) -> jax.stages.Lowered:
         return snapshot(attach(base, trained, settings.lora), *options)
 
     return jax.jit(merged).lower(base, state.model)
+
+
+def sampling_bytes(model: Model) -> int:
+    """Of the sampling weights on a device, by the sampling table."""
+    table = parameters(model.config)
+    shards = (model.sample.sharding(p.axes, p.shape).shard_shape(p.shape) for p in table.values())
+    return model.dtype.itemsize * sum(math.prod(shape) for shape in shards)
+
+
+def device_bytes(tree: Any) -> int:
+    """Of shapes with shardings, on one device."""
+    return sum(
+        x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree)
+    )
 
 
 def outputs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> Any:

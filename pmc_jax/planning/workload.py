@@ -62,7 +62,8 @@ class Workload:
         train, finetune, sample: shapes; `finetune` None where no target is made.
         steps, finetune_steps: gradient steps.
         rounds: of sampling.
-        samples: of all rounds, if no question is resolved before the end.
+        asked: questions of all rounds, if none is resolved before the end.
+        samples: answers to them.
         greedy: answers of the untouched and of the unlearned model.
         answer_tokens: of an answer.
     """
@@ -73,6 +74,7 @@ class Workload:
     steps: int
     finetune_steps: int
     rounds: int
+    asked: int
     samples: int
     greedy: int
     answer_tokens: int
@@ -86,9 +88,8 @@ class Workload:
 
     @property
     def prefills(self) -> int:
-        questions = self.samples // self.sample.grid[1] if self.sample.grid[1] else 0
-        questions = self.steps * 0 + questions
-        return -(-(questions + self.greedy) // self.sample.prompts)
+        """Batches of prompts."""
+        return -(-(self.asked + self.greedy) // self.sample.prompts)
 
 
 def workload(config: Config, row_multiple: int) -> Workload:
@@ -127,6 +128,7 @@ def workload(config: Config, row_multiple: int) -> Workload:
         steps=steps,
         finetune_steps=finetune_steps,
         rounds=-(-steps // pmc.steps_per_round),
+        asked=questions * pmc.epochs,
         samples=questions * pmc.epochs * pmc.num_samples,
         greedy=questions + 2 * evaluated,
         answer_tokens=min(plan.answer_tokens, pmc.max_new_tokens),
