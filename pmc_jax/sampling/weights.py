@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout as MemoryLayout
+from jax.experimental.layout import with_layout_constraint
 
 from pmc_jax.mesh import TRAIN_RULES, Layout
 from pmc_jax.mesh import layout as training_layout
@@ -129,7 +131,9 @@ def snapshot(
 
     def move(x: jax.Array, *axes: str | None) -> jax.Array:
         # Pinned before: the partitioner would gather float32 weights and cast them after.
-        return layout.constrain(source.constrain(x, *axes), *axes)
+        x = layout.constrain(source.constrain(x, *axes), *axes)
+        # In the order in which it is returned: else all layers are copied in the end.
+        return with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
 
     table, arrays = parameters(config), model.arrays()
     stacked = {k.removeprefix("layers."): v for k, v in arrays.items() if k.startswith("layers.")}
@@ -138,10 +142,13 @@ def snapshot(
         for name, x in arrays.items()
         if not name.startswith("layers.")
     }
-    layers = (
-        _fuse({name: x[i] for name, x in stacked.items()}, config, source, move, dtype)
-        for i in range(config.num_layers)
-    )
+    layers: list[FusedLayer] = []
+    for i in range(config.num_layers):
+        own = {name: x[i] for name, x in stacked.items()}
+        if i >= 2:
+            # Two layers travel at a time: all at once, they would wait in memory twice.
+            own, layers[i - 2] = jax.lax.optimization_barrier((own, layers[i - 2]))
+        layers.append(_fuse(own, config, source, move, dtype))
     return SamplingWeights(rest, tuple(layers))
 
 
