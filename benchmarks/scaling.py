@@ -17,9 +17,9 @@ from record import print_record
 
 import pmc_jax as pmc
 from pmc_jax.answers import Speaker
-from pmc_jax.collectives import collective_bytes
 from pmc_jax.config import ModelConfig
 from pmc_jax.mesh import make_mesh
+from pmc_jax.planning.cost import collective_bytes
 from pmc_jax.sampling import decode
 from pmc_jax.unlearning.trainer import Trainer
 

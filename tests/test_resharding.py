@@ -18,13 +18,16 @@ def found(on_eight_devices) -> dict:
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_training_gathers_weights_only(found, mesh):
-    """Over `fsdp`, one by one: no batch, no activations and no logits."""
+    """Over `fsdp`, one by one, and token ids for the look-up: no activations and no logits."""
     case = found["meshes"][mesh]
-    kinds = {kind for kind, _, _ in case["train"]}
-    assert "all-reduce" in kinds and kinds <= {"all-reduce", "all-gather", "reduce-scatter"}
-    gathered = {size for kind, size, _ in case["train"] if kind == "all-gather"}
-    assert bool(gathered) == (mesh != "(1, 1, 8)")
-    assert not [size for size in gathered if size > SMALL and size not in case["weights"]]
+    sizes = {kind: set() for kind in ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")}
+    for kind, size, _ in case["train"]:
+        sizes[kind].add(size)
+    assert sizes["all-reduce"] and bool(sizes["all-gather"]) == (mesh != "(1, 1, 8)")
+    for size in sizes["all-gather"]:
+        assert size <= SMALL or size in case["weights"] or case["tokens_in"] % size == 0
+    # The rows of the embedding that were looked up, each to the device of its token; and back.
+    assert all(case["embedded"] % size == 0 for size in sizes["all-to-all"])
     assert max(size for _, size, _ in case["train"]) < case["train_logits"]
 
 

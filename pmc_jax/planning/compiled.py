@@ -1,11 +1,13 @@
 """One program, compiled for a TPU: what it takes of the memory and what it costs."""
 
 import dataclasses
+import importlib.metadata
 import re
 import time
 
 import jax
 
+from pmc_jax.errors import UserError
 from pmc_jax.planning import hlo
 from pmc_jax.planning.bound import Bound, Network, bound, by_axis
 from pmc_jax.planning.cost import Cost, program_cost
@@ -44,6 +46,15 @@ class Program:
         return self.arguments + self.temporaries + self.beside
 
 
+def _refused(name: str, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(
+        f"pmc plan: the TPU compiler fails on {name} ({reason:.160}); this is jax "
+        f"{jax.__version__} with libtpu {importlib.metadata.version('libtpu')}, and "
+        "pip install 'pmc_jax[plan]' brings the pair that belongs together"
+    )
+
+
 def compile_program(
     name: str, lowered: jax.stages.Lowered, network: Network, *, beside: int = 0
 ) -> tuple[Program, jax.stages.Compiled | None]:
@@ -58,14 +69,18 @@ def compile_program(
     except jax.errors.JaxRuntimeError as error:
         used = _USED.search(str(error))
         if used is None:
-            raise
+            raise _refused(name, error) from None
         taken = int(float(used[1]) * _UNITS[used[2].upper()])
         seconds = time.perf_counter() - begin
         return Program(name, 0, taken, beside, False, None, None, [], seconds), None
     seconds = time.perf_counter() - begin
     memory = compiled.memory_analysis()
+    try:
+        text = compiled.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        raise _refused(name, error) from None
     cost = program_cost(
-        hlo.parse(compiled.as_text()),
+        hlo.parse(text),
         clock=network.chip.clock,
         collective_seconds=network.seconds,
     )

@@ -12,10 +12,11 @@ import math
 import re
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from pmc_jax.planning.groups import replica_group, source_target_pairs
-from pmc_jax.planning.hlo import Array, Computation, Instruction, Module
+from pmc_jax.planning.hlo import Array, Computation, Instruction, Module, parse
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 # Nothing is computed or moved by these.
@@ -151,7 +152,7 @@ class _Counter:
         kind = instruction.opcode.removesuffix("-start")
         if kind in KINDS:
             begun = instruction.opcode != kind
-            return self._described(instruction, computation), instruction.name if begun else None
+            return described(instruction, computation), instruction.name if begun else None
         if instruction.opcode != "fusion":
             return None, None
         inside = self._module.computations[instruction.called("calls")]
@@ -162,7 +163,7 @@ class _Counter:
         begins = '"AsyncCollectiveStart"' in targets
         if not begins and "async_collective_fusion_config" in own[0].rest:
             return None, None  # a collective that began before goes on beside this product
-        found = self._described(own[0], inside)
+        found = described(own[0], inside)
         scattered = any(i.opcode == "dynamic-slice" for i in inside.instructions.values())
         if found.kind == "all-reduce" and scattered:
             found = Collective("reduce-scatter", found.result // len(found.group), found.group)
@@ -179,18 +180,6 @@ class _Counter:
                     own = [i for i in inside.instructions.values() if i.opcode in KINDS]
                     return _CHANNEL.search(own[0].rest)[0] if own else None
         return None
-
-    def _described(self, instruction: Instruction, computation: Computation) -> Collective:
-        kind = instruction.opcode.removesuffix("-start")
-        shape = [a for a in instruction.shape if a.dims or kind == "all-reduce"]
-        result = sum(a.size for a in shape)
-        if instruction.opcode != kind and kind in ("all-gather", "collective-permute"):
-            # A tuple of operands and results.
-            given = (computation.instructions[name].shape for name in instruction.operands)
-            result -= sum(array.size for shape in given for array in shape)
-        pairs = source_target_pairs(instruction) if kind == "collective-permute" else ()
-        group = (0, 1) if pairs else replica_group(instruction)
-        return Collective(kind, result, group, pairs)
 
     def _flops(self, instruction: Instruction, computation: Computation) -> float:
         if instruction.opcode == "convolution":
@@ -228,6 +217,28 @@ class _Counter:
         if opcode.removesuffix("-start") in KINDS and opcode.endswith("-start"):
             return _in_hbm(instruction.shape)
         return _in_hbm(instruction.shape) + sum(map(_in_hbm, operands))
+
+
+def described(instruction: Instruction, computation: Computation) -> Collective:
+    """The collective that an instruction runs or begins."""
+    kind = instruction.opcode.removesuffix("-start")
+    shape = [a for a in instruction.shape if a.dims or kind == "all-reduce"]
+    result = sum(a.size for a in shape)
+    if instruction.opcode != kind and kind in ("all-gather", "collective-permute"):
+        # A tuple of operands and results.
+        given = (computation.instructions[name].shape for name in instruction.operands)
+        result -= sum(array.size for shape in given for array in shape)
+    pairs = source_target_pairs(instruction) if kind == "collective-permute" else ()
+    group = (0, 1) if pairs else replica_group(instruction)
+    return Collective(kind, result, group, pairs)
+
+
+def collective_bytes(program: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes of the results of all collectives on one device, by kind (`KINDS`), of one run."""
+    total: collections.Counter[str] = collections.Counter()
+    for collective, count in program_cost(parse(program.as_text())).collectives.items():
+        total[collective.kind] += count * collective.result
+    return dict(total)
 
 
 def _in_hbm(arrays: tuple[Array, ...]) -> int:

@@ -132,8 +132,8 @@ def snapshot(
     def move(x: jax.Array, *axes: str | None) -> jax.Array:
         # Pinned before: the partitioner would gather float32 weights and cast them after.
         x = layout.constrain(source.constrain(x, *axes), *axes)
-        # In the order in which it is returned: else all layers are copied in the end.
-        return with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
+        spec = layout.spec(axes, x.shape)
+        return jax.shard_map(_in_order, mesh=layout.mesh, in_specs=spec, out_specs=spec)(x)
 
     table, arrays = parameters(config), model.arrays()
     stacked = {k.removeprefix("layers."): v for k, v in arrays.items() if k.startswith("layers.")}
@@ -150,6 +150,11 @@ def snapshot(
             own, layers[i - 2] = jax.lax.optimization_barrier((own, layers[i - 2]))
         layers.append(_fuse(own, config, source, move, dtype))
     return SamplingWeights(rest, tuple(layers))
+
+
+def _in_order(x: jax.Array) -> jax.Array:
+    """Laid out in memory as it is returned: left open, all layers would be copied in the end."""
+    return with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
 
 
 def _fuse(

@@ -198,7 +198,9 @@ def train_step(
 
         def add(total, part):
             (_, terms), grads = gradient(state.model, TrainBatch(**part, **shared))
-            return jax.tree.map(jnp.add, total, (terms, grads)), None
+            # Apart: where it can, the TPU's compiler moves reductions out of the loop, and fails.
+            part = jax.lax.optimization_barrier((terms, grads))
+            return jax.tree.map(jnp.add, total, part), None
 
         zero = (jnp.zeros_like(batch.coefficients), jax.tree.map(jnp.zeros_like, state.model))
         (terms, grads), _ = jax.lax.scan(add, zero, micro)

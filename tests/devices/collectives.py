@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from tiny_cases import train_layout
 
-from pmc_jax.collectives import collective_bytes
+from pmc_jax.planning.cost import collective_bytes
 
 
 def main() -> None:

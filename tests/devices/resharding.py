@@ -4,19 +4,18 @@ devices; prints the collectives that their programs hold, and runs nothing.
 
 import json
 import math
-import re
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tiny_cases import sample_layout, train_layout
 
-from pmc_jax.collectives import KINDS, collective_bytes
 from pmc_jax.config import TrainConfig
 from pmc_jax.mesh import TRAIN_RULES, Layout, layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.parameters import Parameter, parameters
+from pmc_jax.planning.cost import KINDS, collective_bytes, described
+from pmc_jax.planning.hlo import parse
 from pmc_jax.sampling import decode as device
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.prefill import prefill
@@ -34,49 +33,23 @@ CELLS, SLOTS, STEPS = 2, 32, 16
 MESHES = ((1, 1, 8), (1, 8, 1), (2, 2, 2), (2, 1, 2, 2))
 SAMPLER = Sampler(1.25, top_k=50, top_p=0.9)
 FLOAT32 = jnp.dtype("float32")
-_LINE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(?:-start)?\(")
-_ARRAY = re.compile(r"(?:pred|bf16|[suf]\d+)\[([\d,]*)\]")
-_MESH = re.compile(
-    r"replica_groups=mesh\[(.*?)\](?:, device_ids=\(\[([\d,]+)\]T\(([\d,]+)\)\))? ?\{(.*?)\}"
-)
-_IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
-_PAIRS = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{.*?\})\}")
-
-
-def numbers(text: str) -> list[int]:
-    return [int(n) for n in text.split(",") if n]
-
-
-def groups(line: str) -> np.ndarray:
-    """i32[G,N]: the devices that talk to each other in a collective, by their place in the mesh."""
-    count = len(jax.devices())
-    if match := _MESH.search(line):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
-        apart = re.findall(r"'(\w+)'", match[4])
-        ids = np.arange(count)
-        if match[2]:
-            ids = ids.reshape(numbers(match[2])).transpose(numbers(match[3]))
-        ids = ids.reshape([int(n) for n in sizes.values()])
-        ids = np.moveaxis(ids, [list(sizes).index(a) for a in apart], range(-len(apart), 0))
-        return ids.reshape(-1, math.prod(int(sizes[a]) for a in apart))
-    if match := _IOTA.search(line):
-        shape = numbers(match[2])
-        order = numbers(match[3]) if match[3] else range(len(shape))
-        return np.arange(count).reshape(shape).transpose(order).reshape(numbers(match[1]))
-    pairs = re.findall(r"\{([\d,]+)\}", _PAIRS.search(line)[1])
-    return np.array([numbers(group) for group in pairs])
 
 
 def collectives(program: jax.stages.Compiled) -> list:
     """Of every collective in the text: its kind, the elements of its largest result, and whether
     the two halves of the mesh talk.
     """
-    found = []
-    for line in program.as_text().splitlines():
-        if match := _LINE.search(line):
-            size = max(math.prod(numbers(axes)) for axes in _ARRAY.findall(match[1]))
-            halves = groups(line) // (len(jax.devices()) // 2)
-            found.append([match[2], size, bool((halves != halves[:, :1]).any())])
+    found, half = [], len(jax.devices()) // 2
+    for computation in parse(program.as_text()).computations.values():
+        for instruction in computation.instructions.values():
+            if (kind := instruction.opcode.removesuffix("-start")) not in KINDS:
+                continue
+            size = max(math.prod(array.dims) for array in instruction.shape)
+            it = described(instruction, computation)
+            groups = it.pairs or [it.group]
+            if max(map(len, groups)) == 1:
+                continue  # nobody to talk to
+            found.append([kind, size, any(len({d // half for d in g}) > 1 for g in groups)])
     return found
 
 
@@ -187,6 +160,8 @@ def whole_sizes(on: Layout) -> dict:
         # Of one layer, or outside the layers: what a gather over fsdp brings.
         "weights": [layer(p, on.sharding(p.axes, p.shape).shard_shape(p.shape)) for p in table],
         "smallest_matrix": min(layer(p, p.shape) for p in table if len(p.axes) > 2),
+        "tokens_in": ROWS * TOKENS,
+        "embedded": ROWS * TOKENS * CONFIG.hidden_size,
         "train_logits": rows * ANSWERS * CONFIG.vocab_size // tensor,
         "logits": rows * CELLS * CONFIG.vocab_size // tensor,
         "block_sums": rows * CELLS * CONFIG.vocab_size // 128,

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from pmc_jax.collectives import collective_bytes
 from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.parameters import parameters
+from pmc_jax.planning.cost import collective_bytes
 from pmc_jax.sampling import decode as device
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.prefill import prefill
