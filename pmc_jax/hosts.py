@@ -11,11 +11,13 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pmc_jax.errors import UserError
+
+if TYPE_CHECKING:  # the command line answers before the libraries are imported
+    import jax
+    import numpy as np
 
 # How long one process waits for another that is alive: it may write a large model meanwhile.
 _BARRIER_SECONDS = 1800.0
@@ -127,6 +129,8 @@ def rows(make: Callable[[int], Sequence[int]], size: int) -> list[list[int]]:
     """`[make(0), ..., make(size - 1)]`, lists of token ids, each made by one process alone."""
     if count() == 1:
         return [list(make(i)) for i in range(size)]
+    import numpy as np
+
     own = [list(make(i)) for i in range(size) if mine(i)]
     width = max([1, *(longest for longest in gather(max(map(len, own), default=0)))])
     most = -(-size // count())
@@ -142,14 +146,16 @@ def rows(make: Callable[[int], Sequence[int]], size: int) -> list[list[int]]:
     return found
 
 
-def _gather_array(array: np.ndarray) -> np.ndarray:
+def _gather_array(array: "np.ndarray") -> "np.ndarray":
     from jax.experimental import multihost_utils
 
     return multihost_utils.process_allgather(array)
 
 
-def host_array(array: Any) -> np.ndarray:
+def host_array(array: "jax.Array") -> "np.ndarray":
     """The whole of a sharded array; with several processes all of them must ask."""
+    import numpy as np
+
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     from jax.experimental import multihost_utils

@@ -8,7 +8,6 @@ import dataclasses
 import glob
 import importlib.util
 import os
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
@@ -121,6 +120,8 @@ def _is_tpu_vm(environment: Mapping[str, str]) -> bool:
 
 def _tpu_vm_workers() -> int:
     """Hosts of the slice that this TPU VM belongs to, from the metadata that jax reads too."""
+    import urllib.request
+
     request = urllib.request.Request(
         _METADATA + "worker-network-endpoints", headers={"Metadata-Flavor": "Google"}
     )

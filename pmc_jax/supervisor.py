@@ -127,9 +127,8 @@ def _last_word(status: int, told: dict[str, Any], native: BinaryIO) -> int:
         text = f"{named(0)} is gone: the connection to it was lost"
     else:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        me = "this process" if index is None else named(index)
-        text = f"{said[-_SHOWN_BYTES:]}\n{me} {how}".strip()
-        print(f"pmc: {text}", file=sys.stderr)
-        return 128 - status if status < 0 else status
+        text = ("this process" if index is None else named(index)) + f" {how}"
+        if status != -signal.SIGKILL:
+            print(said[-_SHOWN_BYTES:], file=sys.stderr)
     print(f"pmc: error: {text}", file=sys.stderr)
     return 1

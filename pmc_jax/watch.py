@@ -24,7 +24,7 @@ from pmc_jax.supervisor import Parent
 # Without a sign of life for so long, a process counts as gone.
 _TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
-# The same fault in several processes is that of the first: it is given time to come there too.
+# The same bad input in several processes is said by the first: it has time to come there too.
 _GRACE_SECONDS = 2.0
 _FOLDER = "pmc/live/"
 # Faults of runtime calls that are not the news that another process is gone.
@@ -45,12 +45,14 @@ class Fault:
         status: to exit with.
         line: what the others say; "" = nothing.
         is_echo: it may only be the loss of another process that shows here.
+        is_gone: the process has ended already.
     """
 
     process: int
     status: int
     line: str
     is_echo: bool = False
+    is_gone: bool = False
 
 
 class Watch(threading.Thread):
@@ -119,7 +121,7 @@ class Watch(threading.Thread):
             if self._me == 0:
                 self._judge(found)
             return
-        fault = Fault(self._me, 1, "is gone: it was killed")
+        fault = Fault(self._me, 1, "is gone: it was killed", is_gone=True)
         if self._me == 0:
             self._give(fault)
         self._publish(f"fault/{self._me}", dataclasses.asdict(fault))
@@ -155,11 +157,11 @@ class Watch(threading.Thread):
             self._failed_at = now
         waited = now - self._failed_at if faults else 0.0
         own = [fault for fault in faults if not fault.is_echo]
-        if own and (own[0].process == 0 or len(own) == self._count or waited > _GRACE_SECONDS):
+        if own and (own[0].process == 0 or own[0].status != 2 or waited > _GRACE_SECONDS):
             self._give(own[0])
         elif silent:
             seconds = f"no sign of life for {self._timeout:g} s"
-            self._give(Fault(silent[0], 1, f"is gone: {seconds}"))
+            self._give(Fault(silent[0], 1, f"is gone: {seconds}", is_gone=True))
         # Where the lost process is known by now, this is no echo.
         elif waited > self._timeout + 4 * self._poll:
             self._give(faults[0])
@@ -168,10 +170,9 @@ class Watch(threading.Thread):
         self._publish("verdict", dataclasses.asdict(verdict))
         # The store ends with this process: the others read first.
         deadline = time.monotonic() + min(self._timeout, 10 * self._poll)
-        while time.monotonic() < deadline:
-            left = sum(name.startswith("left/") for name in self._read())
-            if left == self._count - 1:
-                break
+        gone = {verdict.process} if verdict.is_gone else set()
+        others = {f"left/{i}" for i in {*range(1, self._count)} - gone}
+        while time.monotonic() < deadline and not others <= self._read().keys():
             time.sleep(self._poll / 4)
         self._end(verdict)
 
@@ -190,7 +191,7 @@ class Watch(threading.Thread):
             text = f"pmc: error: process {fault.process} ({name}) {fault.line}"
         else:
             text = ""
-        if text and threading.current_thread() is self and hosts.is_first():
+        if text and not self._words and hosts.is_first():
             print(file=sys.stderr)  # a progress bar may stand there
         try:
             if self._me != 0:
