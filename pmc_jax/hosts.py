@@ -88,7 +88,11 @@ def gather(value: Any) -> list[Any]:
 
 
 def from_first(make: Callable[[], Any]) -> Any:
-    """What `make` returns in the first process, a JSON value; the others do not call it."""
+    """What `make` returns in the first process, a JSON value; the others do not call it.
+
+    Raises:
+        UserError: the first process did not say it within `PMC_BARRIER_SECONDS`.
+    """
     if count() == 1:
         return make()
     client, key = store(), f"pmc/said/{next(_numbers)}"
@@ -97,7 +101,10 @@ def from_first(make: Callable[[], Any]) -> Any:
         client.key_value_set(key, json.dumps(value))
         _said.append(key)
         return value
-    return json.loads(client.blocking_key_value_get(key, _barrier_milliseconds()))
+    try:
+        return json.loads(client.blocking_key_value_get(key, _barrier_milliseconds()))
+    except Exception as error:
+        raise _late(error, "0", "its decision") from None
 
 
 def barrier(name: str) -> None:
@@ -111,13 +118,18 @@ def barrier(name: str) -> None:
     try:
         store().wait_at_barrier(f"pmc {name}", _barrier_milliseconds())
     except Exception as error:
-        if "DEADLINE_EXCEEDED" not in str(error):
-            raise
-        missing = [line for line in str(error).splitlines() if line.strip().isdigit()]
-        raise UserError(
-            f"process {', '.join(missing) or '?'} of {count()} did not come to {name!r} within "
-            f"{_barrier_milliseconds() / 1000:g} s; look at its log, or raise PMC_BARRIER_SECONDS"
-        ) from None
+        missing = [line.strip() for line in str(error).splitlines() if line.strip().isdigit()]
+        raise _late(error, ", ".join(missing) or "?", name) from None
+
+
+def _late(error: Exception, processes: str, name: str) -> Exception:
+    """What a wait that failed means to the user; faults of another kind stay as they are."""
+    if "DEADLINE_EXCEEDED" not in str(error):
+        return error
+    return UserError(
+        f"process {processes} of {count()} did not come to {name} within "
+        f"{_barrier_milliseconds() / 1000:g} s; look at its log, or raise PMC_BARRIER_SECONDS"
+    )
 
 
 def mine(number: int) -> bool:

@@ -72,7 +72,7 @@ class Watch(threading.Thread):
         self._names = hosts.gather(socket.gethostname())
         self._parent.met(self._me, self._names)
         self._beats: dict[int, tuple[str, float]] = {}
-        self._verdict: Fault | None = None
+        self._looked_at = time.monotonic()
         self._failed_at: float | None = None
         self._words = ""
         self._ending = threading.Lock()
@@ -143,8 +143,10 @@ class Watch(threading.Thread):
 
     def _judge(self, found: dict[str, Any]) -> None:
         """Process 0 gives the verdict once it is clear who is to blame."""
-        now = time.monotonic()
-        silent = []
+        now, silent = time.monotonic(), []
+        if now - self._looked_at > self._timeout / 2:  # it was this process that stood still
+            self._beats.clear()
+        self._looked_at = now
         for i in range(1, self._count):
             beat = str(found.get(f"beat/{i}"))
             if i not in self._beats or self._beats[i][0] != beat:

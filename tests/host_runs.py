@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 _TESTS = Path(__file__).parent
-HOST_SECONDS = 2.0  # a process that is silent for so long is gone
 TIMEOUT_SECONDS = 240
 
 
@@ -54,7 +53,7 @@ class Job:
         env = os.environ | {
             "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}",
             "PYTHONPATH": os.pathsep.join([str(_TESTS.parent), str(_TESTS)]),
-            "PMC_HOST_SECONDS": f"{HOST_SECONDS:g}",
+            "PMC_HOST_SECONDS": "30",  # a busy machine is not a lost one
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
