@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from pmc_jax import launch, preemption
 from pmc_jax.errors import Preempted, UserError
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.umask(umask)
 
 
-def _with_others(options: argparse.Namespace, place: launch.Place, parent: Parent) -> int:
+def _with_others(options: argparse.Namespace, place: launch.Place, parent: Parent) -> NoReturn:
     """The command as one of several processes, of which the first speaks."""
     _quiet_libraries()
     import jax

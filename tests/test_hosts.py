@@ -1,6 +1,7 @@
 """Two processes of four devices: they end as one process of eight, and none is left waiting."""
 
 import argparse
+import io
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ import pytest
 import tiny_runs as tiny
 from host_runs import Ended, Job
 
-from pmc_jax import hosts, launch, preemption
+from pmc_jax import hosts, launch, preemption, supervisor
 from pmc_jax.errors import Preempted, UserError
 
 SETTINGS = {
@@ -329,6 +330,39 @@ def test_bad_flags_are_one_line_with_status_2(inputs):
     done = tiny.pmc("unlearn", "--coordinator", "a:1")
     assert done.status == 2 and done.err.startswith("pmc: error: --coordinator")
     assert len(done.err.splitlines()) == 1
+
+
+GONE = "F client.h:80] the JAX distributed service detected fatal errors. absl::Status: UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("native", "status", "line"),
+    [
+        (GONE, -6, "process 0 (a) is gone: the connection to it was lost"),
+        (
+            f"{GONE}: are unhealthy (stopped sending heartbeats):\n1\n2\nThe tasks have crashed.",
+            -6,
+            "process 1 (b), process 2 (c) is gone: no sign of life",
+        ),
+        ("DEADLINE_EXCEEDED: \nRPC: RegisterTask", -6, "not all processes came in time"),
+        ("ALREADY_EXISTS: Aborted connect attempt", -6, "another process has the same"),
+        ("[Gloo] Rank 0", -9, "process 3 (d) was killed by signal 9"),
+        ("unknown opcode\n", -11, "process 3 (d) was killed by signal 11"),
+    ],
+)
+def test_a_death_in_native_code_is_told_in_one_line(native, status, line, capsys):
+    told = {"index": 3, "hosts": ["a", "b", "c", "d"]}
+    assert supervisor._last_word(status, told, io.BytesIO(native.encode())) == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith(f"pmc: error: {line}")
+    assert ("unknown opcode" in said) == (status == -11) and "Gloo" not in said
+    assert "client.h" not in said
+
+
+def test_last_words_are_said_and_the_status_kept(capsys):
+    told = {"index": 0, "hosts": ["a"], "text": "pmc: error: x"}
+    assert supervisor._last_word(2, told, io.BytesIO(GONE.encode())) == 2
+    assert capsys.readouterr().err == "pmc: error: x\n"
 
 
 def test_one_process_keeps_what_it_has():
