@@ -151,6 +151,7 @@ def join(place: Place, timeout: float) -> None:
     given = {} if place.coordinator is None else {"coordinator_address": place.coordinator}
     if place.count is not None:
         given |= {"num_processes": place.count, "process_id": place.index}
+        given["cluster_detection_method"] = "deactivate"
     try:
         jax.distributed.initialize(
             **given,

@@ -17,7 +17,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO, NoReturn
 
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+from pmc_jax.errors import UserError
+
+_PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP")  # by name: not every system has them all
 _SHOWN_BYTES = 4000  # of the native output of a death that nothing explains
 _LAST_WORDS_BYTES = 30_000
 
@@ -50,7 +52,13 @@ class Parent:
 
 
 def supervised(work: Callable[[Parent], NoReturn]) -> int:
-    """Runs `work`, which ends with `Parent.leave`, in a child; returns the status to exit with."""
+    """Runs `work`, which ends with `Parent.leave`, in a child; returns the status to exit with.
+
+    Raises:
+        UserError: the system cannot fork.
+    """
+    if not hasattr(os, "fork"):
+        raise UserError("several processes: this system cannot fork; run them on Linux")
     told, words = os.pipe()
     alive, life = os.pipe()
     native = tempfile.TemporaryFile()  # noqa: SIM115
@@ -70,11 +78,12 @@ def supervised(work: Callable[[Parent], NoReturn]) -> int:
             parent.leave(1, "".join(traceback.format_exception(error)).rstrip())
     os.close(words)
     os.close(alive)
-    for number in _PASSED_ON:
+    numbers = [getattr(signal, name) for name in _PASSED_ON]
+    for number in numbers:
         signal.signal(number, lambda number, _: os.kill(child, number))
     _, ended = os.waitpid(child, 0)
     # The number may belong to another process from now on.
-    for number in _PASSED_ON:
+    for number in numbers:
         signal.signal(number, signal.SIG_IGN)
     return _last_word(os.waitstatus_to_exitcode(ended), _told(told), native)
 

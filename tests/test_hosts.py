@@ -160,13 +160,34 @@ def test_two_processes_go_on_as_one(alone, inputs, cache):
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 1])
 def test_a_fault_is_shown_once_and_ends_all(at, inputs, cache):
-    processes = unlearn(cache, script=FAULTY, PROCESS=str(at)).ended(90)
+    processes = unlearn(cache, script=FAULTY, PROCESS=str(at), FAULT="own").ended(90)
     assert [p.status for p in processes] == [1, 1]
     assert processes[at].err.count("Traceback") == 1
     assert processes[at].said[-1] == "RuntimeError: a fault of its own"
     assert processes[1 - at].said == [
         f"pmc: error: process {at} ({HOST}) failed: RuntimeError: a fault of its own"
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [0, 1])
+def test_bad_input_that_one_process_finds_is_said_by_it(at, inputs, cache):
+    processes = unlearn(cache, script=FAULTY, PROCESS=str(at), FAULT="input").ended(90)
+    assert [p.status for p in processes] == [2, 2]
+    assert processes[at].said == ["pmc: error: a fault of its own"]
+    assert processes[1 - at].said == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_process_that_lives_and_does_not_come_is_named(late, inputs, cache):
+    variables = {"PROCESS": str(late), "FAULT": "late", "PMC_BARRIER_SECONDS": "4"}
+    processes = unlearn(cache, script=FAULTY, **variables).ended(120)
+    assert [p.status for p in processes] == [2, 2]
+    (line,) = processes[1 - late].said
+    assert line.startswith(f"pmc: error: process {late} of 2 did not come to ")
+    assert line.endswith("within 4 s; look at its log, or raise PMC_BARRIER_SECONDS")
+    assert processes[late].said == []
 
 
 @pytest.mark.slow
