@@ -107,6 +107,16 @@ def from_first(make: Callable[[], Any]) -> Any:
         raise _late(error, "0", "its decision") from None
 
 
+def first_ahead(make: Callable[[], Any]) -> Any:
+    """What `make` returns in this process; the first process makes it before all others."""
+    if not is_first():
+        barrier("the first process's work")
+    made = make()
+    if is_first():
+        barrier("the first process's work")
+    return made
+
+
 def barrier(name: str) -> None:
     """Returns when every process has come here.
 

@@ -67,16 +67,11 @@ class OutputFolder:
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        resuming: bool,
-        record: dict[str, Any] | None = None,
-        lock: int | None = None,
+        self, path: Path, *, resuming: bool, record: Mapping = {}, lock: int | None = None
     ):
         self.path = path
         self.resuming = resuming
-        self._record = record or {}
+        self._record = record
         self._release = weakref.finalize(self, _unlock, lock)
 
     def finish(self, results: Mapping[str, Any]) -> None:
