@@ -149,14 +149,12 @@ class Speaker:
         process's share of the prompts.
         """
         for samples in engine.generate(weights, prompts, **options):
-            own = [(i, row) for i, row in enumerate(samples.rows.tolist()) if hosts.mine(row)]
-            yield (
-                samples,
-                {
-                    row: [self.text(samples, i, k) for k in range(engine.num_samples)]
-                    for i, row in own
-                },
-            )
+            texts = {
+                row: [self.text(samples, i, k) for k in range(engine.num_samples)]
+                for i, row in enumerate(samples.rows.tolist())
+                if hosts.mine(row)
+            }
+            yield samples, texts
 
     def text(self, samples: Samples, index: int, sample: int) -> str:
         """One answer of `samples`."""

@@ -66,9 +66,7 @@ class OutputFolder:
         resuming: whether it holds an unfinished run of the same settings and data.
     """
 
-    def __init__(
-        self, path: Path, *, resuming: bool, record: Mapping = {}, lock: int | None = None
-    ):
+    def __init__(self, path: Path, *, resuming: bool, record: Any = None, lock: int | None = None):
         self.path = path
         self.resuming = resuming
         self._record = record
