@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
-from pmc_jax import preemption
+from pmc_jax import hosts, preemption
 from pmc_jax.config import DataConfig, ModelConfig
 from pmc_jax.data.encode import Encoder, Sequence_, encode_pairs, make_encoder, shared_prefix
 from pmc_jax.errors import UserError
@@ -14,7 +14,7 @@ from pmc_jax.mesh import Layout
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.sampling.choose import GREEDY, Sampler
-from pmc_jax.sampling.engine import Engine, Usage
+from pmc_jax.sampling.engine import Engine, Samples, Usage
 from pmc_jax.sampling.shapes import grid_shape, prompt_size
 from pmc_jax.sampling.weights import SamplingWeights, snapshot
 
@@ -65,7 +65,7 @@ class Speaker:
         Raises:
             UserError: a prompt that leaves no room for the answer in the model's window.
         """
-        prompts = [self.encoder.prompt(question) for question in questions]
+        prompts = hosts.rows(lambda i: self.encoder.prompt(questions[i]), len(questions))
         for i, prompt in enumerate(prompts):
             window = self.lm.config.longest(len(prompt))
             if len(prompt) + max_new_tokens > window:
@@ -143,14 +143,21 @@ class Speaker:
         weights: SamplingWeights,
         prompts: Sequence[Sequence[int]],
         **options,
-    ) -> Iterator[tuple[list[int], list[list[str]]]]:
-        """`Engine.generate` with decoded answers: prompt numbers, and K texts for each of them."""
+    ) -> Iterator[tuple[Samples, dict[int, list[str]]]]:
+        """`Engine.generate` with decoded answers: K texts by the number of the prompt, for this
+        process's share of the prompts.
+        """
         for samples in engine.generate(weights, prompts, **options):
-            texts = [
-                [self.encoder.decode(row[:n]) for row, n in zip(tokens, length, strict=True)]
-                for tokens, length in zip(samples.tokens, samples.length, strict=True)
-            ]
-            yield samples.rows.tolist(), texts
+            texts = {
+                row: [self.text(samples, i, k) for k in range(engine.num_samples)]
+                for i, row in enumerate(samples.rows.tolist())
+                if hosts.mine(row)
+            }
+            yield samples, texts
+
+    def text(self, samples: Samples, index: int, sample: int) -> str:
+        """One answer of `samples`."""
+        return self.encoder.decode(samples.tokens[index, sample, : samples.length[index, sample]])
 
     def sample(
         self,
@@ -183,10 +190,13 @@ class Speaker:
         answers: list[list[str]] = [[] for _ in questions]
         options = dict(key=jax.random.key(seed), ids=range(len(questions)), usage=usage)
         options["progress"] = lambda tokens: preemption.check()
-        for rows, texts in self.texts(engine, weights, prompts, **options):
-            for row, text in zip(rows, texts, strict=True):
-                answers[row] = text
-            progress(len(rows))
+        own: dict[int, list[str]] = {}
+        for samples, texts in self.texts(engine, weights, prompts, **options):
+            own |= texts
+            progress(len(samples.rows))
+        for share in hosts.gather(list(own.items())):
+            for row, texts in share:
+                answers[row] = texts
         return answers
 
     def greedy(self, weights: SamplingWeights, questions: Sequence[str], **options) -> list[str]:

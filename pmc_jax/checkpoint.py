@@ -21,23 +21,36 @@ import contextlib
 import json
 import logging
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from pmc_jax import hosts
 from pmc_jax.errors import UserError
 from pmc_jax.schema import differences
 
 _log = logging.getLogger(__name__)
 
-# Between two checkpoints, where the settings name no number of steps.
 CHECKPOINT_SECONDS = 600.0
 _STATE = "state"
 _HOST = "host"
+
+
+class Interval:
+    """Ten minutes between two checkpoints, where the settings name no number of steps."""
+
+    def __init__(self):
+        self.begin()
+
+    def begin(self) -> None:
+        self._since = time.monotonic()
+
+    def is_over(self) -> bool:
+        """By the clock of the first process, which all ask."""
+        return hosts.from_first(lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS)
 
 
 class Checkpoints:
@@ -104,9 +117,11 @@ class Checkpoints:
             self._lost(error)
 
     def latest(self) -> int | None:
-        """Number of the newest checkpoint, one being written included; None if there is none."""
-        newest = self._checkpointer.latest
-        return None if newest is None else newest.step
+        """Number of the newest checkpoint, one being written included; None if there is none.
+
+        Of several processes the first one knows: all ask it.
+        """
+        return hosts.from_first(lambda: getattr(self._checkpointer.latest, "step", None))
 
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
         """The state and host values of one checkpoint.
@@ -142,7 +157,7 @@ class Checkpoints:
                 not those of `abstract_state`; nothing is deleted.
         """
         self.wait()
-        steps = [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+        steps = hosts.from_first(lambda: [c.step for c in self._checkpointer.checkpoints])
         damaged: list[int] = []
         for step in reversed(steps):
             restored, reason = None, "another process could not read it"
@@ -152,7 +167,7 @@ class Checkpoints:
                 raise
             except Exception as error:  # damage shows as any type, from KeyError to OSError
                 reason = _one_line(error)
-            if not _all_processes(restored is not None):
+            if not all(hosts.gather(restored is not None)):
                 _log.warning("checkpoint of step %d cannot be read: %s", step, reason)
                 damaged.append(step)
                 continue
@@ -179,8 +194,9 @@ class Checkpoints:
             "checkpoint of step %d cannot be written, the run goes on: %s",
             self._writing,
             _one_line(error),
+            extra={"of_process": True},
         )
-        if jax.process_index() == 0:
+        if hosts.is_first():
             for rest in self.folder.glob(f"{self._writing}.*"):
                 shutil.rmtree(rest, ignore_errors=True)
 
@@ -195,13 +211,6 @@ class Checkpoints:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _all_processes(good: bool) -> bool:
-    """Whether `good` holds in every process, so that all of them take the same way."""
-    if jax.process_count() == 1:
-        return good
-    return bool(np.all(multihost_utils.process_allgather(np.array(good))))
 
 
 def _arrays(state: Any) -> dict[str, str]:

@@ -10,11 +10,13 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from pmc_jax import preemption
+from pmc_jax import launch, preemption
 from pmc_jax.errors import Preempted, UserError
+from pmc_jax.supervisor import Parent, supervised
 
 _COMMANDS = {
     "finetune": "make the target model that knows the data, under output.dir/target",
@@ -24,6 +26,10 @@ _COMMANDS = {
     "export": "the newest checkpoint of output.dir as a Hugging Face folder, output.dir/model",
     "verify": "compares the files of a finished run with its manifest: pmc verify OUTPUT_FOLDER",
 }
+
+
+_ASKED_TO_STOP = "pmc: asked to stop; the same command goes on from the checkpoint"
+_INTERRUPTED = "pmc: interrupted; the same command goes on from the last checkpoint"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,35 +56,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="unlearn: in the end, or of a finished run, remove the answers it keeps to be resumed",
     )
+    launch.add_flags(parser)
     version = importlib.metadata.version("pmc_jax")
     parser.add_argument("--version", action="version", version=f"pmc_jax {version}")
     options = parser.parse_intermixed_args(arguments)
     if options.purge and options.command != "unlearn":
         parser.error(f"--purge: is for unlearn, not for {options.command}")
+    flags = (options.coordinator, options.num_processes, options.process_id)
+    if options.command == "verify" and (options.distributed or any(f is not None for f in flags)):
+        parser.error("verify: runs in one process; leave out the flags of several")
     # What is written is about people: for the eyes of its owner alone.
     umask = os.umask(0o077)
     try:
+        place = None if options.command == "verify" else launch.place_of(options, os.environ)
+        if place is not None:
+            return supervised(lambda parent: _with_others(options, place, parent))
         with preemption.listening():
-            return _run(options)
+            return _run(options, _say)
     except UserError as error:
         print(f"pmc: error: {error}", file=sys.stderr)
         return 2
     except Preempted:
-        print("pmc: asked to stop; the same command goes on from the checkpoint", file=sys.stderr)
+        print(_ASKED_TO_STOP, file=sys.stderr)
         return 75
     except KeyboardInterrupt:
-        print(
-            "pmc: interrupted; the same command goes on from the last checkpoint", file=sys.stderr
-        )
+        print(_INTERRUPTED, file=sys.stderr)
         return 130
     finally:
         os.umask(umask)
 
 
-def _run(options: argparse.Namespace) -> int:
-    def say(text: str) -> None:
-        print(text, flush=True)
+def _with_others(options: argparse.Namespace, place: launch.Place, parent: Parent) -> NoReturn:
+    """The command as one of several processes, of which the first speaks."""
+    _quiet_libraries()
+    import jax
 
+    from pmc_jax import hosts
+    from pmc_jax.watch import Watch, last_words, timeout
+
+    watch, status = None, 0
+    try:
+        with preemption.listening():
+            seconds = timeout()
+            launch.join(place, seconds)
+            watch = Watch(parent, seconds)
+            watch.start()
+            if not hosts.is_first():
+                _warn_of_this_process_only(hosts.index())
+            try:
+                status = _run(options, _say if hosts.is_first() else lambda text: None)
+            except Preempted:
+                status = 75
+            hosts.barrier("the end")
+    except BaseException as error:
+        words = last_words(error, interrupted=_INTERRUPTED)
+        if watch is not None:
+            watch.fail(error, words)
+        parent.leave(words.status, words.here)
+    watch.stop()
+    says = status == 75 and hosts.is_first()
+    jax.distributed.shutdown()
+    parent.leave(status, _ASKED_TO_STOP if says else "")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     if options.command == "verify":
         from pmc_jax.jobs import run_verify
 
@@ -104,6 +149,14 @@ def _run(options: argparse.Namespace) -> int:
     else:
         jobs.run_export(config, overwrite=options.overwrite, say=say)
     return 0
+
+
+def _warn_of_this_process_only(index: int) -> None:
+    """The first process says what all have seen; the others what they alone know."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: getattr(record, "of_process", False))
+        handler.setFormatter(logging.Formatter(f"pmc: process {index}: %(message)s"))
+    warnings.simplefilter("ignore")
 
 
 def _quiet_libraries() -> None:

@@ -3,11 +3,9 @@
 Only this module and its command import `FinetuneSet`; unlearning cannot.
 """
 
-import time
-
 from pmc_jax import preemption
 from pmc_jax.answers import Speaker
-from pmc_jax.checkpoint import CHECKPOINT_SECONDS, Checkpoints
+from pmc_jax.checkpoint import Checkpoints, Interval
 from pmc_jax.config import DataConfig, FinetuneConfig
 from pmc_jax.data.encode import Packer, shared_prefix
 from pmc_jax.data.records import FinetuneSet
@@ -69,7 +67,7 @@ def finetune(
     trainer = Trainer(
         lm.model, lm.config, lm.layout, settings, total, speaker.dtype, donate=donate, seed=seed
     )
-    guard, begin, saved_at = Guard(settings, "finetune"), 0, time.monotonic()
+    guard, begin, interval = Guard(settings, "finetune"), 0, Interval()
     if checkpoints is not None and (found := checkpoints.restore_latest(trainer.abstract())):
         begin, saved, _ = found
         trainer.restore(saved)
@@ -100,11 +98,11 @@ def finetune(
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}")
             guard.check(step + 1, metrics, [sequences[j].id for j in chosen])
-            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            if interval.is_over():
                 save(step + 1)
-                saved_at = time.monotonic()
+                interval.begin()
             try:
-                preemption.check(step + 1)
+                preemption.check()
             except Preempted:
                 save(step + 1)
                 raise

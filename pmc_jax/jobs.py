@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pmc_jax import manifest, output
+from pmc_jax import hosts, manifest, output
 from pmc_jax.answers import Speaker, compute_dtype
 from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import Config, EvaluateConfig, to_dict
@@ -64,7 +64,7 @@ def run_unlearn(
     target = Target.of(config, finetune_rows(config)) if config.finetune.data else None
     # Weights are large: a target has their digest already.
     made_of = {} if target is None else target.made_of
-    digests = {"model": made_of.get("model") or output.file_digest(find(model_path(config)))}
+    digests = {"model": made_of.get("model") or _model_digest(config)}
     digests |= {"forget": output.data_digest(forget), "retain": output.data_digest(retain)}
     digests |= {f"evaluate.{s.name}": output.data_digest(s) for s in sets}
     if target is not None:
@@ -92,24 +92,30 @@ def run_unlearn(
                 lm = lm if made else target.make(lm, config, recorder)
                 say(_target_line(target, made))
             results = _unlearn(config, lm, forget, retain, sets, recorder, folder, say)
-        manifest.write(folder.path, input_files(config, digests["model"]), results)
+        if hosts.is_first():
+            manifest.write(folder.path, input_files(config, digests["model"]), results)
         folder.finish(results)
-        if purge:
+        if purge and hosts.is_first():
             manifest.purge(folder.path)
     say(final_tables(results))
     return results
 
 
+def _model_digest(config: Config) -> str:
+    return hosts.from_first(lambda: output.file_digest(find(model_path(config))))
+
+
 def is_finished(config: Config) -> bool:
     """Whether `output.dir` holds a finished run."""
-    return (Path(output_dir(config)) / output.RESULTS).exists()
+    return hosts.from_first(lambda: (Path(output_dir(config)) / output.RESULTS).exists())
 
 
 def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
     """`pmc unlearn --purge` on a finished run."""
     folder = output_dir(config)
     with output.locked(folder):
-        manifest.purge(folder)
+        if hosts.is_first():
+            manifest.purge(folder)
     say(f"{folder}: the checkpoints and the texts of the log are gone")
 
 
@@ -129,8 +135,8 @@ def _target_line(target: Target, made: bool) -> str:
 
 def _run_log(config: Config, folder: output.OutputFolder, checkpoints: Checkpoints) -> RunLog:
     """The run's log; what an earlier attempt wrote that left no checkpoint is dropped."""
-    log = RunLog(folder.path, text=config.log.text)
-    if folder.resuming and checkpoints.latest() is None:
+    log = RunLog(folder.path if hosts.is_first() else None, text=config.log.text)
+    if folder.resuming and checkpoints.latest() is None and hosts.is_first():
         shutil.rmtree(folder.path / output.TENSORBOARD, ignore_errors=True)
         log.resume(0)
     return log
@@ -182,7 +188,8 @@ def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[st
     if run.trainer.adapters is not None:
         adapter = folder.path / output.ADAPTER
         export_adapter(lm, run.trainer.adapters, run.trainer.lora, adapter, replace=True)
-    plot_loss(read_log(folder.path / output.LOG), folder.path / output.LOSS_PLOT)
+    if hosts.is_first():
+        plot_loss(read_log(folder.path / output.LOG), folder.path / output.LOSS_PLOT)
     texts = recorder.host["texts"]
     recorder.log.drop("answer")  # of an attempt that was interrupted after them
     for split in sets:
@@ -295,13 +302,14 @@ def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -
     """
     folder = Path(output_dir(config))
     target = folder / output.MODEL
-    if target.exists() and not overwrite:
+    if hosts.from_first(target.exists) and not overwrite:
         raise UserError(f"{target}: exists; move it away or pass --overwrite")
     made = folder / output.TARGET
-    base = str(made) if config.finetune.data and made.exists() else model_path(config)
+    has_target = bool(config.finetune.data) and hosts.from_first(made.exists)
+    base = str(made) if has_target else model_path(config)
     lm = load(base, **placed(config))
     with output.locked(folder, make=True):
-        if (folder / output.CHECKPOINTS).is_dir():
+        if hosts.from_first((folder / output.CHECKPOINTS).is_dir):
             lm = dataclasses.replace(lm, model=_newest(config, lm, folder / output.CHECKPOINTS))
             say(f"exporting the newest checkpoint of {folder}")
         else:

@@ -2,8 +2,8 @@
 
 `run.json` is the first file that a run writes and `results.json` the last. A folder with the first
 alone is an unfinished run, which the same settings and data resume; a folder with both is finished
-and is left alone. Nothing that a run did not write is ever removed. One process of a run claims the
-folder. What it does not know: what the other files hold, nor what the settings mean.
+and is left alone. Nothing that a run did not write is ever removed. The first process of a run
+claims the folder. What it does not know: what the other files hold, nor what the settings mean.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pmc_jax import hosts
 from pmc_jax.errors import UserError
 from pmc_jax.json_files import PARTIAL, plain, write_json
 from pmc_jax.models.remote import is_address, listing
@@ -56,14 +57,16 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers
 
 
 class OutputFolder:
-    """A folder that this process has claimed; use it as a context, its end lets go of the folder.
+    """A folder that this job has claimed; use it as a context, its end lets go of the folder.
+
+    The first process of a job holds and writes it, the others know where it is.
 
     Attributes:
         path: the folder, absolute.
         resuming: whether it holds an unfinished run of the same settings and data.
     """
 
-    def __init__(self, path: Path, *, resuming: bool, record: dict[str, Any], lock: int | None):
+    def __init__(self, path: Path, *, resuming: bool, record: Any = None, lock: int | None = None):
         self.path = path
         self.resuming = resuming
         self._record = record
@@ -75,6 +78,8 @@ class OutputFolder:
         Raises:
             UserError: the folder cannot be written to.
         """
+        if not hosts.is_first():
+            return
         write_json(self.path / RESULTS, results)
         self._record = {**self._record, "status": "finished"}
         write_json(self.path / RUN, self._record)
@@ -98,6 +103,8 @@ def claim(
 ) -> OutputFolder:
     """Takes a folder for a run: a new one, or one whose unfinished run goes on.
 
+    The first process of a job decides; all others call this too and learn what it decided.
+
     Args:
         folder: made if absent, with the folders above it.
         settings: the run's settings as nested dicts; `output` and `log` may differ on resuming.
@@ -110,8 +117,20 @@ def claim(
             files of somebody else (each names `--overwrite`); it is in use by another process, it
             is no folder, it can't be written to; or `overwrite` is asked for where it could hurt.
     """
+    claimed: list[OutputFolder] = []
+
+    def decide() -> tuple[str, bool]:
+        claimed.append(_claim(folder, plain(settings), dict(digests), overwrite))
+        return str(claimed[0].path), claimed[0].resuming
+
+    path, resuming = hosts.from_first(decide)
+    return claimed[0] if claimed else OutputFolder(Path(path), resuming=resuming)
+
+
+def _claim(
+    folder: str | Path, settings: dict[str, Any], digests: dict[str, str], overwrite: bool
+) -> OutputFolder:
     path = Path(folder).absolute()
-    settings, digests = plain(settings), dict(digests)
     if overwrite:
         _refuse_shared_places(path)
     try:
@@ -138,22 +157,30 @@ def claim(
 
 @contextlib.contextmanager
 def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
-    """Inside, no other process writes to a run's folder, which is made if absent and `make`.
+    """Inside, no other job writes to a run's folder, which is made if absent and `make`.
+
+    The first process of a job holds the lock; the others wait until it does.
 
     Raises:
         UserError: it is in use, or no folder.
     """
     path = Path(folder).absolute()
-    try:
-        if make:
-            _make_folders(path)
-        lock = _lock(path)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
+    locks: list[int | None] = []
+
+    def take() -> None:
+        try:
+            if make:
+                _make_folders(path)
+            locks.append(_lock(path))
+        except OSError as error:
+            raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
+
+    hosts.from_first(take)
     try:
         yield
     finally:
-        _unlock(lock)
+        for lock in locks:
+            _unlock(lock)
 
 
 def file_digest(path: str | Path) -> str:

@@ -2,6 +2,11 @@
 
 Whoever can save stops at a safe place: `check` there raises `Preempted`. Outside `listening`
 nothing stops, so a library user's own handlers stay.
+
+Several processes pass the same safe places in the same order, so a number names one. The request
+of one reaches the `watch` threads of all; each says how many places its process has passed, and
+from then on lets it pass no further one until all have said so. They stop at the first place that
+none of them has passed. No process waits for another before there is a request.
 """
 
 import contextlib
@@ -9,9 +14,21 @@ import signal
 import threading
 from collections.abc import Iterator
 
+from pmc_jax import hosts
 from pmc_jax.errors import Preempted
 
 _asked = threading.Event()
+
+
+class _Places:
+    """The safe places of this process."""
+
+    def __init__(self):
+        self.changed = threading.Condition()
+        self.passed, self.held, self.stop_after = 0, False, None
+
+
+_places = _Places()
 
 
 @contextlib.contextmanager
@@ -26,19 +43,34 @@ def listening() -> Iterator[None]:
         _asked.clear()
 
 
-def check(step: int | None = None) -> None:
-    """Raises `Preempted` when the process was asked to stop.
+def is_asked() -> bool:
+    """Whether this process was asked to stop."""
+    return _asked.is_set()
 
-    Args:
-        step: of the run, the same in all processes, which then stop at the same one; without it
-            only a run of one process stops here.
-    """
-    import jax
-    from jax.experimental import multihost_utils
 
-    if jax.process_count() > 1:
-        stop = step is not None and multihost_utils.reached_preemption_sync_point(step)
-    else:
-        stop = _asked.is_set()
-    if stop:
-        raise Preempted
+def check() -> None:
+    """A safe place: raises `Preempted` when a process of the job was asked to stop."""
+    if hosts.count() == 1:
+        if is_asked():
+            raise Preempted
+        return
+    with _places.changed:
+        while _places.held and _places.stop_after is None:
+            _places.changed.wait(1.0)
+        if _places.stop_after is not None and _places.passed >= _places.stop_after:
+            raise Preempted
+        _places.passed += 1
+
+
+def hold() -> int:
+    """How many safe places were passed; no further one is before `stop_after`."""
+    with _places.changed:
+        _places.held = True
+        return _places.passed
+
+
+def stop_after(passed: int) -> None:
+    """The processes stop once each has passed so many safe places."""
+    with _places.changed:
+        _places.stop_after = passed
+        _places.changed.notify_all()

@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from pmc_jax import output
+from pmc_jax import hosts, output
 from pmc_jax.answers import Speaker
 from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import Config, to_dict
@@ -50,7 +50,7 @@ class Target:
             "seed": config.seed,
         }
         made_of = {
-            "model": output.file_digest(find(model_path(config))),
+            "model": hosts.from_first(lambda: output.file_digest(find(model_path(config)))),
             "data": output.data_digest(rows),
             "settings": output.settings_digest(settings),
         }
@@ -62,6 +62,9 @@ class Target:
         Raises:
             UserError: another target is there and `overwrite` is off, or something that is none.
         """
+        return hosts.from_first(lambda: self._is_made(overwrite))
+
+    def _is_made(self, overwrite: bool) -> bool:
         if not self.folder.exists():
             return False
         mark = self.folder / TARGET_MARK
@@ -108,5 +111,6 @@ class Target:
             )
         lm = dataclasses.replace(lm, model=model)
         export_hf(lm, self.folder, replace=True, marks={TARGET_MARK: self.made_of})
-        shutil.rmtree(kept)
+        if hosts.is_first():
+            shutil.rmtree(kept)
         return lm

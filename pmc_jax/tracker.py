@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from pmc_jax import hosts
 from pmc_jax.json_files import plain
 
 _logger = logging.getLogger(__name__)
@@ -307,8 +308,9 @@ def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = Tru
         work: what to iterate over, or a total, to be counted with `.update(n)` and closed.
         label: what is being done.
         unit: what is counted, e.g. "question".
-        enabled: False draws nothing and costs nothing.
+        enabled: False draws nothing and costs nothing; only the first process draws.
     """
+    enabled = enabled and hosts.is_first()
     source = {"total": work} if isinstance(work, int) else {"iterable": work}
     unit = f" {unit}"  # tqdm writes the unit straight after the number
     return tqdm(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pmc_jax import hosts
 from pmc_jax.config import ModelConfig
 from pmc_jax.errors import UserError
 from pmc_jax.sampling.shapes import round_up
@@ -174,7 +175,12 @@ def encode_pairs(
     Raises:
         UserError: rows over `max_length` or `window` under `error`, or nothing left under `drop`.
     """
-    sequences = [encoder.sequence(*pair, id_) for pair, id_ in zip(pairs, ids, strict=True)]
+    prompts = hosts.rows(lambda i: encoder.prompt(pairs[i][0]), len(pairs))
+    answers = hosts.rows(lambda i: encoder.answer(pairs[i][1]), len(pairs))
+    sequences = [
+        Sequence_(np.array(prompt + answer, np.int32), len(prompt), id_)
+        for prompt, answer, id_ in zip(prompts, answers, ids, strict=True)
+    ]
     limit = min(max_length, window)
     long = [(id_, len(s)) for id_, s in zip(ids, sequences, strict=True) if len(s) > limit]
     if not long:

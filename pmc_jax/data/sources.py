@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pmc_jax import hosts
 from pmc_jax.data import people
 from pmc_jax.data.files import Table, one_line, raise_faults, read_table, row_place, text_fault
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
@@ -267,7 +268,11 @@ def _load_people(split: str, data: DataConfig, columns: Sequence[str]) -> tuple[
 
 def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:
     dataset, _, config = name.partition("/")
-    builder = _tofu_builder(config, data) if dataset == "tofu" else _other_builder(name)
+    tofu = dataset == "tofu"
+    # Prepared on disk once: two processes that write one folder would spoil it.
+    builder = hosts.first_ahead(
+        lambda: _tofu_builder(config, data) if tofu else _other_builder(name)
+    )
     splits = list(builder.info.splits)
     split = "train" if "train" in splits or len(splits) != 1 else splits[0]
     title = f"tfds:{name}"

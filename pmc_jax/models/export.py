@@ -9,12 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from safetensors.numpy import save_file
 
+from pmc_jax import hosts
 from pmc_jax.errors import UserError
 from pmc_jax.json_files import PARTIAL
 from pmc_jax.models.families import family_of
@@ -72,13 +71,13 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
         UserError: the folder is in use, or cannot be written.
     """
     folder = Path(folder).expanduser().absolute()
-    in_use = folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+    in_use = hosts.from_first(lambda: folder.exists() and not _is_empty(folder))
     if in_use and not replace:
         raise UserError(f"{folder}: exists and is not an empty folder; name another one")
     aside, old = (
         folder.with_name(f".{folder.name}.{os.getpid()}.{name}{PARTIAL}") for name in ("new", "old")
     )
-    writer = jax.process_index() == 0
+    writer = hosts.is_first()
     try:
         if writer:
             aside.mkdir(parents=True)
@@ -99,8 +98,11 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
                 old.rename(folder)
             for rest in (aside, old):
                 shutil.rmtree(rest, ignore_errors=True)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"export {folder}")
+    hosts.barrier(f"the export to {folder.name}")
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _write_weights(

@@ -12,9 +12,9 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from pmc_jax.errors import UserError
+from pmc_jax.hosts import host_array
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
@@ -215,10 +215,3 @@ def joined(
 def _flatten(array: np.ndarray, groups: tuple[str, ...]) -> np.ndarray:
     sizes = iter(array.shape)
     return array.reshape([math.prod(next(sizes) for _ in group) for group in groups])
-
-
-def host_array(array: jax.Array) -> np.ndarray:
-    """The whole of a sharded array; with several processes all of them must ask."""
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    return np.asarray(multihost_utils.process_allgather(array, tiled=True))

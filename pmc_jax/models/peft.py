@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from pmc_jax.hosts import host_array
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import write_hf_json, written_aside
-from pmc_jax.models.hf import host_array, joined
+from pmc_jax.models.hf import joined
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.lora import A, B, contracted_axes
 from pmc_jax.models.tensors import Entry

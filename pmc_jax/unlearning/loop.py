@@ -10,16 +10,15 @@ import concurrent.futures
 import dataclasses
 import itertools
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from pmc_jax import preemption
+from pmc_jax import hosts, preemption
 from pmc_jax.answers import Speaker
-from pmc_jax.checkpoint import CHECKPOINT_SECONDS
+from pmc_jax.checkpoint import Interval
 from pmc_jax.config import DataConfig, PMCConfig, TrainConfig
 from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
 from pmc_jax.data.records import ForgetSet, RetainSet
@@ -114,13 +113,14 @@ class Unlearning:
         # Of a round that has sampled: the mean score that was selected, how many questions were
         # asked, and the losses of the steps taken.
         self._round: dict[str, Any] | None = None
-        self._saved_at = time.monotonic()
+        self._interval = Interval()
 
     def _begin_from(self, originals: Sequence[str]) -> None:
         """Takes the original answers, and the shapes that follow from them."""
         encoder = self.speaker.encoder
         self.originals = dict(zip(self.forget.ids, originals, strict=True))
-        self._expected = [len(encoder.answer(text)) for text in originals]
+        answers = hosts.rows(lambda i: encoder.answer(originals[i]), len(originals))
+        self._expected = [len(answer) for answer in answers]
         prompts = [s.tokens[: s.begin].tolist() for s in self._retain] + self._prompts
         prefix = shared_prefix(prompts)
         room = self.pmc.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
@@ -169,7 +169,7 @@ class Unlearning:
             "caller": self.recorder.host,
         }
         checkpoints.save(self.done, self.trainer.saved(), host)
-        self._saved_at = time.monotonic()
+        self._interval.begin()
 
     def run(self, after_round: Callable[[], None] = lambda: None) -> None:
         """All rounds that are left; `after_round` may add to the newest of `rounds`.
@@ -196,7 +196,7 @@ class Unlearning:
                     self._round = None
                 # A run may have been resumed within a round.
                 while block := list(itertools.islice(steps, size - self.done % size)):
-                    preemption.check(self.done)
+                    preemption.check()
                     if self._round is None:
                         self._round = self._sample(block, scorer, bar)
                     for step in block:
@@ -207,17 +207,14 @@ class Unlearning:
                             self._round = None
                         self._checkpoint_if_due()
                         if step is not block[-1]:
-                            preemption.check(self.done)
+                            preemption.check()
             except Preempted:
                 self.save()
                 raise
 
     def _checkpoint_if_due(self) -> None:
         every = self.recorder.output.checkpoint_every
-        if every:
-            due = self.done % every == 0
-        else:
-            due = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
+        due = self.done % every == 0 if every else self._interval.is_over()
         if due:
             self.save()
 
@@ -230,24 +227,23 @@ class Unlearning:
         watch, first = self.recorder.watch, block[0].index
         index = {id_: i for i, id_ in enumerate(self.forget.ids)}
         numbers = [index[id_] for id_ in unresolved]
-        # Copies, taken over at the end: a round that is given up has changed nothing.
-        store = ResponseStore.from_dict(self.store.to_dict())
+        # A copy, taken over at the end: a round that is given up has changed nothing.
         usage = dataclasses.replace(self.usage)
 
-        def score(rows: list[int], texts: list[list[str]]) -> list[float]:
+        def choose(texts: dict[int, list[str]]) -> list[tuple[int, int, float]]:
             # One by one: questions come as their samples end, which no result may depend on.
             return [
-                algorithm.update_store(
-                    store,
-                    [unresolved[row]],
+                (row, *chosen)
+                for row, answers in texts.items()
+                for chosen in algorithm.choose(
                     [self.originals[unresolved[row]]],
                     [answers],
                     self._score,
                     self.pmc.selection,
                     self.pmc.tau,
                     algorithm.selection_rng(self.seed, first, numbers[row]),
+                    guard_empty=self.pmc.guard_empty,
                 )
-                for row, answers in zip(rows, texts, strict=True)
             ]
 
         def note(tokens: int) -> None:
@@ -266,11 +262,20 @@ class Unlearning:
                 usage=usage,
                 progress=note,
             )
-            pending = [scorer.submit(score, rows, texts) for rows, texts in groups]
+            sampled, pending = [], []
+            for samples, texts in groups:
+                for i, row in enumerate(samples.rows.tolist()):
+                    sampled.append((row, texts.get(row), samples, i))
+                pending.append(scorer.submit(choose, texts))
         with watch.stage("score"):
-            selected = [score for p in pending for score in p.result()]
-        self.store, self.usage = store, usage
-        mean = math.fsum(selected) / len(unresolved)
+            own = [chosen for p in pending for chosen in p.result()]
+            chosen = {row: rest for share in hosts.gather(own) for row, *rest in share}
+            for row, texts, samples, i in sampled:
+                k, score = chosen[row]
+                answer = texts[k] if texts else self.speaker.text(samples, i, k)
+                self.store.offer(unresolved[row], answer, score)
+        self.usage = usage
+        mean = math.fsum(score for _, score in chosen.values()) / len(unresolved)
         return {"selected": mean, "asked": len(unresolved), "losses": []}
 
     def _train(self, step: algorithm.Step, bar) -> None:

@@ -148,18 +148,12 @@ def update_store(
     tau: float,
     rng: np.random.Generator,
 ) -> float:
-    """Scores fresh samples, selects one a question and offers it to the store.
-
-    While the store guards against empty answers, an empty sample is selected only where all K
-    are empty, and then the store does not take it.
+    """Scores fresh samples, selects one a question (`choose`) and offers it to the store.
 
     Args:
         store: changed in place.
         ids: B question ids.
-        originals: B original answers, in the same order.
-        samples: B × K fresh samples.
-        score: from `scores.resolve_score`.
-        selection, tau, rng: see `select`; questions draw from `rng` in the order of `ids`.
+        originals, samples, score, selection, tau, rng: see `choose`, in the order of `ids`.
 
     Returns:
         The mean score of the B selected samples (whether the store took them or not); nan for an
@@ -170,17 +164,48 @@ def update_store(
     """
     if len(ids) != len(originals):
         raise ValueError(f"update_store: {len(ids)} ids but {len(originals)} original answers")
-    scores = score_batch(score, originals, samples)
-    selected = np.zeros(len(ids), np.float64)
-    for row, id in enumerate(ids):
+    guard = store.guard_empty
+    chosen = choose(originals, samples, score, selection, tau, rng, guard_empty=guard)
+    for id, texts, (k, value) in zip(ids, samples, chosen, strict=True):
+        store.offer(id, texts[k], value)
+    return float(np.mean([value for _, value in chosen])) if chosen else float("nan")
+
+
+def choose(
+    originals: Sequence[str],
+    samples: Sequence[Sequence[str]],
+    score: Score,
+    selection: str,
+    tau: float,
+    rng: np.random.Generator,
+    *,
+    guard_empty: bool,
+) -> list[tuple[int, float]]:
+    """Scores fresh samples and selects one a question.
+
+    Args:
+        originals: B original answers.
+        samples: B × K fresh samples.
+        score: from `scores.resolve_score`.
+        selection, tau, rng: see `select`; questions draw from `rng` in their order.
+        guard_empty: an empty sample is selected only where all K are empty; a store that guards
+            against empty answers does not take it.
+
+    Returns:
+        Of each question the index of the selected sample and its score.
+
+    Raises:
+        ValueError: lengths that do not fit, or a score that is not K finite numbers.
+    """
+    scores, chosen = score_batch(score, originals, samples), []
+    for row, texts in enumerate(samples):
         eligible = np.arange(scores.shape[1])
-        if store.guard_empty:
-            speaking = [k for k, text in enumerate(samples[row]) if not is_empty(text)]
+        if guard_empty:
+            speaking = [k for k, text in enumerate(texts) if not is_empty(text)]
             eligible = np.array(speaking) if speaking else eligible
-        k = eligible[select(scores[row, eligible], selection, tau, rng)]
-        selected[row] = scores[row, k]
-        store.offer(id, samples[row][k], selected[row])
-    return float(selected.mean()) if len(ids) else float("nan")
+        k = int(eligible[select(scores[row, eligible], selection, tau, rng)])
+        chosen.append((k, float(scores[row, k])))
+    return chosen
 
 
 def overlap(originals: Sequence[str], answers: Sequence[str | None]) -> float:

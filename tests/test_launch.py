@@ -1,0 +1,164 @@
+"""Where a process stands in a job of several, where all of them stop, and the last words."""
+
+import argparse
+import io
+import threading
+from pathlib import Path
+
+import pytest
+import tiny_runs as tiny
+
+from pmc_jax import hosts, launch, preemption, supervisor
+from pmc_jax.errors import Preempted, UserError
+
+
+def place(flags: str = "", **environment: str) -> launch.Place | None:
+    parser = argparse.ArgumentParser()
+    launch.add_flags(parser)
+    return launch.place_of(parser.parse_args(flags.split()), environment)
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "a[1-2]",
+    "SLURM_NTASKS": "2",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
+
+
+def test_where_a_process_stands():
+    assert place() is None
+    flags = "--coordinator a:1 --num-processes 2 --process-id 1"
+    assert place(flags) == launch.Place("a:1", 2, 1)
+    assert place("--coordinator a:1 --num-processes 1 --process-id 0") is None
+    assert place("--distributed") == launch.Place()
+    given = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
+    assert place(**given) == launch.Place("a:1", 4, 3)
+    assert place(JAX_COORDINATOR_ADDRESS="a:1") == launch.Place("a:1")
+    for several, found in (
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_PROCESS_ADDRESSES": "a:1,b:1"}, True),
+        ({"MEGASCALE_COORDINATOR_ADDRESS": "a", "MEGASCALE_NUM_SLICES": "2"}, True),
+        (SLURM, True),
+        (SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
+    ):
+        assert place(**several) == (launch.Place() if found else None), several
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "named"),
+    [
+        ("--coordinator a:1", {}, "go together"),
+        ("--coordinator a:1 --num-processes 2 --process-id 2", {}, "--process-id=2"),
+        ("--coordinator a --num-processes 2 --process-id 1", {}, "HOST:PORT"),
+        ("--distributed --process-id 1", {}, "--distributed"),
+        ("", {"JAX_NUM_PROCESSES": "2"}, "JAX_PROCESS_ID"),
+        (
+            "",
+            {
+                "JAX_COORDINATOR_ADDRESS": "a:1",
+                "JAX_NUM_PROCESSES": "x",
+                "JAX_PROCESS_ID": "0",
+            },
+            "JAX_NUM_PROCESSES=x",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together(flags, environment, named):
+    with pytest.raises(UserError, match=named) as caught:
+        place(flags, **environment)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_bad_flags_are_one_line_with_status_2(inputs: Path):
+    done = tiny.pmc("unlearn", "--coordinator", "a:1")
+    assert done.status == 2 and done.err.startswith("pmc: error: --coordinator")
+    assert len(done.err.splitlines()) == 1
+
+
+GONE = "F client.h:80] the JAX distributed service detected fatal errors. absl::Status: UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("native", "status", "line"),
+    [
+        (GONE, -6, "process 0 (a) is gone: the connection to it was lost"),
+        (
+            f"{GONE}: are unhealthy (stopped sending heartbeats):\n1\n2\nThe tasks have crashed.",
+            -6,
+            "process 1 (b), process 2 (c) is gone: no sign of life",
+        ),
+        ("DEADLINE_EXCEEDED: \nRPC: RegisterTask", -6, "not all processes came in time"),
+        ("ALREADY_EXISTS: Aborted connect attempt", -6, "another process has the same"),
+        ("[Gloo] Rank 0", -9, "process 3 (d) was killed by signal 9"),
+        ("unknown opcode\n", -11, "process 3 (d) was killed by signal 11"),
+    ],
+)
+def test_a_death_in_native_code_is_told_in_one_line(native, status, line, capsys):
+    told = {"index": 3, "hosts": ["a", "b", "c", "d"]}
+    assert supervisor._last_word(status, told, io.BytesIO(native.encode())) == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith(f"pmc: error: {line}")
+    assert ("unknown opcode" in said) == (status == -11) and "Gloo" not in said
+    assert "client.h" not in said
+
+
+def test_last_words_are_said_and_the_status_kept(capsys):
+    told = {"index": 0, "hosts": ["a"], "text": "pmc: error: x"}
+    assert supervisor._last_word(2, told, io.BytesIO(GONE.encode())) == 2
+    assert capsys.readouterr().err == "pmc: error: x\n"
+
+
+def test_one_process_keeps_what_it_has():
+    assert hosts.count() == 1 and hosts.is_first() and hosts.mine(3)
+    value = object()
+    assert hosts.gather(value) == [value] and hosts.from_first(lambda: value) is value
+    assert hosts.rows(lambda i: range(i), 3) == [[], [0], [0, 1]]
+    hosts.barrier("nobody else")
+
+
+def test_processes_stop_at_the_first_place_that_none_has_passed(monkeypatch):
+    """Five processes as threads that run at their own pace; the watch threads are this one."""
+    monkeypatch.setattr(hosts, "count", lambda: 5)
+    own = threading.local()
+    places = [preemption._Places() for _ in range(5)]
+
+    class Current:
+        def __getattr__(self, name):
+            return getattr(places[own.index], name)
+
+        def __setattr__(self, name, value):
+            setattr(places[own.index], name, value)
+
+    monkeypatch.setattr(preemption, "_places", Current())
+    stopped_after = {}
+
+    def work(index: int) -> None:
+        own.index, passed = index, 0
+        with pytest.raises(Preempted):
+            while True:
+                preemption.check()
+                passed += 1
+                threading.Event().wait(0.001 * (index + 1))
+        stopped_after[index] = passed
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(5)]
+    for thread in threads:
+        thread.start()
+    threading.Event().wait(0.2)
+    passed = []
+    for index in range(5):
+        own.index = index
+        passed.append(preemption.hold())
+        threading.Event().wait(0.02)
+    for index in reversed(range(5)):
+        own.index = index
+        preemption.stop_after(max(passed))
+    for thread in threads:
+        thread.join(10)
+    assert set(stopped_after.values()) == {max(passed)} and len(stopped_after) == 5
