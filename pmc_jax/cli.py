@@ -24,10 +24,12 @@ _COMMANDS = {
     "evaluate": "greedy answers of model.path, their ROUGE-L recall, unlearn quality and utility",
     "sample": "pmc.num_samples answers of model.path to each forget question, as JSON Lines",
     "export": "the newest checkpoint of output.dir as a Hugging Face folder, output.dir/model",
+    "plan": "compiles the run for plan.topology without a TPU: memory, time bound, plan.json",
     "verify": "compares the files of a finished run with its manifest: pmc verify OUTPUT_FOLDER",
 }
 
 
+_ALONE = ("plan", "verify")  # commands of one process
 _ASKED_TO_STOP = "pmc: asked to stop; the same command goes on from the checkpoint"
 _INTERRUPTED = "pmc: interrupted; the same command goes on from the last checkpoint"
 
@@ -63,12 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.purge and options.command != "unlearn":
         parser.error(f"--purge: is for unlearn, not for {options.command}")
     flags = (options.coordinator, options.num_processes, options.process_id)
-    if options.command == "verify" and (options.distributed or any(f is not None for f in flags)):
-        parser.error("verify: runs in one process; leave out the flags of several")
+    if options.command in _ALONE and (options.distributed or any(f is not None for f in flags)):
+        parser.error(f"{options.command}: runs in one process; leave out the flags of several")
     # What is written is about people: for the eyes of its owner alone.
     umask = os.umask(0o077)
     try:
-        place = None if options.command == "verify" else launch.place_of(options, os.environ)
+        place = None if options.command in _ALONE else launch.place_of(options, os.environ)
         if place is not None:
             return supervised(lambda parent: _with_others(options, place, parent))
         with preemption.listening():
@@ -132,6 +134,12 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
     config = load_config(options.config, options.overrides)
     _quiet_libraries()
+    if options.command == "plan":
+        os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU that is here is not asked
+        from pmc_jax.planning.job import run_plan
+
+        run_plan(config, say=say)
+        return 0
     from pmc_jax import jobs  # the libraries behind it take seconds to import
 
     _keep_compilations()

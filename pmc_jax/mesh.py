@@ -127,9 +127,13 @@ def make_mesh(
     if rest:
         sizes[rest[0]] = each // fixed
     shape, types = (slices, *sizes.values()), (AxisType.Auto,) * len(AXES)
-    if slices == 1:
+    if slices > 1:
+        return Mesh(_by_slice(shape, devices), AXES, axis_types=types)
+    try:
         return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
-    return Mesh(_by_slice(shape, devices), AXES, axis_types=types)
+    except NotImplementedError:  # sizes that part a dimension of the TPU's network
+        split = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return Mesh(split, AXES, axis_types=types)
 
 
 def _slices(wanted: int, devices: Sequence) -> int:

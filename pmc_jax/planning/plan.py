@@ -310,11 +310,13 @@ class Planner:
 
 
 def write_plan(plan: Plan, path: str | Path) -> None:
-    """Writes `plan.json`; only another plan is replaced.
+    """Writes `plan.json`; only another plan is replaced, see `check_file`."""
+    check_file(path)
+    write_json(path, plan.record())
 
-    Raises:
-        UserError: another file is there, or it cannot be written.
-    """
+
+def check_file(path: str | Path) -> None:
+    """Raises a UserError where the plan would replace a file that is no plan."""
     path = Path(path)
     if path.exists():
         try:
@@ -323,4 +325,3 @@ def write_plan(plan: Plan, path: str | Path) -> None:
             ours = False
         if not ours:
             raise UserError(f"{path}: is no plan; move it away or set plan.file")
-    write_json(path, plan.record())

@@ -17,7 +17,7 @@ from pmc_jax.errors import UserError
 
 # Tokens in a block of the two-level CDF: the largest for which eight shards of the vocabulary
 # hold whole blocks.
-_BLOCKS = (128, 64, 32, 16)
+_BLOCKS = (128, 64, 32, 16, 8)
 # A row misses a nucleus of .95 this often in a row with probability 6e-6.
 _TRIES = 4
 
