@@ -132,8 +132,10 @@ def make_mesh(
     try:
         return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
     except NotImplementedError:  # sizes that part a dimension of the TPU's network
-        split = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-        return Mesh(split, AXES, axis_types=types)
+        laid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    except AssertionError:  # a v4 chip as two devices, which jax has no order for
+        laid = np.array(devices).reshape(shape)
+    return Mesh(laid, AXES, axis_types=types)
 
 
 def _slices(wanted: int, devices: Sequence) -> int:

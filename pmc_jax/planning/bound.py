@@ -35,6 +35,8 @@ class Network:
 
     def spanned(self, collective: Collective) -> str:
         """Mesh axes along which it moves data, such as "fsdp" or "data+tensor"."""
+        if collective.across:
+            return self.axes[0][0]
         sizes = [size for _, size in self.axes]
         members = [*collective.group] if not collective.pairs else [*collective.pairs[0]]
         where = np.array(np.unravel_index(members, sizes))
@@ -49,6 +51,8 @@ class Network:
 
     def seconds(self, collective: Collective) -> float:
         """Time that it takes by itself, all links of the spanned dimensions at their rate."""
+        if collective.across:
+            return collective.moved / self.chip.dcn
         if collective.pairs:
             return self._permute_seconds(collective)
         places = self._places[list(collective.group)]

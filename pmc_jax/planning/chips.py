@@ -16,7 +16,8 @@ class Chip:
         name: as in the name of a topology.
         devices: of a chip.
         flops: bfloat16 peak of a device, FLOP/s.
-        hbm: bytes of memory of a device.
+        hbm: bytes of memory of a device that the compiler gives to programs, a little less than is
+            published.
         hbm_bandwidth: bytes/s of a device.
         link: bytes/s of one link between chips, in one direction.
         wrap: a dimension of the slice is a ring where its length is a multiple of this.
@@ -41,9 +42,9 @@ class Chip:
 
 
 _GIB = 2**30
-_V4 = Chip("v4", 2, 137.5e12, 16 * _GIB, 614e9, 50e9, 4, 3.125e9, 1.05e9, 3, (16, 16, 16))
-_V5E = Chip("v5e", 1, 197e12, 16 * _GIB, 819e9, 50e9, 16, 3.125e9, 1.5e9, 2, (16, 16))
-_V5P = Chip("v5p", 1, 459e12, 95 * _GIB, 2765e9, 100e9, 4, 6.25e9, 1.75e9, 3, (16, 20, 28))
-_V6E = Chip("v6e", 1, 918e12, 32 * _GIB, 1640e9, 100e9, 16, 12.5e9, 1.75e9, 2, (16, 16))
-_TPU7X = Chip("tpu7x", 2, 1153.5e12, 96 * _GIB, 3690e9, 100e9, 4, 6.25e9, 2.2e9, 3, (16, 24, 24))
+_V4 = Chip("v4", 2, 137.5e12, 15.25 * _GIB, 614e9, 50e9, 4, 3.125e9, 1.05e9, 3, (16, 16, 16))
+_V5E = Chip("v5e", 1, 197e12, 15.75 * _GIB, 819e9, 50e9, 16, 3.125e9, 1.5e9, 2, (16, 16))
+_V5P = Chip("v5p", 1, 459e12, 95.74 * _GIB, 2765e9, 100e9, 4, 6.25e9, 1.75e9, 3, (16, 20, 28))
+_V6E = Chip("v6e", 1, 918e12, 31.25 * _GIB, 1640e9, 100e9, 16, 12.5e9, 1.75e9, 2, (16, 16))
+_TPU7X = Chip("tpu7x", 2, 1153.5e12, 94.75 * _GIB, 3690e9, 100e9, 4, 6.25e9, 2.2e9, 3, (16, 24, 24))
 CHIPS = {chip.name: chip for chip in (_V4, _V5E, _V5P, _V6E, _TPU7X)}

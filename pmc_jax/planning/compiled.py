@@ -12,8 +12,8 @@ from pmc_jax.planning import hlo
 from pmc_jax.planning.bound import Bound, Network, bound, by_axis
 from pmc_jax.planning.cost import Cost, program_cost
 
-# Of the compiler's message: "Used 20.50G of 15.75G hbm".
-_USED = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm", re.IGNORECASE)
+# Of the compiler's message: "Used 20.50G of 15.75G hbm", "HLO temporaries (20.50G) exceeds".
+_USED = re.compile(r"(?:Used |temporaries \()([\d.]+)([KMG])\b", re.IGNORECASE)
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 

@@ -1,9 +1,7 @@
 """What a compiled program costs one device: products, memory traffic, collectives, cycles.
 
 Counted over the trips of its loops; a loop whose trips depend on data counts once (a decode segment
-is then one step), and of a conditional the cheaper branch does. Traffic is what each instruction
-reads and writes in HBM: what the compiler keeps in on-chip memory costs nothing, of an array that
-is only sliced the slice counts, and an update in place counts as what is written.
+is then one step), and of a conditional the cheaper branch does.
 """
 
 import collections
@@ -15,19 +13,15 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from pmc_jax.planning.groups import replica_group, source_target_pairs
-from pmc_jax.planning.hlo import Array, Computation, Instruction, Module, parse
+from pmc_jax.planning.groups import replica_group, slices_group, source_target_pairs
+from pmc_jax.planning.hlo import KINDS, Computation, Instruction, Module, parse
+from pmc_jax.planning.traffic import traffic
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-# Nothing is computed or moved by these.
-_FREE = {
-    "parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id",
-    "replica-id", "opt-barrier", "while", "conditional", "call", "iota", "reshape",
-}  # fmt: skip
-_SLICING = ("dynamic-slice", "slice", "gather")
-_SAME = ("bitcast", "reshape", "convert", "copy", "transpose")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _CHANNEL = re.compile(r"channel_id=(\d+)")
+# What slices send each other goes through their hosts.
+_MEETING = re.compile(r'_xla_host_transfer_rendezvous="([^"]+)"')
+_TRANSFER = re.compile(r'_xla_megascale_transfer_type="([^"]+)"')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +33,14 @@ class Collective:
         result: bytes of its results on one device.
         group: partition numbers of the group that partition 0 belongs to, or of the pairs.
         pairs: (source, target) of a collective-permute.
+        across: between slices, over the data-centre network; `group` then numbers the slices.
     """
 
     kind: str
     result: int
     group: tuple[int, ...]
     pairs: tuple[tuple[int, int], ...] = ()
+    across: bool = False
 
     @property
     def moved(self) -> float:
@@ -117,20 +113,20 @@ class _Counter:
             if opcode in ("while", "call", "conditional"):
                 cost.add(*self._inner(instruction, computation))
                 continue
-            key = self._waited_for(instruction)
+            key = self._waited_for(instruction, computation)
             if key in ends:
                 cost.seconds = max(cost.seconds, ends.pop(key))
             found, key = self._collective(instruction, computation)
             if found is not None:
                 cost.collectives[found] += 1
                 # Those of one kind of group share the links: one after the other.
-                lane = found.pairs or found.group
+                lane = found.across or found.pairs or found.group
                 begin = max(cost.seconds, free[lane])
                 ends[key] = free[lane] = begin + self._seconds(found)
                 if key is None:
                     cost.seconds = ends.pop(None)
             cost.flops += self._flops(instruction, computation)
-            cost.hbm += self._traffic(instruction, computation)
+            cost.hbm += traffic(instruction, computation, self._module)
             if cycles := _CYCLES.search(instruction.rest):
                 cost.cycles += int(cycles[1])
                 cost.seconds += int(cycles[1]) / self._clock
@@ -153,6 +149,8 @@ class _Counter:
         if kind in KINDS:
             begun = instruction.opcode != kind
             return described(instruction, computation), instruction.name if begun else None
+        if instruction.opcode == "send" and (begun := _between_slices(instruction)):
+            return begun, _MEETING.search(instruction.rest)[1]
         if instruction.opcode != "fusion":
             return None, None
         inside = self._module.computations[instruction.called("calls")]
@@ -169,8 +167,11 @@ class _Counter:
             found = Collective("reduce-scatter", found.result // len(found.group), found.group)
         return found, _CHANNEL.search(own[0].rest)[0] if begins else None
 
-    def _waited_for(self, instruction: Instruction) -> str | None:
+    def _waited_for(self, instruction: Instruction, computation: Computation) -> str | None:
         """The key of the collective that ends here."""
+        if instruction.opcode == "recv-done":
+            met = _MEETING.search(computation.instructions[instruction.operands[0]].rest)
+            return met[1] if met else None
         if instruction.opcode.endswith("-done"):
             return instruction.operands[0]
         if instruction.opcode == "fusion":
@@ -191,33 +192,6 @@ class _Counter:
             return sum(self._flops(i, inside) for i in inside.instructions.values())
         return 0.0
 
-    def _traffic(self, instruction: Instruction, computation: Computation) -> float:
-        opcode = instruction.opcode
-        if opcode in _FREE or opcode.endswith("-done"):
-            return 0.0
-        operands = [computation.instructions[name].shape for name in instruction.operands]
-        if opcode == "fusion":
-            inside = self._module.computations[instruction.called("calls")]
-            return _fusion_traffic(instruction, inside, operands)
-        if opcode == "custom-call" and instruction.attribute("custom_call_target") in (
-            '"AllocateBuffer"',
-            '"AssumeGatherIndicesInBound"',
-            '"ConcatBitcast"',
-        ):
-            return 0.0
-        if opcode in ("copy-start", "slice-start"):
-            # Of the tuple: where from, where to, a flag.
-            to = instruction.shape[1 if opcode == "slice-start" else 0]
-            source = operands[0][0]
-            return to.size * (source.in_hbm + to.in_hbm)
-        if opcode in _SLICING:
-            return _in_hbm(instruction.shape) + instruction.shape[0].size * operands[0][0].in_hbm
-        if opcode == "dynamic-update-slice":
-            return _in_hbm(operands[1]) + operands[1][0].size * instruction.shape[0].in_hbm
-        if opcode.removesuffix("-start") in KINDS and opcode.endswith("-start"):
-            return _in_hbm(instruction.shape)
-        return _in_hbm(instruction.shape) + sum(map(_in_hbm, operands))
-
 
 def described(instruction: Instruction, computation: Computation) -> Collective:
     """The collective that an instruction runs or begins."""
@@ -233,61 +207,20 @@ def described(instruction: Instruction, computation: Computation) -> Collective:
     return Collective(kind, result, group, pairs)
 
 
+def _between_slices(send: Instruction) -> Collective | None:
+    kind = _TRANSFER.search(send.rest)
+    kind = kind[1].lower().replace("_", "-") if kind else ""
+    if kind not in KINDS:
+        return None
+    return Collective(kind, send.shape[0].size, slices_group(send), across=True)
+
+
 def collective_bytes(program: jax.stages.Compiled) -> dict[str, int]:
     """Bytes of the results of all collectives on one device, by kind (`KINDS`), of one run."""
     total: collections.Counter[str] = collections.Counter()
     for collective, count in program_cost(parse(program.as_text())).collectives.items():
         total[collective.kind] += count * collective.result
     return dict(total)
-
-
-def _in_hbm(arrays: tuple[Array, ...]) -> int:
-    return sum(array.size for array in arrays if array.in_hbm)
-
-
-def _fusion_traffic(
-    fusion: Instruction, inside: Computation, operands: list[tuple[Array, ...]]
-) -> float:
-    total = 0
-    for parameter, given in zip(inside.parameters, operands, strict=True):
-        if given and given[0].in_hbm:
-            total += _read_of(parameter, inside)
-    root = inside.instructions[inside.root]
-    roots = [inside.instructions[n] for n in root.operands] if root.opcode == "tuple" else [root]
-    if len(roots) == len(fusion.shape):
-        for made, array in zip(roots, fusion.shape, strict=True):
-            total += _written(made, inside, array) if array.in_hbm else 0
-    return total
-
-
-def _read_of(parameter: Instruction, inside: Computation) -> int:
-    """Bytes of a fusion's operand that are read."""
-    whole, total, names = parameter.shape[0].size, 0, [parameter.name]
-    while names:
-        name = names.pop()
-        for user in inside.users[name]:
-            if user.opcode in _SLICING and user.operands[0] == name:
-                total += user.shape[0].size
-            elif user.opcode == "dynamic-update-slice" and user.operands[0] != name:
-                return whole
-            elif user.opcode in ("dynamic-update-slice", *KINDS, "tuple", "custom-call"):
-                continue
-            elif user.opcode in _SAME:
-                names.append(user.name)
-            else:
-                return whole
-    return min(total, whole)
-
-
-def _written(made: Instruction, inside: Computation, array: Array) -> int:
-    """Bytes of a fusion's result that are written."""
-    while made.opcode in _SAME:
-        made = inside.instructions[made.operands[0]]
-    if made.opcode == "dynamic-update-slice":
-        return inside.instructions[made.operands[1]].shape[0].size
-    if made.opcode in ("parameter", *KINDS, "custom-call"):
-        return 0  # handed on; a collective's own traffic goes through the network
-    return array.size
 
 
 def _dot_flops(dot: Instruction, computation: Computation) -> float:

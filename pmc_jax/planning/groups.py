@@ -41,6 +41,17 @@ def replica_group(instruction: Instruction) -> tuple[int, ...]:
     raise ValueError(f"no group of partitions is known in: {rest[:200]}")
 
 
+def slices_group(instruction: Instruction) -> tuple[int, ...]:
+    """Numbers for the slices that take part in a transfer over the data-centre network; their
+    devices do so each with its own counterparts.
+    """
+    count = 0
+    for part in re.search(r'_xla_megascale_target="\{([^}]*)\}', instruction.rest)[1].split(","):
+        begin, _, end = part.partition(":")
+        count += int(end or begin) - int(begin) + 1
+    return tuple(range(count))
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in text.split(",") if n)
 

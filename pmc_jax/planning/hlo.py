@@ -8,6 +8,8 @@ import functools
 import math
 import re
 
+# Collectives, as the opcodes of HLO.
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _LEFT = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = ")
 _OPCODE = re.compile(r"\s*([\w-]+)\(")

@@ -65,9 +65,19 @@ class Plan:
     def chips(self) -> int:
         return self.devices // self.chip.devices
 
-    def model_flops(self, shape: TrainShape) -> float:
+    def flops_6nd(self, shape: TrainShape) -> float:
         """6 x parameters x tokens computed in a gradient step (arXiv 2001.08361, section 2.1)."""
         return 6.0 * num_parameters(self.model) * shape.computed
+
+    def model_flops(self, shape: TrainShape) -> float:
+        """The same with the output head on answer positions only, where it is needed; of adapters
+        4 instead of 6, for the frozen weights have no gradient.
+        """
+        head = self.model.vocab_size * self.model.hidden_size
+        embeddings = head * (1 if self.model.tie_embeddings else 2)
+        answers = shape.micro_batches * shape.rows * shape.answers
+        used = (num_parameters(self.model) - embeddings) * shape.computed + head * answers
+        return (4.0 if self.config.train.lora.rank else 6.0) * used
 
     def utilisation(self, name: str, seconds: float) -> float:
         """Of the chips' peak, by `model_flops`."""
@@ -75,14 +85,14 @@ class Plan:
         return self.model_flops(shape) / (seconds * self.devices * self.chip.flops)
 
     def ratios(self) -> dict[str, float]:
-        """Products of training beside `model_flops`; traffic of a decode step beside weights and
+        """Products of training beside `flops_6nd`; traffic of a decode step beside weights and
         cache read once.
         """
         found = {}
         for name, shape in (("train_step", self.work.train), ("finetune_step", self.work.finetune)):
             if (p := self.programs.get(name)) and p.cost:
                 flops = p.cost.flops * self.devices
-                found[f"{name}_flops_per_6nd"] = flops / self.model_flops(shape)
+                found[f"{name}_flops_per_6nd"] = flops / self.flops_6nd(shape)
         if (p := self.programs.get("decode_step")) and p.cost:
             found["decode_step_hbm_per_weights_and_cache"] = p.cost.hbm / (
                 self.weights + self.cache

@@ -15,7 +15,7 @@ from pmc_jax.models.attention import softcap
 
 # Logits held at a time: this many positions of one device x V in float32. On a TPU more, as each
 # chunk adds to the whole gradient of the head in memory.
-_POSITIONS_A_CHUNK, _ON_TPU = 512, 2048
+_POSITIONS_A_CHUNK, _ON_TPU = 512, 1024
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))

@@ -14,8 +14,8 @@ from pmc_jax.mesh import TRAIN_RULES, Layout, layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.parameters import Parameter, parameters
-from pmc_jax.planning.cost import KINDS, collective_bytes, described
-from pmc_jax.planning.hlo import parse
+from pmc_jax.planning.cost import collective_bytes, described
+from pmc_jax.planning.hlo import KINDS, parse
 from pmc_jax.sampling import decode as device
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.prefill import prefill

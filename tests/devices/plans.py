@@ -1,0 +1,112 @@
+"""Plans for TPU slices, by the TPU's compiler; prints their records. No TPU is needed."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from pmc_jax.config import Config, config_from_dict
+from pmc_jax.planning.plan import Planner
+from pmc_jax.planning.search import search
+
+SHAPES = Path(__file__).parents[2] / "configs" / "models"
+# Large enough for the partitioner to do what it does with real models, two layers deep.
+SMALL = {
+    "model_type": "llama",
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "vocab_size": 4096,
+    "max_position_embeddings": 2048,
+}
+ROWS_A_CHIP = 4
+
+
+def settings(shape: Path, topology: str, *, mesh: dict, plan: dict | None = None, **more) -> Config:
+    return config_from_dict(
+        {
+            "model": {"config": str(shape)},
+            "pmc": {"num_samples": 5, "sample_batch_size": 160, "temperature": 0.9, "top_k": 50},
+            "train": {"remat": "full", "batch_size": 32},
+            "mesh": mesh,
+            "plan": {"topology": topology, "questions": 400, **(plan or {})},
+            **more,
+        }
+    )
+
+
+def planned(config: Config) -> dict:
+    return Planner(config).plan(config).record()
+
+
+def trained(config: Config) -> dict:
+    """Bytes that a device receives in a training step, by collective and axes; whether it fits."""
+    planner = Planner(config)
+    program = planner.train(config)["train_step"]
+    moved = {f"{c['kind']} {c['axes']}": c["bytes"] for c in program.collectives}
+    return {"moved": moved, "fits": program.fits, "devices": len(planner.devices)}
+
+
+def llama_3b() -> dict:
+    shape, mesh = SHAPES / "llama32_3b.json", {"data": 1, "fsdp": -1}
+    plan = {"rows": 64, "row_tokens": 256}
+    return planned(settings(shape, "v5e:4x4", mesh=mesh, plan=plan))
+
+
+def two_slices(small: Path) -> dict:
+    mesh = {"data": 1, "fsdp": -1}
+    return trained(settings(small, "v5e:2x2", mesh=mesh, plan={"num_slices": 2}))
+
+
+def doubled(small: Path) -> dict:
+    """Bytes moved in slices of more and more chips: as many rows on each, four shards, copies."""
+    mesh, found = {"data": -1, "fsdp": 4}, {}
+    for topology, chips in (("v5e:4x4", 16), ("v5e:8x8", 64)):
+        plan = {"rows": ROWS_A_CHIP * chips, "row_tokens": 128}
+        found[chips] = trained(settings(small, topology, mesh=mesh, plan=plan))["moved"]
+    return found
+
+
+def kinds(small: Path) -> dict:
+    mesh = {"data": 1, "fsdp": -1, "tensor": 2}
+    topologies = ("v4:2x2x1", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1")
+    return {topology: trained(settings(small, topology, mesh=mesh)) for topology in topologies}
+
+
+def searched(small: Path) -> dict:
+    """From 2,048 rows of up to 2,048 tokens a micro-batch with nothing computed twice."""
+    config = settings(
+        small,
+        "v5e:2x2",
+        mesh={"data": 1, "fsdp": -1},
+        train={"remat": "none", "batch_size": 2048},
+        data={"max_length": 2048},
+    )
+    said: list[str] = []
+    plan = search(Planner(config), config, said.append)
+    train = plan.config.train
+    return {
+        "fits": plan.fits,
+        "remat": train.remat,
+        "batch_size": train.batch_size,
+        "accumulation_steps": train.accumulation_steps,
+        "said": said,
+    }
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        small = Path(folder) / "config.json"
+        small.write_text(json.dumps(SMALL))
+        if sys.argv[1] == "long":
+            found = {"kinds": kinds(small), "search": searched(small)}
+        else:
+            found = {"3b": llama_3b(), "slices": two_slices(small), "doubled": doubled(small)}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
