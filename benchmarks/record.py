@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from pmc_jax import hosts
 from pmc_jax.output import versions
 
 
@@ -17,7 +18,9 @@ def spread(numbers: Sequence[float]) -> dict[str, float]:
 
 
 def print_record(benchmark: str, options: argparse.Namespace, **figures: Any) -> None:
-    """Prints the figures with their shape, devices and versions."""
+    """Prints the figures with their shape, devices and versions, in the first process."""
+    if not hosts.is_first():
+        return
     record = {
         "benchmark": benchmark,
         **figures,

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import cluster
 import jax
 import jax.numpy as jnp
 from decode_step import step_seconds
@@ -64,9 +65,9 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--cells", type=int, default=64, help="samples decoded at once")
     parser.add_argument("--slots", type=int, default=64, help="new tokens in the cache")
-    options = parser.parse_args()
+    options = cluster.parse(parser)
 
-    lm = pmc.load(options.model)
+    lm = pmc.load(options.model, mesh=cluster.mesh(options))
     speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
     weights = speaker.snapshot(lm.model)
     dtype, cells = speaker.dtype, options.cells

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import time
 
+import cluster
 import jax
 import pairs
 from data import questions
@@ -36,11 +37,11 @@ def main() -> None:
     parser.add_argument("--top-k", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=5)
     pairs.add_options(parser, "hf", "tunix")
-    options = parser.parse_args()
+    options = cluster.parse(parser)
     if options.ends and options.against == "tunix":
         parser.error("--ends: its sampler decodes every answer until the longest has ended")
 
-    lm = pmc.load(options.model)
+    lm = pmc.load(options.model, mesh=cluster.mesh(options))
     speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
     prompts = speaker.prompts(questions(options.data, options.questions), options.new_tokens)
     engine = speaker.engine(
@@ -72,6 +73,7 @@ def main() -> None:
     }
     with pairs.other(options, lm, arguments) as worker:
         figures = pairs.rates(once, worker, options.repeats)
+    figures["per_chip"] = cluster.per_chip(figures["rate"]["median"], lm.config, 2)
     figures |= {"unit": "tokens a second", "useful_slots": spread(shares)}
     print_record("sampling", options, **figures, dtype=str(speaker.dtype))
 

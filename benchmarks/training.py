@@ -8,6 +8,7 @@ is JSON.
 import argparse
 import time
 
+import cluster
 import jax
 import pairs
 from data import COEFFICIENTS, rows, training_step
@@ -30,9 +31,9 @@ def main() -> None:
     parser.add_argument("--moments", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=5)
     pairs.add_options(parser, "hf")
-    options = parser.parse_args()
+    options = cluster.parse(parser)
 
-    lm = pmc.load(options.model)
+    lm = pmc.load(options.model, mesh=cluster.mesh(options))
     speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
     batch, terms = training_step(speaker, rows(options.data, 2 * options.rows))
     real = sum(len(sequence) for term in terms for sequence in term)
@@ -64,6 +65,7 @@ def main() -> None:
 
         figures = pairs.rates(once, worker, options.repeats)
         memory = trainer.lower(batch).compile().memory_analysis()
+    figures["per_chip"] = cluster.per_chip(figures["rate"]["median"], lm.config, 6)
     figures |= {"unit": "real tokens a second", "fill": float((batch.segments > 0).mean())}
     figures["memory_gbytes"] = {
         "state_and_batch": memory.argument_size_in_bytes / 1e9,

@@ -7,6 +7,7 @@ it first reached that unlearn quality. The last line is JSON.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -15,7 +16,27 @@ from pathlib import Path
 
 from record import print_record
 
+from pmc_jax import launch
 from pmc_jax.tracker import UNLEARNING_STAGES, read_log
+
+
+def flags(place: launch.Place | None) -> list[str]:
+    """What tells the command its place."""
+    if place is None:
+        return []
+    if place.index is None:
+        return ["--distributed"]
+    names = ("--coordinator", "--num-processes", "--process-id")
+    values = (place.coordinator, place.count, place.index)
+    return [f"{name}={value}" for name, value in zip(names, values, strict=True)]
+
+
+def rank(place: launch.Place) -> int:
+    """Which of the processes this is, as clusters number them."""
+    if place.index is not None:
+        return place.index
+    names = ("TPU_WORKER_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+    return int(next((os.environ[name] for name in names if name in os.environ), 0))
 
 
 def main() -> None:
@@ -24,14 +45,21 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", help="section.key=value")
     parser.add_argument("--quality", type=float, help="unlearn quality that is to be reached")
     parser.add_argument("--every", type=int, default=5, help="steps between two evaluations")
+    parser.add_argument("--out", help="folder of the run, shared by all processes; default: none")
+    launch.add_flags(parser)
     options = parser.parse_args()
+    place = launch.place_of(options, os.environ)
+    if place is not None and options.out is None:
+        parser.error("--out: needed with several processes, a folder that all of them share")
     settings = list(options.settings)
     if options.quality is not None:
         settings.append(f"evaluate.every={options.every}")
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out"
+        out = Path(options.out or folder) / "out"
         command = [sys.executable, "-m", "pmc_jax.cli", "unlearn", options.config]
-        subprocess.run([*command, *settings, f"output.dir={out}"], check=True)
+        subprocess.run([*command, *settings, f"output.dir={out}", *flags(place)], check=True)
+        if place is not None and rank(place) != 0:
+            return
         results = json.loads((out / "results.json").read_text())
         measured = [row for row in read_log(out / "log.jsonl") if "unlearn_quality" in row]
     seconds, tokens = results["seconds"], results["tokens"]

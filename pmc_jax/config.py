@@ -283,6 +283,7 @@ class Config(Section):
     Fields:
         model, data, pmc, train, finetune, evaluate, mesh, plan, output, log: the sections.
         seed: of sampling, pairing and order; the key that every random choice is folded from.
+        profile: a trace of the second round is written to `output.dir`/profile, for XProf.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -296,6 +297,7 @@ class Config(Section):
     output: OutputConfig = field(default_factory=OutputConfig)
     log: LogConfig = field(default_factory=LogConfig)
     seed: int = setting(0, _SEED)
+    profile: bool = False
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

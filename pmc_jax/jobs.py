@@ -87,7 +87,13 @@ def run_unlearn(
             _run_log(config, folder, checkpoints) as log,
             watch.compiling_apart(),
         ):
-            recorder = Recorder(log=log, watch=watch, checkpoints=checkpoints, output=config.output)
+            recorder = Recorder(
+                log=log,
+                watch=watch,
+                checkpoints=checkpoints,
+                output=config.output,
+                profile=folder.path / output.PROFILE if config.profile else None,
+            )
             if target is not None:
                 lm = lm if made else target.make(lm, config, recorder)
                 say(_target_line(target, made))

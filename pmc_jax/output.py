@@ -41,6 +41,7 @@ MANIFEST = "manifest.json"
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
 LOSS_PLOT = "loss.png"
+PROFILE = "profile"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 ADAPTER = "adapter"  # where adapters are trained; merged into `model` too
@@ -48,10 +49,10 @@ TARGET = "target"  # the fine-tuned target model; kept, a run reuses it by diges
 TARGET_CHECKPOINTS = "target.checkpoints"  # of its training, while that lasts
 
 # What `overwrite` removes. The mark of a run goes last: an interrupted removal can be repeated.
-OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, CHECKPOINTS, MODEL, ADAPTER, RUN)
+OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, CHECKPOINTS, MODEL, ADAPTER, RUN)
 
 # Settings sections that don't change what is computed.
-_IDLE_SECTIONS = ("output", "log", "plan")
+_IDLE_SECTIONS = ("output", "log", "plan", "profile")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "pmc_jax")
 

@@ -1,6 +1,7 @@
 """Where training reports to: log, clock, checkpoints."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from pmc_jax.checkpoint import Checkpoints
@@ -19,6 +20,7 @@ class Recorder:
         output: how often to keep one.
         host: JSON values of the caller that checkpoints carry along.
         bars: progress bars on stderr.
+        profile: folder for the trace of one round; None = none is made.
     """
 
     log: RunLog = dataclasses.field(default_factory=lambda: RunLog(None))
@@ -27,3 +29,4 @@ class Recorder:
     output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
     host: dict[str, Any] = dataclasses.field(default_factory=dict)
     bars: bool = True
+    profile: Path | None = None

@@ -103,6 +103,16 @@ def test_evaluations_on_the_way_are_logged_and_change_nothing(plain, tmp_path):
     assert 0 < seconds[0] < seconds[1] < tiny.results(run.out)["seconds"]["total"]
 
 
+def test_a_round_is_traced_where_asked_for_and_nothing_else_changes(plain, tmp_path):
+    traced = tiny.run(tmp_path, "profile=true", "output.checkpoint_every=1")
+    assert list((traced.out / "profile").rglob("*.xplane.pb"))
+    assert {path.name for path in traced.out.iterdir()} == {
+        *(path.name for path in plain.out.iterdir()),
+        "profile",
+    }
+    assert tiny.same_weights(traced.out / "model", plain.out / "model")
+
+
 def test_odd_but_good_inputs(tmp_path, monkeypatch):
     """One row a set, a byte order mark, carriage returns, a zero in a text, a question twice."""
     monkeypatch.chdir(tiny.write_inputs(tmp_path))

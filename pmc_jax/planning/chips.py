@@ -47,4 +47,10 @@ _V5E = Chip("v5e", 1, 197e12, 15.75 * _GIB, 819e9, 50e9, 16, 3.125e9, 1.5e9, 2, 
 _V5P = Chip("v5p", 1, 459e12, 95.74 * _GIB, 2765e9, 100e9, 4, 6.25e9, 1.75e9, 3, (16, 20, 28))
 _V6E = Chip("v6e", 1, 918e12, 31.25 * _GIB, 1640e9, 100e9, 16, 12.5e9, 1.75e9, 2, (16, 16))
 _TPU7X = Chip("tpu7x", 2, 1153.5e12, 94.75 * _GIB, 3690e9, 100e9, 4, 6.25e9, 2.2e9, 3, (16, 24, 24))
+_KINDS = {"TPU v4": _V4, "TPU v5 lite": _V5E, "TPU v5": _V5P, "TPU v6 lite": _V6E, "TPU7x": _TPU7X}
 CHIPS = {chip.name: chip for chip in (_V4, _V5E, _V5P, _V6E, _TPU7X)}
+
+
+def chip_of(device_kind: str) -> Chip | None:
+    """The chip behind `jax.Device.device_kind`; None where its figures are not here."""
+    return _KINDS.get(device_kind)

@@ -23,6 +23,7 @@ from pmc_jax.config import DataConfig, PMCConfig, TrainConfig
 from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.errors import Preempted, UserError
+from pmc_jax.profiling import traced
 from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.engine import Usage
@@ -187,6 +188,8 @@ class Unlearning:
             start=self.done,
         )
         size = self.pmc.steps_per_round
+        second = (self.done // size + 1) * size  # the first round compiles
+        profiled = second if second < self.total_steps else self.done
         bar = progress(self.total_steps, "unlearn", "step", enabled=self.recorder.bars)
         with bar, concurrent.futures.ThreadPoolExecutor(1) as scorer:
             bar.update(self.done)
@@ -196,21 +199,26 @@ class Unlearning:
                     self._round = None
                 # A run may have been resumed within a round.
                 while block := list(itertools.islice(steps, size - self.done % size)):
-                    preemption.check()
-                    if self._round is None:
-                        self._round = self._sample(block, scorer, bar)
-                    for step in block:
-                        self._train(step, bar)
-                        if step is block[-1]:
-                            self._end_round()
-                            after_round()
-                            self._round = None
-                        self._checkpoint_if_due()
-                        if step is not block[-1]:
-                            preemption.check()
+                    with traced(self.recorder.profile if self.done == profiled else None):
+                        self._take(block, scorer, bar, after_round)
             except Preempted:
                 self.save()
                 raise
+
+    def _take(self, block, scorer, bar, after_round) -> None:
+        """The steps of a round that are left, sampled for if that was not done yet."""
+        preemption.check()
+        if self._round is None:
+            self._round = self._sample(block, scorer, bar)
+        for step in block:
+            self._train(step, bar)
+            if step is block[-1]:
+                self._end_round()
+                after_round()
+                self._round = None
+            self._checkpoint_if_due()
+            if step is not block[-1]:
+                preemption.check()
 
     def _checkpoint_if_due(self) -> None:
         every = self.recorder.output.checkpoint_every

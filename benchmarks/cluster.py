@@ -1,0 +1,49 @@
+"""Benchmarks on meshes and in several processes: the flags, and figures of one chip."""
+
+import argparse
+import os
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from pmc_jax import launch
+from pmc_jax.mesh import make_mesh
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.parameters import num_parameters
+from pmc_jax.planning.chips import chip_of
+
+_JOIN_SECONDS = 300.0
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options, those of the mesh added; joins the other processes where there are some."""
+    for axis, size in (("data", -1), ("fsdp", 1), ("tensor", 1)):
+        parser.add_argument(f"--{axis}", type=int, default=size, help="devices on this mesh axis")
+    launch.add_flags(parser)
+    options = parser.parse_args()
+    if (place := launch.place_of(options, os.environ)) is not None:
+        if getattr(options, "against", None):
+            parser.error("--against: in one process; leave out the flags of several")
+        launch.join(place, _JOIN_SECONDS)
+    return options
+
+
+def mesh(options: argparse.Namespace) -> Mesh:
+    return make_mesh(options.data, options.fsdp, options.tensor)
+
+
+def per_chip(rate: float, config: DecoderConfig, flops_a_parameter: int) -> dict[str, Any]:
+    """A rate in tokens a second, of one chip and beside its published peak.
+
+    Args:
+        flops_a_parameter: of a token, 6 to train on it and 2 to generate it.
+
+    Returns:
+        `rate`, and `utilisation` in FLOP of the model; None where no peak is known.
+    """
+    places = {(getattr(d, "slice_index", 0), *getattr(d, "coords", [d.id])) for d in jax.devices()}
+    flops = flops_a_parameter * num_parameters(config) * rate / len(places)
+    chip = chip_of(jax.devices()[0].device_kind)
+    peak = None if chip is None else flops / (chip.devices * chip.flops)
+    return {"rate": rate / len(places), "utilisation": peak}
