@@ -18,8 +18,8 @@ _JOIN_SECONDS = 300.0
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The options, those of the mesh added; joins the other processes where there are some."""
-    for axis, size in (("data", -1), ("fsdp", 1), ("tensor", 1)):
-        parser.add_argument(f"--{axis}", type=int, default=size, help="devices on this mesh axis")
+    for axis in ("fsdp", "tensor"):
+        parser.add_argument(f"--{axis}", type=int, default=1, help="devices on this mesh axis")
     launch.add_flags(parser)
     options = parser.parse_args()
     if (place := launch.place_of(options, os.environ)) is not None:
@@ -30,7 +30,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def mesh(options: argparse.Namespace) -> Mesh:
-    return make_mesh(options.data, options.fsdp, options.tensor)
+    return make_mesh(-1, options.fsdp, options.tensor)
 
 
 def per_chip(rate: float, config: DecoderConfig, flops_a_parameter: int) -> dict[str, Any]:
