@@ -46,6 +46,11 @@ class Layout:
                 entries.append(())
         return entries
 
+    def parted(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[tuple[str, ...]]:
+        """`axes` without those of one device, along which nothing has to be sent."""
+        found = self.axes(logical, shape)
+        return [tuple(a for a in axes if self.mesh.shape[a] > 1) for axes in found]
+
     def spec(self, logical: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
         """`axes` as jax takes them."""
         return PartitionSpec(*(axes or None for axes in self.axes(logical, shape)))

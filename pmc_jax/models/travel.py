@@ -21,8 +21,8 @@ def look_up(table: jax.Array, tokens: jax.Array, dtype: jnp.dtype, layout: Layou
     Every device looks the tokens of all its `embed` group up in its own part of the table and sends
     each its rows; gradients come back the same way.
     """
-    rows, _ = layout.axes(("rows", None), tokens.shape)
-    vocab_axes, embed_axes = layout.axes(("vocab", "embed"), table.shape)
+    rows, _ = layout.parted(("rows", None), tokens.shape)
+    vocab_axes, embed_axes = layout.parted(("vocab", "embed"), table.shape)
     shared = set(embed_axes) & set(rows)
     if shared != set(embed_axes) and shared:
         table, embed_axes = layout.constrain(table, "vocab", None), ()

@@ -1,8 +1,10 @@
 """`pmc plan`: a run's programs compiled for a TPU slice that nobody has to rent for that."""
 
 import dataclasses
+import importlib.metadata
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families import decoder_config
 from pmc_jax.models.load import find, read_json
 from pmc_jax.models.parameters import num_parameters
+from pmc_jax.output import versions
 from pmc_jax.planning import programs
 from pmc_jax.planning.bound import Network
 from pmc_jax.planning.chips import Chip
@@ -155,6 +158,8 @@ class Plan:
                 "estimated_chip_hours": self.chips * self.stages("estimated")["total"] / 3600,
             },
             "config": to_dict(self.config),
+            "versions": versions() | {"libtpu": importlib.metadata.version("libtpu")},
+            "libtpu_init_args": os.environ.get("LIBTPU_INIT_ARGS", ""),
         }
 
 
