@@ -7,6 +7,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from tiny_cases import TINY
 
@@ -233,3 +234,19 @@ def test_put_keeps_values_and_dtype():
     assert placed.dtype == np.int32 and placed.sharding.is_equivalent_to(
         on.sharding(("rows", None), x.shape), 2
     )
+
+
+@pytest.mark.parametrize("refusal", [NotImplementedError, AssertionError])
+def test_devices_that_jax_does_not_order_by_itself_are_laid_out_all_the_same(refusal, monkeypatch):
+    """Sizes that part a dimension of a torus, and v4 chips of two devices."""
+
+    def refuse(*arguments, **options):
+        if not options.get("allow_split_physical_axes") or refusal is AssertionError:
+            raise refusal
+        return np.array(arguments[1]).reshape(arguments[0])
+
+    monkeypatch.setattr(jax, "make_mesh", refuse)
+    monkeypatch.setattr(mesh_utils, "create_device_mesh", refuse)
+    mesh = make_mesh(1, 1, -1, devices=jax.devices()[:1])
+    assert dict(mesh.shape) == {"slice": 1, "data": 1, "fsdp": 1, "tensor": 1}
+    assert mesh.axis_types == (AxisType.Auto,) * 4
