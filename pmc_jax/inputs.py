@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from pmc_jax import hosts
 from pmc_jax.answers import Speaker
 from pmc_jax.config import Config, SourceConfig
 from pmc_jax.data import sources
@@ -42,6 +43,11 @@ def model_path(config: Config) -> str:
     if not config.model.path:
         raise UserError("model.path: not given; name a model folder, a *.gguf file or a hub name")
     return config.model.path
+
+
+def model_digest(config: Config) -> str:
+    """SHA-256 of the model's files, which the first process reads."""
+    return hosts.from_first(lambda: file_digest(find(model_path(config))))
 
 
 def output_dir(config: Config) -> str:

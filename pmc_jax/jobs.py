@@ -21,6 +21,7 @@ from pmc_jax.inputs import (
     eval_sets,
     finetune_rows,
     input_files,
+    model_digest,
     model_path,
     needed,
     output_dir,
@@ -28,7 +29,7 @@ from pmc_jax.inputs import (
 )
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
-from pmc_jax.models.load import LanguageModel, find, load
+from pmc_jax.models.load import LanguageModel, load
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
@@ -64,7 +65,7 @@ def run_unlearn(
     target = Target.of(config, finetune_rows(config)) if config.finetune.data else None
     # Weights are large: a target has their digest already.
     made_of = {} if target is None else target.made_of
-    digests = {"model": made_of.get("model") or _model_digest(config)}
+    digests = {"model": made_of.get("model") or model_digest(config)}
     digests |= {"forget": output.data_digest(forget), "retain": output.data_digest(retain)}
     digests |= {f"evaluate.{s.name}": output.data_digest(s) for s in sets}
     if target is not None:
@@ -105,10 +106,6 @@ def run_unlearn(
             manifest.purge(folder.path)
     say(final_tables(results))
     return results
-
-
-def _model_digest(config: Config) -> str:
-    return hosts.from_first(lambda: output.file_digest(find(model_path(config))))
 
 
 def is_finished(config: Config) -> bool:

@@ -16,7 +16,7 @@ from pmc_jax.planning.cost import Collective, program_cost
 from pmc_jax.planning.hlo import parse
 from pmc_jax.planning.plan import Planner, check_file
 from pmc_jax.planning.topology import slices, topology
-from pmc_jax.planning.workload import workload
+from pmc_jax.planning.workload import count_rows, workload
 
 V5E = CHIPS["v5e"]
 
@@ -215,6 +215,10 @@ class TestNetwork:
         assert by_axis(cost, grid(1, 1)) == []
 
 
+def work_of(config: Config, row_multiple: int):
+    return workload(config, count_rows(config), row_multiple)
+
+
 def settings(**sections) -> Config:
     return config_from_dict({"plan": {"topology": "v5e:4x4", "questions": 40}, **sections})
 
@@ -222,7 +226,7 @@ def settings(**sections) -> Config:
 class TestWorkload:
     def test_steps_samples_and_answers(self):
         pmc = {"epochs": 3, "num_samples": 5, "sample_batch_size": 40, "max_new_tokens": 32}
-        work = workload(settings(pmc=pmc, train={"batch_size": 8}), 1)
+        work = work_of(settings(pmc=pmc, train={"batch_size": 8}), 1)
         assert (work.steps, work.rounds, work.asked, work.samples) == (15, 15, 120, 600)
         assert work.sample.cells == 40 and work.answer_tokens == 32
         # Every round fills the grid once; then the 40 greedy answers of the untouched model.
@@ -231,16 +235,16 @@ class TestWorkload:
 
     def test_rows_that_are_asked_for(self):
         plan = {"topology": "v5e:4x4", "questions": 40, "rows": 60, "row_tokens": 256}
-        shape = workload(settings(plan=plan), 16).train
+        shape = work_of(settings(plan=plan), 16).train
         assert (shape.rows, shape.tokens, shape.answers, shape.computed) == (64, 256, 128, 64 * 256)
 
     def test_questions_are_counted_where_the_data_is(self, tmp_path):
         (tmp_path / "forget.jsonl").write_text('{"question": "Who?"}\n' * 3)
         data = {"root": str(tmp_path), "forget": "forget.jsonl"}
-        work = workload(config_from_dict({"data": data, "pmc": {"epochs": 2}}), 1)
+        work = work_of(config_from_dict({"data": data, "pmc": {"epochs": 2}}), 1)
         assert work.asked == 6
         with pytest.raises(UserError, match=r"absent\.jsonl.*plan\.questions"):
-            workload(config_from_dict({"data": {**data, "forget": "absent.jsonl"}}), 1)
+            work_of(config_from_dict({"data": {**data, "forget": "absent.jsonl"}}), 1)
 
 
 class TestFaults:

@@ -38,15 +38,10 @@ class Network:
         if collective.across:
             return self.axes[0][0]
         sizes = [size for _, size in self.axes]
-        members = [*collective.group] if not collective.pairs else [*collective.pairs[0]]
+        # Of each group, or of each pair, where its members stand on the mesh.
+        members = np.array(collective.pairs or [collective.group])
         where = np.array(np.unravel_index(members, sizes))
-        if collective.pairs:
-            where = np.concatenate(
-                [np.unravel_index(list(pair), sizes) for pair in collective.pairs], axis=1
-            ).reshape(len(sizes), -1, 2)
-            varies = (where[..., 0] != where[..., 1]).any(1)
-        else:
-            varies = (where != where[:, :1]).any(1)
+        varies = (where != where[..., :1]).any((1, 2))
         return "+".join(name for (name, _), v in zip(self.axes, varies, strict=True) if v)
 
     def seconds(self, collective: Collective) -> float:

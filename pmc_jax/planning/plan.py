@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from pmc_jax.planning.bound import Network
 from pmc_jax.planning.chips import Chip
 from pmc_jax.planning.compiled import Program, compile_program
 from pmc_jax.planning.topology import topology
-from pmc_jax.planning.workload import TrainShape, Workload, workload
+from pmc_jax.planning.workload import TrainShape, Workload, count_rows, workload
 from pmc_jax.train_config import TrainConfig
 
 _KIND = "pmc plan"  # marks a plan.json as ours
@@ -82,20 +82,24 @@ class Plan:
         used = (num_parameters(self.model) - embeddings) * shape.computed + head * answers
         return (4.0 if self.config.train.lora.rank else 6.0) * used
 
-    def utilisation(self, name: str, seconds: float) -> float:
+    def utilisation(self, shape: TrainShape, seconds: float) -> float:
         """Of the chips' peak, by `model_flops`."""
-        shape = self.work.finetune if name == "finetune_step" else self.work.train
         return self.model_flops(shape) / (seconds * self.devices * self.chip.flops)
+
+    def _trained(self) -> Iterator[tuple[str, TrainShape, Program]]:
+        """The training programs whose cost is known."""
+        for name, shape in (("train_step", self.work.train), ("finetune_step", self.work.finetune)):
+            if (program := self.programs.get(name)) and program.cost:
+                yield name, shape, program
 
     def ratios(self) -> dict[str, float]:
         """Products of training beside `flops_6nd`; traffic of a decode step beside weights and
         cache read once.
         """
         found = {}
-        for name, shape in (("train_step", self.work.train), ("finetune_step", self.work.finetune)):
-            if (p := self.programs.get(name)) and p.cost:
-                flops = p.cost.flops * self.devices
-                found[f"{name}_flops_per_6nd"] = flops / self.flops_6nd(shape)
+        for name, shape, p in self._trained():
+            flops = p.cost.flops * self.devices
+            found[f"{name}_flops_per_6nd"] = flops / self.flops_6nd(shape)
         if (p := self.programs.get("decode_step")) and p.cost:
             found["decode_step_hbm_per_weights_and_cache"] = p.cost.hbm / (
                 self.weights + self.cache
@@ -120,15 +124,14 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """JSON values: what `plan.json` holds."""
         rates = {}
-        for name, shape in (("train_step", self.work.train), ("finetune_step", self.work.finetune)):
-            if (p := self.programs.get(name)) and p.bound:
-                rates[name] = {
-                    kind: {
-                        "tokens_per_second": shape.computed / getattr(p.bound, kind),
-                        "model_flop_utilisation": self.utilisation(name, getattr(p.bound, kind)),
-                    }
-                    for kind in ("seconds", "estimated")
+        for name, shape, p in self._trained():
+            rates[name] = {
+                kind: {
+                    "tokens_per_second": shape.computed / getattr(p.bound, kind),
+                    "model_flop_utilisation": self.utilisation(shape, getattr(p.bound, kind)),
                 }
+                for kind in ("seconds", "estimated")
+            }
         if (p := self.programs.get("decode_step")) and p.bound:
             rates["decode_step"] = {
                 kind: {"tokens_per_second": self.work.sample.cells / getattr(p.bound, kind)}
@@ -206,7 +209,8 @@ class Planner:
     """Compiles the programs of settings for one slice; what two settings share is compiled once.
 
     Raises:
-        UserError: no topology, or one that is not known; no shape of a model; no TPU compiler.
+        UserError: no topology, or one that is not known; no shape of a model; no TPU compiler; the
+            number of questions is not to be found.
     """
 
     def __init__(self, config: Config, say: Callable[[str], None] = lambda text: None):
@@ -215,6 +219,7 @@ class Planner:
             raise UserError("plan.topology: not given; name a TPU slice such as v5e:4x4")
         self.model = decoder_shape(config)
         self.chip, self.devices = topology(plan.topology, plan.num_slices)
+        self._rows = count_rows(config)
         self._say, self._known = say, {}
 
     def model_on(self, config: Config) -> programs.Model:
@@ -242,7 +247,7 @@ class Planner:
     def train(self, config: Config) -> dict[str, Program]:
         """`train_step`, and `finetune_step` where a target is made."""
         model = self.model_on(config)
-        work = workload(config, model.train.row_multiple)
+        work = workload(config, self._rows, model.train.row_multiple)
         found = {"train_step": self._train("train_step", model, config.train, work.train)}
         if work.finetune is not None:
             found["finetune_step"] = self._train(
@@ -253,17 +258,17 @@ class Planner:
     def _train(
         self, name: str, model: programs.Model, settings: TrainConfig, shape: TrainShape
     ) -> Program:
-        key = (name, model, dataclasses.replace(settings, warmup_steps=0), shape)
-        return self._compiled(
-            key, name, model, lambda: programs.lower_train(model, settings, shape)
-        )[0]
+        def lower() -> jax.stages.Lowered:
+            return programs.lower_train(model, settings, shape)
+
+        return self._compiled((name, model, settings, shape), name, model, lower)[0]
 
     def sample(self, config: Config) -> tuple[dict[str, Program], dict[str, int]]:
         """`hand_over`, `prefill` and `decode_step`, as far as they fit; bytes on a device of the
         training state, the sampling weights and the cache.
         """
         model = self.model_on(config)
-        shape = workload(config, model.train.row_multiple).sample
+        shape = workload(config, self._rows, model.train.row_multiple).sample
         state, base = model.state(config.train)
         held = programs.device_bytes((state, base))
         source = state.model if base is None else (base, state.model)
@@ -318,7 +323,7 @@ class Planner:
             len(self.devices),
             self.model,
             dict(model.train.mesh.shape),
-            workload(config, model.train.row_multiple),
+            workload(config, self._rows, model.train.row_multiple),
             {**trained, **sampled},
             **sizes,
         )

@@ -45,14 +45,8 @@ class Model:
         return self._placed(parameters(self.config), dtype)
 
     def _placed(self, table, dtype) -> Decoder:
-        return Decoder(
-            {
-                name: jax.ShapeDtypeStruct(
-                    p.shape, dtype, sharding=self.train.sharding(p.axes, p.shape)
-                )
-                for name, p in table.items()
-            }
-        )
+        arrays = {name: put(self.train, p.shape, dtype, *p.axes) for name, p in table.items()}
+        return Decoder(arrays)
 
     def state(self, settings: TrainConfig) -> tuple[Any, Decoder | None]:
         """The training state, and the frozen weights beside it where adapters are trained."""

@@ -1,5 +1,7 @@
 """A plan as tables of plain text."""
 
+from typing import Any
+
 from pmc_jax.planning.plan import Plan
 from pmc_jax.tracker import table
 
@@ -8,11 +10,13 @@ _GIB = 2**30
 
 def plan_tables(plan: Plan) -> str:
     """Memory, cost, collectives and the whole run."""
-    parts = [_head(plan), _memory(plan), _cost(plan), _collectives(plan), _rates(plan), _run(plan)]
+    record = plan.record()
+    parts = [_head(plan, record), _memory(plan), _cost(plan), _collectives(plan), _rates(record)]
+    parts.append(_run(record))
     return "\n\n".join(part for part in parts if part)
 
 
-def _head(plan: Plan) -> str:
+def _head(plan: Plan, record: dict[str, Any]) -> str:
     config, chip = plan.config, plan.chip
     slices = f"{config.plan.num_slices} slices of " if config.plan.num_slices > 1 else ""
     mesh = (
@@ -22,7 +26,7 @@ def _head(plan: Plan) -> str:
     lines = [
         f"{slices}{config.plan.topology}: {plan.chips} chips, {plan.devices} devices of "
         f"{chip.hbm / _GIB:.0f} GiB and {chip.flops / 1e12:.0f} TFLOP/s; mesh {mesh}",
-        f"{plan.record()['parameters'] / 1e9:.2f}B parameters; remat {train.remat}, "
+        f"{record['parameters'] / 1e9:.2f}B parameters; remat {train.remat}, "
         f"{train.accumulation_steps} micro-batches of {plan.work.train.rows} rows x "
         f"{plan.work.train.tokens} tokens; {plan.work.sample.cells} answers at once",
     ]
@@ -80,8 +84,8 @@ def _collectives(plan: Plan) -> str:
     )
 
 
-def _rates(plan: Plan) -> str:
-    record, rows = plan.record(), []
+def _rates(record: dict[str, Any]) -> str:
+    rows = []
     for name, rates in record["rates"].items():
         bound, estimated = rates["seconds"], rates["estimated"]
         mfu = [r.get("model_flop_utilisation") for r in (bound, estimated)]
@@ -98,15 +102,15 @@ def _rates(plan: Plan) -> str:
     return "\n\n".join((table(rows, names), table(ratios, ("ratio", "value"))))
 
 
-def _run(plan: Plan) -> str:
-    if not plan.fits:
+def _run(record: dict[str, Any]) -> str:
+    if not record["fits"]:
         return "It does NOT fit. plan.search=true looks for the nearest settings that do."
-    record = plan.record()["run"]
+    run = record["run"]
     rows = [
-        (stage, f"{record['bound_seconds'][stage] / 60:.1f}", f"{seconds / 60:.1f}")
-        for stage, seconds in record["estimated_seconds"].items()
+        (stage, f"{run['bound_seconds'][stage] / 60:.1f}", f"{seconds / 60:.1f}")
+        for stage, seconds in run["estimated_seconds"].items()
     ]
-    hours = record["bound_chip_hours"], record["estimated_chip_hours"]
+    hours = run["bound_chip_hours"], run["estimated_chip_hours"]
     rows.append(("chip-hours", *(f"{h:.1f}" for h in hours)))
     title = "minutes of the whole run, if no question is resolved early"
     return table(rows, (title, "at least", "estimated"))

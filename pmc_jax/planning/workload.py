@@ -92,29 +92,46 @@ class Workload:
         return -(-(self.asked + self.greedy) // self.sample.prompts)
 
 
-def workload(config: Config, row_multiple: int) -> Workload:
-    """The run that the settings describe, on a mesh with this many shards of rows.
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """How many rows a run has: to forget, to teach the target, and to be evaluated on."""
+
+    forget: int
+    finetune: int
+    evaluate: int
+
+
+def count_rows(config: Config) -> Rows:
+    """Reads the data; where it is not here, numbers follow from that of the questions.
 
     Raises:
         UserError: the number of questions is neither set nor can the data be read.
     """
-    plan, pmc = config.plan, config.pmc
-    questions = plan.questions or _count(config)
+    questions = config.plan.questions or _count(config)
+    finetune = 0
+    if config.finetune.data:
+        known = _rows_of(lambda: len(sources.finetune_set(config.finetune.data, config.data)))
+        finetune = known or 10 * questions
+    evaluate = sum(
+        _rows_of(lambda n=n, s=s: len(sources.eval_set(n, s, config.data))) or questions
+        for n, s in config.data.evaluate.items()
+    )
+    return Rows(questions, finetune, evaluate)
+
+
+def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
+    """The run that the settings describe, on a mesh with this many shards of rows."""
+    plan, pmc, questions = config.plan, config.pmc, rows.forget
     rows_a_step = config.train.batch_size * config.train.accumulation_steps
     steps = total_steps(questions, rows_a_step, pmc.epochs)
     finetune, finetune_steps = None, 0
     if config.finetune.data:
-        known = _rows_of(lambda: len(sources.finetune_set(config.finetune.data, config.data)))
-        rows = config.finetune.batch_size * config.finetune.accumulation_steps
-        finetune_steps = total_steps(known or 10 * questions, rows, config.finetune.epochs)
+        a_step = config.finetune.batch_size * config.finetune.accumulation_steps
+        finetune_steps = total_steps(rows.finetune, a_step, config.finetune.epochs)
         finetune = train_shape(config, config.finetune, row_multiple, terms=1)
     asked = min(questions, rows_a_step * pmc.steps_per_round)
     grid = grid_shape(asked, pmc.num_samples, pmc.sample_batch_size, platform="tpu")
     grid = ladder(grid, row_multiple)[0]
-    evaluated = sum(
-        _rows_of(lambda n=n, s=s: len(sources.eval_set(n, s, config.data))) or questions
-        for n, s in config.data.evaluate.items()
-    )
     return Workload(
         train=train_shape(config, config.train, row_multiple, terms=2),
         finetune=finetune,
@@ -130,7 +147,7 @@ def workload(config: Config, row_multiple: int) -> Workload:
         rounds=-(-steps // pmc.steps_per_round),
         asked=questions * pmc.epochs,
         samples=questions * pmc.epochs * pmc.num_samples,
-        greedy=questions + 2 * evaluated,
+        greedy=questions + 2 * rows.evaluate,
         answer_tokens=min(plan.answer_tokens, pmc.max_new_tokens),
     )
 

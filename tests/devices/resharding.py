@@ -16,6 +16,7 @@ from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.parameters import Parameter, parameters
 from pmc_jax.planning.cost import collective_bytes, described
 from pmc_jax.planning.hlo import KINDS, parse
+from pmc_jax.planning.programs import outputs, put
 from pmc_jax.sampling import decode as device
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.prefill import prefill
@@ -53,25 +54,16 @@ def collectives(program: jax.stages.Compiled) -> list:
     return found
 
 
-def array(on: Layout, shape, dtype, *axes) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype, sharding=on.sharding(axes, shape))
-
-
 def compiled(function, *arguments, **static):
     """The program, and what it returns as shapes with shardings."""
     lowered = function.lower(*arguments, **static)
     program = lowered.compile()
-    out = jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        lowered.out_info,
-        program.output_shardings,
-    )
-    return program, out
+    return program, outputs(lowered, program)
 
 
 def abstract_model(on: Layout) -> Decoder:
     table = parameters(CONFIG).items()
-    return Decoder({name: array(on, p.shape, jnp.float32, *p.axes) for name, p in table})
+    return Decoder({name: put(on, p.shape, jnp.float32, *p.axes) for name, p in table})
 
 
 def training(on: Layout, remat: str = "none") -> jax.stages.Compiled:
@@ -80,7 +72,7 @@ def training(on: Layout, remat: str = "none") -> jax.stages.Compiled:
     _, state = compiled(init_state, abstract_model(on), **static)
 
     def rows(*shape, dtype=jnp.int32):
-        return array(on, shape, dtype, *[None] * (len(shape) - 2), "rows", None)
+        return put(on, shape, dtype, *[None] * (len(shape) - 2), "rows", None)
 
     size, answers = (1, ROWS, TOKENS), (1, ROWS, ANSWERS)
     batch = TrainBatch(
@@ -90,8 +82,8 @@ def training(on: Layout, remat: str = "none") -> jax.stages.Compiled:
         at=rows(*answers),
         targets=rows(*answers),
         shares=rows(2, *answers, dtype=jnp.float32),
-        coefficients=array(on, (2,), jnp.float32, None),
-        prefix=array(on, (0,), jnp.int32, None),
+        coefficients=put(on, (2,), jnp.float32, None),
+        prefix=put(on, (0,), jnp.int32, None),
     )
     return compiled(train_step, state, batch, **static, dtype=FLOAT32, remat=remat)[0]
 
@@ -116,18 +108,18 @@ def hand_over(sizes: tuple[int, ...]) -> tuple[dict, SamplingWeights]:
 
 def sampling(on: Layout, weights: SamplingWeights) -> dict:
     static = dict(config=CONFIG, layout=on)
-    tokens = array(on, (ROWS, TOKENS), jnp.int32, "rows", None)
-    valid = array(on, (ROWS, TOKENS), jnp.bool_, "rows", None)
-    opening = array(on, (4,), jnp.int32, None)
+    tokens = put(on, (ROWS, TOKENS), jnp.int32, "rows", None)
+    valid = put(on, (ROWS, TOKENS), jnp.bool_, "rows", None)
+    opening = put(on, (4,), jnp.int32, None)
     prompts, (prefix, logits) = compiled(prefill, weights, opening, tokens, valid, **static)
-    uniform = array(on, (ROWS, CELLS, SAMPLER.draws), jnp.float32, "rows", None, None)
+    uniform = put(on, (ROWS, CELLS, SAMPLER.draws), jnp.float32, "rows", None, None)
     first, _ = compiled(device.first_tokens, logits, uniform, sampler=SAMPLER, layout=on)
-    rows = array(on, (ROWS,), jnp.int32, "rows")
+    rows = put(on, (ROWS,), jnp.int32, "rows")
     _, (prefix, cache) = compiled(device.start, prefix, rows, cells=CELLS, slots=SLOTS, layout=on)
-    cells = array(on, (ROWS, CELLS), jnp.int32, "rows", None)
+    cells = put(on, (ROWS, CELLS), jnp.int32, "rows", None)
     shape = (STEPS, ROWS, CELLS, SAMPLER.draws)
-    uniform = array(on, shape, jnp.float32, None, "rows", None, None)
-    number = array(on, (), jnp.int32)
+    uniform = put(on, shape, jnp.float32, None, "rows", None, None)
+    number = put(on, (), jnp.int32)
     segment, _ = compiled(
         device.decode,
         weights,

@@ -7,13 +7,14 @@ import re
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import topologies
 
 from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.parameters import parameters
 from pmc_jax.planning.cost import collective_bytes
+from pmc_jax.planning.programs import outputs
+from pmc_jax.planning.topology import topology
 from pmc_jax.sampling import decode as device
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.prefill import prefill
@@ -34,17 +35,12 @@ def run(function, *arguments):
     """Compiles; the program and what it returns, as shapes with shardings."""
     lowered = function.lower(*arguments)
     program = lowered.compile()
-    out = jax.tree.map(
-        lambda x, sharding: array(x.shape, x.dtype, sharding),
-        lowered.out_info,
-        program.output_shardings,
-    )
-    return program, out
+    return program, outputs(lowered, program)
 
 
 def main() -> None:
-    topology = topologies.get_topology_desc("v5e:2x4", platform="tpu")
-    mesh = make_mesh(1, 2, 4, devices=topology.devices)
+    _, devices = topology("v5e:2x4")
+    mesh = make_mesh(1, 2, 4, devices=devices)
     train, sample = layout(mesh, TRAIN_RULES), layout(mesh, SAMPLE_RULES)
     static = dict(config=CONFIG, layout=sample)
     model = Decoder(
