@@ -15,13 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax import schema
+from pmc_jax.evaluate_config import EvaluateConfig
 from pmc_jax.plan_config import PlanConfig
 from pmc_jax.schema import Check, Section, above, at_least, between, one_of, setting
 from pmc_jax.sharding_rules import LOGICAL_AXES, rule_faults
 from pmc_jax.train_config import TrainConfig
 from pmc_jax.yaml_settings import apply_overrides, read_settings
 
-EVALUATION_SETS = ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors")
+EVALUATION_SETS = (
+    "forget",
+    "forget_paraphrased",
+    "retain",
+    "world_facts",
+    "real_authors",
+    "holdout",  # rows like the forget ones that no model has seen
+    "relearn",  # rows that the attack by fine-tuning trains on
+)
 
 _SEED = between(0, 2**32 - 1)
 _SHARE = between(0, 1)
@@ -60,12 +69,18 @@ class SourceConfig(Section):
         rows: "first:end", the rows to take, counted from 0, end not included; None = all.
         question: name of the question's column.
         answer: name of the answer's column; never read for the forget set.
+        paraphrased: name of the column with the answer in other words; read for evaluation, where
+            it is there.
+        wrong: name of the column with a list of wrong answers; read for evaluation, where it is
+            there.
     """
 
     path: str | None = None
     rows: str | None = setting(None, _ROWS)
     question: str = setting("question", _FILLED)
     answer: str = setting("answer", _FILLED)
+    paraphrased: str = setting("paraphrased_answer", _FILLED)
+    wrong: str = setting("perturbed_answer", _FILLED)
 
     shorthand = "path"
 
@@ -202,21 +217,6 @@ class FinetuneConfig(TrainConfig):
 
     data: tuple[SourceConfig, ...] = ()
     epochs: int = setting(5, at_least(0))
-
-
-@dataclass(frozen=True)
-class EvaluateConfig(Section):
-    """Greedy answers for the measures.
-
-    Fields:
-        max_new_tokens: tokens of an answer at most.
-        batch_size: questions answered at once.
-        every: steps of unlearning between two evaluations; 0 = before and after it only.
-    """
-
-    max_new_tokens: int = setting(96, at_least(1))
-    batch_size: int = setting(64, at_least(1))
-    every: int = setting(0, at_least(0))
 
 
 @dataclass(frozen=True)

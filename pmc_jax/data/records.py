@@ -29,8 +29,9 @@ class _Rows:
         kind = type(self).__name__
         columns = {name: getattr(self, name) for name in self._column_names()}
         for name, values in columns.items():
-            if not isinstance(values, tuple) or not all(isinstance(v, str) for v in values):
-                raise UserError(f"{kind}: '{name}' must be a tuple of str")
+            for texts in values if name == "wrong" else [values]:
+                if not isinstance(texts, tuple) or not all(isinstance(v, str) for v in texts):
+                    raise UserError(f"{kind}: '{name}' must be a tuple of str")
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
@@ -39,9 +40,9 @@ class _Rows:
         if twice:
             raise UserError(f"{kind}: ids must be unique, but '{twice[0]}' is used more than once")
 
-    @classmethod
-    def _column_names(cls) -> tuple[str, ...]:
-        return tuple(f.name for f in dataclasses.fields(cls) if f.name != "name")
+    def _column_names(self) -> tuple[str, ...]:
+        names = (f.name for f in dataclasses.fields(self) if f.name != "name")
+        return tuple(name for name in names if getattr(self, name) is not None)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -112,9 +113,13 @@ class EvalSet(_Rows):
         ids: one unique string a row.
         questions: one string a row.
         answers: one string a row, the true answers.
+        paraphrased: the true answers in other words; None = the data has none.
+        wrong: some wrong answers a row; None = the data has none.
     """
 
     name: str
     ids: tuple[str, ...]
     questions: tuple[str, ...]
     answers: tuple[str, ...]
+    paraphrased: tuple[str, ...] | None = None
+    wrong: tuple[tuple[str, ...], ...] | None = None

@@ -20,9 +20,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pmc_jax import hosts
 from pmc_jax.data import people
-from pmc_jax.data.files import Table, one_line, raise_faults, read_table, row_place, text_fault
+from pmc_jax.data.check import check_values
+from pmc_jax.data.files import Table, one_line, raise_faults, read_table, row_place
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, local_file
 from pmc_jax.errors import UserError
@@ -67,7 +70,7 @@ def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
     Raises:
         UserError: as `read_rows`.
     """
-    ids, rows = _read(source, data, [source.question], "data.forget")
+    ids, rows, _ = _read(source, data, [source.question], "data.forget")
     return ForgetSet(ids=ids, questions=_column(rows, source.question))
 
 
@@ -101,7 +104,7 @@ def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneS
 
 
 def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
-    """The pairs of one measurement.
+    """The pairs of one measurement, with paraphrased and wrong answers where the source has them.
 
     Args:
         name: of the measurement, a key of data.evaluate.
@@ -111,7 +114,12 @@ def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
     Raises:
         UserError: as `read_rows`.
     """
-    return EvalSet(name, *_pairs(source, data, f"data.evaluate.{name}"))
+    columns, more = [source.question, source.answer], [source.paraphrased, source.wrong]
+    ids, rows, there = _read(source, data, columns, f"data.evaluate.{name}", more)
+    pairs = [_column(rows, column) for column in columns]
+    paraphrased, wrong = (_column(rows, c) if c in there else None for c in more)
+    wrong = None if wrong is None else tuple(map(tuple, wrong))
+    return EvalSet(name, ids, *pairs, paraphrased, wrong)
 
 
 def questions_to_forget(questions: Sequence[str]) -> ForgetSet:
@@ -123,7 +131,7 @@ def questions_to_forget(questions: Sequence[str]) -> ForgetSet:
     if isinstance(questions, str):
         raise UserError("questions_to_forget: give a list of questions, not one string")
     table = _given("questions_to_forget", [{"question": question} for question in questions])
-    _check_values(table, ["question"], range(len(table.rows)))
+    check_values(table, ["question"], range(len(table.rows)))
     return ForgetSet(_ids("question", range(len(questions))), tuple(questions))
 
 
@@ -142,7 +150,7 @@ def pairs_to_retain(pairs: Sequence[tuple[str, str]]) -> RetainSet:
         faults = [f"{row_place(index)}: not a (question, answer) pair" for index in odd]
         raise_faults("pairs_to_retain", faults)
     table = _given("pairs_to_retain", [{"question": q, "answer": a} for q, a in pairs])
-    _check_values(table, ["question", "answer"], range(len(table.rows)))
+    check_values(table, ["question", "answer"], range(len(table.rows)))
     questions, answers = zip(*pairs, strict=True)
     return RetainSet(_ids("pair", range(len(pairs))), questions, answers)
 
@@ -150,7 +158,7 @@ def pairs_to_retain(pairs: Sequence[tuple[str, str]]) -> RetainSet:
 def _pairs(
     source: SourceConfig, data: DataConfig, where: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    ids, rows = _read(source, data, [source.question, source.answer], where)
+    ids, rows, _ = _read(source, data, [source.question, source.answer], where)
     return ids, _column(rows, source.question), _column(rows, source.answer)
 
 
@@ -163,21 +171,28 @@ def _ids(stem: str, indices: Sequence[int]) -> tuple[str, ...]:
 
 
 def _read(
-    source: SourceConfig, data: DataConfig, columns: Sequence[str], where: str
-) -> tuple[tuple[str, ...], list[dict[str, str]]]:
-    """Ids and rows of a source: load, select, check."""
+    source: SourceConfig,
+    data: DataConfig,
+    columns: Sequence[str],
+    where: str,
+    more: Sequence[str] = (),
+) -> tuple[tuple[str, ...], list[dict[str, Any]], list[str]]:
+    """Ids and rows of a source: load, select, check; and which of the columns `more` it has."""
     if not source.path:
         raise UserError(f"{where}.path: not given; set it to a file, tfds:NAME or people:SPLIT")
     loader, rest = _loader(source.path)
+    wanted = [*columns, *more]
     if loader is not None:
-        stem, first, table = loader(rest, data, columns)
+        stem, first, table = loader(rest, data, wanted)
     else:
         path = _find_file(source.path, data, where)
-        stem, first, table = path.stem, 0, read_table(path, columns)
+        stem, first, table = path.stem, 0, read_table(path, wanted)
+    there = [name for name in more if name in table.columns]
     selected = _select(source.rows, table, where)
-    _check_values(table, columns, selected)
+    check_values(table, [*columns, *there], selected, lists=[source.wrong] if more else [])
     ids = _ids(stem, [first + index for index in selected])
-    return ids, [{name: table.rows[index][name] for name in columns} for index in selected]
+    read = [*columns, *there]
+    return ids, [{name: table.rows[index][name] for name in read} for index in selected], there
 
 
 def _loader(path: str) -> tuple[Callable | None, str]:
@@ -199,35 +214,6 @@ def _select(rows: str | None, table: Table, where: str) -> range:
             f"first:end is from 0:1 to 0:{count}"
         )
     return range(first, end)
-
-
-def _check_values(table: Table, columns: Sequence[str], selected: range) -> None:
-    """Raise one `UserError` with every absent, non-string or blank value of the selected rows."""
-    absent = [name for name in columns if name not in table.columns]
-    if absent:
-        raise UserError(one_line("; ".join(_absent(table, name) for name in absent)))
-    faults = []
-    for index in selected:
-        row = table.rows[index]
-        for name in columns:
-            if name not in row:
-                fault = f"no column '{name}'"
-            elif (problem := text_fault(row[name])) is not None:
-                fault = f"column '{name}' {problem}"
-            elif not row[name].strip():
-                fault = f"column '{name}' is empty"
-            else:
-                continue
-            faults.append(f"{table.places[index]}: {fault}")
-    if faults:
-        raise_faults(table.name, faults)
-
-
-def _absent(table: Table, name: str) -> str:
-    near = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
-    guess = f", did you mean '{near[0]}'?" if near else ""
-    there = ", ".join(table.columns[:20]) + (", ..." if len(table.columns) > 20 else "")
-    return f"{table.name}: no column '{name}'{guess} (columns: {there})"
 
 
 def _find_file(name: str, data: DataConfig, where: str) -> Path:
@@ -318,7 +304,11 @@ def _other_builder(name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """tfds gives text as UTF-8 bytes; bytes that are not UTF-8 stay bytes, which are no text."""
+    """tfds gives text as UTF-8 bytes, and an array of some where the builder has a sequence; bytes
+    that are not UTF-8 stay bytes, which are no text.
+    """
+    if isinstance(value, list | np.ndarray):
+        return [_plain(entry) for entry in value]
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")
