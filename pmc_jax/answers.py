@@ -108,14 +108,16 @@ class Speaker:
         max_new_tokens: int,
         batch_size: int,
         most: int | None = None,
+        tail: Sequence[int] = (),
     ) -> Engine:
         """An engine whose shapes hold all of `prompts`; `batch_size` answers are decoded at once.
 
         Args:
             most: prompts that one call brings at most; None = all of them.
+            tail: token ids that every one of `prompts` ends with.
         """
         # Two short questions beside the given ones: what those happen to share is no opening.
-        probes = [self.encoder.prompt(question) for question in ("?", "A")]
+        probes = [[*self.encoder.prompt(question), *tail] for question in ("?", "A")]
         rope = self.lm.config.rope
         by_length = rope is not None and rope.kind == "longrope"
         opening = [] if by_length else shared_prefix([*probes, *prompts]).tolist()
@@ -159,7 +161,7 @@ class Speaker:
         """One answer of `samples`."""
         return self.encoder.decode(samples.tokens[index, sample, : samples.length[index, sample]])
 
-    def sample(
+    def stream(
         self,
         weights: SamplingWeights,
         questions: Sequence[str],
@@ -169,34 +171,55 @@ class Speaker:
         max_new_tokens: int = 96,
         batch_size: int = 64,
         seed: int = 0,
+        numbers: Sequence[int] | None = None,
+        begin: str = "",
         usage: Usage | None = None,
-        progress: Callable[[int], None] = lambda questions: None,
-    ) -> list[list[str]]:
-        """`num_samples` answers to each question, in the order of the questions.
+    ) -> Iterator[dict[int, list[str]]]:
+        """`num_samples` answers by the index of their question, as they end.
+
+        Args:
+            numbers: of the questions, by which their samples differ; None = their indices.
+            begin: text that every answer is made to begin with; it is not in what is given back.
 
         Raises:
+            UserError: see `prompts`.
             Preempted: the process was asked to stop.
         """
         if not questions:
-            return []
-        prompts = self.prompts(questions, max_new_tokens)
+            return
+        opening = self.encoder.opening(begin) if begin else []
+        prompts = [p + opening for p in self.prompts(questions, max_new_tokens + len(opening))]
         engine = self.engine(
             prompts,
             sampler,
             num_samples=num_samples,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
+            tail=opening,
         )
-        answers: list[list[str]] = [[] for _ in questions]
-        options = dict(key=jax.random.key(seed), ids=range(len(questions)), usage=usage)
+        options = dict(key=jax.random.key(seed), ids=numbers or range(len(questions)), usage=usage)
         options["progress"] = lambda tokens: preemption.check()
-        own: dict[int, list[str]] = {}
-        for samples, texts in self.texts(engine, weights, prompts, **options):
-            own |= texts
-            progress(len(samples.rows))
-        for share in hosts.gather(list(own.items())):
-            for row, texts in share:
+        for _, texts in self.texts(engine, weights, prompts, **options):
+            shares = hosts.gather(list(texts.items()))
+            yield {row: answers for share in shares for row, answers in share}
+
+    def sample(
+        self,
+        weights: SamplingWeights,
+        questions: Sequence[str],
+        sampler: Sampler,
+        *,
+        progress: Callable[[int], None] = lambda questions: None,
+        **options,
+    ) -> list[list[str]]:
+        """`num_samples` answers to each question, in the order of the questions; options and
+        exceptions as of `stream`.
+        """
+        answers: list[list[str]] = [[] for _ in questions]
+        for ended in self.stream(weights, questions, sampler, **options):
+            for row, texts in ended.items():
                 answers[row] = texts
+            progress(len(ended))
         return answers
 
     def greedy(self, weights: SamplingWeights, questions: Sequence[str], **options) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pmc_jax.answers import Speaker
 from pmc_jax.config import (
+    EVALUATION_SETS,
     DataConfig,
     EvaluateConfig,
     FinetuneConfig,
@@ -16,7 +17,11 @@ from pmc_jax.config import (
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
 from pmc_jax.data.sources import pairs_to_retain, questions_to_forget
 from pmc_jax.errors import UserError
-from pmc_jax.evaluation.evaluate import answer_all, measure
+from pmc_jax.evaluating import headline
+from pmc_jax.evaluation import harness
+from pmc_jax.evaluation.evaluate import answer_all
+from pmc_jax.evaluation.harness import Place
+from pmc_jax.evaluation.material import Material, Subject
 from pmc_jax.finetuning import finetune as _finetune
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
@@ -219,25 +224,57 @@ def evaluate(
     splits: Sequence[EvalSet] | Mapping[str, Pairs],
     *,
     config: EvaluateConfig | None = None,
+    reference: LanguageModel | None = None,
+    before: LanguageModel | None = None,
+    retain: RetainSet | Pairs = (),
     model: ModelConfig | None = None,
+    seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Unlearn quality, utility and ROUGE-L recall a split, of greedy answers.
+    """Unlearn quality, utility, ROUGE-L recall a split, and what `config.measures` names.
 
     Args:
-        splits: of `forget`, `forget_paraphrased`, `retain`, `world_facts`, `real_authors`.
+        splits: names as of `data.evaluate`: `forget`, `forget_paraphrased`, `retain`,
+            `world_facts`, `real_authors`, `holdout`, `relearn`. Paraphrased and wrong answers, that
+            some measures need, are columns of an `EvalSet`.
+        reference: a model that never saw the forget rows.
+        before: the model before unlearning.
+        retain: pairs that prompt attacks show, and that relearning trains on without `relearn`.
 
     Returns:
-        See `pmc_jax.evaluation.quality.summarise`.
+        See `pmc_jax.evaluation.quality.summarise`; with measures also `evaluation`, see
+        docs/evaluation.md.
+
+    Raises:
+        UserError: an unknown split, or rows that are too long.
     """
     if isinstance(splits, Mapping):
         rows = {name: pairs_to_retain(list(pairs)) for name, pairs in splits.items()}
         splits = [EvalSet(n, r.ids, r.questions, r.answers) for n, r in rows.items()]
-    speaker = Speaker.of(lm, model or ModelConfig())
-    questions = [q for split in splits for q in split.questions]
-    asking = config or EvaluateConfig()
-    answers = _answers(speaker, questions, asking, "evaluate", Recorder(bars=progress))
-    return measure(splits, dict(zip(questions, answers, strict=True)))
+    if unknown := sorted({s.name for s in splits} - set(EVALUATION_SETS)):
+        known = ", ".join(EVALUATION_SETS)
+        raise UserError(f"evaluate: unknown split {unknown[0]!r}; the splits are {known}")
+    if not isinstance(retain, RetainSet):
+        retain = pairs_to_retain(list(retain)) if retain else None
+    asking, settings = config or EvaluateConfig(), model or ModelConfig()
+
+    def place(which: LanguageModel) -> Place:
+        def opened(name: str) -> Subject:
+            return Subject(name, Speaker.of(which, settings))
+
+        return Place("given in code", "", opened)
+
+    models = {"before": before, "after": lm, "reference": reference}
+    recorder = Recorder(bars=progress)
+    found = harness.evaluate(
+        {name: place(which) for name, which in models.items() if which is not None},
+        Material({s.name: s for s in splits}, retain, asking, data=DataConfig(), seed=seed),
+        asking.wanted,
+        watch=recorder.watch,
+        bars=recorder.bars,
+    )
+    numbers = headline(found, "after")
+    return numbers | ({"evaluation": found} if asking.wanted else {})
 
 
 def _answers(

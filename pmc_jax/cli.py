@@ -21,7 +21,7 @@ from pmc_jax.supervisor import Parent, supervised
 _COMMANDS = {
     "finetune": "make the target model that knows the data, under output.dir/target",
     "unlearn": "the whole job: (fine-tune,) evaluate, unlearn by PMC, evaluate, export",
-    "evaluate": "greedy answers of model.path, their ROUGE-L recall, unlearn quality and utility",
+    "evaluate": "evaluate.measures of model.path, or of a finished run: pmc evaluate OUTPUT_FOLDER",
     "sample": "pmc.num_samples answers of model.path to each forget question, as JSON Lines",
     "export": "the newest checkpoint of output.dir as a Hugging Face folder, output.dir/model",
     "plan": "compiles the run for plan.topology without a TPU: memory, time bound, plan.json",
@@ -132,6 +132,13 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         return 0 if run_verify(options.config, say=say) else 1
     from pmc_jax.config import load_config
 
+    if options.command == "evaluate" and os.path.isdir(options.config):
+        _quiet_libraries()
+        from pmc_jax.evaluating import run_evaluate_run
+
+        _keep_compilations()
+        run_evaluate_run(options.config, options.overrides, say=say)
+        return 0
     config = load_config(options.config, options.overrides)
     _quiet_libraries()
     if options.command == "plan":
@@ -140,7 +147,7 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
         run_plan(config, say=say)
         return 0
-    from pmc_jax import jobs  # the libraries behind it take seconds to import
+    from pmc_jax import evaluating, jobs  # the libraries behind it take seconds to import
 
     _keep_compilations()
     if options.command == "finetune":
@@ -150,7 +157,7 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     elif options.command == "unlearn":
         jobs.run_unlearn(config, overwrite=options.overwrite, say=say, purge=options.purge)
     elif options.command == "evaluate":
-        say(json.dumps(jobs.run_evaluate(config, say=say)))
+        say(json.dumps(evaluating.run_evaluate(config, say=say)))
     elif options.command == "sample":
         for row in jobs.run_sample(config):
             say(json.dumps(row, ensure_ascii=False))

@@ -53,6 +53,7 @@ class EvaluateConfig(Section):
         every: steps of unlearning between two evaluations; 0 = before and after it only.
         measures: names of `MEASURES` that are computed beside unlearn quality and utility, or all;
             after `pmc unlearn`, of the model before it, after it and of the reference.
+        dir: folder where `pmc evaluate CONFIG` keeps rows, and goes on from them; None = nowhere.
         reference: folder of a model that never saw the forget rows, made by `pmc finetune` on
             retain rows; its numbers stand beside the others. None = there is none.
         samples: answers drawn a question for the measures of sampling and prefill.
@@ -71,6 +72,7 @@ class EvaluateConfig(Section):
     batch_size: int = setting(64, at_least(1))
     every: int = setting(0, at_least(0))
     measures: tuple[str, ...] = ()
+    dir: str | None = None
     reference: str | None = None
     samples: int = setting(100, at_least(2))
     temperature: float = setting(1.0, above(0))

@@ -15,7 +15,11 @@ from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import Config, EvaluateConfig, to_dict
 from pmc_jax.data import sources
 from pmc_jax.errors import UserError
+from pmc_jax.evaluating import answers_known, evaluate_finished
 from pmc_jax.evaluation.evaluate import answer_all, measure
+from pmc_jax.evaluation.quality import SPLITS
+from pmc_jax.evaluation.record import Rows
+from pmc_jax.evaluation.rouge import rougeL_recall
 from pmc_jax.inputs import (
     check_fits,
     eval_sets,
@@ -35,7 +39,7 @@ from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.summary import examples, final_tables
 from pmc_jax.target import Target
-from pmc_jax.tracker import UNLEARNING_STAGES, RunLog, Stopwatch, plot_loss, read_log, table
+from pmc_jax.tracker import UNLEARNING_STAGES, RunLog, Stopwatch, plot_loss, read_log
 from pmc_jax.train_config import TrainConfig
 from pmc_jax.unlearning.loop import Unlearning
 
@@ -98,7 +102,9 @@ def run_unlearn(
             if target is not None:
                 lm = lm if made else target.make(lm, config, recorder)
                 say(_target_line(target, made))
-            results = _unlearn(config, lm, forget, retain, sets, recorder, folder, say)
+            results, known = _unlearn(config, lm, forget, retain, sets, recorder, folder, say)
+            if config.evaluate.wanted:
+                evaluate_finished(config, folder.path, known=known, recorder=recorder, say=say)
         if hosts.is_first():
             manifest.write(folder.path, input_files(config, digests["model"]), results)
         folder.finish(results)
@@ -145,8 +151,12 @@ def _run_log(config: Config, folder: output.OutputFolder, checkpoints: Checkpoin
     return log
 
 
-def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[str, Any]:
+def _unlearn(
+    config, lm, forget, retain, sets, recorder, folder, say
+) -> tuple[dict[str, Any], dict[str, Rows]]:
+    """What `results.json` holds, and the rows of the answers that were asked for."""
     speaker = Speaker.of(lm, config.model)
+    sets = [s for s in sets if s.name in SPLITS]
     asking = [q for s in sets for q in s.questions]
     resuming = folder.resuming and recorder.checkpoints.latest() is not None
     originals, before = [""] * len(forget), {}
@@ -185,6 +195,7 @@ def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[st
     run.save()
     recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for
     lm = dataclasses.replace(lm, model=run.trainer.release())
+    asking += forget.questions
     after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
     # What a run left that was interrupted after its export is replaced.
     export_hf(lm, folder.path / output.MODEL, replace=True)
@@ -209,8 +220,11 @@ def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[st
                     "after": after[question],
                 },
             )
+    _log_questions(recorder.log, run, after)
     if config.log.text:
         say(examples(sets, texts, after))
+    rows = {"before": before, "after": after}
+    known = {n: answers_known(sets, a, text=config.log.text) for n, a in rows.items()}
     return {
         "before": recorder.host["before"],
         "after": measure(sets, after),
@@ -224,7 +238,27 @@ def _unlearn(config, lm, forget, retain, sets, recorder, folder, say) -> dict[st
         "versions": output.versions(),
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "config": to_dict(config),
-    }
+    }, known
+
+
+def _log_questions(log: RunLog, run: Unlearning, after: dict[str, str]) -> None:
+    """A line a forget question: what became of it."""
+    log.drop("question")
+    for id_, question in zip(run.forget.ids, run.forget.questions, strict=True):
+        score, final = run.store.score(id_), after[question]
+        log.event(
+            "question",
+            id=id_,
+            score=score if run.store.answer(id_) is not None else None,
+            resolved=score <= 0,
+            overlap=rougeL_recall(run.originals[id_], final),
+            texts={
+                "question": question,
+                "original": run.originals[id_],
+                "stored": run.store.answer(id_),
+                "final": final,
+            },
+        )
 
 
 def _before(config, speaker, forget, asking, recorder) -> tuple[list[str], dict[str, str]]:
@@ -248,26 +282,6 @@ def _ask(speaker, model: Decoder, questions, settings: EvaluateConfig, label: st
     return answer_all(
         speaker, weights, questions, settings, label=label, watch=recorder.watch, bars=recorder.bars
     )
-
-
-def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """`pmc evaluate`: the numbers of `model.path` on `data.evaluate`."""
-    sets = eval_sets(config)
-    if not sets:
-        raise UserError(
-            "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
-        )
-    lm = _loaded(config, model_path(config))
-    speaker = Speaker.of(lm, config.model)
-    for split in sets:
-        speaker.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)
-    asking = [q for s in sets for q in s.questions]
-    answers = _ask(speaker, lm.model, asking, config.evaluate, "evaluate", Recorder())
-    numbers = measure(sets, answers)
-    rows = [("unlearn quality", numbers["unlearn_quality"]), ("utility", numbers["utility"])]
-    rows += [(f"{n} ROUGE-L recall", v["rougeL_recall"]) for n, v in numbers["splits"].items()]
-    say(table(rows, ("measure", "value")))
-    return numbers
 
 
 def run_sample(config: Config) -> list[dict[str, Any]]:

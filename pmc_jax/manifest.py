@@ -18,8 +18,8 @@ from pmc_jax.json_files import json_text, write_json
 from pmc_jax.models.remote import is_address
 from pmc_jax.tracker import read_log, rewrite_log
 
-# Keys of a log line that quote nothing.
-_ANSWER_KEYS = ("kind", "split", "id")
+# Keys of a log line about a question that quote nothing.
+_WITHOUT_TEXT = ("kind", "split", "id", "score", "resolved", "overlap")
 
 
 def write(
@@ -108,18 +108,26 @@ def purge(folder: str | Path) -> None:
 def _forget_texts(log: Path) -> None:
     """Takes questions and answers out of a log."""
     rows = [
-        {key: row[key] for key in _ANSWER_KEYS if key in row} if row["kind"] == "answer" else row
+        {key: row[key] for key in _WITHOUT_TEXT if key in row}
+        if row["kind"] in ("answer", "question")
+        else row
         for row in read_log(log)
     ]
     rewrite_log(log, rows)
 
 
 def _outputs(folder: Path) -> dict[str, str]:
-    """Relative path -> SHA-256 of all files of a run but those that say how it stands."""
-    left_out = (output.MANIFEST, output.RUN)
+    """Relative path -> SHA-256 of all files of a run but those that say how it stands, and those
+    that may be made again when it is finished.
+    """
+    left_out = (output.MANIFEST, output.RUN, *output.MADE_AGAIN)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {str(path.relative_to(folder)): path for path in paths}
-    return {name: output.file_digest(path) for name, path in names.items() if name not in left_out}
+    names = {path.relative_to(folder): path for path in paths}
+    return {
+        str(name): output.file_digest(path)
+        for name, path in names.items()
+        if name.parts[0] not in left_out
+    }
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -43,13 +43,21 @@ TENSORBOARD = "tensorboard"
 LOSS_PLOT = "loss.png"
 PROFILE = "profile"
 CHECKPOINTS = "checkpoints"
+EVALUATION = "evaluation"  # rows that evaluation goes on from
+EVALUATION_RESULTS = "evaluation.json"
 MODEL = "model"
 ADAPTER = "adapter"  # where adapters are trained; merged into `model` too
 TARGET = "target"  # the fine-tuned target model; kept, a run reuses it by digest
 TARGET_CHECKPOINTS = "target.checkpoints"  # of its training, while that lasts
 
+# What `pmc evaluate` makes anew of a finished run.
+MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS)
+
 # What `overwrite` removes. The mark of a run goes last: an interrupted removal can be repeated.
-OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, CHECKPOINTS, MODEL, ADAPTER, RUN)
+OWN = (
+    *(RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, EVALUATION, EVALUATION_RESULTS),
+    *(CHECKPOINTS, MODEL, ADAPTER, RUN),
+)
 
 # Settings sections that don't change what is computed.
 _IDLE_SECTIONS = ("output", "log", "plan", "profile")

@@ -59,9 +59,12 @@ class Encoder:
         """The tokens that are learned: the answer (with its tag, in the tag format) and the end
         token.
         """
+        return [*self.opening(text), self.end_token]
+
+    def opening(self, text: str) -> list[int]:
+        """The tokens of an answer that begins with `text`, with its tag in the tag format."""
         text = text if self.is_chat else self.settings.answer_tag + text
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return [*ids, self.end_token]
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of a sampled answer, without special tokens, tag and outer white space."""

@@ -14,6 +14,10 @@ LLMs", ICLR 2026, arXiv 2507.04219.
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.evaluation.record import Label, Result, Rows, of_split
 from pmc_jax.evaluation.rouge import rougeL_recall_many
 
 FORGET_SPLITS = ("forget", "forget_paraphrased")
@@ -83,7 +87,11 @@ def summarise(answers: Mapping[str, Sequence[str]], truths: Mapping[str, Sequenc
                 f"split {name!r} has {len(answers[name])} answers but {len(truths[name])} truths"
             )
         recalls[name] = float(rougeL_recall_many(truths[name], answers[name]).mean())
+    return _of_recalls(recalls)
 
+
+def _of_recalls(recalls: Mapping[str, float]) -> dict:
+    """What `summarise` returns, of the mean recall of each split."""
     used = [name for name in UTILITY_SPLITS if name in recalls]
     forgets = [recalls[name] for name in FORGET_SPLITS if name in recalls]
     return {
@@ -92,6 +100,38 @@ def summarise(answers: Mapping[str, Sequence[str]], truths: Mapping[str, Sequenc
         "utility_splits": used,
         "splits": {name: {"rougeL_recall": recall} for name, recall in recalls.items()},
     }
+
+
+LABELS = {
+    "unlearn_quality": Label("unlearn quality", "reference", "points"),
+    "utility": Label("utility", "higher", "points"),
+    "forget": Label("forget questions: words of the true answer that are said", "reference"),
+    "forget_paraphrased": Label("the same, asked in other words", "reference"),
+    "retain": Label("questions to keep: words of the true answer that are said", "higher"),
+    "world_facts": Label("world facts: the same", "higher"),
+    "real_authors": Label("real authors: the same", "higher"),
+}
+
+
+def of_rows(
+    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
+) -> Result:
+    """The same numbers of greedy rows: mean ROUGE-L recall a split, unlearn quality, utility."""
+    splits = {name: of_split(own["greedy"], name) for name in SPLITS}
+    rows = {name: found.values() for name, found in splits.items() if found}
+    recalls = {name: float(np.mean([r["rougeL"] for r in some])) for name, some in rows.items()}
+    numbers = _of_recalls(recalls)
+    values, missing = dict(recalls), {}
+    needs = {
+        "unlearn_quality": "needs data.evaluate.forget and data.evaluate.forget_paraphrased",
+        "utility": f"needs one of {', '.join(f'data.evaluate.{n}' for n in UTILITY_SPLITS)}",
+    }
+    for name, reason in needs.items():
+        if numbers[name] is None:
+            missing[name] = reason
+        else:
+            values[name] = numbers[name]
+    return Result(values, missing)
 
 
 def _recall(name: str, value: float) -> float:

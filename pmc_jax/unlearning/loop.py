@@ -231,14 +231,14 @@ class Unlearning:
         ids = [self.forget.ids[i] for step in block for i in step.forget]
         unresolved = self.store.unresolved(ids)
         if not unresolved:
-            return {"selected": None, "asked": 0, "losses": []}
+            return {"selected": None, "mean": None, "std": None, "asked": 0, "losses": []}
         watch, first = self.recorder.watch, block[0].index
         index = {id_: i for i, id_ in enumerate(self.forget.ids)}
         numbers = [index[id_] for id_ in unresolved]
         # A copy, taken over at the end: a round that is given up has changed nothing.
         usage = dataclasses.replace(self.usage)
 
-        def choose(texts: dict[int, list[str]]) -> list[tuple[int, int, float]]:
+        def choose(texts: dict[int, list[str]]) -> list[tuple[int, int, float, list[float]]]:
             # One by one: questions come as their samples end, which no result may depend on.
             return [
                 (row, *chosen)
@@ -279,12 +279,19 @@ class Unlearning:
             own = [chosen for p in pending for chosen in p.result()]
             chosen = {row: rest for share in hosts.gather(own) for row, *rest in share}
             for row, texts, samples, i in sampled:
-                k, score = chosen[row]
+                k, score, _ = chosen[row]
                 answer = texts[k] if texts else self.speaker.text(samples, i, k)
                 self.store.offer(unresolved[row], answer, score)
         self.usage = usage
-        mean = math.fsum(score for _, score in chosen.values()) / len(unresolved)
-        return {"selected": mean, "asked": len(unresolved), "losses": []}
+        # In the order of the questions: sums do not depend on whose samples ended first.
+        every = np.array([chosen[row][2] for row in range(len(unresolved))])
+        return {
+            "selected": math.fsum(score for _, score, _ in chosen.values()) / len(unresolved),
+            "mean": float(every.mean()),
+            "std": float(every.std()),
+            "asked": len(unresolved),
+            "losses": [],
+        }
 
     def _train(self, step: algorithm.Step, bar) -> None:
         with self.recorder.watch.stage("train"):
@@ -320,6 +327,8 @@ class Unlearning:
                 "step": self.done,
                 "mean_score": self.store.mean_score(),
                 "sampled_score": self._round["selected"],
+                "score_mean": self._round["mean"],
+                "score_std": self._round["std"],
                 "sampled_questions": self._round["asked"],
                 "unresolved": len(self.store.unresolved(self.forget.ids)),
                 "overlap_with_original": overlap,

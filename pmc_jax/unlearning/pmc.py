@@ -166,9 +166,9 @@ def update_store(
         raise ValueError(f"update_store: {len(ids)} ids but {len(originals)} original answers")
     guard = store.guard_empty
     chosen = choose(originals, samples, score, selection, tau, rng, guard_empty=guard)
-    for id, texts, (k, value) in zip(ids, samples, chosen, strict=True):
+    for id, texts, (k, value, _) in zip(ids, samples, chosen, strict=True):
         store.offer(id, texts[k], value)
-    return float(np.mean([value for _, value in chosen])) if chosen else float("nan")
+    return float(np.mean([value for _, value, _ in chosen])) if chosen else float("nan")
 
 
 def choose(
@@ -180,7 +180,7 @@ def choose(
     rng: np.random.Generator,
     *,
     guard_empty: bool,
-) -> list[tuple[int, float]]:
+) -> list[tuple[int, float, list[float]]]:
     """Scores fresh samples and selects one a question.
 
     Args:
@@ -192,7 +192,7 @@ def choose(
             against empty answers does not take it.
 
     Returns:
-        Of each question the index of the selected sample and its score.
+        Of each question the index of the selected sample, its score, and the scores of all K.
 
     Raises:
         ValueError: lengths that do not fit, or a score that is not K finite numbers.
@@ -204,7 +204,7 @@ def choose(
             speaking = [k for k, text in enumerate(texts) if not is_empty(text)]
             eligible = np.array(speaking) if speaking else eligible
         k = int(eligible[select(scores[row, eligible], selection, tau, rng)])
-        chosen.append((k, float(scores[row, k])))
+        chosen.append((k, float(scores[row, k]), scores[row].tolist()))
     return chosen
 
 

@@ -1,0 +1,199 @@
+"""The commands that measure: a model (`pmc evaluate CONFIG`) or a finished run (`pmc evaluate
+OUT`), whose model before and after unlearning and whose reference stand side by side.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pmc_jax import hosts, output
+from pmc_jax.answers import Speaker, compute_dtype
+from pmc_jax.config import Config, config_from_dict
+from pmc_jax.data import sources
+from pmc_jax.data.records import EvalSet
+from pmc_jax.errors import UserError
+from pmc_jax.evaluation.harness import Place, evaluate
+from pmc_jax.evaluation.material import Material, Subject
+from pmc_jax.evaluation.probes import answer_row
+from pmc_jax.evaluation.quality import SPLITS
+from pmc_jax.evaluation.record import Rows
+from pmc_jax.inputs import eval_sets, model_digest, model_path, placed
+from pmc_jax.json_files import write_json
+from pmc_jax.models.load import find, load
+from pmc_jax.recorder import Recorder
+from pmc_jax.tracker import table
+from pmc_jax.yaml_settings import apply_overrides
+
+MODELS = ("before", "after", "reference")
+
+
+def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """`pmc evaluate CONFIG`: the numbers of `model.path` on `data.evaluate`.
+
+    Returns:
+        Unlearn quality, utility and the splits, as `quality.summarise`; `evaluation` beside them
+        where `evaluate.measures` asks for more.
+    """
+    sets = eval_sets(config)
+    if not sets:
+        raise UserError(
+            "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
+        )
+    path = model_path(config)
+    places = {"after": _place(config, path, model_digest(config), sets)}
+    places |= _reference(config, sets)
+    folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
+    recorder = Recorder()
+    found = evaluate(
+        places,
+        material_of(config, sets),
+        config.evaluate.wanted,
+        folder=folder,
+        watch=recorder.watch,
+        bars=recorder.bars,
+    )
+    say(tables(found))
+    numbers = headline(found, "after")
+    return numbers | ({"evaluation": found} if config.evaluate.wanted else {})
+
+
+def run_evaluate_run(
+    folder: str, overrides: Sequence[str], *, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """`pmc evaluate OUT`: everything that is measured of a finished run, by its own settings.
+
+    Returns:
+        What it writes to `evaluation.json`.
+    """
+    path = Path(folder)
+    config = _settings_of(path, overrides)
+    with output.locked(path):
+        return evaluate_finished(config, path, say=say)
+
+
+def evaluate_finished(
+    config: Config,
+    folder: Path,
+    *,
+    known: Mapping[str, Rows] | None = None,
+    recorder: Recorder | None = None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measures the model of a finished run beside the one before it and the reference.
+
+    Args:
+        known: rows by model (`before`, `after`), such as the answers that the run has asked for.
+
+    Returns:
+        What it writes to `evaluation.json`.
+    """
+    sets, known, recorder = eval_sets(config), known or {}, recorder or Recorder()
+    if not sets:
+        raise UserError("data.evaluate: no split is named, nothing can be measured")
+    made = hosts.from_first((folder / output.TARGET).exists) and bool(config.finetune.data)
+    first = str(folder / output.TARGET) if made else model_path(config)
+    paths = {"before": first, "after": str(folder / output.MODEL)}
+    places = {
+        name: _place(config, path, _digest(path), sets, known.get(name, {}))
+        for name, path in paths.items()
+    }
+    found = evaluate(
+        places | _reference(config, sets),
+        material_of(config, sets),
+        config.evaluate.wanted,
+        folder=folder / output.EVALUATION,
+        watch=recorder.watch,
+        bars=recorder.bars,
+    )
+    if hosts.is_first():
+        write_json(folder / output.EVALUATION_RESULTS, found)
+    say(tables(found))
+    return found
+
+
+def material_of(config: Config, sets: Sequence[EvalSet]) -> Material:
+    """What models are evaluated on by these settings."""
+    retain = config.data.retain
+    rows = sources.retain_set(retain, config.data) if retain.path else None
+    named = {rows.name: rows for rows in sets}
+    return Material(named, rows, config.evaluate, config.data, config.seed, config.log.text)
+
+
+def answers_known(sets: Sequence[EvalSet], answers: Mapping[str, str], *, text: bool) -> Rows:
+    """Rows of greedy answers (question -> answer) that were given already."""
+    rows = {
+        f"{s.name}/{id_}": answer_row(truth, answers[question], text=text)
+        for s in sets
+        if s.name in SPLITS
+        for id_, question, truth in zip(s.ids, s.questions, s.answers, strict=True)
+        if question in answers
+    }
+    return {"greedy": rows}
+
+
+def headline(found: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """What `quality.summarise` would say of a model."""
+    values = found["measures"]["quality"][model]["values"]
+    splits = [name for name in SPLITS if name in values]
+    return {
+        "unlearn_quality": values.get("unlearn_quality"),
+        "utility": values.get("utility"),
+        "utility_splits": [name for name in splits if not name.startswith("forget")],
+        "splits": {name: {"rougeL_recall": values[name]} for name in splits},
+    }
+
+
+def tables(found: Mapping[str, Any]) -> str:
+    """All numbers, a measure after the other, a column a model."""
+    models = [name for name in MODELS if name in found["models"]]
+    parts = []
+    for measure, by_model in found["measures"].items():
+        names = list(dict.fromkeys(n for m in models for n in by_model[m]["values"]))
+        rows = [[name, *(by_model[m]["values"].get(name) for m in models)] for name in names]
+        if rows:
+            parts.append(table(rows, (measure, *models)))
+        reasons = {n: r for m in models for n, r in by_model[m]["missing"].items()}
+        parts += [f"{measure}: {name} not computed: {why}" for name, why in reasons.items()]
+    parts += [f"{name}: not computed: {why}" for name, why in found["not_computed"].items()]
+    return "\n\n".join(parts)
+
+
+def _place(
+    config: Config, path: str, sha256: str, sets: Sequence[EvalSet], known: Rows | None = None
+) -> Place:
+    def opened(name: str) -> Subject:
+        lm = load(path, **placed(config), dtype=compute_dtype(config.model.compute_dtype).name)
+        speaker = Speaker.of(lm, config.model)
+        for rows in (s for s in sets if s.name in SPLITS):  # names a question that is too long
+            speaker.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
+        return Subject(name, speaker)
+
+    return Place(path, sha256, opened, known or {})
+
+
+def _reference(config: Config, sets: Sequence[EvalSet]) -> dict[str, Place]:
+    path = config.evaluate.reference
+    return {} if path is None else {"reference": _place(config, path, _digest(path), sets)}
+
+
+def _digest(path: str) -> str:
+    return hosts.from_first(lambda: output.file_digest(find(path)))
+
+
+def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
+    """The settings of a finished run, changed by overrides of `evaluate` and the like.
+
+    Raises:
+        UserError: no finished run is there, or an override is at fault.
+    """
+
+    def read() -> dict[str, Any]:
+        if not (folder / output.RESULTS).is_file():
+            raise UserError(f"{folder}: holds no finished run; run pmc unlearn first")
+        return json.loads((folder / output.RUN).read_text(encoding="utf-8"))["settings"]
+
+    settings, faults = apply_overrides(hosts.from_first(read), overrides)
+    if faults:
+        raise UserError("; ".join(faults))
+    return config_from_dict(settings, where=f"{folder} with overrides")
