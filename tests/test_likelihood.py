@@ -20,12 +20,28 @@ def scores(model, rows: list[Sequence_], **options) -> list[TokenScores]:
     return token_scores(model, TINY, train_layout(), rows, dtype=jnp.float32, **options)
 
 
-def expected(model, sequence: Sequence_) -> TokenScores:
-    """By the definition, from the logits of the sequence alone."""
-    tokens = sequence.tokens[None]
-    logits = np.asarray(full_logits(model, TINY, train_layout(), tokens, np.array([len(sequence)])))
+def alone(model, sequence: Sequence_) -> np.ndarray:
+    """f32[n,V], logits of one sequence after each of its tokens."""
+    padded = np.zeros((1, 32 if len(sequence) <= 32 else 320), np.int32)
+    padded[0, : len(sequence)] = sequence.tokens
+    logits = full_logits(model, TINY, train_layout(), padded, np.array([len(sequence)]))
+    return np.asarray(logits)[0, : len(sequence)]
+
+
+def alone(model, rows: list[Sequence_]) -> list[np.ndarray]:
+    """f32[n,V] each: logits after every token of a sequence that has a row of its own."""
+    padded = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for row, sequence in zip(padded, rows, strict=True):
+        row[: len(sequence)] = sequence.tokens
+    lengths = np.array([len(sequence) for sequence in rows])
+    logits = full_logits(model, TINY, train_layout(), padded, lengths)
+    return [x[:n] for x, n in zip(logits, lengths, strict=True)]
+
+
+def expected(sequence: Sequence_, logits: np.ndarray) -> TokenScores:
+    """By the definition."""
     first = max(sequence.begin, 1)
-    logp = np.asarray(jax.nn.log_softmax(logits[0, first - 1 : -1].astype(np.float64)), np.float64)
+    logp = np.asarray(jax.nn.log_softmax(logits[first - 1 : -1]), np.float64)
     targets = sequence.tokens[first:]
     own, p = logp[np.arange(len(targets)), targets], np.exp(logp)
     mean = (p * logp).sum(-1)
@@ -33,21 +49,16 @@ def expected(model, sequence: Sequence_) -> TokenScores:
     return TokenScores(own, logp.argmax(-1) == targets, (own - mean) / deviation)
 
 
-def ending_in_the_most_likely_token(model, sequence: Sequence_) -> Sequence_:
-    lengths = np.array([len(sequence)])
-    logits = full_logits(model, TINY, train_layout(), sequence.tokens[None], lengths)
-    tokens = np.append(sequence.tokens[:-1], np.asarray(logits)[0, -2].argmax())
-    return Sequence_(tokens.astype(np.int32), sequence.begin)
-
-
 @pytest.mark.parametrize("prefix", [0, 3])
 def test_scores_by_the_definition(model, prefix):
     rows = sequences(40, seed=1, prefix=prefix)
-    rows[0] = ending_in_the_most_likely_token(model, rows[0])
+    logits = alone(model, rows)
+    likely = np.append(rows[0].tokens[:-1], logits[0][-2].argmax()).astype(np.int32)
+    rows[0] = Sequence_(likely, rows[0].begin)  # ends in the token that the model would say
     found = scores(model, rows)
     assert len(found) == len(rows)
-    for sequence, got in zip(rows, found, strict=True):
-        want = expected(model, sequence)
+    for sequence, logit, got in zip(rows, logits, found, strict=True):
+        want = expected(sequence, logit)
         assert got.logp.shape == (len(sequence) - sequence.begin,)
         # float32 sums over 104 entries and two layers.
         np.testing.assert_allclose(got.logp, want.logp, atol=2e-5)
@@ -60,9 +71,9 @@ def test_scores_by_the_definition(model, prefix):
 def test_text_is_scored_from_its_second_token(model):
     rng = np.random.default_rng(0)
     rows = [Sequence_(rng.integers(0, 104, n).astype(np.int32), 0) for n in (2, 30, 300, 17)]
-    for sequence, got in zip(rows, scores(model, rows), strict=True):
+    for sequence, logit, got in zip(rows, alone(model, rows), scores(model, rows), strict=True):
         assert len(got.logp) == len(sequence) - 1
-        np.testing.assert_allclose(got.logp, expected(model, sequence).logp, atol=2e-5)
+        np.testing.assert_allclose(got.logp, expected(sequence, logit).logp, atol=2e-5)
 
 
 def test_progress_counts_every_sequence_and_nothing_to_score_is_nothing(model):

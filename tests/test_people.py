@@ -115,6 +115,15 @@ def test_splits_share_nobody_and_make_up_all():
         people.rows(config, "both")
 
 
+def test_holdout_people_are_nobody_else():
+    config = PeopleConfig(count=6, forget=2)
+    holdout, known = people.rows(config, "holdout"), people.generate(config)
+    assert len(holdout) == len(people.rows(config, "forget"))
+    assert not {row.person for row in holdout} & {row.person for row in known}
+    assert not {row.facts for row in holdout} & {row.facts for row in known}
+    assert {row.id for row in holdout}.isdisjoint(row.id for row in known)
+
+
 def test_vocabulary_and_wordings():
     lists = [value for value in vars(people_words).values() if isinstance(value, tuple)]
     assert all(len(set(values)) == len(values) for values in lists)
@@ -178,6 +187,7 @@ def test_write_jsonl(tmp_path):
         "people_forget.jsonl",
         "people_retain.jsonl",
         "people_all.jsonl",
+        "people_holdout.jsonl",
     ]
     rows = [json.loads(line) for line in paths[0].read_text().splitlines()]
     expected = [dataclasses.asdict(row) for row in people.rows(config, "forget")]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pmc_jax.config import PeopleConfig
 
 MAX_PEOPLE = 200  # so that every fact can be unique: the smallest vocabulary has 900 facts
-SPLITS = ("forget", "retain", "all")
+SPLITS = ("forget", "retain", "all", "holdout")
 _WRONG_ANSWERS = 5  # as in TOFU
 
 T = TypeVar("T")
@@ -74,31 +74,34 @@ def rows(config: PeopleConfig, split: str) -> list[PersonRow]:
 
     Args:
         config: as for `generate`.
-        split: "forget" (the first `forget` people), "retain" (the others) or "all".
+        split: "forget" (the first `forget` people), "retain" (the others), "all" (both), or
+            "holdout" (as many as `forget` that come after all of them, so that no model knows
+            them).
 
     Raises:
         UserError: unknown split, or a setting is out of range.
     """
     if split not in SPLITS:
         raise UserError(f"people:{split}: no such split; it is one of {', '.join(SPLITS)}")
-    people = _by_person(config)
     first, last = {
         "forget": (0, config.forget),
         "retain": (config.forget, config.count),
         "all": (0, config.count),
+        "holdout": (config.count, config.count + config.forget),
     }[split]
+    people = _by_person(dataclasses.replace(config, count=max(last, config.count)))
     return [row for person_rows in people[first:last] for row in person_rows]
 
 
 def write_jsonl(config: PeopleConfig, folder: str | Path) -> list[Path]:
-    """Export the splits as people_forget.jsonl, people_retain.jsonl and people_all.jsonl.
+    """Export the splits as people_forget.jsonl, people_retain.jsonl, ...
 
     Args:
         config: as for `generate`.
         folder: is made if absent; files of these names in it are replaced.
 
     Returns:
-        The paths of the three files.
+        The paths of the files, in the order of `SPLITS`.
 
     Raises:
         UserError: a setting is out of range, or the folder cannot be written.

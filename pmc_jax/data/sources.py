@@ -3,7 +3,7 @@
 A path is one of
     FILE.jsonl | .json | .csv | .parquet   relative to data.root
     tfds:tofu/forget10 | tfds:NAME/CONFIG  a tensorflow-datasets builder, read without TensorFlow
-    people:forget | retain | all           generated fictitious people, as data.people says
+    people:forget | retain | all | holdout generated fictitious people, as data.people says
 
 A row's id is "<file stem, tfds configuration or people>:<row>", the row counted from 0 in the
 whole source, so that it does not depend on which rows are selected. What this module does not know:

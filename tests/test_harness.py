@@ -1,0 +1,235 @@
+"""Evaluation of a whole run: rows are kept and gone on with, numbers are those of the rows."""
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_runs as tiny
+
+import pmc_jax
+from pmc_jax import evaluating
+from pmc_jax.config import EvaluateConfig
+from pmc_jax.data.records import EvalSet
+from pmc_jax.evaluate_config import MEASURES
+from pmc_jax.evaluation import harness, probes
+from pmc_jax.evaluation.record import NO_REFERENCE, of_split
+from pmc_jax.evaluation.rouge import rougeL_recall
+
+ALL = (
+    *("evaluate.measures=all", "evaluate.samples=5", "evaluate.weights=int8"),
+    *("evaluate.relearn.steps=2", "evaluate.text=text.txt", "evaluate.chunk_tokens=16"),
+    *("data.evaluate.forget.path=full.jsonl", "data.evaluate.holdout.path=holdout.jsonl"),
+)
+
+
+def full_rows() -> list[dict]:
+    """The forget rows with paraphrased and wrong answers."""
+    others = [row["answer"] for row in tiny.RETAIN]
+    return [
+        {**row, "paraphrased_answer": f"{row['answer']} {word}", "perturbed_answer": others[:3]}
+        for row, word in zip(tiny.FORGET, tiny.WORDS, strict=False)
+    ]
+
+
+def prepare(folder: Path) -> None:
+    tiny.write_rows(folder / "full.jsonl", full_rows())
+    tiny.write_rows(folder / "holdout.jsonl", tiny.rows(5, seed=9))
+    words = np.random.default_rng(0).choice(tiny.WORDS, 100)
+    (folder / "text.txt").write_text(" ".join(words))
+
+
+@pytest.fixture(scope="module")
+def measured(plain, tmp_path_factory) -> Path:
+    """A finished run that everything was measured of, with a reference; its folder of inputs."""
+    folder = tmp_path_factory.mktemp("measured") / "run"
+    shutil.copytree(plain.folder, folder)
+    prepare(folder)
+    with contextlib.chdir(folder):
+        shutil.copytree("model", "other")
+        tiny.pmc("evaluate", *ALL, "evaluate.reference=other", config="out")
+    return folder
+
+
+@pytest.fixture
+def folder(measured, tmp_path, monkeypatch) -> Path:
+    """A copy of it, the current folder."""
+    shutil.copytree(measured, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def found(folder: Path = Path()) -> dict:
+    return json.loads((folder / "out" / "evaluation.json").read_text())
+
+
+def rows(folder: Path, name: str) -> dict:
+    lines = (folder / "out" / "evaluation" / f"{name}.jsonl").read_text().splitlines()
+    return {k: v for line in lines for k, v in json.loads(line).get("rows", {}).items()}
+
+
+def test_every_measure_says_something_of_every_model(measured):
+    numbers = found(measured)
+    assert set(numbers["models"]) == {"before", "after", "reference"}
+    assert set(numbers["measures"]) == {"quality", *MEASURES} and not numbers["not_computed"]
+    for measure, by_model in numbers["measures"].items():
+        assert set(by_model) == {"before", "after", "reference"}
+        for result in by_model.values():
+            assert result["values"], measure
+            names = {*result["values"], *result["missing"]}
+            assert names <= set(numbers["labels"][measure])
+            assert all(isinstance(v, float) for v in result["values"].values())
+
+
+def test_quality_is_what_the_run_found(measured):
+    results, numbers = tiny.results(measured / "out"), found(measured)
+    for moment in ("before", "after"):
+        again = evaluating.headline(numbers, moment)
+        assert again["unlearn_quality"] == pytest.approx(results[moment]["unlearn_quality"])
+        assert again["splits"] == results[moment]["splits"]
+
+
+def test_the_same_model_is_the_same_beside_itself(measured):
+    """`before` and `reference` are copies of one model here."""
+    numbers = found(measured)["measures"]
+    for measure, by_model in numbers.items():
+        assert by_model["before"]["values"] == by_model["reference"]["values"], measure
+    side = numbers["side_effects"]["before"]["values"]
+    assert set(side.values()) == {0.0}
+    assert any(numbers["side_effects"]["after"]["values"].values())
+
+
+def test_rows_are_of_every_question(measured):
+    ids = [f"full:{i}" for i in range(len(tiny.FORGET))]
+    sampling = rows(measured, "after.sampling")
+    assert sorted(sampling) == ids and all(len(row["scores"]) == 5 for row in sampling.values())
+    assert sorted(of_split(rows(measured, "after.likelihood"), "forget")) == ids
+    row = rows(measured, "after.likelihood")["forget/full:0"]
+    answer = tiny.FORGET[0]["answer"].split()
+    assert len(row["answer"]["logp"]) == len(answer) + 1  # and an end
+    assert len(row["paraphrased"]["logp"]) == len(answer) + 2 and len(row["wrong"]) == 3
+    assert all(value <= 0 for value in row["answer"]["logp"])
+
+
+def test_nothing_that_was_kept_quotes_anything(measured):
+    kept = [*(measured / "out" / "evaluation").iterdir(), measured / "out" / "evaluation.json"]
+    assert len(kept) > 20
+    for path in kept:
+        assert not [word for word in tiny.WORDS if word in path.read_text()], path
+
+
+def test_what_is_there_is_not_asked_again(folder, monkeypatch):
+    before = found()
+    monkeypatch.setattr(evaluating, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    done = tiny.pmc("evaluate", *ALL, "evaluate.reference=other", config="out")
+    assert done.status == 0, done.err
+    assert {**found(), "seconds": 0} == {**before, "seconds": 0}
+
+
+def test_another_setting_asks_again_for_what_depends_on_it(folder):
+    likelihood, sampling = (
+        Path("out/evaluation", f"after.{name}.jsonl").read_bytes()
+        for name in ("likelihood", "sampling")
+    )
+    done = tiny.pmc("evaluate", *ALL, "evaluate.samples=3", config="out")
+    assert done.status == 0, done.err
+    assert Path("out/evaluation/after.likelihood.jsonl").read_bytes() == likelihood
+    assert Path("out/evaluation/after.sampling.jsonl").read_bytes() != sampling
+    assert {len(row["scores"]) for row in rows(Path(), "after.sampling").values()} == {3}
+    # This time no reference was named.
+    assert "reference" not in found()["models"]
+    missing = found()["measures"]["tofu"]["after"]["missing"]
+    assert missing["forget_quality.geo"] == NO_REFERENCE
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(folder, monkeypatch):
+    expected = found()
+    shutil.rmtree("out/evaluation")
+    Path("out/evaluation.json").unlink()
+    with monkeypatch.context() as patch:
+        tiny.crash(patch, probes, "rougeL_recall", 40)
+        with pytest.raises(RuntimeError, match="power cut"):
+            tiny.pmc("evaluate", *ALL, "evaluate.reference=other", config="out")
+    assert not Path("out/evaluation.json").exists()
+    files = sorted(Path("out/evaluation").iterdir())
+    newest = max(files, key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes() + b'{"rows": {"forget')  # and half a line
+    done = tiny.pmc("evaluate", *ALL, "evaluate.reference=other", config="out")
+    assert done.status == 0, done.err
+    assert found()["measures"] == expected["measures"]
+
+
+def test_samples_left_are_those_that_were_left(folder):
+    """A question's samples depend on its number, not on which are asked beside it."""
+    whole = rows(Path(), "after.sampling")
+    path = Path("out/evaluation/after.sampling.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    some = dict(list(whole.items())[::2])
+    path.write_text("".join(json.dumps(x) + "\n" for x in (lines[0], {"rows": some})))
+    assert tiny.pmc("evaluate", *ALL, config="out").status == 0
+    assert rows(Path(), "after.sampling") == whole
+
+
+def test_measures_of_one_model_by_settings(folder):
+    wanted = ("evaluate.measures=[sampling, membership]", "evaluate.samples=2", "output.dir=null")
+    done = tiny.succeed("evaluate", *wanted, "model.path=out/model")
+    numbers = json.loads(done.lines[-1])
+    assert numbers["splits"] == tiny.results()["after"]["splits"]
+    assert set(numbers["evaluation"]["measures"]) == {"quality", "sampling"}
+    assert "holdout" in numbers["evaluation"]["not_computed"]["membership"]
+
+
+def test_bad_requests_are_one_line(folder):
+    refused = tiny.pmc("evaluate", "evaluate.measures=spam", config="out")
+    assert refused.status == 2 and "evaluate.measures" in refused.err
+    assert len(refused.err.strip().splitlines()) == 1
+    Path("out/results.json").unlink()
+    refused = tiny.pmc("evaluate", config="out")
+    assert refused.status == 2 and "holds no finished run" in refused.err
+
+
+def test_unlearning_measures_at_its_end_when_asked(plain, tmp_path, monkeypatch):
+    prepare(tmp_path)
+    wanted = ("evaluate.measures=[sampling, choices]", "evaluate.samples=2")
+    run = tiny.run(tmp_path, *wanted, "data.evaluate.forget.path=full.jsonl")
+    numbers = found(tmp_path)
+    assert set(numbers["measures"]) == {"quality", "choices", "sampling"}
+    assert run.out.joinpath("results.json").exists()
+    monkeypatch.chdir(tmp_path)
+    assert tiny.pmc("verify", config="out").status == 0
+    tiny.pmc("evaluate", "evaluate.measures=perplexity", config="out")
+    assert tiny.pmc("verify", config="out").status == 0
+
+
+def test_in_a_library_call(measured):
+    lm = pmc_jax.load(measured / "model")
+    full = full_rows()
+    forget = EvalSet(
+        "forget",
+        tuple(f"q{i}" for i in range(len(full))),
+        *(tuple(row[name] for row in full) for name in ("question", "answer")),
+        wrong=tuple(tuple(row["perturbed_answer"]) for row in full),
+    )
+    config = EvaluateConfig(max_new_tokens=8, measures=("choices", "sampling"), samples=3)
+    result = pmc_jax.evaluate(lm, [forget], config=config, reference=lm, before=lm)
+    said = pmc_jax.answer(lm, forget.questions, max_new_tokens=8)
+    recalls = [rougeL_recall(*pair) for pair in zip(forget.answers, said, strict=True)]
+    assert result["splits"]["forget"]["rougeL_recall"] == pytest.approx(np.mean(recalls))
+    assert set(result["evaluation"]["models"]) == {"before", "after", "reference"}
+    with pytest.raises(pmc_jax.UserError, match="unknown split 'forgot'"):
+        pmc_jax.evaluate(lm, {"forgot": [("a", "b")]})
+
+
+def test_the_store_starts_anew_where_rows_are_of_something_else(tmp_path):
+    with harness._Store(tmp_path, "after.greedy", "one") as store:
+        store.add({"a": 1})
+        store.add({"a": 2, "b": 3})
+    with harness._Store(tmp_path, "after.greedy", "one") as store:
+        assert store.rows == {"a": 1, "b": 3} and not store.complete
+        store.finish()
+    with harness._Store(tmp_path, "after.greedy", "one") as store:
+        assert store.complete
+    with harness._Store(tmp_path, "after.greedy", "other") as store:
+        assert store.rows == {} and not store.complete
