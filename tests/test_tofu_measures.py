@@ -43,7 +43,8 @@ def test_probability_by_hand():
     true, wrong = -np.log([0.5, 0.2]), [-np.log([0.25, 0.25]), -np.log([0.6])]
     assert tofu.probability_among(true, wrong) == pytest.approx(0.375, rel=1e-15)
     # Both probabilities underflow, their ratio does not.
-    assert tofu.probability_among(np.array([1000.0]), [[1000.0]]) == 0.5
+    assert tofu.probability_among(np.array([1000.0]), [[1000.0]]) == pytest.approx(0.5, rel=1e-12)
+    assert tofu.probability_among(np.array([1000.0]), [[1.0]]) == 0.0
 
 
 def test_truth_ratios_by_hand():

@@ -67,9 +67,9 @@ def probability_among(true: np.ndarray, wrong: Sequence[Sequence[float]]) -> flo
         true: float [N], mean loss of each answer.
         wrong: N lists, mean losses of its wrong answers.
     """
-    # Divided by p, so that a row of tiny probabilities is no 0 / 0.
-    pairs = zip(true, wrong, strict=True)
-    return float(np.mean([1 / (1 + np.exp(t - np.asarray(w)).sum()) for t, w in pairs]))
+    # Of logarithms: a row of tiny probabilities is no 0 / 0.
+    logs = [np.array([-t, *np.negative(w)]) for t, w in zip(true, wrong, strict=True)]
+    return float(np.mean([np.exp(row[0] - np.logaddexp.reduce(row)) for row in logs]))
 
 
 def model_utility(nine: Sequence[float]) -> float:
@@ -107,10 +107,10 @@ def _of_one_split(result: Result, split: str, own: Rows) -> None:
         "rougeL_recall": float(np.mean(recalls)) if greedy else not_given(split)
     }
     if split in _AMONG_WRONG:
-        lacking = _lacking(rows, split, ["wrong"])
+        lacking = _lacking(rows, split, "wrong")
         found["probability"] = lacking or probability_among(answers, _wrong(rows))
     else:
-        found["probability"] = _lacking(rows, split, []) or probability(answers)
+        found["probability"] = _lacking(rows, split) or probability(answers)
     for kind in KINDS:
         ratios, lacking = _log_ratios(rows, split, kind)
         found[f"truth_ratio.{kind}"] = lacking or truth_ratio(ratios, forget=split == "forget")
@@ -135,14 +135,14 @@ def _forget_quality(result: Result, kind: str, own: Rows, reference: Rows | None
 
 def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndarray, str]:
     """log R of each row, or why there is none."""
-    columns = ["wrong"] if split in _AMONG_WRONG else ["paraphrased", "wrong"]
-    if reason := _lacking(rows, split, columns):
+    columns = ("wrong",) if split in _AMONG_WRONG else ("paraphrased", "wrong")
+    if reason := _lacking(rows, split, *columns):
         return np.empty(0), reason
     true = [mean_loss(row["paraphrased"] or row["answer"]) for row in rows.values()]
     return log_truth_ratio(np.array(true), _wrong(rows), kind), ""
 
 
-def _lacking(rows: Mapping[str, Any], split: str, columns: Sequence[str]) -> str:
+def _lacking(rows: Mapping[str, Any], split: str, *columns: str) -> str:
     if not rows:
         return not_given(split)
     if diverged(rows):
