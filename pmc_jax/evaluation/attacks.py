@@ -1,0 +1,143 @@
+"""What an attacker gets out of a model: leakage without an attack and under each.
+
+Leakage is the mean ROUGE-L recall of the true answers in greedy answers to the forget questions:
+
+    none           the questions as they are
+    paraphrased    in other words, against the split's own true answers
+    prompts        each way to ask that the probe tries, under its name; "worst" is, of each
+                   question, the largest over these ways
+    quantised      weights rounded to int8, int4, nf4
+    relearned      after some steps of fine-tuning on rows that are not the forgotten ones
+
+With a reference model that was attacked in the same way, NAME.above_reference is the mean
+difference over questions both were asked, and .low and .high are the ends of its 95 % percentile
+bootstrap interval (questions drawn 2,000 times with a fixed seed): an attack brings knowledge back
+only if it gives more than from a model that never had it.
+
+References: Łucki et al., arXiv 2409.18025 and Hu et al., arXiv 2406.13356 (relearning); Zhang et
+al., arXiv 2410.16454 (quantisation); Efron, "Bootstrap methods", 1979.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pmc_jax.evaluate_config import WEIGHTS, EvaluateConfig
+from pmc_jax.evaluation.record import NO_REFERENCE, Label, Result, Rows, of_split
+from pmc_jax.evaluation.rows import checked, not_given
+
+RESAMPLES = 2000
+
+_WORDS = {
+    "none": "without an attack",
+    "paraphrased": "asked in other words",
+    "worst": "under the worst prompt of each question",
+    **{w: f"with weights rounded to {w}" for w in WEIGHTS},
+    "relearned": "after fine-tuning on other rows",
+}
+_ABOVE = ("above_reference", "above_reference.low", "above_reference.high")
+
+
+def labels_of(attack: str) -> dict[str, Label]:
+    """The labels of all values of one attack, which may be a name of the probe of prompts."""
+    words = _WORDS.get(attack, f"under the prompt attack {attack!r}")
+    above = f"leakage above the reference's, {words}"
+    texts = (above, f"{above}, 95 % interval from", f"{above}, 95 % interval to")
+    return {
+        attack: Label(f"leakage {words}", "reference"),
+        **{f"{attack}.{n}": Label(t, "lower") for n, t in zip(_ABOVE, texts, strict=True)},
+    }
+
+
+LABELS = {name: label for attack in _WORDS for name, label in labels_of(attack).items()}
+
+Recalls = Mapping[str, float]  # question id -> ROUGE-L recall
+
+
+def bootstrap(differences: np.ndarray) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a mean; the same numbers give the same interval.
+
+    Args:
+        differences: float [n], at least one.
+    """
+    draw = np.random.default_rng(0)
+    drawn = draw.integers(len(differences), size=(RESAMPLES, len(differences)))
+    low, high = np.quantile(differences[drawn].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def summarise_prompts(
+    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
+) -> Result:
+    """Of questions as they are, in other words, and under each prompt attack."""
+    return _summarise(_asked(own), None if reference is None else _asked(reference))
+
+
+def summarise_quantised(
+    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
+) -> Result:
+    """Of the model as it is, and with its weights rounded."""
+
+    def attacks(rows: Rows) -> dict[str, Recalls]:
+        rounded = _by_attack(rows.get("quantised", {}))
+        return {"none": _greedy(rows), **{name: rounded.get(name, {}) for name in settings.weights}}
+
+    return _summarise(attacks(own), None if reference is None else attacks(reference))
+
+
+def summarise_relearned(
+    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
+) -> Result:
+    """Of the model as it is, and after the attack by fine-tuning."""
+
+    def attacks(rows: Rows) -> dict[str, Recalls]:
+        return {"none": _greedy(rows), "relearned": _recalls(rows.get("relearned", {}))}
+
+    return _summarise(attacks(own), None if reference is None else attacks(reference))
+
+
+def _asked(rows: Rows) -> dict[str, Recalls]:
+    prompts = _by_attack(rows.get("prompts", {}))
+    worst: dict[str, float] = {}
+    for recalls in prompts.values():
+        for key, recall in recalls.items():
+            worst[key] = max(recall, worst.get(key, 0.0))
+    plain = {"none": _greedy(rows), "paraphrased": _greedy(rows, "forget_paraphrased")}
+    return {**plain, **prompts, "worst": worst}
+
+
+def _summarise(own: dict[str, Recalls], reference: dict[str, Recalls] | None) -> Result:
+    result, labels = Result(), {}
+    for attack, recalls in own.items():
+        labels |= labels_of(attack)
+        names = [f"{attack}.{name}" for name in _ABOVE]
+        if not recalls:
+            reason = "the attack was not made" if own["none"] else not_given("forget")
+            reason = not_given("forget_paraphrased") if attack == "paraphrased" else reason
+            result.missing |= dict.fromkeys([attack, *names], reason)
+            continue
+        result.values[attack] = float(np.mean(list(recalls.values())))
+        its = {} if reference is None else reference.get(attack, {})
+        differences = np.array([recalls[key] - its[key] for key in recalls if key in its])
+        if len(differences):
+            numbers = (float(differences.mean()), *bootstrap(differences))
+            result.values.update(zip(names, numbers, strict=True))
+        else:
+            reason = (
+                NO_REFERENCE if reference is None else "the attack was not made on the reference"
+            )
+            result.missing |= dict.fromkeys(names, reason)
+    return checked(result, labels)
+
+
+def _greedy(rows: Rows, split: str = "forget") -> Recalls:
+    return _recalls(of_split(rows.get("greedy", {}), split))
+
+
+def _recalls(rows: Mapping[str, Mapping[str, float]]) -> Recalls:
+    return {key: row["rougeL"] for key, row in rows.items()}
+
+
+def _by_attack(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Recalls]:
+    attacks = dict.fromkeys(key.split("/", 1)[0] for key in rows)
+    return {attack: _recalls(of_split(rows, attack)) for attack in attacks}

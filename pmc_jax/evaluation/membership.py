@@ -1,0 +1,151 @@
+"""Can an attacker tell forget rows, which the model was trained on, from rows it never saw?
+
+An attack gives each row a score of "seen" from the log-probabilities of its answer's tokens:
+
+    loss         -l, l the mean loss of the tokens
+    zlib         -l / bytes of the compressed answer
+    min_k        mean of the lowest 20 % of log p (at least one token)
+    min_k_plus   the same of z = (log p - mean) / deviation, both over the vocabulary
+    reference    l of the reference model - l, on rows that both have
+
+As in open-unlearning, l counts the end token and the two min_k leave it out. Of each attack, forget
+rows against those of the holdout split:
+
+    auc          share of (forget, holdout) pairs in which the forget row scores higher, ties half:
+                 0.5 = cannot tell, 1 = forget rows look seen, 0 = they look less seen than new ones
+    tpr_at_x     largest share of forget rows above a threshold with at most x % of the holdout rows
+                 above it; with fewer than 100 / x holdout rows that means none of them
+
+    privleak     100 (A - A_reference) / A_reference, A = 1 - auc of min_k with its lowest 40 %.
+                 MUSE's area counts the other way round than auc, as here in A. So 0 is like the
+                 reference, below 0 the forget rows look more seen than that (-100: always), above
+                 0 less: too much was removed, which gives them away as well.
+
+References: Carlini et al., arXiv 2012.07805 (zlib); Shi et al., arXiv 2310.16789 (Min-K%); Zhang et
+al., arXiv 2404.02936 (Min-K%++); Carlini et al., arXiv 2112.03570 (rates at few false positives);
+Shi et al., "MUSE", arXiv 2407.06460 (PrivLeak).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.evaluation.record import NO_REFERENCE, Label, Result, Rows, of_split
+from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, mean_loss, not_given
+
+
+def lowest_mean(numbers: Sequence[float], share: float) -> float:
+    """Mean of the lowest `share` of some numbers, rounded down, but of one at least."""
+    count = max(1, int(len(numbers) * share))
+    return float(np.sort(numbers)[:count].mean())
+
+
+def area(seen: np.ndarray, unseen: np.ndarray) -> float:
+    """Share of pairs in which the seen row scores higher, ties half (Mann-Whitney U / pairs).
+
+    Args:
+        seen, unseen: float [N], float [M]; the higher, the more a row looks seen.
+    """
+    ordered = np.sort(unseen)
+    below = np.searchsorted(ordered, seen, "left")
+    not_above = np.searchsorted(ordered, seen, "right")
+    return float((below + not_above).mean() / (2 * len(unseen)))
+
+
+def rate_at(seen: np.ndarray, unseen: np.ndarray, false_share: float) -> float:
+    """Largest share of seen rows at a threshold that at most `false_share` of the unseen reach."""
+    # The addition is for products such as 0.29 * 100, which is below 29 in floating point.
+    allowed = int(false_share * len(unseen) + 1e-9)
+    if allowed >= len(unseen):
+        return 1.0
+    return float(np.mean(seen > np.sort(unseen)[::-1][allowed]))
+
+
+def privleak(own_area: float, reference_area: float) -> float:
+    """100 (A - A_reference) / A_reference with A = 1 - area; reference_area is below 1."""
+    return 100 * (reference_area - own_area) / (1 - reference_area)
+
+
+def _without_end(numbers: Sequence[float]) -> Sequence[float]:
+    return numbers[:-1] or numbers
+
+
+def _min_k(row: Mapping[str, Any], share: float = 0.2) -> float:
+    return lowest_mean(_without_end(row["answer"]["logp"]), share)
+
+
+_ATTACKS = {
+    "loss": lambda row: -mean_loss(row["answer"]),
+    "zlib": lambda row: -mean_loss(row["answer"]) / row["zlib"],
+    "min_k": _min_k,
+    "min_k_plus": lambda row: lowest_mean(_without_end(row["answer"]["z"]), 0.2),
+}
+_WORDS = {
+    "loss": "by its loss",
+    "zlib": "by its loss a compressed byte",
+    "min_k": "by its least likely tokens",
+    "min_k_plus": "by its least likely tokens, standardised",
+    "reference": "by its loss against the reference's",
+}
+_RATES = {"tpr_at_1": 0.01, "tpr_at_5": 0.05}
+_PARTS = {
+    "auc": "a forget row told from a new one {}",
+    "tpr_at_1": "forget rows found {}, 1 % false alarms",
+    "tpr_at_5": "forget rows found {}, 5 % false alarms",
+}
+LABELS = {
+    f"{attack}.{part}": Label(text.format(words), "reference")
+    for attack, words in _WORDS.items()
+    for part, text in _PARTS.items()
+} | {"privleak": Label("PrivLeak (min-k, 40 %)", "reference", "")}
+
+
+def summarise(
+    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
+) -> Result:
+    """All attacks; the last and privleak with a reference."""
+    sides = [of_split(own.get("likelihood", {}), s) for s in ("forget", "holdout")]
+    for side, split in zip(sides, ("forget", "holdout"), strict=True):
+        if not side:
+            return Result(missing=dict.fromkeys(LABELS, not_given(split)))
+    if any(map(diverged, sides)):
+        return Result(missing=dict.fromkeys(LABELS, NOT_FINITE))
+    result = Result()
+    for name, score in _ATTACKS.items():
+        _judge(result, name, [np.array([score(row) for row in s.values()]) for s in sides])
+    _with_reference(result, sides, reference)
+    return checked(result, LABELS)
+
+
+def _judge(result: Result, name: str, scores: Sequence[np.ndarray]) -> None:
+    result.values[f"{name}.auc"] = area(*scores)
+    for rate, share in _RATES.items():
+        result.values[f"{name}.{rate}"] = rate_at(*scores, share)
+
+
+def _with_reference(result: Result, sides: list[dict], reference: Rows | None) -> None:
+    names = ["privleak", *(f"reference.{part}" for part in _PARTS)]
+    if reference is None:
+        result.missing.update(dict.fromkeys(names, NO_REFERENCE))
+        return
+    rows = [of_split(reference.get("likelihood", {}), s) for s in ("forget", "holdout")]
+    pairs = [
+        [(mine[key], its[key]) for key in mine if key in its]
+        for mine, its in zip(sides, rows, strict=True)
+    ]
+    if not all(pairs):
+        reason = "the reference was not asked for the forget and holdout rows"
+        result.missing.update(dict.fromkeys(names, reason))
+        return
+    gains = [[mean_loss(b["answer"]) - mean_loss(a["answer"]) for a, b in side] for side in pairs]
+    _judge(result, "reference", [np.array(gain) for gain in gains])
+    own_area, its_area = (
+        area(*(np.array([_min_k(pair[model], 0.4) for pair in side]) for side in pairs))
+        for model in (0, 1)
+    )
+    if its_area == 1:
+        result.missing["privleak"] = "forget rows look seen to the reference as well"
+    else:
+        result.values["privleak"] = privleak(own_area, its_area)

@@ -1,0 +1,69 @@
+"""How much of an answer a model still knows by heart, on the forget rows and, as what should stay,
+on the retain rows.
+
+Both look at which answer tokens are the most likely one after the question and the true tokens
+before (n tokens; the end token is left out, as in open-unlearning):
+
+    exact         share of such tokens ("exact memorisation")
+    extraction    1 - k / n with k the smallest number of given tokens after which all further ones
+                  are the most likely ("extraction strength")
+
+Mean over rows. As in open-unlearning, k is at most n - 1: where the last token is wrong, and so
+nothing can be extracted, a row gives 1 / n and not 0. A row with no token but the end is left out.
+
+References: Tirumala et al., "Memorization Without Overfitting", arXiv 2205.10770; Carlini et al.,
+"Extracting Training Data from Large Language Models", arXiv 2012.07805; both as in open-unlearning,
+arXiv 2506.12618.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.evaluation.record import Label, Result, Rows, of_split
+from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, not_given
+
+LABELS = {
+    "forget.exact": Label("tokens of the forget answers known by heart", "reference"),
+    "forget.extraction": Label("end of the forget answers that can be extracted", "reference"),
+    "retain.exact": Label("tokens of the retain answers known by heart", "higher"),
+    "retain.extraction": Label("end of the retain answers that can be extracted", "higher"),
+}
+
+
+def exact(hits: Sequence[int]) -> float:
+    """Share of hits.
+
+    Args:
+        hits: 1 or 0 of each token of one answer, without the end token; at least one.
+    """
+    return float(np.mean(hits))
+
+
+def extraction(hits: Sequence[int]) -> float:
+    """1 - k / n, k the smallest of 0 ... n - 1 after which all are hits, n - 1 if there is none.
+
+    Args:
+        hits: 1 or 0 of each token of one answer, without the end token; at least one.
+    """
+    misses = np.flatnonzero(np.asarray(hits) == 0)
+    k = misses[-1] + 1 if len(misses) else 0
+    return float(1 - min(k, len(hits) - 1) / len(hits))
+
+
+def summarise(
+    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
+) -> Result:
+    """Both numbers of both splits."""
+    result = Result()
+    for split in ("forget", "retain"):
+        rows = of_split(own.get("likelihood", {}), split)
+        hits = [row["answer"]["hit"][:-1] for row in rows.values()]
+        hits = [answer for answer in hits if answer]
+        for name, measure in (("exact", exact), ("extraction", extraction)):
+            if hits and not diverged(rows):
+                result.values[f"{split}.{name}"] = float(np.mean([measure(h) for h in hits]))
+            else:
+                result.missing[f"{split}.{name}"] = NOT_FINITE if hits else not_given(split)
+    return checked(result, LABELS)

@@ -1,0 +1,35 @@
+"""How well a model still reads text that has nothing to do with the data.
+
+With N the sum of the losses of all tokens, in nats:
+
+    token          exp(N / tokens), comparable between models of one tokenizer only
+    word           exp(N / words), words = runs without white space
+    bits_a_word    N / (words ln 2)
+"""
+
+import numpy as np
+
+from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.evaluation.record import Label, Result, Rows
+from pmc_jax.evaluation.rows import checked
+
+LABELS = {
+    "token": Label("perplexity of unrelated text, a token", "lower", ""),
+    "word": Label("perplexity of unrelated text, a word", "lower", ""),
+    "bits_a_word": Label("bits a word of unrelated text", "lower", ""),
+}
+
+
+def summarise(
+    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
+) -> Result:
+    """Over all chunks of the text."""
+    chunks = own.get("text", {}).values()
+    words, tokens = sum(c["words"] for c in chunks), sum(len(c["logp"]) for c in chunks)
+    if not tokens or not words:
+        return Result(missing=dict.fromkeys(LABELS, "no text to read: evaluate.text"))
+    nats = -sum(float(np.sum(chunk["logp"])) for chunk in chunks)
+    with np.errstate(over="ignore"):  # infinity is then reported as not finite
+        token, word = np.exp([nats / tokens, nats / words])
+    values = {"token": token, "word": word, "bits_a_word": nats / (words * np.log(2))}
+    return checked(Result(values), LABELS)

@@ -1,0 +1,99 @@
+"""Are tokens of forget answers less likely in text that has nothing to do with them?
+
+Change of p(token) at each position of unrelated text, this model's minus that of another: of the
+reference, which never saw the forget rows, and of the model before unlearning. Positions whose
+token occurs in a forget answer ("forget") beside all others ("other"):
+
+    mean, deviation, low (1 % quantile), high (99 % quantile), smallest
+    dropped      share of positions with a change below -0.1
+
+Without side effects the forget positions look like the others: mean near 0 and no tail.
+
+Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of side effects.
+"""
+
+import numpy as np
+
+from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.evaluation.record import NO_REFERENCE, Label, Result, Rows
+from pmc_jax.evaluation.rows import NOT_FINITE, checked
+
+DROP = 0.1
+BINS = 41
+_TEXT = "no text to read: evaluate.text"
+_NO_BEFORE = "no model before unlearning to compare with"
+
+_MODELS = {"reference": "against the reference", "before": "against the model before"}
+_TOKENS = {"forget": "forget tokens", "other": "other tokens"}
+_NUMBERS = {
+    "mean": ("mean change of p of {}", ""),
+    "deviation": ("spread of the change of p of {}", "lower"),
+    "low": ("1 % quantile of the change of p of {}", "higher"),
+    "high": ("99 % quantile of the change of p of {}", ""),
+    "smallest": ("largest drop of p of {}", "higher"),
+    "dropped": ("positions of {} whose p drops by more than 0.1", "lower"),
+}
+LABELS = {
+    f"{model}.{tokens}.{number}": Label(
+        f"{text.format(_TOKENS[tokens])}, {_MODELS[model]}",
+        better,
+        "share" if number == "dropped" else "p",
+    )
+    for model in _MODELS
+    for tokens in _TOKENS
+    for number, (text, better) in _NUMBERS.items()
+}
+
+
+def describe(changes: np.ndarray) -> dict[str, float]:
+    """The numbers above.
+
+    Args:
+        changes: float [positions], at least one.
+    """
+    low, high = np.quantile(changes, [0.01, 0.99])
+    return {
+        "mean": changes.mean(),
+        "deviation": changes.std(),
+        "low": low,
+        "high": high,
+        "smallest": changes.min(),
+        "dropped": np.mean(changes < -DROP),
+    }
+
+
+def summarise(
+    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
+) -> Result:
+    """Against each of the two models that is there."""
+    result = Result()
+    for model, other in (("reference", reference), ("before", before)):
+        reason = NO_REFERENCE if model == "reference" else _NO_BEFORE
+        changes = {} if other is None else _changes(own.get("text", {}), other.get("text", {}))
+        if other is not None and not changes:
+            reason = _TEXT if not own.get("text") else "the other model reads other tokens"
+        for tokens in _TOKENS:
+            group = changes.get(tokens, np.empty(0))
+            if len(group) and np.isfinite(group).all():
+                numbers = describe(group)
+                result.values |= {f"{model}.{tokens}.{n}": v for n, v in numbers.items()}
+                histogram = np.histogram(group, bins=BINS, range=(-1, 1))[0]
+                result.series[f"{model}.{tokens}"] = histogram.tolist()
+            else:
+                why = NOT_FINITE if len(group) else f"the text has no {_TOKENS[tokens]}"
+                why = why if changes else reason
+                result.missing |= {f"{model}.{tokens}.{n}": why for n in _NUMBERS}
+    return checked(result, LABELS)
+
+
+def _changes(own, other) -> dict[str, np.ndarray]:
+    """Changes of p at forget and other positions of the chunks that both models read alike."""
+    chunks = [k for k in own if k in other and len(own[k]["logp"]) == len(other[k]["logp"])]
+    if not chunks:
+        return {}
+    p_own, p_other = (
+        np.exp(np.concatenate([rows[k]["logp"] for k in chunks])) for rows in (own, other)
+    )
+    forget = np.concatenate([own[k]["forget"] for k in chunks]).astype(bool)
+    change = p_own - p_other
+    return {"forget": change[forget], "other": change[~forget]}

@@ -1,0 +1,69 @@
+r"""The truth ratio of the TOFU benchmark, in both definitions that are in use, and Forget Quality.
+
+R = p(wrong) / p(true) of a row, from mean losses l (nats a token, end token included) of its true
+answer in other words and of its wrong answers:
+
+    geo    R = exp(l(true) - mean_k l(wrong_k))
+    arith  R = mean_k exp(-l(wrong_k)) / exp(-l(true))
+
+The truth ratio of the forget split is mean(min(R, 1/R)), that of another mean(max(0, 1 - R)).
+Forget Quality is the p-value of the two-sample Kolmogorov-Smirnov test (scipy's `ks_2samp`) between
+R on the forget split of a model and of the reference. It sees only the order of R, so that it is
+made on log R, which neither overflows nor underflows.
+
+`arith` is in the paper, `geo` in the benchmark's first code and in open-unlearning, which adds
+1e-10 to denominators (left out here: it moves aggregates by 1e-8).
+
+Reference: Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs", arXiv 2401.06121.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+KINDS = ("geo", "arith")
+
+
+def log_truth_ratio(true: np.ndarray, wrong: Sequence[Sequence[float]], kind: str) -> np.ndarray:
+    """log R of each row.
+
+    Args:
+        true: float [N], mean loss of the true answer in other words.
+        wrong: N lists, mean losses of its wrong answers.
+        kind: one of `KINDS`.
+
+    Returns:
+        float64 [N].
+    """
+    if kind == "geo":
+        return np.array([t - np.mean(w) for t, w in zip(true, wrong, strict=True)])
+    assert kind == "arith", kind
+    sums = [t + np.logaddexp.reduce(-np.asarray(w)) for t, w in zip(true, wrong, strict=True)]
+    return np.array(sums) - np.log([len(w) for w in wrong])
+
+
+def truth_ratio(log_ratios: np.ndarray, *, forget: bool) -> float:
+    """mean(min(R, 1/R)) of the forget split, mean(max(0, 1 - R)) of another.
+
+    Args:
+        log_ratios: float [N], log R of each row.
+    """
+    if forget:
+        return float(np.exp(-np.abs(log_ratios)).mean())
+    return float(-np.expm1(np.minimum(log_ratios, 0)).mean())
+
+
+def forget_quality(own: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """Two-sample Kolmogorov-Smirnov test of log R.
+
+    Args:
+        own, reference: float [N], float [M].
+
+    Returns:
+        The p-value and the statistic.
+    """
+    # Imported on first use: it takes more than a second.
+    from scipy.stats import ks_2samp
+
+    test = ks_2samp(own, reference)
+    return float(test.pvalue), float(test.statistic)

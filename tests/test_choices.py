@@ -1,0 +1,70 @@
+"""Multiple choice by likelihood: hand-computed cases."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.evaluation import choices
+from pmc_jax.evaluation.choices import rank_shares, scores, summarise
+
+SETTINGS = EvaluateConfig()
+
+
+def row(*perplexities):
+    true, *wrong = ({"logp": [-math.log(p), -math.log(p)]} for p in perplexities)
+    return {"answer": true, "paraphrased": None, "wrong": wrong or None, "zlib": 9}
+
+
+def test_scores_by_hand():
+    assert scores(np.log([2.0, 4.0, 4.0])) == pytest.approx([0.5, 0.25, 0.25], rel=1e-14)
+    assert scores(np.array([2000.0, 2000.0])) == pytest.approx([0.5, 0.5], rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("losses", "shares"),
+    [
+        ([1, 2, 3], [1, 0, 0]),
+        ([3, 1, 2], [0, 0, 1]),
+        ([2, 2, 1], [0, 0.5, 0.5]),
+        ([1, 1, 1], [1 / 3, 1 / 3, 1 / 3]),
+    ],
+)
+def test_ranks_by_hand(losses, shares):
+    assert rank_shares(np.array(losses, np.float64)).tolist() == shares
+
+
+def test_summarise_by_hand():
+    rows = {
+        "forget/0": row(2, 4, 4),  # most likely; score 1/2
+        "forget/1": row(8, 4, 4),  # least likely; score 1/5
+        "forget/2": row(4, 4),  # both, half each; score 1/2
+        "forget/3": row(1),  # has no wrong answers
+        "retain/0": row(2, 4),
+    }
+    result = summarise({"likelihood": rows}, None, None, SETTINGS)
+    expected = {
+        "most_likely": 1.5 / 3,
+        "least_likely": 1.5 / 3,
+        "chance": (1 / 3 + 1 / 3 + 1 / 2) / 3,
+        "true_score": 1.2 / 3,
+    }
+    assert result.values == pytest.approx(expected, rel=1e-14)
+    assert set(expected) == set(choices.LABELS)
+    assert result.series["true_score"] == pytest.approx([0.5, 0.2, 0.5], rel=1e-14)
+    assert result.series["rank"] == [1.5, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ({}, "data.evaluate.forget is not given"),
+        ({"forget/0": row(2)}, "data.evaluate.forget has no wrong answers"),
+        ({"forget/0": row(2, math.nan)}, "the model's numbers are not finite"),
+    ],
+)
+def test_what_is_missing_is_said(rows, reason):
+    result = summarise({"likelihood": rows}, None, None, SETTINGS)
+    assert (result.values, result.series) == ({}, {})
+    assert result.missing == dict.fromkeys(choices.LABELS, reason)
