@@ -34,7 +34,7 @@ class LoRAConfig(Section):
 
 @dataclass(frozen=True)
 class TrainConfig(Section):
-    """The optimizer: AdamW, linear warm-up, then linear decay to 0.
+    """The optimizer: AdamW, linear warm-up, then linear decay to 0 or none.
 
     Fields:
         learning_rate: peak.
@@ -44,6 +44,7 @@ class TrainConfig(Section):
         batch_size: forget rows a micro-batch; as many retain rows go with them.
         accumulation_steps: micro-batches a gradient step.
         warmup_steps: gradient steps of linear warm-up.
+        decay: linear | none, of the learning rate after the warm-up; linear reaches 0 at the end.
         max_grad_norm: global norm that gradients are clipped to; None = no clipping.
         max_bad_steps: the run stops after this many steps in a row whose loss or gradient is not
             finite; such a step changes no weight.
@@ -63,6 +64,7 @@ class TrainConfig(Section):
     batch_size: int = setting(8, at_least(1))
     accumulation_steps: int = setting(1, at_least(1))
     warmup_steps: int = setting(0, at_least(0))
+    decay: str = setting("linear", one_of("linear", "none"))
     max_grad_norm: float | None = setting(None, above(0))
     max_bad_steps: int = setting(3, at_least(1))
     loss_mean: str = setting("tokens", one_of("tokens", "answers"))

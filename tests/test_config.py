@@ -269,6 +269,7 @@ def test_only_true_and_false_are_truth_values(refuse, word):
         (TrainConfig, {"batch_size": 0}),
         (TrainConfig, {"accumulation_steps": 0}),
         (TrainConfig, {"warmup_steps": -1}),
+        (TrainConfig, {"decay": "cosine"}),
         (TrainConfig, {"max_grad_norm": 0}),
         (FinetuneConfig, {"epochs": -1}),
         (FinetuneConfig, {"batch_size": 0}),

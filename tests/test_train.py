@@ -216,15 +216,19 @@ def test_steps_are_adamw_under_the_schedule(model):
             np.testing.assert_allclose(state.model.arrays()[n], w, rtol=0, atol=1e-5, err_msg=n)
 
 
-def test_schedule_reaches_zero_and_stays(monkeypatch):
+@pytest.mark.parametrize("decay", ["linear", "none"])
+def test_schedule_reaches_zero_or_keeps_its_peak(decay, monkeypatch):
     seen = {}
     monkeypatch.setattr(optax, "adamw", lambda schedule, **_: seen.setdefault("rate", schedule))
     for warmup, total in ((0, 4), (2, 6), (6, 250), (3, 4)):
         seen.clear()
-        make_optimizer.__wrapped__(TrainConfig(learning_rate=2.0, warmup_steps=warmup), total)
+        settings = TrainConfig(learning_rate=2.0, warmup_steps=warmup, decay=decay)
+        make_optimizer.__wrapped__(settings, total)
         for step in range(total + 2):
             if step < warmup:
                 expected = step / max(1, warmup)
+            elif decay == "none":
+                expected = 1.0
             else:
                 expected = max(0.0, (total - step) / max(1, total - warmup))
             np.testing.assert_allclose(seen["rate"](step), 2.0 * expected, rtol=1e-6, atol=1e-7)

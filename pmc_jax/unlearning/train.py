@@ -38,10 +38,13 @@ class TrainState(NamedTuple):
 
 @functools.lru_cache
 def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTransformation:
-    """AdamW with linear warm-up from 0, then linear decay to 0 (the schedule of transformers)."""
-    warmup = settings.warmup_steps
-    decay = optax.linear_schedule(settings.learning_rate, 0.0, max(1, total_steps - warmup))
-    rise = optax.linear_schedule(0.0, settings.learning_rate, max(1, warmup))
+    """AdamW with linear warm-up from 0, then linear decay to 0 (the schedule of transformers), or
+    a constant rate.
+    """
+    warmup, peak = settings.warmup_steps, settings.learning_rate
+    last = 0.0 if settings.decay == "linear" else peak
+    decay = optax.linear_schedule(peak, last, max(1, total_steps - warmup))
+    rise = optax.linear_schedule(0.0, peak, max(1, warmup))
     schedule = optax.join_schedules([rise, decay], [warmup])
     adamw = optax.adamw(
         schedule,

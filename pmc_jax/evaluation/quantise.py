@@ -1,0 +1,96 @@
+"""The weights as a quantiser would leave them: rounded to few levels, and multiplied out again.
+
+Deployed models are often quantised, and rounding can bring back what small changes of the weights
+had hidden (Zhang et al., "Catastrophic Failure of LLM Unlearning via Quantization", ICLR 2025,
+arXiv 2410.16454). As deployed quantisers do, only the projections of the layers are rounded;
+embedding, head, norms and biases stay.
+
+A block of weights that face neighbouring inputs of one output is divided by its largest magnitude,
+and each is rounded to the nearest of the kind's levels in [-1, 1]:
+
+    int8  k / 127, the block is all inputs of an output (LLM.int8() without its split of outliers,
+          Dettmers et al., arXiv 2208.07339)
+    int4  k / 7, blocks of 64 inputs
+    nf4   the 16 levels of NormalFloat, blocks of 64 inputs (QLoRA without its second quantisation
+          of the magnitudes, Dettmers et al., arXiv 2305.14314)
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pmc_jax.mesh import Layout
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.lora import contracted_axes, merge
+from pmc_jax.models.parameters import parameters
+from pmc_jax.train_config import PROJECTIONS
+
+BLOCK = 64
+# Of QLoRA, appendix E: means of neighbouring quantiles of a normal distribution, with an exact 0.
+NF4_LEVELS = np.array(
+    [
+        *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+        *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
+        *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
+        *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+    ],
+    np.float32,
+)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layout", "kind"))
+def quantised(model: Decoder, config: DecoderConfig, layout: Layout, kind: str) -> Decoder:
+    """A new model with rounded projections; shapes, dtypes and shardings of `model`, which stays.
+
+    Args:
+        model: adapters are merged into their projections first, as they are for deployment.
+        config: of the decoder.
+        layout: of `model`.
+        kind: int8 | int4 | nf4.
+    """
+    arrays, table = merge(model, config=config, layout=layout).arrays(), parameters(config)
+    for projection in PROJECTIONS:
+        if (name := f"layers.{projection}") in table:
+            rounded = round_trip(arrays[name], contracted_axes(name), kind)
+            arrays[name] = layout.constrain(rounded, *table[name].axes)
+    return Decoder(arrays)
+
+
+def round_trip(weight: jax.Array, contracted: int, kind: str) -> jax.Array:
+    """[L, *inputs, *outputs] -> the same, each weight at a level of its block.
+
+    Args:
+        weight: the projections of all layers.
+        contracted: axes of inputs; blocks run through them in row-major order.
+        kind: int8 | int4 | nf4.
+    """
+    inputs = math.prod(weight.shape[1 : 1 + contracted])
+    layers, outputs = weight.shape[0], weight.shape[1 + contracted :]
+    size = inputs if kind == "int8" else min(BLOCK, inputs)
+    flat = weight.astype(jnp.float32).reshape(layers, inputs, *outputs)
+    padding = [(0, 0)] * flat.ndim
+    padding[1] = (0, -inputs % size)
+    blocks = jnp.pad(flat, padding).reshape(layers, -1, size, *outputs)
+    largest = jnp.max(jnp.abs(blocks), axis=2, keepdims=True)
+    scale = jnp.where(largest > 0, largest, 1)
+    rounded = scale * _to_level(blocks / scale, kind)
+    flat = rounded.reshape(layers, -1, *outputs)[:, :inputs]
+    return flat.reshape(weight.shape).astype(weight.dtype)
+
+
+def _to_level(x: jax.Array, kind: str) -> jax.Array:
+    """The nearest level of each value in [-1, 1]."""
+    if kind == "nf4":
+        levels = NF4_LEVELS
+        index = jnp.searchsorted((levels[1:] + levels[:-1]) / 2, x, method="compare_all")
+    else:
+        most = {"int8": 127, "int4": 7}[kind]
+        levels = (np.arange(-most, most + 1) / most).astype(np.float32)
+        index = jnp.round(x * most).astype(jnp.int32) + most
+    # From a table: compiled, a division by `most` is a product that misses 1, and the largest
+    # magnitude would grow each time.
+    return jnp.asarray(levels)[index]

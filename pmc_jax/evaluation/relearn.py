@@ -1,0 +1,84 @@
+"""The attack by fine-tuning: what little training brings back was hidden, not forgotten.
+
+Reference: Hu et al., "Unlearning or Obfuscating? Jogging the Memory of Unlearned LLMs via Benign
+Relearning", ICLR 2025, arXiv 2406.13356.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from pmc_jax import preemption
+from pmc_jax.answers import Speaker
+from pmc_jax.config import DataConfig
+from pmc_jax.data.encode import Packer, shared_prefix
+from pmc_jax.data.records import RetainSet
+from pmc_jax.errors import UserError
+from pmc_jax.evaluate_config import RelearnConfig
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.train_config import TrainConfig
+from pmc_jax.unlearning.pmc import epoch_rows
+from pmc_jax.unlearning.trainer import Trainer
+
+
+def relearned(
+    speaker: Speaker,
+    rows: RetainSet,
+    *,
+    settings: RelearnConfig,
+    train: TrainConfig,
+    data: DataConfig,
+    seed: int,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> Decoder:
+    """Fine-tunes a copy of the model on a few pairs: AdamW at a constant rate, loss on answers.
+
+    The rows are visited epoch by epoch, each in a new order (`pmc.epoch_rows`).
+
+    Args:
+        speaker: the model that is attacked, without adapters; its weights stay as they are.
+        rows: the first `settings.rows` of them are trained on.
+        settings: steps, rows a step, learning rate.
+        train: all other settings of the optimizer, and whether adapters are trained; no weight
+            decay, warm-up, clipping or accumulation, whatever it says.
+        data: `max_length` and `long_rows` are read.
+        seed: of the order, and of new adapters.
+        progress: called with 1 after each step.
+
+    Returns:
+        New weights, float32 where all are trained, adapters merged.
+
+    Raises:
+        UserError: no rows, rows that are too long, or losses that are not finite.
+        Preempted: the process was asked to stop.
+    """
+    if not len(rows):
+        raise UserError("data.evaluate.relearn: no rows")
+    rows = rows.select(range(min(settings.rows, len(rows))))
+    sequences = speaker.sequences(rows.questions, rows.answers, data, ids=rows.ids)
+    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
+    lengths, lm = [len(s) for s in sequences], speaker.lm
+    batch, multiple = settings.batch_size, lm.layout.row_multiple
+    packer = Packer.fit(prefix, lengths, max(lengths), batch, multiple, train.loss_mean)
+    optimizer = dataclasses.replace(
+        train,
+        learning_rate=settings.learning_rate,
+        batch_size=batch,
+        weight_decay=0.0,
+        warmup_steps=0,
+        decay="none",
+        max_grad_norm=None,
+        accumulation_steps=1,
+    )
+    trainer = Trainer(
+        lm.model, lm.config, lm.layout, optimizer, settings.steps, speaker.dtype, seed=seed
+    )
+    for step in range(settings.steps):
+        chosen = [sequences[j] for j in epoch_rows(len(sequences), batch, step, seed)]
+        if not trainer.step(packer.pack([chosen], [1.0]))["applied"]:
+            raise UserError(
+                f"evaluate.relearn: loss or gradient not finite in step {step + 1}; lower "
+                f"evaluate.relearn.learning_rate={settings.learning_rate}"
+            )
+        progress(1)
+        preemption.check()
+    return trainer.release()
