@@ -57,7 +57,7 @@ MEASURES: Mapping[str, Measure] = {
     "prefill": Measure(leakage.summarise_prefill, leakage.LABELS, ("prefill",)),
     "side_effects": Measure(side_effects.summarise, side_effects.LABELS, ("text",)),
     "perplexity": Measure(perplexity.summarise, perplexity.LABELS, ("text",), ()),
-    "prompts": Measure(attacks.prompts, attacks.LABELS, ("greedy", "prompts")),
-    "quantised": Measure(attacks.quantised, attacks.LABELS, ("greedy", "quantised")),
-    "relearned": Measure(attacks.relearned, attacks.LABELS, ("greedy", "relearned")),
+    "prompts": Measure(attacks.summarise_prompts, attacks.LABELS, ("greedy", "prompts")),
+    "quantised": Measure(attacks.summarise_quantised, attacks.LABELS, ("greedy", "quantised")),
+    "relearned": Measure(attacks.summarise_relearned, attacks.LABELS, ("greedy", "relearned")),
 }
