@@ -37,7 +37,7 @@ LABELS = {
     f"{model}.{tokens}.{number}": Label(
         f"{text.format(_TOKENS[tokens])}, {_MODELS[model]}",
         better,
-        "share" if number == "dropped" else "p",
+        "share" if number == "dropped" else "",
     )
     for model in _MODELS
     for tokens in _TOKENS
