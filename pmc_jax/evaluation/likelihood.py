@@ -32,7 +32,7 @@ class TokenScores:
         logp: f32[n], natural logarithm of the probability of each token, given all before it.
         hit: bool[n], whether no token is more likely.
         z: f32[n], logp as standard deviations from its mean, both under the model's distribution
-            (Min-K++, arXiv 2404.02936).
+            (Min-K++, arXiv 2404.02936); the deviation is at least 1e-3.
     """
 
     logp: np.ndarray
@@ -151,11 +151,15 @@ def _score(model, prefix, tokens, positions, segments, at, targets, *, config, l
         logp = scores - peak - jnp.log(jnp.sum(jnp.exp(scores - peak), axis=-1, keepdims=True))
         p = jnp.exp(logp)
         mean = jnp.sum(p * logp, axis=-1)
-        deviation = jnp.sqrt(jnp.sum(p * (logp - mean[..., None]) ** 2, axis=-1))
+        variance = jnp.sum(p * (logp - mean[..., None]) ** 2, axis=-1)
         # By comparison: a gather along a sharded vocabulary would move the logits.
         is_target = target[..., None] == jnp.arange(logp.shape[-1])
         own = jnp.sum(jnp.where(is_target, logp, 0.0), axis=-1)
-        return own, own >= jnp.max(logp, axis=-1), (own - mean) / jnp.maximum(deviation, 1e-12)
+        return (
+            own,
+            own >= jnp.max(logp, axis=-1),
+            (own - mean) / jnp.sqrt(jnp.maximum(variance, 1e-6)),
+        )
 
     def split(x):
         x = x.reshape(x.shape[0], -1, _POSITIONS_A_CHUNK, *x.shape[2:])

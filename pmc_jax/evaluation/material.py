@@ -43,9 +43,8 @@ class Material:
 
     @property
     def relearn_rows(self) -> EvalSet | RetainSet | None:
-        """What relearning trains on."""
-        rows, most = self.sets.get("relearn", self.retain), self.settings.relearn.rows
-        return None if rows is None else rows.select(range(min(len(rows), most)))
+        """What relearning takes its rows from."""
+        return self.sets.get("relearn", self.retain)
 
     def unrelated_text(self) -> str:
         """What `evaluate.text` names, or the text that the package has.

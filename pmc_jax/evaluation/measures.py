@@ -16,6 +16,7 @@ from pmc_jax.evaluation import (
     tofu,
 )
 from pmc_jax.evaluation.material import Material
+from pmc_jax.evaluation.prompts import ATTACKS
 from pmc_jax.evaluation.record import Label, Result, Rows
 
 Summarise = Callable[[Rows, Rows | None, Rows | None, EvaluateConfig], Result]
@@ -45,6 +46,11 @@ class Measure:
         return f"{', '.join(lacking)} not given" if lacking else None
 
 
+_PROMPT_LABELS = {
+    **attacks.LABELS,
+    **{name: label for attack in ATTACKS for name, label in attacks.labels_of(attack).items()},
+}
+
 MEASURES: Mapping[str, Measure] = {
     "quality": Measure(quality.of_rows, quality.LABELS, ("greedy",), ()),
     "tofu": Measure(tofu.summarise, tofu.LABELS, ("greedy", "likelihood")),
@@ -57,7 +63,7 @@ MEASURES: Mapping[str, Measure] = {
     "prefill": Measure(leakage.summarise_prefill, leakage.LABELS, ("prefill",)),
     "side_effects": Measure(side_effects.summarise, side_effects.LABELS, ("text",)),
     "perplexity": Measure(perplexity.summarise, perplexity.LABELS, ("text",), ()),
-    "prompts": Measure(attacks.summarise_prompts, attacks.LABELS, ("greedy", "prompts")),
+    "prompts": Measure(attacks.summarise_prompts, _PROMPT_LABELS, ("greedy", "prompts")),
     "quantised": Measure(attacks.summarise_quantised, attacks.LABELS, ("greedy", "quantised")),
     "relearned": Measure(attacks.summarise_relearned, attacks.LABELS, ("greedy", "relearned")),
 }

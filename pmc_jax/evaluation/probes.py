@@ -22,6 +22,7 @@ from pmc_jax.evaluation.relearn import relearned
 from pmc_jax.evaluation.rouge import rouge1_recall, rougeL_recall
 from pmc_jax.sampling.choose import GREEDY, Sampler
 from pmc_jax.sampling.weights import SamplingWeights
+from pmc_jax.train_config import TrainConfig
 
 SCORED = ("forget", "retain", "real_authors", "world_facts", "holdout")
 _ROWS_A_BATCH = 64
@@ -207,7 +208,7 @@ def _prompted(subject: Subject, material: Material, keys: Sequence[str]) -> Foun
     asked = []
     for key in keys:
         attack = key.partition("/")[0]
-        ask = functools.partial(prompts.ATTACKS[attack], retain=pairs)
+        ask = functools.partial(prompts.ATTACKS[attack], pairs=pairs)
         asked.append(_of_forget_row(material, key, f"{attack}/", ask))
     return _answers(subject, subject.weights, material, asked)
 
@@ -226,8 +227,9 @@ def _relearned(subject: Subject, material: Material, keys: Sequence[str]) -> Fou
     model = relearned(
         subject.speaker,
         material.relearn_rows,
-        material.settings.relearn,
-        material.data,
+        settings=material.settings.relearn,
+        train=TrainConfig(),
+        data=material.data,
         seed=material.seed,
     )
     asked = [_of_forget_row(material, key, "") for key in keys]
