@@ -147,12 +147,13 @@ def headline(found: Mapping[str, Any], model: str) -> dict[str, Any]:
 def tables(found: Mapping[str, Any]) -> str:
     """All numbers, a measure after the other, a column a model."""
     models = [name for name in MODELS if name in found["models"]]
+    titles = models if "before" in models else ["value", *models[1:]]
     parts = []
     for measure, by_model in found["measures"].items():
         names = list(dict.fromkeys(n for m in models for n in by_model[m]["values"]))
         rows = [[name, *(by_model[m]["values"].get(name) for m in models)] for name in names]
         if rows:
-            parts.append(table(rows, (measure, *models)))
+            parts.append(table(rows, (measure, *titles)))
         reasons = {n: r for m in models for n, r in by_model[m]["missing"].items()}
         parts += [f"{measure}: {name} not computed: {why}" for name, why in reasons.items()]
     parts += [f"{name}: not computed: {why}" for name, why in found["not_computed"].items()]

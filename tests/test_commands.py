@@ -29,7 +29,7 @@ def test_evaluate_gives_the_numbers_that_the_run_gave(plain, monkeypatch):
     for path, moment in (("model", "before"), ("out/model", "after")):
         done = tiny.succeed("evaluate", f"model.path={path}")
         assert json.loads(done.lines[-1]) == tiny.results()[moment]
-        assert done.lines[0].split() == ["measure", "value"]
+        assert done.lines[0].split() == ["quality", "value"]
     assert tiny.digest(plain.folder) == before
 
 

@@ -19,7 +19,10 @@ PACKAGE = Path(pmc_jax.__file__).parent
 MEASURING = ("EvalSet", "FinetuneSet")
 # What reads true forget answers, and what brings it in.
 APART = (
+    "pmc_jax.evaluating",
     "pmc_jax.evaluation.evaluate",
+    "pmc_jax.evaluation.material",
+    "pmc_jax.evaluation.probes",
     "pmc_jax.data.sources",
     "pmc_jax.data.files",
     "pmc_jax.jobs",
@@ -237,7 +240,9 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
     }
     shared = {"data/sources.py", "api.py", "inputs.py", "jobs.py"}
     allowed = {
-        "EvalSet": shared | {"evaluation/evaluate.py", "summary.py"},
+        "EvalSet": shared
+        | {"evaluating.py", "summary.py"}
+        | {f"evaluation/{name}.py" for name in ("evaluate", "material", "probes")},
         "FinetuneSet": shared | {"finetuning.py", "target.py"},
     }
     assert files and files <= allowed[name]
