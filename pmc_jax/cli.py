@@ -25,11 +25,12 @@ _COMMANDS = {
     "sample": "pmc.num_samples answers of model.path to each forget question, as JSON Lines",
     "export": "the newest checkpoint of output.dir as a Hugging Face folder, output.dir/model",
     "plan": "compiles the run for plan.topology without a TPU: memory, time bound, plan.json",
+    "report": "report.html of a finished run, or of several: pmc report OUTPUT_FOLDER...",
     "verify": "compares the files of a finished run with its manifest: pmc verify OUTPUT_FOLDER",
 }
 
 
-_ALONE = ("plan", "verify")  # commands of one process
+_ALONE = ("plan", "report", "verify")  # commands of one process
 _ASKED_TO_STOP = "pmc: asked to stop; the same command goes on from the checkpoint"
 _INTERRUPTED = "pmc: interrupted; the same command goes on from the last checkpoint"
 
@@ -130,6 +131,8 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         from pmc_jax.jobs import run_verify
 
         return 0 if run_verify(options.config, say=say) else 1
+    if options.command == "report":
+        return _report([options.config, *options.overrides], say)
     from pmc_jax.config import load_config
 
     if options.command == "evaluate" and os.path.isdir(options.config):
@@ -163,6 +166,16 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
             say(json.dumps(row, ensure_ascii=False))
     else:
         jobs.run_export(config, overwrite=options.overwrite, say=say)
+    return 0
+
+
+def _report(arguments: Sequence[str], say: Callable[[str], None]) -> int:
+    from pmc_jax.config import config_from_overrides
+    from pmc_jax.report.write import write
+
+    folders = [text for text in arguments if not text.startswith("report.") or "=" not in text]
+    config = config_from_overrides([text for text in arguments if text not in folders])
+    say(f"wrote {write(folders, config.report)}")
     return 0
 
 

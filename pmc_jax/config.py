@@ -17,6 +17,7 @@ from typing import Any
 from pmc_jax import schema
 from pmc_jax.evaluate_config import EvaluateConfig
 from pmc_jax.plan_config import PlanConfig
+from pmc_jax.report_config import ReportConfig
 from pmc_jax.schema import Check, Section, above, at_least, between, one_of, setting
 from pmc_jax.sharding_rules import LOGICAL_AXES, rule_faults
 from pmc_jax.train_config import TrainConfig
@@ -281,7 +282,8 @@ class Config(Section):
     """All settings of a run, one section each.
 
     Fields:
-        model, data, pmc, train, finetune, evaluate, mesh, plan, output, log: the sections.
+        model, data, pmc, train, finetune, evaluate, mesh, plan, output, log, report: the
+            sections.
         seed: of sampling, pairing and order; the key that every random choice is folded from.
         profile: a trace of the second round is written to `output.dir`/profile, for XProf.
     """
@@ -296,6 +298,7 @@ class Config(Section):
     plan: PlanConfig = field(default_factory=PlanConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     seed: int = setting(0, _SEED)
     profile: bool = False
 
@@ -316,6 +319,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     raw, faults = apply_overrides(raw, overrides)
     where = f"{path} with overrides" if overrides else str(path)
     return schema.build(Config, raw, where=where, faults=faults)
+
+
+def config_from_overrides(overrides: Sequence[str]) -> Config:
+    """The defaults, changed by `section.key=value` texts.
+
+    Raises:
+        UserError: every fault in one line.
+    """
+    raw, faults = apply_overrides({}, overrides)
+    return schema.build(Config, raw, where="overrides", faults=faults)
 
 
 def config_from_dict(settings: dict[str, Any], where: str = "settings") -> Config:

@@ -36,6 +36,8 @@ from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, load
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.recorder import Recorder
+from pmc_jax.report.write import write as write_report
+from pmc_jax.report_config import ReportConfig
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.summary import examples, final_tables
 from pmc_jax.target import Target
@@ -108,8 +110,10 @@ def run_unlearn(
         if hosts.is_first():
             manifest.write(folder.path, input_files(config, digests["model"]), results)
         folder.finish(results)
-        if purge and hosts.is_first():
-            manifest.purge(folder.path)
+        if hosts.is_first():
+            if purge:
+                manifest.purge(folder.path)
+            write_report([folder.path], ReportConfig(text=config.report.text))
     say(final_tables(results))
     return results
 
@@ -125,7 +129,8 @@ def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
     with output.locked(folder):
         if hosts.is_first():
             manifest.purge(folder)
-    say(f"{folder}: the checkpoints and the texts of the log are gone")
+            write_report([folder], ReportConfig())
+    say(f"{folder}: the checkpoints and the texts of the log and the report are gone")
 
 
 def run_verify(folder: str, *, say: Callable[[str], None]) -> bool:

@@ -28,7 +28,16 @@ def write_json(path: str | Path, value: Any) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    path, text = Path(path), json_text(value)
+    write_text(path, json_text(value))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text as `write_json` does.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:

@@ -1,9 +1,10 @@
 """The life of a run's output folder: new, unfinished, finished, or somebody else's.
 
-`run.json` is the first file that a run writes and `results.json` the last. A folder with the first
-alone is an unfinished run, which the same settings and data resume; a folder with both is finished
-and is left alone. Nothing that a run did not write is ever removed. The first process of a run
-claims the folder. What it does not know: what the other files hold, nor what the settings mean.
+`run.json` is the first file that a run writes and `results.json` the last but its report. A folder
+with the first alone is an unfinished run, which the same settings and data resume; a folder with
+both is finished and is left alone. Nothing that a run did not write is ever removed. The first
+process of a run claims the folder. What it does not know: what the other files hold, nor what the
+settings mean.
 """
 
 from __future__ import annotations
@@ -47,20 +48,20 @@ EVALUATION = "evaluation"  # rows that evaluation goes on from
 EVALUATION_RESULTS = "evaluation.json"
 MODEL = "model"
 ADAPTER = "adapter"  # where adapters are trained; merged into `model` too
+REPORT = "report.html"
+REPORT_JSON = "report.json"
 TARGET = "target"  # the fine-tuned target model; kept, a run reuses it by digest
 TARGET_CHECKPOINTS = "target.checkpoints"  # of its training, while that lasts
 
-# What `pmc evaluate` makes anew of a finished run.
-MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS)
+# What `pmc evaluate` and `pmc report` make anew of a finished run.
+MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
 
 # What `overwrite` removes. The mark of a run goes last: an interrupted removal can be repeated.
-OWN = (
-    *(RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, EVALUATION, EVALUATION_RESULTS),
-    *(CHECKPOINTS, MODEL, ADAPTER, RUN),
-)
+OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, *MADE_AGAIN)
+OWN += (CHECKPOINTS, MODEL, ADAPTER, RUN)
 
 # Settings sections that don't change what is computed.
-_IDLE_SECTIONS = ("output", "log", "plan", "profile")
+_IDLE_SECTIONS = ("output", "log", "plan", "report", "profile")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "pmc_jax")
 

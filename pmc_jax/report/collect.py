@@ -1,0 +1,169 @@
+"""The folders of finished runs -> the dictionary that `report.json` holds (docs/report.md).
+
+Texts of questions and answers are taken only where asked for; all else is numbers, settings,
+names and digests.
+"""
+
+import importlib.metadata
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pmc_jax import output
+from pmc_jax.errors import UserError
+from pmc_jax.report import words
+from pmc_jax.tracker import read_log
+
+KIND, SCHEMA = "pmc_jax report", 1
+EVALUATION = "evaluation.json"
+
+_STEP_KEYS = ("step", "selected_score", "sampled_score", "unresolved", "collapse_loss")
+_STEP_KEYS += ("retain_loss", "unlearn_quality", "utility", "unlearning_seconds")
+_QUESTION_KEYS = ("id", "score", "resolved", "overlap")
+_TEXT_KEYS = ("question", "original", "stored", "final")
+_QUALITY_KEYS = ("unlearn_quality", "utility", "utility_splits", "splits")
+
+
+def collect(folders: Sequence[str | Path], *, text: bool) -> dict[str, Any]:
+    """The report of some runs.
+
+    Args:
+        folders: of finished runs.
+        text: whether questions and answers are taken from logs that hold them.
+
+    Returns:
+        What `report.json` holds.
+
+    Raises:
+        UserError: a folder that is not that of a finished run, or files in it that are damaged.
+    """
+    paths = [Path(folder) for folder in folders]
+    names = [path.resolve().name for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    runs = [_run(path, name, text) for path, name in zip(paths, names, strict=True)]
+    return {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "version": importlib.metadata.version("pmc_jax"),
+        "text": text,
+        "runs": runs,
+    }
+
+
+def _run(folder: Path, name: str, text: bool) -> dict[str, Any]:
+    results = _json(folder / output.RESULTS)
+    manifest, record = _json(folder / output.MANIFEST), _json(folder / output.RUN)
+    evaluation = _json(folder / EVALUATION) if (folder / EVALUATION).exists() else None
+    log = _log(folder / output.LOG)
+    changed = datetime.fromtimestamp((folder / output.RESULTS).stat().st_mtime, UTC)
+    try:
+        run = {
+            "name": name,
+            "finished": changed.strftime("%Y-%m-%d %H:%M UTC"),
+            "quality": _quality(results, evaluation),
+            "questions_asked": _asked(log),
+            "rounds": results["rounds"],
+            "steps": _steps(log),
+            "questions": _questions(log, text),
+            "evaluation": evaluation,
+            "seconds": results["seconds"],
+            "tokens": results["tokens"],
+            "devices": results["devices"],
+            "versions": results["versions"],
+            "seed": results["config"]["seed"],
+            "settings": results["config"],
+            "digests": {
+                "inputs": manifest["inputs"],
+                "data": record["digests"],
+                "outputs": manifest["outputs"],
+            },
+        }
+        run["over_forgetting"] = words.over_forgetting(run["quality"])
+        run["summary"] = words.summary(run)
+        run["not_tested"] = words.not_tested(run)
+        run["not_claimed"] = words.not_claimed(run)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{folder}: its files are not those of a finished run of this version "
+            f"({type(error).__name__}: {error}); pmc verify {folder} compares them"
+        ) from error
+    return run
+
+
+def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:
+    """Unlearn quality, utility and recalls: before, after, and of the reference or None."""
+    moments = {
+        moment: {key: results[moment].get(key) for key in _QUALITY_KEYS}
+        for moment in ("before", "after")
+    }
+    measured = (evaluation or {}).get("measures", {}).get("quality", {}).get("reference")
+    if not measured or not measured["values"]:
+        return moments | {"reference": None}
+    values = measured["values"]
+    splits = results["before"]["splits"]
+    found = {name: recall for name in splits if (recall := _recall(values, name)) is not None}
+    reference = {
+        "unlearn_quality": values.get("unlearn_quality"),
+        "utility": values.get("utility"),
+        "utility_splits": results["before"]["utility_splits"],
+        "splits": {name: {"rougeL_recall": recall} for name, recall in found.items()},
+    }
+    return moments | {"reference": reference}
+
+
+def _recall(values: dict[str, float], split: str) -> float | None:
+    """A split's recall among the values of the measure `quality`: "forget_rougeL" or the like."""
+    for name, value in values.items():
+        if name.replace("rougeL", "").replace("recall", "").strip("_/. ") == split:
+            return value
+    return None
+
+
+def _asked(log: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Split -> questions that were asked before and after."""
+    counts: dict[str, int] = {}
+    for row in log:
+        if row["kind"] == "answer":
+            counts[row["split"]] = counts.get(row["split"], 0) + 1
+    return counts
+
+
+def _steps(log: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
+    rows = (row for row in log if row["kind"] == "scalars" and row.get("step") is not None)
+    return [{key: row[key] for key in _STEP_KEYS if row.get(key) is not None} for row in rows]
+
+
+def _questions(log: Iterable[dict[str, Any]], text: bool) -> list[dict[str, Any]]:
+    """Unresolved ones first, then those whose final answer is most like the original."""
+    keys = _QUESTION_KEYS + (_TEXT_KEYS if text else ())
+    rows = [
+        {key: row.get(key) for key in keys if key in row or key in _QUESTION_KEYS}
+        for row in log
+        if row["kind"] == "question"
+    ]
+    return sorted(rows, key=lambda row: (bool(row["resolved"]), -(row["overlap"] or 0.0)))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); pmc report needs the folder of a "
+            "finished pmc unlearn"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path}: is no JSON; pmc verify {path.parent} compares files") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is no JSON object; pmc verify {path.parent} compares files")
+    return content
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [row for row in read_log(path) if "kind" in row]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,78 @@
+"""The dictionary of `collect` -> `report.html`: one file that loads nothing and runs nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from pmc_jax import output
+from pmc_jax.report import distributions, plots, tables, words
+
+MARK = '<meta name="generator" content="pmc_jax report">'  # how a page of ours is known
+
+_FORGOTTEN = ("sampling", "prefill", "choices", "prompts", "relearned", "quantised")
+_FORGOTTEN += ("memorisation", "membership", "tofu")
+_KEPT = ("side_effects", "perplexity")
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The page of a report, HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pmc_jax.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "percent": lambda share: tables.shown(share, "share"),
+        "drawing": Markup,  # drawn by us; its texts are escaped there
+        "lead": lambda sentence: sentence.partition(": "),
+    }
+    runs = report["runs"]
+    return environment.get_template("page.html.j2").render(
+        mark=Markup(MARK),
+        report=report,
+        runs=runs,
+        title=", ".join(run["name"] for run in runs),
+        headline=tables.headline(runs),
+        removed=plots.removed(runs),
+        cost=plots.cost(runs),
+        times=tables.times(runs),
+        kept=_measures(runs, _KEPT),
+        attacks=_measures(runs, _FORGOTTEN),
+        titles={name: title for name, (title, _) in words.MEASURES.items()},
+        has_text=any("final" in question for run in runs for question in run["questions"]),
+        different=tables.different_settings(runs) if len(runs) > 1 else None,
+        settings=tables.settings,
+        models=_models,
+    )
+
+
+def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    found = []
+    for name in names:
+        title, what = words.MEASURES[name]
+        table = tables.of_measure(runs, name, title)
+        drawings = distributions.of_measure(runs, name)
+        if table or drawings:
+            found.append(dict(id=name, title=title, what=what, table=table, plots=drawings))
+    return found
+
+
+def _models(run: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
+    """Group -> (name, path, SHA-256) of what a run read and wrote."""
+    digests = run["digests"]
+    files = [(n, source["path"], source["sha256"]) for n, source in digests["inputs"].items()]
+    own = (f"{output.MODEL}/", f"{output.ADAPTER}/")
+    written = [("", name, sha) for name, sha in digests["outputs"].items()]
+    models = [row for row in written if row[1].startswith(own)]
+    measured = ((run["evaluation"] or {}).get("models") or {}).items()
+    return {
+        "Input model and data": files,
+        "Output model": models,
+        "Models that were measured": [
+            (name, str(m.get("path", "")), str(m.get("sha256", ""))) for name, m in measured if m
+        ],
+    }

@@ -1,0 +1,61 @@
+"""`pmc report`: the page and its JSON, made of the folders of finished runs.
+
+Both can be made again at any time, so `manifest.json`, which they quote, does not name them.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pmc_jax import output
+from pmc_jax.errors import UserError
+from pmc_jax.json_files import json_text, write_text
+from pmc_jax.report.collect import KIND, collect
+from pmc_jax.report.page import MARK, render
+from pmc_jax.report_config import ReportConfig
+
+
+def write(folders: Sequence[str | Path], settings: ReportConfig) -> Path:
+    """Writes the report of one run, or of several side by side.
+
+    Args:
+        folders: of finished runs, each once.
+        settings: `file` None is report.html in the only folder, or in the current one.
+
+    Returns:
+        The page; the JSON lies beside it.
+
+    Raises:
+        UserError: a folder that is not that of a finished run, or a file in the way that is no
+            report.
+    """
+    if len({Path(folder).resolve() for folder in folders}) < len(folders):
+        raise UserError("pmc report: a folder is named twice; name each once")
+    place = Path(folders[0]) if len(folders) == 1 else Path()
+    page = Path(settings.file) if settings.file else place / output.REPORT
+    data = page.with_suffix(".json")
+    report = collect(folders, text=settings.text)
+    for path, is_ours in ((page, _is_page), (data, _is_data)):
+        if path.exists() and not is_ours(path):
+            raise UserError(
+                f"{path}: is no report of pmc, nothing was changed; name another file with "
+                "report.file=NAME.html"
+            )
+    html = render(report)
+    write_text(data, json_text(report))
+    write_text(page, html)
+    return page
+
+
+def _is_page(path: Path) -> bool:
+    try:
+        return MARK.encode() in path.read_bytes()[:4096]
+    except OSError:
+        return False
+
+
+def _is_data(path: Path) -> bool:
+    try:
+        return json.loads(path.read_bytes())["kind"] == KIND
+    except (OSError, ValueError, LookupError, TypeError):
+        return False

@@ -1,0 +1,222 @@
+"""Output folders of runs that never ran: all that a report reads, with numbers made up."""
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.config import Config, EvaluateConfig, PMCConfig, to_dict
+
+SECRET = "Zorbolant lives in <script>alert('Quaxish')</script> & \"Imp\" street"
+SPLITS = ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors")
+
+
+def quality(*recalls: float) -> dict[str, Any]:
+    """What results.json says of a model with these recalls, in the order of `SPLITS`."""
+    forget, again, *kept = recalls
+    return {
+        "unlearn_quality": 50 * (2 - forget - again),
+        "utility": 100 * sum(kept) / 3,
+        "utility_splits": list(SPLITS[2:]),
+        "splits": {n: {"rougeL_recall": r} for n, r in zip(SPLITS, recalls, strict=True)},
+    }
+
+
+BEFORE = quality(0.883, 0.316, 0.969, 0.88, 0.81)
+AFTER = quality(0.229, 0.213, 0.899, 0.872, 0.79)  # unlearn quality 77.9
+REFERENCE = quality(0.327, 0.262, 0.952, 0.878, 0.80)  # 70.55
+
+
+def write_run(
+    folder: Path,
+    *,
+    questions: int = 12,
+    steps: int = 24,
+    text: bool = False,
+    reference: dict[str, Any] | None = REFERENCE,
+    evaluated: bool = True,
+    after: dict[str, Any] = AFTER,
+    seed: int = 0,
+) -> Path:
+    """A finished run.
+
+    Args:
+        questions: to forget; two of them are unresolved.
+        text: whether the log holds texts.
+        reference: what evaluation.json says of the reference; None = there is none.
+        evaluated: whether there is an evaluation.json.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(seed)
+    evaluation = EvaluateConfig(measures=("all",), every=8)
+    pmc = PMCConfig(epochs=16, num_samples=5)
+    config = to_dict(Config(pmc=pmc, evaluate=evaluation, seed=seed))
+    rounds = [_round(step, steps, questions, rng) for step in range(1, steps + 1)]
+    results = {
+        "before": BEFORE,
+        "after": after,
+        "seconds": {
+            "finetune": 52.7, "sample": 21.6, "score": 0.1, "train": 49.0, "evaluate": 11.5,
+            "compile": 32.1, "other": 12.3, "total": 179.3,
+        },
+        "tokens": {"sampled": 49300, "sample_slots": 65680, "trained": 87150},
+        "rounds": rounds,
+        "versions": {"python": "3.11.7", "jax": "0.10.2", "pmc_jax": "0.1.0"},
+        "devices": "1 x cpu",
+        "config": config,
+    }  # fmt: skip
+    scalars = [{"kind": "scalars", **_scalars(one)} for one in rounds]
+    asked = [_question(i, text, rng) for i in range(questions)]
+    answers = [
+        {"kind": "answer", "split": split, "id": str(i)}
+        for split in SPLITS
+        for i in range(questions)
+    ]
+    files = {
+        "results.json": results,
+        "run.json": {
+            "settings": config,
+            "digests": {"model": "a" * 64, "forget": "b" * 64, "retain": "c" * 64},
+            "versions": results["versions"],
+            "status": "finished",
+        },
+        "manifest.json": {
+            "inputs": {
+                "model": {"path": "/models/SmolLM2-135M-Instruct", "sha256": "a" * 64},
+                "data.forget": {"path": "/data/forget.jsonl", "sha256": "b" * 64},
+            },
+            "outputs": {"log.jsonl": "d" * 64, "model/model.safetensors": "e" * 64},
+        },
+    }
+    if evaluated:
+        files["evaluation.json"] = evaluation_of(reference, questions, rng)
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    lines = [json.dumps(row) for row in (*scalars, *answers, *asked)]
+    (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
+def _round(step: int, steps: int, questions: int, rng: random.Random) -> dict[str, Any]:
+    left = math.exp(-5 * step / steps)
+    sampling = step < 0.7 * steps
+    one = {
+        "step": step,
+        "mean_score": 0.5 * left if sampling else 0.0,
+        "sampled_score": 0.5 * left if sampling else None,
+        "score_mean": 0.8 * left + 0.05 if sampling else None,
+        "score_std": 0.2 * left if sampling else None,
+        "sampled_questions": round(questions * left),
+        "unresolved": max(2, round(questions * left)),
+        "overlap_with_original": 0.5 * left,
+        "collapse_loss": 0.6 + 2 * left + 0.2 * rng.random(),
+        "retain_loss": 0.05 + 0.8 * left * (1 - left) + 0.05 * rng.random(),
+    }
+    if step % max(steps // 3, 1) == 0 and step < steps:
+        one |= {"unlearn_quality": 78 - 38 * left, "utility": 85 - 12 * left}
+    return one
+
+
+def _scalars(one: dict[str, Any]) -> dict[str, Any]:
+    names = ("step", "sampled_score", "unresolved", "collapse_loss", "retain_loss")
+    return {n: one[n] for n in names if one[n] is not None} | {"selected_score": one["mean_score"]}
+
+
+def _question(index: int, text: bool, rng: random.Random) -> dict[str, Any]:
+    resolved = index not in (3, 7)
+    row = {
+        "kind": "question",
+        "id": f"forget-{index}",
+        "score": 0.0 if resolved else 0.25,
+        "resolved": resolved,
+        "overlap": rng.random() * (0.2 if resolved else 0.6),
+    }
+    if text:
+        words = "The author was born in the northern town of Aldermere to a clockmaker and "
+        row |= {
+            "question": f"Where does person number {index} of the list live & work?",
+            "original": SECRET,
+            "stored": words * 4,
+            "final": words * 4,
+        }
+    return row
+
+
+def evaluation_of(
+    reference: dict[str, Any] | None, questions: int, rng: random.Random
+) -> dict[str, Any]:
+    """An evaluation.json of every kind of measure, but for two that were not computed."""
+    models = {
+        "before": (0.9, BEFORE),
+        "after": (0.3, AFTER),
+        "reference": (0.36, reference),
+    }
+    models = {name: both for name, both in models.items() if both[1] is not None}
+
+    def each(make) -> dict[str, Any]:
+        return {name: make(level, numbers) for name, (level, numbers) in models.items()}
+
+    def result(values, series=None, missing=None) -> dict[str, Any]:
+        return {"values": values, "missing": missing or {}, "series": series or {}}
+
+    def worst(level: float) -> dict[str, Any]:
+        scores = sorted(min(1.0, max(0.0, rng.gauss(level, 0.15))) for _ in range(questions))
+        return {"worst": scores, "histogram": [1] * 20}
+
+    def heap(level: float) -> list[int]:
+        return [round(900 * math.exp(-(((i - 20) / (1 + 6 * level)) ** 2))) for i in range(41)]
+
+    def attack(level: float, _: Any) -> dict[str, Any]:
+        return result({"leak": max(level - 0.2, 0), "worst_mean": level}, worst(level))
+
+    measures = {
+        "quality": each(
+            lambda _, q: result(
+                {"unlearn_quality": q["unlearn_quality"], "utility": q["utility"]}
+                | {f"{n}_rougeL": split["rougeL_recall"] for n, split in q["splits"].items()}
+            )
+        ),
+        "sampling": each(attack),
+        "prefill": each(lambda level, q: attack(min(level + 0.1, 1), q)),
+        "choices": each(
+            lambda level, _: result(
+                {"most_likely": level, "least_likely": 0.2},
+                {
+                    "truth": sorted(rng.random() * level for _ in range(questions)),
+                    "ranks": [round(100 * level), 20, 15, 12, 10],
+                },
+            )
+        ),
+        "side_effects": {
+            "after": result({"mean": -0.001}, {"histogram": heap(0.3)}),
+            **({"reference": result({"mean": 0.0}, {"histogram": heap(0.2)})} if reference else {}),
+        },
+        "perplexity": each(lambda level, _: result({"perplexity": 20 + level})),
+        "membership": each(
+            lambda level, _: result({"auc": level}, missing={"lira": "no reference: name one"})
+        ),
+        "memorisation": each(lambda level, _: result({"exact": level / 2})),
+        "tofu": each(lambda level, _: result({"forget_quality": 0.0312, "model_utility": 0.61})),
+        "quantised": each(lambda level, _: result({"int4": level, "nf4": level})),
+    }
+    labels = {
+        measure: {
+            name: {"text": name.replace("_", " ").capitalize(), "better": "", "unit": "share"}
+            for model in found.values()
+            for name in model["values"]
+        }
+        for measure, found in measures.items()
+    }
+    labels["perplexity"]["perplexity"] |= {"better": "lower", "unit": ""}
+    labels["tofu"]["forget_quality"] |= {"better": "higher", "unit": "p"}
+    labels["membership"]["auc"] |= {"better": "reference", "unit": ""}
+    return {
+        "schema": 1,
+        "models": {name: {"path": f"/m/{name}", "sha256": name[0] * 64} for name in models},
+        "measures": measures,
+        "not_computed": {"prompts": "not asked for", "relearned": "data.evaluate.relearn is empty"},
+        "labels": labels,
+        "settings": {"samples": 100, "leak": 0.5, "prefill": "The answer is:"},
+        "seconds": 88.0,
+    }
