@@ -128,11 +128,14 @@ def _say(text: str) -> None:
 
 def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     if options.command == "verify":
-        from pmc_jax.jobs import run_verify
+        from pmc_jax.finished import run_verify
 
         return 0 if run_verify(options.config, say=say) else 1
     if options.command == "report":
-        return _report([options.config, *options.overrides], say)
+        from pmc_jax.finished import run_report
+
+        run_report([options.config, *options.overrides], say=say)
+        return 0
     from pmc_jax.config import load_config
 
     if options.command == "evaluate" and os.path.isdir(options.config):
@@ -166,16 +169,6 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
             say(json.dumps(row, ensure_ascii=False))
     else:
         jobs.run_export(config, overwrite=options.overwrite, say=say)
-    return 0
-
-
-def _report(arguments: Sequence[str], say: Callable[[str], None]) -> int:
-    from pmc_jax.config import config_from_overrides
-    from pmc_jax.report.write import write
-
-    folders = [text for text in arguments if not text.startswith("report.") or "=" not in text]
-    config = config_from_overrides([text for text in arguments if text not in folders])
-    say(f"wrote {write(folders, config.report)}")
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax import hosts, output
+from pmc_jax import finished, hosts, output
 from pmc_jax.answers import Speaker, compute_dtype
 from pmc_jax.config import Config, config_from_dict
 from pmc_jax.data import sources
@@ -69,7 +69,9 @@ def run_evaluate_run(
     path = Path(folder)
     config = _settings_of(path, overrides)
     with output.locked(path):
-        return evaluate_finished(config, path, say=say)
+        found = evaluate_finished(config, path, say=say)
+        finished.close(path, purge=False, text=config.report.text)
+    return found
 
 
 def evaluate_finished(

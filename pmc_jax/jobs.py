@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pmc_jax import hosts, manifest, output
+from pmc_jax import finished, hosts, manifest, output
 from pmc_jax.answers import Speaker, compute_dtype
 from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import Config, EvaluateConfig, to_dict
@@ -36,8 +36,6 @@ from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, load
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.recorder import Recorder
-from pmc_jax.report.write import write as write_report
-from pmc_jax.report_config import ReportConfig
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.summary import examples, final_tables
 from pmc_jax.target import Target
@@ -110,10 +108,7 @@ def run_unlearn(
         if hosts.is_first():
             manifest.write(folder.path, input_files(config, digests["model"]), results)
         folder.finish(results)
-        if hosts.is_first():
-            if purge:
-                manifest.purge(folder.path)
-            write_report([folder.path], ReportConfig(text=config.report.text))
+        finished.close(folder.path, purge=purge, text=config.report.text)
     say(final_tables(results))
     return results
 
@@ -127,19 +122,8 @@ def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
     """`pmc unlearn --purge` on a finished run."""
     folder = output_dir(config)
     with output.locked(folder):
-        if hosts.is_first():
-            manifest.purge(folder)
-            write_report([folder], ReportConfig())
-    say(f"{folder}: the checkpoints and the texts of the log and the report are gone")
-
-
-def run_verify(folder: str, *, say: Callable[[str], None]) -> bool:
-    """`pmc verify`: whether all files of a finished run are as its manifest says."""
-    good, faults = manifest.verify(folder)
-    for line in faults:
-        say(line)
-    say(f"{good} files as recorded" + (f", {len(faults)} not" if faults else ""))
-    return not faults
+        finished.close(Path(folder), purge=True, text=False)
+    say(f"{folder}: the checkpoints, the texts of the log and those of the report are gone")
 
 
 def _target_line(target: Target, made: bool) -> str:

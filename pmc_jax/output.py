@@ -48,8 +48,7 @@ EVALUATION = "evaluation"  # rows that evaluation goes on from
 EVALUATION_RESULTS = "evaluation.json"
 MODEL = "model"
 ADAPTER = "adapter"  # where adapters are trained; merged into `model` too
-REPORT = "report.html"
-REPORT_JSON = "report.json"
+REPORT, REPORT_JSON = "report.html", "report.json"
 TARGET = "target"  # the fine-tuned target model; kept, a run reuses it by digest
 TARGET_CHECKPOINTS = "target.checkpoints"  # of its training, while that lasts
 

@@ -146,12 +146,8 @@ def _question(index: int, text: bool, rng: random.Random) -> dict[str, Any]:
 def evaluation_of(
     reference: dict[str, Any] | None, questions: int, rng: random.Random
 ) -> dict[str, Any]:
-    """An evaluation.json of every kind of measure, but for two that were not computed."""
-    models = {
-        "before": (0.9, BEFORE),
-        "after": (0.3, AFTER),
-        "reference": (0.36, reference),
-    }
+    """An evaluation.json of all measures but two, under the names that evaluation gives."""
+    models = {"before": (0.9, BEFORE), "after": (0.3, AFTER), "reference": (0.36, reference)}
     models = {name: both for name, both in models.items() if both[1] is not None}
 
     def each(make) -> dict[str, Any]:
@@ -160,57 +156,56 @@ def evaluation_of(
     def result(values, series=None, missing=None) -> dict[str, Any]:
         return {"values": values, "missing": missing or {}, "series": series or {}}
 
-    def worst(level: float) -> dict[str, Any]:
-        scores = sorted(min(1.0, max(0.0, rng.gauss(level, 0.15))) for _ in range(questions))
-        return {"worst": scores, "histogram": [1] * 20}
+    def headline(_: float, numbers: dict[str, Any]) -> dict[str, Any]:
+        recalls = {name: split["rougeL_recall"] for name, split in numbers["splits"].items()}
+        return result({k: numbers[k] for k in ("unlearn_quality", "utility")} | recalls)
 
-    def heap(level: float) -> list[int]:
-        return [round(900 * math.exp(-(((i - 20) / (1 + 6 * level)) ** 2))) for i in range(41)]
+    def leakage(level: float, _: Any = None) -> dict[str, Any]:
+        scores = sorted(min(1, max(0, rng.gauss(level, 0.15))) for _ in range(questions))[::-1]
+        values = {"mean": level / 2, "worst": sum(scores) / questions, "share_upper": 0.02}
+        values |= {f"leak_at_{k}": level * k / 100 for k in (1, 5, 10, 50, 100)}
+        return result(values, {"worst": scores, "histogram": [1] * 20})
 
-    def attack(level: float, _: Any) -> dict[str, Any]:
-        return result({"leak": max(level - 0.2, 0), "worst_mean": level}, worst(level))
+    def choices(level: float, _: Any) -> dict[str, Any]:
+        weights = [rng.random() * level for _ in range(questions)]
+        values = {"most_likely": level, "least_likely": 0.2, "chance": 0.2, "true_score": level / 2}
+        return result(values, {"true_score": weights, "rank": [100 * level, 20, 15, 12, 10]})
 
+    def effects(level: float, _: Any) -> dict[str, Any]:
+        heaps = {
+            f"{base}.{tokens}": [
+                round(n * math.exp(-(((i - 20) / (1 + 6 * level)) ** 2))) for i in range(41)
+            ]
+            for base in ("reference", "before")
+            for tokens, n in (("forget", 900), ("other", 9000))
+            if base in models
+        }
+        values = {f"{name}.{key}": 0.001 * level for name in heaps for key in ("mean", "low")}
+        return result(values, heaps)
+
+    gone = {"privleak": "no reference: name a model"}
     measures = {
-        "quality": each(
-            lambda _, q: result(
-                {"unlearn_quality": q["unlearn_quality"], "utility": q["utility"]}
-                | {f"{n}_rougeL": split["rougeL_recall"] for n, split in q["splits"].items()}
-            )
-        ),
-        "sampling": each(attack),
-        "prefill": each(lambda level, q: attack(min(level + 0.1, 1), q)),
-        "choices": each(
-            lambda level, _: result(
-                {"most_likely": level, "least_likely": 0.2},
-                {
-                    "truth": sorted(rng.random() * level for _ in range(questions)),
-                    "ranks": [round(100 * level), 20, 15, 12, 10],
-                },
-            )
-        ),
-        "side_effects": {
-            "after": result({"mean": -0.001}, {"histogram": heap(0.3)}),
-            **({"reference": result({"mean": 0.0}, {"histogram": heap(0.2)})} if reference else {}),
-        },
-        "perplexity": each(lambda level, _: result({"perplexity": 20 + level})),
-        "membership": each(
-            lambda level, _: result({"auc": level}, missing={"lira": "no reference: name one"})
-        ),
-        "memorisation": each(lambda level, _: result({"exact": level / 2})),
-        "tofu": each(lambda level, _: result({"forget_quality": 0.0312, "model_utility": 0.61})),
-        "quantised": each(lambda level, _: result({"int4": level, "nf4": level})),
+        "quality": each(headline),
+        "sampling": each(leakage),
+        "prefill": each(lambda level, _: leakage(min(level + 0.1, 1))),
+        "choices": each(choices),
+        "side_effects": each(effects),
+        "perplexity": each(lambda level, _: result({"word": 20 + level})),
+        "membership": each(lambda level, _: result({"loss.auc": level, "x": 1}, missing=gone)),
+        "memorisation": each(lambda level, _: result({"forget.exact": level / 2})),
+        "tofu": each(lambda level, _: result({"forget_quality.geo": 0.0312, "y": level})),
+        "quantised": each(lambda level, _: result({"none": level, "int4": level + 0.05})),
     }
     labels = {
         measure: {
-            name: {"text": name.replace("_", " ").capitalize(), "better": "", "unit": "share"}
+            name: {"text": name.replace("_", " "), "better": "reference", "unit": "share"}
             for model in found.values()
             for name in model["values"]
         }
         for measure, found in measures.items()
     }
-    labels["perplexity"]["perplexity"] |= {"better": "lower", "unit": ""}
-    labels["tofu"]["forget_quality"] |= {"better": "higher", "unit": "p"}
-    labels["membership"]["auc"] |= {"better": "reference", "unit": ""}
+    labels["perplexity"]["word"] |= {"better": "lower", "unit": ""}
+    labels["tofu"]["forget_quality.geo"] |= {"better": "higher", "unit": "p"}
     return {
         "schema": 1,
         "models": {name: {"path": f"/m/{name}", "sha256": name[0] * 64} for name in models},

@@ -65,7 +65,7 @@ def test_tokens_are_counted(plain):
 def test_output_folder_holds_everything(plain):
     assert {path.name for path in plain.out.iterdir()} == {
         *("run.json", "results.json", "log.jsonl", "tensorboard", "loss.png", "checkpoints"),
-        *("manifest.json", "model"),
+        *("manifest.json", "report.html", "report.json", "model"),
     }
     image = (plain.out / "loss.png").read_bytes()
     assert image[:8] == b"\x89PNG\r\n\x1a\n"

@@ -55,7 +55,7 @@ def _assert_whole(folder: Path) -> dict:
     """Everything that a run leaves is there; what `results.json` holds."""
     assert {path.name for path in folder.iterdir()} == {
         *("run.json", "results.json", "log.jsonl", "tensorboard", "loss.png", "checkpoints"),
-        *("manifest.json", "target", "model"),
+        *("manifest.json", "report.html", "report.json", "target", "model"),
     }
     for name in ("target", "model"):
         with safe_open(folder / name / "model.safetensors", "numpy") as file:

@@ -17,7 +17,6 @@ from pmc_jax.report import words
 from pmc_jax.tracker import read_log
 
 KIND, SCHEMA = "pmc_jax report", 1
-EVALUATION = "evaluation.json"
 
 _STEP_KEYS = ("step", "selected_score", "sampled_score", "unresolved", "collapse_loss")
 _STEP_KEYS += ("retain_loss", "unlearn_quality", "utility", "unlearning_seconds")
@@ -56,7 +55,11 @@ def collect(folders: Sequence[str | Path], *, text: bool) -> dict[str, Any]:
 def _run(folder: Path, name: str, text: bool) -> dict[str, Any]:
     results = _json(folder / output.RESULTS)
     manifest, record = _json(folder / output.MANIFEST), _json(folder / output.RUN)
-    evaluation = _json(folder / EVALUATION) if (folder / EVALUATION).exists() else None
+    evaluation = (
+        _json(folder / output.EVALUATION_RESULTS)
+        if (folder / output.EVALUATION_RESULTS).exists()
+        else None
+    )
     log = _log(folder / output.LOG)
     changed = datetime.fromtimestamp((folder / output.RESULTS).stat().st_mtime, UTC)
     try:
@@ -104,7 +107,7 @@ def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict
         return moments | {"reference": None}
     values = measured["values"]
     splits = results["before"]["splits"]
-    found = {name: recall for name in splits if (recall := _recall(values, name)) is not None}
+    found = {name: values[name] for name in splits if name in values}
     reference = {
         "unlearn_quality": values.get("unlearn_quality"),
         "utility": values.get("utility"),
@@ -112,14 +115,6 @@ def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict
         "splits": {name: {"rougeL_recall": recall} for name, recall in found.items()},
     }
     return moments | {"reference": reference}
-
-
-def _recall(values: dict[str, float], split: str) -> float | None:
-    """A split's recall among the values of the measure `quality`: "forget_rougeL" or the like."""
-    for name, value in values.items():
-        if name.replace("rougeL", "").replace("recall", "").strip("_/. ") == split:
-            return value
-    return None
 
 
 def _asked(log: Iterable[dict[str, Any]]) -> dict[str, int]:

@@ -96,7 +96,7 @@ def _prefill(runs: Sequence[Run]) -> Plot | None:
 
 
 def _ranks(runs: Sequence[Run]) -> Plot | None:
-    found = _models(runs, "choices", "ranks")
+    found = _models(runs, "choices", "rank")
     if not found:
         return None
     lines, count = [], len(found[0][0])
@@ -114,7 +114,7 @@ def _ranks(runs: Sequence[Run]) -> Plot | None:
         f"away: {_of_models(found, say)}."
     )
     image = curves(
-        "plot-ranks",
+        "plot-rank",
         lines,
         x="place of the true answer",
         y="share of questions, %",
@@ -122,11 +122,11 @@ def _ranks(runs: Sequence[Run]) -> Plot | None:
         levels=[(100 / count, "muted")],
         steps=True,
     )
-    return Plot("figure-ranks", "Place of the true answer among the options", image, text)
+    return Plot("figure-rank", "Place of the true answer among the options", image, text)
 
 
 def _truth(runs: Sequence[Run]) -> Plot | None:
-    found = _models(runs, "choices", "truth")
+    found = _models(runs, "choices", "true_score")
     if not found:
         return None
     lines = []
@@ -146,25 +146,33 @@ def _truth(runs: Sequence[Run]) -> Plot | None:
 
 
 def _side_effects(runs: Sequence[Run]) -> Plot | None:
-    found = [(d, k) for d, k in _models(runs, "side_effects", "histogram") if sum(d)]
+    known = all(series(run, "side_effects", "after", "reference.forget") for run in runs)
+    base = "reference" if known else "before"
+    found = _models(runs, "side_effects", f"{base}.forget")
+    others = series(runs[0], "side_effects", "after", f"{base}.other") if len(runs) == 1 else None
+    if others:
+        look = {"label": "after, other words", "colour": "muted", "dash": "mixed"}
+        found = [*found, (others, look)]
+    found = [(data, look) for data, look in found if sum(data)]
     if not found:
         return None
-    lines, centres = [], {}
+    lines = []
     for data, look in found:
-        width = 2 / len(data)
+        width, whole = 2 / len(data), sum(data)
         edges = [-1 + width * i for i in range(len(data) + 1)]
-        shares = [n / sum(data) for n in data]
-        seen = [100 * share if share else math.nan for share in shares]  # log: nothing is no line
+        seen = [100 * n / whole if n else math.nan for n in data]  # log: nothing is no line
         lines.append(Line(x=edges, y=seen, **look))
-        centres[look["label"]] = sum(
-            share * (edge + width / 2) for share, edge in zip(shares, edges, strict=False)
-        )
+    beside = "in a model that never saw the data" if known else "in the model before"
+
+    def say(data: Sequence[int]) -> str:
+        width = 2 / len(data)
+        dropped = sum(n for i, n in enumerate(data) if -1 + width * (i + 1) <= -0.1)
+        return percent(dropped / sum(data))
+
     text = (
-        "Change of the likelihood that the model gives to words of the forgotten answers where "
-        "they stand in unrelated text; a heap at zero is no side effect, a tail to the left is "
-        "words that it has learned to avoid. Mean: "
-        + ", ".join(f"{label} {centre:+.3f}" for label, centre in centres.items())
-        + "."
+        "How likely the words of the forgotten answers are in unrelated text, less how likely they "
+        f"are {beside}; a heap at zero is no side effect, a tail to the left is words that the "
+        f"model has learned to avoid. Down by 0.1 or more: {_of_models(found, say, ', ')}."
     )
     image = curves(
         "plot-side-effects",
@@ -175,4 +183,4 @@ def _side_effects(runs: Sequence[Run]) -> Plot | None:
         steps=True,
         log=True,
     )
-    return Plot("figure-side-effects", "Side effects on unrelated text", image, text)
+    return Plot("figure-side-effects", "Change in unrelated text", image, text)

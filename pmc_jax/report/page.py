@@ -47,6 +47,7 @@ def render(report: Mapping[str, Any]) -> str:
         different=tables.different_settings(runs) if len(runs) > 1 else None,
         settings=tables.settings,
         models=_models,
+        devices=words.devices,
     )
 
 
@@ -54,10 +55,12 @@ def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[d
     found = []
     for name in names:
         title, what = words.MEASURES[name]
-        table = tables.of_measure(runs, name, title)
+        numbers = tables.of_measure(runs, name, title)
         drawings = distributions.of_measure(runs, name)
-        if table or drawings:
-            found.append(dict(id=name, title=title, what=what, table=table, plots=drawings))
+        if numbers or drawings:
+            first, others = numbers or (None, None)
+            one = dict(id=name, title=title, what=what, plots=drawings)
+            found.append(one | dict(table=first, others=others))
     return found
 
 

@@ -85,9 +85,9 @@ def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str) -> Plo
         )
         for i, found in enumerate(points)
     ]
-    known = [q for run in runs if (q := (run["quality"]["reference"] or {}).get(name)) is not None]
+    known = {(run["quality"]["reference"] or {}).get(name) for run in runs} - {None}
     ends = _each(runs, lambda run: _from_to([v for _, v in _measured(run, name)], ".1f"))
-    level = f"; the dashed line, {known[0]:.1f}, is {REFERENCE}" if known else ""
+    level = f"; the dashed line, {_all(known)}, is {REFERENCE}" if known else ""
     more = f"{reading}" if known else ""
     text = f"{title}: {ends}{level}{more}."
     image = curves(
@@ -97,9 +97,13 @@ def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str) -> Plo
         y=title.lower(),
         alt=text,
         bounds=(0, 102),
-        levels=[(known[0], "reference")] if known else [],
+        levels=[(value, "reference") for value in known],
     )
     return Plot(f"figure-{name}", f"{title} over the steps", image, text)
+
+
+def _all(known: set[float]) -> str:
+    return " or ".join(f"{value:.1f}" for value in sorted(known))
 
 
 def _from_to(found: Sequence[float], form: str) -> str:

@@ -138,9 +138,9 @@ def curves(
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         shown = [line for line in lines if line.label]
-        if shown:
+        if len(shown) > 1:
             figure.legend(
-                loc="outside upper left", ncols=min(len(shown), 3), frameon=False,
+                loc="outside upper left", ncols=2 if len(shown) == 4 else 3, frameon=False,
                 handlelength=2.4, columnspacing=1.2, borderaxespad=0.2, fontsize=_FONT - 0.5,
             )  # fmt: skip
         file = io.StringIO()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pmc_jax.report.words import QUALITY, duration, percent, values
+from pmc_jax.report.words import QUALITY, comes_first, duration, percent, values
 
 Run = Mapping[str, Any]
 COLUMNS = {"before": "Before", "after": "After", "reference": "Never saw the data"}
@@ -12,6 +12,8 @@ NOTHING = "–"
 _BETTER = {
     "lower": "lower is better",
     "higher": "higher is better",
+    "up to reference": "higher is better, up to a model that never saw the data",
+    "down to reference": "lower is better, down to a model that never saw the data",
     "reference": "best near the model that never saw the data",
     "": "",
 }
@@ -78,38 +80,51 @@ def _quality(quality: Mapping[str, Any] | None, key: str) -> str:
     return shown(quality["splits"].get(key, {}).get("rougeL_recall"), "share")
 
 
-def of_measure(runs: Sequence[Run], measure: str, title: str) -> Table | None:
-    """All values of one measure; None where no run has any."""
-    evaluations = [run["evaluation"] or {} for run in runs]
+def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Table] | None:
+    """The values of one measure: those that are shown at once, and all the others.
+
+    None where no run has any.
+    """
     labels: dict[str, Any] = {}
-    for evaluation in evaluations:
-        labels = evaluation.get("labels", {}).get(measure, {}) | labels
+    for run in runs:
+        labels = (run["evaluation"] or {}).get("labels", {}).get(measure, {}) | labels
     models = [m for m in COLUMNS if any(values(run, measure, m) for run in runs)]
-    names = dict.fromkeys(n for run in runs for m in models for n in values(run, measure, m))
+    there = {n for run in runs for m in models for n in values(run, measure, m)}
+    names = [*(n for n in labels if n in there), *sorted(there - labels.keys())]
     if not names:
         return None
-    rows = []
+    rows: dict[bool, list[Row]] = {True: [], False: []}
     for name in names:
         label = labels.get(name, {})
         unit = label.get("unit", "")
         cells = [[shown(values(run, measure, m).get(name), unit) for m in models] for run in runs]
-        rows.append(
-            Row(label.get("text", name), _note(unit), cells, _BETTER[label.get("better", "")])
-        )
-    heads = [COLUMNS[model] for model in models]
-    return Table(title, [(run["name"], heads) for run in runs], rows, _reasons(runs, measure))
+        better = _BETTER[label.get("better", "")]
+        row = Row(_capital(label.get("text", name)), _note(unit), cells, better)
+        rows[comes_first(measure, name)].append(row)
+    groups = [(run["name"], [COLUMNS[model] for model in models]) for run in runs]
+    if not rows[True]:
+        rows = {True: rows[False], False: []}
+    first = Table(title, groups, rows[True], _reasons(runs, measure, labels))
+    return first, Table(f"{title}: other numbers", groups, rows[False])
 
 
-def _reasons(runs: Sequence[Run], measure: str) -> list[str]:
-    """Why values are missing, each reason once."""
+def _reasons(runs: Sequence[Run], measure: str, labels: Mapping[str, Any]) -> list[str]:
+    """Why numbers of the model after unlearning are missing, each reason once."""
     reasons: dict[str, list[str]] = {}
     for run in runs:
         measured = (run["evaluation"] or {}).get("measures", {}).get(measure, {})
-        for model in COLUMNS:
-            for name, reason in ((measured.get(model) or {}).get("missing") or {}).items():
-                names = reasons.setdefault(reason, [])
-                names += [name] if name not in names else []
-    return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+        for name, reason in ((measured.get("after") or {}).get("missing") or {}).items():
+            text = labels.get(name, {}).get("text", name)
+            names = reasons.setdefault(reason, [])
+            names += [text] if text not in names else []
+    return [
+        f"{'; '.join(names) if len(names) < 4 else f'{len(names)} numbers'} ({reason})"
+        for reason, names in reasons.items()
+    ]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def times(runs: Sequence[Run]) -> Table:

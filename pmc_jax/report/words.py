@@ -41,8 +41,8 @@ MEASURES = {
     ),
     "membership": (
         "Telling what was trained on",
-        "An attacker who sees probabilities guesses which rows were in the training data. A test "
-        "that is no better than chance has an area under the curve of one half.",
+        "An attacker who sees probabilities guesses which rows were in the training data. Told "
+        "apart half of the time, 50 %, is a coin toss; far below it is telling too.",
     ),
     "tofu": ("The measures of TOFU", "Those of a public benchmark for forgetting."),
     "side_effects": (
@@ -60,17 +60,17 @@ MEASURES = {
 QUALITY = {
     "unlearn_quality": (
         "Unlearn quality",
-        "higher",
+        "up to reference",
         "0 to 100; 100 is an answer with no word of the truth",
     ),
     "forget": (
         "Private answers: words told",
-        "lower",
+        "down to reference",
         "share of the true answers' words, in their order, in the model's answers",
     ),
     "forget_paraphrased": (
         "The same, asked in other words",
-        "lower",
+        "down to reference",
         "the forget questions rephrased",
     ),
     "utility": (
@@ -83,10 +83,38 @@ QUALITY = {
     "real_authors": ("Real authors", "higher", "the same, on well-known authors"),
 }
 
-_TRIES = {
-    "sampling": "asks each question {n} times and keeps the most telling answer",
-    "prefill": "dictates how {n} answers to each question begin and keeps the most telling one",
+# Measure -> name of a leakage -> what the attacker does.
+_ATTACKS = {
+    "sampling": {
+        "worst": "asking each question {samples} times and keeping the most telling answer"
+    },
+    "prefill": {"worst": "dictating how {samples} answers begin and keeping the most telling one"},
+    "prompts": {"worst": "rewriting each question in several ways and keeping the best"},
+    "quantised": {name: f"rounding the weights to {name}" for name in ("int8", "int4", "nf4")},
+    "relearned": {"relearned": "fine-tuning the model briefly on other rows"},
 }
+
+# Values that a page shows at once, where a measure has many; the others are folded.
+_FIRST = {
+    "sampling": ("mean", "worst", "questions", "share", "share_upper"),
+    "prefill": ("mean", "worst", "questions", "share", "share_upper"),
+    "side_effects": (
+        *("reference.forget.mean", "reference.forget.dropped", "reference.other.dropped"),
+        *("before.forget.mean", "before.forget.dropped", "before.other.dropped"),
+    ),
+    "tofu": (
+        *("forget.probability", "forget.truth_ratio.geo", "model_utility.geo"),
+        "forget_quality.geo",
+    ),
+    "membership": ("loss.auc", "zlib.auc", "min_k.auc", "min_k_plus.auc", "privleak"),
+}
+
+
+def comes_first(measure: str, name: str) -> bool:
+    """Whether a value is shown at once."""
+    if measure in ("prompts", "quantised", "relearned"):
+        return not name.endswith(("above_reference.low", "above_reference.high"))
+    return name in _FIRST.get(measure, (name,))
 
 
 def percent(share: float) -> str:
@@ -101,6 +129,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def devices(run: Mapping[str, Any]) -> str:
+    """ "4 × TPU v5e", in one piece."""
+    return run["devices"].replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
 
 
 def mean(numbers: Sequence[float]) -> float:
@@ -135,7 +168,8 @@ def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
         if None in told:
             return None
         ends = 100 * told[0], 100 * told[1]
-    points = round(ends[0] - ends[1], 1)
+    # Of the numbers as they are shown, so that a reader who subtracts gets the same.
+    points = round(round(ends[0], 1) - round(ends[1], 1), 1)
     return {"points": points, "found": points > 0}
 
 
@@ -169,16 +203,15 @@ def _removed(run: Mapping[str, Any]) -> str:
         return f"{text}."
     both = "together with the rephrased questions " if _has_quality(quality) else ""
     if over["found"]:
-        return (
-            f"{text}; {both}that is {over['points']:.1f} points below {REFERENCE}: over-forgetting."
-        )
-    level = f"{-over['points']:.1f} points above" if over["points"] else "the same as"
-    return f"{text}; {both}that is {level} {REFERENCE}: no over-forgetting."
+        less = f"{over['points']:.1f} points less than from {REFERENCE}"
+        return f"{text}; {both}that is {less}: over-forgetting."
+    level = f"{-over['points']:.1f} points more than" if over["points"] else "as much as"
+    return f"{text}; {both}that is {level} from {REFERENCE}: no over-forgetting."
 
 
 def _cost(run: Mapping[str, Any]) -> str:
     quality, seconds = run["quality"], run["seconds"]
-    spent = f"the work took {duration(seconds['total'])} on {run['devices'].replace(' x ', ' × ')}"
+    spent = f"the work took {duration(seconds['total'])} on {devices(run)}"
     before, after = quality["before"]["utility"], quality["after"]["utility"]
     if before is None or after is None:
         return f"What it cost: {spent}; what else the model has lost was not measured."
@@ -191,24 +224,38 @@ def _cost(run: Mapping[str, Any]) -> str:
 
 
 def _attacker(run: Mapping[str, Any]) -> str:
-    tried = {n: worst for n in _TRIES if (worst := series(run, n, "after", "worst")) is not None}
+    samples = ((run["evaluation"] or {}).get("settings") or {}).get("samples", "many")
+    tried = [
+        (
+            *(values(run, measure, model).get(name) for model in ("after", "before", "reference")),
+            how,
+        )
+        for measure, names in _ATTACKS.items()
+        for name, how in names.items()
+        if name in values(run, measure, "after")
+    ]
     if not tried:
         return (
             "What an attacker still gets: beyond plain questions this was not measured; see what "
             "was not tested."
         )
-    name = max(tried, key=lambda name: mean(tried[name]))
-    count = (run["evaluation"].get("settings") or {}).get("samples", "many")
-    others = []
-    for model, label in (("before", "before"), ("reference", f"from {REFERENCE}")):
-        worst = series(run, name, model, "worst")
-        if worst is not None:
-            others.append(f"{percent(mean(worst))} {label}")
+    compared = all(reference is not None for _, _, reference, _ in tried)
+    strongest = max(tried, key=lambda one: one[0] - one[2] if compared else one[0])
+    after, before, reference, how = strongest
+    others = [] if before is None else [f"{percent(before)} before"]
+    others += [] if reference is None else [f"{percent(reference)} from {REFERENCE}"]
     beside = f" ({'; '.join(others)})" if others else ""
-    return (
-        f"What an attacker still gets: whoever {_TRIES[name].format(n=count)} gets "
-        f"{percent(mean(tried[name]))} of the words of the true answers{beside}."
-    )
+    gets = f"{how.format(samples=samples)}, gets {percent(after)} of the words of the true answers"
+    which = "the one that gets most"
+    if compared and after > reference:
+        which += f" beyond {REFERENCE}"
+    elif compared:
+        which = f"none gets more than from {REFERENCE}: the nearest to it"
+    return f"What an attacker still gets: of {_count(len(tried))} tried, {which}, {gets}{beside}."
+
+
+def _count(attacks: int) -> str:
+    return "one attack" if attacks == 1 else f"{attacks} attacks"
 
 
 def not_tested(run: Mapping[str, Any]) -> dict[str, str]:

@@ -1,0 +1,421 @@
+"""The report of a run as HTML and JSON: what it says, what it keeps to itself, what it needs.
+
+What a browser makes of it is in test_report_browser.py.
+"""
+
+import copy
+import html.parser
+import itertools
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+import report_cases as cases
+import tiny_runs as tiny
+
+from pmc_jax.errors import UserError
+from pmc_jax.report import words
+from pmc_jax.report.page import MARK
+from pmc_jax.report.write import write
+from pmc_jax.report_config import ReportConfig
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+SVG_LEAVES = {"path", "use", "rect", "g"}
+
+
+class Page(html.parser.HTMLParser):
+    """A page taken apart; parsing fails where a tag is closed that was not opened last."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.shown: list[str] = []
+        self.hidden: list[str] = []  # inside details, but for the summary
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        assert tag in VOID | SVG_LEAVES, tag
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if "style" in self.open:
+            return
+        folded = "details" in self.open and "summary" not in self.open
+        (self.hidden if folded else self.shown).append(data)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return _plain("".join(self.shown))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Makes the report of a case, once; its page, its source and its data."""
+    made = {}
+
+    def make(text: bool = False, **case) -> tuple[Page, str, dict]:
+        key = repr((text, case))
+        if key not in made:
+            folder = cases.write_run(tmp_path_factory.mktemp("page") / "run", **case)
+            path = write([folder], ReportConfig(text=text))
+            assert path == folder / "report.html"
+            source = path.read_text()
+            made[key] = Page(source), source, json.loads((folder / "report.json").read_text())
+        return made[key]
+
+    return make
+
+
+# What it says
+
+
+def test_three_sentences_and_a_table_with_the_reference(page):
+    found, _, data = page()
+    (run,) = data["runs"]
+    removed, cost, attacker = (_plain(sentence) for sentence in run["summary"])
+    for part in (
+        "12 private questions",
+        "22.9 %",
+        "88.3 % before",
+        "32.7 % a model that never saw",
+    ):
+        assert part in removed
+    for part in ("85.4 of 100", "88.6 before", "87.7 a model that never saw", "2 min 59 s"):
+        assert part in cost
+    assert "of 3 attacks tried, none gets more" in attacker and "100 answers" in attacker
+    for sentence in (removed, cost, attacker):
+        assert sentence in found.text
+    first = found.text.index("Before After Never saw the data")
+    table = found.text[first : found.text.index("What was removed The model")]
+    for row in ("40.077.970.5", "88.3 %22.9 %32.7 %", "96.9 %89.9 %95.2 %"):
+        assert row in table.replace("\N{NO-BREAK SPACE}", " "), table
+
+
+def test_below_the_reference_is_over_forgetting_and_above_it_is_not(page):
+    found, _, data = page()
+    assert data["runs"][0]["over_forgetting"] == {"points": 7.4, "found": True}
+    assert (
+        "7.4 points less than from a model that never saw the data: over-forgetting." in found.text
+    )
+    assert "Over-forgetting. Unlearn quality is 7.4 points above" in found.text
+    found, _, data = page(after=cases.quality(0.35, 0.27, 0.9, 0.9, 0.9))
+    assert data["runs"][0]["over_forgetting"] == {"points": -1.5, "found": False}
+    assert "1.5 points more than from a model that never saw the data: no over-forgetting" in (
+        found.text
+    )
+    assert "Over-forgetting. Unlearn" not in found.text
+
+
+def test_the_attack_that_gets_most_is_named(page):
+    run = copy.deepcopy(page()[2]["runs"][0])
+    measures = run["evaluation"]["measures"]
+    measures["quantised"]["after"]["values"]["int4"] = 0.6
+    measures["prefill"]["after"]["values"]["worst"] = 0.7  # but 0.45 from the reference too
+    measures["prefill"]["reference"]["values"]["worst"] = 0.65
+    text = _plain(words.summary(run)[2])
+    assert "the one that gets most beyond a model that never saw the data, rounding" in text
+    assert "int4, gets 60.0 % of" in text and "95.0 % before; 41.0 % from a model" in text
+    for measured in measures.values():
+        measured.pop("reference")
+    assert "the one that gets most, dictating" in words.summary(run)[2]
+
+
+def test_without_a_reference_it_says_that_the_level_is_not_known(page):
+    found, _, data = page(reference=None)
+    (run,) = data["runs"]
+    assert run["over_forgetting"] is None and run["quality"]["reference"] is None
+    assert "is not known, because a model that never saw the data was not measured" in found.text
+    assert "Never saw the data" not in found.text
+    assert "forgetting went neither too far nor not far enough" in found.text
+
+
+def test_without_evaluation_nothing_is_claimed_of_attacks(page):
+    found, _, data = page(evaluated=False)
+    (run,) = data["runs"]
+    assert run["evaluation"] is None and "not measured" in run["summary"][2]
+    assert set(run["not_tested"]) >= {"sampling", "prefill", "choices", "side_effects", "relearned"}
+    assert "no way to get the private answers out was tried" in found.text
+    assert not [f for f in found.all("figure") if f["id"] == "figure-sampling"]
+
+
+def test_every_limitation_has_a_drawing_with_a_reading(page):
+    found, source, _ = page()
+    figures = [figure["id"] for figure in found.all("figure")]
+    assert {
+        *("figure-unlearn_quality", "figure-utility", "figure-score", "figure-unresolved"),
+        *("figure-side-effects", "figure-rank", "figure-sampling", "figure-prefill"),
+    } <= set(figures)
+    assert source.count("<figcaption>") == len(figures) == len(set(figures))
+    drawings = found.all("svg")
+    assert len(drawings) == len(figures)
+    for drawing in drawings:
+        assert drawing["role"] == "img" and len(drawing["aria-label"]) > 40
+    assert "Questions that leak: before" in found.text
+
+
+def test_not_claimed_and_not_tested(page):
+    found, _, data = page()
+    for part in (
+        *("its weights may still encode the data", "the model's own answers were"),
+        *("Only the questions, wordings and attacks on this page were tried", "relearn is empty"),
+        "what was not tested: rewritten prompts, a little fine-tuning",
+    ):
+        assert part in found.text, part
+    assert data["runs"][0]["not_tested"]["relearned"] == "data.evaluate.relearn is empty"
+
+
+def test_settings_versions_seed_and_digests(page):
+    found, source, _ = page()
+    for digest in ("a" * 64, "b" * 64, "e" * 64, "r" * 64):
+        assert digest in source
+    assert "Seed 0, on 1 × cpu" in found.text and "jax 0.10.2" in found.text
+    assert "pmc.num_samples" in "".join(found.hidden)
+
+
+# Texts
+
+
+def test_it_says_whether_it_holds_texts(page):
+    found, _, data = page()
+    assert "This page holds no question and no answer" in found.text and not data["text"]
+    for question in data["runs"][0]["questions"]:
+        assert set(question) == {"id", "score", "resolved", "overlap"}
+    found, _, data = page(text=True)  # of a log without them
+    assert "log.text was off" in found.text and data["text"]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_texts_of_the_log_are_hidden_and_escaped(asked, tmp_path):
+    folder = cases.write_run(tmp_path / "run", text=True)
+    source = write([folder], ReportConfig(text=asked)).read_text()
+    data = (folder / "report.json").read_text()
+    found = Page(source)
+    for private in ("Zorbolant", "Aldermere", "person number 4"):
+        assert (private in source) == (private in data) == asked
+    assert "<script" not in source and not found.all("script")
+    if asked:
+        assert cases.SECRET in "".join(found.hidden)  # parsed back to what the model said
+        assert "Zorbolant" not in "".join(found.shown)
+        assert "treat it as private" in found.text
+
+
+def test_unresolved_questions_come_first_then_what_still_says_most(page):
+    found, source, data = page()
+    questions = data["runs"][0]["questions"]
+    assert [q["resolved"] for q in questions] == [False] * 2 + [True] * 10
+    for group in (questions[:2], questions[2:]):
+        overlaps = [q["overlap"] for q in group]
+        assert overlaps == sorted(overlaps, reverse=True)
+    assert "2 of 12 questions are unresolved" in found.text
+    assert "forget-3unresolved" in "".join(found.shown) and "forget-4" not in found.text
+    assert source.index("forget-3<") < source.index("forget-4<")
+
+
+def test_a_log_without_lines_of_questions(tmp_path):
+    folder = cases.write_run(tmp_path / "run")
+    log = folder / "log.jsonl"
+    lines = [x for x in log.read_text().splitlines() if '"question"' not in x]
+    log.write_text("\n".join(lines))
+    assert (
+        "no lines about single questions" in Page(write([folder], ReportConfig()).read_text()).text
+    )
+
+
+# The page
+
+
+def test_it_stands_alone(page):
+    found, source, _ = page()
+    policy = next(m["content"] for m in found.all("meta") if "http-equiv" in m)
+    assert policy.startswith("default-src 'none';") and "script" not in policy
+    assert not re.search(r"https?://|@import|url\((?!#)|\ssrc=|<iframe|<object|<script", source)
+    for _, attributes in found.tags:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), name
+            if name in ("href", "xlink:href"):
+                assert value.startswith(("#", "data:,")), value
+
+
+def test_links_and_references_lead_somewhere_once(page):
+    found, source, _ = page()
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'(?:href="|url\()#([^")]+)', source)
+    assert targets and set(targets) <= set(ids)
+
+
+def test_a_screen_reader_and_a_keyboard_find_their_way(page):
+    found, _, _ = page()
+    assert found.all("html")[0]["lang"] == "en"
+    assert found.all("main")[0]["id"] == "main" and found.all("a")[0]["href"] == "#main"
+    levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), levels
+    tables = found.all("table")
+    assert len(found.all("caption")) == len(tables)
+    assert all("scope" in cell for cell in found.all("th"))
+    regions = [div for div in found.all("div") if div.get("class") == "scroll"]
+    assert len(regions) == len(tables)
+    assert all(div["tabindex"] == "0" and div["aria-label"] for div in regions)
+    assert not [a for _, a in found.tags if a.get("tabindex", "0") != "0"]
+    assert not [details for details in found.all("details") if "open" in details]
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1, 2], ids=["light", "dark", "print"])
+def test_contrast_is_that_of_wcag_aa(page, scheme):
+    _, source, _ = page()
+    colours = dict(
+        re.findall(
+            r"--([\w-]+): (#[0-9a-f]{6})", re.findall(r":root \{(.*?)\}", source, re.S)[scheme]
+        )
+    )
+    texts = ("ink", "muted", "link", "before", "after", "reference")
+    for name in (*texts, *(f"run{i}" for i in range(1, 7))):
+        assert _contrast(colours[name], colours["paper"]) >= 4.5, name
+    assert _contrast(colours["warn-ink"], colours["warn-paper"]) >= 4.5
+
+
+def test_black_on_white_is_21():
+    assert _contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert _contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)  # published
+
+
+def test_a_run_of_400_questions_is_small_and_quick(tmp_path):
+    folder = cases.write_run(tmp_path / "run", questions=400, steps=750, text=True)
+    write([folder], ReportConfig())  # imports
+    begin = time.perf_counter()
+    path = write([folder], ReportConfig(text=True))
+    assert time.perf_counter() - begin < 10  # 1.2 s alone on a slow core
+    assert path.stat().st_size <= 2_000_000
+    assert path.read_text().count("<details>") == 400
+
+
+# Several runs, files, the command
+
+
+def test_runs_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cases.write_run(tmp_path / "one")
+    cases.write_run(tmp_path / "two", seed=1, reference=None)
+    done = tiny.pmc("report", "two", config="one")
+    assert done.status == 0 and done.lines == ["wrote report.html"], done.err
+    found = Page(Path("report.html").read_text())
+    assert [th for th in found.all("th") if th.get("scope") == "colgroup"]
+    assert "one" in found.text and "Settings that differ" in found.text
+    assert [run["name"] for run in json.loads(Path("report.json").read_text())["runs"]] == [
+        *("one", "two")
+    ]
+    labels = [svg["aria-label"] for svg in found.all("svg")]
+    assert all("one" in label and "two" in label for label in labels if "Unlearn" in label)
+
+
+def test_the_command_makes_it_again_and_takes_text_as_a_setting(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = cases.write_run(tmp_path / "one", text=True)
+    assert tiny.pmc("report", config="one").lines == ["wrote one/report.html"]
+    assert "Aldermere" not in (folder / "report.html").read_text()
+    assert tiny.pmc("report", "report.text=true", config="one").status == 0
+    assert "Aldermere" in (folder / "report.html").read_text()
+    assert tiny.pmc("report", "report.file=x/a.html", config="one").status == 2  # no such folder
+    assert tiny.pmc("report", "report.file=a.html", config="one").lines == ["wrote a.html"]
+    assert Path("a.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.json"])
+def test_what_is_no_report_is_not_overwritten(name, tmp_path):
+    folder = cases.write_run(tmp_path / "one")
+    (folder / name).write_text("{}")
+    with pytest.raises(UserError, match=f"{name}: is no report of pmc.*report.file"):
+        write([folder], ReportConfig())
+    assert (folder / name).read_text() == "{}"
+    assert [path.name for path in folder.iterdir() if path.name.startswith("report")] == [name]
+
+
+@pytest.mark.parametrize("name", ["results.json", "run.json", "manifest.json", "log.jsonl"])
+def test_missing_files_are_named(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (cases.write_run(tmp_path / "one") / name).unlink()
+    tiny.assert_names(tiny.refused("report", config="one"), f"one/{name}", "cannot be read")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"before": 3}', '{"rounds": [{}]}'])
+def test_damaged_files_are_one_line(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (cases.write_run(tmp_path / "one") / "results.json").write_text(text)
+    tiny.assert_names(tiny.refused("report", config="one"), "one", "pmc verify one")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["report.txt=true"], "report.text"),
+        (["report.file=page.pdf"], "ends in .html"),
+        (["one"], "named twice"),
+    ],
+)
+def test_bad_arguments(arguments, part, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cases.write_run(tmp_path / "one")
+    tiny.assert_names(tiny.refused("report", *arguments, config="one"), part)
+
+
+def test_json_has_the_fields_that_are_documented(page):
+    _, _, data = page()
+    documented = (Path(__file__).parents[1] / "docs" / "report.md").read_text()
+    names = [*data, *data["runs"][0], *data["runs"][0]["questions"][0]]
+    for name in names:
+        assert f"`{name}`" in documented, name
+
+
+def test_a_finished_run_has_a_report_that_is_not_in_its_manifest(finished):
+    """`finished` is the folder of a tiny run that really ran."""
+    source = Path("out/report.html").read_text()
+    assert MARK in source and "24" in Page(source).text
+    data = json.loads(Path("out/report.json").read_text())
+    assert len(data["runs"][0]["steps"]) == tiny.STEPS
+    assert len(data["runs"][0]["questions"]) == len(tiny.FORGET)
+    for path in (Path("out/report.html"), Path("out/report.json")):
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert not [w for w in tiny.WORDS if w in source + json.dumps(data)]
+    assert tiny.pmc("report", config="out").status == 0
+    assert tiny.pmc("verify", config="out").status == 0
+
+
+def test_a_purge_takes_texts_out_of_the_report(copied):
+    assert tiny.pmc("report", "report.text=true", config="out").status == 0
+    assert tiny.FORGET[0]["question"] in Path("out/report.html").read_text()
+    tiny.succeed("unlearn", "--purge")
+    left = Path("out/report.html").read_text() + Path("out/report.json").read_text()
+    assert not [word for word in tiny.WORDS if word in left]

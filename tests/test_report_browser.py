@@ -1,0 +1,195 @@
+"""The report in headless Chromium: no error, no request, no overflow, answers folded away.
+
+The browser reaches everything through a proxy that answers for one host only and writes down what
+it was asked for. A page around the report, of the same origin, measures it and says what it found
+in the console.
+"""
+
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+import report_cases as cases
+
+from pmc_jax.report.write import write
+from pmc_jax.report_config import ReportConfig
+
+BROWSER = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+
+WIDTHS = (320, 390, 1280)
+SITE = "http://report.test"
+# Measures a page at several widths; all that is told goes through the console.
+PROBE = """<!doctype html><title>probe</title><script>
+const found = {};
+const begin = {};
+function measure(width) {
+  const frame = document.createElement("iframe");
+  frame.style.width = width + "px"; frame.style.height = "800px";
+  frame.onload = () => {
+    const page = frame.contentDocument, root = page.documentElement;
+    const answers = [...page.querySelectorAll("dd")];
+    found[width] = {
+      scroll: root.scrollWidth, client: root.clientWidth,
+      open: page.querySelectorAll("details[open]").length,
+      answers: answers.length,
+      visible: answers.filter((one) => one.checkVisibility()).length,
+      milliseconds: frame.contentWindow.performance.timing.loadEventStart
+        - frame.contentWindow.performance.timing.navigationStart,
+      ink: frame.contentWindow.getComputedStyle(page.body).color,
+      line: frame.contentWindow.getComputedStyle(page.querySelector("svg text")).fill,
+    };
+    const fold = page.querySelector("details.fold summary");
+    fold.click();
+    const first = page.querySelector("details:not(.fold) summary");
+    first.click();
+    found[width].opened = answers.filter((one) => one.checkVisibility()).length;
+    if (Object.keys(found).length == WIDTHS.length) console.info("FOUND" + JSON.stringify(found));
+  };
+  frame.src = "/report.html";
+  document.documentElement.append(frame);
+}
+const WIDTHS = %s;
+WIDTHS.forEach(measure);
+</script>"""
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Answers for the files of one host; everything else is only written down."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        text = self.server.files.get(self.path.removeprefix(SITE))
+        self.send_response(404 if text is None else 200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write((text or "").encode())
+
+    def do_CONNECT(self):
+        self.server.asked.append(self.path)
+        self.send_error(403)
+
+    def log_message(self, *_):
+        pass
+
+
+def browse(path: str, files: dict[str, str], *flags: str) -> tuple[list[str], list[str]]:
+    """Opens a page of `SITE`; what was asked for, and the lines of the console."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    server.files, server.asked = files, []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    command = [
+        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+        *("--disable-sync", "--disable-default-apps", "--disable-extensions", "--mute-audio"),
+        *(
+            f"--proxy-server=http://127.0.0.1:{server.server_port}",
+            "--proxy-bypass-list=<-loopback>",
+        ),
+        *("--enable-logging=stderr", "--v=0", "--virtual-time-budget=8000", *flags),
+    ]
+    try:
+        done = subprocess.run(
+            [*command, "--dump-dom", SITE + path], capture_output=True, text=True, timeout=90
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 0 and "<html" in done.stdout, done.stderr[-2000:]
+    console = re.findall(r"CONSOLE[:(]\d+\)?\] (.*)", done.stderr)
+    return [url for url in server.asked if _is_ours(url)], console
+
+
+def _is_ours(url: str) -> bool:
+    """What the browser does by itself at its start is not the page's."""
+    return not re.search(r"(google|gstatic|googleapis)\.com", url)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> str:
+    """The page of a run of 400 questions, with texts."""
+    folder = tmp_path_factory.mktemp("report") / "run"
+    cases.write_run(folder, questions=400, steps=750, text=True)
+    return write([folder], ReportConfig(text=True)).read_text()
+
+
+def test_errors_and_requests_of_a_bad_page_are_seen():
+    bad = '<!doctype html><html><script>nosuch()</script><img src="http://elsewhere.test/x.png">'
+    asked, console = browse("/bad.html", {"/bad.html": bad})
+    assert "http://elsewhere.test/x.png" in asked
+    assert any("nosuch is not defined" in line for line in console), console
+
+
+def test_it_asks_for_nothing_and_throws_nothing(report):
+    asked, console = browse("/report.html", {"/report.html": report})
+    assert asked == [f"{SITE}/report.html"]
+    assert console == []
+
+
+def test_what_a_model_says_is_not_run_and_its_policy_holds(report):
+    """Even an answer that got onto the page as it is could load and run nothing."""
+    hostile = report.replace(
+        "<main ", '<script>nosuch()</script><img src="http://elsewhere.test/x.png"><main '
+    )
+    asked, console = browse("/report.html", {"/report.html": hostile})
+    assert asked == [f"{SITE}/report.html"]
+    assert console and not any("nosuch is not defined" in line for line in console)
+
+
+@pytest.fixture(scope="module")
+def measured(report) -> dict[str, dict[str, dict]]:
+    """Scheme -> width -> what the probe found."""
+    probe = PROBE % json.dumps(WIDTHS)
+    found = {}
+    for scheme, flag in (("dark", "0"), ("light", "1")):
+        files = {"/probe.html": probe, "/report.html": report}
+        _, console = browse("/probe.html", files, f"--blink-settings=preferredColorScheme={flag}")
+        (line,) = [line for line in console if "FOUND" in line]
+        told = re.search(r"FOUND(\{.*\})", line)[1]
+        found[scheme] = json.loads(told)
+    return found
+
+
+def test_it_fits_a_phone_and_a_desk(measured):
+    for width, found in measured["light"].items():
+        assert found["scroll"] <= found["client"] <= int(width), (width, found)
+
+
+def test_answers_are_hidden_until_opened(measured):
+    for found in measured["light"].values():
+        assert found["open"] == 0 and found["answers"] == 400 * 3
+        assert found["visible"] == 0 and found["opened"] == 3
+
+
+def test_it_opens_within_a_second(measured):
+    # On this machine 0.1 s; three times at once, beside other tests, a little more.
+    assert min(found["milliseconds"] for found in measured["light"].values()) < 1000
+
+
+def test_drawings_follow_the_scheme(measured):
+    light, dark = (measured[scheme]["1280"] for scheme in ("light", "dark"))
+    assert light["ink"] == light["line"] and dark["ink"] == dark["line"]
+    assert light["ink"] != dark["ink"]
+
+
+def test_it_prints_on_a4(report, tmp_path):
+    (tmp_path / "report.html").write_text(report)
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    command += [f"--print-to-pdf={tmp_path / 'report.pdf'}", f"file://{tmp_path}/report.html"]
+    subprocess.run(command, check=True, capture_output=True, timeout=90, env=dict(os.environ))
+    pdf = Path(tmp_path / "report.pdf").read_bytes()
+    boxes = set(re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", pdf))
+    assert {(round(float(w)), round(float(h))) for w, h in boxes} == {(595, 842)}  # points
