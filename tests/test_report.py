@@ -91,7 +91,7 @@ def page(tmp_path_factory):
 
 
 def test_three_sentences_and_a_table_with_the_reference(page):
-    found, _, data = page()
+    found, source, data = page()
     (run,) = data["runs"]
     removed, cost, attacker = (_plain(sentence) for sentence in run["summary"])
     for part in (
@@ -106,10 +106,19 @@ def test_three_sentences_and_a_table_with_the_reference(page):
     assert "of 3 attacks tried, none gets more" in attacker and "100 answers" in attacker
     for sentence in (removed, cost, attacker):
         assert sentence in found.text
-    first = found.text.index("Before After Never saw the data")
-    table = found.text[first : found.text.index("What was removed The model")]
-    for row in ("40.077.970.5", "88.3 %22.9 %32.7 %", "96.9 %89.9 %95.2 %"):
-        assert row in table.replace("\N{NO-BREAK SPACE}", " "), table
+    rows = {cells[0]: cells[1:] for cells in _rows(source)}
+    assert rows[""] == ["Before", "After", "Never saw the data"]
+    assert rows["Unlearn quality"] == ["40.0", "77.9", "70.5"]
+    assert rows["Private answers: words told"] == ["88.3 %", "22.9 %", "32.7 %"]
+    assert rows["Answers to be kept"] == ["96.9 %", "89.9 %", "95.2 %"]
+
+
+def _rows(source: str) -> list[list[str]]:
+    """The cells of the first table, row by row, without what explains them."""
+    table = source[source.index("<table>") : source.index("</table>")]
+    table = re.sub(r'<span class="note">.*?</span>', "", table)
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    return [[_plain(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t", row)] for row in rows]
 
 
 def test_below_the_reference_is_over_forgetting_and_above_it_is_not(page):

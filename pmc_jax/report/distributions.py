@@ -149,6 +149,8 @@ def _side_effects(runs: Sequence[Run]) -> Plot | None:
     known = all(series(run, "side_effects", "after", "reference.forget") for run in runs)
     base = "reference" if known else "before"
     found = _models(runs, "side_effects", f"{base}.forget")
+    if not found:
+        return None
     others = series(runs[0], "side_effects", "after", f"{base}.other") if len(runs) == 1 else None
     if others:
         look = {"label": "after, other words", "colour": "muted", "dash": "mixed"}

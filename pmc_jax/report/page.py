@@ -68,12 +68,14 @@ def _models(run: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
     """Group -> (name, path, SHA-256) of what a run read and wrote."""
     digests = run["digests"]
     files = [(n, source["path"], source["sha256"]) for n, source in digests["inputs"].items()]
+    rows = [(name, "", sha) for name, sha in digests["data"].items() if name != "model"]
     own = (f"{output.MODEL}/", f"{output.ADAPTER}/")
     written = [("", name, sha) for name, sha in digests["outputs"].items()]
     models = [row for row in written if row[1].startswith(own)]
     measured = ((run["evaluation"] or {}).get("models") or {}).items()
     return {
         "Input model and data": files,
+        "Rows of data, as they were read": rows,
         "Output model": models,
         "Models that were measured": [
             (name, str(m.get("path", "")), str(m.get("sha256", ""))) for name, m in measured if m

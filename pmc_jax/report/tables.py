@@ -1,5 +1,6 @@
 """The report's tables as the page lays them out: a group of columns a run, words for every row."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,12 +48,14 @@ class Table:
     Attributes:
         caption: what it holds.
         groups: name of a run -> its column heads.
+        note: what holds for all rows.
         footnotes: why cells are empty.
     """
 
     caption: str
     groups: list[tuple[str, list[str]]]
     rows: list[Row]
+    note: str = ""
     footnotes: list[str] = field(default_factory=list)
 
 
@@ -104,8 +107,17 @@ def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Ta
     groups = [(run["name"], [COLUMNS[model] for model in models]) for run in runs]
     if not rows[True]:
         rows = {True: rows[False], False: []}
-    first = Table(title, groups, rows[True], _reasons(runs, measure, labels))
-    return first, Table(f"{title}: other numbers", groups, rows[False])
+    first = _table(title, groups, rows[True], _reasons(runs, measure, labels))
+    return first, _table(f"{title}: other numbers", groups, rows[False], [])
+
+
+def _table(caption, groups, rows: list[Row], footnotes: list[str]) -> Table:
+    """A table that says once what it would say in every row."""
+    better = {row.better for row in rows}
+    if len(rows) < 2 or len(better) > 1 or better == {""}:
+        return Table(caption, groups, rows, "", footnotes)
+    rows = [dataclasses.replace(row, better="") for row in rows]
+    return Table(caption, groups, rows, f"All numbers: {better.pop()}.", footnotes)
 
 
 def _reasons(runs: Sequence[Run], measure: str, labels: Mapping[str, Any]) -> list[str]:

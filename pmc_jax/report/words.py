@@ -113,7 +113,7 @@ _FIRST = {
 def comes_first(measure: str, name: str) -> bool:
     """Whether a value is shown at once."""
     if measure in ("prompts", "quantised", "relearned"):
-        return not name.endswith(("above_reference.low", "above_reference.high"))
+        return ".above_reference" not in name
     return name in _FIRST.get(measure, (name,))
 
 
@@ -251,7 +251,20 @@ def _attacker(run: Mapping[str, Any]) -> str:
         which += f" beyond {REFERENCE}"
     elif compared:
         which = f"none gets more than from {REFERENCE}: the nearest to it"
-    return f"What an attacker still gets: of {_count(len(tried))} tried, {which}, {gets}{beside}."
+    of = _count(len(tried))
+    return f"What an attacker still gets: of {of} tried, {which}, {gets}{beside}{_choice(run)}."
+
+
+def _choice(run: Mapping[str, Any]) -> str:
+    """Of one who is shown the true answer among wrong ones; nothing where that was not tried."""
+    after, reference = (
+        values(run, "choices", model).get("most_likely") for model in ("after", "reference")
+    )
+    if after is None:
+        return ""
+    beside = "" if reference is None else f" ({percent(reference)} to {REFERENCE})"
+    share = f"{percent(after)} of the time{beside}"
+    return f"; beside wrong answers, the true one is the likeliest {share}"
 
 
 def _count(attacks: int) -> str:
