@@ -1,10 +1,10 @@
 """The report of a run as HTML and JSON: what it says, what it keeps to itself, what it needs.
 
-What a browser makes of it is in test_report_browser.py.
+Files and the command are in test_report_files.py, what a browser makes of it in
+test_report_browser.py.
 """
 
 import copy
-import html.parser
 import itertools
 import json
 import re
@@ -13,60 +13,11 @@ from pathlib import Path
 
 import pytest
 import report_cases as cases
-import tiny_runs as tiny
+from report_page import Page, plain
 
-from pmc_jax.errors import UserError
 from pmc_jax.report import words
-from pmc_jax.report.page import MARK
 from pmc_jax.report.write import write
 from pmc_jax.report_config import ReportConfig
-
-VOID = {"meta", "link", "br", "img", "hr", "input"}
-SVG_LEAVES = {"path", "use", "rect", "g"}
-
-
-class Page(html.parser.HTMLParser):
-    """A page taken apart; parsing fails where a tag is closed that was not opened last."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.open: list[str] = []
-        self.shown: list[str] = []
-        self.hidden: list[str] = []  # inside details, but for the summary
-        self.feed(text)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        assert tag in VOID | SVG_LEAVES, tag
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
-        self.open.pop()
-
-    def handle_data(self, data):
-        if "style" in self.open:
-            return
-        folded = "details" in self.open and "summary" not in self.open
-        (self.hidden if folded else self.shown).append(data)
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def text(self) -> str:
-        return _plain("".join(self.shown))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +44,7 @@ def page(tmp_path_factory):
 def test_three_sentences_and_a_table_with_the_reference(page):
     found, source, data = page()
     (run,) = data["runs"]
-    removed, cost, attacker = (_plain(sentence) for sentence in run["summary"])
+    removed, cost, attacker = (plain(sentence) for sentence in run["summary"])
     for part in (
         "12 private questions",
         "22.9 %",
@@ -118,7 +69,7 @@ def _rows(source: str) -> list[list[str]]:
     table = source[source.index("<table>") : source.index("</table>")]
     table = re.sub(r'<span class="note">.*?</span>', "", table)
     rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
-    return [[_plain(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t", row)] for row in rows]
+    return [[plain(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t", row)] for row in rows]
 
 
 def test_below_the_reference_is_over_forgetting_and_above_it_is_not(page):
@@ -142,7 +93,7 @@ def test_the_attack_that_gets_most_is_named(page):
     measures["quantised"]["after"]["values"]["int4"] = 0.6
     measures["prefill"]["after"]["values"]["worst"] = 0.7  # but 0.45 from the reference too
     measures["prefill"]["reference"]["values"]["worst"] = 0.65
-    text = _plain(words.summary(run)[2])
+    text = plain(words.summary(run)[2])
     assert "the one that gets most beyond a model that never saw the data, rounding" in text
     assert "int4, gets 60.0 % of" in text and "95.0 % before; 41.0 % from a model" in text
     for measured in measures.values():
@@ -331,100 +282,9 @@ def test_a_run_of_400_questions_is_small_and_quick(tmp_path):
     assert path.read_text().count("<details>") == 400
 
 
-# Several runs, files, the command
-
-
-def test_runs_side_by_side(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    cases.write_run(tmp_path / "one")
-    cases.write_run(tmp_path / "two", seed=1, reference=None)
-    done = tiny.pmc("report", "two", config="one")
-    assert done.status == 0 and done.lines == ["wrote report.html"], done.err
-    found = Page(Path("report.html").read_text())
-    assert [th for th in found.all("th") if th.get("scope") == "colgroup"]
-    assert "one" in found.text and "Settings that differ" in found.text
-    assert [run["name"] for run in json.loads(Path("report.json").read_text())["runs"]] == [
-        *("one", "two")
-    ]
-    labels = [svg["aria-label"] for svg in found.all("svg")]
-    assert all("one" in label and "two" in label for label in labels if "Unlearn" in label)
-
-
-def test_the_command_makes_it_again_and_takes_text_as_a_setting(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = cases.write_run(tmp_path / "one", text=True)
-    assert tiny.pmc("report", config="one").lines == ["wrote one/report.html"]
-    assert "Aldermere" not in (folder / "report.html").read_text()
-    assert tiny.pmc("report", "report.text=true", config="one").status == 0
-    assert "Aldermere" in (folder / "report.html").read_text()
-    assert tiny.pmc("report", "report.file=x/a.html", config="one").status == 2  # no such folder
-    assert tiny.pmc("report", "report.file=a.html", config="one").lines == ["wrote a.html"]
-    assert Path("a.json").is_file()
-
-
-@pytest.mark.parametrize("name", ["report.html", "report.json"])
-def test_what_is_no_report_is_not_overwritten(name, tmp_path):
-    folder = cases.write_run(tmp_path / "one")
-    (folder / name).write_text("{}")
-    with pytest.raises(UserError, match=f"{name}: is no report of pmc.*report.file"):
-        write([folder], ReportConfig())
-    assert (folder / name).read_text() == "{}"
-    assert [path.name for path in folder.iterdir() if path.name.startswith("report")] == [name]
-
-
-@pytest.mark.parametrize("name", ["results.json", "run.json", "manifest.json", "log.jsonl"])
-def test_missing_files_are_named(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (cases.write_run(tmp_path / "one") / name).unlink()
-    tiny.assert_names(tiny.refused("report", config="one"), f"one/{name}", "cannot be read")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"before": 3}', '{"rounds": [{}]}'])
-def test_damaged_files_are_one_line(text, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (cases.write_run(tmp_path / "one") / "results.json").write_text(text)
-    tiny.assert_names(tiny.refused("report", config="one"), "one", "pmc verify one")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "part"),
-    [
-        (["report.txt=true"], "report.text"),
-        (["report.file=page.pdf"], "ends in .html"),
-        (["one"], "named twice"),
-    ],
-)
-def test_bad_arguments(arguments, part, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    cases.write_run(tmp_path / "one")
-    tiny.assert_names(tiny.refused("report", *arguments, config="one"), part)
-
-
 def test_json_has_the_fields_that_are_documented(page):
     _, _, data = page()
     documented = (Path(__file__).parents[1] / "docs" / "report.md").read_text()
     names = [*data, *data["runs"][0], *data["runs"][0]["questions"][0]]
     for name in names:
         assert f"`{name}`" in documented, name
-
-
-def test_a_finished_run_has_a_report_that_is_not_in_its_manifest(finished):
-    """`finished` is the folder of a tiny run that really ran."""
-    source = Path("out/report.html").read_text()
-    assert MARK in source and "24" in Page(source).text
-    data = json.loads(Path("out/report.json").read_text())
-    assert len(data["runs"][0]["steps"]) == tiny.STEPS
-    assert len(data["runs"][0]["questions"]) == len(tiny.FORGET)
-    for path in (Path("out/report.html"), Path("out/report.json")):
-        assert path.stat().st_mode & 0o777 == 0o600
-    assert not [w for w in tiny.WORDS if w in source + json.dumps(data)]
-    assert tiny.pmc("report", config="out").status == 0
-    assert tiny.pmc("verify", config="out").status == 0
-
-
-def test_a_purge_takes_texts_out_of_the_report(copied):
-    assert tiny.pmc("report", "report.text=true", config="out").status == 0
-    assert tiny.FORGET[0]["question"] in Path("out/report.html").read_text()
-    tiny.succeed("unlearn", "--purge")
-    left = Path("out/report.html").read_text() + Path("out/report.json").read_text()
-    assert not [word for word in tiny.WORDS if word in left]
