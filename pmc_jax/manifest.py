@@ -81,7 +81,8 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
 
 
 def purge(folder: str | Path) -> None:
-    """Removes the answers that a finished run keeps: its checkpoints, and texts in its log.
+    """Removes the answers that a finished run keeps: its checkpoints, texts in its log, and rows of
+    its evaluation, which may hold answers too.
 
     The caller holds the folder (`output.locked`, `output.claim`).
 
@@ -93,8 +94,9 @@ def purge(folder: str | Path) -> None:
     if not (folder / output.RESULTS).exists():
         raise UserError(f"{folder}: the run is not finished and needs its checkpoints")
     try:
-        if (folder / output.CHECKPOINTS).exists():
-            shutil.rmtree(folder / output.CHECKPOINTS)
+        for name in (output.CHECKPOINTS, output.EVALUATION):
+            if (folder / name).exists():
+                shutil.rmtree(folder / name)
         _forget_texts(folder / output.LOG)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be removed ({error.strerror})") from None

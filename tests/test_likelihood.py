@@ -20,14 +20,6 @@ def scores(model, rows: list[Sequence_], **options) -> list[TokenScores]:
     return token_scores(model, TINY, train_layout(), rows, dtype=jnp.float32, **options)
 
 
-def alone(model, sequence: Sequence_) -> np.ndarray:
-    """f32[n,V], logits of one sequence after each of its tokens."""
-    padded = np.zeros((1, 32 if len(sequence) <= 32 else 320), np.int32)
-    padded[0, : len(sequence)] = sequence.tokens
-    logits = full_logits(model, TINY, train_layout(), padded, np.array([len(sequence)]))
-    return np.asarray(logits)[0, : len(sequence)]
-
-
 def alone(model, rows: list[Sequence_]) -> list[np.ndarray]:
     """f32[n,V] each: logits after every token of a sequence that has a row of its own."""
     padded = np.zeros((len(rows), max(map(len, rows))), np.int32)
