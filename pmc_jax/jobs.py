@@ -103,7 +103,7 @@ def run_unlearn(
                 lm = lm if made else target.make(lm, config, recorder)
                 say(_target_line(target, made))
             results, known = _unlearn(config, lm, forget, retain, sets, recorder, folder, say)
-            if config.evaluate.wanted:
+            if config.evaluate.wanted or config.evaluate.reference:
                 evaluate_finished(config, folder.path, known=known, recorder=recorder, say=say)
         if hosts.is_first():
             manifest.write(folder.path, input_files(config, digests["model"]), results)
