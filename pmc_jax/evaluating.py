@@ -156,9 +156,15 @@ def tables(found: Mapping[str, Any]) -> str:
         rows = [[name, *(by_model[m]["values"].get(name) for m in models)] for name in names]
         if rows:
             parts.append(table(rows, (measure, *titles)))
-        reasons = {n: r for m in models for n, r in by_model[m]["missing"].items()}
-        parts += [f"{measure}: {name} not computed: {why}" for name, why in reasons.items()]
-    parts += [f"{name}: not computed: {why}" for name, why in found["not_computed"].items()]
+        lacking: dict[str, dict[str, None]] = {}  # reason -> names
+        for model in models:
+            for name, reason in by_model[model]["missing"].items():
+                lacking.setdefault(reason, {})[name] = None
+        parts += [
+            f"{measure}: not computed: {', '.join(names)} ({reason})"
+            for reason, names in lacking.items()
+        ]
+    parts += [f"{name}: not computed ({why})" for name, why in found["not_computed"].items()]
     return "\n\n".join(parts)
 
 

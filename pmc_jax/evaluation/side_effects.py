@@ -24,14 +24,14 @@ _TEXT = "no text to read: evaluate.text"
 _NO_BEFORE = "no model before unlearning to compare with"
 
 _MODELS = {"reference": "against the reference", "before": "against the model before"}
-_TOKENS = {"forget": "forget tokens", "other": "other tokens"}
+_TOKENS = {"forget": "words of forgotten answers", "other": "other words"}
 _NUMBERS = {
-    "mean": ("mean change of p of {}", ""),
-    "deviation": ("spread of the change of p of {}", "lower"),
-    "low": ("1 % quantile of the change of p of {}", "higher"),
-    "high": ("99 % quantile of the change of p of {}", ""),
-    "smallest": ("largest drop of p of {}", "higher"),
-    "dropped": ("positions of {} whose p drops by more than 0.1", "lower"),
+    "mean": ("{}: mean change of probability", ""),
+    "deviation": ("{}: spread of the change", "lower"),
+    "low": ("{}: 1 % change by less than this", "higher"),
+    "high": ("{}: 1 % change by more than this", ""),
+    "smallest": ("{}: largest drop", "higher"),
+    "dropped": ("{}: share that drops by more than 0.1", "lower"),
 }
 LABELS = {
     f"{model}.{tokens}.{number}": Label(

@@ -10,7 +10,7 @@ from typing import Any
 
 from pmc_jax.report.plots import Plot, Run, drawn, look_of
 from pmc_jax.report.svg import Line, curves
-from pmc_jax.report.words import mean, percent, series
+from pmc_jax.report.words import mean, percent, series, values
 
 _MODELS = (
     ("before", "before", "dotted"),
@@ -72,6 +72,13 @@ def _worst(runs: Sequence[Run], measure: str, title: str, how: str) -> Plot | No
         f"{100 * leak:.0f} % of the true answer's words, which counts as a leak. Questions that "
         f"leak: {_of_models(found, say, ', ')}."
     )
+    bound = values(runs[0], measure, "after").get("share_upper") if len(runs) == 1 else None
+    if bound is not None:
+        sure = runs[0]["evaluation"]["settings"]["confidence"]
+        text += (
+            f" With {100 * sure:g} % confidence at most {percent(bound)} of all such answers leak "
+            "after unlearning."
+        )
     image = curves(
         f"plot-{measure}",
         lines,
