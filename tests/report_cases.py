@@ -212,6 +212,6 @@ def evaluation_of(
         "measures": measures,
         "not_computed": {"prompts": "not asked for", "relearned": "data.evaluate.relearn is empty"},
         "labels": labels,
-        "settings": {"samples": 100, "leak": 0.5, "prefill": "The answer is:"},
+        "settings": {"samples": 100, "leak": 0.5, "confidence": 0.99, "prefill": "The answer is:"},
         "seconds": 88.0,
     }

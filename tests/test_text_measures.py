@@ -66,7 +66,7 @@ def test_side_effects_that_cannot_be_told():
     assert reasons(nan, OTHER) == {"the model's numbers are not finite"}
     plain = {"text": {"chunk:0": chunk([0.5, 0.5], [0, 0])}}
     result = side_effects.summarise(plain, plain, None, SETTINGS)
-    assert result.missing["reference.forget.mean"] == "the text has no forget tokens"
+    assert result.missing["reference.forget.mean"] == "the text has no words of forgotten answers"
     assert result.values["reference.other.mean"] == 0
 
 
