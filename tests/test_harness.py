@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_runs as tiny
+from host_runs import Job
 
 import pmc_jax
 from pmc_jax import evaluating
@@ -233,3 +234,22 @@ def test_the_store_starts_anew_where_rows_are_of_something_else(tmp_path):
         assert store.complete
     with harness._Store(tmp_path, "after.greedy", "other") as store:
         assert store.rows == {} and not store.complete
+
+
+@pytest.mark.slow
+def test_two_processes_measure_as_one(folder, tmp_path):
+    """Samples are the same; log-probabilities but for the rounding of other shards."""
+    expected, samples = found(), rows(Path(), "after.sampling")
+    shutil.rmtree("out/evaluation")
+    wanted = ("evaluate", "out", *ALL, "evaluate.reference=other")
+    for process in Job(
+        *wanted, "mesh.fsdp=2", "mesh.tensor=2", cache=tmp_path / "programs"
+    ).ended():
+        assert process.status == 0, process.err[-3000:]
+    assert rows(Path(), "after.sampling") == samples
+    for measure, by_model in expected["measures"].items():
+        for model, result in by_model.items():
+            again = found()["measures"][measure][model]
+            assert again["missing"] == result["missing"]
+            # float32 sums in another order.
+            assert again["values"] == pytest.approx(result["values"], abs=1e-3), (measure, model)

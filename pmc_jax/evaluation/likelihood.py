@@ -21,6 +21,7 @@ from pmc_jax.sampling.shapes import round_up
 
 _ROW_TOKENS = 256  # a row holds at least this many, so that short sequences share one
 _BATCH_TOKENS = 2048
+_SPARE = 1.1  # places for scored tokens above the mean
 _POSITIONS_A_CHUNK = 16  # logits of so many positions a row exist at a time
 
 
@@ -59,8 +60,11 @@ def token_scores(
         return []
     prefix = shared_prefix([s.tokens[: max(s.begin, 1)].tolist() for s in sequences])
     own = [len(s) - len(prefix) for s in sequences]
+    scored = [len(s) - max(s.begin, 1) for s in sequences]
     size = max(_ROW_TOKENS, round_up(max(own), 128))
-    slots = round_up(max(size // 2, max(len(s) - max(s.begin, 1) for s in sequences)), 32)
+    # A row that is full of tokens has about so many that are scored.
+    share = min(1.0, _SPARE * sum(scored) / sum(own))
+    slots = round_up(max(int(share * size), *scored), 32)
     rows = round_up(max(1, _BATCH_TOKENS // size), layout.row_multiple)
     found: list[TokenScores | None] = [None] * len(sequences)
     for batch in _batches(sequences, len(prefix), rows, size, slots):
