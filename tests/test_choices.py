@@ -56,6 +56,14 @@ def test_summarise_by_hand():
     assert result.series["rank"] == [1.5, 0.5, 1.0]
 
 
+def test_the_true_option_is_in_the_words_of_the_wrong_ones_where_the_data_has_it():
+    in_its_own_words = row(1, 4, 4)
+    in_theirs = {**in_its_own_words, "paraphrased": {"logp": [-math.log(8)]}}
+    for one, place in ((in_its_own_words, "most_likely"), (in_theirs, "least_likely")):
+        values = summarise({"likelihood": {"forget/0": one}}, None, None, SETTINGS).values
+        assert values[place] == 1
+
+
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [

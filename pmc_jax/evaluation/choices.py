@@ -1,7 +1,9 @@
 """Does the likelihood of answers give the true one away, as the most or as the LEAST likely?
 
 A method that pushes the true answer down makes it stand out among wrong ones. Options of a forget
-question are its true answer and its wrong answers; the score of an option is its inverse perplexity
+question are its wrong answers and its true one, in other words where the data has it so (wrong
+answers are made of that: beside the original wording they would differ in style, and even a model
+that never saw the data would tell them apart); the score of an option is its inverse perplexity
 exp(mean log p) (end token included), divided by the sum over the options.
 
     most_likely     questions whose true answer has the highest score; where several options have
@@ -58,7 +60,7 @@ def summarise(
     if diverged(rows):
         return Result(missing=dict.fromkeys(LABELS, NOT_FINITE))
     options = [
-        np.array([mean_loss(text) for text in (row["answer"], *row["wrong"])])
+        np.array([mean_loss(text) for text in (row["paraphrased"] or row["answer"], *row["wrong"])])
         for row in rows.values()
         if row["wrong"]
     ]
