@@ -90,6 +90,11 @@ def with_own_rows(
         for name, p in table.items()
     }
 
+    def gather_axes(parts: list[tuple[str, ...]], x: jax.Array) -> jax.Array:
+        for i, part in enumerate(parts):
+            x = _whole(x, part, i, stages(mesh, part)) if part else x
+        return x
+
     def whole(layout: Layout, name: str, x: jax.Array) -> jax.Array:
         axes = table[name].axes[1:]
         if "embed" not in axes:
@@ -97,8 +102,8 @@ def with_own_rows(
         x = x.astype(dtype)
         if others := tuple(a for a in own if not any(a in part for part in held[name])):
             x = jax.lax.pcast(x, others, to="varying")
-        for i, part in enumerate(held[name][1:]):
-            x = _whole(x, part, i, stages(mesh, part)) if part else x
+        if own:
+            x = _by_hand(functools.partial(gather_axes, held[name][1:]), layout, axes, x)
         return layout.constrain(x, *(None if a == "embed" else a for a in axes))
 
     def on(layout: Layout, rows, common, weights):
@@ -129,6 +134,16 @@ def with_own_rows(
         out_specs=PartitionSpec(own),
         axis_names=by_hand,
     )(rows, common, weights)
+
+
+def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
+    """`function` of one device's part of `x`: the partitioner would gather it for collectives."""
+    if not (rest := {a for axes in dict(layout.rules).values() for a in axes}):
+        return function(x)
+    spec = layout.spec(axes, x.shape)
+    return jax.shard_map(
+        function, mesh=layout.mesh, in_specs=spec, out_specs=spec, axis_names=rest
+    )(x)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
