@@ -268,7 +268,7 @@ def hidden_states(
     return normalise(config, x, model, "norm")
 
 
-def _run(layout: Layout, gather, rows, common, weights, *, config, remat, kernel) -> jax.Array:
+def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kernel) -> jax.Array:
     """All layers; the arguments are those of `with_own_rows`."""
     (x, positions, segments), (shared, longest) = rows, common
     size = x.shape[1]
@@ -288,7 +288,7 @@ def _run(layout: Layout, gather, rows, common, weights, *, config, remat, kernel
     def step(carry, layer):
         x, shared = carry
         weights, window = layer
-        weights = Layers(gather(weights))
+        weights = Layers(gathered(weights))
         shared_kv = []
 
         def seen(mask, distance):

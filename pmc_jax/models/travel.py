@@ -69,10 +69,10 @@ def with_own_rows(
     common: Any,
     weights: dict[str, jax.Array],
 ) -> jax.Array:
-    """`function(layout, gather, rows, common, weights)` on every device for its own rows.
+    """`function(layout, gathered, rows, common, weights)` on every device for its own rows.
 
     Args:
-        function: is given the layout of what its rows are still divided over, and `gather`, which
+        function: is given the layout of what its rows are still divided over, and `gathered`, which
             makes the weights of one layer whole along `embed`, in `dtype`. By hand, so that their
             gradients go straight back to the shards: the compiler adds up the whole of them on
             every device where shards are small.
@@ -92,7 +92,7 @@ def with_own_rows(
 
     def gather_axes(parts: list[tuple[str, ...]], x: jax.Array) -> jax.Array:
         for i, part in enumerate(parts):
-            x = _whole(x, part, i, stages(mesh, part)) if part else x
+            x = gather(x, part, i, stages(mesh, part)) if part else x
         return x
 
     def whole(layout: Layout, name: str, x: jax.Array) -> jax.Array:
@@ -107,10 +107,10 @@ def with_own_rows(
         return layout.constrain(x, *(None if a == "embed" else a for a in axes))
 
     def on(layout: Layout, rows, common, weights):
-        def gather(layer):
+        def gathered(layer):
             return {name: whole(layout, name, x) for name, x in layer.items()}
 
-        return function(layout, gather, rows, common, weights)
+        return function(layout, gathered, rows, common, weights)
 
     if not own:
         return on(layout, rows, common, weights)
@@ -147,7 +147,12 @@ def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _whole(x: jax.Array, axes: tuple[str, ...], dimension: int, steps: Stages) -> jax.Array:
+def gather(x: jax.Array, axes: tuple[str, ...], dimension: int, steps: Stages) -> jax.Array:
+    """Inside `jax.shard_map`: the parts of all devices along `axes`; gradients are scattered.
+
+    Args:
+        steps: `stages` of the axes.
+    """
     if len(steps) < 3 and x.size * jax.lax.axis_size(axes) * x.dtype.itemsize > _SMALL:
         return jax.lax.all_gather(x, axes, axis=dimension, tiled=True)
     for groups in reversed(steps):
@@ -155,15 +160,15 @@ def _whole(x: jax.Array, axes: tuple[str, ...], dimension: int, steps: Stages) -
     return x
 
 
-def _whole_forward(x, axes, dimension, steps):
-    return _whole(x, axes, dimension, steps), None
+def _gather_forward(x, axes, dimension, steps):
+    return gather(x, axes, dimension, steps), None
 
 
-def _whole_backward(axes, dimension, steps, _, slope):
+def _gather_backward(axes, dimension, steps, _, slope):
     return (scatter(slope, axes, dimension, steps),)
 
 
-_whole.defvjp(_whole_forward, _whole_backward)
+gather.defvjp(_gather_forward, _gather_backward)
 
 
 def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, steps: Stages) -> jax.Array:

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 
 from pmc_jax.mesh import Layout
 from pmc_jax.models.attention import softcap
-from pmc_jax.models.travel import Stages, scatter, stages
+from pmc_jax.models.travel import Stages, gather, scatter, stages
 
 # Logits held at a time: this many positions of one device x V in float32. On a TPU more, as each
 # chunk adds to the whole gradient of the head in memory.
@@ -111,7 +111,9 @@ def _own_chunks(
     rows, slots, _ = hidden.shape
     size = min(slots, max(1, chunk // rows))
     padding = -slots % size
-    projection = jax.lax.all_gather(embedding.astype(hidden.dtype), embed_axes, axis=1, tiled=True)
+    projection = embedding.astype(hidden.dtype)
+    if embed_axes:
+        projection = gather(projection, embed_axes, 1, embed_steps)
     entries = jax.lax.axis_index(vocab_axes) * len(embedding) + jnp.arange(len(embedding))
 
     def split(x):
