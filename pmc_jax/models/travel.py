@@ -73,9 +73,8 @@ def with_own_rows(
 
     Args:
         function: is given the layout of what its rows are still divided over, and `gathered`, which
-            makes the weights of one layer whole along `embed`, in `dtype`. By hand, so that their
-            gradients go straight back to the shards: the compiler adds up the whole of them on
-            every device where shards are small.
+            makes the weights of one layer whole along `embed`, in `dtype`; their gradients go back
+            to the shards.
         rows: arrays [B,...].
         common: arrays that belong to all rows.
         weights: stacked over layers.
@@ -85,6 +84,8 @@ def with_own_rows(
     """
     mesh, table = layout.mesh, stacked(config, weights)
     (own,) = layout.parted(("rows",), jax.tree.leaves(rows)[0].shape[:1])
+    if not _scatters(layout):
+        own = ()
     held = {
         name: [tuple(a for a in axes if a in own) for axes in layout.parted(p.axes, p.shape)]
         for name, p in table.items()
@@ -99,11 +100,12 @@ def with_own_rows(
         axes = table[name].axes[1:]
         if "embed" not in axes:
             return x
+        if not own:
+            return _constrained(x, layout, dtype, axes)
         x = x.astype(dtype)
         if others := tuple(a for a in own if not any(a in part for part in held[name])):
             x = jax.lax.pcast(x, others, to="varying")
-        if own:
-            x = _by_hand(functools.partial(gather_axes, held[name][1:]), layout, axes, x)
+        x = _by_hand(functools.partial(gather_axes, held[name][1:]), layout, axes, x)
         return layout.constrain(x, *(None if a == "embed" else a for a in axes))
 
     def on(layout: Layout, rows, common, weights):
@@ -134,6 +136,31 @@ def with_own_rows(
         out_specs=PartitionSpec(own),
         axis_names=by_hand,
     )(rows, common, weights)
+
+
+def _scatters(layout: Layout) -> bool:
+    """Whether gradients are scattered by hand. On up to 32 TPUs the compiler sends them in parts
+    beside the products, on more it adds up the whole of them on every device.
+    """
+    if layout.platform != "tpu":
+        return layout.platform == "cpu"
+    return math.prod(layout.mesh.shape[a] for a in dict(layout.rules)["embed"]) > 32
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _constrained(x: jax.Array, layout: Layout, dtype: jnp.dtype, axes: tuple[str, ...]):
+    return layout.constrain(x.astype(dtype), *(None if a == "embed" else a for a in axes))
+
+
+def _constrained_forward(x, layout, dtype, axes):
+    return _constrained(x, layout, dtype, axes), jnp.zeros((0,), x.dtype)
+
+
+def _constrained_backward(layout, dtype, axes, kept, slope):
+    return (layout.constrain(slope, *axes).astype(kept.dtype),)
+
+
+_constrained.defvjp(_constrained_forward, _constrained_backward)
 
 
 def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
