@@ -84,7 +84,7 @@ def with_own_rows(
     """
     mesh, table = layout.mesh, stacked(config, weights)
     (own,) = layout.parted(("rows",), jax.tree.leaves(rows)[0].shape[:1])
-    if not _scatters(layout):
+    if own and not _scatters(layout, math.prod(jax.tree.leaves(rows)[0].shape[:2])):
         own = ()
     held = {
         name: [tuple(a for a in axes if a in own) for axes in layout.parted(p.axes, p.shape)]
@@ -138,13 +138,15 @@ def with_own_rows(
     )(rows, common, weights)
 
 
-def _scatters(layout: Layout) -> bool:
-    """Whether gradients are scattered by hand. On up to 32 TPUs the compiler sends them in parts
-    beside the products, on more it adds up the whole of them on every device.
+def _scatters(layout: Layout, tokens: int) -> bool:
+    """Whether gradients are scattered by hand. The TPU's compiler sends them in parts beside the
+    products where these are long and the shards few; else it adds up the whole on every device.
     """
     if layout.platform != "tpu":
         return layout.platform == "cpu"
-    return math.prod(layout.mesh.shape[a] for a in dict(layout.rules)["embed"]) > 32
+    shards = math.prod(layout.mesh.shape[a] for a in dict(layout.rules)["embed"])
+    short = tokens // layout.row_multiple < 1024
+    return shards > 32 or (short and 16 <= shards == layout.mesh.size)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
@@ -217,11 +219,11 @@ def stages(mesh: Mesh, axes: tuple[str, ...]) -> Stages:
     the other. Over a plane at once the compiler adds up the whole on every device, and so it
     gathers what is small or goes over three dimensions.
 
-    Other devices, and those that lie in no such order, are one group (None).
+    Other devices, a small part of the mesh, and what lies in no such order are one group (None).
     """
     devices = np.moveaxis(mesh.devices, mesh.axis_names.index(axes[0]), -1)
     line = devices.reshape(-1, devices.shape[-1])[0]
-    if len(axes) > 1 or line[0].platform != "tpu":
+    if len(axes) > 1 or line[0].platform != "tpu" or 32 >= len(line) < mesh.size:
         return (None,)
     places, sizes = np.array([(*d.coords, d.core_on_chip) for d in line]), []
     while len(places) > 1:
