@@ -18,7 +18,8 @@ from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.hf import to_hf
 from pmc_jax.models.load import LanguageModel, read_json
 from pmc_jax.models.load import load as plain_load
-from pmc_jax.models.lora import A, B, adapters, attach, init_adapters, merge
+from pmc_jax.models.lora import adapters, attach, init_adapters, merge
+from pmc_jax.models.parameters import A, B
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.train_config import LoRAConfig, TrainConfig
 from pmc_jax.unlearning.trainer import Trainer

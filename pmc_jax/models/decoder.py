@@ -5,6 +5,7 @@ key/value head, H head_dim, F MLP width, V vocabulary, L layers. It knows no tex
 cache of past tokens (`pmc_jax.sampling` decodes with the same `block`).
 """
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -18,7 +19,7 @@ from pmc_jax.models.attention import attention, in_window, softcap
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.parameters import parameters
 from pmc_jax.models.rope import rotate, rotation
-from pmc_jax.models.travel import gathered, look_up
+from pmc_jax.models.travel import look_up, with_own_rows
 
 REMAT_POLICIES = {
     "none": None,
@@ -252,31 +253,42 @@ def hidden_states(
     Returns:
         [B,S,D] in `dtype`; undefined at padding.
     """
-    size = tokens.shape[1]
-    causal = jnp.tril(jnp.ones((1, size, size), bool))
-    mask = (segments[:, :, None] == segments[:, None, :]) & (segments != 0)[:, None, :] & causal
-    windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
-    distance = positions[:, :, None] - positions[:, None, :]
     x = embed(config, model.embed[...], model.get("positions"), tokens, positions, dtype, layout)
     x = layout.constrain(x, "rows", "sequence", None)
     # One length for the batch, as transformers has it: the prefix belongs to all its sequences.
     longest = jnp.max(jnp.where(segments != 0, positions, 0)) + 1
-    angles = _Angles(config, positions, longest)
     shared = None
     if prefix is not None:
-        length = prefix.shape[0]
+        index = jnp.arange(prefix.shape[0])[None]
+        shared = model.embed[...], model.get("positions"), prefix[None], index
+        shared = embed(config, *shared, dtype, layout)
+    run = functools.partial(_run, config=config, remat=remat, kernel=kernel)
+    rows, weights = (x, positions, segments), model.layers.arrays()
+    x = with_own_rows(run, layout, config, dtype, rows, (shared, longest), weights)
+    return normalise(config, x, model, "norm")
+
+
+def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kernel) -> jax.Array:
+    """All layers; the arguments are those of `with_own_rows`."""
+    (x, positions, segments), (shared, longest) = rows, common
+    size = x.shape[1]
+    causal = jnp.tril(jnp.ones((1, size, size), bool))
+    mask = (segments[:, :, None] == segments[:, None, :]) & (segments != 0)[:, None, :] & causal
+    windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
+    distance = positions[:, :, None] - positions[:, None, :]
+    angles = _Angles(config, positions, longest)
+    if shared is not None:
+        length = shared.shape[1]
         index = jnp.arange(length)
         mask = jnp.concatenate([jnp.ones((*mask.shape[:2], length), bool), mask], axis=-1)
         distance = jnp.concatenate([positions[:, :, None] - index, distance], axis=-1)
-        shared = model.embed[...], model.get("positions"), prefix[None], index[None]
-        shared = embed(config, *shared, dtype, layout)
         shared_angles = _Angles(config, index[None], longest)
         shared_distance = (index[:, None] - index)[None]
 
     def step(carry, layer):
         x, shared = carry
         weights, window = layer
-        weights = Layers(gathered(weights.arrays(), config, layout, dtype))
+        weights = Layers(gathered(weights))
         shared_kv = []
 
         def seen(mask, distance):
@@ -302,8 +314,7 @@ def hidden_states(
 
     if (policy := REMAT_POLICIES[remat]) is not None:
         step = jax.checkpoint(step, policy=policy, prevent_cse=False)
-    (x, _), _ = jax.lax.scan(step, (x, shared), (model.layers, windows))
-    return normalise(config, x, model, "norm")
+    return jax.lax.scan(step, (x, shared), (weights, windows))[0][0]
 
 
 class _Angles:

@@ -14,30 +14,15 @@ import jax.numpy as jnp
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.models.parameters import Parameter, parameters
+from pmc_jax.models.parameters import A, B, Parameter, adapter_pair, parameters
 from pmc_jax.train_config import LoRAConfig
-
-A, B = "_lora_a", "_lora_b"
-
-
-def contracted_axes(name: str) -> int:
-    """How many axes of a projection face its input."""
-    return 2 if name.removeprefix("layers.") == "o" else 1
 
 
 def adapters(config: DecoderConfig, lora: LoRAConfig) -> dict[str, Parameter]:
     """Shapes and logical axes of all adapters, by name; targets that the model lacks have none."""
-    table, found = parameters(config), {}
-    for target in lora.targets:
-        name = f"layers.{target}"
-        if name not in table:
-            continue
-        whole, split = table[name], 1 + contracted_axes(name)
-        found[name + A] = Parameter((*whole.shape[:split], lora.rank), (*whole.axes[:split], None))
-        found[name + B] = Parameter(
-            (whole.shape[0], lora.rank, *whole.shape[split:]), (None, None, *whole.axes[split:])
-        )
-    return found
+    names = (f"layers.{target}" for target in lora.targets)
+    pairs = (adapter_pair(config, n, lora.rank) for n in names if n in parameters(config))
+    return {name: p for pair in pairs for name, p in pair.items()}
 
 
 def init_adapters(

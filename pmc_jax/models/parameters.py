@@ -5,8 +5,11 @@ Letters as in `decoder`; names with a dot are stacked over layers.
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 from pmc_jax.models.config import DecoderConfig
+
+A, B = "_lora_a", "_lora_b"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,30 @@ def parameters(config: DecoderConfig) -> dict[str, Parameter]:
     for name, p in _layer(c).items():
         table[f"layers.{name}"] = Parameter((c.num_layers, *p.shape), (None, *p.axes))
     return table
+
+
+def adapter_pair(config: DecoderConfig, name: str, rank: int) -> dict[str, Parameter]:
+    """The low-rank pair (`pmc_jax.models.lora`) of a stacked projection."""
+    whole, split = parameters(config)[name], 1 + contracted_axes(name)
+    shape, axes = whole.shape, whole.axes
+    return {
+        name + A: Parameter((*shape[:split], rank), (*axes[:split], None)),
+        name + B: Parameter((shape[0], rank, *shape[split:]), (None, None, *axes[split:])),
+    }
+
+
+def stacked(config: DecoderConfig, names: Iterable[str]) -> dict[str, Parameter]:
+    """The parameters of these names, as inside the layers (without "layers."), adapters too."""
+    table = parameters(config)
+    for name in names:
+        if name.endswith(A):
+            table |= adapter_pair(config, f"layers.{name.removesuffix(A)}", rank=1)
+    return {name: table[f"layers.{name}"] for name in names}
+
+
+def contracted_axes(name: str) -> int:
+    """How many axes of a projection face its input."""
+    return 2 if name.removeprefix("layers.") == "o" else 1
 
 
 def num_parameters(config: DecoderConfig) -> int:

@@ -19,7 +19,7 @@ from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import write_hf_json, written_aside
 from pmc_jax.models.hf import joined
 from pmc_jax.models.load import LanguageModel
-from pmc_jax.models.lora import A, B, contracted_axes
+from pmc_jax.models.parameters import A, B, contracted_axes
 from pmc_jax.models.tensors import Entry
 from pmc_jax.train_config import LoRAConfig
 

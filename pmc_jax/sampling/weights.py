@@ -18,8 +18,8 @@ from pmc_jax.mesh import TRAIN_RULES, Layout
 from pmc_jax.mesh import layout as training_layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.models.lora import A, B, merged_weight
-from pmc_jax.models.parameters import parameters
+from pmc_jax.models.lora import merged_weight
+from pmc_jax.models.parameters import A, B, parameters
 
 
 class FusedLayer(NamedTuple):

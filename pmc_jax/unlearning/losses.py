@@ -12,10 +12,12 @@ from jax.sharding import PartitionSpec
 
 from pmc_jax.mesh import Layout
 from pmc_jax.models.attention import softcap
+from pmc_jax.models.travel import Stages, gather, scatter, stages
 
 # Logits held at a time: this many positions of one device x V in float32. On a TPU more, as each
 # chunk adds to the whole gradient of the head in memory.
 _POSITIONS_A_CHUNK, _ON_TPU = 512, 1024
+_ROUND = 8192
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
@@ -60,6 +62,7 @@ def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients
         _own_chunks,
         vocab_axes=vocab_axes,
         embed_axes=embed_axes,
+        embed_steps=stages(layout.mesh, embed_axes) if embed_axes else (),
         other_axes=tuple(a for a in row_axes if a not in embed_axes),
         chunk=_ON_TPU if layout.platform == "tpu" else _POSITIONS_A_CHUNK,
         cap=cap,
@@ -86,6 +89,7 @@ def _own_chunks(
     *,
     vocab_axes: tuple[str, ...],
     embed_axes: tuple[str, ...],
+    embed_steps: Stages,
     other_axes: tuple[str, ...],
     chunk: int,
     cap: float | None,
@@ -96,6 +100,7 @@ def _own_chunks(
     Args:
         vocab_axes: mesh axes that the vocabulary is sharded over.
         embed_axes: those of D in the embedding; rows are sharded over them too.
+        embed_steps: `stages` of them.
         other_axes: the other ones of the rows.
         chunk: positions whose logits are held at a time.
 
@@ -106,7 +111,9 @@ def _own_chunks(
     rows, slots, _ = hidden.shape
     size = min(slots, max(1, chunk // rows))
     padding = -slots % size
-    projection = jax.lax.all_gather(embedding.astype(hidden.dtype), embed_axes, axis=1, tiled=True)
+    projection = embedding.astype(hidden.dtype)
+    if embed_axes:
+        projection = gather(projection, embed_axes, 1, embed_steps)
     entries = jax.lax.axis_index(vocab_axes) * len(embedding) + jnp.arange(len(embedding))
 
     def split(x):
@@ -157,7 +164,10 @@ def _own_chunks(
     table, *biases = head_gradient
     table = jax.lax.psum(table.astype(hidden.dtype), other_axes)
     biases = jax.lax.psum(biases, other_axes)
-    table = jax.lax.psum_scatter(table, embed_axes, scatter_dimension=1, tiled=True)
+    if embed_axes:
+        # A round number of entries apart: of others the TPU's compiler adds up the whole.
+        parts = jnp.split(table, [len(table) // _ROUND * _ROUND])
+        table = jnp.concatenate([scatter(x, embed_axes, 1, embed_steps) for x in parts])
     biases = [jax.lax.psum(x, embed_axes).astype(bias.dtype) for x in biases]
     slope = jax.lax.psum(join(hidden_gradient), vocab_axes).astype(hidden.dtype)
     return loss, join(each), (slope, table.astype(embedding.dtype), *(biases or [None]))

@@ -70,6 +70,18 @@ def doubled(small: Path) -> dict:
     return found
 
 
+def sharded(folder: Path) -> dict:
+    """Bytes moved where all chips share the weights: as many rows on each, more and more chips."""
+    wide = {"hidden_size": 2048, "intermediate_size": 4096, "num_attention_heads": 16}
+    shape, found = folder / "wide.json", {}
+    shape.write_text(json.dumps({**SMALL, **wide, "head_dim": 128}))
+    for topology, chips in (("v5e:4x4", 16), ("v5e:4x8", 32), ("v5e:8x8", 64)):
+        plan = {"rows": ROWS_A_CHIP * chips, "row_tokens": 128}
+        config = settings(shape, topology, mesh={"data": 1, "fsdp": -1}, plan=plan)
+        found[chips] = trained(config)["moved"]
+    return found
+
+
 def kinds(small: Path) -> dict:
     mesh = {"data": 1, "fsdp": -1, "tensor": 2}
     topologies = ("v4:2x2x1", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1")
@@ -102,7 +114,11 @@ def main() -> None:
         small = Path(folder) / "config.json"
         small.write_text(json.dumps(SMALL))
         if sys.argv[1] == "long":
-            found = {"kinds": kinds(small), "search": searched(small)}
+            found = {
+                "kinds": kinds(small),
+                "search": searched(small),
+                "sharded": sharded(small.parent),
+            }
         else:
             found = {"3b": llama_3b(), "slices": two_slices(small), "doubled": doubled(small)}
     print(json.dumps(found))
