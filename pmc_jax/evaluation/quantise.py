@@ -25,8 +25,8 @@ import numpy as np
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.models.lora import contracted_axes, merge
-from pmc_jax.models.parameters import parameters
+from pmc_jax.models.lora import merge
+from pmc_jax.models.parameters import contracted_axes, parameters
 from pmc_jax.train_config import PROJECTIONS
 
 BLOCK = 64
