@@ -75,6 +75,35 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
     assert one == EvalSet("retain", ("r:1",), (PAIRS[1]["question"],), (PAIRS[1]["answer"],))
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_eval_sets_have_paraphrased_and_wrong_answers_where_the_source_has_them(tmp_path, suffix):
+    full = [
+        {**row, "paraphrased_answer": f"{row['answer']}!", "false": ["No.", "Nor that."]}
+        for row in PAIRS
+    ]
+    write(tmp_path, f"full.{suffix}", full)
+    data = DataConfig(root=str(tmp_path))
+    source = SourceConfig(path=f"full.{suffix}", wrong="false", rows="1:3")
+    found = sources.eval_set("forget", source, data)
+    assert found.paraphrased == tuple(row["paraphrased_answer"] for row in full[1:])
+    assert found.wrong == (("No.", "Nor that."),) * 2
+    assert found.select([1]).wrong == (("No.", "Nor that."),)
+    plain = sources.eval_set("forget", SourceConfig(path=f"full.{suffix}"), data)
+    assert plain.wrong is None and plain.paraphrased is not None
+
+
+@pytest.mark.parametrize("wrong", ["No.", [], [""], [1], None])
+def test_wrong_answers_that_are_no_texts_are_named(tmp_path, wrong):
+    write(tmp_path, "a.jsonl", [PAIRS[0] | {"perturbed_answer": ["No."]}, PAIRS[1]])
+    rows = [PAIRS[0] | {"perturbed_answer": ["No."]}, PAIRS[1] | {"perturbed_answer": wrong}]
+    write(tmp_path, "b.jsonl", rows)
+    data = DataConfig(root=str(tmp_path))
+    for name, words in (("a.jsonl", "no column"), ("b.jsonl", "must be an array of strings")):
+        message = fault(sources.eval_set, "forget", SourceConfig(path=name), data)
+        assert "line 2" in message and words in message and "perturbed_answer" in message
+    assert len(sources.retain_set(SourceConfig(path="b.jsonl"), data)) == 2  # not read there
+
+
 def test_byte_order_mark_carriage_returns_and_blank_lines(tmp_path):
     text = '\ufeff{"question": "a", "answer": "b"}\r\n\r\n{"question": "c", "answer": "d\\r"}\r\n'
     (tmp_path / "r.jsonl").write_bytes(text.encode())

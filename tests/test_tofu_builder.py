@@ -129,7 +129,9 @@ def test_plain_tfds_knows_the_builder_and_its_manual_folder(tmp_path):
 
 
 def test_sources_read_tfds_with_the_folder_of_the_settings(tmp_path, own_data_dir):
-    rows = write_small(tmp_path, "forget10_perturbed", count=4)
+    rows = [{**row, LIST_COLUMN: ["no", "nor"]} for row in small_rows("forget10_perturbed", 4)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "forget10_perturbed.jsonl").write_text(text)
     data = DataConfig(root=str(tmp_path))
     source = SourceConfig(path="tfds:tofu/forget10_perturbed", rows="1:3")
     got = sources.forget_set(source, data)
@@ -137,8 +139,9 @@ def test_sources_read_tfds_with_the_folder_of_the_settings(tmp_path, own_data_di
     assert got.questions == tuple(row["question"] for row in rows[1:3])
     assert own_data_dir.is_dir()
     source = SourceConfig(path="tfds:tofu/forget10_perturbed", answer="paraphrased_answer")
-    answers = sources.eval_set("forget", source, data).answers
-    assert answers == tuple(row["paraphrased_answer"] for row in rows)
+    found = sources.eval_set("forget", source, data)
+    assert found.answers == tuple(row["paraphrased_answer"] for row in rows) == found.paraphrased
+    assert found.wrong == (("no", "nor"),) * 4
     with pytest.raises(UserError, match="no column 'anser', did you mean 'answer'"):
         sources.retain_set(SourceConfig(path="tfds:tofu/forget10_perturbed", answer="anser"), data)
     with pytest.raises(UserError, match="has 4 rows"):
