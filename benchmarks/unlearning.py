@@ -17,7 +17,8 @@ from pathlib import Path
 from record import print_record
 
 from pmc_jax import launch
-from pmc_jax.tracker import UNLEARNING_STAGES, read_log
+from pmc_jax.stopwatch import UNLEARNING_STAGES
+from pmc_jax.tracker import read_log
 
 
 def flags(place: launch.Place | None) -> list[str]:

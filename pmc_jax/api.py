@@ -29,7 +29,7 @@ from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
-from pmc_jax.tracker import Stopwatch
+from pmc_jax.stopwatch import Stopwatch
 from pmc_jax.train_config import LoRAConfig, TrainConfig
 from pmc_jax.unlearning.loop import Unlearning
 from pmc_jax.unlearning.scores import Score

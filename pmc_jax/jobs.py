@@ -37,9 +37,10 @@ from pmc_jax.models.load import LanguageModel, load
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
+from pmc_jax.stopwatch import UNLEARNING_STAGES, Stopwatch
 from pmc_jax.summary import examples, final_tables
 from pmc_jax.target import Target
-from pmc_jax.tracker import UNLEARNING_STAGES, RunLog, Stopwatch, plot_loss, read_log
+from pmc_jax.tracker import RunLog, plot_loss, read_log
 from pmc_jax.train_config import TrainConfig
 from pmc_jax.unlearning.loop import Unlearning
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import OutputConfig
-from pmc_jax.tracker import RunLog, Stopwatch
+from pmc_jax.stopwatch import Stopwatch
+from pmc_jax.tracker import RunLog
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run writes down: log.jsonl, TensorBoard scalars, loss.png, time by stage, progress.
+"""What a run writes down: log.jsonl, TensorBoard scalars, loss.png, progress, tables.
 
 Privacy is by construction: TensorBoard receives numbers only, and text of the data or of the
 model reaches log.jsonl only through the `texts` argument of `RunLog.event`, which is dropped
@@ -9,10 +9,7 @@ import json
 import logging
 import os
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,14 +20,6 @@ from pmc_jax import hosts
 from pmc_jax.json_files import plain
 
 _logger = logging.getLogger(__name__)
-
-# Not the tracing events: those nest, and would be counted twice.
-_COMPILE_EVENTS = (
-    "/jax/core/compile/jaxpr_to_mlir_module_duration",
-    "/jax/core/compile/backend_compile_duration",
-)
-UNLEARNING_STAGES = ("sample", "score", "train")
-STAGES = ("finetune", *UNLEARNING_STAGES, "evaluate", "compile", "other")
 
 # The values of a "scalars" line that loss.png shows: key, title, y label.
 LOSS_PANELS = (
@@ -229,76 +218,6 @@ def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> Non
     panels[-1].set_xlabel("step", fontsize=13)
     figure.align_ylabels(panels)
     figure.savefig(path, format="png")
-
-
-class Stopwatch:
-    """Exclusive wall time by stage, for one thread.
-
-    `with watch.stage("train"):` charges its time to "train"; a stage inside pauses the outer one;
-    time outside every stage is "other". So the stages add up to the total.
-
-    Args:
-        clock: seconds that only grow.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter):
-        self._clock = clock
-        self._spent = dict.fromkeys(STAGES, 0.0)
-        self._running = ["other"]
-        self._since = clock()
-
-    def add(self, seconds: Mapping[str, float]) -> None:
-        """Counts what `seconds` returned before an interruption."""
-        for name in STAGES:
-            self._spent[name] += float(seconds.get(name, 0.0))
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Charges the time of the block to a stage.
-
-        Raises:
-            ValueError: no such stage.
-        """
-        if name not in STAGES:
-            raise ValueError(f"unknown stage {name!r}; the stages are {', '.join(STAGES)}")
-        self._charge()
-        self._running.append(name)
-        try:
-            yield
-        finally:
-            self._charge()
-            self._running.pop()
-
-    @contextmanager
-    def compiling_apart(self) -> Iterator[None]:
-        """Inside, time that jax spends lowering and compiling goes to "compile", whatever the
-        stage.
-        """
-        from jax import monitoring
-
-        owner = threading.get_ident()
-
-        def listener(event: str, seconds: float, **_: Any) -> None:
-            if event in _COMPILE_EVENTS and threading.get_ident() == owner:
-                self._charge()
-                self._spent[self._running[-1]] -= seconds
-                self._spent["compile"] += seconds
-
-        monitoring.register_event_duration_secs_listener(listener)
-        try:
-            yield
-        finally:
-            monitoring.unregister_event_duration_listener(listener)
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds of every stage until now, and "total", their sum."""
-        self._charge()
-        return {**self._spent, "total": sum(self._spent.values())}
-
-    def _charge(self) -> None:
-        now = self._clock()
-        self._spent[self._running[-1]] += now - self._since
-        self._since = now
 
 
 def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = True) -> tqdm:

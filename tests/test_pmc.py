@@ -12,6 +12,7 @@ from pmc_jax.unlearning.pmc import (
     epoch_rows,
     overlap,
     plan,
+    score_moments,
     select,
     selection_rng,
     total_steps,
@@ -208,3 +209,10 @@ def test_the_method_collapses_a_toy_model():
         share = 0.8 * share + 0.2 * (vocabulary == store.answer("q"))
     assert means[0] == 1.0 and means[-1] == 0.0
     assert store.answer("q") in ("blue sky", "green sea")
+
+
+def test_moments_of_a_round_by_hand():
+    found = score_moments([(0.0, [0.0, 1.0]), (0.25, [0.5, 0.25])])
+    assert found["selected"] == 0.125 and found["mean"] == 0.4375
+    squares = 0.4375**2 + 0.5625**2 + 0.0625**2 + 0.1875**2
+    assert found["std"] == pytest.approx(math.sqrt(squares / 4))

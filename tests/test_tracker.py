@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from pmc_jax.stopwatch import STAGES, Stopwatch
 from pmc_jax.tracker import (
     LOSS_PANELS,
-    STAGES,
     RunLog,
-    Stopwatch,
     plot_loss,
     progress,
     read_log,

@@ -10,7 +10,8 @@ from pmc_jax.config import EvaluateConfig
 from pmc_jax.data.records import EvalSet
 from pmc_jax.evaluation.quality import summarise
 from pmc_jax.sampling.weights import SamplingWeights
-from pmc_jax.tracker import Stopwatch, progress
+from pmc_jax.stopwatch import Stopwatch
+from pmc_jax.tracker import progress
 
 
 def answer_all(

@@ -18,7 +18,8 @@ from pmc_jax.evaluation.material import Material, Subject
 from pmc_jax.evaluation.measures import MEASURES
 from pmc_jax.evaluation.probes import PROBES
 from pmc_jax.evaluation.record import Rows
-from pmc_jax.tracker import Stopwatch, progress
+from pmc_jax.stopwatch import Stopwatch
+from pmc_jax.tracker import progress
 
 _log = logging.getLogger(__name__)
 

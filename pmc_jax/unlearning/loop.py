@@ -9,7 +9,6 @@ folders and evaluation are the caller's.
 import concurrent.futures
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -284,14 +283,8 @@ class Unlearning:
                 self.store.offer(unresolved[row], answer, score)
         self.usage = usage
         # In the order of the questions: sums do not depend on whose samples ended first.
-        every = np.array([chosen[row][2] for row in range(len(unresolved))])
-        return {
-            "selected": math.fsum(score for _, score, _ in chosen.values()) / len(unresolved),
-            "mean": float(every.mean()),
-            "std": float(every.std()),
-            "asked": len(unresolved),
-            "losses": [],
-        }
+        scores = [chosen[row][1:] for row in range(len(unresolved))]
+        return {**algorithm.score_moments(scores), "asked": len(unresolved), "losses": []}
 
     def _train(self, step: algorithm.Step, bar) -> None:
         with self.recorder.watch.stage("train"):

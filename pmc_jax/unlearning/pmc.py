@@ -22,6 +22,7 @@ This file does not know how answers are sampled, tokenised or trained on, and ho
 what it draws depends on (seed, step) alone, so that a resumed run needs no saved generator.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -206,6 +207,18 @@ def choose(
         k = int(eligible[select(scores[row, eligible], selection, tau, rng)])
         chosen.append((k, float(scores[row, k]), scores[row].tolist()))
     return chosen
+
+
+def score_moments(scores: Sequence[tuple[float, Sequence[float]]]) -> dict[str, float]:
+    """Of one round: mean score of the selected samples, mean and deviation of all (the reward's
+    expectation and spread, up to its sign, whose limits the theory gives).
+
+    Args:
+        scores: of each question that of the selected sample, and those of all K.
+    """
+    every = np.array([each for _, each in scores])
+    selected = math.fsum(one for one, _ in scores) / len(scores)
+    return {"selected": selected, "mean": float(every.mean()), "std": float(every.std())}
 
 
 def overlap(originals: Sequence[str], answers: Sequence[str | None]) -> float:
