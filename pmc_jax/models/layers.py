@@ -45,8 +45,8 @@ class Layers(nnx.Module):
         lead, out = x.shape[:-contracted], weight.shape[contracted:]
         size = math.prod(weight.shape[:contracted])
         # As matrices: XLA on CPU copies the operands of the weight gradient otherwise.
-        x = self._laid(x.reshape(-1, size), name in ("q", "k", "v", "o"))
-        y = self._laid(x @ weight.reshape(size, -1), name in ("q", "k", "v"))
+        x = self._laid(x.reshape(-1, size), name in ("q", "k", "v", "o"), name in ("o", "down"))
+        y = self._laid(x @ weight.reshape(size, -1), name in ("q", "k", "v"), True)
         if (a := self.get(f"{name}_lora_a")) is not None:
             b = self.get(f"{name}_lora_b").astype(x.dtype)
             y += (x @ a.astype(x.dtype).reshape(size, -1)) @ b.reshape(b.shape[0], -1)
@@ -54,19 +54,19 @@ class Layers(nnx.Module):
         bias = self.get(f"{name}_bias")
         return y if bias is None else y + bias.astype(x.dtype)
 
-    def _laid(self, x: jax.Array, forward: bool) -> jax.Array:
-        return _by_rows(x, forward) if self.by_rows else x
+    def _laid(self, x: jax.Array, itself: bool, slope: bool) -> jax.Array:
+        return _by_rows(x, itself, slope) if self.by_rows else x
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _by_rows(x: jax.Array, forward: bool) -> jax.Array:
-    """A matrix whose gradient lies in memory row by row, and `forward` itself too. Left to itself
-    the TPU's compiler splits products by heads, and turns whole gradients over for later ones.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _by_rows(x: jax.Array, itself: bool, slope: bool) -> jax.Array:
+    """A matrix that lies in memory row by row, `itself` or its gradient (`slope`). Left alone the
+    TPU's compiler splits products by heads, and turns whole gradients over for later ones.
     """
-    return with_layout_constraint(x, Layout((0, 1))) if forward else x
+    return with_layout_constraint(x, Layout((0, 1))) if itself else x
 
 
 _by_rows.defvjp(
-    lambda x, forward: (_by_rows(x, forward), None),
-    lambda forward, _, slope: (_by_rows(slope, True),),
+    lambda x, itself, slope: (_by_rows(x, itself, slope), None),
+    lambda itself, slope, _, g: (_by_rows(g, slope, itself),),
 )
