@@ -80,33 +80,17 @@ def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: 
         return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
     q, k, v = (own(jnp.swapaxes(x, 1, 2)) for x in (q, k, v))
-    scores = _scores(q.reshape(rows, heads, -1, size, channels), k) * scale
+    scores = jnp.einsum(
+        "bngsh,bnth->bngst",
+        q.reshape(rows, heads, -1, size, channels),
+        k,
+        preferred_element_type=jnp.float32,
+    )
+    scores *= scale
     scores += jnp.where(mask, 0, jnp.finfo(jnp.float32).min)[:, None, None]
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     out = jnp.einsum("bngst,bnth->bngsh", weights, v)
     return jnp.swapaxes(own(out.reshape(rows, all_heads, size, channels)), 1, 2)
-
-
-@jax.custom_vjp
-def _scores(q: jax.Array, k: jax.Array) -> jax.Array:
-    """[B,N,G,S,H], [B,N,T,H] -> f32[B,N,G,S,T]; its gradient is narrowed before the products."""
-    return jnp.einsum("bngsh,bnth->bngst", q, k, preferred_element_type=jnp.float32)
-
-
-def _scores_forward(q, k):
-    return _scores(q, k), (q, k)
-
-
-def _scores_backward(kept, slope):
-    q, k = kept
-    slope = slope.astype(q.dtype)
-    return (
-        jnp.einsum("bngst,bnth->bngsh", slope, k),
-        jnp.einsum("bngst,bngsh->bnth", slope, q),
-    )
-
-
-_scores.defvjp(_scores_forward, _scores_backward)
 
 
 def _even(x: jax.Array, axis: int) -> jax.Array:
