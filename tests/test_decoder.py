@@ -102,6 +102,33 @@ def test_cudnn_is_asked_for_even_lengths_and_changes_nothing(monkeypatch, random
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+def test_the_order_for_tpus_changes_nothing(random_model):
+    """Neither results nor gradients, with padding and a prefix; only the order of sums differs."""
+    tokens = jax.random.randint(jax.random.key(1), (2, 7), 0, TINY.vocab_size)
+    positions = 3 + jnp.tile(jnp.arange(7), (2, 1))
+    segments = jnp.ones_like(tokens).at[1, 5:].set(0)
+
+    def loss(model, kernel):
+        out = hidden_states(
+            model,
+            TINY,
+            one_device(),
+            tokens,
+            positions,
+            segments,
+            prefix=tokens[0, :3],
+            kernel=kernel,
+        )
+        return jnp.sum(jnp.where(segments[..., None] != 0, out, 0) ** 3), out
+
+    run = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+    (plain, expected), (ordered, found) = run(random_model, "xla"), run(random_model, "tpu")
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    for name, g in ordered.arrays().items():
+        scale = float(jnp.abs(plain.arrays()[name]).max())
+        np.testing.assert_allclose(g, plain.arrays()[name], atol=1e-5 * scale, err_msg=name)
+
+
 @pytest.mark.parametrize(
     ("changes", "dtype", "platform", "part"),
     [

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from pmc_jax.errors import UserError
 from pmc_jax.models.config import DecoderConfig
@@ -46,7 +47,7 @@ def attention(
         q: [B,S,N*G,H].
         k, v: [B,T,N,H].
         mask: bool[B,S,T] or [1,S,T], True = seen.
-        kernel: of `KERNELS`; see `check_kernel`.
+        kernel: of `KERNELS`, see `check_kernel`; or tpu, the products in an order that suits it.
 
     Returns:
         [B,S,N*G,H] in the dtype of `v`.
@@ -55,6 +56,8 @@ def attention(
         size = q.shape[1]
         if kernel == "cudnn":  # with a mask it differentiates even lengths only
             q, k, v, mask = _even(q, 1), _even(k, 1), _even(v, 1), _even(_even(mask, 1), 2)
+        if kernel == "tpu":
+            return _by_heads(q, k, v, mask, config.score_scale)
         return jax.nn.dot_product_attention(
             q, k, v, mask=mask[:, None], scale=config.score_scale, implementation=kernel
         )[:, :size]
@@ -64,6 +67,30 @@ def attention(
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.einsum("bngst,btnh->bsngh", weights, v).reshape(q.shape)
+
+
+def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
+    """With the channels of a head in the lanes throughout: left to itself the TPU's compiler turns
+    queries and results over, and back for the products around them.
+    """
+    rows, size, all_heads, channels = q.shape
+    heads = k.shape[2]
+
+    def own(x):
+        return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+
+    q, k, v = (own(jnp.swapaxes(x, 1, 2)) for x in (q, k, v))
+    scores = jnp.einsum(
+        "bngsh,bnth->bngst",
+        q.reshape(rows, heads, -1, size, channels),
+        k,
+        preferred_element_type=jnp.float32,
+    )
+    scores *= scale
+    scores += jnp.where(mask, 0, jnp.finfo(jnp.float32).min)[:, None, None]
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    out = jnp.einsum("bngst,bnth->bngsh", weights, v)
+    return jnp.swapaxes(own(out.reshape(rows, all_heads, size, channels)), 1, 2)
 
 
 def _even(x: jax.Array, axis: int) -> jax.Array:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 
 from pmc_jax.mesh import Layout
 from pmc_jax.models.attention import attention, in_window, softcap
 from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.layers import Layers
 from pmc_jax.models.parameters import parameters
 from pmc_jax.models.rope import rotate, rotation
 from pmc_jax.models.travel import look_up, with_own_rows
@@ -34,47 +34,6 @@ ACTIVATIONS = {
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
 }
-
-
-class Layers(nnx.Module):
-    """The parameters of all layers, each with a leading axis L (or of one layer, inside the
-    scan).
-    """
-
-    def __init__(self, arrays: Mapping[str, jax.Array]):
-        for name, array in arrays.items():
-            setattr(self, name, nnx.Param(array))
-
-    def arrays(self) -> dict[str, jax.Array]:
-        """The inverse of the constructor."""
-        return {path[0]: v.get_value() for path, v in nnx.to_flat_state(nnx.state(self))}
-
-    def get(self, name: str) -> jax.Array | None:
-        variable = getattr(self, name, None)
-        return None if variable is None else variable[...]
-
-    def qkv(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return self.project(x, "q"), self.project(x, "k"), self.project(x, "v")
-
-    def gate_up(self, x: jax.Array) -> tuple[jax.Array | None, jax.Array]:
-        gate = self.project(x, "gate") if hasattr(self, "gate") else None
-        return gate, self.project(x, "up")
-
-    def project(self, x: jax.Array, name: str) -> jax.Array:
-        """x @ W (+ x @ A @ B) (+ bias) in the dtype of `x`; `o` contracts heads and head_dim."""
-        weight = getattr(self, name)[...].astype(x.dtype)
-        contracted = 2 if name == "o" else 1
-        lead, out = x.shape[:-contracted], weight.shape[contracted:]
-        size = math.prod(weight.shape[:contracted])
-        # As matrices: XLA on CPU copies the operands of the weight gradient otherwise.
-        x = x.reshape(-1, size)
-        y = x @ weight.reshape(size, -1)
-        if (a := self.get(f"{name}_lora_a")) is not None:
-            b = self.get(f"{name}_lora_b").astype(x.dtype)
-            y += (x @ a.astype(x.dtype).reshape(size, -1)) @ b.reshape(b.shape[0], -1)
-        y = checkpoint_name(y.reshape(*lead, *out), "projection")
-        bias = self.get(f"{name}_bias")
-        return y if bias is None else y + bias.astype(x.dtype)
 
 
 class Decoder(nnx.Module):
@@ -262,6 +221,8 @@ def hidden_states(
         index = jnp.arange(prefix.shape[0])[None]
         shared = model.embed[...], model.get("positions"), prefix[None], index
         shared = embed(config, *shared, dtype, layout)
+    if layout.platform == "tpu" and kernel == "xla":
+        kernel = "tpu"
     run = functools.partial(_run, config=config, remat=remat, kernel=kernel)
     rows, weights = (x, positions, segments), model.layers.arrays()
     x = with_own_rows(run, layout, config, dtype, rows, (shared, longest), weights)
@@ -271,6 +232,9 @@ def hidden_states(
 def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kernel) -> jax.Array:
     """All layers; the arguments are those of `with_own_rows`."""
     (x, positions, segments), (shared, longest) = rows, common
+    # The partitioner would gather what is pinned in memory.
+    alone = all(layout.mesh.shape[a] == 1 for _, axes in layout.rules for a in axes)
+    kernel = "xla" if kernel == "tpu" and not alone else kernel
     size = x.shape[1]
     causal = jnp.tril(jnp.ones((1, size, size), bool))
     mask = (segments[:, :, None] == segments[:, None, :]) & (segments != 0)[:, None, :] & causal
@@ -288,7 +252,7 @@ def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kern
     def step(carry, layer):
         x, shared = carry
         weights, window = layer
-        weights = Layers(gathered(weights))
+        weights = Layers(gathered(weights), by_rows=kernel == "tpu")
         shared_kv = []
 
         def seen(mask, distance):

@@ -93,7 +93,14 @@ def with_own_rows(
 
     def gather_axes(parts: list[tuple[str, ...]], x: jax.Array) -> jax.Array:
         for i, part in enumerate(parts):
-            x = gather(x, part, i, stages(mesh, part)) if part else x
+            if part:
+                assert i in (0, x.ndim - 1), parts
+                # As matrices: with an axis of heads the TPU's compiler copies what arrives.
+                first, *inner = x.shape
+                *outer, last = x.shape
+                flat = x.reshape((-1, last) if i else (first, -1))
+                flat = gather(flat, part, min(i, 1), stages(mesh, part))
+                x = flat.reshape((*outer, -1) if i else (-1, *inner))
         return x
 
     def whole(layout: Layout, name: str, x: jax.Array) -> jax.Array:

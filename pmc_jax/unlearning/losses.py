@@ -16,7 +16,7 @@ from pmc_jax.models.travel import Stages, gather, scatter, stages
 
 # Logits held at a time: this many positions of one device x V in float32. On a TPU more, as each
 # chunk adds to the whole gradient of the head in memory.
-_POSITIONS_A_CHUNK, _ON_TPU = 512, 1024
+_POSITIONS_A_CHUNK, _ON_TPU = 512, 2048
 _ROUND = 8192
 
 

@@ -1,0 +1,72 @@
+"""The weights of the layers and their products with activations; letters as in `decoder`."""
+
+import functools
+import math
+from collections.abc import Mapping
+
+import jax
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.layout import Layout, with_layout_constraint
+
+
+class Layers(nnx.Module):
+    """The parameters of all layers, each with a leading axis L (or of one layer, inside the
+    scan).
+    """
+
+    def __init__(self, arrays: Mapping[str, jax.Array], *, by_rows: bool = False):
+        """Args:
+        by_rows: activations around the products lie in memory as `_by_rows` says; for TPUs.
+        """
+        self.by_rows = by_rows
+        for name, array in arrays.items():
+            setattr(self, name, nnx.Param(array))
+
+    def arrays(self) -> dict[str, jax.Array]:
+        """The inverse of the constructor."""
+        return {path[0]: v.get_value() for path, v in nnx.to_flat_state(nnx.state(self))}
+
+    def get(self, name: str) -> jax.Array | None:
+        variable = getattr(self, name, None)
+        return None if variable is None else variable[...]
+
+    def qkv(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return self.project(x, "q"), self.project(x, "k"), self.project(x, "v")
+
+    def gate_up(self, x: jax.Array) -> tuple[jax.Array | None, jax.Array]:
+        gate = self.project(x, "gate") if hasattr(self, "gate") else None
+        return gate, self.project(x, "up")
+
+    def project(self, x: jax.Array, name: str) -> jax.Array:
+        """x @ W (+ x @ A @ B) (+ bias) in the dtype of `x`; `o` contracts heads and head_dim."""
+        weight = getattr(self, name)[...].astype(x.dtype)
+        contracted = 2 if name == "o" else 1
+        lead, out = x.shape[:-contracted], weight.shape[contracted:]
+        size = math.prod(weight.shape[:contracted])
+        # As matrices: XLA on CPU copies the operands of the weight gradient otherwise.
+        x = self._laid(x.reshape(-1, size), name in ("q", "k", "v", "o"), name in ("o", "down"))
+        y = self._laid(x @ weight.reshape(size, -1), name in ("q", "k", "v"), True)
+        if (a := self.get(f"{name}_lora_a")) is not None:
+            b = self.get(f"{name}_lora_b").astype(x.dtype)
+            y += (x @ a.astype(x.dtype).reshape(size, -1)) @ b.reshape(b.shape[0], -1)
+        y = checkpoint_name(y.reshape(*lead, *out), "projection")
+        bias = self.get(f"{name}_bias")
+        return y if bias is None else y + bias.astype(x.dtype)
+
+    def _laid(self, x: jax.Array, itself: bool, slope: bool) -> jax.Array:
+        return _by_rows(x, itself, slope) if self.by_rows else x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _by_rows(x: jax.Array, itself: bool, slope: bool) -> jax.Array:
+    """A matrix that lies in memory row by row, `itself` or its gradient (`slope`). Left alone the
+    TPU's compiler splits products by heads, and turns whole gradients over for later ones.
+    """
+    return with_layout_constraint(x, Layout((0, 1))) if itself else x
+
+
+_by_rows.defvjp(
+    lambda x, itself, slope: (_by_rows(x, itself, slope), None),
+    lambda itself, slope, _, g: (_by_rows(g, slope, itself),),
+)
