@@ -36,6 +36,8 @@ from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, load
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.recorder import Recorder
+from pmc_jax.report.write import write as write_report
+from pmc_jax.report_config import ReportConfig
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.stopwatch import UNLEARNING_STAGES, Stopwatch
 from pmc_jax.summary import examples, final_tables
@@ -108,8 +110,11 @@ def run_unlearn(
                 evaluate_finished(config, folder.path, known=known, recorder=recorder, say=say)
         if hosts.is_first():
             manifest.write(folder.path, input_files(config, digests["model"]), results)
-        folder.finish(results)
-        finished.close(folder.path, purge=purge, text=config.report.text)
+            shown = ReportConfig(text=config.report.text and not purge)
+            write_report([folder.path], shown, results=results)
+        folder.finish(results)  # after it nothing is left to do that an interruption could lose
+        if purge:
+            finished.close(folder.path, purge=True, text=False)
     say(final_tables(results))
     return results
 

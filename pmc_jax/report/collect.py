@@ -6,13 +6,14 @@ names and digests.
 
 import importlib.metadata
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pmc_jax import output
 from pmc_jax.errors import UserError
+from pmc_jax.json_files import plain
 from pmc_jax.report import words
 from pmc_jax.tracker import read_log
 
@@ -25,12 +26,15 @@ _TEXT_KEYS = ("question", "original", "stored", "final")
 _QUALITY_KEYS = ("unlearn_quality", "utility", "utility_splits", "splits")
 
 
-def collect(folders: Sequence[str | Path], *, text: bool) -> dict[str, Any]:
+def collect(
+    folders: Sequence[str | Path], *, text: bool, results: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The report of some runs.
 
     Args:
         folders: of finished runs.
         text: whether questions and answers are taken from logs that hold them.
+        results: of the only run, where its `results.json` is not written yet.
 
     Returns:
         What `report.json` holds.
@@ -42,7 +46,7 @@ def collect(folders: Sequence[str | Path], *, text: bool) -> dict[str, Any]:
     names = [path.resolve().name for path in paths]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    runs = [_run(path, name, text) for path, name in zip(paths, names, strict=True)]
+    runs = [_run(path, name, text, results) for path, name in zip(paths, names, strict=True)]
     return {
         "kind": KIND,
         "schema": SCHEMA,
@@ -52,8 +56,12 @@ def collect(folders: Sequence[str | Path], *, text: bool) -> dict[str, Any]:
     }
 
 
-def _run(folder: Path, name: str, text: bool) -> dict[str, Any]:
-    results = _json(folder / output.RESULTS)
+def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None) -> dict[str, Any]:
+    if results is None:
+        results = _json(folder / output.RESULTS)
+        ended = datetime.fromtimestamp((folder / output.RESULTS).stat().st_mtime, UTC)
+    else:
+        results, ended = plain(results), datetime.now(UTC)
     manifest, record = _json(folder / output.MANIFEST), _json(folder / output.RUN)
     evaluation = (
         _json(folder / output.EVALUATION_RESULTS)
@@ -61,11 +69,10 @@ def _run(folder: Path, name: str, text: bool) -> dict[str, Any]:
         else None
     )
     log = _log(folder / output.LOG)
-    changed = datetime.fromtimestamp((folder / output.RESULTS).stat().st_mtime, UTC)
     try:
         run = {
             "name": name,
-            "finished": changed.strftime("%Y-%m-%d %H:%M UTC"),
+            "finished": ended.strftime("%Y-%m-%d %H:%M UTC"),
             "quality": _quality(results, evaluation),
             "questions_asked": _asked(log),
             "rounds": results["rounds"],

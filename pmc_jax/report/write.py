@@ -4,8 +4,9 @@ Both can be made again at any time, so `manifest.json`, which they quote, does n
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pmc_jax import output
 from pmc_jax.errors import UserError
@@ -15,12 +16,18 @@ from pmc_jax.report.page import MARK, render
 from pmc_jax.report_config import ReportConfig
 
 
-def write(folders: Sequence[str | Path], settings: ReportConfig) -> Path:
+def write(
+    folders: Sequence[str | Path],
+    settings: ReportConfig,
+    *,
+    results: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes the report of one run, or of several side by side.
 
     Args:
         folders: of finished runs, each once.
         settings: `file` None is report.html in the only folder, or in the current one.
+        results: what `results.json` of the only folder will hold, before it is there.
 
     Returns:
         The page; the JSON lies beside it.
@@ -34,7 +41,7 @@ def write(folders: Sequence[str | Path], settings: ReportConfig) -> Path:
     place = Path(folders[0]) if len(folders) == 1 else Path()
     page = Path(settings.file) if settings.file else place / output.REPORT
     data = page.with_suffix(".json")
-    report = collect(folders, text=settings.text)
+    report = collect(folders, text=settings.text, results=results)
     for path, is_ours in ((page, _is_page), (data, _is_data)):
         if path.exists() and not is_ours(path):
             raise UserError(
