@@ -16,11 +16,11 @@ from pmc_jax.errors import UserError
 from pmc_jax.evaluation.harness import Place, evaluate
 from pmc_jax.evaluation.material import Material, Subject
 from pmc_jax.evaluation.probes import answer_row
-from pmc_jax.evaluation.quality import SPLITS
+from pmc_jax.evaluation.quality import SPLITS, of_recalls
 from pmc_jax.evaluation.record import Rows
 from pmc_jax.inputs import eval_sets, model_digest, model_path, placed
 from pmc_jax.json_files import write_json
-from pmc_jax.models.load import find, load
+from pmc_jax.models.load import load
 from pmc_jax.recorder import Recorder
 from pmc_jax.tracker import table
 from pmc_jax.yaml_settings import apply_overrides
@@ -41,7 +41,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
             "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
         )
     path = model_path(config)
-    places = {"after": _place(config, path, model_digest(config), sets)}
+    places = {"after": _place(config, path, model_digest(path), sets)}
     places |= _reference(config, sets)
     folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
     recorder = Recorder()
@@ -97,7 +97,7 @@ def evaluate_finished(
     first = str(folder / output.TARGET) if made else model_path(config)
     paths = {"before": first, "after": str(folder / output.MODEL)}
     places = {
-        name: _place(config, path, _digest(path), sets, known.get(name, {}))
+        name: _place(config, path, model_digest(path), sets, known.get(name, {}))
         for name, path in paths.items()
     }
     found = evaluate(
@@ -137,13 +137,7 @@ def answers_known(sets: Sequence[EvalSet], answers: Mapping[str, str], *, text: 
 def headline(found: Mapping[str, Any], model: str) -> dict[str, Any]:
     """What `quality.summarise` would say of a model."""
     values = found["measures"]["quality"][model]["values"]
-    splits = [name for name in SPLITS if name in values]
-    return {
-        "unlearn_quality": values.get("unlearn_quality"),
-        "utility": values.get("utility"),
-        "utility_splits": [name for name in splits if not name.startswith("forget")],
-        "splits": {name: {"rougeL_recall": values[name]} for name in splits},
-    }
+    return of_recalls({name: values[name] for name in SPLITS if name in values})
 
 
 def tables(found: Mapping[str, Any]) -> str:
@@ -183,11 +177,7 @@ def _place(
 
 def _reference(config: Config, sets: Sequence[EvalSet]) -> dict[str, Place]:
     path = config.evaluate.reference
-    return {} if path is None else {"reference": _place(config, path, _digest(path), sets)}
-
-
-def _digest(path: str) -> str:
-    return hosts.from_first(lambda: output.file_digest(find(path)))
+    return {} if path is None else {"reference": _place(config, path, model_digest(path), sets)}
 
 
 def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:

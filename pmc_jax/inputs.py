@@ -45,9 +45,9 @@ def model_path(config: Config) -> str:
     return config.model.path
 
 
-def model_digest(config: Config) -> str:
-    """SHA-256 of the model's files, which the first process reads."""
-    return hosts.from_first(lambda: file_digest(find(model_path(config))))
+def model_digest(path: str) -> str:
+    """SHA-256 of a model's files, which the first process reads."""
+    return hosts.from_first(lambda: file_digest(find(path)))
 
 
 def output_dir(config: Config) -> str:

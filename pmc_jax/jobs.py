@@ -72,7 +72,7 @@ def run_unlearn(
     target = Target.of(config, finetune_rows(config)) if config.finetune.data else None
     # Weights are large: a target has their digest already.
     made_of = {} if target is None else target.made_of
-    digests = {"model": made_of.get("model") or model_digest(config)}
+    digests = {"model": made_of.get("model") or model_digest(model_path(config))}
     digests |= {"forget": output.data_digest(forget), "retain": output.data_digest(retain)}
     digests |= {f"evaluate.{s.name}": output.data_digest(s) for s in sets}
     if target is not None:

@@ -15,7 +15,7 @@ from pmc_jax.config import Config, to_dict
 from pmc_jax.data.records import FinetuneSet
 from pmc_jax.errors import UserError
 from pmc_jax.finetuning import finetune
-from pmc_jax.inputs import model_digest, output_dir
+from pmc_jax.inputs import model_digest, model_path, output_dir
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.recorder import Recorder
@@ -50,7 +50,7 @@ class Target:
             "seed": config.seed,
         }
         made_of = {
-            "model": model_digest(config),
+            "model": model_digest(model_path(config)),
             "data": output.data_digest(rows),
             "settings": output.settings_digest(settings),
         }

@@ -7,8 +7,7 @@ folder that holds rows of the same digest is gone on with; other rows are replac
 
 import dataclasses
 import json
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,9 +18,7 @@ from pmc_jax.evaluation.measures import MEASURES
 from pmc_jax.evaluation.probes import PROBES
 from pmc_jax.evaluation.record import Rows
 from pmc_jax.stopwatch import Stopwatch
-from pmc_jax.tracker import progress
-
-_log = logging.getLogger(__name__)
+from pmc_jax.tracker import progress, read_log, rewrite_log
 
 SCHEMA = 1
 
@@ -193,26 +190,12 @@ class _Store:
     def _open(self) -> list[dict[str, Any]]:
         """Opens the file; the lines after the first, where that says the same digest."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        lines = list(_lines(self._path)) if self._path.exists() else []
+        lines = read_log(self._path) if self._path.exists() else []
         kept = lines[1:] if lines and lines[0].get("digest") == self._digest else []
-        # Rewritten: half a line may stand at its end.
-        self._file = self._path.open("wb", buffering=0)
-        for line in [{"digest": self._digest}, *kept]:
-            self._write(line)
+        rewrite_log(self._path, [{"digest": self._digest}, *kept])  # half a line may end it
+        self._file = self._path.open("ab", buffering=0)
         return kept
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects in a file of JSON lines, up to the first that is none."""
-    for line in path.read_bytes().splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            return
-        if not isinstance(value, dict):
-            return
-        yield value

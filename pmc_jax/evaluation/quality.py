@@ -87,10 +87,10 @@ def summarise(answers: Mapping[str, Sequence[str]], truths: Mapping[str, Sequenc
                 f"split {name!r} has {len(answers[name])} answers but {len(truths[name])} truths"
             )
         recalls[name] = float(rougeL_recall_many(truths[name], answers[name]).mean())
-    return _of_recalls(recalls)
+    return of_recalls(recalls)
 
 
-def _of_recalls(recalls: Mapping[str, float]) -> dict:
+def of_recalls(recalls: Mapping[str, float]) -> dict:
     """What `summarise` returns, of the mean recall of each split."""
     used = [name for name in UTILITY_SPLITS if name in recalls]
     forgets = [recalls[name] for name in FORGET_SPLITS if name in recalls]
@@ -120,7 +120,7 @@ def of_rows(
     splits = {name: of_split(own["greedy"], name) for name in SPLITS}
     rows = {name: found.values() for name, found in splits.items() if found}
     recalls = {name: float(np.mean([r["rougeL"] for r in some])) for name, some in rows.items()}
-    numbers = _of_recalls(recalls)
+    numbers = of_recalls(recalls)
     values, missing = dict(recalls), {}
     needs = {
         "unlearn_quality": "needs data.evaluate.forget and data.evaluate.forget_paraphrased",

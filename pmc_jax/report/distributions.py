@@ -53,16 +53,22 @@ def _of_models(
     return join.join(f"{look['label']} {say(data)}" for data, look in found)
 
 
-def _worst(runs: Sequence[Run], measure: str, title: str, how: str) -> Plot | None:
-    found = _models(runs, measure, "worst")
-    if not found:
-        return None
-    leak = ((runs[0]["evaluation"] or {}).get("settings") or {}).get("leak", 0.5)
+def _ordered(found: Sequence[tuple[Sequence[float], dict[str, str]]]) -> list[Line]:
+    """Shares, the largest first, over the share of all of them that came before, in percent."""
     lines = []
     for data, look in found:
         ordered = sorted(data, reverse=True)
         shares = [100 * i / len(ordered) for i in range(len(ordered) + 1)]
         lines.append(Line(x=shares, y=[100 * value for value in ordered], **look))
+    return lines
+
+
+def _worst(runs: Sequence[Run], measure: str, title: str, how: str) -> Plot | None:
+    found = _models(runs, measure, "worst")
+    if not found:
+        return None
+    leak = ((runs[0]["evaluation"] or {}).get("settings") or {}).get("leak", 0.5)
+    lines = _ordered(found)
 
     def say(data: Sequence[float]) -> str:
         return percent(mean([value >= leak for value in data]))
@@ -136,11 +142,7 @@ def _truth(runs: Sequence[Run]) -> Plot | None:
     found = _models(runs, "choices", "true_score")
     if not found:
         return None
-    lines = []
-    for data, look in found:
-        ordered = sorted(data, reverse=True)
-        shares = [100 * i / len(ordered) for i in range(len(ordered) + 1)]
-        lines.append(Line(x=shares, y=[100 * value for value in ordered], **look))
+    lines = _ordered(found)
     text = (
         "How much weight the model gives the true answer beside the wrong ones, questions with "
         f"most weight first; means: {_of_models(found, lambda d: percent(mean(d)), ', ')}."

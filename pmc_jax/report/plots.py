@@ -88,7 +88,7 @@ def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str) -> Plo
     known = {(run["quality"]["reference"] or {}).get(name) for run in runs} - {None}
     ends = _each(runs, lambda run: _from_to([v for _, v in _measured(run, name)], ".1f"))
     level = f"; the dashed line, {_all(known)}, is {REFERENCE}" if known else ""
-    more = f"{reading}" if known else ""
+    more = reading if known else ""
     text = f"{title}: {ends}{level}{more}."
     image = curves(
         f"plot-{name}",
