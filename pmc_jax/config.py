@@ -16,7 +16,9 @@ from typing import Any
 
 from pmc_jax import schema
 from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.method_config import MethodConfig
 from pmc_jax.plan_config import PlanConfig
+from pmc_jax.pmc_config import PMCConfig
 from pmc_jax.report_config import ReportConfig
 from pmc_jax.schema import Check, Section, above, at_least, between, one_of, setting
 from pmc_jax.sharding_rules import LOGICAL_AXES, rule_faults
@@ -34,7 +36,6 @@ EVALUATION_SETS = (
 )
 
 _SEED = between(0, 2**32 - 1)
-_SHARE = between(0, 1)
 _FILLED = Check("text that is not empty", bool)
 
 
@@ -145,6 +146,8 @@ class DataConfig(Section):
         root: folder that relative paths of sources are looked up in; "" = the current folder.
         forget: questions to forget; its answers are never read.
         retain: pairs to keep.
+        targets: the forget questions with their true answers, for methods that train on these;
+            never read by PMC.
         evaluate: name -> source of pairs that are only measured on; names of `EVALUATION_SETS`.
         people: the generated people, for sources that ask for them.
         max_length: tokens of a row, prompt and answer.
@@ -155,6 +158,7 @@ class DataConfig(Section):
     root: str = ""
     forget: SourceConfig = field(default_factory=SourceConfig)
     retain: SourceConfig = field(default_factory=SourceConfig)
+    targets: SourceConfig = field(default_factory=SourceConfig)
     evaluate: dict[str, SourceConfig] = field(
         default_factory=dict, metadata={schema.KEYS: EVALUATION_SETS}
     )
@@ -162,48 +166,6 @@ class DataConfig(Section):
     max_length: int = setting(256, at_least(2))
     long_rows: str = setting("error", one_of("error", "drop"))
     retained: str = setting("warn", one_of("warn", "error"))
-
-
-@dataclass(frozen=True)
-class PMCConfig(Section):
-    """Partial Model Collapse itself (arXiv 2507.04219, section 5 and appendix).
-
-    Fields:
-        num_samples: K, answers drawn a question.
-        temperature: of the sampling; 0 = greedy.
-        top_p: probability kept by nucleus sampling; 1 = off.
-        top_k: tokens kept before top-p; 0 = off.
-        max_new_tokens: tokens of a sampled answer at most.
-        lambda_retain: weight of the retain term of the loss.
-        min_len: words below which an answer is penalised; 0 = off.
-        epochs: passes over the forget set.
-        selection: best | bradley_terry, how one of K is chosen.
-        tau: temperature of bradley_terry, in units of the score.
-        guard_empty: an empty answer scores worst instead of a perfect 0.
-        max_retain_loss: the run stops when the retain rows of a step lose more, in nats a token;
-            None = no limit.
-        max_train_score: a question has weight 0 until a sample scores below this; None = off.
-        steps_per_round: gradient steps under one snapshot of sampled answers.
-        sample_batch_size: answers decoded at once, num_samples of them a question.
-        score: name of the score, see `pmc_jax.unlearning.scores`.
-    """
-
-    num_samples: int = setting(5, at_least(1))
-    temperature: float = setting(1.0, at_least(0))
-    top_p: float = setting(0.95, Check("above 0 and at most 1", lambda value: 0 < value <= 1))
-    top_k: int = setting(0, at_least(0))
-    max_new_tokens: int = setting(96, at_least(1))
-    lambda_retain: float = setting(1.25, at_least(0))
-    min_len: int = setting(0, at_least(0))
-    epochs: int = setting(15, at_least(0))
-    selection: str = setting("best", one_of("best", "bradley_terry"))
-    tau: float = setting(0.1, above(0))
-    guard_empty: bool = True
-    max_retain_loss: float | None = setting(None, above(0))
-    max_train_score: float | None = setting(None, _SHARE)
-    steps_per_round: int = setting(1, at_least(1))
-    sample_batch_size: int = setting(64, at_least(1))
-    score: str = setting("rougeL_recall", _FILLED)
 
 
 @dataclass(frozen=True)
@@ -282,7 +244,7 @@ class Config(Section):
     """All settings of a run, one section each.
 
     Fields:
-        model, data, pmc, train, finetune, evaluate, mesh, plan, output, log, report: the
+        model, data, pmc, method, train, finetune, evaluate, mesh, plan, output, log, report: the
             sections.
         seed: of sampling, pairing and order; the key that every random choice is folded from.
         profile: a trace of the second round is written to `output.dir`/profile, for XProf.
@@ -291,6 +253,7 @@ class Config(Section):
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     pmc: PMCConfig = field(default_factory=PMCConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

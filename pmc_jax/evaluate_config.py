@@ -51,6 +51,8 @@ class EvaluateConfig(Section):
         max_new_tokens: tokens of an answer at most.
         batch_size: answers decoded at once.
         every: steps of unlearning between two evaluations; 0 = before and after it only.
+        at_seconds: seconds of unlearning (sampling, scoring and training) after which models are
+            evaluated too.
         measures: names of `MEASURES` that are computed beside unlearn quality and utility, or all;
             after `pmc unlearn`, of the model before it, after it and of the reference.
         dir: folder where `pmc evaluate CONFIG` keeps rows, and goes on from them; None = nowhere.
@@ -71,6 +73,7 @@ class EvaluateConfig(Section):
     max_new_tokens: int = setting(96, at_least(1))
     batch_size: int = setting(64, at_least(1))
     every: int = setting(0, at_least(0))
+    at_seconds: tuple[float, ...] = ()
     measures: tuple[str, ...] = ()
     dir: str | None = None
     reference: str | None = None
@@ -87,9 +90,10 @@ class EvaluateConfig(Section):
     relearn: RelearnConfig = field(default_factory=RelearnConfig)
 
     def cross_faults(self) -> list[str]:
+        times = ("at_seconds", above(0))
         return [
             f"{name}: expected {check.expected}, got {value!r}"
-            for name, check in (("measures", _NAMES), ("weights", one_of(*WEIGHTS)))
+            for name, check in (times, ("measures", _NAMES), ("weights", one_of(*WEIGHTS)))
             for value in getattr(self, name)
             if not check.holds(value)
         ]
