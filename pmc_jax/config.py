@@ -20,7 +20,7 @@ from pmc_jax.method_config import MethodConfig
 from pmc_jax.plan_config import PlanConfig
 from pmc_jax.pmc_config import PMCConfig
 from pmc_jax.report_config import ReportConfig
-from pmc_jax.schema import Check, Section, above, at_least, between, one_of, setting
+from pmc_jax.schema import Check, Section, at_least, between, one_of, setting
 from pmc_jax.sharding_rules import LOGICAL_AXES, rule_faults
 from pmc_jax.train_config import TrainConfig
 from pmc_jax.yaml_settings import apply_overrides, read_settings
