@@ -16,6 +16,7 @@ _BLUE, _RED, _GREEN, _GREY = "#3b6fb6", "#c8553d", "#3f8f5f", "#777777"
 _SERIES = (_BLUE, _RED, _GREEN, "#8a5fb0")
 _DASHED = {"linestyle": (0, (3, 2)), "linewidth": 1.6}
 _MEAN, _VAR = "exp_reward_mean", "exp_reward_var"
+_E_LABEL, _VAR_LABEL = "E[$e^r$]", "Var[$e^r$]"
 
 
 def plot_lottery(
@@ -76,7 +77,7 @@ def plot_mixing(
     """
     figure, (axes,) = _figure(1, 1, (12, 6))
     _dress(
-        axes, "Mixing with retain data: what is not in it decays geometrically", "½ Σ |p_t − p_r|"
+        axes, "Mixing with retain data: what is not in it decays geometrically", "½ Σ |$p_t - p_r$|"
     )
     for colour, (alpha, closed, iterated) in zip(_SERIES, series, strict=False):
         axes.plot(_distance(closed, retain), color=colour, linewidth=2, label=f"α = {alpha:g}")
@@ -105,8 +106,8 @@ def plot_curation(
     figure, axes = _figure(2, len(panels), (14, 9))
     for column, (title, series) in enumerate(panels):
         upper, lower = axes[column], axes[len(panels) + column]
-        _dress(upper, title, "E[e^r]")
-        _dress(lower, "", "Var[e^r]")
+        _dress(upper, title, _E_LABEL)
+        _dress(lower, "", _VAR_LABEL)
         for colour, (label, rows) in zip(_SERIES, series, strict=False):
             _moments(upper, lower, rows, color=colour, label=label, linewidth=2)
             _dashes(upper, [row["round"] for row in rows], [row["bound"] for row in rows], colour)
@@ -141,8 +142,8 @@ def plot_probe(
         title: of the figure.
     """
     figure, (upper, lower) = _figure(2, 1, (12, 10))
-    _dress(upper, title or "Expected reward of samples on the forget questions", "E[e^r]")
-    _dress(lower, "Its variance within a question", "Var[e^r]")
+    _dress(upper, title or "Expected reward of samples on the forget questions", _E_LABEL)
+    _dress(lower, "Its variance within a question", _VAR_LABEL)
     steps = [one["step"] for one in rounds]
     mean, var = ([one[name] for one in rounds] for name in (_MEAN, _VAR))
     if theory:
@@ -150,10 +151,10 @@ def plot_probe(
         look = {
             "color": _GREEN,
             "linewidth": 2,
-            "label": "theory: exact refits of the first samples",
+            "label": "theory: exact refits, within the first samples",
         }
         for axes, name in ((upper, _MEAN), (lower, _VAR)):
-            axes.plot(at, [row[name] for row in theory], **look)
+            axes.plot(at, [row[name] for row in theory], "s-", markersize=4, **look)
     if all(one.get("low") is not None and one.get("high") is not None for one in rounds):
         low, high = ([one[name] for one in rounds] for name in ("low", "high"))
         upper.fill_between(steps, low, high, color=_BLUE, alpha=0.2, linewidth=0, label="95 %")
@@ -205,7 +206,11 @@ def _dashes(
 
 def _ceiling(axes: Any, exp_reward_max: float) -> None:
     axes.axhline(
-        exp_reward_max, color=_GREY, linewidth=1.2, linestyle=":", label="e^(r*), the limit"
+        exp_reward_max,
+        color=_GREY,
+        linewidth=1.2,
+        linestyle=":",
+        label="$e^{r*}$, the largest possible",
     )
 
 
