@@ -73,7 +73,7 @@ def test_many_samples_are_the_exponential_tilt(tau):
 def test_a_small_temperature_is_the_best_of_k():
     best = theory.curated(P, REWARD, 4, 0)
     # Rewards differ by at least 1/4: exp(-25), exp(-250) and less than the smallest float64.
-    for tau, distance in ((1e-2, 1e-10), (1e-3, ROUNDING), (1e-5, ROUNDING)):
+    for tau, distance in ((1e-2, 1e-10), (1e-3, ROUNDING), (5e-324, ROUNDING)):
         assert abs(theory.curated(P, REWARD, 4, tau) - best).max() < distance
     np.testing.assert_allclose(theory.curated(P, REWARD, math.inf, 0), [0, 0, 0, 0, 1])
 
@@ -284,6 +284,14 @@ def test_a_real_run(benchmark, tmp_path, capsys):
         with pytest.raises(SystemExit) as ended:
             benchmark.read_run(folder)
         assert said in str(ended.value) and "\n" not in str(ended.value)
+
+
+def test_a_bound_that_fails_is_the_exit_status(benchmark, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["theory.py", "--rounds", "2", "--draws", "10"])
+    for tau, status in ((1.0, 0), (10.0, 1)):
+        monkeypatch.setattr(benchmark, "CHOICES", [(5, tau)])
+        assert benchmark.main() == status
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["holds"] is (status == 0)
 
 
 def test_nothing_is_loaded_for_it():

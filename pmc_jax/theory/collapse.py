@@ -23,8 +23,8 @@ FORGOTTEN = 3
 
 # Spacing of the quadrature's nodes; its error falls like exp(-pi² / spacing), here below 1e-16.
 _SPACING = 0.25
-# exp(-exp(_LARGE)) is 0 in float64, and so is exp(-_UNDERFLOW).
-_LARGE, _UNDERFLOW = 7.0, 746.0
+# exp(-exp(_LARGE)) is 0 in float64; beside 1, exp(-_FAR) is lost in rounding, whatever K.
+_LARGE, _FAR = 7.0, 60.0
 
 
 def trajectory(step: Callable[[np.ndarray], np.ndarray], p: np.ndarray, rounds: int) -> np.ndarray:
@@ -115,15 +115,16 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
     support = p > 0
     levels, level_of = np.unique(reward[support], return_inverse=True)  # [L], ascending
     mass = np.bincount(level_of, p[support])
-    weights = (levels - levels[-1]) / tau if tau else None  # log w of the levels, <= 0
     if k == 1 or len(levels) == 1:
         ratio = np.ones_like(mass)
-    elif weights is None or np.diff(weights).min() > _UNDERFLOW:
+    elif tau == 0:
         ratio = _best(mass, k)
-    elif math.isinf(k):
-        ratio = np.exp(weights) / (mass @ np.exp(weights))
     else:
-        ratio = _bradley_terry(mass, weights, k)
+        with np.errstate(over="ignore"):
+            gaps = np.minimum(np.diff(levels) / tau, _FAR)
+        log_w = -np.append(np.cumsum(gaps[::-1])[::-1], 0.0)  # <= 0
+        w = np.exp(log_w)
+        ratio = w / (mass @ w) if math.isinf(k) else _bradley_terry(mass, log_w, k)
     new = np.zeros_like(p)
     new[support] = p[support] * ratio[level_of]
     assert abs(new.sum() - 1) < 1e-9, new.sum()
@@ -132,11 +133,10 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
 
 def _best(mass: np.ndarray, k: float) -> np.ndarray:
     """p'/p of each level if the best of K is chosen; levels in ascending order. [L] -> [L]."""
-    at_least = np.minimum(
-        np.cumsum(mass[::-1])[::-1], 1.0
-    )  # P(one sample is of this level or above)
+    # P(a sample is of this level or above), then P(the best of K is).
+    at_least = np.minimum(np.cumsum(mass[::-1])[::-1], 1.0)
     at_least[0] = 1.0
-    reached = np.append(zero_score_pick(at_least, k), 0.0)  # P(the best one is)
+    reached = np.append(zero_score_pick(at_least, k), 0.0)
     return -np.diff(reached) / mass
 
 
