@@ -65,9 +65,9 @@ def test_what_does_not_change():
 def test_many_samples_are_the_exponential_tilt(tau):
     tilted = P * np.exp(REWARD / tau) / (P @ np.exp(REWARD / tau))
     np.testing.assert_allclose(theory.curated(P, REWARD, math.inf, tau), tilted, rtol=ROUNDING)
-    gaps = [abs(theory.curated(P, REWARD, k, tau) - tilted).max() for k in (10**4, 10**5, 10**6)]
+    gaps = [abs(theory.curated(P, REWARD, k, tau) - tilted).max() for k in (10**4, 10**6, 10**8)]
     # The next term is of order 1 / K.
-    np.testing.assert_allclose(np.divide(gaps[:-1], gaps[1:]), 10, rtol=1e-2)
+    np.testing.assert_allclose(np.divide(gaps[:-1], gaps[1:]), 100, rtol=1e-2)
 
 
 def test_a_small_temperature_is_the_best_of_k():
