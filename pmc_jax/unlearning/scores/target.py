@@ -7,6 +7,7 @@ level forgets more than was asked for. It reads questions, original answers and 
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 
 import numpy as np
 from rapidfuzz import fuzz, process
@@ -52,9 +53,8 @@ def ignorance(
 
     To each forget question the retain questions most like it are found, by ROUGE-L F over words
     (the first of equals); the mean score of their answers is the level. They speak of somebody or
-    something else, so whatever they share with the original answer is form and not secret. Words
-    that the question itself gives away, such as a name, are not in them: the level is rather too
-    low than too high.
+    something else, so whatever they share with the original answer is form and not secret. What
+    the question itself gives away, such as a name, is put into them: see `transferred`.
 
     Args:
         score: the one in use, without target and penalties.
@@ -82,8 +82,33 @@ def ignorance(
     for row, original in enumerate(originals):
         others = [i for i in order[row].tolist() if kept[i] != asked[row]][:neighbours]
         if others:
-            levels[row] = np.mean(score(original, [retain_answers[i] for i in others]))
+            answers = [
+                transferred(retain_answers[i], retain_questions[i], questions[row]) for i in others
+            ]
+            levels[row] = np.mean(score(original, answers))
     return levels.clip(0, 1)
+
+
+def transferred(answer: str, question: str, to: str) -> str:
+    """An answer to one question, in the terms of another one.
+
+    Where the two differ, words of the question that are not lower case are replaced by their
+    counterparts wherever they stand in the answer: "Bo Low was born in Oslo", asked of Jane Roe, is
+    "Jane Roe was born in Oslo".
+    """
+    old, new = _WORD.findall(question), _WORD.findall(to)
+    swaps: dict[str, str] = {}
+    for kind, i, i_end, j, j_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind != "replace":
+            continue
+        runs = [(old[i:i_end], new[j:j_end])]
+        if i_end - i == j_end - j:  # also where only one of the words is used, such as a surname
+            runs = [([a], [b]) for a, b in zip(*runs[0], strict=True)]
+        swaps |= {" ".join(a): " ".join(b) for a, b in runs if not any(map(str.islower, a))}
+    if not swaps:
+        return answer
+    found = "|".join(map(re.escape, sorted(swaps, key=len, reverse=True)))
+    return re.sub(rf"\b(?:{found})\b", lambda match: swaps[match[0]], answer)
 
 
 def by_original(originals: Sequence[str], levels: Sequence[float]) -> dict[str, float]:
