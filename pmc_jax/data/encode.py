@@ -64,6 +64,10 @@ class Encoder:
     def opening(self, text: str) -> list[int]:
         """The tokens of an answer that begins with `text`, with its tag in the tag format."""
         text = text if self.is_chat else self.settings.answer_tag + text
+        return self.plain(text)
+
+    def plain(self, text: str) -> list[int]:
+        """The tokens of a text and nothing else."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
