@@ -4,6 +4,7 @@ against the same model's logits, row by row.
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -187,6 +188,35 @@ def test_loss_is_the_formula_on_fixed_logits(name):
         )
 
 
+def test_values_of_open_unlearning():
+    """Its own code on the same logits, one unpadded row: tests/golden/losses.py."""
+    golden = np.load(Path(__file__).parent / "golden" / "losses.npz")
+    beta, delta = float(golden["beta"]), float(golden["delta"])
+
+    def term(which: str, tokens: np.ndarray) -> Term:
+        (z, before), at = golden[which].astype(np.float64)[:, :-1], np.arange(len(tokens))
+        log_p, log_q = log_softmax(z), log_softmax(before)
+        lowered = before.copy()
+        lowered[at, tokens] -= beta
+        return Term(
+            mean=0.0,
+            sums=-log_p[at, tokens].sum(keepdims=True),
+            lengths=np.array([len(tokens)]),
+            reference=-log_q[at, tokens].sum(keepdims=True),
+            adjusted=-(np.exp(log_softmax(lowered)) * log_p).sum() / len(tokens),
+        )
+
+    terms = {"forget": term("logits", golden["tokens"]), "refusal": term("other", golden["others"])}
+    terms["retain"] = Term(mean=0.0)
+    for name in ("npo", "dpo", "simnpo", "undial"):
+        o = objective(name, beta=beta, margin=delta, margin_inside=True)
+        # Both sides in float32 at places.
+        assert float(METHODS[name].loss(terms, o)) == pytest.approx(float(golden[name]), rel=1e-5)
+    log_p, log_q = (log_softmax(z.astype(np.float64)) for z in golden["logits"])
+    divergence = (np.exp(log_q) * (log_q - log_p)).sum(-1).mean()  # every position of the row
+    assert divergence == pytest.approx(float(golden["kl"]), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", [n for n in METHODS if METHODS[n].needs != "hidden"])
 def test_packed_rows_give_the_loss_of_single_rows(name):
     o = objective(name, margin=0.2)
@@ -247,7 +277,7 @@ def test_rmu_steers_one_layer_and_leaves_later_ones_alone():
         for s in rows:
             tokens = np.zeros((1, 16), np.int32)
             tokens[0, : len(s)] = s.tokens
-            at = slice(s.begin - 1, len(s) - 1)
+            at = slice(s.begin, len(s))
             own, ref = (np.asarray(first_layer(m, tokens))[at] for m in (model, before))
             aim = np.asarray(target) if term == "forget" else ref
             total += float(np.sum(np.mean((own - aim) ** 2, -1)))

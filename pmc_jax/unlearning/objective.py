@@ -86,8 +86,10 @@ def _scored(model, reference, batch, shares, objective, config, layout, forward)
     return terms
 
 
-def _answers(model, batch, config, layout, forward, **options) -> jax.Array:
-    """[R,A,D], the hidden states that the answer tokens are predicted from."""
+def _answers(model, batch, config, layout, forward, at=None, **options) -> jax.Array:
+    """[R,A,D], the hidden states `at` positions; None = those that answer tokens are predicted
+    from.
+    """
     hidden = hidden_states(
         model,
         config,
@@ -99,7 +101,7 @@ def _answers(model, batch, config, layout, forward, **options) -> jax.Array:
         **forward,
         **options,
     )
-    return jnp.take_along_axis(hidden, batch.at[..., None], axis=1)
+    return jnp.take_along_axis(hidden, (batch.at if at is None else at)[..., None], axis=1)
 
 
 def _soft_cross_entropy(config: DecoderConfig, layout: Layout, beta: float) -> Callable:
@@ -139,7 +141,7 @@ def _steered(
     model, reference, batch, shares, objective, config, layout, forward
 ) -> dict[str, Term]:
     """RMU's distances, at the answer tokens of one layer's output; later layers do not run."""
-    options = dict(layers=objective.layer)
+    options = dict(at=batch.at + 1, layers=objective.layer)
     hidden = _answers(model, batch, config, layout, forward, **options).astype(jnp.float32)
     before = _answers(reference, batch, config, layout, forward, **options).astype(jnp.float32)
     u = jax.random.uniform(jax.random.key(objective.seed), (hidden.shape[-1],))
