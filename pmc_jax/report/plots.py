@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pmc_jax.report import svg
-from pmc_jax.report.svg import Line, curves
+from pmc_jax.report.svg import Drawing, Line, curves
 from pmc_jax.report.words import REFERENCE
 
 Run = Mapping[str, Any]
@@ -22,14 +22,19 @@ class Plot:
     Attributes:
         id: of its figure.
         title: what is drawn.
-        svg: the drawing.
+        drawing: of it.
         reading: one sentence that reads it.
     """
 
     id: str
     title: str
-    svg: str
+    drawing: Drawing
     reading: str
+
+    @property
+    def svg(self) -> str:
+        """The drawing as it stands in the page."""
+        return self.drawing.svg()
 
 
 def removed(runs: Sequence[Run]) -> list[Plot]:
