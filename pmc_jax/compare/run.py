@@ -117,8 +117,9 @@ def _clear(folder: Path) -> None:
     for run in (folder / CELLS).iterdir():
         if (run / output.RUN).is_file():
             shutil.rmtree(run)
-    shutil.rmtree(folder / output.EVALUATION, ignore_errors=True)
-    for name in write.FILES:
+    for name in (output.EVALUATION, write.PLOTS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (write.JSON, write.PAGE):
         (folder / name).unlink(missing_ok=True)
 
 
