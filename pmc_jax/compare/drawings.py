@@ -55,15 +55,16 @@ def pareto(comparison: Comparison) -> Plot | None:
         for e in entries
     )
     beyond = "" if level is None else " Right of the dashed line is over-forgetting."
-    text = (
+    reading = (
         "Up and to the right is better. Large marks are means with their deviations, small ones "
         "single seeds; the thin line joins the methods that no other beats in both."
-        f"{beyond} Unlearn quality and utility: {said}."
+        f"{beyond}"
     )
     drawing = scatter(
-        "plot-pareto", marks, x="unlearn quality", y="utility", alt=text, path=path, level=level
-    )
-    return Plot("figure-pareto", "Unlearn quality against utility", drawing, text)
+        "plot-pareto", marks, x="unlearn quality", y="utility", path=path, level=level,
+        alt=f"Unlearn quality and utility: {said}.",
+    )  # fmt: skip
+    return Plot("figure-pareto", "Unlearn quality against utility", drawing, reading)
 
 
 def over_time(comparison: Comparison) -> list[Plot]:
@@ -75,7 +76,7 @@ def over_time(comparison: Comparison) -> list[Plot]:
 
 def _over_time(comparison: Comparison, key: str, title: str) -> Plot:
     start = comparison["models"]["target"]["values"][key]
-    lines, ends = [], []
+    lines, ends, minutes = [], [], []
     for entry in measured(comparison):
         points = [point for point in entry["curve"] if key in point]
         x = [0.0, *(point["seconds"]["mean"] / 60 for point in points)]
@@ -83,18 +84,21 @@ def _over_time(comparison: Comparison, key: str, title: str) -> Plot:
         spread = [0.0, *(point[key]["std"] or 0.0 for point in points)]
         look = looks(comparison)[entry["name"]]
         lines.append(Line(x=x, y=y, spread=spread if any(spread) else (), points=True, **look))
-        ends.append(f"{entry['label']} {y[-1]:.1f} after {x[-1]:.1f} min")
+        ends.append(f"{entry['label']} {y[-1]:.1f}")
+        minutes.append(f"{x[-1]:.1f}")
     reference = comparison["models"]["reference"]
     levels = [] if reference is None else [(reference["values"][key], "ink")]
     if levels:
         lines.append(Line("never saw the data", [], [], "ink", "dashed"))
     band = " with their deviation as a band" if any(line.spread for line in lines) else ""
     level = f"; {levels[0][0]:.1f} in a model that never saw the data" if levels else ""
-    text = f"{title} over the time of unlearning, means over seeds{band}: from {start:.1f}, "
-    text += f"{', '.join(ends)}{level}."
+    after = " to ".join(dict.fromkeys((min(minutes, key=float), max(minutes, key=float))))
+    text = f"{title} over the time of unlearning, means over seeds{band}: from {start:.1f} to "
+    text += f"{', '.join(ends)} after {after} minutes{level}."
+    low = min(value for line in lines for value in line.y)
     drawing = curves(
         f"plot-{key}", lines, x="minutes of sampling, scoring and training", y=title.lower(),
-        alt=text, bounds=(0, 102), levels=levels,
+        alt=text, bounds=(max(0, 10 * (low // 10) - 5), 102), levels=levels,
     )  # fmt: skip
     return Plot(f"figure-{key}", f"{title} over time", drawing, text)
 

@@ -1,6 +1,6 @@
 """The dictionary of `collect` -> `compare.html`: one file that loads nothing and runs nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -17,7 +17,6 @@ MARK = '<meta name="generator" content="pmc_jax comparison">'
 def render(comparison: Mapping[str, Any]) -> tuple[str, list[Plot]]:
     """The page of a comparison, HTML, and the drawings on it."""
     pareto, over_time = drawings.pareto(comparison), drawings.over_time(comparison)
-    headline = ([] if pareto is None else [pareto]) + over_time
     asked = comparison["settings"]["measures"]
     wanted = list(MEASURES) if "all" in asked else asked
     order = [*LIMITATIONS, *(name for name in MEASURES if name not in LIMITATIONS)]
@@ -27,9 +26,10 @@ def render(comparison: Mapping[str, Any]) -> tuple[str, list[Plot]]:
         comparison=comparison,
         entries=words.measured(comparison),
         findings=words.findings(comparison),
-        headline=headline,
+        pareto=pareto,
+        over_time=over_time,
         results=words.results(comparison),
-        work=words.work(comparison),
+        more=words.more(comparison),
         paired=words.paired(comparison),
         limitations=[one for one in measures if one["name"] in LIMITATIONS],
         others=[one for one in measures if one["name"] not in LIMITATIONS],
@@ -37,7 +37,8 @@ def render(comparison: Mapping[str, Any]) -> tuple[str, list[Plot]]:
         rule=words.rule(comparison),
         devices=devices(comparison),
     )  # fmt: skip
-    return html, headline + _drawn(measures)
+    limits = [plot for one in measures for plot in one["plots"]]
+    return html, ([] if pareto is None else [pareto]) + over_time + limits
 
 
 def _measure(comparison: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -50,7 +51,3 @@ def _measure(comparison: Mapping[str, Any], name: str) -> dict[str, Any]:
         "table": words.of_measure(comparison, name),
         "reason": comparison["not_computed"].get(name, "no cell is finished"),
     }
-
-
-def _drawn(measures: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    return [plot for one in measures for plot in one["plots"]]

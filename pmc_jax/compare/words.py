@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pmc_jax.report.tables import NOTHING, Row, Table, shown
-from pmc_jax.report.words import QUALITY, REFERENCE, comes_first
+from pmc_jax.report.tables import NOTHING, Row, Table, labelled, shown, table_of
+from pmc_jax.report.words import MEASURES, REFERENCE, comes_first
 from pmc_jax.tracker import table
 
 _LABELS = {
@@ -21,26 +21,26 @@ _LABELS = {
     "rmu": "RMU",
     "undial": "UNDIAL",
 }
-_TARGET, _REFERENCE = "Target, before unlearning", "Never saw the data"
+_MODELS = (("Before unlearning", "target"), ("Never saw the data", "reference"))
 _RULES = {
     "mean": "the mean of unlearn quality and utility",
     "harmonic": "the harmonic mean of unlearn quality and utility",
     "worse": "the smaller of unlearn quality and utility",
 }
-# Columns of the results: head, name of a value, unit.
+# Columns of tables: head, name of a value, unit.
 _RESULTS = (
     ("Unlearn quality", "unlearn_quality", "points"),
-    ("above the reference", "above_reference", "points"),
+    ("Quality above the reference", "above_reference", "points"),
     ("Utility", "utility", "points"),
     ("Private answers told", "forget", "share"),
-    ("asked in other words", "forget_paraphrased", "share"),
     ("Answers kept", "retain", "share"),
-    ("Facts of the world", "world_facts", "share"),
-    ("Real authors", "real_authors", "share"),
-)
-_WORK = (
     ("Seconds", "seconds", "s"),
     ("Steps", "steps", "count"),
+)
+_MORE = (
+    ("Private answers told, asked in other words", "forget_paraphrased", "share"),
+    ("Facts of the world", "world_facts", "share"),
+    ("Real authors", "real_authors", "share"),
     ("Word pieces sampled", "sampled_tokens", "count"),
     ("Word pieces trained on", "trained_tokens", "count"),
 )
@@ -55,6 +55,8 @@ _PRINTED = {
     "steps": "steps",
 }
 
+_HEADLINE = ("unlearn_quality", "utility")
+
 Comparison = Mapping[str, Any]
 
 
@@ -67,7 +69,8 @@ def told(spread: Mapping[str, Any] | None, unit: str) -> str:
     """ "95.6 ± 1.2", the deviation over seeds where there are two or more."""
     if spread is None:
         return NOTHING
-    parts = [spread["mean"]] + ([] if spread["std"] is None else [spread["std"]])
+    quiet = spread["std"] is None or (unit == "count" and not spread["std"])
+    parts = [spread["mean"]] if quiet else [spread["mean"], spread["std"]]
     if unit == "share":
         text = " ± ".join(f"{100 * part:.1f}" for part in parts)
         return f"{text}\N{NO-BREAK SPACE}%"
@@ -82,14 +85,14 @@ def measured(comparison: Comparison) -> list[Mapping[str, Any]]:
 
 def printed(comparison: Comparison) -> str:
     """The results as plain text: mean ± deviation over seeds, and how many."""
-    units = {name: unit for _, name, unit in (*_RESULTS, *_WORK)}
+    units = {name: unit for _, name, unit in _RESULTS}
     there = {name for entry in measured(comparison) for name in entry["values"]}
     names = [name for name in _PRINTED if name in there]
     rows = [
         [e["label"], *(told(e["values"].get(n), units[n]) for n in names), len(e["cells"])]
         for e in measured(comparison)
     ]
-    for title, model in ((_TARGET, "target"), (_REFERENCE, "reference")):
+    for title, model in _MODELS:
         if (found := comparison["models"][model]) is not None:
             known = [found["values"].get(name) for name in names]
             cells = ["" if v is None else told({"mean": v, "std": None}, units[n])
@@ -100,44 +103,29 @@ def printed(comparison: Comparison) -> str:
 
 def results(comparison: Comparison) -> Table:
     """What each method reached, beside the target and the reference."""
-    entries = measured(comparison)
+    return _by_method(comparison, "Results, mean ± deviation over n seeds", _RESULTS)
+
+
+def more(comparison: Comparison) -> Table:
+    """The parts of that, and the work done."""
+    return _by_method(comparison, "More numbers, mean ± deviation over n seeds", _MORE)
+
+
+def _by_method(
+    comparison: Comparison, caption: str, columns: Sequence[tuple[str, str, str]]
+) -> Table:
+    entries, rows = measured(comparison), []
     there = {name for entry in entries for name in entry["values"]}
-    columns = [column for column in _RESULTS if column[1] in there]
-    rows = [
-        Row(
-            entry["label"],
-            "trained on the true answers"
-            if entry["sees_answers"]
-            else "never saw the true answers",
-            [[*(told(entry["values"].get(n), unit) for _, n, unit in columns), _seeds(entry)]],
-        )
-        for entry in entries
-    ]
-    for title, name in ((_TARGET, "target"), (_REFERENCE, "reference")):
+    columns = [column for column in columns if column[1] in there]
+    for entry in entries:
+        cells = [told(entry["values"].get(n), unit) for _, n, unit in columns]
+        note = "saw true answers" if entry["sees_answers"] else "questions alone"
+        rows.append(Row(entry["label"], note, [[*cells, _seeds(entry)]]))
+    for title, name in _MODELS:
         if (model := comparison["models"][name]) is not None:
             cells = [shown(model["values"].get(n), unit) for _, n, unit in columns]
             rows.append(Row(title, "", [[*cells, NOTHING]]))
-    return Table("Results, mean ± deviation over seeds", [("", [*_heads(columns), "n"])], rows)
-
-
-def work(comparison: Comparison) -> Table:
-    """What was done in the time, and how many settings were tried."""
-    rows = [
-        Row(
-            entry["label"],
-            "",
-            [
-                [*(told(entry["values"].get(n), unit) for _, n, unit in _WORK),
-                 str(len(entry["trials"]))]
-            ],
-        )
-        for entry in measured(comparison)
-    ]  # fmt: skip
-    return Table("Work done in the same time", [("", [*_heads(_WORK), "Settings tried"])], rows)
-
-
-def _heads(columns: Sequence[tuple[str, str, str]]) -> list[str]:
-    return [head for head, _, _ in columns]
+    return Table(caption, [("", [*(head for head, _, _ in columns), "n"])], rows)
 
 
 def _seeds(entry: Mapping[str, Any]) -> str:
@@ -152,7 +140,7 @@ def paired(comparison: Comparison) -> Table | None:
             f"{labels[one['entry']]} less {labels[one['less']]}",
             "",
             [
-                [told(one["values"][key], "points") for key in ("unlearn_quality", "utility")]
+                [told(one["values"][key], "points") for key in _HEADLINE]
                 + [str(one["values"]["utility"]["n"])]
             ],
         )
@@ -163,33 +151,23 @@ def paired(comparison: Comparison) -> Table | None:
 
 
 def of_measure(comparison: Comparison, measure: str) -> Table | None:
-    """The values of one measure that are read first, a row a method."""
+    """The values of one measure that are read first, a column a method."""
     labels = comparison["labels"].get(measure, {})
     entries = [entry for entry in measured(comparison) if measure in entry["measures"]]
+    models = [
+        (title, model["measures"].get(measure, {}))
+        for title, name in _MODELS
+        if (model := comparison["models"][name]) is not None
+    ]
     there = {name for entry in entries for name in entry["measures"][measure]}
-    names = [name for name in labels if name in there and comes_first(measure, name)]
-    if not names:
-        return None
-    units = [labels[name]["unit"] for name in names]
-    rows = [
-        Row(
-            entry["label"],
-            "",
-            [
-                [told(entry["measures"][measure].get(n), u) for n, u in zip(names, units, strict=True)]
-                + [_seeds(entry)]
-            ],
-        )
-        for entry in entries
-    ]  # fmt: skip
-    for title, name in ((_TARGET, "target"), (_REFERENCE, "reference")):
-        model = comparison["models"][name]
-        values = {} if model is None else model["measures"].get(measure, {})
-        if any(n in values for n in names):
-            cells = [shown(values.get(n), u) for n, u in zip(names, units, strict=True)]
-            rows.append(Row(title, "", [[*cells, NOTHING]]))
-    heads = [labels[name]["text"][:1].upper() + labels[name]["text"][1:] for name in names]
-    return Table(measure, [("", [*heads, "n"])], rows)
+    rows = []
+    for name in (n for n in labels if n in there and comes_first(measure, n)):
+        unit = labels[name]["unit"]
+        cells = [told(entry["measures"][measure].get(name), unit) for entry in entries]
+        cells += [shown(values.get(name), unit) for _, values in models]
+        rows.append(labelled(name, labels[name], [cells]))
+    heads = [*(entry["label"] for entry in entries), *(title for title, _ in models)]
+    return table_of(MEASURES[measure][0], [("", heads)], rows, []) if rows else None
 
 
 def trials(comparison: Comparison) -> list[dict[str, Any]]:
@@ -205,8 +183,7 @@ def trials(comparison: Comparison) -> list[dict[str, Any]]:
                 _setting(entry["trials"][i]["setting"]),
                 "chosen" if i == entry["chosen"] and len(order) > 1 else "",
                 [
-                    [told(entry["trials"][i]["values"].get(key), "points") for key in QUALITY
-                     if key in ("unlearn_quality", "utility")]
+                    [told(entry["trials"][i]["values"].get(key), "points") for key in _HEADLINE]
                     + [shown(entry["trials"][i]["score"], "points"), str(entry["trials"][i]["n"])]
                 ],
             )
@@ -238,13 +215,13 @@ def findings(comparison: Comparison) -> list[str]:
         return ", ".join(entry["label"] for entry in some) or "none"
 
     def both(entry: Mapping[str, Any]) -> str:
-        values = [told(entry["values"][key], "points") for key in ("unlearn_quality", "utility")]
-        return f"{entry['label']} ({values[0]}; {values[1]})"
+        quality, utility = (told(entry["values"][key], "points") for key in _HEADLINE)
+        return f"{entry['label']} (unlearn quality {quality}, utility {utility})"
 
     front = [entries[name] for name in comparison["front"] if name in entries]
     texts = [
-        "Not beaten in both: no other method has at least as much unlearn quality and utility as "
-        f"{', '.join(both(entry) for entry in front)} (quality; utility)."
+        "The best trade-offs: no other method is as good in one and better in the other as "
+        f"{', '.join(both(entry) for entry in front)}."
     ]
     if comparison["models"]["reference"] is not None:
         over = [e for e in entries.values() if round(e["values"]["above_reference"]["mean"], 1) > 0]
