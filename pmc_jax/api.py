@@ -8,6 +8,7 @@ from typing import Any
 from pmc_jax.answers import Speaker
 from pmc_jax.config import (
     EVALUATION_SETS,
+    Config,
     DataConfig,
     EvaluateConfig,
     FinetuneConfig,
@@ -31,6 +32,7 @@ from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
 from pmc_jax.stopwatch import Stopwatch
 from pmc_jax.train_config import LoRAConfig, TrainConfig
+from pmc_jax.unlearning.collapse import Collapse
 from pmc_jax.unlearning.loop import Unlearning
 from pmc_jax.unlearning.scores import Score
 
@@ -121,27 +123,22 @@ def unlearn(
     with recorder.watch.compiling_apart():
         asking = EvaluateConfig(max_new_tokens=pmc.max_new_tokens)
         originals = _answers(speaker, forget.questions, asking, "original answers", recorder)
-        run = Unlearning(
-            speaker,
-            forget,
-            retain,
-            pmc=pmc,
-            train=train or TrainConfig(),
-            data=data or DataConfig(),
-            seed=seed,
-            originals=originals,
-            recorder=recorder,
-            score=score,
+        settings = Config(
+            pmc=pmc, train=train or TrainConfig(), data=data or DataConfig(), seed=seed
         )
+        source = Collapse(
+            speaker, forget, originals=originals, config=settings, recorder=recorder, score=score
+        )
+        run = Unlearning(speaker, source, retain, config=settings, recorder=recorder)
         run.run()
     return Unlearned(
         lm=dataclasses.replace(lm, model=run.trainer.release()),
-        originals=run.originals,
-        collapsed=run.store.answers,
-        scores=run.store.scores,
+        originals=source.originals,
+        collapsed=source.store.answers,
+        scores=source.store.scores,
         rounds=run.rounds,
         seconds=recorder.watch.seconds(),
-        tokens={"sampled": run.usage.useful, "trained": run.trainer.tokens},
+        tokens={"sampled": source.usage.useful, "trained": run.trainer.tokens},
         adapters=run.trainer.adapters,
         lora=run.trainer.lora,
     )

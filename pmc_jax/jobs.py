@@ -6,20 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from pmc_jax import finished, hosts, manifest, output
 from pmc_jax.answers import Speaker, compute_dtype
 from pmc_jax.checkpoint import Checkpoints
-from pmc_jax.config import Config, EvaluateConfig, to_dict
+from pmc_jax.config import Config, to_dict
 from pmc_jax.data import sources
 from pmc_jax.errors import UserError
-from pmc_jax.evaluating import answers_known, evaluate_finished
-from pmc_jax.evaluation.evaluate import answer_all, measure
-from pmc_jax.evaluation.quality import SPLITS
-from pmc_jax.evaluation.record import Rows
-from pmc_jax.evaluation.rouge import rougeL_recall
+from pmc_jax.evaluating import evaluate_finished
 from pmc_jax.inputs import (
     check_fits,
     eval_sets,
@@ -34,17 +29,18 @@ from pmc_jax.inputs import (
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, load
-from pmc_jax.models.peft import export_adapter
 from pmc_jax.recorder import Recorder
 from pmc_jax.report.write import write as write_report
 from pmc_jax.report_config import ReportConfig
 from pmc_jax.sampling.choose import Sampler
-from pmc_jax.stopwatch import UNLEARNING_STAGES, Stopwatch
-from pmc_jax.summary import examples, final_tables
+from pmc_jax.stopwatch import Stopwatch
+from pmc_jax.summary import final_tables
 from pmc_jax.target import Target
-from pmc_jax.tracker import RunLog, plot_loss, read_log
+from pmc_jax.tracker import RunLog
 from pmc_jax.train_config import TrainConfig
-from pmc_jax.unlearning.loop import Unlearning
+from pmc_jax.unlearning.losses import METHODS
+from pmc_jax.unlearning.refusals import refusals_for
+from pmc_jax.unlearning_run import RunData, unlearn
 
 
 def run_finetune(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> None:
@@ -68,12 +64,19 @@ def run_unlearn(
     """
     forget = sources.forget_set(needed(config.data.forget, "data.forget"), config.data)
     retain = sources.retain_set(needed(config.data.retain, "data.retain"), config.data)
+    targets = None
+    if METHODS[config.method.name].reads_true_answers:
+        source = needed(config.data.targets, "data.targets")
+        targets = sources.target_set(source, config.data, forget)
+    refusals = refusals_for(config.method)
     sets = eval_sets(config)
     target = Target.of(config, finetune_rows(config)) if config.finetune.data else None
     # Weights are large: a target has their digest already.
     made_of = {} if target is None else target.made_of
     digests = {"model": made_of.get("model") or model_digest(model_path(config))}
     digests |= {"forget": output.data_digest(forget), "retain": output.data_digest(retain)}
+    if targets is not None:
+        digests["targets"] = output.data_digest(targets)
     digests |= {f"evaluate.{s.name}": output.data_digest(s) for s in sets}
     if target is not None:
         digests["finetune"] = made_of["data"]
@@ -105,7 +108,8 @@ def run_unlearn(
             if target is not None:
                 lm = lm if made else target.make(lm, config, recorder)
                 say(_target_line(target, made))
-            results, known = _unlearn(config, lm, forget, retain, sets, recorder, folder, say)
+            rows = RunData(forget, retain, targets, refusals, sets)
+            results, known = unlearn(config, lm, rows, recorder, folder, say)
             if config.evaluate.wanted or config.evaluate.reference:
                 evaluate_finished(config, folder.path, known=known, recorder=recorder, say=say)
         if hosts.is_first():
@@ -144,139 +148,6 @@ def _run_log(config: Config, folder: output.OutputFolder, checkpoints: Checkpoin
         shutil.rmtree(folder.path / output.TENSORBOARD, ignore_errors=True)
         log.resume(0)
     return log
-
-
-def _unlearn(
-    config, lm, forget, retain, sets, recorder, folder, say
-) -> tuple[dict[str, Any], dict[str, Rows]]:
-    """What `results.json` holds, and the rows of the answers that were asked for."""
-    speaker = Speaker.of(lm, config.model)
-    sets = [s for s in sets if s.name in SPLITS]
-    asking = [q for s in sets for q in s.questions]
-    resuming = folder.resuming and recorder.checkpoints.latest() is not None
-    originals, before = [""] * len(forget), {}
-    if not resuming:
-        originals, before = _before(config, speaker, forget, asking, recorder)
-        recorder.host["before"] = measure(sets, before)
-        recorder.host["texts"] = before if config.log.text else {}
-    run = Unlearning(
-        speaker,
-        forget,
-        retain,
-        pmc=config.pmc,
-        train=config.train,
-        data=config.data,
-        seed=config.seed,
-        originals=originals,
-        recorder=recorder,
-        donate=True,
-    )
-    if resuming and run.resume():
-        say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
-
-    def evaluate_if_due() -> None:
-        every, steps = config.evaluate.every, [0, *(r["step"] for r in run.rounds)]
-        if not every or steps[-1] // every == steps[-2] // every or run.done == run.total_steps:
-            return
-        now = _ask(speaker, run.trainer.model, asking, config.evaluate, "evaluate", recorder)
-        numbers = measure(sets, now)
-        found = {name: numbers[name] for name in ("unlearn_quality", "utility")}
-        run.rounds[-1] |= found
-        seconds = recorder.watch.seconds()
-        spent = sum(seconds[name] for name in UNLEARNING_STAGES)
-        recorder.log.scalars(run.done, **found, unlearning_seconds=spent)
-
-    run.run(evaluate_if_due)
-    run.save()
-    recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for
-    lm = dataclasses.replace(lm, model=run.trainer.release())
-    asking += forget.questions
-    after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
-    # What a run left that was interrupted after its export is replaced.
-    export_hf(lm, folder.path / output.MODEL, replace=True)
-    if run.trainer.adapters is not None:
-        adapter = folder.path / output.ADAPTER
-        export_adapter(lm, run.trainer.adapters, run.trainer.lora, adapter, replace=True)
-    if hosts.is_first():
-        plot_loss(read_log(folder.path / output.LOG), folder.path / output.LOSS_PLOT)
-    texts = recorder.host["texts"]
-    recorder.log.drop("answer")  # of an attempt that was interrupted after them
-    for split in sets:
-        pairs = zip(split.ids, split.questions, split.answers, strict=True)
-        for id_, question, truth in pairs:
-            recorder.log.event(
-                "answer",
-                split=split.name,
-                id=id_,
-                texts={
-                    "question": question,
-                    "truth": truth,
-                    "before": texts.get(question),
-                    "after": after[question],
-                },
-            )
-    _log_questions(recorder.log, run, after)
-    if config.log.text:
-        say(examples(sets, texts, after))
-    rows = {"before": before, "after": after}
-    known = {n: answers_known(sets, a, text=config.log.text) for n, a in rows.items()}
-    return {
-        "before": recorder.host["before"],
-        "after": measure(sets, after),
-        "seconds": recorder.watch.seconds(),
-        "tokens": {
-            "sampled": run.usage.useful,
-            "sample_slots": run.usage.computed,
-            "trained": run.trainer.tokens,
-        },
-        "rounds": run.rounds,
-        "versions": output.versions(),
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "config": to_dict(config),
-    }, known
-
-
-def _log_questions(log: RunLog, run: Unlearning, after: dict[str, str]) -> None:
-    """A line a forget question: what became of it."""
-    log.drop("question")
-    for id_, question in zip(run.forget.ids, run.forget.questions, strict=True):
-        score, final = run.store.score(id_), after[question]
-        log.event(
-            "question",
-            id=id_,
-            score=score if run.store.answer(id_) is not None else None,
-            resolved=score <= 0,
-            overlap=rougeL_recall(run.originals[id_], final),
-            texts={
-                "question": question,
-                "original": run.originals[id_],
-                "stored": run.store.answer(id_),
-                "final": final,
-            },
-        )
-
-
-def _before(config, speaker, forget, asking, recorder) -> tuple[list[str], dict[str, str]]:
-    """The untouched model's greedy answers: the originals of PMC, and those of the evaluation."""
-    length, model = config.pmc.max_new_tokens, speaker.lm.model
-    settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
-    if length == config.evaluate.max_new_tokens:
-        questions = [*forget.questions, *asking]
-        answers = _ask(speaker, model, questions, settings, "evaluate before", recorder)
-        return [answers[q] for q in forget.questions], answers
-    originals = _ask(speaker, model, forget.questions, settings, "original answers", recorder)
-    answers = _ask(speaker, model, asking, config.evaluate, "evaluate before", recorder)
-    return [originals[q] for q in forget.questions], answers
-
-
-def _ask(speaker, model: Decoder, questions, settings: EvaluateConfig, label: str, recorder):
-    if not questions:
-        return {}
-    with recorder.watch.stage("evaluate"):
-        weights = speaker.snapshot(model)
-    return answer_all(
-        speaker, weights, questions, settings, label=label, watch=recorder.watch, bars=recorder.bars
-    )
 
 
 def run_sample(config: Config) -> list[dict[str, Any]]:

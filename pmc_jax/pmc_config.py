@@ -29,6 +29,12 @@ class PMCConfig(Section):
             None = no limit.
         max_train_score: a question has weight 0 until a sample scores below this; None = off.
         steps_per_round: gradient steps under one snapshot of sampled answers.
+        retain_rows: retain rows a forget row in every step.
+        ramp_steps: steps in which the weight of everything but the retain term rises to its full.
+        stop: the run ends, after an epoch, once every question is resolved, greedy answers score
+            at most `stop_score` on the mean, and the loss on a sample of retain rows is at most
+            `stop_retain` nats a token above what it was.
+        stop_score, stop_retain: of `stop`.
         sample_batch_size: answers decoded at once, num_samples of them a question.
         score: name of the score, see `pmc_jax.unlearning.scores`.
     """
@@ -47,5 +53,10 @@ class PMCConfig(Section):
     max_retain_loss: float | None = setting(None, above(0))
     max_train_score: float | None = setting(None, between(0, 1))
     steps_per_round: int = setting(1, at_least(1))
+    retain_rows: int = setting(1, at_least(1))
+    ramp_steps: int = setting(0, at_least(0))
+    stop: bool = False
+    stop_score: float = setting(0.05, at_least(0))
+    stop_retain: float = setting(0.1, at_least(0))
     sample_batch_size: int = setting(64, at_least(1))
     score: str = setting("rougeL_recall", Check("text that is not empty", bool))

@@ -1,7 +1,7 @@
 """What a training step reads: the host packs it (`data.encode`), the device trains on it.
 
-Axis letters: M micro-batches, R rows, S tokens, A answer positions a row, T terms of the loss, P
-prefix.
+Axis letters: M micro-batches, R rows, S tokens, A answer positions a row, T terms of the loss, B
+sequences of a term in a micro-batch, P prefix.
 """
 
 from typing import NamedTuple
@@ -22,6 +22,10 @@ class TrainBatch(NamedTuple):
             to 1, or to less where a micro-batch holds none of it.
         coefficients: f32[T], factor of each term in the loss.
         prefix: i32[P], tokens that every sequence of the run starts with.
+        owner: i32[M,R,A], the sequence of each answer token, term by term: t B + its number, T B at
+            padding; None where the loss reads no single sequences.
+        reference: f32[M,T,B], cross-entropy of each whole sequence under the model before
+            unlearning, 0 where no loss reads it; None as `owner`.
     """
 
     tokens: jax.Array
@@ -32,13 +36,16 @@ class TrainBatch(NamedTuple):
     shares: jax.Array
     coefficients: jax.Array
     prefix: jax.Array
+    owner: jax.Array | None = None
+    reference: jax.Array | None = None
 
     @staticmethod
     def put(batch: "TrainBatch", layout: Layout) -> "TrainBatch":
         """Host arrays to global arrays, rows over the data axes."""
         axes = {"shares": (None, None, "rows", None), "coefficients": (None,), "prefix": (None,)}
+        axes["reference"] = (None, None, None)
         placed = {
-            name: layout.put(x, *axes.get(name, (None, "rows", None)))
+            name: None if x is None else layout.put(x, *axes.get(name, (None, "rows", None)))
             for name, x in batch._asdict().items()
         }
         return TrainBatch(**placed)

@@ -27,6 +27,7 @@ CASES = {
         ["run.yaml", "--kills", "1", "--stops", "1", "--spoilt", "1", "--every", "1"],
         ["job_seconds"],
     ),
+    "theory": (["--rounds", "2", "--out", "figures"], ["least_above_bound"]),
     "scaling": (
         ["--model", "model", "--devices", "1", "2", "--factors", "1", "--questions", "2"],
         ["collective_bytes", "tensor 2", "decode_step", "all-reduce"],
@@ -61,6 +62,9 @@ def test_last_line(case, tmp_path):
         assert record["per_chip"] == {"rate": record["rate"]["median"], "utilisation": None}
     if case == "training":
         assert figure <= 1 and record["memory_gbytes"]["temporary"] > 0
+    if case == "theory":
+        drawn = sorted(path.name for path in (tmp_path / "figures").iterdir())
+        assert record["holds"] and drawn == ["curation.png", "lottery.png", "mixing.png"]
     if case == "faults":
         assert record["survived"] == record["of"] == {"kills": 1, "stops": 1, "spoilt": 1}
     if case == "scaling":

@@ -25,7 +25,8 @@ def test_results_have_the_keys_that_readers_rely_on(name, request):
     run = request.getfixturevalue(name)
     found = tiny.results(run.out)
     assert set(found) == {
-        *("before", "after", "seconds", "tokens", "rounds", "versions", "devices", "config")
+        *("before", "after", "seconds", "tokens", "rounds", "versions", "devices", "config"),
+        *("stopped", "unlearning_seconds"),
     }
     for moment in ("before", "after"):
         assert set(found[moment]) == {"unlearn_quality", "utility", "utility_splits", "splits"}

@@ -128,7 +128,8 @@ class TestPacker:
         assert batch.targets.shape == (m, rows, slots) and slots <= size
         assert batch.shares.shape == (len(terms), m, rows, slots)
         floats = {"shares", "coefficients"}
-        for name, x in batch._asdict().items():
+        assert batch.owner is None and batch.reference is None
+        for name, x in zip(batch._fields, batch[:-2], strict=False):
             assert x.dtype == (np.float32 if name in floats else np.int32), name
 
     def rows(self, *sizes: tuple[int, int]) -> list[Sequence_]:

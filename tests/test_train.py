@@ -55,9 +55,8 @@ def micro(batch: TrainBatch, m: int = 0) -> TrainBatch:
         "prefix": batch.prefix,
         "shares": batch.shares[:, m],
     }
-    return TrainBatch(
-        **{k: whole.get(k, v[m] if k not in whole else None) for k, v in batch._asdict().items()}
-    )
+    own = {k: v for k, v in batch._asdict().items() if k not in whole and v is not None}
+    return TrainBatch(**whole, **{k: v[m] for k, v in own.items()})
 
 
 def padded(rows) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +171,7 @@ def test_accumulation_is_one_large_batch(model):
         k: np.concatenate(np.moveaxis(v, 1, 0), 1)[:, None] if k == "shares"
         else v if k in ("coefficients", "prefix") else np.concatenate(v)[None]
         for k, v in two._asdict().items()
+        if v is not None
     }  # fmt: skip
     state, metrics = take_step(model, two, settings)
     other, expected = take_step(model, TrainBatch(**merged), settings)

@@ -261,6 +261,7 @@ class Packer:
         *,
         weights: Sequence[Sequence[float]] | None = None,
         micro_batches: int = 1,
+        reference: Sequence[Sequence[float]] | None = None,
     ) -> TrainBatch:
         """Packs one gradient step, on the host.
 
@@ -273,6 +274,8 @@ class Packer:
             coefficients: factor of each term.
             weights: of each sequence, 0 leaves it out of its term; None = all 1.
             micro_batches: M.
+            reference: cross-entropy of each sequence under the model before unlearning, for losses
+                of single sequences; terms are then equally long. None = of means alone.
         """
         parts = [[] for _ in range(micro_batches)]
         for t, sequences in enumerate(terms):
@@ -280,11 +283,11 @@ class Packer:
             for i, sequence in enumerate(sequences):
                 weight = 1.0 if weights is None else float(weights[t][i])
                 if weight:
-                    parts[i // each].append((t, weight, sequence))
-        placed = [self._place([s for _, _, s in part]) for part in parts]
+                    parts[i // each].append((t, weight, sequence, t * each + i % each))
+        placed = [self._place([s for _, _, s, _ in part]) for part in parts]
         size, counts = self.shortest_row, np.zeros((micro_batches, self.rows), int)
         for m, (places, part) in enumerate(zip(placed, parts, strict=True)):
-            for (row, begin), (_, _, s) in zip(places, part, strict=True):
+            for (row, begin), (_, _, s, _) in zip(places, part, strict=True):
                 size = max(size, begin + len(s) - len(self.prefix))
                 counts[m, row] += len(s) - s.begin
         size = round_up(size, _ROW_MULTIPLE)
@@ -293,11 +296,12 @@ class Packer:
         shape, answers = (micro_batches, self.rows, size), (micro_batches, self.rows, slots)
         tokens, positions, segments = (np.zeros(shape, np.int32) for _ in range(3))
         at, targets = np.zeros(answers, np.int32), np.zeros(answers, np.int32)
+        owner = np.full(answers, sum(map(len, terms)) // micro_batches, np.int32)
         shares = np.zeros((len(terms), *answers), np.float32)
         skip = len(self.prefix)
         for m, (part, places) in enumerate(zip(parts, placed, strict=True)):
             used, count = np.zeros(self.rows, int), np.zeros(self.rows, int)
-            for (t, weight, sequence), (row, begin) in zip(part, places, strict=True):
+            for (t, weight, sequence, own_number), (row, begin) in zip(part, places, strict=True):
                 own = sequence.tokens[skip:]
                 where = slice(begin, begin + len(own))
                 tokens[m, row, where] = own
@@ -308,6 +312,7 @@ class Packer:
                 slot = slice(used[row], used[row] + answer)
                 at[m, row, slot] = begin + sequence.begin - skip - 1 + np.arange(answer)
                 targets[m, row, slot] = sequence.tokens[sequence.begin :]
+                owner[m, row, slot] = own_number
                 shares[t, m, row, slot] = weight / (answer if self.loss_mean == "answers" else 1)
                 used[row] += answer
         total = shares.sum((2, 3), keepdims=True) * micro_batches
@@ -321,6 +326,7 @@ class Packer:
             shares,
             np.array(coefficients, np.float32),
             self.prefix,
+            *(() if reference is None else (owner, _by_micro_batch(reference, micro_batches))),
         )
 
     def _place(self, sequences: Sequence[Sequence_]) -> list[tuple[int, int]]:
@@ -332,3 +338,9 @@ class Packer:
             places[i] = (row, int(used[row]))
             used[row] += len(sequences[i]) - len(self.prefix)
         return places
+
+
+def _by_micro_batch(numbers: Sequence[Sequence[float]], micro_batches: int) -> np.ndarray:
+    """[T, rows] -> f32[M,T,B]."""
+    array = np.array(numbers, np.float32)
+    return np.moveaxis(array.reshape(len(array), micro_batches, -1), 1, 0)

@@ -1,8 +1,9 @@
-"""The four kinds of rows that enter the library, as tuples of strings.
+"""The five kinds of rows that enter the library, as tuples of strings.
 
 `ForgetSet` has no field for an answer: that is the product's guarantee, and it is a property of the
-type. True forget answers can enter only through `EvalSet`, which only evaluation imports, and
-`FinetuneSet`, which only fine-tuning imports. This module knows no file, no tokenizer and no
+type. True forget answers can enter only through `EvalSet`, which only evaluation imports,
+`FinetuneSet`, which only fine-tuning imports, and `TargetSet`, which only the methods that train on
+them import. This module knows no file, no tokenizer and no
 device.
 """
 
@@ -17,7 +18,7 @@ from pmc_jax.errors import UserError
 
 
 class _Rows:
-    """What the four record types share: equal columns, unique ids, length and selection."""
+    """What the record types share: equal columns, unique ids, length and selection."""
 
     def __post_init__(self) -> None:
         """Check the columns.
@@ -92,6 +93,22 @@ class RetainSet(_Rows):
 @dataclasses.dataclass(frozen=True)
 class FinetuneSet(_Rows):
     """Pairs that a target model is made from before unlearning. Only `finetune` imports this.
+
+    Args:
+        ids: one unique string a row.
+        questions: one string a row.
+        answers: one string a row.
+    """
+
+    ids: tuple[str, ...]
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetSet(_Rows):
+    """The forget questions with their true answers, which target-based methods train on. PMC does
+    not know this type.
 
     Args:
         ids: one unique string a row.

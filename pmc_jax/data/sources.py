@@ -26,7 +26,7 @@ from pmc_jax import hosts
 from pmc_jax.data import people
 from pmc_jax.data.check import check_values
 from pmc_jax.data.files import Table, one_line, raise_faults, read_table, row_place
-from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
+from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet, TargetSet
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, local_file
 from pmc_jax.errors import UserError
 
@@ -81,6 +81,23 @@ def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
         UserError: as `read_rows`.
     """
     return RetainSet(*_pairs(source, data, "data.retain"))
+
+
+def target_set(source: SourceConfig, data: DataConfig, forget: ForgetSet) -> TargetSet:
+    """The forget questions with their true answers, for methods that train on them.
+
+    Raises:
+        UserError: as `read_rows`; or the questions are not those of `forget`, in their order.
+    """
+    rows = TargetSet(*_pairs(source, data, "data.targets"))
+    if rows.questions != forget.questions:
+        pairs = zip(rows.questions, forget.questions, strict=False)
+        first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(rows), len(forget)))
+        raise UserError(
+            f"data.targets: {len(rows)} questions, data.forget has {len(forget)}; they must be the "
+            f"same in the same order, and differ from row {first} on"
+        )
+    return rows
 
 
 def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneSet:

@@ -5,6 +5,7 @@ key/value head, H head_dim, F MLP width, V vocabulary, L layers. It knows no tex
 cache of past tokens (`pmc_jax.sampling` decodes with the same `block`).
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -192,6 +193,7 @@ def hidden_states(
     dtype: jnp.dtype = jnp.float32,
     remat: str = "none",
     kernel: str = "xla",
+    layers: int | None = None,
 ) -> jax.Array:
     """Final hidden states, after the last norm; the vocabulary projection is the caller's.
 
@@ -208,6 +210,7 @@ def hidden_states(
         dtype: of activations and of the products; norms and softmax reduce in float32.
         remat: a key of `REMAT_POLICIES`.
         kernel: of `attention`.
+        layers: only so many run, and no last norm: what comes out of the last of them.
 
     Returns:
         [B,S,D] in `dtype`; undefined at padding.
@@ -223,10 +226,14 @@ def hidden_states(
         shared = embed(config, *shared, dtype, layout)
     if layout.platform == "tpu" and kernel == "xla":
         kernel = "tpu"
-    run = functools.partial(_run, config=config, remat=remat, kernel=kernel)
-    rows, weights = (x, positions, segments), model.layers.arrays()
-    x = with_own_rows(run, layout, config, dtype, rows, (shared, longest), weights)
-    return normalise(config, x, model, "norm")
+    weights, of = model.layers.arrays(), config
+    if layers is not None:
+        weights = {name: array[:layers] for name, array in weights.items()}
+        of = dataclasses.replace(config, num_layers=layers, windows=config.windows[:layers])
+    run = functools.partial(_run, config=of, remat=remat, kernel=kernel)
+    rows = (x, positions, segments)
+    x = with_own_rows(run, layout, of, dtype, rows, (shared, longest), weights)
+    return x if layers is not None else normalise(config, x, model, "norm")
 
 
 def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kernel) -> jax.Array:

@@ -1,192 +1,223 @@
-"""Chunked cross-entropy with the vocabulary projection inside.
+"""The losses of unlearning methods, a pure function each, and what each of them trains on.
 
-Logits of all positions never exist at once. Axis letters: R rows, A answer positions a row, D
-hidden, V vocabulary.
+Terms are kinds of rows: `collapse` (the model's own chosen answers), `forget` (the true answers to
+the forget questions), `refusal` (a refusal as the answer to a forget question), `retain`. A loss is
+a function of their numbers (`Term`) and of the settings (`Objective`); adding a method is one
+function and one entry of `METHODS`. Letters as in the papers: l the mean cross-entropy of a token,
+L the sum over the tokens of a row, f forget, r retain, ref the model before unlearning.
+
+Losses are in nats. Which method reads true answers shows in its terms: PMC's has no `forget`.
 """
 
-import functools
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from pmc_jax.mesh import Layout
-from pmc_jax.models.attention import softcap
-from pmc_jax.models.travel import Stages, gather, scatter, stages
-
-# Logits held at a time: this many positions of one device x V in float32. On a TPU more, as each
-# chunk adds to the whole gradient of the head in memory.
-_POSITIONS_A_CHUNK, _ON_TPU = 512, 2048
-_ROUND = 8192
+from pmc_jax.method_config import MethodConfig
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def cross_entropy(
-    hidden: jax.Array,
-    embedding: jax.Array,
-    bias: jax.Array | None,
-    targets: jax.Array,
-    weights: jax.Array,
-    layout: Layout,
-    cap: float | None = None,
-) -> tuple[jax.Array, jax.Array]:
-    """Weighted cross-entropy of next tokens, in nats.
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """Numbers of one kind of rows in a micro-batch of B rows; those that no loss reads are None.
 
-    Only the weighted sum carries a gradient, to `hidden`, `embedding` and `bias`. It is computed
-    beside the loss, while a chunk of logits is at hand: the backward pass projects nothing again.
-
-    Args:
-        hidden: [R,A,D], any float dtype; the products run in it and accumulate in float32.
-        embedding: [V,D], the output embedding.
-        bias: [V], added to the logits; None = none.
-        targets: i32[R,A].
-        weights: f32[R,A], 0 at padding.
-        cap: of `softcap` on the logits.
-
-    Returns:
-        The sum of weights x cross-entropy, f32[], and the cross-entropy of each position, f32[R,A].
+    Attributes:
+        mean: f32[], l, the mean cross-entropy (of tokens, or of answers, see `train.loss_mean`).
+        sums: f32[B], L of each row.
+        lengths: f32[B], |y|, answer tokens of each row.
+        reference: f32[B], L of each row under the model before unlearning.
+        divergence: f32[], mean of KL(ref || model) over the answer tokens.
+        adjusted: f32[], mean cross-entropy to softmax(z_ref - beta onehot(target)).
+        steered: f32[], mean squared distance of hidden states from RMU's vector.
+        moved: f32[], mean squared distance of hidden states from those of ref.
     """
-    loss, each, _ = _chunks(hidden, embedding, bias, targets, weights, layout, cap, gradients=False)
-    return loss, each
+
+    mean: Any = None
+    sums: Any = None
+    lengths: Any = None
+    reference: Any = None
+    divergence: Any = None
+    adjusted: Any = None
+    steered: Any = None
+    moved: Any = None
 
 
-def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients: bool):
-    """Each device works on its own rows against its part of the vocabulary, by hand: the compiler
-    would gather the embedding, and reduce its gradient over all devices, for every chunk.
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A method with its settings; hashable, part of the compiled step.
+
+    Attributes:
+        name: of `METHODS`.
+        lambda_retain: weight of the retain term.
+        beta, margin, margin_inside, steering, layer, anchor: see `MethodConfig`.
+        alignment: weight of the refusals in `pmc_alignment`.
+        seed: of RMU's vector.
     """
-    row_axes, *_ = layout.parted(("rows", None, None), hidden.shape)
-    vocab_axes, embed_axes = layout.parted(("vocab", "embed"), embedding.shape)
-    if not set(embed_axes) <= set(row_axes):
-        embed_axes = ()
-    own = functools.partial(
-        _own_chunks,
-        vocab_axes=vocab_axes,
-        embed_axes=embed_axes,
-        embed_steps=stages(layout.mesh, embed_axes) if embed_axes else (),
-        other_axes=tuple(a for a in row_axes if a not in embed_axes),
-        chunk=_ON_TPU if layout.platform == "tpu" else _POSITIONS_A_CHUNK,
-        cap=cap,
-        gradients=gradients,
-    )
-    rows = PartitionSpec(row_axes)
-    heads = (PartitionSpec(vocab_axes, embed_axes), PartitionSpec(vocab_axes))
-    heads = heads if bias is not None else (heads[0], None)
-    return jax.shard_map(
-        own,
-        mesh=layout.mesh,
-        in_specs=(rows, *heads, rows, rows),
-        out_specs=(PartitionSpec(), rows, (rows, *heads) if gradients else None),
-        check_vma=False,
-    )(hidden, embedding, bias, targets, weights)
+
+    name: str
+    lambda_retain: float = 1.0
+    beta: float = 0.1
+    margin: float = 0.0
+    margin_inside: bool = False
+    steering: float = 2.0
+    layer: int = 1
+    anchor: float = 1.0
+    alignment: float = 0.5
+    seed: int = 0
+
+    @staticmethod
+    def of(settings: MethodConfig, *, lambda_retain: float, layers: int, seed: int) -> "Objective":
+        """From the settings of a run of a model with so many layers."""
+        usual = {"simnpo": 4.5, "undial": 10.0}.get(settings.name, 0.1)
+        return Objective(
+            settings.name,
+            lambda_retain,
+            usual if settings.beta is None else settings.beta,
+            settings.margin,
+            settings.margin_inside,
+            settings.steering,
+            max(1, layers // 3) if settings.layer is None else settings.layer,
+            settings.anchor,
+            settings.alignment,
+            seed,
+        )
+
+    @property
+    def method(self) -> "Method":
+        return METHODS[self.name]
 
 
-def _own_chunks(
-    hidden,
-    embedding,
-    bias,
-    targets,
-    weights,
-    *,
-    vocab_axes: tuple[str, ...],
-    embed_axes: tuple[str, ...],
-    embed_steps: Stages,
-    other_axes: tuple[str, ...],
-    chunk: int,
-    cap: float | None,
-    gradients: bool,
-):
-    """The part of one device: [r,A,D] against [v,d].
+Terms = Mapping[str, Term]
 
-    Args:
-        vocab_axes: mesh axes that the vocabulary is sharded over.
-        embed_axes: those of D in the embedding; rows are sharded over them too.
-        embed_steps: `stages` of them.
-        other_axes: the other ones of the rows.
-        chunk: positions whose logits are held at a time.
 
-    Returns:
-        The loss of all devices, the cross-entropy of the own rows, and gradients like the first
-        three arguments.
+def pmc(terms: Terms, o: Objective):
+    """l(own answers) + lambda l_r (arXiv 2507.04219)."""
+    return terms["collapse"].mean + o.lambda_retain * terms["retain"].mean
+
+
+def pmc_alignment(terms: Terms, o: Objective):
+    """PMC + alignment l(refusals); the caller multiplies `alignment` by the mean stored score of
+    the batch, so that refusals count while there is something to collapse.
     """
-    rows, slots, _ = hidden.shape
-    size = min(slots, max(1, chunk // rows))
-    padding = -slots % size
-    projection = embedding.astype(hidden.dtype)
-    if embed_axes:
-        projection = gather(projection, embed_axes, 1, embed_steps)
-    entries = jax.lax.axis_index(vocab_axes) * len(embedding) + jnp.arange(len(embedding))
-
-    def split(x):
-        x = jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))
-        return jnp.moveaxis(x.reshape(rows, -1, size, *x.shape[2:]), 1, 0)
-
-    def step(carry, chunk):
-        loss, head_gradient = carry
-        h, target, weight = chunk
-        logits = jnp.einsum("rad,vd->rav", h, projection, preferred_element_type=jnp.float32)
-        if bias is not None:
-            logits += bias.astype(jnp.float32)
-        logits = softcap(logits, cap)
-        peak = jax.lax.pmax(jnp.max(logits, axis=-1), vocab_axes)
-        total = jax.lax.psum(jnp.sum(jnp.exp(logits - peak[..., None]), axis=-1), vocab_axes)
-        log_total = peak + jnp.log(total)
-        # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
-        hit = target[..., None] == entries
-        each = log_total - jax.lax.psum(jnp.sum(jnp.where(hit, logits, 0), axis=-1), vocab_axes)
-        loss += jnp.sum(weight * each)
-        if not gradients:
-            return (loss, head_gradient), (each, None)
-        slope = jnp.exp(logits - log_total[..., None]) - hit.astype(jnp.float32)
-        slope = slope * weight[..., None]
-        if cap is not None:
-            slope *= 1 - (logits / cap) ** 2
-        narrow = slope.astype(h.dtype)
-        new = [jnp.einsum("rav,rad->vd", narrow, h, preferred_element_type=jnp.float32)]
-        if bias is not None:
-            new.append(jnp.sum(slope, (0, 1)))
-        head_gradient = jax.tree.map(jnp.add, head_gradient, new)
-        return (loss, head_gradient), (each, jnp.einsum("rav,vd->rad", narrow, projection))
-
-    heads = [projection] if bias is None else [projection, bias]
-    start = [jnp.zeros(x.shape, jnp.float32) for x in heads] if gradients else []
-    (loss, head_gradient), (each, hidden_gradient) = jax.lax.scan(
-        step, (jnp.float32(0), start), (split(hidden), split(targets), split(weights))
-    )
-    loss = jax.lax.psum(loss, embed_axes + other_axes)
-
-    def join(x):
-        x = jnp.moveaxis(x, 0, 1)
-        return x.reshape(rows, -1, *x.shape[3:])[:, :slots]
-
-    if not gradients:
-        return loss, join(each), None
-    # Once a step, not once a chunk; in the dtype in which the other weights' gradients travel.
-    table, *biases = head_gradient
-    table = jax.lax.psum(table.astype(hidden.dtype), other_axes)
-    biases = jax.lax.psum(biases, other_axes)
-    if embed_axes:
-        # A round number of entries apart: of others the TPU's compiler adds up the whole.
-        parts = jnp.split(table, [len(table) // _ROUND * _ROUND])
-        table = jnp.concatenate([scatter(x, embed_axes, 1, embed_steps) for x in parts])
-    biases = [jax.lax.psum(x, embed_axes).astype(bias.dtype) for x in biases]
-    slope = jax.lax.psum(join(hidden_gradient), vocab_axes).astype(hidden.dtype)
-    return loss, join(each), (slope, table.astype(embedding.dtype), *(biases or [None]))
+    return pmc(terms, o) + o.alignment * terms["refusal"].mean
 
 
-def _forward(hidden, embedding, bias, targets, weights, layout, cap):
-    loss, each, gradients = _chunks(
-        hidden, embedding, bias, targets, weights, layout, cap, gradients=True
-    )
-    return (loss, each), gradients
+def retain_only(terms: Terms, o: Objective):
+    """l_r: what the same training does to a model that is not made to forget."""
+    return terms["retain"].mean
 
 
-def _backward(layout, cap, residuals, cotangents):
-    scale, _ = cotangents
-    # Scaled in float32, then back to the dtype of each input.
-    scaled = (
-        None if g is None else (scale * g.astype(jnp.float32)).astype(g.dtype) for g in residuals
-    )
-    return (*scaled, None, None)
+def idk(terms: Terms, o: Objective):
+    """l("I don't know.") + lambda l_r (arXiv 2401.06121)."""
+    return terms["refusal"].mean + o.lambda_retain * terms["retain"].mean
 
 
-cross_entropy.defvjp(_forward, _backward)
+def gradient_ascent(terms: Terms, o: Objective):
+    """-l_f (arXiv 2210.01504)."""
+    return -terms["forget"].mean
+
+
+def gradient_difference(terms: Terms, o: Objective):
+    """lambda l_r - l_f (arXiv 2203.12817)."""
+    return o.lambda_retain * terms["retain"].mean - terms["forget"].mean
+
+
+def kl(terms: Terms, o: Objective):
+    """lambda KL(ref || model on retain rows) - l_f (arXiv 2401.06121)."""
+    return o.lambda_retain * terms["retain"].divergence - terms["forget"].mean
+
+
+def npo(terms: Terms, o: Objective):
+    """lambda l_r - 2/beta mean log sigmoid(beta (L_f - L_f^ref)) (arXiv 2404.05868)."""
+    forget = terms["forget"]
+    return _preferred(forget.sums - forget.reference, terms, o)
+
+
+def simnpo(terms: Terms, o: Objective):
+    """lambda l_r - 2/beta mean log sigmoid(beta L_f/|y| - gamma) (arXiv 2410.07163, equation of
+    the paper); with `margin_inside` beta (L_f/|y| - gamma), as in its authors' code.
+    """
+    forget = terms["forget"]
+    margin = o.margin if o.margin_inside else o.margin / o.beta
+    return _preferred(forget.sums / forget.lengths - margin, terms, o)
+
+
+def dpo(terms: Terms, o: Objective):
+    """lambda l_r - 2/beta mean log sigmoid(beta [(L_f - L_f^ref) - (L_idk - L_idk^ref)])
+    (arXiv 2305.18290), the refusal preferred to the true answer.
+    """
+    forget, refusal = terms["forget"], terms["refusal"]
+    forgotten = forget.sums - forget.reference
+    return _preferred(forgotten - (refusal.sums - refusal.reference), terms, o)
+
+
+def rmu(terms: Terms, o: Objective):
+    """mse(h_l(f), c u/|u|) + anchor mse(h_l(r), h_l^ref(r)) at one layer l (arXiv 2403.03218)."""
+    return terms["forget"].steered + o.anchor * terms["retain"].moved
+
+
+def undial(terms: Terms, o: Objective):
+    """lambda l_r + cross-entropy to softmax(z_ref - beta onehot(target)) (arXiv 2402.10052)."""
+    return o.lambda_retain * terms["retain"].mean + terms["forget"].adjusted
+
+
+def _preferred(gain, terms: Terms, o: Objective):
+    """lambda l_r - 2/beta mean log sigmoid(beta gain)."""
+    preference = -2 / o.beta * jnp.mean(jax.nn.log_sigmoid(o.beta * gain))
+    return o.lambda_retain * terms["retain"].mean + preference
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        loss: of the numbers of its terms.
+        terms: the rows that it trains on, `retain` last.
+        needs: what the loss reads of them: `means` (it is linear in these, and the vocabulary is
+            projected onto once), `rows`, `distributions` or `hidden`.
+        reference_rows: terms whose `reference` it reads.
+    """
+
+    loss: Callable[[Terms, Objective], Any]
+    terms: tuple[str, ...]
+    needs: str = "means"
+    reference_rows: tuple[str, ...] = ()
+
+    @property
+    def reads_true_answers(self) -> bool:
+        return "forget" in self.terms
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the model before unlearning takes part in every step."""
+        return self.needs in ("distributions", "hidden")
+
+
+METHODS: Mapping[str, Method] = {
+    "pmc": Method(pmc, ("collapse", "retain")),
+    "pmc_alignment": Method(pmc_alignment, ("collapse", "refusal", "retain")),
+    "idk": Method(idk, ("refusal", "retain")),
+    "retain_only": Method(retain_only, ("retain",)),
+    "gradient_ascent": Method(gradient_ascent, ("forget",)),
+    "gradient_difference": Method(gradient_difference, ("forget", "retain")),
+    "kl": Method(kl, ("forget", "retain"), "distributions"),
+    "dpo": Method(dpo, ("forget", "refusal", "retain"), "rows", ("forget", "refusal")),
+    "npo": Method(npo, ("forget", "retain"), "rows", ("forget",)),
+    "simnpo": Method(simnpo, ("forget", "retain"), "rows"),
+    "rmu": Method(rmu, ("forget", "retain"), "hidden"),
+    "undial": Method(undial, ("forget", "retain"), "distributions"),
+}
+
+
+def coefficients(objective: Objective) -> tuple[float, ...]:
+    """Of a loss that is linear in the means of its terms: the factor of each, in their order; of
+    any other, ones.
+    """
+    method = objective.method
+    if method.needs != "means":
+        return (1.0,) * len(method.terms)
+    units = ({t: Term(mean=float(t == one)) for t in method.terms} for one in method.terms)
+    return tuple(float(method.loss(unit, objective)) for unit in units)

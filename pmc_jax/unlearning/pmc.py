@@ -33,7 +33,7 @@ from pmc_jax.unlearning.scores import Score, is_empty, score_batch
 from pmc_jax.unlearning.store import ResponseStore
 
 # One number a purpose, so that the draws of different purposes are independent.
-_ORDER, _RETAIN, _SELECT = 1, 2, 3
+_ORDER, _RETAIN, _SELECT, _REFUSE = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Step:
         epoch: of the first row, from 0.
         index: the step's number in the whole run, from 0.
         forget: int64 [rows], indices into the forget questions.
-        retain: int64 [rows], indices into the retain pairs; row i is paired with forget row i.
+        retain: int64 [retain_rows x rows], indices into the retain pairs.
     """
 
     epoch: int
@@ -83,6 +83,11 @@ def selection_rng(seed: int, step: int, question: int) -> np.random.Generator:
     return np.random.default_rng([seed, _SELECT, step, question])
 
 
+def refusal_of(seed: int, step: int, question: int, count: int) -> int:
+    """Which of `count` refusals a question is paired with in one step."""
+    return int(np.random.default_rng([seed, _REFUSE, step, question]).integers(count))
+
+
 def epoch_order(num_forget: int, epoch: int, seed: int) -> np.ndarray:
     """The order of the forget questions in an epoch: a permutation, int64 [num_forget]."""
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(num_forget)
@@ -106,7 +111,14 @@ def epoch_rows(num_rows: int, rows_a_step: int, step: int, seed: int) -> np.ndar
 
 
 def plan(
-    num_forget: int, num_retain: int, rows_a_step: int, epochs: int, seed: int, *, start: int = 0
+    num_forget: int,
+    num_retain: int,
+    rows_a_step: int,
+    epochs: int,
+    seed: int,
+    *,
+    start: int = 0,
+    retain_rows: int = 1,
 ) -> Iterator[Step]:
     """The rows of every step of a run.
 
@@ -116,15 +128,17 @@ def plan(
     Args:
         num_forget: number of forget questions, >= 1.
         num_retain: number of retain pairs, >= 1.
-        rows_a_step: forget rows a gradient step (all micro-batches together), and retain rows.
+        rows_a_step: forget rows a gradient step (all micro-batches together).
         epochs: passes over the forget questions.
         seed: 0 or more.
         start: the first step to give; the steps are the same as without it (resume).
+        retain_rows: retain rows a forget row.
 
     Raises:
         ValueError: a count that is below 1.
     """
     counts = {"num_forget": num_forget, "num_retain": num_retain, "rows_a_step": rows_a_step}
+    counts["retain_rows"] = retain_rows
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"plan: {name} is {count}; it must be at least 1")
@@ -133,7 +147,7 @@ def plan(
         for index in range(start, total_steps(num_forget, rows_a_step, epochs)):
             forget = epoch_rows(num_forget, rows_a_step, index, seed)
             draws = np.random.default_rng([seed, _RETAIN, index])
-            retain = draws.integers(num_retain, size=rows_a_step)
+            retain = draws.integers(num_retain, size=rows_a_step * retain_rows)
             yield Step(index * rows_a_step // num_forget, index, forget, retain)
 
     return walk()
@@ -209,8 +223,10 @@ def choose(
     return chosen
 
 
-def score_moments(scores: Sequence[tuple[float, Sequence[float]]]) -> dict[str, float]:
-    """Of one round: mean score of the selected samples, mean and deviation of all (the reward's
+def score_moments(
+    scores: Sequence[tuple[float, Sequence[float]]],
+) -> tuple[float, float, float]:
+    """Of one round: mean score of the selected samples, mean and deviation of all K (the reward's
     expectation and spread, up to its sign, whose limits the theory gives).
 
     Args:
@@ -218,7 +234,7 @@ def score_moments(scores: Sequence[tuple[float, Sequence[float]]]) -> dict[str, 
     """
     every = np.array([each for _, each in scores])
     selected = math.fsum(one for one, _ in scores) / len(scores)
-    return {"selected": selected, "mean": float(every.mean()), "std": float(every.std())}
+    return selected, float(every.mean()), float(every.std())
 
 
 def overlap(originals: Sequence[str], answers: Sequence[str | None]) -> float:

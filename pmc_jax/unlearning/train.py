@@ -19,7 +19,9 @@ from pmc_jax.models.lora import adapters, attach
 from pmc_jax.models.parameters import parameters
 from pmc_jax.train_batch import TrainBatch
 from pmc_jax.train_config import LoRAConfig, TrainConfig
-from pmc_jax.unlearning.losses import cross_entropy
+from pmc_jax.unlearning.cross_entropy import cross_entropy
+from pmc_jax.unlearning.losses import Objective
+from pmc_jax.unlearning.objective import objective_loss
 
 
 class TrainState(NamedTuple):
@@ -120,14 +122,22 @@ def abstract_state(
 def batch_loss(
     model: Decoder,
     batch: TrainBatch,
+    reference: Decoder | None = None,
     *,
     config: DecoderConfig,
     layout: Layout,
     dtype,
     remat: str,
     kernel: str = "xla",
+    objective: Objective | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The loss of one micro-batch (arrays without M) and its terms f32[T], in nats a token."""
+    """The loss of one micro-batch (arrays without M) and its terms f32[T], in nats a token; see
+    `train_step`.
+    """
+    if objective is not None:
+        forward = dict(dtype=dtype, remat=remat, kernel=kernel)
+        shared = dict(config=config, layout=layout)
+        return objective_loss(model, reference, batch, objective, **shared, **forward)
     hidden = hidden_states(
         model,
         config,
@@ -156,13 +166,23 @@ def batch_loss(
 
 @functools.partial(
     jax.jit,
-    static_argnames=("optimizer", "config", "layout", "dtype", "remat", "kernel", "lora"),
+    static_argnames=(
+        "optimizer",
+        "config",
+        "layout",
+        "dtype",
+        "remat",
+        "kernel",
+        "lora",
+        "objective",
+    ),
     donate_argnames=("state",),
 )
 def train_step(
     state: TrainState,
     batch: TrainBatch,
     base: Decoder | None = None,
+    reference: Decoder | None = None,
     *,
     optimizer: optax.GradientTransformation,
     config: DecoderConfig,
@@ -171,6 +191,7 @@ def train_step(
     remat: str,
     kernel: str = "xla",
     lora: LoRAConfig | None = None,
+    objective: Objective | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One gradient step over M micro-batches; `state` is donated, its buffers hold the new one.
 
@@ -178,7 +199,10 @@ def train_step(
 
     Args:
         base: the frozen weights that adapters in `state` belong to; None = all are trained.
+        reference: the model before unlearning, for an objective that needs it.
         lora: how the adapters count.
+        objective: a loss that is no weighted sum of cross-entropies; None = the sum of the terms
+            times `batch.coefficients`.
 
     Returns:
         The new state and metrics: `terms` f32[T] (nats a token), `gradient_norm` f32[] before
@@ -187,15 +211,15 @@ def train_step(
 
     def loss(trained: Decoder, batch: TrainBatch):
         model = trained if base is None else attach(base, trained, lora)
-        static = {"config": config, "layout": layout, "dtype": dtype}
-        return batch_loss(model, batch, **static, remat=remat, kernel=kernel)
+        static = {"config": config, "layout": layout, "dtype": dtype, "objective": objective}
+        return batch_loss(model, batch, reference, **static, remat=remat, kernel=kernel)
 
     gradient = jax.value_and_grad(loss, has_aux=True)
     shared = {"coefficients": batch.coefficients, "prefix": batch.prefix}
     micro = {k: v for k, v in batch._asdict().items() if k not in shared}
     micro["shares"] = jnp.moveaxis(micro["shares"], 1, 0)
     if batch.tokens.shape[0] == 1:
-        single = {k: v[0] for k, v in micro.items()}
+        single = jax.tree.map(lambda x: x[0], micro)
         (_, terms), grads = gradient(state.model, TrainBatch(**single, **shared))
     else:
 

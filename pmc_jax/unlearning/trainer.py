@@ -14,6 +14,7 @@ from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import attach, init_adapters, merge
 from pmc_jax.train_batch import TrainBatch
 from pmc_jax.train_config import TrainConfig
+from pmc_jax.unlearning.losses import Objective
 from pmc_jax.unlearning.train import TrainState, init_state, make_optimizer, train_step
 
 
@@ -35,6 +36,7 @@ class Trainer:
         dtype: of activations and products.
         donate: the buffers of `model` may be taken over; the caller must not use it again.
         seed: of new adapters.
+        objective: see `train_step`; where it needs the model before unlearning, that is `model`.
 
     Raises:
         UserError: `settings.attention` cannot run here.
@@ -51,9 +53,12 @@ class Trainer:
         *,
         donate: bool = False,
         seed: int = 0,
+        objective: Objective | None = None,
     ):
         check_kernel(settings.attention, config, dtype, layout.platform)
-        self._layout, self._base = layout, None
+        self._layout, self._base, self._reference = layout, None, None
+        if objective is not None and objective.method.needs_reference:
+            self._reference = jax.tree.map(lambda x: jnp.array(x, dtype, copy=True), model)
         self.lora = settings.lora if settings.lora.rank else None
         if self.lora is not None:
             # Frozen, and read in the dtype of the products: no master copy of it is needed.
@@ -67,6 +72,7 @@ class Trainer:
             remat=settings.remat,
             kernel=settings.attention,
             lora=self.lora,
+            objective=objective,
         )
         self.state: TrainState = init_state(
             # float32 master weights, whatever the model was read as.
@@ -99,7 +105,9 @@ class Trainer:
         """
         self.tokens += int((batch.segments > 0).sum())
         placed = TrainBatch.put(batch, self._layout)
-        self.state, metrics = train_step(self.state, placed, self._base, **self._static)
+        self.state, metrics = train_step(
+            self.state, placed, self._base, self._reference, **self._static
+        )
         return {
             "terms": np.asarray(metrics["terms"]).tolist(),
             "gradient_norm": float(metrics["gradient_norm"]),
@@ -109,7 +117,7 @@ class Trainer:
     def lower(self, batch: TrainBatch) -> jax.stages.Lowered:
         """The program of a step on a batch of this shape, which is not run."""
         placed = TrainBatch.put(batch, self._layout)
-        return train_step.lower(self.state, placed, self._base, **self._static)
+        return train_step.lower(self.state, placed, self._base, self._reference, **self._static)
 
     def release(self) -> Decoder:
         """The weights, adapters merged; the optimizer state is dropped, no step may follow."""

@@ -1,0 +1,165 @@
+"""Collapse beside its bound: python benchmarks/theory.py [--out FOLDER] [--run RUN_FOLDER]
+
+Exact and sampled dynamics of categorical distributions, beside the theorem's bound at every round;
+the exit status is 1 where an exact one is below its bound. With --out figures are drawn. With --run
+the measurements of a finished `pmc unlearn` (its `probe`) are shown beside their bound and beside
+exact refits of the first of them; real runs are not held to the bound. The last line is JSON.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import print_record
+
+from pmc_jax import theory
+from pmc_jax.theory import plots
+from pmc_jax.tracker import table
+
+# What rounding may cost: in the limit the bound is an equality.
+TOLERANCE = 1e-12
+CHOICES = [(2, 1.0), (5, 1.0), (20, 1.0), (math.inf, 1.0), (5, 0.3), (5, 0.0)]
+COUNTS = np.array(theory.COLOURS)
+RETAINED = np.where(np.arange(len(COUNTS)) < theory.FORGOTTEN, 0, COUNTS)
+START, RETAIN = COUNTS / COUNTS.sum(), RETAINED / RETAINED.sum()
+ALPHA = RETAINED.sum() / COUNTS.sum()
+# Of the categories, for curation.
+REWARD = np.linspace(0, 1, len(COUNTS))
+
+
+def name(k: float, tau: float) -> str:
+    """What the choice is called in table and figure."""
+    chosen = "best" if tau == 0 else f"τ = {tau:g}"
+    return f"K = {'∞' if math.isinf(k) else f'{k:g}'}, {chosen}"
+
+
+def curation(options: argparse.Namespace, alpha: float) -> dict[tuple[float, float], list[dict]]:
+    """The rounds of every choice, exact beside its bound, and sampled where K is finite."""
+    found = {}
+    for k, tau in CHOICES:
+        rng = np.random.default_rng(options.seed)
+
+        def exact(p, k=k, tau=tau):
+            return theory.mix(theory.curated(p, REWARD, k, tau), RETAIN, alpha)
+
+        def sampled(p, k=k, tau=tau, rng=rng):
+            counts = theory.curated_counts(p, REWARD, k, tau, options.draws, rng)
+            return theory.mix(counts / options.draws, RETAIN, alpha)
+
+        path = theory.trajectory(exact, START, options.rounds)
+        rows = theory.beside_bound(path, REWARD, k, retain=RETAIN, alpha=alpha)
+        if not math.isinf(k):
+            drawn = theory.exp_reward(theory.trajectory(sampled, START, options.rounds), REWARD)[0]
+            rows = [row | {"sampled": float(mean)} for row, mean in zip(rows, drawn, strict=True)]
+        found[k, tau] = rows
+    return found
+
+
+def show(found: dict[tuple[float, float], list[dict]], title: str) -> float:
+    """Prints the table; the smallest distance of a measurement above its bound."""
+    rows, slack = [], []
+    for choice, path in found.items():
+        for row in path:
+            above = None if row["bound"] is None else row["exp_reward_mean"] - row["bound"]
+            slack += [] if above is None else [above]
+            columns = ("exp_reward_mean", "bound", "sampled", "exp_reward_var")
+            cells = [None if row.get(c) is None else f"{row[c]:.6f}" for c in columns]
+            rows.append((name(*choice), row["round"], *cells, above))
+    headers = ("choice", "round", "E[e^r]", "bound", "sampled", "Var[e^r]", "above the bound")
+    print(title, table(rows, headers), "", sep="\n")
+    return min(slack)
+
+
+def draw(out: Path, found: dict[tuple[float, float], list[dict]], seed: int) -> None:
+    """The three figures of the dynamics."""
+    rng, draws = np.random.default_rng(seed), int(COUNTS.sum())
+    alone = theory.lottery(START, 300, rng, draws=draws)
+    kept = theory.lottery(START, 30, rng, draws=draws, retain=RETAINED)
+    forgotten = theory.FORGOTTEN
+    plots.plot_lottery(out / "lottery.png", alone, kept, forgotten=forgotten, alpha=ALPHA)
+    series = []
+    for alpha in (0.25, ALPHA, 2.0):
+        path = theory.trajectory(lambda p, a=alpha: theory.mix(p, RETAIN, a), START, 20)
+        series.append((alpha, theory.mixed(START, RETAIN, alpha, 20), path))
+    plots.plot_mixing(out / "mixing.png", series, RETAIN)
+    columns = [
+        ("Several K, τ = 1", [(name(*c), rows) for c, rows in found.items() if c[1] == 1]),
+        ("Several τ, K = 5", [(name(*c), rows) for c, rows in found.items() if c[0] == 5]),
+    ]
+    plots.plot_curation(out / "curation.png", columns, math.e)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The results of a finished run with a probe.
+
+    Raises:
+        SystemExit: no finished run, or one without a probe.
+    """
+    path = folder / "results.json"
+    try:
+        results = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{path}: not the results of a finished run: {error}") from None
+    if not results.get("probe_start") or not any(r.get("probe") for r in results["rounds"]):
+        raise SystemExit(f"{path}: this run measured no probe; --run takes a run that did")
+    return results
+
+
+def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
+    """Prints and draws a real run's measurements beside their bound and beside exact refits."""
+    rounds = [{"step": r["step"], **r["probe"]} for r in results["rounds"] if r.get("probe")]
+    scores, pmc = results["probe_start"], results["config"]["pmc"]
+    k, tau = pmc["num_samples"], 0.0 if pmc["selection"] == "best" else pmc["tau"]
+    top = theory.reward_moments(scores)["exp_reward_max"]
+    # An answer is chosen for a question once an epoch: that is what an exact refit stands beside.
+    last = results["rounds"][-1]["step"]
+    steps = last / pmc["epochs"]
+    refits = math.ceil((last - rounds[0]["step"]) / steps)
+    expected = theory.exact_refit(scores, k, tau, refits)
+    rows = [(rounds[0]["step"], rounds[0]["exp_reward_mean"], None, None)]
+    for old, new in itertools.pairwise(rounds):
+        lower = theory.bound(old["exp_reward_mean"], old["exp_reward_var"], k, top)
+        rows.append((new["step"], new["exp_reward_mean"], lower, new["exp_reward_mean"] - lower))
+    print(table(rows, ("step", "E[e^r]", "bound", "above the bound")), "", sep="\n")
+    if out:
+        plots.plot_probe(
+            out / "probe.png",
+            rounds,
+            k=k,
+            exp_reward_max=top,
+            theory=expected,
+            steps_a_refit=steps,
+        )
+    return {"k": k, "tau": tau, "measured": rounds, "exact_refit": expected}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Collapse beside its bound.")
+    parser.add_argument("--out", help="folder for the figures; default: none are drawn")
+    parser.add_argument("--run", help="folder of a finished run with a probe")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--draws", type=int, default=10000, help="choices a round, sampled")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    results = read_run(Path(options.run)) if options.run else None
+    out = Path(options.out) if options.out else None
+    found = curation(options, 0.0)
+    least = min(
+        show(found, "Own samples only"), show(curation(options, ALPHA), f"Retain weight {ALPHA:g}")
+    )
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        draw(out, found, options.seed)
+    run = show_run(results, out) if results else None
+    holds = least >= -TOLERANCE
+    print_record("theory", options, least_above_bound=least, holds=holds, run=run)
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""PMC's rows: the model's own answers, sampled and chosen round by round.
+
+While the device decodes one group of questions, a host thread scores the group before. The
+algorithm itself is in `pmc.py`. True forget answers have no place here.
+"""
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from pmc_jax import hosts
+from pmc_jax.answers import Speaker
+from pmc_jax.config import Config
+from pmc_jax.data.encode import Sequence_
+from pmc_jax.data.records import ForgetSet
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.recorder import Recorder
+from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.engine import Engine, Usage
+from pmc_jax.sampling.weights import SamplingWeights
+from pmc_jax.unlearning import pmc as algorithm
+from pmc_jax.unlearning.pmc import Step
+from pmc_jax.unlearning.scores import Score, resolve_score, score_batch
+from pmc_jax.unlearning.source import TermRows
+from pmc_jax.unlearning.store import ResponseStore
+
+# A stored answer is tokenised again for training and may come out a little longer than it was
+# sampled.
+_SLACK_TOKENS = 8
+
+
+class Collapse:
+    """A `Source`; see there.
+
+    Args:
+        speaker: the model to start from, and how to ask it.
+        forget: questions only.
+        originals: the untouched model's greedy answers to `forget.questions`.
+        refusals: of PMC-alignment; empty for PMC.
+        config: of the run.
+        recorder: log and clock.
+        score: overrides `pmc.score`: a function (original, samples) -> scores, lower is better.
+
+    Attributes:
+        store: the best answer so far to every question.
+        usage: tokens that were sampled.
+
+    Raises:
+        UserError: prompts that are too long, an unknown score.
+    """
+
+    def __init__(
+        self,
+        speaker: Speaker,
+        forget: ForgetSet,
+        *,
+        originals: Sequence[str],
+        config: Config,
+        recorder: Recorder,
+        refusals: Sequence[str] = (),
+        score: str | Score | None = None,
+    ):
+        pmc = config.pmc
+        self.ids, self.pmc, self._seed = forget.ids, pmc, config.seed
+        self._speaker, self._questions = speaker, forget.questions
+        self._watch = recorder.watch
+        self.usage = Usage()
+        self.store = ResponseStore(forget.ids, guard_empty=pmc.guard_empty)
+        self._score = resolve_score(
+            pmc.score if score is None else score, min_len=pmc.min_len, guard_empty=pmc.guard_empty
+        )
+        self.prompts = speaker.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)
+        self._numbers = {id_: i for i, id_ in enumerate(forget.ids)}
+        self._refusals = [
+            [speaker.encoder.sequence(question, refusal, id_) for refusal in refusals]
+            for id_, question in zip(forget.ids, forget.questions, strict=True)
+        ]
+        self._asked = np.zeros(len(forget), int)  # rounds in which a question was sampled
+        self._begin_from(originals)
+        rows_a_step = config.train.batch_size * config.train.accumulation_steps
+        self._engine = self._engine_of(
+            Sampler(pmc.temperature, pmc.top_k, pmc.top_p),
+            pmc.num_samples,
+            rows_a_step * pmc.steps_per_round,
+        )
+
+    def _engine_of(self, sampler: Sampler, num_samples: int, most: int) -> Engine:
+        return self._speaker.engine(
+            self.prompts,
+            sampler,
+            num_samples=num_samples,
+            max_new_tokens=self.pmc.max_new_tokens,
+            batch_size=max(self.pmc.sample_batch_size, num_samples),
+            most=most,
+        )
+
+    def _begin_from(self, originals: Sequence[str]) -> None:
+        """Takes the original answers, and the lengths that follow from them."""
+        encoder = self._speaker.encoder
+        self.originals = dict(zip(self.ids, originals, strict=True))
+        answers = hosts.rows(lambda i: encoder.answer(originals[i]), len(originals))
+        self._expected = [len(answer) for answer in answers]
+        self.lengths = [len(p) + n for p, n in zip(self.prompts, self._expected, strict=True)]
+        room = self.pmc.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
+        others = [len(s) for row in self._refusals for s in row]
+        self.longest = max([len(p) + room for p in self.prompts] + others)
+
+    def begin_round(
+        self, block: Sequence[Step], model: Decoder, note: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Samples and scores the unresolved questions of a round."""
+        ids = [self.ids[i] for step in block for i in step.forget]
+        unresolved = self.store.unresolved(ids)
+        names = ("sampled_score", "score_mean", "score_std")
+        if not unresolved:
+            return {**dict.fromkeys(names), "sampled_questions": 0}
+        with self._watch.stage("sample"):
+            weights = self._speaker.snapshot(model)
+        chosen = self._sample(weights, unresolved, block[0].index, note)
+        for id_, (answer, score, _) in zip(unresolved, chosen, strict=True):
+            self.store.offer(id_, answer, score)
+            self._asked[self._numbers[id_]] += 1
+        moments = algorithm.score_moments([rest for _, *rest in chosen])
+        return {**dict(zip(names, moments, strict=True)), "sampled_questions": len(unresolved)}
+
+    def _sample(
+        self,
+        weights: SamplingWeights,
+        asked: Sequence[str],
+        first: int,
+        note: Callable[[str], None],
+    ) -> list[tuple[str, float, list[float]]]:
+        """Of each question the chosen answer, its score, and those of all K, in their order."""
+        numbers = [self._numbers[id_] for id_ in asked]
+        # A copy, taken over at the end: a round that is given up has changed nothing.
+        usage = dataclasses.replace(self.usage)
+
+        def choose(texts: dict[int, list[str]]) -> list[tuple[int, int, float, list[float]]]:
+            # One by one: questions come as their samples end, which no result may depend on.
+            return [
+                (row, *chosen)
+                for row, answers in texts.items()
+                for chosen in algorithm.choose(
+                    [self.originals[asked[row]]],
+                    [answers],
+                    self._score,
+                    self.pmc.selection,
+                    self.pmc.tau,
+                    algorithm.selection_rng(self._seed, first, numbers[row]),
+                    guard_empty=self.pmc.guard_empty,
+                )
+            ]
+
+        with concurrent.futures.ThreadPoolExecutor(1) as scorer, self._watch.stage("sample"):
+            groups = self._speaker.texts(
+                self._engine,
+                weights,
+                [self.prompts[i] for i in numbers],
+                key=jax.random.fold_in(jax.random.key(self._seed), first),
+                ids=numbers,
+                expected=[self._expected[i] for i in numbers],
+                usage=usage,
+                progress=lambda tokens: note(f"sampling {usage.useful:,} tokens"),
+            )
+            sampled, pending = [], []
+            for samples, texts in groups:
+                for i, row in enumerate(samples.rows.tolist()):
+                    sampled.append((row, texts.get(row), samples, i))
+                pending.append(scorer.submit(choose, texts))
+            with self._watch.stage("score"):
+                own = [chosen for p in pending for chosen in p.result()]
+                chosen = {row: rest for share in hosts.gather(own) for row, *rest in share}
+        found = {}
+        for row, texts, samples, i in sampled:
+            k, score, scores = chosen[row]
+            found[row] = (texts[k] if texts else self._speaker.text(samples, i, k), score, scores)
+        self.usage = usage
+        # In the order of the questions: sums do not depend on whose samples ended first.
+        return [found[row] for row in range(len(asked))]
+
+    def rows(self, step: Step) -> Mapping[str, TermRows]:
+        """The stored answers of a step and, for PMC-alignment, refusals."""
+        ids = [self.ids[i] for i in step.forget]
+        weights = self.store.trainable(ids, self.pmc.max_train_score).tolist()
+        rows = {"collapse": TermRows([self._sequence(i) for i in step.forget], weights)}
+        if self._refusals[0]:
+            chosen = [
+                self._refusals[i][
+                    algorithm.refusal_of(self._seed, step.index, i, len(self._refusals[i]))
+                ]
+                for i in step.forget
+            ]
+            rows["refusal"] = TermRows(chosen, factor=self._batch_score(ids))
+        return rows
+
+    def _batch_score(self, ids: Sequence[str]) -> float:
+        """Mean stored score, 1 where nothing is stored."""
+        return float(np.mean([min(1.0, self.store.score(id_)) for id_ in ids]))
+
+    def _sequence(self, index: int) -> Sequence_:
+        prompt = self.prompts[index]
+        answer = self._speaker.encoder.answer(self.store.answer(self.ids[index]) or "")
+        room = min(self.longest, self._speaker.lm.config.longest(len(prompt))) - len(prompt)
+        tokens = np.array(prompt + answer[:room], np.int32)
+        return Sequence_(tokens, len(prompt), self.ids[index])
+
+    def scalars(self) -> Mapping[str, float]:
+        return {
+            "selected_score": self.store.mean_score(),
+            "unresolved": len(self.store.unresolved(self.ids)),
+        }
+
+    def summary(self) -> Mapping[str, Any]:
+        answers = [self.store.answer(id_) for id_ in self.ids]
+        return {
+            "mean_score": self.store.mean_score(),
+            "unresolved": len(self.store.unresolved(self.ids)),
+            "overlap_with_original": algorithm.overlap(list(self.originals.values()), answers),
+        }
+
+    def is_done(self, model: Decoder) -> bool:
+        """Whether every stored answer is resolved and so, on the mean, is what the model says
+        greedily (`pmc.stop_score`).
+        """
+        if self.store.unresolved(self.ids):
+            return False
+        answers = self._speaker.greedy(
+            self._speaker.snapshot(model),
+            self._questions,
+            max_new_tokens=self.pmc.max_new_tokens,
+            batch_size=self.pmc.sample_batch_size,
+        )
+        originals = list(self.originals.values())
+        scores = score_batch(self._score, originals, [[answer] for answer in answers])
+        return float(scores.mean()) <= self.pmc.stop_score
+
+    def saved(self) -> Mapping[str, Any]:
+        return {
+            "store": self.store.to_dict(),
+            "originals": list(self.originals.values()),
+            "asked": self._asked.tolist(),
+            "usage": dataclasses.asdict(self.usage),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.store = ResponseStore.from_dict(saved["store"], ids=self.ids)
+        self._begin_from(saved["originals"])
+        self._asked = np.array(saved["asked"])
+        self.usage = Usage(**saved["usage"])

@@ -1,0 +1,205 @@
+"""One unlearning run inside a claimed output folder: measure, unlearn, measure, export."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from pmc_jax import hosts, output
+from pmc_jax.answers import Speaker
+from pmc_jax.config import Config, EvaluateConfig, to_dict
+from pmc_jax.data.records import EvalSet, ForgetSet, RetainSet, TargetSet
+from pmc_jax.evaluating import answers_known
+from pmc_jax.evaluation.evaluate import answer_all, measure
+from pmc_jax.evaluation.quality import SPLITS
+from pmc_jax.evaluation.record import Rows
+from pmc_jax.evaluation.rouge import rougeL_recall
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.export import export_hf
+from pmc_jax.models.load import LanguageModel
+from pmc_jax.models.peft import export_adapter
+from pmc_jax.recorder import Recorder
+from pmc_jax.sampling.engine import Usage
+from pmc_jax.summary import examples
+from pmc_jax.tracker import RunLog, plot_loss, read_log
+from pmc_jax.unlearning.answered import Answered
+from pmc_jax.unlearning.collapse import Collapse
+from pmc_jax.unlearning.loop import Unlearning
+from pmc_jax.unlearning.losses import METHODS
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """What a run reads.
+
+    Attributes:
+        forget: the questions.
+        retain: pairs to keep.
+        targets: the true answers to the questions, for methods that train on them; else None.
+        refusals: for methods that train on them; else empty.
+        sets: what is measured.
+    """
+
+    forget: ForgetSet
+    retain: RetainSet
+    targets: TargetSet | None
+    refusals: Sequence[str]
+    sets: Sequence[EvalSet]
+
+
+def unlearn(
+    config: Config,
+    lm: LanguageModel,
+    data: RunData,
+    recorder: Recorder,
+    folder: output.OutputFolder,
+    say: Callable[[str], None],
+) -> tuple[dict[str, Any], dict[str, Rows]]:
+    """The run, gone on with where it was interrupted; `lm`'s buffers are taken over.
+
+    Returns:
+        What `results.json` holds, and the rows of the answers that were asked for.
+    """
+    speaker, forget = Speaker.of(lm, config.model), data.forget
+    sets = [s for s in data.sets if s.name in SPLITS]
+    asking = [q for s in sets for q in s.questions]
+    resuming = folder.resuming and recorder.checkpoints.latest() is not None
+    originals, before = [""] * len(forget), {}
+    if not resuming:
+        originals, before = _before(config, speaker, forget, asking, recorder)
+        recorder.host["before"] = measure(sets, before)
+        recorder.host["texts"] = before if config.log.text else {}
+    if "collapse" in METHODS[config.method.name].terms:
+        source = Collapse(
+            speaker,
+            forget,
+            originals=originals,
+            refusals=data.refusals,
+            config=config,
+            recorder=recorder,
+        )
+    else:
+        source = Answered(
+            speaker, forget, data.targets, data.refusals, originals=originals, config=config
+        )
+    run = Unlearning(speaker, source, data.retain, config=config, recorder=recorder, donate=True)
+    if resuming and run.resume():
+        say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
+
+    def evaluate_if_due() -> None:
+        every, steps = config.evaluate.every, [0, *(r["step"] for r in run.rounds)]
+        spent, ends = run.spent(), run.stopped or run.done == run.total_steps
+        earlier = max([0.0, *(r.get("unlearning_seconds", 0.0) for r in run.rounds)])
+        timed = any(earlier < t <= spent for t in config.evaluate.at_seconds)
+        stepped = every and steps[-1] // every != steps[-2] // every
+        if ends or not hosts.from_first(lambda: bool(timed or stepped)):
+            return
+        now = _ask(speaker, run.trainer.model, asking, config.evaluate, "evaluate", recorder)
+        numbers = measure(sets, now)
+        found = {name: numbers[name] for name in ("unlearn_quality", "utility")}
+        found["unlearning_seconds"] = spent
+        run.rounds[-1] |= found
+        recorder.log.scalars(run.done, **found)
+
+    run.run(evaluate_if_due)
+    run.save()
+    if run.stopped:
+        say(f"stopped after step {run.done} of {run.total_steps}: {run.stopped}")
+    recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for
+    lm = dataclasses.replace(lm, model=run.trainer.release())
+    asking += forget.questions
+    after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
+    # What a run left that was interrupted after its export is replaced.
+    export_hf(lm, folder.path / output.MODEL, replace=True)
+    if run.trainer.adapters is not None:
+        adapter = folder.path / output.ADAPTER
+        export_adapter(lm, run.trainer.adapters, run.trainer.lora, adapter, replace=True)
+    if hosts.is_first():
+        plot_loss(read_log(folder.path / output.LOG), folder.path / output.LOSS_PLOT)
+    texts = recorder.host["texts"]
+    recorder.log.drop("answer")  # of an attempt that was interrupted after them
+    for split in sets:
+        pairs = zip(split.ids, split.questions, split.answers, strict=True)
+        for id_, question, truth in pairs:
+            recorder.log.event(
+                "answer",
+                split=split.name,
+                id=id_,
+                texts={
+                    "question": question,
+                    "truth": truth,
+                    "before": texts.get(question),
+                    "after": after[question],
+                },
+            )
+    _log_questions(recorder.log, forget, source, after)
+    if config.log.text:
+        say(examples(sets, texts, after))
+    usage = source.usage if isinstance(source, Collapse) else Usage()
+    rows = {"before": before, "after": after}
+    known = {n: answers_known(sets, a, text=config.log.text) for n, a in rows.items()}
+    return {
+        "before": recorder.host["before"],
+        "after": measure(sets, after),
+        "seconds": recorder.watch.seconds(),
+        "tokens": {
+            "sampled": usage.useful,
+            "sample_slots": usage.computed,
+            "trained": run.trainer.tokens,
+        },
+        "rounds": run.rounds,
+        "stopped": run.stopped,
+        "unlearning_seconds": run.spent(),
+        "versions": output.versions(),
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "config": to_dict(config),
+    }, known
+
+
+def _log_questions(
+    log: RunLog, forget: ForgetSet, source: Collapse | Answered, after: dict[str, str]
+) -> None:
+    """A line a forget question: what became of it."""
+    log.drop("question")
+    store = source.store if isinstance(source, Collapse) else None
+    for id_, question in zip(forget.ids, forget.questions, strict=True):
+        stored = None if store is None else store.answer(id_)
+        score = None if stored is None else store.score(id_)
+        original, final = source.originals[id_], after[question]
+        log.event(
+            "question",
+            id=id_,
+            score=score,
+            resolved=None if store is None else score is not None and score <= 0,
+            overlap=rougeL_recall(original, final),
+            texts={
+                "question": question,
+                "original": original,
+                "stored": stored,
+                "final": final,
+            },
+        )
+
+
+def _before(config, speaker, forget, asking, recorder) -> tuple[list[str], dict[str, str]]:
+    """The untouched model's greedy answers: the originals of PMC, and those of the evaluation."""
+    length, model = config.pmc.max_new_tokens, speaker.lm.model
+    settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
+    if length == config.evaluate.max_new_tokens:
+        questions = [*forget.questions, *asking]
+        answers = _ask(speaker, model, questions, settings, "evaluate before", recorder)
+        return [answers[q] for q in forget.questions], answers
+    originals = _ask(speaker, model, forget.questions, settings, "original answers", recorder)
+    answers = _ask(speaker, model, asking, config.evaluate, "evaluate before", recorder)
+    return [originals[q] for q in forget.questions], answers
+
+
+def _ask(speaker, model: Decoder, questions, settings: EvaluateConfig, label: str, recorder):
+    if not questions:
+        return {}
+    with recorder.watch.stage("evaluate"):
+        weights = speaker.snapshot(model)
+    return answer_all(
+        speaker, weights, questions, settings, label=label, watch=recorder.watch, bars=recorder.bars
+    )
