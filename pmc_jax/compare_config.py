@@ -27,7 +27,8 @@ _METHOD = one_of(*METHODS)
 _MEASURE = one_of("all", *MEASURES)
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 # What a comparison sets itself, of every cell.
-_OWN = ("seed", "profile", "method.name", "method.max_seconds", "output", "report", "plan")
+_OWN = ("seed", "profile", "method.name", "method.max_seconds")
+_OWN += ("output.dir", "output.keep", "report.file")
 _OWN += tuple(f"evaluate.{name}" for name in ("every", "at_seconds", "measures", "reference"))
 # What may differ between methods: the rest is the same for all, or it would be no comparison.
 _OF_METHODS = ("pmc", "method", "train")
@@ -185,8 +186,8 @@ class CompareConfig(Section):
 
     def _faults_of_budgets(self) -> list[str]:
         faults = [
-            f"methods.{name}.trials: expected at most {min(entry.size, _MOST)}, its grid has "
-            f"{entry.size} settings"
+            f"methods.{name}.trials: expected at most {min(entry.size, _MOST)} of the "
+            f"{entry.size} of its grid"
             for name, entry in self.methods.items()
             if (entry.trials or min(entry.size, _MOST + 1)) > min(entry.size, _MOST)
         ]
@@ -212,11 +213,12 @@ class CompareConfig(Section):
                     self.settings_of(name, trial, self.seeds[0])
                 except SettingsError as error:
                     faults += [f"methods.{name}.settings.{fault}" for fault in error.faults]
-            if self.method_of(name) in TARGET_BASED and base.data.targets.path is None:
-                faults.append(
-                    f"run.data.targets.path: not given; {name} trains on the true answers to the "
-                    "forget questions, name them"
-                )
+        reading = [name for name in self.methods if self.method_of(name) in TARGET_BASED]
+        if reading and base.data.targets.path is None:
+            faults.append(
+                "run.data.targets.path: not given; name the forget questions with their true "
+                f"answers, on which these train: {', '.join(reading)}"
+            )
         if self.reference.data and not base.finetune.data:
             faults.append(
                 "reference.data: run.finetune.data is empty, so no target is made that a reference "

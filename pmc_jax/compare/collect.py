@@ -20,7 +20,6 @@ from pmc_jax.errors import UserError
 from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.json_files import plain
 from pmc_jax.method_config import TARGET_BASED
-from pmc_jax.stopwatch import UNLEARNING_STAGES
 
 KIND, SCHEMA = "pmc_jax comparison", 1
 LIMITATIONS = ("side_effects", "choices", "sampling", "prefill")
@@ -134,7 +133,7 @@ def _cell(cell: Cell, models: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     results = read(cell.folder / output.RESULTS)
     evaluation = read(cell.folder / output.EVALUATION_RESULTS)
     after, rounds, reference = results["after"], results["rounds"], models["reference"]
-    spent = sum(results["seconds"][stage] for stage in UNLEARNING_STAGES)
+    spent = results["unlearning_seconds"]
     values = {key: after[key] for key in _HEADLINE}
     values |= {name: split["rougeL_recall"] for name, split in after["splits"].items()}
     if reference is not None:
@@ -166,6 +165,7 @@ def _cell(cell: Cell, models: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
         "values": values,
         "curve": [*way, {"seconds": spent} | {key: after[key] for key in _HEADLINE}],
         "measures": {name: one["values"] for name, one in measures.items()},
+        "stopped": results["stopped"],
         "total_seconds": results["seconds"]["total"],
     }
     return row, {name: one["series"] for name, one in measures.items() if name in LIMITATIONS}
