@@ -33,6 +33,7 @@ from pmc_jax.evaluation.harness import Place, evaluate
 from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
 from pmc_jax.inputs import eval_sets, finetune_rows, model_digest, needed
 from pmc_jax.json_files import plain, write_json
+from pmc_jax.models.load import find
 from pmc_jax.schema import differences
 from pmc_jax.tracker import read_log
 
@@ -55,6 +56,7 @@ def run_compare(
     _check_place(folder)
     sets = eval_sets(base)
     _check_sets(sets)
+    _check_models(compare, base)
     digests = _data_digests(base, sets)
     with output.locked(folder / CELLS, make=True):
         if overwrite:
@@ -125,19 +127,32 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def _check_models(compare: CompareConfig, base: Config) -> None:
+    """Reads what models are made of, or looks for them, before anything is made."""
+    if base.finetune.data:
+        finetune_rows(base)
+    if compare.reference.data:
+        finetune_rows(_of_reference(compare, base))
+    for path in (base.model.path, compare.reference.path):
+        if path is not None:
+            find(path)
+
+
+def _of_reference(compare: CompareConfig, base: Config) -> Config:
+    """The settings that make the reference, as the target is made of `base`."""
+    rows = dataclasses.replace(base.finetune, data=compare.reference.data)
+    return dataclasses.replace(_in(base, folder_of(compare) / REFERENCE), finetune=rows)
+
+
 def _make_models(
     compare: CompareConfig, base: Config, overwrite: bool, say: Callable[[str], None]
 ) -> None:
     """The target and the reference, each made once."""
-    folder = folder_of(compare)
-    if compare.reference.data:
-        rows = dataclasses.replace(base.finetune, data=compare.reference.data)
-        finetune_rows(dataclasses.replace(base, finetune=rows))  # faults, before the target is made
     if base.finetune.data:
-        jobs.run_finetune(_in(base, folder), overwrite=overwrite, say=say)
+        jobs.run_finetune(_in(base, folder_of(compare)), overwrite=overwrite, say=say)
         gc.collect()
     if compare.reference.data:
-        apart = dataclasses.replace(_in(base, folder / REFERENCE), finetune=rows)
+        apart = _of_reference(compare, base)
         jobs.run_finetune(
             apart, overwrite=overwrite, say=lambda text: say(text.replace("target", "reference", 1))
         )

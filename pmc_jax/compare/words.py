@@ -4,23 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pmc_jax.report.tables import NOTHING, Row, Table, labelled, shown, table_of
-from pmc_jax.report.words import MEASURES, REFERENCE, comes_first
+from pmc_jax.report.words import MEASURES, METHODS, REFERENCE, comes_first
 from pmc_jax.tracker import table
 
-_LABELS = {
-    "pmc": "PMC",
-    "pmc_alignment": "PMC-alignment",
-    "idk": "IDK",
-    "retain_only": "retain-only",
-    "gradient_ascent": "GA",
-    "gradient_difference": "GD",
-    "kl": "KL",
-    "dpo": "DPO",
-    "npo": "NPO",
-    "simnpo": "SimNPO",
-    "rmu": "RMU",
-    "undial": "UNDIAL",
-}
 _MODELS = (("Before unlearning", "target"), ("Never saw the data", "reference"))
 _RULES = {
     "mean": "the mean of unlearn quality and utility",
@@ -62,7 +48,7 @@ Comparison = Mapping[str, Any]
 
 def label(name: str, method: str) -> str:
     """How an entry is called."""
-    return _LABELS[method] if name == method else name
+    return METHODS[method] if name == method else name
 
 
 def told(spread: Mapping[str, Any] | None, unit: str) -> str:

@@ -56,6 +56,8 @@ def render(report: Mapping[str, Any]) -> str:
             settings=tables.settings,
             models=_models,
             devices=words.devices,
+            methods=dict.fromkeys(words.METHODS[words.method(run)] for run in runs),
+            sampling=[run for run in runs if words.samples(run)],
         )
     )
 

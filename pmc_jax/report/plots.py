@@ -9,7 +9,7 @@ from typing import Any
 
 from pmc_jax.report import svg
 from pmc_jax.report.svg import Drawing, Line, curves
-from pmc_jax.report.words import REFERENCE
+from pmc_jax.report.words import REFERENCE, samples
 
 Run = Mapping[str, Any]
 _RUN_DASHES = ("solid", "dashed", "mixed", "dotted")
@@ -175,7 +175,7 @@ def _unresolved(runs: Sequence[Run]) -> Plot | None:
         gone = f"none was left after step {first}" if first is not None else f"{left[-1]} are left"
         return f"from {max(left)} at most, {gone}"
 
-    if not all(run["rounds"] for run in runs):
+    if not all(run["rounds"] and samples(run) for run in runs):
         return None
     lines = [
         Line(
