@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,15 @@ def config(folder: Path, **fields: Any) -> CompareConfig:
     return CompareConfig(**(given | fields))
 
 
-def comparison(folder: Path, *, reference: bool = True, **fields: Any) -> dict[str, Any]:
-    """What is collected of made-up cells; `fields` as of `config`."""
+def comparison(
+    folder: Path,
+    *,
+    reference: bool = True,
+    failed: Sequence[str] = (),
+    done: int | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """What is collected of made-up cells, all or the first ones; `fields` as of `config`."""
     compare, rng = config(folder, **fields), random.Random(0)
     cells = cells_of(compare)
     for cell in cells:
@@ -60,7 +67,8 @@ def comparison(folder: Path, *, reference: bool = True, **fields: Any) -> dict[s
     found["models"].pop("after")
     for by_model in found["measures"].values():
         by_model.pop("after")
-    return collect.collect(compare, cells, cells, {}, found)
+    finished = [cell for cell in cells[:done] if cell.name not in failed]
+    return collect.collect(compare, cells, finished, dict.fromkeys(failed, "diverged"), found)
 
 
 def _evaluation(level: float, reference: bool, rng: random.Random) -> dict[str, Any]:

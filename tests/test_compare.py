@@ -157,6 +157,18 @@ def test_cells_are_whole_runs_without_their_weights(compared):
     }
 
 
+def test_reports_of_cells_speak_of_their_own_method(compared):
+    pages = {name: Page((compared.cell(name) / "report.html").read_text()) for name in CELLS[:2]}
+    sampled, retained = (pages[name].text for name in CELLS[:2])
+    for part in ("least like the ones it gave first", "questions are unresolved", "By PMC"):
+        assert part in sampled and part not in retained
+    for part in ("draws no answers", "By retain-only, pmc_jax"):
+        assert part in retained and part not in sampled
+    assert "training never met the data" in sampled
+    assert "training never met the data" not in retained
+    assert "Never saw the data" in retained  # measured beside the reference
+
+
 # Numbers
 
 
