@@ -26,7 +26,6 @@ from pmc_jax.compare.cells import (
 from pmc_jax.compare_config import CompareConfig
 from pmc_jax.config import Config, to_dict
 from pmc_jax.data import sources
-from pmc_jax.data.records import EvalSet
 from pmc_jax.errors import Preempted, UserError
 from pmc_jax.evaluating import material_of, place_of
 from pmc_jax.evaluation.harness import Place, evaluate
@@ -54,10 +53,9 @@ def run_compare(
     """
     folder, cells, base = folder_of(compare), cells_of(compare), compare.base()
     _check_place(folder)
-    sets = eval_sets(base)
-    _check_sets(sets)
+    _check_sets(base)
     _check_models(compare, base)
-    digests = _data_digests(base, sets)
+    digests = _data_digests(base)
     with output.locked(folder / CELLS, make=True):
         if overwrite:
             _clear(folder)
@@ -65,7 +63,7 @@ def run_compare(
         digests["model"] = model_digest(target_of(compare))
         for cell in cells:
             _is_finished(cell, digests)  # all faults show before hours are spent
-        comparison = _Comparison(compare, cells, base, sets, digests["model"])
+        comparison = _Comparison(compare, cells, base, digests["model"])
         try:
             for cell in cells:
                 preemption.check()
@@ -97,8 +95,8 @@ def _check_place(folder: Path) -> None:
         )
 
 
-def _check_sets(sets: Sequence[EvalSet]) -> None:
-    names = {rows.name for rows in sets}
+def _check_sets(base: Config) -> None:
+    names = set(base.data.evaluate)
     lacking = [name for name in FORGET_SPLITS if name not in names]
     if not names & set(UTILITY_SPLITS):
         lacking.append("retain (or world_facts, real_authors)")
@@ -106,11 +104,12 @@ def _check_sets(sets: Sequence[EvalSet]) -> None:
         raise UserError(f"run.data.evaluate: a comparison needs {', '.join(lacking)} too")
 
 
-def _data_digests(base: Config, sets: Sequence[EvalSet]) -> dict[str, str]:
+def _data_digests(base: Config) -> dict[str, str]:
     """Of the rows of every cell, as its `run.json` names them; bad rows show here."""
     forget = sources.forget_set(needed(base.data.forget, "run.data.forget"), base.data)
     retain = sources.retain_set(needed(base.data.retain, "run.data.retain"), base.data)
-    named = {"forget": forget, "retain": retain} | {f"evaluate.{s.name}": s for s in sets}
+    named = {"forget": forget, "retain": retain}
+    named |= {f"evaluate.{rows.name}": rows for rows in eval_sets(base)}
     if base.data.targets.path is not None:
         named["targets"] = sources.target_set(base.data.targets, base.data, forget)
     return {name: output.data_digest(rows) for name, rows in named.items()}
@@ -220,10 +219,10 @@ class _Comparison:
         compare: CompareConfig,
         cells: Sequence[Cell],
         base: Config,
-        sets: Sequence[EvalSet],
         target_sha256: str,
     ):
-        self._compare, self._cells, self._sets = compare, cells, sets
+        self._compare, self._cells = compare, cells
+        self._sets = sets = eval_sets(base)
         self.failed: dict[str, str] = {}
         settings = dataclasses.replace(base.evaluate, measures=compare.measures, reference=None)
         self._base = dataclasses.replace(base, evaluate=settings)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pmc_jax.report.methods import LABELS
 from pmc_jax.report.tables import NOTHING, Row, Table, labelled, shown, table_of
-from pmc_jax.report.words import MEASURES, METHODS, REFERENCE, comes_first
+from pmc_jax.report.words import MEASURES, REFERENCE, comes_first
 from pmc_jax.tracker import table
 
 _MODELS = (("Before unlearning", "target"), ("Never saw the data", "reference"))
@@ -48,7 +49,7 @@ Comparison = Mapping[str, Any]
 
 def label(name: str, method: str) -> str:
     """How an entry is called."""
-    return METHODS[method] if name == method else name
+    return LABELS[method] if name == method else name
 
 
 def told(spread: Mapping[str, Any] | None, unit: str) -> str:

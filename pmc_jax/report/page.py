@@ -7,7 +7,7 @@ import jinja2
 from markupsafe import Markup
 
 from pmc_jax import output
-from pmc_jax.report import distributions, plots, tables, words
+from pmc_jax.report import distributions, methods, plots, tables, words
 
 MARK = '<meta name="generator" content="pmc_jax report">'  # how a page of ours is known
 
@@ -56,8 +56,8 @@ def render(report: Mapping[str, Any]) -> str:
             settings=tables.settings,
             models=_models,
             devices=words.devices,
-            methods=dict.fromkeys(words.METHODS[words.method(run)] for run in runs),
-            sampling=[run for run in runs if words.samples(run)],
+            methods=list(dict.fromkeys(methods.label(run) for run in runs)),
+            sampling=[run for run in runs if methods.samples(run)],
         )
     )
 

@@ -6,25 +6,10 @@ What is below the level of a model that never saw the data is over-forgetting, a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pmc_jax.method_config import TARGET_BASED
+from pmc_jax.report import methods
 
 REFERENCE = "a model that never saw the data"
 
-# Methods of pmc_jax.method_config, as they are called.
-METHODS = {
-    "pmc": "PMC",
-    "pmc_alignment": "PMC-alignment",
-    "idk": "IDK",
-    "retain_only": "retain-only",
-    "gradient_ascent": "GA",
-    "gradient_difference": "GD",
-    "kl": "KL",
-    "dpo": "DPO",
-    "npo": "NPO",
-    "simnpo": "SimNPO",
-    "rmu": "RMU",
-    "undial": "UNDIAL",
-}
 # Measures of pmc_jax.evaluate_config beside `quality`: title, and what was done.
 MEASURES = {
     "sampling": (
@@ -132,16 +117,6 @@ def comes_first(measure: str, name: str) -> bool:
     if measure in ("prompts", "quantised", "relearned"):
         return ".above_reference" not in name
     return name in _FIRST.get(measure, (name,))
-
-
-def method(run: Mapping[str, Any]) -> str:
-    """Name of the method of a run."""
-    return run["settings"]["method"]["name"]
-
-
-def samples(run: Mapping[str, Any]) -> bool:
-    """Whether its method trains on the model's own answers."""
-    return method(run) in ("pmc", "pmc_alignment")
 
 
 def percent(share: float) -> str:
@@ -324,7 +299,7 @@ def not_claimed(run: Mapping[str, Any]) -> list[str]:
     texts = [
         "That the data is gone from the weights. What was measured is what the model says; its "
         "weights may still encode the data.",
-        *_met(run, own),
+        *methods.met(run, own),
         "That no other question gets it out. Only the questions, wordings and attacks on this "
         "page were tried.",
         "That every single answer is safe. Most numbers are means over questions: a low mean can "
@@ -340,20 +315,6 @@ def not_claimed(run: Mapping[str, Any]) -> list[str]:
             "compare with, and this run had none (evaluate.reference)."
         )
     return texts
-
-
-def _met(run: Mapping[str, Any], own: str) -> list[str]:
-    """How training met the data."""
-    if samples(run):
-        return [
-            "That training never met the data. The true answers were not used, but the model's "
-            "own answers were, and while it still knew the data they could hold parts of it"
-            + own
-            + "."
-        ]
-    if method(run) in TARGET_BASED:
-        return [f"That training never met the data. {METHODS[method(run)]} trains on the answers."]
-    return []
 
 
 def _has_quality(quality: Mapping[str, Any]) -> bool:
