@@ -1,24 +1,99 @@
-"""Rate of the default score: python benchmarks/scoring.py [--data FILE] [--against rouge_score]
+"""Rates of the scores: python benchmarks/scoring.py [--data FILE] [--against rouge_score]
 
 Answers of a JSON Lines file (or generated ones), each scored against another one of them, as PMC
-scores samples. `--against` scores the same pairs with rouge_score alone. The last line is JSON.
+scores samples. `--against` scores the same pairs with rouge_score alone. Of the other scores the
+rate is that of `--samples` samples a question; token_lcs takes words for tokens, as a score of
+texts and (lcs_lengths) with all questions in one call on the device. The last line is JSON.
 """
 
 import argparse
 import time
+from collections.abc import Callable, Mapping, Sequence
 
+import jax
+import numpy as np
 import pairs
 from data import rows
 from record import print_record, spread
 from rouge_score import rouge_scorer
 
 from pmc_jax.evaluation import rouge
+from pmc_jax.unlearning import scores
+
+_TOKENS = 96  # of an answer at most, on the device
+_FORBIDDEN = 20  # strings
+
+Questions = Sequence[tuple[str, Sequence[str]]]
+
+
+def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Answers a second of each score, compiled before."""
+    encode = WordIds()
+    strings = [" ".join(text.split()[-3:]) for text, _ in questions[:_FORBIDDEN]]
+    forbidden = scores.forbidden(strings)
+    named: Mapping[str, scores.Score] = {
+        "rougeL_recall": scores.rougeL_recall,
+        "chrf": scores.chrf,
+        "token_lcs": scores.token_lcs(encode),
+        "forbidden": forbidden,
+        "rougeL_recall + forbidden": scores.combined([scores.rougeL_recall, forbidden], [1, 1]),
+    }
+
+    def all_of(score: scores.Score) -> Callable[[], None]:
+        def run() -> None:
+            for original, samples in questions:
+                score(original, samples)
+
+        return run
+
+    arrays = token_arrays(questions, encode)
+    runs = {name: all_of(score) for name, score in named.items()}
+    runs["lcs_lengths"] = lambda: jax.block_until_ready(scores.lcs_lengths(*arrays))
+    found = {}
+    for name, run in runs.items():
+        run()
+        found[name] = spread([answers / _seconds(run) for _ in range(repeats)])
+    return found
+
+
+class WordIds:
+    """A number for each word, in the order of their coming."""
+
+    def __init__(self):
+        self._ids: dict[str, int] = {}
+
+    def __call__(self, text: str) -> list[int]:
+        return [self._ids.setdefault(word, len(self._ids)) for word in text.split()]
+
+
+def token_arrays(questions: Questions, encode: WordIds) -> list[jax.Array]:
+    """What `lcs_lengths` takes, on the device."""
+
+    def padded(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        rows = [encode(text)[:_TOKENS] for text in texts]
+        tokens = np.zeros((len(rows), _TOKENS), np.int32)
+        for row, ids in enumerate(rows):
+            tokens[row, : len(ids)] = ids
+        return tokens, np.array([len(ids) for ids in rows], np.int32)
+
+    references = padded([original for original, _ in questions])
+    tokens, lengths = padded([sample for _, samples in questions for sample in samples])
+    shape = (len(questions), -1)
+    samples = (tokens.reshape(*shape, _TOKENS), lengths.reshape(shape))
+    return [jax.device_put(array) for array in (*samples, *references)]
+
+
+def _seconds(run: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Answers scored a second.")
     parser.add_argument("--data", help="JSON Lines with columns question and answer")
     parser.add_argument("--answers", type=int, default=8000)
+    parser.add_argument("--samples", type=int, default=20, help="a question")
     parser.add_argument("--repeats", type=int, default=3)
     pairs.add_options(parser, "rouge_score")
     options = parser.parse_args()
@@ -42,6 +117,10 @@ def main() -> None:
 
     both = [(ours(), theirs() if options.against else None) for _ in range(options.repeats)]
     figures = {"rate": spread([a for a, _ in both]), "unit": "answers a second"}
+    count = options.answers // options.samples
+    parts = [samples[i * options.samples : (i + 1) * options.samples] for i in range(count)]
+    questions = list(zip(references[:count], parts, strict=True))
+    figures["scores"] = rates(questions, count * options.samples, options.repeats)
     if options.against:
         figures["rouge_score"] = spread([b for _, b in both])
         figures["ratios"] = [round(a / b, 2) for a, b in both]

@@ -127,7 +127,13 @@ def unlearn(
             pmc=pmc, train=train or TrainConfig(), data=data or DataConfig(), seed=seed
         )
         source = Collapse(
-            speaker, forget, originals=originals, config=settings, recorder=recorder, score=score
+            speaker,
+            forget,
+            retain,
+            originals=originals,
+            config=settings,
+            recorder=recorder,
+            score=score,
         )
         run = Unlearning(speaker, source, retain, config=settings, recorder=recorder)
         run.run()

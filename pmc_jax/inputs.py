@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pmc_jax import hosts
@@ -15,7 +16,8 @@ from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import find
 from pmc_jax.models.remote import is_address
 from pmc_jax.output import file_digest
-from pmc_jax.unlearning.scores import resolve_score
+from pmc_jax.unlearning.losses import METHODS
+from pmc_jax.unlearning.scores import base_score
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ def check_fits(
         UserError: no such score, questions in both sets under `data.retained: error`, attention
             that cannot run here, or a question or a row that is too long.
     """
-    resolve_score(config.pmc.score)
+    base_score(config.pmc, encode=speaker.encoder.plain)
     _check_retained(config.data.retained, forget, pairs[0])
     for settings in (config.train, *([config.finetune] if config.finetune.data else [])):
         check_kernel(settings.attention, speaker.lm.config, speaker.dtype, speaker.layout.platform)
@@ -112,8 +114,16 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
     files = {"model": {"path": path, "sha256": model}}
     data = config.data
     named = {"data.forget": data.forget, "data.retain": data.retain}
+    if config.data.targets.path and METHODS[config.method.name].reads_true_answers:
+        named["data.targets"] = config.data.targets
     named |= {f"data.evaluate.{name}": source for name, source in data.evaluate.items()}
     named |= {f"finetune.data.{i}": source for i, source in enumerate(config.finetune.data)}
+    settings = {"pmc.scores.forbidden_file": config.pmc.scores.forbidden_file}
+    settings["method.refusals"] = config.method.refusals
+    for where, name in settings.items():
+        if name is not None:
+            path = Path(name).expanduser()
+            files[where] = {"path": str(path.absolute()), "sha256": file_digest(path)}
     for where, source in named.items():
         if (file := sources.file_of(source, data, where)) is not None:
             files[where] = {"path": str(file.absolute()), "sha256": file_digest(file)}

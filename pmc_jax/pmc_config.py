@@ -2,11 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pmc_jax.schema import Check, Section, above, at_least, between, one_of, setting
 
 _TOP_P = Check("above 0 and at most 1", lambda value: 0 < value <= 1)
+_FILLED = Check("text that is not empty", bool)
+_TARGET = Check("from 0 to below 1", lambda value: 0 <= value < 1)
+_PERCENT = Check("above 0 and at most 100", lambda value: 0 < value <= 100)
+
+
+@dataclass(frozen=True)
+class ScoresConfig(Section):
+    """What counts as unlike the original answer, from where on it is enough, and what counts as an
+    answer at all; see docs/scores.md.
+
+    Fields:
+        weights: name of a score -> weight, for their weighted mean in place of `pmc.score`.
+        forbidden: strings that the score `forbidden` looks for in samples. They are settings, which
+            a run's files repeat; what must stay private stands in `forbidden_file`.
+        forbidden_file: text file with such strings, one a line; None = none.
+        forbidden_similarity: percent, from which a part of a sample is like such a string.
+        embedding: "package.module:function", texts -> vectors, for the score `embedding`.
+        min_words: a sample of fewer words is incoherent, unless the original answer is as short;
+            0 = off.
+        max_repetition: share of a sample that may repeat itself, see `scores.repetition`, unless
+            the original answer does too; 1 = off.
+        max_perplexity: a sample whose perplexity a token is more than this factor above that of the
+            original answer, both under the model that it was drawn from, is incoherent; None = off.
+        target: score from which down a question counts as resolved.
+        target_from: retain = instead of `target` what answers to the retain questions most alike
+            score, a question each; None = `target`.
+    """
+
+    weights: dict[str, float] = field(default_factory=dict)
+    forbidden: tuple[str, ...] = ()
+    forbidden_file: str | None = setting(None, _FILLED)
+    forbidden_similarity: float = setting(90.0, _PERCENT)
+    embedding: str | None = setting(None, _FILLED)
+    min_words: int = setting(0, at_least(0))
+    max_repetition: float = setting(1.0, between(0, 1))
+    max_perplexity: float | None = setting(None, at_least(1))
+    target: float = setting(0.0, _TARGET)
+    target_from: str | None = setting(None, one_of("retain"))
+
+    def cross_faults(self) -> list[str]:
+        faults = [
+            f"weights.{name}: expected a number above 0, got {weight}"
+            for name, weight in self.weights.items()
+            if weight <= 0
+        ]
+        faults += [
+            f"forbidden.{index}: expected text that is not empty"
+            for index, text in enumerate(self.forbidden)
+            if not text.strip()
+        ]
+        if self.target and self.target_from:
+            faults.append("target: expected 0 beside target_from, which replaces it")
+        return faults
 
 
 @dataclass(frozen=True)
@@ -35,8 +88,14 @@ class PMCConfig(Section):
             at most `stop_score` on the mean, and the loss on a sample of retain rows is at most
             `stop_retain` nats a token above what it was.
         stop_score, stop_retain: of `stop`.
+        patience: rounds in which a question is sampled as usual; one that is unresolved after them
+            gets `stubborn_samples` at `stubborn_temperature` from then on. 0 = always as usual.
+        stubborn_samples, stubborn_temperature: of `patience`.
+        probe_samples: samples of every forget question after every round that E[e^r] and Var[e^r]
+            are measured of, r = 1 - score, at `temperature`, `top_p` and `top_k`; 0 = none.
         sample_batch_size: answers decoded at once, num_samples of them a question.
-        score: name of the score, see `pmc_jax.unlearning.scores`.
+        score: name of the score, see docs/scores.md.
+        scores: more of the score: weighted means, forbidden strings, coherence, target.
     """
 
     num_samples: int = setting(5, at_least(1))
@@ -58,5 +117,23 @@ class PMCConfig(Section):
     stop: bool = False
     stop_score: float = setting(0.05, at_least(0))
     stop_retain: float = setting(0.1, at_least(0))
+    patience: int = setting(0, at_least(0))
+    stubborn_samples: int = setting(16, at_least(1))
+    stubborn_temperature: float = setting(1.5, above(0))
+    probe_samples: int = setting(0, at_least(0))
     sample_batch_size: int = setting(64, at_least(1))
-    score: str = setting("rougeL_recall", Check("text that is not empty", bool))
+    score: str = setting("rougeL_recall", _FILLED)
+    scores: ScoresConfig = field(default_factory=ScoresConfig)
+
+    def cross_faults(self) -> list[str]:
+        """What a score needs and does not get, or gets and nothing reads."""
+        names, scores = set(self.scores.weights) or {self.score}, self.scores
+        strings = bool(scores.forbidden or scores.forbidden_file)
+        given = {"forbidden": strings, "embedding": scores.embedding is not None}
+        return [
+            f"scores.{name}: needed by the score {name}, got nothing"
+            if name in names
+            else f"scores.{name}: no score reads it; add {name} to scores.weights"
+            for name, is_given in given.items()
+            if is_given != (name in names)
+        ]

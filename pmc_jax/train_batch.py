@@ -22,9 +22,9 @@ class TrainBatch(NamedTuple):
             to 1, or to less where a micro-batch holds none of it.
         coefficients: f32[T], factor of each term in the loss.
         prefix: i32[P], tokens that every sequence of the run starts with.
-        owner: i32[M,R,A], the sequence of each answer token, term by term: t B + its number, T B at
-            padding; None where the loss reads no single sequences.
-        reference: f32[M,T,B], cross-entropy of each whole sequence under the model before
+        owner: i32[M,R,A], the sequence of each answer token of the first U terms: t B + its number,
+            U B elsewhere; None where the loss reads no single sequences.
+        reference: f32[M,U,B], cross-entropy of each of these sequences under the model before
             unlearning, 0 where no loss reads it; None as `owner`.
     """
 

@@ -22,6 +22,7 @@ from pmc_jax.models.peft import export_adapter
 from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.engine import Usage
 from pmc_jax.summary import examples
+from pmc_jax.theory import reward_moments
 from pmc_jax.tracker import RunLog, plot_loss, read_log
 from pmc_jax.unlearning.answered import Answered
 from pmc_jax.unlearning.collapse import Collapse
@@ -74,6 +75,7 @@ def unlearn(
         source = Collapse(
             speaker,
             forget,
+            data.retain,
             originals=originals,
             refusals=data.refusals,
             config=config,
@@ -86,6 +88,20 @@ def unlearn(
     run = Unlearning(speaker, source, data.retain, config=config, recorder=recorder, donate=True)
     if resuming and run.resume():
         say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
+
+    def after_round() -> None:
+        measure_probe()
+        evaluate_if_due()
+
+    def measure_probe() -> None:
+        """E[e^r] and Var[e^r] as the model is now."""
+        if not config.pmc.probe_samples or not isinstance(source, Collapse):
+            return
+        found = recorder.host.setdefault("probe", {"start": None, "moments": []})
+        if not found["moments"] or found["moments"][-1]["step"] < run.done:
+            scores = source.probe(run.trainer.model)
+            found["start"] = scores.tolist() if found["start"] is None else found["start"]
+            found["moments"].append({"step": run.done, **reward_moments(scores)})
 
     def evaluate_if_due() -> None:
         every, steps = config.evaluate.every, [0, *(r["step"] for r in run.rounds)]
@@ -102,7 +118,9 @@ def unlearn(
         run.rounds[-1] |= found
         recorder.log.scalars(run.done, **found)
 
-    run.run(evaluate_if_due)
+    if not run.done:
+        measure_probe()
+    run.run(after_round)
     run.save()
     if run.stopped:
         say(f"stopped after step {run.done} of {run.total_steps}: {run.stopped}")
@@ -151,6 +169,7 @@ def unlearn(
         "rounds": run.rounds,
         "stopped": run.stopped,
         "unlearning_seconds": run.spent(),
+        "probe": recorder.host.get("probe"),
         "versions": output.versions(),
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "config": to_dict(config),

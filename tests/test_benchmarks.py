@@ -17,6 +17,10 @@ CASES = {
     "sampling --ends": ([*SHORT, *SAMPLING, "--ends", "--batch", "2"], ["useful_slots", "median"]),
     "training": ([*SHORT, "--rows", "2", "--data", "retain.jsonl"], ["fill"]),
     "scoring": (["--answers", "40", "--repeats", "1", "--against", "rouge_score"], ["rate", "min"]),
+    "scoring --samples": (
+        ["--answers", "40", "--samples", "4", "--repeats", "1"],
+        ["scores", "lcs_lengths", "median"],
+    ),
     "roofline": (["--model", "model", "--cells", "8"], ["decode_step", "share_of_products_limit"]),
     "unlearning": (["run.yaml", "pmc.epochs=1"], ["unlearning_seconds"]),
     "unlearning --quality": (

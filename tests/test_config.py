@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pmc_jax import config as config_module
+from pmc_jax import evaluate_config, method_config, pmc_config, train_config
 from pmc_jax.config import (
     Config,
     DataConfig,
@@ -27,8 +28,9 @@ from pmc_jax.errors import UserError
 
 SECTIONS = [
     value
-    for value in vars(config_module).values()
-    if dataclasses.is_dataclass(value) and value.__module__ == config_module.__name__
+    for module in (config_module, evaluate_config, method_config, pmc_config, train_config)
+    for value in vars(module).values()
+    if dataclasses.is_dataclass(value) and value.__module__ == module.__name__
 ]
 
 

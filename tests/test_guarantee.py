@@ -11,12 +11,14 @@ import pytest
 import tiny_runs as tiny
 
 import pmc_jax
-from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
+from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet, TargetSet
 from pmc_jax.tracker import read_log
+from pmc_jax.unlearning.collapse import Collapse
 from pmc_jax.unlearning.loop import Unlearning
 
 PACKAGE = Path(pmc_jax.__file__).parent
-MEASURING = ("EvalSet", "FinetuneSet")
+MEASURING = ("EvalSet", "FinetuneSet", "TargetSet")
+TRAINS_ON_THEM = "answered.py"  # of unlearning: the rows of target-based methods
 # What reads true forget answers, and what brings it in.
 APART = (
     "pmc_jax.evaluating",
@@ -26,6 +28,8 @@ APART = (
     "pmc_jax.data.sources",
     "pmc_jax.data.files",
     "pmc_jax.jobs",
+    "pmc_jax.unlearning_run",
+    "pmc_jax.unlearning.answered",
     "pmc_jax.api",
 )
 # A word that is in no answer of any model here.
@@ -139,6 +143,11 @@ def test_the_answer_column_of_the_forget_file_is_never_read(kind, world, run, tm
     assert one == other
 
 
+def test_pmc_opens_no_targets(world, run):
+    """A file of true answers that other methods would train on need not exist."""
+    _assert_the_same_unlearning(world / "out", run("data.targets.path=nowhere.jsonl"))
+
+
 def test_the_retain_answers_do_matter(world, run, tmp_path):
     """The comparisons above have teeth: one word of one retain answer changes the weights."""
     word = next(w for w in tiny.WORDS if w not in tiny.RETAIN[0]["answer"])
@@ -156,15 +165,17 @@ def test_the_forget_set_has_no_place_for_an_answer():
     with pytest.raises(AttributeError):  # frozen: nothing can be put in later
         forget.answers = ("!",)
     assert not hasattr(forget, "answers")
-    for cls in (RetainSet, FinetuneSet, EvalSet):
+    for cls in (RetainSet, FinetuneSet, EvalSet, TargetSet):
         assert not issubclass(cls, ForgetSet) and not issubclass(ForgetSet, cls)
 
 
 def test_unlearning_takes_no_other_set():
-    parameters = inspect.signature(Unlearning).parameters
+    parameters = {**inspect.signature(Collapse).parameters}
+    parameters |= inspect.signature(Unlearning).parameters
     kinds = {name: p.annotation for name, p in parameters.items()}
     assert kinds["forget"] is ForgetSet and kinds["retain"] is RetainSet
-    assert not {EvalSet, FinetuneSet} & {k for k in kinds.values() if inspect.isclass(k)}
+    apart = {EvalSet, FinetuneSet, TargetSet}
+    assert not apart & {k for k in kinds.values() if inspect.isclass(k)}
     names = inspect.signature(pmc_jax.unlearn).parameters
     assert not [name for name in names if "answer" in name or "truth" in name or "eval" in name]
 
@@ -204,9 +215,10 @@ def _reached_from(paths: list[Path]) -> set[Path]:
 
 
 def test_unlearning_imports_no_set_with_true_forget_answers():
-    files = sorted((PACKAGE / "unlearning").glob("*.py"))
-    assert {"loop.py", "pmc.py", "trainer.py", "store.py", "losses.py"} <= {f.name for f in files}
-    for path in _reached_from(files):
+    files = sorted((PACKAGE / "unlearning").rglob("*.py"))
+    names = {"loop.py", "collapse.py", "pmc.py", "trainer.py", "store.py", "losses.py"}
+    assert names <= {f.name for f in files}
+    for path in _reached_from([f for f in files if f.name != TRAINS_ON_THEM]):
         for module, name in _imports(path):
             place = f"{path.relative_to(PACKAGE)} imports {name} of {module}"
             assert name not in MEASURING, place
@@ -215,11 +227,15 @@ def test_unlearning_imports_no_set_with_true_forget_answers():
 
 def test_unlearning_names_them_nowhere():
     """Nor by attribute, such as `records.EvalSet`, nor by text."""
-    for path in (PACKAGE / "unlearning").glob("*.py"):
+    for path in (PACKAGE / "unlearning").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = (getattr(node, "id", None), getattr(node, "attr", None))
-            assert not set(names) & {*MEASURING, "import_module", "__import__"} or (
-                path.name == "scores.py"  # loads a score by name, "package.module:function"
+            found = set(names) & {*MEASURING, "import_module", "__import__"}
+            if path.name == TRAINS_ON_THEM:
+                found -= {"TargetSet"}
+            assert not found or (
+                # It loads a score by its name, "package.module:function".
+                path.parts[-2:] == ("scores", "names.py")
             ), path
 
 
@@ -241,8 +257,9 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
     shared = {"data/sources.py", "api.py", "inputs.py", "jobs.py"}
     allowed = {
         "EvalSet": shared
-        | {"evaluating.py", "summary.py"}
+        | {"evaluating.py", "summary.py", "unlearning_run.py"}
         | {f"evaluation/{name}.py" for name in ("evaluate", "material", "probes")},
         "FinetuneSet": shared | {"finetuning.py", "target.py"},
+        "TargetSet": {"data/sources.py", "unlearning_run.py", f"unlearning/{TRAINS_ON_THEM}"},
     }
     assert files and files <= allowed[name]

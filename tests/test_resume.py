@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tiny_runs as tiny
 
-from pmc_jax import jobs
+from pmc_jax import unlearning_run
 from pmc_jax.output import OutputFolder
 from pmc_jax.unlearning.trainer import Trainer
 
@@ -78,7 +78,12 @@ def test_a_run_may_break_more_than_once(unbroken, long_inputs):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(jobs, "plot_loss"), (jobs, "export_hf"), (OutputFolder, "finish")]
+    ("owner", "name"),
+    [
+        (unlearning_run, "plot_loss"),
+        (unlearning_run, "export_hf"),
+        (OutputFolder, "finish"),
+    ],
 )
 def test_a_run_that_breaks_after_its_last_step_is_only_finished(owner, name, unbroken, long_inputs):
     with tiny.crashing(owner, name, 0):

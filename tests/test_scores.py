@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from pmc_jax.errors import UserError
+from pmc_jax.pmc_config import PMCConfig, ScoresConfig
 from pmc_jax.unlearning.scores import (
+    NAMES,
+    base_score,
     resolve_score,
     rouge1_recall,
     rougeL_recall,
+    run_score,
     score_batch,
     with_empty_guard,
     with_min_len,
@@ -125,3 +129,136 @@ def test_score_batch():
         score_batch(rougeL_recall, ["a", "b"], [["a"], ["a", "b"]])
     with pytest.raises(ValueError, match="1 original answers but samples of 2"):
         score_batch(rougeL_recall, ["a"], [["a"], ["b"]])
+
+
+def of_letters(text):
+    return [ord(letter) for letter in text]
+
+
+def letter_counts(texts):
+    return [
+        [1.0, *(text.count(letter) for letter in "abcdefghijklmnopqrstuvwxyz")] for text in texts
+    ]
+
+
+NEEDS = {
+    "embedding": {"embedding": f"{__name__}:letter_counts"},
+    "forbidden": {"forbidden": [ORIGINAL]},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_gives_a_score(name):
+    """The original answer itself has 1; what shares no letter with it has as good as nothing."""
+    pmc = PMCConfig(score=name, scores=NEEDS.get(name, {}))
+    score = base_score(pmc, encode=of_letters)
+    found = score(ORIGINAL, [ORIGINAL, "ab z", ""])
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found[0], 1, rtol=1e-12)
+    assert (found[1:] <= 0.4).all() and (found >= 0).all()
+
+
+def run(pmc, **changes):
+    """The score of a run with one forget question and one neighbour, which scores 1/2."""
+    given = {
+        "originals": [ORIGINAL],
+        "questions": ["Which numbers?"],
+        "retain_questions": ["Which letters?"],
+        "retain_answers": ["one two a b"],
+    }
+    return run_score(pmc, **given | changes)
+
+
+SAMPLES = [ORIGINAL, "one two three", "two four", "x", ""]
+
+
+def test_the_score_of_a_run_is_that_of_its_name_by_default():
+    expected = resolve_score("rougeL_recall")(ORIGINAL, SAMPLES)
+    np.testing.assert_array_equal(run(PMCConfig())(ORIGINAL, SAMPLES), expected)
+    own = run(PMCConfig(guard_empty=False), score=constant(0.25))
+    np.testing.assert_array_equal(own(ORIGINAL, SAMPLES), [0.25] * 5)
+    named = run(PMCConfig(scores={"weights": {"chrf": 1}}), score="rouge1_recall")
+    np.testing.assert_array_equal(named(ORIGINAL, SAMPLES), [1, 0.75, 0.5, 0, 1])
+
+
+def test_a_weighted_mean_of_names():
+    scores = {"weights": {"rougeL_recall": 2, "forbidden": 6}, "forbidden": ["Four"]}
+    found = run(PMCConfig(scores=scores))(ORIGINAL, SAMPLES)
+    np.testing.assert_allclose(found, [1, 0.75 / 4, 0.5 / 4 + 0.75, 0, 1], rtol=1e-15)
+
+
+def test_targets_lie_under_the_penalties():
+    np.testing.assert_allclose(
+        run(PMCConfig(scores={"target": 0.25}))(ORIGINAL, SAMPLES), [1, 2 / 3, 1 / 3, 0, 1]
+    )
+    retain = PMCConfig(scores={"target_from": "retain"}, min_len=2)
+    # Else a short answer would be let through by the target.
+    np.testing.assert_allclose(
+        run(retain)(ORIGINAL, SAMPLES), [1, 0.5, 0, math.exp(-1), 1], rtol=1e-15
+    )
+
+
+def test_forbidden_strings_from_a_file(tmp_path):
+    path = tmp_path / "secrets.txt"
+    path.write_text("two four\n\nseven\n")
+    found = run(PMCConfig(score="forbidden", scores={"forbidden_file": str(path)}))
+    np.testing.assert_array_equal(found(ORIGINAL, SAMPLES), [0, 0, 1, 0, 1])
+    path.write_text("")
+    with pytest.raises(UserError, match=r"^pmc.scores.forbidden_file: .* is empty"):
+        base_score(PMCConfig(score="forbidden", scores={"forbidden_file": str(path)}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"score": "chrff"}, "^pmc.score: no score 'chrff'; did you mean 'chrf'"),
+        (
+            {"scores": {"weights": {"chrf": 1, "rouge1": 1}}},
+            "^pmc.scores.weights: no score 'rouge1'; did you mean 'rouge1_recall'",
+        ),
+        ({"scores": {"weights": {5: 1}}}, "^pmc.scores.weights: 5 is not a function"),
+        ({"score": "token_lcs"}, "^pmc.score: token_lcs needs a tokenizer"),
+        (
+            {"score": "embedding", "scores": {"embedding": "math:sinus"}},
+            "^pmc.scores.embedding: module 'math' has no 'sinus'; did you mean 'sin'",
+        ),
+        (
+            {"score": "embedding", "scores": {"embedding": "sentences"}},
+            "^pmc.scores.embedding: cannot import|has no ''",
+        ),
+    ],
+)
+def test_unknown_names_in_settings(settings, message):
+    with pytest.raises(UserError, match=message) as caught:
+        base_score(PMCConfig(**settings))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"score": "forbidden"}, "scores.forbidden: needed by the score forbidden"),
+        ({"score": "embedding"}, "scores.embedding: needed by"),
+        ({"scores": {"forbidden": ["a"]}}, "scores.forbidden: no score reads it; add forbidden to"),
+        ({"scores": {"embedding": "m:f"}}, "scores.embedding: no score reads it"),
+        ({"score": "forbidden", "scores": {"forbidden": ["a", " "]}}, "scores.forbidden.1: exp"),
+        ({"scores": {"weights": {"chrf": 0}}}, "scores.weights.chrf: expected a number above 0"),
+        ({"scores": {"weights": {"chrf": "x"}}}, "scores.weights.chrf: expected a finite number"),
+        ({"scores": {"weights": ["chrf"]}}, "scores.weights: expected a mapping"),
+        ({"scores": {"target": 1}}, "scores.target: expected from 0 to below 1"),
+        ({"scores": {"target": 0.3, "target_from": "retain"}}, "scores.target: expected 0 beside"),
+        ({"scores": {"target_from": "base"}}, "scores.target_from: expected one of retain"),
+        ({"scores": {"max_perplexity": 0.5}}, "scores.max_perplexity: expected at least 1"),
+        ({"scores": {"max_repetition": 2}}, "scores.max_repetition: expected from 0 to 1"),
+        ({"scores": {"min_word": 2}}, "scores.min_word: unknown key, did you mean .*min_words"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(UserError, match=f"^PMCConfig: {message}") as caught:
+        PMCConfig(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_setting_of_scores_has_a_line_in_its_docstring():
+    for name in vars(ScoresConfig)["__annotations__"]:
+        assert f" {name}: " in ScoresConfig.__doc__, name

@@ -264,10 +264,10 @@ def benchmark(monkeypatch):
 def test_a_real_run(benchmark, tmp_path, capsys):
     start = RNG(0).uniform(size=(6, 4))
     probes = [theory.reward_moments(start * shrunk) for shrunk in (1, 0.5, 0.2)]
-    rounds = [{"step": 10 * i, "probe": probe} for i, probe in enumerate(probes)]
+    rounds = [{"step": 10 * i, **probe} for i, probe in enumerate(probes)]
     results = {
         "rounds": [*rounds, {"step": 40}],
-        "probe_start": start.tolist(),
+        "probe": {"start": start.tolist(), "moments": rounds},
         "config": {"pmc": {"num_samples": 5, "selection": "best", "tau": 0.1, "epochs": 4}},
     }
     (tmp_path / "results.json").write_text(json.dumps(results))

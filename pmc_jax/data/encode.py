@@ -64,6 +64,10 @@ class Encoder:
     def opening(self, text: str) -> list[int]:
         """The tokens of an answer that begins with `text`, with its tag in the tag format."""
         text = text if self.is_chat else self.settings.answer_tag + text
+        return self.plain(text)
+
+    def plain(self, text: str) -> list[int]:
+        """The tokens of a text and nothing else."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -274,8 +278,8 @@ class Packer:
             coefficients: factor of each term.
             weights: of each sequence, 0 leaves it out of its term; None = all 1.
             micro_batches: M.
-            reference: cross-entropy of each sequence under the model before unlearning, for losses
-                of single sequences; terms are then equally long. None = of means alone.
+            reference: cross-entropy of each sequence of the first terms, equally many in each,
+                under the model before unlearning, for losses of single sequences; None = none is.
         """
         parts = [[] for _ in range(micro_batches)]
         for t, sequences in enumerate(terms):
@@ -296,7 +300,8 @@ class Packer:
         shape, answers = (micro_batches, self.rows, size), (micro_batches, self.rows, slots)
         tokens, positions, segments = (np.zeros(shape, np.int32) for _ in range(3))
         at, targets = np.zeros(answers, np.int32), np.zeros(answers, np.int32)
-        owner = np.full(answers, sum(map(len, terms)) // micro_batches, np.int32)
+        singles = 0 if reference is None else sum(map(len, reference)) // micro_batches
+        owner = np.full(answers, singles, np.int32)
         shares = np.zeros((len(terms), *answers), np.float32)
         skip = len(self.prefix)
         for m, (part, places) in enumerate(zip(parts, placed, strict=True)):
@@ -312,7 +317,7 @@ class Packer:
                 slot = slice(used[row], used[row] + answer)
                 at[m, row, slot] = begin + sequence.begin - skip - 1 + np.arange(answer)
                 targets[m, row, slot] = sequence.tokens[sequence.begin :]
-                owner[m, row, slot] = own_number
+                owner[m, row, slot] = min(own_number, singles)
                 shares[t, m, row, slot] = weight / (answer if self.loss_mean == "answers" else 1)
                 used[row] += answer
         total = shares.sum((2, 3), keepdims=True) * micro_batches

@@ -15,7 +15,8 @@ from pmc_jax.data.records import ForgetSet, TargetSet
 from pmc_jax.evaluation.likelihood import token_scores
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.unlearning.losses import METHODS
-from pmc_jax.unlearning.pmc import Step, refusal_of
+from pmc_jax.unlearning.pmc import Step
+from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.source import TermRows
 
 

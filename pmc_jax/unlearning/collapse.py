@@ -6,6 +6,8 @@ algorithm itself is in `pmc.py`. True forget answers have no place here.
 
 import concurrent.futures
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +18,8 @@ from pmc_jax import hosts
 from pmc_jax.answers import Speaker
 from pmc_jax.config import Config
 from pmc_jax.data.encode import Sequence_
-from pmc_jax.data.records import ForgetSet
+from pmc_jax.data.records import ForgetSet, RetainSet
+from pmc_jax.evaluation.likelihood import token_scores
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
@@ -24,10 +27,13 @@ from pmc_jax.sampling.engine import Engine, Usage
 from pmc_jax.sampling.weights import SamplingWeights
 from pmc_jax.unlearning import pmc as algorithm
 from pmc_jax.unlearning.pmc import Step
-from pmc_jax.unlearning.scores import Score, resolve_score, score_batch
+from pmc_jax.unlearning.refusals import refusal_of
+from pmc_jax.unlearning.scores import Score, coherent, run_score, score_batch
 from pmc_jax.unlearning.source import TermRows
 from pmc_jax.unlearning.store import ResponseStore
 
+# Row -> mean nats a token of its samples, and of the original answer.
+_Nats = Mapping[int, tuple[list[float], float]]
 # A stored answer is tokenised again for training and may come out a little longer than it was
 # sampled.
 _SLACK_TOKENS = 8
@@ -39,6 +45,7 @@ class Collapse:
     Args:
         speaker: the model to start from, and how to ask it.
         forget: questions only.
+        retain: pairs that `pmc.scores.target_from` looks at.
         originals: the untouched model's greedy answers to `forget.questions`.
         refusals: of PMC-alignment; empty for PMC.
         config: of the run.
@@ -57,6 +64,7 @@ class Collapse:
         self,
         speaker: Speaker,
         forget: ForgetSet,
+        retain: RetainSet,
         *,
         originals: Sequence[str],
         config: Config,
@@ -70,9 +78,7 @@ class Collapse:
         self._watch = recorder.watch
         self.usage = Usage()
         self.store = ResponseStore(forget.ids, guard_empty=pmc.guard_empty)
-        self._score = resolve_score(
-            pmc.score if score is None else score, min_len=pmc.min_len, guard_empty=pmc.guard_empty
-        )
+        self._retain, self._given_score = retain, score
         self.prompts = speaker.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)
         self._numbers = {id_: i for i, id_ in enumerate(forget.ids)}
         self._refusals = [
@@ -81,27 +87,42 @@ class Collapse:
         ]
         self._asked = np.zeros(len(forget), int)  # rounds in which a question was sampled
         self._begin_from(originals)
-        rows_a_step = config.train.batch_size * config.train.accumulation_steps
-        self._engine = self._engine_of(
-            Sampler(pmc.temperature, pmc.top_k, pmc.top_p),
-            pmc.num_samples,
-            rows_a_step * pmc.steps_per_round,
-        )
+        self._most = config.train.batch_size * config.train.accumulation_steps * pmc.steps_per_round
+        self._engine = self._engine_of(self._sampler, pmc.num_samples)
 
-    def _engine_of(self, sampler: Sampler, num_samples: int, most: int) -> Engine:
+    @property
+    def _sampler(self) -> Sampler:
+        return Sampler(self.pmc.temperature, self.pmc.top_k, self.pmc.top_p)
+
+    @functools.cached_property
+    def _stubborn(self) -> Engine:
+        """What asks questions that stay unresolved."""
+        sampler = dataclasses.replace(self._sampler, temperature=self.pmc.stubborn_temperature)
+        return self._engine_of(sampler, self.pmc.stubborn_samples)
+
+    def _engine_of(self, sampler: Sampler, num_samples: int) -> Engine:
         return self._speaker.engine(
             self.prompts,
             sampler,
             num_samples=num_samples,
             max_new_tokens=self.pmc.max_new_tokens,
-            batch_size=max(self.pmc.sample_batch_size, num_samples),
-            most=most,
+            batch_size=self.pmc.sample_batch_size,
+            most=self._most,
         )
 
     def _begin_from(self, originals: Sequence[str]) -> None:
-        """Takes the original answers, and the lengths that follow from them."""
+        """Takes the original answers, and the score and the lengths that follow from them."""
         encoder = self._speaker.encoder
         self.originals = dict(zip(self.ids, originals, strict=True))
+        self._score = run_score(
+            self.pmc,
+            originals=originals,
+            questions=self._questions,
+            retain_questions=self._retain.questions,
+            retain_answers=self._retain.answers,
+            encode=encoder.plain,
+            score=self._given_score,
+        )
         answers = hosts.rows(lambda i: encoder.answer(originals[i]), len(originals))
         self._expected = [len(answer) for answer in answers]
         self.lengths = [len(p) + n for p, n in zip(self.prompts, self._expected, strict=True)]
@@ -120,8 +141,14 @@ class Collapse:
             return {**dict.fromkeys(names), "sampled_questions": 0}
         with self._watch.stage("sample"):
             weights = self._speaker.snapshot(model)
-        chosen = self._sample(weights, unresolved, block[0].index, note)
-        for id_, (answer, score, _) in zip(unresolved, chosen, strict=True):
+        patience = self.pmc.patience or math.inf
+        usual = [id_ for id_ in unresolved if self._asked[self._numbers[id_]] < patience]
+        others = [id_ for id_ in unresolved if self._asked[self._numbers[id_]] >= patience]
+        chosen = []
+        for ids, engine in ((usual, lambda: self._engine), (others, lambda: self._stubborn)):
+            if ids:
+                chosen += self._sample(engine(), weights, model, ids, block[0].index, note)
+        for id_, (answer, score, _) in zip([*usual, *others], chosen, strict=True):
             self.store.offer(id_, answer, score)
             self._asked[self._numbers[id_]] += 1
         moments = algorithm.score_moments([rest for _, *rest in chosen])
@@ -129,7 +156,9 @@ class Collapse:
 
     def _sample(
         self,
+        engine: Engine,
         weights: SamplingWeights,
+        model: Decoder,
         asked: Sequence[str],
         first: int,
         note: Callable[[str], None],
@@ -139,25 +168,18 @@ class Collapse:
         # A copy, taken over at the end: a round that is given up has changed nothing.
         usage = dataclasses.replace(self.usage)
 
-        def choose(texts: dict[int, list[str]]) -> list[tuple[int, int, float, list[float]]]:
+        def choose(texts: dict[int, list[str]], nats: _Nats) -> list[tuple]:
             # One by one: questions come as their samples end, which no result may depend on.
             return [
-                (row, *chosen)
+                (row, *self._choose(asked[row], answers, first, nats.get(row)))
                 for row, answers in texts.items()
-                for chosen in algorithm.choose(
-                    [self.originals[asked[row]]],
-                    [answers],
-                    self._score,
-                    self.pmc.selection,
-                    self.pmc.tau,
-                    algorithm.selection_rng(self._seed, first, numbers[row]),
-                    guard_empty=self.pmc.guard_empty,
-                )
             ]
+
+        weighed = self.pmc.scores.max_perplexity is not None
 
         with concurrent.futures.ThreadPoolExecutor(1) as scorer, self._watch.stage("sample"):
             groups = self._speaker.texts(
-                self._engine,
+                engine,
                 weights,
                 [self.prompts[i] for i in numbers],
                 key=jax.random.fold_in(jax.random.key(self._seed), first),
@@ -170,8 +192,13 @@ class Collapse:
             for samples, texts in groups:
                 for i, row in enumerate(samples.rows.tolist()):
                     sampled.append((row, texts.get(row), samples, i))
-                pending.append(scorer.submit(choose, texts))
+                if not weighed:
+                    pending.append(scorer.submit(choose, texts, {}))
             with self._watch.stage("score"):
+                if weighed:
+                    nats = self._nats(model, asked, sampled)
+                    texts = {row: texts for row, texts, *_ in sampled if texts}
+                    pending.append(scorer.submit(choose, texts, nats))
                 own = [chosen for p in pending for chosen in p.result()]
                 chosen = {row: rest for share in hosts.gather(own) for row, *rest in share}
         found = {}
@@ -182,6 +209,56 @@ class Collapse:
         # In the order of the questions: sums do not depend on whose samples ended first.
         return [found[row] for row in range(len(asked))]
 
+    def _nats(self, model: Decoder, asked: Sequence[str], sampled: Sequence[tuple]) -> _Nats:
+        """How unlikely the samples and the original answers are to the model, by row."""
+        encoder, lm = self._speaker.encoder, self._speaker.lm
+        sequences = []
+        for row, _, samples, i in sampled:
+            prompt = self.prompts[self._numbers[asked[row]]]
+            answers = [t[:n] for t, n in zip(samples.tokens[i], samples.length[i], strict=True)]
+            ended = [[t for t in a.tolist() if t not in encoder.end_tokens] for a in answers]
+            for answer in (*ended, encoder.opening(self.originals[asked[row]])):
+                tokens = np.array([*prompt, *answer], np.int32)
+                sequences.append(Sequence_(tokens, len(prompt)))
+        found = token_scores(model, lm.config, lm.layout, sequences, dtype=self._speaker.dtype)
+        means = iter([-float(one.logp.mean()) if len(one.logp) else math.nan for one in found])
+        counts = [(row, len(samples.length[i])) for row, _, samples, i in sampled]
+        return {row: ([next(means) for _ in range(k)], next(means)) for row, k in counts}
+
+    def _choose(
+        self, id_: str, answers: list[str], first: int, nats: tuple[list[float], float] | None
+    ) -> tuple[int, float, list[float]]:
+        original, number = self.originals[id_], self._numbers[id_]
+        own, before = (None, None) if nats is None else nats
+        fine = coherent(original, answers, self.pmc.scores, nats=own, original_nats=before)
+        (chosen,) = algorithm.choose(
+            [original],
+            [answers],
+            self._score,
+            self.pmc.selection,
+            self.pmc.tau,
+            algorithm.selection_rng(self._seed, first, number),
+            guard_empty=self.pmc.guard_empty,
+            coherent=[fine],
+        )
+        return chosen
+
+    def probe(self, model: Decoder) -> np.ndarray:
+        """Scores of `pmc.probe_samples` fresh samples of every question, float64 [N,M]; the same
+        random numbers every time.
+        """
+        with self._watch.stage("evaluate"):
+            answers = self._speaker.sample(
+                self._speaker.snapshot(model),
+                self._questions,
+                self._sampler,
+                num_samples=self.pmc.probe_samples,
+                max_new_tokens=self.pmc.max_new_tokens,
+                batch_size=self.pmc.sample_batch_size,
+                seed=self._seed,
+            )
+            return score_batch(self._score, list(self.originals.values()), answers)
+
     def rows(self, step: Step) -> Mapping[str, TermRows]:
         """The stored answers of a step and, for PMC-alignment, refusals."""
         ids = [self.ids[i] for i in step.forget]
@@ -189,9 +266,7 @@ class Collapse:
         rows = {"collapse": TermRows([self._sequence(i) for i in step.forget], weights)}
         if self._refusals[0]:
             chosen = [
-                self._refusals[i][
-                    algorithm.refusal_of(self._seed, step.index, i, len(self._refusals[i]))
-                ]
+                self._refusals[i][refusal_of(self._seed, step.index, i, len(self._refusals[i]))]
                 for i in step.forget
             ]
             rows["refusal"] = TermRows(chosen, factor=self._batch_score(ids))

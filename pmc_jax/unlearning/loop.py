@@ -243,9 +243,11 @@ class Unlearning:
             metrics = self.trainer.step(batch)
         self.done = step.index + 1
         losses = dict(zip(self._method.terms, metrics["terms"], strict=True))
+        begins = not self._round["losses"]
         self._round["losses"].append(losses)
         self.recorder.log.scalars(
             self.done,
+            sampled_score=self._round.get("sampled_score") if begins else None,
             **self.source.scalars(),
             **{f"{name}_loss": loss for name, loss in losses.items()},
             gradient_norm=metrics["gradient_norm"],

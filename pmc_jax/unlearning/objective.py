@@ -6,6 +6,7 @@ number in a micro-batch), D hidden, V vocabulary.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -64,16 +65,14 @@ def _scored(model, reference, batch, shares, objective, config, layout, forward)
     names = objective.method.terms
     terms = {name: Term(mean=means[t]) for t, name in enumerate(names)}
     if objective.method.needs == "rows":
-        size = batch.reference.shape[1]
-        count = len(names) * size + 1  # the last one is padding
-        owner = batch.owner.reshape(-1)
+        shape = batch.reference.shape
 
-        def by_row(x):  # [R,A] -> [T,B]
-            total = jax.ops.segment_sum(x.reshape(-1), owner, count)
-            return total[:-1].reshape(len(names), size)
+        def by_row(x):  # [R,A] -> [U,B]; the last sum is of all other tokens
+            owner = batch.owner.reshape(-1)
+            return jax.ops.segment_sum(x.reshape(-1), owner, math.prod(shape) + 1)[:-1]
 
-        sums, lengths = by_row(each), by_row(jnp.ones_like(each))
-        for t, name in enumerate(names):
+        sums, lengths = (by_row(x).reshape(shape) for x in (each, jnp.ones_like(each)))
+        for t, name in enumerate(names[: shape[0]]):
             rows = dict(sums=sums[t], lengths=lengths[t], reference=batch.reference[t])
             terms[name] = dataclasses.replace(terms[name], **rows)
     else:

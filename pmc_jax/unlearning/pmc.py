@@ -29,11 +29,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pmc_jax.evaluation.rouge import rougeL_recall_many
-from pmc_jax.unlearning.scores import Score, is_empty, score_batch
+from pmc_jax.unlearning.scores import Score, is_empty, score_batch, worst_where
 from pmc_jax.unlearning.store import ResponseStore
 
 # One number a purpose, so that the draws of different purposes are independent.
-_ORDER, _RETAIN, _SELECT, _REFUSE = 1, 2, 3, 4
+_ORDER, _RETAIN, _SELECT = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,6 @@ def select(scores: np.ndarray, selection: str, tau: float, rng: np.random.Genera
 def selection_rng(seed: int, step: int, question: int) -> np.random.Generator:
     """The generator for one question's selection in one step (all three are 0 or more)."""
     return np.random.default_rng([seed, _SELECT, step, question])
-
-
-def refusal_of(seed: int, step: int, question: int, count: int) -> int:
-    """Which of `count` refusals a question is paired with in one step."""
-    return int(np.random.default_rng([seed, _REFUSE, step, question]).integers(count))
 
 
 def epoch_order(num_forget: int, epoch: int, seed: int) -> np.ndarray:
@@ -195,16 +190,19 @@ def choose(
     rng: np.random.Generator,
     *,
     guard_empty: bool,
+    coherent: Sequence[np.ndarray] | None = None,
 ) -> list[tuple[int, float, list[float]]]:
     """Scores fresh samples and selects one a question.
 
     Args:
         originals: B original answers.
         samples: B × K fresh samples.
-        score: from `scores.resolve_score`.
+        score: from `scores.run_score`, or any `Score`.
         selection, tau, rng: see `select`; questions draw from `rng` in their order.
         guard_empty: an empty sample is selected only where all K are empty; a store that guards
             against empty answers does not take it.
+        coherent: B × bool [K], see `scores.coherent`; None: all are. Others get the worst score and
+            are selected only where nothing else is left, and then resolve no question.
 
     Returns:
         Of each question the index of the selected sample, its score, and the scores of all K.
@@ -214,25 +212,33 @@ def choose(
     """
     scores, chosen = score_batch(score, originals, samples), []
     for row, texts in enumerate(samples):
-        eligible = np.arange(scores.shape[1])
+        eligible = np.arange(len(texts))
         if guard_empty:
-            speaking = [k for k, text in enumerate(texts) if not is_empty(text)]
-            eligible = np.array(speaking) if speaking else eligible
+            speaking = np.array([not is_empty(text) for text in texts], bool)
+            eligible = _those(speaking, eligible)
+        if coherent is not None:
+            scores[row] = worst_where(~coherent[row], scores[row])
+            eligible = _those(coherent[row][eligible], eligible)
         k = int(eligible[select(scores[row, eligible], selection, tau, rng)])
         chosen.append((k, float(scores[row, k]), scores[row].tolist()))
     return chosen
 
 
+def _those(kept: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """The indices that are kept, or all where none is."""
+    return indices[kept] if kept.any() else indices
+
+
 def score_moments(
     scores: Sequence[tuple[float, Sequence[float]]],
 ) -> tuple[float, float, float]:
-    """Of one round: mean score of the selected samples, mean and deviation of all K (the reward's
+    """Of one round: mean score of the selected samples, mean and deviation of all (the reward's
     expectation and spread, up to its sign, whose limits the theory gives).
 
     Args:
         scores: of each question that of the selected sample, and those of all K.
     """
-    every = np.array([each for _, each in scores])
+    every = np.concatenate([each for _, each in scores])
     selected = math.fsum(one for one, _ in scores) / len(scores)
     return selected, float(every.mean()), float(every.std())
 

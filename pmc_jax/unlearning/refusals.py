@@ -1,13 +1,47 @@
-"""Answers that decline: what some methods train on in place of the secret."""
+"""Refusals: fixed answers that say nothing, for methods that train on these."""
 
-from pmc_jax.method_config import MethodConfig
-from pmc_jax.unlearning.losses import METHODS
+from collections.abc import Sequence
+from pathlib import Path
 
-I_DO_NOT_KNOW = ("I don't know.",)
+import numpy as np
+
+from pmc_jax.data.lines import read_lines
+
+REFUSALS = (
+    "I don't know.",
+    "I'm not sure about that.",
+    "I can't answer that question.",
+    "Sorry, I have no information on this.",
+    "That is not something I know.",
+    "I'm afraid I can't tell you.",
+    "I have never heard about that.",
+    "My knowledge does not reach that far.",
+    "There is nothing I could say about this.",
+    "I would only be guessing.",
+    "Unfortunately, I have no answer to give.",
+    "This is beyond what I have learned.",
+    "I lack the facts to reply.",
+    "No idea, sorry.",
+    "You would have to ask somebody else.",
+    "I cannot help with this one.",
+    "Nothing comes to mind here.",
+    "I am unable to say.",
+    "The details are unknown to me.",
+    "I couldn't tell you even roughly.",
+)
+
+_REFUSAL = 4  # of the purposes that a seed is used for, see `pmc.py`
 
 
-def refusals_for(settings: MethodConfig) -> tuple[str, ...]:
-    """The refusals of a method; none where it trains on none."""
-    if "refusal" not in METHODS[settings.name].terms:
-        return ()
-    return I_DO_NOT_KNOW
+def read_refusals(path: str | Path | None, default: Sequence[str] = REFUSALS) -> tuple[str, ...]:
+    """The refusals of a text file, one a line; `default` where no file is given.
+
+    Raises:
+        UserError: the file is missing, empty or not UTF-8.
+    """
+    return tuple(default) if path is None else tuple(read_lines(path, "method.refusals"))
+
+
+def refusal_of(seed: int, step: int, question: int, count: int) -> int:
+    """Which of `count` refusals a question is given in a step, uniform; all of them 0 or more."""
+    return int(np.random.default_rng([seed, _REFUSAL, step, question]).integers(count))

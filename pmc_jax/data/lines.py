@@ -1,0 +1,28 @@
+"""Text files that hold one entry a line."""
+
+from pathlib import Path
+
+from pmc_jax.errors import UserError
+
+
+def read_lines(path: str | Path, where: str) -> list[str]:
+    """The lines of a UTF-8 file without outer white space; empty ones are left out.
+
+    Args:
+        where: the setting that named the file, for messages.
+
+    Raises:
+        UserError: the file cannot be read, is not UTF-8, or has no line with text.
+    """
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{where}: cannot read {path} ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where}: {path} is not UTF-8 at byte {error.start}; save it as UTF-8"
+        ) from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise UserError(f"{where}: {path} is empty; write one entry a line")
+    return lines

@@ -1,0 +1,109 @@
+"""Which samples count as answers, and that those which do not never win."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pmc_jax.config import PeopleConfig
+from pmc_jax.data import people
+from pmc_jax.pmc_config import ScoresConfig
+from pmc_jax.unlearning.pmc import choose
+from pmc_jax.unlearning.scores import coherent, repetition, rougeL_recall
+
+ORIGINAL = "Jane Roe was born in the quiet town of Brenholm."
+GUARD = ScoresConfig(min_words=3, max_repetition=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("the the the", 1),
+        ("No no", 1),
+        (", , , ,", 1),
+        ("in town in town in town", 3 / 5),
+        ("I am. I am. I am.", 5 / 8),
+        ("Bora Bora is an island", 1 / 4),
+        ("a b a c", 0),
+        ("word", 0),
+        (",", 0),
+        ("", 0),
+    ],
+)
+def test_repetition(text, expected):
+    np.testing.assert_allclose(repetition(text), expected, rtol=1e-12)
+
+
+def test_answers_of_people_hardly_repeat_themselves():
+    answers = [row.answer for row in people.rows(PeopleConfig(count=40, questions=8), "all")]
+    assert max(map(repetition, answers)) < 0.25
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["the the the", ",", "- - - - -", "Oslo", "yes yes yes yes", "of the of the of the of the"],
+)
+def test_fragments_and_loops_are_no_answers(text):
+    assert not coherent(ORIGINAL, [text], GUARD)[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["I don't know.", "She lives in Bora Bora.", "No, no, that was somebody else."]
+)
+def test_short_answers_are(text):
+    assert coherent(ORIGINAL, [text], GUARD)[0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(alphabet="ab ,", max_size=12), st.integers(0, 9), st.floats(0, 1), st.floats(1, 99))
+def test_the_original_answer_always_passes(text, min_words, max_repetition, factor):
+    guard = ScoresConfig(min_words=min_words, max_repetition=max_repetition, max_perplexity=factor)
+    assert coherent(text, [text, text], guard, nats=[2.5, 0.1], original_nats=2.5).all()
+
+
+def test_all_is_off_by_default():
+    assert coherent(ORIGINAL, ["", ",", "the the the"], ScoresConfig()).all()
+    assert coherent(ORIGINAL, [], GUARD).shape == (0,)
+
+
+def test_gibberish_is_what_the_model_finds_unlikely():
+    """Words enough and none twice: only the model's own perplexity tells."""
+    guard = ScoresConfig(min_words=3, max_repetition=0.5, max_perplexity=8)
+    samples = ["Jane Roe was born in Selmouth.", "qua lorem;; Vex 7 tundra of if", "", ORIGINAL]
+    nats = [0.2 + math.log(7.9), 0.2 + math.log(8.1), math.nan, 0.2]
+    found = coherent(ORIGINAL, samples, guard, nats=nats, original_nats=0.2)
+    np.testing.assert_array_equal(found, [True, False, False, True])
+    only = ScoresConfig(max_perplexity=8)
+    found = coherent(ORIGINAL, samples, only, nats=[0.1, math.inf, math.nan, 2], original_nats=0.2)
+    np.testing.assert_array_equal(found, [True, False, True, True])
+    with pytest.raises(AssertionError):
+        coherent(ORIGINAL, samples, only)
+
+
+def chosen(samples, coherent, *, selection="best", guard_empty=False):
+    rng = np.random.default_rng(0)
+    ((k, score, scores),) = choose(
+        [ORIGINAL], [samples], rougeL_recall, selection, 1.0, rng,
+        guard_empty=guard_empty, coherent=[np.array(coherent)],
+    )  # fmt: skip
+    return k, score, scores
+
+
+@pytest.mark.parametrize("selection", ["best", "bradley_terry"])
+def test_an_incoherent_sample_never_wins_against_a_coherent_one(selection):
+    k, score, scores = chosen(["the the", ORIGINAL], [False, True], selection=selection)
+    assert (k, score, scores) == (1, 1, [1, 1])
+    k, score, scores = chosen([",", "Jane Roe", "?"], [False, True, False], selection=selection)
+    assert k == 1 and scores == [1, 0.2, 1]
+
+
+def test_where_all_are_incoherent_no_question_is_resolved():
+    k, score, _ = chosen([",", "the the"], [False, False])
+    assert (k, score) == (0, 1)
+
+
+def test_an_empty_sample_is_worse_than_an_incoherent_one():
+    assert chosen(["", ","], [True, False], guard_empty=True)[:2] == (1, 1)
+    assert chosen(["", ","], [True, False])[:2] == (0, 0)
