@@ -55,10 +55,10 @@ def pareto(comparison: Comparison) -> Plot | None:
         for e in entries
     )
     beyond = "" if level is None else " Right of the dashed line is over-forgetting."
+    several = "Large marks are means with their deviations, small ones single seeds; the"
     reading = (
-        "Up and to the right is better. Large marks are means with their deviations, small ones "
-        "single seeds; the thin line joins the methods that no other beats in both."
-        f"{beyond}"
+        f"Up and to the right is better. {several if len(comparison['seeds']) > 1 else 'The'} thin "
+        f"line joins the methods that no other beats in both.{beyond}"
     )
     drawing = scatter(
         "plot-pareto", marks, x="unlearn quality", y="utility", path=path, level=level,
@@ -90,10 +90,11 @@ def _over_time(comparison: Comparison, key: str, title: str) -> Plot:
     levels = [] if reference is None else [(reference["values"][key], "ink")]
     if levels:
         lines.append(Line("never saw the data", [], [], "ink", "dashed"))
-    band = " with their deviation as a band" if any(line.spread for line in lines) else ""
+    several = ", means over seeds" if len(comparison["seeds"]) > 1 else ""
+    several += " with their deviation as a band" if any(line.spread for line in lines) else ""
     level = f"; {levels[0][0]:.1f} in a model that never saw the data" if levels else ""
     after = " to ".join(dict.fromkeys((min(minutes, key=float), max(minutes, key=float))))
-    text = f"{title} over the time of unlearning, means over seeds{band}: from {start:.1f} to "
+    text = f"{title} over the time of unlearning{several}: from {start:.1f} to "
     text += f"{', '.join(ends)} after {after} minutes{level}."
     low = min(value for line in lines for value in line.y)
     drawing = curves(
