@@ -12,11 +12,13 @@ import importlib
 
 _HOMES = {
     "pmc_jax.api": ("Unlearned", "answer", "evaluate", "finetune", "sample", "unlearn"),
+    "pmc_jax.baseline": ("unlearn_baseline",),
     "pmc_jax.config": (
         "Config",
         "DataConfig",
         "EvaluateConfig",
         "FinetuneConfig",
+        "MethodConfig",
         "ModelConfig",
         "PMCConfig",
         "load_config",
@@ -26,6 +28,7 @@ _HOMES = {
     "pmc_jax.mesh": ("make_mesh",),
     "pmc_jax.models.export": ("export_hf",),
     "pmc_jax.models.load": ("LanguageModel", "load"),
+    "pmc_jax.pmc_config": ("ScoresConfig",),
     "pmc_jax.train_config": ("LoRAConfig", "TrainConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -76,13 +76,17 @@ def check_fits(
 
     Raises:
         UserError: no such score, questions in both sets under `data.retained: error`, attention
-            that cannot run here, or a question or a row that is too long.
+            that cannot run here, a layer that the model lacks, or a question or a row that is too
+            long.
     """
     base_score(config.pmc, encode=speaker.encoder.plain)
     _check_retained(config.data.retained, forget, pairs[0])
     for settings in (config.train, *([config.finetune] if config.finetune.data else [])):
         check_kernel(settings.attention, speaker.lm.config, speaker.dtype, speaker.layout.platform)
     speaker.prompts(forget.questions, config.pmc.max_new_tokens, ids=forget.ids)
+    layer, layers = config.method.layer, speaker.lm.config.num_layers
+    if layer is not None and layer > layers:
+        raise UserError(f"method.layer: {layer}, but the model has {layers} layers")
     for split in sets:
         speaker.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)
     for rows in pairs if config.data.long_rows == "error" else ():

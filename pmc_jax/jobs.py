@@ -88,6 +88,7 @@ def run_unlearn(
     else:
         lm = _loaded(config, model_path(config), config.finetune)
     pairs = [retain] if target is None else [retain, target.rows]
+    pairs += [] if targets is None else [targets]
     check_fits(config, Speaker.of(lm, config.model), forget, pairs, sets)
     claimed = output.claim(
         output_dir(config), settings=to_dict(config), digests=digests, overwrite=overwrite

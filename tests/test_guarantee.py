@@ -29,6 +29,7 @@ APART = (
     "pmc_jax.data.files",
     "pmc_jax.jobs",
     "pmc_jax.unlearning_run",
+    "pmc_jax.baseline",
     "pmc_jax.unlearning.answered",
     "pmc_jax.api",
 )
@@ -260,6 +261,11 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
         | {"evaluating.py", "summary.py", "unlearning_run.py"}
         | {f"evaluation/{name}.py" for name in ("evaluate", "material", "probes")},
         "FinetuneSet": shared | {"finetuning.py", "target.py"},
-        "TargetSet": {"data/sources.py", "unlearning_run.py", f"unlearning/{TRAINS_ON_THEM}"},
+        "TargetSet": {
+            "baseline.py",
+            "data/sources.py",
+            "unlearning_run.py",
+            f"unlearning/{TRAINS_ON_THEM}",
+        },
     }
     assert files and files <= allowed[name]

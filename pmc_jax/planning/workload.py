@@ -1,6 +1,7 @@
 """How much a run computes, from its settings: shapes of its programs, and how often each runs."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -120,20 +121,26 @@ def count_rows(config: Config) -> Rows:
 
 
 def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
-    """The run that the settings describe, on a mesh with this many shards of rows."""
+    """The run that the settings describe, on a mesh with this many shards of rows.
+
+    Raises:
+        UserError: a method other than PMC.
+    """
     plan, pmc, questions = config.plan, config.pmc, rows.forget
+    if config.method.name != "pmc":
+        raise UserError(f"method.name: {config.method.name}; only runs of pmc are planned")
     rows_a_step = config.train.batch_size * config.train.accumulation_steps
     steps = total_steps(questions, rows_a_step, pmc.epochs)
     finetune, finetune_steps = None, 0
     if config.finetune.data:
         a_step = config.finetune.batch_size * config.finetune.accumulation_steps
         finetune_steps = total_steps(rows.finetune, a_step, config.finetune.epochs)
-        finetune = train_shape(config, config.finetune, row_multiple, terms=1)
+        finetune = train_shape(config, config.finetune, row_multiple, terms=(1,))
     asked = min(questions, rows_a_step * pmc.steps_per_round)
     grid = grid_shape(asked, pmc.num_samples, pmc.sample_batch_size, platform="tpu")
     grid = ladder(grid, row_multiple)[0]
     return Workload(
-        train=train_shape(config, config.train, row_multiple, terms=2),
+        train=train_shape(config, config.train, row_multiple, terms=(1, pmc.retain_rows)),
         finetune=finetune,
         sample=SampleShape(
             grid=grid,
@@ -153,10 +160,10 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
 
 
 def train_shape(
-    config: Config, settings: TrainConfig, row_multiple: int, *, terms: int
+    config: Config, settings: TrainConfig, row_multiple: int, *, terms: Sequence[int]
 ) -> TrainShape:
     """What the trainer's own packer makes of sequences of the expected length, one of them as long
-    as `data.max_length` allows.
+    as `data.max_length` allows; `terms` are the rows of each term for one of the batch.
     """
     plan, longest = config.plan, config.data.max_length
     length = min(plan.prompt_tokens + plan.answer_tokens, longest)
@@ -165,17 +172,17 @@ def train_shape(
         begin = min(plan.prompt_tokens, tokens - 1)
         return Sequence_(np.zeros(tokens, np.int32), begin)
 
-    batch = terms * settings.batch_size
+    batch = sum(terms) * settings.batch_size
     packer = Packer.fit(np.zeros(0, np.int32), [length], longest, batch, row_multiple)
     one = [sequence(longest), *[sequence(length)] * (settings.batch_size - 1)]
-    packed = packer.pack([one] * terms, [1.0] * terms)
+    packed = packer.pack([one * n for n in terms], [1.0] * len(terms))
     _, rows, tokens = packed.tokens.shape
     answers = packed.at.shape[2]
     if plan.rows or plan.row_tokens:
         rows = round_up(plan.rows or rows, row_multiple)
         tokens = plan.row_tokens or tokens
         answers = max(32, 32 * (tokens // 64))
-    return TrainShape(settings.accumulation_steps, rows, tokens, answers, terms)
+    return TrainShape(settings.accumulation_steps, rows, tokens, answers, len(terms))
 
 
 def _count(config: Config) -> int:

@@ -1,0 +1,87 @@
+"""The methods that PMC is compared with, from Python; PMC itself is `pmc_jax.unlearn`."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from pmc_jax.answers import Speaker
+from pmc_jax.api import Pairs, Unlearned
+from pmc_jax.config import Config, DataConfig, MethodConfig, ModelConfig, PMCConfig, TrainConfig
+from pmc_jax.data.records import ForgetSet, RetainSet, TargetSet
+from pmc_jax.data.sources import pairs_to_retain, questions_to_forget
+from pmc_jax.errors import UserError
+from pmc_jax.models.load import LanguageModel
+from pmc_jax.recorder import Recorder
+from pmc_jax.unlearning.answered import Answered
+from pmc_jax.unlearning.loop import Unlearning
+from pmc_jax.unlearning.losses import METHODS
+from pmc_jax.unlearning.refusals import REFUSALS, read_refusals
+
+
+def unlearn_baseline(
+    lm: LanguageModel,
+    method: MethodConfig | str,
+    forget: Sequence[str] | Pairs,
+    retain: RetainSet | Pairs,
+    *,
+    config: PMCConfig | None = None,
+    train: TrainConfig | None = None,
+    model: ModelConfig | None = None,
+    data: DataConfig | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Unlearned:
+    """Unlearns by another method; `lm` is left as it is.
+
+    Args:
+        lm: from `load`.
+        method: a name of `pmc_jax.unlearning.losses.METHODS` other than those of PMC, or its
+            settings.
+        forget: (question, true answer) pairs for a method that trains on true answers, questions
+            for the others.
+        retain: question-answer pairs that anchor what must stay.
+        config: `epochs`, `lambda_retain` and `max_retain_loss` are read.
+        train, model, data, seed, progress: as of `pmc_jax.unlearn`.
+
+    Returns:
+        As `pmc_jax.unlearn`; there are no originals, collapsed answers or scores.
+
+    Raises:
+        UserError: PMC itself, an unknown method, empty or invalid rows, or rows too long.
+    """
+    named = MethodConfig(name=method) if isinstance(method, str) else method
+    kind = METHODS[named.name]
+    if "collapse" in kind.terms:
+        raise UserError(f"unlearn_baseline: {named.name} is pmc_jax.unlearn")
+    retain = retain if isinstance(retain, RetainSet) else pairs_to_retain(list(retain))
+    targets = None
+    if kind.reads_true_answers:
+        rows = pairs_to_retain(list(forget))
+        targets = TargetSet(rows.ids, rows.questions, rows.answers)
+        questions = ForgetSet(rows.ids, rows.questions)
+    else:
+        questions = questions_to_forget(list(forget))
+    settings = Config(
+        pmc=config or PMCConfig(),
+        method=named,
+        train=train or TrainConfig(),
+        data=data or DataConfig(),
+        seed=seed,
+    )
+    refusals = read_refusals(named.refusals, REFUSALS[:1]) if "refusal" in kind.terms else ()
+    speaker, recorder = Speaker.of(lm, model or ModelConfig()), Recorder(bars=progress)
+    with recorder.watch.compiling_apart():
+        blank = [""] * len(questions)
+        source = Answered(speaker, questions, targets, refusals, originals=blank, config=settings)
+        run = Unlearning(speaker, source, retain, config=settings, recorder=recorder)
+        run.run()
+    return Unlearned(
+        lm=dataclasses.replace(lm, model=run.trainer.release()),
+        originals={},
+        collapsed={},
+        scores={},
+        rounds=run.rounds,
+        seconds=recorder.watch.seconds(),
+        tokens={"sampled": 0, "trained": run.trainer.tokens},
+        adapters=run.trainer.adapters,
+        lora=run.trainer.lora,
+    )

@@ -1,0 +1,202 @@
+"""Runs of other methods, and PMC's own ways to begin gently, to stop and to insist."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_runs as tiny
+
+import pmc_jax
+from pmc_jax.unlearning.losses import METHODS
+
+TARGETS = {"data.targets.path": "forget.jsonl"}
+BASELINES = [name for name in METHODS if not name.startswith("pmc")]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A model that was taught the forget and the retain answers, as `taught/`."""
+    folder = tiny.write_inputs(tmp_path_factory.mktemp("methods"), finetune=tiny.FINETUNE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tiny.succeed("finetune")
+        Path("out/target").rename("taught")
+        Path("out").rmdir()
+        tiny.write_settings(
+            folder / "run.yaml",
+            model={"path": "taught"},
+            train={"batch_size": 3, "learning_rate": 1e-3},
+        )
+    return folder
+
+
+@pytest.fixture
+def unlearn(world, tmp_path, monkeypatch):
+    """Runs with other settings into a folder of its own; what its results hold."""
+    monkeypatch.chdir(world)
+
+    def run(**settings) -> dict:
+        given = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+        tiny.succeed("unlearn", *given, f"output.dir={tmp_path / 'out'}", "--overwrite")
+        return tiny.results(tmp_path / "out")
+
+    return run
+
+
+def settings_of(name: str) -> dict:
+    return {"method.name": name} | (TARGETS if METHODS[name].reads_true_answers else {})
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_run_of_each_method(name, unlearn, world, tmp_path):
+    found = unlearn(**settings_of(name), **{"pmc.epochs": 10})
+    assert found["before"]["splits"]["forget"]["rougeL_recall"] == 1
+    assert found["tokens"]["sampled"] == 0 and len(found["rounds"]) == 20
+    last = found["rounds"][-1]
+    assert {f"{term}_loss" for term in METHODS[name].terms} <= set(last)
+    forget = found["after"]["splits"]["forget"]["rougeL_recall"]
+    assert forget == 1 if name == "retain_only" else forget < 1
+    if "retain" in METHODS[name].terms and name != "rmu":
+        assert found["after"]["splits"]["retain"]["rougeL_recall"] > forget or forget == 1
+    assert not tiny.same_weights(tmp_path / "out" / "model", world / "taught")
+
+
+def test_true_answers_are_needed_where_they_are_targets(world, monkeypatch, tmp_path):
+    monkeypatch.chdir(world)
+    out = f"output.dir={tmp_path / 'out'}"
+    done = tiny.pmc("unlearn", "method.name=npo", out)
+    assert done.status == 2 and "data.targets.path: not given" in done.err
+    done = tiny.pmc("unlearn", "method.name=npo", "data.targets.path=retain.jsonl", out)
+    assert done.status == 2 and "data.targets: 8 questions, data.forget has 6" in done.err
+    done = tiny.pmc("unlearn", "method.name=rmu", "method.layer=9", out,
+                    "data.targets.path=forget.jsonl")  # fmt: skip
+    assert done.status == 2 and "method.layer: 9, but the model has 2 layers" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_goes_on_where_it_was_interrupted(unlearn, world, tmp_path):
+    whole = unlearn(**settings_of("dpo"), **{"pmc.epochs": 4})
+    again = tmp_path / "again"
+    arguments = [f"{k}={json.dumps(v)}" for k, v in settings_of("dpo").items()]
+    arguments += ["pmc.epochs=4", f"output.dir={again}", "output.checkpoint_every=1"]
+    from pmc_jax.unlearning.trainer import Trainer
+
+    with tiny.crashing(Trainer, "step", 5):
+        tiny.pmc("unlearn", *arguments)
+    tiny.succeed("unlearn", *arguments)
+    assert tiny.results(again)["rounds"] == whole["rounds"]
+    assert tiny.same_weights(again / "model", tmp_path / "out" / "model")
+
+
+def test_a_run_stops_when_its_seconds_are_over(unlearn):
+    found = unlearn(**{"method.name": "retain_only", "method.max_seconds": 1e-6})
+    assert found["stopped"] == "method.max_seconds=1e-06 are over"
+    assert len(found["rounds"]) == 1 and found["rounds"][0]["step"] == 1
+    assert found["unlearning_seconds"] >= 1e-6
+
+
+def test_evaluations_at_given_seconds(unlearn):
+    found = unlearn(**{"evaluate.at_seconds": [1e-6, 1e9], "pmc.epochs": 2})
+    measured = [one for one in found["rounds"] if "utility" in one]
+    assert [one["step"] for one in measured] == [1]  # once for the first, never for the last
+    assert measured[0]["unlearning_seconds"] > 1e-6
+    assert found["stopped"] is None
+
+
+def test_pmc_stops_when_nothing_is_left(unlearn):
+    rule = {"pmc.stop": True, "pmc.stop_score": 0.4, "pmc.stop_retain": 1.0, "pmc.epochs": 100}
+    found = unlearn(**rule)
+    assert found["stopped"].startswith("every question is resolved")
+    last = found["rounds"][-1]
+    assert last["unresolved"] == 0 and last["step"] < 200 and last["step"] % 2 == 0
+    never = unlearn(**(rule | {"pmc.stop_retain": 0.0, "pmc.epochs": 4}))
+    assert never["stopped"] is None and never["rounds"][-1]["step"] == 8
+
+
+def test_more_retain_rows_and_a_slow_beginning(unlearn):
+    plain = unlearn(**{"pmc.epochs": 4, "pmc.lambda_retain": 1.0})
+    more = unlearn(**{"pmc.epochs": 4, "pmc.lambda_retain": 1.0, "pmc.retain_rows": 3})
+    assert more["tokens"]["trained"] > 1.7 * plain["tokens"]["trained"]
+    slow = unlearn(**{"pmc.epochs": 4, "pmc.lambda_retain": 1.0, "pmc.ramp_steps": 1000})
+    # Next to no weight on the new answers: they are not learned.
+    assert slow["rounds"][-1]["collapse_loss"] > plain["rounds"][-1]["collapse_loss"]
+
+
+def test_stubborn_questions_get_more_samples(unlearn):
+    greedy = {"pmc.temperature": 0.0, "pmc.epochs": 3, "pmc.num_samples": 2}
+    plain = unlearn(**greedy, **{"train.learning_rate": 1e-9})
+    assert plain["rounds"][-1]["unresolved"] == 6  # it says the same again and again
+    insisting = unlearn(
+        **greedy,
+        **{"train.learning_rate": 1e-9, "pmc.patience": 2, "pmc.stubborn_samples": 40},
+        **{"pmc.stubborn_temperature": 3.0},
+    )
+    left = [one["unresolved"] for one in insisting["rounds"]]
+    assert left[:4] == [6, 6, 6, 6] and left[-1] < 6
+    assert insisting["tokens"]["sampled"] > 2 * plain["tokens"]["sampled"]
+
+
+def test_probe_measures_the_reward_and_changes_nothing(unlearn, tmp_path):
+    plain = unlearn(**{"pmc.epochs": 3})
+    (tmp_path / "out" / "model").rename(tmp_path / "plain")
+    found = unlearn(**{"pmc.epochs": 3, "pmc.probe_samples": 4})
+    assert plain["probe"] is None and tiny.same_weights(
+        tmp_path / "plain", tmp_path / "out" / "model"
+    )
+    moments = found["probe"]["moments"]
+    assert [one["step"] for one in moments] == list(range(7))
+    start = np.array(found["probe"]["start"])
+    assert start.shape == (6, 4)
+    assert moments[0]["exp_reward_mean"] == pytest.approx(np.exp(1 - start).mean())
+    assert moments[-1]["exp_reward_mean"] > moments[0]["exp_reward_mean"]
+
+
+def test_alignment_teaches_refusals(unlearn, world):
+    refusals = world / "refusals.txt"
+    refusals.write_text(" ".join(tiny.WORDS[:3]) + "\n")
+    settings = {"method.refusals": str(refusals), "pmc.min_len": 2}
+    found = unlearn(**{"method.name": "pmc_alignment"}, **settings)
+    assert found["rounds"][0]["refusal_loss"] > 0
+    manifest = json.loads((Path(found["config"]["output"]["dir"]) / "manifest.json").read_text())
+    assert manifest["inputs"]["method.refusals"]["path"] == str(refusals)
+
+
+def test_a_second_request_keeps_the_first_forgotten(unlearn, world, tmp_path):
+    """The forget rows in two halves, one run on the output of the other."""
+    halves = [tiny.FORGET[:3], tiny.FORGET[3:]]
+    for i, half in enumerate(halves):
+        tiny.write_rows(world / f"half{i}.jsonl", half)
+    first = unlearn(**{"data.forget.path": "half0.jsonl", "pmc.epochs": 32})
+    (tmp_path / "out" / "model").rename(tmp_path / "first")
+    second = unlearn(
+        **{"data.forget.path": "half1.jsonl", "pmc.epochs": 32},
+        **{"model.path": str(tmp_path / "first"), "data.evaluate.forget.path": "half0.jsonl"},
+    )
+    before, after = (second[moment]["splits"] for moment in ("before", "after"))
+    assert first["before"]["splits"]["forget"]["rougeL_recall"] == 1
+    assert before["forget"]["rougeL_recall"] <= 0.5  # the first half was forgotten
+    assert after["forget"]["rougeL_recall"] <= 0.5  # and is not back
+    assert (
+        before["forget_paraphrased"]["rougeL_recall"] > after["forget_paraphrased"]["rougeL_recall"]
+    )
+
+
+def test_baselines_from_python(world, monkeypatch):
+    monkeypatch.chdir(world)
+    lm = pmc_jax.load("taught")
+    pairs = [(row["question"], row["answer"]) for row in tiny.FORGET]
+    retain = [(row["question"], row["answer"]) for row in tiny.RETAIN]
+    train = pmc_jax.TrainConfig(batch_size=3, learning_rate=1e-3)
+    options = dict(config=pmc_jax.PMCConfig(epochs=8, max_new_tokens=8), train=train)
+    result = pmc_jax.unlearn_baseline(lm, "npo", pairs, retain, **options)
+    answers = result.answer([q for q, _ in pairs], max_new_tokens=8)
+    assert [a for a, (_, truth) in zip(answers, pairs, strict=True) if a != truth]
+    assert len(result.rounds) == 16
+    with pytest.raises(pmc_jax.UserError, match=r"pmc is pmc_jax\.unlearn"):
+        pmc_jax.unlearn_baseline(lm, "pmc", pairs, retain)
+    settings = pmc_jax.MethodConfig(name="idk")
+    questions = [q for q, _ in pairs]
+    other = pmc_jax.unlearn_baseline(lm, settings, questions, retain, **options)
+    assert dataclasses.asdict(settings)["name"] == "idk" and "refusal_loss" in other.rounds[0]
