@@ -23,6 +23,7 @@ _COMMANDS = {
     "unlearn": "the whole job: (fine-tune,) evaluate, unlearn by PMC, evaluate, export",
     "evaluate": "evaluate.measures of model.path, or of a finished run: pmc evaluate OUTPUT_FOLDER",
     "sample": "pmc.num_samples answers of model.path to each forget question, as JSON Lines",
+    "compare": "methods x settings x seeds in the same time, one page: see docs/compare.md",
     "export": "the newest checkpoint of output.dir as a Hugging Face folder, output.dir/model",
     "plan": "compiles the run for plan.topology without a TPU: memory, time bound, plan.json",
     "report": "report.html of a finished run, or of several: pmc report OUTPUT_FOLDER...",
@@ -30,7 +31,7 @@ _COMMANDS = {
 }
 
 
-_ALONE = ("plan", "report", "verify")  # commands of one process
+_ALONE = ("compare", "plan", "report", "verify")  # commands of one process
 _ASKED_TO_STOP = "pmc: asked to stop; the same command goes on from the checkpoint"
 _INTERRUPTED = "pmc: interrupted; the same command goes on from the last checkpoint"
 
@@ -144,6 +145,16 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
         _keep_compilations()
         run_evaluate_run(options.config, options.overrides, say=say)
+        return 0
+    if options.command == "compare":
+        from pmc_jax.compare_config import load_compare
+
+        compare = load_compare(options.config, options.overrides)
+        _quiet_libraries()
+        from pmc_jax.compare.run import run_compare
+
+        _keep_compilations()
+        run_compare(compare, overwrite=options.overwrite, say=say)
         return 0
     config = load_config(options.config, options.overrides)
     _quiet_libraries()

@@ -41,8 +41,8 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
             "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
         )
     path = model_path(config)
-    places = {"after": _place(config, path, model_digest(path), sets)}
-    places |= _reference(config, sets)
+    places = {"after": place_of(config, path, model_digest(path), sets)}
+    places |= reference_of(config, sets)
     folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
     recorder = Recorder()
     found = evaluate(
@@ -97,11 +97,11 @@ def evaluate_finished(
     first = str(folder / output.TARGET) if made else model_path(config)
     paths = {"before": first, "after": str(folder / output.MODEL)}
     places = {
-        name: _place(config, path, model_digest(path), sets, known.get(name, {}))
+        name: place_of(config, path, model_digest(path), sets, known.get(name, {}))
         for name, path in paths.items()
     }
     found = evaluate(
-        places | _reference(config, sets),
+        places | reference_of(config, sets),
         material_of(config, sets),
         config.evaluate.wanted,
         folder=folder / output.EVALUATION,
@@ -162,9 +162,11 @@ def tables(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _place(
+def place_of(
     config: Config, path: str, sha256: str, sets: Sequence[EvalSet], known: Rows | None = None
 ) -> Place:
+    """A model folder of this digest, loaded when something is asked of it."""
+
     def opened(name: str) -> Subject:
         lm = load(path, **placed(config), dtype=compute_dtype(config.model.compute_dtype).name)
         speaker = Speaker.of(lm, config.model)
@@ -175,9 +177,9 @@ def _place(
     return Place(path, sha256, opened, known or {})
 
 
-def _reference(config: Config, sets: Sequence[EvalSet]) -> dict[str, Place]:
+def reference_of(config: Config, sets: Sequence[EvalSet]) -> dict[str, Place]:
     path = config.evaluate.reference
-    return {} if path is None else {"reference": _place(config, path, model_digest(path), sets)}
+    return {} if path is None else {"reference": place_of(config, path, model_digest(path), sets)}
 
 
 def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:

@@ -1,4 +1,4 @@
-"""JSON as the files of a run hold it: strict, private, and whole or not there."""
+"""Files of a run, private, and whole or not there; their JSON is strict."""
 
 import json
 import math
@@ -37,12 +37,21 @@ def write_text(path: str | Path, text: str) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    write_bytes(path, text.encode("utf-8", "surrogatepass"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes a file as `write_json` does.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     path = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,24 @@ def purge(folder: str | Path) -> None:
     outputs = {n: sha for n, sha in manifest["outputs"].items() if not n.startswith(gone)}
     outputs[output.LOG] = output.file_digest(folder / output.LOG)
     write_json(folder / output.MANIFEST, manifest | {"outputs": outputs})
+
+
+def drop(folder: str | Path, names: Sequence[str]) -> None:
+    """Removes outputs of a finished run, and their lines in its manifest.
+
+    Raises:
+        UserError: there is no manifest, or something cannot be removed.
+    """
+    folder = Path(folder)
+    manifest = _read(folder)
+    outputs = {n: sha for n, sha in manifest["outputs"].items() if n.split("/")[0] not in names}
+    write_json(folder / output.MANIFEST, manifest | {"outputs": outputs})
+    try:
+        for name in names:
+            if (folder / name).exists():
+                shutil.rmtree(folder / name)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be removed ({error.strerror})") from None
 
 
 def _forget_texts(log: Path) -> None:

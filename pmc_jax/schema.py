@@ -1,9 +1,10 @@
 """Frozen dataclasses that check their own fields, and nested dicts turned into them.
 
 A settings class derives from `Section`. Its type hints say what a field may hold: bool, int, float,
-str, another section, `X | None`, `dict[str, section]` and `tuple[section, ...]`; `setting` adds a
-`Check` of the value. One function, `_convert`, knows these kinds, so that values from a file and
-values given in code meet the same rules and the same words. Nothing here knows a setting's name.
+str, another section, `X | None`, `dict[str, section]`, `tuple[section, ...]`, and Any, which is
+taken as it is; `setting` adds a `Check` of the value. One function, `_convert`, knows these kinds,
+so that values from a file and values given in code meet the same rules and the same words. Nothing
+here knows a setting's name.
 """
 
 from __future__ import annotations
@@ -246,6 +247,8 @@ def _convert(
     hint: Any, value: Any, name: str, report: _Report, keys: Sequence[str] | None = None
 ) -> Any:
     """`value` as `hint` says; where it can't be, a fault is reported and the result is void."""
+    if hint is Any:
+        return value
     kind, arguments = typing.get_origin(hint), typing.get_args(hint)
     if kind in (types.UnionType, typing.Union):  # X | None is the only union of a schema
         (inner,) = (argument for argument in arguments if argument is not types.NoneType)

@@ -1,37 +1,24 @@
 """The report in headless Chromium: no error, no request, no overflow, answers folded away.
 
-The browser reaches everything through a proxy that answers for one host only and writes down what
-it was asked for. A page around the report, of the same origin, measures it and says what it found
-in the console.
+A page around the report, of the same origin, measures it and says what it found in the console.
 """
 
-import http.server
 import json
 import os
 import re
-import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
 import report_cases as cases
+from browser import BROWSER, SITE, browse
 
 from pmc_jax.report.write import write
 from pmc_jax.report_config import ReportConfig
 
-BROWSER = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (path := shutil.which(name))
-    ),
-    None,
-)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 
 WIDTHS = (320, 390, 1280)
-SITE = "http://report.test"
 # Measures a page at several widths; all that is told goes through the console.
 PROBE = """<!doctype html><title>probe</title><script>
 const found = {};
@@ -65,57 +52,6 @@ function measure(width) {
 const WIDTHS = %s;
 WIDTHS.forEach(measure);
 </script>"""
-
-
-class Proxy(http.server.BaseHTTPRequestHandler):
-    """Answers for the files of one host; everything else is only written down."""
-
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        text = self.server.files.get(self.path.removeprefix(SITE))
-        self.send_response(404 if text is None else 200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.end_headers()
-        self.wfile.write((text or "").encode())
-
-    def do_CONNECT(self):
-        self.server.asked.append(self.path)
-        self.send_error(403)
-
-    def log_message(self, *_):
-        pass
-
-
-def browse(path: str, files: dict[str, str], *flags: str) -> tuple[list[str], list[str]]:
-    """Opens a page of `SITE`; what was asked for, and the lines of the console."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    server.files, server.asked = files, []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    command = [
-        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-        *("--disable-sync", "--disable-default-apps", "--disable-extensions", "--mute-audio"),
-        *(
-            f"--proxy-server=http://127.0.0.1:{server.server_port}",
-            "--proxy-bypass-list=<-loopback>",
-        ),
-        *("--enable-logging=stderr", "--v=0", "--virtual-time-budget=8000", *flags),
-    ]
-    try:
-        done = subprocess.run(
-            [*command, "--dump-dom", SITE + path], capture_output=True, text=True, timeout=90
-        )
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert done.returncode == 0 and "<html" in done.stdout, done.stderr[-2000:]
-    console = re.findall(r"CONSOLE[:(]\d+\)?\] (.*)", done.stderr)
-    return [url for url in server.asked if _is_ours(url)], console
-
-
-def _is_ours(url: str) -> bool:
-    """What the browser does by itself at its start is not the page's."""
-    return not re.search(r"(google|gstatic|googleapis)\.com", url)
 
 
 @pytest.fixture(scope="module")

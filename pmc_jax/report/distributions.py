@@ -42,7 +42,8 @@ def _models(runs: Sequence[Run], measure: str, name: str) -> list[tuple[Any, dic
             (series(run, measure, "after", name), look_of(runs, i)) for i, run in enumerate(runs)
         ]
         known = [s for run in runs if (s := series(run, measure, "reference", name)) is not None]
-        look = {"label": "never saw the data", "colour": "reference", "dash": "dashed"}
+        # In ink: a run may have the reference's own colour.
+        look = {"label": "never saw the data", "colour": "ink", "dash": "dashed"}
         found += [(known[0], look)] if known else []
     return [(data, look) for data, look in found if data is not None]
 

@@ -7,7 +7,7 @@ import jinja2
 from markupsafe import Markup
 
 from pmc_jax import output
-from pmc_jax.report import distributions, plots, tables, words
+from pmc_jax.report import distributions, methods, plots, tables, words
 
 MARK = '<meta name="generator" content="pmc_jax report">'  # how a page of ours is known
 
@@ -16,38 +16,49 @@ _FORGOTTEN += ("memorisation", "membership", "tofu")
 _KEPT = ("side_effects", "perplexity")
 
 
-def render(report: Mapping[str, Any]) -> str:
-    """The page of a report, HTML."""
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Of the templates here."""
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("pmc_jax.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {
+    found.filters |= {
         "percent": lambda share: tables.shown(share, "share"),
         "drawing": Markup,  # drawn by us; its texts are escaped there
         "lead": lambda sentence: sentence.partition(": "),
     }
+    return found
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The page of a report, HTML."""
     runs = report["runs"]
-    return environment.get_template("page.html.j2").render(
-        mark=Markup(MARK),
-        report=report,
-        runs=runs,
-        title=", ".join(run["name"] for run in runs),
-        headline=tables.headline(runs),
-        removed=plots.removed(runs),
-        cost=plots.cost(runs),
-        times=tables.times(runs),
-        kept=_measures(runs, _KEPT),
-        attacks=_measures(runs, _FORGOTTEN),
-        titles={name: title for name, (title, _) in words.MEASURES.items()},
-        has_text=any("final" in question for run in runs for question in run["questions"]),
-        different=tables.different_settings(runs) if len(runs) > 1 else None,
-        settings=tables.settings,
-        models=_models,
-        devices=words.devices,
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            mark=Markup(MARK),
+            report=report,
+            runs=runs,
+            title=", ".join(run["name"] for run in runs),
+            headline=tables.headline(runs),
+            removed=plots.removed(runs),
+            cost=plots.cost(runs),
+            times=tables.times(runs),
+            kept=_measures(runs, _KEPT),
+            attacks=_measures(runs, _FORGOTTEN),
+            titles={name: title for name, (title, _) in words.MEASURES.items()},
+            has_text=any("final" in question for run in runs for question in run["questions"]),
+            different=tables.different_settings(runs) if len(runs) > 1 else None,
+            settings=tables.settings,
+            models=_models,
+            devices=words.devices,
+            methods=list(dict.fromkeys(methods.label(run) for run in runs)),
+            sampling=[run for run in runs if methods.samples(run)],
+        )
     )
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pmc_jax.report import svg
-from pmc_jax.report.svg import Line, curves
+from pmc_jax.report.methods import samples
+from pmc_jax.report.svg import Drawing, Line, curves
 from pmc_jax.report.words import REFERENCE
 
 Run = Mapping[str, Any]
@@ -22,14 +23,19 @@ class Plot:
     Attributes:
         id: of its figure.
         title: what is drawn.
-        svg: the drawing.
+        drawing: of it.
         reading: one sentence that reads it.
     """
 
     id: str
     title: str
-    svg: str
+    drawing: Drawing
     reading: str
+
+    @property
+    def svg(self) -> str:
+        """The drawing as it stands in the page."""
+        return self.drawing.svg()
 
 
 def removed(runs: Sequence[Run]) -> list[Plot]:
@@ -170,7 +176,7 @@ def _unresolved(runs: Sequence[Run]) -> Plot | None:
         gone = f"none was left after step {first}" if first is not None else f"{left[-1]} are left"
         return f"from {max(left)} at most, {gone}"
 
-    if not all(run["rounds"] for run in runs):
+    if not all(run["rounds"] and samples(run) for run in runs):
         return None
     lines = [
         Line(

@@ -101,17 +101,21 @@ def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Ta
         label = labels.get(name, {})
         unit = label.get("unit", "")
         cells = [[shown(values(run, measure, m).get(name), unit) for m in models] for run in runs]
-        better = _BETTER[label.get("better", "")]
-        row = Row(_capital(label.get("text", name)), _note(unit), cells, better)
-        rows[comes_first(measure, name)].append(row)
+        rows[comes_first(measure, name)].append(labelled(name, label, cells))
     groups = [(run["name"], [COLUMNS[model] for model in models]) for run in runs]
     if not rows[True]:
         rows = {True: rows[False], False: []}
-    first = _table(title, groups, rows[True], _reasons(runs, measure, labels))
-    return first, _table(f"{title}: other numbers", groups, rows[False], [])
+    first = table_of(title, groups, rows[True], _reasons(runs, measure, labels))
+    return first, table_of(f"{title}: other numbers", groups, rows[False], [])
 
 
-def _table(caption, groups, rows: list[Row], footnotes: list[str]) -> Table:
+def labelled(name: str, label: Mapping[str, str], cells: list[list[str]]) -> Row:
+    """The row of a value, in the words of its label where there is one."""
+    better = _BETTER[label.get("better", "")]
+    return Row(_capital(label.get("text", name)), _note(label.get("unit", "")), cells, better)
+
+
+def table_of(caption, groups, rows: list[Row], footnotes: list[str]) -> Table:
     """A table that says once what it would say in every row."""
     better = {row.better for row in rows}
     if len(rows) < 2 or len(better) > 1 or better == {""}:

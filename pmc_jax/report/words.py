@@ -6,6 +6,8 @@ What is below the level of a model that never saw the data is over-forgetting, a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pmc_jax.report import methods
+
 REFERENCE = "a model that never saw the data"
 
 # Measures of pmc_jax.evaluate_config beside `quality`: title, and what was done.
@@ -297,8 +299,7 @@ def not_claimed(run: Mapping[str, Any]) -> list[str]:
     texts = [
         "That the data is gone from the weights. What was measured is what the model says; its "
         "weights may still encode the data.",
-        "That training never met the data. The true answers were not used, but the model's own "
-        "answers were, and while it still knew the data they could hold parts of it" + own + ".",
+        *methods.met(run, own),
         "That no other question gets it out. Only the questions, wordings and attacks on this "
         "page were tried.",
         "That every single answer is safe. Most numbers are means over questions: a low mean can "

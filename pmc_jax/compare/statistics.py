@@ -1,0 +1,52 @@
+"""Numbers of several seeds."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Spread = dict[str, Any]
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """`mean`, `std` and `n` of the numbers that are there; None where there is none.
+
+    The deviation is that of a sample, sqrt(sum (x - mean)^2 / (n - 1)); None of one number.
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    std = statistics.stdev(known) if len(known) > 1 else None
+    return {"mean": statistics.fmean(known), "std": std, "n": len(known)}
+
+
+def spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
+    """Name -> `spread` over the rows, of the names that some row has a number of."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    found = {name: spread(row.get(name) for row in rows) for name in names}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def score(rule: str, quality: float, utility: float) -> float:
+    """What a setting is chosen by, both and the result from 0 to 100.
+
+    Args:
+        rule: of `compare_config.RULES`.
+    """
+    if rule == "worse":
+        return min(quality, utility)
+    if rule == "harmonic":
+        return 2 * quality * utility / (quality + utility) if quality + utility else 0.0
+    assert rule == "mean", rule
+    return (quality + utility) / 2
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names of the points that no other is at least as good as in both numbers and better in one,
+    by the first number.
+    """
+    best = [
+        name
+        for name, (x, y) in points.items()
+        if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points.values())
+    ]
+    return sorted(best, key=lambda name: points[name])

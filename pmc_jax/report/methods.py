@@ -1,0 +1,51 @@
+"""The method of a run, in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pmc_jax.method_config import TARGET_BASED
+
+# Methods of pmc_jax.method_config, as they are called.
+LABELS = {
+    "pmc": "PMC",
+    "pmc_alignment": "PMC-alignment",
+    "idk": "IDK",
+    "retain_only": "retain-only",
+    "gradient_ascent": "GA",
+    "gradient_difference": "GD",
+    "kl": "KL",
+    "dpo": "DPO",
+    "npo": "NPO",
+    "simnpo": "SimNPO",
+    "rmu": "RMU",
+    "undial": "UNDIAL",
+}
+
+
+def method(run: Mapping[str, Any]) -> str:
+    """Name of the method of a run."""
+    return run["settings"]["method"]["name"]
+
+
+def label(run: Mapping[str, Any]) -> str:
+    """What the method of a run is called."""
+    return LABELS[method(run)]
+
+
+def samples(run: Mapping[str, Any]) -> bool:
+    """Whether its method trains on the model's own answers."""
+    return method(run) in ("pmc", "pmc_alignment")
+
+
+def met(run: Mapping[str, Any], own: str) -> list[str]:
+    """How training met the data; `own` says more of the model's own answers."""
+    if samples(run):
+        return [
+            "That training never met the data. The true answers were not used, but the model's "
+            "own answers were, and while it still knew the data they could hold parts of it"
+            + own
+            + "."
+        ]
+    if method(run) in TARGET_BASED:
+        return [f"That training never met the data. {label(run)} trains on the answers."]
+    return []

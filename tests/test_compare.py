@@ -1,0 +1,385 @@
+"""`pmc compare` on a tiny model: what it runs, goes on with, counts and leaves."""
+
+import contextlib
+import json
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import pytest
+import tiny_runs as tiny
+from report_page import Page
+
+from pmc_jax import jobs
+from pmc_jax.compare.statistics import front, score, spread, spreads
+from pmc_jax.errors import Preempted, UserError
+from pmc_jax.tracker import read_log
+
+CELLS = ["pmc-seed0", "retain_only-seed0", "pmc-seed1", "retain_only-seed1"]
+SETTINGS = {
+    "run": "run.yaml",
+    "settings": {
+        "pmc.epochs": 6,
+        "data.evaluate.forget": "choices.jsonl",
+        "evaluate.samples": 8,
+        "evaluate.text": "text.txt",
+    },
+    "seconds": 1000,
+    "at_seconds": [1e-3],
+    "seeds": [0, 1],
+    "methods": {"pmc": {}, "retain_only": {}},
+    "reference": {"data": "retain.jsonl"},
+    "output": {"dir": "out"},
+}
+
+
+def write_inputs(folder: Path) -> None:
+    tiny.write_inputs(folder, finetune=tiny.FINETUNE)
+    wrong = [row["answer"] for row in tiny.RETAIN[:3]]
+    rows = [row | {"perturbed_answer": wrong} for row in tiny.FORGET]
+    tiny.write_rows(folder / "choices.jsonl", rows)
+    (folder / "text.txt").write_text(" ".join(tiny.WORDS * 6))
+    (folder / "compare.yaml").write_text(json.dumps(SETTINGS))
+
+
+def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
+    """The command; the cells that it ran, and the bytes on devices when each began."""
+    ran, held = [], []
+
+    def run(config, **how):
+        ran.append(Path(config.output.dir).name)
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+        return original(config, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        original = jobs.run_unlearn
+        patch.setattr(jobs, "run_unlearn", run)
+        done = tiny.pmc("compare", *arguments, config="compare.yaml")
+    return done, ran, held
+
+
+class Compared(NamedTuple):
+    """A comparison that was interrupted in its fourth cell and gone on with."""
+
+    folder: Path
+    first: tiny.Done
+    page: str  # as it stood between
+    again: tiny.Done
+    ran: list[str]  # by the second command
+    times: dict[str, tuple[int, int]]  # result of a cell -> when it was changed, between and after
+    held: list[int]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return json.loads((self.folder / "out" / "compare.json").read_text())
+
+    def cell(self, name: str) -> Path:
+        return self.folder / "out" / "cells" / name
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> Compared:
+    folder = tmp_path_factory.mktemp("compare")
+    write_inputs(folder)
+    results = [folder / "out" / "cells" / name / "results.json" for name in CELLS[:3]]
+    with contextlib.chdir(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            tiny.crash(patch, jobs, "run_unlearn", 3, Preempted())
+            first, _, held = compare()
+        page = Path("out/compare.html").read_text()
+        between = [path.stat().st_mtime_ns for path in results]
+        again, ran, _ = compare()
+    after = [path.stat().st_mtime_ns for path in results]
+    times = dict(zip(CELLS, zip(between, after, strict=True), strict=False))
+    return Compared(folder, first, page, again, ran, times, held)
+
+
+@pytest.fixture
+def copied(compared, tmp_path, monkeypatch) -> Path:
+    """A copy of the comparison, the current folder."""
+    shutil.copytree(compared.folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+# What is run
+
+
+def test_an_interruption_leaves_a_page_and_finished_cells_are_not_run_again(compared):
+    assert compared.first.status == 75 and "asked to stop" in compared.first.err
+    between = Page(compared.page)
+    assert "3 of 4 runs are finished" in between.text
+    assert compared.again.status == 0, compared.again.err
+    assert compared.ran == CELLS[3:]
+    assert all(before == after for before, after in compared.times.values())
+    assert "Not complete" not in Page((compared.folder / "out/compare.html").read_text()).text
+    assert compared.data["complete"] and [c["name"] for c in compared.data["cells"]] == CELLS
+
+
+def test_target_and_reference_are_made_once_and_shared(compared):
+    said = compared.first.lines + compared.again.lines
+    made = [line for line in said if line.startswith(("target model", "reference model"))]
+    assert [("made before" in line) for line in made] == [False, False, True, True]
+    models = compared.data["models"]
+    for name in CELLS:
+        record = json.loads((compared.cell(name) / "run.json").read_text())
+        assert record["digests"]["model"] == models["target"]["sha256"]
+        measured = json.loads((compared.cell(name) / "evaluation.json").read_text())["models"]
+        assert {n: m["sha256"] for n, m in measured.items() if n != "after"} == {
+            "before": models["target"]["sha256"],
+            "reference": models["reference"]["sha256"],
+        }
+    # It never saw the forget rows: it says nearly nothing of them, and knows the retain rows.
+    assert models["target"]["values"]["forget"] == 1 > models["reference"]["values"]["forget"]
+    assert models["reference"]["values"]["utility"] == 100
+
+
+def test_nothing_stays_on_the_device_between_cells(compared):
+    assert len(compared.held) == 4  # the fourth was asked for
+    assert max(compared.held) <= compared.held[0] + 10_000  # a model has 200 kB
+
+
+def test_cells_are_whole_runs_without_their_weights(compared):
+    for name in CELLS:
+        there = {path.name for path in compared.cell(name).iterdir()}
+        assert there == {
+            *("run.json", "results.json", "log.jsonl", "tensorboard", "loss.png"),
+            *("manifest.json", "report.html", "report.json", "evaluation.json"),
+        }
+        with contextlib.chdir(compared.folder):
+            verified = tiny.pmc("verify", config=f"out/cells/{name}")
+        assert verified.status == 0, verified.out
+    assert {path.name for path in (compared.folder / "out").iterdir()} == {
+        *("target", "reference", "cells", "evaluation"),
+        *("compare.json", "compare.html", "plots"),
+    }
+
+
+def test_reports_of_cells_speak_of_their_own_method(compared):
+    pages = {name: Page((compared.cell(name) / "report.html").read_text()) for name in CELLS[:2]}
+    sampled, retained = (pages[name].text for name in CELLS[:2])
+    for part in ("least like the ones it gave first", "questions are unresolved", "By PMC"):
+        assert part in sampled and part not in retained
+    for part in ("draws no answers", "By retain-only, pmc_jax"):
+        assert part in retained and part not in sampled
+    assert "training never met the data" in sampled
+    assert "training never met the data" not in retained
+    assert "Never saw the data" in retained  # measured beside the reference
+
+
+# Numbers
+
+
+def test_tables_are_those_of_the_cells_results(compared):
+    reference = compared.data["models"]["reference"]["values"]["unlearn_quality"]
+    for method in ("pmc", "retain_only"):
+        results = [tiny.results(compared.cell(f"{method}-seed{seed}")) for seed in (0, 1)]
+        (entry,) = [e for e in compared.data["entries"] if e["name"] == method]
+        expected = {
+            "unlearn_quality": [r["after"]["unlearn_quality"] for r in results],
+            "utility": [r["after"]["utility"] for r in results],
+            "above_reference": [r["after"]["unlearn_quality"] - reference for r in results],
+            "seconds": [
+                sum(r["seconds"][stage] for stage in ("sample", "score", "train")) for r in results
+            ],
+            "steps": [r["rounds"][-1]["step"] for r in results],
+            "sampled_tokens": [r["tokens"]["sampled"] for r in results],
+            "trained_tokens": [r["tokens"]["trained"] for r in results],
+        }
+        for split in ("forget", "forget_paraphrased", "retain"):
+            expected[split] = [r["after"]["splits"][split]["rougeL_recall"] for r in results]
+        assert set(entry["values"]) == set(expected)
+        for name, (one, other) in expected.items():
+            found = entry["values"][name]
+            # The loop's own sum of seconds is taken a moment before the results'.
+            close = 1e-2 if name == "seconds" else 1e-9
+            assert found["mean"] == pytest.approx((one + other) / 2, abs=close), name
+            # Of two numbers, with n - 1 in the denominator.
+            assert found["std"] == pytest.approx(abs(one - other) / 2**0.5, abs=close), name
+            assert found["n"] == 2
+        (row,) = [line for line in compared.again.lines if line.startswith(entry["label"])]
+        quality = entry["values"]["unlearn_quality"]
+        assert f"{quality['mean']:.1f} ± {quality['std']:.1f}" in row
+        assert row.endswith("  2")
+    sampled = {c["name"]: c["values"]["sampled_tokens"] for c in compared.data["cells"]}
+    assert sampled["pmc-seed0"] > 0 == sampled["retain_only-seed0"]
+
+
+def test_differences_are_taken_seed_by_seed(compared):
+    values = {c["name"]: c["values"]["unlearn_quality"] for c in compared.data["cells"]}
+    less = [values[f"pmc-seed{s}"] - values[f"retain_only-seed{s}"] for s in (0, 1)]
+    (one,) = compared.data["paired"]
+    assert (one["entry"], one["less"]) == ("pmc", "retain_only")
+    assert one["values"]["unlearn_quality"] == {
+        "mean": pytest.approx(statistics.mean(less)),
+        "std": pytest.approx(statistics.stdev(less)),
+        "n": 2,
+    }
+
+
+def test_a_curve_has_the_measurements_on_the_way_and_the_end(compared):
+    for cell in compared.data["cells"]:
+        results = tiny.results(compared.cell(cell["name"]))
+        way = [one for one in results["rounds"] if "unlearning_seconds" in one]
+        assert len(way) == 1 and way[0]["step"] == 1
+        first, last = cell["curve"]
+        assert first["seconds"] == way[0]["unlearning_seconds"] < last["seconds"]
+        assert first["unlearn_quality"] == way[0]["unlearn_quality"]
+        assert last["unlearn_quality"] == results["after"]["unlearn_quality"]
+    for entry in compared.data["entries"]:
+        assert [point["seconds"]["n"] for point in entry["curve"]] == [2, 2]
+
+
+def test_limitations_are_those_of_the_cells_evaluations(compared):
+    for entry in compared.data["entries"]:
+        found = [
+            json.loads((compared.cell(name) / "evaluation.json").read_text())["measures"]
+            for name in entry["cells"]
+        ]
+        assert set(found[0]) == {"quality", "side_effects", "choices", "sampling", "prefill"}
+        for measure, name in (
+            ("side_effects", "reference.forget.dropped"),
+            *(("choices", "least_likely"), ("sampling", "worst"), ("prefill", "worst")),
+        ):
+            numbers = [one[measure]["after"]["values"][name] for one in found]
+            assert entry["measures"][measure][name]["mean"] == pytest.approx(sum(numbers) / 2)
+        worst = [x for one in found for x in one["sampling"]["after"]["series"]["worst"]]
+        assert entry["series"]["sampling"]["worst"] == worst and len(worst) == 12
+        heaps = [one["side_effects"]["after"]["series"]["reference.forget"] for one in found]
+        pooled = entry["series"]["side_effects"]["reference.forget"]
+        assert pooled == [a + b for a, b in zip(*heaps, strict=True)] and sum(pooled) > 0
+    # Measured with the same random numbers whatever the cell's seed is.
+    settings = [
+        json.loads((compared.cell(name) / "evaluation.json").read_text())["settings"]
+        for name in CELLS
+    ]
+    assert all(one == settings[0] and one["seed"] == 0 for one in settings)
+
+
+# Again
+
+
+def test_a_finished_comparison_is_not_run_again_and_makes_the_same_page(compared, copied):
+    page = Path("out/compare.html").read_text()
+    Path("out/compare.html").unlink()
+    done, ran, _ = compare()
+    assert done.status == 0 and ran == []
+    assert Path("out/compare.html").read_text() == page
+    assert json.loads(Path("out/compare.json").read_text()) == compared.data
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ("settings.pmc.lambda_retain=2", ["pmc-seed0", "pmc.lambda_retain: 1.25 there, 2.0 here"]),
+        ("seconds=99", ["pmc-seed0", "method.max_seconds: 1000.0 there, 99.0 here"]),
+        ("settings.data.evaluate.retain.rows=0:4", ["pmc-seed0", "other settings or data"]),
+        ("settings.finetune.epochs=2", ["target of other settings or data"]),
+    ],
+)
+def test_cells_of_other_settings_are_refused_and_left_alone(change, parts, copied):
+    before = tiny.digest(Path("out"))
+    done, ran, _ = compare(change)
+    assert done.status == 2 and ran == []
+    (message,) = [line for line in done.err.splitlines() if line.startswith("pmc: error")]
+    tiny.assert_names(message, *parts, "--overwrite")
+    assert tiny.digest(Path("out")) == before
+
+
+def test_other_measures_of_cells_without_weights_are_refused(copied):
+    done, ran, _ = compare("measures=[memorisation]")
+    assert done.status == 2 and ran == []
+    assert "its weights are gone" in done.err and "output.keep_models" in done.err
+
+
+def test_a_cell_that_trains_no_more_is_noted_and_tried_again(copied, monkeypatch):
+    cell = Path("out/cells/retain_only-seed1")
+    shutil.rmtree(cell)
+
+    def diverge(config, **_):
+        cell.mkdir()
+        tiny.write_rows(cell / "log.jsonl", [{"kind": "scalars", "step": 1}])
+        raise UserError("step 2: loss or gradient not finite")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "run_unlearn", diverge)
+        done = tiny.pmc("compare", config="compare.yaml")
+    assert done.status == 0, done.err
+    data = json.loads(Path("out/compare.json").read_text())
+    assert data["failed"] == {"retain_only-seed1": "step 2: loss or gradient not finite"}
+    assert not data["complete"] and data["paired"] == []
+    (entry,) = [e for e in data["entries"] if e["name"] == "retain_only"]
+    assert entry["values"]["utility"]["n"] == 1 and entry["values"]["utility"]["std"] is None
+    page = Page(Path("out/compare.html").read_text())
+    assert "Runs that failed" in page.text and "loss or gradient not finite" in page.text
+    shutil.rmtree(cell)
+    done, ran, _ = compare("output.keep_models=true")
+    assert done.status == 0 and ran == ["retain_only-seed1"]
+    assert (cell / "model").is_dir() and read_log(cell / "log.jsonl")[0]["kind"] == "scalars"
+
+
+def test_a_fault_of_the_input_is_not_taken_for_a_failed_cell(copied):
+    shutil.rmtree("out/cells/pmc-seed0")
+
+    def refuse(config, **_):
+        raise UserError("data.forget: at fault")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "run_unlearn", refuse)
+        done = tiny.pmc("compare", config="compare.yaml")
+    assert done.status == 2 and "data.forget: at fault" in done.err
+
+
+# What is refused before anything is written
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ("output.dir=null", "output.dir: not given"),
+        ("run.data.evaluate=null", "a comparison needs forget, forget_paraphrased, retain"),
+        ("run.data.retain.path=nosuch.jsonl", "nosuch.jsonl"),
+        ("reference.data=nosuch.jsonl", "nosuch.jsonl"),
+        ("reference={path: nosuch}", "nosuch"),
+        ("methods.pmc.settings.train.learning_rate=-1", "methods.pmc.settings.train.learning_rate"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(change, part, tmp_path, monkeypatch):
+    write_inputs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    extra = ["settings={}"] if "evaluate" in change else []
+    tiny.assert_names(tiny.refused("compare", change, *extra, config="compare.yaml"), part)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
+    write_inputs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    Path("out/mine.txt").write_text("not yours")
+    for options in ([], ["--overwrite"]):
+        message = tiny.refused("compare", *options, config="compare.yaml")
+        assert "files of no comparison (mine.txt)" in message
+
+
+# Numbers of several seeds
+
+
+def test_deviation_is_that_of_a_sample():
+    assert spread([1.0, 3.0, None]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "n": 2}
+    assert spread([5.0]) == {"mean": 5.0, "std": None, "n": 1}
+    assert spread([None]) is None and spreads([{"a": None}, {}]) == {}
+
+
+def test_front_holds_what_nothing_beats():
+    points = {"a": (1, 9), "b": (5, 5), "c": (4, 5), "d": (9, 1), "e": (5, 5), "f": (0, 8)}
+    assert front(points) == ["a", "b", "e", "d"]
+    assert front({}) == []
+
+
+def test_what_a_setting_is_chosen_by():
+    assert score("mean", 40, 80) == 60
+    assert score("worse", 40, 80) == 40
+    assert score("harmonic", 40, 80) == pytest.approx(160 / 3)
+    assert score("harmonic", 0, 0) == 0
