@@ -51,7 +51,9 @@ def settings_of(name: str) -> dict:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_run_of_each_method(name, unlearn, world, tmp_path):
-    found = unlearn(**settings_of(name), **{"pmc.epochs": 10})
+    refusal = world / "refusal.txt"  # in words that the tiny tokenizer knows
+    refusal.write_text(f"{tiny.WORDS[0]} {tiny.WORDS[1]}")
+    found = unlearn(**settings_of(name), **{"pmc.epochs": 10, "method.refusals": str(refusal)})
     assert found["before"]["splits"]["forget"]["rougeL_recall"] == 1
     assert found["tokens"]["sampled"] == 0 and len(found["rounds"]) == 20
     last = found["rounds"][-1]
