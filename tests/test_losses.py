@@ -286,7 +286,7 @@ def test_rmu_steers_one_layer_and_leaves_later_ones_alone():
     np.testing.assert_allclose(means, list(distances.values()), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["npo", "dpo", "kl", "undial", "rmu", "pmc"])
+@pytest.mark.parametrize("name", ["dpo", "kl", "rmu"])
 def test_micro_batches_are_a_mean(name):
     """Losses that are means over rows: two micro-batches of equal rows are the loss of one."""
     o = objective(name)
@@ -326,7 +326,7 @@ def test_coefficients_of_linear_losses():
     assert coefficients(objective("gradient_difference")) == (-1.0, 1.5)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["pmc_alignment", "gradient_ascent", "npo", "undial", "rmu"])
 def test_steps_lower_the_loss(name):
     o = objective(name, steering=1.0)
     linear = METHODS[name].needs == "means"

@@ -12,7 +12,13 @@ import pmc_jax
 from pmc_jax.unlearning.losses import METHODS
 
 TARGETS = {"data.targets.path": "forget.jsonl"}
-BASELINES = [name for name in METHODS if not name.startswith("pmc")]
+# The losses of the others, and their steps, are those of tests/test_losses.py.
+USUAL = ("idk", "retain_only", "gradient_difference", "dpo", "undial")
+BASELINES = [
+    name if name in USUAL else pytest.param(name, marks=pytest.mark.slow)
+    for name in METHODS
+    if not name.startswith("pmc")
+]
 
 
 @pytest.fixture(scope="module")
