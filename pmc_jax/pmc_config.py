@@ -88,7 +88,9 @@ class PMCConfig(Section):
             at most `stop_score` on the mean, and the loss on a sample of retain rows is at most
             `stop_retain` nats a token above what it was.
         stop_score, stop_retain: of `stop`.
-        patience: rounds in which a question is sampled as usual; one that is unresolved after them
+        attempts: times at most that a round samples a question, until an answer scores at most
+            `max_train_score` (0 where that is off), before any step is taken.
+        patience: times that a question is sampled as usual; one that is unresolved after them
             gets `stubborn_samples` at `stubborn_temperature` from then on. 0 = always as usual.
         stubborn_samples, stubborn_temperature: of `patience`.
         probe_samples: samples of every forget question after every round that E[e^r] and Var[e^r]
@@ -117,6 +119,7 @@ class PMCConfig(Section):
     stop: bool = False
     stop_score: float = setting(0.05, at_least(0))
     stop_retain: float = setting(0.1, at_least(0))
+    attempts: int = setting(1, at_least(1))
     patience: int = setting(0, at_least(0))
     stubborn_samples: int = setting(16, at_least(1))
     stubborn_temperature: float = setting(1.5, above(0))

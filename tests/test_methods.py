@@ -146,6 +146,25 @@ def test_stubborn_questions_get_more_samples(unlearn):
     assert insisting["tokens"]["sampled"] > 2 * plain["tokens"]["sampled"]
 
 
+def test_a_round_samples_again_until_something_can_be_trained_on(unlearn):
+    settings = {"pmc.epochs": 3, "pmc.num_samples": 2, "pmc.max_train_score": 0.3}
+    once = unlearn(**settings)
+    often = unlearn(**settings, **{"pmc.attempts": 4})
+    first, again = once["rounds"][0], often["rounds"][0]
+    assert first["sampled_questions"] == 3 < again["sampled_questions"] <= 12
+    assert again["mean_score"] < first["mean_score"]
+    assert again["collapse_loss"] > 0
+
+
+def test_perplexity_refuses_what_the_model_finds_unlikely(unlearn):
+    """At a factor of 1 only what is as likely as the original answer is left: nothing is."""
+    loose = unlearn(**{"pmc.epochs": 2, "pmc.scores.max_perplexity": 1e6})
+    plain = unlearn(**{"pmc.epochs": 2})
+    assert loose["rounds"] == plain["rounds"]
+    strict = unlearn(**{"pmc.epochs": 2, "pmc.scores.max_perplexity": 1.0})
+    assert strict["rounds"][0]["mean_score"] > plain["rounds"][0]["mean_score"]
+
+
 def test_probe_measures_the_reward_and_changes_nothing(unlearn, tmp_path):
     plain = unlearn(**{"pmc.epochs": 3})
     (tmp_path / "out" / "model").rename(tmp_path / "plain")

@@ -19,7 +19,7 @@ from pmc_jax.answers import Speaker
 from pmc_jax.config import Config
 from pmc_jax.data.encode import Sequence_
 from pmc_jax.data.records import ForgetSet, RetainSet
-from pmc_jax.evaluation.likelihood import token_scores
+from pmc_jax.errors import Preempted
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
@@ -31,9 +31,8 @@ from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.scores import Score, coherent, run_score, score_batch
 from pmc_jax.unlearning.source import TermRows
 from pmc_jax.unlearning.store import ResponseStore
+from pmc_jax.unlearning.unlikeliness import Nats, unlikeliness
 
-# Row -> mean nats a token of its samples, and of the original answer.
-_Nats = Mapping[int, tuple[list[float], float]]
 # A stored answer is tokenised again for training and may come out a little longer than it was
 # sampled.
 _SLACK_TOKENS = 8
@@ -141,18 +140,39 @@ class Collapse:
             return {**dict.fromkeys(names), "sampled_questions": 0}
         with self._watch.stage("sample"):
             weights = self._speaker.snapshot(model)
+        enough, scores, before = self.pmc.max_train_score or 0.0, [], self.saved()
+        try:
+            for attempt in range(self.pmc.attempts):
+                draw = (block[0].index, attempt)[: 1 + bool(attempt)]
+                if attempt:
+                    unresolved = [id_ for id_ in unresolved if self.store.score(id_) > enough]
+                scores += self._offer(unresolved, weights, model, draw, note)
+        except Preempted:
+            self.restore(before)  # a round that is given up has changed nothing
+            raise
+        moments = algorithm.score_moments(scores)
+        return {**dict(zip(names, moments, strict=True)), "sampled_questions": len(scores)}
+
+    def _offer(
+        self,
+        asked: Sequence[str],
+        weights: SamplingWeights,
+        model: Decoder,
+        draw: tuple[int, ...],
+        note: Callable[[str], None],
+    ) -> list[tuple[float, list[float]]]:
+        """Offers a chosen answer to each question to the store; its score, and those of all K."""
         patience = self.pmc.patience or math.inf
-        usual = [id_ for id_ in unresolved if self._asked[self._numbers[id_]] < patience]
-        others = [id_ for id_ in unresolved if self._asked[self._numbers[id_]] >= patience]
+        usual = [id_ for id_ in asked if self._asked[self._numbers[id_]] < patience]
+        others = [id_ for id_ in asked if self._asked[self._numbers[id_]] >= patience]
         chosen = []
         for ids, engine in ((usual, lambda: self._engine), (others, lambda: self._stubborn)):
             if ids:
-                chosen += self._sample(engine(), weights, model, ids, block[0].index, note)
+                chosen += self._sample(engine(), weights, model, ids, draw, note)
         for id_, (answer, score, _) in zip([*usual, *others], chosen, strict=True):
             self.store.offer(id_, answer, score)
             self._asked[self._numbers[id_]] += 1
-        moments = algorithm.score_moments([rest for _, *rest in chosen])
-        return {**dict(zip(names, moments, strict=True)), "sampled_questions": len(unresolved)}
+        return [(score, scores) for _, score, scores in chosen]
 
     def _sample(
         self,
@@ -160,18 +180,17 @@ class Collapse:
         weights: SamplingWeights,
         model: Decoder,
         asked: Sequence[str],
-        first: int,
+        draw: tuple[int, ...],
         note: Callable[[str], None],
     ) -> list[tuple[str, float, list[float]]]:
         """Of each question the chosen answer, its score, and those of all K, in their order."""
         numbers = [self._numbers[id_] for id_ in asked]
-        # A copy, taken over at the end: a round that is given up has changed nothing.
-        usage = dataclasses.replace(self.usage)
+        key = functools.reduce(jax.random.fold_in, draw, jax.random.key(self._seed))
 
-        def choose(texts: dict[int, list[str]], nats: _Nats) -> list[tuple]:
+        def choose(texts: dict[int, list[str]], nats: Nats) -> list[tuple]:
             # One by one: questions come as their samples end, which no result may depend on.
             return [
-                (row, *self._choose(asked[row], answers, first, nats.get(row)))
+                (row, *self._choose(asked[row], answers, draw, nats.get(row)))
                 for row, answers in texts.items()
             ]
 
@@ -182,11 +201,11 @@ class Collapse:
                 engine,
                 weights,
                 [self.prompts[i] for i in numbers],
-                key=jax.random.fold_in(jax.random.key(self._seed), first),
+                key=key,
                 ids=numbers,
                 expected=[self._expected[i] for i in numbers],
-                usage=usage,
-                progress=lambda tokens: note(f"sampling {usage.useful:,} tokens"),
+                usage=self.usage,
+                progress=lambda tokens: note(f"sampling {self.usage.useful:,} tokens"),
             )
             sampled, pending = [], []
             for samples, texts in groups:
@@ -196,7 +215,11 @@ class Collapse:
                     pending.append(scorer.submit(choose, texts, {}))
             with self._watch.stage("score"):
                 if weighed:
-                    nats = self._nats(model, asked, sampled)
+                    questions = {
+                        row: (self.prompts[numbers[row]], self.originals[asked[row]])
+                        for row, *_ in sampled
+                    }
+                    nats = unlikeliness(self._speaker, model, questions, sampled)
                     texts = {row: texts for row, texts, *_ in sampled if texts}
                     pending.append(scorer.submit(choose, texts, nats))
                 own = [chosen for p in pending for chosen in p.result()]
@@ -205,28 +228,15 @@ class Collapse:
         for row, texts, samples, i in sampled:
             k, score, scores = chosen[row]
             found[row] = (texts[k] if texts else self._speaker.text(samples, i, k), score, scores)
-        self.usage = usage
         # In the order of the questions: sums do not depend on whose samples ended first.
         return [found[row] for row in range(len(asked))]
 
-    def _nats(self, model: Decoder, asked: Sequence[str], sampled: Sequence[tuple]) -> _Nats:
-        """How unlikely the samples and the original answers are to the model, by row."""
-        encoder, lm = self._speaker.encoder, self._speaker.lm
-        sequences = []
-        for row, _, samples, i in sampled:
-            prompt = self.prompts[self._numbers[asked[row]]]
-            answers = [t[:n] for t, n in zip(samples.tokens[i], samples.length[i], strict=True)]
-            ended = [[t for t in a.tolist() if t not in encoder.end_tokens] for a in answers]
-            for answer in (*ended, encoder.opening(self.originals[asked[row]])):
-                tokens = np.array([*prompt, *answer], np.int32)
-                sequences.append(Sequence_(tokens, len(prompt)))
-        found = token_scores(model, lm.config, lm.layout, sequences, dtype=self._speaker.dtype)
-        means = iter([-float(one.logp.mean()) if len(one.logp) else math.nan for one in found])
-        counts = [(row, len(samples.length[i])) for row, _, samples, i in sampled]
-        return {row: ([next(means) for _ in range(k)], next(means)) for row, k in counts}
-
     def _choose(
-        self, id_: str, answers: list[str], first: int, nats: tuple[list[float], float] | None
+        self,
+        id_: str,
+        answers: list[str],
+        draw: tuple[int, ...],
+        nats: tuple[list[float], float] | None,
     ) -> tuple[int, float, list[float]]:
         original, number = self.originals[id_], self._numbers[id_]
         own, before = (None, None) if nats is None else nats
@@ -237,7 +247,7 @@ class Collapse:
             self._score,
             self.pmc.selection,
             self.pmc.tau,
-            algorithm.selection_rng(self._seed, first, number),
+            algorithm.selection_rng(self._seed, draw[0], number, *draw[1:]),
             guard_empty=self.pmc.guard_empty,
             coherent=[fine],
         )

@@ -78,9 +78,11 @@ def select(scores: np.ndarray, selection: str, tau: float, rng: np.random.Genera
     return int(rng.choice(len(scores), p=weights / weights.sum()))
 
 
-def selection_rng(seed: int, step: int, question: int) -> np.random.Generator:
-    """The generator for one question's selection in one step (all three are 0 or more)."""
-    return np.random.default_rng([seed, _SELECT, step, question])
+def selection_rng(seed: int, step: int, question: int, *attempt: int) -> np.random.Generator:
+    """The generator for one question's selection in one step (all are 0 or more), and in a later
+    attempt of it.
+    """
+    return np.random.default_rng([seed, _SELECT, step, question, *attempt])
 
 
 def epoch_order(num_forget: int, epoch: int, seed: int) -> np.ndarray:
