@@ -98,7 +98,6 @@ def test_evaluations_on_the_way_are_logged_and_change_nothing(plain, tmp_path):
     expected, rounds = tiny.results(plain.out)["rounds"], tiny.results(run.out)["rounds"]
     names = ("unlearn_quality", "utility")
     measured = {one["step"]: [one.pop(n) for n in names] for one in rounds if names[0] in one}
-    assert {one["step"] for one in rounds if one.pop("unlearning_seconds", 0) > 0} == {8, 16}
     assert list(measured) == [8, 16]  # the last step is evaluated after the run
     assert rounds == expected and tiny.same_weights(run.out / "model", plain.out / "model")
     lines = [line for line in run.log("scalars") if names[0] in line]
