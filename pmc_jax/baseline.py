@@ -14,7 +14,7 @@ from pmc_jax.recorder import Recorder
 from pmc_jax.unlearning.answered import Answered
 from pmc_jax.unlearning.loop import Unlearning
 from pmc_jax.unlearning.losses import METHODS
-from pmc_jax.unlearning.refusals import REFUSALS, read_refusals
+from pmc_jax.unlearning.refusals import refusals_for
 
 
 def unlearn_baseline(
@@ -67,7 +67,7 @@ def unlearn_baseline(
         data=data or DataConfig(),
         seed=seed,
     )
-    refusals = read_refusals(named.refusals, REFUSALS[:1]) if "refusal" in kind.terms else ()
+    refusals = refusals_for(named)
     speaker, recorder = Speaker.of(lm, model or ModelConfig()), Recorder(bars=progress)
     with recorder.watch.compiling_apart():
         blank = [""] * len(questions)

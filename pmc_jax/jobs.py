@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from pmc_jax import finished, hosts, manifest, output
 from pmc_jax.answers import Speaker, compute_dtype
 from pmc_jax.checkpoint import Checkpoints
-from pmc_jax.config import Config, MethodConfig, to_dict
+from pmc_jax.config import Config, to_dict
 from pmc_jax.data import sources
 from pmc_jax.errors import UserError
 from pmc_jax.evaluating import evaluate_finished
@@ -39,7 +39,7 @@ from pmc_jax.target import Target
 from pmc_jax.tracker import RunLog
 from pmc_jax.train_config import TrainConfig
 from pmc_jax.unlearning.losses import METHODS
-from pmc_jax.unlearning.refusals import REFUSALS, read_refusals
+from pmc_jax.unlearning.refusals import refusals_for
 from pmc_jax.unlearning_run import RunData, unlearn
 
 
@@ -68,7 +68,7 @@ def run_unlearn(
     if METHODS[config.method.name].reads_true_answers:
         source = needed(config.data.targets, "data.targets")
         targets = sources.target_set(source, config.data, forget)
-    refusals = _refusals(config.method)
+    refusals = refusals_for(config.method)
     sets = eval_sets(config)
     target = Target.of(config, finetune_rows(config)) if config.finetune.data else None
     # Weights are large: a target has their digest already.
@@ -135,14 +135,6 @@ def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
     with output.locked(folder):
         finished.close(Path(folder), purge=True, text=False)
     say(f"{folder}: the checkpoints, the texts of the log and those of the report are gone")
-
-
-def _refusals(settings: MethodConfig) -> tuple[str, ...]:
-    """Those that the method trains on."""
-    if "refusal" not in METHODS[settings.name].terms:
-        return ()
-    usual = REFUSALS if settings.name == "pmc_alignment" else REFUSALS[:1]
-    return read_refusals(settings.refusals, usual)
 
 
 def _target_line(target: Target, made: bool) -> str:

@@ -58,7 +58,7 @@ def objective_loss(
 
 
 def _scored(model, reference, batch, shares, objective, config, layout, forward) -> dict[str, Term]:
-    hidden = _answers(model, batch, config, layout, forward)
+    hidden = answer_states(model, batch, config, layout, forward)
     head = model.output_embedding, model.get("head_bias")
     each = token_cross_entropy(hidden, *head, batch.targets, layout, config.logit_softcap)
     means = jnp.einsum("tra,ra->t", shares, each)
@@ -76,7 +76,7 @@ def _scored(model, reference, batch, shares, objective, config, layout, forward)
             rows = dict(sums=sums[t], lengths=lengths[t], reference=batch.reference[t])
             terms[name] = dataclasses.replace(terms[name], **rows)
     else:
-        shown = jax.lax.stop_gradient(_answers(reference, batch, config, layout, forward))
+        shown = jax.lax.stop_gradient(answer_states(reference, batch, config, layout, forward))
         soft = _soft_cross_entropy(config, layout, objective.beta)
         crossed, entropy, adjusted = soft(model, hidden, reference, shown, batch.targets)
         for t, name in enumerate(names):
@@ -86,7 +86,7 @@ def _scored(model, reference, batch, shares, objective, config, layout, forward)
     return terms
 
 
-def _answers(model, batch, config, layout, forward, at=None, **options) -> jax.Array:
+def answer_states(model, batch, config, layout, forward, at=None, **options) -> jax.Array:
     """[R,A,D], the hidden states `at` positions; None = those that answer tokens are predicted
     from.
     """
@@ -142,8 +142,8 @@ def _steered(
 ) -> dict[str, Term]:
     """RMU's distances, at the answer tokens of one layer's output; later layers do not run."""
     options = dict(at=batch.at + 1, layers=objective.layer)
-    hidden = _answers(model, batch, config, layout, forward, **options).astype(jnp.float32)
-    before = _answers(reference, batch, config, layout, forward, **options).astype(jnp.float32)
+    hidden = answer_states(model, batch, config, layout, forward, **options).astype(jnp.float32)
+    before = answer_states(reference, batch, config, layout, forward, **options).astype(jnp.float32)
     u = jax.random.uniform(jax.random.key(objective.seed), (hidden.shape[-1],))
     vector = objective.steering * u / jnp.linalg.norm(u)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from pmc_jax.data.lines import read_lines
+from pmc_jax.method_config import MethodConfig
+from pmc_jax.unlearning.losses import METHODS
 
 REFUSALS = (
     "I don't know.",
@@ -40,6 +42,18 @@ def read_refusals(path: str | Path | None, default: Sequence[str] = REFUSALS) ->
         UserError: the file is missing, empty or not UTF-8.
     """
     return tuple(default) if path is None else tuple(read_lines(path, "method.refusals"))
+
+
+def refusals_for(settings: MethodConfig) -> tuple[str, ...]:
+    """Those that a method trains on: its file's, or its usual ones; none where it trains on none.
+
+    Raises:
+        UserError: see `read_refusals`.
+    """
+    if "refusal" not in METHODS[settings.name].terms:
+        return ()
+    usual = REFUSALS if settings.name == "pmc_alignment" else REFUSALS[:1]
+    return read_refusals(settings.refusals, usual)
 
 
 def refusal_of(seed: int, step: int, question: int, count: int) -> int:

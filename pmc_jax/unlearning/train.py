@@ -14,14 +14,14 @@ import optax
 
 from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.models.decoder import Decoder, hidden_states
+from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import adapters, attach
 from pmc_jax.models.parameters import parameters
 from pmc_jax.train_batch import TrainBatch
 from pmc_jax.train_config import LoRAConfig, TrainConfig
 from pmc_jax.unlearning.cross_entropy import cross_entropy
 from pmc_jax.unlearning.losses import Objective
-from pmc_jax.unlearning.objective import objective_loss
+from pmc_jax.unlearning.objective import answer_states, objective_loss
 
 
 class TrainState(NamedTuple):
@@ -134,23 +134,11 @@ def batch_loss(
     """The loss of one micro-batch (arrays without M) and its terms f32[T], in nats a token; see
     `train_step`.
     """
+    forward = dict(dtype=dtype, remat=remat, kernel=kernel)
     if objective is not None:
-        forward = dict(dtype=dtype, remat=remat, kernel=kernel)
         shared = dict(config=config, layout=layout)
         return objective_loss(model, reference, batch, objective, **shared, **forward)
-    hidden = hidden_states(
-        model,
-        config,
-        layout,
-        batch.tokens,
-        batch.positions,
-        batch.segments,
-        prefix=batch.prefix if batch.prefix.size else None,
-        dtype=dtype,
-        remat=remat,
-        kernel=kernel,
-    )
-    answers = jnp.take_along_axis(hidden, batch.at[..., None], axis=1)
+    answers = answer_states(model, batch, config, layout, forward)
     weights = jnp.einsum("t,tra->ra", batch.coefficients, batch.shares)
     loss, each = cross_entropy(
         answers,
