@@ -45,7 +45,7 @@ def step_seconds(
     times = []
     for _ in range(6):
         begin = time.perf_counter()
-        cache, tokens = decode.decode(weights, prefix, cache, *rest, **static)
+        cache, tokens, _ = decode.decode(weights, prefix, cache, *rest, **static)
         jax.block_until_ready(tokens)
         times.append((time.perf_counter() - begin) / STEPS)
     return times[1:]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax import hosts, preemption
-from pmc_jax.config import DataConfig, ModelConfig
+from pmc_jax.config import DataConfig, ModelConfig, PMCConfig
 from pmc_jax.data.encode import Encoder, Sequence_, encode_pairs, make_encoder, shared_prefix
 from pmc_jax.errors import UserError
 from pmc_jax.mesh import Layout
@@ -24,6 +24,18 @@ def compute_dtype(name: str) -> jnp.dtype:
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(name)
+
+
+def pmc_sampler(pmc: PMCConfig) -> Sampler:
+    """How PMC draws its samples."""
+    return Sampler(
+        pmc.temperature,
+        pmc.top_k,
+        pmc.top_p,
+        pmc.cool_tokens,
+        pmc.cool_to,
+        weigh=pmc.scores.max_perplexity is not None,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

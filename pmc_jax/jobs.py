@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from pmc_jax import finished, hosts, manifest, output
-from pmc_jax.answers import Speaker, compute_dtype
+from pmc_jax.answers import Speaker, compute_dtype, pmc_sampler
 from pmc_jax.checkpoint import Checkpoints
 from pmc_jax.config import Config, to_dict
 from pmc_jax.data import sources
@@ -32,7 +32,6 @@ from pmc_jax.models.load import LanguageModel, load
 from pmc_jax.recorder import Recorder
 from pmc_jax.report.write import write as write_report
 from pmc_jax.report_config import ReportConfig
-from pmc_jax.sampling.choose import Sampler
 from pmc_jax.stopwatch import Stopwatch
 from pmc_jax.summary import final_tables
 from pmc_jax.target import Target
@@ -161,7 +160,7 @@ def run_sample(config: Config) -> list[dict[str, Any]]:
     answers = speaker.sample(
         speaker.snapshot(lm.model),
         forget.questions,
-        Sampler(pmc.temperature, pmc.top_k, pmc.top_p),
+        pmc_sampler(pmc),
         num_samples=pmc.num_samples,
         max_new_tokens=pmc.max_new_tokens,
         batch_size=pmc.sample_batch_size,

@@ -28,8 +28,9 @@ class ScoresConfig(Section):
             0 = off.
         max_repetition: share of a sample that may repeat itself, see `scores.repetition`, unless
             the original answer does too; 1 = off.
-        max_perplexity: a sample whose perplexity a token is more than this factor above that of the
-            original answer, both under the model that it was drawn from, is incoherent; None = off.
+        max_perplexity: a sample with a higher perplexity a token, under the model that it was drawn
+            from and at temperature 1, is incoherent; of samples with equal scores the likeliest is
+            then kept, not the first. None = off.
         target: score from which down a question counts as resolved.
         target_from: retain = instead of `target` what answers to the retain questions most alike
             score, a question each; None = `target`.
@@ -71,6 +72,9 @@ class PMCConfig(Section):
         temperature: of the sampling; 0 = greedy.
         top_p: probability kept by nucleus sampling; 1 = off.
         top_k: tokens kept before top-p; 0 = off.
+        cool_tokens: over so many tokens of an answer the temperature falls linearly to `cool_to`:
+            it begins anywhere and goes on in the model's own words; 0 = it stays.
+        cool_to: temperature from then on.
         max_new_tokens: tokens of a sampled answer at most.
         lambda_retain: weight of the retain term of the loss.
         min_len: words below which an answer is penalised; 0 = off.
@@ -104,6 +108,8 @@ class PMCConfig(Section):
     temperature: float = setting(1.0, at_least(0))
     top_p: float = setting(0.95, _TOP_P)
     top_k: int = setting(0, at_least(0))
+    cool_tokens: int = setting(0, at_least(0))
+    cool_to: float = setting(1.0, above(0))
     max_new_tokens: int = setting(96, at_least(1))
     lambda_retain: float = setting(1.25, at_least(0))
     min_len: int = setting(0, at_least(0))
@@ -129,11 +135,13 @@ class PMCConfig(Section):
     scores: ScoresConfig = field(default_factory=ScoresConfig)
 
     def cross_faults(self) -> list[str]:
-        """What a score needs and does not get, or gets and nothing reads."""
+        """What is needed and not given, or given and nothing reads."""
+        cooling = self.cool_tokens and not self.temperature
+        faults = ["cool_tokens: expected 0 at temperature 0"] if cooling else []
         names, scores = set(self.scores.weights) or {self.score}, self.scores
         strings = bool(scores.forbidden or scores.forbidden_file)
         given = {"forbidden": strings, "embedding": scores.embedding is not None}
-        return [
+        return faults + [
             f"scores.{name}: needed by the score {name}, got nothing"
             if name in names
             else f"scores.{name}: no score reads it; add {name} to scores.weights"

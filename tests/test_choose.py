@@ -165,6 +165,32 @@ def test_limits_are_greedy(sampler):
     np.testing.assert_array_equal(draw(logits, uniform, sampler), logits.argmax(1))
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_the_temperature_cools_with_the_age_of_an_answer(top_p):
+    """Row by row the draws are those of a sampler at that row's temperature."""
+    logits = logits_of("random", 60, 300)
+    cooling = Sampler(4.0, top_k=40, top_p=top_p, cool_tokens=4, cool_to=0.5)
+    uniform = jax.random.uniform(jax.random.key(2), (60, cooling.draws))
+    temperatures = {0: 4.0, 1: 3.125, 2: 2.25, 3: 1.375, 4: 0.5, 9: 0.5}
+    for age, temperature in temperatures.items():
+        aged = choose(logits, uniform, cooling, jnp.full(60, age))
+        plain = choose(logits, uniform, Sampler(temperature, top_k=40, top_p=top_p))
+        np.testing.assert_array_equal(aged, plain)
+    mixed = choose(logits, uniform, cooling, jnp.arange(60) % 2 * 9)
+    hot, cold = (choose(logits, uniform, cooling, jnp.full(60, age)) for age in (0, 9))
+    np.testing.assert_array_equal(mixed, np.where(np.arange(60) % 2, cold, hot))
+    assert (np.asarray(hot) != np.asarray(cold)).any()
+    np.testing.assert_array_equal(choose(logits, uniform, cooling), hot)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"cool_tokens": -1}, {"cool_to": 0.0}, {"temperature": 0.0}], ids=str
+)
+def test_cooling_needs_temperatures(fields):
+    with pytest.raises(UserError, match=r"cool_tokens >= 0 and temperatures above 0"):
+        Sampler(**{"cool_tokens": 2} | fields)
+
+
 @pytest.mark.parametrize("top_k", [300, 301, 10_000])
 def test_limits_are_off(top_k):
     logits = logits_of("peaky", 20, 300)

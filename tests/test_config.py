@@ -300,6 +300,11 @@ def test_ranges_hold_for_settings_built_in_code(cls, bad):
     assert str(caught.value).startswith(f"{cls.__name__}: {next(iter(bad))}")
 
 
+def test_nothing_cools_from_zero():
+    with pytest.raises(UserError, match=r"cool_tokens: expected 0 at temperature 0"):
+        PMCConfig(temperature=0, cool_tokens=2)
+
+
 def test_values_at_the_edge_are_allowed():
     PMCConfig(temperature=0, top_p=1, top_k=0, epochs=0, lambda_retain=0, max_train_score=0)
     for rows in ("0:1", ":4", "3:", ":"):

@@ -53,11 +53,11 @@ def decode_grid(weights, questions, uniform: np.ndarray, sampler: Sampler):
     """
     b, k, steps, _ = uniform.shape
     prefix, logits = prefill(weights, NO_OPENING, *padded(questions), **STATIC)
-    first = device.first_tokens(logits, uniform[:, :, 0], sampler=sampler, layout=LAYOUT)
+    first, _ = device.first_tokens(logits, uniform[:, :, 0], sampler=sampler, layout=LAYOUT)
     rows = np.arange(b, dtype=np.int32)
     prefix, cache = device.start(prefix, rows, cells=k, slots=16, layout=LAYOUT)
     ones = np.ones((b, k), np.int32)
-    _, new = device.decode(
+    _, new, _ = device.decode(
         weights,
         prefix,
         cache,
@@ -107,9 +107,9 @@ def test_an_opening_prefilled_once_changes_no_prompt(weights, windows):
 def test_cached_logits_are_those_of_full_forward_passes(monkeypatch, model, weights):
     seen = []
 
-    def spy(logits, uniform, sampler):
+    def spy(logits, uniform, sampler, age=None):
         jax.debug.callback(lambda x: seen.append(np.asarray(x)), logits, ordered=True)
-        return choose(logits, uniform, sampler)
+        return choose(logits, uniform, sampler, age)
 
     monkeypatch.setattr(device, "choose", spy)
     # A sampler of its own, so that no program compiled with the spy serves another test.
@@ -166,7 +166,7 @@ def test_a_segment_ends_when_enough_cells_have(weights):
         prefix, np.arange(3, dtype=np.int32), cells=2, slots=16, layout=LAYOUT
     )
     left = np.array([[0, 9], [2, 4], [6, 7]], np.int32)
-    _, tokens = device.decode(
+    _, tokens, _ = device.decode(
         weights,
         prefix,
         cache,

@@ -74,7 +74,7 @@ def run(engine: Engine, weights, questions=PROMPTS, *, key=KEY, ids=None, **opti
     return Samples(np.arange(len(questions)), *parts)
 
 
-FIELDS = ("tokens", "length", "ended")
+FIELDS = ("tokens", "length", "ended", "nats")
 
 
 def assert_same(one: Samples, other: Samples):
@@ -294,6 +294,36 @@ def test_grid_shape():
     assert grid_shape(40, 5, 64, platform="tpu") == (32, 2)
     assert grid_shape(80, 1, 64, platform="gpu") == (64, 1)
     assert grid_shape(3, 100, 2) == (2, 1)
+
+
+def test_weighed_samples_are_the_same_and_know_their_likelihood(model, weights, base):
+    """Nats against full forward passes, at temperature 1 whatever the sampler does."""
+    sampler = dataclasses.replace(BASE.sampler, weigh=True)
+    samples = run(dataclasses.replace(BASE, sampler=sampler), weights)
+    np.testing.assert_array_equal(samples.tokens, base.tokens)
+    assert not base.nats[base.length > 0].any()
+    logits = next_token_logits(model, PROMPTS, np.maximum(samples.tokens, 0))
+    logp = jax.nn.log_softmax(logits, axis=-1)
+    spoken = samples.tokens >= 0
+    each = np.take_along_axis(logp, np.maximum(samples.tokens, 0)[..., None], -1)[..., 0]
+    with np.errstate(invalid="ignore"):
+        expected = -np.where(spoken, each, 0).sum(-1) / samples.length
+    # float32 sums in another order, over up to 40 tokens.
+    np.testing.assert_allclose(samples.nats, expected, atol=1e-4)
+    assert np.isnan(samples.nats[samples.length == 0]).all()
+
+
+def test_an_answer_cools_down(model, weights):
+    """Every token is drawn at the temperature of its place, whichever cell it decodes in."""
+    sampler = Sampler(3.0, top_p=0.95, cool_tokens=6, cool_to=0.5)
+    engine = dataclasses.replace(BASE, sampler=sampler, end_tokens=(NO_END,))
+    samples = run(engine, weights)
+    logits = next_token_logits(model, PROMPTS, samples.tokens)
+    draws = uniforms(range(6), 4, 40)
+    draws = jnp.asarray(draws.reshape(-1, draws.shape[-1]))
+    ages = jnp.tile(jnp.arange(40), 24)
+    expected = choose(logits.reshape(-1, TINY.vocab_size), draws, sampler, ages)
+    np.testing.assert_array_equal(samples.tokens.ravel(), expected)
 
 
 def test_first_tokens_are_distributed_as_the_softmax(model, weights):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pmc_jax.answers import pmc_sampler
 from pmc_jax.config import Config
 from pmc_jax.data import sources
 from pmc_jax.data.encode import Packer, Sequence_
@@ -147,7 +148,7 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
             prompts=min(grid[0], round_up(16, row_multiple)),
             prompt_tokens=round_up(plan.prompt_tokens, 16),
             slots=round_up(max(pmc.max_new_tokens - 1, 1), SEGMENT),
-            sampler=Sampler(pmc.temperature, pmc.top_k, pmc.top_p),
+            sampler=pmc_sampler(pmc),
         ),
         steps=steps,
         finetune_steps=finetune_steps,

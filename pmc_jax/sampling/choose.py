@@ -30,28 +30,46 @@ class Sampler:
         temperature: divides the logits; 0 = greedy, the first of the largest logits.
         top_k: keep the k most likely tokens (and ties with the last of them); 0 = all.
         top_p: keep the smallest set of most likely tokens whose mass reaches `top_p`; 1 = all.
+        cool_tokens: tokens of an answer over which the temperature falls linearly to
+            `cool_to`; 0 = it stays.
+        cool_to: temperature from then on.
+        weigh: whether decoding also says how unlikely its tokens are.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    cool_tokens: int = 0
+    cool_to: float = 1.0
+    weigh: bool = False
 
     def __post_init__(self):
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise UserError(
                 f"sampling needs temperature >= 0, top_k >= 0, 0 < top_p <= 1; got {self}"
             )
+        if self.cool_tokens < 0 or (self.cool_tokens and 0 in (self.temperature, self.cool_to)):
+            raise UserError(f"cooling needs cool_tokens >= 0 and temperatures above 0; got {self}")
 
     @property
     def draws(self) -> int:
         """Uniform numbers that one token takes."""
         return 1 if self.temperature == 0 or self.top_p == 1 else _TRIES + 1
 
+    def at(self, age: jax.Array | None) -> float | jax.Array:
+        """Temperature of the token after `age` i32[R] others: a number, or f32[R,1]."""
+        if not self.cool_tokens or age is None:
+            return self.temperature
+        share = jnp.minimum(age / self.cool_tokens, 1)[:, None]
+        return self.temperature + share * (self.cool_to - self.temperature)
+
 
 GREEDY = Sampler(temperature=0.0)
 
 
-def choose(logits: jax.Array, uniform: jax.Array, sampler: Sampler) -> jax.Array:
+def choose(
+    logits: jax.Array, uniform: jax.Array, sampler: Sampler, age: jax.Array | None = None
+) -> jax.Array:
     """Draws one token a row.
 
     Top-p by rejection: tokens drawn from the whole distribution until one lies in the nucleus are
@@ -61,13 +79,14 @@ def choose(logits: jax.Array, uniform: jax.Array, sampler: Sampler) -> jax.Array
         logits: f32[R,V].
         uniform: f32[R,sampler.draws] in [0, 1).
         sampler: static.
+        age: i32[R], tokens of the answer so far; None = 0.
 
     Returns:
         i32[R].
     """
     if sampler.temperature == 0:
         return _first(logits == jnp.max(logits, axis=-1, keepdims=True))
-    mass = _mass(logits, sampler)
+    mass = _mass(logits, sampler, age)
     cdf = _cdf(mass)
     if sampler.top_p == 1:
         return _draw(cdf, uniform[:, 0])
@@ -103,10 +122,10 @@ def kept_mass(logits: jax.Array, sampler: Sampler) -> jax.Array:
     return mass if sampler.top_p == 1 else _nucleus(mass, _cdf(mass).total, sampler.top_p)
 
 
-def _mass(logits: jax.Array, sampler: Sampler) -> jax.Array:
+def _mass(logits: jax.Array, sampler: Sampler, age: jax.Array | None = None) -> jax.Array:
     """After temperature and top-k."""
     peak = jnp.max(logits, axis=-1, keepdims=True)
-    mass = jnp.exp((logits - peak) / sampler.temperature)
+    mass = jnp.exp((logits - peak) / sampler.at(age))
     if not 0 < sampler.top_k < logits.shape[-1]:
         return mass
     enough = lambda kept: jnp.sum(kept > 0, axis=-1, dtype=jnp.int32) >= sampler.top_k  # noqa: E731

@@ -57,13 +57,24 @@ class Cells(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("sampler", "layout"))
 def first_tokens(
     logits: jax.Array, uniform: jax.Array, *, sampler: Sampler, layout: Layout
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """Draws the first token of every sample: logits f32[Q,V], uniform f32[Q,K,draws] -> i32[Q,K],
-    whole on every device.
+    and their nats f32[Q,K] as of `decode`, whole on every device.
     """
     spread = jnp.repeat(logits, uniform.shape[1], axis=0)
     tokens = choose(spread, uniform.reshape(-1, uniform.shape[2]), sampler)
-    return layout.constrain(tokens.reshape(uniform.shape[:2]), None, None)
+    nats = _nats(spread, tokens, sampler)
+    return tuple(layout.constrain(x.reshape(uniform.shape[:2]), None, None) for x in (tokens, nats))
+
+
+def _nats(logits: jax.Array, tokens: jax.Array, sampler: Sampler) -> jax.Array:
+    """Negative log-probability f32[R] of tokens i32[R] at temperature 1, 0 where the sampler does
+    not weigh.
+    """
+    if not sampler.weigh:
+        return jnp.zeros(tokens.shape, jnp.float32)
+    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=1)[:, 0]
+    return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
 @functools.partial(jax.jit, static_argnames=("cells", "slots", "layout"))
@@ -142,7 +153,7 @@ def decode(
     end_tokens: tuple[int, ...],
     config: DecoderConfig,
     layout: Layout,
-) -> tuple[Cache, jax.Array]:
+) -> tuple[Cache, jax.Array, jax.Array]:
     """Decodes one segment, or less when no more than `enough` cells still decode.
 
     `cache` is donated: it is updated in place.
@@ -153,8 +164,9 @@ def decode(
         enough: i32, at least 0.
 
     Returns:
-        The cache, and the tokens i32[U,B,K], whole on every device: -1 where a cell did not decode
-        or the step did not run.
+        The cache; the tokens i32[U,B,K], -1 where a cell did not decode or the step did not run;
+        and, where the sampler weighs, their negative log-probabilities at temperature 1 with no
+        token dropped, f32[U,B,K]. The last two are whole on every device.
     """
     b, k = cells.last.shape
     n, g, h = config.num_kv_heads, config.group_size, config.head_dim
@@ -173,7 +185,7 @@ def decode(
         return tuple(jnp.where(seen, 0.0, _MASKED) for seen in flat)
 
     def step(carry):
-        number, cache, (last, age, left), tokens = carry
+        number, cache, (last, age, left), tokens, nats = carry
         slot = (time + number) % slots
         positions = lengths[:, None] + age - 1  # of the tokens that are fed now
         x = embed_tokens(weights, config, layout, last.reshape(-1), positions.reshape(-1))
@@ -223,19 +235,21 @@ def decode(
             rotated = angles.get(config.rope_of(i))
             x = layout.constrain(block(config, layer, x, rotated, attend), "rows", None)
         logits = vocabulary(weights, config, layout, x)
-        token = choose(logits, uniform[number].reshape(b * k, -1), sampler).reshape(b, k)
+        token = choose(logits, uniform[number].reshape(b * k, -1), sampler, age.reshape(-1))
+        nats = nats.at[number].set(_nats(logits, token, sampler).reshape(b, k))
+        token = token.reshape(b, k)
         decoded = left > 0
         tokens = tokens.at[number].set(jnp.where(decoded, token, -1))
         ends = jnp.isin(token, jnp.asarray(end_tokens))
         one = decoded.astype(jnp.int32)
         cells = Cells(token, age + one, jnp.where(ends, 0, left - one))
-        return number + 1, Cache(tuple(keys), tuple(values)), cells, tokens
+        return number + 1, Cache(tuple(keys), tuple(values)), cells, tokens, nats
 
     def running(carry):
-        number, _, (_, _, left), _ = carry
+        number, _, (_, _, left), *_ = carry
         return (number < uniform.shape[0]) & (jnp.sum(left > 0) > enough)
 
     tokens = jnp.full(uniform.shape[:3], -1, jnp.int32)
-    carry = (jnp.int32(0), cache, cells, tokens)
-    _, cache, _, tokens = jax.lax.while_loop(running, step, carry)
-    return cache, layout.constrain(tokens, None, None, None)
+    carry = (jnp.int32(0), cache, cells, tokens, jnp.zeros(tokens.shape, jnp.float32))
+    _, cache, _, tokens, nats = jax.lax.while_loop(running, step, carry)
+    return cache, *(layout.constrain(x, None, None, None) for x in (tokens, nats))

@@ -53,12 +53,15 @@ class Samples:
         tokens: i32[len(rows), K, max_new_tokens], -1 after the end; the end token is left out.
         length: i32[len(rows), K], tokens before the end.
         ended: bool[len(rows), K], False where max_new_tokens came first.
+        nats: f32[len(rows), K], mean negative log-probability a token at temperature 1, no token
+            dropped, the end left out; nan without tokens, 0 where the sampler does not weigh.
     """
 
     rows: np.ndarray
     tokens: np.ndarray
     length: np.ndarray
     ended: np.ndarray
+    nats: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +153,11 @@ class Engine:
         ends = np.isin(out, self.end_tokens)
         ended = ends.any(-1)
         length = np.where(ended, ends.argmax(-1), schedule.count[rows])
-        out[np.arange(self.max_new_tokens) >= length[..., None]] = -1
-        return Samples(np.array(rows), out, length.astype(np.int32), ended)
+        over = np.arange(self.max_new_tokens) >= length[..., None]
+        out[over] = -1
+        with np.errstate(invalid="ignore"):
+            nats = np.where(over, 0, schedule.nats[rows]).sum(-1) / length
+        return Samples(np.array(rows), out, length.astype(np.int32), ended, nats)
 
 
 class _Draws:
@@ -189,7 +195,7 @@ class _Run:
         # Prefilled prompts of which samples wait, with the index of each question in them.
         self._prefilled: list[tuple[Prefix, dict[int, int]]] = []
         self._grid: Grid | None = None
-        self._prefix = self._cache = self._tokens = None
+        self._prefix = self._cache = self._tokens = self._nats = None
         self._sample_draws: dict[tuple[int, int], np.ndarray] = {}
 
     def prepare(self) -> list[int]:
@@ -265,7 +271,7 @@ class _Run:
             layout=engine.layout,
             cache_dtype=engine.cache_dtype,
         )
-        first = device.first_tokens(
+        first, nats = device.first_tokens(
             logits,
             self._put(uniform, "rows", None, None),
             sampler=engine.sampler,
@@ -275,7 +281,8 @@ class _Run:
         drawn = len(questions) * engine.num_samples
         self._usage.useful += drawn
         self._usage.computed += drawn
-        return self.schedule.begin(questions, np.asarray(first)[: len(questions)])
+        first, nats = (np.asarray(x)[: len(questions)] for x in (first, nats))
+        return self.schedule.begin(questions, first, nats)
 
     def _start(self) -> None:
         """The first grid: the smallest that holds all samples at once, or the largest."""
@@ -314,7 +321,7 @@ class _Run:
             left[at] = engine.max_new_tokens - count
             draws = self._sample_draws[of][count : count + SEGMENT]
             uniform[(slice(len(draws)), *at)] = draws
-        self._cache, self._tokens = device.decode(
+        self._cache, self._tokens, self._nats = device.decode(
             self._weights,
             self._prefix,
             self._cache,
@@ -344,4 +351,4 @@ class _Run:
         self._time += steps
         self._usage.useful += useful
         self._usage.computed += steps * self._grid.live.size
-        return useful, self.schedule.take(self._grid, new)
+        return useful, self.schedule.take(self._grid, new, np.asarray(self._nats))

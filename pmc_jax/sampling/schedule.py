@@ -48,6 +48,7 @@ class Schedule:
 
     Attributes:
         tokens: i32[n,K,max_new_tokens], -1 where none is (yet); end tokens are kept.
+        nats: f32[n,K,max_new_tokens], how unlikely each token is.
         count: i32[n,K], tokens so far.
     """
 
@@ -56,6 +57,7 @@ class Schedule:
     ):
         shape = (num_questions, num_samples)
         self.tokens = np.full((*shape, max_new_tokens), -1, np.int32)
+        self.nats = np.zeros(self.tokens.shape, np.float32)
         self.count = np.zeros(shape, np.int32)
         self._ends = frozenset(end_tokens)
         self._waiting: dict[int, list[int]] = {}
@@ -70,11 +72,14 @@ class Schedule:
         """How many samples wait, of each question that has some."""
         return [len(samples) for samples in self._waiting.values()]
 
-    def begin(self, questions: Sequence[int], first: np.ndarray) -> list[int]:
-        """Takes the first tokens i32[len(questions),K]; returns questions that ended with them."""
+    def begin(self, questions: Sequence[int], first: np.ndarray, nats: np.ndarray) -> list[int]:
+        """Takes the first tokens i32[len(questions),K] and their nats f32[len(questions),K];
+        returns questions that ended with them.
+        """
         ended = []
-        for question, row in zip(questions, first, strict=True):
-            self.tokens[question, :, 0], self.count[question] = row, 1
+        for question, row, unlikely in zip(questions, first, nats, strict=True):
+            self.tokens[question, :, 0], self.nats[question, :, 0] = row, unlikely
+            self.count[question] = 1
             begun = [k for k in range(len(row)) if not self._is_done(question, k)]
             self._open[question] = len(begun)
             if begun:
@@ -113,18 +118,20 @@ class Schedule:
                     del self._waiting[question]
         return placed
 
-    def take(self, grid: Grid, new: np.ndarray) -> list[int]:
-        """Adds the tokens i32[U,B,K] of a segment, -1 where a cell did not decode; frees the cells
-        of samples that ended and returns questions of which all samples have.
+    def take(self, grid: Grid, new: np.ndarray, nats: np.ndarray) -> list[int]:
+        """Adds the tokens i32[U,B,K] of a segment, -1 where a cell did not decode, and their nats
+        f32[U,B,K]; frees the cells of samples that ended and returns questions of which all
+        samples have.
         """
         ended = []
         for at in zip(*np.nonzero(grid.live), strict=True):
             question, sample = int(grid.question[at]), int(grid.sample[at])
             got = new[(slice(None), *at)]
-            got = got[got >= 0]
-            begin = self.count[question, sample]
-            self.tokens[question, sample, begin : begin + len(got)] = got
-            self.count[question, sample] += len(got)
+            decoded = got >= 0
+            begin, size = self.count[question, sample], int(decoded.sum())
+            self.tokens[question, sample, begin : begin + size] = got[decoded]
+            self.nats[question, sample, begin : begin + size] = nats[(slice(None), *at)][decoded]
+            self.count[question, sample] += size
             if self._is_done(question, sample):
                 grid.question[at] = IDLE
                 self._open[question] -= 1

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from pmc_jax import hosts
-from pmc_jax.answers import Speaker
+from pmc_jax.answers import Speaker, pmc_sampler
 from pmc_jax.config import Config
 from pmc_jax.data.encode import Sequence_
 from pmc_jax.data.records import ForgetSet, RetainSet
@@ -31,7 +31,6 @@ from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.scores import Score, coherent, run_score, score_batch
 from pmc_jax.unlearning.source import TermRows
 from pmc_jax.unlearning.store import ResponseStore
-from pmc_jax.unlearning.unlikeliness import Nats, unlikeliness
 
 # A stored answer is tokenised again for training and may come out a little longer than it was
 # sampled.
@@ -87,11 +86,8 @@ class Collapse:
         self._asked = np.zeros(len(forget), int)  # rounds in which a question was sampled
         self._begin_from(originals)
         self._most = config.train.batch_size * config.train.accumulation_steps * pmc.steps_per_round
+        self._sampler = pmc_sampler(pmc)
         self._engine = self._engine_of(self._sampler, pmc.num_samples)
-
-    @property
-    def _sampler(self) -> Sampler:
-        return Sampler(self.pmc.temperature, self.pmc.top_k, self.pmc.top_p)
 
     @functools.cached_property
     def _stubborn(self) -> Engine:
@@ -187,14 +183,12 @@ class Collapse:
         numbers = [self._numbers[id_] for id_ in asked]
         key = functools.reduce(jax.random.fold_in, draw, jax.random.key(self._seed))
 
-        def choose(texts: dict[int, list[str]], nats: Nats) -> list[tuple]:
+        def choose(texts: dict[int, list[str]], nats: dict[int, np.ndarray]) -> list[tuple]:
             # One by one: questions come as their samples end, which no result may depend on.
             return [
-                (row, *self._choose(asked[row], answers, draw, nats.get(row)))
+                (row, *self._choose(asked[row], answers, draw, nats[row]))
                 for row, answers in texts.items()
             ]
-
-        weighed = self.pmc.scores.max_perplexity is not None
 
         with concurrent.futures.ThreadPoolExecutor(1) as scorer, self._watch.stage("sample"):
             groups = self._speaker.texts(
@@ -209,19 +203,11 @@ class Collapse:
             )
             sampled, pending = [], []
             for samples, texts in groups:
-                for i, row in enumerate(samples.rows.tolist()):
-                    sampled.append((row, texts.get(row), samples, i))
-                if not weighed:
-                    pending.append(scorer.submit(choose, texts, {}))
+                rows = samples.rows.tolist()
+                sampled += [(row, texts.get(row), samples, i) for i, row in enumerate(rows)]
+                nats = dict(zip(rows, samples.nats, strict=True))
+                pending.append(scorer.submit(choose, texts, nats))
             with self._watch.stage("score"):
-                if weighed:
-                    questions = {
-                        row: (self.prompts[numbers[row]], self.originals[asked[row]])
-                        for row, *_ in sampled
-                    }
-                    nats = unlikeliness(self._speaker, model, questions, sampled)
-                    texts = {row: texts for row, texts, *_ in sampled if texts}
-                    pending.append(scorer.submit(choose, texts, nats))
                 own = [chosen for p in pending for chosen in p.result()]
                 chosen = {row: rest for share in hosts.gather(own) for row, *rest in share}
         found = {}
@@ -232,15 +218,9 @@ class Collapse:
         return [found[row] for row in range(len(asked))]
 
     def _choose(
-        self,
-        id_: str,
-        answers: list[str],
-        draw: tuple[int, ...],
-        nats: tuple[list[float], float] | None,
+        self, id_: str, answers: list[str], draw: tuple[int, ...], nats: np.ndarray
     ) -> tuple[int, float, list[float]]:
         original, number = self.originals[id_], self._numbers[id_]
-        own, before = (None, None) if nats is None else nats
-        fine = coherent(original, answers, self.pmc.scores, nats=own, original_nats=before)
         (chosen,) = algorithm.choose(
             [original],
             [answers],
@@ -249,7 +229,8 @@ class Collapse:
             self.pmc.tau,
             algorithm.selection_rng(self._seed, draw[0], number, *draw[1:]),
             guard_empty=self.pmc.guard_empty,
-            coherent=[fine],
+            coherent=[coherent(original, answers, self.pmc.scores, nats=nats)],
+            nats=[nats] if self._sampler.weigh else None,
         )
         return chosen
 

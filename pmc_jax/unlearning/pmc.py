@@ -193,6 +193,7 @@ def choose(
     *,
     guard_empty: bool,
     coherent: Sequence[np.ndarray] | None = None,
+    nats: Sequence[np.ndarray] | None = None,
 ) -> list[tuple[int, float, list[float]]]:
     """Scores fresh samples and selects one a question.
 
@@ -205,6 +206,8 @@ def choose(
             against empty answers does not take it.
         coherent: B × bool [K], see `scores.coherent`; None: all are. Others get the worst score and
             are selected only where nothing else is left, and then resolve no question.
+        nats: B × float [K], how unlikely each sample is: "best" keeps the likeliest of equal
+            scores; None: the first of them.
 
     Returns:
         Of each question the index of the selected sample, its score, and the scores of all K.
@@ -221,6 +224,8 @@ def choose(
         if coherent is not None:
             scores[row] = worst_where(~coherent[row], scores[row])
             eligible = _those(coherent[row][eligible], eligible)
+        if nats is not None:
+            eligible = eligible[np.argsort(nats[row][eligible], kind="stable")]
         k = int(eligible[select(scores[row, eligible], selection, tau, rng)])
         chosen.append((k, float(scores[row, k]), scores[row].tolist()))
     return chosen

@@ -38,12 +38,11 @@ def coherent(
     settings: ScoresConfig,
     *,
     nats: Sequence[float] | None = None,
-    original_nats: float | None = None,
 ) -> np.ndarray:
     """Whether each sample can count as an answer.
 
     The original answer sets the measure where it would not pass itself: a sample may always be as
-    short, as repetitive and as unlikely as it.
+    short and as repetitive as it.
 
     Args:
         original: the original answer.
@@ -52,7 +51,6 @@ def coherent(
         nats: mean negative log-probability a token of each sample, under the model that it was
             drawn from at temperature 1; needed where `max_perplexity` is set. nan (no token at
             all) passes.
-        original_nats: the same of the original answer, under the same model.
 
     Returns:
         bool [K].
@@ -65,7 +63,6 @@ def coherent(
         most = max(settings.max_repetition, repetition(original))
         fine &= np.array([repetition(sample) <= most for sample in samples], bool)
     if settings.max_perplexity is not None:
-        assert nats is not None and original_nats is not None and len(nats) == len(samples)
-        limit = original_nats + math.log(settings.max_perplexity)
-        fine &= ~(np.asarray(nats, np.float64) > limit)
+        assert nats is not None and len(nats) == len(samples)
+        fine &= ~(np.asarray(nats, np.float64) > math.log(settings.max_perplexity))
     return fine
