@@ -32,7 +32,7 @@ def pmc_sampler(pmc: PMCConfig) -> Sampler:
         pmc.temperature,
         pmc.top_k,
         pmc.top_p,
-        pmc.cool_tokens,
+        pmc.cool_tokens if pmc.temperature else 0,
         pmc.cool_to,
         weigh=pmc.scores.max_perplexity is not None,
     )

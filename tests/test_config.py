@@ -26,6 +26,8 @@ from pmc_jax.config import (
 )
 from pmc_jax.errors import UserError
 
+CONFIGS = Path(__file__).parents[1] / "configs"
+
 SECTIONS = [
     value
     for module in (config_module, evaluate_config, method_config, pmc_config, train_config)
@@ -58,7 +60,7 @@ def refuse(load):
 
 def test_empty_file_gives_the_defaults(load):
     assert load("") == load("pmc:\ntrain: {}\n") == Config()
-    assert Config().pmc.lambda_retain == 1.25
+    assert Config().pmc.lambda_retain == 6.0
     assert Config().mesh == MeshConfig(data=-1, fsdp=1, tensor=1)
 
 
@@ -300,9 +302,14 @@ def test_ranges_hold_for_settings_built_in_code(cls, bad):
     assert str(caught.value).startswith(f"{cls.__name__}: {next(iter(bad))}")
 
 
-def test_nothing_cools_from_zero():
-    with pytest.raises(UserError, match=r"cool_tokens: expected 0 at temperature 0"):
-        PMCConfig(temperature=0, cool_tokens=2)
+@pytest.mark.parametrize("name", ["tofu_phi15", "tofu_llama32_3b"])
+def test_published_settings_are_the_published_algorithm(name):
+    """METHOD: one pair a row, sampled once before every step, nothing held back or refused."""
+    pmc = load_config(CONFIGS / f"{name}.yaml").pmc
+    assert (pmc.retain_rows, pmc.steps_per_round, pmc.attempts, pmc.ramp_steps) == (1, 1, 1, 0)
+    assert (pmc.cool_tokens, pmc.top_k, pmc.top_p, pmc.max_train_score) == (0, 50, 0.95, None)
+    assert (pmc.scores.min_words, pmc.scores.max_repetition) == (0, 1)
+    assert pmc.scores.max_perplexity is None and pmc.scores.target == 0 and not pmc.guard_empty
 
 
 def test_values_at_the_edge_are_allowed():
@@ -342,7 +349,7 @@ def test_differences_name_dotted_keys():
     )
     assert differences(there, there) == []
     found = differences(there, here)
-    assert "pmc.epochs: 15 there, 20 here" in found
+    assert "pmc.epochs: 12 there, 20 here" in found
     assert 'data.evaluate.retain.path: absent there, "r" here' in found
     assert not [line for line in found if line.startswith(("train", "finetune", "model"))]
 

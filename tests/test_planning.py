@@ -226,6 +226,7 @@ def settings(**sections) -> Config:
 class TestWorkload:
     def test_steps_samples_and_answers(self):
         pmc = {"epochs": 3, "num_samples": 5, "sample_batch_size": 40, "max_new_tokens": 32}
+        pmc |= {"steps_per_round": 1, "retain_rows": 1}
         work = work_of(settings(pmc=pmc, train={"batch_size": 8}), 1)
         assert (work.steps, work.rounds, work.asked, work.samples) == (15, 15, 120, 600)
         assert work.sample.cells == 40 and work.answer_tokens == 32

@@ -26,6 +26,18 @@ WORDS = tuple(
     for c in ("ant", "ish", "over", "ula", "erk")
 )
 STEPS = 24  # of a run of `settings()`
+# The published algorithm: nothing is held back, sampled twice or refused.
+PUBLISHED = {
+    "cool_tokens": 0,
+    "top_k": 0,
+    "top_p": 0.95,
+    "lambda_retain": 1.25,
+    "retain_rows": 1,
+    "steps_per_round": 1,
+    "max_train_score": None,
+    "attempts": 1,
+    "scores": {"min_words": 0, "max_repetition": 1.0, "max_perplexity": None},
+}
 # Teaches the forget and the retain rows by heart.
 FINETUNE = {
     "data": ["forget.jsonl", "retain.jsonl"],
@@ -82,7 +94,7 @@ def write_inputs(folder: Path, **sections: dict[str, Any]) -> Path:
 
 
 def write_settings(path: Path, **sections: dict[str, Any]) -> Path:
-    """Settings of a run of `STEPS` steps; `sections` replace whole sections."""
+    """Settings of a run of `STEPS` steps; `sections` replace whole sections, over `PUBLISHED`."""
     forget, again, retain = ({"path": f"{name}.jsonl"} for name in ("forget", "again", "retain"))
     evaluate = {"forget": forget, "forget_paraphrased": again, "retain": retain}
     settings = {
@@ -93,7 +105,9 @@ def write_settings(path: Path, **sections: dict[str, Any]) -> Path:
         "evaluate": {"max_new_tokens": 8},
         "output": {"dir": "out"},
     }
-    path.write_text(json.dumps(settings | sections))
+    settings |= sections
+    settings["pmc"] = PUBLISHED | settings["pmc"]
+    path.write_text(json.dumps(settings))
     return path
 
 

@@ -22,6 +22,11 @@ SMALL = {
     "vocab_size": 4096,
     "max_position_embeddings": 2048,
 }
+PUBLISHED = {
+    **{"num_samples": 5, "temperature": 0.9, "top_k": 50, "top_p": 0.95, "cool_tokens": 0},
+    **{"sample_batch_size": 160, "retain_rows": 1, "steps_per_round": 1, "attempts": 1},
+    "scores": {"max_perplexity": None},
+}
 ROWS_A_CHIP = 4
 
 
@@ -29,7 +34,7 @@ def settings(shape: Path, topology: str, *, mesh: dict, plan: dict | None = None
     return config_from_dict(
         {
             "model": {"config": str(shape)},
-            "pmc": {"num_samples": 5, "sample_batch_size": 160, "temperature": 0.9, "top_k": 50},
+            "pmc": PUBLISHED,
             "train": {"remat": "full", "batch_size": 32},
             "mesh": mesh,
             "plan": {"topology": topology, "questions": 400, **(plan or {})},
