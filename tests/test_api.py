@@ -21,9 +21,7 @@ PAIRS = [(row["question"], row["answer"]) for row in tiny.FORGET]
 OTHERS = [(row["question"], row["answer"]) for row in tiny.RETAIN]
 QUESTIONS = [question for question, _ in PAIRS]
 LEARN = pmc.FinetuneConfig(epochs=40, batch_size=14, learning_rate=1e-2)
-COLLAPSE = pmc.PMCConfig(
-    **tiny.PUBLISHED, num_samples=8, epochs=16, max_new_tokens=8, temperature=1.3
-)
+COLLAPSE = tiny.published(num_samples=8, epochs=16, max_new_tokens=8, temperature=1.3)
 TRAIN = pmc.TrainConfig(batch_size=4, learning_rate=3e-3)
 
 
@@ -77,7 +75,7 @@ def test_ten_lines_of_the_readme(tmp_path):
         lm,
         forget=QUESTIONS[:2],
         retain=OTHERS[:3],
-        config=pmc.PMCConfig(**tiny.PUBLISHED, num_samples=8, epochs=2, max_new_tokens=8),
+        config=tiny.published(num_samples=8, epochs=2, max_new_tokens=8),
     )
     answers = result.answer(QUESTIONS[:2], max_new_tokens=8)
     result.export(tmp_path / "out")
@@ -136,7 +134,10 @@ def test_forget_and_retain_sets_are_taken_as_they_are(taught):
     forget = pmc.ForgetSet(("b", "a"), tuple(QUESTIONS[:2]))
     retain = pmc.RetainSet(("x",), (OTHERS[0][0],), (OTHERS[0][1],))
     result = pmc.unlearn(
-        taught, forget, retain, config=pmc.PMCConfig(**tiny.PUBLISHED, epochs=0, max_new_tokens=8)
+        taught,
+        forget,
+        retain,
+        config=tiny.published(epochs=0, max_new_tokens=8),
     )
     assert result.originals == {"b": PAIRS[0][1], "a": PAIRS[1][1]}
     assert result.collapsed == {"b": None, "a": None} and result.rounds == []
@@ -160,9 +161,7 @@ def test_a_score_of_ones_own(taught):
         seen.setdefault(original, []).extend(samples)
         return [float(len(sample.split())) for sample in samples]
 
-    config = pmc.PMCConfig(
-        **tiny.PUBLISHED, num_samples=8, epochs=3, max_new_tokens=8, temperature=1.5
-    )
+    config = tiny.published(num_samples=8, epochs=3, max_new_tokens=8, temperature=1.5)
     result = pmc.unlearn(taught, QUESTIONS, OTHERS, config=config, train=TRAIN, score=words)
     assert set(seen) == set(result.originals.values())
     for id_, original in result.originals.items():
@@ -178,16 +177,14 @@ def test_a_question_that_scores_zero_is_never_sampled_again(taught):
         calls.append(original)
         return [0.0] * len(samples)
 
-    config = pmc.PMCConfig(
-        **tiny.PUBLISHED, num_samples=2, epochs=4, max_new_tokens=8, guard_empty=False
-    )
+    config = tiny.published(num_samples=2, epochs=4, max_new_tokens=8, guard_empty=False)
     result = pmc.unlearn(taught, QUESTIONS, OTHERS, config=config, train=TRAIN, score=content)
     assert sorted(calls) == sorted(result.originals.values())
     assert sum(one["sampled_questions"] for one in result.rounds) == len(QUESTIONS)
 
 
 def test_a_score_that_gives_the_wrong_number_of_values_is_named(taught):
-    config = pmc.PMCConfig(**tiny.PUBLISHED, num_samples=2, epochs=1, max_new_tokens=8)
+    config = tiny.published(num_samples=2, epochs=1, max_new_tokens=8)
     with pytest.raises(ValueError, match="score"):
         pmc.unlearn(taught, QUESTIONS, OTHERS, config=config, score=lambda original, samples: [0.0])
 

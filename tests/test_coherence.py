@@ -1,5 +1,6 @@
 """Which samples count as answers, and that those which do not never win."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -14,7 +15,8 @@ from pmc_jax.unlearning.pmc import choose
 from pmc_jax.unlearning.scores import coherent, repetition, rougeL_recall
 
 ORIGINAL = "Jane Roe was born in the quiet town of Brenholm."
-GUARD = ScoresConfig(min_words=3, max_repetition=0.5)
+OFF = ScoresConfig(min_words=0, max_repetition=1, max_perplexity=None)
+GUARD = dataclasses.replace(OFF, min_words=3, max_repetition=0.5)
 
 
 @pytest.mark.parametrize(
@@ -59,12 +61,12 @@ def test_short_answers_are(text):
 @settings(max_examples=50, deadline=None)
 @given(st.text(alphabet="ab ,", max_size=12), st.integers(0, 9), st.floats(0, 1))
 def test_the_original_answer_always_passes(text, min_words, max_repetition):
-    guard = ScoresConfig(min_words=min_words, max_repetition=max_repetition)
+    guard = dataclasses.replace(OFF, min_words=min_words, max_repetition=max_repetition)
     assert coherent(text, [text, text], guard).all()
 
 
-def test_all_is_off_by_default():
-    assert coherent(ORIGINAL, ["", ",", "the the the"], ScoresConfig()).all()
+def test_all_can_be_off():
+    assert coherent(ORIGINAL, ["", ",", "the the the"], OFF).all()
     assert coherent(ORIGINAL, [], GUARD).shape == (0,)
 
 
@@ -75,7 +77,7 @@ def test_gibberish_is_what_the_model_finds_unlikely():
     nats = [math.log(7.9), math.log(8.1), math.nan, 0.2]
     found = coherent(ORIGINAL, samples, guard, nats=nats)
     np.testing.assert_array_equal(found, [True, False, False, True])
-    only = ScoresConfig(max_perplexity=8)
+    only = dataclasses.replace(OFF, max_perplexity=8)
     found = coherent(ORIGINAL, samples, only, nats=[0.1, math.inf, math.nan, 2])
     np.testing.assert_array_equal(found, [True, False, True, True])
     with pytest.raises(AssertionError):

@@ -193,7 +193,7 @@ def test_master_weights_are_float32_whatever_was_read():
 def test_library_call(inputs, tmp_path):
     lm = pmc.load("model", mesh=one_device().mesh)
     settings = TrainConfig(batch_size=2, learning_rate=1e-2, lora=LoRAConfig(rank=2))
-    config = pmc.PMCConfig(**tiny.PUBLISHED, num_samples=2, epochs=1, max_new_tokens=4)
+    config = tiny.published(num_samples=2, epochs=1, max_new_tokens=4)
     result = pmc.unlearn(
         lm, ["Who is it ?", "Where ?"], [("a ?", "b")], config=config, train=settings
     )

@@ -214,9 +214,7 @@ def test_baselines_from_python(world, monkeypatch):
     pairs = [(row["question"], row["answer"]) for row in tiny.FORGET]
     retain = [(row["question"], row["answer"]) for row in tiny.RETAIN]
     train = pmc_jax.TrainConfig(batch_size=3, learning_rate=1e-3)
-    options = dict(
-        config=pmc_jax.PMCConfig(**tiny.PUBLISHED, epochs=8, max_new_tokens=8), train=train
-    )
+    options = dict(config=tiny.published(epochs=8, max_new_tokens=8), train=train)
     result = pmc_jax.unlearn_baseline(lm, "npo", pairs, retain, **options)
     answers = result.answer([q for q, _ in pairs], max_new_tokens=8)
     assert [a for a, (_, truth) in zip(answers, pairs, strict=True) if a != truth]

@@ -15,7 +15,7 @@ import pytest
 from golden_models import model_folder
 from safetensors.numpy import load_file
 
-from pmc_jax import cli
+from pmc_jax import PMCConfig, cli
 from pmc_jax.tracker import read_log
 
 # The whole vocabulary. No settings, no message and no binary file holds such words by chance.
@@ -28,6 +28,9 @@ WORDS = tuple(
 STEPS = 24  # of a run of `settings()`
 # The published algorithm: nothing is held back, sampled twice or refused.
 PUBLISHED = {
+    "num_samples": 5,
+    "temperature": 1.0,
+    "epochs": 15,
     "cool_tokens": 0,
     "top_k": 0,
     "top_p": 0.95,
@@ -45,6 +48,11 @@ FINETUNE = {
     "batch_size": 14,
     "learning_rate": 1e-2,
 }
+
+
+def published(**settings: Any) -> PMCConfig:
+    """`PUBLISHED`, and `settings` over it."""
+    return PMCConfig(**PUBLISHED | settings)
 
 
 def write_model(folder: Path) -> Path:

@@ -24,8 +24,8 @@ SMALL = {
 }
 PUBLISHED = {
     **{"num_samples": 5, "temperature": 0.9, "top_k": 50, "top_p": 0.95, "cool_tokens": 0},
-    **{"sample_batch_size": 160, "retain_rows": 1, "steps_per_round": 1, "attempts": 1},
-    "scores": {"max_perplexity": None},
+    **{"retain_rows": 1, "steps_per_round": 1, "attempts": 1, "epochs": 15},
+    **{"sample_batch_size": 160, "scores": {"max_perplexity": None}},
 }
 ROWS_A_CHIP = 4
 
