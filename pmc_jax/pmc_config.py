@@ -101,7 +101,7 @@ class PMCConfig(Section):
             gets `stubborn_samples` at `stubborn_temperature` from then on. 0 = always as usual.
         stubborn_samples, stubborn_temperature: of `patience`.
         probe_samples: samples of every forget question after every round that E[e^r] and Var[e^r]
-            are measured of, r = 1 - score, at `temperature`, `top_p` and `top_k`; 0 = none.
+            are measured of, r = 1 - score, drawn as those of a round; 0 = none.
         sample_batch_size: answers decoded at once, num_samples of them a question.
         score: name of the score, see docs/scores.md.
         scores: more of the score: weighted means, forbidden strings, coherence, target.

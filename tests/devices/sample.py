@@ -27,30 +27,33 @@ def samples(
     batch_size: int = 32,
     opening: tuple[int, ...] = (),
     **choices,
-) -> list:
+) -> tuple[list, list]:
+    """Tokens, and nats a token."""
     on, weights = weights_on(sizes)
     grid = grid_shape(8, choices["num_samples"], batch_size, platform="tpu")
     engine = Engine(TINY, on, sampler, grid=grid, prompt_size=16, opening=opening, **choices)
     key, found, asked = jax.random.key(7), {}, [[*opening, *prompt] for prompt in prompts(8)]
     for group in engine.generate(weights, asked, key=key, ids=range(8)):
-        found |= dict(zip(group.rows.tolist(), group.tokens.tolist(), strict=True))
-    return [found[i] for i in range(8)]
+        samples = zip(group.tokens.tolist(), group.nats.tolist(), strict=True)
+        found |= dict(zip(group.rows.tolist(), samples, strict=True))
+    return tuple([found[i][part] for i in range(8)] for part in (0, 1))
 
 
 def main() -> None:
-    result = {"devices": len(jax.devices()), "meshes": {}, "compacted": {}, "refilled": {}}
+    result = {"devices": len(jax.devices())}
+    result |= {name: {} for name in ("meshes", "nats", "compacted", "refilled")}
     once = dict(max_new_tokens=8, end_tokens=(NO_END,))
     for sizes in ((1, 1, 1), *meshes()):
-        result["meshes"][str(sizes)] = [
-            samples(sizes, GREEDY, num_samples=1, **once),
-            samples(sizes, Sampler(0.9, top_k=20, top_p=0.95), num_samples=2, **once),
-        ]
+        greedy, _ = samples(sizes, GREEDY, num_samples=1, **once)
+        cooling = Sampler(3.0, top_k=20, top_p=0.95, cool_tokens=3, cool_to=0.9, weigh=True)
+        drawn, result["nats"][str(sizes)] = samples(sizes, cooling, num_samples=2, **once)
+        result["meshes"][str(sizes)] = [greedy, drawn]
     shapes._FEWEST_CELLS = 1  # tiny grids shrink too
     ends = dict(max_new_tokens=36, end_tokens=(3, 50, 77, 90))
     for sizes in ((1, 1, 1), (2, 2, 2)):
-        result["compacted"][str(sizes)] = samples(sizes, Sampler(), num_samples=4, **ends)
+        result["compacted"][str(sizes)], _ = samples(sizes, Sampler(), num_samples=4, **ends)
         few = dict(batch_size=16, num_samples=5, opening=(7, 3, 9))
-        result["refilled"][str(sizes)] = samples(sizes, Sampler(top_p=0.9), **few, **ends)
+        result["refilled"][str(sizes)], _ = samples(sizes, Sampler(top_p=0.9), **few, **ends)
     print(json.dumps(result))
 
 
