@@ -163,6 +163,15 @@ def test_perplexity_refuses_what_the_model_finds_unlikely(unlearn):
     assert strict["rounds"][0]["mean_score"] == 1 > plain["rounds"][0]["mean_score"]
 
 
+def test_questions_that_were_never_trained_on_are_named(unlearn, caplog):
+    unlearn(**{"pmc.epochs": 2})
+    assert "not unlearned" not in caplog.text
+    unlearn(**{"pmc.epochs": 2, "pmc.scores.max_perplexity": 1.0, "pmc.max_train_score": 0.5})
+    (line,) = [each for each in caplog.messages if "not unlearned" in each]
+    assert line.startswith("6 of 6 forget questions are not unlearned (forget:")
+    tiny.assert_names(line, "pmc.max_train_score=0.5", "pmc.scores.max_perplexity", ", ...")
+
+
 def test_probe_measures_the_reward_and_changes_nothing(unlearn, tmp_path):
     plain = unlearn(**{"pmc.epochs": 3})
     (tmp_path / "out" / "model").rename(tmp_path / "plain")

@@ -100,6 +100,9 @@ class Answered:
     def is_done(self, model: Decoder) -> bool:
         return False
 
+    def end(self) -> None:
+        pass
+
     def saved(self) -> Mapping[str, Any]:
         return {"originals": list(self.originals.values())}
 

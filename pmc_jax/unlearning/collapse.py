@@ -7,6 +7,7 @@ algorithm itself is in `pmc.py`. True forget answers have no place here.
 import concurrent.futures
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,8 @@ from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.scores import Score, coherent, run_score, score_batch
 from pmc_jax.unlearning.source import TermRows
 from pmc_jax.unlearning.store import ResponseStore
+
+_log = logging.getLogger(__name__)
 
 # A stored answer is tokenised again for training and may come out a little longer than it was
 # sampled.
@@ -303,6 +306,20 @@ class Collapse:
         originals = list(self.originals.values())
         scores = score_batch(self._score, originals, [[answer] for answer in answers])
         return float(scores.mean()) <= self.pmc.stop_score
+
+    def end(self) -> None:
+        """Warns of questions that were sampled and never trained on."""
+        limit = self.pmc.max_train_score
+        kept = self.store.trainable(self.ids, limit)
+        left = [id_ for id_, weight in zip(self.ids, kept, strict=True) if not weight]
+        if left and self.usage.useful:
+            named = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+            _log.warning(
+                "%d of %d forget questions are not unlearned (%s): none of their samples is an "
+                "answer that scores at most pmc.max_train_score=%s; raise that, pmc.num_samples or "
+                "pmc.scores.max_perplexity",
+                *(len(left), len(self.ids), named, limit),
+            )
 
     def saved(self) -> Mapping[str, Any]:
         return {

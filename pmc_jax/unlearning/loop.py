@@ -191,6 +191,7 @@ class Unlearning:
             except Preempted:
                 self.save()
                 raise
+        self.source.end()
 
     def _take(self, block, bar, after_round) -> None:
         """The steps of a round that are left, prepared for if that was not done yet."""

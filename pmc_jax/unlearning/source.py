@@ -63,6 +63,9 @@ class Source(Protocol):
     def is_done(self, model: Decoder) -> bool:
         """Whether nothing is left to forget; asked at the end of an epoch."""
 
+    def end(self) -> None:
+        """After the last step: warns of what was left undone."""
+
     def saved(self) -> Mapping[str, Any]:
         """JSON for a checkpoint."""
 
