@@ -1,4 +1,6 @@
-"""Exceptions that mean "your input, not our bug" and "stopped as asked"."""
+"""Exceptions that mean "your input, not our bug" and "stopped as asked", and what they say."""
+
+from collections.abc import Sequence
 
 
 class UserError(ValueError):
@@ -11,3 +13,8 @@ class UserError(ValueError):
 
 class Preempted(Exception):
     """The process was asked to stop, and has saved what it could."""
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """At most so many of some names, for a message."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -10,7 +10,7 @@ from pmc_jax.answers import Speaker
 from pmc_jax.config import Config, SourceConfig
 from pmc_jax.data import sources
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_of
 from pmc_jax.mesh import make_mesh
 from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import find
@@ -100,7 +100,7 @@ def _check_retained(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
     both = [id_ for id_, text in asked if " ".join(text.split()).casefold() in kept]
     if not both:
         return
-    named = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
+    named = first_of(both, 5)
     message = f"{len(both)} of {len(forget)} forget questions are retain questions too ({named})"
     if rule == "error":
         raise UserError(f"{message}; take them out of one, or set data.retained=warn")

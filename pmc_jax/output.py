@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax import hosts
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_of
 from pmc_jax.json_files import PARTIAL, plain, write_json
 from pmc_jax.models.remote import is_address, listing
 from pmc_jax.schema import differences
@@ -240,7 +240,7 @@ def _is_resumed(path: Path, settings: dict[str, Any], digests: dict[str, str]) -
     if not {*names} - {TARGET, TARGET_CHECKPOINTS}:
         return False
     if RUN not in names:
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        shown = first_of(names, 3)
         raise UserError(
             f"{path}: the folder holds files of no run ({shown}); name another folder, or pass "
             "--overwrite to write beside them"

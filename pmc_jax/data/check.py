@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pmc_jax.data.files import Table, one_line, raise_faults, text_fault
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_of
 
 
 def check_values(
@@ -51,5 +51,5 @@ def _is_list(value: Any) -> bool:
 def _absent(table: Table, name: str) -> str:
     near = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
     guess = f", did you mean '{near[0]}'?" if near else ""
-    there = ", ".join(table.columns[:20]) + (", ..." if len(table.columns) > 20 else "")
+    there = first_of(table.columns, 20)
     return f"{table.name}: no column '{name}'{guess} (columns: {there})"

@@ -20,7 +20,7 @@ from pmc_jax.answers import Speaker, pmc_sampler
 from pmc_jax.config import Config
 from pmc_jax.data.encode import Sequence_
 from pmc_jax.data.records import ForgetSet, RetainSet
-from pmc_jax.errors import Preempted
+from pmc_jax.errors import Preempted, first_of
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
@@ -313,7 +313,7 @@ class Collapse:
         kept = self.store.trainable(self.ids, limit)
         left = [id_ for id_, weight in zip(self.ids, kept, strict=True) if not weight]
         if left and self.usage.useful:
-            named = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+            named = first_of(left, 5)
             _log.warning(
                 "%d of %d forget questions are not unlearned (%s): none of their samples is an "
                 "answer that scores at most pmc.max_train_score=%s; raise that, pmc.num_samples or "

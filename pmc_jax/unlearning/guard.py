@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_of
 from pmc_jax.train_config import TrainConfig
 
 
@@ -35,7 +35,7 @@ class Guard:
         """
         self._bad = 0 if metrics["applied"] else self._bad + 1
         limit, loss = self._max_retain_loss, metrics["terms"][-1]
-        rows = ", ".join(ids[:8]) + (", ..." if len(ids) > 8 else "")
+        rows = first_of(ids, 8)
         lower = f"lower {self._section}.learning_rate={self._settings.learning_rate}"
         if self._bad >= self._settings.max_bad_steps:
             raise UserError(
