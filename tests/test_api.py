@@ -75,7 +75,7 @@ def test_ten_lines_of_the_readme(tmp_path):
         lm,
         forget=QUESTIONS[:2],
         retain=OTHERS[:3],
-        config=tiny.published(num_samples=8, epochs=2, max_new_tokens=8),
+        config=pmc.PMCConfig(num_samples=8, epochs=2, max_new_tokens=8),
     )
     answers = result.answer(QUESTIONS[:2], max_new_tokens=8)
     result.export(tmp_path / "out")
@@ -133,12 +133,8 @@ def test_a_seed_repeats_and_another_differs(taught, unlearned):
 def test_forget_and_retain_sets_are_taken_as_they_are(taught):
     forget = pmc.ForgetSet(("b", "a"), tuple(QUESTIONS[:2]))
     retain = pmc.RetainSet(("x",), (OTHERS[0][0],), (OTHERS[0][1],))
-    result = pmc.unlearn(
-        taught,
-        forget,
-        retain,
-        config=tiny.published(epochs=0, max_new_tokens=8),
-    )
+    config = tiny.published(epochs=0, max_new_tokens=8)
+    result = pmc.unlearn(taught, forget, retain, config=config)
     assert result.originals == {"b": PAIRS[0][1], "a": PAIRS[1][1]}
     assert result.collapsed == {"b": None, "a": None} and result.rounds == []
     assert _same(_arrays(result.lm), _arrays(taught))

@@ -302,7 +302,7 @@ def test_ranges_hold_for_settings_built_in_code(cls, bad):
     assert str(caught.value).startswith(f"{cls.__name__}: {next(iter(bad))}")
 
 
-@pytest.mark.parametrize("name", ["tofu_phi15", "tofu_llama32_3b"])
+@pytest.mark.parametrize("name", ["tofu_phi15", "tofu_llama32_3b", "tpu/llama32_3b_v5e_16"])
 def test_published_settings_are_the_published_algorithm(name):
     """METHOD: one pair a row, sampled once before every step, nothing held back or refused."""
     pmc = load_config(CONFIGS / f"{name}.yaml").pmc
