@@ -8,6 +8,7 @@ from pmc_jax.schema import Check, Section, above, at_least, between, one_of, set
 
 _TOP_P = Check("above 0 and at most 1", lambda value: 0 < value <= 1)
 _FILLED = Check("text that is not empty", bool)
+_DROPOUT = Check("from 0 to below 1", lambda value: 0 <= value < 1)
 _TARGET = Check("from 0 to below 1", lambda value: 0 <= value < 1)
 _PERCENT = Check("above 0 and at most 100", lambda value: 0 < value <= 100)
 
@@ -29,9 +30,12 @@ class ScoresConfig(Section):
         max_repetition: share of a sample that may repeat itself, see `scores.repetition`, unless
             the original answer does too; 1 = off.
         max_perplexity: a sample with a higher perplexity a token, under the model that it was drawn
-            from and at temperature 1, is incoherent; of samples with equal scores the likeliest is
-            then kept, not the first. None = off.
-        target: score from which down a question counts as resolved.
+            from and at temperature 1, is incoherent; None = off.
+        prefer: first | least, which of samples with equal scores is kept: the first, or the one
+            with the fewest words that only original answers to forget questions have, of these the
+            shortest, of these the likeliest.
+        target: score from which down a question counts as resolved, unless the sample has a word
+            that only original answers to forget questions have.
         target_from: retain = instead of `target` what answers to the retain questions most alike
             score, a question each; None = `target`.
     """
@@ -44,7 +48,8 @@ class ScoresConfig(Section):
     min_words: int = setting(2, at_least(0))
     max_repetition: float = setting(0.5, between(0, 1))
     max_perplexity: float | None = setting(20.0, at_least(1))
-    target: float = setting(0.0, _TARGET)
+    prefer: str = setting("least", one_of("first", "least"))
+    target: float = setting(0.1, _TARGET)
     target_from: str | None = setting(None, one_of("retain"))
 
     def cross_faults(self) -> list[str]:
@@ -58,8 +63,6 @@ class ScoresConfig(Section):
             for index, text in enumerate(self.forbidden)
             if not text.strip()
         ]
-        if self.target and self.target_from:
-            faults.append("target: expected 0 beside target_from, which replaces it")
         return faults
 
 
@@ -87,7 +90,10 @@ class PMCConfig(Section):
         guard_empty: an empty answer scores worst instead of a perfect 0.
         max_retain_loss: the run stops when the retain rows of a step lose more, in nats a token;
             None = no limit.
-        max_train_score: a question has weight 0 until a sample scores below this; None = off.
+        max_train_score: a question has weight 0 until a sample scores at most this; None = off. At
+            0 the first answer that is trained on is kept.
+        question_dropout: probability with which each word of a forget question is left out when its
+            answer is trained on, so that it is the answer to the question in other words too.
         steps_per_round: gradient steps under one snapshot of sampled answers.
         retain_rows: retain rows a forget row in every step.
         ramp_steps: steps in which the weight of everything but the retain term rises to its full.
@@ -121,14 +127,15 @@ class PMCConfig(Section):
     tau: float = setting(0.1, above(0))
     guard_empty: bool = True
     max_retain_loss: float | None = setting(None, above(0))
-    max_train_score: float | None = setting(0.2, between(0, 1))
+    max_train_score: float | None = setting(0.0, between(0, 1))
+    question_dropout: float = setting(0.2, _DROPOUT)
     steps_per_round: int = setting(4, at_least(1))
     retain_rows: int = setting(3, at_least(1))
     ramp_steps: int = setting(0, at_least(0))
     stop: bool = False
     stop_score: float = setting(0.05, at_least(0))
     stop_retain: float = setting(0.1, at_least(0))
-    attempts: int = setting(3, at_least(1))
+    attempts: int = setting(6, at_least(1))
     patience: int = setting(0, at_least(0))
     stubborn_samples: int = setting(16, at_least(1))
     stubborn_temperature: float = setting(1.5, above(0))

@@ -12,7 +12,13 @@ from pmc_jax.config import PeopleConfig
 from pmc_jax.data import people
 from pmc_jax.pmc_config import ScoresConfig
 from pmc_jax.unlearning.pmc import choose
-from pmc_jax.unlearning.scores import coherent, repetition, rougeL_recall
+from pmc_jax.unlearning.scores import (
+    coherent,
+    preference,
+    repetition,
+    rougeL_recall,
+    secret_words,
+)
 
 ORIGINAL = "Jane Roe was born in the quiet town of Brenholm."
 OFF = ScoresConfig(min_words=0, max_repetition=1, max_perplexity=None)
@@ -84,11 +90,11 @@ def test_gibberish_is_what_the_model_finds_unlikely():
         coherent(ORIGINAL, samples, only)
 
 
-def chosen(samples, coherent, *, selection="best", guard_empty=False, nats=None):
+def chosen(samples, coherent, *, selection="best", guard_empty=False, order=None):
     rng = np.random.default_rng(0)
     ((k, score, scores),) = choose(
         [ORIGINAL], [samples], rougeL_recall, selection, 1.0, rng,
-        guard_empty=guard_empty, coherent=[np.array(coherent)], nats=nats and [np.array(nats)],
+        guard_empty=guard_empty, coherent=[np.array(coherent)], order=order and [np.array(order)],
     )  # fmt: skip
     return k, score, scores
 
@@ -111,12 +117,25 @@ def test_an_empty_sample_is_worse_than_an_incoherent_one():
     assert chosen(["", ","], [True, False])[:2] == (0, 0)
 
 
-def test_of_equal_scores_the_likeliest_is_kept():
+def test_of_equal_scores_the_preferred_is_kept():
     samples = [ORIGINAL, "Nobody", "Fruit salad", "Bread rolls", ""]
-    every = [True] * len(samples)
-    nats = [0.1, 3.0, 1.5, 1.5, math.nan]
-    assert chosen(samples, every, nats=nats)[:2] == (2, 0)
+    every, order = [True] * len(samples), [4, 2, 3, 1, 0]
+    assert chosen(samples, every, order=order, guard_empty=True)[:2] == (2, 0)
     assert chosen(samples, every)[:2] == (1, 0)
-    assert chosen(samples, [True, True, False, True, True], nats=nats)[0] == 3
+    assert chosen(samples, [True, True, False, True, False], order=order)[0] == 3
     # A lower score goes before.
-    assert chosen([ORIGINAL, "Jane", "Nobody"], [True] * 3, nats=[0.1, 0.2, 9.0])[0] == 2
+    assert chosen([ORIGINAL, "Jane", "Nobody"], [True] * 3, order=[0, 1, 2])[0] == 2
+
+
+def test_preferred_is_what_tells_least_then_the_shortest_then_the_likeliest():
+    originals = ["Jane Roe lives in Brenholm.", "Sam Poe plays the banjo."]
+    known = ["Where does Jane Roe live?", "What does Sam Poe play?", "Ann Lee lives in the sea."]
+    secrets = secret_words(originals, known)
+    assert secrets == {"brenholm", "banjo"}
+    samples = ["Banjos.", "A fish in the sea.", "A cat.", "A dog.", "A bat."]
+    length, nats = np.array([1, 6, 3, 3, 3]), np.array([0.1, 0.1, 2.0, 1.0, 1.0])
+    np.testing.assert_array_equal(preference(samples, length, nats, secrets), [3, 4, 2, 1, 0])
+    # nan, of no token, comes after what has the same length.
+    nats = np.array([math.nan, 1.0])
+    np.testing.assert_array_equal(preference(["", "a"], np.zeros(2), nats, secrets), [1, 0])
+    assert not secret_words(originals, [*known, *originals]) and not secret_words([""], known)

@@ -308,8 +308,10 @@ def test_published_settings_are_the_published_algorithm(name):
     pmc = load_config(CONFIGS / f"{name}.yaml").pmc
     assert (pmc.retain_rows, pmc.steps_per_round, pmc.attempts, pmc.ramp_steps) == (1, 1, 1, 0)
     assert (pmc.cool_tokens, pmc.top_k, pmc.top_p, pmc.max_train_score) == (0, 50, 0.95, None)
-    assert (pmc.scores.min_words, pmc.scores.max_repetition) == (0, 1)
-    assert pmc.scores.max_perplexity is None and pmc.scores.target == 0 and not pmc.guard_empty
+    assert not pmc.question_dropout and not pmc.guard_empty
+    scores = pmc.scores
+    assert (scores.min_words, scores.max_repetition, scores.prefer) == (0, 1, "first")
+    assert scores.max_perplexity is None and scores.target == 0
 
 
 def test_values_at_the_edge_are_allowed():

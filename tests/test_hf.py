@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden_models import CASES, GOLDEN, full_logits, model_folder, one_device
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from pmc_jax.errors import UserError
@@ -86,8 +87,8 @@ def test_export_refuses_a_folder_in_use_and_leaves_nothing_behind(tmp_path, monk
     with pytest.raises(UserError, match="not an empty folder"):
         export_hf(lm, tmp_path / "model")
 
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+    def full(*args, **kwargs):  # what safetensors makes of it
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
     monkeypatch.setattr("pmc_jax.models.export.save_file", full)
     with pytest.raises(UserError, match="No space left"):

@@ -9,6 +9,7 @@ import pytest
 import tiny_runs as tiny
 
 import pmc_jax
+from pmc_jax.unlearning.collapse import Collapse
 from pmc_jax.unlearning.losses import METHODS
 
 TARGETS = {"data.targets.path": "forget.jsonl"}
@@ -154,6 +155,30 @@ def test_a_round_samples_again_until_something_can_be_trained_on(unlearn):
     assert first["sampled_questions"] == 3 < again["sampled_questions"] <= 12
     assert again["mean_score"] < first["mean_score"]
     assert again["collapse_loss"] > 0
+
+
+@pytest.mark.parametrize("dropout", [0, 0.5])
+def test_answers_are_trained_on_beside_questions_without_some_words(unlearn, monkeypatch, dropout):
+    seen, rows = [], Collapse.rows
+
+    def watched(self, step):
+        found = rows(self, step)
+        wholes = [self.prompts[i] for i in step.forget]
+        stored = [self.store.answer(self.ids[i]) for i in step.forget]
+        answers = map(self._speaker.encoder.answer, stored)
+        seen.extend(zip(found["collapse"].sequences, wholes, answers, strict=True))
+        return found
+
+    monkeypatch.setattr(Collapse, "rows", watched)
+    unlearn(**{"pmc.epochs": 4, "pmc.question_dropout": dropout})
+    assert len(seen) == 24
+    for sequence, whole, answer in seen:
+        prompt = sequence.tokens[: sequence.begin].tolist()
+        rest = iter(whole)
+        assert all(token in rest for token in prompt)
+        assert sequence.tokens[sequence.begin :].tolist() == answer
+    shorter = sum(sequence.begin < len(whole) for sequence, whole, _ in seen)
+    assert (shorter > 12) if dropout else shorter == 0
 
 
 def test_perplexity_refuses_what_the_model_finds_unlikely(unlearn):

@@ -17,6 +17,7 @@ from pmc_jax.unlearning.pmc import (
     selection_rng,
     total_steps,
     update_store,
+    without_words,
 )
 from pmc_jax.unlearning.scores import resolve_score
 from pmc_jax.unlearning.store import ResponseStore
@@ -184,6 +185,23 @@ def test_update_store_edges():
     assert math.isnan(update_store(store, [], [], [], score, "best", 0, RNG(0)))
     with pytest.raises(ValueError, match="1 ids but 2 original answers"):
         update_store(store, ["a"], ["x", "y"], [["a"], ["b"]], score, "best", 0, RNG(0))
+
+
+def test_words_of_a_question_are_left_out_at_random():
+    question = "Where does  Jane\nRoe live?"
+    words = question.split()
+    found = [without_words(question, 0.3, 0, step, 2).split() for step in range(2000)]
+    for kept in found:  # in their order
+        rest = iter(words)
+        assert kept and all(word in rest for word in kept)
+    share = [np.mean([word in kept for kept in found]) for word in words]
+    # Five standard deviations; a question that would be empty (0.2 %) is whole instead.
+    np.testing.assert_allclose(share, 0.7, atol=0.051)
+    again = [without_words(question, 0.3, 0, step, 2).split() for step in range(2000)]
+    assert again == found
+    others = [without_words(question, 0.3, *key) for key in ((1, 0, 2), (0, 1, 2), (0, 0, 3))]
+    assert {tuple(each.split()) for each in others} != {tuple(found[0])}
+    assert without_words("Why?", 0.999, 0, 0, 0) == "Why?" and without_words("", 0.5, 0, 0, 0) == ""
 
 
 def test_overlap():

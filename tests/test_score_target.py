@@ -5,8 +5,9 @@ import pytest
 
 from pmc_jax.config import PeopleConfig
 from pmc_jax.data import people
+from pmc_jax.evaluation.rouge import tokenize
 from pmc_jax.unlearning.pmc import choose
-from pmc_jax.unlearning.scores import ignorance, rougeL_recall, with_target
+from pmc_jax.unlearning.scores import ignorance, rougeL_recall, secret_words, with_target
 from pmc_jax.unlearning.scores.target import by_original, transferred
 
 ORIGINAL = "Jane Roe was born in Oslo"
@@ -22,6 +23,12 @@ def test_a_target_moves_zero_and_leaves_one():
     np.testing.assert_array_equal(with_target(given(0.1, 1.0), 0.0)("", ["s"] * 2), [0.1, 1])
     # What nobody could have kept secret; a score above 1 is a user's own.
     np.testing.assert_array_equal(with_target(given(0.9, 1.0, 3.0), 1.0)("", ["s"] * 3), [0, 0, 2])
+
+
+def test_a_target_excuses_no_secret_word():
+    score = with_target(given(0.1, 0.1, 0.6), 0.2, frozenset({"brenholm"}))
+    found = score("", ["In Brenholm.", "In a town.", "Brenholm!"])
+    np.testing.assert_array_equal(found, [0.1, 0, 0.6])
 
 
 def test_targets_are_each_question_s_own():
@@ -120,6 +127,20 @@ def test_generated_people_share_their_sentences_and_not_their_facts(world):
     assert 0.3 < found.mean() < 0.6 and found.min() > 0.1 and found.max() < 0.9
     other = levels(world, ["I would rather not say a thing about that."] * len(forget))
     assert other.mean() < 0.15
+
+
+def test_a_part_of_a_fact_is_resolved_only_where_others_say_it_too(world):
+    forget, retain = world
+    answers = [row.answer for row in forget]
+    known = [text for row in retain for text in (row.question, row.answer)]
+    secrets = secret_words(answers, [*known, *(row.question for row in forget)])
+    targets = by_original(answers, [0.99] * len(answers))
+    plain, strict = (with_target(rougeL_recall, targets, words) for words in (frozenset(), secrets))
+    parts = [(row.answer, part) for row in forget for part in row.facts[0].split()]
+    assert all(plain(answer, [part])[0] == 0 for answer, part in parts)
+    resolved = [part for answer, part in parts if strict(answer, [part])[0] == 0]
+    assert all(secrets.isdisjoint(tokenize(part)) for part in resolved)
+    assert len(resolved) < 0.7 * len(parts)
 
 
 def test_the_fact_itself_is_above_the_target(world):

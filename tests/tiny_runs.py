@@ -38,8 +38,12 @@ PUBLISHED = {
     "retain_rows": 1,
     "steps_per_round": 1,
     "max_train_score": None,
+    "question_dropout": 0,
     "attempts": 1,
-    "scores": {"min_words": 0, "max_repetition": 1.0, "max_perplexity": None},
+    "scores": {
+        **{"min_words": 0, "max_repetition": 1.0, "max_perplexity": None},
+        **{"prefer": "first", "target": 0.0},
+    },
 }
 # Teaches the forget and the retain rows by heart.
 FINETUNE = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from pmc_jax import hosts
@@ -90,7 +91,7 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
             if in_use:
                 folder.rename(old)
             aside.rename(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter for a full disk, too
         raise UserError(f"{folder}: cannot be written ({error})") from None
     finally:
         if writer:

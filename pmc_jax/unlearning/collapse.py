@@ -24,12 +24,13 @@ from pmc_jax.errors import Preempted, first_of
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.recorder import Recorder
 from pmc_jax.sampling.choose import Sampler
-from pmc_jax.sampling.engine import Engine, Usage
+from pmc_jax.sampling.engine import Engine, Samples, Usage
 from pmc_jax.sampling.weights import SamplingWeights
 from pmc_jax.unlearning import pmc as algorithm
+from pmc_jax.unlearning.judge import Judge
 from pmc_jax.unlearning.pmc import Step
 from pmc_jax.unlearning.refusals import refusal_of
-from pmc_jax.unlearning.scores import Score, coherent, run_score, score_batch
+from pmc_jax.unlearning.scores import Score
 from pmc_jax.unlearning.source import TermRows
 from pmc_jax.unlearning.store import ResponseStore
 
@@ -112,13 +113,13 @@ class Collapse:
         """Takes the original answers, and the score and the lengths that follow from them."""
         encoder = self._speaker.encoder
         self.originals = dict(zip(self.ids, originals, strict=True))
-        self._score = run_score(
+        self._judge = Judge(
             self.pmc,
-            originals=originals,
-            questions=self._questions,
-            retain_questions=self._retain.questions,
-            retain_answers=self._retain.answers,
+            self._questions,
+            originals,
+            self._retain,
             encode=encoder.plain,
+            seed=self._seed,
             score=self._given_score,
         )
         answers = hosts.rows(lambda i: encoder.answer(originals[i]), len(originals))
@@ -186,10 +187,11 @@ class Collapse:
         numbers = [self._numbers[id_] for id_ in asked]
         key = functools.reduce(jax.random.fold_in, draw, jax.random.key(self._seed))
 
-        def choose(texts: dict[int, list[str]], nats: dict[int, np.ndarray]) -> list[tuple]:
+        def choose(texts: dict[int, list[str]], samples: Samples) -> list[tuple]:
             # One by one: questions come as their samples end, which no result may depend on.
+            place = {row: i for i, row in enumerate(samples.rows.tolist())}
             return [
-                (row, *self._choose(asked[row], answers, draw, nats[row]))
+                (row, *self._judge.choose(numbers[row], answers, samples, place[row], draw))
                 for row, answers in texts.items()
             ]
 
@@ -206,10 +208,9 @@ class Collapse:
             )
             sampled, pending = [], []
             for samples, texts in groups:
-                rows = samples.rows.tolist()
-                sampled += [(row, texts.get(row), samples, i) for i, row in enumerate(rows)]
-                nats = dict(zip(rows, samples.nats, strict=True))
-                pending.append(scorer.submit(choose, texts, nats))
+                rows = enumerate(samples.rows.tolist())
+                sampled += [(row, texts.get(row), samples, i) for i, row in rows]
+                pending.append(scorer.submit(choose, texts, samples))
             with self._watch.stage("score"):
                 own = [chosen for p in pending for chosen in p.result()]
                 chosen = {row: rest for share in hosts.gather(own) for row, *rest in share}
@@ -219,23 +220,6 @@ class Collapse:
             found[row] = (texts[k] if texts else self._speaker.text(samples, i, k), score, scores)
         # In the order of the questions: sums do not depend on whose samples ended first.
         return [found[row] for row in range(len(asked))]
-
-    def _choose(
-        self, id_: str, answers: list[str], draw: tuple[int, ...], nats: np.ndarray
-    ) -> tuple[int, float, list[float]]:
-        original, number = self.originals[id_], self._numbers[id_]
-        (chosen,) = algorithm.choose(
-            [original],
-            [answers],
-            self._score,
-            self.pmc.selection,
-            self.pmc.tau,
-            algorithm.selection_rng(self._seed, draw[0], number, *draw[1:]),
-            guard_empty=self.pmc.guard_empty,
-            coherent=[coherent(original, answers, self.pmc.scores, nats=nats)],
-            nats=[nats] if self._sampler.weigh else None,
-        )
-        return chosen
 
     def probe(self, model: Decoder) -> np.ndarray:
         """Scores of `pmc.probe_samples` fresh samples of every question, float64 [N,M]; the same
@@ -251,13 +235,13 @@ class Collapse:
                 batch_size=self.pmc.sample_batch_size,
                 seed=self._seed,
             )
-            return score_batch(self._score, list(self.originals.values()), answers)
+            return self._judge.scores(answers)
 
     def rows(self, step: Step) -> Mapping[str, TermRows]:
         """The stored answers of a step and, for PMC-alignment, refusals."""
         ids = [self.ids[i] for i in step.forget]
         weights = self.store.trainable(ids, self.pmc.max_train_score).tolist()
-        rows = {"collapse": TermRows([self._sequence(i) for i in step.forget], weights)}
+        rows = {"collapse": TermRows([self._sequence(i, step.index) for i in step.forget], weights)}
         if self._refusals[0]:
             chosen = [
                 self._refusals[i][refusal_of(self._seed, step.index, i, len(self._refusals[i]))]
@@ -270,12 +254,22 @@ class Collapse:
         """Mean stored score, 1 where nothing is stored."""
         return float(np.mean([min(1.0, self.store.score(id_)) for id_ in ids]))
 
-    def _sequence(self, index: int) -> Sequence_:
-        prompt = self.prompts[index]
+    def _sequence(self, index: int, step: int) -> Sequence_:
+        prompt = self._prompt(index, step)
         answer = self._speaker.encoder.answer(self.store.answer(self.ids[index]) or "")
         room = min(self.longest, self._speaker.lm.config.longest(len(prompt))) - len(prompt)
         tokens = np.array(prompt + answer[:room], np.int32)
         return Sequence_(tokens, len(prompt), self.ids[index])
+
+    def _prompt(self, index: int, step: int) -> list[int]:
+        whole, dropout = self.prompts[index], self.pmc.question_dropout
+        if not dropout:
+            return whole
+        question = self._questions[index]
+        question = algorithm.without_words(question, dropout, self._seed, step, index)
+        prompt = self._speaker.encoder.prompt(question)
+        # A word that has come to the front may have more tokens there than before.
+        return prompt if len(prompt) <= len(whole) else whole
 
     def scalars(self) -> Mapping[str, float]:
         return {
@@ -303,8 +297,7 @@ class Collapse:
             max_new_tokens=self.pmc.max_new_tokens,
             batch_size=self.pmc.sample_batch_size,
         )
-        originals = list(self.originals.values())
-        scores = score_batch(self._score, originals, [[answer] for answer in answers])
+        scores = self._judge.scores([[answer] for answer in answers])
         return float(scores.mean()) <= self.pmc.stop_score
 
     def end(self) -> None:

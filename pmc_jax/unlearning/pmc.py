@@ -22,6 +22,7 @@ This file does not know how answers are sampled, tokenised or trained on, and ho
 what it draws depends on (seed, step) alone, so that a resumed run needs no saved generator.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ from pmc_jax.evaluation.rouge import rougeL_recall_many
 from pmc_jax.unlearning.scores import Score, is_empty, score_batch, worst_where
 from pmc_jax.unlearning.store import ResponseStore
 
-# One number a purpose, so that the draws of different purposes are independent.
-_ORDER, _RETAIN, _SELECT = 1, 2, 3
+# One number a purpose, so that the draws of different purposes are independent; 4 is of
+# `refusals`, 5 of `retained`.
+_ORDER, _RETAIN, _SELECT, _DROP = 1, 2, 3, 6
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,19 @@ def selection_rng(seed: int, step: int, question: int, *attempt: int) -> np.rand
     attempt of it.
     """
     return np.random.default_rng([seed, _SELECT, step, question, *attempt])
+
+
+def without_words(question: str, dropout: float, seed: int, step: int, index: int) -> str:
+    """A question with each of its words left out at random; whole where none would be left.
+
+    Args:
+        question: words are what white space separates.
+        dropout: probability with which a word is left out.
+        seed, step, index: of the run, of its gradient step, of the question; all 0 or more.
+    """
+    words = question.split()
+    kept = np.random.default_rng([seed, _DROP, step, index]).random(len(words)) >= dropout
+    return " ".join(itertools.compress(words, kept)) or question
 
 
 def epoch_order(num_forget: int, epoch: int, seed: int) -> np.ndarray:
@@ -193,7 +208,7 @@ def choose(
     *,
     guard_empty: bool,
     coherent: Sequence[np.ndarray] | None = None,
-    nats: Sequence[np.ndarray] | None = None,
+    order: Sequence[np.ndarray] | None = None,
 ) -> list[tuple[int, float, list[float]]]:
     """Scores fresh samples and selects one a question.
 
@@ -206,8 +221,8 @@ def choose(
             against empty answers does not take it.
         coherent: B × bool [K], see `scores.coherent`; None: all are. Others get the worst score and
             are selected only where nothing else is left, and then resolve no question.
-        nats: B × float [K], how unlikely each sample is: "best" keeps the likeliest of equal
-            scores; None: the first of them.
+        order: B × int [K], indices of the samples in the order in which "best" prefers them where
+            scores are equal, see `scores.preference`; None: the first.
 
     Returns:
         Of each question the index of the selected sample, its score, and the scores of all K.
@@ -217,15 +232,13 @@ def choose(
     """
     scores, chosen = score_batch(score, originals, samples), []
     for row, texts in enumerate(samples):
-        eligible = np.arange(len(texts))
+        eligible = np.arange(len(texts)) if order is None else order[row]
         if guard_empty:
             speaking = np.array([not is_empty(text) for text in texts], bool)
-            eligible = _those(speaking, eligible)
+            eligible = _those(speaking[eligible], eligible)
         if coherent is not None:
             scores[row] = worst_where(~coherent[row], scores[row])
             eligible = _those(coherent[row][eligible], eligible)
-        if nats is not None:
-            eligible = eligible[np.argsort(nats[row][eligible], kind="stable")]
         k = int(eligible[select(scores[row, eligible], selection, tau, rng)])
         chosen.append((k, float(scores[row, k]), scores[row].tolist()))
     return chosen

@@ -10,6 +10,7 @@ as bad as it gets, and it is what an empty or incoherent answer is given.
     text.py       ROUGE, chrF, embeddings, forbidden strings, weighted means
     tokens.py     longest common subsequence of token ids, on the device
     coherence.py  which samples are no answers at all
+    preference.py which of equal scores is kept
     target.py     the score of somebody who does not know, in place of 0
     names.py      from settings to a score
 
@@ -28,6 +29,7 @@ from pmc_jax.unlearning.scores.base import (
 )
 from pmc_jax.unlearning.scores.coherence import coherent, repetition
 from pmc_jax.unlearning.scores.names import NAMES, SCORES, base_score, resolve_score, run_score
+from pmc_jax.unlearning.scores.preference import preference, secret_words
 from pmc_jax.unlearning.scores.target import ignorance, with_target
 from pmc_jax.unlearning.scores.text import (
     chrf,
@@ -52,12 +54,14 @@ __all__ = [
     "ignorance",
     "is_empty",
     "lcs_lengths",
+    "preference",
     "repetition",
     "resolve_score",
     "rouge1_recall",
     "rougeL_recall",
     "run_score",
     "score_batch",
+    "secret_words",
     "token_lcs",
     "with_empty_guard",
     "with_min_len",

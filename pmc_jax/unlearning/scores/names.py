@@ -76,6 +76,7 @@ def run_score(
     retain_answers: Sequence[str],
     encode: Encode | None = None,
     score: str | Callable | None = None,
+    secrets: frozenset[str] = frozenset(),
 ) -> Score:
     """The score of a run: that of `base_score`, above its target, with its penalties on top.
 
@@ -84,6 +85,7 @@ def run_score(
         originals: N original answers.
         questions: N forget questions.
         retain_questions, retain_answers: the retain pairs, read for `target_from: retain`.
+        secrets: words that no target excuses, see `preference.secret_words`.
 
     Raises:
         UserError: see `base_score`.
@@ -91,9 +93,9 @@ def run_score(
     full = base_score(pmc, encode=encode, score=score)
     if pmc.scores.target_from == "retain":
         levels = ignorance(full, originals, questions, retain_questions, retain_answers)
-        full = with_target(full, by_original(originals, levels))
+        full = with_target(full, by_original(originals, levels), secrets)
     elif pmc.scores.target:
-        full = with_target(full, pmc.scores.target)
+        full = with_target(full, pmc.scores.target, secrets)
     full = with_min_len(full, pmc.min_len)
     return with_empty_guard(full) if pmc.guard_empty else full
 

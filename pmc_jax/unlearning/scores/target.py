@@ -13,20 +13,25 @@ import numpy as np
 from rapidfuzz import fuzz, process
 
 from pmc_jax.unlearning.scores.base import Score
+from pmc_jax.unlearning.scores.preference import told
 
 _WORD = re.compile(r"\w+")
 
 
-def with_target(score: Score, targets: float | Mapping[str, float]) -> Score:
+def with_target(
+    score: Score, targets: float | Mapping[str, float], secrets: frozenset[str] = frozenset()
+) -> Score:
     """max(0, score - target) / (1 - target): 0 at or under the target, 1 stays 1.
 
-    Every sample at or under the target counts as resolved, and "best" keeps the first of these:
-    rejection sampling from the model's own distribution, conditioned on score <= target.
+    Every sample at or under the target counts as resolved: rejection sampling from the model's own
+    distribution, conditioned on score <= target. A target excuses what anybody would say; a sample
+    with a secret word keeps its score.
 
     Args:
         score: of the original answer and its samples.
         targets: from 0 to 1, one for all or by original answer (0 for those that are not in it).
             Under a target of 1 every score up to 1 counts as 0.
+        secrets: see `preference.secret_words`.
     """
 
     @functools.wraps(score)
@@ -35,7 +40,8 @@ def with_target(score: Score, targets: float | Mapping[str, float]) -> Score:
         target = targets.get(original, 0.0) if isinstance(targets, Mapping) else targets
         if target <= 0:
             return scores
-        return np.maximum(0.0, scores - target) / (1 - target if target < 1 else 1.0)
+        excused = np.maximum(0.0, scores - target) / (1 - target if target < 1 else 1.0)
+        return np.where(told(samples, secrets) > 0, scores, excused)
 
     return above_target
 
