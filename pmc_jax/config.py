@@ -265,6 +265,14 @@ class Config(Section):
     seed: int = setting(0, _SEED)
     profile: bool = False
 
+    def cross_faults(self) -> list[str]:
+        if self.method.name != "pmc_alignment" or self.pmc.max_train_score != 0:
+            return []
+        return [
+            "pmc.max_train_score: expected null or above 0 beside method.name=pmc_alignment, whose "
+            "refusals have the mean stored score for a weight; got 0"
+        ]
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The settings of a YAML file, changed by `section.key=value` texts in their order.

@@ -25,6 +25,7 @@ from pmc_jax.config import (
     to_dict,
 )
 from pmc_jax.errors import UserError
+from pmc_jax.pmc_config import ScoresConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -229,6 +230,12 @@ def test_bad_files(refuse, text, message):
     assert message in refuse(text)
 
 
+def test_alignment_needs_answers_that_are_not_resolved(load, refuse):
+    said = refuse("method: {name: pmc_alignment}")
+    assert "pmc.max_train_score: expected null or above 0 beside method.name=pmc_align" in said
+    assert load("method: {name: pmc_alignment}\npmc: {max_train_score: null}").method.alignment
+
+
 def test_aliases_cannot_explode(refuse):
     lines = ["a0: &a0 [x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
@@ -267,6 +274,9 @@ def test_only_true_and_false_are_truth_values(refuse, word):
         (PMCConfig, {"steps_per_round": 0}),
         (PMCConfig, {"selection": "worst"}),
         (PMCConfig, {"max_train_score": 1.5}),
+        (PMCConfig, {"question_dropout": 1.0}),
+        (PMCConfig, {"question_dropout": -0.1}),
+        (ScoresConfig, {"prefer": "shortest"}),
         (TrainConfig, {"learning_rate": 0}),
         (TrainConfig, {"weight_decay": -1}),
         (TrainConfig, {"beta2": 1}),
