@@ -8,8 +8,7 @@ from pmc_jax.schema import Check, Section, above, at_least, between, one_of, set
 
 _TOP_P = Check("above 0 and at most 1", lambda value: 0 < value <= 1)
 _FILLED = Check("text that is not empty", bool)
-_DROPOUT = Check("from 0 to below 1", lambda value: 0 <= value < 1)
-_TARGET = Check("from 0 to below 1", lambda value: 0 <= value < 1)
+_BELOW_ONE = Check("from 0 to below 1", lambda value: 0 <= value < 1)
 _PERCENT = Check("above 0 and at most 100", lambda value: 0 < value <= 100)
 
 
@@ -49,7 +48,7 @@ class ScoresConfig(Section):
     max_repetition: float = setting(0.5, between(0, 1))
     max_perplexity: float | None = setting(20.0, at_least(1))
     prefer: str = setting("least", one_of("first", "least"))
-    target: float = setting(0.1, _TARGET)
+    target: float = setting(0.1, _BELOW_ONE)
     target_from: str | None = setting(None, one_of("retain"))
 
     def cross_faults(self) -> list[str]:
@@ -128,7 +127,7 @@ class PMCConfig(Section):
     guard_empty: bool = True
     max_retain_loss: float | None = setting(None, above(0))
     max_train_score: float | None = setting(0.0, between(0, 1))
-    question_dropout: float = setting(0.2, _DROPOUT)
+    question_dropout: float = setting(0.2, _BELOW_ONE)
     steps_per_round: int = setting(4, at_least(1))
     retain_rows: int = setting(3, at_least(1))
     ramp_steps: int = setting(0, at_least(0))

@@ -26,7 +26,7 @@ from pmc_jax.compare.cells import (
 from pmc_jax.compare_config import CompareConfig
 from pmc_jax.config import Config, to_dict
 from pmc_jax.data import sources
-from pmc_jax.errors import Preempted, UserError
+from pmc_jax.errors import Preempted, UserError, first_of
 from pmc_jax.evaluating import material_of, place_of
 from pmc_jax.evaluation.harness import Place, evaluate
 from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
@@ -90,8 +90,8 @@ def _check_place(folder: Path) -> None:
     foreign = [name for name in names if name not in own]
     if foreign:
         raise UserError(
-            f"{folder}: the folder holds files of no comparison ({', '.join(foreign[:3])}"
-            f"{', ...' if foreign[3:] else ''}); name another output.dir"
+            f"{folder}: the folder holds files of no comparison ({first_of(foreign, 3)}); "
+            "name another output.dir"
         )
 
 
