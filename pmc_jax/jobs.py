@@ -39,7 +39,7 @@ from pmc_jax.tracker import RunLog
 from pmc_jax.train_config import TrainConfig
 from pmc_jax.unlearning.losses import METHODS
 from pmc_jax.unlearning.refusals import refusals_for
-from pmc_jax.unlearning_run import RunData, unlearn
+from pmc_jax.unlearning_run import Asked, RunData, unlearn
 
 
 def run_finetune(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> None:
@@ -54,9 +54,17 @@ def run_finetune(config: Config, *, overwrite: bool, say: Callable[[str], None])
 
 
 def run_unlearn(
-    config: Config, *, overwrite: bool, say: Callable[[str], None], purge: bool = False
+    config: Config,
+    *,
+    overwrite: bool,
+    say: Callable[[str], None],
+    purge: bool = False,
+    asked: Asked | None = None,
 ) -> dict[str, Any]:
     """`pmc unlearn`: the whole job, and `manifest.purge` at its end where asked for.
+
+    Args:
+        asked: greedy answers that runs from the same model share.
 
     Returns:
         What `results.json` holds.
@@ -109,7 +117,9 @@ def run_unlearn(
                 lm = lm if made else target.make(lm, config, recorder)
                 say(_target_line(target, made))
             rows = RunData(forget, retain, targets, refusals, sets)
-            results, known = unlearn(config, lm, rows, recorder, folder, say)
+            results, known = unlearn(
+                config, lm, rows, recorder, folder, say, Asked() if asked is None else asked
+            )
             if config.evaluate.wanted or config.evaluate.reference:
                 evaluate_finished(config, folder.path, known=known, recorder=recorder, say=say)
         if hosts.is_first():

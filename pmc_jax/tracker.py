@@ -212,7 +212,7 @@ def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> Non
             mean /= np.convolve(np.ones_like(values), window, "same")
             axes.plot(steps, mean, color=colour, linewidth=2.4, label=f"mean of {width}")
             axes.legend(frameon=False, fontsize=12, loc="upper right")
-        low, high = min(0.0, values.min()), max(values.max(), 1e-3)
+        low, high = min(0.0, values.min()), max(values.max(), 0.0) or 1.0  # scores may all be 0
         axes.set_ylim(low - 0.03 * (high - low), high + 0.05 * (high - low))
         axes.margins(x=0.01)
     panels[-1].set_xlabel("step", fontsize=13)

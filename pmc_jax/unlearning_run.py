@@ -49,6 +49,20 @@ class RunData:
     sets: Sequence[EvalSet]
 
 
+@dataclasses.dataclass
+class Asked:
+    """Greedy answers that a run leaves to whoever asks the same models again.
+
+    Attributes:
+        before: most tokens of an answer -> question -> answer of the model that it began with; a
+            run from the same model does not ask for them again.
+        after: question -> answer of the model that it ended with.
+    """
+
+    before: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict)
+    after: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
 def unlearn(
     config: Config,
     lm: LanguageModel,
@@ -56,8 +70,12 @@ def unlearn(
     recorder: Recorder,
     folder: output.OutputFolder,
     say: Callable[[str], None],
+    asked: Asked,
 ) -> tuple[dict[str, Any], dict[str, Rows]]:
     """The run, gone on with where it was interrupted; `lm`'s buffers are taken over.
+
+    Args:
+        asked: taken from and added to.
 
     Returns:
         What `results.json` holds, and the rows of the answers that were asked for.
@@ -68,7 +86,7 @@ def unlearn(
     resuming = folder.resuming and recorder.checkpoints.latest() is not None
     originals, before = [""] * len(forget), {}
     if not resuming:
-        originals, before = _before(config, speaker, forget, asking, recorder)
+        originals, before = _before(config, speaker, forget, asking, recorder, asked.before)
         recorder.host["before"] = measure(sets, before)
         recorder.host["texts"] = before if config.log.text else {}
     if "collapse" in METHODS[config.method.name].terms:
@@ -129,6 +147,7 @@ def unlearn(
     lm = dataclasses.replace(lm, model=run.trainer.release())
     asking += forget.questions
     after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
+    asked.after = after
     # What a run left that was interrupted after its export is replaced.
     export_hf(lm, folder.path / output.MODEL, replace=True)
     if run.trainer.adapters is not None:
@@ -202,17 +221,25 @@ def _log_questions(
         )
 
 
-def _before(config, speaker, forget, asking, recorder) -> tuple[list[str], dict[str, str]]:
+def _before(
+    config, speaker, forget, asking, recorder, known: dict[int, dict[str, str]]
+) -> tuple[list[str], dict[str, str]]:
     """The untouched model's greedy answers: the originals of PMC, and those of the evaluation."""
-    length, model = config.pmc.max_new_tokens, speaker.lm.model
-    settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
-    if length == config.evaluate.max_new_tokens:
-        questions = [*forget.questions, *asking]
-        answers = _ask(speaker, model, questions, settings, "evaluate before", recorder)
-        return [answers[q] for q in forget.questions], answers
-    originals = _ask(speaker, model, forget.questions, settings, "original answers", recorder)
-    answers = _ask(speaker, model, asking, config.evaluate, "evaluate before", recorder)
-    return [originals[q] for q in forget.questions], answers
+
+    def answers(questions: Sequence[str], length: int, label: str) -> dict[str, str]:
+        there = known.setdefault(length, {})
+        new = [q for q in dict.fromkeys(questions) if q not in there]
+        settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
+        there |= _ask(speaker, speaker.lm.model, new, settings, label, recorder)
+        return {q: there[q] for q in questions}
+
+    length, shown = config.pmc.max_new_tokens, config.evaluate.max_new_tokens
+    if length == shown:
+        before = originals = answers([*forget.questions, *asking], length, "evaluate before")
+    else:
+        originals = answers(forget.questions, length, "original answers")
+        before = answers(asking, shown, "evaluate before")
+    return [originals[q] for q in forget.questions], before
 
 
 def _ask(speaker, model: Decoder, questions, settings: EvaluateConfig, label: str, recorder):

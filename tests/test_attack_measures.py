@@ -5,7 +5,7 @@ import pytest
 
 from pmc_jax.evaluate_config import EvaluateConfig
 from pmc_jax.evaluation import attacks
-from pmc_jax.evaluation.attacks import bootstrap
+from pmc_jax.evaluation.above import bootstrap
 from pmc_jax.evaluation.record import NO_REFERENCE
 
 SETTINGS = EvaluateConfig(weights=("int8", "nf4"))

@@ -12,9 +12,10 @@ import pytest
 import tiny_runs as tiny
 from report_page import Page
 
-from pmc_jax import jobs
+from pmc_jax import jobs, unlearning_run
 from pmc_jax.compare.statistics import front, score, spread, spreads
 from pmc_jax.errors import Preempted, UserError
+from pmc_jax.evaluation import probes
 from pmc_jax.tracker import read_log
 
 CELLS = ["pmc-seed0", "retain_only-seed0", "pmc-seed1", "retain_only-seed1"]
@@ -60,6 +61,23 @@ def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
     return done, ran, held
 
 
+def noted_questions(patch: pytest.MonkeyPatch) -> list[str]:
+    """Who asks models for greedy answers to evaluation questions from now on."""
+    asked, in_runs, of_probes = [], unlearning_run.answer_all, probes._answers
+
+    def answer_all(*args, label, **how):
+        asked.append(label)
+        return in_runs(*args, label=label, **how)
+
+    def answers(subject, *args):
+        asked.append(subject.name)
+        return of_probes(subject, *args)
+
+    patch.setattr(unlearning_run, "answer_all", answer_all)
+    patch.setattr(probes, "_answers", answers)
+    return asked
+
+
 class Compared(NamedTuple):
     """A comparison that was interrupted in its fourth cell and gone on with."""
 
@@ -70,6 +88,7 @@ class Compared(NamedTuple):
     ran: list[str]  # by the second command
     times: dict[str, tuple[int, int]]  # result of a cell -> when it was changed, between and after
     held: list[int]
+    asked: list[str]  # what greedy answers the first command asked for
 
     @property
     def data(self) -> dict[str, Any]:
@@ -87,13 +106,14 @@ def compared(tmp_path_factory) -> Compared:
     with contextlib.chdir(folder):
         with pytest.MonkeyPatch.context() as patch:
             tiny.crash(patch, jobs, "run_unlearn", 3, Preempted())
+            asked = noted_questions(patch)
             first, _, held = compare()
         page = Path("out/compare.html").read_text()
         between = [path.stat().st_mtime_ns for path in results]
         again, ran, _ = compare()
     after = [path.stat().st_mtime_ns for path in results]
     times = dict(zip(CELLS, zip(between, after, strict=True), strict=False))
-    return Compared(folder, first, page, again, ran, times, held)
+    return Compared(folder, first, page, again, ran, times, held, asked)
 
 
 @pytest.fixture
@@ -134,6 +154,18 @@ def test_target_and_reference_are_made_once_and_shared(compared):
     # It never saw the forget rows: it says nearly nothing of them, and knows the retain rows.
     assert models["target"]["values"]["forget"] == 1 > models["reference"]["values"]["forget"]
     assert models["reference"]["values"]["utility"] == 100
+
+
+def test_no_model_is_asked_twice(compared):
+    of_a_cell = ["evaluate", "evaluate after"]  # on the way and at its end
+    assert compared.asked == ["before", "reference", "evaluate before", *3 * of_a_cell]
+    for name in CELLS:  # the fourth was run by another command
+        results = tiny.results(compared.cell(name))
+        measured = json.loads((compared.cell(name) / "evaluation.json").read_text())["measures"]
+        for model in ("before", "after"):
+            values = measured["quality"][model]["values"]
+            assert values["unlearn_quality"] == results[model]["unlearn_quality"]
+            assert values["utility"] == results[model]["utility"]
 
 
 def test_nothing_stays_on_the_device_between_cells(compared):

@@ -7,8 +7,11 @@ import pytest
 
 from pmc_jax.evaluate_config import EvaluateConfig
 from pmc_jax.evaluation import bounds, leakage
+from pmc_jax.evaluation.above import bootstrap
 from pmc_jax.evaluation.leakage import expected_largest, summarise_prefill, summarise_sampling
+from pmc_jax.evaluation.record import NO_REFERENCE
 
+ABOVE = ["worst.above_reference", "worst.above_reference.low", "worst.above_reference.high"]
 SETTINGS = EvaluateConfig(samples=5, leak=0.5, confidence=0.9)
 
 
@@ -54,7 +57,8 @@ def test_summarise_by_hand(probe):
     }
     assert result.values == pytest.approx(expected, rel=1e-12)
     assert result.missing == {
-        f"leak_at_{k}": f"evaluate.samples is below {k}" for k in (10, 50, 100)
+        **{f"leak_at_{k}": f"evaluate.samples is below {k}" for k in (10, 50, 100)},
+        **dict.fromkeys(ABOVE, NO_REFERENCE),
     }
     assert set(result.values) | set(result.missing) == set(leakage.LABELS)
     assert result.values["mean_upper"] > result.values["mean"]
@@ -62,6 +66,21 @@ def test_summarise_by_hand(probe):
     assert result.series["ids"] == ["a", "b", "c"]
     counts = result.series["histogram"]
     assert (len(counts), counts[0], counts[5], counts[10], counts[19]) == (20, 10, 3, 1, 1)
+
+
+@pytest.mark.parametrize("probe", ["sampling", "prefill"])
+def test_the_worst_beside_a_reference(probe):
+    summarise = {"sampling": summarise_sampling, "prefill": summarise_prefill}[probe]
+    # The reference was asked two of the three questions.
+    theirs = {"a": {"scores": [0.25, 0.0]}, "c": {"scores": [0.5, 0.0]}}
+    result = summarise({probe: ROWS}, {probe: theirs}, None, SETTINGS)
+    assert result.values["worst"] == 0.5
+    differences = np.array([1 - 0.25, 0.25 - 0.5])
+    numbers = [result.values[name] for name in ABOVE]
+    assert numbers == [0.25, *bootstrap(differences)] == [0.25, -0.25, 0.75]
+    not_asked = summarise({probe: ROWS}, {}, None, SETTINGS)
+    reason = "the attack was not made on the reference"
+    assert [not_asked.missing[name] for name in ABOVE] == [reason] * 3
 
 
 def test_without_rows():

@@ -27,7 +27,7 @@ from pmc_jax.compare_config import CompareConfig
 from pmc_jax.config import Config, to_dict
 from pmc_jax.data import sources
 from pmc_jax.errors import Preempted, UserError, first_of
-from pmc_jax.evaluating import material_of, place_of
+from pmc_jax.evaluating import answers_known, material_of, place_of
 from pmc_jax.evaluation.harness import Place, evaluate
 from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
 from pmc_jax.inputs import eval_sets, finetune_rows, model_digest, needed
@@ -35,6 +35,7 @@ from pmc_jax.json_files import plain, write_json
 from pmc_jax.models.load import find
 from pmc_jax.schema import differences
 from pmc_jax.tracker import read_log
+from pmc_jax.unlearning_run import Asked
 
 _OWN = (CELLS, REFERENCE, output.TARGET, output.TARGET_CHECKPOINTS, output.EVALUATION)
 
@@ -63,14 +64,15 @@ def run_compare(
         digests["model"] = model_digest(target_of(compare))
         for cell in cells:
             _is_finished(cell, digests)  # all faults show before hours are spent
-        comparison = _Comparison(compare, cells, base, digests["model"])
+        comparison, asked = _Comparison(compare, cells, base, digests["model"]), Asked()
         try:
             for cell in cells:
                 preemption.check()
+                asked.after = {}
                 if not _is_finished(cell, digests):
-                    _run(cell, comparison.failed, say)
+                    _run(cell, comparison.failed, asked, say)
                 if cell.name not in comparison.failed:
-                    say(f"{cell.name}: {comparison.measure(cell)}")
+                    say(f"{cell.name}: {comparison.measure(cell, asked.after)}")
                 if cell.seed != cells[-1].seed and _is_last_of_seed(cell, cells):
                     comparison.write()
         except (Preempted, KeyboardInterrupt):
@@ -185,11 +187,11 @@ def _is_finished(cell: Cell, digests: Mapping[str, str]) -> bool:
     return True
 
 
-def _run(cell: Cell, failed: dict[str, str], say: Callable[[str], None]) -> None:
+def _run(cell: Cell, failed: dict[str, str], asked: Asked, say: Callable[[str], None]) -> None:
     """Runs a cell; one that trains no more is noted, and gone on with when next asked for."""
     say(f"{cell.name}: unlearning for {cell.config.method.max_seconds:g} s")
     try:
-        jobs.run_unlearn(cell.config, overwrite=False, say=lambda text: None)
+        jobs.run_unlearn(cell.config, overwrite=False, say=lambda text: None, asked=asked)
     except UserError as error:
         if not _has_trained(cell.folder):  # an input at fault would be so in every cell
             raise
@@ -244,8 +246,11 @@ class _Comparison:
         gc.collect()
         return found
 
-    def measure(self, cell: Cell) -> str:
+    def measure(self, cell: Cell, answers: Mapping[str, str]) -> str:
         """Measures a finished cell, once, and removes its weights.
+
+        Args:
+            answers: greedy ones that its run has asked for, by question.
 
         Returns:
             A line about it.
@@ -257,7 +262,9 @@ class _Comparison:
                     f"{cell.folder}: other measures are asked for and its weights are gone; pass "
                     "--overwrite to begin anew (output.keep_models keeps them)"
                 )
-            place = place_of(self._base, str(path), model_digest(str(path)), self._sets)
+            known = answers_known(self._sets, answers, text=self._base.log.text)
+            digest = model_digest(str(path))
+            place = place_of(self._base, str(path), digest, self._sets, known)
             found = self._evaluate({cell.name: place})
             write_json(cell.folder / output.EVALUATION_RESULTS, _renamed(found, cell.name))
             finished.close(cell.folder, purge=False, text=self._base.report.text)

@@ -9,13 +9,11 @@ Leakage is the mean ROUGE-L recall of the true answers in greedy answers to the 
     quantised      weights rounded to int8, int4, nf4
     relearned      after some steps of fine-tuning on rows that are not the forgotten ones
 
-With a reference model that was attacked in the same way, NAME.above_reference is the mean
-difference over questions both were asked, and .low and .high are the ends of its 95 % percentile
-bootstrap interval (questions drawn 2,000 times with a fixed seed): an attack brings knowledge back
-only if it gives more than from a model that never had it.
+With a reference model that was attacked in the same way, each has NAME.above_reference beside it
+(`above`).
 
 References: Łucki et al., arXiv 2409.18025 and Hu et al., arXiv 2406.13356 (relearning); Zhang et
-al., arXiv 2410.16454 (quantisation); Efron, "Bootstrap methods", 1979.
+al., arXiv 2410.16454 (quantisation).
 """
 
 from collections.abc import Mapping
@@ -23,10 +21,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from pmc_jax.evaluate_config import WEIGHTS, EvaluateConfig
-from pmc_jax.evaluation.record import NO_REFERENCE, Label, Result, Rows, of_split
+from pmc_jax.evaluation import above
+from pmc_jax.evaluation.above import Recalls
+from pmc_jax.evaluation.record import Label, Result, Rows, of_split
 from pmc_jax.evaluation.rows import checked, not_given
-
-RESAMPLES = 2000
 
 _WORDS = {
     "none": "without an attack",
@@ -35,35 +33,16 @@ _WORDS = {
     **{w: f"with weights rounded to {w}" for w in WEIGHTS},
     "relearned": "after fine-tuning on other rows",
 }
-_ABOVE = ("above_reference", "above_reference.low", "above_reference.high")
 
 
 def labels_of(attack: str) -> dict[str, Label]:
     """The labels of all values of one attack, which may be a name of the probe of prompts."""
     words = _WORDS.get(attack, f"under the prompt attack {attack!r}")
-    above = f"leakage above the reference's, {words}"
-    texts = (above, f"{above}, 95 % interval from", f"{above}, 95 % interval to")
-    return {
-        attack: Label(f"leakage {words}", "reference"),
-        **{f"{attack}.{n}": Label(t, "lower") for n, t in zip(_ABOVE, texts, strict=True)},
-    }
+    leakage = {attack: Label(f"leakage {words}", "reference")}
+    return leakage | above.labels_of(attack, words)
 
 
 LABELS = {name: label for attack in _WORDS for name, label in labels_of(attack).items()}
-
-Recalls = Mapping[str, float]  # question id -> ROUGE-L recall
-
-
-def bootstrap(differences: np.ndarray) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a mean; the same numbers give the same interval.
-
-    Args:
-        differences: float [n], at least one.
-    """
-    draw = np.random.default_rng(0)
-    drawn = draw.integers(len(differences), size=(RESAMPLES, len(differences)))
-    low, high = np.quantile(differences[drawn].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def summarise_prompts(
@@ -110,23 +89,13 @@ def _summarise(own: dict[str, Recalls], reference: dict[str, Recalls] | None) ->
     result, labels = Result(), {}
     for attack, recalls in own.items():
         labels |= labels_of(attack)
-        names = [f"{attack}.{name}" for name in _ABOVE]
         if not recalls:
             reason = "the attack was not made" if own["none"] else not_given("forget")
             reason = not_given("forget_paraphrased") if attack == "paraphrased" else reason
-            result.missing |= dict.fromkeys([attack, *names], reason)
+            result.missing |= dict.fromkeys([attack, *above.names_of(attack)], reason)
             continue
         result.values[attack] = float(np.mean(list(recalls.values())))
-        its = {} if reference is None else reference.get(attack, {})
-        differences = np.array([recalls[key] - its[key] for key in recalls if key in its])
-        if len(differences):
-            numbers = (float(differences.mean()), *bootstrap(differences))
-            result.values.update(zip(names, numbers, strict=True))
-        else:
-            reason = (
-                NO_REFERENCE if reference is None else "the attack was not made on the reference"
-            )
-            result.missing |= dict.fromkeys(names, reason)
+        above.add(result, attack, recalls, None if reference is None else reference.get(attack, {}))
     return checked(result, labels)
 
 

@@ -5,7 +5,8 @@ it is ("sampling") or made to begin with a given text ("prefill"); the score of 
 ROUGE-L recall of the true answer.
 
     mean              over all questions and samples
-    worst             largest of the n scores, mean over questions
+    worst             largest of the n scores, mean over questions; with a reference that was asked
+                      too, worst.above_reference is beside it (`above`)
     leak_at_k         expected largest score of k answers, mean over questions, by the estimator
                       without bias sum_i C(i - 1, k - 1) / C(n, k) s_(i), s_(1) <= ... <= s_(n); for
                       k = 1 it is the mean, for k = n the worst
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.evaluate_config import EvaluateConfig
-from pmc_jax.evaluation import bounds
+from pmc_jax.evaluation import above, bounds
 from pmc_jax.evaluation.record import Label, Result, Rows
 from pmc_jax.evaluation.rows import checked, not_given
 
@@ -36,6 +37,7 @@ BINS = 20
 LABELS = {
     "mean": Label("leakage of a sampled answer", "reference"),
     "worst": Label("leakage of the worst sampled answer", "reference"),
+    **above.labels_of("worst", "worst sampled answer"),
     **{
         f"leak_at_{k}": Label(f"leakage of the worst of {k} sampled answers", "reference")
         for k in TRIES
@@ -70,22 +72,27 @@ def summarise_sampling(
     own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
 ) -> Result:
     """Of answers as they are sampled."""
-    return _summarise(own.get("sampling", {}), settings)
+    return _summarise("sampling", own, reference, settings)
 
 
 def summarise_prefill(
     own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
 ) -> Result:
     """Of answers that were made to begin with `evaluate.prefill`."""
-    return _summarise(own.get("prefill", {}), settings)
+    return _summarise("prefill", own, reference, settings)
 
 
-def _summarise(rows: Mapping[str, Any], settings: EvaluateConfig) -> Result:
+def _largest(rows: Mapping[str, Any]) -> dict[str, float]:
+    return {key: max(row["scores"]) for key, row in rows.items()}
+
+
+def _summarise(probe: str, own: Rows, reference: Rows | None, settings: EvaluateConfig) -> Result:
+    rows = own.get(probe, {})
     if not rows:
         return Result(missing=dict.fromkeys(LABELS, not_given("forget")))
     scores = {key: np.array(row["scores"], np.float64) for key, row in rows.items()}
     pooled = np.concatenate(list(scores.values()))
-    largest = {key: float(s.max()) for key, s in scores.items()}
+    largest = _largest(rows)
     hits, confidence = int((pooled >= settings.leak).sum()), settings.confidence
 
     result = Result()
@@ -107,6 +114,9 @@ def _summarise(rows: Mapping[str, Any], settings: EvaluateConfig) -> Result:
         else:
             result.missing[f"leak_at_{k}"] = f"evaluate.samples is below {k}"
 
+    above.add(
+        result, "worst", largest, None if reference is None else _largest(reference.get(probe, {}))
+    )
     order = sorted(largest, key=lambda key: (-largest[key], key))
     histogram = np.histogram(pooled, bins=BINS, range=(0, 1))[0]
     result.series = {
