@@ -3,7 +3,7 @@ OUT`), whose model before and after unlearning and whose reference stand side by
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +155,16 @@ def tables(found: Mapping[str, Any]) -> str:
             for name, reason in by_model[model]["missing"].items():
                 lacking.setdefault(reason, {})[name] = None
         parts += [
-            f"{measure}: not computed: {', '.join(names)} ({reason})"
+            f"{measure}: not computed: {', '.join(_without_parts(names))} ({reason})"
             for reason, names in lacking.items()
         ]
     parts += [f"{name}: not computed ({why})" for name, why in found["not_computed"].items()]
     return "\n\n".join(parts)
+
+
+def _without_parts(names: Collection[str]) -> list[str]:
+    """Without the names that go on from another one, as "A.low" from "A"."""
+    return [n for n in names if not any(n.startswith(f"{other}.") for other in names)]
 
 
 def place_of(
