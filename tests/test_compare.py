@@ -7,75 +7,14 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import pytest
 import tiny_runs as tiny
+from compare_runs import CELLS, compare, noted_questions, write_inputs
 from report_page import Page
 
-from pmc_jax import jobs, unlearning_run
-from pmc_jax.compare.statistics import front, score, spread, spreads
+from pmc_jax import jobs
 from pmc_jax.errors import Preempted, UserError
-from pmc_jax.evaluation import probes
 from pmc_jax.tracker import read_log
-
-CELLS = ["pmc-seed0", "retain_only-seed0", "pmc-seed1", "retain_only-seed1"]
-SETTINGS = {
-    "run": "run.yaml",
-    "settings": {
-        "pmc.epochs": 6,
-        "data.evaluate.forget": "choices.jsonl",
-        "evaluate.samples": 8,
-        "evaluate.text": "text.txt",
-    },
-    "seconds": 1000,
-    "at_seconds": [1e-3],
-    "seeds": [0, 1],
-    "methods": {"pmc": {}, "retain_only": {}},
-    "reference": {"data": "retain.jsonl"},
-    "output": {"dir": "out"},
-}
-
-
-def write_inputs(folder: Path) -> None:
-    tiny.write_inputs(folder, finetune=tiny.FINETUNE)
-    wrong = [row["answer"] for row in tiny.RETAIN[:3]]
-    rows = [row | {"perturbed_answer": wrong} for row in tiny.FORGET]
-    tiny.write_rows(folder / "choices.jsonl", rows)
-    (folder / "text.txt").write_text(" ".join(tiny.WORDS * 6))
-    (folder / "compare.yaml").write_text(json.dumps(SETTINGS))
-
-
-def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
-    """The command; the cells that it ran, and the bytes on devices when each began."""
-    ran, held = [], []
-
-    def run(config, **how):
-        ran.append(Path(config.output.dir).name)
-        held.append(sum(array.nbytes for array in jax.live_arrays()))
-        return original(config, **how)
-
-    with pytest.MonkeyPatch.context() as patch:
-        original = jobs.run_unlearn
-        patch.setattr(jobs, "run_unlearn", run)
-        done = tiny.pmc("compare", *arguments, config="compare.yaml")
-    return done, ran, held
-
-
-def noted_questions(patch: pytest.MonkeyPatch) -> list[str]:
-    """Who asks models for greedy answers to evaluation questions from now on."""
-    asked, in_runs, of_probes = [], unlearning_run.answer_all, probes._answers
-
-    def answer_all(*args, label, **how):
-        asked.append(label)
-        return in_runs(*args, label=label, **how)
-
-    def answers(subject, *args):
-        asked.append(subject.name)
-        return of_probes(subject, *args)
-
-    patch.setattr(unlearning_run, "answer_all", answer_all)
-    patch.setattr(probes, "_answers", answers)
-    return asked
 
 
 class Compared(NamedTuple):
@@ -362,56 +301,3 @@ def test_a_fault_of_the_input_is_not_taken_for_a_failed_cell(copied):
         patch.setattr(jobs, "run_unlearn", refuse)
         done = tiny.pmc("compare", config="compare.yaml")
     assert done.status == 2 and "data.forget: at fault" in done.err
-
-
-# What is refused before anything is written
-
-
-@pytest.mark.parametrize(
-    ("change", "part"),
-    [
-        ("output.dir=null", "output.dir: not given"),
-        ("run.data.evaluate=null", "a comparison needs forget, forget_paraphrased, retain"),
-        ("run.data.retain.path=nosuch.jsonl", "nosuch.jsonl"),
-        ("reference.data=nosuch.jsonl", "nosuch.jsonl"),
-        ("reference={path: nosuch}", "nosuch"),
-        ("methods.pmc.settings.train.learning_rate=-1", "methods.pmc.settings.train.learning_rate"),
-    ],
-)
-def test_bad_input_is_one_line_and_writes_nothing(change, part, tmp_path, monkeypatch):
-    write_inputs(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    extra = ["settings={}"] if "evaluate" in change else []
-    tiny.assert_names(tiny.refused("compare", change, *extra, config="compare.yaml"), part)
-
-
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
-    write_inputs(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    Path("out").mkdir()
-    Path("out/mine.txt").write_text("not yours")
-    for options in ([], ["--overwrite"]):
-        message = tiny.refused("compare", *options, config="compare.yaml")
-        assert "files of no comparison (mine.txt)" in message
-
-
-# Numbers of several seeds
-
-
-def test_deviation_is_that_of_a_sample():
-    assert spread([1.0, 3.0, None]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "n": 2}
-    assert spread([5.0]) == {"mean": 5.0, "std": None, "n": 1}
-    assert spread([None]) is None and spreads([{"a": None}, {}]) == {}
-
-
-def test_front_holds_what_nothing_beats():
-    points = {"a": (1, 9), "b": (5, 5), "c": (4, 5), "d": (9, 1), "e": (5, 5), "f": (0, 8)}
-    assert front(points) == ["a", "b", "e", "d"]
-    assert front({}) == []
-
-
-def test_what_a_setting_is_chosen_by():
-    assert score("mean", 40, 80) == 60
-    assert score("worse", 40, 80) == 40
-    assert score("harmonic", 40, 80) == pytest.approx(160 / 3)
-    assert score("harmonic", 0, 0) == 0

@@ -1,0 +1,70 @@
+"""A small comparison on a tiny model, and what it runs and asks."""
+
+import json
+from pathlib import Path
+
+import jax
+import pytest
+import tiny_runs as tiny
+
+from pmc_jax import jobs, unlearning_run
+from pmc_jax.evaluation import probes
+
+CELLS = ["pmc-seed0", "retain_only-seed0", "pmc-seed1", "retain_only-seed1"]
+SETTINGS = {
+    "run": "run.yaml",
+    "settings": {
+        "pmc.epochs": 6,
+        "data.evaluate.forget": "choices.jsonl",
+        "evaluate.samples": 8,
+        "evaluate.text": "text.txt",
+    },
+    "seconds": 1000,
+    "at_seconds": [1e-3],
+    "seeds": [0, 1],
+    "methods": {"pmc": {}, "retain_only": {}},
+    "reference": {"data": "retain.jsonl"},
+    "output": {"dir": "out"},
+}
+
+
+def write_inputs(folder: Path) -> None:
+    tiny.write_inputs(folder, finetune=tiny.FINETUNE)
+    wrong = [row["answer"] for row in tiny.RETAIN[:3]]
+    rows = [row | {"perturbed_answer": wrong} for row in tiny.FORGET]
+    tiny.write_rows(folder / "choices.jsonl", rows)
+    (folder / "text.txt").write_text(" ".join(tiny.WORDS * 6))
+    (folder / "compare.yaml").write_text(json.dumps(SETTINGS))
+
+
+def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
+    """The command; the cells that it ran, and the bytes on devices when each began."""
+    ran, held = [], []
+
+    def run(config, **how):
+        ran.append(Path(config.output.dir).name)
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+        return original(config, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        original = jobs.run_unlearn
+        patch.setattr(jobs, "run_unlearn", run)
+        done = tiny.pmc("compare", *arguments, config="compare.yaml")
+    return done, ran, held
+
+
+def noted_questions(patch: pytest.MonkeyPatch) -> list[str]:
+    """Who asks models for greedy answers to evaluation questions from now on."""
+    asked, in_runs, of_probes = [], unlearning_run.answer_all, probes._answers
+
+    def answer_all(*args, label, **how):
+        asked.append(label)
+        return in_runs(*args, label=label, **how)
+
+    def answers(subject, *args):
+        asked.append(subject.name)
+        return of_probes(subject, *args)
+
+    patch.setattr(unlearning_run, "answer_all", answer_all)
+    patch.setattr(probes, "_answers", answers)
+    return asked

@@ -1,0 +1,35 @@
+"""What `pmc compare` refuses before anything is written."""
+
+from pathlib import Path
+
+import pytest
+import tiny_runs as tiny
+from compare_runs import write_inputs
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ("output.dir=null", "output.dir: not given"),
+        ("run.data.evaluate=null", "a comparison needs forget, forget_paraphrased, retain"),
+        ("run.data.retain.path=nosuch.jsonl", "nosuch.jsonl"),
+        ("reference.data=nosuch.jsonl", "nosuch.jsonl"),
+        ("reference={path: nosuch}", "nosuch"),
+        ("methods.pmc.settings.train.learning_rate=-1", "methods.pmc.settings.train.learning_rate"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(change, part, tmp_path, monkeypatch):
+    write_inputs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    extra = ["settings={}"] if "evaluate" in change else []
+    tiny.assert_names(tiny.refused("compare", change, *extra, config="compare.yaml"), part)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
+    write_inputs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    Path("out/mine.txt").write_text("not yours")
+    for options in ([], ["--overwrite"]):
+        message = tiny.refused("compare", *options, config="compare.yaml")
+        assert "files of no comparison (mine.txt)" in message
