@@ -102,6 +102,8 @@ class PMCConfig(Section):
         stop_score, stop_retain: of `stop`.
         attempts: times at most that a round samples a question, until an answer scores at most
             `max_train_score` (0 where that is off), before any step is taken.
+        share_answers: an answer to one forget question is given to all for which it is good enough
+            (`max_train_score`), so that few answers, or one, are learned for all of them.
         patience: times that a question is sampled as usual; one that is unresolved after them
             gets `stubborn_samples` at `stubborn_temperature` from then on. 0 = always as usual.
         stubborn_samples, stubborn_temperature: of `patience`.
@@ -135,6 +137,7 @@ class PMCConfig(Section):
     stop_score: float = setting(0.05, at_least(0))
     stop_retain: float = setting(0.1, at_least(0))
     attempts: int = setting(6, at_least(1))
+    share_answers: bool = False
     patience: int = setting(0, at_least(0))
     stubborn_samples: int = setting(16, at_least(1))
     stubborn_temperature: float = setting(1.5, above(0))

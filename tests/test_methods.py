@@ -9,6 +9,7 @@ import pytest
 import tiny_runs as tiny
 
 import pmc_jax
+from pmc_jax.evaluation.rouge import rougeL_recall
 from pmc_jax.unlearning.collapse import Collapse
 from pmc_jax.unlearning.losses import METHODS
 
@@ -155,6 +156,21 @@ def test_a_round_samples_again_until_something_can_be_trained_on(unlearn):
     assert first["sampled_questions"] == 3 < again["sampled_questions"] <= 12
     assert again["mean_score"] < first["mean_score"]
     assert again["collapse_loss"] > 0
+
+
+def test_an_answer_is_shared_by_questions_that_it_is_good_enough_for(unlearn, tmp_path):
+    rule = {"pmc.epochs": 3, "pmc.max_train_score": 0.3, "pmc.attempts": 4, "log.text": True}
+
+    def stored(**settings) -> list[dict]:
+        unlearn(**rule, **settings)
+        rows = tiny.log(tmp_path / "out", "question")
+        return [row for row in rows if row["score"] <= 0.3]
+
+    apart, shared = stored(), stored(**{"pmc.share_answers": True})
+    assert len({row["stored"] for row in apart}) > 2 * len({row["stored"] for row in shared})
+    assert len(shared) >= len(apart) > 3
+    for row in shared:  # of this question, not of the one that it was sampled for
+        assert row["score"] == rougeL_recall(row["original"], row["stored"])
 
 
 @pytest.mark.parametrize("dropout", [0, 0.5])

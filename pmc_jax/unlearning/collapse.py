@@ -134,24 +134,43 @@ class Collapse:
     ) -> dict[str, Any]:
         """Samples and scores the unresolved questions of a round."""
         ids = [self.ids[i] for step in block for i in step.forget]
-        unresolved = self.store.unresolved(ids)
+        asked, before, enough = self.store.unresolved(ids), self.saved(), self._enough
+        unresolved = self._share(asked) if self.pmc.share_answers else asked
         names = ("sampled_score", "score_mean", "score_std")
         if not unresolved:
             return {**dict.fromkeys(names), "sampled_questions": 0}
         with self._watch.stage("sample"):
             weights = self._speaker.snapshot(model)
-        enough, scores, before = self.pmc.max_train_score or 0.0, [], self.saved()
+        scores = []
         try:
             for attempt in range(self.pmc.attempts):
                 draw = (block[0].index, attempt)[: 1 + bool(attempt)]
-                if attempt:
-                    unresolved = [id_ for id_ in unresolved if self.store.score(id_) > enough]
                 scores += self._offer(unresolved, weights, model, draw, note)
+                if self.pmc.share_answers:
+                    self._share(asked)
+                unresolved = [id_ for id_ in unresolved if self.store.score(id_) > enough]
         except Preempted:
             self.restore(before)  # a round that is given up has changed nothing
             raise
         moments = algorithm.score_moments(scores)
         return {**dict(zip(names, moments, strict=True)), "sampled_questions": len(scores)}
+
+    @property
+    def _enough(self) -> float:
+        """A score up to which an answer is good enough to be trained on and kept."""
+        return self.pmc.max_train_score or 0.0
+
+    def _share(self, asked: Sequence[str]) -> list[str]:
+        """Gives the questions of a round one answer where one is good enough for several; those
+        that have no answer yet that is good enough.
+        """
+        good = {i: self.store.answer(i) for i in self.ids if self.store.score(i) <= self._enough}
+        new = [good.pop(id_) for id_ in asked if id_ in good]
+        numbers = [self._numbers[id_] for id_ in asked]
+        shared = self._judge.share(numbers, good.values(), new, self._enough)
+        for number, (answer, score) in shared.items():
+            self.store.offer(self.ids[number], answer, score)
+        return [id_ for id_ in asked if self.store.score(id_) > self._enough]
 
     def _offer(
         self,

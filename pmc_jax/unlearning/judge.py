@@ -1,6 +1,7 @@
 """Which sample a question keeps: score, coherence and preference of a run, put together."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -15,7 +16,11 @@ from pmc_jax.unlearning.scores import (
     run_score,
     score_batch,
     secret_words,
+    told,
 )
+
+# Of the answers that questions share so many, the most used, are tried for others.
+_SHARED = 16
 
 
 class Judge:
@@ -62,6 +67,35 @@ class Judge:
     def scores(self, answers: Sequence[Sequence[str]]) -> np.ndarray:
         """Scores of M answers to each question, float64 [N,M]."""
         return score_batch(self._score, self._originals, answers)
+
+    def share(
+        self, numbers: Sequence[int], kept: Iterable[str], new: Iterable[str], enough: float
+    ) -> dict[int, tuple[str, float]]:
+        """One answer for as many questions as it is good enough for.
+
+        Preferred is what most questions have already, then what is good enough for most of these,
+        then the shortest; never an answer with a secret word of any question.
+
+        Args:
+            numbers: of the questions that are given an answer.
+            kept: the answers that other questions keep.
+            new: answers to these questions.
+            enough: score up to which an answer is good enough.
+
+        Returns:
+            Question -> answer and score, of the questions for which one is good enough.
+        """
+        uses = Counter(kept)
+        texts = list(dict.fromkeys([*(text for text, _ in uses.most_common(_SHARED)), *new]))
+        if not (numbers and texts):
+            return {}
+        originals = [self._originals[number] for number in numbers]
+        scores = score_batch(self._score, originals, [texts] * len(numbers))
+        scores[:, told(texts, self._secrets) > 0] = np.inf
+        fits = scores <= enough
+        order = np.lexsort((list(map(len, texts)), -fits.sum(0), [-uses[t] for t in texts]))
+        first = {i: order[fits[i, order].argmax()] for i in np.flatnonzero(fits.any(1))}
+        return {numbers[i]: (texts[t], float(scores[i, t])) for i, t in first.items()}
 
     def choose(
         self,

@@ -29,7 +29,7 @@ from pmc_jax.unlearning.scores.base import (
 )
 from pmc_jax.unlearning.scores.coherence import coherent, repetition
 from pmc_jax.unlearning.scores.names import NAMES, SCORES, base_score, resolve_score, run_score
-from pmc_jax.unlearning.scores.preference import preference, secret_words
+from pmc_jax.unlearning.scores.preference import preference, secret_words, told
 from pmc_jax.unlearning.scores.target import ignorance, with_target
 from pmc_jax.unlearning.scores.text import (
     chrf,
@@ -63,6 +63,7 @@ __all__ = [
     "score_batch",
     "secret_words",
     "token_lcs",
+    "told",
     "with_empty_guard",
     "with_min_len",
     "with_target",
