@@ -56,11 +56,11 @@ class Asked:
     Attributes:
         before: most tokens of an answer -> question -> answer of the model that it began with; a
             run from the same model does not ask for them again.
-        after: question -> answer of the model that it ended with.
+        after: rows of the answers of the model that it ended with.
     """
 
     before: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict)
-    after: dict[str, str] = dataclasses.field(default_factory=dict)
+    after: Rows = dataclasses.field(default_factory=dict)
 
 
 def unlearn(
@@ -147,7 +147,6 @@ def unlearn(
     lm = dataclasses.replace(lm, model=run.trainer.release())
     asking += forget.questions
     after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
-    asked.after = after
     # What a run left that was interrupted after its export is replaced.
     export_hf(lm, folder.path / output.MODEL, replace=True)
     if run.trainer.adapters is not None:
@@ -177,6 +176,7 @@ def unlearn(
     usage = source.usage if isinstance(source, Collapse) else Usage()
     rows = {"before": before, "after": after}
     known = {n: answers_known(sets, a, text=config.log.text) for n, a in rows.items()}
+    asked.after = known["after"]
     return {
         "before": recorder.host["before"],
         "after": measure(sets, after),

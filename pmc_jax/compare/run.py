@@ -27,9 +27,10 @@ from pmc_jax.compare_config import CompareConfig
 from pmc_jax.config import Config, to_dict
 from pmc_jax.data import sources
 from pmc_jax.errors import Preempted, UserError, first_of
-from pmc_jax.evaluating import answers_known, material_of, place_of
+from pmc_jax.evaluating import material_of, place_of
 from pmc_jax.evaluation.harness import Place, evaluate
 from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
+from pmc_jax.evaluation.record import Rows
 from pmc_jax.inputs import eval_sets, finetune_rows, model_digest, needed
 from pmc_jax.json_files import plain, write_json
 from pmc_jax.models.load import find
@@ -246,11 +247,11 @@ class _Comparison:
         gc.collect()
         return found
 
-    def measure(self, cell: Cell, answers: Mapping[str, str]) -> str:
+    def measure(self, cell: Cell, answers: Rows) -> str:
         """Measures a finished cell, once, and removes its weights.
 
         Args:
-            answers: greedy ones that its run has asked for, by question.
+            answers: rows of what its run has asked for already.
 
         Returns:
             A line about it.
@@ -262,9 +263,8 @@ class _Comparison:
                     f"{cell.folder}: other measures are asked for and its weights are gone; pass "
                     "--overwrite to begin anew (output.keep_models keeps them)"
                 )
-            known = answers_known(self._sets, answers, text=self._base.log.text)
             digest = model_digest(str(path))
-            place = place_of(self._base, str(path), digest, self._sets, known)
+            place = place_of(self._base, str(path), digest, self._sets, answers)
             found = self._evaluate({cell.name: place})
             write_json(cell.folder / output.EVALUATION_RESULTS, _renamed(found, cell.name))
             finished.close(cell.folder, purge=False, text=self._base.report.text)
