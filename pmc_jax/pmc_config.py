@@ -103,7 +103,8 @@ class PMCConfig(Section):
         attempts: times at most that a round samples a question, until an answer scores at most
             `max_train_score` (0 where that is off), before any step is taken.
         share_answers: an answer to one forget question is given to all for which it is good enough
-            (`max_train_score`), so that few answers, or one, are learned for all of them.
+            (`max_train_score`), so that few answers, or one, are learned for all of them; needs a
+            larger `lambda_retain`, see docs/methods.md.
         patience: times that a question is sampled as usual; one that is unresolved after them
             gets `stubborn_samples` at `stubborn_temperature` from then on. 0 = always as usual.
         stubborn_samples, stubborn_temperature: of `patience`.

@@ -9,8 +9,8 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -39,6 +39,17 @@ _log = logging.getLogger(__name__)
 # A stored answer is tokenised again for training and may come out a little longer than it was
 # sampled.
 _SLACK_TOKENS = 8
+
+
+class Choice(NamedTuple):
+    """The chosen answer to a question, its score and those of all K samples; and the samples that
+    other questions may be given, with their nats a token.
+    """
+
+    answer: str
+    score: float
+    scores: list[float]
+    others: list[tuple[str, float]]
 
 
 class Collapse:
@@ -134,8 +145,9 @@ class Collapse:
     ) -> dict[str, Any]:
         """Samples and scores the unresolved questions of a round."""
         ids = [self.ids[i] for step in block for i in step.forget]
-        asked, before, enough = self.store.unresolved(ids), self.saved(), self._enough
-        unresolved = self._share(asked) if self.pmc.share_answers else asked
+        unresolved, before, enough = self.store.unresolved(ids), self.saved(), self._enough
+        given = self._share(unresolved)
+        unresolved = [id_ for id_ in unresolved if id_ not in given]
         names = ("sampled_score", "score_mean", "score_std")
         if not unresolved:
             return {**dict.fromkeys(names), "sampled_questions": 0}
@@ -145,9 +157,12 @@ class Collapse:
         try:
             for attempt in range(self.pmc.attempts):
                 draw = (block[0].index, attempt)[: 1 + bool(attempt)]
-                scores += self._offer(unresolved, weights, model, draw, note)
-                if self.pmc.share_answers:
-                    self._share(asked)
+                chosen = self._ask(unresolved, weights, model, draw, note)
+                scores += [(choice.score, choice.scores) for choice in chosen.values()]
+                given = self._share(unresolved, chosen.values())
+                for id_, choice in chosen.items():
+                    if id_ not in given:
+                        self.store.offer(id_, choice.answer, choice.score)
                 unresolved = [id_ for id_ in unresolved if self.store.score(id_) > enough]
         except Preempted:
             self.restore(before)  # a round that is given up has changed nothing
@@ -160,38 +175,40 @@ class Collapse:
         """A score up to which an answer is good enough to be trained on and kept."""
         return self.pmc.max_train_score or 0.0
 
-    def _share(self, asked: Sequence[str]) -> list[str]:
-        """Gives the questions of a round one answer where one is good enough for several; those
-        that have no answer yet that is good enough.
+    def _share(self, asked: Sequence[str], new: Iterable[Choice] = ()) -> set[str]:
+        """Gives questions an answer that others have, or one of the new ones, where one is good
+        enough and `pmc.share_answers` asks for that; their ids.
         """
-        good = {i: self.store.answer(i) for i in self.ids if self.store.score(i) <= self._enough}
-        new = [good.pop(id_) for id_ in asked if id_ in good]
+        if not self.pmc.share_answers:
+            return set()
+        kept = [self.store.answer(i) for i in self.ids if self.store.score(i) <= self._enough]
         numbers = [self._numbers[id_] for id_ in asked]
-        shared = self._judge.share(numbers, good.values(), new, self._enough)
-        for number, (answer, score) in shared.items():
+        others = [answer for choice in new for answer in choice.others]
+        given = self._judge.share(numbers, kept, others, self._enough)
+        for number, (answer, score) in given.items():
             self.store.offer(self.ids[number], answer, score)
-        return [id_ for id_ in asked if self.store.score(id_) > self._enough]
+        return {self.ids[number] for number in given}
 
-    def _offer(
+    def _ask(
         self,
         asked: Sequence[str],
         weights: SamplingWeights,
         model: Decoder,
         draw: tuple[int, ...],
         note: Callable[[str], None],
-    ) -> list[tuple[float, list[float]]]:
-        """Offers a chosen answer to each question to the store; its score, and those of all K."""
+    ) -> dict[str, Choice]:
+        """What is chosen of fresh samples of each question."""
         patience = self.pmc.patience or math.inf
         usual = [id_ for id_ in asked if self._asked[self._numbers[id_]] < patience]
         others = [id_ for id_ in asked if self._asked[self._numbers[id_]] >= patience]
-        chosen = []
+        chosen = {}
         for ids, engine in ((usual, lambda: self._engine), (others, lambda: self._stubborn)):
             if ids:
-                chosen += self._sample(engine(), weights, model, ids, draw, note)
-        for id_, (answer, score, _) in zip([*usual, *others], chosen, strict=True):
-            self.store.offer(id_, answer, score)
+                choices = self._sample(engine(), weights, model, ids, draw, note)
+                chosen |= dict(zip(ids, choices, strict=True))
+        for id_ in chosen:
             self._asked[self._numbers[id_]] += 1
-        return [(score, scores) for _, score, scores in chosen]
+        return chosen
 
     def _sample(
         self,
@@ -201,18 +218,20 @@ class Collapse:
         asked: Sequence[str],
         draw: tuple[int, ...],
         note: Callable[[str], None],
-    ) -> list[tuple[str, float, list[float]]]:
-        """Of each question the chosen answer, its score, and those of all K, in their order."""
+    ) -> list[Choice]:
+        """Of each question, in their order."""
         numbers = [self._numbers[id_] for id_ in asked]
         key = functools.reduce(jax.random.fold_in, draw, jax.random.key(self._seed))
 
         def choose(texts: dict[int, list[str]], samples: Samples) -> list[tuple]:
             # One by one: questions come as their samples end, which no result may depend on.
             place = {row: i for i, row in enumerate(samples.rows.tolist())}
-            return [
-                (row, *self._judge.choose(numbers[row], answers, samples, place[row], draw))
-                for row, answers in texts.items()
-            ]
+            chosen, judge = [], self._judge
+            for row, answers in texts.items():
+                case = numbers[row], answers, samples, place[row]
+                others = judge.candidates(*case) if self.pmc.share_answers else []
+                chosen.append((row, *judge.choose(*case, draw), others))
+            return chosen
 
         with concurrent.futures.ThreadPoolExecutor(1) as scorer, self._watch.stage("sample"):
             groups = self._speaker.texts(
@@ -235,8 +254,8 @@ class Collapse:
                 chosen = {row: rest for share in hosts.gather(own) for row, *rest in share}
         found = {}
         for row, texts, samples, i in sampled:
-            k, score, scores = chosen[row]
-            found[row] = (texts[k] if texts else self._speaker.text(samples, i, k), score, scores)
+            k, *rest = chosen[row]
+            found[row] = Choice(texts[k] if texts else self._speaker.text(samples, i, k), *rest)
         # In the order of the questions: sums do not depend on whose samples ended first.
         return [found[row] for row in range(len(asked))]
 

@@ -12,6 +12,7 @@ from pmc_jax.unlearning import pmc as algorithm
 from pmc_jax.unlearning.scores import (
     Score,
     coherent,
+    is_empty,
     preference,
     run_score,
     score_batch,
@@ -19,8 +20,11 @@ from pmc_jax.unlearning.scores import (
     told,
 )
 
-# Of the answers that questions share so many, the most used, are tried for others.
-_SHARED = 16
+# How many of the answers that questions have, and of new ones, are tried for others.
+_KEPT, _NEW = 16, 256
+
+# A new answer may be good enough for so much of what the best one is if it is likelier.
+_NEARLY = 0.9
 
 
 class Judge:
@@ -68,34 +72,59 @@ class Judge:
         """Scores of M answers to each question, float64 [N,M]."""
         return score_batch(self._score, self._originals, answers)
 
-    def share(
-        self, numbers: Sequence[int], kept: Iterable[str], new: Iterable[str], enough: float
-    ) -> dict[int, tuple[str, float]]:
-        """One answer for as many questions as it is good enough for.
+    def candidates(
+        self, number: int, answers: Sequence[str], samples: Samples, place: int
+    ) -> list[tuple[str, float]]:
+        """Those of K samples of a question that any question may be given, and their nats a token:
+        coherent, and without a secret word of any question.
 
-        Preferred is what most questions have already, then what is good enough for most of these,
-        then the shortest; never an answer with a secret word of any question.
+        Args: as of `choose`.
+        """
+        nats = samples.nats[place]
+        fine = coherent(self._originals[number], answers, self._pmc.scores, nats=nats)
+        fine &= told(answers, self._secrets) == 0
+        fine &= [not is_empty(answer) for answer in answers]
+        return [(answers[k], float(nats[k])) for k in np.flatnonzero(fine)]
+
+    def share(
+        self,
+        numbers: Sequence[int],
+        kept: Iterable[str],
+        new: Iterable[tuple[str, float]],
+        enough: float,
+    ) -> dict[int, tuple[str, float]]:
+        """Few answers, each for as many questions as it is good enough for.
+
+        What most questions have already goes first. Of new answers the likeliest is taken of those
+        that are good enough for about as many questions as any, until none is for one more.
 
         Args:
             numbers: of the questions that are given an answer.
-            kept: the answers that other questions keep.
-            new: answers to these questions.
+            kept: the answers that questions have.
+            new: from `candidates`, of any questions.
             enough: score up to which an answer is good enough.
 
         Returns:
             Question -> answer and score, of the questions for which one is good enough.
         """
-        uses = Counter(kept)
-        texts = list(dict.fromkeys([*(text for text, _ in uses.most_common(_SHARED)), *new]))
+        used = [text for text, _ in Counter(kept).most_common(_KEPT)]
+        fresh = sorted(dict(new).items(), key=lambda answer: (answer[1], len(answer[0])))
+        texts = [*used, *(text for text, _ in fresh[:: 1 + len(fresh) // _NEW])]
         if not (numbers and texts):
             return {}
         originals = [self._originals[number] for number in numbers]
         scores = score_batch(self._score, originals, [texts] * len(numbers))
         scores[:, told(texts, self._secrets) > 0] = np.inf
-        fits = scores <= enough
-        order = np.lexsort((list(map(len, texts)), -fits.sum(0), [-uses[t] for t in texts]))
-        first = {i: order[fits[i, order].argmax()] for i in np.flatnonzero(fits.any(1))}
-        return {numbers[i]: (texts[t], float(scores[i, t])) for i, t in first.items()}
+        fits, given = scores <= enough, {}
+        while fits.any():
+            count = fits.sum(0)
+            again = count[: len(used)] > 0
+            best = again if again.any() else count >= _NEARLY * count.max()
+            taken = int(best.argmax())
+            for i in np.flatnonzero(fits[:, taken]):
+                given[numbers[i]] = texts[taken], float(scores[i, taken])
+                fits[i] = False
+        return given
 
     def choose(
         self,

@@ -1,0 +1,73 @@
+"""Answers that questions share: which are tried, which are taken, who gets them."""
+
+import numpy as np
+import pytest
+
+from pmc_jax.data.records import RetainSet
+from pmc_jax.pmc_config import PMCConfig, ScoresConfig
+from pmc_jax.sampling.engine import Samples
+from pmc_jax.unlearning.judge import Judge
+from pmc_jax.unlearning.scores import rougeL_recall
+
+QUESTIONS = ["Where does Ada live?", "What does Ada play?", "Who is Ada's friend?"]
+ORIGINALS = ["Ada lives in Zurich.", "Ada plays the lute.", "The friend of Ada is Bo."]
+RETAIN = RetainSet(("r0",), ("Where does Cy live?",), ("Cy lives in the woods.",))
+
+
+@pytest.fixture
+def judge() -> Judge:
+    pmc = PMCConfig(scores=ScoresConfig(min_words=2, max_perplexity=20))
+    return Judge(pmc, QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
+
+
+def samples(*nats: float) -> Samples:
+    one = np.ones((1, len(nats)), np.int32)
+    return Samples(np.array([1]), one[..., None], one, one > 0, np.array([nats], np.float32))
+
+
+def test_what_may_be_shared_is_coherent_and_tells_no_secret_of_any_question(judge):
+    answers = ["Rain falls.", "Bo sings here.", "Hm", "Fog came by.", "It glimmers anew.", " \n"]
+    found = judge.candidates(1, answers, samples(1.0, 1.0, 1.0, 2.5, 3.5, np.nan), 0)
+    assert found == [("Rain falls.", 1.0), ("Fog came by.", 2.5)]  # exp(3.5) is above 20
+
+
+def test_the_likeliest_is_taken_of_those_that_fit_most_questions(judge):
+    new = [("Rain falls.", 2.0), ("A clock was wound.", 1.0), ("Cy lives out there.", 0.1)]
+    given = judge.share([0, 1, 2], [], new, 0.0)
+    assert given == dict.fromkeys(range(3), ("A clock was wound.", 0.0))
+    # Where an answer fits much fewer questions, likelihood does not help it.
+    assert rougeL_recall(ORIGINALS[0], ["Cy lives out there."]) == [0.25]
+    assert judge.share([0], [], new[2:], 0.0) == {}
+    assert judge.share([0, 1], [], new[2:], 0.0) == {1: ("Cy lives out there.", 0.0)}
+
+
+def test_what_others_have_goes_first_and_what_is_left_gets_another(judge):
+    kept = ["Cy lives out there.", "The sea is wide.", "The sea is wide."]
+    given = judge.share([0, 1, 2], kept, [("Rain falls.", 0.5)], 0.0)
+    assert {number: text for number, (text, _) in given.items()} == {
+        0: "The sea is wide.",  # the most used that has nothing in common with the original
+        1: "Cy lives out there.",  # "The sea is wide." has "the" in common with the others
+        2: "Cy lives out there.",
+    }
+    ((text, score),) = judge.share([1], kept, [], 0.25).values()
+    assert text == "The sea is wide." and 0 < score <= 0.25
+
+
+def test_nothing_is_shared_that_tells_a_secret_or_where_there_is_nothing(judge):
+    assert judge.share([0, 1], ["Bo sings here."], [], 1.0) == {}
+    assert judge.share([], ["Rain falls."], [("Fog came by.", 1.0)], 1.0) == {}
+    assert judge.share([0, 1], [], [], 1.0) == {}
+
+
+def test_of_many_new_answers_some_of_every_likelihood_are_tried():
+    tried = []
+
+    def score(original: str, texts) -> list[float]:
+        tried.extend(texts)
+        return [1.0] * len(texts)
+
+    judge = Judge(PMCConfig(), QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=score)
+    assert judge.share([0], [], [(f"Say {i}.", float(i)) for i in range(1000)], 0.5) == {}
+    places = [int(text[4:-1]) for text in tried]
+    assert places == sorted(places) and 100 < len(places) <= 256
+    assert set(np.diff(places)) == {places[1]} and places[0] == 0 and places[-1] > 990
