@@ -18,7 +18,10 @@ from pmc_jax import output
 SETTINGS = {
     "mesh": {"data": 2, "fsdp": 2, "tensor": 2},
     "finetune": tiny.FINETUNE | {"epochs": 5},
-    "pmc": {"num_samples": 3, "epochs": 4, "max_new_tokens": 8, "selection": "bradley_terry"},
+    "pmc": {
+        **{"num_samples": 3, "epochs": 4, "max_new_tokens": 8, "selection": "bradley_terry"},
+        **{"share_answers": True, "max_train_score": 0.3},  # samples of one host for all questions
+    },
     "output": {"dir": "out", "checkpoint_every": 1},
     "log": {"text": True},
 }
