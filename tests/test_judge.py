@@ -25,9 +25,11 @@ def samples(*nats: float) -> Samples:
     return Samples(np.array([1]), one[..., None], one, one > 0, np.array([nats], np.float32))
 
 
-def test_what_may_be_shared_is_coherent_and_tells_no_secret_of_any_question(judge):
+def test_what_may_be_shared_is_an_answer_that_tells_no_secret_of_any_question(judge):
     answers = ["Rain falls.", "Bo sings here.", "Hm", "Fog came by.", "It glimmers anew.", " \n"]
-    found = judge.candidates(1, answers, samples(1.0, 1.0, 1.0, 2.5, 3.5, np.nan), 0)
+    answers += ["Did fog come by?", "Did rain？ "]
+    nats = samples(1.0, 1.0, 1.0, 2.5, 3.5, np.nan, 1.0, 1.0)
+    found = judge.candidates(1, answers, nats, 0)
     assert found == [("Rain falls.", 1.0), ("Fog came by.", 2.5)]  # exp(3.5) is above 20
 
 

@@ -76,14 +76,14 @@ class Judge:
         self, number: int, answers: Sequence[str], samples: Samples, place: int
     ) -> list[tuple[str, float]]:
         """Those of K samples of a question that any question may be given, and their nats a token:
-        coherent, and without a secret word of any question.
+        coherent, without a secret word of any question, and no questions themselves.
 
         Args: as of `choose`.
         """
         nats = samples.nats[place]
         fine = coherent(self._originals[number], answers, self._pmc.scores, nats=nats)
         fine &= told(answers, self._secrets) == 0
-        fine &= [not is_empty(answer) for answer in answers]
+        fine &= [not (is_empty(a) or a.rstrip().endswith(("?", "？"))) for a in answers]
         return [(answers[k], float(nats[k])) for k in np.flatnonzero(fine)]
 
     def share(
