@@ -106,7 +106,7 @@ class ResultsConfig(Section):
 
     Fields:
         dir: folder of the comparison.
-        keep_models: the weights of every cell are kept; they are large.
+        keep_models: the model of every cell is kept, without its checkpoints.
     """
 
     dir: str | None = None

@@ -288,7 +288,8 @@ def test_a_cell_that_trains_no_more_is_noted_and_tried_again(copied, monkeypatch
     shutil.rmtree(cell)
     done, ran, _ = compare("output.keep_models=true")
     assert done.status == 0 and ran == ["retain_only-seed1"]
-    assert (cell / "model").is_dir() and read_log(cell / "log.jsonl")[0]["kind"] == "scalars"
+    assert (cell / "model").is_dir() and not (cell / "checkpoints").exists()
+    assert read_log(cell / "log.jsonl")[0]["kind"] == "scalars"
 
 
 def test_a_fault_of_the_input_is_not_taken_for_a_failed_cell(copied):

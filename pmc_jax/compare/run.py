@@ -268,9 +268,10 @@ class _Comparison:
             found = self._evaluate({cell.name: place})
             write_json(cell.folder / output.EVALUATION_RESULTS, _renamed(found, cell.name))
             finished.close(cell.folder, purge=False, text=self._base.report.text)
-        kept = any((cell.folder / name).exists() for name in WEIGHTS)
-        if kept and not self._compare.output.keep_models:
-            manifest.drop(cell.folder, WEIGHTS)
+        kept = (output.MODEL, output.ADAPTER) if self._compare.output.keep_models else ()
+        gone = [n for n in WEIGHTS if n not in kept and (cell.folder / n).exists()]
+        if gone:
+            manifest.drop(cell.folder, gone)
         after = collect.read(cell.folder / output.RESULTS)["after"]
         return f"unlearn quality {after['unlearn_quality']:.1f}, utility {after['utility']:.1f}"
 
