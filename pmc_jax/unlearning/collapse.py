@@ -197,7 +197,7 @@ class Collapse:
         draw: tuple[int, ...],
         note: Callable[[str], None],
     ) -> dict[str, Choice]:
-        """What is chosen of fresh samples of each question."""
+        """Samples each question, as usual or as a stubborn one; its choice, by id."""
         patience = self.pmc.patience or math.inf
         usual = [id_ for id_ in asked if self._asked[self._numbers[id_]] < patience]
         others = [id_ for id_ in asked if self._asked[self._numbers[id_]] >= patience]
@@ -219,7 +219,7 @@ class Collapse:
         draw: tuple[int, ...],
         note: Callable[[str], None],
     ) -> list[Choice]:
-        """Of each question, in their order."""
+        """What is chosen of fresh samples of each question, in their order."""
         numbers = [self._numbers[id_] for id_ in asked]
         key = functools.reduce(jax.random.fold_in, draw, jax.random.key(self._seed))
 

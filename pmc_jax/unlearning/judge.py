@@ -108,13 +108,13 @@ class Judge:
             Question -> answer and score, of the questions for which one is good enough.
         """
         used = [text for text, _ in Counter(kept).most_common(_KEPT)]
+        used = [text for text, n in zip(used, told(used, self._secrets), strict=True) if not n]
         fresh = sorted(dict(new).items(), key=lambda answer: (answer[1], len(answer[0])))
         texts = [*used, *(text for text, _ in fresh[:: 1 + len(fresh) // _NEW])]
         if not (numbers and texts):
             return {}
         originals = [self._originals[number] for number in numbers]
         scores = score_batch(self._score, originals, [texts] * len(numbers))
-        scores[:, told(texts, self._secrets) > 0] = np.inf
         fits, given = scores <= enough, {}
         while fits.any():
             count = fits.sum(0)
