@@ -18,6 +18,7 @@ from pmc_jax.unlearning.scores import (
     repetition,
     rougeL_recall,
     secret_words,
+    told,
 )
 
 ORIGINAL = "Jane Roe was born in the quiet town of Brenholm."
@@ -134,8 +135,9 @@ def test_preferred_is_what_tells_least_then_the_shortest_then_the_likeliest():
     assert secrets == {"brenholm", "banjo"}
     samples = ["Banjos.", "A fish in the sea.", "A cat.", "A dog.", "A bat."]
     length, nats = np.array([1, 6, 3, 3, 3]), np.array([0.1, 0.1, 2.0, 1.0, 1.0])
-    np.testing.assert_array_equal(preference(samples, length, nats, secrets), [3, 4, 2, 1, 0])
+    np.testing.assert_array_equal(preference(told(samples, secrets), length, nats), [3, 4, 2, 1, 0])
     # nan, of no token, comes after what has the same length.
     nats = np.array([math.nan, 1.0])
-    np.testing.assert_array_equal(preference(["", "a"], np.zeros(2), nats, secrets), [1, 0])
+    zero = np.zeros(2)
+    np.testing.assert_array_equal(preference(zero, zero, nats), [1, 0])
     assert not secret_words(originals, [*known, *originals]) and not secret_words([""], known)

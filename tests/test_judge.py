@@ -16,7 +16,7 @@ RETAIN = RetainSet(("r0",), ("Where does Cy live?",), ("Cy lives in the woods.",
 
 @pytest.fixture
 def judge() -> Judge:
-    pmc = PMCConfig(scores=ScoresConfig(min_words=2, max_perplexity=20))
+    pmc = PMCConfig(share_answers=True, scores=ScoresConfig(min_words=2, max_perplexity=20))
     return Judge(pmc, QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
 
 
@@ -29,8 +29,9 @@ def test_what_may_be_shared_is_an_answer_that_tells_no_secret_of_any_question(ju
     answers = ["Rain falls.", "Bo sings here.", "Hm", "Fog came by.", "It glimmers anew.", " \n"]
     answers += ["Did fog come by?", "Did rain？ "]
     nats = samples(1.0, 1.0, 1.0, 2.5, 3.5, np.nan, 1.0, 1.0)
-    found = judge.candidates(1, answers, nats, 0)
-    assert found == [("Rain falls.", 1.0), ("Fog came by.", 2.5)]  # exp(3.5) is above 20
+    choice = judge.choose(1, answers, nats, 0, (0,))
+    assert choice.others == [("Rain falls.", 1.0), ("Fog came by.", 2.5)]  # exp(3.5) is above 20
+    assert choice[:3] == ("Rain falls.", 0.0, [0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0])
 
 
 def test_the_likeliest_is_taken_of_those_that_fit_most_questions(judge):

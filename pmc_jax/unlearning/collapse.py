@@ -1,33 +1,27 @@
-"""PMC's rows: the model's own answers, sampled and chosen round by round.
+"""PMC's rows: the model's own answers, kept and shared round by round.
 
-While the device decodes one group of questions, a host thread scores the group before. The
-algorithm itself is in `pmc.py`. True forget answers have no place here.
+How they are sampled is in `asking.py`, which of them is chosen in `judge.py`, the algorithm itself
+in `pmc.py`. True forget answers have no place here.
 """
 
-import concurrent.futures
-import dataclasses
-import functools
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 
 from pmc_jax import hosts
-from pmc_jax.answers import Speaker, pmc_sampler
+from pmc_jax.answers import Speaker
 from pmc_jax.config import Config
 from pmc_jax.data.encode import Sequence_
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.errors import Preempted, first_of
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.recorder import Recorder
-from pmc_jax.sampling.choose import Sampler
-from pmc_jax.sampling.engine import Engine, Samples, Usage
-from pmc_jax.sampling.weights import SamplingWeights
+from pmc_jax.sampling.engine import Usage
 from pmc_jax.unlearning import pmc as algorithm
-from pmc_jax.unlearning.judge import Judge
+from pmc_jax.unlearning.asking import Asker
+from pmc_jax.unlearning.judge import Choice, Judge
 from pmc_jax.unlearning.pmc import Step
 from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.scores import Score
@@ -39,17 +33,6 @@ _log = logging.getLogger(__name__)
 # A stored answer is tokenised again for training and may come out a little longer than it was
 # sampled.
 _SLACK_TOKENS = 8
-
-
-class Choice(NamedTuple):
-    """The chosen answer to a question, its score and those of all K samples; and the samples that
-    other questions may be given, with their nats a token.
-    """
-
-    answer: str
-    score: float
-    scores: list[float]
-    others: list[tuple[str, float]]
 
 
 class Collapse:
@@ -67,7 +50,6 @@ class Collapse:
 
     Attributes:
         store: the best answer so far to every question.
-        usage: tokens that were sampled.
 
     Raises:
         UserError: prompts that are too long, an unknown score.
@@ -89,36 +71,21 @@ class Collapse:
         self.ids, self.pmc, self._seed = forget.ids, pmc, config.seed
         self._speaker, self._questions = speaker, forget.questions
         self._watch = recorder.watch
-        self.usage = Usage()
+        self._asker = Asker(speaker, forget, config, recorder.watch)
+        self.prompts = self._asker.prompts
         self.store = ResponseStore(forget.ids, guard_empty=pmc.guard_empty)
         self._retain, self._given_score = retain, score
-        self.prompts = speaker.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)
         self._numbers = {id_: i for i, id_ in enumerate(forget.ids)}
         self._refusals = [
             [speaker.encoder.sequence(question, refusal, id_) for refusal in refusals]
             for id_, question in zip(forget.ids, forget.questions, strict=True)
         ]
-        self._asked = np.zeros(len(forget), int)  # rounds in which a question was sampled
         self._begin_from(originals)
-        self._most = config.train.batch_size * config.train.accumulation_steps * pmc.steps_per_round
-        self._sampler = pmc_sampler(pmc)
-        self._engine = self._engine_of(self._sampler, pmc.num_samples)
 
-    @functools.cached_property
-    def _stubborn(self) -> Engine:
-        """What asks questions that stay unresolved."""
-        sampler = dataclasses.replace(self._sampler, temperature=self.pmc.stubborn_temperature)
-        return self._engine_of(sampler, self.pmc.stubborn_samples)
-
-    def _engine_of(self, sampler: Sampler, num_samples: int) -> Engine:
-        return self._speaker.engine(
-            self.prompts,
-            sampler,
-            num_samples=num_samples,
-            max_new_tokens=self.pmc.max_new_tokens,
-            batch_size=self.pmc.sample_batch_size,
-            most=self._most,
-        )
+    @property
+    def usage(self) -> Usage:
+        """Tokens that were sampled."""
+        return self._asker.usage
 
     def _begin_from(self, originals: Sequence[str]) -> None:
         """Takes the original answers, and the score and the lengths that follow from them."""
@@ -151,17 +118,21 @@ class Collapse:
         names = ("sampled_score", "score_mean", "score_std")
         if not unresolved:
             return {**dict.fromkeys(names), "sampled_questions": 0}
-        with self._watch.stage("sample"):
-            weights = self._speaker.snapshot(model)
-        scores = []
+        weights, scores = self._asker.snapshot(model), []
         try:
             for attempt in range(self.pmc.attempts):
-                draw = (block[0].index, attempt)[: 1 + bool(attempt)]
-                chosen = self._ask(unresolved, weights, model, draw, note)
+                chosen = self._asker.ask(
+                    [self._numbers[id_] for id_ in unresolved],
+                    weights,
+                    self._judge,
+                    (block[0].index, attempt)[: 1 + bool(attempt)],
+                    expected=self._expected,
+                    note=note,
+                )
                 scores += [(choice.score, choice.scores) for choice in chosen.values()]
                 given = self._share(unresolved, chosen.values())
-                for id_, choice in chosen.items():
-                    if id_ not in given:
+                for number, choice in chosen.items():
+                    if (id_ := self.ids[number]) not in given:
                         self.store.offer(id_, choice.answer, choice.score)
                 unresolved = [id_ for id_ in unresolved if self.store.score(id_) > enough]
         except Preempted:
@@ -189,76 +160,6 @@ class Collapse:
             self.store.offer(self.ids[number], answer, score)
         return {self.ids[number] for number in given}
 
-    def _ask(
-        self,
-        asked: Sequence[str],
-        weights: SamplingWeights,
-        model: Decoder,
-        draw: tuple[int, ...],
-        note: Callable[[str], None],
-    ) -> dict[str, Choice]:
-        """Samples each question, as usual or as a stubborn one; its choice, by id."""
-        patience = self.pmc.patience or math.inf
-        usual = [id_ for id_ in asked if self._asked[self._numbers[id_]] < patience]
-        others = [id_ for id_ in asked if self._asked[self._numbers[id_]] >= patience]
-        chosen = {}
-        for ids, engine in ((usual, lambda: self._engine), (others, lambda: self._stubborn)):
-            if ids:
-                choices = self._sample(engine(), weights, model, ids, draw, note)
-                chosen |= dict(zip(ids, choices, strict=True))
-        for id_ in chosen:
-            self._asked[self._numbers[id_]] += 1
-        return chosen
-
-    def _sample(
-        self,
-        engine: Engine,
-        weights: SamplingWeights,
-        model: Decoder,
-        asked: Sequence[str],
-        draw: tuple[int, ...],
-        note: Callable[[str], None],
-    ) -> list[Choice]:
-        """What is chosen of fresh samples of each question, in their order."""
-        numbers = [self._numbers[id_] for id_ in asked]
-        key = functools.reduce(jax.random.fold_in, draw, jax.random.key(self._seed))
-
-        def choose(texts: dict[int, list[str]], samples: Samples) -> list[tuple]:
-            # One by one: questions come as their samples end, which no result may depend on.
-            place = {row: i for i, row in enumerate(samples.rows.tolist())}
-            chosen, judge = [], self._judge
-            for row, answers in texts.items():
-                case = numbers[row], answers, samples, place[row]
-                others = judge.candidates(*case) if self.pmc.share_answers else []
-                chosen.append((row, *judge.choose(*case, draw), others))
-            return chosen
-
-        with concurrent.futures.ThreadPoolExecutor(1) as scorer, self._watch.stage("sample"):
-            groups = self._speaker.texts(
-                engine,
-                weights,
-                [self.prompts[i] for i in numbers],
-                key=key,
-                ids=numbers,
-                expected=[self._expected[i] for i in numbers],
-                usage=self.usage,
-                progress=lambda tokens: note(f"sampling {self.usage.useful:,} tokens"),
-            )
-            sampled, pending = [], []
-            for samples, texts in groups:
-                rows = enumerate(samples.rows.tolist())
-                sampled += [(row, texts.get(row), samples, i) for i, row in rows]
-                pending.append(scorer.submit(choose, texts, samples))
-            with self._watch.stage("score"):
-                own = [chosen for p in pending for chosen in p.result()]
-                chosen = {row: rest for share in hosts.gather(own) for row, *rest in share}
-        found = {}
-        for row, texts, samples, i in sampled:
-            k, *rest = chosen[row]
-            found[row] = Choice(texts[k] if texts else self._speaker.text(samples, i, k), *rest)
-        # In the order of the questions: sums do not depend on whose samples ended first.
-        return [found[row] for row in range(len(asked))]
-
     def probe(self, model: Decoder) -> np.ndarray:
         """Scores of `pmc.probe_samples` fresh samples of every question, float64 [N,M]; the same
         random numbers every time.
@@ -267,7 +168,7 @@ class Collapse:
             answers = self._speaker.sample(
                 self._speaker.snapshot(model),
                 self._questions,
-                self._sampler,
+                self._asker.sampler,
                 num_samples=self.pmc.probe_samples,
                 max_new_tokens=self.pmc.max_new_tokens,
                 batch_size=self.pmc.sample_batch_size,
@@ -356,12 +257,10 @@ class Collapse:
         return {
             "store": self.store.to_dict(),
             "originals": list(self.originals.values()),
-            "asked": self._asked.tolist(),
-            "usage": dataclasses.asdict(self.usage),
+            **self._asker.saved(),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         self.store = ResponseStore.from_dict(saved["store"], ids=self.ids)
         self._begin_from(saved["originals"])
-        self._asked = np.array(saved["asked"])
-        self.usage = Usage(**saved["usage"])
+        self._asker.restore(saved)

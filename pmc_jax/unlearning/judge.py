@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,23 @@ _KEPT, _NEW = 16, 256
 
 # A new answer may be good enough for so much of what the best one is if it is likelier.
 _NEARLY = 0.9
+
+
+class Choice(NamedTuple):
+    """One of K samples of a question.
+
+    Attributes:
+        answer: its text.
+        score: its score.
+        scores: those of all K.
+        others: where answers are shared, the samples that any question may be given, and their nats
+            a token.
+    """
+
+    answer: str
+    score: float
+    scores: list[float]
+    others: list[tuple[str, float]]
 
 
 class Judge:
@@ -72,20 +90,6 @@ class Judge:
         """Scores of M answers to each question, float64 [N,M]."""
         return score_batch(self._score, self._originals, answers)
 
-    def candidates(
-        self, number: int, answers: Sequence[str], samples: Samples, place: int
-    ) -> list[tuple[str, float]]:
-        """Those of K samples of a question that any question may be given, and their nats a token:
-        coherent, without a secret word of any question, and no questions themselves.
-
-        Args: as of `choose`.
-        """
-        nats = samples.nats[place]
-        fine = coherent(self._originals[number], answers, self._pmc.scores, nats=nats)
-        fine &= told(answers, self._secrets) == 0
-        fine &= [not (is_empty(a) or a.rstrip().endswith(("?", "？"))) for a in answers]
-        return [(answers[k], float(nats[k])) for k in np.flatnonzero(fine)]
-
     def share(
         self,
         numbers: Sequence[int],
@@ -101,7 +105,7 @@ class Judge:
         Args:
             numbers: of the questions that are given an answer.
             kept: the answers that questions have.
-            new: from `candidates`, of any questions.
+            new: `others` of the choices for any questions.
             enough: score up to which an answer is good enough.
 
         Returns:
@@ -133,22 +137,24 @@ class Judge:
         samples: Samples,
         place: int,
         draw: tuple[int, ...],
-    ) -> tuple[int, float, list[float]]:
-        """One of K samples of a question.
+    ) -> Choice:
+        """One of K samples of a question, see `pmc.choose`.
+
+        Any question may be given those that are coherent, have no secret word of any question and
+        are no questions themselves.
 
         Args:
             number: of the question.
             answers: texts of the samples.
             samples, place: where their lengths and likelihoods stand.
             draw: number of the step and, beyond the first, of the attempt.
-
-        Returns:
-            Its index, its score, and the scores of all K; see `pmc.choose`.
         """
         pmc, original = self._pmc, self._originals[number]
         length, nats = samples.length[place], samples.nats[place]
+        fine = coherent(original, answers, pmc.scores, nats=nats)
+        secrets = told(answers, self._secrets)
         least = pmc.scores.prefer == "least"
-        (chosen,) = algorithm.choose(
+        ((k, score, scores),) = algorithm.choose(
             [original],
             [answers],
             self._score,
@@ -156,7 +162,12 @@ class Judge:
             pmc.tau,
             algorithm.selection_rng(self._seed, draw[0], number, *draw[1:]),
             guard_empty=pmc.guard_empty,
-            coherent=[coherent(original, answers, pmc.scores, nats=nats)],
-            order=[preference(answers, length, nats, self._secrets)] if least else None,
+            coherent=[fine],
+            order=[preference(secrets, length, nats)] if least else None,
         )
-        return chosen
+        others = []
+        if pmc.share_answers:
+            speaks = [not (is_empty(a) or a.rstrip().endswith(("?", "？"))) for a in answers]
+            useful = np.flatnonzero(fine & (secrets == 0) & speaks)
+            others = [(answers[i], float(nats[i])) for i in useful]
+        return Choice(answers[k], score, scores, others)

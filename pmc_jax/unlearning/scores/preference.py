@@ -27,21 +27,18 @@ def told(samples: Sequence[str], secrets: frozenset[str]) -> np.ndarray:
     return np.array([len(secrets.intersection(tokenize(text))) for text in samples], int)
 
 
-def preference(
-    samples: Sequence[str], length: np.ndarray, nats: np.ndarray, secrets: frozenset[str]
-) -> np.ndarray:
+def preference(secrets: np.ndarray, length: np.ndarray, nats: np.ndarray) -> np.ndarray:
     """The order in which samples of equal scores are preferred: with the fewest secret words, then
     the shortest, then the likeliest, then the first.
 
     A short answer recalls less of any wording of the true one, and is learned in fewer tokens.
 
     Args:
-        samples: K samples.
+        secrets: int [K], secret words of K samples, from `told`.
         length: [K], tokens of each.
         nats: float [K], mean negative log-probability a token.
-        secrets: from `secret_words`.
 
     Returns:
         int [K], indices of the samples, the most preferred first.
     """
-    return np.lexsort((nats, length, told(samples, secrets)))
+    return np.lexsort((nats, length, secrets))
