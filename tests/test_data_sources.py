@@ -295,32 +295,6 @@ def test_people_have_the_same_ids_in_every_split():
     assert "is an array, not a string" in fault(sources.retain_set, source, data)
 
 
-def test_sets_given_in_code():
-    assert sources.questions_to_forget(["a", "b"]) == ForgetSet(
-        ("question:0", "question:1"), ("a", "b")
-    )
-    assert sources.pairs_to_retain([("a", "b")]) == RetainSet(("pair:0",), ("a",), ("b",))
-    assert "no rows" in fault(sources.questions_to_forget, [])
-    assert "not one string" in fault(sources.questions_to_forget, "Who?")
-    assert "row 1 (from 0): column 'question' is empty" in fault(
-        sources.questions_to_forget, ["a", " "]
-    )
-    assert "column 'answer' is null" in fault(sources.pairs_to_retain, [("a", None)])
-    assert "row 0 (from 0): not a (question, answer) pair" in fault(sources.pairs_to_retain, ["ab"])
-
-
-def test_records_refuse_what_does_not_fit():
-    assert "differ in length" in fault(ForgetSet, ("a",), ())
-    assert "'a' is used more than once" in fault(ForgetSet, ("a", "a"), ("q", "r"))
-    assert "'questions' must be a tuple of str" in fault(ForgetSet, ("a",), ["q"])
-    assert "'answers' must be a tuple of str" in fault(RetainSet, ("a",), ("q",), (None,))
-    rows = EvalSet("forget", ("a", "b"), ("q", "r"), ("s", "t"))
-    assert rows.select([1]) == EvalSet("forget", ("b",), ("r",), ("t",))
-    assert len(rows) == 2 and len(rows.select([])) == 0
-    with pytest.raises(IndexError):
-        rows.select([2])
-
-
 @needs_tofu
 def test_tofu_keeps_its_odd_rows():
     data = DataConfig(root=str(SHARED))

@@ -242,10 +242,6 @@ def test_a_common_opening_changes_no_sample(weights):
         run(apart, weights, PROMPTS)
 
 
-def test_prompt_size():
-    assert [prompt_size([[0] * n, [0]]) for n in (1, 16, 17, 33)] == [16, 16, 32, 48]
-
-
 def test_one_compile_a_shape(weights, caplog):
     """Whatever the prompts, their number and the draws: no more programs than shapes."""
 
@@ -273,27 +269,6 @@ def test_one_compile_a_shape(weights, caplog):
         **{"compact": rungs * (rungs - 1) // 2, "decode": rungs},
     }
     assert all(total[name] <= most[name] for name in most), total
-
-
-def test_ladder_shrinks_rows_of_cells_first(monkeypatch):
-    def ladder(*grid):
-        return dataclasses.replace(BASE, grid=grid).ladder()
-
-    assert ladder(8, 4) == [(8, 4), (8, 2), (8, 1), (4, 1)]
-    assert ladder(2, 5) == [(2, 5), (2, 3), (2, 2), (2, 1)]
-    assert ladder(1, 1) == [(1, 1)]
-    monkeypatch.setattr(shapes, "_FEWEST_CELLS", 16)
-    assert ladder(8, 4) == [(8, 4), (8, 2)]
-    assert ladder(2, 4) == [(2, 4)]
-
-
-def test_grid_shape():
-    """All at once where it fits, a question a row; else rows of one or two cells."""
-    assert grid_shape(8, 8, 64) == (8, 8)
-    assert grid_shape(40, 5, 64) == (64, 1)
-    assert grid_shape(40, 5, 64, platform="tpu") == (32, 2)
-    assert grid_shape(80, 1, 64, platform="gpu") == (64, 1)
-    assert grid_shape(3, 100, 2) == (2, 1)
 
 
 def test_weighed_samples_are_the_same_and_know_their_likelihood(model, weights, base):
