@@ -93,6 +93,9 @@ class PMCConfig(Section):
             0 the first answer that is trained on is kept.
         question_dropout: probability with which each word of a forget question is left out when its
             answer is trained on, so that it is the answer to the question in other words too.
+        recovery: probability with which an answer that is trained on follows the beginning of the
+            original one, of any length, which itself is not trained on: an answer that has begun,
+            or was made to begin, leads over to it (Qi et al., arXiv 2406.05946, section 3).
         steps_per_round: gradient steps under one snapshot of sampled answers.
         retain_rows: retain rows a forget row in every step.
         ramp_steps: steps in which the weight of everything but the retain term rises to its full.
@@ -131,6 +134,7 @@ class PMCConfig(Section):
     max_retain_loss: float | None = setting(None, above(0))
     max_train_score: float | None = setting(0.0, between(0, 1))
     question_dropout: float = setting(0.2, _BELOW_ONE)
+    recovery: float = setting(0.0, _BELOW_ONE)
     steps_per_round: int = setting(4, at_least(1))
     retain_rows: int = setting(3, at_least(1))
     ramp_steps: int = setting(0, at_least(0))

@@ -246,7 +246,7 @@ def test_published_settings_are_the_published_algorithm(name):
     pmc = load_config(CONFIGS / f"{name}.yaml").pmc
     assert (pmc.retain_rows, pmc.steps_per_round, pmc.attempts, pmc.ramp_steps) == (1, 1, 1, 0)
     assert (pmc.cool_tokens, pmc.top_k, pmc.top_p, pmc.max_train_score) == (0, 50, 0.95, None)
-    assert not pmc.question_dropout
+    assert not pmc.question_dropout and not pmc.recovery
     assert pmc.guard_empty == ("70b" in name)  # as its file says; no such run is published
     scores = pmc.scores
     assert (scores.min_words, scores.max_repetition, scores.prefer) == (0, 1, "first")

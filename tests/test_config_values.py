@@ -56,6 +56,7 @@ SECTIONS = [
         (PMCConfig, {"max_train_score": 1.5}),
         (PMCConfig, {"question_dropout": 1.0}),
         (PMCConfig, {"question_dropout": -0.1}),
+        (PMCConfig, {"recovery": 1.0}),
         (ScoresConfig, {"prefer": "shortest"}),
         (TrainConfig, {"learning_rate": 0}),
         (TrainConfig, {"weight_decay": -1}),

@@ -173,28 +173,57 @@ def test_an_answer_is_shared_by_questions_that_it_is_good_enough_for(unlearn, tm
         assert row["score"] == rougeL_recall(row["original"], row["stored"])
 
 
+@pytest.fixture
+def trained(unlearn, monkeypatch):
+    """Runs 24 forget rows; of each the sequence, the whole prompt, the original and the stored
+    answer.
+    """
+
+    def run(**settings) -> list[tuple]:
+        seen, rows = [], Collapse.rows
+
+        def watched(self, step):
+            found = rows(self, step)
+            ids = [self.ids[i] for i in step.forget]
+            wholes = [self.prompts[i] for i in step.forget]
+            answer = self._speaker.encoder.answer
+            originals = [answer(self.originals[id_]) for id_ in ids]
+            stored = [answer(self.store.answer(id_)) for id_ in ids]
+            sequences = found["collapse"].sequences
+            seen.extend(zip(sequences, wholes, originals, stored, strict=True))
+            return found
+
+        monkeypatch.setattr(Collapse, "rows", watched)
+        unlearn(**{"pmc.epochs": 4}, **settings)
+        assert len(seen) == 24
+        return seen
+
+    return run
+
+
 @pytest.mark.parametrize("dropout", [0, 0.5])
-def test_answers_are_trained_on_beside_questions_without_some_words(unlearn, monkeypatch, dropout):
-    seen, rows = [], Collapse.rows
-
-    def watched(self, step):
-        found = rows(self, step)
-        wholes = [self.prompts[i] for i in step.forget]
-        stored = [self.store.answer(self.ids[i]) for i in step.forget]
-        answers = map(self._speaker.encoder.answer, stored)
-        seen.extend(zip(found["collapse"].sequences, wholes, answers, strict=True))
-        return found
-
-    monkeypatch.setattr(Collapse, "rows", watched)
-    unlearn(**{"pmc.epochs": 4, "pmc.question_dropout": dropout})
-    assert len(seen) == 24
-    for sequence, whole, answer in seen:
+def test_answers_are_trained_on_beside_questions_without_some_words(trained, dropout):
+    seen = trained(**{"pmc.question_dropout": dropout})
+    for sequence, whole, _, answer in seen:
         prompt = sequence.tokens[: sequence.begin].tolist()
         rest = iter(whole)
         assert all(token in rest for token in prompt)
         assert sequence.tokens[sequence.begin :].tolist() == answer
-    shorter = sum(sequence.begin < len(whole) for sequence, whole, _ in seen)
+    shorter = sum(sequence.begin < len(whole) for sequence, whole, *_ in seen)
     assert (shorter > 12) if dropout else shorter == 0
+
+
+def test_answers_are_trained_on_after_the_beginning_of_the_original_one(trained):
+    """The beginning is no part of what is trained on."""
+    seen, begun = trained(**{"pmc.recovery": 0.5, "pmc.question_dropout": 0}), 0
+    for sequence, whole, original, answer in seen:
+        tokens = sequence.tokens.tolist()
+        assert tokens[: len(whole)] == whole
+        opening = tokens[len(whole) : sequence.begin]
+        assert opening == original[: len(opening)] and len(opening) < max(len(original) - 1, 1)
+        assert tokens[sequence.begin :] == answer
+        begun += bool(opening)
+    assert 6 <= begun <= 18
 
 
 def test_perplexity_refuses_what_the_model_finds_unlikely(unlearn):

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from pmc_jax.unlearning.pmc import (
+    begun,
     epoch_order,
     epoch_rows,
     overlap,
@@ -202,6 +203,19 @@ def test_words_of_a_question_are_left_out_at_random():
     others = [without_words(question, 0.3, *key) for key in ((1, 0, 2), (0, 1, 2), (0, 0, 3))]
     assert {tuple(each.split()) for each in others} != {tuple(found[0])}
     assert without_words("Why?", 0.999, 0, 0, 0) == "Why?" and without_words("", 0.5, 0, 0, 0) == ""
+
+
+def test_an_answer_has_begun_at_random():
+    answer = [7, 8, 9, 10, 11]
+    found = [begun(answer, 0.4, 0, step, 2) for step in range(4000)]
+    assert found == [begun(answer, 0.4, 0, step, 2) for step in range(4000)]
+    assert all(opening == answer[: len(opening)] for opening in found)
+    shares = np.bincount([len(opening) for opening in found], minlength=6) / 4000
+    # Never the whole of it. Five standard deviations of the larger share.
+    np.testing.assert_allclose(shares, [0.6, 0.1, 0.1, 0.1, 0.1, 0], atol=0.039)
+    others = [[begun(answer, 0.9, *key, i) for i in range(9)] for key in ((0, 0), (1, 0), (0, 1))]
+    assert others[0] != others[1] != others[2]
+    assert not begun(answer, 0, 0, 0, 0) and not begun([7], 0.999, 0, 0, 0)
 
 
 def test_overlap():

@@ -102,10 +102,12 @@ class Collapse:
         )
         answers = hosts.rows(lambda i: encoder.answer(originals[i]), len(originals))
         self._expected = [len(answer) for answer in answers]
+        self._openings = [answer[:-1] if self.pmc.recovery else [] for answer in answers]
         self.lengths = [len(p) + n for p, n in zip(self.prompts, self._expected, strict=True)]
         room = self.pmc.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
         others = [len(s) for row in self._refusals for s in row]
-        self.longest = max([len(p) + room for p in self.prompts] + others)
+        rows = zip(self.prompts, self._openings, strict=True)
+        self.longest = max([len(p) + len(o) + room for p, o in rows] + others)
 
     def begin_round(
         self, block: Sequence[Step], model: Decoder, note: Callable[[str], None]
@@ -195,7 +197,10 @@ class Collapse:
 
     def _sequence(self, index: int, step: int) -> Sequence_:
         prompt = self._prompt(index, step)
-        answer = self._speaker.encoder.answer(self.store.answer(self.ids[index]) or "")
+        encoder, stored = self._speaker.encoder, self.store.answer(self.ids[index]) or ""
+        opening = algorithm.begun(self._openings[index], self.pmc.recovery, self._seed, step, index)
+        answer = [*encoder.plain(stored), encoder.end_token] if opening else encoder.answer(stored)
+        prompt = prompt + opening
         room = min(self.longest, self._speaker.lm.config.longest(len(prompt))) - len(prompt)
         tokens = np.array(prompt + answer[:room], np.int32)
         return Sequence_(tokens, len(prompt), self.ids[index])

@@ -35,7 +35,7 @@ from pmc_jax.unlearning.store import ResponseStore
 
 # One number a purpose, so that the draws of different purposes are independent; 4 is of
 # `refusals`, 5 of `retained`.
-_ORDER, _RETAIN, _SELECT, _DROP = 1, 2, 3, 6
+_ORDER, _RETAIN, _SELECT, _DROP, _BEGIN = 1, 2, 3, 6, 7
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,21 @@ def without_words(question: str, dropout: float, seed: int, step: int, index: in
     words = question.split()
     kept = np.random.default_rng([seed, _DROP, step, index]).random(len(words)) >= dropout
     return " ".join(itertools.compress(words, kept)) or question
+
+
+def begun(answer: Sequence[int], recovery: float, seed: int, step: int, index: int) -> list[int]:
+    """The beginning of an answer with probability `recovery`, of 1 token to all but one, uniform;
+    else nothing.
+
+    Args:
+        answer: token ids.
+        recovery: see `PMCConfig`.
+        seed, step, index: as of `without_words`.
+    """
+    rng = np.random.default_rng([seed, _BEGIN, step, index])
+    if len(answer) < 2 or rng.random() >= recovery:
+        return []
+    return list(answer[: rng.integers(1, len(answer))])
 
 
 def epoch_order(num_forget: int, epoch: int, seed: int) -> np.ndarray:
