@@ -1,5 +1,6 @@
 """Two processes of four devices: they end as one process of eight, and none is left waiting."""
 
+import json
 import os
 import random
 import shutil
@@ -271,8 +272,11 @@ def test_random_interruptions_end_as_the_unbroken_run(alone, tmp_path, monkeypat
             good = {0, 75, -signal.SIGTERM} if verb == "stop" else {0, 1, -signal.SIGKILL}
             assert set(statuses) <= good, (how, [p.said for p in processes])
             assert not any("Traceback" in p.err for p in processes), how
-            if statuses == [0, 0]:
+            record = Path("out/run.json")
+            # A process that was lost may have been on its way out.
+            if record.is_file() and json.loads(record.read_text())["status"] == "finished":
                 break
+            assert statuses != [0, 0]
         else:
             succeed(unlearn(cache))
         assert_as_alone(alone)
