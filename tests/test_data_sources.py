@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_runs import fault
 
 from pmc_jax.config import DataConfig, PeopleConfig, SourceConfig
 from pmc_jax.data import sources
@@ -42,15 +43,6 @@ def write(folder: Path, name: str, rows: list[dict]) -> Path:
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         path.write_bytes("\n".join(lines).encode())
     return path
-
-
-def fault(call, *arguments, **keywords) -> str:
-    """The message of the `UserError` that a call must end in; always a single line."""
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **keywords)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def retain_fault(folder: Path, name: str, content: str | bytes, **source) -> str:

@@ -1,19 +1,10 @@
 """Records built in code, and what they refuse."""
 
 import pytest
+from tiny_runs import fault
 
 from pmc_jax.data import sources
 from pmc_jax.data.records import EvalSet, ForgetSet, RetainSet
-from pmc_jax.errors import UserError
-
-
-def fault(call, *arguments, **keywords) -> str:
-    """The message of the `UserError` that a call must end in; always a single line."""
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **keywords)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_sets_given_in_code():

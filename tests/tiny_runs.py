@@ -16,6 +16,7 @@ from golden_models import model_folder
 from safetensors.numpy import load_file
 
 from pmc_jax import PMCConfig, cli
+from pmc_jax.errors import UserError
 from pmc_jax.tracker import read_log
 
 # The whole vocabulary. No settings, no message and no binary file holds such words by chance.
@@ -251,6 +252,15 @@ def refused(command: str, *arguments: str, config: str = "run.yaml") -> str:
     assert done.out == ""
     assert digest(Path()) == before, "something was written"
     return messages[0].removeprefix("pmc: error: ")
+
+
+def fault(call, *arguments, **keywords) -> str:
+    """The message of the `UserError` that a call must end in; always a single line."""
+    with pytest.raises(UserError) as caught:
+        call(*arguments, **keywords)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 def assert_names(message: str, *parts: str) -> None:
