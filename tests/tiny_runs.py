@@ -40,6 +40,7 @@ PUBLISHED = {
     "steps_per_round": 1,
     "max_train_score": None,
     "question_dropout": 0,
+    "recovery": 0,
     "attempts": 1,
     "scores": {
         **{"min_words": 0, "max_repetition": 1.0, "max_perplexity": None},
