@@ -20,9 +20,8 @@ import pytest
 import tiny_runs as tiny
 
 _TESTS = Path(__file__).parent
-# Programs for eight devices take longer to optimise than to run; rounding stays that of one
-# process.
-_QUICK_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# Whose tests take half a minute and more: begun first, so that both processes end together.
+_FIRST = ("plan", "quickstart", "compare", "hosts", "disk_full", "sampling", "train", "resharding")
 
 
 def pytest_addoption(parser):
@@ -30,6 +29,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in _FIRST)
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow: run pytest --slow")

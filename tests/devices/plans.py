@@ -63,7 +63,8 @@ def llama_3b() -> dict:
 
 def two_slices(small: Path) -> dict:
     mesh = {"data": 1, "fsdp": -1}
-    return trained(settings(small, "v5e:2x2", mesh=mesh, plan={"num_slices": 2}))
+    plan = {"num_slices": 2, "rows": 8 * ROWS_A_CHIP, "row_tokens": 128}
+    return trained(settings(small, "v5e:2x2", mesh=mesh, plan=plan))
 
 
 def doubled(small: Path) -> dict:
