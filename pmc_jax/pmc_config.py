@@ -134,7 +134,7 @@ class PMCConfig(Section):
     max_retain_loss: float | None = setting(None, above(0))
     max_train_score: float | None = setting(0.0, between(0, 1))
     question_dropout: float = setting(0.2, _BELOW_ONE)
-    recovery: float = setting(0.5, _BELOW_ONE)
+    recovery: float = setting(0.0, _BELOW_ONE)
     steps_per_round: int = setting(4, at_least(1))
     retain_rows: int = setting(3, at_least(1))
     ramp_steps: int = setting(0, at_least(0))
