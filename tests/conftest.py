@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tiny programs take longer to compile than to run: most of the time of the tests, and half of the rest
-# goes into how fusions are emitted. XLA's own passes stay on.
+# Tiny programs take longer to compile than to run: most of the time of the tests, and what these
+# leave out is most of the compilation. XLA's own passes stay on.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
