@@ -21,8 +21,6 @@ import pytest
 import tiny_runs as tiny
 
 _TESTS = Path(__file__).parent
-# Whose tests take half a minute and more: begun first, so that both processes end together.
-_FIRST = ("plan", "quickstart", "compare", "hosts", "disk_full", "sampling", "train", "resharding")
 
 
 def pytest_addoption(parser):
@@ -30,7 +28,6 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in _FIRST)
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow: run pytest --slow")
