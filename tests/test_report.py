@@ -7,6 +7,7 @@ test_report_browser.py.
 import copy
 import itertools
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -132,6 +133,14 @@ def test_every_limitation_has_a_drawing_with_a_reading(page):
     for drawing in drawings:
         assert drawing["role"] == "img" and len(drawing["aria-label"]) > 40
     assert "Questions that leak: before" in found.text
+
+
+def test_words_that_were_dropped_are_counted_from_the_edge_that_is_named(page):
+    found, _, _ = page()
+    heap = [round(900 * math.exp(-(((i - 20) / 2.8) ** 2))) for i in range(41)]  # as `cases` has it
+    share = sum(heap[:18]) / sum(heap)  # the 18th of 41 bins over -1 to 1 ends at -0.122
+    (said,) = re.findall("Down by 0.12 or more: (.*?)[.] ", found.text)
+    assert f", after {100 * share:.1f} %," in said
 
 
 def test_not_claimed_and_not_tested(page):

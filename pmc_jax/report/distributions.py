@@ -176,15 +176,18 @@ def _side_effects(runs: Sequence[Run]) -> Plot | None:
         lines.append(Line(x=edges, y=seen, **look))
     beside = "in a model that never saw the data" if known else "in the model before"
 
+    # The edge of a bin that is next beyond a drop of 0.1.
+    bins = len(found[0][0])
+    far = math.floor(0.45 * bins)
+
     def say(data: Sequence[int]) -> str:
-        width = 2 / len(data)
-        dropped = sum(n for i, n in enumerate(data) if -1 + width * (i + 1) <= -0.1)
-        return percent(dropped / sum(data))
+        return percent(sum(data[:far]) / sum(data))
 
     text = (
         "How likely the words of the forgotten answers are in unrelated text, less how likely they "
         f"are {beside}; a heap at zero is no side effect, a tail to the left is words that the "
-        f"model has learned to avoid. Down by 0.1 or more: {_of_models(found, say, ', ')}."
+        f"model has learned to avoid. Down by {1 - 2 * far / bins:.2f} or more: "
+        f"{_of_models(found, say, ', ')}."
     )
     image = curves(
         "plot-side-effects",
