@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pmc_jax.evaluation.side_effects import DROP
 from pmc_jax.report.plots import Plot, Run, drawn, look_of
 from pmc_jax.report.svg import Line, curves
 from pmc_jax.report.words import mean, percent, series, values
@@ -175,10 +176,9 @@ def _side_effects(runs: Sequence[Run]) -> Plot | None:
         seen = [100 * n / whole if n else math.nan for n in data]  # log: nothing is no line
         lines.append(Line(x=edges, y=seen, **look))
     beside = "in a model that never saw the data" if known else "in the model before"
-
-    # The edge of a bin that is next beyond a drop of 0.1.
+    # Bins over -1 to 1 that lie whole beyond the drop.
     bins = len(found[0][0])
-    far = math.floor(0.45 * bins)
+    far = math.floor((1 - DROP) / 2 * bins)
 
     def say(data: Sequence[int]) -> str:
         return percent(sum(data[:far]) / sum(data))
