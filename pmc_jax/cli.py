@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pmc_jax import launch, preemption
+from pmc_jax import heap, launch, preemption
 from pmc_jax.errors import Preempted, UserError
 from pmc_jax.supervisor import Parent, supervised
 
@@ -210,5 +210,11 @@ def _keep_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
 
 
+def command() -> int:
+    """`main` as a process of its own."""
+    heap.keep_freed()
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -28,7 +28,7 @@ _MEASURE = one_of("all", *MEASURES)
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 # What a comparison sets itself, of every cell.
 _OWN = ("seed", "profile", "method.name", "method.max_seconds")
-_OWN += ("output.dir", "output.keep", "report.file")
+_OWN += ("output.dir", "output.keep", "output.checkpoint_end", "report.file")
 _OWN += tuple(f"evaluate.{name}" for name in ("every", "at_seconds", "measures", "reference"))
 # What may differ between methods: the rest is the same for all, or it would be no comparison.
 _OF_METHODS = ("pmc", "method", "train")

@@ -220,11 +220,13 @@ class OutputConfig(Section):
     Fields:
         dir: folder of the run; None = the command line must name one.
         checkpoint_every: gradient steps between checkpoints; 0 = every ten minutes.
+        checkpoint_end: one after the last step too: what follows it may be interrupted.
         keep: newest checkpoints kept.
     """
 
     dir: str | None = None
     checkpoint_every: int = setting(0, at_least(0))
+    checkpoint_end: bool = True
     keep: int = setting(2, at_least(1))
 
 

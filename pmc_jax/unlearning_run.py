@@ -140,7 +140,8 @@ def unlearn(
     if not run.done:
         measure_probe()
     run.run(after_round)
-    run.save()
+    if config.output.checkpoint_end:
+        run.save()
     if run.stopped:
         say(f"stopped after step {run.done} of {run.total_steps}: {run.stopped}")
     recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for

@@ -8,6 +8,7 @@ from golden_models import full_logits
 from tiny_cases import TINY, sequences, tiny_model, train_layout
 
 from pmc_jax.data.encode import Sequence_
+from pmc_jax.evaluation import likelihood
 from pmc_jax.evaluation.likelihood import TokenScores, token_scores
 
 
@@ -74,3 +75,19 @@ def test_progress_counts_every_sequence_and_nothing_to_score_is_nothing(model):
     scores(model, many, progress=counted.append)
     assert sum(counted) == 700 and len(counted) > 1
     assert scores(model, []) == []
+
+
+def test_no_batch_is_much_emptier_than_another(model, monkeypatch):
+    """Eleven sequences, two a row: two batches of three rows, not one of four and one of two."""
+    monkeypatch.setattr(likelihood, "_BATCH_TOKENS", 4 * likelihood._ROW_TOKENS)
+    shapes, score = set(), likelihood._score
+
+    def noted(model, prefix, tokens, *rest, **static):
+        shapes.add(tokens.shape)
+        return score(model, prefix, tokens, *rest, **static)
+
+    monkeypatch.setattr(likelihood, "_score", noted)
+    rng, counted = np.random.default_rng(0), []
+    rows = [Sequence_(rng.integers(0, 104, 128).astype(np.int32), 100) for _ in range(11)]
+    scores(model, rows, progress=counted.append)
+    assert shapes == {(3, likelihood._ROW_TOKENS)} and counted == [6, 5]

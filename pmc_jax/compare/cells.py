@@ -86,9 +86,10 @@ def cells_of(compare: CompareConfig) -> list[Cell]:
 def _placed(compare: CompareConfig, config: Config, name: str) -> Config:
     """Started from the shared target, in a folder of its own."""
     folder = folder_of(compare) / CELLS / name
+    # What follows its last step is short: a checkpoint of it would take as long as to begin anew.
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, path=target_of(compare)),
         finetune=FinetuneConfig(),
-        output=dataclasses.replace(config.output, dir=str(folder), keep=1),
+        output=dataclasses.replace(config.output, dir=str(folder), keep=1, checkpoint_end=False),
     )

@@ -6,7 +6,7 @@ no text.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +66,17 @@ def token_scores(
     share = min(1.0, _SPARE * sum(scored) / sum(own))
     slots = round_up(max(int(share * size), *scored), 32)
     rows = round_up(max(1, _BATCH_TOKENS // size), layout.row_multiple)
+    batches = _batches(sequences, len(prefix), rows, size, slots)
+    # The last batch may be short: as few rows are taken as do with so many batches.
+    last = 1 + max(row for _, row, _, _ in batches[-1].places)
+    least = -(-((len(batches) - 1) * rows + last) // len(batches))
+    for fewer in range(round_up(least, layout.row_multiple), rows, layout.row_multiple):
+        packed = _batches(sequences, len(prefix), fewer, size, slots)
+        if len(packed) == len(batches):
+            rows, batches = fewer, packed
+            break
     found: list[TokenScores | None] = [None] * len(sequences)
-    for batch in _batches(sequences, len(prefix), rows, size, slots):
+    for batch in batches:
         arrays = batch.arrays(sequences, len(prefix), (rows, size, slots))
         placed = [layout.put(x, "rows", None) for x in arrays]
         scored = _score(
@@ -113,8 +122,9 @@ class _Batch:
 
 def _batches(
     sequences: Sequence[Sequence_], skip: int, rows: int, size: int, slots: int
-) -> Iterator[_Batch]:
+) -> list[_Batch]:
     """Longest first, each into the first row of the batch that has room."""
+    found = []
     waiting = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
     while waiting:
         used, taken = np.zeros((rows, 2), int), np.array([size, slots])
@@ -128,8 +138,9 @@ def _batches(
                 used[fits[0]] += need
             else:
                 later.append(i)
-        yield _Batch(places)
+        found.append(_Batch(places))
         waiting = later
+    return found
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
