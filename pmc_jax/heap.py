@@ -17,7 +17,7 @@ _TUNABLES = {
     "tcache_count": 0,
     "mxfast": 0,
 }
-_ACCELERATORS = ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia[0-9]*", "/dev/kfd")
+_ACCELERATORS = ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd")
 
 
 def keep_freed() -> None:
@@ -38,4 +38,4 @@ def _helps(environment: Mapping[str, str]) -> bool:
         on_cpu = platforms == "cpu"
     else:
         on_cpu = not any(glob.glob(pattern) for pattern in _ACCELERATORS)
-    return on_cpu and "CS_GNU_LIBC_VERSION" in os.confstr_names
+    return on_cpu and "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", ())

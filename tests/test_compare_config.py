@@ -57,7 +57,7 @@ def test_a_cell_is_a_run_with_its_own_method_seed_time_and_folder(load):
         assert config.method.name == cell.entry and config.method.max_seconds == 60
         assert config.evaluate.at_seconds == (20, 40) and config.evaluate.samples == 7
         assert config.evaluate.measures == () and config.train.decay == "none"
-        assert config.seed == cell.seed
+        assert config.seed == cell.seed and not config.output.checkpoint_end
         assert config.model.path == "out/target" and not config.finetune.data
         assert config.output.dir == f"out/cells/{cell.name}"
 

@@ -116,6 +116,13 @@ def test_a_round_is_traced_where_asked_for_and_nothing_else_changes(plain, tmp_p
     assert tiny.same_weights(traced.out / "model", plain.out / "model")
 
 
+def test_the_end_is_checkpointed_unless_told_otherwise(plain, tmp_path):
+    run = tiny.run(tmp_path, "output.checkpoint_end=false")
+    saved, none = (list((out / "checkpoints").glob("[0-9]*")) for out in (plain.out, run.out))
+    assert saved and not none
+    assert tiny.same_weights(run.out / "model", plain.out / "model")
+
+
 def test_odd_but_good_inputs(tmp_path, monkeypatch):
     """One row a set, a byte order mark, carriage returns, a zero in a text, a question twice."""
     monkeypatch.chdir(tiny.write_inputs(tmp_path))
