@@ -86,7 +86,7 @@ def cells_of(compare: CompareConfig) -> list[Cell]:
 def _placed(compare: CompareConfig, config: Config, name: str) -> Config:
     """Started from the shared target, in a folder of its own."""
     folder = folder_of(compare) / CELLS / name
-    # What follows its last step is short: a checkpoint of it would take as long as to begin anew.
+    # No checkpoint of its end, gigabytes for some seconds: what follows is short.
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, path=target_of(compare)),
