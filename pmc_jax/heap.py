@@ -1,13 +1,15 @@
 """Freed memory that stays with the process, where the CPU computes.
 
 XLA asks for the scratch memory of a program anew every time it runs, up to gigabytes; glibc takes
-it from the kernel and gives it back, and every run begins with clearing a million pages.
+it from the kernel and gives it back, and every run begins with clearing all its pages.
 """
 
 import glob
 import os
 import sys
 from collections.abc import Mapping
+
+from pmc_jax import launch
 
 _TUNABLES = {
     "mmap_max": 0,  # large blocks are no mappings of their own,
@@ -17,7 +19,7 @@ _TUNABLES = {
     "tcache_count": 0,
     "mxfast": 0,
 }
-_ACCELERATORS = ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd")
+_ACCELERATORS = (*launch.TPUS, launch.NVIDIA_GPUS, "/dev/dxg", "/dev/kfd")
 
 
 def keep_freed() -> None:

@@ -15,6 +15,7 @@ from pmc_jax.errors import UserError
 
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
 _METADATA_SECONDS = 2.0
+TPUS, NVIDIA_GPUS = ("/dev/accel*", "/dev/vfio/[0-9]*"), "/dev/nvidia[0-9]*"  # files of devices
 _JOIN_SECONDS = 300.0
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
@@ -113,7 +114,7 @@ def _is_tpu_vm(environment: Mapping[str, str]) -> bool:
     return (
         (not platforms or "tpu" in platforms)
         and "TPU_SKIP_MDS_QUERY" not in environment
-        and bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"))
+        and any(map(glob.glob, TPUS))
         and importlib.util.find_spec("libtpu") is not None
     )
 
@@ -176,7 +177,7 @@ def _local_devices(environment: Mapping[str, str]) -> dict[str, Any]:
     alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1" or (
         environment.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"
     )
-    gpus = len(glob.glob("/dev/nvidia[0-9]*"))
+    gpus = len(glob.glob(NVIDIA_GPUS))
     if "CUDA_VISIBLE_DEVICES" in environment:
         gpus = len([name for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name])
     if not alone or not gpus or "JAX_LOCAL_DEVICE_IDS" in environment:
