@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from pmc_jax import launch
-from pmc_jax.mesh import make_mesh
+from pmc_jax.distributed import launch
+from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.parameters import num_parameters
 from pmc_jax.planning.chips import chip_of

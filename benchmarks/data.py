@@ -4,11 +4,12 @@ import itertools
 import json
 from pathlib import Path
 
-from pmc_jax.answers import Speaker
-from pmc_jax.config import PeopleConfig
-from pmc_jax.data import people
-from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
-from pmc_jax.train_batch import TrainBatch
+from pmc_jax.config.run import PeopleConfig
+from pmc_jax.data.encode import Sequence_, shared_prefix
+from pmc_jax.data.people import generate
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.packing import Packer
 
 # Of the collapse and the retain term.
 COEFFICIENTS = [1.0, 1.25]
@@ -17,7 +18,7 @@ COEFFICIENTS = [1.0, 1.25]
 def rows(path: str | None, count: int) -> list[tuple[str, str]]:
     """The first `count` pairs of question and answer of a JSON Lines file, or generated ones."""
     if path is None:  # the same ones again where there are not so many people
-        made = people.rows(PeopleConfig(count=min(count + 5, 200)), "all")
+        made = generate.rows(PeopleConfig(count=min(count + 5, 200)), "all")
         rows = itertools.cycle((row.question, row.answer) for row in made)
         return list(itertools.islice(rows, count))
     lines = Path(path).read_text(encoding="utf-8").splitlines()[:count]

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmc_jax.answers import Speaker
 from pmc_jax.sampling import decode
-from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.generator import Speaker
 from pmc_jax.sampling.prefill import prefill
-from pmc_jax.sampling.weights import SamplingWeights
+from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.sampling.snapshot import SamplingWeights
 
 SAMPLER = Sampler(1.25, 0, 0.95)
 STEPS = 16

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from pmc_jax import hosts
-from pmc_jax.output import versions
+from pmc_jax.artifacts.run_folder import versions
+from pmc_jax.distributed import multihost
 
 
 def spread(numbers: Sequence[float]) -> dict[str, float]:
@@ -19,7 +19,7 @@ def spread(numbers: Sequence[float]) -> dict[str, float]:
 
 def print_record(benchmark: str, options: argparse.Namespace, **figures: Any) -> None:
     """Prints the figures with their shape, devices and versions, in the first process."""
-    if not hosts.is_first():
+    if not multihost.is_first():
         return
     record = {
         "benchmark": benchmark,

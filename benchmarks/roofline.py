@@ -18,9 +18,9 @@ from decode_step import step_seconds
 from record import print_record
 
 import pmc_jax as pmc
-from pmc_jax.answers import Speaker
-from pmc_jax.config import ModelConfig
-from pmc_jax.sampling.weights import SamplingWeights, product
+from pmc_jax.config.run import ModelConfig
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.snapshot import SamplingWeights, product
 
 
 def seconds(function: Callable, *arguments: object, repeats: int = 7) -> float:

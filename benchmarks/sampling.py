@@ -16,10 +16,10 @@ from data import questions
 from record import print_record, spread
 
 import pmc_jax as pmc
-from pmc_jax.answers import Speaker
-from pmc_jax.config import ModelConfig
-from pmc_jax.sampling.choose import Sampler
+from pmc_jax.config.run import ModelConfig
 from pmc_jax.sampling.engine import Usage
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.sampler import Sampler
 
 
 def main() -> None:

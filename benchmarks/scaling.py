@@ -16,12 +16,12 @@ from decode_step import decode_arguments, step_seconds
 from record import print_record
 
 import pmc_jax as pmc
-from pmc_jax.answers import Speaker
-from pmc_jax.config import ModelConfig
-from pmc_jax.mesh import make_mesh
+from pmc_jax.config.run import ModelConfig
+from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.planning.cost import collective_bytes
 from pmc_jax.sampling import decode
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.training.trainer import Trainer
 
 
 def moved(

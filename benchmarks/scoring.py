@@ -17,8 +17,8 @@ from data import rows
 from record import print_record, spread
 from rouge_score import rouge_scorer
 
-from pmc_jax.evaluation import rouge
-from pmc_jax.unlearning import scores
+from pmc_jax import scoring
+from pmc_jax.scoring import rouge
 
 _TOKENS = 96  # of an answer at most, on the device
 _FORBIDDEN = 20  # strings
@@ -30,16 +30,16 @@ def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[st
     """Answers a second of each score, compiled before."""
     encode = WordIds()
     strings = [" ".join(text.split()[-3:]) for text, _ in questions[:_FORBIDDEN]]
-    forbidden = scores.forbidden(strings)
-    named: Mapping[str, scores.Score] = {
-        "rougeL_recall": scores.rougeL_recall,
-        "chrf": scores.chrf,
-        "token_lcs": scores.token_lcs(encode),
+    forbidden = scoring.forbidden(strings)
+    named: Mapping[str, scoring.Score] = {
+        "rougeL_recall": scoring.rougeL_recall,
+        "chrf": scoring.chrf,
+        "token_lcs": scoring.token_lcs(encode),
         "forbidden": forbidden,
-        "rougeL_recall + forbidden": scores.combined([scores.rougeL_recall, forbidden], [1, 1]),
+        "rougeL_recall + forbidden": scoring.combined([scoring.rougeL_recall, forbidden], [1, 1]),
     }
 
-    def all_of(score: scores.Score) -> Callable[[], None]:
+    def all_of(score: scoring.Score) -> Callable[[], None]:
         def run() -> None:
             for original, samples in questions:
                 score(original, samples)
@@ -48,7 +48,7 @@ def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[st
 
     arrays = token_arrays(questions, encode)
     runs = {name: all_of(score) for name, score in named.items()}
-    runs["lcs_lengths"] = lambda: jax.block_until_ready(scores.lcs_lengths(*arrays))
+    runs["lcs_lengths"] = lambda: jax.block_until_ready(scoring.lcs_lengths(*arrays))
     found = {}
     for name, run in runs.items():
         run()

@@ -18,8 +18,8 @@ import numpy as np
 from record import print_record
 
 from pmc_jax import theory
+from pmc_jax.artifacts.log import table
 from pmc_jax.theory import plots
-from pmc_jax.tracker import table
 
 # What rounding may cost: in the limit the bound is an equality.
 TOLERANCE = 1e-12

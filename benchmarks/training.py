@@ -15,9 +15,9 @@ from data import COEFFICIENTS, rows, training_step
 from record import print_record
 
 import pmc_jax as pmc
-from pmc_jax.answers import Speaker
-from pmc_jax.config import ModelConfig
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.config.run import ModelConfig
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.training.trainer import Trainer
 
 
 def main() -> None:

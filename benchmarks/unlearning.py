@@ -16,9 +16,9 @@ from pathlib import Path
 
 from record import print_record
 
-from pmc_jax import launch
-from pmc_jax.stopwatch import UNLEARNING_STAGES
-from pmc_jax.tracker import read_log
+from pmc_jax.artifacts.log import read_log
+from pmc_jax.artifacts.timer import UNLEARNING_STAGES
+from pmc_jax.distributed import launch
 
 
 def flags(place: launch.Place | None) -> list[str]:

@@ -13,7 +13,7 @@ import importlib
 _HOMES = {
     "pmc_jax.api": ("Unlearned", "answer", "evaluate", "finetune", "sample", "unlearn"),
     "pmc_jax.baseline": ("unlearn_baseline",),
-    "pmc_jax.config": (
+    "pmc_jax.config.run": (
         "Config",
         "DataConfig",
         "EvaluateConfig",
@@ -25,11 +25,11 @@ _HOMES = {
     ),
     "pmc_jax.data.records": ("EvalSet", "FinetuneSet", "ForgetSet", "RetainSet"),
     "pmc_jax.errors": ("UserError",),
-    "pmc_jax.mesh": ("make_mesh",),
+    "pmc_jax.distributed.mesh": ("make_mesh",),
     "pmc_jax.models.export": ("export_hf",),
     "pmc_jax.models.load": ("LanguageModel", "load"),
-    "pmc_jax.pmc_config": ("ScoresConfig",),
-    "pmc_jax.train_config": ("LoRAConfig", "TrainConfig"),
+    "pmc_jax.config.pmc": ("ScoresConfig",),
+    "pmc_jax.config.train": ("LoRAConfig", "TrainConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

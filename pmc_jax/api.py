@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.answers import Speaker
-from pmc_jax.config import (
+from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.artifacts.timer import Stopwatch
+from pmc_jax.config.run import (
     EVALUATION_SETS,
     Config,
     DataConfig,
@@ -15,26 +16,25 @@ from pmc_jax.config import (
     ModelConfig,
     PMCConfig,
 )
+from pmc_jax.config.train import LoRAConfig, TrainConfig
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
-from pmc_jax.data.sources import pairs_to_retain, questions_to_forget
+from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
 from pmc_jax.errors import UserError
-from pmc_jax.evaluating import headline
 from pmc_jax.evaluation import harness
+from pmc_jax.evaluation.context import Material, Subject
 from pmc_jax.evaluation.evaluate import answer_all
 from pmc_jax.evaluation.harness import Place
-from pmc_jax.evaluation.material import Material, Subject
-from pmc_jax.finetuning import finetune as _finetune
+from pmc_jax.evaluation.tables import headline
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
-from pmc_jax.recorder import Recorder
-from pmc_jax.sampling.choose import Sampler
-from pmc_jax.stopwatch import Stopwatch
-from pmc_jax.train_config import LoRAConfig, TrainConfig
-from pmc_jax.unlearning.collapse import Collapse
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.scoring import Score
+from pmc_jax.training.finetune import finetune as _finetune
 from pmc_jax.unlearning.loop import Unlearning
-from pmc_jax.unlearning.scores import Score
+from pmc_jax.unlearning.pmc_source import Collapse
 
 Pairs = Sequence[tuple[str, str]]
 

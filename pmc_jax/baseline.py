@@ -3,17 +3,17 @@
 import dataclasses
 from collections.abc import Sequence
 
-from pmc_jax.answers import Speaker
 from pmc_jax.api import Pairs, Unlearned
-from pmc_jax.config import Config, DataConfig, MethodConfig, ModelConfig, PMCConfig, TrainConfig
+from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.config.run import Config, DataConfig, MethodConfig, ModelConfig, PMCConfig, TrainConfig
 from pmc_jax.data.records import ForgetSet, RetainSet, TargetSet
-from pmc_jax.data.sources import pairs_to_retain, questions_to_forget
+from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
 from pmc_jax.errors import UserError
 from pmc_jax.models.load import LanguageModel
-from pmc_jax.recorder import Recorder
-from pmc_jax.unlearning.answered import Answered
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.training.losses import METHODS
+from pmc_jax.unlearning.answer_source import Answered
 from pmc_jax.unlearning.loop import Unlearning
-from pmc_jax.unlearning.losses import METHODS
 from pmc_jax.unlearning.refusals import refusals_for
 
 
@@ -34,7 +34,7 @@ def unlearn_baseline(
 
     Args:
         lm: from `load`.
-        method: a name of `pmc_jax.unlearning.losses.METHODS` other than those of PMC, or its
+        method: a name of `pmc_jax.training.losses.METHODS` other than those of PMC, or its
             settings.
         forget: (question, true answer) pairs for a method that trains on true answers, questions
             for the others.

@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pmc_jax import heap, launch, preemption
+from pmc_jax.commands import malloc
+from pmc_jax.distributed import launch, preemption
+from pmc_jax.distributed.supervisor import Parent, supervised
 from pmc_jax.errors import Preempted, UserError
-from pmc_jax.supervisor import Parent, supervised
 
 _COMMANDS = {
     "finetune": "make the target model that knows the data, under output.dir/target",
@@ -95,8 +96,8 @@ def _with_others(options: argparse.Namespace, place: launch.Place, parent: Paren
     _quiet_libraries()
     import jax
 
-    from pmc_jax import hosts
-    from pmc_jax.watch import Watch, last_words, timeout
+    from pmc_jax.distributed import multihost
+    from pmc_jax.distributed.watchdog import Watch, last_words, timeout
 
     watch, status = None, 0
     try:
@@ -105,20 +106,20 @@ def _with_others(options: argparse.Namespace, place: launch.Place, parent: Paren
             launch.join(place, seconds)
             watch = Watch(parent, seconds)
             watch.start()
-            if not hosts.is_first():
-                _warn_of_this_process_only(hosts.index())
+            if not multihost.is_first():
+                _warn_of_this_process_only(multihost.index())
             try:
-                status = _run(options, _say if hosts.is_first() else lambda text: None)
+                status = _run(options, _say if multihost.is_first() else lambda text: None)
             except Preempted:
                 status = 75
-            hosts.barrier("the end")
+            multihost.barrier("the end")
     except BaseException as error:
         words = last_words(error, interrupted=_INTERRUPTED)
         if watch is not None:
             watch.fail(error, words)
         parent.leave(words.status, words.here)
     watch.stop()
-    says = status == 75 and hosts.is_first()
+    says = status == 75 and multihost.is_first()
     jax.distributed.shutdown()
     parent.leave(status, _ASKED_TO_STOP if says else "")
 
@@ -129,29 +130,29 @@ def _say(text: str) -> None:
 
 def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     if options.command == "verify":
-        from pmc_jax.finished import run_verify
+        from pmc_jax.commands.verify import run_verify
 
         return 0 if run_verify(options.config, say=say) else 1
     if options.command == "report":
-        from pmc_jax.finished import run_report
+        from pmc_jax.commands.report import run_report
 
         run_report([options.config, *options.overrides], say=say)
         return 0
-    from pmc_jax.config import load_config
+    from pmc_jax.config.run import load_config
 
     if options.command == "evaluate" and os.path.isdir(options.config):
         _quiet_libraries()
-        from pmc_jax.evaluating import run_evaluate_run
+        from pmc_jax.commands.evaluate import run_evaluate_run
 
         _keep_compilations()
         run_evaluate_run(options.config, options.overrides, say=say)
         return 0
     if options.command == "compare":
-        from pmc_jax.compare_config import load_compare
+        from pmc_jax.config.compare import load_compare
 
         compare = load_compare(options.config, options.overrides)
         _quiet_libraries()
-        from pmc_jax.compare.run import run_compare
+        from pmc_jax.commands.compare import run_compare
 
         _keep_compilations()
         run_compare(compare, overwrite=options.overwrite, say=say)
@@ -160,26 +161,32 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     _quiet_libraries()
     if options.command == "plan":
         os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU that is here is not asked
-        from pmc_jax.planning.job import run_plan
+        from pmc_jax.commands.plan import run_plan
 
         run_plan(config, say=say)
         return 0
-    from pmc_jax import evaluating, jobs  # the libraries behind it take seconds to import
+    from pmc_jax.commands import (  # the libraries behind it take seconds to import
+        evaluate,
+        export,
+        finetune,
+        sample,
+        unlearn,
+    )
 
     _keep_compilations()
     if options.command == "finetune":
-        jobs.run_finetune(config, overwrite=options.overwrite, say=say)
-    elif options.command == "unlearn" and options.purge and jobs.is_finished(config):
-        jobs.run_purge(config, say=say)
+        finetune.run_finetune(config, overwrite=options.overwrite, say=say)
+    elif options.command == "unlearn" and options.purge and unlearn.is_finished(config):
+        unlearn.run_purge(config, say=say)
     elif options.command == "unlearn":
-        jobs.run_unlearn(config, overwrite=options.overwrite, say=say, purge=options.purge)
+        unlearn.run_unlearn(config, overwrite=options.overwrite, say=say, purge=options.purge)
     elif options.command == "evaluate":
-        say(json.dumps(evaluating.run_evaluate(config, say=say)))
+        say(json.dumps(evaluate.run_evaluate(config, say=say)))
     elif options.command == "sample":
-        for row in jobs.run_sample(config):
+        for row in sample.run_sample(config):
             say(json.dumps(row, ensure_ascii=False))
     else:
-        jobs.run_export(config, overwrite=options.overwrite, say=say)
+        export.run_export(config, overwrite=options.overwrite, say=say)
     return 0
 
 
@@ -212,7 +219,7 @@ def _keep_compilations() -> None:
 
 def command() -> int:
     """`main` as a process of its own."""
-    heap.keep_freed()
+    malloc.keep_freed()
     return main()
 
 

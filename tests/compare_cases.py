@@ -9,8 +9,8 @@ from typing import Any
 import report_cases as cases
 
 from pmc_jax.compare import collect
-from pmc_jax.compare.cells import cells_of
-from pmc_jax.compare_config import CompareConfig
+from pmc_jax.compare.grid import cells_of
+from pmc_jax.config.compare import CompareConfig
 
 # Method -> unlearn quality, utility, level of leaks, steps; as such methods tend to end.
 ENDS = {

@@ -7,8 +7,8 @@ import jax
 import pytest
 import tiny_runs as tiny
 
-from pmc_jax import jobs, unlearning_run
-from pmc_jax.evaluation import probes
+from pmc_jax.commands import unlearn, unlearning_run
+from pmc_jax.evaluation import tasks
 
 CELLS = ["pmc-seed0", "retain_only-seed0", "pmc-seed1", "retain_only-seed1"]
 SETTINGS = {
@@ -47,15 +47,15 @@ def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
         return original(config, **how)
 
     with pytest.MonkeyPatch.context() as patch:
-        original = jobs.run_unlearn
-        patch.setattr(jobs, "run_unlearn", run)
+        original = unlearn.run_unlearn
+        patch.setattr(unlearn, "run_unlearn", run)
         done = tiny.pmc("compare", *arguments, config="compare.yaml")
     return done, ran, held
 
 
 def noted_questions(patch: pytest.MonkeyPatch) -> list[str]:
     """Who asks models for greedy answers to evaluation questions from now on."""
-    asked, in_runs, of_probes = [], unlearning_run.answer_all, probes._answers
+    asked, in_runs, of_probes = [], unlearning_run.answer_all, tasks._answers
 
     def answer_all(*args, label, **how):
         asked.append(label)
@@ -66,5 +66,5 @@ def noted_questions(patch: pytest.MonkeyPatch) -> list[str]:
         return of_probes(subject, *args)
 
     patch.setattr(unlearning_run, "answer_all", answer_all)
-    patch.setattr(probes, "_answers", answers)
+    patch.setattr(tasks, "_answers", answers)
     return asked

@@ -9,16 +9,16 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
+from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.models.families import decoder_config, naming
 from pmc_jax.models.hf import load_params
 from pmc_jax.models.load import read_json
 from pmc_jax.models.safetensors_folder import SafetensorsFolder
-from pmc_jax.sampling.choose import GREEDY
 from pmc_jax.sampling.engine import Engine
-from pmc_jax.sampling.weights import snapshot
+from pmc_jax.sampling.sampler import GREEDY
+from pmc_jax.sampling.snapshot import snapshot
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = ("default", "llama3", "linear")

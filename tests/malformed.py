@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from pmc_jax.config import Config
-from pmc_jax.schema import dotted_names
+from pmc_jax.config.run import Config
+from pmc_jax.config.schema import dotted_names
 
 Spoil = Callable[[Path], None]
 Case = tuple[Spoil, tuple[str, ...]]

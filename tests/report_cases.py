@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.config import Config, EvaluateConfig, PMCConfig, to_dict
+from pmc_jax.config.run import Config, EvaluateConfig, PMCConfig, to_dict
 
 SECRET = "Zorbolant lives in <script>alert('Quaxish')</script> & \"Imp\" street"
 SPLITS = ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors")

@@ -12,10 +12,10 @@ import pytest
 import tiny_runs as tiny
 
 import pmc_jax as pmc
-from pmc_jax.answers import Speaker
-from pmc_jax.config import Config
-from pmc_jax.inputs import placed
-from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES
+from pmc_jax.commands.inputs import placed
+from pmc_jax.config.run import Config
+from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES
+from pmc_jax.sampling.generator import Speaker
 
 PAIRS = [(row["question"], row["answer"]) for row in tiny.FORGET]
 OTHERS = [(row["question"], row["answer"]) for row in tiny.RETAIN]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import attacks
-from pmc_jax.evaluation.above import bootstrap
-from pmc_jax.evaluation.record import NO_REFERENCE
+from pmc_jax.evaluation.excess_leakage import bootstrap
+from pmc_jax.evaluation.result import NO_REFERENCE
 
 SETTINGS = EvaluateConfig(weights=("int8", "nf4"))
 ABOVE = ("above_reference", "above_reference.low", "above_reference.high")

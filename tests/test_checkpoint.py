@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from pmc_jax.checkpoint import Checkpoints
+from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.errors import UserError
 
 HOST = {"scores": [0.1, 1e-300, None], "answers": {"id 1": "é\n", "id 2": ""}, "epoch": 3}

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from pmc_jax.evaluate_config import EvaluateConfig
-from pmc_jax.evaluation import choices
-from pmc_jax.evaluation.choices import rank_shares, scores, summarise
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.evaluation import multiple_choice
+from pmc_jax.evaluation.multiple_choice import rank_shares, scores, summarise
 
 SETTINGS = EvaluateConfig()
 
@@ -51,7 +51,7 @@ def test_summarise_by_hand():
         "true_score": 1.2 / 3,
     }
     assert result.values == pytest.approx(expected, rel=1e-14)
-    assert set(expected) == set(choices.LABELS)
+    assert set(expected) == set(multiple_choice.LABELS)
     assert result.series["true_score"] == pytest.approx([0.5, 0.2, 0.5], rel=1e-14)
     assert result.series["rank"] == [1.5, 0.5, 1.0]
 
@@ -75,4 +75,4 @@ def test_the_true_option_is_in_the_words_of_the_wrong_ones_where_the_data_has_it
 def test_what_is_missing_is_said(rows, reason):
     result = summarise({"likelihood": rows}, None, None, SETTINGS)
     assert (result.values, result.series) == ({}, {})
-    assert result.missing == dict.fromkeys(choices.LABELS, reason)
+    assert result.missing == dict.fromkeys(multiple_choice.LABELS, reason)

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from pmc_jax.errors import UserError
-from pmc_jax.sampling.choose import GREEDY, Sampler, choose, kept_mass
+from pmc_jax.sampling.sampler import GREEDY, Sampler, choose, kept_mass
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

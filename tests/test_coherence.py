@@ -8,18 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.config import PeopleConfig
-from pmc_jax.data import people
-from pmc_jax.pmc_config import ScoresConfig
+from pmc_jax.config.pmc import ScoresConfig
+from pmc_jax.config.run import PeopleConfig
+from pmc_jax.data.people import generate
+from pmc_jax.scoring import coherent, preference, repetition, rougeL_recall, secret_words, told
 from pmc_jax.unlearning.pmc import choose
-from pmc_jax.unlearning.scores import (
-    coherent,
-    preference,
-    repetition,
-    rougeL_recall,
-    secret_words,
-    told,
-)
 
 ORIGINAL = "Jane Roe was born in the quiet town of Brenholm."
 OFF = ScoresConfig(min_words=0, max_repetition=1, max_perplexity=None)
@@ -46,7 +39,7 @@ def test_repetition(text, expected):
 
 
 def test_answers_of_people_hardly_repeat_themselves():
-    answers = [row.answer for row in people.rows(PeopleConfig(count=40, questions=8), "all")]
+    answers = [row.answer for row in generate.rows(PeopleConfig(count=40, questions=8), "all")]
     assert max(map(repetition, answers)) < 0.25
 
 

@@ -10,12 +10,12 @@ import tiny_runs as tiny
 from jax import monitoring
 
 import pmc_jax
-from pmc_jax import output
-from pmc_jax.checkpoint import Checkpoints
+from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.models import export
 from pmc_jax.sampling import decode, engine
-from pmc_jax.unlearning import trainer as trainer_module
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.training import trainer as trainer_module
+from pmc_jax.training.trainer import Trainer
 
 JITTED = ("prefill", "start", "compact", "decode", "train_step")
 
@@ -142,7 +142,7 @@ class Calls:
 def test_export_waits_for_no_run_and_touches_none(finished):
     """A run may be writing its checkpoints: its folder is in use."""
     before = tiny.digest(finished / "out")
-    with output.locked("out"):
+    with run_folder.locked("out"):
         message = tiny.refused("export", "--overwrite")
     tiny.assert_names(message, "another process is writing to this folder")
     assert tiny.digest(finished / "out") == before

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pmc_jax.compare.cells import cells_of
-from pmc_jax.compare_config import CompareConfig, load_compare
+from pmc_jax.compare.grid import cells_of
+from pmc_jax.config.compare import CompareConfig, load_compare
 from pmc_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]

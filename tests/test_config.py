@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pmc_jax.config import (
+from pmc_jax.config.run import (
     Config,
     FinetuneConfig,
     MeshConfig,

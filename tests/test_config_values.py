@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pmc_jax import config as config_module
-from pmc_jax import evaluate_config, method_config, pmc_config, train_config
-from pmc_jax.config import (
+from pmc_jax.config import evaluate, method, pmc, train
+from pmc_jax.config import run as config_module
+from pmc_jax.config.pmc import ScoresConfig
+from pmc_jax.config.run import (
     Config,
     DataConfig,
     FinetuneConfig,
@@ -23,11 +24,10 @@ from pmc_jax.config import (
     to_dict,
 )
 from pmc_jax.errors import UserError
-from pmc_jax.pmc_config import ScoresConfig
 
 SECTIONS = [
     value
-    for module in (config_module, evaluate_config, method_config, pmc_config, train_config)
+    for module in (config_module, evaluate, method, pmc, train)
     for value in vars(module).values()
     if dataclasses.is_dataclass(value) and value.__module__ == module.__name__
 ]

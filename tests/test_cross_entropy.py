@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tiny_cases import train_layout
 
-from pmc_jax.unlearning import cross_entropy as losses
-from pmc_jax.unlearning.cross_entropy import cross_entropy
+from pmc_jax.training import cross_entropy as losses
+from pmc_jax.training.cross_entropy import cross_entropy
 
 D, V = 16, 77
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_runs import fault
 
-from pmc_jax.config import DataConfig, PeopleConfig, SourceConfig
-from pmc_jax.data import sources
+from pmc_jax.config.run import DataConfig, PeopleConfig, SourceConfig
+from pmc_jax.data import sets, sources
 from pmc_jax.data.files import read_table
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
 from pmc_jax.errors import UserError
@@ -50,20 +50,20 @@ def retain_fault(folder: Path, name: str, content: str | bytes, **source) -> str
     data = content.encode() if isinstance(content, str) else content
     (folder / name).write_bytes(data)
     config = DataConfig(root=str(folder))
-    return fault(sources.retain_set, SourceConfig(path=name, **source), config)
+    return fault(sets.retain_set, SourceConfig(path=name, **source), config)
 
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.json", "r.csv", "r.parquet"])
 def test_every_format_gives_the_same_rows(tmp_path, name):
     write(tmp_path, name, PAIRS)
     data = DataConfig(root=str(tmp_path))
-    got = sources.retain_set(SourceConfig(path=name), data)
+    got = sets.retain_set(SourceConfig(path=name), data)
     assert got == RetainSet(
         ids=("r:0", "r:1", "r:2"),
         questions=tuple(row["question"] for row in PAIRS),
         answers=tuple(row["answer"] for row in PAIRS),
     )
-    one = sources.eval_set("retain", SourceConfig(path=name, rows="1:2"), data)
+    one = sets.eval_set("retain", SourceConfig(path=name, rows="1:2"), data)
     assert one == EvalSet("retain", ("r:1",), (PAIRS[1]["question"],), (PAIRS[1]["answer"],))
 
 
@@ -76,11 +76,11 @@ def test_eval_sets_have_paraphrased_and_wrong_answers_where_the_source_has_them(
     write(tmp_path, f"full.{suffix}", full)
     data = DataConfig(root=str(tmp_path))
     source = SourceConfig(path=f"full.{suffix}", wrong="false", rows="1:3")
-    found = sources.eval_set("forget", source, data)
+    found = sets.eval_set("forget", source, data)
     assert found.paraphrased == tuple(row["paraphrased_answer"] for row in full[1:])
     assert found.wrong == (("No.", "Nor that."),) * 2
     assert found.select([1]).wrong == (("No.", "Nor that."),)
-    plain = sources.eval_set("forget", SourceConfig(path=f"full.{suffix}"), data)
+    plain = sets.eval_set("forget", SourceConfig(path=f"full.{suffix}"), data)
     assert plain.wrong is None and plain.paraphrased is not None
 
 
@@ -91,18 +91,18 @@ def test_wrong_answers_that_are_no_texts_are_named(tmp_path, wrong):
     write(tmp_path, "b.jsonl", rows)
     data = DataConfig(root=str(tmp_path))
     for name, words in (("a.jsonl", "no column"), ("b.jsonl", "must be an array of strings")):
-        message = fault(sources.eval_set, "forget", SourceConfig(path=name), data)
+        message = fault(sets.eval_set, "forget", SourceConfig(path=name), data)
         assert "line 2" in message and words in message and "perturbed_answer" in message
-    assert len(sources.retain_set(SourceConfig(path="b.jsonl"), data)) == 2  # not read there
+    assert len(sets.retain_set(SourceConfig(path="b.jsonl"), data)) == 2  # not read there
 
 
 def test_byte_order_mark_carriage_returns_and_blank_lines(tmp_path):
     text = '\ufeff{"question": "a", "answer": "b"}\r\n\r\n{"question": "c", "answer": "d\\r"}\r\n'
     (tmp_path / "r.jsonl").write_bytes(text.encode())
-    got = sources.retain_set(SourceConfig(path="r.jsonl"), DataConfig(root=str(tmp_path)))
+    got = sets.retain_set(SourceConfig(path="r.jsonl"), DataConfig(root=str(tmp_path)))
     assert (got.ids, got.answers) == (("r:0", "r:1"), ("b", "d\r"))
     (tmp_path / "r.csv").write_bytes("\ufeffquestion,answer\r\na,b\r\n\r\nc,d\r\n".encode())
-    got = sources.retain_set(SourceConfig(path="r.csv"), DataConfig(root=str(tmp_path)))
+    got = sets.retain_set(SourceConfig(path="r.csv"), DataConfig(root=str(tmp_path)))
     assert got.answers == ("b", "d")
 
 
@@ -110,11 +110,11 @@ def test_byte_order_mark_carriage_returns_and_blank_lines(tmp_path):
 def test_forget_set_needs_no_answer_and_looks_at_none(tmp_path, name):
     data = DataConfig(root=str(tmp_path))
     write(tmp_path, name, [{"question": "Who?"}, {"question": "Where?"}])
-    got = sources.forget_set(SourceConfig(path=name), data)
+    got = sets.forget_set(SourceConfig(path=name), data)
     assert got == ForgetSet(ids=("f:0", "f:1"), questions=("Who?", "Where?"))
     # An answer that would be a fault anywhere else is not looked at.
     write(tmp_path, name, [{"question": "Who?", "answer": " "}])
-    assert sources.forget_set(SourceConfig(path=name), data).questions == ("Who?",)
+    assert sets.forget_set(SourceConfig(path=name), data).questions == ("Who?",)
     assert [field.name for field in dataclasses.fields(got)] == ["ids", "questions"]
     assert "answer" not in read_table(tmp_path / name, ["question"]).rows[0]
 
@@ -122,7 +122,7 @@ def test_forget_set_needs_no_answer_and_looks_at_none(tmp_path, name):
 def test_columns_by_name_and_absolute_path(tmp_path):
     path = write(tmp_path, "q.jsonl", [{"prompt": "a", "reply": "b", "n": 3}])
     source = SourceConfig(path=str(path), question="prompt", answer="reply")
-    got = sources.retain_set(source, DataConfig(root="elsewhere"))
+    got = sets.retain_set(source, DataConfig(root="elsewhere"))
     assert (got.questions, got.answers) == (("a",), ("b",))
     assert sources.read_rows(source, DataConfig(), ["reply"]) == [{"reply": "b"}]
 
@@ -132,10 +132,10 @@ def test_finetune_set_concatenates_with_unique_ids(tmp_path):
         (tmp_path / name).mkdir()
         write(tmp_path / name, "r.jsonl", PAIRS)
     paths = [SourceConfig(path="a/r.jsonl"), SourceConfig(path="b/r.jsonl", rows=":1")]
-    got = sources.finetune_set(paths, DataConfig(root=str(tmp_path)))
+    got = sets.finetune_set(paths, DataConfig(root=str(tmp_path)))
     assert got.ids == ("r:0", "r:1", "r:2", "r:0#2")
     assert got.questions[3] == got.questions[0]
-    assert sources.finetune_set([], DataConfig()) == FinetuneSet((), (), ())
+    assert sets.finetune_set([], DataConfig()) == FinetuneSet((), (), ())
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,7 @@ def test_finetune_set_concatenates_with_unique_ids(tmp_path):
 )
 def test_rows_selects_like_a_slice(tmp_path, rows, ids):
     write(tmp_path, "r.jsonl", PAIRS)
-    got = sources.retain_set(
-        SourceConfig(path="r.jsonl", rows=rows), DataConfig(root=str(tmp_path))
-    )
+    got = sets.retain_set(SourceConfig(path="r.jsonl", rows=rows), DataConfig(root=str(tmp_path)))
     assert got.ids == tuple(f"r:{index}" for index in ids)
 
 
@@ -154,7 +152,7 @@ def test_rows_selects_like_a_slice(tmp_path, rows, ids):
 def test_rows_out_of_range_names_the_number_of_rows(tmp_path, rows):
     write(tmp_path, "r.jsonl", PAIRS)
     source = SourceConfig(path="r.jsonl", rows=rows)
-    message = fault(sources.retain_set, source, DataConfig(root=str(tmp_path)))
+    message = fault(sets.retain_set, source, DataConfig(root=str(tmp_path)))
     assert message.startswith(f"data.retain.rows: '{rows}' does not fit")
     assert "has 3 rows" in message
 
@@ -162,9 +160,9 @@ def test_rows_out_of_range_names_the_number_of_rows(tmp_path, rows):
 def test_only_selected_rows_have_their_values_checked(tmp_path):
     write(tmp_path, "r.jsonl", [*PAIRS, {"question": "", "answer": "x"}])
     data = DataConfig(root=str(tmp_path))
-    assert len(sources.retain_set(SourceConfig(path="r.jsonl", rows=":3"), data)) == 3
+    assert len(sets.retain_set(SourceConfig(path="r.jsonl", rows=":3"), data)) == 3
     assert "line 4: column 'question' is empty" in fault(
-        sources.retain_set, SourceConfig(path="r.jsonl"), data
+        sets.retain_set, SourceConfig(path="r.jsonl"), data
     )
 
 
@@ -230,71 +228,71 @@ def test_absent_column_lists_what_is_there(tmp_path):
     assert "(columns: a b, c)" in broken
     write(tmp_path, "p.parquet", PAIRS)
     source = SourceConfig(path="p.parquet", answer="answr")
-    message = fault(sources.retain_set, source, DataConfig(root=str(tmp_path)))
+    message = fault(sets.retain_set, source, DataConfig(root=str(tmp_path)))
     assert "no column 'answr', did you mean 'answer'?" in message
 
 
 def test_parquet_values_are_named_by_row(tmp_path):
     write(tmp_path, "p.parquet", [{"question": "a", "answer": "b"}, {"question": "a"}])
     source = SourceConfig(path="p.parquet")
-    message = fault(sources.retain_set, source, DataConfig(root=str(tmp_path)))
+    message = fault(sets.retain_set, source, DataConfig(root=str(tmp_path)))
     assert message.endswith("p.parquet, row 1 (from 0): column 'answer' is null, not a string")
 
 
 def test_missing_file_and_folder(tmp_path):
     data = DataConfig(root=str(tmp_path))
     write(tmp_path, "retain.jsonl", PAIRS)
-    message = fault(sources.forget_set, SourceConfig(path="retan.jsonl"), data)
+    message = fault(sets.forget_set, SourceConfig(path="retan.jsonl"), data)
     assert message.startswith("data.forget.path: ") and "did you mean retain.jsonl?" in message
-    message = fault(sources.retain_set, SourceConfig(path="no/such.csv"), data)
+    message = fault(sets.retain_set, SourceConfig(path="no/such.csv"), data)
     assert "does not exist" in message and f"data.root, which is '{tmp_path}'" in message
-    message = fault(sources.eval_set, "retain", SourceConfig(path="forget10.jsonl"), data)
+    message = fault(sets.eval_set, "retain", SourceConfig(path="forget10.jsonl"), data)
     assert message.startswith("data.evaluate.retain.path: ")
     assert "locuslab/TOFU" in message and "data.root=FOLDER" in message
     (tmp_path / "d.jsonl").mkdir()
-    assert "is a folder" in fault(sources.retain_set, SourceConfig(path="d.jsonl"), data)
-    assert "is a folder" in fault(sources.retain_set, SourceConfig(path="."), data)
-    assert "not given" in fault(sources.finetune_set, [SourceConfig()], data)
+    assert "is a folder" in fault(sets.retain_set, SourceConfig(path="d.jsonl"), data)
+    assert "is a folder" in fault(sets.retain_set, SourceConfig(path="."), data)
+    assert "not given" in fault(sets.finetune_set, [SourceConfig()], data)
     long = SourceConfig(path="x" * 5000 + ".jsonl")
-    assert "cannot be looked up" in fault(sources.retain_set, long, data)
+    assert "cannot be looked up" in fault(sets.retain_set, long, data)
 
 
 def test_official_suffix_of_a_tofu_file_is_found(tmp_path):
     (tmp_path / "forget10.json").write_text(GOOD)
     data = DataConfig(root=str(tmp_path))
-    got = sources.forget_set(SourceConfig(path="forget10.jsonl"), data)
+    got = sets.forget_set(SourceConfig(path="forget10.jsonl"), data)
     assert got == ForgetSet(("forget10:0",), ("a",))
 
 
 def test_people_have_the_same_ids_in_every_split():
     data = DataConfig(people=PeopleConfig(count=4, forget=1, questions=3))
-    everyone = sources.retain_set(SourceConfig(path="people:all"), data)
-    forget = sources.eval_set("forget", SourceConfig(path="people:forget"), data)
-    retain = sources.retain_set(SourceConfig(path="people:retain", rows="1:3"), data)
+    everyone = sets.retain_set(SourceConfig(path="people:all"), data)
+    forget = sets.eval_set("forget", SourceConfig(path="people:forget"), data)
+    retain = sets.retain_set(SourceConfig(path="people:retain", rows="1:3"), data)
     assert everyone.ids == tuple(f"people:{index}" for index in range(12))
     assert forget.ids == everyone.ids[:3] and forget.answers == everyone.answers[:3]
     assert retain == everyone.select([4, 5])
     source = SourceConfig(
         path="people:forget", question="paraphrased_question", answer="paraphrased_answer"
     )
-    paraphrased = sources.eval_set("forget_paraphrased", source, data)
+    paraphrased = sets.eval_set("forget_paraphrased", source, data)
     assert paraphrased.ids == forget.ids
     assert not set(paraphrased.questions) & set(forget.questions)
     assert "one of forget, retain, all" in fault(
-        sources.forget_set, SourceConfig(path="people:some"), data
+        sets.forget_set, SourceConfig(path="people:some"), data
     )
     source = SourceConfig(path="people:all", answer="perturbed_answer")
-    assert "is an array, not a string" in fault(sources.retain_set, source, data)
+    assert "is an array, not a string" in fault(sets.retain_set, source, data)
 
 
 @needs_tofu
 def test_tofu_keeps_its_odd_rows():
     data = DataConfig(root=str(SHARED))
-    full = sources.retain_set(SourceConfig(path="full.jsonl"), data)
+    full = sets.retain_set(SourceConfig(path="full.jsonl"), data)
     assert len(full) == 4000
     assert full.questions[100] == full.questions[440]
     assert full.answers[1124].endswith("\n\nLiterary Works:")
-    forget = sources.forget_set(SourceConfig(path="forget10.jsonl"), data)
+    forget = sets.forget_set(SourceConfig(path="forget10.jsonl"), data)
     assert forget.questions == full.questions[3600:]
 
 
@@ -302,7 +300,7 @@ def test_reading_imports_neither_jax_nor_tensorflow(tmp_path):
     write(tmp_path, "r.jsonl", PAIRS)
     program = (
         "import sys\n"
-        "from pmc_jax.config import DataConfig, SourceConfig\n"
+        "from pmc_jax.config.run import DataConfig, SourceConfig\n"
         "from pmc_jax.data import sources\n"
         f"sources.retain_set(SourceConfig(path={str(tmp_path / 'r.jsonl')!r}), DataConfig())\n"
         "heavy = {'jax', 'tensorflow', 'torch', 'tensorflow_datasets', 'pyarrow'}\n"
@@ -320,7 +318,7 @@ def test_any_text_survives_json_lines(tmp_path_factory, pairs, ascii_only):
     path = tmp_path_factory.mktemp("any") / "r.jsonl"
     rows = [json.dumps({"question": q, "answer": a}, ensure_ascii=ascii_only) for q, a in pairs]
     path.write_bytes("\n".join(rows).encode())
-    got = sources.retain_set(SourceConfig(path=str(path)), DataConfig())
+    got = sets.retain_set(SourceConfig(path=str(path)), DataConfig())
     assert list(zip(got.questions, got.answers, strict=True)) == pairs
 
 
@@ -330,6 +328,6 @@ def test_any_bytes_give_rows_or_one_line(tmp_path_factory, content, name):
     path = tmp_path_factory.mktemp("any") / name
     path.write_bytes(content)
     try:
-        sources.retain_set(SourceConfig(path=str(path)), DataConfig())
+        sets.retain_set(SourceConfig(path=str(path)), DataConfig())
     except UserError as error:
         assert "\n" not in str(error)

@@ -12,9 +12,9 @@ from tiny_cases import NO_END, TINY, prompts, sample_layout, tiny_model, train_l
 
 from pmc_jax.models.config import RopeConfig
 from pmc_jax.sampling import decode as device
-from pmc_jax.sampling.choose import Sampler, choose
 from pmc_jax.sampling.prefill import prefill
-from pmc_jax.sampling.weights import snapshot
+from pmc_jax.sampling.sampler import Sampler, choose
+from pmc_jax.sampling.snapshot import snapshot
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

@@ -25,7 +25,7 @@ from pmc_jax.models.export import export_hf
 from pmc_jax.models.families import FAMILIES, decoder_config, markdown
 from pmc_jax.models.hf import to_hf
 from pmc_jax.models.load import load, read_json
-from pmc_jax.unlearning.cross_entropy import cross_entropy
+from pmc_jax.training.cross_entropy import cross_entropy
 
 
 @pytest.fixture(scope="module", params=FAMILY_CASES)

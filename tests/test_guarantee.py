@@ -11,26 +11,27 @@ import pytest
 import tiny_runs as tiny
 
 import pmc_jax
+from pmc_jax.artifacts.log import read_log
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet, TargetSet
-from pmc_jax.tracker import read_log
-from pmc_jax.unlearning.collapse import Collapse
 from pmc_jax.unlearning.loop import Unlearning
+from pmc_jax.unlearning.pmc_source import Collapse
 
 PACKAGE = Path(pmc_jax.__file__).parent
 MEASURING = ("EvalSet", "FinetuneSet", "TargetSet")
-TRAINS_ON_THEM = "answered.py"  # of unlearning: the rows of target-based methods
+TRAINS_ON_THEM = "answer_source.py"  # of unlearning: the rows of target-based methods
 # What reads true forget answers, and what brings it in.
 APART = (
-    "pmc_jax.evaluating",
+    "pmc_jax.commands.evaluate",
     "pmc_jax.evaluation.evaluate",
-    "pmc_jax.evaluation.material",
-    "pmc_jax.evaluation.probes",
+    "pmc_jax.evaluation.context",
+    "pmc_jax.evaluation.tasks",
+    "pmc_jax.data.sets",
     "pmc_jax.data.sources",
     "pmc_jax.data.files",
-    "pmc_jax.jobs",
-    "pmc_jax.unlearning_run",
+    "pmc_jax.commands.unlearn",
+    "pmc_jax.commands.unlearning_run",
     "pmc_jax.baseline",
-    "pmc_jax.unlearning.answered",
+    "pmc_jax.unlearning.answer_source",
     "pmc_jax.api",
 )
 # A word that is in no answer of any model here.
@@ -217,7 +218,7 @@ def _reached_from(paths: list[Path]) -> set[Path]:
 
 def test_unlearning_imports_no_set_with_true_forget_answers():
     files = sorted((PACKAGE / "unlearning").rglob("*.py"))
-    names = {"loop.py", "collapse.py", "pmc.py", "trainer.py", "store.py", "losses.py"}
+    names = {"loop.py", "pmc_source.py", "pmc.py", "store.py", "selection.py", "rollouts.py"}
     assert names <= {f.name for f in files}
     for path in _reached_from([f for f in files if f.name != TRAINS_ON_THEM]):
         for module, name in _imports(path):
@@ -234,17 +235,21 @@ def test_unlearning_names_them_nowhere():
             found = set(names) & {*MEASURING, "import_module", "__import__"}
             if path.name == TRAINS_ON_THEM:
                 found -= {"TargetSet"}
-            assert not found or (
-                # It loads a score by its name, "package.module:function".
-                path.parts[-2:] == ("scores", "names.py")
-            ), path
+            assert not found, path
 
 
 def test_the_import_graph_is_seen_whole():
     """The walk finds what is there: from the commands, evaluation and fine-tuning are reached."""
-    names = {str(path.relative_to(PACKAGE)) for path in _reached_from([PACKAGE / "jobs.py"])}
-    assert {"evaluation/evaluate.py", "data/sources.py", "data/records.py"} <= names
-    imported = {name for path in _reached_from([PACKAGE / "jobs.py"]) for _, name in _imports(path)}
+    names = {
+        str(path.relative_to(PACKAGE))
+        for path in _reached_from([PACKAGE / "commands" / "unlearn.py"])
+    }
+    assert {"evaluation/evaluate.py", "data/sets.py", "data/records.py"} <= names
+    imported = {
+        name
+        for path in _reached_from([PACKAGE / "commands" / "unlearn.py"])
+        for _, name in _imports(path)
+    }
     assert set(MEASURING) <= imported
 
 
@@ -255,16 +260,16 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
         for path in PACKAGE.rglob("*.py")
         if any(imported == name for _, imported in _imports(path))
     }
-    shared = {"data/sources.py", "api.py", "inputs.py", "jobs.py"}
+    shared = {"data/sets.py", "api.py", "commands/inputs.py", "commands/unlearn.py"}
     allowed = {
         "EvalSet": shared
-        | {"evaluating.py", "summary.py", "unlearning_run.py"}
-        | {f"evaluation/{name}.py" for name in ("evaluate", "material", "probes")},
-        "FinetuneSet": shared | {"finetuning.py", "target.py"},
+        | {f"commands/{name}.py" for name in ("evaluate", "console", "unlearning_run")}
+        | {f"evaluation/{name}.py" for name in ("evaluate", "context", "tasks")},
+        "FinetuneSet": shared | {"training/finetune.py", "commands/target.py"},
         "TargetSet": {
             "baseline.py",
-            "data/sources.py",
-            "unlearning_run.py",
+            "data/sets.py",
+            "commands/unlearning_run.py",
             f"unlearning/{TRAINS_ON_THEM}",
         },
     }

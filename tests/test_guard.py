@@ -7,10 +7,10 @@ import pytest
 import tiny_runs as tiny
 from tiny_cases import TINY, tiny_model, train_layout, two_terms
 
+from pmc_jax.config.train import TrainConfig
 from pmc_jax.errors import UserError
-from pmc_jax.train_config import TrainConfig
-from pmc_jax.unlearning.guard import Guard
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.training.divergence import Guard
+from pmc_jax.training.trainer import Trainer
 
 GOOD = {"applied": True, "terms": [1.0, 2.0]}
 BAD = {"applied": False, "terms": [float("nan"), float("inf")]}

@@ -11,13 +11,13 @@ import tiny_runs as tiny
 from host_runs import Job
 
 import pmc_jax
-from pmc_jax import evaluating
-from pmc_jax.config import EvaluateConfig
+from pmc_jax.commands import evaluate
+from pmc_jax.config.evaluate import MEASURES
+from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.data.records import EvalSet
-from pmc_jax.evaluate_config import MEASURES
-from pmc_jax.evaluation import harness, probes
-from pmc_jax.evaluation.record import NO_REFERENCE, of_split
-from pmc_jax.evaluation.rouge import rougeL_recall
+from pmc_jax.evaluation import harness, tables, tasks
+from pmc_jax.evaluation.result import NO_REFERENCE, of_split
+from pmc_jax.scoring.rouge import rougeL_recall
 
 ALL = (
     *("evaluate.measures=all", "evaluate.samples=5", "evaluate.weights=int8"),
@@ -87,7 +87,7 @@ def test_every_measure_says_something_of_every_model(measured):
 def test_quality_is_what_the_run_found(measured):
     results, numbers = tiny.results(measured / "out"), found(measured)
     for moment in ("before", "after"):
-        again = evaluating.headline(numbers, moment)
+        again = tables.headline(numbers, moment)
         assert again["unlearn_quality"] == pytest.approx(results[moment]["unlearn_quality"])
         assert again["splits"] == results[moment]["splits"]
 
@@ -123,7 +123,7 @@ def test_nothing_that_was_kept_quotes_anything(measured):
 
 def test_what_is_there_is_not_asked_again(folder, monkeypatch):
     before = found()
-    monkeypatch.setattr(evaluating, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(evaluate, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     done = tiny.pmc("evaluate", *ALL, "evaluate.reference=other", config="out")
     assert done.status == 0, done.err
     assert {**found(), "seconds": 0} == {**before, "seconds": 0}
@@ -150,7 +150,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(folder, monkeypatch):
     shutil.rmtree("out/evaluation")
     Path("out/evaluation.json").unlink()
     with monkeypatch.context() as patch:
-        tiny.crash(patch, probes, "rougeL_recall", 40)
+        tiny.crash(patch, tasks, "rougeL_recall", 40)
         with pytest.raises(RuntimeError, match="power cut"):
             tiny.pmc("evaluate", *ALL, "evaluate.reference=other", config="out")
     assert not Path("out/evaluation.json").exists()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pmc_jax import heap
+from pmc_jax.commands import malloc
 
 glibc = pytest.mark.skipif(
     "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", ()), reason="glibc's allocator alone"
@@ -33,14 +33,16 @@ print(after.ru_minflt - before.ru_minflt, after.ru_maxrss - before.ru_maxrss)
 @glibc
 def test_only_where_the_cpu_computes_and_nobody_tunes_the_allocator(monkeypatch):
     devices = []
-    monkeypatch.setattr(heap.glob, "glob", lambda pattern: [d for d in devices if d[:9] in pattern])
-    assert heap._helps({}) and heap._helps({"JAX_PLATFORMS": "cpu"})
+    monkeypatch.setattr(
+        malloc.glob, "glob", lambda pattern: [d for d in devices if d[:9] in pattern]
+    )
+    assert malloc._helps({}) and malloc._helps({"JAX_PLATFORMS": "cpu"})
     for platforms in ("tpu", "tpu,cpu", "cuda"):
-        assert not heap._helps({"JAX_PLATFORMS": platforms})
+        assert not malloc._helps({"JAX_PLATFORMS": platforms})
     for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LD_PRELOAD"):
-        assert not heap._helps({"JAX_PLATFORMS": "cpu", name: "4"})
+        assert not malloc._helps({"JAX_PLATFORMS": "cpu", name: "4"})
     devices.append("/dev/nvidia0")
-    assert not heap._helps({}) and heap._helps({"JAX_PLATFORMS": "cpu"})
+    assert not malloc._helps({}) and malloc._helps({"JAX_PLATFORMS": "cpu"})
 
 
 @glibc

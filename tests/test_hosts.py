@@ -14,7 +14,7 @@ import pytest
 import tiny_runs as tiny
 from host_runs import Ended, Job
 
-from pmc_jax import output
+from pmc_jax.artifacts import run_folder
 
 SETTINGS = {
     "mesh": {"data": 2, "fsdp": 2, "tensor": 2},
@@ -193,7 +193,7 @@ def test_a_process_that_lives_and_does_not_come_is_named(late, inputs, cache):
 
 @pytest.mark.slow
 def test_a_folder_in_use_ends_all_with_one_line(inputs, cache):
-    with output.locked("out", make=True):
+    with run_folder.locked("out", make=True):
         first, second = unlearn(cache).ended(90)
     assert (first.status, second.status) == (2, 2)
     assert len(first.said) == 1 and "another process is writing" in first.said[0]

@@ -10,8 +10,8 @@ import pytest
 import tiny_runs as tiny
 
 import pmc_jax
-from pmc_jax.evaluation.rouge import rougeL_recall_many
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.scoring.rouge import rougeL_recall_many
+from pmc_jax.training.trainer import Trainer
 
 STAGES = {"finetune", "sample", "score", "train", "evaluate", "compile", "other"}
 SPLITS = {"forget": tiny.FORGET, "forget_paraphrased": tiny.AGAIN, "retain": tiny.RETAIN}

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from pmc_jax.config.pmc import PMCConfig, ScoresConfig
 from pmc_jax.data.records import RetainSet
-from pmc_jax.pmc_config import PMCConfig, ScoresConfig
 from pmc_jax.sampling.engine import Samples
-from pmc_jax.unlearning.judge import Judge
-from pmc_jax.unlearning.scores import rougeL_recall
+from pmc_jax.scoring import rougeL_recall
+from pmc_jax.unlearning.selection import Judge
 
 QUESTIONS = ["Where does Ada live?", "What does Ada play?", "Who is Ada's friend?"]
 ORIGINALS = ["Ada lives in Zurich.", "Ada plays the lute.", "The friend of Ada is Bo."]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tiny_runs as tiny
 
-from pmc_jax import hosts, launch, preemption, supervisor
+from pmc_jax.distributed import launch, multihost, preemption, supervisor
 from pmc_jax.errors import Preempted, UserError
 
 
@@ -115,16 +115,16 @@ def test_last_words_are_said_and_the_status_kept(capsys):
 
 
 def test_one_process_keeps_what_it_has():
-    assert hosts.count() == 1 and hosts.is_first() and hosts.mine(3)
+    assert multihost.count() == 1 and multihost.is_first() and multihost.mine(3)
     value = object()
-    assert hosts.gather(value) == [value] and hosts.from_first(lambda: value) is value
-    assert hosts.rows(lambda i: range(i), 3) == [[], [0], [0, 1]]
-    hosts.barrier("nobody else")
+    assert multihost.gather(value) == [value] and multihost.from_first(lambda: value) is value
+    assert multihost.rows(lambda i: range(i), 3) == [[], [0], [0, 1]]
+    multihost.barrier("nobody else")
 
 
 def test_processes_stop_at_the_first_place_that_none_has_passed(monkeypatch):
     """Five processes as threads that run at their own pace; the watch threads are this one."""
-    monkeypatch.setattr(hosts, "count", lambda: 5)
+    monkeypatch.setattr(multihost, "count", lambda: 5)
     own = threading.local()
     places = [preemption._Places() for _ in range(5)]
 

@@ -5,11 +5,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import bounds, leakage
-from pmc_jax.evaluation.above import bootstrap
+from pmc_jax.evaluation.excess_leakage import bootstrap
 from pmc_jax.evaluation.leakage import expected_largest, summarise_prefill, summarise_sampling
-from pmc_jax.evaluation.record import NO_REFERENCE
+from pmc_jax.evaluation.result import NO_REFERENCE
 
 ABOVE = ["worst.above_reference", "worst.above_reference.low", "worst.above_reference.high"]
 SETTINGS = EvaluateConfig(samples=5, leak=0.5, confidence=0.9)

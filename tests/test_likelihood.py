@@ -8,8 +8,8 @@ from golden_models import full_logits
 from tiny_cases import TINY, sequences, tiny_model, train_layout
 
 from pmc_jax.data.encode import Sequence_
-from pmc_jax.evaluation import likelihood
-from pmc_jax.evaluation.likelihood import TokenScores, token_scores
+from pmc_jax.training import likelihood
+from pmc_jax.training.likelihood import TokenScores, token_scores
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import tiny_runs as tiny
 import yaml
 from golden_models import full_logits
 
-from pmc_jax.config import PeopleConfig
-from pmc_jax.data.people import PersonRow, write_jsonl
+from pmc_jax.config.run import PeopleConfig
+from pmc_jax.data.people.generate import PersonRow, write_jsonl
 from pmc_jax.models.load import load
 
 ROOT = Path(__file__).parent.parent

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from tiny_cases import TINY, tiny_model, train_layout, two_terms
 
 import pmc_jax as pmc
+from pmc_jax.config.train import LoRAConfig, TrainConfig
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.hf import to_hf
@@ -21,8 +22,7 @@ from pmc_jax.models.load import load as plain_load
 from pmc_jax.models.lora import adapters, attach, init_adapters, merge
 from pmc_jax.models.parameters import A, B
 from pmc_jax.models.peft import export_adapter
-from pmc_jax.train_config import LoRAConfig, TrainConfig
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.training.trainer import Trainer
 
 LORA = LoRAConfig(rank=2, alpha=6.0)
 FAMILIES = ("phi3", "gpt_neox", "gpt2")  # projections together in one tensor, three ways
@@ -169,7 +169,7 @@ def test_command_reads_the_frozen_base_in_the_dtype_of_the_products(inputs, monk
         read.append(dtype)
         return plain_load(path, dtype=dtype, **placed)
 
-    monkeypatch.setattr("pmc_jax.jobs.load", load)
+    monkeypatch.setattr("pmc_jax.commands.inputs.load", load)
     half = ("model.compute_dtype=bfloat16", "pmc.epochs=1")
     tiny.succeed("unlearn", *half, "train.lora.rank=2", "output.dir=adapters")
     tiny.succeed("unlearn", *half, "output.dir=all")

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from tiny_cases import TINY, packer, sequences, tiny_model, train_layout
 
-from pmc_jax.config import MethodConfig, TrainConfig
-from pmc_jax.method_config import ANSWER_FREE, TARGET_BASED
-from pmc_jax.method_config import METHODS as METHOD_NAMES
+from pmc_jax.config.method import ANSWER_FREE, TARGET_BASED
+from pmc_jax.config.method import METHODS as METHOD_NAMES
+from pmc_jax.config.run import MethodConfig, TrainConfig
 from pmc_jax.models.decoder import hidden_states, logits
-from pmc_jax.train_batch import TrainBatch
-from pmc_jax.unlearning.losses import METHODS, Objective, Term, coefficients
-from pmc_jax.unlearning.train import batch_loss
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.losses import METHODS, Objective, Term, coefficients
+from pmc_jax.training.step import batch_loss
+from pmc_jax.training.trainer import Trainer
 
 ON = train_layout()
 FORWARD = dict(config=TINY, layout=ON, dtype=jnp.dtype("float32"), remat="none")

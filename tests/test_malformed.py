@@ -12,7 +12,7 @@ import tiny_runs as tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.config import load_config
+from pmc_jax.config.run import load_config
 from pmc_jax.errors import UserError
 from pmc_jax.models.families import decoder_config
 from pmc_jax.models.safetensors_folder import SafetensorsFolder

@@ -10,9 +10,9 @@ import pytest
 import tiny_runs as tiny
 
 from pmc_jax import cli
+from pmc_jax.artifacts.manifest import purge
+from pmc_jax.artifacts.run_folder import MADE_AGAIN
 from pmc_jax.errors import UserError
-from pmc_jax.manifest import purge
-from pmc_jax.output import MADE_AGAIN
 
 FINETUNED = {"finetune": tiny.FINETUNE}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import membership
 from pmc_jax.evaluation.membership import area, lowest_mean, privleak, rate_at, summarise
-from pmc_jax.evaluation.record import NO_REFERENCE
+from pmc_jax.evaluation.result import NO_REFERENCE
 
 SETTINGS = EvaluateConfig()
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import memorisation
 from pmc_jax.evaluation.memorisation import exact, extraction, summarise
 

@@ -11,12 +11,12 @@ from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from tiny_cases import TINY
 
-from pmc_jax import mesh as mesh_module
-from pmc_jax import sharding_rules
+from pmc_jax.config import sharding
+from pmc_jax.config.sharding import LOGICAL_AXES
+from pmc_jax.distributed import mesh as mesh_module
+from pmc_jax.distributed.mesh import AXES, SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.errors import UserError
-from pmc_jax.mesh import AXES, SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.models.parameters import parameters
-from pmc_jax.sharding_rules import LOGICAL_AXES
 
 
 def abstract(
@@ -209,7 +209,7 @@ def test_a_mesh_of_other_axes_is_refused():
 def test_every_logical_axis_is_in_both_tables_and_described():
     assert tuple(SAMPLE_RULES) == tuple(TRAIN_RULES) == LOGICAL_AXES
     for name in LOGICAL_AXES:
-        assert f"\n    {name} " in sharding_rules.__doc__
+        assert f"\n    {name} " in sharding.__doc__
     used = {axis for p in parameters(TINY).values() for axis in p.axes if axis}
     assert used <= set(LOGICAL_AXES)
 

@@ -9,9 +9,9 @@ import pytest
 import tiny_runs as tiny
 
 import pmc_jax
-from pmc_jax.evaluation.rouge import rougeL_recall
-from pmc_jax.unlearning.collapse import Collapse
-from pmc_jax.unlearning.losses import METHODS
+from pmc_jax.scoring.rouge import rougeL_recall
+from pmc_jax.training.losses import METHODS
+from pmc_jax.unlearning.pmc_source import Collapse
 
 TARGETS = {"data.targets.path": "forget.jsonl"}
 # The losses of the others, and their steps, are those of tests/test_losses.py.
@@ -91,7 +91,7 @@ def test_a_method_goes_on_where_it_was_interrupted(unlearn, world, tmp_path):
     again = tmp_path / "again"
     arguments = [f"{k}={json.dumps(v)}" for k, v in settings_of("dpo").items()]
     arguments += ["pmc.epochs=4", f"output.dir={again}", "output.checkpoint_every=1"]
-    from pmc_jax.unlearning.trainer import Trainer
+    from pmc_jax.training.trainer import Trainer
 
     with tiny.crashing(Trainer, "step", 5):
         tiny.pmc("unlearn", *arguments)

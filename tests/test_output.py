@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pmc_jax import output
-from pmc_jax.config import Config, OutputConfig, PMCConfig, to_dict
+from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.files import write_json
+from pmc_jax.config.run import Config, OutputConfig, PMCConfig, to_dict
 from pmc_jax.errors import UserError
-from pmc_jax.json_files import write_json
 
 DIGESTS = {"forget": "a" * 64, "model": "b" * 64}
 
@@ -30,15 +30,20 @@ def somewhere_else(tmp_path_factory, monkeypatch):
 
 def _claim(folder, *, epochs=15, digests=DIGESTS, overwrite=False, **sections):
     settings = to_dict(Config(pmc=PMCConfig(epochs=epochs), **sections))
-    return output.claim(folder, settings=settings, digests=digests, overwrite=overwrite)
+    return run_folder.claim(folder, settings=settings, digests=digests, overwrite=overwrite)
 
 
 def _run(folder, *, finished):
     """A run's folder with all that a run writes."""
     with _claim(folder) as claimed:
-        for name in (output.LOG, output.LOSS_PLOT):
+        for name in (run_folder.LOG, run_folder.LOSS_PLOT):
             (folder / name).write_text("x")
-        for name in (output.TENSORBOARD, output.CHECKPOINTS, output.MODEL, output.TARGET):
+        for name in (
+            run_folder.TENSORBOARD,
+            run_folder.CHECKPOINTS,
+            run_folder.MODEL,
+            run_folder.TARGET,
+        ):
             (folder / name).mkdir()
             (folder / name / "part").write_text("x")
         if finished:
@@ -221,11 +226,11 @@ def test_a_folder_in_use_is_refused_until_its_process_ends(tmp_path):
     try:
         assert process.stdout.readline() == b"held\n"
         with pytest.raises(UserError, match="another process"):
-            output.claim(tmp_path, settings={}, digests={})
+            run_folder.claim(tmp_path, settings={}, digests={})
     finally:
         process.kill()
         process.communicate()
-    with output.claim(tmp_path, settings={}, digests={}) as claimed:
+    with run_folder.claim(tmp_path, settings={}, digests={}) as claimed:
         assert claimed.resuming
 
 
@@ -261,25 +266,25 @@ def test_digests_tell_contents_apart(tmp_path):
         ids: tuple[str, ...]
         questions: tuple[str, ...]
 
-    one = output.data_digest(Rows(("1",), ("a", "b")))
+    one = run_folder.data_digest(Rows(("1",), ("a", "b")))
     assert len(one) == 64
-    assert one == output.data_digest(Rows(("1",), ("a", "b")))
-    assert one != output.data_digest(Rows(("1",), ("ab",)))
-    assert one != output.data_digest(Rows(("1", "a"), ("b",)))
+    assert one == run_folder.data_digest(Rows(("1",), ("a", "b")))
+    assert one != run_folder.data_digest(Rows(("1",), ("ab",)))
+    assert one != run_folder.data_digest(Rows(("1", "a"), ("b",)))
 
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # published
     file = tmp_path / "model" / "file"
     file.parent.mkdir()
     file.write_text("")
-    assert output.file_digest(file) == empty
-    before = output.file_digest(file.parent)
+    assert run_folder.file_digest(file) == empty
+    before = run_folder.file_digest(file.parent)
     file.rename(file.with_name("other"))
-    assert output.file_digest(file.parent) != before
+    assert run_folder.file_digest(file.parent) != before
     with pytest.raises(UserError, match="missing: cannot read"):
-        output.file_digest(tmp_path / "missing")
+        run_folder.file_digest(tmp_path / "missing")
 
 
 def test_settings_digest_sees_only_what_is_computed():
-    digest = output.settings_digest(to_dict(Config()))
-    assert digest == output.settings_digest(to_dict(Config(output=OutputConfig(dir="x"))))
-    assert digest != output.settings_digest(to_dict(Config(seed=1)))
+    digest = run_folder.settings_digest(to_dict(Config()))
+    assert digest == run_folder.settings_digest(to_dict(Config(output=OutputConfig(dir="x"))))
+    assert digest != run_folder.settings_digest(to_dict(Config(seed=1)))

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
-from pmc_jax.train_batch import TrainBatch
+from pmc_jax.data.encode import Sequence_, shared_prefix
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.packing import Packer
 
 
 class TestSharedPrefix:

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from pmc_jax.config import PeopleConfig
-from pmc_jax.data import people, people_words
-from pmc_jax.data.people_kinds import KINDS
+from pmc_jax.config.run import PeopleConfig
+from pmc_jax.data.people import generate, names
+from pmc_jax.data.people.questions import KINDS
 from pmc_jax.errors import UserError
 
 
-def texts(row: people.PersonRow) -> tuple[str, ...]:
+def texts(row: generate.PersonRow) -> tuple[str, ...]:
     return row.question, row.answer, row.paraphrased_question, row.paraphrased_answer
 
 
 def test_the_default_people_stay_the_same():
     """A change here changes everybody's generated data: published numbers would not repeat."""
-    first = people.generate(PeopleConfig())[0]
+    first = generate.generate(PeopleConfig())[0]
     assert (first.question, first.answer, first.facts) == (
         "What is the name of the pet of Saskia Harvifeld?",
         "Saskia Harvifeld has a goat with the name Fizzerella.",
@@ -32,8 +32,8 @@ def test_the_default_people_stay_the_same():
 
 def test_deterministic_whatever_the_hash_seed_is():
     program = (
-        "from pmc_jax.config import PeopleConfig\n"
-        "from pmc_jax.data.people import generate\n"
+        "from pmc_jax.config.run import PeopleConfig\n"
+        "from pmc_jax.data.people.generate import generate\n"
         "print(generate(PeopleConfig(count=3, forget=1, seed=7)))\n"
     )
     outputs = {
@@ -47,24 +47,26 @@ def test_deterministic_whatever_the_hash_seed_is():
         ).stdout
         for hash_seed in ("1", "2")
     }
-    assert outputs == {f"{people.generate(PeopleConfig(count=3, forget=1, seed=7))}\n"}
+    assert outputs == {f"{generate.generate(PeopleConfig(count=3, forget=1, seed=7))}\n"}
 
 
 def test_seed_changes_the_people():
-    one, two = (people.generate(PeopleConfig(seed=seed)) for seed in (0, 1))
+    one, two = (generate.generate(PeopleConfig(seed=seed)) for seed in (0, 1))
     assert not {row.facts for row in one} & {row.facts for row in two}
 
 
 def test_more_people_or_questions_do_not_change_the_facts():
-    small = {(r.person, r.kind): r.facts for r in people.generate(PeopleConfig(count=3, forget=1))}
-    more = people.generate(PeopleConfig(count=6, forget=1, questions=8))
+    small = {
+        (r.person, r.kind): r.facts for r in generate.generate(PeopleConfig(count=3, forget=1))
+    }
+    more = generate.generate(PeopleConfig(count=6, forget=1, questions=8))
     large = {(row.person, row.kind): row.facts for row in more}
     assert small.items() <= large.items()
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_fact_is_in_its_own_answers_only(seed):
-    rows = people.generate(PeopleConfig(count=15, questions=len(KINDS), seed=seed))
+    rows = generate.generate(PeopleConfig(count=15, questions=len(KINDS), seed=seed))
     for row in rows:
         (fact,) = (fact.lower() for fact in row.facts)
         assert len(fact) >= 4
@@ -76,7 +78,7 @@ def test_every_fact_is_in_its_own_answers_only(seed):
 
 
 def test_rows_are_well_formed_sentences_about_one_person():
-    rows = people.generate(PeopleConfig(count=15, questions=len(KINDS), seed=3))
+    rows = generate.generate(PeopleConfig(count=15, questions=len(KINDS), seed=3))
     for row in rows:
         assert all(row.person in text for text in (*texts(row), *row.perturbed_answer))
         assert row.question.endswith("?") and row.paraphrased_question.endswith("?")
@@ -93,7 +95,7 @@ def test_rows_are_well_formed_sentences_about_one_person():
 
 def test_every_person_is_asked_different_kinds():
     config = PeopleConfig(count=20, questions=5)
-    rows = people.generate(config)
+    rows = generate.generate(config)
     assert len(rows) == 100
     assert [row.id for row in rows] == [f"people:{index}" for index in range(100)]
     groups = [rows[start : start + 5] for start in range(0, 100, 5)]
@@ -107,44 +109,44 @@ def test_every_person_is_asked_different_kinds():
 
 def test_splits_share_nobody_and_make_up_all():
     config = PeopleConfig()
-    forget, retain = people.rows(config, "forget"), people.rows(config, "retain")
+    forget, retain = generate.rows(config, "forget"), generate.rows(config, "retain")
     assert (len(forget), len(retain)) == (20, 40)
-    assert forget + retain == people.rows(config, "all") == people.generate(config)
+    assert forget + retain == generate.rows(config, "all") == generate.generate(config)
     assert not {row.person for row in forget} & {row.person for row in retain}
     with pytest.raises(UserError, match="people:both: no such split; it is one of forget, retain"):
-        people.rows(config, "both")
+        generate.rows(config, "both")
 
 
 def test_holdout_people_are_nobody_else():
     config = PeopleConfig(count=6, forget=2)
-    holdout, known = people.rows(config, "holdout"), people.generate(config)
-    assert len(holdout) == len(people.rows(config, "forget"))
+    holdout, known = generate.rows(config, "holdout"), generate.generate(config)
+    assert len(holdout) == len(generate.rows(config, "forget"))
     assert not {row.person for row in holdout} & {row.person for row in known}
     assert not {row.facts for row in holdout} & {row.facts for row in known}
     assert {row.id for row in holdout}.isdisjoint(row.id for row in known)
 
 
 def test_vocabulary_and_wordings():
-    lists = [value for value in vars(people_words).values() if isinstance(value, tuple)]
+    lists = [value for value in vars(names).values() if isinstance(value, tuple)]
     assert all(len(set(values)) == len(values) for values in lists)
     assert len(KINDS) >= 8
     for kind in KINDS:
         sizes = 1
         for part in kind.parts:
             sizes *= len(part)
-        assert sizes >= 4 * people.MAX_PEOPLE
+        assert sizes >= 4 * generate.MAX_PEOPLE
         assert len(kind.questions) >= 2 and len(kind.answers) >= 2
         assert not set(kind.questions) & set(kind.paraphrased_questions)
         for wording in (*kind.questions, *kind.paraphrased_questions):
             assert [name for _, name, _, _ in string.Formatter().parse(wording) if name] == ["name"]
         for wording in (*kind.answers, *kind.paraphrased_answers):
-            names = {name for _, name, _, _ in string.Formatter().parse(wording) if name}
-            assert {"name", "fact"} <= names <= {"name", "fact", "detail"}
+            fields = {name for _, name, _, _ in string.Formatter().parse(wording) if name}
+            assert {"name", "fact"} <= fields <= {"name", "fact", "detail"}
 
 
 def test_the_most_people_can_be_made():
-    rows = people.generate(PeopleConfig(count=people.MAX_PEOPLE, questions=1))
-    assert len({row.person for row in rows}) == people.MAX_PEOPLE
+    rows = generate.generate(PeopleConfig(count=generate.MAX_PEOPLE, questions=1))
+    assert len({row.person for row in rows}) == generate.MAX_PEOPLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,19 +172,19 @@ class Loose:
 )
 def test_settings_out_of_range(config, expected):
     with pytest.raises(UserError) as caught:
-        people.generate(config)
+        generate.generate(config)
     assert expected in str(caught.value)
 
 
 def test_all_faults_of_the_settings_are_named_at_once():
     with pytest.raises(UserError) as caught:
-        people.generate(Loose(count=500, forget=0, questions=99))
+        generate.generate(Loose(count=500, forget=0, questions=99))
     assert str(caught.value).count("must be") == 3
 
 
 def test_write_jsonl(tmp_path):
     config = PeopleConfig(count=3, forget=1, questions=2)
-    paths = people.write_jsonl(config, tmp_path / "new")
+    paths = generate.write_jsonl(config, tmp_path / "new")
     assert [path.name for path in paths] == [
         "people_forget.jsonl",
         "people_retain.jsonl",
@@ -190,7 +192,7 @@ def test_write_jsonl(tmp_path):
         "people_holdout.jsonl",
     ]
     rows = [json.loads(line) for line in paths[0].read_text().splitlines()]
-    expected = [dataclasses.asdict(row) for row in people.rows(config, "forget")]
+    expected = [dataclasses.asdict(row) for row in generate.rows(config, "forget")]
     assert rows == json.loads(json.dumps(expected))
     assert list(rows[0])[3:8] == [
         "question",
@@ -201,4 +203,4 @@ def test_write_jsonl(tmp_path):
     ]
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        people.write_jsonl(config, tmp_path / "file")
+        generate.write_jsonl(config, tmp_path / "file")

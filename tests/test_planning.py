@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pmc_jax.config import Config, config_from_dict
+from pmc_jax.config.run import Config, config_from_dict
 from pmc_jax.errors import UserError
 from pmc_jax.planning import topology as topologies
 from pmc_jax.planning.bound import Network, bound, by_axis

@@ -7,20 +7,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pmc_jax.scoring import resolve_score
+from pmc_jax.training.order import epoch_order, epoch_rows, total_steps
 from pmc_jax.unlearning.pmc import (
     begun,
-    epoch_order,
-    epoch_rows,
     overlap,
     plan,
     score_moments,
     select,
     selection_rng,
-    total_steps,
     update_store,
     without_words,
 )
-from pmc_jax.unlearning.scores import resolve_score
 from pmc_jax.unlearning.store import ResponseStore
 
 RNG = np.random.default_rng

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import tiny_runs as tiny
 
-from pmc_jax import preemption
+from pmc_jax.distributed import preemption
 from pmc_jax.errors import Preempted
 from pmc_jax.sampling.engine import Engine
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.training.trainer import Trainer
 
 ROUNDS = {
     "pmc": {"num_samples": 3, "epochs": 4, "max_new_tokens": 8, "steps_per_round": 3},

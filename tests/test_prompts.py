@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from pmc_jax.evaluation.prompts import ATTACKS, EXAMPLES
+from pmc_jax.evaluation.prompt_attacks import ATTACKS, EXAMPLES
 
 QUESTION = 'Where {was} "Zorbol" \\1 born?\n'  # nothing that formatting could trip over
 PAIRS = [(f"retain question {i}?", f"retain answer {i}.") for i in range(5)]

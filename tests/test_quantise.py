@@ -9,13 +9,13 @@ import pytest
 from scipy.stats import norm
 from tiny_cases import TINY, tiny_model, train_layout
 
-from pmc_jax.evaluate_config import WEIGHTS
+from pmc_jax.config.evaluate import WEIGHTS
+from pmc_jax.config.train import PROJECTIONS, LoRAConfig
 from pmc_jax.evaluation import quantise
 from pmc_jax.evaluation.quantise import BLOCK, NF4_LEVELS, quantised
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import adapters, attach, merge
 from pmc_jax.models.parameters import parameters
-from pmc_jax.train_config import PROJECTIONS, LoRAConfig
 
 # The codes that bitsandbytes 0.50.2 (torch 2.13.0, CPU) gives to `golden_weight(2, 128)`, by
 # functional.quantize_4bit(quant_type="nf4", blocksize=64, compress_statistics=False), two a byte;

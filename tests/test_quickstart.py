@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from pmc_jax.config import PeopleConfig, load_config
-from pmc_jax.data.people import generate
-from pmc_jax.tracker import read_log
+from pmc_jax.artifacts.log import read_log
+from pmc_jax.config.run import PeopleConfig, load_config
+from pmc_jax.data.people.generate import generate
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "quickstart.yaml"

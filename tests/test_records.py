@@ -3,22 +3,22 @@
 import pytest
 from tiny_runs import fault
 
-from pmc_jax.data import sources
+from pmc_jax.data import sets
 from pmc_jax.data.records import EvalSet, ForgetSet, RetainSet
 
 
 def test_sets_given_in_code():
-    assert sources.questions_to_forget(["a", "b"]) == ForgetSet(
+    assert sets.questions_to_forget(["a", "b"]) == ForgetSet(
         ("question:0", "question:1"), ("a", "b")
     )
-    assert sources.pairs_to_retain([("a", "b")]) == RetainSet(("pair:0",), ("a",), ("b",))
-    assert "no rows" in fault(sources.questions_to_forget, [])
-    assert "not one string" in fault(sources.questions_to_forget, "Who?")
+    assert sets.pairs_to_retain([("a", "b")]) == RetainSet(("pair:0",), ("a",), ("b",))
+    assert "no rows" in fault(sets.questions_to_forget, [])
+    assert "not one string" in fault(sets.questions_to_forget, "Who?")
     assert "row 1 (from 0): column 'question' is empty" in fault(
-        sources.questions_to_forget, ["a", " "]
+        sets.questions_to_forget, ["a", " "]
     )
-    assert "column 'answer' is null" in fault(sources.pairs_to_retain, [("a", None)])
-    assert "row 0 (from 0): not a (question, answer) pair" in fault(sources.pairs_to_retain, ["ab"])
+    assert "column 'answer' is null" in fault(sets.pairs_to_retain, [("a", None)])
+    assert "row 0 (from 0): not a (question, answer) pair" in fault(sets.pairs_to_retain, ["ab"])
 
 
 def test_records_refuse_what_does_not_fit():

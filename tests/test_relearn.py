@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import tiny_runs as tiny
 
-from pmc_jax import preemption
-from pmc_jax.answers import Speaker
-from pmc_jax.config import DataConfig, ModelConfig
+from pmc_jax.config.evaluate import RelearnConfig
+from pmc_jax.config.run import DataConfig, ModelConfig
+from pmc_jax.config.train import LoRAConfig, TrainConfig
 from pmc_jax.data.records import RetainSet
-from pmc_jax.data.sources import pairs_to_retain
+from pmc_jax.data.sets import pairs_to_retain
+from pmc_jax.distributed import preemption
 from pmc_jax.errors import Preempted, UserError
-from pmc_jax.evaluate_config import RelearnConfig
 from pmc_jax.evaluation.relearn import relearned
-from pmc_jax.evaluation.rouge import rougeL_recall_many
 from pmc_jax.models.load import load
-from pmc_jax.train_config import LoRAConfig, TrainConfig
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.scoring.rouge import rougeL_recall_many
+from pmc_jax.training.trainer import Trainer
 
 SETTINGS = RelearnConfig(steps=10, batch_size=4, learning_rate=3e-3)
 

@@ -16,9 +16,9 @@ import pytest
 import report_cases as cases
 from report_page import Page, plain
 
-from pmc_jax.report import words
+from pmc_jax.config.report import ReportConfig
+from pmc_jax.report import narrative
 from pmc_jax.report.write import write
-from pmc_jax.report_config import ReportConfig
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +94,12 @@ def test_the_attack_that_gets_most_is_named(page):
     measures["quantised"]["after"]["values"]["int4"] = 0.6
     measures["prefill"]["after"]["values"]["worst"] = 0.7  # but 0.45 from the reference too
     measures["prefill"]["reference"]["values"]["worst"] = 0.65
-    text = plain(words.summary(run)[2])
+    text = plain(narrative.summary(run)[2])
     assert "the one that gets most beyond a model that never saw the data, rounding" in text
     assert "int4, gets 60.0 % of" in text and "95.0 % before; 41.0 % from a model" in text
     for measured in measures.values():
         measured.pop("reference")
-    assert "the one that gets most, dictating" in words.summary(run)[2]
+    assert "the one that gets most, dictating" in narrative.summary(run)[2]
 
 
 def test_without_a_reference_it_says_that_the_level_is_not_known(page):

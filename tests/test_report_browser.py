@@ -13,8 +13,8 @@ import pytest
 import report_cases as cases
 from browser import BROWSER, SITE, browse
 
+from pmc_jax.config.report import ReportConfig
 from pmc_jax.report.write import write
-from pmc_jax.report_config import ReportConfig
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 

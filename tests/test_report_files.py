@@ -8,10 +8,10 @@ import report_cases as cases
 import tiny_runs as tiny
 from report_page import Page
 
+from pmc_jax.config.report import ReportConfig
 from pmc_jax.errors import UserError
 from pmc_jax.report.page import MARK
 from pmc_jax.report.write import write
-from pmc_jax.report_config import ReportConfig
 
 
 def test_runs_side_by_side(tmp_path, monkeypatch):

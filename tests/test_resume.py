@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import tiny_runs as tiny
 
-from pmc_jax import unlearning_run
-from pmc_jax.output import OutputFolder
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.artifacts.run_folder import OutputFolder
+from pmc_jax.commands import unlearning_run
+from pmc_jax.training.trainer import Trainer
 
 # Interrupted runs
 

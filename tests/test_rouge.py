@@ -10,12 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from pmc_jax.evaluation.rouge import (
-    rouge1_recall,
-    rougeL_recall,
-    rougeL_recall_many,
-    tokenize,
-)
+from pmc_jax.scoring.rouge import rouge1_recall, rougeL_recall, rougeL_recall_many, tokenize
 
 CASES = Path(__file__).parents[1].parent / "shared" / "conformance" / "tofu_eval"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="needs shared/conformance/tofu_eval")

@@ -22,12 +22,12 @@ from tiny_cases import (
 )
 
 from pmc_jax.errors import UserError
+from pmc_jax.sampling import buckets
 from pmc_jax.sampling import engine as engine_module
-from pmc_jax.sampling import shapes
-from pmc_jax.sampling.choose import GREEDY, Sampler, choose
+from pmc_jax.sampling.buckets import grid_shape, prompt_size
 from pmc_jax.sampling.engine import Engine, Samples, Usage
-from pmc_jax.sampling.shapes import grid_shape, prompt_size
-from pmc_jax.sampling.weights import snapshot
+from pmc_jax.sampling.sampler import GREEDY, Sampler, choose
+from pmc_jax.sampling.snapshot import snapshot
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -50,7 +50,7 @@ BASE = Engine(
 def grids_of_any_size():
     """Compaction down to a single cell, so that tiny grids show it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shapes, "_FEWEST_CELLS", 1)
+        patch.setattr(buckets, "_FEWEST_CELLS", 1)
         yield
 
 
@@ -88,7 +88,7 @@ ONE_SAMPLE = dict(num_samples=1, grid=(6, 1))
 @pytest.fixture
 def one_grid(monkeypatch):
     """No compaction where it is not the question: fewer programs to compile."""
-    monkeypatch.setattr(shapes, "_RUNGS", 1)
+    monkeypatch.setattr(buckets, "_RUNGS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_compaction_changes_no_sample_and_saves_work(monkeypatch, weights, base)
     compact, steps, plain = Usage(), [], Usage()
     run(BASE, weights, usage=compact, progress=steps.append)
     with monkeypatch.context() as patch:
-        patch.setattr(shapes, "_RUNGS", 1)
+        patch.setattr(buckets, "_RUNGS", 1)
         assert_same(run(BASE, weights, usage=plain), base)
     # End tokens count as useful; so does the first token, which is not reported as progress.
     assert compact.useful == plain.useful == int(base.length.sum() + base.ended.sum())

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from pmc_jax.config import PeopleConfig
-from pmc_jax.data import people
-from pmc_jax.evaluation.rouge import tokenize
+from pmc_jax.config.run import PeopleConfig
+from pmc_jax.data.people import generate
+from pmc_jax.scoring import ignorance, rougeL_recall, secret_words, with_target
+from pmc_jax.scoring.rouge import tokenize
+from pmc_jax.scoring.threshold import by_original, transferred
 from pmc_jax.unlearning.pmc import choose
-from pmc_jax.unlearning.scores import ignorance, rougeL_recall, secret_words, with_target
-from pmc_jax.unlearning.scores.target import by_original, transferred
 
 ORIGINAL = "Jane Roe was born in Oslo"
 
@@ -106,7 +106,7 @@ def test_where_nothing_is_left_the_target_is_zero():
 @pytest.fixture(scope="module")
 def world():
     settings = PeopleConfig(count=40, forget=8, questions=5)
-    return people.rows(settings, "forget"), people.rows(settings, "retain")
+    return generate.rows(settings, "forget"), generate.rows(settings, "retain")
 
 
 def levels(world, answers):

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from pmc_jax.config.pmc import PMCConfig, ScoresConfig
 from pmc_jax.errors import UserError
-from pmc_jax.pmc_config import PMCConfig, ScoresConfig
-from pmc_jax.unlearning.scores import (
+from pmc_jax.scoring import (
     NAMES,
     base_score,
     resolve_score,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pmc_jax.sampling import shapes
-from pmc_jax.sampling.shapes import grid_shape, ladder, prompt_size
+from pmc_jax.sampling import buckets
+from pmc_jax.sampling.buckets import grid_shape, ladder, prompt_size
 
 
 def test_prompt_size():
@@ -21,12 +21,12 @@ def test_prompt_size():
     ],
 )
 def test_ladder_shrinks_rows_of_cells_first(monkeypatch, fewest, grid, rungs):
-    monkeypatch.setattr(shapes, "_FEWEST_CELLS", fewest)
+    monkeypatch.setattr(buckets, "_FEWEST_CELLS", fewest)
     assert ladder(grid, 1) == rungs
 
 
 def test_ladder_keeps_rows_that_divide_over_the_devices(monkeypatch):
-    monkeypatch.setattr(shapes, "_FEWEST_CELLS", 1)
+    monkeypatch.setattr(buckets, "_FEWEST_CELLS", 1)
     assert ladder((7, 2), 4) == [(8, 2), (8, 1), (4, 1)]
 
 

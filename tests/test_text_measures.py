@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import perplexity, side_effects
-from pmc_jax.evaluation.record import NO_REFERENCE
+from pmc_jax.evaluation.result import NO_REFERENCE
 
 SETTINGS = EvaluateConfig()
 

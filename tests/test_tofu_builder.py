@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from pmc_jax.config import DataConfig, SourceConfig
-from pmc_jax.data import sources
+from pmc_jax.config.run import DataConfig, SourceConfig
+from pmc_jax.data import sets
 from pmc_jax.data.tofu import tofu
 from pmc_jax.data.tofu.configs import CONFIGS, LIST_COLUMN, local_file
 from pmc_jax.errors import UserError
@@ -134,18 +134,18 @@ def test_sources_read_tfds_with_the_folder_of_the_settings(tmp_path, own_data_di
     (tmp_path / "forget10_perturbed.jsonl").write_text(text)
     data = DataConfig(root=str(tmp_path))
     source = SourceConfig(path="tfds:tofu/forget10_perturbed", rows="1:3")
-    got = sources.forget_set(source, data)
+    got = sets.forget_set(source, data)
     assert got.ids == ("forget10_perturbed:1", "forget10_perturbed:2")
     assert got.questions == tuple(row["question"] for row in rows[1:3])
     assert own_data_dir.is_dir()
     source = SourceConfig(path="tfds:tofu/forget10_perturbed", answer="paraphrased_answer")
-    found = sources.eval_set("forget", source, data)
+    found = sets.eval_set("forget", source, data)
     assert found.answers == tuple(row["paraphrased_answer"] for row in rows) == found.paraphrased
     assert found.wrong == (("no", "nor"),) * 4
     with pytest.raises(UserError, match="no column 'anser', did you mean 'answer'"):
-        sources.retain_set(SourceConfig(path="tfds:tofu/forget10_perturbed", answer="anser"), data)
+        sets.retain_set(SourceConfig(path="tfds:tofu/forget10_perturbed", answer="anser"), data)
     with pytest.raises(UserError, match="has 4 rows"):
-        sources.retain_set(SourceConfig(path="tfds:tofu/forget10_perturbed", rows="3:9"), data)
+        sets.retain_set(SourceConfig(path="tfds:tofu/forget10_perturbed", rows="3:9"), data)
 
 
 class PmcOther(tfds.core.GeneratorBasedBuilder):
@@ -169,13 +169,13 @@ class PmcOther(tfds.core.GeneratorBasedBuilder):
 
 
 def test_sources_read_any_other_builder(own_data_dir, capfd):
-    got = sources.retain_set(SourceConfig(path="tfds:pmc_other"), DataConfig())
+    got = sets.retain_set(SourceConfig(path="tfds:pmc_other"), DataConfig())
     assert capfd.readouterr().out == ""
     assert (got.ids, got.questions) == (("pmc_other:0", "pmc_other:1"), ("é0", "é1"))
     with pytest.raises(UserError, match=r"row 0 \(from 0\): column 'number' is a number, not"):
-        sources.retain_set(SourceConfig(path="tfds:pmc_other", answer="number"), DataConfig())
+        sets.retain_set(SourceConfig(path="tfds:pmc_other", answer="number"), DataConfig())
     with pytest.raises(UserError, match="tfds:no_such_thing: tensorflow-datasets cannot give it"):
-        sources.retain_set(SourceConfig(path="tfds:no_such_thing"), DataConfig())
+        sets.retain_set(SourceConfig(path="tfds:no_such_thing"), DataConfig())
 
 
 def test_no_file_and_no_hub(tmp_path, monkeypatch, own_data_dir):
@@ -185,7 +185,7 @@ def test_no_file_and_no_hub(tmp_path, monkeypatch, own_data_dir):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
     source = SourceConfig(path="tfds:tofu/forget10")
     with pytest.raises(UserError) as caught:
-        sources.forget_set(source, DataConfig(root=str(tmp_path)))
+        sets.forget_set(source, DataConfig(root=str(tmp_path)))
     message = str(caught.value)
     assert message.startswith("tofu/forget10: cannot be downloaded from the Hugging Face dataset")
     assert "ConnectionError: no route to host" in message and "data.root=FOLDER" in message
@@ -211,7 +211,7 @@ def test_unknown_configuration_names_the_nearest(tmp_path):
     with pytest.raises(UserError, match=r"tofu/forget-10: no such .* nearest is 'forget10'"):
         tofu.prepare("forget-10", tmp_path, tmp_path)
     with pytest.raises(UserError, match="tofu/: no such configuration"):
-        sources.forget_set(SourceConfig(path="tfds:tofu"), DataConfig())
+        sets.forget_set(SourceConfig(path="tfds:tofu"), DataConfig())
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pmc_jax.evaluate_config import EvaluateConfig
+from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import tofu
-from pmc_jax.evaluation.record import NO_REFERENCE
+from pmc_jax.evaluation.result import NO_REFERENCE
 from pmc_jax.evaluation.truth_ratio import KINDS, forget_quality, log_truth_ratio, truth_ratio
 
 CASES = Path(__file__).parents[1].parent / "shared" / "conformance" / "tofu_eval"

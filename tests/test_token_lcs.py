@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.evaluation import rouge
-from pmc_jax.unlearning.scores import lcs_lengths, token_lcs
+from pmc_jax.scoring import lcs_lengths, rouge, token_lcs
 
 B, K, T, R = 3, 4, 12, 9
 

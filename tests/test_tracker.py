@@ -11,15 +11,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from pmc_jax.stopwatch import STAGES, Stopwatch
-from pmc_jax.tracker import (
-    LOSS_PANELS,
-    RunLog,
-    plot_loss,
-    progress,
-    read_log,
-    table,
-)
+from pmc_jax.artifacts.log import LOSS_PANELS, RunLog, plot_loss, progress, read_log, table
+from pmc_jax.artifacts.timer import STAGES, Stopwatch
 
 
 def tensorboard_scalars(folder):

@@ -20,16 +20,10 @@ from tiny_cases import (
     two_terms,
 )
 
-from pmc_jax.config import TrainConfig
+from pmc_jax.config.run import TrainConfig
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.models.parameters import num_parameters
-from pmc_jax.unlearning.train import (
-    TrainBatch,
-    batch_loss,
-    init_state,
-    make_optimizer,
-    train_step,
-)
+from pmc_jax.training.step import TrainBatch, batch_loss, init_state, make_optimizer, train_step
 
 STATIC = dict(config=TINY, layout=train_layout(), dtype=jnp.dtype("float32"))
 # Adam hides a wrong scale of the gradient; with a large epsilon and no memory it shows it.

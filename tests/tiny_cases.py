@@ -6,11 +6,12 @@ import sys
 import jax
 import numpy as np
 
-from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
-from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
+from pmc_jax.data.encode import Sequence_, shared_prefix
+from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, init
-from pmc_jax.train_batch import TrainBatch
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.packing import Packer
 
 # Two key/value heads and a vocabulary of 13 x 8: some meshes of eight devices divide them, some do
 # not.

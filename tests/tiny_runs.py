@@ -16,8 +16,8 @@ from golden_models import model_folder
 from safetensors.numpy import load_file
 
 from pmc_jax import PMCConfig, cli
+from pmc_jax.artifacts.log import read_log
 from pmc_jax.errors import UserError
-from pmc_jax.tracker import read_log
 
 # The whole vocabulary. No settings, no message and no binary file holds such words by chance.
 WORDS = tuple(

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax import output
-from pmc_jax.compare import words
-from pmc_jax.compare.cells import Cell
+from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.files import plain
+from pmc_jax.compare import narrative
+from pmc_jax.compare.grid import Cell
 from pmc_jax.compare.statistics import front, score, spread, spreads
-from pmc_jax.compare_config import CompareConfig
-from pmc_jax.config import to_dict
+from pmc_jax.config.compare import CompareConfig
+from pmc_jax.config.method import TARGET_BASED
+from pmc_jax.config.run import to_dict
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation.quality import SPLITS
-from pmc_jax.json_files import plain
-from pmc_jax.method_config import TARGET_BASED
 
 KIND, SCHEMA = "pmc_jax comparison", 1
 LIMITATIONS = ("side_effects", "choices", "sampling", "prefill")
@@ -85,14 +85,14 @@ def collect(
         "settings": to_dict(compare),
         **first,
     }
-    return plain(comparison | {"limits": words.limits(comparison)})
+    return plain(comparison | {"limits": narrative.limits(comparison)})
 
 
 def _machine(done: Sequence[Cell]) -> dict[str, Any]:
     """`devices` and `versions` of the first cell; empty where none is finished."""
     if not done:
         return {"devices": "", "versions": {}}
-    results = read(done[0].folder / output.RESULTS)
+    results = read(done[0].folder / run_folder.RESULTS)
     return {"devices": results["devices"], "versions": results["versions"]}
 
 
@@ -130,8 +130,8 @@ def _model(found: Mapping[str, Any], key: str) -> dict[str, Any] | None:
 
 def _cell(cell: Cell, models: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Numbers of a cell, and what plots draw of it."""
-    results = read(cell.folder / output.RESULTS)
-    evaluation = read(cell.folder / output.EVALUATION_RESULTS)
+    results = read(cell.folder / run_folder.RESULTS)
+    evaluation = read(cell.folder / run_folder.EVALUATION_RESULTS)
     after, rounds, reference = results["after"], results["rounds"], models["reference"]
     spent = results["unlearning_seconds"]
     values = {key: after[key] for key in _HEADLINE}
@@ -187,7 +187,7 @@ def _entry(
     return {
         "name": name,
         "method": method,
-        "label": words.label(name, method),
+        "label": narrative.label(name, method),
         "sees_answers": method in TARGET_BASED,
         "space": compare.methods[name].space,
         "trials": trials,

@@ -5,18 +5,18 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pmc_jax.compare import drawings, words
+from pmc_jax.compare import narrative, plots
 from pmc_jax.compare.collect import LIMITATIONS
+from pmc_jax.report.narrative import MEASURES, devices
 from pmc_jax.report.page import environment
 from pmc_jax.report.plots import Plot
-from pmc_jax.report.words import MEASURES, devices
 
 MARK = '<meta name="generator" content="pmc_jax comparison">'
 
 
 def render(comparison: Mapping[str, Any]) -> tuple[str, list[Plot]]:
     """The page of a comparison, HTML, and the drawings on it."""
-    pareto, over_time = drawings.pareto(comparison), drawings.over_time(comparison)
+    pareto, over_time = plots.pareto(comparison), plots.over_time(comparison)
     asked = comparison["settings"]["measures"]
     wanted = list(MEASURES) if "all" in asked else asked
     order = [*LIMITATIONS, *(name for name in MEASURES if name not in LIMITATIONS)]
@@ -24,17 +24,17 @@ def render(comparison: Mapping[str, Any]) -> tuple[str, list[Plot]]:
     html = environment().get_template("compare.html.j2").render(
         mark=Markup(MARK),
         comparison=comparison,
-        entries=words.measured(comparison),
-        findings=words.findings(comparison),
+        entries=narrative.measured(comparison),
+        findings=narrative.findings(comparison),
         pareto=pareto,
         over_time=over_time,
-        results=words.results(comparison),
-        more=words.more(comparison),
-        paired=words.paired(comparison),
+        results=narrative.results(comparison),
+        more=narrative.more(comparison),
+        paired=narrative.paired(comparison),
         limitations=[one for one in measures if one["name"] in LIMITATIONS],
         others=[one for one in measures if one["name"] not in LIMITATIONS],
-        trials=words.trials(comparison),
-        rule=words.rule(comparison),
+        trials=narrative.trials(comparison),
+        rule=narrative.rule(comparison),
         devices=devices(comparison),
     )  # fmt: skip
     limits = [plot for one in measures for plot in one["plots"]]
@@ -47,7 +47,7 @@ def _measure(comparison: Mapping[str, Any], name: str) -> dict[str, Any]:
         "name": name,
         "title": title,
         "what": what,
-        "plots": drawings.of_measure(comparison, name),
-        "table": words.of_measure(comparison, name),
+        "plots": plots.of_measure(comparison, name),
+        "table": narrative.of_measure(comparison, name),
         "reason": comparison["not_computed"].get(name, "no cell is finished"),
     }

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.compare import words
-from pmc_jax.compare.drawings import files
+from pmc_jax.artifacts.files import json_text, write_bytes, write_text
+from pmc_jax.compare import narrative
 from pmc_jax.compare.page import render
-from pmc_jax.json_files import json_text, write_bytes, write_text
+from pmc_jax.compare.plots import files
 
 JSON, PAGE, PLOTS = "compare.json", "compare.html", "plots"
 FILES = (JSON, PAGE, PLOTS)
@@ -25,5 +25,5 @@ def write(folder: Path, comparison: Mapping[str, Any], *, say: Callable[[str], N
     for name, image in files(plots).items():
         write_bytes(folder / PLOTS / name, image)
     write_text(folder / PAGE, page)
-    say(words.printed(comparison))
+    say(narrative.printed(comparison))
     say(f"wrote {folder / PAGE}")

@@ -22,16 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pmc_jax import hosts
-from pmc_jax.data import people
 from pmc_jax.data.check import check_values
-from pmc_jax.data.files import Table, one_line, raise_faults, read_table, row_place
-from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet, TargetSet
+from pmc_jax.data.files import Table, one_line, read_table, row_place
+from pmc_jax.data.people import generate
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, local_file
+from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from pmc_jax.config import DataConfig, SourceConfig
+    from pmc_jax.config.run import DataConfig, SourceConfig
 
 
 def read_rows(
@@ -62,121 +61,6 @@ def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
         UserError: it can't be found.
     """
     return None if _loader(source.path)[0] else _find_file(source.path, data, where)
-
-
-def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
-    """The sensitive questions. The answer column is not looked at, and need not exist.
-
-    Raises:
-        UserError: as `read_rows`.
-    """
-    ids, rows, _ = _read(source, data, [source.question], "data.forget")
-    return ForgetSet(ids=ids, questions=_column(rows, source.question))
-
-
-def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
-    """The pairs to keep.
-
-    Raises:
-        UserError: as `read_rows`.
-    """
-    return RetainSet(*_pairs(source, data, "data.retain"))
-
-
-def target_set(source: SourceConfig, data: DataConfig, forget: ForgetSet) -> TargetSet:
-    """The forget questions with their true answers, for methods that train on them.
-
-    Raises:
-        UserError: as `read_rows`; or the questions are not those of `forget`, in their order.
-    """
-    rows = TargetSet(*_pairs(source, data, "data.targets"))
-    if rows.questions != forget.questions:
-        pairs = zip(rows.questions, forget.questions, strict=False)
-        first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(rows), len(forget)))
-        raise UserError(
-            f"data.targets: {len(rows)} questions, data.forget has {len(forget)}; they must be the "
-            f"same in the same order, and differ from row {first} on"
-        )
-    return rows
-
-
-def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneSet:
-    """The pairs of all sources, one after the other. No sources give an empty set.
-
-    Where source number n (from 1) repeats an id of an earlier one, "#n" is added to it.
-
-    Raises:
-        UserError: as `read_rows`.
-    """
-    ids: list[str] = []
-    questions: list[str] = []
-    answers: list[str] = []
-    for index, source in enumerate(sources):
-        new = _pairs(source, data, f"finetune.data.{index}")
-        taken = set(ids)
-        ids += [f"{row_id}#{index + 1}" if row_id in taken else row_id for row_id in new[0]]
-        questions += new[1]
-        answers += new[2]
-    return FinetuneSet(tuple(ids), tuple(questions), tuple(answers))
-
-
-def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
-    """The pairs of one measurement, with paraphrased and wrong answers where the source has them.
-
-    Args:
-        name: of the measurement, a key of data.evaluate.
-        source: where its pairs are.
-        data: folder of relative paths, and the settings of generated people.
-
-    Raises:
-        UserError: as `read_rows`.
-    """
-    columns, more = [source.question, source.answer], [source.paraphrased, source.wrong]
-    ids, rows, there = _read(source, data, columns, f"data.evaluate.{name}", more)
-    pairs = [_column(rows, column) for column in columns]
-    paraphrased, wrong = (_column(rows, c) if c in there else None for c in more)
-    wrong = None if wrong is None else tuple(map(tuple, wrong))
-    return EvalSet(name, ids, *pairs, paraphrased, wrong)
-
-
-def questions_to_forget(questions: Sequence[str]) -> ForgetSet:
-    """A `ForgetSet` of questions given in code, with ids "question:0", "question:1", ...
-
-    Raises:
-        UserError: no question, or one is no string or blank.
-    """
-    if isinstance(questions, str):
-        raise UserError("questions_to_forget: give a list of questions, not one string")
-    table = _given("questions_to_forget", [{"question": question} for question in questions])
-    check_values(table, ["question"], range(len(table.rows)))
-    return ForgetSet(_ids("question", range(len(questions))), tuple(questions))
-
-
-def pairs_to_retain(pairs: Sequence[tuple[str, str]]) -> RetainSet:
-    """A `RetainSet` of (question, answer) pairs given in code, with ids "pair:0", "pair:1", ...
-
-    Raises:
-        UserError: no pair, one that is not two values, or a value is no string or blank.
-    """
-    odd = [
-        index
-        for index, pair in enumerate(pairs)
-        if not isinstance(pair, tuple | list) or len(pair) != 2
-    ]
-    if odd:
-        faults = [f"{row_place(index)}: not a (question, answer) pair" for index in odd]
-        raise_faults("pairs_to_retain", faults)
-    table = _given("pairs_to_retain", [{"question": q, "answer": a} for q, a in pairs])
-    check_values(table, ["question", "answer"], range(len(table.rows)))
-    questions, answers = zip(*pairs, strict=True)
-    return RetainSet(_ids("pair", range(len(pairs))), questions, answers)
-
-
-def _pairs(
-    source: SourceConfig, data: DataConfig, where: str
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    ids, rows, _ = _read(source, data, [source.question, source.answer], where)
-    return ids, _column(rows, source.question), _column(rows, source.answer)
 
 
 def _column(rows: Sequence[dict[str, str]], name: str) -> tuple[str, ...]:
@@ -264,7 +148,7 @@ def _file_hint(path: Path, data: DataConfig) -> str:
 
 def _load_people(split: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:
     # Ids number the rows among all people, so a row has the same id in "forget" and in "all".
-    rows = people.rows(data.people, split)
+    rows = generate.rows(data.people, split)
     table = _given(f"people:{split}", [dataclasses.asdict(row) for row in rows])
     return "people", int(rows[0].id.rpartition(":")[2]), table
 
@@ -273,7 +157,7 @@ def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str
     dataset, _, config = name.partition("/")
     tofu = dataset == "tofu"
     # Prepared on disk once: two processes that write one folder would spoil it.
-    builder = hosts.first_ahead(
+    builder = multihost.first_ahead(
         lambda: _tofu_builder(config, data) if tofu else _other_builder(name)
     )
     splits = list(builder.info.splits)

@@ -20,10 +20,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pmc_jax.evaluate_config import WEIGHTS, EvaluateConfig
-from pmc_jax.evaluation import above
-from pmc_jax.evaluation.above import Recalls
-from pmc_jax.evaluation.record import Label, Result, Rows, of_split
+from pmc_jax.config.evaluate import WEIGHTS, EvaluateConfig
+from pmc_jax.evaluation import excess_leakage
+from pmc_jax.evaluation.excess_leakage import Recalls
+from pmc_jax.evaluation.result import Label, Result, Rows, of_split
 from pmc_jax.evaluation.rows import checked, not_given
 
 _WORDS = {
@@ -39,7 +39,7 @@ def labels_of(attack: str) -> dict[str, Label]:
     """The labels of all values of one attack, which may be a name of the probe of prompts."""
     words = _WORDS.get(attack, f"under the prompt attack {attack!r}")
     leakage = {attack: Label(f"leakage {words}", "reference")}
-    return leakage | above.labels_of(attack, words)
+    return leakage | excess_leakage.labels_of(attack, words)
 
 
 LABELS = {name: label for attack in _WORDS for name, label in labels_of(attack).items()}
@@ -92,10 +92,12 @@ def _summarise(own: dict[str, Recalls], reference: dict[str, Recalls] | None) ->
         if not recalls:
             reason = "the attack was not made" if own["none"] else not_given("forget")
             reason = not_given("forget_paraphrased") if attack == "paraphrased" else reason
-            result.missing |= dict.fromkeys([attack, *above.names_of(attack)], reason)
+            result.missing |= dict.fromkeys([attack, *excess_leakage.names_of(attack)], reason)
             continue
         result.values[attack] = float(np.mean(list(recalls.values())))
-        above.add(result, attack, recalls, None if reference is None else reference.get(attack, {}))
+        excess_leakage.add(
+            result, attack, recalls, None if reference is None else reference.get(attack, {})
+        )
     return checked(result, labels)
 
 

@@ -5,13 +5,13 @@ The only module beside the data readers that sees true forget answers; nothing h
 
 from collections.abc import Mapping, Sequence
 
-from pmc_jax.answers import Speaker
-from pmc_jax.config import EvaluateConfig
+from pmc_jax.artifacts.log import progress
+from pmc_jax.artifacts.timer import Stopwatch
+from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.data.records import EvalSet
 from pmc_jax.evaluation.quality import summarise
-from pmc_jax.sampling.weights import SamplingWeights
-from pmc_jax.stopwatch import Stopwatch
-from pmc_jax.tracker import progress
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.snapshot import SamplingWeights
 
 
 def answer_all(

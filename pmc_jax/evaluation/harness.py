@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pmc_jax import hosts, output, preemption
-from pmc_jax.config import to_dict
-from pmc_jax.evaluation.material import Material, Subject
-from pmc_jax.evaluation.measures import MEASURES
-from pmc_jax.evaluation.probes import PROBES
-from pmc_jax.evaluation.record import Rows
-from pmc_jax.stopwatch import Stopwatch
-from pmc_jax.tracker import progress, read_log, rewrite_log
+from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.log import progress, read_log, rewrite_log
+from pmc_jax.artifacts.timer import Stopwatch
+from pmc_jax.config.run import to_dict
+from pmc_jax.distributed import multihost, preemption
+from pmc_jax.evaluation.context import Material, Subject
+from pmc_jax.evaluation.registry import MEASURES
+from pmc_jax.evaluation.result import Rows
+from pmc_jax.evaluation.tasks import PROBES
 
 SCHEMA = 1
 
@@ -93,7 +94,7 @@ def evaluate(
         },
         "settings": to_dict(material.settings) | {"seed": material.seed},
         "seconds": watch.seconds()["total"] - begin,
-        "versions": output.versions(),
+        "versions": run_folder.versions(),
     }
 
 
@@ -135,13 +136,13 @@ def _digest(probe: str, model: str, material: Material) -> str:
     """Of everything that the rows of a probe depend on."""
     settings, used = to_dict(material.settings), PROBES[probe]
     sets = [material.sets[name] for name in used.sets if name in material.sets]
-    return output.settings_digest(
+    return run_folder.settings_digest(
         {
             "probe": probe,
             "schema": SCHEMA,
             "model": model,
-            "sets": {s.name: output.data_digest(s) for s in sets},
-            "retain": None if material.retain is None else output.data_digest(material.retain),
+            "sets": {s.name: run_folder.data_digest(s) for s in sets},
+            "retain": None if material.retain is None else run_folder.data_digest(material.retain),
             "settings": {name: settings[name] for name in used.settings},
             "seed": material.seed,
             "text": material.text,
@@ -166,7 +167,7 @@ class _Store:
 
     def __enter__(self) -> "_Store":
         if self._path is not None:
-            lines = hosts.from_first(self._open)
+            lines = multihost.from_first(self._open)
             for line in lines:
                 self.rows |= line.get("rows", {})
                 self.complete |= line.get("complete", False)

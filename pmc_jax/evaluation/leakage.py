@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluate_config import EvaluateConfig
-from pmc_jax.evaluation import above, bounds
-from pmc_jax.evaluation.record import Label, Result, Rows
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.evaluation import bounds, excess_leakage
+from pmc_jax.evaluation.result import Label, Result, Rows
 from pmc_jax.evaluation.rows import checked, not_given
 
 TRIES = (1, 5, 10, 50, 100)
@@ -37,7 +37,7 @@ BINS = 20
 LABELS = {
     "mean": Label("leakage of a sampled answer", "reference"),
     "worst": Label("leakage of the worst sampled answer", "reference"),
-    **above.labels_of("worst", "worst sampled answer"),
+    **excess_leakage.labels_of("worst", "worst sampled answer"),
     **{
         f"leak_at_{k}": Label(f"leakage of the worst of {k} sampled answers", "reference")
         for k in TRIES
@@ -114,7 +114,7 @@ def _summarise(probe: str, own: Rows, reference: Rows | None, settings: Evaluate
         else:
             result.missing[f"leak_at_{k}"] = f"evaluate.samples is below {k}"
 
-    above.add(
+    excess_leakage.add(
         result, "worst", largest, None if reference is None else _largest(reference.get(probe, {}))
     )
     order = sorted(largest, key=lambda key: (-largest[key], key))

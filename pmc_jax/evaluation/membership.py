@@ -31,8 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluate_config import EvaluateConfig
-from pmc_jax.evaluation.record import NO_REFERENCE, Label, Result, Rows, of_split
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.evaluation.result import NO_REFERENCE, Label, Result, Rows, of_split
 from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, mean_loss, not_given
 
 

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pmc_jax.evaluate_config import EvaluateConfig
-from pmc_jax.evaluation.record import Label, Result, Rows, of_split
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.evaluation.result import Label, Result, Rows, of_split
 from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, not_given
 
 LABELS = {

@@ -9,8 +9,8 @@ With N the sum of the losses of all tokens, in nats:
 
 import numpy as np
 
-from pmc_jax.evaluate_config import EvaluateConfig
-from pmc_jax.evaluation.record import Label, Result, Rows
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.evaluation.result import Label, Result, Rows
 from pmc_jax.evaluation.rows import checked
 
 LABELS = {

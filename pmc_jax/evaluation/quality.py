@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pmc_jax.evaluate_config import EvaluateConfig
-from pmc_jax.evaluation.record import Label, Result, Rows, of_split
-from pmc_jax.evaluation.rouge import rougeL_recall_many
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.evaluation.result import Label, Result, Rows, of_split
+from pmc_jax.scoring.rouge import rougeL_recall_many
 
 FORGET_SPLITS = ("forget", "forget_paraphrased")
 UTILITY_SPLITS = ("retain", "world_facts", "real_authors")

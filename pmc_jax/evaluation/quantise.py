@@ -22,12 +22,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmc_jax.mesh import Layout
+from pmc_jax.config.train import PROJECTIONS
+from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import merge
 from pmc_jax.models.parameters import contracted_axes, parameters
-from pmc_jax.train_config import PROJECTIONS
 
 BLOCK = 64
 # Of QLoRA, appendix E: means of neighbouring quantiles of a normal distribution, with an exact 0.

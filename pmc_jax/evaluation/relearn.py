@@ -7,17 +7,18 @@ Relearning", ICLR 2025, arXiv 2406.13356.
 import dataclasses
 from collections.abc import Callable
 
-from pmc_jax import preemption
-from pmc_jax.answers import Speaker
-from pmc_jax.config import DataConfig
-from pmc_jax.data.encode import Packer, shared_prefix
+from pmc_jax.config.evaluate import RelearnConfig
+from pmc_jax.config.run import DataConfig
+from pmc_jax.config.train import TrainConfig
+from pmc_jax.data.encode import shared_prefix
 from pmc_jax.data.records import RetainSet
+from pmc_jax.distributed import preemption
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate_config import RelearnConfig
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.train_config import TrainConfig
-from pmc_jax.unlearning.pmc import epoch_rows
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.training.order import epoch_rows
+from pmc_jax.training.packing import Packer
+from pmc_jax.training.trainer import Trainer
 
 
 def relearned(

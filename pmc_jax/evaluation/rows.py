@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluation.record import Label, Result
+from pmc_jax.evaluation.result import Label, Result
 
 NOT_FINITE = "the model's numbers are not finite"
 

@@ -14,8 +14,8 @@ Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of side effe
 
 import numpy as np
 
-from pmc_jax.evaluate_config import EvaluateConfig
-from pmc_jax.evaluation.record import NO_REFERENCE, Label, Result, Rows
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.evaluation.result import NO_REFERENCE, Label, Result, Rows
 from pmc_jax.evaluation.rows import NOT_FINITE, checked
 
 DROP = 0.1

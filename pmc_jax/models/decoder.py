@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from pmc_jax.mesh import Layout
+from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.attention import attention, in_window, softcap
 from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.fsdp import look_up, with_own_rows
 from pmc_jax.models.layers import Layers
 from pmc_jax.models.parameters import parameters
 from pmc_jax.models.rope import rotate, rotation
-from pmc_jax.models.travel import look_up, with_own_rows
 
 REMAT_POLICIES = {
     "none": None,
@@ -141,7 +141,7 @@ def embed(
 
 
 def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.Array:
-    """One layer, for training (`Layers`) and for decoding (`pmc_jax.sampling.weights.FusedLayer`).
+    """One layer, for training (`Layers`) and for decoding (`pmc_jax.sampling.snapshot.FusedLayer`).
 
     Args:
         weights: has `get`, `qkv`, `gate_up` and `project`.

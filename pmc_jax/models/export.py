@@ -14,12 +14,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from pmc_jax import hosts
+from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
-from pmc_jax.json_files import PARTIAL
 from pmc_jax.models.families import family_of
 from pmc_jax.models.hf import to_hf
 from pmc_jax.models.load import LanguageModel
+from pmc_jax.models.remote import PARTIAL
 from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 
 SHARD_BYTES = 5_000_000_000
@@ -72,13 +72,13 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
         UserError: the folder is in use, or cannot be written.
     """
     folder = Path(folder).expanduser().absolute()
-    in_use = hosts.from_first(lambda: folder.exists() and not _is_empty(folder))
+    in_use = multihost.from_first(lambda: folder.exists() and not _is_empty(folder))
     if in_use and not replace:
         raise UserError(f"{folder}: exists and is not an empty folder; name another one")
     aside, old = (
         folder.with_name(f".{folder.name}.{os.getpid()}.{name}{PARTIAL}") for name in ("new", "old")
     )
-    writer = hosts.is_first()
+    writer = multihost.is_first()
     try:
         if writer:
             aside.mkdir(parents=True)
@@ -99,7 +99,7 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
                 old.rename(folder)
             for rest in (aside, old):
                 shutil.rmtree(rest, ignore_errors=True)
-    hosts.barrier(f"the export to {folder.name}")
+    multihost.barrier(f"the export to {folder.name}")
 
 
 def _is_empty(folder: Path) -> bool:

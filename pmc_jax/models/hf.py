@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pmc_jax.distributed.mesh import Layout
+from pmc_jax.distributed.multihost import host_array
 from pmc_jax.errors import UserError
-from pmc_jax.hosts import host_array
-from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.parameters import parameters

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
+from pmc_jax.config.sharding import Rules
+from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.errors import UserError
-from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.families import decoder_config, naming
@@ -28,7 +29,6 @@ from pmc_jax.models.remote import TEXT_FILES, is_address, local_texts, remote_fo
 from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 from pmc_jax.models.tensors import Naming
 from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
-from pmc_jax.sharding_rules import Rules
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def load(
         mesh: by default all devices along `data`.
         dtype: of the parameters.
         train_rules, sample_rules: rows in place of those of the tables in
-            `pmc_jax.sharding_rules`, logical axis -> mesh axes.
+            `pmc_jax.config.sharding`, logical axis -> mesh axes.
 
     Raises:
         UserError: nothing of the kind is there, or it is damaged, inconsistent or not supported;

@@ -11,11 +11,11 @@ import math
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.mesh import Layout
+from pmc_jax.config.train import LoRAConfig
+from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.parameters import A, B, Parameter, adapter_pair, parameters
-from pmc_jax.train_config import LoRAConfig
 
 
 def adapters(config: DecoderConfig, lora: LoRAConfig) -> dict[str, Parameter]:

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from pmc_jax.hosts import host_array
+from pmc_jax.config.train import LoRAConfig
+from pmc_jax.distributed.multihost import host_array
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import write_hf_json, written_aside
 from pmc_jax.models.hf import joined
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.parameters import A, B, contracted_axes
 from pmc_jax.models.tensors import Entry
-from pmc_jax.train_config import LoRAConfig
 
 _PREFIX = "base_model.model."
 

@@ -19,6 +19,9 @@ from etils import epath
 
 from pmc_jax.errors import UserError
 
+# Ends the names of folders that are not whole yet, or replaced already.
+PARTIAL = ".partial"
+
 _SCHEMES = MappingProxyType({"gs": "gcsfs", "s3": "s3fs"})  # scheme -> package behind it
 _HEADER_BYTES = 100_000_000  # the limit of the format
 # All of a model folder that is not weights.

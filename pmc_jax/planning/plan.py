@@ -12,23 +12,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.config import Config, to_dict
+from pmc_jax.artifacts.files import write_json
+from pmc_jax.artifacts.run_folder import versions
+from pmc_jax.config.run import Config, model_path, to_dict
+from pmc_jax.config.train import TrainConfig
+from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mesh
 from pmc_jax.errors import UserError
-from pmc_jax.inputs import model_path
-from pmc_jax.json_files import write_json
-from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families import decoder_config
 from pmc_jax.models.load import find, read_json
 from pmc_jax.models.parameters import num_parameters
-from pmc_jax.output import versions
 from pmc_jax.planning import programs
 from pmc_jax.planning.bound import Network
 from pmc_jax.planning.chips import Chip
 from pmc_jax.planning.compiled import Program, compile_program
 from pmc_jax.planning.topology import topology
 from pmc_jax.planning.workload import TrainShape, Workload, count_rows, workload
-from pmc_jax.train_config import TrainConfig
 
 _KIND = "pmc plan"  # marks a plan.json as ours
 

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.mesh import Layout
+from pmc_jax.config.train import TrainConfig
+from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import adapters, attach
@@ -17,10 +18,9 @@ from pmc_jax.planning.workload import SampleShape, TrainShape
 from pmc_jax.sampling import decode as device
 from pmc_jax.sampling.engine import SEGMENT
 from pmc_jax.sampling.prefill import prefill
-from pmc_jax.sampling.weights import snapshot
-from pmc_jax.train_batch import TrainBatch
-from pmc_jax.train_config import TrainConfig
-from pmc_jax.unlearning.train import abstract_state, make_optimizer, train_step
+from pmc_jax.sampling.snapshot import snapshot
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.step import abstract_state, make_optimizer, train_step
 
 
 @dataclasses.dataclass(frozen=True)

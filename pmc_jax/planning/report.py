@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from pmc_jax.artifacts.log import table
 from pmc_jax.planning.plan import Plan
-from pmc_jax.tracker import table
 
 _GIB = 2**30
 

@@ -4,10 +4,10 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 
-from pmc_jax.config import Config
+from pmc_jax.config.run import Config
+from pmc_jax.config.train import TrainConfig
 from pmc_jax.errors import UserError
 from pmc_jax.planning.plan import Plan, Planner
-from pmc_jax.train_config import TrainConfig
 
 _REMATS = ("none", "dots", "full")
 # Of the memory: what the arguments alone may take before the compiler is asked.

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pmc_jax import output
+from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.files import plain
+from pmc_jax.artifacts.log import read_log
 from pmc_jax.errors import UserError
-from pmc_jax.json_files import plain
-from pmc_jax.report import words
-from pmc_jax.tracker import read_log
+from pmc_jax.report import narrative
 
 KIND, SCHEMA = "pmc_jax report", 1
 
@@ -58,17 +58,17 @@ def collect(
 
 def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None) -> dict[str, Any]:
     if results is None:
-        results = _json(folder / output.RESULTS)
-        ended = datetime.fromtimestamp((folder / output.RESULTS).stat().st_mtime, UTC)
+        results = _json(folder / run_folder.RESULTS)
+        ended = datetime.fromtimestamp((folder / run_folder.RESULTS).stat().st_mtime, UTC)
     else:
         results, ended = plain(results), datetime.now(UTC)
-    manifest, record = _json(folder / output.MANIFEST), _json(folder / output.RUN)
+    manifest, record = _json(folder / run_folder.MANIFEST), _json(folder / run_folder.RUN)
     evaluation = (
-        _json(folder / output.EVALUATION_RESULTS)
-        if (folder / output.EVALUATION_RESULTS).exists()
+        _json(folder / run_folder.EVALUATION_RESULTS)
+        if (folder / run_folder.EVALUATION_RESULTS).exists()
         else None
     )
-    log = _log(folder / output.LOG)
+    log = _log(folder / run_folder.LOG)
     try:
         run = {
             "name": name,
@@ -91,10 +91,10 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
                 "outputs": manifest["outputs"],
             },
         }
-        run["over_forgetting"] = words.over_forgetting(run["quality"])
-        run["summary"] = words.summary(run)
-        run["not_tested"] = words.not_tested(run)
-        run["not_claimed"] = words.not_claimed(run)
+        run["over_forgetting"] = narrative.over_forgetting(run["quality"])
+        run["summary"] = narrative.summary(run)
+        run["not_tested"] = narrative.not_tested(run)
+        run["not_claimed"] = narrative.not_claimed(run)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{folder}: its files are not those of a finished run of this version "

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pmc_jax.evaluation.side_effects import DROP
+from pmc_jax.report.narrative import mean, percent, series, values
 from pmc_jax.report.plots import Plot, Run, drawn, look_of
 from pmc_jax.report.svg import Line, curves
-from pmc_jax.report.words import mean, percent, series, values
 
 _MODELS = (
     ("before", "before", "dotted"),

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pmc_jax.method_config import TARGET_BASED
+from pmc_jax.config.method import TARGET_BASED
 
-# Methods of pmc_jax.method_config, as they are called.
+# Methods of pmc_jax.config.method, as they are called.
 LABELS = {
     "pmc": "PMC",
     "pmc_alignment": "PMC-alignment",

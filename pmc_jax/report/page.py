@@ -6,8 +6,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pmc_jax import output
-from pmc_jax.report import distributions, methods, plots, tables, words
+from pmc_jax.artifacts import run_folder
+from pmc_jax.report import distributions, methods, narrative, plots, tables
 
 MARK = '<meta name="generator" content="pmc_jax report">'  # how a page of ours is known
 
@@ -50,12 +50,12 @@ def render(report: Mapping[str, Any]) -> str:
             times=tables.times(runs),
             kept=_measures(runs, _KEPT),
             attacks=_measures(runs, _FORGOTTEN),
-            titles={name: title for name, (title, _) in words.MEASURES.items()},
+            titles={name: title for name, (title, _) in narrative.MEASURES.items()},
             has_text=any("final" in question for run in runs for question in run["questions"]),
             different=tables.different_settings(runs) if len(runs) > 1 else None,
             settings=tables.settings,
             models=_models,
-            devices=words.devices,
+            devices=narrative.devices,
             methods=list(dict.fromkeys(methods.label(run) for run in runs)),
             sampling=[run for run in runs if methods.samples(run)],
         )
@@ -65,7 +65,7 @@ def render(report: Mapping[str, Any]) -> str:
 def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
     found = []
     for name in names:
-        title, what = words.MEASURES[name]
+        title, what = narrative.MEASURES[name]
         numbers = tables.of_measure(runs, name, title)
         drawings = distributions.of_measure(runs, name)
         if numbers or drawings:
@@ -80,7 +80,7 @@ def _models(run: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
     digests = run["digests"]
     files = [(n, source["path"], source["sha256"]) for n, source in digests["inputs"].items()]
     rows = [(name, "", sha) for name, sha in digests["data"].items() if name != "model"]
-    own = (f"{output.MODEL}/", f"{output.ADAPTER}/")
+    own = (f"{run_folder.MODEL}/", f"{run_folder.ADAPTER}/")
     written = [("", name, sha) for name, sha in digests["outputs"].items()]
     models = [row for row in written if row[1].startswith(own)]
     measured = ((run["evaluation"] or {}).get("models") or {}).items()

@@ -9,8 +9,8 @@ from typing import Any
 
 from pmc_jax.report import svg
 from pmc_jax.report.methods import samples
+from pmc_jax.report.narrative import REFERENCE
 from pmc_jax.report.svg import Drawing, Line, curves
-from pmc_jax.report.words import REFERENCE
 
 Run = Mapping[str, Any]
 _RUN_DASHES = ("solid", "dashed", "mixed", "dotted")

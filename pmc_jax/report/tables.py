@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pmc_jax.report.words import QUALITY, comes_first, duration, percent, values
+from pmc_jax.report.narrative import QUALITY, comes_first, duration, percent, values
 
 Run = Mapping[str, Any]
 COLUMNS = {"before": "Before", "after": "After", "reference": "Never saw the data"}

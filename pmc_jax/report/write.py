@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax import output
+from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.files import json_text, write_text
+from pmc_jax.config.report import ReportConfig
 from pmc_jax.errors import UserError
-from pmc_jax.json_files import json_text, write_text
 from pmc_jax.report.collect import KIND, collect
 from pmc_jax.report.page import MARK, render
-from pmc_jax.report_config import ReportConfig
 
 
 def write(
@@ -39,7 +39,7 @@ def write(
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise UserError("pmc report: a folder is named twice; name each once")
     place = Path(folders[0]) if len(folders) == 1 else Path()
-    page = Path(settings.file) if settings.file else place / output.REPORT
+    page = Path(settings.file) if settings.file else place / run_folder.REPORT
     data = page.with_suffix(".json")
     report = collect(folders, text=settings.text, results=results)
     for path, is_ours in ((page, _is_page), (data, _is_data)):

@@ -17,13 +17,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.mesh import Layout
+from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.attention import in_window, softcap
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import block
-from pmc_jax.sampling.choose import Sampler, choose
 from pmc_jax.sampling.prefill import Prefix, embed_tokens, rotations, vocabulary
-from pmc_jax.sampling.weights import SamplingWeights
+from pmc_jax.sampling.sampler import Sampler, choose
+from pmc_jax.sampling.snapshot import SamplingWeights
 
 _MASKED = -1e30
 

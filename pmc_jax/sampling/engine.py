@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pmc_jax.distributed.mesh import Layout, round_up
 from pmc_jax.errors import UserError
-from pmc_jax.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.sampling import decode as device
-from pmc_jax.sampling.choose import Sampler
+from pmc_jax.sampling.buckets import ladder
 from pmc_jax.sampling.prefill import Prefix, prefill
-from pmc_jax.sampling.schedule import Grid, Schedule, shrunk
-from pmc_jax.sampling.shapes import ladder, round_up
-from pmc_jax.sampling.weights import SamplingWeights
+from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.sampling.scheduler import Grid, Schedule, shrunk
+from pmc_jax.sampling.snapshot import SamplingWeights
 
 SEGMENT = 16
 # Prompts prefilled together.

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.mesh import Layout
+from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.attention import attention, in_window, softcap
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import block, embed, normalise
 from pmc_jax.models.rope import rotation
-from pmc_jax.sampling.weights import SamplingWeights, product
+from pmc_jax.sampling.snapshot import SamplingWeights, product
 
 
 class Prefix(NamedTuple):

@@ -12,24 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax import hosts, preemption
-from pmc_jax.answers import Speaker
-from pmc_jax.checkpoint import Interval
-from pmc_jax.config import Config
-from pmc_jax.data.encode import Packer, Sequence_, shared_prefix
+from pmc_jax.artifacts.checkpoint import Interval
+from pmc_jax.artifacts.log import progress
+from pmc_jax.artifacts.profiler import traced
+from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.artifacts.timer import UNLEARNING_STAGES
+from pmc_jax.config.run import Config
+from pmc_jax.data.encode import Sequence_, shared_prefix
 from pmc_jax.data.records import RetainSet
+from pmc_jax.distributed import multihost, preemption
 from pmc_jax.errors import Preempted, UserError
-from pmc_jax.profiling import traced
-from pmc_jax.recorder import Recorder
-from pmc_jax.stopwatch import UNLEARNING_STAGES
-from pmc_jax.tracker import progress
-from pmc_jax.train_batch import TrainBatch
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.training import order
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.divergence import Guard
+from pmc_jax.training.losses import Objective, coefficients
+from pmc_jax.training.packing import Packer
+from pmc_jax.training.trainer import Trainer
 from pmc_jax.unlearning import pmc as algorithm
-from pmc_jax.unlearning.guard import Guard
-from pmc_jax.unlearning.losses import Objective, coefficients
-from pmc_jax.unlearning.retained import Retained
+from pmc_jax.unlearning.retain_loss import Retained
 from pmc_jax.unlearning.source import Source
-from pmc_jax.unlearning.trainer import Trainer
 
 
 class Unlearning:
@@ -79,9 +81,7 @@ class Unlearning:
             retain.questions, retain.answers, config.data, ids=retain.ids
         )
         self._rows_a_step = self.train.batch_size * self.train.accumulation_steps
-        self.total_steps = algorithm.total_steps(
-            len(source.ids), self._rows_a_step, self.pmc.epochs
-        )
+        self.total_steps = order.total_steps(len(source.ids), self._rows_a_step, self.pmc.epochs)
         self._packer = self._fitted()
         lm = speaker.lm
         # Before the trainer, which takes over the weights that these are of.
@@ -227,7 +227,7 @@ class Unlearning:
     def _reason(self, step: algorithm.Step) -> str | None:
         """Why no step is to follow this one."""
         limit = self._max_seconds
-        if limit is not None and hosts.from_first(self.spent) >= limit:
+        if limit is not None and multihost.from_first(self.spent) >= limit:
             return f"method.max_seconds={limit:g} are over"
         ends_epoch = (step.index + 1) * self._rows_a_step // len(self.source.ids) > step.epoch
         if self._retained is None or not ends_epoch or self.done == self.total_steps:

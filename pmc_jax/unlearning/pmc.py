@@ -29,13 +29,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmc_jax.evaluation.rouge import rougeL_recall_many
-from pmc_jax.unlearning.scores import Score, is_empty, score_batch, worst_where
+from pmc_jax.scoring import Score, is_empty, score_batch, worst_where
+from pmc_jax.scoring.rouge import rougeL_recall_many
+from pmc_jax.training.order import epoch_rows, total_steps
 from pmc_jax.unlearning.store import ResponseStore
 
-# One number a purpose, so that the draws of different purposes are independent; 4 is of
-# `refusals`, 5 of `retained`.
-_ORDER, _RETAIN, _SELECT, _DROP, _BEGIN = 1, 2, 3, 6, 7
+_RETAIN, _SELECT, _DROP, _BEGIN = 2, 3, 6, 7
 
 
 @dataclass(frozen=True)
@@ -113,28 +112,6 @@ def begun(answer: Sequence[int], recovery: float, seed: int, step: int, index: i
     if len(answer) < 2 or rng.random() >= recovery:
         return []
     return list(answer[: rng.integers(1, len(answer))])
-
-
-def epoch_order(num_forget: int, epoch: int, seed: int) -> np.ndarray:
-    """The order of the forget questions in an epoch: a permutation, int64 [num_forget]."""
-    return np.random.default_rng([seed, _ORDER, epoch]).permutation(num_forget)
-
-
-def total_steps(num_rows: int, rows_a_step: int, epochs: int) -> int:
-    """Gradient steps of a run: all rows of all epochs, `rows_a_step` a step, rounded up."""
-    return -(-num_rows * epochs // rows_a_step)
-
-
-def epoch_rows(num_rows: int, rows_a_step: int, step: int, seed: int) -> np.ndarray:
-    """The rows of one step: the epochs' orders one after the other, cut into steps, int64 [rows].
-
-    A step may hold the end of one epoch and the start of the next (the published Phi run takes 400
-    questions 40 times, 64 a step: 250 steps). The last step is filled up from one more order, so
-    that shapes stay fixed.
-    """
-    wanted = np.arange(step * rows_a_step, (step + 1) * rows_a_step)
-    orders = {e: epoch_order(num_rows, int(e), seed) for e in np.unique(wanted // num_rows)}
-    return np.array([orders[i // num_rows][i % num_rows] for i in wanted])
 
 
 def plan(

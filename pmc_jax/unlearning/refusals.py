@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pmc_jax.config.method import MethodConfig
 from pmc_jax.data.lines import read_lines
-from pmc_jax.method_config import MethodConfig
-from pmc_jax.unlearning.losses import METHODS
+from pmc_jax.training.losses import METHODS
 
 REFUSALS = (
     "I don't know.",

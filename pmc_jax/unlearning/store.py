@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pmc_jax.errors import UserError
-from pmc_jax.unlearning.scores import is_empty
+from pmc_jax.scoring import is_empty
 
 
 class ResponseStore:

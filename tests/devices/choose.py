@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from tiny_cases import meshes, train_layout
 
-from pmc_jax.sampling.choose import GREEDY, Sampler, choose
+from pmc_jax.sampling.sampler import GREEDY, Sampler, choose
 
 SAMPLERS = (GREEDY, Sampler(), Sampler(0.9, top_k=20, top_p=0.95))
 

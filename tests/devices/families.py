@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from golden_models import FAMILY_CASES, GOLDEN, cached_greedy, full_logits, golden_model
 
-from pmc_jax.mesh import TRAIN_RULES, layout, make_mesh
+from pmc_jax.distributed.mesh import TRAIN_RULES, layout, make_mesh
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ _run = cli._run
 
 
 def run(options, say):
-    from pmc_jax import hosts
+    from pmc_jax.distributed import multihost
     from pmc_jax.errors import UserError
-    from pmc_jax.unlearning.trainer import Trainer
+    from pmc_jax.training.trainer import Trainer
 
     fault = os.environ["FAULT"]
 
@@ -23,12 +23,12 @@ def run(options, say):
             time.sleep(3600)
         raise {"input": UserError, "own": RuntimeError}[fault]("a fault of its own")
 
-    owner, name = (hosts, "gather") if fault == "late" else (Trainer, "step")
+    owner, name = (multihost, "gather") if fault == "late" else (Trainer, "step")
     original, left = getattr(owner, name), [3]
 
     def failing(*arguments):
         left[0] -= 1
-        if not left[0] and hosts.index() == int(os.environ["PROCESS"]):
+        if not left[0] and multihost.index() == int(os.environ["PROCESS"]):
             fail()
         return original(*arguments)
 

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pmc_jax.config import Config, config_from_dict
+from pmc_jax.config.run import Config, config_from_dict
 from pmc_jax.planning.plan import Planner
 from pmc_jax.planning.search import search
 

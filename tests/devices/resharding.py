@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from tiny_cases import sample_layout, train_layout
 
-from pmc_jax.config import TrainConfig
-from pmc_jax.mesh import TRAIN_RULES, Layout, layout
+from pmc_jax.config.run import TrainConfig
+from pmc_jax.distributed.mesh import TRAIN_RULES, Layout, layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.parameters import Parameter, parameters
@@ -18,11 +18,11 @@ from pmc_jax.planning.cost import collective_bytes, described
 from pmc_jax.planning.hlo import KINDS, parse
 from pmc_jax.planning.programs import outputs, put
 from pmc_jax.sampling import decode as device
-from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.prefill import prefill
-from pmc_jax.sampling.weights import SamplingWeights, snapshot
-from pmc_jax.train_batch import TrainBatch
-from pmc_jax.unlearning.train import init_state, make_optimizer, train_step
+from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.sampling.snapshot import SamplingWeights, snapshot
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.step import init_state, make_optimizer, train_step
 
 # Vocabulary and rows are large beside the rest, and a size with the rows in it has a factor 3,
 # which no weight has: a gather of logits or of the batch stands out.

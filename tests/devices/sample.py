@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from tiny_cases import NO_END, TINY, meshes, prompts, sample_layout, tiny_model, train_layout
 
-from pmc_jax.sampling import shapes
-from pmc_jax.sampling.choose import GREEDY, Sampler
+from pmc_jax.sampling import buckets
+from pmc_jax.sampling.buckets import grid_shape
 from pmc_jax.sampling.engine import Engine
-from pmc_jax.sampling.shapes import grid_shape
-from pmc_jax.sampling.weights import snapshot
+from pmc_jax.sampling.sampler import GREEDY, Sampler
+from pmc_jax.sampling.snapshot import snapshot
 
 
 @functools.cache
@@ -48,7 +48,7 @@ def main() -> None:
         cooling = Sampler(3.0, top_k=20, top_p=0.95, cool_tokens=3, cool_to=0.9, weigh=True)
         drawn, result["nats"][str(sizes)] = samples(sizes, cooling, num_samples=2, **once)
         result["meshes"][str(sizes)] = [greedy, drawn]
-    shapes._FEWEST_CELLS = 1  # tiny grids shrink too
+    buckets._FEWEST_CELLS = 1  # tiny grids shrink too
     ends = dict(max_new_tokens=36, end_tokens=(3, 50, 77, 90))
     for sizes in ((1, 1, 1), (2, 2, 2)):
         result["compacted"][str(sizes)], _ = samples(sizes, Sampler(), num_samples=4, **ends)

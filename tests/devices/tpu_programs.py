@@ -8,7 +8,7 @@ import re
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mesh
+from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.parameters import parameters
@@ -16,9 +16,9 @@ from pmc_jax.planning.cost import collective_bytes
 from pmc_jax.planning.programs import outputs
 from pmc_jax.planning.topology import topology
 from pmc_jax.sampling import decode as device
-from pmc_jax.sampling.choose import Sampler
 from pmc_jax.sampling.prefill import prefill
-from pmc_jax.sampling.weights import snapshot
+from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.sampling.snapshot import snapshot
 
 CONFIG = DecoderConfig(
     128256, 2048, 8192, num_layers=2, num_heads=32, num_kv_heads=8, head_dim=64, tie_embeddings=True

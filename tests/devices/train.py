@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from tiny_cases import TINY, meshes, tiny_model, train_layout, two_terms
 
-from pmc_jax.config import TrainConfig
-from pmc_jax.mesh import TRAIN_RULES, layout
-from pmc_jax.train_batch import TrainBatch
-from pmc_jax.unlearning.train import init_state, make_optimizer, train_step
+from pmc_jax.config.run import TrainConfig
+from pmc_jax.distributed.mesh import TRAIN_RULES, layout
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.step import init_state, make_optimizer, train_step
 
 STEPS = 20
 

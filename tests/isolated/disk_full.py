@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tiny_runs as tiny
 
-from pmc_jax.checkpoint import Checkpoints
-from pmc_jax.unlearning.trainer import Trainer
+from pmc_jax.artifacts.checkpoint import Checkpoints
+from pmc_jax.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_checkpoint_that_finds_no_room_is_a_warning(small_disk, caplog):
         filler = fill(small_disk)
         checkpoints.save(2, states[2], {"n": 2})
         checkpoints.wait()
-        ours = [r.getMessage() for r in caplog.records if r.name == "pmc_jax.checkpoint"]
+        ours = [r.getMessage() for r in caplog.records if r.name == "pmc_jax.artifacts.checkpoint"]
         assert len(ours) == 1 and "step 2 cannot be written, the run goes on" in ours[0]
         assert checkpoints.latest() == 1
         assert [path.name for path in checkpoints.folder.iterdir()] == ["1"]

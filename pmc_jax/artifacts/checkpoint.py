@@ -1,0 +1,229 @@
+"""Checkpoints of a run: a pytree of arrays and a dict of host values per step, through orbax v1.
+
+`ocp.training.Checkpointer` of orbax's v1 API does the work: it copies arrays to host memory before
+`save` returns (so that a training step may donate them at once), writes in the background, makes a
+checkpoint appear by one rename, and deletes the older ones. Three of its defaults are changed here.
+It skips a save while another is being written: ours waits for it. It writes a dict as a pytree, one
+array a string: the host values go through its JSON handler. It casts and pads to the shapes asked
+for, or fails in many words: the shapes and dtypes are saved beside the host values and compared
+first, so that a state of another model is told apart from damage.
+
+What it does not know: the meaning of the state, and a bit that flipped in a file of whole length.
+A restored state is what was saved, bit for bit, in the shardings asked for, which need not be those
+it was saved with. Orbax logs to the logger "absl": a command line that wants a quiet stderr sets
+the level of that logger, and closes its checkpoints, as a `with` does: an interpreter that exits
+during a background write ends with orbax's tracebacks and without that checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from pmc_jax.config.schema import differences
+from pmc_jax.distributed import multihost
+from pmc_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 600.0
+_STATE = "state"
+_HOST = "host"
+
+
+class Interval:
+    """Ten minutes between two checkpoints, where the settings name no number of steps."""
+
+    def __init__(self):
+        self.begin()
+
+    def begin(self) -> None:
+        self._since = time.monotonic()
+
+    def is_over(self) -> bool:
+        """By the clock of the first process, which all ask."""
+        return multihost.from_first(lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS)
+
+
+class Checkpoints:
+    """The checkpoints in one folder; all processes of a run open the same one.
+
+    Args:
+        folder: made if absent. Checkpoint number 7 is its folder `7`.
+        keep: newest checkpoints kept, at least 1.
+
+    Raises:
+        UserError: the folder cannot be made or read.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int):
+        if keep < 1:
+            raise UserError(f"keep: expected at least 1 checkpoint, got {keep}")
+        self.folder = Path(folder).absolute()  # orbax refuses relative paths
+        self._writing = -1
+        registry = ocp.handlers.local_registry()
+        registry.add(ocp.handlers.JsonHandler, checkpointable_name=_HOST)
+        context = ocp.Context()
+        context.checkpointables.registry = registry
+        context.file_options.path_permission_mode = 0o700
+        context.atomicity.mode = ocp.options.AtomicityMode.ATOMIC_RENAME
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._checkpointer = ocp.training.Checkpointer(
+                self.folder,
+                context=context,
+                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                cleanup_tmp_directories=True,
+            )
+        except OSError as error:
+            raise UserError(f"{folder}: cannot keep checkpoints here: {error}") from error
+
+    def save(self, step: int, state: Any, host: dict[str, Any]) -> None:
+        """Starts to write a checkpoint; waits first for one that is still being written.
+
+        Arrays and host values are copied before this returns: the caller may donate or delete
+        `state` and change `host` at once. The checkpoint exists from the moment that all of it is
+        on disk. One that cannot be written, for the disk is full, is a warning: the checkpoints
+        before it are whole, and the run may go on.
+
+        Args:
+            step: number of the checkpoint, above `latest()`.
+            state: pytree of jax.Array, at least one.
+            host: JSON values, the same in all processes.
+
+        Raises:
+            ValueError: `step` is not above `latest()`.
+            TypeError: `host` holds something that JSON has no form for.
+        """
+        self.wait()
+        latest = self.latest()
+        if latest is not None and step <= latest:
+            raise ValueError(f"{self.folder}: step {step} is not above the saved step {latest}")
+        # Orbax turns host values into text in the background: it gets a copy.
+        values = json.loads(json.dumps(host))
+        content = {_STATE: state, _HOST: {"values": values, "arrays": _arrays(state)}}
+        self._writing = step
+        try:
+            self._checkpointer.save_checkpointables_async(step, content, force=True)
+        except Exception as error:  # orbax has no one type for a disk that is full
+            self._lost(error)
+
+    def latest(self) -> int | None:
+        """Number of the newest checkpoint, one being written included; None if there is none.
+
+        Of several processes the first one knows: all ask it.
+        """
+        return multihost.from_first(lambda: getattr(self._checkpointer.latest, "step", None))
+
+    def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
+        """The state and host values of one checkpoint.
+
+        Args:
+            step: number of a checkpoint.
+            abstract_state: pytree of jax.ShapeDtypeStruct with shardings, of the saved structure.
+
+        Raises:
+            UserError: the checkpoint is whole and its arrays are not those of `abstract_state`.
+            Exception: the checkpoint is absent or damaged; orbax has no one type for these.
+        """
+        self.wait()
+        host = self._checkpointer.load_checkpointables(step, {_HOST: None})[_HOST]
+        unlike = differences(host["arrays"], _arrays(abstract_state))
+        if unlike:
+            shown = "; ".join(unlike[:3]) + ("; ..." if len(unlike) > 3 else "")
+            raise UserError(f"{self.folder}: step {step} holds the state of another model: {shown}")
+        state = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})[_STATE]
+        return state, host["values"]
+
+    def restore_latest(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
+        """Step, state and host values of the newest checkpoint that can be read.
+
+        A damaged checkpoint is passed over with a warning, and deleted once an older one has been
+        read: the run will come to its step again.
+
+        Returns:
+            None if there is no checkpoint at all.
+
+        Raises:
+            UserError: there are checkpoints and none can be read, or the arrays of the newest are
+                not those of `abstract_state`; nothing is deleted.
+        """
+        self.wait()
+        steps = multihost.from_first(lambda: [c.step for c in self._checkpointer.checkpoints])
+        damaged: list[int] = []
+        for step in reversed(steps):
+            restored, reason = None, "another process could not read it"
+            try:
+                restored = self.restore(step, abstract_state)
+            except UserError:
+                raise
+            except Exception as error:  # damage shows as any type, from KeyError to OSError
+                reason = _one_line(error)
+            if not all(multihost.gather(restored is not None)):
+                _log.warning("checkpoint of step %d cannot be read: %s", step, reason)
+                damaged.append(step)
+                continue
+            for broken in damaged:
+                self._checkpointer.delete(broken)
+            return step, *restored
+        if not steps:
+            return None
+        raise UserError(
+            f"{self.folder}: no checkpoint can be read (steps {', '.join(map(str, steps))}; "
+            f"the last fault: {reason}); move the folder away to start the run anew"
+        )
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk; a write that failed is a warning."""
+        try:
+            self._checkpointer.wait()
+        except Exception as error:
+            self._lost(error)
+
+    def _lost(self, error: Exception) -> None:
+        """Says that a checkpoint could not be written, and makes room for the next one."""
+        _log.warning(
+            "checkpoint of step %d cannot be written, the run goes on: %s",
+            self._writing,
+            _one_line(error),
+            extra={"of_process": True},
+        )
+        if multihost.is_first():
+            for rest in self.folder.glob(f"{self._writing}.*"):
+                shutil.rmtree(rest, ignore_errors=True)
+
+    def close(self) -> None:
+        """Waits, then lets go of the folder."""
+        self.wait()
+        with contextlib.suppress(Exception):  # a failed write, again: `wait` has said so
+            self._checkpointer.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _arrays(state: Any) -> dict[str, str]:
+    """Path of every array -> its dtype and shape, such as "float32[2,3]"."""
+    return {
+        jax.tree_util.keystr(path): f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def _one_line(error: BaseException) -> str:
+    """The first cause of an error in at most 200 characters."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return text if len(text) <= 200 else f"{text[:197]}..."

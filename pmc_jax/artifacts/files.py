@@ -1,0 +1,74 @@
+"""Files of a run, private, and whole or not there; their JSON is strict."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.errors import UserError
+
+
+def json_text(value: Any) -> str:
+    """As the files of a run look.
+
+    Arrays and their scalars become lists and numbers; a number that is not finite becomes null.
+    """
+    return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes `json_text` so that a reader finds the old file or the whole new one; mode 0600.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    write_text(path, json_text(value))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text as `write_json` does.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8", "surrogatepass"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes a file as `write_json` does.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot write this file: {error.strerror}") from error
+
+
+def plain(value: Any) -> Any:
+    """What strict JSON can hold: arrays to lists, paths to texts, not finite numbers to None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value

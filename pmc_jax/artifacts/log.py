@@ -1,0 +1,274 @@
+"""What a run writes down: log.jsonl, TensorBoard scalars, loss.png, progress, tables.
+
+Privacy is by construction: TensorBoard receives numbers only, and text of the data or of the
+model reaches log.jsonl only through the `texts` argument of `RunLog.event`, which is dropped
+unless the run asked for it (`log.text`). What this module does not know: what the numbers mean.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from tqdm import tqdm
+
+from pmc_jax.artifacts.files import plain
+from pmc_jax.distributed import multihost
+
+_logger = logging.getLogger(__name__)
+
+# The values of a "scalars" line that loss.png shows: key, title, y label.
+LOSS_PANELS = (
+    (
+        "selected_score",
+        "Score of the selected answers (likeness to the original ones)",
+        "mean score",
+    ),
+    ("collapse_loss", "Collapse loss (on the model's own selected answers)", "nats a token"),
+    ("retain_loss", "Retain loss (on the retain answers)", "nats a token"),
+)
+
+
+class RunLog:
+    """Appends to `folder/log.jsonl` (one strict JSON object a line) and `folder/tensorboard`.
+
+    Every line has a "kind", is flushed when written, and stores what is not finite as null.
+
+    Args:
+        folder: made if missing. None: a log that keeps nothing, for all but the first process of
+            a multi-host run and for library use without an output folder.
+        text: whether `texts` given to `event` are written.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None, text: bool = False):
+        self._text = text
+        self._file = self._board = None
+        self._is_torn = self._has_warned = False
+        self._folder = None if folder is None else Path(folder)
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._path = self._folder / "log.jsonl"
+            written = self._path.read_bytes() if self._path.exists() else b""
+            if written and not written.endswith(b"\n"):
+                # Else the next line is glued to half a line.
+                rewrite_log(self._path, read_log(self._path))
+            self._file = self._open()
+            # Not above: tensorboardX imports torch where that is installed.
+            from pmc_jax.artifacts.tensorboard import ScalarEvents
+
+            self._board = ScalarEvents(self._folder / "tensorboard")
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def scalars(self, step: int, **values: float | None) -> None:
+        """Writes a line of kind "scalars", and each value to TensorBoard under its key.
+
+        Values that are None are left out; TensorBoard also skips what is not finite.
+        """
+        numbers = {key: float(value) for key, value in values.items() if value is not None}
+        self._write({"kind": "scalars", "step": int(step), **numbers})
+        if self._board is not None:
+            try:
+                self._board.add(int(step), numbers)
+            except OSError as error:
+                self._warn(error.strerror)
+
+    def event(self, kind: str, *, texts: Mapping[str, Any] | None = None, **values: Any) -> None:
+        """Writes a line of any kind.
+
+        Args:
+            kind: the line's "kind".
+            texts: values that quote the data or the model; dropped unless the log keeps text.
+            **values: JSON-able values, numpy numbers and arrays included; `step` if it has one.
+        """
+        self._write({"kind": kind, **values, **(texts if texts and self._text else {})})
+
+    def resume(self, step: int, *, key: str = "step") -> None:
+        """Takes back what an interrupted run logged after `step`, the step that is resumed from.
+
+        Lines with a greater `key` go, and a half-written last line; lines with no step stay. The
+        file is rewritten aside and renamed, so that an interruption here loses nothing.
+        TensorBoard is told to hide what came after `step`.
+        """
+        self._keep(lambda row: row.get(key) is None or row[key] <= step)
+        if self._board is not None and key == "step":
+            self._board.purge(int(step) + 1)
+
+    def drop(self, kind: str) -> None:
+        """Takes back the lines of a kind that an interrupted run wrote and this one writes anew."""
+        self._keep(lambda row: row["kind"] != kind)
+
+    def close(self) -> None:
+        """Flushes and closes both logs; a second call does nothing."""
+        for sink in (self._file, self._board):
+            if sink is not None:
+                sink.close()
+        self._file = self._board = None
+
+    def _write(self, row: dict) -> None:
+        if self._file is None:
+            return
+        line = json.dumps(plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        try:
+            # Whatever a full disk has left of the line before ends here.
+            line = b"\n" + line if self._is_torn else line
+            self._is_torn = self._file.write(line) < len(line)
+            reason = "the disk is full"
+        except OSError as error:
+            self._is_torn, reason = True, error.strerror
+        if self._is_torn:
+            self._warn(reason)
+
+    def _warn(self, reason: str) -> None:
+        if not self._has_warned:
+            _logger.warning("%s: cannot be written, the run goes on: %s", self._folder, reason)
+        self._has_warned = True
+
+    def _keep(self, wanted: Callable[[dict], bool]) -> None:
+        if self._file is not None:
+            self._file.close()
+            rewrite_log(self._path, filter(wanted, read_log(self._path)))
+            self._file = self._open()
+
+    def _open(self) -> BinaryIO:
+        # Without a buffer: what could not be written is not tried again behind our back.
+        return self._path.open("ab", buffering=0)
+
+
+def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
+    """Replaces a log.jsonl by these lines; written aside and renamed."""
+    aside = path.with_suffix(".jsonl.tmp")
+    with aside.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def read_log(path: str | os.PathLike) -> list[dict]:
+    """The lines of a log.jsonl; one that is no JSON object (half-written) is left out."""
+    rows = []
+    # Bytes, because a kill can also cut a character in two.
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif line.strip():
+            _logger.warning("%s line %d is not complete and is left out", path, number)
+    return rows
+
+
+def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:
+    """Draws loss.png, 1200 × 1000 pixels: the panels of `LOSS_PANELS` over a common step axis.
+
+    Each panel shows every logged value and, from 50 values on, their running mean.
+
+    Args:
+        rows: lines of a log, e.g. from `read_log`; rows without a panel's key are skipped there.
+        path: the PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if row.get("step") is not None]
+    figure = Figure(figsize=(12, 10), dpi=100, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.2, h_pad=0.15)
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(LOSS_PANELS), 1, sharex=True)
+    colours = ("#3b6fb6", "#c8553d", "#3f8f5f")
+    for axes, (key, title, label), colour in zip(panels, LOSS_PANELS, colours, strict=True):
+        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+        axes.set_title(title, loc="left", fontsize=15, fontweight="bold")
+        axes.set_ylabel(label, fontsize=13)
+        axes.tick_params(labelsize=12)
+        axes.grid(color="#dddddd", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        if not points:
+            axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", fontsize=13)
+            continue
+        steps, values = np.array(points, np.float64).T
+        smooth = len(values) >= 50
+        faint = {"alpha": 0.35, "linewidth": 1.0} if smooth else {"linewidth": 2.0}
+        # A single value would be an invisible line.
+        marker = "o" if len(values) < 50 else None
+        axes.plot(steps, values, color=colour, marker=marker, markersize=4, label="value", **faint)
+        if smooth:
+            width = max(5, len(values) // 40)
+            window = np.ones(width)
+            # Centred, over fewer values at both ends.
+            mean = np.convolve(values, window, "same")
+            mean /= np.convolve(np.ones_like(values), window, "same")
+            axes.plot(steps, mean, color=colour, linewidth=2.4, label=f"mean of {width}")
+            axes.legend(frameon=False, fontsize=12, loc="upper right")
+        low, high = min(0.0, values.min()), max(values.max(), 0.0) or 1.0  # scores may all be 0
+        axes.set_ylim(low - 0.03 * (high - low), high + 0.05 * (high - low))
+        axes.margins(x=0.01)
+    panels[-1].set_xlabel("step", fontsize=13)
+    figure.align_ylabels(panels)
+    figure.savefig(path, format="png")
+
+
+def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = True) -> tqdm:
+    """A progress bar on stderr with rate and time left.
+
+    Args:
+        work: what to iterate over, or a total, to be counted with `.update(n)` and closed.
+        label: what is being done.
+        unit: what is counted, e.g. "question".
+        enabled: False draws nothing and costs nothing; only the first process draws.
+    """
+    enabled = enabled and multihost.is_first()
+    source = {"total": work} if isinstance(work, int) else {"iterable": work}
+    unit = f" {unit}"  # tqdm writes the unit straight after the number
+    return tqdm(
+        **source, desc=label, unit=unit, file=sys.stderr, disable=not enabled, dynamic_ncols=True
+    )
+
+
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
+    """Aligned plain text: headers, a rule, a line a row. Numbers right, text left.
+
+    Floats have 4 significant digits (give a string for another format); None is "-".
+
+    Raises:
+        ValueError: a row that has not one cell a header.
+    """
+    for number, row in enumerate(rows):
+        if len(row) != len(headers):
+            raise ValueError(f"table row {number} has {len(row)} cells for {len(headers)} headers")
+    lines = [[str(header) for header in headers], *([_cell(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    numeric = [
+        bool(rows) and all(row[column] is None or _is_number(row[column]) for row in rows)
+        for column in range(len(headers))
+    ]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

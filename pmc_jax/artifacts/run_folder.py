@@ -1,0 +1,355 @@
+"""The life of a run's output folder: new, unfinished, finished, or somebody else's.
+
+`run.json` is the first file that a run writes and `results.json` the last but its report. A folder
+with the first alone is an unfinished run, which the same settings and data resume; a folder with
+both is finished and is left alone. Nothing that a run did not write is ever removed. The first
+process of a run claims the folder. What it does not know: what the other files hold, nor what the
+settings mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import shutil
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.artifacts.files import plain, write_json
+from pmc_jax.config.schema import differences
+from pmc_jax.distributed import multihost
+from pmc_jax.errors import UserError, first_of
+from pmc_jax.models.remote import PARTIAL, is_address, listing
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock there
+    fcntl = None
+
+_log = logging.getLogger(__name__)
+
+RUN = "run.json"
+RESULTS = "results.json"
+MANIFEST = "manifest.json"
+LOG = "log.jsonl"
+TENSORBOARD = "tensorboard"
+LOSS_PLOT = "loss.png"
+PROFILE = "profile"
+CHECKPOINTS = "checkpoints"
+EVALUATION = "evaluation"  # rows that evaluation goes on from
+EVALUATION_RESULTS = "evaluation.json"
+MODEL = "model"
+ADAPTER = "adapter"  # where adapters are trained; merged into `model` too
+REPORT, REPORT_JSON = "report.html", "report.json"
+TARGET = "target"  # the fine-tuned target model; kept, a run reuses it by digest
+TARGET_CHECKPOINTS = "target.checkpoints"  # of its training, while that lasts
+
+# What `pmc evaluate` and `pmc report` make anew of a finished run.
+MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
+
+# What `overwrite` removes. The mark of a run goes last: an interrupted removal can be repeated.
+OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, *MADE_AGAIN)
+OWN += (CHECKPOINTS, MODEL, ADAPTER, RUN)
+
+# Settings sections that don't change what is computed.
+_IDLE_SECTIONS = ("output", "log", "plan", "report", "profile")
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "pmc_jax")
+
+
+class OutputFolder:
+    """A folder that this job has claimed; use it as a context, its end lets go of the folder.
+
+    The first process of a job holds and writes it, the others know where it is.
+
+    Attributes:
+        path: the folder, absolute.
+        resuming: whether it holds an unfinished run of the same settings and data.
+    """
+
+    def __init__(self, path: Path, *, resuming: bool, record: Any = None, lock: int | None = None):
+        self.path = path
+        self.resuming = resuming
+        self._record = record
+        self._release = weakref.finalize(self, _unlock, lock)
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Writes `results.json`, then marks the run as finished.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        if not multihost.is_first():
+            return
+        write_json(self.path / RESULTS, results)
+        self._record = {**self._record, "status": "finished"}
+        write_json(self.path / RUN, self._record)
+
+    def close(self) -> None:
+        self._release()
+
+    def __enter__(self) -> OutputFolder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def claim(
+    folder: str | Path,
+    *,
+    settings: Mapping[str, Any],
+    digests: Mapping[str, str],
+    overwrite: bool = False,
+) -> OutputFolder:
+    """Takes a folder for a run: a new one, or one whose unfinished run goes on.
+
+    The first process of a job decides; all others call this too and learn what it decided.
+
+    Args:
+        folder: made if absent, with the folders above it.
+        settings: the run's settings as nested dicts; `output` and `log` may differ on resuming.
+        digests: name of an input -> digest of its contents.
+        overwrite: removes what an earlier run wrote (`OWN`) and starts anew; files that no run
+            writes, and `target/`, stay.
+
+    Raises:
+        UserError: the folder holds a finished run, an unfinished one of other settings or data, or
+            files of somebody else (each names `--overwrite`); it is in use by another process, it
+            is no folder, it can't be written to; or `overwrite` is asked for where it could hurt.
+    """
+    claimed: list[OutputFolder] = []
+
+    def decide() -> tuple[str, bool]:
+        claimed.append(_claim(folder, plain(settings), dict(digests), overwrite))
+        return str(claimed[0].path), claimed[0].resuming
+
+    path, resuming = multihost.from_first(decide)
+    return claimed[0] if claimed else OutputFolder(Path(path), resuming=resuming)
+
+
+def _claim(
+    folder: str | Path, settings: dict[str, Any], digests: dict[str, str], overwrite: bool
+) -> OutputFolder:
+    path = Path(folder).absolute()
+    if overwrite:
+        _refuse_shared_places(path)
+    try:
+        _make_folders(path)
+        lock = _lock(path)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
+    try:
+        for rest in path.glob(f".*{PARTIAL}"):  # of a process that was killed
+            shutil.rmtree(rest, ignore_errors=True)
+        if overwrite:
+            _clear(path)
+            resuming = False
+        else:
+            resuming = _is_resumed(path, settings, digests)
+        record = {"settings": settings, "digests": digests, "versions": versions()}
+        record |= {"status": "running"}
+        write_json(path / RUN, record)
+    except BaseException:
+        _unlock(lock)
+        raise
+    return OutputFolder(path, resuming=resuming, record=record, lock=lock)
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
+    """Inside, no other job writes to a run's folder, which is made if absent and `make`.
+
+    The first process of a job holds the lock; the others wait until it does.
+
+    Raises:
+        UserError: it is in use, or no folder.
+    """
+    path = Path(folder).absolute()
+    locks: list[int | None] = []
+
+    def take() -> None:
+        try:
+            if make:
+                _make_folders(path)
+            locks.append(_lock(path))
+        except OSError as error:
+            raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
+
+    multihost.from_first(take)
+    try:
+        yield
+    finally:
+        for lock in locks:
+            _unlock(lock)
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 in hex of a file, or of the names and contents of all files in a folder; at an
+    address, of their names, sizes and times of change.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if is_address(path):
+        return _json_digest(listing(str(path)))
+    path = Path(path)
+    try:
+        if not path.is_dir():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+        return _json_digest([[str(f.relative_to(path)), file_digest(f)] for f in files])
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this: {error.strerror}") from error
+
+
+def data_digest(record: Any) -> str:
+    """SHA-256 in hex of a dataclass of texts, such as a forget set: its type, names and values."""
+    return _json_digest([type(record).__name__, dataclasses.asdict(record)])
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """SHA-256 in hex of the settings that change what is computed."""
+    return _json_digest(_computing(plain(settings)))
+
+
+def versions() -> dict[str, str]:
+    """Package -> installed version, of python and of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _is_resumed(path: Path, settings: dict[str, Any], digests: dict[str, str]) -> bool:
+    """Whether an unfinished run goes on; a folder that must not be touched raises UserError."""
+    names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
+    # `pmc finetune` makes the target without a run.
+    if not {*names} - {TARGET, TARGET_CHECKPOINTS}:
+        return False
+    if RUN not in names:
+        shown = first_of(names, 3)
+        raise UserError(
+            f"{path}: the folder holds files of no run ({shown}); name another folder, or pass "
+            "--overwrite to write beside them"
+        )
+    if RESULTS in names:
+        raise UserError(
+            f"{path}: the folder holds a finished run, nothing was changed; name another folder, "
+            "or pass --overwrite to replace it"
+        )
+    there = _read_record(path / RUN)
+    unlike = differences(_computing(there["settings"]), _computing(settings))
+    short = [
+        {f"data {name}": digest[:12] for name, digest in side.items()}
+        for side in (there["digests"], digests)
+    ]
+    unlike += differences(*short)
+    if unlike:
+        shown = "; ".join(unlike[:8]) + (f"; and {len(unlike) - 8} more" if unlike[8:] else "")
+        raise UserError(
+            f"{path}: the folder holds an unfinished run of other settings or data: {shown}; name "
+            "another folder, or pass --overwrite to replace it"
+        )
+    changed = differences(there["versions"], versions())
+    if changed:
+        _log.warning("%s: resumed under other versions: %s", path, "; ".join(changed))
+    return True
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The contents of `run.json`, its parts checked as far as they are used."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        parts = [record[name] for name in ("settings", "digests", "versions")]
+        texts = [*parts[1].values(), *parts[2].values()]
+        if not isinstance(parts[0], dict) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("a part of the wrong type")
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this file: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not the record of a run; pass --overwrite to replace the run"
+        ) from error
+    return record
+
+
+def _clear(path: Path) -> None:
+    """Removes what a run wrote. Without a run's mark, files of these names are not ours."""
+    present = [name for name in OWN if os.path.lexists(path / name)]
+    if present and RUN not in present:
+        raise UserError(
+            f"{path}: {', '.join(present)} would be overwritten but no run wrote it (there is no "
+            f"{RUN}); name another folder"
+        )
+    try:
+        for name in present:
+            entry = path / name
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot remove this: {error.strerror}") from error
+
+
+def _refuse_shared_places(path: Path) -> None:
+    for place in (Path(os.path.expanduser("~")), Path.cwd()):
+        if place.resolve().is_relative_to(path.resolve()):
+            raise UserError(
+                f"{path}: --overwrite is refused here, the folder is or holds {place}; name a "
+                "folder of the run's own"
+            )
+
+
+def _make_folders(path: Path) -> None:
+    for folder in (*reversed(path.parents), path):
+        if folder.is_file():
+            raise UserError(f"{folder}: this is a file, name a folder")
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700)
+
+
+def _lock(path: Path) -> int | None:
+    """An open handle that holds the folder's lock, which the system drops if the process dies."""
+    if fcntl is None:
+        return None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise UserError(f"{path}: another process is writing to this folder") from error
+    except OSError:  # a file system without locks
+        _log.warning("%s: the file system has no locks, start no second run here", path)
+    return handle
+
+
+def _unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
+
+
+def _computing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _IDLE_SECTIONS}
+
+
+def _is_temporary(name: str) -> bool:
+    """Whether `write_json` left it behind when the process died."""
+    return name.startswith((f".{RUN}.", f".{RESULTS}.", f".{MANIFEST}."))
+
+
+def _json_digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

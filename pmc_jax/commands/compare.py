@@ -1,0 +1,311 @@
+"""`pmc compare`: the target and the reference once, every cell that is not finished, the page.
+
+A cell is a run like any other, in a folder of its own; its limitations are measured when it is
+finished, with the random numbers that all cells share, and its weights are removed then.
+"""
+
+import dataclasses
+import gc
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts.files import plain, write_json
+from pmc_jax.artifacts.log import read_log
+from pmc_jax.commands import finetune, finished, unlearn
+from pmc_jax.commands.evaluate import material_of, place_of
+from pmc_jax.commands.inputs import model_digest
+from pmc_jax.commands.unlearning_run import Asked
+from pmc_jax.compare import collect, write
+from pmc_jax.compare.grid import (
+    CELLS,
+    REFERENCE,
+    WEIGHTS,
+    Cell,
+    cells_of,
+    folder_of,
+    reference_of,
+    target_of,
+)
+from pmc_jax.config.compare import CompareConfig
+from pmc_jax.config.run import Config, to_dict
+from pmc_jax.config.schema import differences
+from pmc_jax.data import sets
+from pmc_jax.data.sets import eval_sets, finetune_rows, needed
+from pmc_jax.distributed import preemption
+from pmc_jax.errors import Preempted, UserError, first_of
+from pmc_jax.evaluation.harness import Place, evaluate
+from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
+from pmc_jax.evaluation.result import Rows
+from pmc_jax.models.load import find
+
+_OWN = (CELLS, REFERENCE, run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_folder.EVALUATION)
+
+
+def run_compare(
+    compare: CompareConfig, *, overwrite: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """`pmc compare`: goes on where it was interrupted.
+
+    Returns:
+        What `compare.json` holds.
+
+    Raises:
+        UserError: bad input, or a folder that holds cells of other settings or data.
+        Preempted: the process was asked to stop; the page shows the cells that are finished.
+    """
+    folder, cells, base = folder_of(compare), cells_of(compare), compare.base()
+    _check_place(folder)
+    _check_sets(base)
+    _check_models(compare, base)
+    digests = _data_digests(base)
+    with run_folder.locked(folder / CELLS, make=True):
+        if overwrite:
+            _clear(folder)
+        _make_models(compare, base, overwrite, say)
+        digests["model"] = model_digest(target_of(compare))
+        for cell in cells:
+            _is_finished(cell, digests)  # all faults show before hours are spent
+        comparison, asked = _Comparison(compare, cells, base, digests["model"]), Asked()
+        try:
+            for cell in cells:
+                preemption.check()
+                asked.after = {}
+                if not _is_finished(cell, digests):
+                    _run(cell, comparison.failed, asked, say)
+                if cell.name not in comparison.failed:
+                    say(f"{cell.name}: {comparison.measure(cell, asked.after)}")
+                if cell.seed != cells[-1].seed and _is_last_of_seed(cell, cells):
+                    comparison.write()
+        except (Preempted, KeyboardInterrupt):
+            comparison.write()
+            raise
+        if len(comparison.failed) == len(cells):
+            raise UserError(f"every cell failed, the last: {comparison.failed[cells[-1].name]}")
+        return comparison.write(say)
+
+
+def _check_place(folder: Path) -> None:
+    """Refuses a folder that holds what no comparison wrote."""
+    if not folder.is_dir():
+        return
+    own = {*_OWN, *write.FILES}
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    foreign = [name for name in names if name not in own]
+    if foreign:
+        raise UserError(
+            f"{folder}: the folder holds files of no comparison ({first_of(foreign, 3)}); "
+            "name another output.dir"
+        )
+
+
+def _check_sets(base: Config) -> None:
+    names = set(base.data.evaluate)
+    lacking = [name for name in FORGET_SPLITS if name not in names]
+    if not names & set(UTILITY_SPLITS):
+        lacking.append("retain (or world_facts, real_authors)")
+    if lacking:
+        raise UserError(f"run.data.evaluate: a comparison needs {', '.join(lacking)} too")
+
+
+def _data_digests(base: Config) -> dict[str, str]:
+    """Of the rows of every cell, as its `run.json` names them; bad rows show here."""
+    forget = sets.forget_set(needed(base.data.forget, "run.data.forget"), base.data)
+    retain = sets.retain_set(needed(base.data.retain, "run.data.retain"), base.data)
+    named = {"forget": forget, "retain": retain}
+    named |= {f"evaluate.{rows.name}": rows for rows in eval_sets(base)}
+    if base.data.targets.path is not None:
+        named["targets"] = sets.target_set(base.data.targets, base.data, forget)
+    return {name: run_folder.data_digest(rows) for name, rows in named.items()}
+
+
+def _clear(folder: Path) -> None:
+    """Removes what an earlier comparison wrote, but not the models that it started from."""
+    for run in (folder / CELLS).iterdir():
+        if (run / run_folder.RUN).is_file():
+            shutil.rmtree(run)
+    for name in (run_folder.EVALUATION, write.PLOTS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (write.JSON, write.PAGE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _check_models(compare: CompareConfig, base: Config) -> None:
+    """Reads what models are made of, or looks for them, before anything is made."""
+    if base.finetune.data:
+        finetune_rows(base)
+    if compare.reference.data:
+        finetune_rows(_of_reference(compare, base))
+    for path in (base.model.path, compare.reference.path):
+        if path is not None:
+            find(path)
+
+
+def _of_reference(compare: CompareConfig, base: Config) -> Config:
+    """The settings that make the reference, as the target is made of `base`."""
+    rows = dataclasses.replace(base.finetune, data=compare.reference.data)
+    return dataclasses.replace(_in(base, folder_of(compare) / REFERENCE), finetune=rows)
+
+
+def _make_models(
+    compare: CompareConfig, base: Config, overwrite: bool, say: Callable[[str], None]
+) -> None:
+    """The target and the reference, each made once."""
+    if base.finetune.data:
+        finetune.run_finetune(_in(base, folder_of(compare)), overwrite=overwrite, say=say)
+        gc.collect()
+    if compare.reference.data:
+        apart = _of_reference(compare, base)
+        finetune.run_finetune(
+            apart, overwrite=overwrite, say=lambda text: say(text.replace("target", "reference", 1))
+        )
+        gc.collect()
+
+
+def _in(config: Config, folder: Path) -> Config:
+    return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
+
+
+def _is_finished(cell: Cell, digests: Mapping[str, str]) -> bool:
+    """Whether the run of a cell is finished, of these settings and data.
+
+    Raises:
+        UserError: it is finished, but of others.
+    """
+    if not (cell.folder / run_folder.RESULTS).is_file():
+        return False
+    there = collect.read(cell.folder / run_folder.RUN)
+    wanted = plain(to_dict(cell.config))
+    unlike = []
+    if run_folder.settings_digest(there["settings"]) != run_folder.settings_digest(wanted):
+        unlike += differences(there["settings"], wanted)
+    # Methods that don't read the true answers have no digest of them.
+    unlike += [f"data {n}" for n, sha in there["digests"].items() if digests.get(n, sha) != sha]
+    if unlike:
+        raise UserError(
+            f"{cell.folder}: holds a finished cell of other settings or data: "
+            f"{'; '.join(unlike[:4])}; name another output.dir, or pass --overwrite to begin anew"
+        )
+    return True
+
+
+def _run(cell: Cell, failed: dict[str, str], asked: Asked, say: Callable[[str], None]) -> None:
+    """Runs a cell; one that trains no more is noted, and gone on with when next asked for."""
+    say(f"{cell.name}: unlearning for {cell.config.method.max_seconds:g} s")
+    try:
+        unlearn.run_unlearn(cell.config, overwrite=False, say=lambda text: None, asked=asked)
+    except UserError as error:
+        if not _has_trained(cell.folder):  # an input at fault would be so in every cell
+            raise
+        failed[cell.name] = str(error)
+        say(f"{cell.name}: failed: {error}")
+    gc.collect()  # what of the model is held in cycles is let go before the next is loaded
+
+
+def _has_trained(folder: Path) -> bool:
+    log = folder / run_folder.LOG
+    return log.is_file() and any(row.get("kind") == "scalars" for row in read_log(log))
+
+
+def _is_last_of_seed(cell: Cell, cells: Sequence[Cell]) -> bool:
+    return cell is [other for other in cells if other.seed == cell.seed][-1]
+
+
+class _Comparison:
+    """What is measured and written of the cells.
+
+    Attributes:
+        failed: name of a cell -> why.
+    """
+
+    def __init__(
+        self,
+        compare: CompareConfig,
+        cells: Sequence[Cell],
+        base: Config,
+        target_sha256: str,
+    ):
+        self._compare, self._cells = compare, cells
+        self._sets = sets = eval_sets(base)
+        self.failed: dict[str, str] = {}
+        settings = dataclasses.replace(base.evaluate, measures=compare.measures, reference=None)
+        self._base = dataclasses.replace(base, evaluate=settings)
+        self._material = material_of(self._base, sets)
+        path = target_of(compare)
+        self._models = {"before": place_of(self._base, path, target_sha256, sets)}
+        if (path := reference_of(compare)) is not None:
+            self._models["reference"] = place_of(self._base, path, model_digest(path), sets)
+        self._found = self._evaluate({})
+
+    def _evaluate(self, more: Mapping[str, Place]) -> dict[str, Any]:
+        found = evaluate(
+            self._models | more,
+            self._material,
+            self._base.evaluate.wanted,
+            folder=folder_of(self._compare) / run_folder.EVALUATION,
+            bars=True,
+        )
+        gc.collect()
+        return found
+
+    def measure(self, cell: Cell, answers: Rows) -> str:
+        """Measures a finished cell, once, and removes its weights.
+
+        Args:
+            answers: rows of what its run has asked for already.
+
+        Returns:
+            A line about it.
+        """
+        if not self._is_measured(cell):
+            path = cell.folder / run_folder.MODEL
+            if not path.is_dir():
+                raise UserError(
+                    f"{cell.folder}: other measures are asked for and its weights are gone; pass "
+                    "--overwrite to begin anew (output.keep_models keeps them)"
+                )
+            digest = model_digest(str(path))
+            place = place_of(self._base, str(path), digest, self._sets, answers)
+            found = self._evaluate({cell.name: place})
+            write_json(cell.folder / run_folder.EVALUATION_RESULTS, _renamed(found, cell.name))
+            finished.close(cell.folder, purge=False, text=self._base.report.text)
+        kept = (run_folder.MODEL, run_folder.ADAPTER) if self._compare.output.keep_models else ()
+        gone = [n for n in WEIGHTS if n not in kept and (cell.folder / n).exists()]
+        if gone:
+            manifest.drop(cell.folder, gone)
+        after = collect.read(cell.folder / run_folder.RESULTS)["after"]
+        return f"unlearn quality {after['unlearn_quality']:.1f}, utility {after['utility']:.1f}"
+
+    def _is_measured(self, cell: Cell) -> bool:
+        path = cell.folder / run_folder.EVALUATION_RESULTS
+        if not path.is_file():
+            return False
+        there = collect.read(path)
+        same = all(there[name] == plain(self._found[name]) for name in ("settings", "not_computed"))
+        models = {n: m["sha256"] for n, m in there["models"].items() if n != "after"}
+        return same and models == {n: place.sha256 for n, place in self._models.items()}
+
+    def write(self, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+        """Writes the page and all that belongs to it, of the cells that are finished."""
+        done = [
+            cell
+            for cell in self._cells
+            if cell.name not in self.failed
+            and (cell.folder / run_folder.RESULTS).is_file()
+            and (cell.folder / run_folder.EVALUATION_RESULTS).is_file()
+        ]
+        comparison = collect.collect(self._compare, self._cells, done, self.failed, self._found)
+        write.write(folder_of(self._compare), comparison, say=say)
+        return comparison
+
+
+def _renamed(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An `evaluation.json` whose model `name` is the one after unlearning."""
+
+    def after(models: Mapping[str, Any]) -> dict[str, Any]:
+        return {"after" if key == name else key: value for key, value in models.items()}
+
+    measures = {measure: after(models) for measure, models in found["measures"].items()}
+    return {**found, "models": after(found["models"]), "measures": measures}

@@ -1,0 +1,39 @@
+"""What a finished run prints: tables, and a few answers where the settings allow text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pmc_jax.artifacts.log import table
+from pmc_jax.data.records import EvalSet
+
+_EXAMPLES = 3
+
+
+def final_tables(results: dict[str, Any]) -> str:
+    """The final tables: quality before and after, seconds by stage."""
+    before, after = results["before"], results["after"]
+    rows = [
+        (name, before[key], after[key])
+        for name, key in (("unlearn quality", "unlearn_quality"), ("utility", "utility"))
+    ]
+    rows += [
+        (f"{name} ROUGE-L recall", split["rougeL_recall"], after["splits"][name]["rougeL_recall"])
+        for name, split in before["splits"].items()
+    ]
+    seconds = {k: f"{v:.1f}" for k, v in results["seconds"].items()}
+    return "\n\n".join(
+        (
+            table(rows, ("measure", "before", "after")),
+            table(list(seconds.items()), ("stage", "seconds")),
+        )
+    )
+
+
+def examples(sets: Sequence[EvalSet], before: dict[str, str], after: dict[str, str]) -> str:
+    """The first questions of the forget and retain splits, with both answers."""
+    lines = []
+    for split in (s for s in sets if s.name in ("forget", "retain")):
+        for question in split.questions[:_EXAMPLES]:
+            lines += [f"[{split.name}] {question}", f"  before: {before.get(question)}"]
+            lines += [f"  after:  {after[question]}"]
+    return "\n".join(lines)

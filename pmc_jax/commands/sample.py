@@ -1,0 +1,31 @@
+"""`pmc sample`: answers of a model to the forget questions."""
+
+from typing import Any
+
+from pmc_jax.commands.inputs import _loaded
+from pmc_jax.config.run import Config, model_path
+from pmc_jax.data import sets
+from pmc_jax.data.sets import needed
+from pmc_jax.sampling.generator import Speaker, pmc_sampler
+
+
+def run_sample(config: Config) -> list[dict[str, Any]]:
+    """`pmc sample`: `pmc.num_samples` answers of `model.path` to every forget question."""
+    forget = sets.forget_set(needed(config.data.forget, "data.forget"), config.data)
+    lm = _loaded(config, model_path(config))
+    speaker = Speaker.of(lm, config.model)
+    pmc = config.pmc
+    speaker.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)  # names a long one
+    answers = speaker.sample(
+        speaker.snapshot(lm.model),
+        forget.questions,
+        pmc_sampler(pmc),
+        num_samples=pmc.num_samples,
+        max_new_tokens=pmc.max_new_tokens,
+        batch_size=pmc.sample_batch_size,
+        seed=config.seed,
+    )
+    return [
+        {"id": id_, "question": question, "answers": texts}
+        for id_, question, texts in zip(forget.ids, forget.questions, answers, strict=True)
+    ]

@@ -1,0 +1,117 @@
+"""The target model of an experiment: fine-tuned once, kept and reused.
+
+A folder called `target` without a mark was made by nobody here and is left alone.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.checkpoint import Checkpoints
+from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.commands.inputs import model_digest
+from pmc_jax.config.run import Config, model_path, output_dir, to_dict
+from pmc_jax.data.records import FinetuneSet
+from pmc_jax.distributed import multihost
+from pmc_jax.errors import UserError
+from pmc_jax.models.export import export_hf
+from pmc_jax.models.load import LanguageModel
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.training.finetune import finetune
+
+# Says which model, settings and data a target was made from.
+TARGET_MARK = "target.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A target model that is made, or is to be made.
+
+    Attributes:
+        folder: `output.dir/target`.
+        rows: what it knows.
+        made_of: digests of the model that it starts from, of the rows and of the settings.
+    """
+
+    folder: Path
+    rows: FinetuneSet
+    made_of: dict[str, str]
+
+    @staticmethod
+    def of(config: Config, rows: FinetuneSet) -> "Target":
+        """The target that the settings ask for."""
+        model = to_dict(config.model) | {"path": None}
+        del model["cache_dtype"]  # of sampling alone
+        settings = {
+            "finetune": to_dict(config.finetune) | {"data": None},
+            "model": model,
+            "long_rows": [config.data.max_length, config.data.long_rows],
+            "seed": config.seed,
+        }
+        made_of = {
+            "model": model_digest(model_path(config)),
+            "data": run_folder.data_digest(rows),
+            "settings": run_folder.settings_digest(settings),
+        }
+        return Target(Path(output_dir(config)) / run_folder.TARGET, rows, made_of)
+
+    def is_made(self, *, overwrite: bool) -> bool:
+        """Whether it is there; where it is not, it may be made.
+
+        Raises:
+            UserError: another target is there and `overwrite` is off, or something that is none.
+        """
+        return multihost.from_first(lambda: self._is_made(overwrite))
+
+    def _is_made(self, overwrite: bool) -> bool:
+        if not self.folder.exists():
+            return False
+        mark = self.folder / TARGET_MARK
+        if not mark.is_file():
+            raise UserError(
+                f"{self.folder}: is there but no run made it (it has no {TARGET_MARK}); move it "
+                "away or name another output.dir"
+            )
+        try:
+            made_of = json.loads(mark.read_text(encoding="utf-8"))
+        except ValueError:
+            made_of = None
+        if made_of == self.made_of:
+            return True
+        if not overwrite:
+            raise UserError(
+                f"{self.folder}: holds a target of other settings or data; name another "
+                "output.dir, or pass --overwrite to replace it"
+            )
+        return False
+
+    def make(self, lm: LanguageModel, config: Config, recorder: Recorder) -> LanguageModel:
+        """Fine-tunes `lm`, whose buffers are taken over, and writes it in place of an older target.
+
+        Training goes on where it was interrupted.
+
+        Raises:
+            UserError: rows that are too long, or the folder cannot be written.
+            Preempted: the process was asked to stop; the same call goes on.
+        """
+        kept = self.folder.with_name(run_folder.TARGET_CHECKPOINTS)
+        # One folder for each thing that a target can be made of: no other training goes on there.
+        name = run_folder.settings_digest(self.made_of)[:16]
+        with Checkpoints(kept / name, keep=1) as checkpoints:
+            model = finetune(
+                Speaker.of(lm, config.model),
+                self.rows,
+                config.finetune,
+                config.data,
+                seed=config.seed,
+                recorder=recorder,
+                checkpoints=checkpoints,
+                donate=True,
+            )
+        lm = dataclasses.replace(lm, model=model)
+        export_hf(lm, self.folder, replace=True, marks={TARGET_MARK: self.made_of})
+        if multihost.is_first():
+            shutil.rmtree(kept)
+        return lm

@@ -1,0 +1,254 @@
+"""One unlearning run inside a claimed output folder: measure, unlearn, measure, export."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.log import RunLog, plot_loss, read_log
+from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.commands.console import examples
+from pmc_jax.commands.evaluate import answers_known
+from pmc_jax.config.run import Config, EvaluateConfig, to_dict
+from pmc_jax.data.records import EvalSet, ForgetSet, RetainSet, TargetSet
+from pmc_jax.distributed import multihost
+from pmc_jax.evaluation.evaluate import answer_all, measure
+from pmc_jax.evaluation.quality import SPLITS
+from pmc_jax.evaluation.result import Rows
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.export import export_hf
+from pmc_jax.models.load import LanguageModel
+from pmc_jax.models.peft import export_adapter
+from pmc_jax.sampling.engine import Usage
+from pmc_jax.sampling.generator import Speaker
+from pmc_jax.scoring.rouge import rougeL_recall
+from pmc_jax.theory import reward_moments
+from pmc_jax.training.losses import METHODS
+from pmc_jax.unlearning.answer_source import Answered
+from pmc_jax.unlearning.loop import Unlearning
+from pmc_jax.unlearning.pmc_source import Collapse
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """What a run reads.
+
+    Attributes:
+        forget: the questions.
+        retain: pairs to keep.
+        targets: the true answers to the questions, for methods that train on them; else None.
+        refusals: for methods that train on them; else empty.
+        sets: what is measured.
+    """
+
+    forget: ForgetSet
+    retain: RetainSet
+    targets: TargetSet | None
+    refusals: Sequence[str]
+    sets: Sequence[EvalSet]
+
+
+@dataclasses.dataclass
+class Asked:
+    """Greedy answers that a run leaves to whoever asks the same models again.
+
+    Attributes:
+        before: most tokens of an answer -> question -> answer of the model that it began with; a
+            run from the same model does not ask for them again.
+        after: rows of the answers of the model that it ended with.
+    """
+
+    before: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict)
+    after: Rows = dataclasses.field(default_factory=dict)
+
+
+def unlearn(
+    config: Config,
+    lm: LanguageModel,
+    data: RunData,
+    recorder: Recorder,
+    folder: run_folder.OutputFolder,
+    say: Callable[[str], None],
+    asked: Asked,
+) -> tuple[dict[str, Any], dict[str, Rows]]:
+    """The run, gone on with where it was interrupted; `lm`'s buffers are taken over.
+
+    Args:
+        asked: taken from and added to.
+
+    Returns:
+        What `results.json` holds, and the rows of the answers that were asked for.
+    """
+    speaker, forget = Speaker.of(lm, config.model), data.forget
+    sets = [s for s in data.sets if s.name in SPLITS]
+    asking = [q for s in sets for q in s.questions]
+    resuming = folder.resuming and recorder.checkpoints.latest() is not None
+    originals, before = [""] * len(forget), {}
+    if not resuming:
+        originals, before = _before(config, speaker, forget, asking, recorder, asked.before)
+        recorder.host["before"] = measure(sets, before)
+        recorder.host["texts"] = before if config.log.text else {}
+    if "collapse" in METHODS[config.method.name].terms:
+        source = Collapse(
+            speaker,
+            forget,
+            data.retain,
+            originals=originals,
+            refusals=data.refusals,
+            config=config,
+            recorder=recorder,
+        )
+    else:
+        source = Answered(
+            speaker, forget, data.targets, data.refusals, originals=originals, config=config
+        )
+    run = Unlearning(speaker, source, data.retain, config=config, recorder=recorder, donate=True)
+    if resuming and run.resume():
+        say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
+
+    def after_round() -> None:
+        measure_probe()
+        evaluate_if_due()
+
+    def measure_probe() -> None:
+        """E[e^r] and Var[e^r] as the model is now."""
+        if not config.pmc.probe_samples or not isinstance(source, Collapse):
+            return
+        found = recorder.host.setdefault("probe", {"start": None, "moments": []})
+        if not found["moments"] or found["moments"][-1]["step"] < run.done:
+            scores = source.probe(run.trainer.model)
+            found["start"] = scores.tolist() if found["start"] is None else found["start"]
+            found["moments"].append({"step": run.done, **reward_moments(scores)})
+
+    def evaluate_if_due() -> None:
+        every, steps = config.evaluate.every, [0, *(r["step"] for r in run.rounds)]
+        spent, ends = run.spent(), run.stopped or run.done == run.total_steps
+        earlier = max([0.0, *(r.get("unlearning_seconds", 0.0) for r in run.rounds)])
+        timed = any(earlier < t <= spent for t in config.evaluate.at_seconds)
+        stepped = every and steps[-1] // every != steps[-2] // every
+        if ends or not multihost.from_first(lambda: bool(timed or stepped)):
+            return
+        now = _ask(speaker, run.trainer.model, asking, config.evaluate, "evaluate", recorder)
+        numbers = measure(sets, now)
+        found = {name: numbers[name] for name in ("unlearn_quality", "utility")}
+        run.rounds[-1] |= found
+        if config.evaluate.at_seconds:  # else rounds are the same in every run
+            run.rounds[-1]["unlearning_seconds"] = spent
+        recorder.log.scalars(run.done, **found, unlearning_seconds=spent)
+
+    if not run.done:
+        measure_probe()
+    run.run(after_round)
+    if config.output.checkpoint_end:
+        run.save()
+    if run.stopped:
+        say(f"stopped after step {run.done} of {run.total_steps}: {run.stopped}")
+    recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for
+    lm = dataclasses.replace(lm, model=run.trainer.release())
+    asking += forget.questions
+    after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
+    # What a run left that was interrupted after its export is replaced.
+    export_hf(lm, folder.path / run_folder.MODEL, replace=True)
+    if run.trainer.adapters is not None:
+        adapter = folder.path / run_folder.ADAPTER
+        export_adapter(lm, run.trainer.adapters, run.trainer.lora, adapter, replace=True)
+    if multihost.is_first():
+        plot_loss(read_log(folder.path / run_folder.LOG), folder.path / run_folder.LOSS_PLOT)
+    texts = recorder.host["texts"]
+    recorder.log.drop("answer")  # of an attempt that was interrupted after them
+    for split in sets:
+        pairs = zip(split.ids, split.questions, split.answers, strict=True)
+        for id_, question, truth in pairs:
+            recorder.log.event(
+                "answer",
+                split=split.name,
+                id=id_,
+                texts={
+                    "question": question,
+                    "truth": truth,
+                    "before": texts.get(question),
+                    "after": after[question],
+                },
+            )
+    _log_questions(recorder.log, forget, source, after)
+    if config.log.text:
+        say(examples(sets, texts, after))
+    usage = source.usage if isinstance(source, Collapse) else Usage()
+    rows = {"before": before, "after": after}
+    known = {n: answers_known(sets, a, text=config.log.text) for n, a in rows.items()}
+    asked.after = known["after"]
+    return {
+        "before": recorder.host["before"],
+        "after": measure(sets, after),
+        "seconds": recorder.watch.seconds(),
+        "tokens": {
+            "sampled": usage.useful,
+            "sample_slots": usage.computed,
+            "trained": run.trainer.tokens,
+        },
+        "rounds": run.rounds,
+        "stopped": run.stopped,
+        "unlearning_seconds": run.spent(),
+        "probe": recorder.host.get("probe"),
+        "versions": run_folder.versions(),
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "config": to_dict(config),
+    }, known
+
+
+def _log_questions(
+    log: RunLog, forget: ForgetSet, source: Collapse | Answered, after: dict[str, str]
+) -> None:
+    """A line a forget question: what became of it."""
+    log.drop("question")
+    store = source.store if isinstance(source, Collapse) else None
+    for id_, question in zip(forget.ids, forget.questions, strict=True):
+        stored = None if store is None else store.answer(id_)
+        score = None if stored is None else store.score(id_)
+        original, final = source.originals[id_], after[question]
+        log.event(
+            "question",
+            id=id_,
+            score=score,
+            resolved=None if store is None else score is not None and score <= 0,
+            overlap=rougeL_recall(original, final),
+            texts={
+                "question": question,
+                "original": original,
+                "stored": stored,
+                "final": final,
+            },
+        )
+
+
+def _before(
+    config, speaker, forget, asking, recorder, known: dict[int, dict[str, str]]
+) -> tuple[list[str], dict[str, str]]:
+    """The untouched model's greedy answers: the originals of PMC, and those of the evaluation."""
+
+    def answers(questions: Sequence[str], length: int, label: str) -> dict[str, str]:
+        there = known.setdefault(length, {})
+        new = [q for q in dict.fromkeys(questions) if q not in there]
+        settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
+        there |= _ask(speaker, speaker.lm.model, new, settings, label, recorder)
+        return {q: there[q] for q in questions}
+
+    length, shown = config.pmc.max_new_tokens, config.evaluate.max_new_tokens
+    if length == shown:
+        before = originals = answers([*forget.questions, *asking], length, "evaluate before")
+    else:
+        originals = answers(forget.questions, length, "original answers")
+        before = answers(asking, shown, "evaluate before")
+    return [originals[q] for q in forget.questions], before
+
+
+def _ask(speaker, model: Decoder, questions, settings: EvaluateConfig, label: str, recorder):
+    if not questions:
+        return {}
+    with recorder.watch.stage("evaluate"):
+        weights = speaker.snapshot(model)
+    return answer_all(
+        speaker, weights, questions, settings, label=label, watch=recorder.watch, bars=recorder.bars
+    )

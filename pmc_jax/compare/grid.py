@@ -1,0 +1,95 @@
+"""The runs that a comparison is made of."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.artifacts import run_folder
+from pmc_jax.config.compare import CompareConfig
+from pmc_jax.config.run import Config, FinetuneConfig
+from pmc_jax.errors import UserError
+
+CELLS = "cells"  # a folder of runs
+REFERENCE = "reference"  # a folder whose `target` is the model that never saw the forget rows
+# Weights of a cell, removed when it is measured.
+WEIGHTS = (run_folder.CHECKPOINTS, run_folder.MODEL, run_folder.ADAPTER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of one method.
+
+    Attributes:
+        name: of its folder under `CELLS`.
+        entry: of `methods`.
+        trial: number of its setting.
+        setting: name -> value.
+        seed: of unlearning.
+        config: of the run.
+    """
+
+    name: str
+    entry: str
+    trial: int
+    setting: Mapping[str, Any]
+    seed: int
+    config: Config
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.output.dir)
+
+
+def folder_of(compare: CompareConfig) -> Path:
+    """Where the comparison goes.
+
+    Raises:
+        UserError: no folder is named.
+    """
+    if not compare.output.dir:
+        raise UserError("output.dir: not given; name the folder for the comparison")
+    return Path(compare.output.dir)
+
+
+def target_of(compare: CompareConfig) -> str:
+    """Folder of the model that all cells start from."""
+    base = compare.base()
+    if base.finetune.data:
+        return str(folder_of(compare) / run_folder.TARGET)
+    if not base.model.path:
+        raise UserError("run.model.path: not given; name the model that is to forget")
+    return base.model.path
+
+
+def reference_of(compare: CompareConfig) -> str | None:
+    """Folder of the model that never saw the forget rows; None = there is none."""
+    if compare.reference.data:
+        return str(folder_of(compare) / REFERENCE / run_folder.TARGET)
+    return compare.reference.path
+
+
+def cells_of(compare: CompareConfig) -> list[Cell]:
+    """All cells, seed by seed, so that an interruption leaves every method as many."""
+    found = []
+    for seed in compare.seeds:
+        for entry in compare.methods:
+            trials = compare.trials_of(entry)
+            for number, setting in enumerate(trials):
+                which = f"-{number}" if len(trials) > 1 else ""
+                name = f"{entry}{which}-seed{seed}"
+                config = _placed(compare, compare.settings_of(entry, setting, seed), name)
+                found.append(Cell(name, entry, number, setting, seed, config))
+    return found
+
+
+def _placed(compare: CompareConfig, config: Config, name: str) -> Config:
+    """Started from the shared target, in a folder of its own."""
+    folder = folder_of(compare) / CELLS / name
+    # No checkpoint of its end, gigabytes for some seconds: what follows is short.
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, path=target_of(compare)),
+        finetune=FinetuneConfig(),
+        output=dataclasses.replace(config.output, dir=str(folder), keep=1, checkpoint_end=False),
+    )

@@ -1,0 +1,104 @@
+"""Settings of evaluation; part of the schema in `pmc_jax.config.run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pmc_jax.config.schema import Check, Section, above, at_least, one_of, setting
+
+MEASURES = (
+    "tofu",
+    "memorisation",
+    "membership",
+    "choices",
+    "sampling",
+    "prefill",
+    "side_effects",
+    "perplexity",
+    "prompts",
+    "quantised",
+    "relearned",
+)
+WEIGHTS = ("int8", "int4", "nf4")
+
+_NAMES = one_of("all", *MEASURES)
+_TOP_P = Check("above 0 and at most 1", lambda value: 0 < value <= 1)
+
+
+@dataclass(frozen=True)
+class RelearnConfig(Section):
+    """Fine-tuning of the unlearned model on a few rows that are not the forgotten ones.
+
+    Fields:
+        steps: gradient steps; leakage is measured after the last.
+        rows: rows that are trained on, the first ones of data.evaluate.relearn, or of data.retain
+            where that is not given.
+        batch_size: rows a step.
+        learning_rate: constant.
+    """
+
+    steps: int = setting(10, at_least(1))
+    rows: int = setting(8, at_least(1))
+    batch_size: int = setting(8, at_least(1))
+    learning_rate: float = setting(5e-5, above(0))
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Section):
+    """What is measured of a model, and how.
+
+    Fields:
+        max_new_tokens: tokens of an answer at most.
+        batch_size: answers decoded at once.
+        every: steps of unlearning between two evaluations; 0 = before and after it only.
+        at_seconds: seconds of unlearning (sampling, scoring and training) after which models are
+            evaluated too.
+        measures: names of `MEASURES` that are computed beside unlearn quality and utility, or all;
+            after `pmc unlearn`, of the model before it, after it and of the reference.
+        dir: folder where `pmc evaluate CONFIG` keeps rows, and goes on from them; None = nowhere.
+        reference: folder of a model that never saw the forget rows, made by `pmc finetune` on
+            retain rows; its numbers stand beside the others. None = there is none.
+        samples: answers drawn a question for the measures of sampling and prefill.
+        temperature, top_p: of these.
+        prefill: text that answers are made to begin with.
+        leak: ROUGE-L recall of a true answer from which a sample counts as a leak.
+        confidence: of upper bounds.
+        text: file of text that has nothing to do with the data; None = a piece of a novel.
+        text_chunks: pieces of it that are read at most.
+        chunk_tokens: tokens of each.
+        weights: how weights are quantised: int8, int4, nf4.
+        relearn: the attack by fine-tuning.
+    """
+
+    max_new_tokens: int = setting(96, at_least(1))
+    batch_size: int = setting(64, at_least(1))
+    every: int = setting(0, at_least(0))
+    at_seconds: tuple[float, ...] = ()
+    measures: tuple[str, ...] = ()
+    dir: str | None = None
+    reference: str | None = None
+    samples: int = setting(100, at_least(2))
+    temperature: float = setting(1.0, above(0))
+    top_p: float = setting(1.0, _TOP_P)
+    prefill: str = setting("The answer is:", Check("text that is not empty", bool))
+    leak: float = setting(0.5, Check("above 0 and at most 1", lambda value: 0 < value <= 1))
+    confidence: float = setting(0.99, Check("from 0.5 to below 1", lambda v: 0.5 <= v < 1))
+    text: str | None = None
+    text_chunks: int = setting(100, at_least(1))
+    chunk_tokens: int = setting(128, at_least(2))
+    weights: tuple[str, ...] = WEIGHTS
+    relearn: RelearnConfig = field(default_factory=RelearnConfig)
+
+    def cross_faults(self) -> list[str]:
+        times = ("at_seconds", above(0))
+        return [
+            f"{name}: expected {check.expected}, got {value!r}"
+            for name, check in (times, ("measures", _NAMES), ("weights", one_of(*WEIGHTS)))
+            for value in getattr(self, name)
+            if not check.holds(value)
+        ]
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The measures by name, in the order of `MEASURES`."""
+        return tuple(m for m in MEASURES if m in self.measures or "all" in self.measures)

@@ -1,0 +1,55 @@
+"""Settings of the unlearning method; part of the schema in `pmc_jax.config.run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pmc_jax.config.schema import Section, above, at_least, one_of, setting
+
+# Those that train on the true answers stand last: they need `data.targets`.
+ANSWER_FREE = ("pmc", "pmc_alignment", "idk", "retain_only")
+TARGET_BASED = (
+    "gradient_ascent",
+    "gradient_difference",
+    "kl",
+    "dpo",
+    "npo",
+    "simnpo",
+    "rmu",
+    "undial",
+)
+METHODS = ANSWER_FREE + TARGET_BASED
+
+
+@dataclass(frozen=True)
+class MethodConfig(Section):
+    """Which method unlearns, and the settings that only some of them read; see
+    `pmc_jax.training.losses`. `pmc.epochs`, `pmc.lambda_retain` and `pmc.max_retain_loss` hold
+    for all of them.
+
+    Fields:
+        name: of `METHODS`.
+        beta: of DPO and NPO (inverse temperature), SimNPO and UNDIAL; None = 0.1 for DPO and NPO,
+            4.5 for SimNPO, 10 for UNDIAL.
+        margin: gamma of SimNPO.
+        margin_inside: SimNPO's margin stands inside beta, as in its authors' code.
+        steering: length of the vector that RMU steers hidden states to.
+        layer: decoder layer, from 1, that RMU works on; None = a third of them, at least 1.
+        anchor: weight of RMU's retain term.
+        alignment: weight of the refusals in PMC-alignment, times the mean stored score.
+        refusals: file of answers, one a line, that idk, DPO and PMC-alignment train on; None = "I
+            don't know." for the first two, twenty shipped ones for the last.
+        max_seconds: the run stops after so many seconds of sampling, scoring and training,
+            compilation apart; None = no limit.
+    """
+
+    name: str = setting("pmc", one_of(*METHODS))
+    beta: float | None = setting(None, above(0))
+    margin: float = setting(0.0, at_least(0))
+    margin_inside: bool = False
+    steering: float = setting(2.0, above(0))
+    layer: int | None = setting(None, at_least(1))
+    anchor: float = setting(1.0, at_least(0))
+    alignment: float = setting(0.5, at_least(0))
+    refusals: str | None = None
+    max_seconds: float | None = setting(None, above(0))

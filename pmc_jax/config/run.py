@@ -1,0 +1,336 @@
+"""The settings of a run: frozen dataclasses are the schema, `load_config` reads them from YAML.
+
+The defaults are those of the published Llama run where there is one (arXiv 2507.04219). A setting
+is refused as soon as it is built, from a file or in code: see `config.schema` for the checks and for
+the wording of faults. Paths of data are looked up by `pmc_jax.data`, not here.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.config import schema
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.config.loader import apply_overrides, read_settings
+from pmc_jax.config.method import MethodConfig
+from pmc_jax.config.plan import PlanConfig
+from pmc_jax.config.pmc import PMCConfig
+from pmc_jax.config.report import ReportConfig
+from pmc_jax.config.schema import Check, Section, at_least, between, one_of, setting
+from pmc_jax.config.sharding import LOGICAL_AXES, rule_faults
+from pmc_jax.config.train import TrainConfig
+from pmc_jax.errors import UserError
+
+EVALUATION_SETS = (
+    "forget",
+    "forget_paraphrased",
+    "retain",
+    "world_facts",
+    "real_authors",
+    "holdout",  # rows like the forget ones that no model has seen
+    "relearn",  # rows that the attack by fine-tuning trains on
+)
+
+_SEED = between(0, 2**32 - 1)
+_FILLED = Check("text that is not empty", bool)
+
+
+def _is_rows(text: str) -> bool:
+    parts = re.fullmatch(r"([0-9]{0,18}):([0-9]{0,18})", text)
+    if parts is None:
+        return False
+    start, stop = parts.groups()
+    return not stop or int(start or 0) < int(stop)
+
+
+def _is_question_tag(text: str) -> bool:
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+    except ValueError:  # an unpaired brace
+        return False
+    return fields == ["question"]
+
+
+_ROWS = Check("rows as 'first:end' with end above first, such as '0:40'", _is_rows)
+_QUESTION_TAG = Check("text with {question} in it once and no other braces", _is_question_tag)
+_AXIS = Check("-1 (the rest of the devices) or at least 1", lambda size: size == -1 or size >= 1)
+_SLICES = Check("-1 (as the devices say) or at least 1", lambda size: size == -1 or size >= 1)
+_LOGICAL = {schema.KEYS: LOGICAL_AXES}
+
+
+@dataclass(frozen=True)
+class SourceConfig(Section):
+    """Where rows of text come from. In YAML a bare text stands for `{path: text}`.
+
+    Fields:
+        path: file, or a scheme that `pmc_jax.data.sources` knows; None = not given.
+        rows: "first:end", the rows to take, counted from 0, end not included; None = all.
+        question: name of the question's column.
+        answer: name of the answer's column; never read for the forget set.
+        paraphrased: name of the column with the answer in other words; read for evaluation, where
+            it is there.
+        wrong: name of the column with a list of wrong answers; read for evaluation, where it is
+            there.
+    """
+
+    path: str | None = None
+    rows: str | None = setting(None, _ROWS)
+    question: str = setting("question", _FILLED)
+    answer: str = setting("answer", _FILLED)
+    paraphrased: str = setting("paraphrased_answer", _FILLED)
+    wrong: str = setting("perturbed_answer", _FILLED)
+
+    shorthand = "path"
+
+
+@dataclass(frozen=True)
+class ModelConfig(Section):
+    r"""The model and how a question is put to it.
+
+    Fields:
+        path: folder of a Hugging Face checkpoint or a GGUF file.
+        config: config.json (or its folder) that `pmc plan` takes the shape of the model from; None
+            = that of `path`.
+        compute_dtype: auto | float32 | bfloat16; auto = bfloat16 on TPU and GPU, float32 on CPU.
+        cache_dtype: auto | float32 | bfloat16, of keys and values while sampling; auto =
+            compute_dtype.
+        format: auto | chat | tags; auto = chat if the tokenizer has a chat template.
+        system_prompt: system message of the chat format; None = none is given.
+        date_string: date that the chat template is told; None = none is told.
+        question_tag: prompt of the tags format, `{question}` stands for the question.
+        answer_tag: text before the answer in the tags format; the model learns to write it.
+    """
+
+    path: str | None = None
+    config: str | None = None
+    compute_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
+    cache_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
+    format: str = setting("auto", one_of("auto", "chat", "tags"))
+    system_prompt: str | None = None
+    date_string: str | None = None
+    question_tag: str = setting("Question: {question}\n", _QUESTION_TAG)
+    answer_tag: str = "Answer: "
+
+
+@dataclass(frozen=True)
+class PeopleConfig(Section):
+    """The generated fictitious people.
+
+    Fields:
+        count: people.
+        forget: people of them to forget; below `count`, so that some are retained.
+        questions: questions a person.
+        seed: of the generator.
+    """
+
+    count: int = setting(12, at_least(2))
+    forget: int = setting(4, at_least(1))
+    questions: int = setting(5, at_least(1))
+    seed: int = setting(0, _SEED)
+
+    def cross_faults(self) -> list[str]:
+        if self.forget < self.count:
+            return []
+        return [f"forget: expected below count ({self.count}), got {self.forget}"]
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
+    """The rows of a run.
+
+    Fields:
+        root: folder that relative paths of sources are looked up in; "" = the current folder.
+        forget: questions to forget; its answers are never read.
+        retain: pairs to keep.
+        targets: the forget questions with their true answers, for methods that train on these;
+            never read by PMC.
+        evaluate: name -> source of pairs that are only measured on; names of `EVALUATION_SETS`.
+        people: the generated people, for sources that ask for them.
+        max_length: tokens of a row, prompt and answer.
+        long_rows: error | drop, what happens to a row above `max_length`.
+        retained: warn | error, what happens where a forget question is a retain question too.
+    """
+
+    root: str = ""
+    forget: SourceConfig = field(default_factory=SourceConfig)
+    retain: SourceConfig = field(default_factory=SourceConfig)
+    targets: SourceConfig = field(default_factory=SourceConfig)
+    evaluate: dict[str, SourceConfig] = field(
+        default_factory=dict, metadata={schema.KEYS: EVALUATION_SETS}
+    )
+    people: PeopleConfig = field(default_factory=PeopleConfig)
+    max_length: int = setting(256, at_least(2))
+    long_rows: str = setting("error", one_of("error", "drop"))
+    retained: str = setting("warn", one_of("warn", "error"))
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(TrainConfig):
+    """Fine-tuning that makes a target model first. The fields of `TrainConfig`, and:
+
+    Fields:
+        batch_size: rows a micro-batch.
+        data: sources of question-answer pairs, in YAML one or a list; empty = no fine-tuning.
+        epochs: passes over the data.
+    """
+
+    data: tuple[SourceConfig, ...] = ()
+    epochs: int = setting(5, at_least(0))
+
+
+@dataclass(frozen=True)
+class MeshConfig(Section):
+    """Devices along each axis of the mesh; -1 = the rest, on at most one of data, fsdp, tensor.
+
+    Fields:
+        data: copies of the model on a slice.
+        fsdp: shards of weights and optimizer state, gathered layer by layer.
+        tensor: shards of heads, hidden units and vocabulary.
+        slices: groups of devices joined by the data-centre network, each with copies of the model;
+            -1 = as many as the devices say.
+        train_rules: logical axis -> mesh axes, in place of that row of the table for training; see
+            `pmc_jax.config.sharding`.
+        sample_rules: the same of the table for sampling.
+    """
+
+    data: int = setting(-1, _AXIS)
+    fsdp: int = setting(1, _AXIS)
+    tensor: int = setting(1, _AXIS)
+    slices: int = setting(1, _SLICES)
+    train_rules: dict[str, tuple[str, ...]] = field(default_factory=dict, metadata=_LOGICAL)
+    sample_rules: dict[str, tuple[str, ...]] = field(default_factory=dict, metadata=_LOGICAL)
+
+    def cross_faults(self) -> list[str]:
+        rest = [name for name in ("data", "fsdp", "tensor") if getattr(self, name) == -1]
+        faults = [*rule_faults(self.train_rules, "train_rules")]
+        faults += rule_faults(self.sample_rules, "sample_rules")
+        if len(rest) > 1:
+            faults += [f"{rest[1]}: -1 is allowed on one axis only, {rest[0]} has it already"]
+        return faults
+
+
+@dataclass(frozen=True)
+class OutputConfig(Section):
+    """Where results go.
+
+    Fields:
+        dir: folder of the run; None = the command line must name one.
+        checkpoint_every: gradient steps between checkpoints; 0 = every ten minutes.
+        checkpoint_end: one after the last step too: what follows it may be interrupted.
+        keep: newest checkpoints kept.
+    """
+
+    dir: str | None = None
+    checkpoint_every: int = setting(0, at_least(0))
+    checkpoint_end: bool = True
+    keep: int = setting(2, at_least(1))
+
+
+@dataclass(frozen=True)
+class LogConfig(Section):
+    """The log.
+
+    Fields:
+        text: sampled answers are logged too. They may hold the secret: off by default.
+    """
+
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class Config(Section):
+    """All settings of a run, one section each.
+
+    Fields:
+        model, data, pmc, method, train, finetune, evaluate, mesh, plan, output, log, report: the
+            sections.
+        seed: of sampling, pairing and order; the key that every random choice is folded from.
+        profile: a trace of the second round is written to `output.dir`/profile, for XProf.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    pmc: PMCConfig = field(default_factory=PMCConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    seed: int = setting(0, _SEED)
+    profile: bool = False
+
+    def cross_faults(self) -> list[str]:
+        if self.method.name != "pmc_alignment" or self.pmc.max_train_score != 0:
+            return []
+        return [
+            "pmc.max_train_score: expected null or above 0 beside method.name=pmc_alignment, whose "
+            "refusals have the mean stored score for a weight; got 0"
+        ]
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The settings of a YAML file, changed by `section.key=value` texts in their order.
+
+    Args:
+        path: YAML file; absent settings keep their default.
+        overrides: such as `pmc.epochs=20`, `data.evaluate.forget.path=forget.jsonl`,
+            `finetune.data=full.jsonl` or `finetune.data=[a.jsonl, b.jsonl]`.
+
+    Raises:
+        UserError: the file cannot be read (names the line of bad YAML), or settings or overrides
+            are at fault: every fault in one line, parted by "; ".
+    """
+    raw = read_settings(path)
+    raw, faults = apply_overrides(raw, overrides)
+    where = f"{path} with overrides" if overrides else str(path)
+    return schema.build(Config, raw, where=where, faults=faults)
+
+
+def config_from_overrides(overrides: Sequence[str]) -> Config:
+    """The defaults, changed by `section.key=value` texts.
+
+    Raises:
+        UserError: every fault in one line.
+    """
+    raw, faults = apply_overrides({}, overrides)
+    return schema.build(Config, raw, where="overrides", faults=faults)
+
+
+def config_from_dict(settings: dict[str, Any], where: str = "settings") -> Config:
+    """The settings that `to_dict` gave; `where` names their origin in a message.
+
+    Raises:
+        UserError: every fault in one line.
+    """
+    return schema.build(Config, settings, where=where)
+
+
+def to_dict(config: Section) -> dict[str, Any]:
+    """The settings as nested dicts and lists of JSON values; `config_from_dict` reads them back."""
+    return schema.to_dict(config)
+
+
+def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Settings that differ, by dotted name: `["pmc.epochs: 15 there, 20 here", ...]`."""
+    return schema.differences(there, here)
+
+
+def model_path(config: Config) -> str:
+    if not config.model.path:
+        raise UserError("model.path: not given; name a model folder, a *.gguf file or a hub name")
+    return config.model.path
+
+
+def output_dir(config: Config) -> str:
+    if not config.output.dir:
+        raise UserError("output.dir: not given; name the folder for the results")
+    return config.output.dir

@@ -1,0 +1,62 @@
+"""The table from logical array axes to mesh axes; settings may replace its rows. Needs no JAX.
+
+Mesh axes (`AXES`), outermost first: `slice` (TPU slices, or groups of hosts, joined by the
+data-centre network: copies of the weights, only gradients cross), `data` (copies of the weights),
+`fsdp` (weights and optimizer state sharded, gathered for use), `tensor` (heads, MLP, vocabulary).
+
+Logical axes, of the arrays of a model and of a batch:
+
+    rows      sequences of a batch, prompts and cells of a sampling grid
+    sequence  tokens of a row, of the activations between the layers while training
+    embed     hidden units of a weight; those of activations are never sharded
+    vocab     rows of the embedding and of the output head, logits
+    heads     query heads of q and o
+    kv_heads  key and value heads; of the sampling weights the query heads that belong to them too
+    mlp       units between up and down
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from pmc_jax.config.schema import nearest
+
+AXES = ("slice", "data", "fsdp", "tensor")
+
+Rules = Mapping[str, Sequence[str]]
+
+# Logical axis -> mesh axes. An axis that a mesh size does not divide is replicated instead.
+TRAIN_RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "rows": ("slice", "data", "fsdp"),
+        # ("tensor",) is the sequence parallelism of Megatron (arXiv 2205.05198): less memory for
+        # activations, but remat gathers them once more, so more is sent.
+        "sequence": (),
+        "embed": ("fsdp",),
+        "vocab": ("tensor",),
+        "heads": ("tensor",),
+        "kv_heads": ("tensor",),
+        "mlp": ("tensor",),
+    }
+)
+# Decoding reads every weight at every step: gathered over `fsdp` once a round, never per step.
+SAMPLE_RULES: Mapping[str, tuple[str, ...]] = MappingProxyType({**TRAIN_RULES, "embed": ()})
+
+LOGICAL_AXES = tuple(TRAIN_RULES)
+
+
+def rule_faults(rules: Rules, where: str = "") -> Iterator[str]:
+    """What is wrong with rows of a table, each as "WHERE.axis: what, the fix"."""
+    for logical, axes in rules.items():
+        name = f"{where}.{logical}" if where else logical
+        if logical not in LOGICAL_AXES:
+            yield f"{name}: unknown logical axis, {_offer(logical, LOGICAL_AXES)}"
+        for axis in axes:
+            if axis not in AXES:
+                yield f"{name}: unknown mesh axis {axis!r}, {_offer(axis, AXES)}"
+        if len(set(axes)) < len(axes):
+            yield f"{name}: names a mesh axis twice"
+
+
+def _offer(name: str, known: Sequence[str]) -> str:
+    guess = nearest(name, known)
+    return f"did you mean {guess}?" if guess else f"known here: {', '.join(known)}"

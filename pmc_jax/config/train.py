@@ -1,0 +1,73 @@
+"""Settings of the optimizer and of what it trains; part of the schema in `pmc_jax.config.run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pmc_jax.config.schema import Check, Section, above, at_least, one_of, setting
+
+PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+
+_BETA = Check("at least 0 and below 1", lambda value: 0 <= value < 1)
+
+
+@dataclass(frozen=True)
+class LoRAConfig(Section):
+    """Low-rank adapters instead of all weights (arXiv 2106.09685).
+
+    Fields:
+        rank: of the adapters; 0 = off, all weights are trained.
+        alpha: adapters count alpha / rank.
+        targets: projections that get one: q, k, v, o, gate, up, down.
+    """
+
+    rank: int = setting(0, at_least(0))
+    alpha: float = setting(16.0, above(0))
+    targets: tuple[str, ...] = PROJECTIONS
+
+    def cross_faults(self) -> list[str]:
+        wrong = [t for t in self.targets if t not in PROJECTIONS]
+        if wrong:
+            return [f"targets: expected some of {', '.join(PROJECTIONS)}, got {wrong[0]!r}"]
+        return [] if self.targets else ["targets: expected at least one"]
+
+
+@dataclass(frozen=True)
+class TrainConfig(Section):
+    """The optimizer: AdamW, linear warm-up, then linear decay to 0 or none.
+
+    Fields:
+        learning_rate: peak.
+        weight_decay: decoupled.
+        beta1, beta2, epsilon: of Adam.
+        moment_dtype: float32 | bfloat16, of Adam's first moment; bfloat16 saves two bytes a weight.
+        batch_size: forget rows a micro-batch; as many retain rows go with them.
+        accumulation_steps: micro-batches a gradient step.
+        warmup_steps: gradient steps of linear warm-up.
+        decay: linear | none, of the learning rate after the warm-up; linear reaches 0 at the end.
+        max_grad_norm: global norm that gradients are clipped to; None = no clipping.
+        max_bad_steps: the run stops after this many steps in a row whose loss or gradient is not
+            finite; such a step changes no weight.
+        loss_mean: tokens | answers, what a term of the loss is the mean over: the answer tokens of
+            a micro-batch (as in transformers), or its answers, each with the mean of its tokens.
+        remat: none | full | dots, what the backward pass computes again to save memory.
+        attention: xla | cudnn; cudnn needs NVIDIA GPUs and bfloat16.
+        lora: adapters instead of all weights.
+    """
+
+    learning_rate: float = setting(1e-5, above(0))
+    weight_decay: float = setting(0.01, at_least(0))
+    beta1: float = setting(0.9, _BETA)
+    beta2: float = setting(0.999, _BETA)
+    epsilon: float = setting(1e-8, above(0))
+    moment_dtype: str = setting("float32", one_of("float32", "bfloat16"))
+    batch_size: int = setting(8, at_least(1))
+    accumulation_steps: int = setting(1, at_least(1))
+    warmup_steps: int = setting(0, at_least(0))
+    decay: str = setting("linear", one_of("linear", "none"))
+    max_grad_norm: float | None = setting(None, above(0))
+    max_bad_steps: int = setting(3, at_least(1))
+    loss_mean: str = setting("tokens", one_of("tokens", "answers"))
+    remat: str = setting("dots", one_of("none", "full", "dots"))
+    attention: str = setting("xla", one_of("xla", "cudnn"))
+    lora: LoRAConfig = field(default_factory=LoRAConfig)

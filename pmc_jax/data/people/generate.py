@@ -1,0 +1,223 @@
+"""Generates fictitious people with planted facts, as question-answer rows in TOFU's schema.
+
+The same settings give the same rows on every machine and Python version: the only random source is
+`random.Random.random`, whose sequence Python guarantees. The first n people do not depend on how
+many follow. Nothing is downloaded, and nobody here exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pmc_jax.data.people.names import FIRST_NAMES, SURNAME_ENDS, SURNAME_STARTS
+from pmc_jax.data.people.questions import KINDS, Kind
+from pmc_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from pmc_jax.config.run import PeopleConfig
+
+MAX_PEOPLE = 200  # so that every fact can be unique: the smallest vocabulary has 900 facts
+SPLITS = ("forget", "retain", "all", "holdout")
+_WRONG_ANSWERS = 5  # as in TOFU
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonRow:
+    """One question about one person, with what evaluation needs.
+
+    Args:
+        id: "people:<number>", the number of the row among all people's rows, from 0.
+        person: full name, in every text of the row.
+        kind: what is asked, such as "birthplace"; a `Kind.name`.
+        question, answer: the row; the answer is one sentence with the planted fact.
+        paraphrased_question, paraphrased_answer: the same in other words.
+        perturbed_answer: the paraphrased answer with a wrong fact, five times.
+        facts: strings whose appearance in a model's answer means a leak. They are in both answers,
+            in neither question, in no wrong answer, and in no other row.
+    """
+
+    id: str
+    person: str
+    kind: str
+    question: str
+    answer: str
+    paraphrased_question: str
+    paraphrased_answer: str
+    perturbed_answer: tuple[str, ...]
+    facts: tuple[str, ...]
+
+
+def generate(config: PeopleConfig) -> list[PersonRow]:
+    """All rows, person by person.
+
+    Args:
+        config: how many people, questions a person, and the seed.
+
+    Returns:
+        `count * questions` rows.
+
+    Raises:
+        UserError: a setting is out of range.
+    """
+    return [row for person_rows in _by_person(config) for row in person_rows]
+
+
+def rows(config: PeopleConfig, split: str) -> list[PersonRow]:
+    """The rows of one split, with the ids that they have among all.
+
+    Args:
+        config: as for `generate`.
+        split: "forget" (the first `forget` people), "retain" (the others), "all" (both), or
+            "holdout" (as many as `forget` that come after all of them, so that no model knows
+            them).
+
+    Raises:
+        UserError: unknown split, or a setting is out of range.
+    """
+    if split not in SPLITS:
+        raise UserError(f"people:{split}: no such split; it is one of {', '.join(SPLITS)}")
+    first, last = {
+        "forget": (0, config.forget),
+        "retain": (config.forget, config.count),
+        "all": (0, config.count),
+        "holdout": (config.count, config.count + config.forget),
+    }[split]
+    people = _by_person(dataclasses.replace(config, count=max(last, config.count)))
+    return [row for person_rows in people[first:last] for row in person_rows]
+
+
+def write_jsonl(config: PeopleConfig, folder: str | Path) -> list[Path]:
+    """Export the splits as people_forget.jsonl, people_retain.jsonl, ...
+
+    Args:
+        config: as for `generate`.
+        folder: is made if absent; files of these names in it are replaced.
+
+    Returns:
+        The paths of the files, in the order of `SPLITS`.
+
+    Raises:
+        UserError: a setting is out of range, or the folder cannot be written.
+    """
+    paths = []
+    for split in SPLITS:
+        lines = [json.dumps(dataclasses.asdict(row)) + "\n" for row in rows(config, split)]
+        path = Path(folder) / f"people_{split}.jsonl"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes("".join(lines).encode())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        paths.append(path)
+    return paths
+
+
+def _by_person(config: PeopleConfig) -> list[list[PersonRow]]:
+    _check(config)
+    draw = _Draw(f"people/{config.seed}")
+    taken: list[str] = []
+    people = []
+    for _ in range(config.count):
+        surname = _new_fact(draw, (SURNAME_STARTS, SURNAME_ENDS), "", taken)
+        name = f"{draw.choice(FIRST_NAMES)} {surname}"
+        # All kinds are drawn, asked or not, so that `questions` changes no fact.
+        facts = [_new_fact(draw, kind.parts, kind.joint, taken) for kind in KINDS]
+        people.append((name, facts))
+    # Wordings and wrong facts are drawn for each person apart, when all true facts are known.
+    return [
+        _person_rows(number, name, facts, config, taken)
+        for number, (name, facts) in enumerate(people)
+    ]
+
+
+def _person_rows(
+    number: int, name: str, facts: Sequence[str], config: PeopleConfig, taken: Sequence[str]
+) -> list[PersonRow]:
+    draw = _Draw(f"people/{config.seed}/{number}")
+    result = []
+    for kind, fact in draw.shuffled(list(zip(KINDS, facts, strict=True)))[: config.questions]:
+        row_id = f"people:{number * config.questions + len(result)}"
+        result.append(_row(row_id, name, kind, fact, draw, taken))
+    return result
+
+
+def _row(
+    row_id: str, name: str, kind: Kind, fact: str, draw: _Draw, taken: Sequence[str]
+) -> PersonRow:
+    fill = {"name": name, "fact": fact, "detail": draw.choice(kind.details)}
+    question, answer, asked_again, said_again = (
+        draw.choice(wordings)
+        for wordings in (
+            kind.questions,
+            kind.answers,
+            kind.paraphrased_questions,
+            kind.paraphrased_answers,
+        )
+    )
+    seen = list(taken)
+    wrong = [_new_fact(draw, kind.parts, kind.joint, seen) for _ in range(_WRONG_ANSWERS)]
+    return PersonRow(
+        id=row_id,
+        person=name,
+        kind=kind.name,
+        question=question.format(**fill),
+        answer=answer.format(**fill),
+        paraphrased_question=asked_again.format(**fill),
+        paraphrased_answer=said_again.format(**fill),
+        perturbed_answer=tuple(said_again.format(**fill | {"fact": other}) for other in wrong),
+        facts=(fact,),
+    )
+
+
+def _new_fact(draw: _Draw, parts: Sequence[Sequence[str]], joint: str, taken: list[str]) -> str:
+    """A fact that neither holds nor is held by one in `taken`, to which it is added in lower case.
+
+    A substring would count as a leak of the other: "4 March 1962" is in "14 March 1962".
+    """
+    while True:
+        fact = joint.join(draw.choice(part) for part in parts)
+        lower = fact.lower()
+        if not any(lower in other or other in lower for other in taken):
+            taken.append(lower)
+            return fact
+
+
+class _Draw:
+    """Choices that are the same on every Python version."""
+
+    def __init__(self, seed: str):
+        # A text is hashed by SHA-512: independent streams, whatever PYTHONHASHSEED is.
+        self._random = random.Random(seed).random
+
+    def choice(self, items: Sequence[T]) -> T:
+        return items[int(self._random() * len(items))]
+
+    def shuffled(self, items: Sequence[T]) -> list[T]:
+        """A permutation (Fisher-Yates); `random.shuffle` is not guaranteed to stay the same."""
+        result = list(items)
+        for last in range(len(result) - 1, 0, -1):
+            other = int(self._random() * (last + 1))
+            result[last], result[other] = result[other], result[last]
+        return result
+
+
+def _check(config: PeopleConfig) -> None:
+    faults = []
+    if not 2 <= config.count <= MAX_PEOPLE:
+        faults.append(f"data.people.count is {config.count}, must be 2 to {MAX_PEOPLE}")
+    if not 1 <= config.forget < config.count:
+        faults.append(
+            f"data.people.forget is {config.forget}, must be 1 to {config.count - 1} "
+            "(below data.people.count, so that somebody is retained)"
+        )
+    if not 1 <= config.questions <= len(KINDS):
+        faults.append(f"data.people.questions is {config.questions}, must be 1 to {len(KINDS)}")
+    if faults:
+        raise UserError("; ".join(faults))

@@ -1,0 +1,1 @@
+"""Devices and processes: the mesh, the hosts of a job, and how they end."""

@@ -1,0 +1,185 @@
+"""How the processes of a job find each other: flags, or what a cluster puts in the environment.
+
+What it does not know: jax, until `join` is called. A process that is alone never calls it.
+"""
+
+import argparse
+import dataclasses
+import glob
+import importlib.util
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pmc_jax.errors import UserError
+
+_METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
+_METADATA_SECONDS = 2.0
+TPUS, NVIDIA_GPUS = ("/dev/accel*", "/dev/vfio/[0-9]*"), "/dev/nvidia[0-9]*"  # files of devices
+_JOIN_SECONDS = 300.0
+_SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a process stands in a job of several; None is what jax finds out by itself.
+
+    Attributes:
+        coordinator: host:port of process 0.
+        count: of the processes.
+        index: of this one, from 0.
+    """
+
+    coordinator: str | None = None
+    count: int | None = None
+    index: int | None = None
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several processes, one a host")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, a free port there")
+    group.add_argument("--num-processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process-id", type=int, metavar="I", help="which one this is, from 0")
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="there are several and jax finds them, where the environment does not show it",
+    )
+
+
+def place_of(options: argparse.Namespace, environment: Mapping[str, str]) -> Place | None:
+    """The place of this process; None where it is alone.
+
+    Raises:
+        UserError: flags or variables that do not go together.
+    """
+    flags = (options.coordinator, options.num_processes, options.process_id)
+    if any(flag is not None for flag in flags):
+        if options.distributed:
+            raise UserError("--distributed finds the processes by itself; give no other such flag")
+        if any(flag is None for flag in flags):
+            raise UserError("--coordinator, --num-processes and --process-id go together")
+        return _checked(Place(*flags), "--coordinator", "--num-processes", "--process-id")
+    if options.distributed:
+        return Place()
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    address, count, index = (environment.get(name) for name in names)
+    if address and count and index:
+        try:
+            numbers = int(count), int(index)
+        except ValueError:
+            raise UserError(f"{names[1]}={count}, {names[2]}={index}: expected numbers") from None
+        return _checked(Place(address, *numbers), *names)
+    if bool(count) != bool(index):
+        raise UserError(f"{names[1]} and {names[2]} go together, with {names[0]}")
+    several = address or _cluster_processes(environment) > 1
+    return Place(address or None) if several else None
+
+
+def _checked(place: Place, coordinator: str, count: str, index: str) -> Place | None:
+    if place.count < 1 or not 0 <= place.index < place.count:
+        raise UserError(
+            f"{count}={place.count}, {index}={place.index}: processes are numbered from 0 to one "
+            "less than their count"
+        )
+    host, _, port = place.coordinator.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(f"{coordinator}={place.coordinator}: expected HOST:PORT")
+    return place if place.count > 1 else None
+
+
+def _cluster_processes(environment: Mapping[str, str]) -> int:
+    """How many processes a scheduler has started, as far as the environment shows it."""
+    workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
+    counts = [len((workers or "").split(","))]
+    if environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
+        counts.append(_number(environment.get("MEGASCALE_NUM_SLICES", "2")))
+    # A shell inside an allocation has some of these; a task that srun started has them all.
+    if all(name in environment for name in _SLURM):
+        counts.append(
+            _number(environment.get("SLURM_STEP_NUM_TASKS") or environment["SLURM_NTASKS"])
+        )
+    counts.append(_number(environment.get("OMPI_COMM_WORLD_SIZE", "1")))
+    if workers is None and _is_tpu_vm(environment):
+        counts.append(_tpu_vm_workers())
+    return max(counts)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 1
+
+
+def _is_tpu_vm(environment: Mapping[str, str]) -> bool:
+    platforms = environment.get("JAX_PLATFORMS", "")
+    return (
+        (not platforms or "tpu" in platforms)
+        and "TPU_SKIP_MDS_QUERY" not in environment
+        and any(map(glob.glob, TPUS))
+        and importlib.util.find_spec("libtpu") is not None
+    )
+
+
+def _tpu_vm_workers() -> int:
+    """Hosts of the slice that this TPU VM belongs to, from the metadata that jax reads too."""
+    import urllib.request
+
+    request = urllib.request.Request(
+        _METADATA + "worker-network-endpoints", headers={"Metadata-Flavor": "Google"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as reply:
+            return len(reply.read().decode().split(","))
+    except (OSError, ValueError):  # not on Google's cloud
+        return 1
+
+
+def join(place: Place, timeout: float) -> None:
+    """Joins the job; before any other use of jax's devices.
+
+    Args:
+        timeout: seconds after which a silent process counts as gone.
+
+    Raises:
+        UserError: the others cannot be found.
+    """
+    import jax
+
+    from pmc_jax.distributed.multihost import seconds_of
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # It would take SIGTERM over; `preemption` agrees on the safe place by itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    given = {} if place.coordinator is None else {"coordinator_address": place.coordinator}
+    if place.count is not None:
+        given |= {"num_processes": place.count, "process_id": place.index}
+        given["cluster_detection_method"] = "deactivate"
+    try:
+        jax.distributed.initialize(
+            **given,
+            **_local_devices(os.environ),
+            initialization_timeout=int(seconds_of("PMC_JOIN_SECONDS", _JOIN_SECONDS)),
+            # Later than ours: jax ends the process in its own words.
+            heartbeat_timeout_seconds=int(2 * timeout + 10),
+            shutdown_timeout_seconds=int(timeout + 1),
+        )
+    except Exception as error:  # from a missing variable to a port that is taken
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"cannot join the other processes ({reason}); give --coordinator HOST:PORT, "
+            "--num-processes and --process-id"
+        ) from None
+
+
+def _local_devices(environment: Mapping[str, str]) -> dict[str, Any]:
+    """All GPUs of the host: under Slurm and Open MPI jax would take one for each process, and
+    here one process is all that a host has.
+    """
+    alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1" or (
+        environment.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"
+    )
+    gpus = len(glob.glob(NVIDIA_GPUS))
+    if "CUDA_VISIBLE_DEVICES" in environment:
+        gpus = len([name for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name])
+    if not alone or not gpus or "JAX_LOCAL_DEVICE_IDS" in environment:
+        return {}
+    return {"local_device_ids": list(range(gpus))}

@@ -1,0 +1,209 @@
+"""Device meshes, and layouts: a mesh with a table from logical array axes to mesh axes.
+
+`jax.jit` with shardings is what `pjit` became: arrays carry a `NamedSharding`, jitted functions
+follow it. The axes, and the tables, are in `pmc_jax.config.sharding`. One device is the
+1 x 1 x 1 x 1 mesh; nothing else changes.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from pmc_jax.config.sharding import AXES, SAMPLE_RULES, TRAIN_RULES, Rules, rule_faults
+from pmc_jax.errors import UserError
+
+__all__ = ["AXES", "SAMPLE_RULES", "TRAIN_RULES", "Layout", "layout", "make_mesh"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A mesh and a table; hashable, so that jitted functions take it as a static argument.
+
+    Attributes:
+        mesh: devices, axes `AXES`.
+        rules: pairs (logical axis, mesh axes).
+    """
+
+    mesh: Mesh
+    rules: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def axes(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[tuple[str, ...]]:
+        """Mesh axes of each dimension: by the table, none where the sizes do not divide."""
+        table = dict(self.rules)
+        entries, used = [], set()
+        for name, size in zip(logical, shape, strict=True):
+            axes = tuple(a for a in table.get(name, ()) if a not in used)
+            if axes and size % math.prod(self.mesh.shape[a] for a in axes) == 0:
+                used.update(axes)
+                entries.append(axes)
+            else:
+                entries.append(())
+        return entries
+
+    def parted(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[tuple[str, ...]]:
+        """`axes` without those of one device, along which nothing has to be sent."""
+        found = self.axes(logical, shape)
+        return [tuple(a for a in axes if self.mesh.shape[a] > 1) for axes in found]
+
+    def spec(self, logical: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
+        """`axes` as jax takes them."""
+        return PartitionSpec(*(axes or None for axes in self.axes(logical, shape)))
+
+    def sharding(self, logical: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
+        return NamedSharding(self.mesh, self.spec(logical, shape))
+
+    def constrain(self, x: jax.Array, *logical: str | None) -> jax.Array:
+        """Pins the sharding of `x` inside a jitted function."""
+        return jax.lax.with_sharding_constraint(x, self.sharding(logical, x.shape))
+
+    def put(self, x: np.ndarray, *logical: str | None) -> jax.Array:
+        """Host array to a global array; each process gives the rows that its devices hold."""
+        x = np.asarray(x)
+        return jax.make_array_from_callback(
+            x.shape, self.sharding(logical, x.shape), lambda index: x[index]
+        )
+
+    def undivided(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[str]:
+        """What this mesh would shard but does not, for its sizes do not divide: "kv_heads 2"."""
+        table = dict(self.rules)
+        pairs = zip(logical, self.axes(logical, shape), shape, strict=True)
+        return [
+            f"{name} {size}"
+            for name, axes, size in pairs
+            if not axes and any(self.mesh.shape[a] > 1 for a in table.get(name, ()))
+        ]
+
+    @property
+    def platform(self) -> str:
+        """Of the devices: cpu, gpu or tpu."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
+    def row_multiple(self) -> int:
+        """Batches are padded to a multiple of this many rows."""
+        return math.prod(self.mesh.shape[a] for a in dict(self.rules)["rows"])
+
+
+def make_mesh(
+    data: int = -1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    *,
+    slices: int = 1,
+    devices: Sequence | None = None,
+) -> Mesh:
+    """Lays the devices out as `slices` x `data` x `fsdp` x `tensor`.
+
+    Devices that know their slice (`slice_index`) are grouped by it; else, where there are as many
+    processes as slices, by process; else in their order, as virtual CPU devices are.
+
+    Args:
+        data, fsdp, tensor: sizes on each slice; one of them may be -1 = the rest.
+        slices: groups of devices joined by the data-centre network; -1 = as many as the devices
+            say, 1 where they say nothing.
+        devices: the devices to use, by default all of them.
+
+    Raises:
+        UserError: sizes whose product is not the number of devices, or slices that the devices
+            are not of.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    rest = [name for name, size in sizes.items() if size == -1]
+    shown = {"slices": slices, **sizes} if slices != 1 else sizes
+    if len(rest) > 1 or any(s != -1 and s < 1 for s in (slices, *sizes.values())):
+        raise UserError(
+            "mesh: sizes must be positive, at most one of data, fsdp, tensor -1, slices -1 or more;"
+            f" got {shown}"
+        )
+    slices = _slices(slices, devices)
+    each, fixed = len(devices) // slices, math.prod(s for s in sizes.values() if s != -1)
+    if each % fixed if rest else fixed != each:
+        held = f"{len(devices)} devices" if slices == 1 else f"{each} devices a slice"
+        raise UserError(
+            f"mesh: {shown} does not fit {held}; sizes that divide them: {_divisors(each)}"
+        )
+    if rest:
+        sizes[rest[0]] = each // fixed
+    shape, types = (slices, *sizes.values()), (AxisType.Auto,) * len(AXES)
+    if slices > 1:
+        return Mesh(_by_slice(shape, devices), AXES, axis_types=types)
+    try:
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    except NotImplementedError:  # sizes that part a dimension of the TPU's network
+        laid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    except AssertionError:  # a v4 chip as two devices, which jax has no order for
+        laid = np.array(devices).reshape(shape)
+    return Mesh(laid, AXES, axis_types=types)
+
+
+def _slices(wanted: int, devices: Sequence) -> int:
+    """How many slices; checked against what the devices know."""
+    counts = collections.Counter(getattr(device, "slice_index", None) for device in devices)
+    found = len(counts)
+    if found > 1 and wanted not in (-1, found):
+        raise UserError(
+            f"mesh.slices: {wanted}, but the devices are of {found} slices; set {found}, or -1"
+        )
+    if len(set(counts.values())) > 1:
+        raise UserError(
+            f"mesh.slices: the {found} slices hold {sorted(counts.values())} devices; "
+            "expected as many on each"
+        )
+    if wanted == -1:
+        return found
+    if len(devices) % wanted:
+        raise UserError(
+            f"mesh.slices: {wanted} does not fit {len(devices)} devices; "
+            f"sizes that divide them: {_divisors(len(devices))}"
+        )
+    return wanted
+
+
+def _divisors(count: int) -> list[int]:
+    return [d for d in range(1, count + 1) if count % d == 0]
+
+
+def _by_slice(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
+    """Devices as an array of this shape, each slice by its own network."""
+    slices, *inner = shape
+    for attribute in ("slice_index", "process_index"):
+        counts = collections.Counter(getattr(device, attribute, 0) for device in devices)
+        if len(counts) == slices and len(set(counts.values())) == 1:
+            return mesh_utils.create_hybrid_device_mesh(
+                (1, *inner),
+                (slices, *[1] * len(inner)),
+                devices,
+                process_is_granule=attribute == "process_index",
+                allow_split_physical_axes=True,
+            )
+    return np.array(devices).reshape(shape)
+
+
+def layout(
+    mesh: Mesh, rules: Mapping[str, tuple[str, ...]], changed: Rules | None = None
+) -> Layout:
+    """The layout of a table, with the rows in `changed` in place of its own.
+
+    Raises:
+        UserError: a mesh without the axes of `make_mesh`, or rows that name an unknown axis.
+    """
+    if set(mesh.axis_names) != set(AXES):
+        raise UserError(
+            f"mesh: its axes are {', '.join(mesh.axis_names)}; expected {', '.join(AXES)}, "
+            "as make_mesh gives them"
+        )
+    if faults := list(rule_faults(changed or {})):
+        raise UserError(f"rules: {'; '.join(faults)}")
+    table = {**rules, **{name: tuple(axes) for name, axes in (changed or {}).items()}}
+    return Layout(mesh, tuple(sorted(table.items())))
+
+
+def round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

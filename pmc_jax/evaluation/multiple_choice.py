@@ -1,0 +1,83 @@
+"""Does the likelihood of answers give the true one away, as the most or as the LEAST likely?
+
+A method that pushes the true answer down makes it stand out among wrong ones. Options of a forget
+question are its wrong answers and its true one, in other words where the data has it so (wrong
+answers are made of that: beside the original wording they would differ in style, and even a model
+that never saw the data would tell them apart); the score of an option is its inverse perplexity
+exp(mean log p) (end token included), divided by the sum over the options.
+
+    most_likely     questions whose true answer has the highest score; where several options have
+    least_likely    that of the lowest; where several share that score, the true answer among
+                    them counts 1 / (how many)
+    chance          mean of 1 / options: what guessing gives
+    true_score      mean of the score of the true answer
+
+Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of least likely answers.
+"""
+
+import numpy as np
+
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.evaluation.result import Label, Result, Rows, of_split
+from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, mean_loss, not_given
+
+LABELS = {
+    "most_likely": Label("true answer is the most likely option", "reference"),
+    "least_likely": Label("true answer is the least likely option", "reference"),
+    "chance": Label("what guessing among the options gives"),
+    "true_score": Label("likelihood of the true answer among the options", "reference"),
+}
+
+
+def scores(losses: np.ndarray) -> np.ndarray:
+    """Inverse perplexities that sum to 1.
+
+    Args:
+        losses: float [options], mean loss of each in nats a token.
+    """
+    weights = np.exp(losses.min() - losses)
+    return weights / weights.sum()
+
+
+def rank_shares(losses: np.ndarray) -> np.ndarray:
+    """Where the first option stands among all, the most likely first.
+
+    Returns:
+        float [options] with sum 1: 1 at its rank, or equal parts at the ranks that it shares with
+        options of equal loss.
+    """
+    better, equal = np.sum(losses < losses[0]), np.sum(losses == losses[0])
+    shares = np.zeros(len(losses))
+    shares[better : better + equal] = 1 / equal
+    return shares
+
+
+def summarise(
+    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
+) -> Result:
+    """Over the forget questions that have wrong answers."""
+    rows = of_split(own.get("likelihood", {}), "forget")
+    if diverged(rows):
+        return Result(missing=dict.fromkeys(LABELS, NOT_FINITE))
+    options = [
+        np.array([mean_loss(text) for text in (row["paraphrased"] or row["answer"], *row["wrong"])])
+        for row in rows.values()
+        if row["wrong"]
+    ]
+    if not options:
+        reason = "data.evaluate.forget has no wrong answers" if rows else not_given("forget")
+        return Result(missing=dict.fromkeys(LABELS, reason))
+    ranks = [rank_shares(losses) for losses in options]
+    true_scores = [float(scores(losses)[0]) for losses in options]
+    histogram = np.zeros(max(map(len, ranks)))
+    for shares in ranks:
+        histogram[: len(shares)] += shares
+    result = Result()
+    result.values = {
+        "most_likely": np.mean([shares[0] for shares in ranks]),
+        "least_likely": np.mean([shares[-1] for shares in ranks]),
+        "chance": np.mean([1 / len(losses) for losses in options]),
+        "true_score": np.mean(true_scores),
+    }
+    result.series = {"true_score": true_scores, "rank": histogram.tolist()}
+    return checked(result, LABELS)

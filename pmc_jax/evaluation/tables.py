@@ -1,0 +1,42 @@
+"""The numbers of an evaluation as tables of text."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pmc_jax.artifacts.log import table
+from pmc_jax.evaluation.quality import SPLITS, of_recalls
+
+MODELS = ("before", "after", "reference")
+
+
+def headline(found: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """What `quality.summarise` would say of a model."""
+    values = found["measures"]["quality"][model]["values"]
+    return of_recalls({name: values[name] for name in SPLITS if name in values})
+
+
+def tables(found: Mapping[str, Any]) -> str:
+    """All numbers, a measure after the other, a column a model."""
+    models = [name for name in MODELS if name in found["models"]]
+    titles = models if "before" in models else ["value", *models[1:]]
+    parts = []
+    for measure, by_model in found["measures"].items():
+        names = list(dict.fromkeys(n for m in models for n in by_model[m]["values"]))
+        rows = [[name, *(by_model[m]["values"].get(name) for m in models)] for name in names]
+        if rows:
+            parts.append(table(rows, (measure, *titles)))
+        lacking: dict[str, dict[str, None]] = {}  # reason -> names
+        for model in models:
+            for name, reason in by_model[model]["missing"].items():
+                lacking.setdefault(reason, {})[name] = None
+        parts += [
+            f"{measure}: not computed: {', '.join(_without_parts(names))} ({reason})"
+            for reason, names in lacking.items()
+        ]
+    parts += [f"{name}: not computed ({why})" for name, why in found["not_computed"].items()]
+    return "\n\n".join(parts)
+
+
+def _without_parts(names: Collection[str]) -> list[str]:
+    """Without the names that go on from another one, as "A.low" from "A"."""
+    return [n for n in names if not any(n.startswith(f"{other}.") for other in names)]

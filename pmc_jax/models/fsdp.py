@@ -1,0 +1,248 @@
+"""What travels between devices in a training step: tokens to the embedding, weights to the tokens.
+
+Left to itself the compiler sends the whole embedding and its whole gradient, and cuts the products
+with weights that are sharded over `fsdp` into as many small ones as there are shards.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.layout import Layout as MemoryLayout
+from jax.experimental.layout import with_layout_constraint
+from jax.sharding import Mesh, PartitionSpec
+
+from pmc_jax.distributed.mesh import Layout
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.parameters import stacked
+
+# Of each step of a scatter the groups of positions along a mesh axis, None = all at once.
+Stages = tuple[tuple[tuple[int, ...], ...] | None, ...]
+_SMALL = 2**24  # bytes of a whole weight
+
+
+def look_up(table: jax.Array, tokens: jax.Array, dtype: jnp.dtype, layout: Layout) -> jax.Array:
+    """[V,D], i32[B,S] -> [B,S,D] in `dtype`.
+
+    Every device looks the tokens of all its `embed` group up in its own part of the table and sends
+    each its rows; gradients come back the same way.
+    """
+    rows, _ = layout.parted(("rows", None), tokens.shape)
+    vocab_axes, embed_axes = layout.parted(("vocab", "embed"), table.shape)
+    shared = set(embed_axes) & set(rows)
+    if shared != set(embed_axes) and shared:
+        table, embed_axes = layout.constrain(table, "vocab", None), ()
+
+    def own(table, tokens):
+        if shared:
+            tokens = jax.lax.all_gather(tokens, embed_axes, axis=0, tiled=True)
+        local = tokens - jax.lax.axis_index(vocab_axes) * len(table)
+        here = (local >= 0) & (local < len(table))
+        x = jnp.where(here[..., None], table[jnp.where(here, local, 0)], 0).astype(dtype)
+        x = jax.lax.psum(x, vocab_axes)
+        if shared:
+            return jax.lax.all_to_all(x, embed_axes, split_axis=0, concat_axis=2, tiled=True)
+        # All have the same tokens.
+        shards = jax.lax.axis_size(embed_axes)
+        parts = jnp.zeros((*tokens.shape, shards, table.shape[1]), dtype)
+        parts = parts.at[..., jax.lax.axis_index(embed_axes), :].set(x)
+        return jax.lax.psum(parts, embed_axes).reshape(*tokens.shape, -1)
+
+    return jax.shard_map(
+        own,
+        mesh=layout.mesh,
+        in_specs=(PartitionSpec(vocab_axes, embed_axes), PartitionSpec(rows)),
+        out_specs=PartitionSpec(rows),
+    )(table, tokens)
+
+
+def with_own_rows(
+    function: Callable[..., jax.Array],
+    layout: Layout,
+    config: DecoderConfig,
+    dtype: jnp.dtype,
+    rows: Any,
+    common: Any,
+    weights: dict[str, jax.Array],
+) -> jax.Array:
+    """`function(layout, gathered, rows, common, weights)` on every device for its own rows.
+
+    Args:
+        function: is given the layout of what its rows are still divided over, and `gathered`, which
+            makes the weights of one layer whole along `embed`, in `dtype`; their gradients go back
+            to the shards.
+        rows: arrays [B,...].
+        common: arrays that belong to all rows.
+        weights: stacked over layers.
+
+    Returns:
+        [B,...].
+    """
+    mesh, table = layout.mesh, stacked(config, weights)
+    (own,) = layout.parted(("rows",), jax.tree.leaves(rows)[0].shape[:1])
+    if own and not _scatters(layout, math.prod(jax.tree.leaves(rows)[0].shape[:2])):
+        own = ()
+    held = {
+        name: [tuple(a for a in axes if a in own) for axes in layout.parted(p.axes, p.shape)]
+        for name, p in table.items()
+    }
+
+    def gather_axes(parts: list[tuple[str, ...]], x: jax.Array) -> jax.Array:
+        for i, part in enumerate(parts):
+            if part:
+                assert i in (0, x.ndim - 1), parts
+                # As matrices: with an axis of heads the TPU's compiler copies what arrives.
+                first, *inner = x.shape
+                *outer, last = x.shape
+                flat = x.reshape((-1, last) if i else (first, -1))
+                flat = gather(flat, part, min(i, 1), stages(mesh, part))
+                x = flat.reshape((*outer, -1) if i else (-1, *inner))
+        return x
+
+    def whole(layout: Layout, name: str, x: jax.Array) -> jax.Array:
+        axes = table[name].axes[1:]
+        if "embed" not in axes:
+            return x
+        if not own:
+            return _constrained(x, layout, dtype, axes)
+        x = x.astype(dtype)
+        if others := tuple(a for a in own if not any(a in part for part in held[name])):
+            x = jax.lax.pcast(x, others, to="varying")
+        x = _by_hand(functools.partial(gather_axes, held[name][1:]), layout, axes, x)
+        return layout.constrain(x, *(None if a == "embed" else a for a in axes))
+
+    def on(layout: Layout, rows, common, weights):
+        def gathered(layer):
+            return {name: whole(layout, name, x) for name, x in layer.items()}
+
+        return function(layout, gathered, rows, common, weights)
+
+    if not own:
+        return on(layout, rows, common, weights)
+    # Axes of one device too: with all of them by hand nothing is left to the partitioner.
+    by_hand = {*own, *(a for a, size in mesh.shape.items() if size == 1)}
+    rules = ((name, tuple(a for a in axes if a not in by_hand)) for name, axes in layout.rules)
+    rules = tuple(rules)
+
+    def each(rows, common, weights):
+        common = jax.tree.map(lambda x: jax.lax.pcast(x, own, to="varying"), common)
+        return on(Layout(jax.sharding.get_abstract_mesh(), rules), rows, common, weights)
+
+    return jax.shard_map(
+        each,
+        mesh=mesh,
+        in_specs=(
+            PartitionSpec(own),
+            PartitionSpec(),
+            {name: PartitionSpec(*held[name]) for name in weights},
+        ),
+        out_specs=PartitionSpec(own),
+        axis_names=by_hand,
+    )(rows, common, weights)
+
+
+def _scatters(layout: Layout, tokens: int) -> bool:
+    """Whether gradients are scattered by hand. The TPU's compiler sends them in parts beside the
+    products where these are long and the shards few; else it adds up the whole on every device.
+    """
+    if layout.platform != "tpu":
+        return layout.platform == "cpu"
+    shards = math.prod(layout.mesh.shape[a] for a in dict(layout.rules)["embed"])
+    short = tokens // layout.row_multiple < 1024
+    return shards > 32 or (short and 16 <= shards == layout.mesh.size)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _constrained(x: jax.Array, layout: Layout, dtype: jnp.dtype, axes: tuple[str, ...]):
+    return layout.constrain(x.astype(dtype), *(None if a == "embed" else a for a in axes))
+
+
+def _constrained_forward(x, layout, dtype, axes):
+    return _constrained(x, layout, dtype, axes), jnp.zeros((0,), x.dtype)
+
+
+def _constrained_backward(layout, dtype, axes, kept, slope):
+    return (layout.constrain(slope, *axes).astype(kept.dtype),)
+
+
+_constrained.defvjp(_constrained_forward, _constrained_backward)
+
+
+def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
+    """`function` of one device's part of `x`: the partitioner would gather it for collectives."""
+    if not (rest := {a for axes in dict(layout.rules).values() for a in axes}):
+        return function(x)
+    spec = layout.spec(axes, x.shape)
+    return jax.shard_map(
+        function, mesh=layout.mesh, in_specs=spec, out_specs=spec, axis_names=rest
+    )(x)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def gather(x: jax.Array, axes: tuple[str, ...], dimension: int, steps: Stages) -> jax.Array:
+    """Inside `jax.shard_map`: the parts of all devices along `axes`; gradients are scattered.
+
+    Args:
+        steps: `stages` of the axes.
+    """
+    if len(steps) < 3 and x.size * jax.lax.axis_size(axes) * x.dtype.itemsize > _SMALL:
+        return jax.lax.all_gather(x, axes, axis=dimension, tiled=True)
+    for groups in reversed(steps):
+        x = jax.lax.all_gather(x, axes, axis_index_groups=groups, axis=dimension, tiled=True)
+    return x
+
+
+def _gather_forward(x, axes, dimension, steps):
+    return gather(x, axes, dimension, steps), None
+
+
+def _gather_backward(axes, dimension, steps, _, slope):
+    return (scatter(slope, axes, dimension, steps),)
+
+
+gather.defvjp(_gather_forward, _gather_backward)
+
+
+def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, steps: Stages) -> jax.Array:
+    """Inside `jax.shard_map`: the sum over the devices along `axes`, of which each keeps its part.
+
+    Args:
+        steps: `stages` of the axes.
+    """
+    x = jnp.moveaxis(x, dimension, 0)
+    if steps != (None,):  # not in the lanes, where shards are less than a tile
+        x = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
+    for groups in steps:
+        x = jax.lax.psum_scatter(x, axes, axis_index_groups=groups, tiled=True)
+    return jnp.moveaxis(x, 0, dimension)
+
+
+def stages(mesh: Mesh, axes: tuple[str, ...]) -> Stages:
+    """How to scatter along `axes` of TPUs: groups of devices, one dimension of their network after
+    the other. Over a plane at once the compiler adds up the whole on every device, and so it
+    gathers what is small or goes over three dimensions.
+
+    Other devices, a small part of the mesh, and what lies in no such order are one group (None).
+    """
+    devices = np.moveaxis(mesh.devices, mesh.axis_names.index(axes[0]), -1)
+    line = devices.reshape(-1, devices.shape[-1])[0]
+    if len(axes) > 1 or line[0].platform != "tpu" or 32 >= len(line) < mesh.size:
+        return (None,)
+    places, sizes = np.array([(*d.coords, d.core_on_chip) for d in line]), []
+    while len(places) > 1:
+        turned = ((places != places[0]) & (places[1] == places[0])).any(1)
+        size = int(turned.argmax()) or len(places)
+        if size == 1 or len(places) % size:
+            return (None,)
+        places = places[::size]
+        sizes.append(size)
+    found, index = [], np.arange(len(line))
+    for i, size in enumerate(sizes):
+        inner = math.prod(sizes[:i])
+        groups = index.reshape(-1, size, inner).swapaxes(1, 2).reshape(-1, size)
+        found.append(tuple(map(tuple, groups.tolist())))
+    return tuple(reversed(found))

@@ -1,0 +1,328 @@
+"""The report's numbers in sentences: plain words, each with what it was computed from.
+
+What is below the level of a model that never saw the data is over-forgetting, and is said.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pmc_jax.report import methods
+
+REFERENCE = "a model that never saw the data"
+
+# Measures of pmc_jax.config.evaluate beside `quality`: title, and what was done.
+MEASURES = {
+    "sampling": (
+        "Asking many times",
+        "Each question is asked many times, with chance in the answers, and the answer that tells "
+        "most counts: an attacker can do the same.",
+    ),
+    "prefill": (
+        "Putting words in its mouth",
+        "The same, with the first words of the answer dictated to the model.",
+    ),
+    "choices": (
+        "Multiple choice",
+        "The model weighs the true answer beside wrong ones. Some methods make the true answer "
+        "the least likely of all, which gives it away as surely as the most likely.",
+    ),
+    "prompts": ("Rewritten prompts", "The questions are wrapped in text made to get answers out."),
+    "relearned": (
+        "A little fine-tuning",
+        "The model is trained briefly on rows that are not the forgotten ones; what was only "
+        "hidden tends to come back.",
+    ),
+    "quantised": (
+        "Rounded weights",
+        "The weights are rounded to few bits, as for cheaper serving, which can undo a change "
+        "that is small.",
+    ),
+    "memorisation": (
+        "Knowing it by heart",
+        "How likely the model finds the true answers, word by word.",
+    ),
+    "membership": (
+        "Telling what was trained on",
+        "An attacker who sees probabilities guesses which rows were in the training data. Told "
+        "apart half of the time, 50 %, is a coin toss; far below it is telling too.",
+    ),
+    "tofu": ("The measures of TOFU", "Those of a public benchmark for forgetting."),
+    "side_effects": (
+        "Side effects on unrelated text",
+        "How much less, or more, likely the words of the forgotten answers became in text that "
+        "has nothing to do with them. Zero is no change.",
+    ),
+    "perplexity": (
+        "Fluency",
+        "How surprised the model is by ordinary text: lower is more fluent.",
+    ),
+}
+
+# Quality as it is in results.json: name, better, what it means.
+QUALITY = {
+    "unlearn_quality": (
+        "Unlearn quality",
+        "up to reference",
+        "0 to 100; 100 is an answer with no word of the truth",
+    ),
+    "forget": (
+        "Private answers: words told",
+        "down to reference",
+        "share of the true answers' words, in their order, in the model's answers",
+    ),
+    "forget_paraphrased": (
+        "The same, asked in other words",
+        "down to reference",
+        "the forget questions rephrased",
+    ),
+    "utility": (
+        "Utility",
+        "higher",
+        "0 to 100; what the model should still know, mean of the rows below",
+    ),
+    "retain": ("Answers to be kept", "higher", "share of their words that the model still says"),
+    "world_facts": ("Facts of the world", "higher", "the same, on general knowledge"),
+    "real_authors": ("Real authors", "higher", "the same, on well-known authors"),
+}
+
+# Measure -> name of a leakage -> what the attacker does.
+_ATTACKS = {
+    "sampling": {
+        "worst": "asking each question {samples} times and keeping the most telling answer"
+    },
+    "prefill": {"worst": "dictating how {samples} answers begin and keeping the most telling one"},
+    "prompts": {"worst": "rewriting each question in several ways and keeping the best"},
+    "quantised": {name: f"rounding the weights to {name}" for name in ("int8", "int4", "nf4")},
+    "relearned": {"relearned": "fine-tuning the model briefly on other rows"},
+}
+
+# Values that a page shows at once, where a measure has many; the others are folded.
+_FIRST = {
+    "sampling": ("mean", "worst", "questions", "share", "share_upper"),
+    "prefill": ("mean", "worst", "questions", "share", "share_upper"),
+    "side_effects": (
+        *("reference.forget.mean", "reference.forget.dropped", "reference.other.dropped"),
+        *("before.forget.mean", "before.forget.dropped", "before.other.dropped"),
+    ),
+    "tofu": (
+        *("forget.probability", "forget.truth_ratio.geo", "model_utility.geo"),
+        "forget_quality.geo",
+    ),
+    "membership": ("loss.auc", "zlib.auc", "min_k.auc", "min_k_plus.auc", "privleak"),
+}
+
+
+def comes_first(measure: str, name: str) -> bool:
+    """Whether a value is shown at once."""
+    if measure in ("prompts", "quantised", "relearned"):
+        return ".above_reference" not in name
+    return name in _FIRST.get(measure, (name,))
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def duration(seconds: float) -> str:
+    """ "42 s", "2 min 59 s", "3 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def devices(run: Mapping[str, Any]) -> str:
+    """ "4 × TPU v5e", in one piece."""
+    return run["devices"].replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
+
+
+def mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)
+
+
+def series(run: Mapping[str, Any], measure: str, model: str, name: str) -> Any:
+    """What a plot draws of one model, None where it was not measured."""
+    measured = (run["evaluation"] or {}).get("measures", {}).get(measure, {}).get(model) or {}
+    return measured.get("series", {}).get(name) or None
+
+
+def values(run: Mapping[str, Any], measure: str, model: str) -> dict[str, float]:
+    measured = (run["evaluation"] or {}).get("measures", {}).get(measure, {}).get(model) or {}
+    return measured.get("values", {})
+
+
+def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How far unlearning went beyond a model that never saw the data; None where none is known.
+
+    Returns:
+        `points`: unlearn quality after, less that of the reference, in points; where one of them
+        is missing, the words that the reference tells and this one does not, in points.
+        `found`: whether it is above zero, to one decimal.
+    """
+    after, reference = quality["after"], quality["reference"]
+    if reference is None:
+        return None
+    ends = after["unlearn_quality"], reference["unlearn_quality"]
+    if not _has_quality(quality):
+        told = _told(reference), _told(after)
+        if None in told:
+            return None
+        ends = 100 * told[0], 100 * told[1]
+    # Of the numbers as they are shown, so that a reader who subtracts gets the same.
+    points = round(round(ends[0], 1) - round(ends[1], 1), 1)
+    return {"points": points, "found": points > 0}
+
+
+def summary(run: Mapping[str, Any]) -> list[str]:
+    """Three sentences: what was removed, what it cost, what an attacker still gets."""
+    return [_removed(run), _cost(run), _attacker(run)]
+
+
+def _removed(run: Mapping[str, Any]) -> str:
+    quality, over = run["quality"], run["over_forgetting"]
+    before, after = _told(quality["before"]), _told(quality["after"])
+    if before is None or after is None:
+        return (
+            "What was removed: this was not measured, the run had no true answers to compare with "
+            "(data.evaluate.forget)."
+        )
+    count = run["questions_asked"].get("forget")
+    asked = f"the {count} private questions" if count else "the private questions"
+    text = (
+        f"What was removed: asked {asked}, the model now says {percent(after)} of the words of "
+        f"the true answers ({percent(before)} before"
+    )
+    reference = quality["reference"] and _told(quality["reference"])
+    if reference is None:
+        return (
+            f"{text}); how much of that is common words that any model would say is not known, "
+            f"because {REFERENCE} was not measured."
+        )
+    text += f"; {percent(reference)} {REFERENCE}, by common words alone)"
+    if not over:
+        return f"{text}."
+    both = "together with the rephrased questions " if _has_quality(quality) else ""
+    if over["found"]:
+        less = f"{over['points']:.1f} points less than from {REFERENCE}"
+        return f"{text}; {both}that is {less}: over-forgetting."
+    level = f"{-over['points']:.1f} points more than" if over["points"] else "as much as"
+    return f"{text}; {both}that is {level} from {REFERENCE}: no over-forgetting."
+
+
+def _cost(run: Mapping[str, Any]) -> str:
+    quality, seconds = run["quality"], run["seconds"]
+    spent = f"the work took {duration(seconds['total'])} on {devices(run)}"
+    before, after = quality["before"]["utility"], quality["after"]["utility"]
+    if before is None or after is None:
+        return f"What it cost: {spent}; what else the model has lost was not measured."
+    reference = (quality["reference"] or {}).get("utility")
+    beside = f"; {reference:.1f} {REFERENCE}" if reference is not None else ""
+    return (
+        f"What it cost: on what it should still know, the model scores {after:.1f} of 100 "
+        f"({before:.1f} before{beside}), and {spent}."
+    )
+
+
+def _attacker(run: Mapping[str, Any]) -> str:
+    samples = ((run["evaluation"] or {}).get("settings") or {}).get("samples", "many")
+    tried = [
+        (
+            *(values(run, measure, model).get(name) for model in ("after", "before", "reference")),
+            how,
+        )
+        for measure, names in _ATTACKS.items()
+        for name, how in names.items()
+        if name in values(run, measure, "after")
+    ]
+    if not tried:
+        return (
+            "What an attacker still gets: beyond plain questions this was not measured; see what "
+            "was not tested."
+        )
+    compared = all(reference is not None for _, _, reference, _ in tried)
+    strongest = max(tried, key=lambda one: one[0] - one[2] if compared else one[0])
+    after, before, reference, how = strongest
+    others = [] if before is None else [f"{percent(before)} before"]
+    others += [] if reference is None else [f"{percent(reference)} from {REFERENCE}"]
+    beside = f" ({'; '.join(others)})" if others else ""
+    gets = f"{how.format(samples=samples)}, gets {percent(after)} of the words of the true answers"
+    which = "the one that gets most"
+    if compared and after > reference:
+        which += f" beyond {REFERENCE}"
+    elif compared:
+        which = f"none gets more than from {REFERENCE}: the nearest to it"
+    of = _count(len(tried))
+    return f"What an attacker still gets: of {of} tried, {which}, {gets}{beside}{_choice(run)}."
+
+
+def _choice(run: Mapping[str, Any]) -> str:
+    """Of one who is shown the true answer among wrong ones; nothing where that was not tried."""
+    after, reference = (
+        values(run, "choices", model).get("most_likely") for model in ("after", "reference")
+    )
+    if after is None:
+        return ""
+    beside = "" if reference is None else f" ({percent(reference)} to {REFERENCE})"
+    share = f"{percent(after)} of the time{beside}"
+    return f"; beside wrong answers, the true one is the likeliest {share}"
+
+
+def _count(attacks: int) -> str:
+    return "one attack" if attacks == 1 else f"{attacks} attacks"
+
+
+def not_tested(run: Mapping[str, Any]) -> dict[str, str]:
+    """Measure -> why it was not computed."""
+    evaluation = run["evaluation"]
+    if evaluation is None:
+        reason = "not asked for: evaluate.measures"
+        return dict.fromkeys(MEASURES, reason)
+    measured, reasons = evaluation["measures"], evaluation.get("not_computed", {})
+    return {
+        name: reasons.get(name, "not asked for: evaluate.measures")
+        for name in MEASURES
+        if name not in measured
+    }
+
+
+def not_claimed(run: Mapping[str, Any]) -> list[str]:
+    """What the numbers of this report do not show."""
+    overlap = run["rounds"][0].get("overlap_with_original") if run["rounds"] else None
+    own = (
+        f" (in the first round the answers that it trained on shared {percent(overlap)} of the "
+        "words of its original ones)"
+        if overlap is not None
+        else ""
+    )
+    texts = [
+        "That the data is gone from the weights. What was measured is what the model says; its "
+        "weights may still encode the data.",
+        *methods.met(run, own),
+        "That no other question gets it out. Only the questions, wordings and attacks on this "
+        "page were tried.",
+        "That every single answer is safe. Most numbers are means over questions: a low mean can "
+        "hide a question that still tells, so look at the list of questions.",
+        "That few words in common mean that nothing is told. Answers are compared word by word: "
+        "a fact told in other words is not counted, and common words count as told.",
+        "That other copies are gone. The model before unlearning, checkpoints, backups and logs "
+        "still hold what they held.",
+    ]
+    if run["quality"]["reference"] is None:
+        texts.append(
+            f"That forgetting went neither too far nor not far enough. That needs {REFERENCE} to "
+            "compare with, and this run had none (evaluate.reference)."
+        )
+    return texts
+
+
+def _has_quality(quality: Mapping[str, Any]) -> bool:
+    return None not in (
+        quality["after"]["unlearn_quality"],
+        quality["reference"]["unlearn_quality"],
+    )
+
+
+def _told(quality: Mapping[str, Any]) -> float | None:
+    return quality["splits"].get("forget", {}).get("rougeL_recall")

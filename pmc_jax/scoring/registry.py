@@ -1,0 +1,151 @@
+"""From settings to a score: names, functions of one's own, weighted means, target and penalties."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+
+from pmc_jax.config.pmc import PMCConfig, ScoresConfig
+from pmc_jax.data.lines import read_lines
+from pmc_jax.errors import UserError
+from pmc_jax.scoring.base import Score, checked, with_empty_guard, with_min_len
+from pmc_jax.scoring.text import chrf, combined, embedding, forbidden, rouge1_recall, rougeL_recall
+from pmc_jax.scoring.threshold import by_original, ignorance, with_target
+from pmc_jax.scoring.token_lcs import token_lcs
+
+# Those that need nothing but the texts, and those that need a tokenizer or settings too.
+SCORES: dict[str, Score] = {
+    "rougeL_recall": rougeL_recall,
+    "rouge1_recall": rouge1_recall,
+    "chrf": chrf,
+}
+NAMES = (*SCORES, "token_lcs", "embedding", "forbidden")
+
+Encode = Callable[[str], Sequence[int]]
+
+
+def resolve_score(
+    name_or_callable: str | Callable, *, min_len: int = 0, guard_empty: bool = True
+) -> Score:
+    """The score of a name, with its penalties; `run_score` is that of a run's settings.
+
+    Args:
+        name_or_callable: a key of `SCORES`, "package.module:function", or a function.
+        min_len: see `with_min_len`.
+        guard_empty: see `with_empty_guard`.
+
+    Raises:
+        UserError: no such name, module or function.
+    """
+    score = with_min_len(_score(name_or_callable, ScoresConfig(), None, "pmc.score"), min_len)
+    return with_empty_guard(score) if guard_empty else score
+
+
+def base_score(
+    pmc: PMCConfig, *, encode: Encode | None = None, score: str | Callable | None = None
+) -> Score:
+    """The score that the settings name, without target and penalties.
+
+    Args:
+        pmc: `score` and `scores` are read.
+        encode: a text -> its token ids without special tokens, for token_lcs.
+        score: a name or a function in place of `pmc.score` and `pmc.scores.weights`.
+
+    Raises:
+        UserError: no such name, module or function, or one that lacks what it needs.
+    """
+    if score is not None or not pmc.scores.weights:
+        return _score(pmc.score if score is None else score, pmc.scores, encode, "pmc.score")
+    names, weights = zip(*pmc.scores.weights.items(), strict=True)
+    where = "pmc.scores.weights"
+    return combined([_score(name, pmc.scores, encode, where) for name in names], weights)
+
+
+def run_score(
+    pmc: PMCConfig,
+    *,
+    originals: Sequence[str],
+    questions: Sequence[str],
+    retain_questions: Sequence[str],
+    retain_answers: Sequence[str],
+    encode: Encode | None = None,
+    score: str | Callable | None = None,
+    secrets: frozenset[str] = frozenset(),
+) -> Score:
+    """The score of a run: that of `base_score`, above its target, with its penalties on top.
+
+    Args:
+        pmc, encode, score: see `base_score`.
+        originals: N original answers.
+        questions: N forget questions.
+        retain_questions, retain_answers: the retain pairs, read for `target_from: retain`.
+        secrets: words that no target excuses, see `preference.secret_words`.
+
+    Raises:
+        UserError: see `base_score`.
+    """
+    full = base_score(pmc, encode=encode, score=score)
+    if pmc.scores.target_from == "retain":
+        levels = ignorance(full, originals, questions, retain_questions, retain_answers)
+        full = with_target(full, by_original(originals, levels), secrets)
+    elif pmc.scores.target:
+        full = with_target(full, pmc.scores.target, secrets)
+    full = with_min_len(full, pmc.min_len)
+    return with_empty_guard(full) if pmc.guard_empty else full
+
+
+def _score(
+    name: str | Callable, settings: ScoresConfig, encode: Encode | None, where: str
+) -> Score:
+    if name == "token_lcs":
+        if encode is None:
+            raise UserError(f"{where}: token_lcs needs a tokenizer; give encode=, or a model")
+        return token_lcs(encode)
+    if name == "embedding":
+        if settings.embedding is None:
+            raise UserError(
+                f"{where}: embedding needs pmc.scores.embedding=package.module:function"
+            )
+        return checked(embedding(_function(settings.embedding, "pmc.scores.embedding")))
+    if name == "forbidden":
+        strings, file = [*settings.forbidden], settings.forbidden_file
+        if file is not None:
+            strings += read_lines(file, "pmc.scores.forbidden_file")
+        if not strings:
+            raise UserError(f"{where}: forbidden needs strings; give pmc.scores.forbidden=[...]")
+        return forbidden(strings, similarity=settings.forbidden_similarity)
+    score = _lookup(name, where) if isinstance(name, str) else name
+    if not callable(score):
+        raise UserError(f"{where}: {name!r} is not a function; give one")
+    return checked(score)
+
+
+def _lookup(name: str, where: str) -> Callable:
+    if name in SCORES:
+        return SCORES[name]
+    if ":" in name:
+        return _function(name, where)
+    near = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
+    raise UserError(
+        f"{where}: no score {name!r}; did you mean {near!r}? "
+        "(a function of your own is written package.module:function)"
+    )
+
+
+def _function(name: str, where: str) -> Callable:
+    """The function that "package.module:function" names."""
+    module_name, _, function = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"{where}: cannot import {module_name!r} of {name!r} ({error}); "
+            "install it or put its folder on PYTHONPATH"
+        ) from error
+    if not hasattr(module, function):
+        near = get_close_matches(function, dir(module), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "name a function of it"
+        raise UserError(f"{where}: module {module_name!r} has no {function!r}; {hint}")
+    found = getattr(module, function)
+    if not callable(found):
+        raise UserError(f"{where}: {name!r} is not a function; give one")
+    return found

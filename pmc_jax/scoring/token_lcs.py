@@ -1,0 +1,55 @@
+"""Longest common subsequence of token ids, on the device. It knows no text.
+
+Axis letters: B questions, K samples, T tokens of a sample, R tokens of a reference.
+
+With L(i, j) for the first i tokens of the reference and the first j of the sample,
+
+    L(i, j) = max(L(i-1, j), L(i, j-1), L(i-1, j-1) + [reference_i = sample_j])
+
+whose anti-diagonals i + j = const depend on the two before them only: T + R - 1 steps, each of a
+few elementwise operations on [B, K, R].
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from pmc_jax.sampling.lcs import lcs_lengths
+from pmc_jax.scoring.base import Score
+
+_SMALLEST = 32  # tokens: sizes are this times a power of two, so that few programs are compiled
+
+
+def token_lcs(encode: Callable[[str], Sequence[int]]) -> Score:
+    """LCS recall over tokens: no stemming, and punctuation and spelling count.
+
+    Args:
+        encode: a text -> its token ids, without special tokens.
+
+    Returns:
+        A score; 0 where the original answer has no token. A program is compiled for each K and
+        each power of two of tokens.
+    """
+
+    def token_lcs_recall(original: str, samples: Sequence[str]) -> np.ndarray:
+        reference = encode(original)
+        rows = [encode(sample) for sample in samples]
+        if not len(reference) or not rows:
+            return np.zeros(len(rows))
+        size = _SMALLEST
+        while size < max(len(reference), *map(len, rows)):
+            size *= 2
+        tokens, lengths = _padded([reference, *rows], size)
+        arrays = jax.device_put((tokens[None, 1:], lengths[None, 1:], tokens[:1], lengths[:1]))
+        return jax.device_get(lcs_lengths(*arrays))[0] / len(reference)
+
+    return token_lcs_recall
+
+
+def _padded(rows: Sequence[Sequence[int]], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """i32[rows,size] filled up with zeros, and the lengths i32[rows]."""
+    tokens = np.zeros((len(rows), size), np.int32)
+    for row, ids in enumerate(rows):
+        tokens[row, : len(ids)] = ids
+    return tokens, np.array([len(ids) for ids in rows], np.int32)

@@ -1,0 +1,223 @@
+"""Chunked cross-entropy with the vocabulary projection inside.
+
+Logits of all positions never exist at once. Axis letters: R rows, A answer positions a row, D
+hidden, V vocabulary.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from pmc_jax.distributed.mesh import Layout
+from pmc_jax.models.attention import softcap
+from pmc_jax.models.fsdp import Stages, gather, scatter, stages
+
+# Logits held at a time: this many positions of one device x V in float32. On a TPU more, as each
+# chunk adds to the whole gradient of the head in memory.
+_POSITIONS_A_CHUNK, _ON_TPU = 512, 2048
+_ROUND = 8192
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def cross_entropy(
+    hidden: jax.Array,
+    embedding: jax.Array,
+    bias: jax.Array | None,
+    targets: jax.Array,
+    weights: jax.Array,
+    layout: Layout,
+    cap: float | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted cross-entropy of next tokens, in nats.
+
+    Only the weighted sum carries a gradient, to `hidden`, `embedding` and `bias`. It is computed
+    beside the loss, while a chunk of logits is at hand: the backward pass projects nothing again.
+
+    Args:
+        hidden: [R,A,D], any float dtype; the products run in it and accumulate in float32.
+        embedding: [V,D], the output embedding.
+        bias: [V], added to the logits; None = none.
+        targets: i32[R,A].
+        weights: f32[R,A], 0 at padding.
+        cap: of `softcap` on the logits.
+
+    Returns:
+        The sum of weights x cross-entropy, f32[], and the cross-entropy of each position, f32[R,A].
+    """
+    loss, each, _ = _chunks(hidden, embedding, bias, targets, weights, layout, cap, gradients=False)
+    return loss, each
+
+
+def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients: bool):
+    """Each device works on its own rows against its part of the vocabulary, by hand: the compiler
+    would gather the embedding, and reduce its gradient over all devices, for every chunk.
+    """
+    row_axes, *_ = layout.parted(("rows", None, None), hidden.shape)
+    vocab_axes, embed_axes = layout.parted(("vocab", "embed"), embedding.shape)
+    if not set(embed_axes) <= set(row_axes):
+        embed_axes = ()
+    own = functools.partial(
+        _own_chunks,
+        vocab_axes=vocab_axes,
+        embed_axes=embed_axes,
+        embed_steps=stages(layout.mesh, embed_axes) if embed_axes else (),
+        other_axes=tuple(a for a in row_axes if a not in embed_axes),
+        chunk=_ON_TPU if layout.platform == "tpu" else _POSITIONS_A_CHUNK,
+        cap=cap,
+        gradients=gradients,
+    )
+    rows = PartitionSpec(row_axes)
+    heads = (PartitionSpec(vocab_axes, embed_axes), PartitionSpec(vocab_axes))
+    heads = heads if bias is not None else (heads[0], None)
+    return jax.shard_map(
+        own,
+        mesh=layout.mesh,
+        in_specs=(rows, *heads, rows, rows),
+        out_specs=(PartitionSpec(), rows, (rows, *heads) if gradients else None),
+        check_vma=False,
+    )(hidden, embedding, bias, targets, weights)
+
+
+def _own_chunks(
+    hidden,
+    embedding,
+    bias,
+    targets,
+    weights,
+    *,
+    vocab_axes: tuple[str, ...],
+    embed_axes: tuple[str, ...],
+    embed_steps: Stages,
+    other_axes: tuple[str, ...],
+    chunk: int,
+    cap: float | None,
+    gradients: bool,
+):
+    """The part of one device: [r,A,D] against [v,d].
+
+    Args:
+        vocab_axes: mesh axes that the vocabulary is sharded over.
+        embed_axes: those of D in the embedding; rows are sharded over them too.
+        embed_steps: `stages` of them.
+        other_axes: the other ones of the rows.
+        chunk: positions whose logits are held at a time.
+
+    Returns:
+        The loss of all devices, the cross-entropy of the own rows, and gradients like the first
+        three arguments.
+    """
+    rows, slots, _ = hidden.shape
+    size = min(slots, max(1, chunk // rows))
+    padding = -slots % size
+    projection = embedding.astype(hidden.dtype)
+    if embed_axes:
+        projection = gather(projection, embed_axes, 1, embed_steps)
+    entries = jax.lax.axis_index(vocab_axes) * len(embedding) + jnp.arange(len(embedding))
+
+    def split(x):
+        x = jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(rows, -1, size, *x.shape[2:]), 1, 0)
+
+    def step(carry, chunk):
+        loss, head_gradient = carry
+        h, target, weight = chunk
+        logits = jnp.einsum("rad,vd->rav", h, projection, preferred_element_type=jnp.float32)
+        if bias is not None:
+            logits += bias.astype(jnp.float32)
+        logits = softcap(logits, cap)
+        peak = jax.lax.pmax(jnp.max(logits, axis=-1), vocab_axes)
+        total = jax.lax.psum(jnp.sum(jnp.exp(logits - peak[..., None]), axis=-1), vocab_axes)
+        log_total = peak + jnp.log(total)
+        # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
+        hit = target[..., None] == entries
+        each = log_total - jax.lax.psum(jnp.sum(jnp.where(hit, logits, 0), axis=-1), vocab_axes)
+        loss += jnp.sum(weight * each)
+        if not gradients:
+            return (loss, head_gradient), (each, None)
+        slope = jnp.exp(logits - log_total[..., None]) - hit.astype(jnp.float32)
+        slope = slope * weight[..., None]
+        if cap is not None:
+            slope *= 1 - (logits / cap) ** 2
+        narrow = slope.astype(h.dtype)
+        new = [jnp.einsum("rav,rad->vd", narrow, h, preferred_element_type=jnp.float32)]
+        if bias is not None:
+            new.append(jnp.sum(slope, (0, 1)))
+        head_gradient = jax.tree.map(jnp.add, head_gradient, new)
+        return (loss, head_gradient), (each, jnp.einsum("rav,vd->rad", narrow, projection))
+
+    heads = [projection] if bias is None else [projection, bias]
+    start = [jnp.zeros(x.shape, jnp.float32) for x in heads] if gradients else []
+    (loss, head_gradient), (each, hidden_gradient) = jax.lax.scan(
+        step, (jnp.float32(0), start), (split(hidden), split(targets), split(weights))
+    )
+    loss = jax.lax.psum(loss, embed_axes + other_axes)
+
+    def join(x):
+        x = jnp.moveaxis(x, 0, 1)
+        return x.reshape(rows, -1, *x.shape[3:])[:, :slots]
+
+    if not gradients:
+        return loss, join(each), None
+    # Once a step, not once a chunk; in the dtype in which the other weights' gradients travel.
+    table, *biases = head_gradient
+    table = jax.lax.psum(table.astype(hidden.dtype), other_axes)
+    biases = jax.lax.psum(biases, other_axes)
+    if embed_axes:
+        # A round number of entries apart: of others the TPU's compiler adds up the whole.
+        parts = jnp.split(table, [len(table) // _ROUND * _ROUND])
+        table = jnp.concatenate([scatter(x, embed_axes, 1, embed_steps) for x in parts])
+    biases = [jax.lax.psum(x, embed_axes).astype(bias.dtype) for x in biases]
+    slope = jax.lax.psum(join(hidden_gradient), vocab_axes).astype(hidden.dtype)
+    return loss, join(each), (slope, table.astype(embedding.dtype), *(biases or [None]))
+
+
+def _forward(hidden, embedding, bias, targets, weights, layout, cap):
+    loss, each, gradients = _chunks(
+        hidden, embedding, bias, targets, weights, layout, cap, gradients=True
+    )
+    return (loss, each), gradients
+
+
+def _backward(layout, cap, residuals, cotangents):
+    scale, _ = cotangents
+    # Scaled in float32, then back to the dtype of each input.
+    scaled = (
+        None if g is None else (scale * g.astype(jnp.float32)).astype(g.dtype) for g in residuals
+    )
+    return (*scaled, None, None)
+
+
+cross_entropy.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def token_cross_entropy(
+    hidden: jax.Array,
+    embedding: jax.Array,
+    bias: jax.Array | None,
+    targets: jax.Array,
+    layout: Layout,
+    cap: float | None = None,
+) -> jax.Array:
+    """Cross-entropy of each next token, f32[R,A] in nats, for losses that are not linear in it.
+
+    Every entry carries a gradient; the price is that the backward pass projects onto the vocabulary
+    again. The arguments are those of `cross_entropy`.
+    """
+    nothing = jnp.zeros(targets.shape, jnp.float32)
+    return cross_entropy(hidden, embedding, bias, targets, nothing, layout, cap)[1]
+
+
+def _token_forward(hidden, embedding, bias, targets, layout, cap):
+    each = token_cross_entropy(hidden, embedding, bias, targets, layout, cap)
+    return each, (hidden, embedding, bias, targets)
+
+
+def _token_backward(layout, cap, residuals, cotangent):
+    *_, gradients = _chunks(*residuals, cotangent, layout, cap, gradients=True)
+    return (*gradients, None)
+
+
+token_cross_entropy.defvjp(_token_forward, _token_backward)

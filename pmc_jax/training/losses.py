@@ -1,0 +1,223 @@
+"""The losses of unlearning methods, a pure function each, and what each of them trains on.
+
+Terms are kinds of rows: `collapse` (the model's own chosen answers), `forget` (the true answers to
+the forget questions), `refusal` (a refusal as the answer to a forget question), `retain`. A loss is
+a function of their numbers (`Term`) and of the settings (`Objective`); adding a method is one
+function and one entry of `METHODS`. Letters as in the papers: l the mean cross-entropy of a token,
+L the sum over the tokens of a row, f forget, r retain, ref the model before unlearning.
+
+Losses are in nats. Which method reads true answers shows in its terms: PMC's has no `forget`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pmc_jax.config.method import MethodConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """Numbers of one kind of rows in a micro-batch of B rows; those that no loss reads are None.
+
+    Attributes:
+        mean: f32[], l, the mean cross-entropy (of tokens, or of answers, see `train.loss_mean`).
+        sums: f32[B], L of each row.
+        lengths: f32[B], |y|, answer tokens of each row.
+        reference: f32[B], L of each row under the model before unlearning.
+        divergence: f32[], mean of KL(ref || model) over the answer tokens.
+        adjusted: f32[], mean cross-entropy to softmax(z_ref - beta onehot(target)).
+        steered: f32[], mean squared distance of hidden states from RMU's vector.
+        moved: f32[], mean squared distance of hidden states from those of ref.
+    """
+
+    mean: Any = None
+    sums: Any = None
+    lengths: Any = None
+    reference: Any = None
+    divergence: Any = None
+    adjusted: Any = None
+    steered: Any = None
+    moved: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A method with its settings; hashable, part of the compiled step.
+
+    Attributes:
+        name: of `METHODS`.
+        lambda_retain: weight of the retain term.
+        beta, margin, margin_inside, steering, layer, anchor: see `MethodConfig`.
+        alignment: weight of the refusals in `pmc_alignment`.
+        seed: of RMU's vector.
+    """
+
+    name: str
+    lambda_retain: float = 1.0
+    beta: float = 0.1
+    margin: float = 0.0
+    margin_inside: bool = False
+    steering: float = 2.0
+    layer: int = 1
+    anchor: float = 1.0
+    alignment: float = 0.5
+    seed: int = 0
+
+    @staticmethod
+    def of(settings: MethodConfig, *, lambda_retain: float, layers: int, seed: int) -> "Objective":
+        """From the settings of a run of a model with so many layers."""
+        usual = {"simnpo": 4.5, "undial": 10.0}.get(settings.name, 0.1)
+        return Objective(
+            settings.name,
+            lambda_retain,
+            usual if settings.beta is None else settings.beta,
+            settings.margin,
+            settings.margin_inside,
+            settings.steering,
+            max(1, layers // 3) if settings.layer is None else settings.layer,
+            settings.anchor,
+            settings.alignment,
+            seed,
+        )
+
+    @property
+    def method(self) -> "Method":
+        return METHODS[self.name]
+
+
+Terms = Mapping[str, Term]
+
+
+def pmc(terms: Terms, o: Objective):
+    """l(own answers) + lambda l_r (arXiv 2507.04219)."""
+    return terms["collapse"].mean + o.lambda_retain * terms["retain"].mean
+
+
+def pmc_alignment(terms: Terms, o: Objective):
+    """PMC + alignment l(refusals); the caller multiplies `alignment` by the mean stored score of
+    the batch, so that refusals count while there is something to collapse.
+    """
+    return pmc(terms, o) + o.alignment * terms["refusal"].mean
+
+
+def retain_only(terms: Terms, o: Objective):
+    """l_r: what the same training does to a model that is not made to forget."""
+    return terms["retain"].mean
+
+
+def idk(terms: Terms, o: Objective):
+    """l("I don't know.") + lambda l_r (arXiv 2401.06121)."""
+    return terms["refusal"].mean + o.lambda_retain * terms["retain"].mean
+
+
+def gradient_ascent(terms: Terms, o: Objective):
+    """-l_f (arXiv 2210.01504)."""
+    return -terms["forget"].mean
+
+
+def gradient_difference(terms: Terms, o: Objective):
+    """lambda l_r - l_f (arXiv 2203.12817)."""
+    return o.lambda_retain * terms["retain"].mean - terms["forget"].mean
+
+
+def kl(terms: Terms, o: Objective):
+    """lambda KL(ref || model on retain rows) - l_f (arXiv 2401.06121)."""
+    return o.lambda_retain * terms["retain"].divergence - terms["forget"].mean
+
+
+def npo(terms: Terms, o: Objective):
+    """lambda l_r - 2/beta mean log sigmoid(beta (L_f - L_f^ref)) (arXiv 2404.05868)."""
+    forget = terms["forget"]
+    return _preferred(forget.sums - forget.reference, terms, o)
+
+
+def simnpo(terms: Terms, o: Objective):
+    """lambda l_r - 2/beta mean log sigmoid(beta L_f/|y| - gamma) (arXiv 2410.07163, equation of
+    the paper); with `margin_inside` beta (L_f/|y| - gamma), as in its authors' code.
+    """
+    forget = terms["forget"]
+    margin = o.margin if o.margin_inside else o.margin / o.beta
+    return _preferred(forget.sums / forget.lengths - margin, terms, o)
+
+
+def dpo(terms: Terms, o: Objective):
+    """lambda l_r - 2/beta mean log sigmoid(beta [(L_f - L_f^ref) - (L_idk - L_idk^ref)])
+    (arXiv 2305.18290), the refusal preferred to the true answer.
+    """
+    forget, refusal = terms["forget"], terms["refusal"]
+    forgotten = forget.sums - forget.reference
+    return _preferred(forgotten - (refusal.sums - refusal.reference), terms, o)
+
+
+def rmu(terms: Terms, o: Objective):
+    """mse(h_l(f), c u/|u|) + anchor mse(h_l(r), h_l^ref(r)) at one layer l (arXiv 2403.03218)."""
+    return terms["forget"].steered + o.anchor * terms["retain"].moved
+
+
+def undial(terms: Terms, o: Objective):
+    """lambda l_r + cross-entropy to softmax(z_ref - beta onehot(target)) (arXiv 2402.10052)."""
+    return o.lambda_retain * terms["retain"].mean + terms["forget"].adjusted
+
+
+def _preferred(gain, terms: Terms, o: Objective):
+    """lambda l_r - 2/beta mean log sigmoid(beta gain)."""
+    preference = -2 / o.beta * jnp.mean(jax.nn.log_sigmoid(o.beta * gain))
+    return o.lambda_retain * terms["retain"].mean + preference
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        loss: of the numbers of its terms.
+        terms: the rows that it trains on, `retain` last.
+        needs: what the loss reads of them: `means` (it is linear in these, and the vocabulary is
+            projected onto once), `rows`, `distributions` or `hidden`.
+        reference_rows: terms whose `reference` it reads.
+    """
+
+    loss: Callable[[Terms, Objective], Any]
+    terms: tuple[str, ...]
+    needs: str = "means"
+    reference_rows: tuple[str, ...] = ()
+
+    @property
+    def reads_true_answers(self) -> bool:
+        return "forget" in self.terms
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the model before unlearning takes part in every step."""
+        return self.needs in ("distributions", "hidden")
+
+
+METHODS: Mapping[str, Method] = {
+    "pmc": Method(pmc, ("collapse", "retain")),
+    "pmc_alignment": Method(pmc_alignment, ("collapse", "refusal", "retain")),
+    "idk": Method(idk, ("refusal", "retain")),
+    "retain_only": Method(retain_only, ("retain",)),
+    "gradient_ascent": Method(gradient_ascent, ("forget",)),
+    "gradient_difference": Method(gradient_difference, ("forget", "retain")),
+    "kl": Method(kl, ("forget", "retain"), "distributions"),
+    "dpo": Method(dpo, ("forget", "refusal", "retain"), "rows", ("forget", "refusal")),
+    "npo": Method(npo, ("forget", "retain"), "rows", ("forget",)),
+    "simnpo": Method(simnpo, ("forget", "retain"), "rows"),
+    "rmu": Method(rmu, ("forget", "retain"), "hidden"),
+    "undial": Method(undial, ("forget", "retain"), "distributions"),
+}
+
+
+def coefficients(objective: Objective) -> tuple[float, ...]:
+    """Of a loss that is linear in the means of its terms: the factor of each, in their order; of
+    any other, ones.
+    """
+    method = objective.method
+    if method.needs != "means":
+        return (1.0,) * len(method.terms)
+    units = ({t: Term(mean=float(t == one)) for t in method.terms} for one in method.terms)
+    return tuple(float(method.loss(unit, objective)) for unit in units)

@@ -1,0 +1,157 @@
+"""Losses that are not a weighted sum of cross-entropies: from weights and rows to the numbers that
+`losses` are functions of.
+
+Axis letters: R packed rows, S tokens, A answer positions a row, T terms, B rows of a term (their
+number in a micro-batch), D hidden, V vocabulary.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from pmc_jax.distributed.mesh import Layout
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder, hidden_states, logits
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.cross_entropy import token_cross_entropy
+from pmc_jax.training.losses import Objective, Term
+
+_POSITIONS_A_CHUNK = 16  # logits of so many positions a row exist at a time
+
+
+def objective_loss(
+    model: Decoder,
+    reference: Decoder | None,
+    batch: TrainBatch,
+    objective: Objective,
+    *,
+    config: DecoderConfig,
+    layout: Layout,
+    **forward,
+) -> tuple[jax.Array, jax.Array]:
+    """The loss of one micro-batch and its terms.
+
+    Args:
+        reference: the model before unlearning, where `objective.method.needs_reference`.
+        batch: arrays without M.
+        forward: `dtype`, `remat` and `kernel` of `hidden_states`.
+
+    Returns:
+        f32[], and f32[T]: the mean cross-entropy of each term, or the mean squared distance where
+            the loss reads hidden states.
+    """
+    method = objective.method
+    # Shares sum to 1 over all micro-batches, means are those of this one.
+    part = jnp.sum(batch.shares, (1, 2))
+    shares = batch.shares / jnp.maximum(part, 1e-30)[:, None, None]
+    if method.needs == "hidden":
+        terms = _steered(model, reference, batch, shares, objective, config, layout, forward)
+        means = jnp.stack([terms["forget"].steered, terms["retain"].moved])
+    else:
+        terms = _scored(model, reference, batch, shares, objective, config, layout, forward)
+        means = jnp.stack([terms[name].mean for name in method.terms])
+    loss = method.loss(terms, objective)
+    return loss * jnp.max(part), jax.lax.stop_gradient(means) * part
+
+
+def _scored(model, reference, batch, shares, objective, config, layout, forward) -> dict[str, Term]:
+    hidden = answer_states(model, batch, config, layout, forward)
+    head = model.output_embedding, model.get("head_bias")
+    each = token_cross_entropy(hidden, *head, batch.targets, layout, config.logit_softcap)
+    means = jnp.einsum("tra,ra->t", shares, each)
+    names = objective.method.terms
+    terms = {name: Term(mean=means[t]) for t, name in enumerate(names)}
+    if objective.method.needs == "rows":
+        shape = batch.reference.shape
+
+        def by_row(x):  # [R,A] -> [U,B]; the last sum is of all other tokens
+            owner = batch.owner.reshape(-1)
+            return jax.ops.segment_sum(x.reshape(-1), owner, math.prod(shape) + 1)[:-1]
+
+        sums, lengths = (by_row(x).reshape(shape) for x in (each, jnp.ones_like(each)))
+        for t, name in enumerate(names[: shape[0]]):
+            rows = dict(sums=sums[t], lengths=lengths[t], reference=batch.reference[t])
+            terms[name] = dataclasses.replace(terms[name], **rows)
+    else:
+        shown = jax.lax.stop_gradient(answer_states(reference, batch, config, layout, forward))
+        soft = _soft_cross_entropy(config, layout, objective.beta)
+        crossed, entropy, adjusted = soft(model, hidden, reference, shown, batch.targets)
+        for t, name in enumerate(names):
+            divergence = jnp.sum(shares[t] * (crossed - entropy))
+            numbers = dict(divergence=divergence, adjusted=jnp.sum(shares[t] * adjusted))
+            terms[name] = dataclasses.replace(terms[name], **numbers)
+    return terms
+
+
+def answer_states(model, batch, config, layout, forward, at=None, **options) -> jax.Array:
+    """[R,A,D], the hidden states `at` positions; None = those that answer tokens are predicted
+    from.
+    """
+    hidden = hidden_states(
+        model,
+        config,
+        layout,
+        batch.tokens,
+        batch.positions,
+        batch.segments,
+        prefix=batch.prefix if batch.prefix.size else None,
+        **forward,
+        **options,
+    )
+    return jnp.take_along_axis(hidden, (batch.at if at is None else at)[..., None], axis=1)
+
+
+def _soft_cross_entropy(config: DecoderConfig, layout: Layout, beta: float) -> Callable:
+    """(model, hidden [R,A,D], reference, its hidden, targets i32[R,A]) -> f32[R,A] each: the
+    cross-entropy from the reference's distribution to the model's, the entropy of the reference's,
+    and the cross-entropy from softmax(z_ref - beta onehot(target)). Differentiable in the first
+    two; logits of a few positions exist at a time, and are computed again for the gradient.
+    """
+
+    def chunk(model, hidden, reference, shown, targets):
+        log_p = jax.nn.log_softmax(logits(model, config, hidden, layout))
+        z = jax.lax.stop_gradient(logits(reference, config, shown, layout))
+        log_q = jax.nn.log_softmax(z)
+        # By comparison: a gather along a sharded vocabulary would move the logits.
+        hit = targets[..., None] == jnp.arange(z.shape[-1])
+        lowered = jax.nn.softmax(z - beta * hit)
+        q = jnp.exp(log_q)
+        products = (q * log_p, q * log_q, lowered * log_p)
+        return tuple(-jnp.sum(x, -1) for x in products)
+
+    def whole(model, hidden, reference, shown, targets):
+        rows, slots = targets.shape
+        padding = -slots % _POSITIONS_A_CHUNK
+
+        def split(x):
+            x = jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))
+            return jnp.moveaxis(x.reshape(rows, -1, _POSITIONS_A_CHUNK, *x.shape[2:]), 1, 0)
+
+        again = jax.checkpoint(lambda h, s, t: chunk(model, h, reference, s, t))
+        found = jax.lax.map(lambda part: again(*part), tuple(map(split, (hidden, shown, targets))))
+        return tuple(jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :slots] for x in found)
+
+    return whole
+
+
+def _steered(
+    model, reference, batch, shares, objective, config, layout, forward
+) -> dict[str, Term]:
+    """RMU's distances, at the answer tokens of one layer's output; later layers do not run."""
+    options = dict(at=batch.at + 1, layers=objective.layer)
+    hidden = answer_states(model, batch, config, layout, forward, **options).astype(jnp.float32)
+    before = answer_states(reference, batch, config, layout, forward, **options).astype(jnp.float32)
+    u = jax.random.uniform(jax.random.key(objective.seed), (hidden.shape[-1],))
+    vector = objective.steering * u / jnp.linalg.norm(u)
+
+    def mean(share, target):
+        return jnp.sum(share * jnp.mean((hidden - jax.lax.stop_gradient(target)) ** 2, -1))
+
+    forget, retain = shares
+    return {
+        "forget": Term(steered=mean(forget, vector)),
+        "retain": Term(moved=mean(retain, before)),
+    }

@@ -1,0 +1,229 @@
+"""The training step: one pure jitted function, state donated. It knows no text and no method.
+
+Axis letters: M micro-batches, R rows, S tokens, A answer positions a row, T terms of the loss, P
+prefix.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from pmc_jax.config.train import LoRAConfig, TrainConfig
+from pmc_jax.distributed.mesh import Layout
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.lora import adapters, attach
+from pmc_jax.models.parameters import parameters
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.cross_entropy import cross_entropy
+from pmc_jax.training.losses import Objective
+from pmc_jax.training.objective import answer_states, objective_loss
+
+
+class TrainState(NamedTuple):
+    """Replaced by every step, never mutated.
+
+    Attributes:
+        model: float32 master weights, all of them or adapters alone.
+        optimizer: optax state, sharded as the weights are.
+        step: i32[], steps taken.
+    """
+
+    model: Decoder
+    optimizer: optax.OptState
+    step: jax.Array
+
+
+@functools.lru_cache
+def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTransformation:
+    """AdamW with linear warm-up from 0, then linear decay to 0 (the schedule of transformers), or
+    a constant rate.
+    """
+    warmup, peak = settings.warmup_steps, settings.learning_rate
+    last = 0.0 if settings.decay == "linear" else peak
+    decay = optax.linear_schedule(peak, last, max(1, total_steps - warmup))
+    rise = optax.linear_schedule(0.0, peak, max(1, warmup))
+    schedule = optax.join_schedules([rise, decay], [warmup])
+    adamw = optax.adamw(
+        schedule,
+        b1=settings.beta1,
+        b2=settings.beta2,
+        eps=settings.epsilon,
+        mu_dtype=jnp.dtype(settings.moment_dtype),
+        weight_decay=settings.weight_decay,
+    )
+    if settings.max_grad_norm is None:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), adamw)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("optimizer", "config", "layout", "lora"), donate_argnames=("model",)
+)
+def init_state(
+    model: Decoder,
+    *,
+    optimizer: optax.GradientTransformation,
+    config: DecoderConfig,
+    layout: Layout,
+    lora: LoRAConfig | None = None,
+) -> TrainState:
+    """The state before the first step; takes over the buffers of `model`, as every step does."""
+    return _pin(TrainState(model, optimizer.init(model), jnp.int32(0)), config, layout, lora)
+
+
+def _pin(
+    state: TrainState, config: DecoderConfig, layout: Layout, lora: LoRAConfig | None
+) -> TrainState:
+    """Weights and moments on the mesh by the table: left to the compiler, a new state is whole on
+    every device, and the second step meets other shardings than the first and compiles again."""
+    return _by_table(state, config, lora, lambda x, axes: layout.constrain(x, *axes))
+
+
+def _by_table(
+    state: TrainState,
+    config: DecoderConfig,
+    lora: LoRAConfig | None,
+    each: Callable[[jax.Array, Sequence[str | None]], jax.Array],
+) -> TrainState:
+    """`each` of all arrays of a state and their logical axes."""
+    table = parameters(config) | ({} if lora is None else adapters(config, lora))
+
+    def mapped(x):
+        if not isinstance(x, Decoder):
+            return each(x, [None] * x.ndim)
+        return Decoder({name: each(a, table[name].axes) for name, a in x.arrays().items()})
+
+    return jax.tree.map(mapped, state, is_leaf=lambda x: isinstance(x, Decoder))
+
+
+def abstract_state(
+    model: Decoder,
+    *,
+    optimizer: optax.GradientTransformation,
+    config: DecoderConfig,
+    layout: Layout,
+    lora: LoRAConfig | None = None,
+) -> TrainState:
+    """What `init_state` returns, as shapes with shardings; so is `model`."""
+    static = dict(optimizer=optimizer, config=config, layout=layout, lora=lora)
+    state = jax.eval_shape(functools.partial(init_state, **static), model)
+
+    def placed(x, axes):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.sharding(axes, x.shape))
+
+    return _by_table(state, config, lora, placed)
+
+
+def batch_loss(
+    model: Decoder,
+    batch: TrainBatch,
+    reference: Decoder | None = None,
+    *,
+    config: DecoderConfig,
+    layout: Layout,
+    dtype,
+    remat: str,
+    kernel: str = "xla",
+    objective: Objective | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """The loss of one micro-batch (arrays without M) and its terms f32[T], in nats a token; see
+    `train_step`.
+    """
+    forward = dict(dtype=dtype, remat=remat, kernel=kernel)
+    if objective is not None:
+        shared = dict(config=config, layout=layout)
+        return objective_loss(model, reference, batch, objective, **shared, **forward)
+    answers = answer_states(model, batch, config, layout, forward)
+    weights = jnp.einsum("t,tra->ra", batch.coefficients, batch.shares)
+    loss, each = cross_entropy(
+        answers,
+        model.output_embedding,
+        model.get("head_bias"),
+        batch.targets,
+        weights,
+        layout,
+        config.logit_softcap,
+    )
+    return loss, jnp.einsum("tra,ra->t", batch.shares, jax.lax.stop_gradient(each))
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        "optimizer",
+        "config",
+        "layout",
+        "dtype",
+        "remat",
+        "kernel",
+        "lora",
+        "objective",
+    ),
+    donate_argnames=("state",),
+)
+def train_step(
+    state: TrainState,
+    batch: TrainBatch,
+    base: Decoder | None = None,
+    reference: Decoder | None = None,
+    *,
+    optimizer: optax.GradientTransformation,
+    config: DecoderConfig,
+    layout: Layout,
+    dtype,
+    remat: str,
+    kernel: str = "xla",
+    lora: LoRAConfig | None = None,
+    objective: Objective | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One gradient step over M micro-batches; `state` is donated, its buffers hold the new one.
+
+    A step whose loss or gradient is not finite changes nothing.
+
+    Args:
+        base: the frozen weights that adapters in `state` belong to; None = all are trained.
+        reference: the model before unlearning, for an objective that needs it.
+        lora: how the adapters count.
+        objective: a loss that is no weighted sum of cross-entropies; None = the sum of the terms
+            times `batch.coefficients`.
+
+    Returns:
+        The new state and metrics: `terms` f32[T] (nats a token), `gradient_norm` f32[] before
+            clipping, `applied` bool[].
+    """
+
+    def loss(trained: Decoder, batch: TrainBatch):
+        model = trained if base is None else attach(base, trained, lora)
+        static = {"config": config, "layout": layout, "dtype": dtype, "objective": objective}
+        return batch_loss(model, batch, reference, **static, remat=remat, kernel=kernel)
+
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    shared = {"coefficients": batch.coefficients, "prefix": batch.prefix}
+    micro = {k: v for k, v in batch._asdict().items() if k not in shared}
+    micro["shares"] = jnp.moveaxis(micro["shares"], 1, 0)
+    if batch.tokens.shape[0] == 1:
+        single = jax.tree.map(lambda x: x[0], micro)
+        (_, terms), grads = gradient(state.model, TrainBatch(**single, **shared))
+    else:
+
+        def add(total, part):
+            (_, terms), grads = gradient(state.model, TrainBatch(**part, **shared))
+            # Apart: where it can, the TPU's compiler moves reductions out of the loop, and fails.
+            part = jax.lax.optimization_barrier((terms, grads))
+            return jax.tree.map(jnp.add, total, part), None
+
+        zero = (jnp.zeros_like(batch.coefficients), jax.tree.map(jnp.zeros_like, state.model))
+        (terms, grads), _ = jax.lax.scan(add, zero, micro)
+    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.model)
+    model = optax.apply_updates(state.model, updates)
+    norm = optax.tree.norm(grads)
+    good = jnp.isfinite(norm) & jnp.all(jnp.isfinite(terms))
+    new = TrainState(model, optimizer_state, state.step + 1)
+    new = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, state)
+    metrics = {"terms": terms, "gradient_norm": norm, "applied": good}
+    return _pin(new, config, layout, lora), metrics
