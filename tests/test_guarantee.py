@@ -240,16 +240,10 @@ def test_unlearning_names_them_nowhere():
 
 def test_the_import_graph_is_seen_whole():
     """The walk finds what is there: from the commands, evaluation and fine-tuning are reached."""
-    names = {
-        str(path.relative_to(PACKAGE))
-        for path in _reached_from([PACKAGE / "commands" / "unlearn.py"])
-    }
+    reached = _reached_from([PACKAGE / "commands" / "unlearn.py"])
+    names = {str(path.relative_to(PACKAGE)) for path in reached}
     assert {"evaluation/evaluate.py", "data/sets.py", "data/records.py"} <= names
-    imported = {
-        name
-        for path in _reached_from([PACKAGE / "commands" / "unlearn.py"])
-        for _, name in _imports(path)
-    }
+    imported = {name for path in reached for _, name in _imports(path)}
     assert set(MEASURING) <= imported
 
 

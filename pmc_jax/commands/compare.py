@@ -32,8 +32,7 @@ from pmc_jax.compare.grid import (
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.run import Config, to_dict
 from pmc_jax.config.schema import differences
-from pmc_jax.data import sets
-from pmc_jax.data.sets import eval_sets, finetune_rows, needed
+from pmc_jax.data.sets import eval_sets, finetune_rows, forget_set, needed, retain_set, target_set
 from pmc_jax.distributed import preemption
 from pmc_jax.errors import Preempted, UserError, first_of
 from pmc_jax.evaluation.harness import Place, evaluate
@@ -112,12 +111,12 @@ def _check_sets(base: Config) -> None:
 
 def _data_digests(base: Config) -> dict[str, str]:
     """Of the rows of every cell, as its `run.json` names them; bad rows show here."""
-    forget = sets.forget_set(needed(base.data.forget, "run.data.forget"), base.data)
-    retain = sets.retain_set(needed(base.data.retain, "run.data.retain"), base.data)
+    forget = forget_set(needed(base.data.forget, "run.data.forget"), base.data)
+    retain = retain_set(needed(base.data.retain, "run.data.retain"), base.data)
     named = {"forget": forget, "retain": retain}
     named |= {f"evaluate.{rows.name}": rows for rows in eval_sets(base)}
     if base.data.targets.path is not None:
-        named["targets"] = sets.target_set(base.data.targets, base.data, forget)
+        named["targets"] = target_set(base.data.targets, base.data, forget)
     return {name: run_folder.data_digest(rows) for name, rows in named.items()}
 
 

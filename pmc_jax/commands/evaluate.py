@@ -15,7 +15,7 @@ from pmc_jax.commands.inputs import model_digest, placed
 from pmc_jax.config.loader import apply_overrides
 from pmc_jax.config.run import Config, config_from_dict, model_path
 from pmc_jax.data.records import EvalSet
-from pmc_jax.data.sets import eval_sets
+from pmc_jax.data.sets import eval_sets, retain_set
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation.context import Material, Subject
@@ -117,7 +117,7 @@ def evaluate_finished(
 def material_of(config: Config, sets: Sequence[EvalSet]) -> Material:
     """What models are evaluated on by these settings."""
     retain = config.data.retain
-    rows = sets.retain_set(retain, config.data) if retain.path else None
+    rows = retain_set(retain, config.data) if retain.path else None
     named = {rows.name: rows for rows in sets}
     return Material(named, rows, config.evaluate, config.data, config.seed, config.log.text)
 

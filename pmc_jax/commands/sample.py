@@ -4,14 +4,13 @@ from typing import Any
 
 from pmc_jax.commands.inputs import _loaded
 from pmc_jax.config.run import Config, model_path
-from pmc_jax.data import sets
-from pmc_jax.data.sets import needed
+from pmc_jax.data.sets import forget_set, needed
 from pmc_jax.sampling.generator import Speaker, pmc_sampler
 
 
 def run_sample(config: Config) -> list[dict[str, Any]]:
     """`pmc sample`: `pmc.num_samples` answers of `model.path` to every forget question."""
-    forget = sets.forget_set(needed(config.data.forget, "data.forget"), config.data)
+    forget = forget_set(needed(config.data.forget, "data.forget"), config.data)
     lm = _loaded(config, model_path(config))
     speaker = Speaker.of(lm, config.model)
     pmc = config.pmc

@@ -19,8 +19,7 @@ from pmc_jax.commands.target import Target
 from pmc_jax.commands.unlearning_run import Asked, RunData, unlearn
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, model_path, output_dir, to_dict
-from pmc_jax.data import sets
-from pmc_jax.data.sets import eval_sets, finetune_rows, needed
+from pmc_jax.data.sets import eval_sets, finetune_rows, forget_set, needed, retain_set, target_set
 from pmc_jax.distributed import multihost
 from pmc_jax.report.write import write as write_report
 from pmc_jax.sampling.generator import Speaker
@@ -44,12 +43,12 @@ def run_unlearn(
     Returns:
         What `results.json` holds.
     """
-    forget = sets.forget_set(needed(config.data.forget, "data.forget"), config.data)
-    retain = sets.retain_set(needed(config.data.retain, "data.retain"), config.data)
+    forget = forget_set(needed(config.data.forget, "data.forget"), config.data)
+    retain = retain_set(needed(config.data.retain, "data.retain"), config.data)
     targets = None
     if METHODS[config.method.name].reads_true_answers:
         source = needed(config.data.targets, "data.targets")
-        targets = sets.target_set(source, config.data, forget)
+        targets = target_set(source, config.data, forget)
     refusals = refusals_for(config.method)
     measured = eval_sets(config)
     target = Target.of(config, finetune_rows(config)) if config.finetune.data else None

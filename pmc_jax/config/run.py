@@ -1,8 +1,8 @@
 """The settings of a run: frozen dataclasses are the schema, `load_config` reads them from YAML.
 
 The defaults are those of the published Llama run where there is one (arXiv 2507.04219). A setting
-is refused as soon as it is built, from a file or in code: see `config.schema` for the checks and for
-the wording of faults. Paths of data are looked up by `pmc_jax.data`, not here.
+is refused as soon as it is built, from a file or in code; the checks and the wording of faults are
+in `pmc_jax.config.schema`. Paths of data are looked up by `pmc_jax.data`, not here.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import numpy as np
 
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import TrainConfig
-from pmc_jax.data import sets
 from pmc_jax.data.encode import Sequence_
+from pmc_jax.data.sets import eval_set, finetune_set, forget_set
 from pmc_jax.distributed.mesh import round_up
 from pmc_jax.errors import UserError
 from pmc_jax.sampling.buckets import grid_shape, ladder
@@ -114,10 +114,10 @@ def count_rows(config: Config) -> Rows:
     questions = config.plan.questions or _count(config)
     finetune = 0
     if config.finetune.data:
-        known = _rows_of(lambda: len(sets.finetune_set(config.finetune.data, config.data)))
+        known = _rows_of(lambda: len(finetune_set(config.finetune.data, config.data)))
         finetune = known or 10 * questions
     evaluate = sum(
-        _rows_of(lambda n=n, s=s: len(sets.eval_set(n, s, config.data))) or questions
+        _rows_of(lambda n=n, s=s: len(eval_set(n, s, config.data))) or questions
         for n, s in config.data.evaluate.items()
     )
     return Rows(questions, finetune, evaluate)
@@ -192,7 +192,7 @@ def _count(config: Config) -> int:
     if config.data.forget.path is None:
         raise UserError("data.forget.path: not given; name the questions, or set plan.questions")
     try:
-        return len(sets.forget_set(config.data.forget, config.data))
+        return len(forget_set(config.data.forget, config.data))
     except UserError as error:
         raise UserError(f"{error}; or set plan.questions to their number") from None
 
