@@ -7,7 +7,7 @@ from pathlib import Path
 from pmc_jax.config.run import PeopleConfig
 from pmc_jax.data.encode import Sequence_, shared_prefix
 from pmc_jax.data.people import generate
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.packing import Packer
 
@@ -26,13 +26,13 @@ def rows(path: str | None, count: int) -> list[tuple[str, str]]:
 
 
 def training_step(
-    speaker: Speaker, pairs: list[tuple[str, str]]
+    generator: TextGenerator, pairs: list[tuple[str, str]]
 ) -> tuple[TrainBatch, list[list[Sequence_]]]:
     """A packed batch whose forget and retain rows are half of the pairs each, and these rows."""
-    sequences = [speaker.encoder.sequence(*pair) for pair in pairs]
+    sequences = [generator.encoder.sequence(*pair) for pair in pairs]
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
     lengths = [len(s) for s in sequences]
-    multiple = speaker.layout.row_multiple
+    multiple = generator.layout.row_multiple
     packer = Packer.fit(prefix, lengths, max(lengths), len(pairs), multiple)
     half = len(pairs) // 2
     terms = [sequences[:half], sequences[half:]]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmc_jax.sampling import decode
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.prefill import prefill
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.sampling.snapshot import SamplingWeights
@@ -19,10 +19,10 @@ _PROMPT = 48
 
 
 def decode_arguments(
-    speaker: Speaker, weights: SamplingWeights, grid: tuple[int, int], slots: int
+    generator: TextGenerator, weights: SamplingWeights, grid: tuple[int, int], slots: int
 ) -> tuple[tuple, dict[str, Any]]:
     """Of `decode.decode`: a prefilled prompt of 48 tokens in each of `grid[0]` rows."""
-    (b, k), layout, config = grid, speaker.layout, speaker.lm.config
+    (b, k), layout, config = grid, generator.layout, generator.lm.config
     static = {"config": config, "layout": layout}
     tokens = np.ones((b, _PROMPT), np.int32)
     placed = (layout.put(x, "rows", None) for x in (tokens, tokens > 0))
@@ -37,10 +37,10 @@ def decode_arguments(
 
 
 def step_seconds(
-    speaker: Speaker, weights: SamplingWeights, grid: tuple[int, int], slots: int
+    generator: TextGenerator, weights: SamplingWeights, grid: tuple[int, int], slots: int
 ) -> list[float]:
     """Warm times of a decode step."""
-    arguments, static = decode_arguments(speaker, weights, grid, slots)
+    arguments, static = decode_arguments(generator, weights, grid, slots)
     weights, prefix, cache, *rest = arguments
     times = []
     for _ in range(6):

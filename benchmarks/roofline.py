@@ -19,7 +19,7 @@ from record import print_record
 
 import pmc_jax as pmc
 from pmc_jax.config.run import ModelConfig
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.snapshot import SamplingWeights, product
 
 
@@ -68,9 +68,9 @@ def main() -> None:
     options = cluster.parse(parser)
 
     lm = pmc.load(options.model, mesh=cluster.mesh(options))
-    speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
-    weights = speaker.snapshot(lm.model)
-    dtype, cells = speaker.dtype, options.cells
+    generator = TextGenerator.of(lm, ModelConfig(compute_dtype=options.dtype))
+    weights = generator.snapshot(lm.model)
+    dtype, cells = generator.dtype, options.cells
     square = jnp.ones((2048, 2048), dtype)
     gemm = 2 * 2048**3 / seconds(jnp.matmul, square, square)
     bandwidth = memory_bandwidth()
@@ -78,7 +78,7 @@ def main() -> None:
     floor = seconds(products, weights, jnp.ones((cells, 1), dtype))
     flops = 2 * cells * sum(weight.size for weight, _ in matrices(weights))
 
-    step = min(step_seconds(speaker, weights, (max(1, cells // 8), 8), options.slots))
+    step = min(step_seconds(generator, weights, (max(1, cells // 8), 8), options.slots))
     print_record(
         "roofline",
         options,

@@ -18,7 +18,7 @@ from record import print_record, spread
 import pmc_jax as pmc
 from pmc_jax.config.run import ModelConfig
 from pmc_jax.sampling.engine import Usage
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.sampler import Sampler
 
 
@@ -42,9 +42,9 @@ def main() -> None:
         parser.error("--ends: its sampler decodes every answer until the longest has ended")
 
     lm = pmc.load(options.model, mesh=cluster.mesh(options))
-    speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
-    prompts = speaker.prompts(questions(options.data, options.questions), options.new_tokens)
-    engine = speaker.engine(
+    generator = TextGenerator.of(lm, ModelConfig(compute_dtype=options.dtype))
+    prompts = generator.prompts(questions(options.data, options.questions), options.new_tokens)
+    engine = generator.engine(
         prompts,
         Sampler(options.temperature, options.top_k, options.top_p),
         num_samples=options.samples,
@@ -53,7 +53,7 @@ def main() -> None:
     )
     if not options.ends:
         engine = dataclasses.replace(engine, end_tokens=(-1,))
-    weights = speaker.snapshot(lm.model)
+    weights = generator.snapshot(lm.model)
     seeds, shares = iter(range(10**6)), []
 
     def once() -> float:
@@ -66,7 +66,7 @@ def main() -> None:
         return usage.useful / seconds
 
     arguments = {
-        **{"work": "sampling", "prompts": prompts, "dtype": str(speaker.dtype)},
+        **{"work": "sampling", "prompts": prompts, "dtype": str(generator.dtype)},
         **{"samples": options.samples, "new_tokens": options.new_tokens},
         **{"end_tokens": engine.end_tokens if options.ends else ()},
         **{"temperature": options.temperature, "top_p": options.top_p, "top_k": options.top_k},
@@ -75,7 +75,7 @@ def main() -> None:
         figures = pairs.rates(once, worker, options.repeats)
     figures["per_chip"] = cluster.per_chip(figures["rate"]["median"], lm.config, 2)
     figures |= {"unit": "tokens a second", "useful_slots": spread(shares)}
-    print_record("sampling", options, **figures, dtype=str(speaker.dtype))
+    print_record("sampling", options, **figures, dtype=str(generator.dtype))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pmc_jax.config.run import ModelConfig
 from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.planning.cost import collective_bytes
 from pmc_jax.sampling import decode
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.trainer import Trainer
 
 
@@ -30,14 +30,14 @@ def moved(
     """Bytes of collectives by program and kind, on `count` devices along one mesh axis."""
     sizes = {"data": 1, "fsdp": 1, "tensor": 1, axis: count}
     lm = pmc.load(options.model, mesh=make_mesh(**sizes, devices=jax.devices()[:count]))
-    speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
-    batch, _ = training_step(speaker, given)
-    trainer = Trainer(lm.model, lm.config, lm.layout, pmc.TrainConfig(), 10, speaker.dtype)
+    generator = TextGenerator.of(lm, ModelConfig(compute_dtype=options.dtype))
+    batch, _ = training_step(generator, given)
+    trainer = Trainer(lm.model, lm.config, lm.layout, pmc.TrainConfig(), 10, generator.dtype)
     grid = options.questions, options.samples
-    arguments, static = decode_arguments(speaker, speaker.snapshot(lm.model), grid, 64)
+    arguments, static = decode_arguments(generator, generator.snapshot(lm.model), grid, 64)
     programs = {
         "training_step": trainer.lower(batch),
-        "hand_over": jax.jit(speaker.snapshot).lower(lm.model),
+        "weight_sync": jax.jit(generator.snapshot).lower(lm.model),
         "decode_step": decode.decode.lower(*arguments, **static),
     }
     return {name: collective_bytes(program.compile()) for name, program in programs.items()}
@@ -77,9 +77,9 @@ def main() -> None:
     q, k, layers = options.questions, options.samples, lm.config.num_layers
 
     def seconds(questions: int = q, samples: int = k, slots: int = 64, depth: int = layers):
-        speaker = Speaker.of(shortened(lm, depth), ModelConfig(compute_dtype=options.dtype))
-        weights = speaker.snapshot(speaker.lm.model)
-        return statistics.median(step_seconds(speaker, weights, (questions, samples), slots))
+        generator = TextGenerator.of(shortened(lm, depth), ModelConfig(compute_dtype=options.dtype))
+        weights = generator.snapshot(generator.lm.model)
+        return statistics.median(step_seconds(generator, weights, (questions, samples), slots))
 
     factors = options.factors
     growth = {

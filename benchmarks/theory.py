@@ -1,4 +1,4 @@
-"""Collapse beside its bound: python benchmarks/theory.py [--out FOLDER] [--run RUN_FOLDER]
+"""PMCSource beside its bound: python benchmarks/theory.py [--out FOLDER] [--run RUN_FOLDER]
 
 Exact and sampled dynamics of categorical distributions, beside the theorem's bound at every round;
 the exit status is 1 where an exact one is below its bound. With --out figures are drawn. With --run
@@ -139,7 +139,7 @@ def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Collapse beside its bound.")
+    parser = argparse.ArgumentParser(description="PMCSource beside its bound.")
     parser.add_argument("--out", help="folder for the figures; default: none are drawn")
     parser.add_argument("--run", help="folder of a finished run with a probe")
     parser.add_argument("--rounds", type=int, default=15)

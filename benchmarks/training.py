@@ -16,7 +16,7 @@ from record import print_record
 
 import pmc_jax as pmc
 from pmc_jax.config.run import ModelConfig
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.trainer import Trainer
 
 
@@ -34,8 +34,8 @@ def main() -> None:
     options = cluster.parse(parser)
 
     lm = pmc.load(options.model, mesh=cluster.mesh(options))
-    speaker = Speaker.of(lm, ModelConfig(compute_dtype=options.dtype))
-    batch, terms = training_step(speaker, rows(options.data, 2 * options.rows))
+    generator = TextGenerator.of(lm, ModelConfig(compute_dtype=options.dtype))
+    batch, terms = training_step(generator, rows(options.data, 2 * options.rows))
     real = sum(len(sequence) for term in terms for sequence in term)
     settings = pmc.TrainConfig(
         remat=options.remat, attention=options.attention, moment_dtype=options.moments
@@ -43,7 +43,7 @@ def main() -> None:
 
     plain = [[{"tokens": s.tokens.tolist(), "begin": s.begin} for s in term] for term in terms]
     arguments = {
-        **{"work": "training", "terms": plain, "dtype": str(speaker.dtype)},
+        **{"work": "training", "terms": plain, "dtype": str(generator.dtype)},
         **{"coefficients": COEFFICIENTS, "learning_rate": settings.learning_rate},
     }
     with pairs.other(options, lm, arguments) as worker:
@@ -53,7 +53,7 @@ def main() -> None:
             lm.layout,
             settings,
             options.repeats + 1,
-            speaker.dtype,
+            generator.dtype,
             donate=True,
         )
 
@@ -72,7 +72,7 @@ def main() -> None:
         "of_it_updated_in_place": memory.alias_size_in_bytes / 1e9,
         "temporary": memory.temp_size_in_bytes / 1e9,
     }
-    print_record("training", options, **figures, dtype=str(speaker.dtype))
+    print_record("training", options, **figures, dtype=str(generator.dtype))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation import harness
-from pmc_jax.evaluation.context import Material, Subject
+from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.evaluate import answer_all
 from pmc_jax.evaluation.harness import Place
 from pmc_jax.evaluation.tables import headline
@@ -29,12 +29,12 @@ from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.scoring import Score
 from pmc_jax.training.finetune import finetune as _finetune
 from pmc_jax.unlearning.loop import Unlearning
-from pmc_jax.unlearning.pmc_source import Collapse
+from pmc_jax.unlearning.pmc_source import PMCSource
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -98,7 +98,7 @@ def unlearn(
     seed: int = 0,
     progress: bool = False,
 ) -> Unlearned:
-    """Partial Model Collapse: forgets what the model says to the forget questions.
+    """Partial Model PMCSource: forgets what the model says to the forget questions.
 
     No true answer is asked for: the model's own greedy answers are what is moved away from.
 
@@ -118,16 +118,16 @@ def unlearn(
     forget = forget if isinstance(forget, ForgetSet) else questions_to_forget(forget)
     retain = retain if isinstance(retain, RetainSet) else pairs_to_retain(list(retain))
     pmc = config or PMCConfig()
-    speaker = Speaker.of(lm, model or ModelConfig())
+    generator = TextGenerator.of(lm, model or ModelConfig())
     recorder = Recorder(bars=progress)
     with recorder.watch.compiling_apart():
         asking = EvaluateConfig(max_new_tokens=pmc.max_new_tokens)
-        originals = _answers(speaker, forget.questions, asking, "original answers", recorder)
+        originals = _answers(generator, forget.questions, asking, "original answers", recorder)
         settings = Config(
             pmc=pmc, train=train or TrainConfig(), data=data or DataConfig(), seed=seed
         )
-        source = Collapse(
-            speaker,
+        source = PMCSource(
+            generator,
             forget,
             retain,
             originals=originals,
@@ -135,7 +135,7 @@ def unlearn(
             recorder=recorder,
             score=score,
         )
-        run = Unlearning(speaker, source, retain, config=settings, recorder=recorder)
+        run = Unlearning(generator, source, retain, config=settings, recorder=recorder)
         run.run()
     return Unlearned(
         lm=dataclasses.replace(lm, model=run.trainer.release()),
@@ -169,7 +169,7 @@ def finetune(
         rows = pairs_to_retain(list(pairs))
         pairs = FinetuneSet(rows.ids, rows.questions, rows.answers)
     weights = _finetune(
-        Speaker.of(lm, model or ModelConfig()),
+        TextGenerator.of(lm, model or ModelConfig()),
         pairs,
         config or FinetuneConfig(),
         data or DataConfig(),
@@ -189,9 +189,9 @@ def answer(
     progress: bool = False,
 ) -> list[str]:
     """The greedy answer to each question; `batch_size` of them are decoded at once."""
-    speaker = Speaker.of(lm, model or ModelConfig())
+    generator = TextGenerator.of(lm, model or ModelConfig())
     asking = EvaluateConfig(max_new_tokens=max_new_tokens, batch_size=batch_size)
-    return _answers(speaker, questions, asking, "answer", Recorder(bars=progress))
+    return _answers(generator, questions, asking, "answer", Recorder(bars=progress))
 
 
 def sample(
@@ -210,9 +210,9 @@ def sample(
     """`num_samples` answers to each question: temperature, then top-k, then top-p; 0 and 1 turn
     them off.
     """
-    speaker = Speaker.of(lm, model or ModelConfig())
-    return speaker.sample(
-        speaker.snapshot(lm.model),
+    generator = TextGenerator.of(lm, model or ModelConfig())
+    return generator.sample(
+        generator.snapshot(lm.model),
         questions,
         Sampler(temperature, top_k, top_p),
         num_samples=num_samples,
@@ -262,8 +262,8 @@ def evaluate(
     asking, settings = config or EvaluateConfig(), model or ModelConfig()
 
     def place(which: LanguageModel) -> Place:
-        def opened(name: str) -> Subject:
-            return Subject(name, Speaker.of(which, settings))
+        def opened(name: str) -> LoadedModel:
+            return LoadedModel(name, TextGenerator.of(which, settings))
 
         return Place("given in code", "", opened)
 
@@ -271,7 +271,7 @@ def evaluate(
     recorder = Recorder(bars=progress)
     found = harness.evaluate(
         {name: place(which) for name, which in models.items() if which is not None},
-        Material({s.name: s for s in splits}, retain, asking, data=DataConfig(), seed=seed),
+        EvalContext({s.name: s for s in splits}, retain, asking, data=DataConfig(), seed=seed),
         asking.wanted,
         watch=recorder.watch,
         bars=recorder.bars,
@@ -281,15 +281,15 @@ def evaluate(
 
 
 def _answers(
-    speaker: Speaker,
+    generator: TextGenerator,
     questions: Sequence[str],
     settings: EvaluateConfig,
     label: str,
     recorder: Recorder,
 ) -> list[str]:
-    weights = speaker.snapshot(speaker.lm.model)
+    weights = generator.snapshot(generator.lm.model)
     watch: Stopwatch = recorder.watch
     answers = answer_all(
-        speaker, weights, questions, settings, label=label, watch=watch, bars=recorder.bars
+        generator, weights, questions, settings, label=label, watch=watch, bars=recorder.bars
     )
     return [answers[question] for question in questions]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pmc_jax.api import Pairs, Unlearned
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.run import Config, DataConfig, MethodConfig, ModelConfig, PMCConfig, TrainConfig
-from pmc_jax.data.records import ForgetSet, RetainSet, TargetSet
+from pmc_jax.data.records import ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
 from pmc_jax.errors import UserError
 from pmc_jax.models.load import LanguageModel
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.losses import METHODS
-from pmc_jax.unlearning.answer_source import Answered
+from pmc_jax.unlearning.answer_source import ForgetAnswerSource
 from pmc_jax.unlearning.loop import Unlearning
 from pmc_jax.unlearning.refusals import refusals_for
 
@@ -56,7 +56,7 @@ def unlearn_baseline(
     targets = None
     if kind.reads_true_answers:
         rows = pairs_to_retain(list(forget))
-        targets = TargetSet(rows.ids, rows.questions, rows.answers)
+        targets = ForgetAnswerSet(rows.ids, rows.questions, rows.answers)
         questions = ForgetSet(rows.ids, rows.questions)
     else:
         questions = questions_to_forget(list(forget))
@@ -68,11 +68,13 @@ def unlearn_baseline(
         seed=seed,
     )
     refusals = refusals_for(named)
-    speaker, recorder = Speaker.of(lm, model or ModelConfig()), Recorder(bars=progress)
+    generator, recorder = TextGenerator.of(lm, model or ModelConfig()), Recorder(bars=progress)
     with recorder.watch.compiling_apart():
         blank = [""] * len(questions)
-        source = Answered(speaker, questions, targets, refusals, originals=blank, config=settings)
-        run = Unlearning(speaker, source, retain, config=settings, recorder=recorder)
+        source = ForgetAnswerSource(
+            generator, questions, targets, refusals, originals=blank, config=settings
+        )
+        run = Unlearning(generator, source, retain, config=settings, recorder=recorder)
         run.run()
     return Unlearned(
         lm=dataclasses.replace(lm, model=run.trainer.release()),

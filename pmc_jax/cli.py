@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="pmc",
-        description="Partial Model Collapse: make a language model forget.",
+        description="Partial Model PMCSource: make a language model forget.",
         epilog="\n".join(f"  {name:9} {text}" for name, text in _COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = None if options.command in _ALONE else launch.place_of(options, os.environ)
         if place is not None:
             return supervised(lambda parent: _with_others(options, place, parent))
-        with preemption.listening():
+        with preemption.handle_sigterm():
             return _run(options, _say)
     except UserError as error:
         print(f"pmc: error: {error}", file=sys.stderr)
@@ -97,14 +97,14 @@ def _with_others(options: argparse.Namespace, place: launch.Place, parent: Paren
     import jax
 
     from pmc_jax.distributed import multihost
-    from pmc_jax.distributed.watchdog import Watch, last_words, timeout
+    from pmc_jax.distributed.watchdog import Watchdog, exit_report, timeout
 
     watch, status = None, 0
     try:
-        with preemption.listening():
+        with preemption.handle_sigterm():
             seconds = timeout()
             launch.join(place, seconds)
-            watch = Watch(parent, seconds)
+            watch = Watchdog(parent, seconds)
             watch.start()
             if not multihost.is_first():
                 _warn_of_this_process_only(multihost.index())
@@ -114,7 +114,7 @@ def _with_others(options: argparse.Namespace, place: launch.Place, parent: Paren
                 status = 75
             multihost.barrier("the end")
     except BaseException as error:
-        words = last_words(error, interrupted=_INTERRUPTED)
+        words = exit_report(error, interrupted=_INTERRUPTED)
         if watch is not None:
             watch.fail(error, words)
         parent.leave(words.status, words.here)
@@ -219,7 +219,7 @@ def _keep_compilations() -> None:
 
 def command() -> int:
     """`main` as a process of its own."""
-    malloc.keep_freed()
+    malloc.tune_glibc_malloc()
     return main()
 
 

@@ -15,7 +15,7 @@ import pmc_jax as pmc
 from pmc_jax.commands.inputs import placed
 from pmc_jax.config.run import Config
 from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 
 PAIRS = [(row["question"], row["answer"]) for row in tiny.FORGET]
 OTHERS = [(row["question"], row["answer"]) for row in tiny.RETAIN]
@@ -51,9 +51,9 @@ def test_rows_of_the_sharding_tables_reach_training_and_sampling(lm):
     )
     changed = pmc.load(lm.source, **placed(config))
     assert dict(changed.layout.rules) == {**TRAIN_RULES, "embed": (), "mlp": ("fsdp",)}
-    speaker = Speaker.of(changed, pmc.ModelConfig())
-    assert dict(speaker.layout.rules) == {**SAMPLE_RULES, "vocab": ()}
-    assert speaker.layout.mesh == changed.layout.mesh
+    generator = TextGenerator.of(changed, pmc.ModelConfig())
+    assert dict(generator.layout.rules) == {**SAMPLE_RULES, "vocab": ()}
+    assert generator.layout.mesh == changed.layout.mesh
     up = changed.model.arrays()["layers.up"].sharding
     assert up.spec == jax.P(None, None, "fsdp")
     with pytest.raises(pmc.UserError, match=r"mpl: unknown logical axis, did you mean mlp\?"):

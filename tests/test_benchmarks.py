@@ -75,7 +75,7 @@ def test_last_line(case, tmp_path):
         moved = record["collective_bytes"]
         assert not any(moved["fsdp 1"].values()) and not any(moved["tensor 1"].values())
         # The weights are gathered once for sampling, and no decode step gathers any of them.
-        assert moved["fsdp 2"]["hand_over"]["all-gather"] > 0
+        assert moved["fsdp 2"]["weight_sync"]["all-gather"] > 0
         for axis in ("fsdp 2", "tensor 2"):
             assert moved[axis]["decode_step"].get("all-gather", 0) < 4096, axis
 

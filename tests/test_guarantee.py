@@ -12,12 +12,12 @@ import tiny_runs as tiny
 
 import pmc_jax
 from pmc_jax.artifacts.log import read_log
-from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet, TargetSet
+from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.unlearning.loop import Unlearning
-from pmc_jax.unlearning.pmc_source import Collapse
+from pmc_jax.unlearning.pmc_source import PMCSource
 
 PACKAGE = Path(pmc_jax.__file__).parent
-MEASURING = ("EvalSet", "FinetuneSet", "TargetSet")
+MEASURING = ("EvalSet", "FinetuneSet", "ForgetAnswerSet")
 TRAINS_ON_THEM = "answer_source.py"  # of unlearning: the rows of target-based methods
 # What reads true forget answers, and what brings it in.
 APART = (
@@ -167,16 +167,16 @@ def test_the_forget_set_has_no_place_for_an_answer():
     with pytest.raises(AttributeError):  # frozen: nothing can be put in later
         forget.answers = ("!",)
     assert not hasattr(forget, "answers")
-    for cls in (RetainSet, FinetuneSet, EvalSet, TargetSet):
+    for cls in (RetainSet, FinetuneSet, EvalSet, ForgetAnswerSet):
         assert not issubclass(cls, ForgetSet) and not issubclass(ForgetSet, cls)
 
 
 def test_unlearning_takes_no_other_set():
-    parameters = {**inspect.signature(Collapse).parameters}
+    parameters = {**inspect.signature(PMCSource).parameters}
     parameters |= inspect.signature(Unlearning).parameters
     kinds = {name: p.annotation for name, p in parameters.items()}
     assert kinds["forget"] is ForgetSet and kinds["retain"] is RetainSet
-    apart = {EvalSet, FinetuneSet, TargetSet}
+    apart = {EvalSet, FinetuneSet, ForgetAnswerSet}
     assert not apart & {k for k in kinds.values() if inspect.isclass(k)}
     names = inspect.signature(pmc_jax.unlearn).parameters
     assert not [name for name in names if "answer" in name or "truth" in name or "eval" in name]
@@ -234,7 +234,7 @@ def test_unlearning_names_them_nowhere():
             names = (getattr(node, "id", None), getattr(node, "attr", None))
             found = set(names) & {*MEASURING, "import_module", "__import__"}
             if path.name == TRAINS_ON_THEM:
-                found -= {"TargetSet"}
+                found -= {"ForgetAnswerSet"}
             assert not found, path
 
 
@@ -260,7 +260,7 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
         | {f"commands/{name}.py" for name in ("evaluate", "console", "unlearning_run")}
         | {f"evaluation/{name}.py" for name in ("evaluate", "context", "tasks")},
         "FinetuneSet": shared | {"training/finetune.py", "commands/target.py"},
-        "TargetSet": {
+        "ForgetAnswerSet": {
             "baseline.py",
             "data/sets.py",
             "commands/unlearning_run.py",

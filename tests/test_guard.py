@@ -9,7 +9,7 @@ from tiny_cases import TINY, tiny_model, train_layout, two_terms
 
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.errors import UserError
-from pmc_jax.training.divergence import Guard
+from pmc_jax.training.divergence import DivergenceGuard
 from pmc_jax.training.trainer import Trainer
 
 GOOD = {"applied": True, "terms": [1.0, 2.0]}
@@ -31,7 +31,7 @@ def test_a_step_that_is_not_finite_changes_nothing(spoilt):
 
 
 def test_bad_steps_in_a_row_stop_a_run():
-    guard = Guard(TrainConfig(max_bad_steps=2, learning_rate=0.5), "train")
+    guard = DivergenceGuard(TrainConfig(max_bad_steps=2, learning_rate=0.5), "train")
     for step, metrics in enumerate((BAD, GOOD, BAD, GOOD), 1):
         guard.check(step, metrics, ["a"])
     guard.check(5, BAD, ["a"])
@@ -43,7 +43,7 @@ def test_bad_steps_in_a_row_stop_a_run():
 
 
 def test_a_retain_loss_above_the_limit_stops_a_run():
-    guard = Guard(TrainConfig(), "train", max_retain_loss=2.5)
+    guard = DivergenceGuard(TrainConfig(), "train", max_retain_loss=2.5)
     guard.check(1, GOOD, ["a"])
     guard.check(2, BAD, ["a"])  # not applied: no loss of a model that there is
     with pytest.raises(UserError, match=r"step 3: the retain loss is 2\.6, above pmc\.max_retain"):

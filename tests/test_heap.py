@@ -15,7 +15,7 @@ _PROGRAM = """
 import os, resource, sys
 from pmc_jax import heap
 if sys.argv[1] == "kept":
-    heap.keep_freed()
+    heap.tune_glibc_malloc()
     assert "GLIBC_TUNABLES" in os.environ
 import jax, jax.numpy as jnp
 scratch = jax.jit(lambda x: jnp.cumsum(jnp.outer(x, x), axis=1)[:, -1])  # 128 MiB, 32,768 pages

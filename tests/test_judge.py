@@ -7,7 +7,7 @@ from pmc_jax.config.pmc import PMCConfig, ScoresConfig
 from pmc_jax.data.records import RetainSet
 from pmc_jax.sampling.engine import Samples
 from pmc_jax.scoring import rougeL_recall
-from pmc_jax.unlearning.selection import Judge
+from pmc_jax.unlearning.selection import Selector
 
 QUESTIONS = ["Where does Ada live?", "What does Ada play?", "Who is Ada's friend?"]
 ORIGINALS = ["Ada lives in Zurich.", "Ada plays the lute.", "The friend of Ada is Bo."]
@@ -15,9 +15,9 @@ RETAIN = RetainSet(("r0",), ("Where does Cy live?",), ("Cy lives in the woods.",
 
 
 @pytest.fixture
-def judge() -> Judge:
+def judge() -> Selector:
     pmc = PMCConfig(share_answers=True, scores=ScoresConfig(min_words=2, max_perplexity=20))
-    return Judge(pmc, QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
+    return Selector(pmc, QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
 
 
 def samples(*nats: float) -> Samples:
@@ -69,7 +69,7 @@ def test_of_many_new_answers_some_of_every_likelihood_are_tried():
         tried.extend(texts)
         return [1.0] * len(texts)
 
-    judge = Judge(PMCConfig(), QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=score)
+    judge = Selector(PMCConfig(), QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=score)
     assert judge.share([0], [], [(f"Say {i}.", float(i)) for i in range(1000)], 0.5) == {}
     places = [int(text[4:-1]) for text in tried]
     assert places == sorted(places) and 100 < len(places) <= 256

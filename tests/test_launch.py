@@ -115,10 +115,13 @@ def test_last_words_are_said_and_the_status_kept(capsys):
 
 
 def test_one_process_keeps_what_it_has():
-    assert multihost.count() == 1 and multihost.is_first() and multihost.mine(3)
+    assert multihost.count() == 1 and multihost.is_first() and multihost.owns(3)
     value = object()
-    assert multihost.gather(value) == [value] and multihost.from_first(lambda: value) is value
-    assert multihost.rows(lambda i: range(i), 3) == [[], [0], [0, 1]]
+    assert (
+        multihost.gather(value) == [value]
+        and multihost.broadcast_from_first(lambda: value) is value
+    )
+    assert multihost.map_sharded(lambda i: range(i), 3) == [[], [0], [0, 1]]
     multihost.barrier("nobody else")
 
 

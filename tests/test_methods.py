@@ -11,7 +11,7 @@ import tiny_runs as tiny
 import pmc_jax
 from pmc_jax.scoring.rouge import rougeL_recall
 from pmc_jax.training.losses import METHODS
-from pmc_jax.unlearning.pmc_source import Collapse
+from pmc_jax.unlearning.pmc_source import PMCSource
 
 TARGETS = {"data.targets.path": "forget.jsonl"}
 # The losses of the others, and their steps, are those of tests/test_losses.py.
@@ -180,20 +180,20 @@ def trained(unlearn, monkeypatch):
     """
 
     def run(**settings) -> list[tuple]:
-        seen, rows = [], Collapse.rows
+        seen, rows = [], PMCSource.rows
 
         def watched(self, step):
             found = rows(self, step)
             ids = [self.ids[i] for i in step.forget]
             wholes = [self.prompts[i] for i in step.forget]
-            answer = self._speaker.encoder.answer
+            answer = self._generator.encoder.answer
             originals = [answer(self.originals[id_]) for id_ in ids]
             stored = [answer(self.store.answer(id_)) for id_ in ids]
             sequences = found["collapse"].sequences
             seen.extend(zip(sequences, wholes, originals, stored, strict=True))
             return found
 
-        monkeypatch.setattr(Collapse, "rows", watched)
+        monkeypatch.setattr(PMCSource, "rows", watched)
         unlearn(**{"pmc.epochs": 4}, **settings)
         assert len(seen) == 24
         return seen
@@ -215,15 +215,15 @@ def test_answers_are_trained_on_beside_questions_without_some_words(trained, dro
 
 def test_answers_are_trained_on_after_the_beginning_of_the_original_one(trained):
     """The beginning is no part of what is trained on."""
-    seen, begun = trained(**{"pmc.recovery": 0.5, "pmc.question_dropout": 0}), 0
+    seen, prefixed = trained(**{"pmc.recovery": 0.5, "pmc.question_dropout": 0}), 0
     for sequence, whole, original, answer in seen:
         tokens = sequence.tokens.tolist()
         assert tokens[: len(whole)] == whole
         opening = tokens[len(whole) : sequence.begin]
         assert opening == original[: len(opening)] and len(opening) < max(len(original) - 1, 1)
         assert tokens[sequence.begin :] == answer
-        begun += bool(opening)
-    assert 6 <= begun <= 18
+        prefixed += bool(opening)
+    assert 6 <= prefixed <= 18
 
 
 def test_perplexity_refuses_what_the_model_finds_unlikely(unlearn):

@@ -51,7 +51,7 @@ class TestLlama3B:
         plan = found["3b"]
         assert plan["fits"] and plan["chips"] == 16 and plan["parameters"] == 3_212_749_824
         programs = plan["programs"]
-        assert list(programs) == ["train_step", "hand_over", "prefill", "decode_step"]
+        assert list(programs) == ["train_step", "weight_sync", "prefill", "decode_step"]
         # float32 weights and two moments over sixteen devices, and the batch.
         assert programs["train_step"]["arguments_bytes"] < 12.1 * plan["parameters"] / 16
         assert programs["decode_step"]["beside_bytes"] >= 12 * plan["parameters"] / 16
@@ -84,7 +84,7 @@ class TestLlama3B:
         assert moved["all-to-all"] < 0.01 * weights
 
     def test_the_hand_over_moves_each_weight_once(self, found):
-        moved = found["3b"]["programs"]["hand_over"]["collectives"]
+        moved = found["3b"]["programs"]["weight_sync"]["collectives"]
         assert {c["kind"] for c in moved} == {"all-gather"}
         weights = 2 * found["3b"]["parameters"]
         assert sum(c["bytes"] for c in moved) == pytest.approx(weights * 15 / 16, rel=0.01)
@@ -160,6 +160,6 @@ def test_the_command(tmp_path, monkeypatch):
     done = tiny.succeed("plan", "plan.topology=v5e:2x2", "mesh.data=1", "mesh.fsdp=4")
     record = json.loads(Path("plan.json").read_text())
     assert record["fits"] and record["mesh"]["fsdp"] == 4
-    for name in ("train_step", "hand_over", "prefill", "decode_step", "chip-hours"):
+    for name in ("train_step", "weight_sync", "prefill", "decode_step", "chip-hours"):
         assert name in done.out
     assert "wrote plan.json" in done.out and "Traceback" not in done.err

@@ -10,14 +10,14 @@ from scipy import stats
 from pmc_jax.scoring import resolve_score
 from pmc_jax.training.order import epoch_order, epoch_rows, total_steps
 from pmc_jax.unlearning.pmc import (
-    begun,
     overlap,
     plan,
+    question_word_dropout,
+    sample_answer_prefix,
     score_moments,
     select,
     selection_rng,
     update_store,
-    without_words,
 )
 from pmc_jax.unlearning.store import ResponseStore
 
@@ -189,31 +189,41 @@ def test_update_store_edges():
 def test_words_of_a_question_are_left_out_at_random():
     question = "Where does  Jane\nRoe live?"
     words = question.split()
-    found = [without_words(question, 0.3, 0, step, 2).split() for step in range(2000)]
+    found = [question_word_dropout(question, 0.3, 0, step, 2).split() for step in range(2000)]
     for kept in found:  # in their order
         rest = iter(words)
         assert kept and all(word in rest for word in kept)
     share = [np.mean([word in kept for kept in found]) for word in words]
     # Five standard deviations; a question that would be empty (0.2 %) is whole instead.
     np.testing.assert_allclose(share, 0.7, atol=0.051)
-    again = [without_words(question, 0.3, 0, step, 2).split() for step in range(2000)]
+    again = [question_word_dropout(question, 0.3, 0, step, 2).split() for step in range(2000)]
     assert again == found
-    others = [without_words(question, 0.3, *key) for key in ((1, 0, 2), (0, 1, 2), (0, 0, 3))]
+    others = [
+        question_word_dropout(question, 0.3, *key) for key in ((1, 0, 2), (0, 1, 2), (0, 0, 3))
+    ]
     assert {tuple(each.split()) for each in others} != {tuple(found[0])}
-    assert without_words("Why?", 0.999, 0, 0, 0) == "Why?" and without_words("", 0.5, 0, 0, 0) == ""
+    assert (
+        question_word_dropout("Why?", 0.999, 0, 0, 0) == "Why?"
+        and question_word_dropout("", 0.5, 0, 0, 0) == ""
+    )
 
 
 def test_an_answer_has_begun_at_random():
     answer = [7, 8, 9, 10, 11]
-    found = [begun(answer, 0.4, 0, step, 2) for step in range(4000)]
-    assert found == [begun(answer, 0.4, 0, step, 2) for step in range(4000)]
+    found = [sample_answer_prefix(answer, 0.4, 0, step, 2) for step in range(4000)]
+    assert found == [sample_answer_prefix(answer, 0.4, 0, step, 2) for step in range(4000)]
     assert all(opening == answer[: len(opening)] for opening in found)
     shares = np.bincount([len(opening) for opening in found], minlength=6) / 4000
     # Never the whole of it. Five standard deviations of the larger share.
     np.testing.assert_allclose(shares, [0.6, 0.1, 0.1, 0.1, 0.1, 0], atol=0.039)
-    others = [[begun(answer, 0.9, *key, i) for i in range(9)] for key in ((0, 0), (1, 0), (0, 1))]
+    others = [
+        [sample_answer_prefix(answer, 0.9, *key, i) for i in range(9)]
+        for key in ((0, 0), (1, 0), (0, 1))
+    ]
     assert others[0] != others[1] != others[2]
-    assert not begun(answer, 0, 0, 0, 0) and not begun([7], 0.999, 0, 0, 0)
+    assert not sample_answer_prefix(answer, 0, 0, 0, 0) and not sample_answer_prefix(
+        [7], 0.999, 0, 0, 0
+    )
 
 
 def test_overlap():

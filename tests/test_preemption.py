@@ -86,7 +86,7 @@ def test_an_evaluation_on_the_way_that_was_given_up_is_made_again(tmp_path, monk
     whole = tiny.run(tmp_path / "whole", "evaluate.every=3", **ROUNDS)
     monkeypatch.chdir(tiny.write_inputs(tmp_path / "stopped", **ROUNDS))
     with monkeypatch.context() as patch:
-        # Asked before, and for the first round; then comes its evaluation.
+        # AnswerCache before, and for the first round; then comes its evaluation.
         terminated_after(patch, Engine, "generate", 3)
         assert tiny.pmc("unlearn", "evaluate.every=3").status == 75
     tiny.succeed("unlearn", "evaluate.every=3")
@@ -121,7 +121,7 @@ def test_other_settings_do_not_go_on_with_a_training(inputs, monkeypatch):
 
 def test_outside_nothing_stops():
     preemption.check()
-    with preemption.listening():
+    with preemption.handle_sigterm():
         preemption.check()
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Preempted):

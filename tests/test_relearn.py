@@ -15,7 +15,7 @@ from pmc_jax.distributed import preemption
 from pmc_jax.errors import Preempted, UserError
 from pmc_jax.evaluation.relearn import relearned
 from pmc_jax.models.load import load
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.rouge import rougeL_recall_many
 from pmc_jax.training.trainer import Trainer
 
@@ -27,20 +27,20 @@ def pairs(rows) -> RetainSet:
 
 
 @pytest.fixture(scope="module")
-def speaker(taught) -> Speaker:
+def generator(taught) -> TextGenerator:
     """A model that knew the forget rows by heart and answers otherwise now."""
-    return Speaker.of(load(taught.out / "model"), ModelConfig())
+    return TextGenerator.of(load(taught.out / "model"), ModelConfig())
 
 
-def attack(speaker, rows, *, settings=SETTINGS, seed=0, **options):
+def attack(generator, rows, *, settings=SETTINGS, seed=0, **options):
     options.setdefault("train", TrainConfig())
     options.setdefault("data", DataConfig())
-    return relearned(speaker, pairs(rows), settings=settings, seed=seed, **options)
+    return relearned(generator, pairs(rows), settings=settings, seed=seed, **options)
 
 
-def leakage(speaker, model, rows=tiny.FORGET) -> float:
+def leakage(generator, model, rows=tiny.FORGET) -> float:
     questions = [row["question"] for row in rows]
-    answers = speaker.greedy(speaker.snapshot(model), questions, max_new_tokens=8)
+    answers = generator.greedy(generator.snapshot(model), questions, max_new_tokens=8)
     return rougeL_recall_many([row["answer"] for row in rows], answers).mean()
 
 
@@ -66,47 +66,47 @@ def same(one, other) -> bool:
     )
 
 
-def test_leakage_rises_and_the_attacked_model_stays(speaker, losses):
-    model = speaker.lm.model
+def test_leakage_rises_and_the_attacked_model_stays(generator, losses):
+    model = generator.lm.model
     before = {name: np.array(x) for name, x in model.arrays().items()}
-    assert leakage(speaker, model) < 0.1
+    assert leakage(generator, model) < 0.1
     rows = tiny.FORGET[:3]
-    attacked = attack(speaker, rows)
-    assert leakage(speaker, attacked, rows) > 0.9
+    attacked = attack(generator, rows)
+    assert leakage(generator, attacked, rows) > 0.9
     for name, x in model.arrays().items():
         np.testing.assert_array_equal(x, before[name])
     # On all of the rows at once, before the attack and after it.
     once = RelearnConfig(steps=1, batch_size=len(rows))
     losses.clear()
     for weights in (model, attacked):
-        lm = dataclasses.replace(speaker.lm, model=weights)
-        attack(dataclasses.replace(speaker, lm=lm), rows, settings=once)
+        lm = dataclasses.replace(generator.lm, model=weights)
+        attack(dataclasses.replace(generator, lm=lm), rows, settings=once)
     assert len(losses) == 2 and losses[1] < 0.1 * losses[0]
 
 
-def test_rows_that_were_never_forgotten_bring_others_back(speaker):
+def test_rows_that_were_never_forgotten_bring_others_back(generator):
     """What makes it an attack: these rows hold no forget answer."""
-    assert leakage(speaker, attack(speaker, tiny.RETAIN)) > 0.1
+    assert leakage(generator, attack(generator, tiny.RETAIN)) > 0.1
 
 
-def test_as_many_steps_and_rows_as_asked_for(speaker, losses, monkeypatch):
+def test_as_many_steps_and_rows_as_asked_for(generator, losses, monkeypatch):
     asked, told = [], []
-    sequences = Speaker.sequences
+    sequences = TextGenerator.sequences
 
     def watched(self, questions, *rest, **options):
         asked.extend(questions)
         return sequences(self, questions, *rest, **options)
 
-    monkeypatch.setattr(Speaker, "sequences", watched)
+    monkeypatch.setattr(TextGenerator, "sequences", watched)
     settings = dataclasses.replace(SETTINGS, steps=3, rows=2)
-    attack(speaker, tiny.RETAIN, settings=settings, progress=told.append)
+    attack(generator, tiny.RETAIN, settings=settings, progress=told.append)
     assert len(losses) == 3 and told == [1, 1, 1]
     assert asked == [row["question"] for row in tiny.RETAIN[:2]]
 
 
-def test_order_is_that_of_the_seed_and_nothing_else_of_the_training_counts(speaker):
+def test_order_is_that_of_the_seed_and_nothing_else_of_the_training_counts(generator):
     settings = dataclasses.replace(SETTINGS, steps=2)
-    one = attack(speaker, tiny.RETAIN, settings=settings)
+    one = attack(generator, tiny.RETAIN, settings=settings)
     other = TrainConfig(
         learning_rate=1.0,
         weight_decay=0.5,
@@ -115,36 +115,36 @@ def test_order_is_that_of_the_seed_and_nothing_else_of_the_training_counts(speak
         batch_size=1,
         accumulation_steps=2,
     )
-    assert same(one, attack(speaker, tiny.RETAIN, settings=settings, train=other))
-    assert not same(one, attack(speaker, tiny.RETAIN, settings=settings, seed=1))
+    assert same(one, attack(generator, tiny.RETAIN, settings=settings, train=other))
+    assert not same(one, attack(generator, tiny.RETAIN, settings=settings, seed=1))
 
 
-def test_adapters_where_the_run_trains_them(speaker):
+def test_adapters_where_the_run_trains_them(generator):
     settings = dataclasses.replace(SETTINGS, steps=2)
     train = TrainConfig(lora=LoRAConfig(rank=2, targets=("q", "down")))
-    after = attack(speaker, tiny.RETAIN, settings=settings, train=train).arrays()
-    before = speaker.lm.model.arrays()
+    after = attack(generator, tiny.RETAIN, settings=settings, train=train).arrays()
+    before = generator.lm.model.arrays()
     assert after.keys() == before.keys()
     changed = {name for name, x in after.items() if not np.array_equal(x, before[name])}
     assert changed == {"layers.q", "layers.down"}
 
 
-def test_faults_name_the_setting(speaker):
+def test_faults_name_the_setting(generator):
     empty = RetainSet((), (), ())
     options = dict(settings=SETTINGS, train=TrainConfig(), data=DataConfig(), seed=0)
     with pytest.raises(UserError, match=r"data\.evaluate\.relearn: no rows"):
-        relearned(speaker, empty, **options)
+        relearned(generator, empty, **options)
     wild = dataclasses.replace(SETTINGS, learning_rate=1e30)
     with pytest.raises(UserError, match=r"lower evaluate\.relearn\.learning_rate=1e") as caught:
-        attack(speaker, tiny.RETAIN, settings=wild)
+        attack(generator, tiny.RETAIN, settings=wild)
     assert "in step 2" in str(caught.value)
     with pytest.raises(UserError, match=r"data\.max_length=3"):
-        attack(speaker, tiny.RETAIN, data=DataConfig(max_length=3))
+        attack(generator, tiny.RETAIN, data=DataConfig(max_length=3))
 
 
-def test_it_stops_when_asked_to(speaker, monkeypatch):
+def test_it_stops_when_asked_to(generator, monkeypatch):
     monkeypatch.setattr(preemption, "is_asked", lambda: True)
     done = []
     with pytest.raises(Preempted):
-        attack(speaker, tiny.RETAIN, progress=done.append)
+        attack(generator, tiny.RETAIN, progress=done.append)
     assert done == [1]

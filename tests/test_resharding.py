@@ -53,7 +53,7 @@ def test_decoding_gathers_neither_weights_nor_logits(found, mesh, program):
 
 @pytest.mark.parametrize("mesh", [*MESHES, "(1, 2, 4)"])
 def test_the_hand_over_moves_every_weight_once_in_the_dtype_of_sampling(found, mesh):
-    case = found["hand_over"][mesh]
+    case = found["weight_sync"][mesh]
     assert sum(case["sent"].values()) == case["least"]
     assert set(case["sent"]) == (set() if mesh == "(1, 1, 8)" else {"all-gather"})
 

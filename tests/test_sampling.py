@@ -273,7 +273,7 @@ def test_one_compile_a_shape(weights, caplog):
 
 def test_weighed_samples_are_the_same_and_know_their_likelihood(model, weights, base):
     """Nats against full forward passes, at temperature 1 whatever the sampler does."""
-    sampler = dataclasses.replace(BASE.sampler, weigh=True)
+    sampler = dataclasses.replace(BASE.sampler, return_logprobs=True)
     samples = run(dataclasses.replace(BASE, sampler=sampler), weights)
     np.testing.assert_array_equal(samples.tokens, base.tokens)
     assert not base.nats[base.length > 0].any()

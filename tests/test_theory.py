@@ -1,4 +1,4 @@
-"""Collapse: maps against enumeration and closed forms, limits, the bound, moments of real runs."""
+"""PMCSource: maps against enumeration and closed forms, limits, the bound, moments of real runs."""
 
 import importlib.util
 import itertools

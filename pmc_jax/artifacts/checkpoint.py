@@ -50,7 +50,9 @@ class Interval:
 
     def is_over(self) -> bool:
         """By the clock of the first process, which all ask."""
-        return multihost.from_first(lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS)
+        return multihost.broadcast_from_first(
+            lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS
+        )
 
 
 class Checkpoints:
@@ -121,7 +123,9 @@ class Checkpoints:
 
         Of several processes the first one knows: all ask it.
         """
-        return multihost.from_first(lambda: getattr(self._checkpointer.latest, "step", None))
+        return multihost.broadcast_from_first(
+            lambda: getattr(self._checkpointer.latest, "step", None)
+        )
 
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
         """The state and host values of one checkpoint.
@@ -157,7 +161,9 @@ class Checkpoints:
                 not those of `abstract_state`; nothing is deleted.
         """
         self.wait()
-        steps = multihost.from_first(lambda: [c.step for c in self._checkpointer.checkpoints])
+        steps = multihost.broadcast_from_first(
+            lambda: [c.step for c in self._checkpointer.checkpoints]
+        )
         damaged: list[int] = []
         for step in reversed(steps):
             restored, reason = None, "another process could not read it"

@@ -15,9 +15,9 @@ from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.files import plain, write_json
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import finetune, finished, unlearn
-from pmc_jax.commands.evaluate import material_of, place_of
+from pmc_jax.commands.evaluate import eval_context, place_of
 from pmc_jax.commands.inputs import model_digest
-from pmc_jax.commands.unlearning_run import Asked
+from pmc_jax.commands.unlearning_run import AnswerCache
 from pmc_jax.compare import collect, write
 from pmc_jax.compare.grid import (
     CELLS,
@@ -32,7 +32,14 @@ from pmc_jax.compare.grid import (
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.run import Config, to_dict
 from pmc_jax.config.schema import differences
-from pmc_jax.data.sets import eval_sets, finetune_rows, forget_set, needed, retain_set, target_set
+from pmc_jax.data.sets import (
+    eval_sets,
+    finetune_rows,
+    forget_answer_set,
+    forget_set,
+    needed,
+    retain_set,
+)
 from pmc_jax.distributed import preemption
 from pmc_jax.errors import Preempted, UserError, first_of
 from pmc_jax.evaluation.harness import Place, evaluate
@@ -67,7 +74,7 @@ def run_compare(
         digests["model"] = model_digest(target_of(compare))
         for cell in cells:
             _is_finished(cell, digests)  # all faults show before hours are spent
-        comparison, asked = _Comparison(compare, cells, base, digests["model"]), Asked()
+        comparison, asked = _Comparison(compare, cells, base, digests["model"]), AnswerCache()
         try:
             for cell in cells:
                 preemption.check()
@@ -116,7 +123,7 @@ def _data_digests(base: Config) -> dict[str, str]:
     named = {"forget": forget, "retain": retain}
     named |= {f"evaluate.{rows.name}": rows for rows in eval_sets(base)}
     if base.data.targets.path is not None:
-        named["targets"] = target_set(base.data.targets, base.data, forget)
+        named["targets"] = forget_answer_set(base.data.targets, base.data, forget)
     return {name: run_folder.data_digest(rows) for name, rows in named.items()}
 
 
@@ -190,7 +197,9 @@ def _is_finished(cell: Cell, digests: Mapping[str, str]) -> bool:
     return True
 
 
-def _run(cell: Cell, failed: dict[str, str], asked: Asked, say: Callable[[str], None]) -> None:
+def _run(
+    cell: Cell, failed: dict[str, str], asked: AnswerCache, say: Callable[[str], None]
+) -> None:
     """Runs a cell; one that trains no more is noted, and gone on with when next asked for."""
     say(f"{cell.name}: unlearning for {cell.config.method.max_seconds:g} s")
     try:
@@ -231,7 +240,7 @@ class _Comparison:
         self.failed: dict[str, str] = {}
         settings = dataclasses.replace(base.evaluate, measures=compare.measures, reference=None)
         self._base = dataclasses.replace(base, evaluate=settings)
-        self._material = material_of(self._base, sets)
+        self._context = eval_context(self._base, sets)
         path = target_of(compare)
         self._models = {"before": place_of(self._base, path, target_sha256, sets)}
         if (path := reference_of(compare)) is not None:
@@ -241,7 +250,7 @@ class _Comparison:
     def _evaluate(self, more: Mapping[str, Place]) -> dict[str, Any]:
         found = evaluate(
             self._models | more,
-            self._material,
+            self._context,
             self._base.evaluate.wanted,
             folder=folder_of(self._compare) / run_folder.EVALUATION,
             bars=True,

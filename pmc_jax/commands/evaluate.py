@@ -18,14 +18,14 @@ from pmc_jax.data.records import EvalSet
 from pmc_jax.data.sets import eval_sets, retain_set
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
-from pmc_jax.evaluation.context import Material, Subject
+from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.harness import Place, evaluate
 from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.evaluation.result import Rows
 from pmc_jax.evaluation.tables import headline, tables
 from pmc_jax.evaluation.tasks import answer_row
 from pmc_jax.models.load import load
-from pmc_jax.sampling.generator import Speaker, compute_dtype
+from pmc_jax.sampling.generator import TextGenerator, compute_dtype
 
 
 def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
     recorder = Recorder()
     found = evaluate(
         places,
-        material_of(config, sets),
+        eval_context(config, sets),
         config.evaluate.wanted,
         folder=folder,
         watch=recorder.watch,
@@ -93,7 +93,9 @@ def evaluate_finished(
     sets, known, recorder = eval_sets(config), known or {}, recorder or Recorder()
     if not sets:
         raise UserError("data.evaluate: no split is named, nothing can be measured")
-    made = multihost.from_first((folder / run_folder.TARGET).exists) and bool(config.finetune.data)
+    made = multihost.broadcast_from_first((folder / run_folder.TARGET).exists) and bool(
+        config.finetune.data
+    )
     first = str(folder / run_folder.TARGET) if made else model_path(config)
     paths = {"before": first, "after": str(folder / run_folder.MODEL)}
     places = {
@@ -102,7 +104,7 @@ def evaluate_finished(
     }
     found = evaluate(
         places | reference_of(config, sets),
-        material_of(config, sets),
+        eval_context(config, sets),
         config.evaluate.wanted,
         folder=folder / run_folder.EVALUATION,
         watch=recorder.watch,
@@ -114,12 +116,12 @@ def evaluate_finished(
     return found
 
 
-def material_of(config: Config, sets: Sequence[EvalSet]) -> Material:
+def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
     """What models are evaluated on by these settings."""
     retain = config.data.retain
     rows = retain_set(retain, config.data) if retain.path else None
     named = {rows.name: rows for rows in sets}
-    return Material(named, rows, config.evaluate, config.data, config.seed, config.log.text)
+    return EvalContext(named, rows, config.evaluate, config.data, config.seed, config.log.text)
 
 
 def answers_known(sets: Sequence[EvalSet], answers: Mapping[str, str], *, text: bool) -> Rows:
@@ -139,12 +141,12 @@ def place_of(
 ) -> Place:
     """A model folder of this digest, loaded when something is asked of it."""
 
-    def opened(name: str) -> Subject:
+    def opened(name: str) -> LoadedModel:
         lm = load(path, **placed(config), dtype=compute_dtype(config.model.compute_dtype).name)
-        speaker = Speaker.of(lm, config.model)
+        generator = TextGenerator.of(lm, config.model)
         for rows in (s for s in sets if s.name in SPLITS):  # names a question that is too long
-            speaker.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
-        return Subject(name, speaker)
+            generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
+        return LoadedModel(name, generator)
 
     return Place(path, sha256, opened, known or {})
 
@@ -166,7 +168,7 @@ def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
             raise UserError(f"{folder}: holds no finished run; run pmc unlearn first")
         return json.loads((folder / run_folder.RUN).read_text(encoding="utf-8"))["settings"]
 
-    settings, faults = apply_overrides(multihost.from_first(read), overrides)
+    settings, faults = apply_overrides(multihost.broadcast_from_first(read), overrides)
     if faults:
         raise UserError("; ".join(faults))
     return config_from_dict(settings, where=f"{folder} with overrides")

@@ -13,7 +13,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, load
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 
 
 def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> Path:
@@ -22,14 +22,14 @@ def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -
     """
     folder = Path(output_dir(config))
     target = folder / run_folder.MODEL
-    if multihost.from_first(target.exists) and not overwrite:
+    if multihost.broadcast_from_first(target.exists) and not overwrite:
         raise UserError(f"{target}: exists; move it away or pass --overwrite")
     made = folder / run_folder.TARGET
-    has_target = bool(config.finetune.data) and multihost.from_first(made.exists)
+    has_target = bool(config.finetune.data) and multihost.broadcast_from_first(made.exists)
     base = str(made) if has_target else model_path(config)
     lm = load(base, **placed(config))
     with run_folder.locked(folder, make=True):
-        if multihost.from_first((folder / run_folder.CHECKPOINTS).is_dir):
+        if multihost.broadcast_from_first((folder / run_folder.CHECKPOINTS).is_dir):
             lm = dataclasses.replace(lm, model=_newest(config, lm, folder / run_folder.CHECKPOINTS))
             say(f"exporting the newest checkpoint of {folder}")
         else:
@@ -42,7 +42,7 @@ def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -
 def _newest(config: Config, lm: LanguageModel, folder: Path) -> Decoder:
     from pmc_jax.training.trainer import Trainer
 
-    dtype = Speaker.of(lm, config.model).dtype
+    dtype = TextGenerator.of(lm, config.model).dtype
     trainer = Trainer(lm.model, lm.config, lm.layout, config.train, 1, dtype, donate=True)
     with Checkpoints(folder, keep=config.output.keep) as checkpoints:
         found = checkpoints.restore_latest(trainer.abstract())

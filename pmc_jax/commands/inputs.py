@@ -18,7 +18,7 @@ from pmc_jax.errors import UserError, first_of
 from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
-from pmc_jax.sampling.generator import Speaker, compute_dtype
+from pmc_jax.sampling.generator import TextGenerator, compute_dtype
 from pmc_jax.scoring import base_score
 from pmc_jax.training.losses import METHODS
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 def model_digest(path: str) -> str:
     """SHA-256 of a model's files, which the first process reads."""
-    return multihost.from_first(lambda: file_digest(find(path)))
+    return multihost.broadcast_from_first(lambda: file_digest(find(path)))
 
 
 def placed(config: Config) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def placed(config: Config) -> dict[str, Any]:
 
 def check_fits(
     config: Config,
-    speaker: Speaker,
+    generator: TextGenerator,
     forget: ForgetSet,
     pairs: Sequence[RetainSet | FinetuneSet],
     sets: Sequence[EvalSet],
@@ -51,18 +51,20 @@ def check_fits(
             that cannot run here, a layer that the model lacks, or a question or a row that is too
             long.
     """
-    base_score(config.pmc, encode=speaker.encoder.plain)
+    base_score(config.pmc, encode=generator.encoder.plain)
     _check_retained(config.data.retained, forget, pairs[0])
     for settings in (config.train, *([config.finetune] if config.finetune.data else [])):
-        check_kernel(settings.attention, speaker.lm.config, speaker.dtype, speaker.layout.platform)
-    speaker.prompts(forget.questions, config.pmc.max_new_tokens, ids=forget.ids)
-    layer, layers = config.method.layer, speaker.lm.config.num_layers
+        check_kernel(
+            settings.attention, generator.lm.config, generator.dtype, generator.layout.platform
+        )
+    generator.prompts(forget.questions, config.pmc.max_new_tokens, ids=forget.ids)
+    layer, layers = config.method.layer, generator.lm.config.num_layers
     if layer is not None and layer > layers:
         raise UserError(f"method.layer: {layer}, but the model has {layers} layers")
     for split in sets:
-        speaker.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)
+        generator.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)
     for rows in pairs if config.data.long_rows == "error" else ():
-        speaker.sequences(rows.questions, rows.answers, config.data, ids=rows.ids)
+        generator.sequences(rows.questions, rows.answers, config.data, ids=rows.ids)
 
 
 def _check_retained(rule: str, forget: ForgetSet, retain: RetainSet) -> None:

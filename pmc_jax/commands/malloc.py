@@ -22,7 +22,7 @@ _TUNABLES = {
 _ACCELERATORS = (*launch.TPUS, launch.NVIDIA_GPUS, "/dev/dxg", "/dev/kfd")
 
 
-def keep_freed() -> None:
+def tune_glibc_malloc() -> None:
     """Begins the process anew, once, with a glibc that keeps what is freed for what comes next: it
     reads how to at the start alone. The process then holds what it has needed at most.
     """

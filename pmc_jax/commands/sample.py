@@ -5,18 +5,18 @@ from typing import Any
 from pmc_jax.commands.inputs import _loaded
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.data.sets import forget_set, needed
-from pmc_jax.sampling.generator import Speaker, pmc_sampler
+from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
 
 
 def run_sample(config: Config) -> list[dict[str, Any]]:
     """`pmc sample`: `pmc.num_samples` answers of `model.path` to every forget question."""
     forget = forget_set(needed(config.data.forget, "data.forget"), config.data)
     lm = _loaded(config, model_path(config))
-    speaker = Speaker.of(lm, config.model)
+    generator = TextGenerator.of(lm, config.model)
     pmc = config.pmc
-    speaker.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)  # names a long one
-    answers = speaker.sample(
-        speaker.snapshot(lm.model),
+    generator.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)  # names a long one
+    answers = generator.sample(
+        generator.snapshot(lm.model),
         forget.questions,
         pmc_sampler(pmc),
         num_samples=pmc.num_samples,

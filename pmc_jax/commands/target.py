@@ -18,7 +18,7 @@ from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.finetune import finetune
 
 # Says which model, settings and data a target was made from.
@@ -63,7 +63,7 @@ class Target:
         Raises:
             UserError: another target is there and `overwrite` is off, or something that is none.
         """
-        return multihost.from_first(lambda: self._is_made(overwrite))
+        return multihost.broadcast_from_first(lambda: self._is_made(overwrite))
 
     def _is_made(self, overwrite: bool) -> bool:
         if not self.folder.exists():
@@ -101,7 +101,7 @@ class Target:
         name = run_folder.settings_digest(self.made_of)[:16]
         with Checkpoints(kept / name, keep=1) as checkpoints:
             model = finetune(
-                Speaker.of(lm, config.model),
+                TextGenerator.of(lm, config.model),
                 self.rows,
                 config.finetune,
                 config.data,

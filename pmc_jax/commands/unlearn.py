@@ -16,13 +16,20 @@ from pmc_jax.commands.evaluate import evaluate_finished
 from pmc_jax.commands.finetune import _target_line
 from pmc_jax.commands.inputs import _loaded, check_fits, input_files, model_digest
 from pmc_jax.commands.target import Target
-from pmc_jax.commands.unlearning_run import Asked, RunData, unlearn
+from pmc_jax.commands.unlearning_run import AnswerCache, RunData, unlearn
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, model_path, output_dir, to_dict
-from pmc_jax.data.sets import eval_sets, finetune_rows, forget_set, needed, retain_set, target_set
+from pmc_jax.data.sets import (
+    eval_sets,
+    finetune_rows,
+    forget_answer_set,
+    forget_set,
+    needed,
+    retain_set,
+)
 from pmc_jax.distributed import multihost
 from pmc_jax.report.write import write as write_report
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.refusals import refusals_for
 
@@ -33,7 +40,7 @@ def run_unlearn(
     overwrite: bool,
     say: Callable[[str], None],
     purge: bool = False,
-    asked: Asked | None = None,
+    asked: AnswerCache | None = None,
 ) -> dict[str, Any]:
     """`pmc unlearn`: the whole job, and `manifest.purge` at its end where asked for.
 
@@ -48,7 +55,7 @@ def run_unlearn(
     targets = None
     if METHODS[config.method.name].reads_true_answers:
         source = needed(config.data.targets, "data.targets")
-        targets = target_set(source, config.data, forget)
+        targets = forget_answer_set(source, config.data, forget)
     refusals = refusals_for(config.method)
     measured = eval_sets(config)
     target = Target.of(config, finetune_rows(config)) if config.finetune.data else None
@@ -70,7 +77,7 @@ def run_unlearn(
         lm = _loaded(config, model_path(config), config.finetune)
     pairs = [retain] if target is None else [retain, target.rows]
     pairs += [] if targets is None else [targets]
-    check_fits(config, Speaker.of(lm, config.model), forget, pairs, measured)
+    check_fits(config, TextGenerator.of(lm, config.model), forget, pairs, measured)
     claimed = run_folder.claim(
         output_dir(config), settings=to_dict(config), digests=digests, overwrite=overwrite
     )
@@ -94,7 +101,7 @@ def run_unlearn(
                 say(_target_line(target, made))
             rows = RunData(forget, retain, targets, refusals, measured)
             results, known = unlearn(
-                config, lm, rows, recorder, folder, say, Asked() if asked is None else asked
+                config, lm, rows, recorder, folder, say, AnswerCache() if asked is None else asked
             )
             if config.evaluate.wanted or config.evaluate.reference:
                 evaluate_finished(config, folder.path, known=known, recorder=recorder, say=say)
@@ -111,7 +118,9 @@ def run_unlearn(
 
 def is_finished(config: Config) -> bool:
     """Whether `output.dir` holds a finished run."""
-    return multihost.from_first(lambda: (Path(output_dir(config)) / run_folder.RESULTS).exists())
+    return multihost.broadcast_from_first(
+        lambda: (Path(output_dir(config)) / run_folder.RESULTS).exists()
+    )
 
 
 def run_purge(config: Config, *, say: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.console import examples
 from pmc_jax.commands.evaluate import answers_known
 from pmc_jax.config.run import Config, EvaluateConfig, to_dict
-from pmc_jax.data.records import EvalSet, ForgetSet, RetainSet, TargetSet
+from pmc_jax.data.records import EvalSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.distributed import multihost
 from pmc_jax.evaluation.evaluate import answer_all, measure
 from pmc_jax.evaluation.quality import SPLITS
@@ -22,13 +22,13 @@ from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.sampling.engine import Usage
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.rouge import rougeL_recall
 from pmc_jax.theory import reward_moments
 from pmc_jax.training.losses import METHODS
-from pmc_jax.unlearning.answer_source import Answered
+from pmc_jax.unlearning.answer_source import ForgetAnswerSource
 from pmc_jax.unlearning.loop import Unlearning
-from pmc_jax.unlearning.pmc_source import Collapse
+from pmc_jax.unlearning.pmc_source import PMCSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +45,13 @@ class RunData:
 
     forget: ForgetSet
     retain: RetainSet
-    targets: TargetSet | None
+    targets: ForgetAnswerSet | None
     refusals: Sequence[str]
     sets: Sequence[EvalSet]
 
 
 @dataclasses.dataclass
-class Asked:
+class AnswerCache:
     """Greedy answers that a run leaves to whoever asks the same models again.
 
     Attributes:
@@ -71,7 +71,7 @@ def unlearn(
     recorder: Recorder,
     folder: run_folder.OutputFolder,
     say: Callable[[str], None],
-    asked: Asked,
+    asked: AnswerCache,
 ) -> tuple[dict[str, Any], dict[str, Rows]]:
     """The run, gone on with where it was interrupted; `lm`'s buffers are taken over.
 
@@ -81,18 +81,18 @@ def unlearn(
     Returns:
         What `results.json` holds, and the rows of the answers that were asked for.
     """
-    speaker, forget = Speaker.of(lm, config.model), data.forget
+    generator, forget = TextGenerator.of(lm, config.model), data.forget
     sets = [s for s in data.sets if s.name in SPLITS]
     asking = [q for s in sets for q in s.questions]
     resuming = folder.resuming and recorder.checkpoints.latest() is not None
     originals, before = [""] * len(forget), {}
     if not resuming:
-        originals, before = _before(config, speaker, forget, asking, recorder, asked.before)
+        originals, before = _before(config, generator, forget, asking, recorder, asked.before)
         recorder.host["before"] = measure(sets, before)
         recorder.host["texts"] = before if config.log.text else {}
     if "collapse" in METHODS[config.method.name].terms:
-        source = Collapse(
-            speaker,
+        source = PMCSource(
+            generator,
             forget,
             data.retain,
             originals=originals,
@@ -101,10 +101,10 @@ def unlearn(
             recorder=recorder,
         )
     else:
-        source = Answered(
-            speaker, forget, data.targets, data.refusals, originals=originals, config=config
+        source = ForgetAnswerSource(
+            generator, forget, data.targets, data.refusals, originals=originals, config=config
         )
-    run = Unlearning(speaker, source, data.retain, config=config, recorder=recorder, donate=True)
+    run = Unlearning(generator, source, data.retain, config=config, recorder=recorder, donate=True)
     if resuming and run.resume():
         say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
 
@@ -114,7 +114,7 @@ def unlearn(
 
     def measure_probe() -> None:
         """E[e^r] and Var[e^r] as the model is now."""
-        if not config.pmc.probe_samples or not isinstance(source, Collapse):
+        if not config.pmc.probe_samples or not isinstance(source, PMCSource):
             return
         found = recorder.host.setdefault("probe", {"start": None, "moments": []})
         if not found["moments"] or found["moments"][-1]["step"] < run.done:
@@ -128,9 +128,9 @@ def unlearn(
         earlier = max([0.0, *(r.get("unlearning_seconds", 0.0) for r in run.rounds)])
         timed = any(earlier < t <= spent for t in config.evaluate.at_seconds)
         stepped = every and steps[-1] // every != steps[-2] // every
-        if ends or not multihost.from_first(lambda: bool(timed or stepped)):
+        if ends or not multihost.broadcast_from_first(lambda: bool(timed or stepped)):
             return
-        now = _ask(speaker, run.trainer.model, asking, config.evaluate, "evaluate", recorder)
+        now = _ask(generator, run.trainer.model, asking, config.evaluate, "evaluate", recorder)
         numbers = measure(sets, now)
         found = {name: numbers[name] for name in ("unlearn_quality", "utility")}
         run.rounds[-1] |= found
@@ -148,7 +148,7 @@ def unlearn(
     recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for
     lm = dataclasses.replace(lm, model=run.trainer.release())
     asking += forget.questions
-    after = _ask(speaker, lm.model, asking, config.evaluate, "evaluate after", recorder)
+    after = _ask(generator, lm.model, asking, config.evaluate, "evaluate after", recorder)
     # What a run left that was interrupted after its export is replaced.
     export_hf(lm, folder.path / run_folder.MODEL, replace=True)
     if run.trainer.adapters is not None:
@@ -175,7 +175,7 @@ def unlearn(
     _log_questions(recorder.log, forget, source, after)
     if config.log.text:
         say(examples(sets, texts, after))
-    usage = source.usage if isinstance(source, Collapse) else Usage()
+    usage = source.usage if isinstance(source, PMCSource) else Usage()
     rows = {"before": before, "after": after}
     known = {n: answers_known(sets, a, text=config.log.text) for n, a in rows.items()}
     asked.after = known["after"]
@@ -199,11 +199,11 @@ def unlearn(
 
 
 def _log_questions(
-    log: RunLog, forget: ForgetSet, source: Collapse | Answered, after: dict[str, str]
+    log: RunLog, forget: ForgetSet, source: PMCSource | ForgetAnswerSource, after: dict[str, str]
 ) -> None:
     """A line a forget question: what became of it."""
     log.drop("question")
-    store = source.store if isinstance(source, Collapse) else None
+    store = source.store if isinstance(source, PMCSource) else None
     for id_, question in zip(forget.ids, forget.questions, strict=True):
         stored = None if store is None else store.answer(id_)
         score = None if stored is None else store.score(id_)
@@ -224,7 +224,7 @@ def _log_questions(
 
 
 def _before(
-    config, speaker, forget, asking, recorder, known: dict[int, dict[str, str]]
+    config, generator, forget, asking, recorder, known: dict[int, dict[str, str]]
 ) -> tuple[list[str], dict[str, str]]:
     """The untouched model's greedy answers: the originals of PMC, and those of the evaluation."""
 
@@ -232,7 +232,7 @@ def _before(
         there = known.setdefault(length, {})
         new = [q for q in dict.fromkeys(questions) if q not in there]
         settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
-        there |= _ask(speaker, speaker.lm.model, new, settings, label, recorder)
+        there |= _ask(generator, generator.lm.model, new, settings, label, recorder)
         return {q: there[q] for q in questions}
 
     length, shown = config.pmc.max_new_tokens, config.evaluate.max_new_tokens
@@ -244,11 +244,17 @@ def _before(
     return [originals[q] for q in forget.questions], before
 
 
-def _ask(speaker, model: Decoder, questions, settings: EvaluateConfig, label: str, recorder):
+def _ask(generator, model: Decoder, questions, settings: EvaluateConfig, label: str, recorder):
     if not questions:
         return {}
     with recorder.watch.stage("evaluate"):
-        weights = speaker.snapshot(model)
+        weights = generator.snapshot(model)
     return answer_all(
-        speaker, weights, questions, settings, label=label, watch=recorder.watch, bars=recorder.bars
+        generator,
+        weights,
+        questions,
+        settings,
+        label=label,
+        watch=recorder.watch,
+        bars=recorder.bars,
     )

@@ -1,4 +1,4 @@
-"""Settings of Partial Model Collapse; part of the schema in `pmc_jax.config.run`."""
+"""Settings of Partial Model PMCSource; part of the schema in `pmc_jax.config.run`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ScoresConfig(Section):
 
 @dataclass(frozen=True)
 class PMCConfig(Section):
-    """Partial Model Collapse itself (arXiv 2507.04219, section 5 and appendix).
+    """Partial Model PMCSource itself (arXiv 2507.04219, section 5 and appendix).
 
     The defaults forget more at less cost than the published settings (docs/results.md), which stand
     in `configs/tofu_phi15.yaml` and `configs/tofu_llama32_3b.yaml`.

@@ -178,8 +178,8 @@ def encode_pairs(
     Raises:
         UserError: rows over `max_length` or `window` under `error`, or nothing left under `drop`.
     """
-    prompts = multihost.rows(lambda i: encoder.prompt(pairs[i][0]), len(pairs))
-    answers = multihost.rows(lambda i: encoder.answer(pairs[i][1]), len(pairs))
+    prompts = multihost.map_sharded(lambda i: encoder.prompt(pairs[i][0]), len(pairs))
+    answers = multihost.map_sharded(lambda i: encoder.answer(pairs[i][1]), len(pairs))
     sequences = [
         Sequence_(np.array(prompt + answer, np.int32), len(prompt), id_)
         for prompt, answer, id_ in zip(prompts, answers, ids, strict=True)

@@ -2,9 +2,8 @@
 
 `ForgetSet` has no field for an answer: that is the product's guarantee, and it is a property of the
 type. True forget answers can enter only through `EvalSet`, which only evaluation imports,
-`FinetuneSet`, which only fine-tuning imports, and `TargetSet`, which only the methods that train on
-them import. This module knows no file, no tokenizer and no
-device.
+`FinetuneSet`, which only fine-tuning imports, and `ForgetAnswerSet`, which only the methods that
+train on them import. This module knows no file, no tokenizer and no device.
 """
 
 from __future__ import annotations
@@ -106,7 +105,7 @@ class FinetuneSet(_Rows):
 
 
 @dataclasses.dataclass(frozen=True)
-class TargetSet(_Rows):
+class ForgetAnswerSet(_Rows):
     """The forget questions with their true answers, which target-based methods train on. PMC does
     not know this type.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pmc_jax.config.run import Config, DataConfig, SourceConfig
 from pmc_jax.data.check import check_values
 from pmc_jax.data.files import raise_faults, row_place
-from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet, TargetSet
+from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sources import _column, _given, _ids, _read
 from pmc_jax.errors import UserError
 
@@ -50,13 +50,13 @@ def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
     return RetainSet(*_pairs(source, data, "data.retain"))
 
 
-def target_set(source: SourceConfig, data: DataConfig, forget: ForgetSet) -> TargetSet:
+def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet) -> ForgetAnswerSet:
     """The forget questions with their true answers, for methods that train on them.
 
     Raises:
         UserError: as `read_rows`; or the questions are not those of `forget`, in their order.
     """
-    rows = TargetSet(*_pairs(source, data, "data.targets"))
+    rows = ForgetAnswerSet(*_pairs(source, data, "data.targets"))
     if rows.questions != forget.questions:
         pairs = zip(rows.questions, forget.questions, strict=False)
         first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(rows), len(forget)))

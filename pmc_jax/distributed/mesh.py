@@ -46,7 +46,9 @@ class Layout:
                 entries.append(())
         return entries
 
-    def parted(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[tuple[str, ...]]:
+    def sharded_axes(
+        self, logical: Sequence[str | None], shape: Sequence[int]
+    ) -> list[tuple[str, ...]]:
         """`axes` without those of one device, along which nothing has to be sent."""
         found = self.axes(logical, shape)
         return [tuple(a for a in axes if self.mesh.shape[a] > 1) for axes in found]
@@ -69,7 +71,7 @@ class Layout:
             x.shape, self.sharding(logical, x.shape), lambda index: x[index]
         )
 
-    def undivided(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[str]:
+    def unsharded_dims(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[str]:
         """What this mesh would shard but does not, for its sizes do not divide: "kv_heads 2"."""
         table = dict(self.rules)
         pairs = zip(logical, self.axes(logical, shape), shape, strict=True)

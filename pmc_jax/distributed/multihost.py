@@ -87,7 +87,7 @@ def gather(value: Any) -> list[Any]:
     return found
 
 
-def from_first(make: Callable[[], Any]) -> Any:
+def broadcast_from_first(make: Callable[[], Any]) -> Any:
     """What `make` returns in the first process, a JSON value; the others do not call it.
 
     Raises:
@@ -142,18 +142,18 @@ def _late(error: Exception, processes: str, name: str) -> Exception:
     )
 
 
-def mine(number: int) -> bool:
+def owns(number: int) -> bool:
     """Whether work of this number is this process's: every process has the same share."""
     return number % count() == index()
 
 
-def rows(make: Callable[[int], Sequence[int]], size: int) -> list[list[int]]:
+def map_sharded(make: Callable[[int], Sequence[int]], size: int) -> list[list[int]]:
     """`[make(0), ..., make(size - 1)]`, lists of token ids, each made by one process alone."""
     if count() == 1:
         return [list(make(i)) for i in range(size)]
     import numpy as np
 
-    own = [list(make(i)) for i in range(size) if mine(i)]
+    own = [list(make(i)) for i in range(size) if owns(i)]
     width = max([1, *(longest for longest in gather(max(map(len, own), default=0)))])
     most = -(-size // count())
     block = max(1, min(most, _BLOCK // (width * count())))

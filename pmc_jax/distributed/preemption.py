@@ -1,6 +1,6 @@
 """A request to stop: SIGTERM, as schedulers send it before they take a machine away.
 
-Whoever can save stops at a safe place: `check` there raises `Preempted`. Outside `listening`
+Whoever can save stops at a safe place: `check` there raises `Preempted`. Outside `handle_sigterm`
 nothing stops, so a library user's own handlers stay.
 
 Several processes pass the same safe places in the same order, so a number names one. The request
@@ -32,7 +32,7 @@ _places = _Places()
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[None]:
+def handle_sigterm() -> Iterator[None]:
     """Inside, SIGTERM asks to stop; for the main thread."""
     _asked.clear()
     before = signal.signal(signal.SIGTERM, lambda *_: _asked.set())

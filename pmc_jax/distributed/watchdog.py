@@ -44,18 +44,18 @@ class Fault:
         process: which one.
         status: to exit with.
         line: what the others say; "" = nothing.
-        is_echo: it may only be the loss of another process that shows here.
+        is_secondary: it may only be the loss of another process that shows here.
         is_gone: the process has ended already.
     """
 
     process: int
     status: int
     line: str
-    is_echo: bool = False
+    is_secondary: bool = False
     is_gone: bool = False
 
 
-class Watch(threading.Thread):
+class Watchdog(threading.Thread):
     """Watches over the other processes until `stop`.
 
     Args:
@@ -94,12 +94,12 @@ class Watch(threading.Thread):
         self._stopped.set()
         self.join()
 
-    def fail(self, error: BaseException, words: "LastWords") -> NoReturn:
+    def fail(self, error: BaseException, words: "ExitReport") -> NoReturn:
         """Ends this process, and all others with it: for what happened here, or for what another
         process turns out to be to blame for.
         """
         self._words = words.here
-        fault = Fault(self._me, words.status, words.elsewhere, is_echo=_is_echo(error))
+        fault = Fault(self._me, words.status, words.elsewhere, is_secondary=_is_echo(error))
         try:
             self._publish(f"fault/{self._me}", dataclasses.asdict(fault))
             time.sleep(self._timeout + 10 * self._poll + _GRACE_SECONDS)  # the thread ends us
@@ -119,11 +119,11 @@ class Watch(threading.Thread):
             self._end(Fault(**found["verdict"]))
         if not select.select([self._parent.alive], [], [], 0)[0]:
             if self._me == 0:
-                self._judge(found)
+                self._selector(found)
             return
         fault = Fault(self._me, 1, "is gone: it was killed", is_gone=True)
         if self._me == 0:
-            self._give(fault)
+            self.publish_verdict(fault)
         self._publish(f"fault/{self._me}", dataclasses.asdict(fault))
         os._exit(1)
 
@@ -141,7 +141,7 @@ class Watch(threading.Thread):
         if None not in passed:
             preemption.stop_after(max(passed))
 
-    def _judge(self, found: dict[str, Any]) -> None:
+    def _selector(self, found: dict[str, Any]) -> None:
         """Process 0 gives the verdict once it is clear who is to blame."""
         now, silent = time.monotonic(), []
         if now - self._looked_at > self._timeout / 2:  # it was this process that stood still
@@ -154,21 +154,21 @@ class Watch(threading.Thread):
             elif now - self._beats[i][1] > self._timeout and f"left/{i}" not in found:
                 silent.append(i)
         faults = [Fault(**value) for name, value in found.items() if name.startswith("fault/")]
-        faults.sort(key=lambda fault: (fault.is_echo, fault.process))
+        faults.sort(key=lambda fault: (fault.is_secondary, fault.process))
         if faults and self._failed_at is None:
             self._failed_at = now
         waited = now - self._failed_at if faults else 0.0
-        own = [fault for fault in faults if not fault.is_echo]
+        own = [fault for fault in faults if not fault.is_secondary]
         if own and (own[0].process == 0 or own[0].status != 2 or waited > _GRACE_SECONDS):
-            self._give(own[0])
+            self.publish_verdict(own[0])
         elif silent:
             seconds = f"no sign of life for {self._timeout:g} s"
-            self._give(Fault(silent[0], 1, f"is gone: {seconds}", is_gone=True))
+            self.publish_verdict(Fault(silent[0], 1, f"is gone: {seconds}", is_gone=True))
         # Where the lost process is known by now, this is no echo.
         elif waited > self._timeout + 4 * self._poll:
-            self._give(faults[0])
+            self.publish_verdict(faults[0])
 
-    def _give(self, verdict: Fault) -> None:
+    def publish_verdict(self, verdict: Fault) -> None:
         self._publish("verdict", dataclasses.asdict(verdict))
         # The store ends with this process: the others read first.
         deadline = time.monotonic() + min(self._timeout, 10 * self._poll)
@@ -210,7 +210,7 @@ def _is_echo(error: BaseException | None) -> bool:
     return False
 
 
-class LastWords(NamedTuple):
+class ExitReport(NamedTuple):
     """Of what ended the work of a process.
 
     Attributes:
@@ -224,12 +224,12 @@ class LastWords(NamedTuple):
     elsewhere: str
 
 
-def last_words(error: BaseException, *, interrupted: str) -> LastWords:
+def exit_report(error: BaseException, *, interrupted: str) -> ExitReport:
     """Bad input is said once, in all; a traceback once, and a line by every other process."""
     if isinstance(error, UserError):
-        return LastWords(2, f"pmc: error: {error}", "")
+        return ExitReport(2, f"pmc: error: {error}", "")
     if isinstance(error, KeyboardInterrupt):
-        return LastWords(130, interrupted, "was interrupted")
+        return ExitReport(130, interrupted, "was interrupted")
     text = " ".join(f"{type(error).__name__}: {error}".split())
     here = "".join(traceback.format_exception(error)).rstrip()
-    return LastWords(1, here, f"failed: {text[:300]}")
+    return ExitReport(1, here, f"failed: {text[:300]}")

@@ -14,12 +14,12 @@ from pmc_jax.data.files import one_line
 from pmc_jax.data.records import EvalSet, RetainSet
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.snapshot import SamplingWeights
 
 
 @dataclasses.dataclass(frozen=True)
-class Material:
+class EvalContext:
     """The same for all models.
 
     Attributes:
@@ -68,24 +68,24 @@ class Material:
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class LoadedModel:
     """A model that is evaluated, under the name that its numbers get."""
 
     name: str
-    speaker: Speaker
+    generator: TextGenerator
 
     @property
     def model(self) -> Decoder:
-        return self.speaker.lm.model
+        return self.generator.lm.model
 
     @functools.cached_property
     def weights(self) -> SamplingWeights:
         """The weights as sampling reads them."""
-        return self.speaker.snapshot(self.model)
+        return self.generator.snapshot(self.model)
 
     def chunks(self, text: str, size: int, most: int) -> list[Sequence_]:
         """The tokens of a text in pieces of `size`, each led by the token that begins a text."""
-        tokenizer = self.speaker.encoder.tokenizer
+        tokenizer = self.generator.encoder.tokenizer
         tokens = tokenizer(text)["input_ids"]
         first = tokenizer.bos_token_id
         lead = [first] if tokens and tokens[0] == first else []
@@ -102,5 +102,5 @@ class Subject:
         Raises:
             UserError: one is longer than the model's window.
         """
-        longest = DataConfig(max_length=self.speaker.lm.config.max_positions)
-        return self.speaker.sequences(questions, answers, longest, ids=ids)
+        longest = DataConfig(max_length=self.generator.lm.config.max_positions)
+        return self.generator.sequences(questions, answers, longest, ids=ids)

@@ -10,12 +10,12 @@ from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.data.records import EvalSet
 from pmc_jax.evaluation.quality import summarise
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.snapshot import SamplingWeights
 
 
 def answer_all(
-    speaker: Speaker,
+    generator: TextGenerator,
     weights: SamplingWeights,
     questions: Sequence[str],
     settings: EvaluateConfig,
@@ -35,7 +35,7 @@ def answer_all(
     distinct = list(dict.fromkeys(questions))
     bar = progress(len(distinct), label, "question", enabled=bars)
     with bar, watch.stage("evaluate"):
-        answers = speaker.greedy(
+        answers = generator.greedy(
             weights,
             distinct,
             max_new_tokens=settings.max_new_tokens,

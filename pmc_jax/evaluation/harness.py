@@ -16,7 +16,7 @@ from pmc_jax.artifacts.log import progress, read_log, rewrite_log
 from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.config.run import to_dict
 from pmc_jax.distributed import multihost, preemption
-from pmc_jax.evaluation.context import Material, Subject
+from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.registry import MEASURES
 from pmc_jax.evaluation.result import Rows
 from pmc_jax.evaluation.tasks import PROBES
@@ -37,13 +37,13 @@ class Place:
 
     path: str
     sha256: str
-    load: Callable[[str], Subject]
+    load: Callable[[str], LoadedModel]
     known: Rows = dataclasses.field(default_factory=dict)
 
 
 def evaluate(
     places: Mapping[str, Place],
-    material: Material,
+    material: EvalContext,
     measures: Sequence[str],
     *,
     folder: Path | None = None,
@@ -101,13 +101,13 @@ def evaluate(
 def _collect(
     name: str,
     place: Place,
-    material: Material,
+    material: EvalContext,
     probes: Sequence[str],
     folder: Path | None,
     watch: Stopwatch,
     bars: bool,
 ) -> dict[str, dict[str, Any]]:
-    """Probe -> key -> row, of one model."""
+    """EvalTask -> key -> row, of one model."""
     subject, found = None, {}
     for probe_name in probes:
         probe = PROBES[probe_name]
@@ -132,7 +132,7 @@ def _collect(
     return found
 
 
-def _digest(probe: str, model: str, material: Material) -> str:
+def _digest(probe: str, model: str, material: EvalContext) -> str:
     """Of everything that the rows of a probe depend on."""
     settings, used = to_dict(material.settings), PROBES[probe]
     sets = [material.sets[name] for name in used.sets if name in material.sets]
@@ -167,7 +167,7 @@ class _Store:
 
     def __enter__(self) -> "_Store":
         if self._path is not None:
-            lines = multihost.from_first(self._open)
+            lines = multihost.broadcast_from_first(self._open)
             for line in lines:
                 self.rows |= line.get("rows", {})
                 self.complete |= line.get("complete", False)

@@ -114,12 +114,12 @@ def summarise(
         return Result(missing=dict.fromkeys(LABELS, NOT_FINITE))
     result = Result()
     for name, score in _ATTACKS.items():
-        _judge(result, name, [np.array([score(row) for row in s.values()]) for s in sides])
+        _selector(result, name, [np.array([score(row) for row in s.values()]) for s in sides])
     _with_reference(result, sides, reference)
     return checked(result, LABELS)
 
 
-def _judge(result: Result, name: str, scores: Sequence[np.ndarray]) -> None:
+def _selector(result: Result, name: str, scores: Sequence[np.ndarray]) -> None:
     result.values[f"{name}.auc"] = area(*scores)
     for rate, share in _RATES.items():
         result.values[f"{name}.{rate}"] = rate_at(*scores, share)
@@ -140,7 +140,7 @@ def _with_reference(result: Result, sides: list[dict], reference: Rows | None) -
         result.missing.update(dict.fromkeys(names, reason))
         return
     gains = [[mean_loss(b["answer"]) - mean_loss(a["answer"]) for a, b in side] for side in pairs]
-    _judge(result, "reference", [np.array(gain) for gain in gains])
+    _selector(result, "reference", [np.array(gain) for gain in gains])
     own_area, its_area = (
         area(*(np.array([_min_k(pair[model], 0.4) for pair in side]) for side in pairs))
         for model in (0, 1)

@@ -8,7 +8,7 @@ real authors:
 
 Both are reported: a model that says nothing has unlearn quality 100 and utility 0.
 
-Reference: Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for
+Reference: Scholten et al., "Model PMCSource Is Not a Bug but a Feature in Machine Unlearning for
 LLMs", ICLR 2026, arXiv 2507.04219.
 """
 

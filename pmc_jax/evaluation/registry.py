@@ -15,7 +15,7 @@ from pmc_jax.evaluation import (
     side_effects,
     tofu,
 )
-from pmc_jax.evaluation.context import Material
+from pmc_jax.evaluation.context import EvalContext
 from pmc_jax.evaluation.prompt_attacks import ATTACKS
 from pmc_jax.evaluation.result import Label, Result, Rows
 
@@ -38,7 +38,7 @@ class Measure:
     probes: tuple[str, ...]
     sets: tuple[str, ...] = ("forget",)
 
-    def lacking(self, material: Material) -> str | None:
+    def lacking(self, material: EvalContext) -> str | None:
         """Why it cannot be computed; None where it can."""
         lacking = [f"data.evaluate.{name}" for name in self.sets if name not in material.sets]
         if "relearned" in self.probes and material.relearn_rows is None:

@@ -15,14 +15,14 @@ from pmc_jax.data.records import RetainSet
 from pmc_jax.distributed import preemption
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.order import epoch_rows
 from pmc_jax.training.packing import Packer
 from pmc_jax.training.trainer import Trainer
 
 
 def relearned(
-    speaker: Speaker,
+    generator: TextGenerator,
     rows: RetainSet,
     *,
     settings: RelearnConfig,
@@ -36,7 +36,7 @@ def relearned(
     The rows are visited epoch by epoch, each in a new order (`pmc.epoch_rows`).
 
     Args:
-        speaker: the model that is attacked, without adapters; its weights stay as they are.
+        generator: the model that is attacked, without adapters; its weights stay as they are.
         rows: the first `settings.rows` of them are trained on.
         settings: steps, rows a step, learning rate.
         train: all other settings of the optimizer, and whether adapters are trained; no weight
@@ -55,9 +55,9 @@ def relearned(
     if not len(rows):
         raise UserError("data.evaluate.relearn: no rows")
     rows = rows.select(range(min(settings.rows, len(rows))))
-    sequences = speaker.sequences(rows.questions, rows.answers, data, ids=rows.ids)
+    sequences = generator.sequences(rows.questions, rows.answers, data, ids=rows.ids)
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
-    lengths, lm = [len(s) for s in sequences], speaker.lm
+    lengths, lm = [len(s) for s in sequences], generator.lm
     batch, multiple = settings.batch_size, lm.layout.row_multiple
     packer = Packer.fit(prefix, lengths, max(lengths), batch, multiple, train.loss_mean)
     optimizer = dataclasses.replace(
@@ -71,7 +71,7 @@ def relearned(
         accumulation_steps=1,
     )
     trainer = Trainer(
-        lm.model, lm.config, lm.layout, optimizer, settings.steps, speaker.dtype, seed=seed
+        lm.model, lm.config, lm.layout, optimizer, settings.steps, generator.dtype, seed=seed
     )
     for step in range(settings.steps):
         chosen = [sequences[j] for j in epoch_rows(len(sequences), batch, step, seed)]

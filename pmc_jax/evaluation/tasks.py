@@ -15,7 +15,7 @@ import numpy as np
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.records import EvalSet
 from pmc_jax.evaluation import prompt_attacks
-from pmc_jax.evaluation.context import Material, Subject
+from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.evaluation.quantise import quantised
 from pmc_jax.evaluation.relearn import relearned
@@ -31,7 +31,7 @@ Found = Iterator[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
+class EvalTask:
     """One kind of question to a model.
 
     Attributes:
@@ -43,22 +43,22 @@ class Probe:
 
     sets: tuple[str, ...]
     settings: tuple[str, ...]
-    keys: Callable[[Subject, Material], list[str]]
-    run: Callable[[Subject, Material, Sequence[str]], Found]
+    keys: Callable[[LoadedModel, EvalContext], list[str]]
+    run: Callable[[LoadedModel, EvalContext, Sequence[str]], Found]
 
 
-def of_sets(names: Iterable[str]) -> Callable[[Subject, Material], list[str]]:
-    def keys(subject: Subject, material: Material) -> list[str]:
+def of_sets(names: Iterable[str]) -> Callable[[LoadedModel, EvalContext], list[str]]:
+    def keys(subject: LoadedModel, material: EvalContext) -> list[str]:
         there = [material.sets[name] for name in names if name in material.sets]
         return [f"{rows.name}/{id_}" for rows in there for id_ in rows.ids]
 
     return keys
 
 
-def of_forget(groups: Callable[[Material], Sequence[str]] | None = None):
+def of_forget(groups: Callable[[EvalContext], Sequence[str]] | None = None):
     """Keys of the forget rows, once for each group."""
 
-    def keys(subject: Subject, material: Material) -> list[str]:
+    def keys(subject: LoadedModel, material: EvalContext) -> list[str]:
         ids = material.forget.ids if material.forget else ()
         if groups is None:
             return list(ids)
@@ -74,9 +74,9 @@ def answer_row(truth: str, answer: str, *, text: bool) -> dict[str, Any]:
 
 
 def _answers(
-    subject: Subject,
+    subject: LoadedModel,
     weights: SamplingWeights,
-    material: Material,
+    material: EvalContext,
     asked: Iterable[tuple[str, str, str]],
 ) -> Found:
     """Rows of greedy answers; `asked` are key, question and true answer. Each different question
@@ -87,7 +87,7 @@ def _answers(
         wanted.setdefault(question, []).append((key, truth))
     questions, settings = list(wanted), material.settings
     options = dict(max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size)
-    for ended in subject.speaker.stream(weights, questions, GREEDY, **options):
+    for ended in subject.generator.stream(weights, questions, GREEDY, **options):
         yield {
             key: answer_row(truth, answer, text=material.text)
             for i, (answer,) in ended.items()
@@ -95,19 +95,19 @@ def _answers(
         }
 
 
-def _row(material: Material, key: str) -> tuple[EvalSet, int]:
+def _row(material: EvalContext, key: str) -> tuple[EvalSet, int]:
     """The set and the index of "SPLIT/ID"."""
     split, _, id_ = key.partition("/")
     return material.sets[split], material.sets[split].ids.index(id_)
 
 
-def _greedy(subject: Subject, material: Material, keys: Sequence[str]) -> Found:
+def _greedy(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
     rows = [(key, *_row(material, key)) for key in keys]
     asked = ((key, rows.questions[i], rows.answers[i]) for key, rows, i in rows)
     return _answers(subject, subject.weights, material, asked)
 
 
-def _likelihood(subject: Subject, material: Material, keys: Sequence[str]) -> Found:
+def _likelihood(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
     for begin in range(0, len(keys), _ROWS_A_BATCH):
         some = keys[begin : begin + _ROWS_A_BATCH]
         texts: list[tuple[str, str, str, str]] = []  # key, kind, question, answer
@@ -133,9 +133,11 @@ def _likelihood(subject: Subject, material: Material, keys: Sequence[str]) -> Fo
         yield found
 
 
-def _scores(subject: Subject, sequences) -> list[TokenScores]:
-    lm = subject.speaker.lm
-    return token_scores(subject.model, lm.config, lm.layout, sequences, dtype=subject.speaker.dtype)
+def _scores(subject: LoadedModel, sequences) -> list[TokenScores]:
+    lm = subject.generator.lm
+    return token_scores(
+        subject.model, lm.config, lm.layout, sequences, dtype=subject.generator.dtype
+    )
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -143,11 +145,11 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [float(str(value)) for value in values]
 
 
-def _sampled(begin: Callable[[Material], str]):
-    def run(subject: Subject, material: Material, keys: Sequence[str]) -> Found:
+def _sampled(begin: Callable[[EvalContext], str]):
+    def run(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
         settings, rows = material.settings, material.forget
         numbers = [rows.ids.index(key) for key in keys]
-        ended = subject.speaker.stream(
+        ended = subject.generator.stream(
             subject.weights,
             [rows.questions[i] for i in numbers],
             Sampler(settings.temperature, 0, settings.top_p),
@@ -167,18 +169,18 @@ def _sampled(begin: Callable[[Material], str]):
     return run
 
 
-def _text_keys(subject: Subject, material: Material) -> list[str]:
+def _text_keys(subject: LoadedModel, material: EvalContext) -> list[str]:
     return [f"chunk:{i}" for i in range(len(_chunks(subject, material)))]
 
 
-def _chunks(subject: Subject, material: Material):
+def _chunks(subject: LoadedModel, material: EvalContext):
     settings = material.settings
     text = material.unrelated_text()
     return subject.chunks(text, settings.chunk_tokens, settings.text_chunks)
 
 
-def _text(subject: Subject, material: Material, keys: Sequence[str]) -> Found:
-    encoder, chunks = subject.speaker.encoder, _chunks(subject, material)
+def _text(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
+    encoder, chunks = subject.generator.encoder, _chunks(subject, material)
     answers = material.forget.answers if material.forget else ()
     secret = sorted({token for answer in answers for token in encoder.opening(answer)})
     some = [chunks[int(key.partition(":")[2])] for key in keys]
@@ -194,7 +196,7 @@ def _text(subject: Subject, material: Material, keys: Sequence[str]) -> Found:
 
 
 def _of_forget_row(
-    material: Material, key: str, lead: str, ask: Callable[[str], str] = str
+    material: EvalContext, key: str, lead: str, ask: Callable[[str], str] = str
 ) -> tuple[str, str, str]:
     """`key`, "{lead}ID", with question and true answer of this forget row."""
     rows = material.forget
@@ -202,7 +204,7 @@ def _of_forget_row(
     return key, ask(rows.questions[i]), rows.answers[i]
 
 
-def _prompted(subject: Subject, material: Material, keys: Sequence[str]) -> Found:
+def _prompted(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
     retain = material.retain
     pairs = [] if retain is None else list(zip(retain.questions, retain.answers, strict=True))
     asked = []
@@ -213,19 +215,19 @@ def _prompted(subject: Subject, material: Material, keys: Sequence[str]) -> Foun
     return _answers(subject, subject.weights, material, asked)
 
 
-def _quantised(subject: Subject, material: Material, keys: Sequence[str]) -> Found:
-    lm = subject.speaker.lm
+def _quantised(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
+    lm = subject.generator.lm
     for kind in material.settings.weights:
         lead = f"{kind}/"
         asked = [_of_forget_row(material, key, lead) for key in keys if key.startswith(lead)]
         if asked:
             model = quantised(subject.model, lm.config, lm.layout, kind)
-            yield from _answers(subject, subject.speaker.snapshot(model), material, asked)
+            yield from _answers(subject, subject.generator.snapshot(model), material, asked)
 
 
-def _relearned(subject: Subject, material: Material, keys: Sequence[str]) -> Found:
+def _relearned(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
     model = relearned(
-        subject.speaker,
+        subject.generator,
         material.relearn_rows,
         settings=material.settings.relearn,
         train=TrainConfig(),
@@ -233,32 +235,32 @@ def _relearned(subject: Subject, material: Material, keys: Sequence[str]) -> Fou
         seed=material.seed,
     )
     asked = [_of_forget_row(material, key, "") for key in keys]
-    yield from _answers(subject, subject.speaker.snapshot(model), material, asked)
+    yield from _answers(subject, subject.generator.snapshot(model), material, asked)
 
 
-def _relearn_keys(subject: Subject, material: Material) -> list[str]:
+def _relearn_keys(subject: LoadedModel, material: EvalContext) -> list[str]:
     return of_forget()(subject, material) if material.relearn_rows is not None else []
 
 
 _ASKING = ("max_new_tokens",)
 _DRAWING = (*_ASKING, "samples", "temperature", "top_p")
 
-PROBES: Mapping[str, Probe] = {
-    "greedy": Probe(SPLITS, _ASKING, of_sets(SPLITS), _greedy),
-    "likelihood": Probe(SCORED, (), of_sets(SCORED), _likelihood),
-    "sampling": Probe(("forget",), _DRAWING, of_forget(), _sampled(lambda material: "")),
-    "prefill": Probe(
+PROBES: Mapping[str, EvalTask] = {
+    "greedy": EvalTask(SPLITS, _ASKING, of_sets(SPLITS), _greedy),
+    "likelihood": EvalTask(SCORED, (), of_sets(SCORED), _likelihood),
+    "sampling": EvalTask(("forget",), _DRAWING, of_forget(), _sampled(lambda material: "")),
+    "prefill": EvalTask(
         ("forget",),
         (*_DRAWING, "prefill"),
         of_forget(),
         _sampled(lambda material: material.settings.prefill),
     ),
-    "text": Probe(("forget",), ("text", "text_chunks", "chunk_tokens"), _text_keys, _text),
-    "prompts": Probe(
+    "text": EvalTask(("forget",), ("text", "text_chunks", "chunk_tokens"), _text_keys, _text),
+    "prompts": EvalTask(
         ("forget",), _ASKING, of_forget(lambda material: list(prompt_attacks.ATTACKS)), _prompted
     ),
-    "quantised": Probe(
+    "quantised": EvalTask(
         ("forget",), _ASKING, of_forget(lambda material: material.settings.weights), _quantised
     ),
-    "relearned": Probe(("forget", "relearn"), (*_ASKING, "relearn"), _relearn_keys, _relearned),
+    "relearned": EvalTask(("forget", "relearn"), (*_ASKING, "relearn"), _relearn_keys, _relearned),
 }

@@ -17,7 +17,7 @@ from flax import nnx
 from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.attention import attention, in_window, softcap
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.models.fsdp import look_up, with_own_rows
+from pmc_jax.models.fsdp import map_over_row_shards, sharded_embedding_lookup
 from pmc_jax.models.layers import Layers
 from pmc_jax.models.parameters import parameters
 from pmc_jax.models.rope import rotate, rotation
@@ -134,7 +134,11 @@ def embed(
     Args:
         layout: of a table that is sharded by the training table; `tokens` are then [B,S].
     """
-    x = table[tokens].astype(dtype) if layout is None else look_up(table, tokens, dtype, layout)
+    x = (
+        table[tokens].astype(dtype)
+        if layout is None
+        else sharded_embedding_lookup(table, tokens, dtype, layout)
+    )
     if config.embed_scale != 1:
         x = x * jnp.asarray(config.embed_scale, dtype)
     return x if position_table is None else x + position_table[positions].astype(dtype)
@@ -232,12 +236,12 @@ def hidden_states(
         of = dataclasses.replace(config, num_layers=layers, windows=config.windows[:layers])
     run = functools.partial(_run, config=of, remat=remat, kernel=kernel)
     rows = (x, positions, segments)
-    x = with_own_rows(run, layout, of, dtype, rows, (shared, longest), weights)
+    x = map_over_row_shards(run, layout, of, dtype, rows, (shared, longest), weights)
     return x if layers is not None else normalise(config, x, model, "norm")
 
 
 def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kernel) -> jax.Array:
-    """All layers; the arguments are those of `with_own_rows`."""
+    """All layers; the arguments are those of `map_over_row_shards`."""
     (x, positions, segments), (shared, longest) = rows, common
     # The partitioner would gather what is pinned in memory.
     alone = all(layout.mesh.shape[a] == 1 for _, axes in layout.rules for a in axes)

@@ -25,14 +25,16 @@ Stages = tuple[tuple[tuple[int, ...], ...] | None, ...]
 _SMALL = 2**24  # bytes of a whole weight
 
 
-def look_up(table: jax.Array, tokens: jax.Array, dtype: jnp.dtype, layout: Layout) -> jax.Array:
+def sharded_embedding_lookup(
+    table: jax.Array, tokens: jax.Array, dtype: jnp.dtype, layout: Layout
+) -> jax.Array:
     """[V,D], i32[B,S] -> [B,S,D] in `dtype`.
 
     Every device looks the tokens of all its `embed` group up in its own part of the table and sends
     each its rows; gradients come back the same way.
     """
-    rows, _ = layout.parted(("rows", None), tokens.shape)
-    vocab_axes, embed_axes = layout.parted(("vocab", "embed"), table.shape)
+    rows, _ = layout.sharded_axes(("rows", None), tokens.shape)
+    vocab_axes, embed_axes = layout.sharded_axes(("vocab", "embed"), table.shape)
     shared = set(embed_axes) & set(rows)
     if shared != set(embed_axes) and shared:
         table, embed_axes = layout.constrain(table, "vocab", None), ()
@@ -60,7 +62,7 @@ def look_up(table: jax.Array, tokens: jax.Array, dtype: jnp.dtype, layout: Layou
     )(table, tokens)
 
 
-def with_own_rows(
+def map_over_row_shards(
     function: Callable[..., jax.Array],
     layout: Layout,
     config: DecoderConfig,
@@ -83,11 +85,11 @@ def with_own_rows(
         [B,...].
     """
     mesh, table = layout.mesh, stacked(config, weights)
-    (own,) = layout.parted(("rows",), jax.tree.leaves(rows)[0].shape[:1])
+    (own,) = layout.sharded_axes(("rows",), jax.tree.leaves(rows)[0].shape[:1])
     if own and not _scatters(layout, math.prod(jax.tree.leaves(rows)[0].shape[:2])):
         own = ()
     held = {
-        name: [tuple(a for a in axes if a in own) for axes in layout.parted(p.axes, p.shape)]
+        name: [tuple(a for a in axes if a in own) for axes in layout.sharded_axes(p.axes, p.shape)]
         for name, p in table.items()
     }
 

@@ -116,7 +116,7 @@ def load(
             f"{path}: the tokenizer has {len(tokenizer)} tokens, "
             f"the embedding only {config.vocab_size} rows; use the tokenizer of this model"
         )
-    kept = {x for p in parameters(config).values() for x in target.undivided(p.axes, p.shape)}
+    kept = {x for p in parameters(config).values() for x in target.unsharded_dims(p.axes, p.shape)}
     if kept:
         _log.warning("not divided by the mesh, so kept whole: %s", ", ".join(sorted(kept)))
     names = naming(hf, config, source.names())

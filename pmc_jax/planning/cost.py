@@ -147,10 +147,12 @@ class _Counter:
         """A collective that begins here, and what its end will name; None where it ends here."""
         kind = instruction.opcode.removesuffix("-start")
         if kind in KINDS:
-            begun = instruction.opcode != kind
-            return described(instruction, computation), instruction.name if begun else None
-        if instruction.opcode == "send" and (begun := _between_slices(instruction)):
-            return begun, _MEETING.search(instruction.rest)[1]
+            began = instruction.opcode != kind
+            return described(
+                instruction, computation
+            ), instruction.name if began else None
+        if instruction.opcode == "send" and (began := _between_slices(instruction)):
+            return began, _MEETING.search(instruction.rest)[1]
         if instruction.opcode != "fusion":
             return None, None
         inside = self._module.computations[instruction.called("calls")]

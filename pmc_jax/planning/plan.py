@@ -43,7 +43,7 @@ class Plan:
         model: the decoder.
         mesh: size of each axis.
         work: how often each program runs.
-        programs: by name: train_step, hand_over, prefill, decode_step, and finetune_step.
+        programs: by name: train_step, weight_sync, prefill, decode_step, and finetune_step.
         state, weights, cache: bytes on a device of the training state, of the sampling weights, and
             of keys and values in a full grid.
     """
@@ -112,7 +112,7 @@ class Plan:
             n: getattr(p.bound, kind) if p.bound else math.nan for n, p in self.programs.items()
         }
         sampling = (
-            work.rounds * each.get("hand_over", zero)
+            work.rounds * each.get("weight_sync", zero)
             + work.prefills * each.get("prefill", zero)
             + work.decode_steps * each.get("decode_step", math.nan)
         )
@@ -263,7 +263,7 @@ class Planner:
         return self._compiled((name, model, settings, shape), name, model, lower)[0]
 
     def sample(self, config: Config) -> tuple[dict[str, Program], dict[str, int]]:
-        """`hand_over`, `prefill` and `decode_step`, as far as they fit; bytes on a device of the
+        """`weight_sync`, `prefill` and `decode_step`, as far as they fit; bytes on a device of the
         training state, the sampling weights and the cache.
         """
         model = self.model_on(config)
@@ -279,8 +279,8 @@ class Planner:
             return out if found[name].fits else None
 
         out = run(
-            "hand_over",
-            lambda: programs.lower_hand_over(model, config.train),
+            "weight_sync",
+            lambda: programs.lower_weight_sync(model, config.train),
             held - programs.device_bytes(source),
         )
         if out is None:
@@ -289,8 +289,8 @@ class Planner:
         out = run("prefill", lambda: programs.lower_prefill(model, weights, shape), held)
         if out is None:
             return found, sizes
-        begun = programs.lower_start(model, out[0], shape)
-        prefix, cache = programs.outputs(begun, begun.compile())
+        started = programs.lower_start(model, out[0], shape)
+        prefix, cache = programs.outputs(started, started.compile())
         sizes["cache"] = programs.device_bytes((prefix, cache))
         run(
             "decode_step",

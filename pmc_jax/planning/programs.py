@@ -98,7 +98,7 @@ def lower_train(model: Model, settings: TrainConfig, shape: TrainShape) -> jax.s
     )
 
 
-def lower_hand_over(model: Model, settings: TrainConfig) -> jax.stages.Lowered:
+def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered:
     """From the training layout to that of sampling."""
     state, base = model.state(settings)
     options = (model.config, model.sample, model.dtype, model.train)

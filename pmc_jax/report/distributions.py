@@ -102,7 +102,7 @@ def _worst(runs: Sequence[Run], measure: str, title: str, how: str) -> Plot | No
 
 def _sampling(runs: Sequence[Run]) -> Plot | None:
     how = "How much of the true answer the most telling of many answers holds"
-    return _worst(runs, "sampling", "Asked many times: the most telling answer", how)
+    return _worst(runs, "sampling", "AnswerCache many times: the most telling answer", how)
 
 
 def _prefill(runs: Sequence[Run]) -> Plot | None:

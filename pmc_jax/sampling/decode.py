@@ -69,9 +69,9 @@ def first_tokens(
 
 def _nats(logits: jax.Array, tokens: jax.Array, sampler: Sampler) -> jax.Array:
     """Negative log-probability f32[R] of tokens i32[R] at temperature 1, 0 where the sampler does
-    not weigh.
+    not return them.
     """
-    if not sampler.weigh:
+    if not sampler.return_logprobs:
         return jnp.zeros(tokens.shape, jnp.float32)
     chosen = jnp.take_along_axis(logits, tokens[:, None], axis=1)[:, 0]
     return jax.nn.logsumexp(logits, axis=-1) - chosen

@@ -54,7 +54,7 @@ class Samples:
         length: i32[len(rows), K], tokens before the end.
         ended: bool[len(rows), K], False where max_new_tokens came first.
         nats: f32[len(rows), K], mean negative log-probability a token at temperature 1, no token
-            dropped, the end left out; nan without tokens, 0 where the sampler does not weigh.
+            dropped, the end left out; nan without tokens, 0 where the sampler returns none.
     """
 
     rows: np.ndarray

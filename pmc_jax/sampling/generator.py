@@ -34,12 +34,12 @@ def pmc_sampler(pmc: PMCConfig) -> Sampler:
         pmc.top_p,
         pmc.cool_tokens if pmc.temperature else 0,
         pmc.cool_to,
-        weigh=pmc.scores.max_perplexity is not None,
+        return_logprobs=pmc.scores.max_perplexity is not None,
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class Speaker:
+class TextGenerator:
     """A language model's way to be asked: encoder, sampling layout and dtype; the weights come
     with each call.
 
@@ -56,10 +56,10 @@ class Speaker:
     cache_dtype: jnp.dtype | None = None
 
     @staticmethod
-    def of(lm: LanguageModel, settings: ModelConfig) -> "Speaker":
+    def of(lm: LanguageModel, settings: ModelConfig) -> "TextGenerator":
         encoder = make_encoder(lm.tokenizer, settings, lm.generation_config)
         cache = None if settings.cache_dtype == "auto" else jnp.dtype(settings.cache_dtype)
-        return Speaker(lm, encoder, compute_dtype(settings.compute_dtype), cache)
+        return TextGenerator(lm, encoder, compute_dtype(settings.compute_dtype), cache)
 
     @property
     def layout(self) -> Layout:
@@ -77,7 +77,7 @@ class Speaker:
         Raises:
             UserError: a prompt that leaves no room for the answer in the model's window.
         """
-        prompts = multihost.rows(lambda i: self.encoder.prompt(questions[i]), len(questions))
+        prompts = multihost.map_sharded(lambda i: self.encoder.prompt(questions[i]), len(questions))
         for i, prompt in enumerate(prompts):
             window = self.lm.config.longest(len(prompt))
             if len(prompt) + max_new_tokens > window:
@@ -165,7 +165,7 @@ class Speaker:
             texts = {
                 row: [self.text(samples, i, k) for k in range(engine.num_samples)]
                 for i, row in enumerate(samples.rows.tolist())
-                if multihost.mine(row)
+                if multihost.owns(row)
             }
             yield samples, texts
 

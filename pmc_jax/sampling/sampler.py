@@ -33,7 +33,7 @@ class Sampler:
         cool_tokens: tokens of an answer over which the temperature falls linearly to
             `cool_to`; 0 = it stays.
         cool_to: temperature from then on.
-        weigh: whether decoding also says how unlikely its tokens are.
+        return_logprobs: whether decoding also says how unlikely its tokens are.
     """
 
     temperature: float = 1.0
@@ -41,7 +41,7 @@ class Sampler:
     top_p: float = 1.0
     cool_tokens: int = 0
     cool_to: float = 1.0
-    weigh: bool = False
+    return_logprobs: bool = False
 
     def __post_init__(self):
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:

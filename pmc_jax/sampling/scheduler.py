@@ -80,10 +80,10 @@ class Schedule:
         for question, row, unlikely in zip(questions, first, nats, strict=True):
             self.tokens[question, :, 0], self.nats[question, :, 0] = row, unlikely
             self.count[question] = 1
-            begun = [k for k in range(len(row)) if not self._is_done(question, k)]
-            self._open[question] = len(begun)
-            if begun:
-                self._waiting[question] = begun
+            began = [k for k in range(len(row)) if not self._is_done(question, k)]
+            self._open[question] = len(began)
+            if began:
+                self._waiting[question] = began
             else:
                 ended.append(question)
         return ended

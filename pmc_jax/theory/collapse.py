@@ -1,4 +1,4 @@
-"""Collapse of a categorical distribution: exact and sampled dynamics, and the theorem's bound.
+"""PMCSource of a categorical distribution: exact and sampled dynamics, and the theorem's bound.
 
     lottery    samples of p_t alone, or with retain counts              `lottery`
     mixing     p_{t+1} = (p_t + alpha p_r) / (1 + alpha)                `mix`, `mixed`

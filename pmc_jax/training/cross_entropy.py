@@ -54,8 +54,8 @@ def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients
     """Each device works on its own rows against its part of the vocabulary, by hand: the compiler
     would gather the embedding, and reduce its gradient over all devices, for every chunk.
     """
-    row_axes, *_ = layout.parted(("rows", None, None), hidden.shape)
-    vocab_axes, embed_axes = layout.parted(("vocab", "embed"), embedding.shape)
+    row_axes, *_ = layout.sharded_axes(("rows", None, None), hidden.shape)
+    vocab_axes, embed_axes = layout.sharded_axes(("vocab", "embed"), embedding.shape)
     if not set(embed_axes) <= set(row_axes):
         embed_axes = ()
     own = functools.partial(

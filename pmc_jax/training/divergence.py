@@ -7,7 +7,7 @@ from pmc_jax.config.train import TrainConfig
 from pmc_jax.errors import UserError, first_of
 
 
-class Guard:
+class DivergenceGuard:
     """Looks at every step's metrics.
 
     Args:

@@ -12,15 +12,15 @@ from pmc_jax.data.records import FinetuneSet
 from pmc_jax.distributed import preemption
 from pmc_jax.errors import Preempted, UserError
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.sampling.generator import Speaker
-from pmc_jax.training.divergence import Guard
+from pmc_jax.sampling.generator import TextGenerator
+from pmc_jax.training.divergence import DivergenceGuard
 from pmc_jax.training.order import epoch_rows, total_steps
 from pmc_jax.training.packing import Packer
 from pmc_jax.training.trainer import Trainer
 
 
 def finetune(
-    speaker: Speaker,
+    generator: TextGenerator,
     rows: FinetuneSet,
     settings: FinetuneConfig,
     data: DataConfig,
@@ -35,7 +35,7 @@ def finetune(
     The epochs visit all rows, each in a new order (`pmc.epoch_rows`).
 
     Args:
-        speaker: the model to start from.
+        generator: the model to start from.
         rows: what to learn.
         settings: optimizer, epochs, rows a step.
         data: `max_length` and `long_rows` are read.
@@ -51,10 +51,10 @@ def finetune(
     """
     if not len(rows):
         raise UserError("finetune.data: no rows")
-    sequences = speaker.sequences(rows.questions, rows.answers, data, ids=rows.ids)
+    sequences = generator.sequences(rows.questions, rows.answers, data, ids=rows.ids)
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
     lengths = [len(s) for s in sequences]
-    lm = speaker.lm
+    lm = generator.lm
     packer = Packer.fit(
         prefix,
         lengths,
@@ -66,9 +66,9 @@ def finetune(
     rows_a_step = settings.batch_size * settings.accumulation_steps
     total = total_steps(len(sequences), rows_a_step, settings.epochs)
     trainer = Trainer(
-        lm.model, lm.config, lm.layout, settings, total, speaker.dtype, donate=donate, seed=seed
+        lm.model, lm.config, lm.layout, settings, total, generator.dtype, donate=donate, seed=seed
     )
-    guard, begin, interval = Guard(settings, "finetune"), 0, Interval()
+    guard, begin, interval = DivergenceGuard(settings, "finetune"), 0, Interval()
     if checkpoints is not None and (found := checkpoints.restore_latest(trainer.abstract())):
         begin, saved, _ = found
         trainer.restore(saved)

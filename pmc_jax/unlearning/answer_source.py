@@ -1,4 +1,4 @@
-"""The rows of methods that train on given answers: the true ones (`TargetSet`) or refusals.
+"""The rows of methods that train on given answers: the true ones (`ForgetAnswerSet`) or refusals.
 
 The only module of unlearning that may hold true forget answers. PMC does not import it.
 """
@@ -10,9 +10,9 @@ import numpy as np
 
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import Sequence_
-from pmc_jax.data.records import ForgetSet, TargetSet
+from pmc_jax.data.records import ForgetAnswerSet, ForgetSet
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.likelihood import token_scores
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.pmc import Step
@@ -20,11 +20,11 @@ from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.source import TermRows
 
 
-class Answered:
-    """A `Source`; see there.
+class ForgetAnswerSource:
+    """A `RowSource`; see there.
 
     Args:
-        speaker: the model before unlearning.
+        generator: the model before unlearning.
         forget: the questions.
         targets: the same questions with their true answers; None = the method reads none.
         refusals: what is answered instead; empty where the method trains on none.
@@ -37,9 +37,9 @@ class Answered:
 
     def __init__(
         self,
-        speaker: Speaker,
+        generator: TextGenerator,
         forget: ForgetSet,
-        targets: TargetSet | None,
+        targets: ForgetAnswerSet | None,
         refusals: Sequence[str],
         *,
         originals: Sequence[str],
@@ -49,11 +49,13 @@ class Answered:
         assert (targets is not None) == method.reads_true_answers
         self.ids, self._seed, self._method = forget.ids, config.seed, method
         self.originals = dict(zip(forget.ids, originals, strict=True))
-        self.prompts = speaker.prompts(forget.questions, config.pmc.max_new_tokens, ids=forget.ids)
+        self.prompts = generator.prompts(
+            forget.questions, config.pmc.max_new_tokens, ids=forget.ids
+        )
         self._of: dict[str, list[list[Sequence_]]] = {}  # term -> question -> its sequences
 
         def encoded(answers: Sequence[str]) -> list[Sequence_]:
-            return speaker.sequences(forget.questions, answers, config.data, ids=forget.ids)
+            return generator.sequences(forget.questions, answers, config.data, ids=forget.ids)
 
         if targets is not None:
             self._of["forget"] = [[one] for one in encoded(targets.answers)]
@@ -64,15 +66,15 @@ class Answered:
         self.lengths = [len(s) for s in every] or [len(p) for p in self.prompts]
         self.longest = max(self.lengths)
         self._reference = {
-            name: self._sums(speaker, self._of[name]) for name in method.reference_rows
+            name: self._sums(generator, self._of[name]) for name in method.reference_rows
         }
 
     @staticmethod
-    def _sums(speaker: Speaker, rows: Sequence[Sequence[Sequence_]]) -> list[list[float]]:
+    def _sums(generator: TextGenerator, rows: Sequence[Sequence[Sequence_]]) -> list[list[float]]:
         """Cross-entropy of each sequence under the model before unlearning, nats."""
-        lm = speaker.lm
+        lm = generator.lm
         flat = [sequence for row in rows for sequence in row]
-        found = iter(token_scores(lm.model, lm.config, lm.layout, flat, dtype=speaker.dtype))
+        found = iter(token_scores(lm.model, lm.config, lm.layout, flat, dtype=generator.dtype))
         return [[-float(next(found).logp.sum(dtype=np.float64)) for _ in row] for row in rows]
 
     def begin_round(

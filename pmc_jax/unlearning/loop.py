@@ -2,7 +2,7 @@
 
 A round is what the method prepares under one snapshot of the weights (PMC samples its unresolved
 questions) and the N steps that follow. N = 1 is the paper's algorithm. Which rows are trained on is
-the `Source`'s, how they are weighed the `Objective`'s; files, folders and evaluation are the
+the `RowSource`'s, how they are weighed the `Objective`'s; files, folders and evaluation are the
 caller's.
 """
 
@@ -22,23 +22,23 @@ from pmc_jax.data.encode import Sequence_, shared_prefix
 from pmc_jax.data.records import RetainSet
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.errors import Preempted, UserError
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training import order
 from pmc_jax.training.batch import TrainBatch
-from pmc_jax.training.divergence import Guard
+from pmc_jax.training.divergence import DivergenceGuard
 from pmc_jax.training.losses import Objective, coefficients
 from pmc_jax.training.packing import Packer
 from pmc_jax.training.trainer import Trainer
 from pmc_jax.unlearning import pmc as algorithm
-from pmc_jax.unlearning.retain_loss import Retained
-from pmc_jax.unlearning.source import Source
+from pmc_jax.unlearning.retain_loss import RetainLoss
+from pmc_jax.unlearning.source import RowSource
 
 
 class Unlearning:
     """One run of a method; `run`, then read `trainer.model` and `rounds`.
 
     Args:
-        speaker: the model to start from, and how to ask it.
+        generator: the model to start from, and how to ask it.
         source: the rows of the method.
         retain: pairs that anchor everything else.
         config: settings; `pmc`, `method`, `train` and of `data` the limits of rows are read.
@@ -54,8 +54,8 @@ class Unlearning:
 
     def __init__(
         self,
-        speaker: Speaker,
-        source: Source,
+        generator: TextGenerator,
+        source: RowSource,
         retain: RetainSet,
         *,
         config: Config,
@@ -65,7 +65,7 @@ class Unlearning:
         for name, rows in (("forget", source.ids), ("retain", retain)):
             if not len(rows):
                 raise UserError(f"data.{name}: no rows; unlearning needs at least one")
-        self.speaker, self.source, self.recorder = speaker, source, recorder
+        self.generator, self.source, self.recorder = generator, source, recorder
         self.pmc, self.train, self.seed = config.pmc, config.train, config.seed
         self.stopped: str | None = None
         self.rounds: list[dict[str, Any]] = []
@@ -73,31 +73,31 @@ class Unlearning:
         self._objective = Objective.of(
             config.method,
             lambda_retain=self.pmc.lambda_retain,
-            layers=speaker.lm.config.num_layers,
+            layers=generator.lm.config.num_layers,
             seed=self.seed,
         )
         self._method = self._objective.method
-        self._retain = speaker.sequences(
+        self._retain = generator.sequences(
             retain.questions, retain.answers, config.data, ids=retain.ids
         )
         self._rows_a_step = self.train.batch_size * self.train.accumulation_steps
         self.total_steps = order.total_steps(len(source.ids), self._rows_a_step, self.pmc.epochs)
         self._packer = self._fitted()
-        lm = speaker.lm
+        lm = generator.lm
         # Before the trainer, which takes over the weights that these are of.
-        self._retained = Retained(speaker, self._retain, self.seed) if self.pmc.stop else None
+        self._retained = RetainLoss(generator, self._retain, self.seed) if self.pmc.stop else None
         self.trainer = Trainer(
             lm.model,
             lm.config,
             lm.layout,
             self.train,
             self.total_steps,
-            speaker.dtype,
+            generator.dtype,
             donate=donate,
             seed=self.seed,
             objective=None if self._method.needs == "means" else self._objective,
         )
-        self._guard = Guard(self.train, "train", max_retain_loss=self.pmc.max_retain_loss)
+        self._guard = DivergenceGuard(self.train, "train", max_retain_loss=self.pmc.max_retain_loss)
         self.done = 0
         # Of a round that has begun: what the source says of it, and the losses of its steps.
         self._round: dict[str, Any] | None = None
@@ -113,7 +113,7 @@ class Unlearning:
             typical=retain + list(self.source.lengths),
             longest=max(*retain, self.source.longest),
             batch=sequences * self.train.batch_size,
-            row_multiple=self.speaker.lm.layout.row_multiple,
+            row_multiple=self.generator.lm.layout.row_multiple,
             loss_mean=self.train.loss_mean,
         )
 
@@ -227,14 +227,16 @@ class Unlearning:
     def _reason(self, step: algorithm.Step) -> str | None:
         """Why no step is to follow this one."""
         limit = self._max_seconds
-        if limit is not None and multihost.from_first(self.spent) >= limit:
+        if limit is not None and multihost.broadcast_from_first(self.spent) >= limit:
             return f"method.max_seconds={limit:g} are over"
         ends_epoch = (step.index + 1) * self._rows_a_step // len(self.source.ids) > step.epoch
         if self._retained is None or not ends_epoch or self.done == self.total_steps:
             return None
         with self.recorder.watch.stage("score"):
             model = self.trainer.model
-            if self.source.is_done(model) and self._retained.is_back(model, self.pmc.stop_retain):
+            if self.source.is_done(model) and self._retained.has_recovered(
+                model, self.pmc.stop_retain
+            ):
                 return "every question is resolved and the retain loss has recovered"
         return None
 

@@ -1,6 +1,6 @@
 """Partial model collapse: the algorithm, as functions of plain host data.
 
-    Scholten, Xhonneux, Schwinn, Günnemann, "Model Collapse Is Not a Bug but a Feature in Machine
+    Scholten, Xhonneux, Schwinn, Günnemann, "Model PMCSource Is Not a Bug but a Feature in Machine
     Unlearning for LLMs", ICLR 2026, arXiv 2507.04219.
 
 The forget *answers* are never used. The model is asked the forget questions and trained on its
@@ -86,7 +86,7 @@ def selection_rng(seed: int, step: int, question: int, *attempt: int) -> np.rand
     return np.random.default_rng([seed, _SELECT, step, question, *attempt])
 
 
-def without_words(question: str, dropout: float, seed: int, step: int, index: int) -> str:
+def question_word_dropout(question: str, dropout: float, seed: int, step: int, index: int) -> str:
     """A question with each of its words left out at random; whole where none would be left.
 
     Args:
@@ -99,14 +99,16 @@ def without_words(question: str, dropout: float, seed: int, step: int, index: in
     return " ".join(itertools.compress(words, kept)) or question
 
 
-def begun(answer: Sequence[int], recovery: float, seed: int, step: int, index: int) -> list[int]:
+def sample_answer_prefix(
+    answer: Sequence[int], recovery: float, seed: int, step: int, index: int
+) -> list[int]:
     """The beginning of an answer with probability `recovery`, of 1 token to all but one, uniform;
     else nothing.
 
     Args:
         answer: token ids.
         recovery: see `PMCConfig`.
-        seed, step, index: as of `without_words`.
+        seed, step, index: as of `question_word_dropout`.
     """
     rng = np.random.default_rng([seed, _BEGIN, step, index])
     if len(answer) < 2 or rng.random() >= recovery:

@@ -18,13 +18,13 @@ from pmc_jax.distributed import multihost
 from pmc_jax.errors import Preempted, first_of
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.engine import Usage
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring import Score
 from pmc_jax.unlearning import pmc as algorithm
 from pmc_jax.unlearning.pmc import Step
 from pmc_jax.unlearning.refusals import refusal_of
-from pmc_jax.unlearning.rollouts import Asker
-from pmc_jax.unlearning.selection import Choice, Judge
+from pmc_jax.unlearning.rollouts import RolloutSampler
+from pmc_jax.unlearning.selection import Selection, Selector
 from pmc_jax.unlearning.source import TermRows
 from pmc_jax.unlearning.store import ResponseStore
 
@@ -35,11 +35,11 @@ _log = logging.getLogger(__name__)
 _SLACK_TOKENS = 8
 
 
-class Collapse:
-    """A `Source`; see there.
+class PMCSource:
+    """A `RowSource`; see there.
 
     Args:
-        speaker: the model to start from, and how to ask it.
+        generator: the model to start from, and how to ask it.
         forget: questions only.
         retain: pairs that `pmc.scores.target_from` looks at.
         originals: the untouched model's greedy answers to `forget.questions`.
@@ -57,7 +57,7 @@ class Collapse:
 
     def __init__(
         self,
-        speaker: Speaker,
+        generator: TextGenerator,
         forget: ForgetSet,
         retain: RetainSet,
         *,
@@ -69,15 +69,15 @@ class Collapse:
     ):
         pmc = config.pmc
         self.ids, self.pmc, self._seed = forget.ids, pmc, config.seed
-        self._speaker, self._questions = speaker, forget.questions
+        self._generator, self._questions = generator, forget.questions
         self._watch = recorder.watch
-        self._asker = Asker(speaker, forget, config, recorder.watch)
-        self.prompts = self._asker.prompts
+        self._rollouts = RolloutSampler(generator, forget, config, recorder.watch)
+        self.prompts = self._rollouts.prompts
         self.store = ResponseStore(forget.ids, guard_empty=pmc.guard_empty)
         self._retain, self._given_score = retain, score
         self._numbers = {id_: i for i, id_ in enumerate(forget.ids)}
         self._refusals = [
-            [speaker.encoder.sequence(question, refusal, id_) for refusal in refusals]
+            [generator.encoder.sequence(question, refusal, id_) for refusal in refusals]
             for id_, question in zip(forget.ids, forget.questions, strict=True)
         ]
         self._begin_from(originals)
@@ -85,13 +85,13 @@ class Collapse:
     @property
     def usage(self) -> Usage:
         """Tokens that were sampled."""
-        return self._asker.usage
+        return self._rollouts.usage
 
     def _begin_from(self, originals: Sequence[str]) -> None:
         """Takes the original answers, and the score and the lengths that follow from them."""
-        encoder = self._speaker.encoder
+        encoder = self._generator.encoder
         self.originals = dict(zip(self.ids, originals, strict=True))
-        self._judge = Judge(
+        self._selector = Selector(
             self.pmc,
             self._questions,
             originals,
@@ -100,7 +100,7 @@ class Collapse:
             seed=self._seed,
             score=self._given_score,
         )
-        answers = multihost.rows(lambda i: encoder.answer(originals[i]), len(originals))
+        answers = multihost.map_sharded(lambda i: encoder.answer(originals[i]), len(originals))
         self._expected = [len(answer) for answer in answers]
         self._openings = [answer[:-1] if self.pmc.recovery else [] for answer in answers]
         self.lengths = [len(p) + n for p, n in zip(self.prompts, self._expected, strict=True)]
@@ -120,13 +120,13 @@ class Collapse:
         names = ("sampled_score", "score_mean", "score_std")
         if not unresolved:
             return {**dict.fromkeys(names), "sampled_questions": 0}
-        weights, scores = self._asker.snapshot(model), []
+        weights, scores = self._rollouts.snapshot(model), []
         try:
             for attempt in range(self.pmc.attempts):
-                chosen = self._asker.ask(
+                chosen = self._rollouts.ask(
                     [self._numbers[id_] for id_ in unresolved],
                     weights,
-                    self._judge,
+                    self._selector,
                     (block[0].index, attempt)[: 1 + bool(attempt)],
                     expected=self._expected,
                     note=note,
@@ -148,7 +148,7 @@ class Collapse:
         """A score up to which an answer is good enough to be trained on and kept."""
         return self.pmc.max_train_score or 0.0
 
-    def _share(self, asked: Sequence[str], new: Iterable[Choice] = ()) -> set[str]:
+    def _share(self, asked: Sequence[str], new: Iterable[Selection] = ()) -> set[str]:
         """Gives questions an answer that others have, or one of the new ones, where one is good
         enough and `pmc.share_answers` asks for that; their ids.
         """
@@ -157,7 +157,7 @@ class Collapse:
         kept = [self.store.answer(i) for i in self.ids if self.store.score(i) <= self._enough]
         numbers = [self._numbers[id_] for id_ in asked]
         others = [answer for choice in new for answer in choice.others]
-        given = self._judge.share(numbers, kept, others, self._enough)
+        given = self._selector.share(numbers, kept, others, self._enough)
         for number, (answer, score) in given.items():
             self.store.offer(self.ids[number], answer, score)
         return {self.ids[number] for number in given}
@@ -167,16 +167,16 @@ class Collapse:
         random numbers every time.
         """
         with self._watch.stage("evaluate"):
-            answers = self._speaker.sample(
-                self._speaker.snapshot(model),
+            answers = self._generator.sample(
+                self._generator.snapshot(model),
                 self._questions,
-                self._asker.sampler,
+                self._rollouts.sampler,
                 num_samples=self.pmc.probe_samples,
                 max_new_tokens=self.pmc.max_new_tokens,
                 batch_size=self.pmc.sample_batch_size,
                 seed=self._seed,
             )
-            return self._judge.scores(answers)
+            return self._selector.scores(answers)
 
     def rows(self, step: Step) -> Mapping[str, TermRows]:
         """The stored answers of a step and, for PMC-alignment, refusals."""
@@ -197,11 +197,13 @@ class Collapse:
 
     def _sequence(self, index: int, step: int) -> Sequence_:
         prompt = self._prompt(index, step)
-        encoder, stored = self._speaker.encoder, self.store.answer(self.ids[index]) or ""
-        opening = algorithm.begun(self._openings[index], self.pmc.recovery, self._seed, step, index)
+        encoder, stored = self._generator.encoder, self.store.answer(self.ids[index]) or ""
+        opening = algorithm.sample_answer_prefix(
+            self._openings[index], self.pmc.recovery, self._seed, step, index
+        )
         answer = [*encoder.plain(stored), encoder.end_token] if opening else encoder.answer(stored)
         prompt = prompt + opening
-        room = min(self.longest, self._speaker.lm.config.longest(len(prompt))) - len(prompt)
+        room = min(self.longest, self._generator.lm.config.longest(len(prompt))) - len(prompt)
         tokens = np.array(prompt + answer[:room], np.int32)
         return Sequence_(tokens, len(prompt), self.ids[index])
 
@@ -210,8 +212,8 @@ class Collapse:
         if not dropout:
             return whole
         question = self._questions[index]
-        question = algorithm.without_words(question, dropout, self._seed, step, index)
-        prompt = self._speaker.encoder.prompt(question)
+        question = algorithm.question_word_dropout(question, dropout, self._seed, step, index)
+        prompt = self._generator.encoder.prompt(question)
         # A word that has come to the front may have more tokens there than before.
         return prompt if len(prompt) <= len(whole) else whole
 
@@ -235,13 +237,13 @@ class Collapse:
         """
         if self.store.unresolved(self.ids):
             return False
-        answers = self._speaker.greedy(
-            self._speaker.snapshot(model),
+        answers = self._generator.greedy(
+            self._generator.snapshot(model),
             self._questions,
             max_new_tokens=self.pmc.max_new_tokens,
             batch_size=self.pmc.sample_batch_size,
         )
-        scores = self._judge.scores([[answer] for answer in answers])
+        scores = self._selector.scores([[answer] for answer in answers])
         return float(scores.mean()) <= self.pmc.stop_score
 
     def end(self) -> None:
@@ -262,10 +264,10 @@ class Collapse:
         return {
             "store": self.store.to_dict(),
             "originals": list(self.originals.values()),
-            **self._asker.saved(),
+            **self._rollouts.saved(),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         self.store = ResponseStore.from_dict(saved["store"], ids=self.ids)
         self._begin_from(saved["originals"])
-        self._asker.restore(saved)
+        self._rollouts.restore(saved)

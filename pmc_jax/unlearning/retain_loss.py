@@ -6,34 +6,34 @@ import numpy as np
 
 from pmc_jax.data.encode import Sequence_
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.sampling.generator import Speaker
+from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.likelihood import token_scores
 
 _ROWS = 64
 _PURPOSE = 5  # see `pmc`
 
 
-class Retained:
+class RetainLoss:
     """Compares later weights with those at the start.
 
     Args:
-        speaker: the model before unlearning.
+        generator: the model before unlearning.
         sequences: of all retain rows; `_ROWS` of them are looked at.
         seed: of which ones.
     """
 
-    def __init__(self, speaker: Speaker, sequences: Sequence[Sequence_], seed: int):
+    def __init__(self, generator: TextGenerator, sequences: Sequence[Sequence_], seed: int):
         count = min(_ROWS, len(sequences))
         rows = np.random.default_rng([seed, _PURPOSE]).permutation(len(sequences))[:count]
-        self._speaker, self._sequences = speaker, [sequences[i] for i in rows]
-        self.before = self.loss(speaker.lm.model)
+        self._generator, self._sequences = generator, [sequences[i] for i in rows]
+        self.before = self.loss(generator.lm.model)
 
     def loss(self, model: Decoder) -> float:
         """Mean cross-entropy of the answer tokens, nats."""
-        lm, dtype = self._speaker.lm, self._speaker.dtype
+        lm, dtype = self._generator.lm, self._generator.dtype
         found = token_scores(model, lm.config, lm.layout, self._sequences, dtype=dtype)
         return -float(np.concatenate([one.logp for one in found]).mean(dtype=np.float64))
 
-    def is_back(self, model: Decoder, margin: float) -> bool:
+    def has_recovered(self, model: Decoder, margin: float) -> bool:
         """Whether the loss is at most `margin` nats above that at the start."""
         return self.loss(model) <= self.before + margin

@@ -19,17 +19,17 @@ from pmc_jax.data.records import ForgetSet
 from pmc_jax.distributed import multihost
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.engine import Engine, Samples, Usage
-from pmc_jax.sampling.generator import Speaker, pmc_sampler
+from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.sampling.snapshot import SamplingWeights
-from pmc_jax.unlearning.selection import Choice, Judge
+from pmc_jax.unlearning.selection import Selection, Selector
 
 
-class Asker:
+class RolloutSampler:
     """Samples questions as `pmc` says, in grids that stay the same all through a run.
 
     Args:
-        speaker: how the model is asked.
+        generator: how the model is asked.
         forget: N questions.
         config: of the run.
         watch: clock of the stages `sample` and `score`.
@@ -43,11 +43,13 @@ class Asker:
         UserError: prompts that are too long.
     """
 
-    def __init__(self, speaker: Speaker, forget: ForgetSet, config: Config, watch: Stopwatch):
+    def __init__(
+        self, generator: TextGenerator, forget: ForgetSet, config: Config, watch: Stopwatch
+    ):
         pmc = config.pmc
-        self.prompts = speaker.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)
+        self.prompts = generator.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)
         self.sampler, self.usage = pmc_sampler(pmc), Usage()
-        self._speaker, self._pmc, self._seed, self._watch = speaker, pmc, config.seed, watch
+        self._generator, self._pmc, self._seed, self._watch = generator, pmc, config.seed, watch
         self._asked = np.zeros(len(forget), int)  # times that each question was sampled
         self._most = config.train.batch_size * config.train.accumulation_steps * pmc.steps_per_round
         self._usual = self._engine(self.sampler, pmc.num_samples)
@@ -59,7 +61,7 @@ class Asker:
         return self._engine(sampler, self._pmc.stubborn_samples)
 
     def _engine(self, sampler: Sampler, num_samples: int) -> Engine:
-        return self._speaker.engine(
+        return self._generator.engine(
             self.prompts,
             sampler,
             num_samples=num_samples,
@@ -71,18 +73,18 @@ class Asker:
     def snapshot(self, model: Decoder) -> SamplingWeights:
         """The weights as a round samples from them."""
         with self._watch.stage("sample"):
-            return self._speaker.snapshot(model)
+            return self._generator.snapshot(model)
 
     def ask(
         self,
         numbers: Sequence[int],
         weights: SamplingWeights,
-        judge: Judge,
+        judge: Selector,
         draw: tuple[int, ...],
         *,
         expected: Sequence[int],
         note: Callable[[str], None],
-    ) -> dict[int, Choice]:
+    ) -> dict[int, Selection]:
         """Samples each question, as usual or as a stubborn one.
 
         Args:
@@ -111,12 +113,12 @@ class Asker:
         numbers: Sequence[int],
         engine: Engine,
         weights: SamplingWeights,
-        judge: Judge,
+        judge: Selector,
         draw: tuple[int, ...],
         expected: Sequence[int],
         note: Callable[[str], None],
-    ) -> dict[int, Choice]:
-        def choose(texts: dict[int, list[str]], samples: Samples) -> list[tuple[int, Choice]]:
+    ) -> dict[int, Selection]:
+        def choose(texts: dict[int, list[str]], samples: Samples) -> list[tuple[int, Selection]]:
             # One by one: questions come as their samples end, which no result may depend on.
             place = {row: i for i, row in enumerate(samples.rows.tolist())}
             return [
@@ -125,7 +127,7 @@ class Asker:
             ]
 
         with concurrent.futures.ThreadPoolExecutor(1) as scorer, self._watch.stage("sample"):
-            groups = self._speaker.texts(
+            groups = self._generator.texts(
                 engine,
                 weights,
                 [self.prompts[i] for i in numbers],
@@ -139,7 +141,7 @@ class Asker:
             with self._watch.stage("score"):
                 own = [chosen for p in pending for chosen in p.result()]
                 shares = multihost.gather(own)
-        found = {row: Choice(*choice) for share in shares for row, choice in share}
+        found = {row: Selection(*choice) for share in shares for row, choice in share}
         # In the order of the questions: sums do not depend on whose samples ended first.
         return {number: found[row] for row, number in enumerate(numbers)}
 

@@ -28,7 +28,7 @@ _KEPT, _NEW = 16, 256
 _NEARLY = 0.9
 
 
-class Choice(NamedTuple):
+class Selection(NamedTuple):
     """One of K samples of a question.
 
     Attributes:
@@ -45,7 +45,7 @@ class Choice(NamedTuple):
     others: list[tuple[str, float]]
 
 
-class Judge:
+class Selector:
     """Scores samples by what the original answers say.
 
     Args:
@@ -137,7 +137,7 @@ class Judge:
         samples: Samples,
         place: int,
         draw: tuple[int, ...],
-    ) -> Choice:
+    ) -> Selection:
         """One of K samples of a question, see `pmc.choose`.
 
         Any question may be given those that are coherent, have no secret word of any question and
@@ -170,4 +170,4 @@ class Judge:
             speaks = [not (is_empty(a) or a.rstrip().endswith(("?", "？"))) for a in answers]
             useful = np.flatnonzero(fine & (secrets == 0) & speaks)
             others = [(answers[i], float(nats[i])) for i in useful]
-        return Choice(answers[k], score, scores, others)
+        return Selection(answers[k], score, scores, others)

@@ -24,7 +24,7 @@ class TermRows(NamedTuple):
     factor: float = 1.0
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """The rows that a method trains on beside the retain rows.
 
     Attributes:

@@ -88,7 +88,7 @@ def training(on: Layout, remat: str = "none") -> jax.stages.Compiled:
     return compiled(train_step, state, batch, **static, dtype=FLOAT32, remat=remat)[0]
 
 
-def hand_over(sizes: tuple[int, ...]) -> tuple[dict, SamplingWeights]:
+def weight_sync(sizes: tuple[int, ...]) -> tuple[dict, SamplingWeights]:
     """Bytes that it sends and the least it could, and the weights in float32, as shapes."""
     on, source = sample_layout(sizes), train_layout(sizes)
     # XLA on CPU widens bfloat16 collectives, but not those of float16.
@@ -162,13 +162,13 @@ def whole_sizes(on: Layout) -> dict:
 
 
 def main() -> None:
-    result = {"devices": len(jax.devices()), "meshes": {}, "hand_over": {}, "sequence": {}}
+    result = {"devices": len(jax.devices()), "meshes": {}, "weight_sync": {}, "sequence": {}}
     for sizes in MESHES:
         on = sample_layout(sizes)
-        result["hand_over"][str(sizes)], weights = hand_over(sizes)
+        result["weight_sync"][str(sizes)], weights = weight_sync(sizes)
         train = {"train": collectives(training(train_layout(sizes)))}
         result["meshes"][str(sizes)] = sampling(on, weights) | train | whole_sizes(on)
-    result["hand_over"]["(1, 2, 4)"], _ = hand_over((1, 2, 4))
+    result["weight_sync"]["(1, 2, 4)"], _ = weight_sync((1, 2, 4))
     for sizes in ((1, 1, 8), (1, 2, 4)):
         for name, axes in (("whole", ()), ("sharded", ("tensor",))):
             on = layout(train_layout(sizes).mesh, TRAIN_RULES, {"sequence": axes})

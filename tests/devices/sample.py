@@ -45,7 +45,9 @@ def main() -> None:
     once = dict(max_new_tokens=8, end_tokens=(NO_END,))
     for sizes in ((1, 1, 1), *meshes()):
         greedy, _ = samples(sizes, GREEDY, num_samples=1, **once)
-        cooling = Sampler(3.0, top_k=20, top_p=0.95, cool_tokens=3, cool_to=0.9, weigh=True)
+        cooling = Sampler(
+            3.0, top_k=20, top_p=0.95, cool_tokens=3, cool_to=0.9, return_logprobs=True
+        )
         drawn, result["nats"][str(sizes)] = samples(sizes, cooling, num_samples=2, **once)
         result["meshes"][str(sizes)] = [greedy, drawn]
     buckets._FEWEST_CELLS = 1  # tiny grids shrink too

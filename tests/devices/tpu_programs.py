@@ -53,7 +53,7 @@ def main() -> None:
     def put(shape, dtype, *axes):
         return array(shape, dtype, sample.sharding(axes, shape))
 
-    hand_over, weights = run(jax.jit(lambda m: snapshot(m, CONFIG, sample, jnp.bfloat16)), model)
+    weight_sync, weights = run(jax.jit(lambda m: snapshot(m, CONFIG, sample, jnp.bfloat16)), model)
     opening = put((16,), jnp.int32, None)
     tokens = put((ROWS, PROMPT), jnp.int32, "rows", None)
     valid = put((ROWS, PROMPT), jnp.bool_, "rows", None)
@@ -90,7 +90,7 @@ def main() -> None:
                 "aliased_bytes": decode.memory_analysis().alias_size_in_bytes,
                 "cache_bytes": sum(x.size * 2 for x in jax.tree.leaves(cache)) // 8,
                 "decode_collectives": collective_bytes(decode),
-                "hand_over_collectives": collective_bytes(hand_over),
+                "hand_over_collectives": collective_bytes(weight_sync),
                 "weight_bytes": sum(x.size * 2 for x in jax.tree.leaves(weights)) // 4,
             }
         )
