@@ -106,7 +106,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SystemExit(f"{path}: not the results of a finished run: {error}") from None
     if not results.get("probe"):
-        raise SystemExit(f"{path}: this run measured no probe; set pmc.probe_samples=16")
+        raise SystemExit(f"{path}: this run measured no probe; set pmc.reward_samples=16")
     return results
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     batch, terms = training_step(generator, rows(options.data, 2 * options.rows))
     real = sum(len(sequence) for term in terms for sequence in term)
     settings = pmc.TrainConfig(
-        remat=options.remat, attention=options.attention, moment_dtype=options.moments
+        remat=options.remat, attention=options.attention, adamw={"moment_dtype": options.moments}
     )
 
     plain = [[{"tokens": s.tokens.tolist(), "begin": s.begin} for s in term] for term in terms]

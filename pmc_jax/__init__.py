@@ -28,7 +28,14 @@ _HOMES = {
     "pmc_jax.distributed.mesh": ("make_mesh",),
     "pmc_jax.models.export": ("export_hf",),
     "pmc_jax.models.load": ("LanguageModel", "load"),
-    "pmc_jax.config.pmc": ("ScoresConfig",),
+    "pmc_jax.config.pmc": (
+        "AugmentationConfig",
+        "SamplingConfig",
+        "ScheduleConfig",
+        "ScoreConfig",
+        "SelectionConfig",
+        "StopConfig",
+    ),
     "pmc_jax.config.train": ("LoRAConfig", "TrainConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

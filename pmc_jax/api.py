@@ -121,7 +121,7 @@ def unlearn(
     generator = TextGenerator.of(lm, model or ModelConfig())
     recorder = Recorder(bars=progress)
     with recorder.watch.compiling_apart():
-        asking = EvaluateConfig(max_new_tokens=pmc.max_new_tokens)
+        asking = EvaluateConfig(max_new_tokens=pmc.sampling.max_new_tokens)
         originals = _answers(generator, forget.questions, asking, "original answers", recorder)
         settings = Config(
             pmc=pmc, train=train or TrainConfig(), data=data or DataConfig(), seed=seed

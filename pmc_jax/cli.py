@@ -23,7 +23,7 @@ _COMMANDS = {
     "finetune": "make the target model that knows the data, under output.dir/target",
     "unlearn": "the whole job: (fine-tune,) evaluate, unlearn by PMC, evaluate, export",
     "evaluate": "evaluate.measures of model.path, or of a finished run: pmc evaluate OUTPUT_FOLDER",
-    "sample": "pmc.num_samples answers of model.path to each forget question, as JSON Lines",
+    "sample": "answers of model.path to each forget question, as JSON Lines",
     "compare": "methods x settings x seeds in the same time, one page: see docs/compare.md",
     "export": "the newest checkpoint of output.dir as a Hugging Face folder, output.dir/model",
     "plan": "compiles the run for plan.topology without a TPU: memory, time bound, plan.json",

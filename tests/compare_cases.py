@@ -26,7 +26,7 @@ RUN = {
     "data": {
         "forget": "f.jsonl",
         "retain": "r.jsonl",
-        "targets": "f.jsonl",
+        "forget_answers": "f.jsonl",
         "evaluate": {"forget": "f.jsonl", "forget_paraphrased": "f.jsonl", "retain": "r.jsonl"},
     },
 }
@@ -75,11 +75,13 @@ def _evaluation(level: float, reference: bool, rng: random.Random) -> dict[str, 
     found = cases.evaluation_of(cases.REFERENCE if reference else None, 40, rng)
     wanted = {"quality", *collect.LIMITATIONS}
     found["measures"] = {name: found["measures"][name] for name in wanted}
-    for measure in ("sampling", "prefill", "choices"):
+    for measure in ("sampling", "prefill", "multiple_choice"):
         series = found["measures"][measure]["after"]["series"]
         for name in {"worst", "true_score"} & series.keys():
             series[name] = [min(1.0, max(0.0, rng.gauss(level, 0.2))) for _ in range(40)]
-    choices, text = (found["measures"][name]["after"] for name in ("choices", "side_effects"))
+    choices, text = (
+        found["measures"][name]["after"] for name in ("multiple_choice", "side_effects")
+    )
     choices["series"]["rank"] = [round(40 * share) for share in (level, 0.1, 0.1, 0.1, 1 - level)]
     shift = round(10 * level)
     for name, heap in text["series"].items():

@@ -14,10 +14,10 @@ CELLS = ["pmc-seed0", "retain_only-seed0", "pmc-seed1", "retain_only-seed1"]
 SETTINGS = {
     "run": "run.yaml",
     "settings": {
-        "pmc.epochs": 6,
+        "pmc.schedule.epochs": 6,
         "data.evaluate.forget": "choices.jsonl",
-        "evaluate.samples": 8,
-        "evaluate.text": "text.txt",
+        "evaluate.leakage.num_samples": 8,
+        "evaluate.corpus.path": "text.txt",
     },
     "seconds": 1000,
     "at_seconds": [1e-3],

@@ -50,7 +50,7 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     evaluation = EvaluateConfig(measures=("all",), every=8)
-    pmc = PMCConfig(epochs=16, num_samples=5)
+    pmc = PMCConfig(schedule={"epochs": 16}, sampling={"num_samples": 5})
     config = to_dict(Config(pmc=pmc, evaluate=evaluation, seed=seed))
     rounds = [_round(step, steps, questions, rng) for step in range(1, steps + 1)]
     results = {
@@ -188,7 +188,7 @@ def evaluation_of(
         "quality": each(headline),
         "sampling": each(leakage),
         "prefill": each(lambda level, _: leakage(min(level + 0.1, 1))),
-        "choices": each(choices),
+        "multiple_choice": each(choices),
         "side_effects": each(effects),
         "perplexity": each(lambda level, _: result({"word": 20 + level})),
         "membership": each(lambda level, _: result({"loss.auc": level, "x": 1}, missing=gone)),
@@ -210,8 +210,11 @@ def evaluation_of(
         "schema": 1,
         "models": {name: {"path": f"/m/{name}", "sha256": name[0] * 64} for name in models},
         "measures": measures,
-        "not_computed": {"prompts": "not asked for", "relearned": "data.evaluate.relearn is empty"},
+        "not_computed": {
+            "prompt_attacks": "not asked for",
+            "relearned": "data.evaluate.relearn is empty",
+        },
         "labels": labels,
-        "settings": {"samples": 100, "leak": 0.5, "confidence": 0.99, "prefill": "The answer is:"},
+        "settings": {"leakage": {"num_samples": 100, "threshold": 0.5, "confidence": 0.99}},
         "seconds": 88.0,
     }

@@ -75,7 +75,7 @@ def test_ten_lines_of_the_readme(tmp_path):
         lm,
         forget=QUESTIONS[:2],
         retain=OTHERS[:3],
-        config=pmc.PMCConfig(num_samples=8, epochs=2, max_new_tokens=8),
+        config=tiny.pmc_config(num_samples=8, epochs=2, max_new_tokens=8),
     )
     answers = result.answer(QUESTIONS[:2], max_new_tokens=8)
     result.export(tmp_path / "out")

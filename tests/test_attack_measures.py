@@ -8,7 +8,7 @@ from pmc_jax.evaluation import attacks
 from pmc_jax.evaluation.excess_leakage import bootstrap
 from pmc_jax.evaluation.result import NO_REFERENCE
 
-SETTINGS = EvaluateConfig(weights=("int8", "nf4"))
+SETTINGS = EvaluateConfig(quantisation=("int8", "nf4"))
 ABOVE = ("above_reference", "above_reference.low", "above_reference.high")
 
 
@@ -19,11 +19,11 @@ def recalls(**attacks_):
 def test_prompts_by_hand():
     own = {
         "greedy": recalls(forget=[0.5, 0.0], forget_paraphrased=[0.25, 0.25], retain=[1.0]),
-        "prompts": recalls(repeat=[0.5, 0.0], story=[0.25, 0.5]),
+        "prompt_attacks": recalls(repeat=[0.5, 0.0], story=[0.25, 0.5]),
     }
     reference = {
         "greedy": recalls(forget=[0.25, 0.25], forget_paraphrased=[0.25, 0.25]),
-        "prompts": recalls(repeat=[0.25, 0.25], story=[0.0, 0.0]),
+        "prompt_attacks": recalls(repeat=[0.25, 0.25], story=[0.0, 0.0]),
     }
     result = attacks.summarise_prompts(own, reference, None, SETTINGS)
     expected = {

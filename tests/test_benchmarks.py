@@ -22,9 +22,9 @@ CASES = {
         ["scores", "lcs_lengths", "median"],
     ),
     "roofline": (["--model", "model", "--cells", "8"], ["decode_step", "share_of_products_limit"]),
-    "unlearning": (["run.yaml", "pmc.epochs=1"], ["unlearning_seconds"]),
+    "unlearning": (["run.yaml", "pmc.schedule.epochs=1"], ["unlearning_seconds"]),
     "unlearning --quality": (
-        ["run.yaml", "pmc.epochs=2", "--quality", "0", "--every", "1"],
+        ["run.yaml", "pmc.schedule.epochs=2", "--quality", "0", "--every", "1"],
         ["quality_reached", "step"],
     ),
     "faults": (

@@ -169,7 +169,7 @@ def test_limits_are_greedy(sampler):
 def test_the_temperature_cools_with_the_age_of_an_answer(top_p):
     """Row by row the draws are those of a sampler at that row's temperature."""
     logits = logits_of("random", 60, 300)
-    cooling = Sampler(4.0, top_k=40, top_p=top_p, cool_tokens=4, cool_to=0.5)
+    cooling = Sampler(4.0, top_k=40, top_p=top_p, temperature_decay_tokens=4, final_temperature=0.5)
     uniform = jax.random.uniform(jax.random.key(2), (60, cooling.draws))
     temperatures = {0: 4.0, 1: 3.125, 2: 2.25, 3: 1.375, 4: 0.5, 9: 0.5}
     for age, temperature in temperatures.items():
@@ -184,11 +184,13 @@ def test_the_temperature_cools_with_the_age_of_an_answer(top_p):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"cool_tokens": -1}, {"cool_to": 0.0}, {"temperature": 0.0}], ids=str
+    "fields",
+    [{"temperature_decay_tokens": -1}, {"final_temperature": 0.0}, {"temperature": 0.0}],
+    ids=str,
 )
 def test_cooling_needs_temperatures(fields):
-    with pytest.raises(UserError, match=r"cool_tokens >= 0 and temperatures above 0"):
-        Sampler(**{"cool_tokens": 2} | fields)
+    with pytest.raises(UserError, match=r"temperature_decay_tokens >= 0 and temperatures above 0"):
+        Sampler(**{"temperature_decay_tokens": 2} | fields)
 
 
 @pytest.mark.parametrize("top_k", [300, 301, 10_000])

@@ -45,14 +45,17 @@ def test_bad_yaml(text, parts, inputs):
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("pmc.num_sample=3", ("pmc.num_sample: unknown key", "did you mean pmc.num_samples?")),
+        (
+            "pmc.num_sample=3",
+            ("pmc.num_sample: unknown key", "did you mean pmc.sampling.num_samples?"),
+        ),
         ("train.lr=0.1", ("train.lr: unknown key",)),
         ("pcm.epochs=3", ("pcm: unknown key", "did you mean pmc?")),
-        ("pmc.num_samples=0", ("pmc.num_samples: expected at least 1, got 0",)),
-        ("pmc.epochs=many", ("pmc.epochs: expected an integer",)),
-        ("pmc.score=rouge", ("pmc.score", "rougeL_recall")),
+        ("pmc.sampling.num_samples=0", ("pmc.sampling.num_samples: expected at least 1, got 0",)),
+        ("pmc.schedule.epochs=many", ("pmc.schedule.epochs: expected an integer",)),
+        ("pmc.score.name=rouge", ("pmc.score.name", "rougeL_recall")),
         ("data.evaluate.forgot=forget.jsonl", ("data.evaluate.forgot", "data.evaluate.forget")),
-        ("pmc.epochs", ("'pmc.epochs': expected section.key=value",)),
+        ("pmc.schedule.epochs", ("'pmc.schedule.epochs': expected section.key=value",)),
     ],
 )
 def test_bad_settings(override, parts, inputs):
@@ -60,8 +63,8 @@ def test_bad_settings(override, parts, inputs):
 
 
 def test_all_bad_settings_are_named_at_once(inputs):
-    message = tiny.refused("unlearn", "pmc.num_samples=0", "seed=-1", "output.dri=x")
-    tiny.assert_names(message, "pmc.num_samples", "seed", "output.dri", "output.dir")
+    message = tiny.refused("unlearn", "pmc.sampling.num_samples=0", "seed=-1", "output.dri=x")
+    tiny.assert_names(message, "pmc.sampling.num_samples", "seed", "output.dri", "output.dir")
 
 
 @pytest.mark.parametrize("command", ["finetune", "unlearn", "export"])
@@ -180,7 +183,7 @@ def test_a_process_unlearns_and_says_nothing_else(inputs):
 
     And all of it is the same as in this process.
     """
-    options = ["pmc.epochs=3", "data.max_length=40", "data.long_rows=drop"]
+    options = ["pmc.schedule.epochs=3", "data.max_length=40", "data.long_rows=drop"]
     options += ["data.evaluate.retain.rows=0:8"]
     tiny.write_rows(inputs / "retain.jsonl", [*tiny.RETAIN, *tiny.rows(1, seed=5, answer=60)])
     done = _process("unlearn", "run.yaml", *options, folder=inputs)

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.config.pmc import ScoresConfig
+from pmc_jax.config.pmc import SelectionConfig
 from pmc_jax.config.run import PeopleConfig
 from pmc_jax.data.people import generate
 from pmc_jax.scoring import coherent, preference, repetition, rougeL_recall, secret_words, told
 from pmc_jax.unlearning.pmc import choose
 
 ORIGINAL = "Jane Roe was born in the quiet town of Brenholm."
-OFF = ScoresConfig(min_words=0, max_repetition=1, max_perplexity=None)
+OFF = SelectionConfig(min_words=0, max_repetition=1, max_perplexity=None)
 GUARD = dataclasses.replace(OFF, min_words=3, max_repetition=0.5)
 
 
@@ -72,7 +72,7 @@ def test_all_can_be_off():
 
 def test_gibberish_is_what_the_model_finds_unlikely():
     """Words enough and none twice: only the model's own perplexity tells."""
-    guard = ScoresConfig(min_words=3, max_repetition=0.5, max_perplexity=8)
+    guard = SelectionConfig(min_words=3, max_repetition=0.5, max_perplexity=8)
     samples = ["Jane Roe was born in Selmouth.", "qua lorem;; Vex 7 tundra of if", "", ORIGINAL]
     nats = [math.log(7.9), math.log(8.1), math.nan, 0.2]
     found = coherent(ORIGINAL, samples, guard, nats=nats)

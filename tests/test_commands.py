@@ -47,7 +47,7 @@ def test_a_run_needs_nothing_to_evaluate(inputs):
 
 
 def test_no_epochs_leave_the_model_as_it_was(inputs):
-    tiny.succeed("unlearn", "pmc.epochs=0")
+    tiny.succeed("unlearn", "pmc.schedule.epochs=0")
     assert tiny.same_weights("out/model", "model")
     found = tiny.results()
     assert found["rounds"] == [] and found["before"] == found["after"]
@@ -163,7 +163,7 @@ def test_an_export_that_fails_leaves_the_old_one(finished, monkeypatch):
 
 def test_every_shape_compiles_once_and_an_identical_run_compiles_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tiny.write_inputs(tmp_path, finetune={**tiny.FINETUNE, "epochs": 3}))
-    options = ["pmc.max_new_tokens=20", "pmc.num_samples=5"]
+    options = ["pmc.sampling.max_new_tokens=20", "pmc.sampling.num_samples=5"]
     jax.clear_caches()
     with monkeypatch.context() as patch:
         calls = Calls(patch)

@@ -209,10 +209,16 @@ def test_limitations_are_those_of_the_cells_evaluations(compared):
             json.loads((compared.cell(name) / "evaluation.json").read_text())["measures"]
             for name in entry["cells"]
         ]
-        assert set(found[0]) == {"quality", "side_effects", "choices", "sampling", "prefill"}
+        assert set(found[0]) == {
+            "quality",
+            "side_effects",
+            "multiple_choice",
+            "sampling",
+            "prefill",
+        }
         for measure, name in (
             ("side_effects", "reference.forget.dropped"),
-            *(("choices", "least_likely"), ("sampling", "worst"), ("prefill", "worst")),
+            *(("multiple_choice", "least_likely"), ("sampling", "worst"), ("prefill", "worst")),
         ):
             numbers = [one[measure]["after"]["values"][name] for one in found]
             assert entry["measures"][measure][name]["mean"] == pytest.approx(sum(numbers) / 2)
@@ -244,7 +250,10 @@ def test_a_finished_comparison_is_not_run_again_and_makes_the_same_page(compared
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        ("settings.pmc.lambda_retain=2", ["pmc-seed0", "pmc.lambda_retain: 1.25 there, 2.0 here"]),
+        (
+            "settings.pmc.schedule.lambda_retain=2",
+            ["pmc-seed0", "pmc.schedule.lambda_retain: 1.25 there, 2.0 here"],
+        ),
         ("seconds=99", ["pmc-seed0", "method.max_seconds: 1000.0 there, 99.0 here"]),
         ("settings.data.evaluate.retain.rows=0:4", ["pmc-seed0", "other settings or data"]),
         ("settings.finetune.epochs=2", ["target of other settings or data"]),

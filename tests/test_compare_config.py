@@ -12,8 +12,8 @@ from pmc_jax.errors import UserError
 ROOT = Path(__file__).parents[1]
 RUN = {
     "model": {"path": "model"},
-    "data": {"forget": "f.jsonl", "retain": "r.jsonl", "targets": "f.jsonl"},
-    "pmc": {"epochs": 9},
+    "data": {"forget": "f.jsonl", "retain": "r.jsonl", "forget_answers": "f.jsonl"},
+    "pmc": {"schedule": {"epochs": 9}},
     "finetune": {"data": ["f.jsonl", "r.jsonl"]},
 }
 PLAIN = {"run": RUN, "methods": {"pmc": {}, "npo": {}}, "output": {"dir": "out"}}
@@ -46,16 +46,16 @@ def test_a_cell_is_a_run_with_its_own_method_seed_time_and_folder(load):
         seconds=60,
         at_seconds=[20, 40],
         seeds=[3, 4],
-        settings={"train.decay": "none", "evaluate": {"samples": 7}},
-        methods={"pmc": {"settings": {"pmc.epochs": 5}}, "npo": {}},
+        settings={"train.decay": "none", "evaluate": {"leakage": {"num_samples": 7}}},
+        methods={"pmc": {"settings": {"pmc.schedule.epochs": 5}}, "npo": {}},
     )
     cells = cells_of(compare)
     assert [cell.name for cell in cells] == ["pmc-seed3", "npo-seed3", "pmc-seed4", "npo-seed4"]
-    assert [cell.config.pmc.epochs for cell in cells] == [5, 9, 5, 9]
+    assert [cell.config.pmc.schedule.epochs for cell in cells] == [5, 9, 5, 9]
     for cell in cells:
         config = cell.config
         assert config.method.name == cell.entry and config.method.max_seconds == 60
-        assert config.evaluate.at_seconds == (20, 40) and config.evaluate.samples == 7
+        assert config.evaluate.at_seconds == (20, 40) and config.evaluate.leakage.num_samples == 7
         assert config.evaluate.measures == () and config.train.decay == "none"
         assert config.seed == cell.seed and not config.output.checkpoint_end
         assert config.model.path == "out/target" and not config.finetune.data
@@ -68,11 +68,11 @@ def test_without_fine_tuning_the_model_itself_is_the_target(load):
 
 
 def test_a_list_is_a_grid_and_trials_are_drawn_of_it(load):
-    space = {**RATES, "pmc.lambda_retain": [1.0, 2.0]}
+    space = {**RATES, "pmc.schedule.lambda_retain": [1.0, 2.0]}
     compare = load(methods={"pmc": {"settings": space}, "npo": {}})
     grid = compare.trials_of("pmc")
     assert len(grid) == 6 and len({json.dumps(trial) for trial in grid}) == 6
-    assert grid[1] == {"train.learning_rate": 1e-5, "pmc.lambda_retain": 2.0}
+    assert grid[1] == {"train.learning_rate": 1e-5, "pmc.schedule.lambda_retain": 2.0}
     names = [cell.name for cell in cells_of(compare)]
     assert names == [*(f"pmc-{i}-seed0" for i in range(6)), "npo-seed0"]
     drawn = {"pmc": {"settings": space, "trials": 3}, "npo": {"settings": RATES}}
@@ -93,17 +93,17 @@ def test_one_method_may_stand_under_several_names(load):
 
 
 def test_overrides_meet_both_ways_to_write_a_name(load):
-    settings = {"pmc.epochs": 2}
-    assert load("settings.pmc.epochs=3", settings=settings).base().pmc.epochs == 3
-    assert load("run.pmc.epochs=4").base().pmc.epochs == 4
+    settings = {"pmc.schedule.epochs": 2}
+    assert load("settings.pmc.schedule.epochs=3", settings=settings).base().pmc.schedule.epochs == 3
+    assert load("run.pmc.schedule.epochs=4").base().pmc.schedule.epochs == 4
     compare = load("methods.npo.settings.method.beta=[0.1, 0.5]")
     assert compare.trials_of("npo") == [{"method.beta": 0.1}, {"method.beta": 0.5}]
 
 
 def test_run_may_be_a_file_beside(load, tmp_path):
     (tmp_path / "run.yaml").write_text(json.dumps(RUN))
-    assert load(run="run.yaml").base().pmc.epochs == 9
-    assert load("run.pmc.epochs=4", run="run.yaml").base().pmc.epochs == 4
+    assert load(run="run.yaml").base().pmc.schedule.epochs == 9
+    assert load("run.pmc.schedule.epochs=4", run="run.yaml").base().pmc.schedule.epochs == 4
 
 
 def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse, load):
@@ -135,12 +135,22 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
             ["methods.pmc.settings.train.learning_rate: expected at least one value"],
         ),
         (
-            {"methods": {"pmc": {"settings": {"evaluate.samples": 3, "method.name": "npo"}}}},
-            ["settings.evaluate.samples: methods differ in", "settings.method.name: methods"],
+            {
+                "methods": {
+                    "pmc": {"settings": {"evaluate.leakage.num_samples": 3, "method.name": "npo"}}
+                }
+            },
+            [
+                "settings.evaluate.leakage.num_samples: methods differ in",
+                "settings.method.name: methods",
+            ],
         ),
         ({"settings": {"seed": 3}}, ["settings.seed: a comparison sets this itself"]),
         ({"settings": {"evaluate": {"every": 3}}}, ["settings.evaluate.every: a comparison"]),
-        ({"settings": {"pmc.epoch": 3}}, ["run.pmc.epoch: unknown key, did you mean pmc.epochs"]),
+        (
+            {"settings": {"pmc.epoch": 3}},
+            ["run.pmc.epoch: unknown key, did you mean pmc.schedule.epochs"],
+        ),
         ({"seconds": 0}, ["seconds: expected a number above 0"]),
         ({"at_seconds": [120]}, ["at_seconds: expected above 0 and below seconds (120)"]),
         ({"seeds": [1, 1]}, ["seeds: expected at least one, each once"]),
@@ -165,7 +175,7 @@ def test_a_reference_is_made_beside_a_target(refuse):
 
 
 def test_a_grid_without_bounds_is_refused(refuse):
-    many = {name: list(range(1, 40)) for name in ("pmc.epochs", "train.batch_size")}
+    many = {name: list(range(1, 40)) for name in ("pmc.schedule.epochs", "train.batch_size")}
     assert "at most 1000 of the 1521" in refuse(methods={"pmc": {"settings": many}})
 
 
@@ -203,7 +213,7 @@ def test_shipped_settings_have_all_that_a_comparison_needs(path):
     base = compare.base()
     assert {"forget", "forget_paraphrased", "retain"} <= set(base.data.evaluate)
     # The last step is known where every method says how many epochs fit into the time.
-    fitted = all("pmc.epochs" in entry.settings for entry in compare.methods.values())
+    fitted = all("pmc.schedule.epochs" in entry.settings for entry in compare.methods.values())
     assert base.train.decay == "none" or fitted
 
 

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_runs as tiny
 
 from pmc_jax.config.run import (
     Config,
     FinetuneConfig,
     MeshConfig,
-    PMCConfig,
     SourceConfig,
     TrainConfig,
     config_from_dict,
@@ -45,7 +45,7 @@ def refuse(load):
 
 def test_empty_file_gives_the_defaults(load):
     assert load("") == load("pmc:\ntrain: {}\n") == Config()
-    assert Config().pmc.lambda_retain == 6.0
+    assert Config().pmc.schedule.lambda_retain == 6.0
     assert Config().mesh == MeshConfig(data=-1, fsdp=1, tensor=1)
 
 
@@ -61,8 +61,11 @@ def test_file_with_every_kind_of_setting(load):
           evaluate:
             forget: {path: f.jsonl}
             real_authors: r.jsonl
-        pmc: {temperature: 1, max_train_score: 0.3, guard_empty: false}
-        train: {learning_rate: 1e-5, epsilon: 1.0e8, max_grad_norm: null}
+        pmc:
+          sampling: {temperature: 1}
+          selection: {max_train_score: 0.3}
+          score: {guard_empty: false}
+        train: {learning_rate: 1e-5, adamw: {epsilon: 1.0e8}, max_grad_norm: null}
         finetune: {data: {path: full.jsonl}, learning_rate: 3e-4}
         mesh: {data: 1, fsdp: -1}
         """
@@ -74,9 +77,9 @@ def test_file_with_every_kind_of_setting(load):
     assert config.data.evaluate == {
         "forget": SourceConfig("f.jsonl"), "real_authors": SourceConfig("r.jsonl"),
     }  # fmt: skip
-    assert config.pmc == PMCConfig(temperature=1.0, max_train_score=0.3, guard_empty=False)
-    assert isinstance(config.pmc.temperature, float)
-    assert config.train == TrainConfig(learning_rate=1e-5, epsilon=1e8)
+    assert config.pmc == tiny.pmc_config(temperature=1.0, max_train_score=0.3, guard_empty=False)
+    assert isinstance(config.pmc.sampling.temperature, float)
+    assert config.train == TrainConfig(learning_rate=1e-5, adamw={"epsilon": 1e8})
     assert config.finetune == FinetuneConfig(data=(SourceConfig("full.jsonl"),), learning_rate=3e-4)
     assert config.mesh.fsdp == -1
 
@@ -90,19 +93,19 @@ def test_finetune_data_may_be_a_list(load):
 
 def test_overrides_in_their_order(load):
     config = load(
-        "pmc: {epochs: 3}\nfinetune: {data: [{path: a}, {path: b}]}",
-        "pmc.epochs=20",
-        "pmc.epochs=21",
+        "pmc: {schedule: {epochs: 3}}\nfinetune: {data: [{path: a}, {path: b}]}",
+        "pmc.schedule.epochs=20",
+        "pmc.schedule.epochs=21",
         "train.learning_rate=1e-5",
         "train.max_grad_norm=null",
         "data.evaluate.forget.path=forget.jsonl",
         "finetune.data.1.rows=0:9",
         "model.question_tag=Q: {question} #1 = ",
         'output.dir="2024"',
-        "pmc.guard_empty=false",
+        "pmc.score.guard_empty=false",
     )
-    assert config.pmc.epochs == 21
-    assert config.pmc.guard_empty is False
+    assert config.pmc.schedule.epochs == 21
+    assert config.pmc.score.guard_empty is False
     assert config.train.learning_rate == 1e-5
     assert config.data.evaluate["forget"].path == "forget.jsonl"
     assert config.finetune.data == (SourceConfig("a"), SourceConfig("b", rows="0:9"))
@@ -129,24 +132,26 @@ def test_all_faults_come_in_one_line(refuse):
         """
         pmcc: {epochs: 1}
         num_samples: 3
-        pmc: {num_samples: five, temperatur: 1, top_p: 2, epochs: 1.5}
+        pmc:
+          sampling: {num_samples: five, temperatur: 1, top_p: 2}
+          schedule: {epochs: 1.5}
         train: {learning_rate: 0, num_sample: 2, remat: some, batch_size: true}
         mesh: {data: -1, fsdp: -1, tensor: 0, slices: 0, sample_rules: {mpl: [tensor]}}
         data: {evaluate: {forgt: x}, long_rows: 1}
         """,
-        "pmc.epochs",
+        "pmc.schedule.epochs",
         "pmc.seed.x=1",
         "seed=-1",
     )
     for fault in (
         "pmcc: unknown key, did you mean pmc?",
-        "num_samples: unknown key, did you mean pmc.num_samples?",
-        "pmc.num_samples: expected an integer, got 'five'",
-        "pmc.temperatur: unknown key, did you mean pmc.temperature?",
-        "pmc.top_p: expected above 0 and at most 1, got 2.0",
-        "pmc.epochs: expected an integer, got 1.5",
+        "num_samples: unknown key, did you mean pmc.sampling.num_samples?",
+        "pmc.sampling.num_samples: expected an integer, got 'five'",
+        "pmc.sampling.temperatur: unknown key, did you mean pmc.sampling.temperature?",
+        "pmc.sampling.top_p: expected above 0 and at most 1, got 2.0",
+        "pmc.schedule.epochs: expected an integer, got 1.5",
         "train.learning_rate: expected a number above 0, got 0.0",
-        "train.num_sample: unknown key, did you mean pmc.num_samples?",
+        "train.num_sample: unknown key, did you mean pmc.sampling.num_samples?",
         "train.remat: expected one of none, full, dots, got 'some'",
         "train.batch_size: expected an integer, got true",
         "mesh.tensor: expected -1 (the rest of the devices) or at least 1, got 0",
@@ -154,7 +159,7 @@ def test_all_faults_come_in_one_line(refuse):
         "mesh.sample_rules.mpl: unknown key, did you mean mesh.sample_rules.mlp?",
         "data.evaluate.forgt: unknown key, did you mean data.evaluate.forget?",
         "data.long_rows: expected text in quotes, got 1",
-        "override 'pmc.epochs': expected section.key=value",
+        "override 'pmc.schedule.epochs': expected section.key=value",
         "seed: expected from 0 to 4294967295, got -1",
         "pmc.seed: unknown key",
     ):
@@ -216,8 +221,13 @@ def test_bad_files(refuse, text, message):
 
 def test_alignment_needs_answers_that_are_not_resolved(load, refuse):
     said = refuse("method: {name: pmc_alignment}")
-    assert "pmc.max_train_score: expected null or above 0 beside method.name=pmc_align" in said
-    assert load("method: {name: pmc_alignment}\npmc: {max_train_score: null}").method.alignment
+    assert (
+        "pmc.selection.max_train_score: expected null or above 0 beside method.name=pmc_align"
+        in said
+    )
+    assert load(
+        "method: {name: pmc_alignment}\npmc: {selection: {max_train_score: null}}"
+    ).method.alignment
 
 
 def test_aliases_cannot_explode(refuse):
@@ -244,21 +254,31 @@ def test_only_true_and_false_are_truth_values(refuse, word):
 def test_published_settings_are_the_published_algorithm(name):
     """METHOD: one pair a row, sampled once before every step, nothing held back or refused."""
     pmc = load_config(CONFIGS / f"{name}.yaml").pmc
-    assert (pmc.retain_rows, pmc.steps_per_round, pmc.attempts, pmc.ramp_steps) == (1, 1, 1, 0)
-    assert (pmc.cool_tokens, pmc.top_k, pmc.top_p, pmc.max_train_score) == (0, 50, 0.95, None)
-    assert not pmc.question_dropout and not pmc.recovery
-    assert pmc.guard_empty == ("70b" in name)  # as its file says; no such run is published
-    scores = pmc.scores
-    assert (scores.min_words, scores.max_repetition, scores.prefer) == (0, 1, "first")
-    assert scores.max_perplexity is None and scores.target == 0
+    assert (
+        pmc.schedule.retain_rows,
+        pmc.schedule.steps_per_round,
+        pmc.sampling.max_attempts,
+    ) == (1, 1, 1)
+    assert (
+        pmc.sampling.temperature_decay_tokens,
+        pmc.sampling.top_k,
+        pmc.sampling.top_p,
+        pmc.selection.max_train_score,
+    ) == (0, 50, 0.95, None)
+    assert not pmc.augmentation.question_word_dropout and not pmc.augmentation.answer_prefix
+    assert pmc.score.guard_empty == ("70b" in name)  # as its file says; no such run is published
+    selection = pmc.selection
+    assert (selection.min_words, selection.max_repetition, selection.prefer) == (0, 1, "first")
+    assert selection.max_perplexity is None and pmc.score.threshold == 0
 
 
 def test_dict_and_back_is_the_same(load):
     config = load(
-        "finetune: {data: [a, b]}\ndata: {evaluate: {retain: r}}\npmc: {max_train_score: 0.1}"
+        "finetune: {data: [a, b]}\ndata: {evaluate: {retain: r}}\n"
+        "pmc: {selection: {max_train_score: 0.1}}"
     )
     plain = to_dict(config)
     assert plain == json.loads(json.dumps(plain))
     assert config_from_dict(plain) == config
-    with pytest.raises(UserError, match=r"^run\.json: pmc\.epochs: expected an integer"):
-        config_from_dict({**plain, "pmc": {"epochs": "x"}}, "run.json")
+    with pytest.raises(UserError, match=r"^run\.json: pmc\.schedule\.epochs: expected an integer"):
+        config_from_dict({**plain, "pmc": {"schedule": {"epochs": "x"}}}, "run.json")

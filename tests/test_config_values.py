@@ -9,7 +9,13 @@ import pytest
 
 from pmc_jax.config import evaluate, method, pmc, train
 from pmc_jax.config import run as config_module
-from pmc_jax.config.pmc import ScoresConfig
+from pmc_jax.config.pmc import (
+    AugmentationConfig,
+    SamplingConfig,
+    ScheduleConfig,
+    ScoreConfig,
+    SelectionConfig,
+)
 from pmc_jax.config.run import (
     Config,
     DataConfig,
@@ -23,6 +29,7 @@ from pmc_jax.config.run import (
     differences,
     to_dict,
 )
+from pmc_jax.config.train import AdamWConfig
 from pmc_jax.errors import UserError
 
 SECTIONS = [
@@ -36,31 +43,33 @@ SECTIONS = [
 @pytest.mark.parametrize(
     ("cls", "bad"),
     [
-        (PMCConfig, {"num_samples": 0}),
-        (PMCConfig, {"num_samples": 2.0}),
-        (PMCConfig, {"num_samples": True}),
-        (PMCConfig, {"num_samples": None}),
-        (PMCConfig, {"temperature": -0.1}),
-        (PMCConfig, {"temperature": float("nan")}),
-        (PMCConfig, {"temperature": 10**400}),
-        (PMCConfig, {"top_p": 0}),
-        (PMCConfig, {"top_p": 1.01}),
-        (PMCConfig, {"top_k": -1}),
-        (PMCConfig, {"max_new_tokens": 0}),
-        (PMCConfig, {"lambda_retain": -1}),
-        (PMCConfig, {"epochs": -1}),
-        (PMCConfig, {"min_len": -1}),
-        (PMCConfig, {"tau": 0}),
-        (PMCConfig, {"steps_per_round": 0}),
-        (PMCConfig, {"selection": "worst"}),
-        (PMCConfig, {"max_train_score": 1.5}),
-        (PMCConfig, {"question_dropout": 1.0}),
-        (PMCConfig, {"question_dropout": -0.1}),
-        (PMCConfig, {"recovery": 1.0}),
-        (ScoresConfig, {"prefer": "shortest"}),
+        (SamplingConfig, {"num_samples": 0}),
+        (SamplingConfig, {"num_samples": 2.0}),
+        (SamplingConfig, {"num_samples": True}),
+        (SamplingConfig, {"num_samples": None}),
+        (SamplingConfig, {"temperature": -0.1}),
+        (SamplingConfig, {"temperature": float("nan")}),
+        (SamplingConfig, {"temperature": 10**400}),
+        (SamplingConfig, {"top_p": 0}),
+        (SamplingConfig, {"top_p": 1.01}),
+        (SamplingConfig, {"top_k": -1}),
+        (SamplingConfig, {"max_new_tokens": 0}),
+        (ScheduleConfig, {"lambda_retain": -1}),
+        (ScheduleConfig, {"epochs": -1}),
+        (ScoreConfig, {"min_len": -1}),
+        (SelectionConfig, {"tau": 0}),
+        (ScheduleConfig, {"steps_per_round": 0}),
+        (SelectionConfig, {"rule": "worst"}),
+        (SelectionConfig, {"max_train_score": 1.5}),
+        (AugmentationConfig, {"question_word_dropout": 1.0}),
+        (AugmentationConfig, {"question_word_dropout": -0.1}),
+        (AugmentationConfig, {"answer_prefix": 1.0}),
+        (SelectionConfig, {"prefer": "shortest"}),
+        (SelectionConfig, {"max_perplexity": 0.5}),
+        (SelectionConfig, {"max_repetition": 2}),
         (TrainConfig, {"learning_rate": 0}),
-        (TrainConfig, {"weight_decay": -1}),
-        (TrainConfig, {"beta2": 1}),
+        (AdamWConfig, {"weight_decay": -1}),
+        (AdamWConfig, {"beta2": 1}),
         (TrainConfig, {"batch_size": 0}),
         (TrainConfig, {"accumulation_steps": 0}),
         (TrainConfig, {"warmup_steps": -1}),
@@ -94,7 +103,11 @@ def test_ranges_hold_for_settings_built_in_code(cls, bad):
 
 
 def test_values_at_the_edge_are_allowed():
-    PMCConfig(temperature=0, top_p=1, top_k=0, epochs=0, lambda_retain=0, max_train_score=0)
+    PMCConfig(
+        sampling={"temperature": 0, "top_p": 1, "top_k": 0},
+        schedule={"epochs": 0, "lambda_retain": 0},
+        selection={"max_train_score": 0},
+    )
     for rows in ("0:1", ":4", "3:", ":"):
         SourceConfig(rows=rows)
     PeopleConfig(count=2, forget=1)
@@ -102,11 +115,11 @@ def test_values_at_the_edge_are_allowed():
 
 def test_code_may_give_lists_mappings_paths_and_numpy_numbers():
     config = Config(
-        pmc=PMCConfig(num_samples=np.int64(3), top_p=np.float32(0.5)),
+        pmc={"sampling": {"num_samples": np.int64(3), "top_p": np.float32(0.5)}},
         data={"forget": Path("a.jsonl")},
         finetune=FinetuneConfig(data=[SourceConfig("b")]),
     )
-    assert type(config.pmc.num_samples) is int
+    assert type(config.pmc.sampling.num_samples) is int
     assert config.data.forget == SourceConfig("a.jsonl")
     assert config.finetune.data == (SourceConfig("b"),)
     json.dumps(to_dict(config))
@@ -115,11 +128,14 @@ def test_code_may_give_lists_mappings_paths_and_numpy_numbers():
 def test_differences_name_dotted_keys():
     there = to_dict(Config())
     here = to_dict(
-        Config(pmc=PMCConfig(epochs=20), data=DataConfig(evaluate={"retain": SourceConfig("r")}))
+        Config(
+            pmc={"schedule": {"epochs": 20}},
+            data=DataConfig(evaluate={"retain": SourceConfig("r")}),
+        )
     )
     assert differences(there, there) == []
     found = differences(there, here)
-    assert "pmc.epochs: 12 there, 20 here" in found
+    assert "pmc.schedule.epochs: 12 there, 20 here" in found
     assert 'data.evaluate.retain.path: absent there, "r" here' in found
     assert not [line for line in found if line.startswith(("train", "finetune", "model"))]
 

@@ -147,7 +147,7 @@ def test_the_answer_column_of_the_forget_file_is_never_read(kind, world, run, tm
 
 def test_pmc_opens_no_targets(world, run):
     """A file of true answers that other methods would train on need not exist."""
-    _assert_the_same_unlearning(world / "out", run("data.targets.path=nowhere.jsonl"))
+    _assert_the_same_unlearning(world / "out", run("data.forget_answers.path=nowhere.jsonl"))
 
 
 def test_the_retain_answers_do_matter(world, run, tmp_path):

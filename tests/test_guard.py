@@ -58,5 +58,7 @@ def test_a_run_that_diverges_keeps_its_checkpoints(tmp_path, monkeypatch):
     tiny.assert_names(message, "pmc: error: step ", "3 times in a row", "forget:", "retain:")
     kept = sorted(int(path.name) for path in (tmp_path / "out" / "checkpoints").iterdir())
     assert kept and kept[-1] >= 1
-    done = tiny.pmc("unlearn", "pmc.max_retain_loss=0.001", "output.dir=other")
-    assert done.status == 2 and "above pmc.max_retain_loss=0.001" in done.err.splitlines()[-1]
+    done = tiny.pmc("unlearn", "pmc.schedule.max_retain_loss=0.001", "output.dir=other")
+    assert (
+        done.status == 2 and "above pmc.schedule.max_retain_loss=0.001" in done.err.splitlines()[-1]
+    )

@@ -20,8 +20,12 @@ from pmc_jax.evaluation.result import NO_REFERENCE, of_split
 from pmc_jax.scoring.rouge import rougeL_recall
 
 ALL = (
-    *("evaluate.measures=all", "evaluate.samples=5", "evaluate.weights=int8"),
-    *("evaluate.relearn.steps=2", "evaluate.text=text.txt", "evaluate.chunk_tokens=16"),
+    *("evaluate.measures=all", "evaluate.leakage.num_samples=5", "evaluate.quantisation=int8"),
+    *(
+        "evaluate.relearn.steps=2",
+        "evaluate.corpus.path=text.txt",
+        "evaluate.corpus.chunk_tokens=16",
+    ),
     *("data.evaluate.forget.path=full.jsonl", "data.evaluate.holdout.path=holdout.jsonl"),
 )
 
@@ -134,7 +138,7 @@ def test_another_setting_asks_again_for_what_depends_on_it(folder):
         Path("out/evaluation", f"after.{name}.jsonl").read_bytes()
         for name in ("likelihood", "sampling")
     )
-    done = tiny.pmc("evaluate", *ALL, "evaluate.samples=3", config="out")
+    done = tiny.pmc("evaluate", *ALL, "evaluate.leakage.num_samples=3", config="out")
     assert done.status == 0, done.err
     assert Path("out/evaluation/after.likelihood.jsonl").read_bytes() == likelihood
     assert Path("out/evaluation/after.sampling.jsonl").read_bytes() != sampling
@@ -174,7 +178,11 @@ def test_samples_left_are_those_that_were_left(folder):
 
 
 def test_measures_of_one_model_by_settings(folder):
-    wanted = ("evaluate.measures=[sampling, membership]", "evaluate.samples=2", "output.dir=null")
+    wanted = (
+        "evaluate.measures=[sampling, membership]",
+        "evaluate.leakage.num_samples=2",
+        "output.dir=null",
+    )
     done = tiny.succeed("evaluate", *wanted, "model.path=out/model")
     numbers = json.loads(done.lines[-1])
     assert numbers["splits"] == tiny.results()["after"]["splits"]
@@ -193,10 +201,10 @@ def test_bad_requests_are_one_line(folder):
 
 def test_unlearning_measures_at_its_end_when_asked(plain, tmp_path, monkeypatch):
     prepare(tmp_path)
-    wanted = ("evaluate.measures=[sampling, choices]", "evaluate.samples=2")
+    wanted = ("evaluate.measures=[sampling, multiple_choice]", "evaluate.leakage.num_samples=2")
     run = tiny.run(tmp_path, *wanted, "data.evaluate.forget.path=full.jsonl")
     numbers = found(tmp_path)
-    assert set(numbers["measures"]) == {"quality", "choices", "sampling"}
+    assert set(numbers["measures"]) == {"quality", "multiple_choice", "sampling"}
     assert run.out.joinpath("results.json").exists()
     monkeypatch.chdir(tmp_path)
     assert tiny.pmc("verify", config="out").status == 0
@@ -213,7 +221,11 @@ def test_in_a_library_call(measured):
         *(tuple(row[name] for row in full) for name in ("question", "answer")),
         wrong=tuple(tuple(row["perturbed_answer"]) for row in full),
     )
-    config = EvaluateConfig(max_new_tokens=8, measures=("choices", "sampling"), samples=3)
+    config = EvaluateConfig(
+        max_new_tokens=8,
+        measures=("multiple_choice", "sampling"),
+        leakage={"num_samples": 3},
+    )
     result = pmc_jax.evaluate(lm, [forget], config=config, reference=lm, before=lm)
     said = pmc_jax.answer(lm, forget.questions, max_new_tokens=8)
     recalls = [rougeL_recall(*pair) for pair in zip(forget.answers, said, strict=True)]

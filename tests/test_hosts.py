@@ -20,7 +20,7 @@ SETTINGS = {
     "mesh": {"data": 2, "fsdp": 2, "tensor": 2},
     "finetune": tiny.FINETUNE | {"epochs": 5},
     "pmc": {
-        **{"num_samples": 3, "epochs": 4, "max_new_tokens": 8, "selection": "bradley_terry"},
+        **{"num_samples": 3, "epochs": 4, "max_new_tokens": 8, "rule": "bradley_terry"},
         **{"share_answers": True, "max_train_score": 0.3},  # samples of one host for all questions
     },
     "output": {"dir": "out", "checkpoint_every": 1},

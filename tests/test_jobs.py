@@ -129,7 +129,7 @@ def test_odd_but_good_inputs(tmp_path, monkeypatch):
     Path("retain.jsonl").write_bytes(b'\xef\xbb\xbf{"question": "a", "answer": "b"}\r\n\r\n')
     Path("forget.jsonl").write_text(json.dumps({"question": "Zorbolant \0 Quaxumish"}))
     tiny.write_rows(tmp_path / "again.jsonl", [tiny.AGAIN[0]] * 2)
-    options = ["data.evaluate.forget.path=again.jsonl", "pmc.epochs=3"]
+    options = ["data.evaluate.forget.path=again.jsonl", "pmc.schedule.epochs=3"]
     tiny.succeed("unlearn", *options)
     assert len(tiny.results()["rounds"]) == 1  # four rows a step: three epochs of one question
 
@@ -232,7 +232,7 @@ def test_target_is_reused_under_the_same_settings_and_data(taught, copied):
 
 
 def test_target_is_made_anew_from_other_data(taught, copied):
-    change = ["finetune.data.1=again.jsonl", "finetune.epochs=2", "pmc.epochs=1"]
+    change = ["finetune.data.1=again.jsonl", "finetune.epochs=2", "pmc.schedule.epochs=1"]
     again = tiny.Run(copied, tiny.succeed("unlearn", "--overwrite", *change))
     assert "made before" not in again.done.out and len(again.log("finetune")) == 2
     assert not tiny.same_weights("out/target", taught.out / "target")
@@ -249,7 +249,7 @@ def test_what_a_target_depends_on(copied):
         assert done.status == 2 and done.out == "", change
         assert "a target of other settings or data" in done.err and "--overwrite" in done.err
     for change in (
-        *("pmc.epochs=3", "train.learning_rate=1", "evaluate=null", "log.text=false"),
+        *("pmc.schedule.epochs=3", "train.learning_rate=1", "evaluate=null", "log.text=false"),
         *("data.forget.rows=0:2", "data.evaluate=null", "output.keep=1"),
     ):
         assert "made before" in tiny.succeed("finetune", change).out, change

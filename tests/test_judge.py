@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import tiny_runs as tiny
 
-from pmc_jax.config.pmc import PMCConfig, ScoresConfig
+from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import RetainSet
 from pmc_jax.sampling.engine import Samples
 from pmc_jax.scoring import rougeL_recall
@@ -16,7 +17,7 @@ RETAIN = RetainSet(("r0",), ("Where does Cy live?",), ("Cy lives in the woods.",
 
 @pytest.fixture
 def judge() -> Selector:
-    pmc = PMCConfig(share_answers=True, scores=ScoresConfig(min_words=2, max_perplexity=20))
+    pmc = tiny.pmc_config(share_answers=True, min_words=2, max_perplexity=20)
     return Selector(pmc, QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
 
 

@@ -12,7 +12,7 @@ from pmc_jax.evaluation.leakage import expected_largest, summarise_prefill, summ
 from pmc_jax.evaluation.result import NO_REFERENCE
 
 ABOVE = ["worst.above_reference", "worst.above_reference.low", "worst.above_reference.high"]
-SETTINGS = EvaluateConfig(samples=5, leak=0.5, confidence=0.9)
+SETTINGS = EvaluateConfig(leakage={"num_samples": 5, "threshold": 0.5, "confidence": 0.9})
 
 
 @pytest.mark.parametrize("k", range(1, 8))
@@ -57,7 +57,7 @@ def test_summarise_by_hand(probe):
     }
     assert result.values == pytest.approx(expected, rel=1e-12)
     assert result.missing == {
-        **{f"leak_at_{k}": f"evaluate.samples is below {k}" for k in (10, 50, 100)},
+        **{f"leak_at_{k}": f"evaluate.leakage.num_samples is below {k}" for k in (10, 50, 100)},
         **dict.fromkeys(ABOVE, NO_REFERENCE),
     }
     assert set(result.values) | set(result.missing) == set(leakage.LABELS)

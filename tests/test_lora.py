@@ -146,7 +146,7 @@ def test_frozen_base_is_kept_in_the_dtype_of_the_products():
 
 def test_command_writes_the_adapter_and_goes_on_from_a_checkpoint(inputs):
     """The run that is cut in two ends with the adapter of the run that is not, bit for bit."""
-    lora = ("train.lora.rank=2", "train.lora.alpha=6", "pmc.epochs=2")
+    lora = ("train.lora.rank=2", "train.lora.alpha=6", "pmc.schedule.epochs=2")
     tiny.succeed("unlearn", *lora, "output.dir=whole")
     tiny.succeed("unlearn", *lora, "output.dir=cut", "output.checkpoint_every=1")
     whole, cut = inputs / "whole", inputs / "cut"
@@ -170,7 +170,7 @@ def test_command_reads_the_frozen_base_in_the_dtype_of_the_products(inputs, monk
         return plain_load(path, dtype=dtype, **placed)
 
     monkeypatch.setattr("pmc_jax.commands.inputs.load", load)
-    half = ("model.compute_dtype=bfloat16", "pmc.epochs=1")
+    half = ("model.compute_dtype=bfloat16", "pmc.schedule.epochs=1")
     tiny.succeed("unlearn", *half, "train.lora.rank=2", "output.dir=adapters")
     tiny.succeed("unlearn", *half, "output.dir=all")
     assert read == ["bfloat16", "float32"]

@@ -331,7 +331,8 @@ def test_steps_lower_the_loss(name):
     o = objective(name, steering=1.0)
     linear = METHODS[name].needs == "means"
     trainer = Trainer(
-        models()[0], TINY, ON, TrainConfig(learning_rate=3e-4, weight_decay=0.0, decay="none"), 10,
+        models()[0], TINY, ON,
+        TrainConfig(learning_rate=3e-4, adamw={"weight_decay": 0.0}, decay="none"), 10,
         jnp.dtype("float32"), objective=None if linear else o,
     )  # fmt: skip
     batch = batch_of(name, o)

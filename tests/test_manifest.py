@@ -67,7 +67,7 @@ def test_a_purge_covers_up_no_difference(run):
 
 def test_a_purge_takes_texts_out_of_the_log(tmp_path, monkeypatch):
     monkeypatch.chdir(tiny.write_inputs(tmp_path, **FINETUNED))
-    done = tiny.succeed("unlearn", "log.text=true", "--purge", "pmc.epochs=2")
+    done = tiny.succeed("unlearn", "log.text=true", "--purge", "pmc.schedule.epochs=2")
     assert "unlearn quality" in done.out
     assert _files_with_texts(Path("out")) == set()
     lines = tiny.log("out", "answer")

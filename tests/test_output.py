@@ -29,7 +29,7 @@ def somewhere_else(tmp_path_factory, monkeypatch):
 
 
 def _claim(folder, *, epochs=15, digests=DIGESTS, overwrite=False, **sections):
-    settings = to_dict(Config(pmc=PMCConfig(epochs=epochs), **sections))
+    settings = to_dict(Config(pmc=PMCConfig(schedule={"epochs": epochs}), **sections))
     return run_folder.claim(folder, settings=settings, digests=digests, overwrite=overwrite)
 
 
@@ -95,7 +95,7 @@ def test_other_settings_or_data_are_listed_and_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         _claim(folder, epochs=20, digests={**DIGESTS, "forget": "c" * 64})
     message = str(caught.value)
-    assert "pmc.epochs: 15 there, 20 here" in message
+    assert "pmc.schedule.epochs: 15 there, 20 here" in message
     assert f'data forget: "{"a" * 12}" there, "{"c" * 12}" here' in message
     assert "--overwrite" in message
     assert "\n" not in message

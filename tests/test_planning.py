@@ -225,8 +225,10 @@ def settings(**sections) -> Config:
 
 class TestWorkload:
     def test_steps_samples_and_answers(self):
-        pmc = {"epochs": 3, "num_samples": 5, "sample_batch_size": 40, "max_new_tokens": 32}
-        pmc |= {"steps_per_round": 1, "retain_rows": 1}
+        pmc = {
+            "sampling": {"num_samples": 5, "batch_size": 40, "max_new_tokens": 32},
+            "schedule": {"epochs": 3, "steps_per_round": 1, "retain_rows": 1},
+        }
         work = work_of(settings(pmc=pmc, train={"batch_size": 8}), 1)
         assert (work.steps, work.rounds, work.asked, work.samples) == (15, 15, 120, 600)
         assert work.sample.cells == 40 and work.answer_tokens == 32
@@ -242,7 +244,7 @@ class TestWorkload:
     def test_questions_are_counted_where_the_data_is(self, tmp_path):
         (tmp_path / "forget.jsonl").write_text('{"question": "Who?"}\n' * 3)
         data = {"root": str(tmp_path), "forget": "forget.jsonl"}
-        work = work_of(config_from_dict({"data": data, "pmc": {"epochs": 2}}), 1)
+        work = work_of(config_from_dict({"data": data, "pmc": {"schedule": {"epochs": 2}}}), 1)
         assert work.asked == 6
         with pytest.raises(UserError, match=r"absent\.jsonl.*plan\.questions"):
             work_of(config_from_dict({"data": {**data, "forget": "absent.jsonl"}}), 1)

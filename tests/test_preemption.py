@@ -131,7 +131,7 @@ def test_outside_nothing_stops():
 
 def test_a_process_of_its_own_ends_with_75(inputs):
     process = subprocess.Popen(
-        [sys.executable, "-m", "pmc_jax.cli", "unlearn", "run.yaml", "pmc.epochs=4000"],
+        [sys.executable, "-m", "pmc_jax.cli", "unlearn", "run.yaml", "pmc.schedule.epochs=4000"],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "JAX_PLATFORMS": "cpu"},

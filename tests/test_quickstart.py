@@ -82,8 +82,13 @@ def test_quickstart_in_small(out):
     printed = _unlearn(
         out,
         *("data.people.count=3", "data.people.forget=1", "data.people.questions=2"),
-        *("finetune.epochs=1", "pmc.epochs=1", "pmc.num_samples=2", "pmc.attempts=1"),
-        *("pmc.max_new_tokens=8", "evaluate.max_new_tokens=8", "train.batch_size=2"),
+        *(
+            "finetune.epochs=1",
+            "pmc.schedule.epochs=1",
+            "pmc.sampling.num_samples=2",
+            "pmc.sampling.max_attempts=1",
+        ),
+        *("pmc.sampling.max_new_tokens=8", "evaluate.max_new_tokens=8", "train.batch_size=2"),
         timeout=300,
         quick_compile=True,
     )

@@ -109,7 +109,7 @@ def test_order_is_that_of_the_seed_and_nothing_else_of_the_training_counts(gener
     one = attack(generator, tiny.RETAIN, settings=settings)
     other = TrainConfig(
         learning_rate=1.0,
-        weight_decay=0.5,
+        adamw={"weight_decay": 0.5},
         warmup_steps=5,
         max_grad_norm=1e-3,
         batch_size=1,

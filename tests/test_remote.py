@@ -108,12 +108,14 @@ def test_the_whole_command(bucket, monkeypatch):
     folder, _ = bucket
     monkeypatch.chdir(folder)
     tiny.write_inputs(folder)
-    tiny.succeed("unlearn", "output.dir=here", "pmc.epochs=1")
-    tiny.succeed("unlearn", "output.dir=there", "pmc.epochs=1", "model.path=gs://model")
+    tiny.succeed("unlearn", "output.dir=here", "pmc.schedule.epochs=1")
+    tiny.succeed("unlearn", "output.dir=there", "pmc.schedule.epochs=1", "model.path=gs://model")
     here, there = (folder / name / "model" / SINGLE_FILE for name in ("here", "there"))
     assert here.read_bytes() == there.read_bytes()
     (folder / "there" / "results.json").unlink()
-    again = tiny.succeed("unlearn", "output.dir=there", "pmc.epochs=1", "model.path=gs://model")
+    again = tiny.succeed(
+        "unlearn", "output.dir=there", "pmc.schedule.epochs=1", "model.path=gs://model"
+    )
     assert "resuming" in again.out
 
 

@@ -115,7 +115,13 @@ def test_without_evaluation_nothing_is_claimed_of_attacks(page):
     found, _, data = page(evaluated=False)
     (run,) = data["runs"]
     assert run["evaluation"] is None and "not measured" in run["summary"][2]
-    assert set(run["not_tested"]) >= {"sampling", "prefill", "choices", "side_effects", "relearned"}
+    assert set(run["not_tested"]) >= {
+        "sampling",
+        "prefill",
+        "multiple_choice",
+        "side_effects",
+        "relearned",
+    }
     assert "no way to get the private answers out was tried" in found.text
     assert not [f for f in found.all("figure") if f["id"] == "figure-sampling"]
 
@@ -159,7 +165,7 @@ def test_settings_versions_seed_and_digests(page):
     for digest in ("a" * 64, "b" * 64, "e" * 64, "r" * 64):
         assert digest in source
     assert "Seed 0, on 1 × cpu" in found.text and "jax 0.10.2" in found.text
-    assert "pmc.num_samples" in "".join(found.hidden)
+    assert "pmc.sampling.num_samples" in "".join(found.hidden)
 
 
 # Texts

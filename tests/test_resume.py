@@ -19,7 +19,7 @@ from pmc_jax.training.trainer import Trainer
 
 # Long retain answers: their lengths, and those of the original answers, decide how rows are packed.
 _LONG = {
-    "pmc": {"num_samples": 3, "epochs": 3, "max_new_tokens": 40, "selection": "bradley_terry"},
+    "pmc": {"num_samples": 3, "epochs": 3, "max_new_tokens": 40, "rule": "bradley_terry"},
     "output": {"dir": "out", "checkpoint_every": 1},
 }
 _LONG_RETAIN = tiny.rows(8, seed=3, question=3, answer=90)
@@ -158,9 +158,11 @@ def test_another_setting_is_named_when_an_unfinished_run_is_there(inputs):
     with tiny.crashing(Trainer, "step", 1):
         tiny.pmc("unlearn", "output.checkpoint_every=1")
     before = tiny.digest(Path("out"))
-    done = tiny.pmc("unlearn", "output.checkpoint_every=1", "pmc.epochs=7", "train.batch_size=2")
+    done = tiny.pmc(
+        "unlearn", "output.checkpoint_every=1", "pmc.schedule.epochs=7", "train.batch_size=2"
+    )
     assert done.status == 2 and len(done.err.splitlines()) == 1
-    assert "pmc.epochs: 16 there, 7 here" in done.err
+    assert "pmc.schedule.epochs: 16 there, 7 here" in done.err
     assert "train.batch_size: 4 there, 2 here" in done.err and "--overwrite" in done.err
     tiny.write_rows(Path("retain.jsonl"), tiny.RETAIN[1:])
     done = tiny.pmc("unlearn", "output.checkpoint_every=1")
@@ -184,7 +186,7 @@ def test_overwrite_replaces_a_run_and_keeps_the_files_of_others(finished, plain)
     Path("out/notes.txt").write_text("mine")
     Path("out/drafts").mkdir()
     Path("out/drafts/a.txt").write_text("mine too")
-    tiny.succeed("unlearn", "--overwrite", "output.checkpoint_every=1", "pmc.epochs=2")
+    tiny.succeed("unlearn", "--overwrite", "output.checkpoint_every=1", "pmc.schedule.epochs=2")
     assert Path("out/notes.txt").read_text() == "mine"
     assert Path("out/drafts/a.txt").read_text() == "mine too"
     assert len(tiny.results()["rounds"]) == 3

@@ -290,7 +290,7 @@ def test_weighed_samples_are_the_same_and_know_their_likelihood(model, weights, 
 
 def test_an_answer_cools_down(model, weights):
     """Every token is drawn at the temperature of its place, whichever cell it decodes in."""
-    sampler = Sampler(3.0, top_p=0.95, cool_tokens=6, cool_to=0.5)
+    sampler = Sampler(3.0, top_p=0.95, temperature_decay_tokens=6, final_temperature=0.5)
     engine = dataclasses.replace(BASE, sampler=sampler, end_tokens=(NO_END,))
     samples = run(engine, weights)
     logits = next_token_logits(model, PROMPTS, samples.tokens)

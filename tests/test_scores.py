@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pmc_jax.config.pmc import PMCConfig, ScoresConfig
+from pmc_jax.config.pmc import PMCConfig, ScoreConfig
 from pmc_jax.errors import UserError
 from pmc_jax.scoring import (
     NAMES,
@@ -150,7 +150,7 @@ NEEDS = {
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_gives_a_score(name):
     """The original answer itself has 1; what shares no letter with it has as good as nothing."""
-    pmc = PMCConfig(score=name, scores=NEEDS.get(name, {}))
+    pmc = PMCConfig(score={"name": name, **NEEDS.get(name, {})})
     score = base_score(pmc, encode=of_letters)
     found = score(ORIGINAL, [ORIGINAL, "ab z", ""])
     assert found.dtype == np.float64
@@ -170,29 +170,29 @@ def run(pmc, **changes):
 
 
 SAMPLES = [ORIGINAL, "one two three", "two four", "x", ""]
-WHOLE = {"target": 0.0}
+WHOLE = {"threshold": 0.0}
 
 
 def test_the_score_of_a_run_is_that_of_its_name_by_default():
     expected = resolve_score("rougeL_recall")(ORIGINAL, SAMPLES)
-    np.testing.assert_array_equal(run(PMCConfig(scores=WHOLE))(ORIGINAL, SAMPLES), expected)
-    own = run(PMCConfig(guard_empty=False, scores=WHOLE), score=constant(0.25))
+    np.testing.assert_array_equal(run(PMCConfig(score=WHOLE))(ORIGINAL, SAMPLES), expected)
+    own = run(PMCConfig(score=WHOLE | {"guard_empty": False}), score=constant(0.25))
     np.testing.assert_array_equal(own(ORIGINAL, SAMPLES), [0.25] * 5)
-    named = run(PMCConfig(scores=WHOLE | {"weights": {"chrf": 1}}), score="rouge1_recall")
+    named = run(PMCConfig(score=WHOLE | {"weights": {"chrf": 1}}), score="rouge1_recall")
     np.testing.assert_array_equal(named(ORIGINAL, SAMPLES), [1, 0.75, 0.5, 0, 1])
 
 
 def test_a_weighted_mean_of_names():
     scores = WHOLE | {"weights": {"rougeL_recall": 2, "forbidden": 6}, "forbidden": ["Four"]}
-    found = run(PMCConfig(scores=scores))(ORIGINAL, SAMPLES)
+    found = run(PMCConfig(score=scores))(ORIGINAL, SAMPLES)
     np.testing.assert_allclose(found, [1, 0.75 / 4, 0.5 / 4 + 0.75, 0, 1], rtol=1e-15)
 
 
 def test_targets_lie_under_the_penalties():
     np.testing.assert_allclose(
-        run(PMCConfig(scores={"target": 0.25}))(ORIGINAL, SAMPLES), [1, 2 / 3, 1 / 3, 0, 1]
+        run(PMCConfig(score={"threshold": 0.25}))(ORIGINAL, SAMPLES), [1, 2 / 3, 1 / 3, 0, 1]
     )
-    retain = PMCConfig(scores={"target_from": "retain"}, min_len=2)
+    retain = PMCConfig(score={"threshold_from": "retain", "min_len": 2})
     # Else a short answer would be let through by the target.
     np.testing.assert_allclose(
         run(retain)(ORIGINAL, SAMPLES), [1, 0.5, 0, math.exp(-1), 1], rtol=1e-15
@@ -202,63 +202,55 @@ def test_targets_lie_under_the_penalties():
 def test_forbidden_strings_from_a_file(tmp_path):
     path = tmp_path / "secrets.txt"
     path.write_text("two four\n\nseven\n")
-    found = run(PMCConfig(score="forbidden", scores={"forbidden_file": str(path)}))
+    found = run(PMCConfig(score={"name": "forbidden", "forbidden_file": str(path)}))
     np.testing.assert_array_equal(found(ORIGINAL, SAMPLES), [0, 0, 1, 0, 1])
     path.write_text("")
-    with pytest.raises(UserError, match=r"^pmc.scores.forbidden_file: .* is empty"):
-        base_score(PMCConfig(score="forbidden", scores={"forbidden_file": str(path)}))
+    with pytest.raises(UserError, match=r"^pmc.score.forbidden_file: .* is empty"):
+        base_score(PMCConfig(score={"name": "forbidden", "forbidden_file": str(path)}))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"score": "chrff"}, "^pmc.score: no score 'chrff'; did you mean 'chrf'"),
+        ({"name": "chrff"}, "^pmc.score.name: no score 'chrff'; did you mean 'chrf'"),
         (
-            {"scores": {"weights": {"chrf": 1, "rouge1": 1}}},
-            "^pmc.scores.weights: no score 'rouge1'; did you mean 'rouge1_recall'",
+            {"weights": {"chrf": 1, "rouge1": 1}},
+            "^pmc.score.weights: no score 'rouge1'; did you mean 'rouge1_recall'",
         ),
-        ({"scores": {"weights": {5: 1}}}, "^pmc.scores.weights: 5 is not a function"),
-        ({"score": "token_lcs"}, "^pmc.score: token_lcs needs a tokenizer"),
+        ({"weights": {5: 1}}, "^pmc.score.weights: 5 is not a function"),
+        ({"name": "token_lcs"}, "^pmc.score.name: token_lcs needs a tokenizer"),
         (
-            {"score": "embedding", "scores": {"embedding": "math:sinus"}},
-            "^pmc.scores.embedding: module 'math' has no 'sinus'; did you mean 'sin'",
+            {"name": "embedding", "embedding": "math:sinus"},
+            "^pmc.score.embedding: module 'math' has no 'sinus'; did you mean 'sin'",
         ),
         (
-            {"score": "embedding", "scores": {"embedding": "sentences"}},
-            "^pmc.scores.embedding: cannot import|has no ''",
+            {"name": "embedding", "embedding": "sentences"},
+            "^pmc.score.embedding: cannot import|has no ''",
         ),
     ],
 )
 def test_unknown_names_in_settings(settings, message):
     with pytest.raises(UserError, match=message) as caught:
-        base_score(PMCConfig(**settings))
+        base_score(PMCConfig(score=settings))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"score": "forbidden"}, "scores.forbidden: needed by the score forbidden"),
-        ({"score": "embedding"}, "scores.embedding: needed by"),
-        ({"scores": {"forbidden": ["a"]}}, "scores.forbidden: no score reads it; add forbidden to"),
-        ({"scores": {"embedding": "m:f"}}, "scores.embedding: no score reads it"),
-        ({"score": "forbidden", "scores": {"forbidden": ["a", " "]}}, "scores.forbidden.1: exp"),
-        ({"scores": {"weights": {"chrf": 0}}}, "scores.weights.chrf: expected a number above 0"),
-        ({"scores": {"weights": {"chrf": "x"}}}, "scores.weights.chrf: expected a finite number"),
-        ({"scores": {"weights": ["chrf"]}}, "scores.weights: expected a mapping"),
-        ({"scores": {"target": 1}}, "scores.target: expected from 0 to below 1"),
-        ({"scores": {"target_from": "base"}}, "scores.target_from: expected one of retain"),
-        ({"scores": {"max_perplexity": 0.5}}, "scores.max_perplexity: expected at least 1"),
-        ({"scores": {"max_repetition": 2}}, "scores.max_repetition: expected from 0 to 1"),
-        ({"scores": {"min_word": 2}}, "scores.min_word: unknown key, did you mean .*min_words"),
+        ({"name": "forbidden"}, "forbidden: needed by the score forbidden"),
+        ({"name": "embedding"}, "embedding: needed by"),
+        ({"forbidden": ["a"]}, "forbidden: no score reads it; add forbidden to"),
+        ({"embedding": "m:f"}, "embedding: no score reads it"),
+        ({"name": "forbidden", "forbidden": ["a", " "]}, "forbidden.1: exp"),
+        ({"weights": {"chrf": 0}}, "weights.chrf: expected a number above 0"),
+        ({"weights": {"chrf": "x"}}, "weights.chrf: expected a finite number"),
+        ({"weights": ["chrf"]}, "weights: expected a mapping"),
+        ({"threshold": 1}, "threshold: expected from 0 to below 1"),
+        ({"threshold_from": "base"}, "threshold_from: expected one of retain"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):
-    with pytest.raises(UserError, match=f"^PMCConfig: {message}") as caught:
-        PMCConfig(**settings)
+    with pytest.raises(UserError, match=f"^ScoreConfig: {message}") as caught:
+        ScoreConfig(**settings)
     assert "\n" not in str(caught.value)
-
-
-def test_every_setting_of_scores_has_a_line_in_its_docstring():
-    for name in vars(ScoresConfig)["__annotations__"]:
-        assert f" {name}: " in ScoresConfig.__doc__, name

@@ -58,7 +58,7 @@ def test_side_effects_that_cannot_be_told():
         assert not any(n in result.values for n in names)
         return {result.missing[n] for n in names}
 
-    assert reasons({}, OTHER) == {"no text to read: evaluate.text"}
+    assert reasons({}, OTHER) == {"no text to read: evaluate.corpus.path"}
     assert reasons(OWN, {}) == {"the other model reads other tokens"}
     shorter = {"text": {"chunk:0": chunk([0.5], [1]), "chunk:1": chunk([0.5], [1])}}
     assert reasons(OWN, shorter) == {"the other model reads other tokens"}
@@ -81,7 +81,9 @@ def test_perplexity_by_hand():
 
 def test_perplexity_that_cannot_be_told():
     empty = perplexity.summarise({}, None, None, SETTINGS)
-    assert empty.missing == dict.fromkeys(perplexity.LABELS, "no text to read: evaluate.text")
+    assert empty.missing == dict.fromkeys(
+        perplexity.LABELS, "no text to read: evaluate.corpus.path"
+    )
     huge = {"text": {"chunk:0": {"logp": [-2000.0], "words": 1, "forget": [0]}}}
     result = perplexity.summarise(huge, None, None, SETTINGS)
     assert set(result.missing) == {"token", "word"}

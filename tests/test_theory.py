@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_runs as tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
@@ -268,7 +269,7 @@ def test_a_real_run(benchmark, tmp_path, capsys):
     results = {
         "rounds": [*rounds, {"step": 40}],
         "probe": {"start": start.tolist(), "moments": rounds},
-        "config": {"pmc": {"num_samples": 5, "selection": "best", "tau": 0.1, "epochs": 4}},
+        "config": {"pmc": tiny.grouped(num_samples=5, rule="best", tau=0.1, epochs=4)},
     }
     (tmp_path / "results.json").write_text(json.dumps(results))
     found = benchmark.show_run(benchmark.read_run(tmp_path), tmp_path)

@@ -21,14 +21,17 @@ from tiny_cases import (
 )
 
 from pmc_jax.config.run import TrainConfig
+from pmc_jax.config.train import AdamWConfig
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.models.parameters import num_parameters
 from pmc_jax.training.step import TrainBatch, batch_loss, init_state, make_optimizer, train_step
 
 STATIC = dict(config=TINY, layout=train_layout(), dtype=jnp.dtype("float32"))
 # Adam hides a wrong scale of the gradient; with a large epsilon and no memory it shows it.
-PLAIN = dict(learning_rate=1e-2, epsilon=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0)
-SETTINGS = TrainConfig(learning_rate=1e-3, warmup_steps=2, weight_decay=0.1)
+PLAIN = dict(
+    learning_rate=1e-2, adamw=AdamWConfig(epsilon=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0)
+)
+SETTINGS = TrainConfig(learning_rate=1e-3, warmup_steps=2, adamw=AdamWConfig(weight_decay=0.1))
 
 
 @pytest.fixture(scope="module")
@@ -189,13 +192,13 @@ def test_steps_are_adamw_under_the_schedule(model):
         rise, fall = step / max(1, s.warmup_steps), (total - step) / (total - s.warmup_steps)
         rate = s.learning_rate * (rise if step < s.warmup_steps else max(0.0, fall))
         for n, g in gradient.items():
-            first[n] = s.beta1 * first[n] + (1 - s.beta1) * g
-            second[n] = s.beta2 * second[n] + (1 - s.beta2) * g * g
+            first[n] = s.adamw.beta1 * first[n] + (1 - s.adamw.beta1) * g
+            second[n] = s.adamw.beta2 * second[n] + (1 - s.adamw.beta2) * g * g
             mean, square = (
-                first[n] / (1 - s.beta1 ** (step + 1)),
-                second[n] / (1 - s.beta2 ** (step + 1)),
+                first[n] / (1 - s.adamw.beta1 ** (step + 1)),
+                second[n] / (1 - s.adamw.beta2 ** (step + 1)),
             )
-            update = mean / (np.sqrt(square) + s.epsilon) + s.weight_decay * weights[n]
+            update = mean / (np.sqrt(square) + s.adamw.epsilon) + s.adamw.weight_decay * weights[n]
             weights[n] = weights[n] - rate * update
         state, metrics = take_step(model, batch, s, total, state)
         assert int(state.step) == step + 1

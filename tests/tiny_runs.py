@@ -32,20 +32,18 @@ PUBLISHED = {
     "num_samples": 5,
     "temperature": 1.0,
     "epochs": 15,
-    "cool_tokens": 0,
+    "temperature_decay_tokens": 0,
     "top_k": 0,
     "top_p": 0.95,
     "lambda_retain": 1.25,
     "retain_rows": 1,
     "steps_per_round": 1,
     "max_train_score": None,
-    "question_dropout": 0,
-    "recovery": 0,
-    "attempts": 1,
-    "scores": {
-        **{"min_words": 0, "max_repetition": 1.0, "max_perplexity": None},
-        **{"prefer": "first", "target": 0.0},
-    },
+    "question_word_dropout": 0,
+    "answer_prefix": 0,
+    "max_attempts": 1,
+    **{"min_words": 0, "max_repetition": 1.0, "max_perplexity": None},
+    **{"prefer": "first", "threshold": 0.0},
 }
 # Teaches the forget and the retain rows by heart.
 FINETUNE = {
@@ -56,9 +54,28 @@ FINETUNE = {
 }
 
 
+def grouped(**settings: Any) -> dict[str, Any]:
+    """Settings of `pmc` by their last name, `num_samples` for `sampling.num_samples`, in groups."""
+    groups: dict[str, Any] = {}
+    for name, value in settings.items():
+        owners = [
+            group.name
+            for group in dataclasses.fields(PMCConfig)
+            if hasattr(getattr(PMCConfig(), group.name), name)
+        ]
+        assert len(owners) <= 1, f"{name} is in {owners}"
+        (groups.setdefault(owners[0], {}) if owners else groups)[name] = value
+    return groups
+
+
+def pmc_config(**settings: Any) -> PMCConfig:
+    """The defaults but for these settings, named as for `grouped`."""
+    return PMCConfig(**grouped(**settings))
+
+
 def published(**settings: Any) -> PMCConfig:
     """`PUBLISHED`, and `settings` over it."""
-    return PMCConfig(**PUBLISHED | settings)
+    return pmc_config(**PUBLISHED | settings)
 
 
 def write_model(folder: Path) -> Path:
@@ -120,7 +137,7 @@ def write_settings(path: Path, **sections: dict[str, Any]) -> Path:
         "output": {"dir": "out"},
     }
     settings |= sections
-    settings["pmc"] = PUBLISHED | settings["pmc"]
+    settings["pmc"] = grouped(**PUBLISHED | settings["pmc"])
     path.write_text(json.dumps(settings))
     return path
 

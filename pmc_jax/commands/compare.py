@@ -122,8 +122,8 @@ def _data_digests(base: Config) -> dict[str, str]:
     retain = retain_set(needed(base.data.retain, "run.data.retain"), base.data)
     named = {"forget": forget, "retain": retain}
     named |= {f"evaluate.{rows.name}": rows for rows in eval_sets(base)}
-    if base.data.targets.path is not None:
-        named["targets"] = forget_answer_set(base.data.targets, base.data, forget)
+    if base.data.forget_answers.path is not None:
+        named["targets"] = forget_answer_set(base.data.forget_answers, base.data, forget)
     return {name: run_folder.data_digest(rows) for name, rows in named.items()}
 
 

@@ -47,17 +47,17 @@ def check_fits(
     """Checks what can only be checked with the model at hand, before anything is written.
 
     Raises:
-        UserError: no such score, questions in both sets under `data.retained: error`, attention
+        UserError: no such score, questions in both sets under `data.on_overlap: error`, attention
             that cannot run here, a layer that the model lacks, or a question or a row that is too
             long.
     """
     base_score(config.pmc, encode=generator.encoder.plain)
-    _check_retained(config.data.retained, forget, pairs[0])
+    _check_retained(config.data.on_overlap, forget, pairs[0])
     for settings in (config.train, *([config.finetune] if config.finetune.data else [])):
         check_kernel(
             settings.attention, generator.lm.config, generator.dtype, generator.layout.platform
         )
-    generator.prompts(forget.questions, config.pmc.max_new_tokens, ids=forget.ids)
+    generator.prompts(forget.questions, config.pmc.sampling.max_new_tokens, ids=forget.ids)
     layer, layers = config.method.layer, generator.lm.config.num_layers
     if layer is not None and layer > layers:
         raise UserError(f"method.layer: {layer}, but the model has {layers} layers")
@@ -77,7 +77,7 @@ def _check_retained(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
     named = first_of(both, 5)
     message = f"{len(both)} of {len(forget)} forget questions are retain questions too ({named})"
     if rule == "error":
-        raise UserError(f"{message}; take them out of one, or set data.retained=warn")
+        raise UserError(f"{message}; take them out of one, or set data.on_overlap=warn")
     _log.warning("%s: these pull both ways", message)
 
 
@@ -92,11 +92,11 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
     files = {"model": {"path": path, "sha256": model}}
     data = config.data
     named = {"data.forget": data.forget, "data.retain": data.retain}
-    if config.data.targets.path and METHODS[config.method.name].reads_true_answers:
-        named["data.targets"] = config.data.targets
+    if config.data.forget_answers.path and METHODS[config.method.name].reads_true_answers:
+        named["data.forget_answers"] = config.data.forget_answers
     named |= {f"data.evaluate.{name}": source for name, source in data.evaluate.items()}
     named |= {f"finetune.data.{i}": source for i, source in enumerate(config.finetune.data)}
-    settings = {"pmc.scores.forbidden_file": config.pmc.scores.forbidden_file}
+    settings = {"pmc.score.forbidden_file": config.pmc.score.forbidden_file}
     settings["method.refusals"] = config.method.refusals
     for where, name in settings.items():
         if name is not None:

@@ -9,19 +9,21 @@ from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
 
 
 def run_sample(config: Config) -> list[dict[str, Any]]:
-    """`pmc sample`: `pmc.num_samples` answers of `model.path` to every forget question."""
+    """`pmc sample`: `pmc.sampling.num_samples` answers of `model.path` to every forget question."""
     forget = forget_set(needed(config.data.forget, "data.forget"), config.data)
     lm = _loaded(config, model_path(config))
     generator = TextGenerator.of(lm, config.model)
     pmc = config.pmc
-    generator.prompts(forget.questions, pmc.max_new_tokens, ids=forget.ids)  # names a long one
+    generator.prompts(
+        forget.questions, pmc.sampling.max_new_tokens, ids=forget.ids
+    )  # names a long one
     answers = generator.sample(
         generator.snapshot(lm.model),
         forget.questions,
         pmc_sampler(pmc),
-        num_samples=pmc.num_samples,
-        max_new_tokens=pmc.max_new_tokens,
-        batch_size=pmc.sample_batch_size,
+        num_samples=pmc.sampling.num_samples,
+        max_new_tokens=pmc.sampling.max_new_tokens,
+        batch_size=pmc.sampling.batch_size,
         seed=config.seed,
     )
     return [

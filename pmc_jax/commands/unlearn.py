@@ -54,7 +54,7 @@ def run_unlearn(
     retain = retain_set(needed(config.data.retain, "data.retain"), config.data)
     targets = None
     if METHODS[config.method.name].reads_true_answers:
-        source = needed(config.data.targets, "data.targets")
+        source = needed(config.data.forget_answers, "data.forget_answers")
         targets = forget_answer_set(source, config.data, forget)
     refusals = refusals_for(config.method)
     measured = eval_sets(config)

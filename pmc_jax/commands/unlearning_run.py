@@ -102,7 +102,12 @@ def unlearn(
         )
     else:
         source = ForgetAnswerSource(
-            generator, forget, data.targets, data.refusals, originals=originals, config=config
+            generator,
+            forget,
+            data.targets,
+            data.refusals,
+            originals=originals,
+            config=config,
         )
     run = Unlearning(generator, source, data.retain, config=config, recorder=recorder, donate=True)
     if resuming and run.resume():
@@ -114,7 +119,7 @@ def unlearn(
 
     def measure_probe() -> None:
         """E[e^r] and Var[e^r] as the model is now."""
-        if not config.pmc.probe_samples or not isinstance(source, PMCSource):
+        if not config.pmc.reward_samples or not isinstance(source, PMCSource):
             return
         found = recorder.host.setdefault("probe", {"start": None, "moments": []})
         if not found["moments"] or found["moments"][-1]["step"] < run.done:
@@ -235,7 +240,7 @@ def _before(
         there |= _ask(generator, generator.lm.model, new, settings, label, recorder)
         return {q: there[q] for q in questions}
 
-    length, shown = config.pmc.max_new_tokens, config.evaluate.max_new_tokens
+    length, shown = config.pmc.sampling.max_new_tokens, config.evaluate.max_new_tokens
     if length == shown:
         before = originals = answers([*forget.questions, *asking], length, "evaluate before")
     else:

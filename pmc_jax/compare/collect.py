@@ -22,7 +22,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.evaluation.quality import SPLITS
 
 KIND, SCHEMA = "pmc_jax comparison", 1
-LIMITATIONS = ("side_effects", "choices", "sampling", "prefill")
+LIMITATIONS = ("side_effects", "multiple_choice", "sampling", "prefill")
 
 _HEADLINE = ("unlearn_quality", "utility")
 # Series of several seeds: one after the other, or added up. Others are not drawn.

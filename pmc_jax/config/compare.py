@@ -142,7 +142,7 @@ class CompareConfig(Section):
     seconds: float = setting(120.0, above(0))
     at_seconds: tuple[float, ...] = ()
     seeds: tuple[int, ...] = (0,)
-    measures: tuple[str, ...] = ("choices", "sampling", "prefill", "side_effects")
+    measures: tuple[str, ...] = ("multiple_choice", "sampling", "prefill", "side_effects")
     methods: dict[str, EntryConfig] = field(default_factory=dict)
     search: SearchConfig = field(default_factory=SearchConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
@@ -223,7 +223,7 @@ class CompareConfig(Section):
                 except SettingsError as error:
                     faults += [f"methods.{name}.settings.{fault}" for fault in error.faults]
         reading = [name for name in self.methods if self.method_of(name) in TARGET_BASED]
-        if reading and base.data.targets.path is None:
+        if reading and base.data.forget_answers.path is None:
             faults.append(
                 "run.data.targets.path: not given; name the forget questions with their true "
                 f"answers, on which these train: {', '.join(reading)}"

@@ -10,19 +10,54 @@ MEASURES = (
     "tofu",
     "memorisation",
     "membership",
-    "choices",
+    "multiple_choice",
     "sampling",
     "prefill",
     "side_effects",
     "perplexity",
-    "prompts",
+    "prompt_attacks",
     "quantised",
     "relearned",
 )
-WEIGHTS = ("int8", "int4", "nf4")
+QUANTISATIONS = ("int8", "int4", "nf4")
 
 _NAMES = one_of("all", *MEASURES)
 _TOP_P = Check("above 0 and at most 1", lambda value: 0 < value <= 1)
+
+
+@dataclass(frozen=True)
+class LeakageConfig(Section):
+    """Samples that are searched for the true answers.
+
+    Fields:
+        num_samples: answers sampled to each question.
+        temperature, top_p: of the sampling.
+        prefill_text: text that answers are made to begin with, for the measure `prefill`.
+        threshold: ROUGE-L recall of a true answer from which a sample counts as a leak.
+        confidence: of the upper bounds.
+    """
+
+    num_samples: int = setting(100, at_least(2))
+    temperature: float = setting(1.0, above(0))
+    top_p: float = setting(1.0, _TOP_P)
+    prefill_text: str = setting("The answer is:", Check("text that is not empty", bool))
+    threshold: float = setting(0.5, Check("above 0 and at most 1", lambda value: 0 < value <= 1))
+    confidence: float = setting(0.99, Check("from 0.5 to below 1", lambda v: 0.5 <= v < 1))
+
+
+@dataclass(frozen=True)
+class CorpusConfig(Section):
+    """Text that has nothing to do with the data, for side effects and perplexity.
+
+    Fields:
+        path: text file; None = the first pages of a novel, which the package holds.
+        chunks: most pieces of it that are read.
+        chunk_tokens: tokens of each piece.
+    """
+
+    path: str | None = None
+    chunks: int = setting(100, at_least(1))
+    chunk_tokens: int = setting(128, at_least(2))
 
 
 @dataclass(frozen=True)
@@ -58,15 +93,9 @@ class EvaluateConfig(Section):
         dir: folder where `pmc evaluate CONFIG` keeps rows, and goes on from them; None = nowhere.
         reference: folder of a model that never saw the forget rows, made by `pmc finetune` on
             retain rows; its numbers stand beside the others. None = there is none.
-        samples: answers drawn a question for the measures of sampling and prefill.
-        temperature, top_p: of these.
-        prefill: text that answers are made to begin with.
-        leak: ROUGE-L recall of a true answer from which a sample counts as a leak.
-        confidence: of upper bounds.
-        text: file of text that has nothing to do with the data; None = a piece of a novel.
-        text_chunks: pieces of it that are read at most.
-        chunk_tokens: tokens of each.
-        weights: how weights are quantised: int8, int4, nf4.
+        quantisation: formats that weights are rounded to: int8, int4, nf4.
+        leakage: the measures of sampling and prefill.
+        corpus: text that has nothing to do with the data.
         relearn: the attack by fine-tuning.
     """
 
@@ -77,23 +106,20 @@ class EvaluateConfig(Section):
     measures: tuple[str, ...] = ()
     dir: str | None = None
     reference: str | None = None
-    samples: int = setting(100, at_least(2))
-    temperature: float = setting(1.0, above(0))
-    top_p: float = setting(1.0, _TOP_P)
-    prefill: str = setting("The answer is:", Check("text that is not empty", bool))
-    leak: float = setting(0.5, Check("above 0 and at most 1", lambda value: 0 < value <= 1))
-    confidence: float = setting(0.99, Check("from 0.5 to below 1", lambda v: 0.5 <= v < 1))
-    text: str | None = None
-    text_chunks: int = setting(100, at_least(1))
-    chunk_tokens: int = setting(128, at_least(2))
-    weights: tuple[str, ...] = WEIGHTS
+    quantisation: tuple[str, ...] = QUANTISATIONS
+    leakage: LeakageConfig = field(default_factory=LeakageConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
     relearn: RelearnConfig = field(default_factory=RelearnConfig)
 
     def cross_faults(self) -> list[str]:
         times = ("at_seconds", above(0))
         return [
             f"{name}: expected {check.expected}, got {value!r}"
-            for name, check in (times, ("measures", _NAMES), ("weights", one_of(*WEIGHTS)))
+            for name, check in (
+                times,
+                ("measures", _NAMES),
+                ("quantisation", one_of(*QUANTISATIONS)),
+            )
             for value in getattr(self, name)
             if not check.holds(value)
         ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pmc_jax.config.schema import Section, above, at_least, one_of, setting
 
-# Those that train on the true answers stand last: they need `data.targets`.
+# Those that train on the true answers stand last: they need `data.forget_answers`.
 ANSWER_FREE = ("pmc", "pmc_alignment", "idk", "retain_only")
 TARGET_BASED = (
     "gradient_ascent",
@@ -24,8 +24,7 @@ METHODS = ANSWER_FREE + TARGET_BASED
 @dataclass(frozen=True)
 class MethodConfig(Section):
     """Which method unlearns, and the settings that only some of them read; see
-    `pmc_jax.training.losses`. `pmc.epochs`, `pmc.lambda_retain` and `pmc.max_retain_loss` hold
-    for all of them.
+    `pmc_jax.training.losses`. `pmc.schedule` holds for all of them.
 
     Fields:
         name: of `METHODS`.

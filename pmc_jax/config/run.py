@@ -147,26 +147,26 @@ class DataConfig(Section):
         root: folder that relative paths of sources are looked up in; "" = the current folder.
         forget: questions to forget; its answers are never read.
         retain: pairs to keep.
-        targets: the forget questions with their true answers, for methods that train on these;
-            never read by PMC.
+        forget_answers: the forget questions with their true answers, for methods that train on
+            these; never read by PMC.
         evaluate: name -> source of pairs that are only measured on; names of `EVALUATION_SETS`.
         people: the generated people, for sources that ask for them.
         max_length: tokens of a row, prompt and answer.
         long_rows: error | drop, what happens to a row above `max_length`.
-        retained: warn | error, what happens where a forget question is a retain question too.
+        on_overlap: warn | error, what happens where a forget question is a retain question too.
     """
 
     root: str = ""
     forget: SourceConfig = field(default_factory=SourceConfig)
     retain: SourceConfig = field(default_factory=SourceConfig)
-    targets: SourceConfig = field(default_factory=SourceConfig)
+    forget_answers: SourceConfig = field(default_factory=SourceConfig)
     evaluate: dict[str, SourceConfig] = field(
         default_factory=dict, metadata={schema.KEYS: EVALUATION_SETS}
     )
     people: PeopleConfig = field(default_factory=PeopleConfig)
     max_length: int = setting(256, at_least(2))
     long_rows: str = setting("error", one_of("error", "drop"))
-    retained: str = setting("warn", one_of("warn", "error"))
+    on_overlap: str = setting("warn", one_of("warn", "error"))
 
 
 @dataclass(frozen=True)
@@ -269,11 +269,12 @@ class Config(Section):
     profile: bool = False
 
     def cross_faults(self) -> list[str]:
-        if self.method.name != "pmc_alignment" or self.pmc.max_train_score != 0:
+        if self.method.name != "pmc_alignment" or self.pmc.selection.max_train_score != 0:
             return []
         return [
-            "pmc.max_train_score: expected null or above 0 beside method.name=pmc_alignment, whose "
-            "refusals have the mean stored score for a weight; got 0"
+            "pmc.selection.max_train_score: expected null or above 0 beside "
+            "method.name=pmc_alignment, whose refusals have the mean stored score for a weight; "
+            "got 0"
         ]
 
 
@@ -282,7 +283,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         path: YAML file; absent settings keep their default.
-        overrides: such as `pmc.epochs=20`, `data.evaluate.forget.path=forget.jsonl`,
+        overrides: such as `pmc.schedule.epochs=20`, `data.evaluate.forget.path=forget.jsonl`,
             `finetune.data=full.jsonl` or `finetune.data=[a.jsonl, b.jsonl]`.
 
     Raises:
@@ -320,7 +321,7 @@ def to_dict(config: Section) -> dict[str, Any]:
 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Settings that differ, by dotted name: `["pmc.epochs: 15 there, 20 here", ...]`."""
+    """Settings that differ, by dotted name: `["seed: 15 there, 20 here", ...]`."""
     return schema.differences(there, here)
 
 

@@ -147,7 +147,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What differs between two nested mappings: `["pmc.epochs: 15 there, 20 here", ...]`."""
+    """What differs between two nested mappings: `["seed: 15 there, 20 here", ...]`."""
     old, new = flatten(there), flatten(here)
     # JSON text tells 1 from true, and is what a settings digest sees.
     old_text, new_text = (

@@ -33,14 +33,28 @@ class LoRAConfig(Section):
 
 
 @dataclass(frozen=True)
+class AdamWConfig(Section):
+    """The AdamW optimizer (arXiv 1711.05101).
+
+    Fields:
+        weight_decay: decoupled from the gradient; biases and norms have it too.
+        beta1, beta2, epsilon: of Adam.
+        moment_dtype: float32 | bfloat16, of the first moment; bfloat16 saves two bytes a weight.
+    """
+
+    weight_decay: float = setting(0.01, at_least(0))
+    beta1: float = setting(0.9, _BETA)
+    beta2: float = setting(0.999, _BETA)
+    epsilon: float = setting(1e-8, above(0))
+    moment_dtype: str = setting("float32", one_of("float32", "bfloat16"))
+
+
+@dataclass(frozen=True)
 class TrainConfig(Section):
     """The optimizer: AdamW, linear warm-up, then linear decay to 0 or none.
 
     Fields:
         learning_rate: peak.
-        weight_decay: decoupled.
-        beta1, beta2, epsilon: of Adam.
-        moment_dtype: float32 | bfloat16, of Adam's first moment; bfloat16 saves two bytes a weight.
         batch_size: forget rows a micro-batch; as many retain rows go with them.
         accumulation_steps: micro-batches a gradient step.
         warmup_steps: gradient steps of linear warm-up.
@@ -52,15 +66,11 @@ class TrainConfig(Section):
             a micro-batch (as in transformers), or its answers, each with the mean of its tokens.
         remat: none | full | dots, what the backward pass computes again to save memory.
         attention: xla | cudnn; cudnn needs NVIDIA GPUs and bfloat16.
+        adamw: the optimizer's other settings.
         lora: adapters instead of all weights.
     """
 
     learning_rate: float = setting(1e-5, above(0))
-    weight_decay: float = setting(0.01, at_least(0))
-    beta1: float = setting(0.9, _BETA)
-    beta2: float = setting(0.999, _BETA)
-    epsilon: float = setting(1e-8, above(0))
-    moment_dtype: str = setting("float32", one_of("float32", "bfloat16"))
     batch_size: int = setting(8, at_least(1))
     accumulation_steps: int = setting(1, at_least(1))
     warmup_steps: int = setting(0, at_least(0))
@@ -70,4 +80,5 @@ class TrainConfig(Section):
     loss_mean: str = setting("tokens", one_of("tokens", "answers"))
     remat: str = setting("dots", one_of("none", "full", "dots"))
     attention: str = setting("xla", one_of("xla", "cudnn"))
+    adamw: AdamWConfig = field(default_factory=AdamWConfig)
     lora: LoRAConfig = field(default_factory=LoRAConfig)

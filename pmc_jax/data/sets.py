@@ -56,13 +56,13 @@ def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet)
     Raises:
         UserError: as `read_rows`; or the questions are not those of `forget`, in their order.
     """
-    rows = ForgetAnswerSet(*_pairs(source, data, "data.targets"))
+    rows = ForgetAnswerSet(*_pairs(source, data, "data.forget_answers"))
     if rows.questions != forget.questions:
         pairs = zip(rows.questions, forget.questions, strict=False)
         first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(rows), len(forget)))
         raise UserError(
-            f"data.targets: {len(rows)} questions, data.forget has {len(forget)}; they must be the "
-            f"same in the same order, and differ from row {first} on"
+            f"data.forget_answers: {len(rows)} questions, data.forget has {len(forget)}; they must "
+            f"be the same in the same order, and differ from row {first} on"
         )
     return rows
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pmc_jax.config.evaluate import WEIGHTS, EvaluateConfig
+from pmc_jax.config.evaluate import QUANTISATIONS, EvaluateConfig
 from pmc_jax.evaluation import excess_leakage
 from pmc_jax.evaluation.excess_leakage import Recalls
 from pmc_jax.evaluation.result import Label, Result, Rows, of_split
@@ -30,7 +30,7 @@ _WORDS = {
     "none": "without an attack",
     "paraphrased": "asked in other words",
     "worst": "under the worst prompt of each question",
-    **{w: f"with weights rounded to {w}" for w in WEIGHTS},
+    **{w: f"with weights rounded to {w}" for w in QUANTISATIONS},
     "relearned": "after fine-tuning on other rows",
 }
 
@@ -59,7 +59,10 @@ def summarise_quantised(
 
     def attacks(rows: Rows) -> dict[str, Recalls]:
         rounded = _by_attack(rows.get("quantised", {}))
-        return {"none": _greedy(rows), **{name: rounded.get(name, {}) for name in settings.weights}}
+        return {
+            "none": _greedy(rows),
+            **{name: rounded.get(name, {}) for name in settings.quantisation},
+        }
 
     return _summarise(attacks(own), None if reference is None else attacks(reference))
 
@@ -76,7 +79,7 @@ def summarise_relearned(
 
 
 def _asked(rows: Rows) -> dict[str, Recalls]:
-    prompts = _by_attack(rows.get("prompts", {}))
+    prompts = _by_attack(rows.get("prompt_attacks", {}))
     worst: dict[str, float] = {}
     for recalls in prompts.values():
         for key, recall in recalls.items():

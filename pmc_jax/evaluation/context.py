@@ -47,12 +47,12 @@ class EvalContext:
         return self.sets.get("relearn", self.retain)
 
     def unrelated_text(self) -> str:
-        """What `evaluate.text` names, or the text that the package has.
+        """What `evaluate.corpus.path` names, or the text that the package has.
 
         Raises:
             UserError: it cannot be read as UTF-8 text.
         """
-        name = self.settings.text
+        name = self.settings.corpus.path
         if name is None:
             file = importlib.resources.files("pmc_jax.evaluation") / "alice.txt"
             return file.read_text(encoding="utf-8")
@@ -60,10 +60,10 @@ class EvalContext:
             text = Path(name).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
-                f"evaluate.text: {name} cannot be read as text ({one_line(error)})"
+                f"evaluate.corpus.path: {name} cannot be read as text ({one_line(error)})"
             ) from error
         if not text.strip():
-            raise UserError(f"evaluate.text: {name} is empty")
+            raise UserError(f"evaluate.corpus.path: {name} is empty")
         return text
 
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.log import progress, read_log, rewrite_log
 from pmc_jax.artifacts.timer import Stopwatch
+from pmc_jax.config.schema import flatten
 from pmc_jax.config.run import to_dict
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
@@ -134,7 +135,7 @@ def _collect(
 
 def _digest(probe: str, model: str, material: EvalContext) -> str:
     """Of everything that the rows of a probe depend on."""
-    settings, used = to_dict(material.settings), PROBES[probe]
+    settings, used = flatten(to_dict(material.settings)), PROBES[probe]
     sets = [material.sets[name] for name in used.sets if name in material.sets]
     return run_folder.settings_digest(
         {
@@ -143,7 +144,9 @@ def _digest(probe: str, model: str, material: EvalContext) -> str:
             "model": model,
             "sets": {s.name: run_folder.data_digest(s) for s in sets},
             "retain": None if material.retain is None else run_folder.data_digest(material.retain),
-            "settings": {name: settings[name] for name in used.settings},
+            "settings": {
+                name: value for name, value in settings.items() if name.startswith(used.settings)
+            },
             "seed": material.seed,
             "text": material.text,
         }

@@ -10,12 +10,13 @@ ROUGE-L recall of the true answer.
     leak_at_k         expected largest score of k answers, mean over questions, by the estimator
                       without bias sum_i C(i - 1, k - 1) / C(n, k) s_(i), s_(1) <= ... <= s_(n); for
                       k = 1 it is the mean, for k = n the worst
-    share             samples with a score of at least `evaluate.leak`
+    share             samples with a score of at least `evaluate.leakage.threshold`
     questions         questions with such a sample
     deviation         of the scores of a random sample of a random question
-    *_upper           upper bounds (`bounds`) with confidence `evaluate.confidence`: of the expected
-                      score of a sample to a random one of these questions, of its deviation, and of
-                      the probability of a score of at least `evaluate.leak`; each bound for itself
+    *_upper           upper bounds (`bounds`) with confidence `evaluate.leakage.confidence`: of the
+                      expected score of a sample to a random one of these questions, of its
+                      deviation, and of the probability of a score of at least
+                      `evaluate.leakage.threshold`; each bound for itself
 
 References: Scholten et al., ICLR 2025, arXiv 2410.03523 (bounds); Scholten et al., ICLR 2026, arXiv
 2507.04219 (worst of n, prefill); Chen et al., arXiv 2107.03374 (the estimator, for pass@k).
@@ -78,7 +79,7 @@ def summarise_sampling(
 def summarise_prefill(
     own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
 ) -> Result:
-    """Of answers that were made to begin with `evaluate.prefill`."""
+    """Of answers that were made to begin with `evaluate.leakage.prefill_text`."""
     return _summarise("prefill", own, reference, settings)
 
 
@@ -93,14 +94,17 @@ def _summarise(probe: str, own: Rows, reference: Rows | None, settings: Evaluate
     scores = {key: np.array(row["scores"], np.float64) for key, row in rows.items()}
     pooled = np.concatenate(list(scores.values()))
     largest = _largest(rows)
-    hits, confidence = int((pooled >= settings.leak).sum()), settings.confidence
+    hits, confidence = (
+        int((pooled >= settings.leakage.threshold).sum()),
+        settings.leakage.confidence,
+    )
 
     result = Result()
     result.values = {
         "mean": pooled.mean(),
         "worst": np.mean(list(largest.values())),
         "share": hits / len(pooled),
-        "questions": np.mean([s >= settings.leak for s in largest.values()]),
+        "questions": np.mean([s >= settings.leakage.threshold for s in largest.values()]),
         "deviation": pooled.std(),
         "mean_upper": bounds.mean_upper(pooled, confidence),
         "deviation_upper": bounds.deviation_upper(pooled, confidence),
@@ -112,7 +116,7 @@ def _summarise(probe: str, own: Rows, reference: Rows | None, settings: Evaluate
             tries = [expected_largest(s, k) for s in scores.values()]
             result.values[f"leak_at_{k}"] = np.mean(tries)
         else:
-            result.missing[f"leak_at_{k}"] = f"evaluate.samples is below {k}"
+            result.missing[f"leak_at_{k}"] = f"evaluate.leakage.num_samples is below {k}"
 
     excess_leakage.add(
         result, "worst", largest, None if reference is None else _largest(reference.get(probe, {}))

@@ -27,7 +27,7 @@ def summarise(
     chunks = own.get("text", {}).values()
     words, tokens = sum(c["words"] for c in chunks), sum(len(c["logp"]) for c in chunks)
     if not tokens or not words:
-        return Result(missing=dict.fromkeys(LABELS, "no text to read: evaluate.text"))
+        return Result(missing=dict.fromkeys(LABELS, "no text to read: evaluate.corpus.path"))
     nats = -sum(float(np.sum(chunk["logp"])) for chunk in chunks)
     with np.errstate(over="ignore"):  # infinity is then reported as not finite
         token, word = np.exp([nats / tokens, nats / words])

@@ -58,12 +58,14 @@ MEASURES: Mapping[str, Measure] = {
     "membership": Measure(
         membership.summarise, membership.LABELS, ("likelihood",), ("forget", "holdout")
     ),
-    "choices": Measure(multiple_choice.summarise, multiple_choice.LABELS, ("likelihood",)),
+    "multiple_choice": Measure(multiple_choice.summarise, multiple_choice.LABELS, ("likelihood",)),
     "sampling": Measure(leakage.summarise_sampling, leakage.LABELS, ("sampling",)),
     "prefill": Measure(leakage.summarise_prefill, leakage.LABELS, ("prefill",)),
     "side_effects": Measure(side_effects.summarise, side_effects.LABELS, ("text",)),
     "perplexity": Measure(perplexity.summarise, perplexity.LABELS, ("text",), ()),
-    "prompts": Measure(attacks.summarise_prompts, _PROMPT_LABELS, ("greedy", "prompts")),
+    "prompt_attacks": Measure(
+        attacks.summarise_prompts, _PROMPT_LABELS, ("greedy", "prompt_attacks")
+    ),
     "quantised": Measure(attacks.summarise_quantised, attacks.LABELS, ("greedy", "quantised")),
     "relearned": Measure(attacks.summarise_relearned, attacks.LABELS, ("greedy", "relearned")),
 }

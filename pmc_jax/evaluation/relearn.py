@@ -64,7 +64,7 @@ def relearned(
         train,
         learning_rate=settings.learning_rate,
         batch_size=batch,
-        weight_decay=0.0,
+        adamw=dataclasses.replace(train.adamw, weight_decay=0.0),
         warmup_steps=0,
         decay="none",
         max_grad_norm=None,

@@ -20,7 +20,7 @@ from pmc_jax.evaluation.rows import NOT_FINITE, checked
 
 DROP = 0.1
 BINS = 41
-_TEXT = "no text to read: evaluate.text"
+_TEXT = "no text to read: evaluate.corpus.path"
 _NO_BEFORE = "no model before unlearning to compare with"
 
 _MODELS = {"reference": "against the reference", "before": "against the model before"}

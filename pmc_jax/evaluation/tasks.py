@@ -152,8 +152,8 @@ def _sampled(begin: Callable[[EvalContext], str]):
         ended = subject.generator.stream(
             subject.weights,
             [rows.questions[i] for i in numbers],
-            Sampler(settings.temperature, 0, settings.top_p),
-            num_samples=settings.samples,
+            Sampler(settings.leakage.temperature, 0, settings.leakage.top_p),
+            num_samples=settings.leakage.num_samples,
             max_new_tokens=settings.max_new_tokens,
             batch_size=settings.batch_size,
             seed=material.seed,
@@ -176,7 +176,7 @@ def _text_keys(subject: LoadedModel, material: EvalContext) -> list[str]:
 def _chunks(subject: LoadedModel, material: EvalContext):
     settings = material.settings
     text = material.unrelated_text()
-    return subject.chunks(text, settings.chunk_tokens, settings.text_chunks)
+    return subject.chunks(text, settings.corpus.chunk_tokens, settings.corpus.chunks)
 
 
 def _text(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
@@ -217,7 +217,7 @@ def _prompted(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) 
 
 def _quantised(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
     lm = subject.generator.lm
-    for kind in material.settings.weights:
+    for kind in material.settings.quantisation:
         lead = f"{kind}/"
         asked = [_of_forget_row(material, key, lead) for key in keys if key.startswith(lead)]
         if asked:
@@ -243,7 +243,10 @@ def _relearn_keys(subject: LoadedModel, material: EvalContext) -> list[str]:
 
 
 _ASKING = ("max_new_tokens",)
-_DRAWING = (*_ASKING, "samples", "temperature", "top_p")
+_DRAWING = (
+    *_ASKING,
+    *(f"leakage.{name}" for name in ("num_samples", "temperature", "top_p")),
+)
 
 PROBES: Mapping[str, EvalTask] = {
     "greedy": EvalTask(SPLITS, _ASKING, of_sets(SPLITS), _greedy),
@@ -251,16 +254,18 @@ PROBES: Mapping[str, EvalTask] = {
     "sampling": EvalTask(("forget",), _DRAWING, of_forget(), _sampled(lambda material: "")),
     "prefill": EvalTask(
         ("forget",),
-        (*_DRAWING, "prefill"),
+        (*_DRAWING, "leakage.prefill_text"),
         of_forget(),
-        _sampled(lambda material: material.settings.prefill),
+        _sampled(lambda material: material.settings.leakage.prefill_text),
     ),
-    "text": EvalTask(("forget",), ("text", "text_chunks", "chunk_tokens"), _text_keys, _text),
-    "prompts": EvalTask(
+    "text": EvalTask(
+        ("forget",), ("corpus.path", "corpus.chunks", "corpus.chunk_tokens"), _text_keys, _text
+    ),
+    "prompt_attacks": EvalTask(
         ("forget",), _ASKING, of_forget(lambda material: list(prompt_attacks.ATTACKS)), _prompted
     ),
     "quantised": EvalTask(
-        ("forget",), _ASKING, of_forget(lambda material: material.settings.weights), _quantised
+        ("forget",), _ASKING, of_forget(lambda material: material.settings.quantisation), _quantised
     ),
     "relearned": EvalTask(("forget", "relearn"), (*_ASKING, "relearn"), _relearn_keys, _relearned),
 }

@@ -148,9 +148,7 @@ class _Counter:
         kind = instruction.opcode.removesuffix("-start")
         if kind in KINDS:
             began = instruction.opcode != kind
-            return described(
-                instruction, computation
-            ), instruction.name if began else None
+            return described(instruction, computation), instruction.name if began else None
         if instruction.opcode == "send" and (began := _between_slices(instruction)):
             return began, _MEETING.search(instruction.rest)[1]
         if instruction.opcode != "fusion":

@@ -133,32 +133,32 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
     if config.method.name != "pmc":
         raise UserError(f"method.name: {config.method.name}; only runs of pmc are planned")
     rows_a_step = config.train.batch_size * config.train.accumulation_steps
-    steps = total_steps(questions, rows_a_step, pmc.epochs)
+    steps = total_steps(questions, rows_a_step, pmc.schedule.epochs)
     finetune, finetune_steps = None, 0
     if config.finetune.data:
         a_step = config.finetune.batch_size * config.finetune.accumulation_steps
         finetune_steps = total_steps(rows.finetune, a_step, config.finetune.epochs)
         finetune = train_shape(config, config.finetune, row_multiple, terms=(1,))
-    asked = min(questions, rows_a_step * pmc.steps_per_round)
-    grid = grid_shape(asked, pmc.num_samples, pmc.sample_batch_size, platform="tpu")
+    asked = min(questions, rows_a_step * pmc.schedule.steps_per_round)
+    grid = grid_shape(asked, pmc.sampling.num_samples, pmc.sampling.batch_size, platform="tpu")
     grid = ladder(grid, row_multiple)[0]
     return Workload(
-        train=train_shape(config, config.train, row_multiple, terms=(1, pmc.retain_rows)),
+        train=train_shape(config, config.train, row_multiple, terms=(1, pmc.schedule.retain_rows)),
         finetune=finetune,
         sample=SampleShape(
             grid=grid,
             prompts=min(grid[0], round_up(16, row_multiple)),
             prompt_tokens=round_up(plan.prompt_tokens, 16),
-            slots=round_up(max(pmc.max_new_tokens - 1, 1), SEGMENT),
+            slots=round_up(max(pmc.sampling.max_new_tokens - 1, 1), SEGMENT),
             sampler=pmc_sampler(pmc),
         ),
         steps=steps,
         finetune_steps=finetune_steps,
-        rounds=-(-steps // pmc.steps_per_round),
-        asked=questions * pmc.epochs,
-        samples=questions * pmc.epochs * pmc.num_samples,
+        rounds=-(-steps // pmc.schedule.steps_per_round),
+        asked=questions * pmc.schedule.epochs,
+        samples=questions * pmc.schedule.epochs * pmc.sampling.num_samples,
         greedy=questions + 2 * rows.evaluate,
-        answer_tokens=min(plan.answer_tokens, pmc.max_new_tokens),
+        answer_tokens=min(plan.answer_tokens, pmc.sampling.max_new_tokens),
     )
 
 

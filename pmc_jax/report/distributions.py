@@ -25,7 +25,7 @@ def of_measure(runs: Sequence[Run], measure: str) -> list[Plot]:
     draw = {
         "sampling": (_sampling,),
         "prefill": (_prefill,),
-        "choices": (_ranks, _truth),
+        "multiple_choice": (_ranks, _truth),
         "side_effects": (_side_effects,),
     }
     return drawn(runs, *draw.get(measure, ()))
@@ -82,7 +82,7 @@ def _worst(runs: Sequence[Run], measure: str, title: str, how: str) -> Plot | No
     )
     bound = values(runs[0], measure, "after").get("share_upper") if len(runs) == 1 else None
     if bound is not None:
-        sure = runs[0]["evaluation"]["settings"]["confidence"]
+        sure = runs[0]["evaluation"]["settings"]["leakage"]["confidence"]
         text += (
             f" With {100 * sure:g} % confidence at most {percent(bound)} of all such answers leak "
             "after unlearning."
@@ -111,7 +111,7 @@ def _prefill(runs: Sequence[Run]) -> Plot | None:
 
 
 def _ranks(runs: Sequence[Run]) -> Plot | None:
-    found = _models(runs, "choices", "rank")
+    found = _models(runs, "multiple_choice", "rank")
     if not found:
         return None
     lines, count = [], len(found[0][0])
@@ -141,7 +141,7 @@ def _ranks(runs: Sequence[Run]) -> Plot | None:
 
 
 def _truth(runs: Sequence[Run]) -> Plot | None:
-    found = _models(runs, "choices", "true_score")
+    found = _models(runs, "multiple_choice", "true_score")
     if not found:
         return None
     lines = _ordered(found)

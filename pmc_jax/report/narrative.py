@@ -21,12 +21,15 @@ MEASURES = {
         "Putting words in its mouth",
         "The same, with the first words of the answer dictated to the model.",
     ),
-    "choices": (
+    "multiple_choice": (
         "Multiple choice",
         "The model weighs the true answer beside wrong ones. Some methods make the true answer "
         "the least likely of all, which gives it away as surely as the most likely.",
     ),
-    "prompts": ("Rewritten prompts", "The questions are wrapped in text made to get answers out."),
+    "prompt_attacks": (
+        "Rewritten prompts",
+        "The questions are wrapped in text made to get answers out.",
+    ),
     "relearned": (
         "A little fine-tuning",
         "The model is trained briefly on rows that are not the forgotten ones; what was only "
@@ -91,7 +94,7 @@ _ATTACKS = {
         "worst": "asking each question {samples} times and keeping the most telling answer"
     },
     "prefill": {"worst": "dictating how {samples} answers begin and keeping the most telling one"},
-    "prompts": {"worst": "rewriting each question in several ways and keeping the best"},
+    "prompt_attacks": {"worst": "rewriting each question in several ways and keeping the best"},
     "quantised": {name: f"rounding the weights to {name}" for name in ("int8", "int4", "nf4")},
     "relearned": {"relearned": "fine-tuning the model briefly on other rows"},
 }
@@ -114,7 +117,7 @@ _FIRST = {
 
 def comes_first(measure: str, name: str) -> bool:
     """Whether a value is shown at once."""
-    if measure in ("prompts", "quantised", "relearned"):
+    if measure in ("prompt_attacks", "quantised", "relearned"):
         return ".above_reference" not in name
     return name in _FIRST.get(measure, (name,))
 
@@ -260,7 +263,7 @@ def _attacker(run: Mapping[str, Any]) -> str:
 def _choice(run: Mapping[str, Any]) -> str:
     """Of one who is shown the true answer among wrong ones; nothing where that was not tried."""
     after, reference = (
-        values(run, "choices", model).get("most_likely") for model in ("after", "reference")
+        values(run, "multiple_choice", model).get("most_likely") for model in ("after", "reference")
     )
     if after is None:
         return ""

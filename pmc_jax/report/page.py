@@ -11,7 +11,7 @@ from pmc_jax.report import distributions, methods, narrative, plots, tables
 
 MARK = '<meta name="generator" content="pmc_jax report">'  # how a page of ours is known
 
-_FORGOTTEN = ("sampling", "prefill", "choices", "prompts", "relearned", "quantised")
+_FORGOTTEN = ("sampling", "prefill", "multiple_choice", "prompt_attacks", "relearned", "quantised")
 _FORGOTTEN += ("memorisation", "membership", "tofu")
 _KEPT = ("side_effects", "perplexity")
 

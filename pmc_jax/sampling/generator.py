@@ -29,12 +29,12 @@ def compute_dtype(name: str) -> jnp.dtype:
 def pmc_sampler(pmc: PMCConfig) -> Sampler:
     """How PMC draws its samples."""
     return Sampler(
-        pmc.temperature,
-        pmc.top_k,
-        pmc.top_p,
-        pmc.cool_tokens if pmc.temperature else 0,
-        pmc.cool_to,
-        return_logprobs=pmc.scores.max_perplexity is not None,
+        pmc.sampling.temperature,
+        pmc.sampling.top_k,
+        pmc.sampling.top_p,
+        pmc.sampling.temperature_decay_tokens if pmc.sampling.temperature else 0,
+        pmc.sampling.final_temperature,
+        return_logprobs=pmc.selection.max_perplexity is not None,
     )
 
 

@@ -30,17 +30,17 @@ class Sampler:
         temperature: divides the logits; 0 = greedy, the first of the largest logits.
         top_k: keep the k most likely tokens (and ties with the last of them); 0 = all.
         top_p: keep the smallest set of most likely tokens whose mass reaches `top_p`; 1 = all.
-        cool_tokens: tokens of an answer over which the temperature falls linearly to
-            `cool_to`; 0 = it stays.
-        cool_to: temperature from then on.
+        temperature_decay_tokens: tokens of an answer over which the temperature falls linearly to
+            `final_temperature`; 0 = it stays.
+        final_temperature: temperature from then on.
         return_logprobs: whether decoding also says how unlikely its tokens are.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    cool_tokens: int = 0
-    cool_to: float = 1.0
+    temperature_decay_tokens: int = 0
+    final_temperature: float = 1.0
     return_logprobs: bool = False
 
     def __post_init__(self):
@@ -48,8 +48,12 @@ class Sampler:
             raise UserError(
                 f"sampling needs temperature >= 0, top_k >= 0, 0 < top_p <= 1; got {self}"
             )
-        if self.cool_tokens < 0 or (self.cool_tokens and 0 in (self.temperature, self.cool_to)):
-            raise UserError(f"cooling needs cool_tokens >= 0 and temperatures above 0; got {self}")
+        if self.temperature_decay_tokens < 0 or (
+            self.temperature_decay_tokens and 0 in (self.temperature, self.final_temperature)
+        ):
+            raise UserError(
+                f"cooling needs temperature_decay_tokens >= 0 and temperatures above 0; got {self}"
+            )
 
     @property
     def draws(self) -> int:
@@ -58,10 +62,10 @@ class Sampler:
 
     def at(self, age: jax.Array | None) -> float | jax.Array:
         """Temperature of the token after `age` i32[R] others: a number, or f32[R,1]."""
-        if not self.cool_tokens or age is None:
+        if not self.temperature_decay_tokens or age is None:
             return self.temperature
-        share = jnp.minimum(age / self.cool_tokens, 1)[:, None]
-        return self.temperature + share * (self.cool_to - self.temperature)
+        share = jnp.minimum(age / self.temperature_decay_tokens, 1)[:, None]
+        return self.temperature + share * (self.final_temperature - self.temperature)
 
 
 GREEDY = Sampler(temperature=0.0)

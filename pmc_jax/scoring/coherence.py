@@ -11,7 +11,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
-from pmc_jax.config.pmc import ScoresConfig
+from pmc_jax.config.pmc import SelectionConfig
 
 _WORD = re.compile(r"\w+")
 _PIECE = re.compile(r"\w+|[^\w\s]")
@@ -35,7 +35,7 @@ def repetition(text: str) -> float:
 def coherent(
     original: str,
     samples: Sequence[str],
-    settings: ScoresConfig,
+    settings: SelectionConfig,
     *,
     nats: Sequence[float] | None = None,
 ) -> np.ndarray:

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
-from pmc_jax.config.pmc import PMCConfig, ScoresConfig
+from pmc_jax.config.pmc import PMCConfig, ScoreConfig
 from pmc_jax.data.lines import read_lines
 from pmc_jax.errors import UserError
 from pmc_jax.scoring.base import Score, checked, with_empty_guard, with_min_len
@@ -36,7 +36,7 @@ def resolve_score(
     Raises:
         UserError: no such name, module or function.
     """
-    score = with_min_len(_score(name_or_callable, ScoresConfig(), None, "pmc.score"), min_len)
+    score = with_min_len(_score(name_or_callable, ScoreConfig(), None, "pmc.score.name"), min_len)
     return with_empty_guard(score) if guard_empty else score
 
 
@@ -48,16 +48,18 @@ def base_score(
     Args:
         pmc: `score` and `scores` are read.
         encode: a text -> its token ids without special tokens, for token_lcs.
-        score: a name or a function in place of `pmc.score` and `pmc.scores.weights`.
+        score: a name or a function in place of `pmc.score.name` and `pmc.score.weights`.
 
     Raises:
         UserError: no such name, module or function, or one that lacks what it needs.
     """
-    if score is not None or not pmc.scores.weights:
-        return _score(pmc.score if score is None else score, pmc.scores, encode, "pmc.score")
-    names, weights = zip(*pmc.scores.weights.items(), strict=True)
-    where = "pmc.scores.weights"
-    return combined([_score(name, pmc.scores, encode, where) for name in names], weights)
+    if score is not None or not pmc.score.weights:
+        return _score(
+            pmc.score.name if score is None else score, pmc.score, encode, "pmc.score.name"
+        )
+    names, weights = zip(*pmc.score.weights.items(), strict=True)
+    where = "pmc.score.weights"
+    return combined([_score(name, pmc.score, encode, where) for name in names], weights)
 
 
 def run_score(
@@ -84,34 +86,30 @@ def run_score(
         UserError: see `base_score`.
     """
     full = base_score(pmc, encode=encode, score=score)
-    if pmc.scores.target_from == "retain":
+    if pmc.score.threshold_from == "retain":
         levels = ignorance(full, originals, questions, retain_questions, retain_answers)
         full = with_target(full, by_original(originals, levels), secrets)
-    elif pmc.scores.target:
-        full = with_target(full, pmc.scores.target, secrets)
-    full = with_min_len(full, pmc.min_len)
-    return with_empty_guard(full) if pmc.guard_empty else full
+    elif pmc.score.threshold:
+        full = with_target(full, pmc.score.threshold, secrets)
+    full = with_min_len(full, pmc.score.min_len)
+    return with_empty_guard(full) if pmc.score.guard_empty else full
 
 
-def _score(
-    name: str | Callable, settings: ScoresConfig, encode: Encode | None, where: str
-) -> Score:
+def _score(name: str | Callable, settings: ScoreConfig, encode: Encode | None, where: str) -> Score:
     if name == "token_lcs":
         if encode is None:
             raise UserError(f"{where}: token_lcs needs a tokenizer; give encode=, or a model")
         return token_lcs(encode)
     if name == "embedding":
         if settings.embedding is None:
-            raise UserError(
-                f"{where}: embedding needs pmc.scores.embedding=package.module:function"
-            )
-        return checked(embedding(_function(settings.embedding, "pmc.scores.embedding")))
+            raise UserError(f"{where}: embedding needs pmc.score.embedding=package.module:function")
+        return checked(embedding(_function(settings.embedding, "pmc.score.embedding")))
     if name == "forbidden":
         strings, file = [*settings.forbidden], settings.forbidden_file
         if file is not None:
-            strings += read_lines(file, "pmc.scores.forbidden_file")
+            strings += read_lines(file, "pmc.score.forbidden_file")
         if not strings:
-            raise UserError(f"{where}: forbidden needs strings; give pmc.scores.forbidden=[...]")
+            raise UserError(f"{where}: forbidden needs strings; give pmc.score.forbidden=[...]")
         return forbidden(strings, similarity=settings.forbidden_similarity)
     score = _lookup(name, where) if isinstance(name, str) else name
     if not callable(score):

@@ -87,7 +87,7 @@ def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
     """
 
     def embedding_similarity(original: str, samples: Sequence[str]) -> np.ndarray:
-        wanted = f"pmc.scores.embedding must return {len(samples) + 1} vectors of finite numbers"
+        wanted = f"pmc.score.embedding must return {len(samples) + 1} vectors of finite numbers"
         try:
             vectors = np.asarray(function([original, *samples]), np.float64)
         except (TypeError, ValueError) as error:

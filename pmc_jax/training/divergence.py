@@ -45,6 +45,7 @@ class DivergenceGuard:
             )
         if limit is not None and metrics["applied"] and loss > limit:
             raise UserError(
-                f"step {step}: the retain loss is {loss:.3g}, above pmc.max_retain_loss={limit}, "
-                f"on the rows {rows}; {lower}, or raise pmc.lambda_retain"
+                f"step {step}: the retain loss is {loss:.3g}, above "
+                f"pmc.schedule.max_retain_loss={limit}, on the rows {rows}; {lower}, or raise "
+                "pmc.schedule.lambda_retain"
             )

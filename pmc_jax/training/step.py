@@ -50,11 +50,11 @@ def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTra
     schedule = optax.join_schedules([rise, decay], [warmup])
     adamw = optax.adamw(
         schedule,
-        b1=settings.beta1,
-        b2=settings.beta2,
-        eps=settings.epsilon,
-        mu_dtype=jnp.dtype(settings.moment_dtype),
-        weight_decay=settings.weight_decay,
+        b1=settings.adamw.beta1,
+        b2=settings.adamw.beta2,
+        eps=settings.adamw.epsilon,
+        mu_dtype=jnp.dtype(settings.adamw.moment_dtype),
+        weight_decay=settings.adamw.weight_decay,
     )
     if settings.max_grad_norm is None:
         return adamw

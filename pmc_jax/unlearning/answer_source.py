@@ -50,7 +50,7 @@ class ForgetAnswerSource:
         self.ids, self._seed, self._method = forget.ids, config.seed, method
         self.originals = dict(zip(forget.ids, originals, strict=True))
         self.prompts = generator.prompts(
-            forget.questions, config.pmc.max_new_tokens, ids=forget.ids
+            forget.questions, config.pmc.sampling.max_new_tokens, ids=forget.ids
         )
         self._of: dict[str, list[list[Sequence_]]] = {}  # term -> question -> its sequences
 

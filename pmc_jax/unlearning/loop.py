@@ -72,7 +72,7 @@ class Unlearning:
         self._max_seconds = config.method.max_seconds
         self._objective = Objective.of(
             config.method,
-            lambda_retain=self.pmc.lambda_retain,
+            lambda_retain=self.pmc.schedule.lambda_retain,
             layers=generator.lm.config.num_layers,
             seed=self.seed,
         )
@@ -81,11 +81,15 @@ class Unlearning:
             retain.questions, retain.answers, config.data, ids=retain.ids
         )
         self._rows_a_step = self.train.batch_size * self.train.accumulation_steps
-        self.total_steps = order.total_steps(len(source.ids), self._rows_a_step, self.pmc.epochs)
+        self.total_steps = order.total_steps(
+            len(source.ids), self._rows_a_step, self.pmc.schedule.epochs
+        )
         self._packer = self._fitted()
         lm = generator.lm
         # Before the trainer, which takes over the weights that these are of.
-        self._retained = RetainLoss(generator, self._retain, self.seed) if self.pmc.stop else None
+        self._retained = (
+            RetainLoss(generator, self._retain, self.seed) if self.pmc.stop.enabled else None
+        )
         self.trainer = Trainer(
             lm.model,
             lm.config,
@@ -97,7 +101,9 @@ class Unlearning:
             seed=self.seed,
             objective=None if self._method.needs == "means" else self._objective,
         )
-        self._guard = DivergenceGuard(self.train, "train", max_retain_loss=self.pmc.max_retain_loss)
+        self._guard = DivergenceGuard(
+            self.train, "train", max_retain_loss=self.pmc.schedule.max_retain_loss
+        )
         self.done = 0
         # Of a round that has begun: what the source says of it, and the losses of its steps.
         self._round: dict[str, Any] | None = None
@@ -107,7 +113,7 @@ class Unlearning:
         prompts = [s.tokens[: s.begin].tolist() for s in self._retain] + list(self.source.prompts)
         retain = [len(s) for s in self._retain]
         others = len(self._method.terms) - ("retain" in self._method.terms)
-        sequences = others + self.pmc.retain_rows * ("retain" in self._method.terms)
+        sequences = others + self.pmc.schedule.retain_rows * ("retain" in self._method.terms)
         return Packer.fit(
             shared_prefix(prompts),
             typical=retain + list(self.source.lengths),
@@ -167,12 +173,12 @@ class Unlearning:
             len(self.source.ids),
             len(self._retain),
             self._rows_a_step,
-            self.pmc.epochs,
+            self.pmc.schedule.epochs,
             self.seed,
             start=self.done,
-            retain_rows=self.pmc.retain_rows,
+            retain_rows=self.pmc.schedule.retain_rows,
         )
-        size = self.pmc.steps_per_round
+        size = self.pmc.schedule.steps_per_round
         second = (self.done // size + 1) * size  # the first round compiles
         profiled = second if second < self.total_steps else self.done
         bar = progress(self.total_steps, "unlearn", "step", enabled=self.recorder.bars)
@@ -235,7 +241,7 @@ class Unlearning:
         with self.recorder.watch.stage("score"):
             model = self.trainer.model
             if self.source.is_done(model) and self._retained.has_recovered(
-                model, self.pmc.stop_retain
+                model, self.pmc.stop.max_retain_increase
             ):
                 return "every question is resolved and the retain loss has recovered"
         return None
@@ -270,8 +276,7 @@ class Unlearning:
         names = [name for name in self._method.terms if name != "retain"]
         terms = [rows[name].sequences for name in names]
         weights = [rows[name].weights or [1.0] * len(rows[name].sequences) for name in names]
-        rise = min(1.0, (step.index + 1) / (self.pmc.ramp_steps + 1))
-        factors = [rise * rows[name].factor for name in names]
+        factors = [rows[name].factor for name in names]
         reference = None
         if self._method.needs == "rows":
             reference = [rows[n].reference or [0.0] * len(rows[n].sequences) for n in names]

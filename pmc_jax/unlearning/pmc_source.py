@@ -41,12 +41,12 @@ class PMCSource:
     Args:
         generator: the model to start from, and how to ask it.
         forget: questions only.
-        retain: pairs that `pmc.scores.target_from` looks at.
+        retain: pairs that `pmc.score.threshold_from` looks at.
         originals: the untouched model's greedy answers to `forget.questions`.
         refusals: of PMC-alignment; empty for PMC.
         config: of the run.
         recorder: log and clock.
-        score: overrides `pmc.score`: a function (original, samples) -> scores, lower is better.
+        score: a function (original, samples) -> scores, lower is better, instead of `pmc.score`.
 
     Attributes:
         store: the best answer so far to every question.
@@ -73,7 +73,7 @@ class PMCSource:
         self._watch = recorder.watch
         self._rollouts = RolloutSampler(generator, forget, config, recorder.watch)
         self.prompts = self._rollouts.prompts
-        self.store = ResponseStore(forget.ids, guard_empty=pmc.guard_empty)
+        self.store = ResponseStore(forget.ids, guard_empty=pmc.score.guard_empty)
         self._retain, self._given_score = retain, score
         self._numbers = {id_: i for i, id_ in enumerate(forget.ids)}
         self._refusals = [
@@ -102,9 +102,11 @@ class PMCSource:
         )
         answers = multihost.map_sharded(lambda i: encoder.answer(originals[i]), len(originals))
         self._expected = [len(answer) for answer in answers]
-        self._openings = [answer[:-1] if self.pmc.recovery else [] for answer in answers]
+        self._openings = [
+            answer[:-1] if self.pmc.augmentation.answer_prefix else [] for answer in answers
+        ]
         self.lengths = [len(p) + n for p, n in zip(self.prompts, self._expected, strict=True)]
-        room = self.pmc.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
+        room = self.pmc.sampling.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
         others = [len(s) for row in self._refusals for s in row]
         rows = zip(self.prompts, self._openings, strict=True)
         self.longest = max([len(p) + len(o) + room for p, o in rows] + others)
@@ -122,8 +124,8 @@ class PMCSource:
             return {**dict.fromkeys(names), "sampled_questions": 0}
         weights, scores = self._rollouts.snapshot(model), []
         try:
-            for attempt in range(self.pmc.attempts):
-                chosen = self._rollouts.ask(
+            for attempt in range(self.pmc.sampling.max_attempts):
+                chosen = self._rollouts.sample(
                     [self._numbers[id_] for id_ in unresolved],
                     weights,
                     self._selector,
@@ -146,13 +148,13 @@ class PMCSource:
     @property
     def _enough(self) -> float:
         """A score up to which an answer is good enough to be trained on and kept."""
-        return self.pmc.max_train_score or 0.0
+        return self.pmc.selection.max_train_score or 0.0
 
     def _share(self, asked: Sequence[str], new: Iterable[Selection] = ()) -> set[str]:
         """Gives questions an answer that others have, or one of the new ones, where one is good
-        enough and `pmc.share_answers` asks for that; their ids.
+        enough and `pmc.selection.share_answers` asks for that; their ids.
         """
-        if not self.pmc.share_answers:
+        if not self.pmc.selection.share_answers:
             return set()
         kept = [self.store.answer(i) for i in self.ids if self.store.score(i) <= self._enough]
         numbers = [self._numbers[id_] for id_ in asked]
@@ -163,7 +165,7 @@ class PMCSource:
         return {self.ids[number] for number in given}
 
     def probe(self, model: Decoder) -> np.ndarray:
-        """Scores of `pmc.probe_samples` fresh samples of every question, float64 [N,M]; the same
+        """Scores of `pmc.reward_samples` fresh samples of every question, float64 [N,M]; the same
         random numbers every time.
         """
         with self._watch.stage("evaluate"):
@@ -171,9 +173,9 @@ class PMCSource:
                 self._generator.snapshot(model),
                 self._questions,
                 self._rollouts.sampler,
-                num_samples=self.pmc.probe_samples,
-                max_new_tokens=self.pmc.max_new_tokens,
-                batch_size=self.pmc.sample_batch_size,
+                num_samples=self.pmc.reward_samples,
+                max_new_tokens=self.pmc.sampling.max_new_tokens,
+                batch_size=self.pmc.sampling.batch_size,
                 seed=self._seed,
             )
             return self._selector.scores(answers)
@@ -181,7 +183,7 @@ class PMCSource:
     def rows(self, step: Step) -> Mapping[str, TermRows]:
         """The stored answers of a step and, for PMC-alignment, refusals."""
         ids = [self.ids[i] for i in step.forget]
-        weights = self.store.trainable(ids, self.pmc.max_train_score).tolist()
+        weights = self.store.trainable(ids, self.pmc.selection.max_train_score).tolist()
         rows = {"collapse": TermRows([self._sequence(i, step.index) for i in step.forget], weights)}
         if self._refusals[0]:
             chosen = [
@@ -199,7 +201,7 @@ class PMCSource:
         prompt = self._prompt(index, step)
         encoder, stored = self._generator.encoder, self.store.answer(self.ids[index]) or ""
         opening = algorithm.sample_answer_prefix(
-            self._openings[index], self.pmc.recovery, self._seed, step, index
+            self._openings[index], self.pmc.augmentation.answer_prefix, self._seed, step, index
         )
         answer = [*encoder.plain(stored), encoder.end_token] if opening else encoder.answer(stored)
         prompt = prompt + opening
@@ -208,7 +210,7 @@ class PMCSource:
         return Sequence_(tokens, len(prompt), self.ids[index])
 
     def _prompt(self, index: int, step: int) -> list[int]:
-        whole, dropout = self.prompts[index], self.pmc.question_dropout
+        whole, dropout = self.prompts[index], self.pmc.augmentation.question_word_dropout
         if not dropout:
             return whole
         question = self._questions[index]
@@ -233,30 +235,30 @@ class PMCSource:
 
     def is_done(self, model: Decoder) -> bool:
         """Whether every stored answer is resolved and so, on the mean, is what the model says
-        greedily (`pmc.stop_score`).
+        greedily (`pmc.stop.max_score`).
         """
         if self.store.unresolved(self.ids):
             return False
         answers = self._generator.greedy(
             self._generator.snapshot(model),
             self._questions,
-            max_new_tokens=self.pmc.max_new_tokens,
-            batch_size=self.pmc.sample_batch_size,
+            max_new_tokens=self.pmc.sampling.max_new_tokens,
+            batch_size=self.pmc.sampling.batch_size,
         )
         scores = self._selector.scores([[answer] for answer in answers])
-        return float(scores.mean()) <= self.pmc.stop_score
+        return float(scores.mean()) <= self.pmc.stop.max_score
 
     def end(self) -> None:
         """Warns of questions that were sampled and never trained on."""
-        limit = self.pmc.max_train_score
+        limit = self.pmc.selection.max_train_score
         kept = self.store.trainable(self.ids, limit)
         left = [id_ for id_, weight in zip(self.ids, kept, strict=True) if not weight]
         if left and self.usage.useful:
             named = first_of(left, 5)
             _log.warning(
                 "%d of %d forget questions are not unlearned (%s): none of their samples is an "
-                "answer that scores at most pmc.max_train_score=%s; raise that, pmc.num_samples or "
-                "pmc.scores.max_perplexity",
+                "answer that scores at most pmc.selection.max_train_score=%s; raise that, "
+                "pmc.sampling.num_samples or pmc.selection.max_perplexity",
                 *(len(left), len(self.ids), named, limit),
             )
 
@@ -264,10 +266,10 @@ class PMCSource:
         return {
             "store": self.store.to_dict(),
             "originals": list(self.originals.values()),
-            **self._rollouts.saved(),
+            **self._rollouts.state_dict(),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         self.store = ResponseStore.from_dict(saved["store"], ids=self.ids)
         self._begin_from(saved["originals"])
-        self._rollouts.restore(saved)
+        self._rollouts.load_state_dict(saved)

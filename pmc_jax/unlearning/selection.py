@@ -55,7 +55,7 @@ class Selector:
         retain: what may be said; its words are no secret, and `target_from` looks at it.
         encode: text -> token ids.
         seed: of the run.
-        score: overrides `pmc.score`.
+        score: overrides `pmc.score.name`.
 
     Raises:
         UserError: an unknown score.
@@ -151,22 +151,22 @@ class Selector:
         """
         pmc, original = self._pmc, self._originals[number]
         length, nats = samples.length[place], samples.nats[place]
-        fine = coherent(original, answers, pmc.scores, nats=nats)
+        fine = coherent(original, answers, pmc.selection, nats=nats)
         secrets = told(answers, self._secrets)
-        least = pmc.scores.prefer == "least"
+        least = pmc.selection.prefer == "least"
         ((k, score, scores),) = algorithm.choose(
             [original],
             [answers],
             self._score,
-            pmc.selection,
-            pmc.tau,
+            pmc.selection.rule,
+            pmc.selection.tau,
             algorithm.selection_rng(self._seed, draw[0], number, *draw[1:]),
-            guard_empty=pmc.guard_empty,
+            guard_empty=pmc.score.guard_empty,
             coherent=[fine],
             order=[preference(secrets, length, nats)] if least else None,
         )
         others = []
-        if pmc.share_answers:
+        if pmc.selection.share_answers:
             speaks = [not (is_empty(a) or a.rstrip().endswith(("?", "？"))) for a in answers]
             useful = np.flatnonzero(fine & (secrets == 0) & speaks)
             others = [(answers[i], float(nats[i])) for i in useful]

@@ -23,9 +23,12 @@ SMALL = {
     "max_position_embeddings": 2048,
 }
 PUBLISHED = {
-    **{"num_samples": 5, "temperature": 0.9, "top_k": 50, "top_p": 0.95, "cool_tokens": 0},
-    **{"retain_rows": 1, "steps_per_round": 1, "attempts": 1, "epochs": 15},
-    **{"sample_batch_size": 160, "scores": {"max_perplexity": None}},
+    "sampling": {
+        **{"num_samples": 5, "temperature": 0.9, "top_k": 50, "top_p": 0.95, "batch_size": 160},
+        **{"temperature_decay_tokens": 0, "max_attempts": 1},
+    },
+    "schedule": {"retain_rows": 1, "steps_per_round": 1, "epochs": 15},
+    "selection": {"max_perplexity": None},
 }
 ROWS_A_CHIP = 4
 

@@ -46,7 +46,12 @@ def main() -> None:
     for sizes in ((1, 1, 1), *meshes()):
         greedy, _ = samples(sizes, GREEDY, num_samples=1, **once)
         cooling = Sampler(
-            3.0, top_k=20, top_p=0.95, cool_tokens=3, cool_to=0.9, return_logprobs=True
+            3.0,
+            top_k=20,
+            top_p=0.95,
+            temperature_decay_tokens=3,
+            final_temperature=0.9,
+            return_logprobs=True,
         )
         drawn, result["nats"][str(sizes)] = samples(sizes, cooling, num_samples=2, **once)
         result["meshes"][str(sizes)] = [greedy, drawn]
