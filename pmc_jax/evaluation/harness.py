@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.log import progress, read_log, rewrite_log
 from pmc_jax.artifacts.timer import Stopwatch
-from pmc_jax.config.schema import flatten
 from pmc_jax.config.run import to_dict
+from pmc_jax.config.schema import flatten
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.registry import MEASURES

@@ -229,7 +229,8 @@ def _cost(run: Mapping[str, Any]) -> str:
 
 
 def _attacker(run: Mapping[str, Any]) -> str:
-    samples = ((run["evaluation"] or {}).get("settings") or {}).get("samples", "many")
+    leakage = ((run["evaluation"] or {}).get("settings") or {}).get("leakage", {})
+    samples = leakage.get("num_samples", "many")
     tried = [
         (
             *(values(run, measure, model).get(name) for model in ("after", "before", "reference")),
