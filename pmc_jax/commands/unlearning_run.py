@@ -8,7 +8,7 @@ import jax
 
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.log import RunLog, plot_loss, read_log
-from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.commands.console import examples
 from pmc_jax.commands.evaluate import answers_known
 from pmc_jax.config.run import Config, EvaluateConfig, to_dict
@@ -84,12 +84,13 @@ def unlearn(
     generator, forget = TextGenerator.of(lm, config.model), data.forget
     sets = [s for s in data.sets if s.name in SPLITS]
     asking = [q for s in sets for q in s.questions]
+    run_state = RunState()
     resuming = folder.resuming and recorder.checkpoints.latest() is not None
     originals, before = [""] * len(forget), {}
     if not resuming:
         originals, before = _before(config, generator, forget, asking, recorder, asked.before)
-        recorder.host["before"] = measure(sets, before)
-        recorder.host["texts"] = before if config.log.text else {}
+        run_state.before = measure(sets, before)
+        run_state.texts = before if config.log.text else {}
     if "collapse" in METHODS[config.method.name].terms:
         source = PMCSource(
             generator,
@@ -109,7 +110,15 @@ def unlearn(
             originals=originals,
             config=config,
         )
-    run = Unlearning(generator, source, data.retain, config=config, recorder=recorder, donate=True)
+    run = Unlearning(
+        generator,
+        source,
+        data.retain,
+        config=config,
+        recorder=recorder,
+        run_state=run_state,
+        donate=True,
+    )
     if resuming and run.resume():
         say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
 
@@ -121,7 +130,9 @@ def unlearn(
         """E[e^r] and Var[e^r] as the model is now."""
         if not config.pmc.reward_samples or not isinstance(source, PMCSource):
             return
-        found = recorder.host.setdefault("probe", {"start": None, "moments": []})
+        if run_state.reward_moments is None:
+            run_state.reward_moments = {"start": None, "moments": []}
+        found = run_state.reward_moments
         if not found["moments"] or found["moments"][-1]["step"] < run.done:
             scores = source.probe(run.trainer.model)
             found["start"] = scores.tolist() if found["start"] is None else found["start"]
@@ -161,7 +172,7 @@ def unlearn(
         export_adapter(lm, run.trainer.adapters, run.trainer.lora, adapter, replace=True)
     if multihost.is_first():
         plot_loss(read_log(folder.path / run_folder.LOG), folder.path / run_folder.LOSS_PLOT)
-    texts = recorder.host["texts"]
+    texts = run_state.texts
     recorder.log.drop("answer")  # of an attempt that was interrupted after them
     for split in sets:
         pairs = zip(split.ids, split.questions, split.answers, strict=True)
@@ -185,7 +196,7 @@ def unlearn(
     known = {n: answers_known(sets, a, text=config.log.text) for n, a in rows.items()}
     asked.after = known["after"]
     return {
-        "before": recorder.host["before"],
+        "before": run_state.before,
         "after": measure(sets, after),
         "seconds": recorder.watch.seconds(),
         "tokens": {
@@ -196,7 +207,7 @@ def unlearn(
         "rounds": run.rounds,
         "stopped": run.stopped,
         "unlearning_seconds": run.spent(),
-        "probe": recorder.host.get("probe"),
+        "probe": run_state.reward_moments,
         "versions": run_folder.versions(),
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "config": to_dict(config),

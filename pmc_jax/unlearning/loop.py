@@ -15,7 +15,7 @@ import numpy as np
 from pmc_jax.artifacts.checkpoint import Interval
 from pmc_jax.artifacts.log import progress
 from pmc_jax.artifacts.profiler import traced
-from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.artifacts.timer import UNLEARNING_STAGES
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import Sequence_, shared_prefix
@@ -43,6 +43,7 @@ class Unlearning:
         retain: pairs that anchor everything else.
         config: settings; `pmc`, `method`, `train` and of `data` the limits of rows are read.
         recorder: log, clock, checkpoints.
+        run_state: of the caller; checkpoints hold it, and `resume` restores it.
         donate: the model's buffers may be taken over.
 
     Attributes:
@@ -60,12 +61,14 @@ class Unlearning:
         *,
         config: Config,
         recorder: Recorder,
+        run_state: RunState | None = None,
         donate: bool = False,
     ):
         for name, rows in (("forget", source.ids), ("retain", retain)):
             if not len(rows):
                 raise UserError(f"data.{name}: no rows; unlearning needs at least one")
         self.generator, self.source, self.recorder = generator, source, recorder
+        self.run_state = run_state or RunState()
         self.pmc, self.train, self.seed = config.pmc, config.train, config.seed
         self.stopped: str | None = None
         self.rounds: list[dict[str, Any]] = []
@@ -137,7 +140,7 @@ class Unlearning:
         self.rounds, self._round, self.stopped = host["rounds"], host["round"], host["stopped"]
         self.recorder.log.resume(self.done)
         self.recorder.watch.add(host["seconds"])
-        self.recorder.host.update(host["caller"])
+        self.run_state.load_state_dict(host["run_state"])
         return True
 
     def save(self) -> None:
@@ -152,7 +155,7 @@ class Unlearning:
             "stopped": self.stopped,
             "trained_tokens": self.trainer.tokens,
             "seconds": self.recorder.watch.seconds(),
-            "caller": self.recorder.host,
+            "run_state": self.run_state.state_dict(),
         }
         checkpoints.save(self.done, self.trainer.saved(), host)
         self._interval.begin()
