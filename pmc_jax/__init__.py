@@ -1,4 +1,4 @@
-"""pmc_jax: make a language model forget, by Partial Model PMCSource (arXiv 2507.04219).
+"""pmc_jax: make a language model forget, by Partial Model Collapse (arXiv 2507.04219).
 
     import pmc_jax as pmc
     lm = pmc.load("path/or/name")
@@ -12,7 +12,6 @@ import importlib
 
 _HOMES = {
     "pmc_jax.api": ("Unlearned", "answer", "evaluate", "finetune", "sample", "unlearn"),
-    "pmc_jax.baseline": ("unlearn_baseline",),
     "pmc_jax.config.run": (
         "Config",
         "DataConfig",

@@ -7,17 +7,19 @@ from typing import Any
 
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.artifacts.timer import Stopwatch
+from pmc_jax.commands.build import build_run, trains_on_own_answers
 from pmc_jax.config.run import (
     EVALUATION_SETS,
     Config,
     DataConfig,
     EvaluateConfig,
     FinetuneConfig,
+    MethodConfig,
     ModelConfig,
     PMCConfig,
 )
 from pmc_jax.config.train import LoRAConfig, TrainConfig
-from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
+from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation import harness
@@ -33,8 +35,9 @@ from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.scoring import Score
 from pmc_jax.training.finetune import finetune as _finetune
-from pmc_jax.unlearning.loop import Unlearning
+from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.pmc_source import PMCSource
+from pmc_jax.unlearning.refusals import refusals_for
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -45,11 +48,12 @@ class Unlearned:
 
     Attributes:
         lm: the model that has forgotten.
-        originals: id of each forget question -> the answer before.
-        collapsed: id -> the model's own answer that it was trained on, None if every sample was
+        originals: id of each forget question -> the answer before; empty for other methods than
+            PMC, as are `replacements` and `scores`.
+        replacements: id -> the model's own answer that it was trained on, None if every sample was
             empty.
         scores: id -> score of that answer; 0 = nothing left of the original.
-        rounds: mean score, unresolved questions and losses of each round.
+        rounds: losses of each round; of PMC, the mean score and how many questions are left too.
         seconds: exclusive wall time by stage, and `total`.
         tokens: `sampled` and `trained`.
         adapters: the adapters alone where `train.lora` asked for them; `lm` has them merged.
@@ -58,7 +62,7 @@ class Unlearned:
 
     lm: LanguageModel
     originals: dict[str, str]
-    collapsed: dict[str, str | None]
+    replacements: dict[str, str | None]
     scores: dict[str, float]
     rounds: list[dict[str, Any]]
     seconds: dict[str, float]
@@ -87,9 +91,10 @@ class Unlearned:
 
 def unlearn(
     lm: LanguageModel,
-    forget: ForgetSet | Sequence[str],
+    forget: ForgetSet | Sequence[str] | Pairs,
     retain: RetainSet | Pairs,
     *,
+    method: MethodConfig | str = "pmc",
     config: PMCConfig | None = None,
     train: TrainConfig | None = None,
     model: ModelConfig | None = None,
@@ -98,53 +103,68 @@ def unlearn(
     seed: int = 0,
     progress: bool = False,
 ) -> Unlearned:
-    """Partial Model PMCSource: forgets what the model says to the forget questions.
+    """Makes the model forget, by Partial Model Collapse or by another method.
 
-    No true answer is asked for: the model's own greedy answers are what is moved away from.
+    PMC takes questions only: it moves away from the model's own greedy answers.
 
     Args:
         lm: from `load`; it is left as it is.
-        forget: the sensitive questions.
+        forget: the sensitive questions; (question, true answer) pairs for a method that trains on
+            true answers.
         retain: question-answer pairs that anchor what must stay.
-        config, train, model, data: settings; of `data` only `max_length` and `long_rows` are read.
+        method: a name of `pmc_jax.training.losses.METHODS`, or its settings.
+        config, train, model, data: settings; of `data` only `max_length` and `long_rows` are read,
+            and of `config` only `schedule` by other methods than PMC.
         score: (original answer, samples) -> one number a sample, lower is better, 0 = forgotten;
-            by default `config.score`.
+            by default `config.score`. Only PMC reads it.
         seed: of sampling, order and pairing.
         progress: bars on stderr.
 
     Raises:
         UserError: empty or invalid rows, prompts or rows that are too long.
     """
-    forget = forget if isinstance(forget, ForgetSet) else questions_to_forget(forget)
+    settings = Config(
+        pmc=config or PMCConfig(),
+        method=MethodConfig(name=method) if isinstance(method, str) else method,
+        train=train or TrainConfig(),
+        data=data or DataConfig(),
+        seed=seed,
+    )
+    forget_answers = None
+    if METHODS[settings.method.name].reads_true_answers:
+        rows = pairs_to_retain(list(forget))
+        forget_answers = ForgetAnswerSet(rows.ids, rows.questions, rows.answers)
+        forget = ForgetSet(rows.ids, rows.questions)
+    elif not isinstance(forget, ForgetSet):
+        forget = questions_to_forget(forget)
     retain = retain if isinstance(retain, RetainSet) else pairs_to_retain(list(retain))
-    pmc = config or PMCConfig()
-    generator = TextGenerator.of(lm, model or ModelConfig())
-    recorder = Recorder(bars=progress)
+    generator, recorder = TextGenerator.of(lm, model or ModelConfig()), Recorder(bars=progress)
     with recorder.watch.compiling_apart():
-        asking = EvaluateConfig(max_new_tokens=pmc.sampling.max_new_tokens)
-        originals = _answers(generator, forget.questions, asking, "original answers", recorder)
-        settings = Config(
-            pmc=pmc, train=train or TrainConfig(), data=data or DataConfig(), seed=seed
-        )
-        source = PMCSource(
+        originals = [""] * len(forget)
+        if trains_on_own_answers(settings):
+            asking = EvaluateConfig(max_new_tokens=settings.pmc.sampling.max_new_tokens)
+            originals = _answers(generator, forget.questions, asking, "original answers", recorder)
+        run = build_run(
             generator,
             forget,
             retain,
             originals=originals,
+            forget_answers=forget_answers,
+            refusals=refusals_for(settings.method),
             config=settings,
             recorder=recorder,
             score=score,
         )
-        run = Unlearning(generator, source, retain, config=settings, recorder=recorder)
         run.run()
+    pmc = run.source if isinstance(run.source, PMCSource) else None
     return Unlearned(
         lm=dataclasses.replace(lm, model=run.trainer.release()),
-        originals=source.originals,
-        collapsed=source.store.answers,
-        scores=source.store.scores,
+        originals=pmc.originals if pmc else {},
+        replacements=pmc.store.answers if pmc else {},
+        scores=pmc.store.scores if pmc else {},
         rounds=run.rounds,
         seconds=recorder.watch.seconds(),
-        tokens={"sampled": source.usage.useful, "trained": run.trainer.tokens},
+        tokens={"sampled": pmc.usage.useful if pmc else 0, "trained": run.trainer.tokens},
         adapters=run.trainer.adapters,
         lora=run.trainer.lora,
     )

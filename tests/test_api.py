@@ -99,12 +99,14 @@ def test_finetune_learns_and_leaves_its_model_alone(lm, taught):
 def test_unlearn_forgets_and_tells_what_it_did(taught, unlearned):
     ids = [f"question:{i}" for i in range(len(QUESTIONS))]
     truths = [answer for _, answer in PAIRS]
-    assert list(unlearned.originals) == list(unlearned.collapsed) == list(unlearned.scores) == ids
+    assert (
+        list(unlearned.originals) == list(unlearned.replacements) == list(unlearned.scores) == ids
+    )
     # The originals are what the model said, which it knew by heart; no answer was given to the
     # call.
     assert list(unlearned.originals.values()) == truths
     assert set(unlearned.scores.values()) == {0.0}
-    for original, answer in zip(truths, unlearned.collapsed.values(), strict=True):
+    for original, answer in zip(truths, unlearned.replacements.values(), strict=True):
         assert answer.strip() and not set(original.split()) & set(answer.split())
     after = pmc.evaluate(unlearned.lm, {"forget": PAIRS, "retain": OTHERS})
     before = pmc.evaluate(taught, {"forget": PAIRS, "retain": OTHERS})
@@ -125,7 +127,7 @@ def test_a_seed_repeats_and_another_differs(taught, unlearned):
 
     same, other = run(1), run(2)
     assert _same(_arrays(same.lm), _arrays(unlearned.lm))
-    assert same.collapsed == unlearned.collapsed and same.rounds == unlearned.rounds
+    assert same.replacements == unlearned.replacements and same.rounds == unlearned.rounds
     assert not _same(_arrays(other.lm), _arrays(unlearned.lm))
     assert other.originals == unlearned.originals
 
@@ -136,7 +138,7 @@ def test_forget_and_retain_sets_are_taken_as_they_are(taught):
     config = tiny.published(epochs=0, max_new_tokens=8)
     result = pmc.unlearn(taught, forget, retain, config=config)
     assert result.originals == {"b": PAIRS[0][1], "a": PAIRS[1][1]}
-    assert result.collapsed == {"b": None, "a": None} and result.rounds == []
+    assert result.replacements == {"b": None, "a": None} and result.rounds == []
     assert _same(_arrays(result.lm), _arrays(taught))
 
 
@@ -162,8 +164,8 @@ def test_a_score_of_ones_own(taught):
     assert set(seen) == set(result.originals.values())
     for id_, original in result.originals.items():
         spoken = [len(sample.split()) for sample in seen[original] if sample.strip()]
-        assert result.scores[id_] == min(spoken) == len(result.collapsed[id_].split())
-        assert result.collapsed[id_] in seen[original]
+        assert result.scores[id_] == min(spoken) == len(result.replacements[id_].split())
+        assert result.replacements[id_] in seen[original]
 
 
 def test_a_question_that_scores_zero_is_never_sampled_again(taught):

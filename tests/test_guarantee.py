@@ -30,7 +30,7 @@ APART = (
     "pmc_jax.data.files",
     "pmc_jax.commands.unlearn",
     "pmc_jax.commands.unlearning_run",
-    "pmc_jax.baseline",
+    "pmc_jax.commands.build",
     "pmc_jax.unlearning.answer_source",
     "pmc_jax.api",
 )
@@ -261,7 +261,8 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
         | {f"evaluation/{name}.py" for name in ("evaluate", "context", "tasks")},
         "FinetuneSet": shared | {"training/finetune.py", "commands/target.py"},
         "ForgetAnswerSet": {
-            "baseline.py",
+            "api.py",
+            "commands/build.py",
             "data/sets.py",
             "commands/unlearning_run.py",
             f"unlearning/{TRAINS_ON_THEM}",

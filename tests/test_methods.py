@@ -314,13 +314,13 @@ def test_baselines_from_python(world, monkeypatch):
     retain = [(row["question"], row["answer"]) for row in tiny.RETAIN]
     train = pmc_jax.TrainConfig(batch_size=3, learning_rate=1e-3)
     options = dict(config=tiny.published(epochs=8, max_new_tokens=8), train=train)
-    result = pmc_jax.unlearn_baseline(lm, "npo", pairs, retain, **options)
+    result = pmc_jax.unlearn(lm, pairs, retain, method="npo", **options)
     answers = result.answer([q for q, _ in pairs], max_new_tokens=8)
     assert [a for a, (_, truth) in zip(answers, pairs, strict=True) if a != truth]
     assert len(result.rounds) == 16
-    with pytest.raises(pmc_jax.UserError, match=r"pmc is pmc_jax\.unlearn"):
-        pmc_jax.unlearn_baseline(lm, "pmc", pairs, retain)
+    with pytest.raises(pmc_jax.UserError, match="'question' is"):
+        pmc_jax.unlearn(lm, pairs, retain, method="pmc")
     settings = pmc_jax.MethodConfig(name="idk")
     questions = [q for q, _ in pairs]
-    other = pmc_jax.unlearn_baseline(lm, settings, questions, retain, **options)
+    other = pmc_jax.unlearn(lm, questions, retain, method=settings, **options)
     assert dataclasses.asdict(settings)["name"] == "idk" and "refusal_loss" in other.rounds[0]

@@ -9,6 +9,7 @@ import jax
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.log import RunLog, plot_loss, read_log
 from pmc_jax.artifacts.recorder import Recorder, RunState
+from pmc_jax.commands.build import build_run
 from pmc_jax.commands.console import examples
 from pmc_jax.commands.evaluate import answers_known
 from pmc_jax.config.run import Config, EvaluateConfig, to_dict
@@ -25,9 +26,7 @@ from pmc_jax.sampling.engine import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.rouge import rougeL_recall
 from pmc_jax.theory import reward_moments
-from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.answer_source import ForgetAnswerSource
-from pmc_jax.unlearning.loop import Unlearning
 from pmc_jax.unlearning.pmc_source import PMCSource
 
 
@@ -91,34 +90,19 @@ def unlearn(
         originals, before = _before(config, generator, forget, asking, recorder, asked.before)
         run_state.before = measure(sets, before)
         run_state.texts = before if config.log.text else {}
-    if "collapse" in METHODS[config.method.name].terms:
-        source = PMCSource(
-            generator,
-            forget,
-            data.retain,
-            originals=originals,
-            refusals=data.refusals,
-            config=config,
-            recorder=recorder,
-        )
-    else:
-        source = ForgetAnswerSource(
-            generator,
-            forget,
-            data.targets,
-            data.refusals,
-            originals=originals,
-            config=config,
-        )
-    run = Unlearning(
+    run = build_run(
         generator,
-        source,
+        forget,
         data.retain,
+        originals=originals,
+        forget_answers=data.targets,
+        refusals=data.refusals,
         config=config,
         recorder=recorder,
         run_state=run_state,
         donate=True,
     )
+    source = run.source
     if resuming and run.resume():
         say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
 
