@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from pmc_jax.config.run import PeopleConfig
-from pmc_jax.data.people import generate, names
-from pmc_jax.data.people.questions import KINDS
+from pmc_jax.data.people import generate
+from pmc_jax.data.people.vocabulary import vocabulary
 from pmc_jax.errors import UserError
+
+KINDS = vocabulary().kinds
 
 
 def texts(row: generate.PersonRow) -> tuple[str, ...]:
@@ -127,8 +129,9 @@ def test_holdout_people_are_nobody_else():
 
 
 def test_vocabulary_and_wordings():
-    lists = [value for value in vars(names).values() if isinstance(value, tuple)]
+    lists = vocabulary().words.values()
     assert all(len(set(values)) == len(values) for values in lists)
+    assert len(set(lists)) == len(lists)
     assert len(KINDS) >= 8
     for kind in KINDS:
         sizes = 1

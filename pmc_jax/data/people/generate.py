@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pmc_jax.data.people.names import FIRST_NAMES, SURNAME_ENDS, SURNAME_STARTS
-from pmc_jax.data.people.questions import KINDS, Kind
+from pmc_jax.data.people.vocabulary import Kind, vocabulary
 from pmc_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,13 +121,14 @@ def write_jsonl(config: PeopleConfig, folder: str | Path) -> list[Path]:
 def _by_person(config: PeopleConfig) -> list[list[PersonRow]]:
     _check(config)
     draw = _Draw(f"people/{config.seed}")
+    words, kinds = vocabulary().words, vocabulary().kinds
     taken: list[str] = []
     people = []
     for _ in range(config.count):
-        surname = _new_fact(draw, (SURNAME_STARTS, SURNAME_ENDS), "", taken)
-        name = f"{draw.choice(FIRST_NAMES)} {surname}"
+        surname = _new_fact(draw, (words["surname_starts"], words["surname_ends"]), "", taken)
+        name = f"{draw.choice(words['first_names'])} {surname}"
         # All kinds are drawn, asked or not, so that `questions` changes no fact.
-        facts = [_new_fact(draw, kind.parts, kind.joint, taken) for kind in KINDS]
+        facts = [_new_fact(draw, kind.parts, kind.joint, taken) for kind in kinds]
         people.append((name, facts))
     # Wordings and wrong facts are drawn for each person apart, when all true facts are known.
     return [
@@ -142,7 +142,9 @@ def _person_rows(
 ) -> list[PersonRow]:
     draw = _Draw(f"people/{config.seed}/{number}")
     result = []
-    for kind, fact in draw.shuffled(list(zip(KINDS, facts, strict=True)))[: config.questions]:
+    for kind, fact in draw.shuffled(list(zip(vocabulary().kinds, facts, strict=True)))[
+        : config.questions
+    ]:
         row_id = f"people:{number * config.questions + len(result)}"
         result.append(_row(row_id, name, kind, fact, draw, taken))
     return result
@@ -151,27 +153,24 @@ def _person_rows(
 def _row(
     row_id: str, name: str, kind: Kind, fact: str, draw: _Draw, taken: Sequence[str]
 ) -> PersonRow:
-    fill = {"name": name, "fact": fact, "detail": draw.choice(kind.details)}
-    question, answer, asked_again, said_again = (
-        draw.choice(wordings)
-        for wordings in (
-            kind.questions,
-            kind.answers,
-            kind.paraphrased_questions,
-            kind.paraphrased_answers,
-        )
-    )
+    fields = {"name": name, "fact": fact, "detail": draw.choice(kind.details)}
+    question = draw.choice(kind.questions)
+    answer = draw.choice(kind.answers)
+    paraphrased_question = draw.choice(kind.paraphrased_questions)
+    paraphrased_answer = draw.choice(kind.paraphrased_answers)
     seen = list(taken)
     wrong = [_new_fact(draw, kind.parts, kind.joint, seen) for _ in range(_WRONG_ANSWERS)]
     return PersonRow(
         id=row_id,
         person=name,
         kind=kind.name,
-        question=question.format(**fill),
-        answer=answer.format(**fill),
-        paraphrased_question=asked_again.format(**fill),
-        paraphrased_answer=said_again.format(**fill),
-        perturbed_answer=tuple(said_again.format(**fill | {"fact": other}) for other in wrong),
+        question=question.format(**fields),
+        answer=answer.format(**fields),
+        paraphrased_question=paraphrased_question.format(**fields),
+        paraphrased_answer=paraphrased_answer.format(**fields),
+        perturbed_answer=tuple(
+            paraphrased_answer.format(**fields | {"fact": other}) for other in wrong
+        ),
         facts=(fact,),
     )
 
@@ -217,7 +216,8 @@ def _check(config: PeopleConfig) -> None:
             f"data.people.forget is {config.forget}, must be 1 to {config.count - 1} "
             "(below data.people.count, so that somebody is retained)"
         )
-    if not 1 <= config.questions <= len(KINDS):
-        faults.append(f"data.people.questions is {config.questions}, must be 1 to {len(KINDS)}")
+    most = len(vocabulary().kinds)
+    if not 1 <= config.questions <= most:
+        faults.append(f"data.people.questions is {config.questions}, must be 1 to {most}")
     if faults:
         raise UserError("; ".join(faults))

@@ -1,0 +1,59 @@
+"""The words and sentences of the generated people, from the data file `people.yaml`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.resources
+from typing import Any
+
+import yaml
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of question. In its wordings {name} is the person, {fact} the planted fact, {detail}
+    a harmless extra.
+
+    Args:
+        name: of the kind, such as "birthplace".
+        parts: a fact is one string of each part, joined by `joint`.
+        joint: what stands between the parts.
+        details: one of them is the {detail} of a row's sentences.
+        questions, answers: wordings of the row.
+        paraphrased_questions, paraphrased_answers: wordings of its paraphrase, other than those.
+    """
+
+    name: str
+    parts: tuple[tuple[str, ...], ...]
+    joint: str
+    details: tuple[str, ...]
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+    paraphrased_questions: tuple[str, ...]
+    paraphrased_answers: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """What `people.yaml` holds: lists of words by name, and the kinds of questions."""
+
+    words: dict[str, tuple[str, ...]]
+    kinds: tuple[Kind, ...]
+
+
+@functools.cache
+def vocabulary() -> Vocabulary:
+    file = importlib.resources.files("pmc_jax.data.people") / "people.yaml"
+    contents = yaml.safe_load(file.read_text(encoding="utf-8"))
+    words = {name: _split(text) for name, text in contents["words"].items()}
+    return Vocabulary(words, tuple(_kind(**entry) for entry in contents["kinds"]))
+
+
+def _kind(name: str, parts: list[str], joint: str, details: str, **wordings: Any) -> Kind:
+    texts = {key: tuple(sentences) for key, sentences in wordings.items()}
+    return Kind(name, tuple(map(_split, parts)), joint, _split(details), **texts)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split(", "))
