@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from pmc_jax.config.run import PeopleConfig
-from pmc_jax.data.encode import Sequence_, shared_prefix
+from pmc_jax.data.encode import TokenSequence, shared_prefix
 from pmc_jax.data.people import generate
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.batch import TrainBatch
@@ -27,7 +27,7 @@ def rows(path: str | None, count: int) -> list[tuple[str, str]]:
 
 def training_step(
     generator: TextGenerator, pairs: list[tuple[str, str]]
-) -> tuple[TrainBatch, list[list[Sequence_]]]:
+) -> tuple[TrainBatch, list[list[TokenSequence]]]:
     """A packed batch whose forget and retain rows are half of the pairs each, and these rows."""
     sequences = [generator.encoder.sequence(*pair) for pair in pairs]
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])

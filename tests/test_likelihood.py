@@ -7,7 +7,7 @@ import pytest
 from golden_models import full_logits
 from tiny_cases import TINY, sequences, tiny_model, train_layout
 
-from pmc_jax.data.encode import Sequence_
+from pmc_jax.data.encode import TokenSequence
 from pmc_jax.training import likelihood
 from pmc_jax.training.likelihood import TokenScores, token_scores
 
@@ -17,11 +17,11 @@ def model():
     return tiny_model(train_layout())
 
 
-def scores(model, rows: list[Sequence_], **options) -> list[TokenScores]:
+def scores(model, rows: list[TokenSequence], **options) -> list[TokenScores]:
     return token_scores(model, TINY, train_layout(), rows, dtype=jnp.float32, **options)
 
 
-def alone(model, rows: list[Sequence_]) -> list[np.ndarray]:
+def alone(model, rows: list[TokenSequence]) -> list[np.ndarray]:
     """f32[n,V] each: logits after every token of a sequence that has a row of its own."""
     padded = np.zeros((len(rows), max(map(len, rows))), np.int32)
     for row, sequence in zip(padded, rows, strict=True):
@@ -31,7 +31,7 @@ def alone(model, rows: list[Sequence_]) -> list[np.ndarray]:
     return [x[:n] for x, n in zip(logits, lengths, strict=True)]
 
 
-def expected(sequence: Sequence_, logits: np.ndarray) -> TokenScores:
+def expected(sequence: TokenSequence, logits: np.ndarray) -> TokenScores:
     """By the definition."""
     first = max(sequence.begin, 1)
     logp = np.asarray(jax.nn.log_softmax(logits[first - 1 : -1]), np.float64)
@@ -47,7 +47,7 @@ def test_scores_by_the_definition(model, prefix):
     rows = sequences(40, seed=1, prefix=prefix)
     logits = alone(model, rows)
     likely = np.append(rows[0].tokens[:-1], logits[0][-2].argmax()).astype(np.int32)
-    rows[0] = Sequence_(likely, rows[0].begin)  # ends in the token that the model would say
+    rows[0] = TokenSequence(likely, rows[0].begin)  # ends in the token that the model would say
     found = scores(model, rows)
     assert len(found) == len(rows)
     for sequence, logit, got in zip(rows, logits, found, strict=True):
@@ -63,7 +63,7 @@ def test_scores_by_the_definition(model, prefix):
 
 def test_text_is_scored_from_its_second_token(model):
     rng = np.random.default_rng(0)
-    rows = [Sequence_(rng.integers(0, 104, n).astype(np.int32), 0) for n in (2, 30, 300, 17)]
+    rows = [TokenSequence(rng.integers(0, 104, n).astype(np.int32), 0) for n in (2, 30, 300, 17)]
     for sequence, logit, got in zip(rows, alone(model, rows), scores(model, rows), strict=True):
         assert len(got.logp) == len(sequence) - 1
         np.testing.assert_allclose(got.logp, expected(sequence, logit).logp, atol=2e-5)
@@ -88,6 +88,6 @@ def test_no_batch_is_much_emptier_than_another(model, monkeypatch):
 
     monkeypatch.setattr(likelihood, "_score", noted)
     rng, counted = np.random.default_rng(0), []
-    rows = [Sequence_(rng.integers(0, 104, 128).astype(np.int32), 100) for _ in range(11)]
+    rows = [TokenSequence(rng.integers(0, 104, 128).astype(np.int32), 100) for _ in range(11)]
     scores(model, rows, progress=counted.append)
     assert shapes == {(3, likelihood._ROW_TOKENS)} and counted == [6, 5]

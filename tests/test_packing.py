@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.data.encode import Sequence_, shared_prefix
+from pmc_jax.data.encode import TokenSequence, shared_prefix
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.packing import Packer
 
@@ -76,7 +76,7 @@ def steps(draw):
             question = draw(st.lists(st.integers(1, 99), min_size=1, max_size=9))
             answer = draw(st.lists(st.integers(1, 99), min_size=1, max_size=9))
             tokens = np.array(prefix + question + answer, np.int32)
-            rows.append(Sequence_(tokens, len(prefix) + len(question)))
+            rows.append(TokenSequence(tokens, len(prefix) + len(question)))
         terms.append(rows)
         weights.append(
             draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=count, max_size=count))
@@ -133,8 +133,8 @@ class TestPacker:
         for name, x in zip(batch._fields, batch[:-2], strict=False):
             assert x.dtype == (np.float32 if name in floats else np.int32), name
 
-    def rows(self, *sizes: tuple[int, int]) -> list[Sequence_]:
-        return [Sequence_(np.arange(1, q + a + 1, dtype=np.int32), q) for q, a in sizes]
+    def rows(self, *sizes: tuple[int, int]) -> list[TokenSequence]:
+        return [TokenSequence(np.arange(1, q + a + 1, dtype=np.int32), q) for q, a in sizes]
 
     def test_weights_are_relative_in_a_term(self):
         terms = [self.rows((2, 3), (3, 1))]

@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 
-from pmc_jax.data.encode import Sequence_, shared_prefix
+from pmc_jax.data.encode import TokenSequence, shared_prefix
 from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, init
@@ -56,7 +56,7 @@ def prompts(count: int = 6, seed: int = 0) -> list[list[int]]:
     return [rng.integers(0, TINY.vocab_size, n).tolist() for n in rng.integers(1, 13, count)]
 
 
-def sequences(count: int, seed: int = 0, prefix: int = 3) -> list[Sequence_]:
+def sequences(count: int, seed: int = 0, prefix: int = 3) -> list[TokenSequence]:
     """Sequences that start with the same `prefix` tokens, then 2 to 6 of a question, 1 to 7 of an
     answer.
     """
@@ -66,11 +66,13 @@ def sequences(count: int, seed: int = 0, prefix: int = 3) -> list[Sequence_]:
     for _ in range(count):
         question, answer = rng.integers(2, 7), rng.integers(1, 8)
         own = rng.integers(prefix + 1, TINY.vocab_size, question + answer)
-        out.append(Sequence_(np.concatenate([start, own]).astype(np.int32), prefix + int(question)))
+        out.append(
+            TokenSequence(np.concatenate([start, own]).astype(np.int32), prefix + int(question))
+        )
     return out
 
 
-def packer(rows: list[Sequence_], row_multiple: int = 1) -> Packer:
+def packer(rows: list[TokenSequence], row_multiple: int = 1) -> Packer:
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in rows])
     return Packer(prefix, rows=max(2, row_multiple), longest=32)
 

@@ -73,15 +73,15 @@ class Encoder:
             text = text.removeprefix(self.settings.answer_tag.strip()).strip()
         return text
 
-    def sequence(self, question: str, answer: str, id: str = "") -> "Sequence_":
+    def sequence(self, question: str, answer: str, id: str = "") -> "TokenSequence":
         prompt = self.prompt(question)
         answer_ids = self.answer(answer)
-        return Sequence_(np.array(prompt + answer_ids, np.int32), len(prompt), id)
+        return TokenSequence(np.array(prompt + answer_ids, np.int32), len(prompt), id)
 
 
 @dataclasses.dataclass(frozen=True)
-class Sequence_:
-    """One training sequence: i32[n] tokens, the answer from index `begin` on; `id` of its row."""
+class TokenSequence:
+    """A prompt and its answer: i32[n] tokens, the answer from index `begin` on; `id` of its row."""
 
     tokens: np.ndarray
     begin: int
@@ -166,7 +166,7 @@ def encode_pairs(
     max_length: int,
     long_rows: str,
     window: int,
-) -> list[Sequence_]:
+) -> list[TokenSequence]:
     """Training sequences of question-answer pairs.
 
     Args:
@@ -181,7 +181,7 @@ def encode_pairs(
     prompts = multihost.map_sharded(lambda i: encoder.prompt(pairs[i][0]), len(pairs))
     answers = multihost.map_sharded(lambda i: encoder.answer(pairs[i][1]), len(pairs))
     sequences = [
-        Sequence_(np.array(prompt + answer, np.int32), len(prompt), id_)
+        TokenSequence(np.array(prompt + answer, np.int32), len(prompt), id_)
         for prompt, answer, id_ in zip(prompts, answers, ids, strict=True)
     ]
     limit = min(max_length, window)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pmc_jax.config.run import DataConfig, EvaluateConfig
-from pmc_jax.data.encode import Sequence_
+from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.files import one_line
 from pmc_jax.data.records import EvalSet, RetainSet
 from pmc_jax.errors import UserError
@@ -83,7 +83,7 @@ class LoadedModel:
         """The weights as sampling reads them."""
         return self.generator.snapshot(self.model)
 
-    def chunks(self, text: str, size: int, most: int) -> list[Sequence_]:
+    def chunks(self, text: str, size: int, most: int) -> list[TokenSequence]:
         """The tokens of a text in pieces of `size`, each led by the token that begins a text."""
         tokenizer = self.generator.encoder.tokenizer
         tokens = tokenizer(text)["input_ids"]
@@ -92,11 +92,11 @@ class LoadedModel:
         tokens = tokens[len(lead) :]
         starts = range(0, len(tokens) - 1, size)[:most]
         pieces = [[*lead, *tokens[start : start + size]] for start in starts]
-        return [Sequence_(np.array(piece, np.int32), len(lead)) for piece in pieces]
+        return [TokenSequence(np.array(piece, np.int32), len(lead)) for piece in pieces]
 
     def sequences(
         self, questions: Sequence[str], answers: Sequence[str], ids: Sequence[str]
-    ) -> list[Sequence_]:
+    ) -> list[TokenSequence]:
         """Question and answer as in training.
 
         Raises:

@@ -7,7 +7,7 @@ import numpy as np
 
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import TrainConfig
-from pmc_jax.data.encode import Sequence_
+from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.sets import eval_set, finetune_set, forget_set
 from pmc_jax.distributed.mesh import round_up
 from pmc_jax.errors import UserError
@@ -171,9 +171,9 @@ def train_shape(
     plan, longest = config.plan, config.data.max_length
     length = min(plan.prompt_tokens + plan.answer_tokens, longest)
 
-    def sequence(tokens: int) -> Sequence_:
+    def sequence(tokens: int) -> TokenSequence:
         begin = min(plan.prompt_tokens, tokens - 1)
-        return Sequence_(np.zeros(tokens, np.int32), begin)
+        return TokenSequence(np.zeros(tokens, np.int32), begin)
 
     batch = sum(terms) * settings.batch_size
     packer = Packer.fit(np.zeros(0, np.int32), [length], longest, batch, row_multiple)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax.config.run import DataConfig, ModelConfig, PMCConfig
-from pmc_jax.data.encode import Encoder, Sequence_, encode_pairs, make_encoder, shared_prefix
+from pmc_jax.data.encode import Encoder, TokenSequence, encode_pairs, make_encoder, shared_prefix
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.distributed.mesh import Layout
 from pmc_jax.errors import UserError
@@ -96,7 +96,7 @@ class TextGenerator:
         data: DataConfig,
         *,
         ids: Sequence[str],
-    ) -> list[Sequence_]:
+    ) -> list[TokenSequence]:
         """Training sequences of question-answer pairs; of `data` the limits are read.
 
         Raises:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmc_jax.data.encode import Sequence_, shared_prefix
+from pmc_jax.data.encode import TokenSequence, shared_prefix
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.mesh import Layout, round_up
 from pmc_jax.models.config import DecoderConfig
@@ -44,7 +44,7 @@ def token_scores(
     model: Decoder,
     config: DecoderConfig,
     layout: Layout,
-    sequences: Sequence[Sequence_],
+    sequences: Sequence[TokenSequence],
     *,
     dtype: jnp.dtype,
     progress: Callable[[int], None] = lambda sequences: None,
@@ -101,7 +101,7 @@ class _Batch:
     places: list[tuple[int, int, int, int]]
 
     def arrays(
-        self, sequences: Sequence[Sequence_], skip: int, shape: tuple[int, int, int]
+        self, sequences: Sequence[TokenSequence], skip: int, shape: tuple[int, int, int]
     ) -> list[np.ndarray]:
         """tokens, positions, segments i32[R,S]; at, targets i32[R,A]."""
         rows, size, slots = shape
@@ -120,7 +120,7 @@ class _Batch:
 
 
 def _batches(
-    sequences: Sequence[Sequence_], skip: int, rows: int, size: int, slots: int
+    sequences: Sequence[TokenSequence], skip: int, rows: int, size: int, slots: int
 ) -> list[_Batch]:
     """Longest first, each into the first row of the batch that has room."""
     found = []

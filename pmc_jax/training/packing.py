@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pmc_jax.data.encode import Sequence_
+from pmc_jax.data.encode import TokenSequence
 from pmc_jax.distributed.mesh import round_up
 from pmc_jax.training.batch import TrainBatch
 
@@ -57,7 +57,7 @@ class Packer:
 
     def pack(
         self,
-        terms: Sequence[Sequence[Sequence_]],
+        terms: Sequence[Sequence[TokenSequence]],
         coefficients: Sequence[float],
         *,
         weights: Sequence[Sequence[float]] | None = None,
@@ -131,7 +131,7 @@ class Packer:
             *(() if reference is None else (owner, _by_micro_batch(reference, micro_batches))),
         )
 
-    def _place(self, sequences: Sequence[Sequence_]) -> list[tuple[int, int]]:
+    def _place(self, sequences: Sequence[TokenSequence]) -> list[tuple[int, int]]:
         """(row, first token) of each sequence: longest first, into the row that has least."""
         used = np.zeros(self.rows, int)
         places = [(0, 0)] * len(sequences)

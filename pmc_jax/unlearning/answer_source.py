@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.config.run import Config
-from pmc_jax.data.encode import Sequence_
+from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import ForgetAnswerSet, ForgetSet
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.generator import TextGenerator
@@ -52,9 +52,9 @@ class ForgetAnswerSource:
         self.prompts = generator.prompts(
             forget.questions, config.pmc.sampling.max_new_tokens, ids=forget.ids
         )
-        self._of: dict[str, list[list[Sequence_]]] = {}  # term -> question -> its sequences
+        self._of: dict[str, list[list[TokenSequence]]] = {}  # term -> question -> its sequences
 
-        def encoded(answers: Sequence[str]) -> list[Sequence_]:
+        def encoded(answers: Sequence[str]) -> list[TokenSequence]:
             return generator.sequences(forget.questions, answers, config.data, ids=forget.ids)
 
         if targets is not None:
@@ -70,7 +70,9 @@ class ForgetAnswerSource:
         }
 
     @staticmethod
-    def _sums(generator: TextGenerator, rows: Sequence[Sequence[Sequence_]]) -> list[list[float]]:
+    def _sums(
+        generator: TextGenerator, rows: Sequence[Sequence[TokenSequence]]
+    ) -> list[list[float]]:
         """Cross-entropy of each sequence under the model before unlearning, nats."""
         lm = generator.lm
         flat = [sequence for row in rows for sequence in row]

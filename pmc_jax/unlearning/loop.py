@@ -18,7 +18,7 @@ from pmc_jax.artifacts.profiler import traced
 from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.artifacts.timer import UNLEARNING_STAGES
 from pmc_jax.config.run import Config
-from pmc_jax.data.encode import Sequence_, shared_prefix
+from pmc_jax.data.encode import TokenSequence, shared_prefix
 from pmc_jax.data.records import RetainSet
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.errors import Preempted, UserError
@@ -273,7 +273,7 @@ class Unlearning:
         means = {f"{n}_loss": float(np.mean([one[n] for one in losses])) for n in losses[0]}
         self.rounds.append({"step": self.done, **self._round, **self.source.summary(), **means})
 
-    def _batch(self, step: algorithm.Step) -> tuple[TrainBatch, list[Sequence_]]:
+    def _batch(self, step: algorithm.Step) -> tuple[TrainBatch, list[TokenSequence]]:
         """What one step trains on."""
         rows = self.source.rows(step)
         names = [name for name in self._method.terms if name != "retain"]

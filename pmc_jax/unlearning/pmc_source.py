@@ -12,7 +12,7 @@ import numpy as np
 
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.run import Config
-from pmc_jax.data.encode import Sequence_
+from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import Preempted, first_of
@@ -197,7 +197,7 @@ class PMCSource:
         """Mean stored score, 1 where nothing is stored."""
         return float(np.mean([min(1.0, self.store.score(id_)) for id_ in ids]))
 
-    def _sequence(self, index: int, step: int) -> Sequence_:
+    def _sequence(self, index: int, step: int) -> TokenSequence:
         prompt = self._prompt(index, step)
         encoder, stored = self._generator.encoder, self.store.answer(self.ids[index]) or ""
         opening = algorithm.sample_answer_prefix(
@@ -207,7 +207,7 @@ class PMCSource:
         prompt = prompt + opening
         room = min(self.longest, self._generator.lm.config.longest(len(prompt))) - len(prompt)
         tokens = np.array(prompt + answer[:room], np.int32)
-        return Sequence_(tokens, len(prompt), self.ids[index])
+        return TokenSequence(tokens, len(prompt), self.ids[index])
 
     def _prompt(self, index: int, step: int) -> list[int]:
         whole, dropout = self.prompts[index], self.pmc.augmentation.question_word_dropout

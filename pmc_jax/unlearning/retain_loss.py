@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pmc_jax.data.encode import Sequence_
+from pmc_jax.data.encode import TokenSequence
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.likelihood import token_scores
@@ -22,7 +22,7 @@ class RetainLoss:
         seed: of which ones.
     """
 
-    def __init__(self, generator: TextGenerator, sequences: Sequence[Sequence_], seed: int):
+    def __init__(self, generator: TextGenerator, sequences: Sequence[TokenSequence], seed: int):
         count = min(_ROWS, len(sequences))
         rows = np.random.default_rng([seed, _PURPOSE]).permutation(len(sequences))[:count]
         self._generator, self._sequences = generator, [sequences[i] for i in rows]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from pmc_jax.data.encode import Sequence_
+from pmc_jax.data.encode import TokenSequence
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.unlearning.pmc import Step
 
@@ -18,7 +18,7 @@ class TermRows(NamedTuple):
         factor: of the term's coefficient.
     """
 
-    sequences: Sequence[Sequence_]
+    sequences: Sequence[TokenSequence]
     weights: Sequence[float] | None = None
     reference: Sequence[float] | None = None
     factor: float = 1.0
