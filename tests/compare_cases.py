@@ -1,4 +1,4 @@
-"""A comparison that never ran: cells with numbers made up, and what is collected of them."""
+"""A comparison that never ran: runs with numbers made up, and what is collected of them."""
 
 import json
 import random
@@ -9,7 +9,7 @@ from typing import Any
 import report_cases as cases
 
 from pmc_jax.compare import collect
-from pmc_jax.compare.grid import cells_of
+from pmc_jax.compare.runs import runs_of
 from pmc_jax.config.compare import CompareConfig
 
 # Method -> unlearn quality, utility, level of leaks, steps; as such methods tend to end.
@@ -38,7 +38,7 @@ def config(folder: Path, **fields: Any) -> CompareConfig:
     methods = {name: rates if name in ("npo", "simnpo") else {} for name in ENDS}
     given = {
         "run": RUN,
-        "seconds": 120,
+        "max_seconds": 120,
         "at_seconds": [30, 60, 90],
         "seeds": [0, 1, 2],
         "methods": methods,
@@ -55,20 +55,20 @@ def comparison(
     done: int | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """What is collected of made-up cells, all or the first ones; `fields` as of `config`."""
+    """What is collected of made-up runs, all or the first ones; `fields` as of `config`."""
     compare, rng = config(folder, **fields), random.Random(0)
-    cells = cells_of(compare)
-    for cell in cells:
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        method = compare.method_of(cell.entry)
-        for name, content in _cell(method, cell.trial, reference, rng).items():
-            (cell.folder / name).write_text(json.dumps(content))
+    runs = runs_of(compare)
+    for run in runs:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        method = compare.method_of(run.entry)
+        for name, content in _cell(method, run.trial, reference, rng).items():
+            (run.folder / name).write_text(json.dumps(content))
     found = _evaluation(0.9, reference, rng)
     found["models"].pop("after")
     for by_model in found["measures"].values():
         by_model.pop("after")
-    finished = [cell for cell in cells[:done] if cell.name not in failed]
-    return collect.collect(compare, cells, finished, dict.fromkeys(failed, "diverged"), found)
+    finished = [run for run in runs[:done] if run.name not in failed]
+    return collect.collect(compare, runs, finished, dict.fromkeys(failed, "diverged"), found)
 
 
 def _evaluation(level: float, reference: bool, rng: random.Random) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import tiny_runs as tiny
 from pmc_jax.commands import unlearn, unlearning_run
 from pmc_jax.evaluation import tasks
 
-CELLS = ["pmc-seed0", "retain_only-seed0", "pmc-seed1", "retain_only-seed1"]
+NAMES = ["pmc-seed0", "retain_only-seed0", "pmc-seed1", "retain_only-seed1"]
 SETTINGS = {
     "run": "run.yaml",
     "settings": {
@@ -19,7 +19,7 @@ SETTINGS = {
         "evaluate.leakage.num_samples": 8,
         "evaluate.corpus.path": "text.txt",
     },
-    "seconds": 1000,
+    "max_seconds": 1000,
     "at_seconds": [1e-3],
     "seeds": [0, 1],
     "methods": {"pmc": {}, "retain_only": {}},
@@ -38,7 +38,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
-    """The command; the cells that it ran, and the bytes on devices when each began."""
+    """The command; the runs that it ran, and the bytes on devices when each began."""
     ran, held = [], []
 
     def run(config, **how):

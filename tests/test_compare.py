@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import tiny_runs as tiny
-from compare_runs import CELLS, compare, noted_questions, write_inputs
+from compare_runs import NAMES, compare, noted_questions, write_inputs
 from report_page import Page
 
 from pmc_jax.artifacts.log import read_log
@@ -18,14 +18,14 @@ from pmc_jax.errors import Preempted, UserError
 
 
 class Compared(NamedTuple):
-    """A comparison that was interrupted in its fourth cell and gone on with."""
+    """A comparison that was interrupted in its fourth run and gone on with."""
 
     folder: Path
     first: tiny.Done
     page: str  # as it stood between
     again: tiny.Done
     ran: list[str]  # by the second command
-    times: dict[str, tuple[int, int]]  # result of a cell -> when it was changed, between and after
+    times: dict[str, tuple[int, int]]  # result of a run -> when it was changed, between and after
     held: list[int]
     asked: list[str]  # what greedy answers the first command asked for
 
@@ -33,15 +33,15 @@ class Compared(NamedTuple):
     def data(self) -> dict[str, Any]:
         return json.loads((self.folder / "out" / "compare.json").read_text())
 
-    def cell(self, name: str) -> Path:
-        return self.folder / "out" / "cells" / name
+    def path(self, name: str) -> Path:
+        return self.folder / "out" / "runs" / name
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory) -> Compared:
     folder = tmp_path_factory.mktemp("compare")
     write_inputs(folder)
-    results = [folder / "out" / "cells" / name / "results.json" for name in CELLS[:3]]
+    results = [folder / "out" / "runs" / name / "results.json" for name in NAMES[:3]]
     with contextlib.chdir(folder):
         with pytest.MonkeyPatch.context() as patch:
             tiny.crash(patch, unlearn, "run_unlearn", 3, Preempted())
@@ -51,7 +51,7 @@ def compared(tmp_path_factory) -> Compared:
         between = [path.stat().st_mtime_ns for path in results]
         again, ran, _ = compare()
     after = [path.stat().st_mtime_ns for path in results]
-    times = dict(zip(CELLS, zip(between, after, strict=True), strict=False))
+    times = dict(zip(NAMES, zip(between, after, strict=True), strict=False))
     return Compared(folder, first, page, again, ran, times, held, asked)
 
 
@@ -66,15 +66,15 @@ def copied(compared, tmp_path, monkeypatch) -> Path:
 # What is run
 
 
-def test_an_interruption_leaves_a_page_and_finished_cells_are_not_run_again(compared):
+def test_an_interruption_leaves_a_page_and_finished_runs_are_not_run_again(compared):
     assert compared.first.status == 75 and "asked to stop" in compared.first.err
     between = Page(compared.page)
     assert "3 of 4 runs are finished" in between.text
     assert compared.again.status == 0, compared.again.err
-    assert compared.ran == CELLS[3:]
+    assert compared.ran == NAMES[3:]
     assert all(before == after for before, after in compared.times.values())
     assert "Not complete" not in Page((compared.folder / "out/compare.html").read_text()).text
-    assert compared.data["complete"] and [c["name"] for c in compared.data["cells"]] == CELLS
+    assert compared.data["complete"] and [c["name"] for c in compared.data["runs"]] == NAMES
 
 
 def test_target_and_reference_are_made_once_and_shared(compared):
@@ -82,10 +82,10 @@ def test_target_and_reference_are_made_once_and_shared(compared):
     made = [line for line in said if line.startswith(("target model", "reference model"))]
     assert [("made before" in line) for line in made] == [False, False, True, True]
     models = compared.data["models"]
-    for name in CELLS:
-        record = json.loads((compared.cell(name) / "run.json").read_text())
+    for name in NAMES:
+        record = json.loads((compared.path(name) / "run.json").read_text())
         assert record["digests"]["model"] == models["target"]["sha256"]
-        measured = json.loads((compared.cell(name) / "evaluation.json").read_text())["models"]
+        measured = json.loads((compared.path(name) / "evaluation.json").read_text())["models"]
         assert {n: m["sha256"] for n, m in measured.items() if n != "after"} == {
             "before": models["target"]["sha256"],
             "reference": models["reference"]["sha256"],
@@ -96,41 +96,41 @@ def test_target_and_reference_are_made_once_and_shared(compared):
 
 
 def test_no_model_is_asked_twice(compared):
-    of_a_cell = ["evaluate", "evaluate after"]  # on the way and at its end
-    assert compared.asked == ["before", "reference", "evaluate before", *3 * of_a_cell]
-    for name in CELLS:  # the fourth was run by another command
-        results = tiny.results(compared.cell(name))
-        measured = json.loads((compared.cell(name) / "evaluation.json").read_text())["measures"]
+    of_a_run = ["evaluate", "evaluate after"]  # on the way and at its end
+    assert compared.asked == ["before", "reference", "evaluate before", *3 * of_a_run]
+    for name in NAMES:  # the fourth was run by another command
+        results = tiny.results(compared.path(name))
+        measured = json.loads((compared.path(name) / "evaluation.json").read_text())["measures"]
         for model in ("before", "after"):
             values = measured["quality"][model]["values"]
             assert values["unlearn_quality"] == results[model]["unlearn_quality"]
             assert values["utility"] == results[model]["utility"]
 
 
-def test_nothing_stays_on_the_device_between_cells(compared):
+def test_nothing_stays_on_the_device_between_runs(compared):
     assert len(compared.held) == 4  # the fourth was asked for
     assert max(compared.held) <= compared.held[0] + 10_000  # a model has 200 kB
 
 
-def test_cells_are_whole_runs_without_their_weights(compared):
-    for name in CELLS:
-        there = {path.name for path in compared.cell(name).iterdir()}
+def test_runs_are_whole_without_their_weights(compared):
+    for name in NAMES:
+        there = {path.name for path in compared.path(name).iterdir()}
         assert there == {
             *("run.json", "results.json", "log.jsonl", "tensorboard", "loss.png"),
             *("manifest.json", "report.html", "report.json", "evaluation.json"),
         }
         with contextlib.chdir(compared.folder):
-            verified = tiny.pmc("verify", config=f"out/cells/{name}")
+            verified = tiny.pmc("verify", config=f"out/runs/{name}")
         assert verified.status == 0, verified.out
     assert {path.name for path in (compared.folder / "out").iterdir()} == {
-        *("target", "reference", "cells", "evaluation"),
+        *("target", "reference", "runs", "evaluation"),
         *("compare.json", "compare.html", "plots"),
     }
 
 
-def test_reports_of_cells_speak_of_their_own_method(compared):
-    pages = {name: Page((compared.cell(name) / "report.html").read_text()) for name in CELLS[:2]}
-    sampled, retained = (pages[name].text for name in CELLS[:2])
+def test_reports_of_runs_speak_of_their_own_method(compared):
+    pages = {name: Page((compared.path(name) / "report.html").read_text()) for name in NAMES[:2]}
+    sampled, retained = (pages[name].text for name in NAMES[:2])
     for part in ("least like the ones it gave first", "questions are unresolved", "By PMC"):
         assert part in sampled and part not in retained
     for part in ("draws no answers", "By retain-only, pmc_jax"):
@@ -143,10 +143,10 @@ def test_reports_of_cells_speak_of_their_own_method(compared):
 # Numbers
 
 
-def test_tables_are_those_of_the_cells_results(compared):
+def test_tables_are_those_of_the_runs_results(compared):
     reference = compared.data["models"]["reference"]["values"]["unlearn_quality"]
     for method in ("pmc", "retain_only"):
-        results = [tiny.results(compared.cell(f"{method}-seed{seed}")) for seed in (0, 1)]
+        results = [tiny.results(compared.path(f"{method}-seed{seed}")) for seed in (0, 1)]
         (entry,) = [e for e in compared.data["entries"] if e["name"] == method]
         expected = {
             "unlearn_quality": [r["after"]["unlearn_quality"] for r in results],
@@ -174,12 +174,12 @@ def test_tables_are_those_of_the_cells_results(compared):
         quality = entry["values"]["unlearn_quality"]
         assert f"{quality['mean']:.1f} ± {quality['std']:.1f}" in row
         assert row.endswith("  2")
-    sampled = {c["name"]: c["values"]["sampled_tokens"] for c in compared.data["cells"]}
+    sampled = {c["name"]: c["values"]["sampled_tokens"] for c in compared.data["runs"]}
     assert sampled["pmc-seed0"] > 0 == sampled["retain_only-seed0"]
 
 
 def test_differences_are_taken_seed_by_seed(compared):
-    values = {c["name"]: c["values"]["unlearn_quality"] for c in compared.data["cells"]}
+    values = {c["name"]: c["values"]["unlearn_quality"] for c in compared.data["runs"]}
     less = [values[f"pmc-seed{s}"] - values[f"retain_only-seed{s}"] for s in (0, 1)]
     (one,) = compared.data["paired"]
     assert (one["entry"], one["less"]) == ("pmc", "retain_only")
@@ -191,11 +191,11 @@ def test_differences_are_taken_seed_by_seed(compared):
 
 
 def test_a_curve_has_the_measurements_on_the_way_and_the_end(compared):
-    for cell in compared.data["cells"]:
-        results = tiny.results(compared.cell(cell["name"]))
+    for run in compared.data["runs"]:
+        results = tiny.results(compared.path(run["name"]))
         way = [one for one in results["rounds"] if "unlearning_seconds" in one]
         assert len(way) == 1 and way[0]["step"] == 1
-        first, last = cell["curve"]
+        first, last = run["curve"]
         assert first["seconds"] == way[0]["unlearning_seconds"] < last["seconds"]
         assert first["unlearn_quality"] == way[0]["unlearn_quality"]
         assert last["unlearn_quality"] == results["after"]["unlearn_quality"]
@@ -203,11 +203,11 @@ def test_a_curve_has_the_measurements_on_the_way_and_the_end(compared):
         assert [point["seconds"]["n"] for point in entry["curve"]] == [2, 2]
 
 
-def test_limitations_are_those_of_the_cells_evaluations(compared):
+def test_limitations_are_those_of_the_runs_evaluations(compared):
     for entry in compared.data["entries"]:
         found = [
-            json.loads((compared.cell(name) / "evaluation.json").read_text())["measures"]
-            for name in entry["cells"]
+            json.loads((compared.path(name) / "evaluation.json").read_text())["measures"]
+            for name in entry["runs"]
         ]
         assert set(found[0]) == {
             "quality",
@@ -227,10 +227,10 @@ def test_limitations_are_those_of_the_cells_evaluations(compared):
         heaps = [one["side_effects"]["after"]["series"]["reference.forget"] for one in found]
         pooled = entry["series"]["side_effects"]["reference.forget"]
         assert pooled == [a + b for a, b in zip(*heaps, strict=True)] and sum(pooled) > 0
-    # Measured with the same random numbers whatever the cell's seed is.
+    # Measured with the same random numbers whatever the run's seed is.
     settings = [
-        json.loads((compared.cell(name) / "evaluation.json").read_text())["settings"]
-        for name in CELLS
+        json.loads((compared.path(name) / "evaluation.json").read_text())["settings"]
+        for name in NAMES
     ]
     assert all(one == settings[0] and one["seed"] == 0 for one in settings)
 
@@ -254,12 +254,12 @@ def test_a_finished_comparison_is_not_run_again_and_makes_the_same_page(compared
             "settings.pmc.schedule.lambda_retain=2",
             ["pmc-seed0", "pmc.schedule.lambda_retain: 1.25 there, 2.0 here"],
         ),
-        ("seconds=99", ["pmc-seed0", "method.max_seconds: 1000.0 there, 99.0 here"]),
+        ("max_seconds=99", ["pmc-seed0", "method.max_seconds: 1000.0 there, 99.0 here"]),
         ("settings.data.evaluate.retain.rows=0:4", ["pmc-seed0", "other settings or data"]),
         ("settings.finetune.epochs=2", ["target of other settings or data"]),
     ],
 )
-def test_cells_of_other_settings_are_refused_and_left_alone(change, parts, copied):
+def test_runs_of_other_settings_are_refused_and_left_alone(change, parts, copied):
     before = tiny.digest(Path("out"))
     done, ran, _ = compare(change)
     assert done.status == 2 and ran == []
@@ -268,19 +268,19 @@ def test_cells_of_other_settings_are_refused_and_left_alone(change, parts, copie
     assert tiny.digest(Path("out")) == before
 
 
-def test_other_measures_of_cells_without_weights_are_refused(copied):
+def test_other_measures_of_runs_without_weights_are_refused(copied):
     done, ran, _ = compare("measures=[memorisation]")
     assert done.status == 2 and ran == []
     assert "its weights are gone" in done.err and "output.keep_models" in done.err
 
 
-def test_a_cell_that_trains_no_more_is_noted_and_tried_again(copied, monkeypatch):
-    cell = Path("out/cells/retain_only-seed1")
-    shutil.rmtree(cell)
+def test_a_run_that_trains_no_more_is_noted_and_tried_again(copied, monkeypatch):
+    run = Path("out/runs/retain_only-seed1")
+    shutil.rmtree(run)
 
     def diverge(config, **_):
-        cell.mkdir()
-        tiny.write_rows(cell / "log.jsonl", [{"kind": "scalars", "step": 1}])
+        run.mkdir()
+        tiny.write_rows(run / "log.jsonl", [{"kind": "scalars", "step": 1}])
         raise UserError("step 2: loss or gradient not finite")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -294,15 +294,15 @@ def test_a_cell_that_trains_no_more_is_noted_and_tried_again(copied, monkeypatch
     assert entry["values"]["utility"]["n"] == 1 and entry["values"]["utility"]["std"] is None
     page = Page(Path("out/compare.html").read_text())
     assert "Runs that failed" in page.text and "loss or gradient not finite" in page.text
-    shutil.rmtree(cell)
+    shutil.rmtree(run)
     done, ran, _ = compare("output.keep_models=true")
     assert done.status == 0 and ran == ["retain_only-seed1"]
-    assert (cell / "model").is_dir() and not (cell / "checkpoints").exists()
-    assert read_log(cell / "log.jsonl")[0]["kind"] == "scalars"
+    assert (run / "model").is_dir() and not (run / "checkpoints").exists()
+    assert read_log(run / "log.jsonl")[0]["kind"] == "scalars"
 
 
-def test_a_fault_of_the_input_is_not_taken_for_a_failed_cell(copied):
-    shutil.rmtree("out/cells/pmc-seed0")
+def test_a_fault_of_the_input_is_not_taken_for_a_failed_run(copied):
+    shutil.rmtree("out/runs/pmc-seed0")
 
     def refuse(config, **_):
         raise UserError("data.forget: at fault")

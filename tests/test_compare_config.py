@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pmc_jax.compare.grid import cells_of
+from pmc_jax.compare.runs import runs_of
 from pmc_jax.config.compare import CompareConfig, load_compare
 from pmc_jax.errors import UserError
 
@@ -41,46 +41,46 @@ def refuse(load):
     return refuse
 
 
-def test_a_cell_is_a_run_with_its_own_method_seed_time_and_folder(load):
+def test_a_run_has_its_own_method_seed_time_and_folder(load):
     compare = load(
-        seconds=60,
+        max_seconds=60,
         at_seconds=[20, 40],
         seeds=[3, 4],
         settings={"train.decay": "none", "evaluate": {"leakage": {"num_samples": 7}}},
         methods={"pmc": {"settings": {"pmc.schedule.epochs": 5}}, "npo": {}},
     )
-    cells = cells_of(compare)
-    assert [cell.name for cell in cells] == ["pmc-seed3", "npo-seed3", "pmc-seed4", "npo-seed4"]
-    assert [cell.config.pmc.schedule.epochs for cell in cells] == [5, 9, 5, 9]
-    for cell in cells:
-        config = cell.config
-        assert config.method.name == cell.entry and config.method.max_seconds == 60
+    runs = runs_of(compare)
+    assert [run.name for run in runs] == ["pmc-seed3", "npo-seed3", "pmc-seed4", "npo-seed4"]
+    assert [run.config.pmc.schedule.epochs for run in runs] == [5, 9, 5, 9]
+    for run in runs:
+        config = run.config
+        assert config.method.name == run.entry and config.method.max_seconds == 60
         assert config.evaluate.at_seconds == (20, 40) and config.evaluate.leakage.num_samples == 7
         assert config.evaluate.measures == () and config.train.decay == "none"
-        assert config.seed == cell.seed and not config.output.checkpoint_end
+        assert config.seed == run.seed and not config.output.checkpoint_end
         assert config.model.path == "out/target" and not config.finetune.data
-        assert config.output.dir == f"out/cells/{cell.name}"
+        assert config.output.dir == f"out/runs/{run.name}"
 
 
 def test_without_fine_tuning_the_model_itself_is_the_target(load):
-    (cell, _) = cells_of(load("run.finetune=null"))
-    assert cell.config.model.path == "model"
+    (run, _) = runs_of(load("run.finetune=null"))
+    assert run.config.model.path == "model"
 
 
-def test_a_list_is_a_grid_and_trials_are_drawn_of_it(load):
+def test_a_list_is_a_search_space_and_trials_are_drawn_of_it(load):
     space = {**RATES, "pmc.schedule.lambda_retain": [1.0, 2.0]}
     compare = load(methods={"pmc": {"settings": space}, "npo": {}})
-    grid = compare.trials_of("pmc")
-    assert len(grid) == 6 and len({json.dumps(trial) for trial in grid}) == 6
-    assert grid[1] == {"train.learning_rate": 1e-5, "pmc.schedule.lambda_retain": 2.0}
-    names = [cell.name for cell in cells_of(compare)]
+    combinations = compare.trials_of("pmc")
+    assert len(combinations) == 6 and len({json.dumps(trial) for trial in combinations}) == 6
+    assert combinations[1] == {"train.learning_rate": 1e-5, "pmc.schedule.lambda_retain": 2.0}
+    names = [run.name for run in runs_of(compare)]
     assert names == [*(f"pmc-{i}-seed0" for i in range(6)), "npo-seed0"]
-    drawn = {"pmc": {"settings": space, "trials": 3}, "npo": {"settings": RATES}}
+    drawn = {"pmc": {"settings": space, "num_trials": 3}, "npo": {"settings": RATES}}
     for seed in range(4):
         some = load(methods=drawn, search={"seed": seed})
         trials = some.trials_of("pmc")
         assert trials == load(methods=drawn, search={"seed": seed}).trials_of("pmc")
-        assert len(trials) == 3 and all(trial in grid for trial in trials)
+        assert len(trials) == 3 and all(trial in combinations for trial in trials)
         assert len({json.dumps(trial) for trial in trials}) == 3
     chosen = [load(methods=drawn, search={"seed": s}).trials_of("pmc") for s in range(9)]
     assert any(trials != chosen[0] for trials in chosen)
@@ -89,7 +89,7 @@ def test_a_list_is_a_grid_and_trials_are_drawn_of_it(load):
 def test_one_method_may_stand_under_several_names(load):
     gentle = {"method": "pmc", "settings": {"train.learning_rate": 1e-6}}
     compare = load(methods={"pmc": {}, "gentle": gentle})
-    assert [cell.config.method.name for cell in cells_of(compare)] == ["pmc", "pmc"]
+    assert [run.config.method.name for run in runs_of(compare)] == ["pmc", "pmc"]
 
 
 def test_overrides_meet_both_ways_to_write_a_name(load):
@@ -112,7 +112,7 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
     message = refuse(methods={"pmc": three, "npo": two, "retain_only": {}})
     assert "unequal budgets" in message and "pmc 3, npo 2, retain_only 1" in message
     load(methods={"pmc": three, "npo": three, "retain_only": {}})
-    load(methods={"pmc": three | {"trials": 2}, "npo": two})
+    load(methods={"pmc": three | {"num_trials": 2}, "npo": two})
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
         ({"methods": {}}, ["methods: expected at least one of pmc"]),
         ({"methods": {"npp": {}}}, ["methods.npp: unknown method", "did you mean npo?"]),
         ({"methods": {"a-b": {"method": "pmc"}}}, ["methods.a-b: expected a name of letters"]),
-        ({"methods": {"pmc": {"trials": 2}}}, ["methods.pmc.trials: expected at most 1"]),
+        ({"methods": {"pmc": {"num_trials": 2}}}, ["methods.pmc.num_trials: expected at most 1"]),
         (
             {"methods": {"pmc": {"settings": {"train.learning_rat": 1}}}},
             ["methods.pmc.settings.train.learning_rat: unknown key", "train.learning_rate"],
@@ -151,15 +151,18 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
             {"settings": {"pmc.epoch": 3}},
             ["run.pmc.epoch: unknown key, did you mean pmc.schedule.epochs"],
         ),
-        ({"seconds": 0}, ["seconds: expected a number above 0"]),
-        ({"at_seconds": [120]}, ["at_seconds: expected above 0 and below seconds (120)"]),
+        ({"max_seconds": 0}, ["max_seconds: expected a number above 0"]),
+        ({"at_seconds": [120]}, ["at_seconds: expected above 0 and below max_seconds (120)"]),
         ({"seeds": [1, 1]}, ["seeds: expected at least one, each once"]),
         ({"seeds": []}, ["seeds: expected at least one"]),
         ({"measures": ["sampled"]}, ["measures: expected one of", "'sampled'"]),
-        ({"run": RUN | {"data": {}}}, ["run.data.targets.path: not given", "train: npo"]),
+        ({"run": RUN | {"data": {}}}, ["run.data.forget_answers.path: not given", "train: npo"]),
         ({"run": 3}, ["run: expected a mapping, got 3"]),
         ({"reference": {"data": "r", "path": "x"}}, ["reference.path: leave it out"]),
-        ({"search": {"rule": "best"}}, ["search.rule: expected one of mean, harmonic, worse"]),
+        (
+            {"search": {"criterion": "best"}},
+            ["search.criterion: expected one of mean, harmonic_mean, min"],
+        ),
         ({"method": {}}, ["method: unknown key, did you mean methods?"]),
     ],
 )
@@ -174,7 +177,7 @@ def test_a_reference_is_made_beside_a_target(refuse):
     assert "reference.data: run.finetune.data is empty" in message
 
 
-def test_a_grid_without_bounds_is_refused(refuse):
+def test_a_search_space_without_bounds_is_refused(refuse):
     many = {name: list(range(1, 40)) for name in ("pmc.schedule.epochs", "train.batch_size")}
     assert "at most 1000 of the 1521" in refuse(methods={"pmc": {"settings": many}})
 
@@ -194,11 +197,11 @@ def test_what_is_shipped():
     found = {path.stem: load_compare(path) for path in SHIPPED}
     assert all(list(compare.methods) == methods for compare in found.values())
     people, tofu = found["compare_people"], found["compare_tofu_mini"]
-    assert (people.seeds, people.seconds) == ((0, 1, 2), 120)
-    assert (len(tofu.seeds), tofu.seconds) == (1, 600)
+    assert (people.seeds, people.max_seconds) == ((0, 1, 2), 120)
+    assert (len(tofu.seeds), tofu.max_seconds) == (1, 600)
     for name, of in (("search_people", people), ("search_tofu_mini", tofu)):
         search = found[name]
-        assert search.run == of.run and search.seconds == of.seconds
+        assert search.run == of.run and search.max_seconds == of.max_seconds
         assert not set(search.seeds) & set(of.seeds)
         assert len({len(search.trials_of(method)) for method in methods}) == 1
         assert len(search.trials_of("pmc")) > 1
@@ -207,8 +210,8 @@ def test_what_is_shipped():
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_settings_have_all_that_a_comparison_needs(path):
     compare = load_compare(path)
-    assert compare.output.dir and len({cell.name for cell in cells_of(compare)}) == len(
-        cells_of(compare)
+    assert compare.output.dir and len({run.name for run in runs_of(compare)}) == len(
+        runs_of(compare)
     )
     base = compare.base()
     assert {"forget", "forget_paraphrased", "retain"} <= set(base.data.evaluate)

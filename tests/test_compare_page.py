@@ -65,7 +65,7 @@ def test_what_is_searched_and_chosen_is_told_with_its_budget(made):
     npo = next(e for e in data["entries"] if e["name"] == "npo")
     scores = [trial["score"] for trial in npo["trials"]]
     assert npo["chosen"] == scores.index(max(scores))
-    assert npo["cells"] == [f"npo-{npo['chosen']}-seed{seed}" for seed in (0, 1, 2)]
+    assert npo["runs"] == [f"npo-{npo['chosen']}-seed{seed}" for seed in (0, 1, 2)]
     rows = _rows(source, "Settings of NPO")
     assert list(rows)[1:] == ["train.learning_rate=1e-05", "train.learning_rate=3e-05"]
     assert rows["train.learning_rate=1e-05"][2:] == [f"{max(scores):.1f}", "3"]
@@ -133,10 +133,10 @@ def test_without_a_reference_nothing_is_said_of_over_forgetting(made):
     assert "Quality above the reference" not in source
 
 
-def test_a_comparison_without_a_finished_cell_has_a_page(made):
+def test_a_comparison_without_a_finished_run_has_a_page(made):
     _, found, _, data = made(done=0)
     assert data["entries"][0]["values"] == {} and not data["complete"]
-    assert "0 of 24 runs are finished" in found.text and "No cell is finished yet" in found.text
+    assert "0 of 24 runs are finished" in found.text and "No run is finished yet" in found.text
 
 
 def test_it_stands_alone(made):
@@ -168,7 +168,7 @@ def test_a_screen_reader_and_a_keyboard_find_their_way(made):
 def test_json_has_the_fields_that_are_documented(made):
     _, _, _, data = made()
     documented = (Path(__file__).parents[1] / "docs" / "compare.md").read_text()
-    names = [*data, *data["cells"][0], *data["entries"][0], *data["entries"][0]["trials"][0]]
+    names = [*data, *data["runs"][0], *data["entries"][0], *data["entries"][0]["trials"][0]]
     names += [*data["models"]["target"], *data["paired"][0]]
     for name in names:
         assert f"`{name}`" in documented, name

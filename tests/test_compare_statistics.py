@@ -19,6 +19,6 @@ def test_front_holds_what_nothing_beats():
 
 def test_what_a_setting_is_chosen_by():
     assert score("mean", 40, 80) == 60
-    assert score("worse", 40, 80) == 40
-    assert score("harmonic", 40, 80) == pytest.approx(160 / 3)
-    assert score("harmonic", 0, 0) == 0
+    assert score("min", 40, 80) == 40
+    assert score("harmonic_mean", 40, 80) == pytest.approx(160 / 3)
+    assert score("harmonic_mean", 0, 0) == 0

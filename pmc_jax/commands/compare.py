@@ -1,7 +1,7 @@
-"""`pmc compare`: the target and the reference once, every cell that is not finished, the page.
+"""`pmc compare`: the target and the reference once, every run that is not finished, the page.
 
-A cell is a run like any other, in a folder of its own; its limitations are measured when it is
-finished, with the random numbers that all cells share, and its weights are removed then.
+Every run is that of `pmc unlearn`, in a folder of its own. When it is finished, its limitations are
+measured with the random numbers that all runs share, and its weights are removed.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from pmc_jax.commands.evaluate import eval_context, place_of
 from pmc_jax.commands.inputs import model_digest
 from pmc_jax.commands.unlearning_run import AnswerCache
 from pmc_jax.compare import collect, write
-from pmc_jax.compare.grid import (
-    CELLS,
+from pmc_jax.compare.runs import (
     REFERENCE,
+    RUNS,
     WEIGHTS,
-    Cell,
-    cells_of,
+    Run,
     folder_of,
     reference_of,
+    runs_of,
     target_of,
 )
 from pmc_jax.config.compare import CompareConfig
@@ -47,7 +47,7 @@ from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
 from pmc_jax.evaluation.result import Rows
 from pmc_jax.models.load import find
 
-_OWN = (CELLS, REFERENCE, run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_folder.EVALUATION)
+_OWN = (RUNS, REFERENCE, run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_folder.EVALUATION)
 
 
 def run_compare(
@@ -59,37 +59,37 @@ def run_compare(
         What `compare.json` holds.
 
     Raises:
-        UserError: bad input, or a folder that holds cells of other settings or data.
-        Preempted: the process was asked to stop; the page shows the cells that are finished.
+        UserError: bad input, or a folder that holds runs of other settings or data.
+        Preempted: the process was asked to stop; the page shows the runs that are finished.
     """
-    folder, cells, base = folder_of(compare), cells_of(compare), compare.base()
+    folder, runs, base = folder_of(compare), runs_of(compare), compare.base()
     _check_place(folder)
     _check_sets(base)
     _check_models(compare, base)
     digests = _data_digests(base)
-    with run_folder.locked(folder / CELLS, make=True):
+    with run_folder.locked(folder / RUNS, make=True):
         if overwrite:
             _clear(folder)
         _make_models(compare, base, overwrite, say)
         digests["model"] = model_digest(target_of(compare))
-        for cell in cells:
-            _is_finished(cell, digests)  # all faults show before hours are spent
-        comparison, asked = _Comparison(compare, cells, base, digests["model"]), AnswerCache()
+        for run in runs:
+            _is_finished(run, digests)  # all faults show before hours are spent
+        comparison, asked = _Comparison(compare, runs, base, digests["model"]), AnswerCache()
         try:
-            for cell in cells:
+            for run in runs:
                 preemption.check()
                 asked.after = {}
-                if not _is_finished(cell, digests):
-                    _run(cell, comparison.failed, asked, say)
-                if cell.name not in comparison.failed:
-                    say(f"{cell.name}: {comparison.measure(cell, asked.after)}")
-                if cell.seed != cells[-1].seed and _is_last_of_seed(cell, cells):
+                if not _is_finished(run, digests):
+                    _unlearn(run, comparison.failed, asked, say)
+                if run.name not in comparison.failed:
+                    say(f"{run.name}: {comparison.measure(run, asked.after)}")
+                if run.seed != runs[-1].seed and _is_last_of_seed(run, runs):
                     comparison.write()
         except (Preempted, KeyboardInterrupt):
             comparison.write()
             raise
-        if len(comparison.failed) == len(cells):
-            raise UserError(f"every cell failed, the last: {comparison.failed[cells[-1].name]}")
+        if len(comparison.failed) == len(runs):
+            raise UserError(f"every run failed, the last: {comparison.failed[runs[-1].name]}")
         return comparison.write(say)
 
 
@@ -117,7 +117,7 @@ def _check_sets(base: Config) -> None:
 
 
 def _data_digests(base: Config) -> dict[str, str]:
-    """Of the rows of every cell, as its `run.json` names them; bad rows show here."""
+    """Of the rows of every run, as its `run.json` names them; bad rows show here."""
     forget = forget_set(needed(base.data.forget, "run.data.forget"), base.data)
     retain = retain_set(needed(base.data.retain, "run.data.retain"), base.data)
     named = {"forget": forget, "retain": retain}
@@ -129,7 +129,7 @@ def _data_digests(base: Config) -> dict[str, str]:
 
 def _clear(folder: Path) -> None:
     """Removes what an earlier comparison wrote, but not the models that it started from."""
-    for run in (folder / CELLS).iterdir():
+    for run in (folder / RUNS).iterdir():
         if (run / run_folder.RUN).is_file():
             shutil.rmtree(run)
     for name in (run_folder.EVALUATION, write.PLOTS):
@@ -174,16 +174,16 @@ def _in(config: Config, folder: Path) -> Config:
     return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
 
 
-def _is_finished(cell: Cell, digests: Mapping[str, str]) -> bool:
-    """Whether the run of a cell is finished, of these settings and data.
+def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
+    """Whether a run is finished, with these settings and data.
 
     Raises:
-        UserError: it is finished, but of others.
+        UserError: it is finished, but with others.
     """
-    if not (cell.folder / run_folder.RESULTS).is_file():
+    if not (run.folder / run_folder.RESULTS).is_file():
         return False
-    there = collect.read(cell.folder / run_folder.RUN)
-    wanted = plain(to_dict(cell.config))
+    there = collect.read(run.folder / run_folder.RUN)
+    wanted = plain(to_dict(run.config))
     unlike = []
     if run_folder.settings_digest(there["settings"]) != run_folder.settings_digest(wanted):
         unlike += differences(there["settings"], wanted)
@@ -191,24 +191,24 @@ def _is_finished(cell: Cell, digests: Mapping[str, str]) -> bool:
     unlike += [f"data {n}" for n, sha in there["digests"].items() if digests.get(n, sha) != sha]
     if unlike:
         raise UserError(
-            f"{cell.folder}: holds a finished cell of other settings or data: "
+            f"{run.folder}: holds a finished run of other settings or data: "
             f"{'; '.join(unlike[:4])}; name another output.dir, or pass --overwrite to begin anew"
         )
     return True
 
 
-def _run(
-    cell: Cell, failed: dict[str, str], asked: AnswerCache, say: Callable[[str], None]
+def _unlearn(
+    run: Run, failed: dict[str, str], asked: AnswerCache, say: Callable[[str], None]
 ) -> None:
-    """Runs a cell; one that trains no more is noted, and gone on with when next asked for."""
-    say(f"{cell.name}: unlearning for {cell.config.method.max_seconds:g} s")
+    """Runs one run. Where training diverges, the error is recorded; the next command resumes it."""
+    say(f"{run.name}: unlearning for {run.config.method.max_seconds:g} s")
     try:
-        unlearn.run_unlearn(cell.config, overwrite=False, say=lambda text: None, asked=asked)
+        unlearn.run_unlearn(run.config, overwrite=False, say=lambda text: None, asked=asked)
     except UserError as error:
-        if not _has_trained(cell.folder):  # an input at fault would be so in every cell
+        if not _has_trained(run.folder):  # an input at fault would be so in every run
             raise
-        failed[cell.name] = str(error)
-        say(f"{cell.name}: failed: {error}")
+        failed[run.name] = str(error)
+        say(f"{run.name}: failed: {error}")
     gc.collect()  # what of the model is held in cycles is let go before the next is loaded
 
 
@@ -217,25 +217,25 @@ def _has_trained(folder: Path) -> bool:
     return log.is_file() and any(row.get("kind") == "scalars" for row in read_log(log))
 
 
-def _is_last_of_seed(cell: Cell, cells: Sequence[Cell]) -> bool:
-    return cell is [other for other in cells if other.seed == cell.seed][-1]
+def _is_last_of_seed(run: Run, runs: Sequence[Run]) -> bool:
+    return run is [other for other in runs if other.seed == run.seed][-1]
 
 
 class _Comparison:
-    """What is measured and written of the cells.
+    """What is measured and written of the runs.
 
     Attributes:
-        failed: name of a cell -> why.
+        failed: name of a run -> why.
     """
 
     def __init__(
         self,
         compare: CompareConfig,
-        cells: Sequence[Cell],
+        runs: Sequence[Run],
         base: Config,
         target_sha256: str,
     ):
-        self._compare, self._cells = compare, cells
+        self._compare, self._runs = compare, runs
         self._sets = sets = eval_sets(base)
         self.failed: dict[str, str] = {}
         settings = dataclasses.replace(base.evaluate, measures=compare.measures, reference=None)
@@ -258,8 +258,8 @@ class _Comparison:
         gc.collect()
         return found
 
-    def measure(self, cell: Cell, answers: Rows) -> str:
-        """Measures a finished cell, once, and removes its weights.
+    def measure(self, run: Run, answers: Rows) -> str:
+        """Measures a finished run, once, and removes its weights.
 
         Args:
             answers: rows of what its run has asked for already.
@@ -267,27 +267,27 @@ class _Comparison:
         Returns:
             A line about it.
         """
-        if not self._is_measured(cell):
-            path = cell.folder / run_folder.MODEL
+        if not self._is_measured(run):
+            path = run.folder / run_folder.MODEL
             if not path.is_dir():
                 raise UserError(
-                    f"{cell.folder}: other measures are asked for and its weights are gone; pass "
+                    f"{run.folder}: other measures are asked for and its weights are gone; pass "
                     "--overwrite to begin anew (output.keep_models keeps them)"
                 )
             digest = model_digest(str(path))
             place = place_of(self._base, str(path), digest, self._sets, answers)
-            found = self._evaluate({cell.name: place})
-            write_json(cell.folder / run_folder.EVALUATION_RESULTS, _renamed(found, cell.name))
-            finished.close(cell.folder, purge=False, text=self._base.report.text)
+            found = self._evaluate({run.name: place})
+            write_json(run.folder / run_folder.EVALUATION_RESULTS, _renamed(found, run.name))
+            finished.close(run.folder, purge=False, text=self._base.report.text)
         kept = (run_folder.MODEL, run_folder.ADAPTER) if self._compare.output.keep_models else ()
-        gone = [n for n in WEIGHTS if n not in kept and (cell.folder / n).exists()]
+        gone = [n for n in WEIGHTS if n not in kept and (run.folder / n).exists()]
         if gone:
-            manifest.drop(cell.folder, gone)
-        after = collect.read(cell.folder / run_folder.RESULTS)["after"]
+            manifest.drop(run.folder, gone)
+        after = collect.read(run.folder / run_folder.RESULTS)["after"]
         return f"unlearn quality {after['unlearn_quality']:.1f}, utility {after['utility']:.1f}"
 
-    def _is_measured(self, cell: Cell) -> bool:
-        path = cell.folder / run_folder.EVALUATION_RESULTS
+    def _is_measured(self, run: Run) -> bool:
+        path = run.folder / run_folder.EVALUATION_RESULTS
         if not path.is_file():
             return False
         there = collect.read(path)
@@ -296,15 +296,15 @@ class _Comparison:
         return same and models == {n: place.sha256 for n, place in self._models.items()}
 
     def write(self, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-        """Writes the page and all that belongs to it, of the cells that are finished."""
+        """Writes the page and all that belongs to it, of the runs that are finished."""
         done = [
-            cell
-            for cell in self._cells
-            if cell.name not in self.failed
-            and (cell.folder / run_folder.RESULTS).is_file()
-            and (cell.folder / run_folder.EVALUATION_RESULTS).is_file()
+            run
+            for run in self._runs
+            if run.name not in self.failed
+            and (run.folder / run_folder.RESULTS).is_file()
+            and (run.folder / run_folder.EVALUATION_RESULTS).is_file()
         ]
-        comparison = collect.collect(self._compare, self._cells, done, self.failed, self._found)
+        comparison = collect.collect(self._compare, self._runs, done, self.failed, self._found)
         write.write(folder_of(self._compare), comparison, say=say)
         return comparison
 

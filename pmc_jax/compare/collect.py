@@ -1,7 +1,7 @@
-"""The finished cells of a comparison -> the dictionary that `compare.json` holds
+"""The finished runs of a comparison -> the dictionary that `compare.json` holds
 (docs/compare.md).
 
-Cells hold numbers of one seed; entries those of the setting that was chosen, over the seeds.
+Runs hold numbers of one seed; entries those of the setting that was chosen, over the seeds.
 """
 
 import importlib.metadata
@@ -13,7 +13,7 @@ from typing import Any
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.files import plain
 from pmc_jax.compare import narrative
-from pmc_jax.compare.grid import Cell
+from pmc_jax.compare.runs import Run
 from pmc_jax.compare.statistics import front, score, spread, spreads
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.method import TARGET_BASED
@@ -32,31 +32,31 @@ _ADDED = ("rank", "reference.forget", "reference.other", "before.forget", "befor
 
 def collect(
     compare: CompareConfig,
-    cells: Sequence[Cell],
-    done: Sequence[Cell],
+    runs: Sequence[Run],
+    done: Sequence[Run],
     failed: Mapping[str, str],
     found: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The comparison as far as it has come.
 
     Args:
-        cells: all of them.
+        runs: all of them.
         done: those that are finished and measured.
-        failed: name of a cell -> why it trained no more.
+        failed: name of a run -> why it trained no more.
         found: evaluation of the target (`before`) and the reference.
 
     Returns:
         What `compare.json` holds.
 
     Raises:
-        UserError: a file of a cell is damaged.
+        UserError: a file of a run is damaged.
     """
     models = {
         name: _model(found, key) for name, key in (("target", "before"), ("reference", "reference"))
     }
-    read_cells = [_cell(cell, models) for cell in done]
-    rows = [row for row, _ in read_cells]
-    series = {row["name"]: drawn for row, drawn in read_cells}
+    read_runs = [_run(run, models) for run in done]
+    rows = [row for row, _ in read_runs]
+    series = {row["name"]: drawn for row, drawn in read_runs}
     entries = [_entry(compare, name, rows, series) for name in compare.methods]
     points = {
         e["name"]: tuple(e["values"][key]["mean"] for key in _HEADLINE)
@@ -68,16 +68,16 @@ def collect(
         "kind": KIND,
         "schema": SCHEMA,
         "version": importlib.metadata.version("pmc_jax"),
-        "complete": len(done) == len(cells),
-        "cells_wanted": len(cells),
-        "seconds": compare.seconds,
+        "complete": len(done) == len(runs),
+        "num_runs": len(runs),
+        "max_seconds": compare.max_seconds,
         "seeds": list(compare.seeds),
-        "rule": compare.search.rule,
+        "criterion": compare.search.criterion,
         "models": models,
         "entries": entries,
         "front": front(points),
         "paired": _paired(entries, rows),
-        "cells": rows,
+        "runs": rows,
         "failed": dict(failed),
         "labels": found["labels"],
         "not_computed": found["not_computed"],
@@ -88,8 +88,8 @@ def collect(
     return plain(comparison | {"limits": narrative.limits(comparison)})
 
 
-def _machine(done: Sequence[Cell]) -> dict[str, Any]:
-    """`devices` and `versions` of the first cell; empty where none is finished."""
+def _machine(done: Sequence[Run]) -> dict[str, Any]:
+    """`devices` and `versions` of the first run; empty where none is finished."""
     if not done:
         return {"devices": "", "versions": {}}
     results = read(done[0].folder / run_folder.RESULTS)
@@ -97,7 +97,7 @@ def _machine(done: Sequence[Cell]) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file of a cell.
+    """A file of a run.
 
     Raises:
         UserError: it cannot be read, or is no JSON object.
@@ -106,10 +106,10 @@ def read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path}: cannot be read ({error}); remove the folder of this cell to run it again"
+            f"{path}: cannot be read ({error}); remove the folder of this run to run it again"
         ) from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: is no JSON object; remove the folder of this cell")
+        raise UserError(f"{path}: is no JSON object; remove the folder of this run")
     return content
 
 
@@ -128,10 +128,10 @@ def _model(found: Mapping[str, Any], key: str) -> dict[str, Any] | None:
     }
 
 
-def _cell(cell: Cell, models: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Numbers of a cell, and what plots draw of it."""
-    results = read(cell.folder / run_folder.RESULTS)
-    evaluation = read(cell.folder / run_folder.EVALUATION_RESULTS)
+def _run(run: Run, models: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Numbers of a run, and what plots draw of it."""
+    results = read(run.folder / run_folder.RESULTS)
+    evaluation = read(run.folder / run_folder.EVALUATION_RESULTS)
     after, rounds, reference = results["after"], results["rounds"], models["reference"]
     spent = results["unlearning_seconds"]
     values = {key: after[key] for key in _HEADLINE}
@@ -157,11 +157,11 @@ def _cell(cell: Cell, models: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
         if name != "quality"
     }
     row = {
-        "name": cell.name,
-        "entry": cell.entry,
-        "trial": cell.trial,
-        "setting": dict(cell.setting),
-        "seed": cell.seed,
+        "name": run.name,
+        "entry": run.entry,
+        "trial": run.trial,
+        "setting": dict(run.setting),
+        "seed": run.seed,
         "values": values,
         "curve": [*way, {"seconds": spent} | {key: after[key] for key in _HEADLINE}],
         "measures": {name: one["values"] for name, one in measures.items()},
@@ -178,7 +178,7 @@ def _entry(
     method = compare.method_of(name)
     tried = compare.trials_of(name)
     trials = [
-        _trial(compare.search.rule, setting, [r for r in _of(rows, name) if r["trial"] == i])
+        _trial(compare.search.criterion, setting, [r for r in _of(rows, name) if r["trial"] == i])
         for i, setting in enumerate(tried)
     ]
     # A setting that failed for some seeds is not chosen before one that did not.
@@ -192,7 +192,7 @@ def _entry(
         "space": compare.methods[name].space,
         "trials": trials,
         "chosen": chosen,
-        "cells": [row["name"] for row in own],
+        "runs": [row["name"] for row in own],
         "values": spreads([row["values"] for row in own]),
         "measures": {
             measure: spreads([row["measures"][measure] for row in own])
@@ -208,10 +208,10 @@ def _of(rows: Sequence[Mapping[str, Any]], entry: str) -> list[Mapping[str, Any]
 
 
 def _trial(
-    rule: str, setting: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    criterion: str, setting: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What came of one setting."""
-    scores = [score(rule, *(row["values"][key] for key in _HEADLINE)) for row in rows]
+    scores = [score(criterion, *(row["values"][key] for key in _HEADLINE)) for row in rows]
     mean = spread(scores)
     return {
         "setting": dict(setting),
@@ -221,13 +221,13 @@ def _trial(
     }
 
 
-def _pooled(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+def _pooled(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """Measure -> name -> series of all seeds together."""
     pooled: dict[str, dict[str, list[float]]] = {}
-    for measure in cells[0] if cells else ():
-        names = [name for name in cells[0][measure] if name in _JOINED + _ADDED]
+    for measure in runs[0] if runs else ():
+        names = [name for name in runs[0][measure] if name in _JOINED + _ADDED]
         for name in names:
-            lists = [cell[measure][name] for cell in cells if name in cell[measure]]
+            lists = [run[measure][name] for run in runs if name in run[measure]]
             joined = [value for one in lists for value in one]
             added = [sum(values) for values in zip(*lists, strict=True)] if name in _ADDED else []
             pooled.setdefault(measure, {})[name] = joined if name in _JOINED else added
@@ -256,7 +256,7 @@ def _paired(
     by_name = {row["name"]: row for row in rows}
 
     def by_seed(entry: Mapping[str, Any]) -> dict[int, Mapping[str, float]]:
-        return {by_name[name]["seed"]: by_name[name]["values"] for name in entry["cells"]}
+        return {by_name[name]["seed"]: by_name[name]["values"] for name in entry["runs"]}
 
     found = []
     for other in entries if first is not None else ():

@@ -9,10 +9,10 @@ from pmc_jax.report.narrative import MEASURES, REFERENCE, comes_first
 from pmc_jax.report.tables import NOTHING, Row, Table, labelled, shown, table_of
 
 _MODELS = (("Before unlearning", "target"), ("Never saw the data", "reference"))
-_RULES = {
+_CRITERIA = {
     "mean": "the mean of unlearn quality and utility",
-    "harmonic": "the harmonic mean of unlearn quality and utility",
-    "worse": "the smaller of unlearn quality and utility",
+    "harmonic_mean": "the harmonic mean of unlearn quality and utility",
+    "min": "the smaller of unlearn quality and utility",
 }
 # Columns of tables: head, name of a value, unit.
 _RESULTS = (
@@ -66,7 +66,7 @@ def told(spread: Mapping[str, Any] | None, unit: str) -> str:
 
 
 def measured(comparison: Comparison) -> list[Mapping[str, Any]]:
-    """The entries of which a cell is finished."""
+    """The entries of which a run is finished."""
     return [entry for entry in comparison["entries"] if entry["values"]]
 
 
@@ -76,7 +76,7 @@ def printed(comparison: Comparison) -> str:
     there = {name for entry in measured(comparison) for name in entry["values"]}
     names = [name for name in _PRINTED if name in there]
     rows = [
-        [e["label"], *(told(e["values"].get(n), units[n]) for n in names), len(e["cells"])]
+        [e["label"], *(told(e["values"].get(n), units[n]) for n in names), len(e["runs"])]
         for e in measured(comparison)
     ]
     for title, model in _MODELS:
@@ -116,7 +116,7 @@ def _by_method(
 
 
 def _seeds(entry: Mapping[str, Any]) -> str:
-    return str(len(entry["cells"]))
+    return str(len(entry["runs"]))
 
 
 def paired(comparison: Comparison) -> Table | None:
@@ -187,16 +187,16 @@ def _setting(setting: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in setting.items()) or "as all others"
 
 
-def rule(comparison: Comparison) -> str:
+def criterion(comparison: Comparison) -> str:
     """What a setting is chosen by."""
-    return _RULES[comparison["rule"]]
+    return _CRITERIA[comparison["criterion"]]
 
 
 def findings(comparison: Comparison) -> list[str]:
     """What the numbers say, in the order of a reader's questions."""
     entries = {entry["name"]: entry for entry in measured(comparison)}
     if not entries:
-        return ["No cell is finished yet."]
+        return ["No run is finished yet."]
 
     def names(some: Sequence[Mapping[str, Any]]) -> str:
         return ", ".join(entry["label"] for entry in some) or "none"
@@ -227,7 +227,7 @@ def findings(comparison: Comparison) -> list[str]:
 
 def limits(comparison: Comparison) -> list[str]:
     """What the numbers do and do not show."""
-    seeds, seconds = len(comparison["seeds"]), comparison["seconds"]
+    seeds, seconds = len(comparison["seeds"]), comparison["max_seconds"]
     machine = comparison["devices"].replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
     seen = [e["label"] for e in comparison["entries"] if e["sees_answers"]]
     tried = {len(entry["trials"]) for entry in comparison["entries"]} - {1}
@@ -260,7 +260,7 @@ def limits(comparison: Comparison) -> list[str]:
         searched,
         "Words in common are counted, not meaning: a fact told in other words is not seen, and "
         "common words count as told.",
-        "All cells were measured with the same random numbers; nothing is said of other "
+        "All runs were measured with the same random numbers; nothing is said of other "
         "questions, wordings or attacks.",
     ]
     if comparison["models"]["reference"] is None:

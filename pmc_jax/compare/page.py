@@ -34,7 +34,7 @@ def render(comparison: Mapping[str, Any]) -> tuple[str, list[Plot]]:
         limitations=[one for one in measures if one["name"] in LIMITATIONS],
         others=[one for one in measures if one["name"] not in LIMITATIONS],
         trials=narrative.trials(comparison),
-        rule=narrative.rule(comparison),
+        criterion=narrative.criterion(comparison),
         devices=devices(comparison),
     )  # fmt: skip
     limits = [plot for one in measures for plot in one["plots"]]
@@ -49,5 +49,5 @@ def _measure(comparison: Mapping[str, Any], name: str) -> dict[str, Any]:
         "what": what,
         "plots": plots.of_measure(comparison, name),
         "table": narrative.of_measure(comparison, name),
-        "reason": comparison["not_computed"].get(name, "no cell is finished"),
+        "reason": comparison["not_computed"].get(name, "no run is finished"),
     }

@@ -24,7 +24,7 @@ def looks(comparison: Comparison) -> dict[str, dict[str, str]]:
 
 def pareto(comparison: Comparison) -> Plot | None:
     """Unlearn quality against utility."""
-    entries, cells = measured(comparison), {c["name"]: c["values"] for c in comparison["cells"]}
+    entries, runs = measured(comparison), {c["name"]: c["values"] for c in comparison["runs"]}
     if not entries:
         return None
     marks = []
@@ -32,7 +32,7 @@ def pareto(comparison: Comparison) -> Plot | None:
         look = {k: looks(comparison)[entry["name"]][k] for k in ("label", "colour", "mark")}
         x, y = (entry["values"][key] for key in _TITLES)
         spread = None if x["std"] is None else (x["std"], y["std"])
-        others = [tuple(cells[name][key] for key in _TITLES) for name in entry["cells"]]
+        others = [tuple(runs[name][key] for key in _TITLES) for name in entry["runs"]]
         marks.append(Mark(x=x["mean"], y=y["mean"], spread=spread, others=others, **look))
     models = comparison["models"]
     for name, label, mark in (

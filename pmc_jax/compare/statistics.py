@@ -26,17 +26,17 @@ def spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
     return {name: one for name, one in found.items() if one is not None}
 
 
-def score(rule: str, quality: float, utility: float) -> float:
+def score(criterion: str, quality: float, utility: float) -> float:
     """What a setting is chosen by, both and the result from 0 to 100.
 
     Args:
-        rule: of `compare_config.RULES`.
+        criterion: of `config.compare.CRITERIA`.
     """
-    if rule == "worse":
+    if criterion == "min":
         return min(quality, utility)
-    if rule == "harmonic":
+    if criterion == "harmonic_mean":
         return 2 * quality * utility / (quality + utility) if quality + utility else 0.0
-    assert rule == "mean", rule
+    assert criterion == "mean", criterion
     return (quality + utility) / 2
 
 

@@ -1,4 +1,4 @@
-"""What a comparison leaves beside its cells: the page, its drawings, the numbers."""
+"""What a comparison leaves beside its runs: the page, its drawings, the numbers."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -6,7 +6,6 @@ search space. See docs/compare.md.
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import re
@@ -17,7 +16,7 @@ from typing import Any
 
 from pmc_jax.config import schema
 from pmc_jax.config.evaluate import MEASURES
-from pmc_jax.config.loader import apply_overrides, read_settings
+from pmc_jax.config.loader import apply_overrides, read_settings, set_dotted
 from pmc_jax.config.method import METHODS, TARGET_BASED
 from pmc_jax.config.run import Config, SourceConfig, config_from_dict
 from pmc_jax.config.schema import (
@@ -35,14 +34,14 @@ _SEED = between(0, 2**32 - 1)
 _METHOD = one_of(*METHODS)
 _MEASURE = one_of("all", *MEASURES)
 _NAME = re.compile(r"[A-Za-z0-9_]+")
-# What a comparison sets itself, of every cell.
+# Settings of every run that the comparison sets itself.
 _OWN = ("seed", "profile", "method.name", "method.max_seconds")
 _OWN += ("output.dir", "output.keep", "output.checkpoint_end", "report.file")
 _OWN += tuple(f"evaluate.{name}" for name in ("every", "at_seconds", "measures", "reference"))
-# What may differ between methods: the rest is the same for all, or it would be no comparison.
+# Sections in which methods may differ: all others are the same for every method.
 _OF_METHODS = ("pmc", "method", "train")
-_MOST = 1000  # settings of a method
-RULES = ("mean", "harmonic", "worse")
+_MAX_TRIALS = 1000  # of one method
+CRITERIA = ("mean", "harmonic_mean", "min")
 
 
 @dataclass(frozen=True)
@@ -50,33 +49,33 @@ class EntryConfig(Section):
     """A method that is compared.
 
     Fields:
-        method: of `method_config.METHODS`; None = the name of the entry.
+        method: of `config.method.METHODS`; None = the name of the entry.
         settings: name -> value, or a list of values to search; of pmc, method and train.
-        trials: settings that are drawn from the grid of these lists; None = the whole grid.
+        num_trials: combinations of the listed values that are drawn at random; None = all of them.
     """
 
     method: str | None = setting(None, _METHOD)
     settings: dict[str, Any] = field(default_factory=dict)
-    trials: int | None = setting(None, at_least(1))
+    num_trials: int | None = setting(None, at_least(1))
 
     @property
     def space(self) -> dict[str, list[Any]]:
-        """Name -> the values that are searched, one where nothing is."""
+        """Name -> the values that are searched; one value where nothing is searched."""
         flat = schema.flatten(self.settings)
         return {n: list(v) if isinstance(v, list | tuple) else [v] for n, v in flat.items()}
 
     @property
     def size(self) -> int:
-        """Of the grid of all settings."""
+        """The number of all combinations."""
         return math.prod(len(values) for values in self.space.values())
 
-    def at(self, number: int) -> dict[str, Any]:
-        """A setting of the grid: name -> value."""
-        found = {}
+    def combination(self, number: int) -> dict[str, Any]:
+        """The combination of this number, name -> value; the last name varies fastest."""
+        setting = {}
         for name, values in reversed(self.space.items()):
-            number, place = divmod(number, len(values))
-            found[name] = values[place]
-        return dict(reversed(found.items()))
+            number, index = divmod(number, len(values))
+            setting[name] = values[index]
+        return dict(reversed(setting.items()))
 
 
 @dataclass(frozen=True)
@@ -84,22 +83,22 @@ class SearchConfig(Section):
     """How one of a method's settings is chosen.
 
     Fields:
-        seed: of the draws.
-        rule: what is largest for the chosen setting, on average over the seeds: mean, harmonic
-            (mean) or worse (the smaller one) of unlearn quality and utility.
+        seed: of the random draws.
+        criterion: what the chosen setting maximises, on average over the seeds: the mean, the
+            harmonic_mean or the min of unlearn quality and utility.
     """
 
     seed: int = setting(0, _SEED)
-    rule: str = setting("mean", one_of(*RULES))
+    criterion: str = setting("mean", one_of(*CRITERIA))
 
 
 @dataclass(frozen=True)
 class ReferenceConfig(Section):
-    """The model that never saw the forget rows. Without one, limitations have no floor.
+    """The model that never saw the forget rows. Without it, leakage has no baseline.
 
     Fields:
         data: sources of rows that the base model is fine-tuned on, by the settings of run.finetune.
-        path: folder of a model that is there already.
+        path: folder of an existing model.
     """
 
     data: tuple[SourceConfig, ...] = ()
@@ -115,7 +114,7 @@ class ResultsConfig(Section):
 
     Fields:
         dir: folder of the comparison.
-        keep_models: the model of every cell is kept, without its checkpoints.
+        keep_models: the model of every run is kept, without its checkpoints.
     """
 
     dir: str | None = None
@@ -124,22 +123,22 @@ class ResultsConfig(Section):
 
 @dataclass(frozen=True)
 class CompareConfig(Section):
-    """A comparison: each cell is a run of one method with one setting and one seed.
+    """A comparison: each run is of one method with one setting and one seed.
 
     Fields:
         run: the settings of a run; in YAML also the name of a file that holds them, beside this.
-        settings: name -> value, in place of what `run` says, for every cell.
-        seconds: of sampling, scoring and training in every cell.
-        at_seconds: when its model is measured before that.
-        seeds: of the cells; that of `run` is for the target, the reference and the measures.
-        measures: of `evaluate_config.MEASURES`, of every finished cell.
+        settings: name -> value, replaces what `run` says in every run.
+        max_seconds: of sampling, scoring and training in every run.
+        at_seconds: when the model is also measured before the end.
+        seeds: of the runs; the seed of `run` is that of the target, the reference and the measures.
+        measures: of `config.evaluate.MEASURES`, of every finished run.
         methods: name of an entry -> the method.
         search, reference, output: sections.
     """
 
     run: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    seconds: float = setting(120.0, above(0))
+    max_seconds: float = setting(120.0, above(0))
     at_seconds: tuple[float, ...] = ()
     seeds: tuple[int, ...] = (0,)
     measures: tuple[str, ...] = ("multiple_choice", "sampling", "prefill", "side_effects")
@@ -150,19 +149,14 @@ class CompareConfig(Section):
 
     def cross_faults(self) -> list[str]:
         faults = [*self._faults_of_lists(), *self._faults_of_names()]
-        faults = faults or self._faults_of_budgets()
-        return faults or self._faults_of_runs()
+        return faults or self._faults_of_budgets() or self._faults_of_runs()
 
     def _faults_of_lists(self) -> list[str]:
-        end = self.seconds
-        times = Check(f"above 0 and below seconds ({end:g})", lambda value: 0 < value < end)
+        end = self.max_seconds
+        times = Check(f"above 0 and below max_seconds ({end:g})", lambda value: 0 < value < end)
         faults = [
             f"{name}: expected {check.expected}, got {value!r}"
-            for name, check in (
-                ("at_seconds", times),
-                ("seeds", _SEED),
-                ("measures", _MEASURE),
-            )
+            for name, check in (("at_seconds", times), ("seeds", _SEED), ("measures", _MEASURE))
             for value in getattr(self, name)
             if not check.holds(value)
         ]
@@ -195,22 +189,24 @@ class CompareConfig(Section):
 
     def _faults_of_budgets(self) -> list[str]:
         faults = [
-            f"methods.{name}.trials: expected at most {min(entry.size, _MOST)} of the "
-            f"{entry.size} of its grid"
+            f"methods.{name}.num_trials: expected at most {min(entry.size, _MAX_TRIALS)} of the "
+            f"{entry.size} combinations"
             for name, entry in self.methods.items()
-            if (entry.trials or min(entry.size, _MOST + 1)) > min(entry.size, _MOST)
+            if (entry.num_trials or entry.size) > min(entry.size, _MAX_TRIALS)
         ]
-        budgets = {name: len(self.trials_of(name)) for name in self.methods} if not faults else {}
-        if len({n for n in budgets.values() if n > 1}) > 1:
-            told = ", ".join(f"{name} {n}" for name, n in budgets.items())
+        if faults:
+            return faults
+        budgets = {name: entry.num_trials or entry.size for name, entry in self.methods.items()}
+        if len(set(budgets.values()) - {1}) > 1:
+            counts = ", ".join(f"{name} {n}" for name, n in budgets.items())
             faults.append(
-                f"methods: unequal budgets, settings tried: {told}; set trials, so that every "
-                "method that is searched tries as many"
+                f"methods: unequal budgets, settings tried: {counts}; set num_trials, so that "
+                "every method that is searched tries equally many"
             )
         return faults
 
     def _faults_of_runs(self) -> list[str]:
-        """Those of the runs' own settings, and what these lack for a comparison."""
+        """Faults of the runs' own settings, and what these lack for a comparison."""
         try:
             base = self.base()
         except SettingsError as error:
@@ -225,13 +221,13 @@ class CompareConfig(Section):
         reading = [name for name in self.methods if self.method_of(name) in TARGET_BASED]
         if reading and base.data.forget_answers.path is None:
             faults.append(
-                "run.data.targets.path: not given; name the forget questions with their true "
-                f"answers, on which these train: {', '.join(reading)}"
+                "run.data.forget_answers.path: not given; name the forget questions with their "
+                f"true answers, on which these train: {', '.join(reading)}"
             )
         if self.reference.data and not base.finetune.data:
             faults.append(
-                "reference.data: run.finetune.data is empty, so no target is made that a reference "
-                "could be made beside; name one that is there in reference.path"
+                "reference.data: run.finetune.data is empty, so no target is trained beside which "
+                "a reference could be trained; name an existing one in reference.path"
             )
         return list(dict.fromkeys(faults))
 
@@ -243,21 +239,21 @@ class CompareConfig(Section):
         """The settings of an entry that are tried: name -> value."""
         entry = self.methods[name]
         numbers = range(entry.size)
-        if entry.trials is not None:
+        if entry.num_trials is not None:
             rng = random.Random(f"{self.search.seed} {name}")
-            numbers = sorted(rng.sample(numbers, entry.trials))
-        return [entry.at(i) for i in numbers]
+            numbers = sorted(rng.sample(numbers, entry.num_trials))
+        return [entry.combination(number) for number in numbers]
 
     def base(self) -> Config:
-        """The settings that all cells share.
+        """The settings that all runs share.
 
         Raises:
             SettingsError: they are at fault.
         """
-        return _config(self.run, schema.flatten(self.settings))
+        return _changed(self.run, schema.flatten(self.settings))
 
     def settings_of(self, name: str, trial: Mapping[str, Any], seed: int) -> Config:
-        """The settings of a cell, but for its folder and its model.
+        """The settings of a run, except its folder and its model.
 
         Raises:
             SettingsError: they are at fault.
@@ -266,13 +262,13 @@ class CompareConfig(Section):
             "seed": seed,
             "profile": False,
             "method.name": self.method_of(name),
-            "method.max_seconds": self.seconds,
+            "method.max_seconds": self.max_seconds,
             "evaluate.every": 0,
-            "evaluate.at_seconds": list(self.at_seconds),
-            "evaluate.measures": [],
+            "evaluate.at_seconds": self.at_seconds,
+            "evaluate.measures": (),
             "evaluate.reference": None,
         }
-        return _config(self.run, schema.flatten(self.settings) | dict(trial) | own)
+        return _changed(self.run, schema.flatten(self.settings) | dict(trial) | own)
 
 
 def load_compare(path: str | Path, overrides: Sequence[str] = ()) -> CompareConfig:
@@ -290,9 +286,14 @@ def load_compare(path: str | Path, overrides: Sequence[str] = ()) -> CompareConf
     return schema.build(CompareConfig, raw, where=where, faults=faults)
 
 
-def _config(run: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
-    texts = [f"{name}={json.dumps(value)}" for name, value in changes.items()]
-    raw, faults = apply_overrides(dict(run), texts)
+def _changed(run: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
+    """The settings of a run with some changed by dotted name."""
+    settings, faults = dict(run), []
+    for name, value in changes.items():
+        try:
+            settings = set_dotted(settings, name, value)
+        except LookupError as error:
+            faults.append(f"{name}: {error}")
     if faults:
         raise SettingsError("run", faults)
-    return config_from_dict(raw, where="run")
+    return config_from_dict(settings, where="run")

@@ -91,26 +91,46 @@ def apply_overrides(
     """Settings changed by `section.key=value` texts, and the faults of those texts.
 
     A value is read as a plain YAML scalar whatever is in it, as a quoted one if it starts with a
-    quote, as a list or mapping if it starts with `[` or `{`. Sections that are missing are made;
-    a number in the name picks an entry of a list. `settings` itself is not changed.
+    quote, as a list or mapping if it starts with `[` or `{`. Names are those of `set_dotted`;
+    `settings` itself is not changed.
     """
     faults: list[str] = []
     for override in overrides:
         name, equals, text = override.partition("=")
-        parts = name.strip().split(".")
-        if not equals or not all(parts):
-            faults.append(f"override {override!r}: expected section.key=value")
+        where = f"override {override!r}"
+        if not equals or not all(name.strip().split(".")):
+            faults.append(f"{where}: expected section.key=value")
             continue
         try:
-            settings = _replaced(settings, parts, _value(text, f"override {override!r}"))
+            settings = set_dotted(settings, name.strip(), _value(text, where))
         except UserError as error:
             faults.append(str(error))
-        except LookupError:
-            faults.append(
-                f"override {override!r}: a part of this name is no section and no entry of a list;"
-                " where the file has a bare path, write {path: ...} there"
-            )
+        except LookupError as error:
+            faults.append(f"{where}: {error}")
     return settings, faults
+
+
+def set_dotted(tree: Any, name: str, value: Any) -> Any:
+    """Nested settings with the entry of a dotted name set; `tree` itself is not changed.
+
+    Missing sections are created, one given as null is empty, and a number in the name picks an
+    entry of a list.
+
+    Raises:
+        LookupError: a part of the name is neither a section nor an entry of a list.
+    """
+    first, _, rest = name.partition(".")
+    if isinstance(tree, list) and first.isdecimal() and int(first) < len(tree):
+        index = int(first)
+        entry = set_dotted(tree[index], rest, value) if rest else value
+        return [*tree[:index], entry, *tree[index + 1 :]]
+    if tree is not None and not isinstance(tree, dict):
+        raise LookupError(
+            "a part of this name is neither a section nor an entry of a list; where the file has "
+            "a bare path, write {path: ...} there"
+        )
+    tree = tree or {}
+    return {**tree, first: set_dotted(tree.get(first), rest, value) if rest else value}
 
 
 def _value(text: str, where: str) -> Any:
@@ -123,20 +143,6 @@ def _value(text: str, where: str) -> Any:
         return loader.construct_object(yaml.ScalarNode(tag, text))
     except ValueError:  # an integer of thousands of digits
         return text
-
-
-def _replaced(tree: Any, parts: Sequence[str], value: Any) -> Any:
-    """`tree` with the entry that `parts` leads to replaced; a section given as null is empty."""
-    if not parts:
-        return value
-    first, rest = parts[0], parts[1:]
-    if isinstance(tree, list):
-        index = int(first) if first.isdecimal() else len(tree)
-        return [*tree[:index], _replaced(tree[index], rest, value), *tree[index + 1 :]]
-    if tree is not None and not isinstance(tree, dict):
-        raise LookupError(first)
-    tree = tree or {}
-    return {**tree, first: _replaced(tree.get(first), rest, value)}
 
 
 def _parse(text: str | bytes, where: str) -> Any:

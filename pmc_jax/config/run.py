@@ -288,7 +288,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises:
         UserError: the file cannot be read (names the line of bad YAML), or settings or overrides
-            are at fault: every fault in one line, sharded_axes by "; ".
+            are at fault: every fault in one line, separated by "; ".
     """
     raw = read_settings(path)
     raw, faults = apply_overrides(raw, overrides)

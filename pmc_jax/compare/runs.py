@@ -10,18 +10,18 @@ from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.run import Config, FinetuneConfig
 from pmc_jax.errors import UserError
 
-CELLS = "cells"  # a folder of runs
+RUNS = "runs"  # a folder of runs
 REFERENCE = "reference"  # a folder whose `target` is the model that never saw the forget rows
-# Weights of a cell, removed when it is measured.
+# Weights of a run, removed when it is measured.
 WEIGHTS = (run_folder.CHECKPOINTS, run_folder.MODEL, run_folder.ADAPTER)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class Run:
     """One run of one method.
 
     Attributes:
-        name: of its folder under `CELLS`.
+        name: of its folder under `RUNS`.
         entry: of `methods`.
         trial: number of its setting.
         setting: name -> value.
@@ -53,7 +53,7 @@ def folder_of(compare: CompareConfig) -> Path:
 
 
 def target_of(compare: CompareConfig) -> str:
-    """Folder of the model that all cells start from."""
+    """Folder of the model that all runs start from."""
     base = compare.base()
     if base.finetune.data:
         return str(folder_of(compare) / run_folder.TARGET)
@@ -69,8 +69,8 @@ def reference_of(compare: CompareConfig) -> str | None:
     return compare.reference.path
 
 
-def cells_of(compare: CompareConfig) -> list[Cell]:
-    """All cells, seed by seed, so that an interruption leaves every method as many."""
+def runs_of(compare: CompareConfig) -> list[Run]:
+    """All runs, seed by seed, so that an interruption leaves every method as many."""
     found = []
     for seed in compare.seeds:
         for entry in compare.methods:
@@ -79,13 +79,13 @@ def cells_of(compare: CompareConfig) -> list[Cell]:
                 which = f"-{number}" if len(trials) > 1 else ""
                 name = f"{entry}{which}-seed{seed}"
                 config = _placed(compare, compare.settings_of(entry, setting, seed), name)
-                found.append(Cell(name, entry, number, setting, seed, config))
+                found.append(Run(name, entry, number, setting, seed, config))
     return found
 
 
 def _placed(compare: CompareConfig, config: Config, name: str) -> Config:
     """Started from the shared target, in a folder of its own."""
-    folder = folder_of(compare) / CELLS / name
+    folder = folder_of(compare) / RUNS / name
     # No checkpoint of its end, gigabytes for some seconds: what follows is short.
     return dataclasses.replace(
         config,
