@@ -13,7 +13,7 @@ from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.parameters import num_parameters
 from pmc_jax.planning.chips import chip_of
 
-_JOIN_SECONDS = 300.0
+_TIMEOUT_SECONDS = 300.0  # after which a silent process counts as dead
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -22,10 +22,10 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         parser.add_argument(f"--{axis}", type=int, default=1, help="devices on this mesh axis")
     launch.add_flags(parser)
     options = parser.parse_args()
-    if (place := launch.place_of(options, os.environ)) is not None:
+    if (spec := launch.process_spec(options, os.environ)) is not None:
         if getattr(options, "against", None):
             parser.error("--against: in one process; leave out the flags of several")
-        launch.join(place, _JOIN_SECONDS)
+        launch.join(spec, _TIMEOUT_SECONDS)
     return options
 
 
@@ -42,8 +42,8 @@ def per_chip(rate: float, config: DecoderConfig, flops_a_parameter: int) -> dict
     Returns:
         `rate`, and `utilisation` in FLOP of the model; None where no peak is known.
     """
-    places = {(getattr(d, "slice_index", 0), *getattr(d, "coords", [d.id])) for d in jax.devices()}
-    flops = flops_a_parameter * num_parameters(config) * rate / len(places)
+    chips = {(getattr(d, "slice_index", 0), *getattr(d, "coords", [d.id])) for d in jax.devices()}
+    flops = flops_a_parameter * num_parameters(config) * rate / len(chips)
     chip = chip_of(jax.devices()[0].device_kind)
-    peak = None if chip is None else flops / (chip.devices * chip.flops)
-    return {"rate": rate / len(places), "utilisation": peak}
+    utilisation = None if chip is None else flops / (chip.devices * chip.flops)
+    return {"rate": rate / len(chips), "utilisation": utilisation}

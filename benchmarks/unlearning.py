@@ -21,21 +21,21 @@ from pmc_jax.artifacts.timer import UNLEARNING_STAGES
 from pmc_jax.distributed import launch
 
 
-def flags(place: launch.Place | None) -> list[str]:
-    """What tells the command its place."""
-    if place is None:
+def flags(spec: launch.ProcessSpec | None) -> list[str]:
+    """The flags that `launch` reads as this spec."""
+    if spec is None:
         return []
-    if place.index is None:
+    if spec.index is None:
         return ["--distributed"]
     names = ("--coordinator", "--num-processes", "--process-id")
-    values = (place.coordinator, place.count, place.index)
+    values = (spec.coordinator, spec.count, spec.index)
     return [f"{name}={value}" for name, value in zip(names, values, strict=True)]
 
 
-def rank(place: launch.Place) -> int:
-    """Which of the processes this is, as clusters number them."""
-    if place.index is not None:
-        return place.index
+def rank(spec: launch.ProcessSpec) -> int:
+    """Index of this process, as clusters number them."""
+    if spec.index is not None:
+        return spec.index
     names = ("TPU_WORKER_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
     return int(next((os.environ[name] for name in names if name in os.environ), 0))
 
@@ -49,8 +49,8 @@ def main() -> None:
     parser.add_argument("--out", help="folder of the run, shared by all processes; default: none")
     launch.add_flags(parser)
     options = parser.parse_args()
-    place = launch.place_of(options, os.environ)
-    if place is not None and options.out is None:
+    spec = launch.process_spec(options, os.environ)
+    if spec is not None and options.out is None:
         parser.error("--out: needed with several processes, a folder that all of them share")
     settings = list(options.settings)
     if options.quality is not None:
@@ -58,8 +58,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(options.out or folder) / "out"
         command = [sys.executable, "-m", "pmc_jax.cli", "unlearn", options.config]
-        subprocess.run([*command, *settings, f"output.dir={out}", *flags(place)], check=True)
-        if place is not None and rank(place) != 0:
+        subprocess.run([*command, *settings, f"output.dir={out}", *flags(spec)], check=True)
+        if spec is not None and rank(spec) != 0:
             return
         results = json.loads((out / "results.json").read_text())
         measured = [row for row in read_log(out / "log.jsonl") if "unlearn_quality" in row]

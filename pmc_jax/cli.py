@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from pmc_jax.commands import malloc
 from pmc_jax.distributed import launch, preemption
-from pmc_jax.distributed.supervisor import Parent, supervised
+from pmc_jax.distributed.supervisor import Parent, run_supervised
 from pmc_jax.errors import Preempted, UserError
 
 _COMMANDS = {
@@ -73,9 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What is written is about people: for the eyes of its owner alone.
     umask = os.umask(0o077)
     try:
-        place = None if options.command in _ALONE else launch.place_of(options, os.environ)
-        if place is not None:
-            return supervised(lambda parent: _with_others(options, place, parent))
+        alone = options.command in _ALONE
+        spec = None if alone else launch.process_spec(options, os.environ)
+        if spec is not None:
+            return run_supervised(lambda parent: _with_others(options, spec, parent))
         with preemption.handle_sigterm():
             return _run(options, _say)
     except UserError as error:
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.umask(umask)
 
 
-def _with_others(options: argparse.Namespace, place: launch.Place, parent: Parent) -> NoReturn:
+def _with_others(options: argparse.Namespace, spec: launch.ProcessSpec, parent: Parent) -> NoReturn:
     """The command as one of several processes, of which the first speaks."""
     _quiet_libraries()
     import jax
@@ -99,13 +100,13 @@ def _with_others(options: argparse.Namespace, place: launch.Place, parent: Paren
     from pmc_jax.distributed import multihost
     from pmc_jax.distributed.watchdog import Watchdog, exit_report, timeout
 
-    watch, status = None, 0
+    watchdog, status = None, 0
     try:
         with preemption.handle_sigterm():
             seconds = timeout()
-            launch.join(place, seconds)
-            watch = Watchdog(parent, seconds)
-            watch.start()
+            launch.join(spec, seconds)
+            watchdog = Watchdog(parent, seconds)
+            watchdog.start()
             if not multihost.is_first():
                 _warn_of_this_process_only(multihost.index())
             try:
@@ -114,14 +115,14 @@ def _with_others(options: argparse.Namespace, place: launch.Place, parent: Paren
                 status = 75
             multihost.barrier("the end")
     except BaseException as error:
-        words = exit_report(error, interrupted=_INTERRUPTED)
-        if watch is not None:
-            watch.fail(error, words)
-        parent.leave(words.status, words.here)
-    watch.stop()
+        report = exit_report(error, interrupted=_INTERRUPTED)
+        if watchdog is not None:
+            watchdog.fail(error, report)
+        parent.exit(report.status, report.here)
+    watchdog.stop()
     says = status == 75 and multihost.is_first()
     jax.distributed.shutdown()
-    parent.leave(status, _ASKED_TO_STOP if says else "")
+    parent.exit(status, _ASKED_TO_STOP if says else "")
 
 
 def _say(text: str) -> None:

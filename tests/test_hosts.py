@@ -128,9 +128,9 @@ def test_the_others_end_and_name_the_process_that_is_lost(lost, inputs, cache):
     processes = job.ended(30)
     assert processes[lost].status == -signal.SIGKILL
     left = processes[1 - lost]
-    why = ("the connection to it was lost", "no sign of life for 3 s")[lost]
+    why = ("the connection to it was lost", "no heartbeat for 3 s")[lost]
     assert left.status == 1
-    assert left.said == [f"pmc: error: process {lost} ({HOST}) is gone: {why}"]
+    assert left.said == [f"pmc: error: process {lost} ({HOST}) died: {why}"]
 
 
 def test_bad_input_is_said_once(inputs, cache):
@@ -181,13 +181,14 @@ def test_bad_input_that_one_process_finds_is_said_by_it(at, inputs, cache):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("late", [0, 1])
-def test_a_process_that_lives_and_does_not_come_is_named(late, inputs, cache):
+def test_a_process_that_is_alive_and_late_is_named(late, inputs, cache):
     variables = {"PROCESS": str(late), "FAULT": "late", "PMC_BARRIER_SECONDS": "4"}
     processes = unlearn(cache, script=FAULTY, **variables).ended(120)
     assert [p.status for p in processes] == [2, 2]
     (line,) = processes[1 - late].said
-    assert line.startswith(f"pmc: error: process {late} of 2 did not come to ")
-    assert line.endswith("within 4 s; look at its log, or raise PMC_BARRIER_SECONDS")
+    wait = f"timed out after 4 s waiting for process {late} of 2 at "
+    assert line.startswith(f"pmc: error: {wait}")
+    assert line.endswith("; look at its log, or raise PMC_BARRIER_SECONDS")
     assert processes[late].said == []
 
 
@@ -207,11 +208,11 @@ def test_a_process_that_is_killed_alone_is_named_at_once(inputs, cache):
     job.send(1, signal.SIGKILL)
     first, _ = job.ended(15)
     assert first.status == 1
-    assert first.said == [f"pmc: error: process 1 ({HOST}) is gone: it was killed"]
+    assert first.said == [f"pmc: error: process 1 ({HOST}) was killed"]
 
 
 @pytest.mark.slow
-def test_a_process_that_never_comes_is_missed(inputs, cache):
+def test_a_process_that_never_starts_is_missed(inputs, cache):
     job = Job(
         *("unlearn", "run.yaml", "--coordinator", "localhost:9", "--num-processes", "2"),
         *("--process-id", "1"),
@@ -222,7 +223,7 @@ def test_a_process_that_never_comes_is_missed(inputs, cache):
     (process,) = job.ended(60)
     assert process.status == 1
     assert process.said == [
-        "pmc: error: not all processes came in time; start them all, or raise PMC_JOIN_SECONDS"
+        "pmc: error: timed out waiting for all processes; start them all, or raise PMC_JOIN_SECONDS"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Where a process stands in a job of several, where all of them stop, and the last words."""
+"""The spec of a process, the safe point where all processes stop, and the last message."""
 
 import argparse
 import io
@@ -12,10 +12,10 @@ from pmc_jax.distributed import launch, multihost, preemption, supervisor
 from pmc_jax.errors import Preempted, UserError
 
 
-def place(flags: str = "", **environment: str) -> launch.Place | None:
+def spec(flags: str = "", **environment: str) -> launch.ProcessSpec | None:
     parser = argparse.ArgumentParser()
     launch.add_flags(parser)
-    return launch.place_of(parser.parse_args(flags.split()), environment)
+    return launch.process_spec(parser.parse_args(flags.split()), environment)
 
 
 SLURM = {
@@ -27,16 +27,16 @@ SLURM = {
 }
 
 
-def test_where_a_process_stands():
-    assert place() is None
+def test_process_spec():
+    assert spec() is None
     flags = "--coordinator a:1 --num-processes 2 --process-id 1"
-    assert place(flags) == launch.Place("a:1", 2, 1)
-    assert place("--coordinator a:1 --num-processes 1 --process-id 0") is None
-    assert place("--distributed") == launch.Place()
-    given = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
-    assert place(**given) == launch.Place("a:1", 4, 3)
-    assert place(JAX_COORDINATOR_ADDRESS="a:1") == launch.Place("a:1")
-    for several, found in (
+    assert spec(flags) == launch.ProcessSpec("a:1", 2, 1)
+    assert spec("--coordinator a:1 --num-processes 1 --process-id 0") is None
+    assert spec("--distributed") == launch.ProcessSpec()
+    variables = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
+    assert spec(**variables) == launch.ProcessSpec("a:1", 4, 3)
+    assert spec(JAX_COORDINATOR_ADDRESS="a:1") == launch.ProcessSpec("a:1")
+    for variables, is_several in (
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
         ({"TPU_PROCESS_ADDRESSES": "a:1,b:1"}, True),
@@ -47,7 +47,7 @@ def test_where_a_process_stands():
         ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
         ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
     ):
-        assert place(**several) == (launch.Place() if found else None), several
+        assert spec(**variables) == (launch.ProcessSpec() if is_several else None), variables
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_where_a_process_stands():
 )
 def test_flags_that_do_not_go_together(flags, environment, named):
     with pytest.raises(UserError, match=named) as caught:
-        place(flags, **environment)
+        spec(flags, **environment)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -87,34 +87,34 @@ GONE = "F client.h:80] the JAX distributed service detected fatal errors. absl::
 @pytest.mark.parametrize(
     ("native", "status", "line"),
     [
-        (GONE, -6, "process 0 (a) is gone: the connection to it was lost"),
+        (GONE, -6, "process 0 (a) died: the connection to it was lost"),
         (
             f"{GONE}: are unhealthy (stopped sending heartbeats):\n1\n2\nThe tasks have crashed.",
             -6,
-            "process 1 (b), process 2 (c) is gone: no sign of life",
+            "process 1 (b), process 2 (c) died: no heartbeat",
         ),
-        ("DEADLINE_EXCEEDED: \nRPC: RegisterTask", -6, "not all processes came in time"),
+        ("DEADLINE_EXCEEDED: \nRPC: RegisterTask", -6, "timed out waiting for all processes"),
         ("ALREADY_EXISTS: Aborted connect attempt", -6, "another process has the same"),
         ("[Gloo] Rank 0", -9, "process 3 (d) was killed by signal 9"),
         ("unknown opcode\n", -11, "process 3 (d) was killed by signal 11"),
     ],
 )
-def test_a_death_in_native_code_is_told_in_one_line(native, status, line, capsys):
-    told = {"index": 3, "hosts": ["a", "b", "c", "d"]}
-    assert supervisor._last_word(status, told, io.BytesIO(native.encode())) == 1
+def test_a_death_in_native_code_is_reported_in_one_line(native, status, line, capsys):
+    messages = {"index": 3, "hosts": ["a", "b", "c", "d"]}
+    assert supervisor._report_end(status, messages, io.BytesIO(native.encode())) == 1
     said = capsys.readouterr().err
     assert said.splitlines()[-1].startswith(f"pmc: error: {line}")
     assert ("unknown opcode" in said) == (status == -11) and "Gloo" not in said
     assert "client.h" not in said
 
 
-def test_last_words_are_said_and_the_status_kept(capsys):
-    told = {"index": 0, "hosts": ["a"], "text": "pmc: error: x"}
-    assert supervisor._last_word(2, told, io.BytesIO(GONE.encode())) == 2
+def test_the_message_is_printed_and_the_status_kept(capsys):
+    messages = {"index": 0, "hosts": ["a"], "text": "pmc: error: x"}
+    assert supervisor._report_end(2, messages, io.BytesIO(GONE.encode())) == 2
     assert capsys.readouterr().err == "pmc: error: x\n"
 
 
-def test_one_process_keeps_what_it_has():
+def test_a_single_process_returns_what_it_passes():
     assert multihost.count() == 1 and multihost.is_first() and multihost.owns(3)
     value = object()
     assert (
@@ -122,23 +122,23 @@ def test_one_process_keeps_what_it_has():
         and multihost.broadcast_from_first(lambda: value) is value
     )
     assert multihost.map_sharded(lambda i: range(i), 3) == [[], [0], [0, 1]]
-    multihost.barrier("nobody else")
+    multihost.barrier("one process")
 
 
-def test_processes_stop_at_the_first_place_that_none_has_passed(monkeypatch):
-    """Five processes as threads that run at their own pace; the watch threads are this one."""
+def test_processes_stop_at_the_first_safe_point_that_none_has_passed(monkeypatch):
+    """Five processes as threads that run at their own pace; this thread is their watchdogs."""
     monkeypatch.setattr(multihost, "count", lambda: 5)
     own = threading.local()
-    places = [preemption._Places() for _ in range(5)]
+    safe_points = [preemption._SafePoints() for _ in range(5)]
 
     class Current:
         def __getattr__(self, name):
-            return getattr(places[own.index], name)
+            return getattr(safe_points[own.index], name)
 
         def __setattr__(self, name, value):
-            setattr(places[own.index], name, value)
+            setattr(safe_points[own.index], name, value)
 
-    monkeypatch.setattr(preemption, "_places", Current())
+    monkeypatch.setattr(preemption, "_safe_points", Current())
     stopped_after = {}
 
     def work(index: int) -> None:
@@ -157,7 +157,7 @@ def test_processes_stop_at_the_first_place_that_none_has_passed(monkeypatch):
     passed = []
     for index in range(5):
         own.index = index
-        passed.append(preemption.hold())
+        passed.append(preemption.pause())
         threading.Event().wait(0.02)
     for index in reversed(range(5)):
         own.index = index

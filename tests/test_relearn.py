@@ -143,7 +143,7 @@ def test_faults_name_the_setting(generator):
 
 
 def test_it_stops_when_asked_to(generator, monkeypatch):
-    monkeypatch.setattr(preemption, "is_asked", lambda: True)
+    monkeypatch.setattr(preemption, "is_requested", lambda: True)
     done = []
     with pytest.raises(Preempted):
         attack(generator, tiny.RETAIN, progress=done.append)

@@ -1,6 +1,6 @@
 """How the processes of a job find each other: flags, or what a cluster puts in the environment.
 
-What it does not know: jax, until `join` is called. A process that is alone never calls it.
+This module imports no jax until `join` is called; a single process never calls it.
 """
 
 import argparse
@@ -13,16 +13,19 @@ from typing import Any
 
 from pmc_jax.errors import UserError
 
-_METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
+TPUS, NVIDIA_GPUS = ("/dev/accel*", "/dev/vfio/[0-9]*"), "/dev/nvidia[0-9]*"  # device files
+_WORKER_ENDPOINTS = (
+    "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
+    "worker-network-endpoints"
+)
 _METADATA_SECONDS = 2.0
-TPUS, NVIDIA_GPUS = ("/dev/accel*", "/dev/vfio/[0-9]*"), "/dev/nvidia[0-9]*"  # files of devices
 _JOIN_SECONDS = 300.0
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a process stands in a job of several; None is what jax finds out by itself.
+class ProcessSpec:
+    """One process of a job of several; jax finds out by itself what is None.
 
     Attributes:
         coordinator: host:port of process 0.
@@ -47,8 +50,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def place_of(options: argparse.Namespace, environment: Mapping[str, str]) -> Place | None:
-    """The place of this process; None where it is alone.
+def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) -> ProcessSpec | None:
+    """What flags and environment say of this process; None for a single process.
 
     Raises:
         UserError: flags or variables that do not go together.
@@ -59,9 +62,9 @@ def place_of(options: argparse.Namespace, environment: Mapping[str, str]) -> Pla
             raise UserError("--distributed finds the processes by itself; give no other such flag")
         if any(flag is None for flag in flags):
             raise UserError("--coordinator, --num-processes and --process-id go together")
-        return _checked(Place(*flags), "--coordinator", "--num-processes", "--process-id")
+        return _checked(*flags, names=("--coordinator", "--num-processes", "--process-id"))
     if options.distributed:
-        return Place()
+        return ProcessSpec()
     names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     address, count, index = (environment.get(name) for name in names)
     if address and count and index:
@@ -69,44 +72,45 @@ def place_of(options: argparse.Namespace, environment: Mapping[str, str]) -> Pla
             numbers = int(count), int(index)
         except ValueError:
             raise UserError(f"{names[1]}={count}, {names[2]}={index}: expected numbers") from None
-        return _checked(Place(address, *numbers), *names)
+        return _checked(address, *numbers, names=names)
     if bool(count) != bool(index):
         raise UserError(f"{names[1]} and {names[2]} go together, with {names[0]}")
     several = address or _cluster_processes(environment) > 1
-    return Place(address or None) if several else None
+    return ProcessSpec(address or None) if several else None
 
 
-def _checked(place: Place, coordinator: str, count: str, index: str) -> Place | None:
-    if place.count < 1 or not 0 <= place.index < place.count:
+def _checked(
+    coordinator: str, count: int, index: int, *, names: tuple[str, str, str]
+) -> ProcessSpec | None:
+    """The three values of the flags or variables `names`; None where they mean one process."""
+    if count < 1 or not 0 <= index < count:
         raise UserError(
-            f"{count}={place.count}, {index}={place.index}: processes are numbered from 0 to one "
-            "less than their count"
+            f"{names[1]}={count}, {names[2]}={index}: processes are numbered from 0 to one less "
+            "than their count"
         )
-    host, _, port = place.coordinator.rpartition(":")
+    host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserError(f"{coordinator}={place.coordinator}: expected HOST:PORT")
-    return place if place.count > 1 else None
+        raise UserError(f"{names[0]}={coordinator}: expected HOST:PORT")
+    return ProcessSpec(coordinator, count, index) if count > 1 else None
 
 
 def _cluster_processes(environment: Mapping[str, str]) -> int:
     """How many processes a scheduler has started, as far as the environment shows it."""
     workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
-    counts = [len((workers or "").split(","))]
+    counts = [len((workers or "").split(",")), _number(environment.get("OMPI_COMM_WORLD_SIZE"))]
     if environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
         counts.append(_number(environment.get("MEGASCALE_NUM_SLICES", "2")))
     # A shell inside an allocation has some of these; a task that srun started has them all.
     if all(name in environment for name in _SLURM):
-        counts.append(
-            _number(environment.get("SLURM_STEP_NUM_TASKS") or environment["SLURM_NTASKS"])
-        )
-    counts.append(_number(environment.get("OMPI_COMM_WORLD_SIZE", "1")))
+        tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment["SLURM_NTASKS"]
+        counts.append(_number(tasks))
     if workers is None and _is_tpu_vm(environment):
         counts.append(_tpu_vm_workers())
     return max(counts)
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isdigit() else 1
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 1
 
 
 def _is_tpu_vm(environment: Mapping[str, str]) -> bool:
@@ -123,9 +127,7 @@ def _tpu_vm_workers() -> int:
     """Hosts of the slice that this TPU VM belongs to, from the metadata that jax reads too."""
     import urllib.request
 
-    request = urllib.request.Request(
-        _METADATA + "worker-network-endpoints", headers={"Metadata-Flavor": "Google"}
-    )
+    request = urllib.request.Request(_WORKER_ENDPOINTS, headers={"Metadata-Flavor": "Google"})
     try:
         with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as reply:
             return len(reply.read().decode().split(","))
@@ -133,36 +135,36 @@ def _tpu_vm_workers() -> int:
         return 1
 
 
-def join(place: Place, timeout: float) -> None:
+def join(spec: ProcessSpec, timeout: float) -> None:
     """Joins the job; before any other use of jax's devices.
 
     Args:
-        timeout: seconds after which a silent process counts as gone.
+        timeout: seconds after which a silent process counts as dead.
 
     Raises:
-        UserError: the others cannot be found.
+        UserError: the other processes cannot be reached.
     """
     import jax
 
     from pmc_jax.distributed.multihost import seconds_of
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # It would take SIGTERM over; `preemption` agrees on the safe place by itself.
+    # Jax's service would handle SIGTERM; `preemption` agrees on a safe point by itself.
     jax.config.update("jax_enable_preemption_service", False)
-    given = {} if place.coordinator is None else {"coordinator_address": place.coordinator}
-    if place.count is not None:
-        given |= {"num_processes": place.count, "process_id": place.index}
-        given["cluster_detection_method"] = "deactivate"
+    options = {} if spec.coordinator is None else {"coordinator_address": spec.coordinator}
+    if spec.count is not None:
+        options |= {"num_processes": spec.count, "process_id": spec.index}
+        options["cluster_detection_method"] = "deactivate"
     try:
         jax.distributed.initialize(
-            **given,
+            **options,
             **_local_devices(os.environ),
             initialization_timeout=int(seconds_of("PMC_JOIN_SECONDS", _JOIN_SECONDS)),
-            # Later than ours: jax ends the process in its own words.
+            # Later than the watchdog, whose message is clearer than that of jax.
             heartbeat_timeout_seconds=int(2 * timeout + 10),
             shutdown_timeout_seconds=int(timeout + 1),
         )
-    except Exception as error:  # from a missing variable to a port that is taken
+    except Exception as error:  # from a missing variable to a port that is in use
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"cannot join the other processes ({reason}); give --coordinator HOST:PORT, "
@@ -171,8 +173,8 @@ def join(place: Place, timeout: float) -> None:
 
 
 def _local_devices(environment: Mapping[str, str]) -> dict[str, Any]:
-    """All GPUs of the host: under Slurm and Open MPI jax would take one for each process, and
-    here one process is all that a host has.
+    """All GPUs of the host: under Slurm and Open MPI jax would use one GPU a process, but this
+    package runs one process a host.
     """
     alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1" or (
         environment.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"

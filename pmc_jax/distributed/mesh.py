@@ -1,8 +1,7 @@
 """Device meshes, and layouts: a mesh with a table from logical array axes to mesh axes.
 
-`jax.jit` with shardings is what `pjit` became: arrays carry a `NamedSharding`, jitted functions
-follow it. The axes, and the tables, are in `pmc_jax.config.sharding`. One device is the
-1 x 1 x 1 x 1 mesh; nothing else changes.
+Arrays carry a `NamedSharding`, and jitted functions follow it. The axes and the tables are in
+`pmc_jax.config.sharding`. One device is the 1 x 1 x 1 x 1 mesh; nothing else changes.
 """
 
 import collections
@@ -23,7 +22,7 @@ __all__ = ["AXES", "SAMPLE_RULES", "TRAIN_RULES", "Layout", "layout", "make_mesh
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A mesh and a table; hashable, so that jitted functions take it as a static argument.
+    """A mesh and a table; hashable, so that it can be a static argument of a jitted function.
 
     Attributes:
         mesh: devices, axes `AXES`.
@@ -50,8 +49,8 @@ class Layout:
         self, logical: Sequence[str | None], shape: Sequence[int]
     ) -> list[tuple[str, ...]]:
         """`axes` without those of one device, along which nothing has to be sent."""
-        found = self.axes(logical, shape)
-        return [tuple(a for a in axes if self.mesh.shape[a] > 1) for axes in found]
+        all_axes = self.axes(logical, shape)
+        return [tuple(a for a in axes if self.mesh.shape[a] > 1) for axes in all_axes]
 
     def spec(self, logical: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
         """`axes` as jax takes them."""
@@ -65,14 +64,14 @@ class Layout:
         return jax.lax.with_sharding_constraint(x, self.sharding(logical, x.shape))
 
     def put(self, x: np.ndarray, *logical: str | None) -> jax.Array:
-        """Host array to a global array; each process gives the rows that its devices hold."""
+        """Host array to a global array; each process copies the rows that its devices hold."""
         x = np.asarray(x)
         return jax.make_array_from_callback(
             x.shape, self.sharding(logical, x.shape), lambda index: x[index]
         )
 
     def unsharded_dims(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[str]:
-        """What this mesh would shard but does not, for its sizes do not divide: "kv_heads 2"."""
+        """Dimensions that stay whole as their size does not divide, such as "kv_heads 2"."""
         table = dict(self.rules)
         pairs = zip(logical, self.axes(logical, shape), shape, strict=True)
         return [
@@ -102,8 +101,8 @@ def make_mesh(
 ) -> Mesh:
     """Lays the devices out as `slices` x `data` x `fsdp` x `tensor`.
 
-    Devices that know their slice (`slice_index`) are grouped by it; else, where there are as many
-    processes as slices, by process; else in their order, as virtual CPU devices are.
+    Devices with a `slice_index` are grouped by it; else, where there are as many processes as
+    slices, by process; else in their order, as virtual CPU devices are.
 
     Args:
         data, fsdp, tensor: sizes on each slice; one of them may be -1 = the rest.
@@ -112,8 +111,8 @@ def make_mesh(
         devices: the devices to use, by default all of them.
 
     Raises:
-        UserError: sizes whose product is not the number of devices, or slices that the devices
-            are not of.
+        UserError: sizes whose product is not the number of devices, or other slices than those
+            of the devices.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -127,9 +126,9 @@ def make_mesh(
     slices = _slices(slices, devices)
     each, fixed = len(devices) // slices, math.prod(s for s in sizes.values() if s != -1)
     if each % fixed if rest else fixed != each:
-        held = f"{len(devices)} devices" if slices == 1 else f"{each} devices a slice"
+        available = f"{len(devices)} devices" if slices == 1 else f"{each} devices a slice"
         raise UserError(
-            f"mesh: {shown} does not fit {held}; sizes that divide them: {_divisors(each)}"
+            f"mesh: {shown} does not fit {available}; sizes that divide them: {_divisors(each)}"
         )
     if rest:
         sizes[rest[0]] = each // fixed
@@ -138,28 +137,28 @@ def make_mesh(
         return Mesh(_by_slice(shape, devices), AXES, axis_types=types)
     try:
         return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
-    except NotImplementedError:  # sizes that part a dimension of the TPU's network
-        laid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    except NotImplementedError:  # sizes that split a dimension of the TPU's network
+        array = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     except AssertionError:  # a v4 chip as two devices, which jax has no order for
-        laid = np.array(devices).reshape(shape)
-    return Mesh(laid, AXES, axis_types=types)
+        array = np.array(devices).reshape(shape)
+    return Mesh(array, AXES, axis_types=types)
 
 
 def _slices(wanted: int, devices: Sequence) -> int:
-    """How many slices; checked against what the devices know."""
+    """How many slices; checked against the `slice_index` of the devices."""
     counts = collections.Counter(getattr(device, "slice_index", None) for device in devices)
-    found = len(counts)
-    if found > 1 and wanted not in (-1, found):
+    actual = len(counts)
+    if actual > 1 and wanted not in (-1, actual):
         raise UserError(
-            f"mesh.slices: {wanted}, but the devices are of {found} slices; set {found}, or -1"
+            f"mesh.slices: {wanted}, but the devices are of {actual} slices; set {actual}, or -1"
         )
     if len(set(counts.values())) > 1:
         raise UserError(
-            f"mesh.slices: the {found} slices hold {sorted(counts.values())} devices; "
+            f"mesh.slices: the {actual} slices hold {sorted(counts.values())} devices; "
             "expected as many on each"
         )
     if wanted == -1:
-        return found
+        return actual
     if len(devices) % wanted:
         raise UserError(
             f"mesh.slices: {wanted} does not fit {len(devices)} devices; "

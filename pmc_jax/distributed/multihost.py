@@ -1,10 +1,10 @@
-"""Several processes, one a host, that run the same job: who is who, and what they tell each other.
+"""Host-side communication of a multi-process job, one process a host: gather, broadcast, barrier.
 
-Every process passes the same calls of this module in the same order, as it passes the same device
+Every process makes the same calls of this module in the same order, as it runs the same device
 programs. Host values travel through the key-value store of jax's distributed runtime and not
-through the devices: a float64 stays one, and nobody waits for a program that still runs. In one
-process each function gives back what it was given. How processes start is in `launch.py`, how one
-learns that another is gone in `watch.py`.
+through the devices: a float64 stays a float64, and no call waits for a device program. In a single
+process every function returns what it was passed. `launch` starts the processes, `watchdog` detects
+that one has died.
 """
 
 import itertools
@@ -21,23 +21,23 @@ if TYPE_CHECKING:  # the command line answers before the libraries are imported
 
 # How long one process waits for another that is alive: it may write a large model meanwhile.
 _BARRIER_SECONDS = 1800.0
-_PIECE = 1 << 20
+_PIECE_BYTES = 1 << 20
 # Token ids gathered at once: they are on every device for that time.
-_BLOCK = 1 << 22
+_BLOCK_TOKENS = 1 << 22
 
 _numbers = itertools.count()
-_said: list[str] = []  # keys of broadcasts that some process may not have read yet
+_unread: list[str] = []  # keys that some process may not have read yet
 
 
 def count() -> int:
-    """How many processes run this job; starts no backend where there is one alone."""
+    """How many processes run this job; starts no backend in a single process."""
     import jax
 
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def index() -> int:
-    """The number of this process, from 0."""
+    """The index of this process, from 0."""
     import jax
 
     return jax.process_index() if jax.distributed.is_initialized() else 0
@@ -56,72 +56,73 @@ def store() -> Any:
 
 
 def gather(value: Any) -> list[Any]:
-    """What every process gave, in their order: JSON values, of any size, floats bit for bit.
+    """The values of all processes in their order: JSON values of any size, floats bit for bit.
 
     Raises:
-        UserError: a process did not come within `PMC_BARRIER_SECONDS`.
+        UserError: a process did not call this within `PMC_BARRIER_SECONDS`.
     """
     if count() == 1:
         return [value]
-    client, number, me = store(), next(_numbers), index()
+    client, number, this = store(), next(_numbers), index()
     folder = f"pmc/gather/{number}"
     text = json.dumps(value).encode()
-    pieces = [text[i : i + _PIECE] for i in range(0, len(text), _PIECE)]
-    for i, piece in enumerate(pieces):
-        client.key_value_set_bytes(f"{folder}/{me}/{i}", piece)
-    client.key_value_set(f"{folder}/{me}/pieces", str(len(pieces)))
+    starts = range(0, len(text), _PIECE_BYTES)
+    for i, start in enumerate(starts):
+        client.key_value_set_bytes(f"{folder}/{this}/{i}", text[start : start + _PIECE_BYTES])
+    client.key_value_set(f"{folder}/{this}/pieces", str(len(starts)))
     barrier(f"gather {number}")
-    found = []
+    values = []
     for process in range(count()):
-        if process == me:
-            found.append(json.loads(text))
+        if process == this:
+            values.append(json.loads(text))
             continue
         pieces = int(client.key_value_try_get(f"{folder}/{process}/pieces"))
         parts = [client.key_value_try_get_bytes(f"{folder}/{process}/{i}") for i in range(pieces)]
-        found.append(json.loads(b"".join(parts)))
+        values.append(json.loads(b"".join(parts)))
     if is_first():
-        # At this barrier all had read what was said before it, and what was gathered before.
-        while _said:
-            client.key_value_delete(_said.pop())
-        _said.append(f"{folder}/")
-    return found
+        # All processes are past the barrier, so they have read all earlier keys.
+        while _unread:
+            client.key_value_delete(_unread.pop())
+        _unread.append(f"{folder}/")
+    return values
 
 
 def broadcast_from_first(make: Callable[[], Any]) -> Any:
     """What `make` returns in the first process, a JSON value; the others do not call it.
 
     Raises:
-        UserError: the first process did not say it within `PMC_BARRIER_SECONDS`.
+        UserError: the first process did not return within `PMC_BARRIER_SECONDS`.
     """
     if count() == 1:
         return make()
-    client, key = store(), f"pmc/said/{next(_numbers)}"
+    client, number = store(), next(_numbers)
+    key = f"pmc/broadcast/{number}"
     if is_first():
         value = make()
         client.key_value_set(key, json.dumps(value))
-        _said.append(key)
+        _unread.append(key)
         return value
     try:
         return json.loads(client.blocking_key_value_get(key, _barrier_milliseconds()))
     except Exception as error:
-        raise _late(error, "0", "its decision") from None
+        raise _timed_out(error, "0", f"broadcast {number}") from None
 
 
 def first_ahead(make: Callable[[], Any]) -> Any:
-    """What `make` returns in this process; the first process makes it before all others."""
+    """What `make` returns in this process; the first process calls it before all others."""
     if not is_first():
-        barrier("the first process's work")
+        barrier("first process ready")
     made = make()
     if is_first():
-        barrier("the first process's work")
+        barrier("first process ready")
     return made
 
 
 def barrier(name: str) -> None:
-    """Returns when every process has come here.
+    """Returns when every process has called this.
 
     Raises:
-        UserError: one did not come within `PMC_BARRIER_SECONDS`; it names the missing ones.
+        UserError: one did not within `PMC_BARRIER_SECONDS`; the message names the missing ones.
     """
     if count() == 1:
         return
@@ -129,53 +130,49 @@ def barrier(name: str) -> None:
         store().wait_at_barrier(f"pmc {name}", _barrier_milliseconds())
     except Exception as error:
         missing = [line.strip() for line in str(error).splitlines() if line.strip().isdigit()]
-        raise _late(error, ", ".join(missing) or "?", name) from None
+        raise _timed_out(error, ", ".join(missing) or "?", f"barrier '{name}'") from None
 
 
-def _late(error: Exception, processes: str, name: str) -> Exception:
-    """What a wait that failed means to the user; faults of another kind stay as they are."""
+def _timed_out(error: Exception, processes: str, where: str) -> Exception:
+    """The error of a wait as the user sees it; an error that is no timeout stays as it is."""
     if "DEADLINE_EXCEEDED" not in str(error):
         return error
     return UserError(
-        f"process {processes} of {count()} did not come to {name} within "
-        f"{_barrier_milliseconds() / 1000:g} s; look at its log, or raise PMC_BARRIER_SECONDS"
+        f"timed out after {_barrier_milliseconds() / 1000:g} s waiting for process {processes} of "
+        f"{count()} at {where}; look at its log, or raise PMC_BARRIER_SECONDS"
     )
 
 
 def owns(number: int) -> bool:
-    """Whether work of this number is this process's: every process has the same share."""
+    """Whether this process does the work of this number: processes take turns."""
     return number % count() == index()
 
 
 def map_sharded(make: Callable[[int], Sequence[int]], size: int) -> list[list[int]]:
-    """`[make(0), ..., make(size - 1)]`, lists of token ids, each made by one process alone."""
+    """`[make(0), ..., make(size - 1)]`, lists of token ids; each call is made by one process."""
     if count() == 1:
         return [list(make(i)) for i in range(size)]
     import numpy as np
+    from jax.experimental.multihost_utils import process_allgather
 
     own = [list(make(i)) for i in range(size) if owns(i)]
-    width = max([1, *(longest for longest in gather(max(map(len, own), default=0)))])
+    width = max(1, *gather(max(map(len, own), default=0)))
     most = -(-size // count())
-    block = max(1, min(most, _BLOCK // (width * count())))
-    found: list[list[int]] = [[] for _ in range(size)]
+    block = max(1, min(most, _BLOCK_TOKENS // (width * count())))
+    results: list[list[int]] = [[] for _ in range(size)]
     for begin in range(0, most, block):
+        # The last column holds the length, -1 where a process has no such row.
         padded = np.full((block, width + 1), -1, np.int32)
         for row, tokens in zip(padded, own[begin : begin + block], strict=False):
             row[: len(tokens)], row[-1] = tokens, len(tokens)
-        for process, part in enumerate(_gather_array(padded)):
-            for i, row in enumerate(part[part[:, -1] >= 0], begin):
-                found[i * count() + process] = row[: row[-1]].tolist()
-    return found
-
-
-def _gather_array(array: "np.ndarray") -> "np.ndarray":
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.process_allgather(array)
+        for process, rows in enumerate(process_allgather(padded)):
+            for i, row in enumerate(rows[rows[:, -1] >= 0], begin):
+                results[i * count() + process] = row[: row[-1]].tolist()
+    return results
 
 
 def host_array(array: "jax.Array") -> "np.ndarray":
-    """The whole of a sharded array; with several processes all of them must ask."""
+    """The whole of a sharded array; with several processes all of them must call this."""
     import numpy as np
 
     if array.is_fully_addressable or array.is_fully_replicated:
@@ -193,7 +190,7 @@ def seconds_of(variable: str, default: float) -> float:
     """A time from the environment.
 
     Raises:
-        UserError: it is no positive number.
+        UserError: the variable is not a positive number.
     """
     text = os.environ.get(variable, str(default))
     try:

@@ -1,12 +1,12 @@
-"""A request to stop: SIGTERM, as schedulers send it before they take a machine away.
+"""Graceful stop on SIGTERM, as schedulers send it before they preempt a machine.
 
-Whoever can save stops at a safe place: `check` there raises `Preempted`. Outside `handle_sigterm`
-nothing stops, so a library user's own handlers stay.
+Code that can save its state calls `check` at its safe points, which raises `Preempted` after a
+SIGTERM. Outside `handle_sigterm` nothing changes, so the handlers of a library's user stay.
 
-Several processes pass the same safe places in the same order, so a number names one. The request
-of one reaches the `watch` threads of all; each says how many places its process has passed, and
-from then on lets it pass no further one until all have said so. They stop at the first place that
-none of them has passed. No process waits for another before there is a request.
+All processes of a job pass the same safe points in the same order, so a count identifies a point.
+The watchdogs share a request to stop; each one pauses its process and publishes how many points
+that process has passed. All processes then stop at the first point that none of them has passed.
+Before a request, no process waits for another.
 """
 
 import contextlib
@@ -17,60 +17,60 @@ from collections.abc import Iterator
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import Preempted
 
-_asked = threading.Event()
+_requested = threading.Event()
 
 
-class _Places:
-    """The safe places of this process."""
+class _SafePoints:
+    """Counts the safe points that this process has passed."""
 
     def __init__(self):
         self.changed = threading.Condition()
-        self.passed, self.held, self.stop_after = 0, False, None
+        self.passed, self.paused, self.stop_after = 0, False, None
 
 
-_places = _Places()
+_safe_points = _SafePoints()
 
 
 @contextlib.contextmanager
 def handle_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM asks to stop; for the main thread."""
-    _asked.clear()
-    before = signal.signal(signal.SIGTERM, lambda *_: _asked.set())
+    """Inside, SIGTERM requests a stop; for the main thread."""
+    _requested.clear()
+    before = signal.signal(signal.SIGTERM, lambda *_: _requested.set())
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        _asked.clear()
+        _requested.clear()
 
 
-def is_asked() -> bool:
-    """Whether this process was asked to stop."""
-    return _asked.is_set()
+def is_requested() -> bool:
+    """Whether this process has received SIGTERM."""
+    return _requested.is_set()
 
 
 def check() -> None:
-    """A safe place: raises `Preempted` when a process of the job was asked to stop."""
+    """A safe point: raises `Preempted` when a process of the job has received SIGTERM."""
     if multihost.count() == 1:
-        if is_asked():
+        if is_requested():
             raise Preempted
         return
-    with _places.changed:
-        while _places.held and _places.stop_after is None:
-            _places.changed.wait(1.0)
-        if _places.stop_after is not None and _places.passed >= _places.stop_after:
+    with _safe_points.changed:
+        while _safe_points.paused and _safe_points.stop_after is None:
+            _safe_points.changed.wait(1.0)
+        if _safe_points.stop_after is not None and _safe_points.passed >= _safe_points.stop_after:
             raise Preempted
-        _places.passed += 1
+        _safe_points.passed += 1
 
 
-def hold() -> int:
-    """How many safe places were passed; no further one is before `stop_after`."""
-    with _places.changed:
-        _places.held = True
-        return _places.passed
+def pause() -> int:
+    """Holds this process at its next safe point until `stop_after`; returns how many it passed."""
+    with _safe_points.changed:
+        _safe_points.paused = True
+        return _safe_points.passed
 
 
 def stop_after(passed: int) -> None:
-    """The processes stop once each has passed so many safe places."""
-    with _places.changed:
-        _places.stop_after = passed
-        _places.changed.notify_all()
+    """This process stops once it has passed so many safe points."""
+    with _safe_points.changed:
+        _safe_points.stop_after = passed
+        _safe_points.changed.notify_all()

@@ -1,9 +1,10 @@
-"""A process that works and one that watches it: only where several processes run a job.
+"""A child process that does the work and a parent that watches it, in jobs of several processes.
 
-When the host of process 0 goes, jax ends all the others from C++, within milliseconds and in its
-own words; no Python of theirs runs any more. So the work is done in a forked child. What native
-code writes is kept aside and shown only for a death that nothing else explains. The parent passes
-signals on, says the last word, once, and gives the exit status. It imports no jax.
+When the host of process 0 fails, jax ends all other processes from C++, within milliseconds and
+with its own messages; no Python of theirs runs any more. So the work is done in a forked child.
+What native code prints goes to a file, and is shown only where nothing else explains a death. The
+parent forwards signals, prints the last message, once, and returns the exit status. It imports no
+jax.
 """
 
 import dataclasses
@@ -19,77 +20,77 @@ from typing import Any, BinaryIO, NoReturn
 
 from pmc_jax.errors import UserError
 
-_PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP")  # by name: not every system has them all
-_SHOWN_BYTES = 4000  # of the native output of a death that nothing explains
-_LAST_WORDS_BYTES = 30_000
+_FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP")  # by name: not every system has them all
+_SHOWN_BYTES = 4000  # of the native output of a death that nothing else explains
+_TEXT_CHARACTERS = 30_000  # fits into a pipe that nobody reads yet
 
 
 @dataclasses.dataclass(frozen=True)
 class Parent:
-    """What the child knows of its parent.
+    """The child's two pipes to its parent.
 
     Attributes:
-        words: handle that takes what the parent is to say, one JSON object a line.
-        alive: handle that reads as ended once the parent is gone.
+        messages: handle to write to, one JSON object a line.
+        alive: handle that reads as ended once the parent is dead.
     """
 
-    words: int
+    messages: int
     alive: int
 
-    def met(self, index: int, hosts: list[str]) -> None:
-        """Tells who takes part: the number of this process, and the host name of each."""
-        self._tell({"index": index, "hosts": hosts})
+    def announce(self, index: int, hosts: list[str]) -> None:
+        """Sends the index of this process and the host name of every process, for messages."""
+        self._send({"index": index, "hosts": hosts})
 
-    def leave(self, status: int, text: str = "") -> NoReturn:
-        """Ends this process; the parent says `text` and ends with `status`."""
-        self._tell({"text": text[-_LAST_WORDS_BYTES:]})
+    def exit(self, status: int, text: str = "") -> NoReturn:
+        """Ends this process; the parent prints `text` and exits with `status`."""
+        self._send({"text": text[-_TEXT_CHARACTERS:]})
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(status)  # threads that wait for a lost process never end
 
-    def _tell(self, words: dict[str, Any]) -> None:
-        os.write(self.words, json.dumps(words).encode() + b"\n")
+    def _send(self, message: dict[str, Any]) -> None:
+        os.write(self.messages, json.dumps(message).encode() + b"\n")
 
 
-def supervised(work: Callable[[Parent], NoReturn]) -> int:
-    """Runs `work`, which ends with `Parent.leave`, in a child; returns the status to exit with.
+def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
+    """Runs `work`, which ends with `Parent.exit`, in a child; returns the status to exit with.
 
     Raises:
         UserError: the system cannot fork.
     """
     if not hasattr(os, "fork"):
         raise UserError("several processes: this system cannot fork; run them on Linux")
-    told, words = os.pipe()
-    alive, life = os.pipe()
+    read_end, messages = os.pipe()
+    alive, write_end = os.pipe()
     native = tempfile.TemporaryFile()  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     child = os.fork()
     if not child:
-        os.close(told)
-        os.close(life)
-        # Signals of a terminal come to the parent alone, which passes them on.
+        os.close(read_end)
+        os.close(write_end)
+        # A terminal signals the parent alone, which forwards the signal.
         os.setpgid(0, 0)
-        _set_native_aside(native)
-        parent = Parent(words, alive)
+        _redirect_native_output(native)
+        parent = Parent(messages, alive)
         try:
             work(parent)
         except BaseException as error:
-            parent.leave(1, "".join(traceback.format_exception(error)).rstrip())
-    os.close(words)
+            parent.exit(1, "".join(traceback.format_exception(error)).rstrip())
+    os.close(messages)
     os.close(alive)
-    numbers = [getattr(signal, name) for name in _PASSED_ON]
+    numbers = [getattr(signal, name) for name in _FORWARDED]
     for number in numbers:
         signal.signal(number, lambda number, _: os.kill(child, number))
-    _, ended = os.waitpid(child, 0)
-    # The number may belong to another process from now on.
+    _, wait_status = os.waitpid(child, 0)
+    # The child's process id may belong to another process from now on.
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
-    return _last_word(os.waitstatus_to_exitcode(ended), _told(told), native)
+    return _report_end(os.waitstatus_to_exitcode(wait_status), _read_messages(read_end), native)
 
 
-def _set_native_aside(native: BinaryIO) -> None:
-    """Python goes on to write to the streams; what native code writes goes to a file."""
+def _redirect_native_output(native: BinaryIO) -> None:
+    """Python still writes to the streams; what native code writes goes to a file."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         writer = open(  # noqa: SIM115
@@ -99,8 +100,8 @@ def _set_native_aside(native: BinaryIO) -> None:
         os.dup2(native.fileno(), number)
 
 
-def _told(handle: int) -> dict[str, Any]:
-    """What the child told, without waiting for anybody who has inherited its end."""
+def _read_messages(handle: int) -> dict[str, Any]:
+    """The child's messages as one dict, without waiting for heirs of the pipe's other end."""
     os.set_blocking(handle, False)
     text = b""
     try:
@@ -108,36 +109,37 @@ def _told(handle: int) -> dict[str, Any]:
             text += part
     except BlockingIOError:
         pass
-    told: dict[str, Any] = {}
+    messages: dict[str, Any] = {}
     for line in text.splitlines():
-        told |= json.loads(line)
-    return told
+        messages |= json.loads(line)
+    return messages
 
 
-def _last_word(status: int, told: dict[str, Any], native: BinaryIO) -> int:
-    if "text" in told:
-        if told["text"]:
-            print(told["text"], file=sys.stderr)
+def _report_end(status: int, messages: dict[str, Any], native: BinaryIO) -> int:
+    """Prints why the child ended; returns the status of this process."""
+    if "text" in messages:
+        if messages["text"]:
+            print(messages["text"], file=sys.stderr)
         return status
     native.seek(0)
-    said = native.read().decode(errors="replace")
-    hosts, index = told.get("hosts", []), told.get("index")
+    output = native.read().decode(errors="replace")
+    hosts, index = messages.get("hosts", []), messages.get("index")
 
     def named(number: int) -> str:
         return f"process {number} ({hosts[number]})" if number < len(hosts) else f"process {number}"
 
-    if "RegisterTask" in said and "DEADLINE_EXCEEDED" in said:
-        text = "not all processes came in time; start them all, or raise PMC_JOIN_SECONDS"
-    elif "Aborted connect attempt" in said:
+    if "RegisterTask" in output and "DEADLINE_EXCEEDED" in output:
+        text = "timed out waiting for all processes; start them all, or raise PMC_JOIN_SECONDS"
+    elif "Aborted connect attempt" in output:
         text = "another process has the same --process-id"
-    elif unhealthy := re.search(r"stopped sending heartbeats\):\s*((?:\d+\s)+)", said):
-        text = f"{', '.join(named(int(n)) for n in unhealthy[1].split())} is gone: no sign of life"
-    elif "distributed service detected fatal errors" in said and index != 0:
-        text = f"{named(0)} is gone: the connection to it was lost"
+    elif unhealthy := re.search(r"stopped sending heartbeats\):\s*((?:\d+\s)+)", output):
+        text = f"{', '.join(named(int(n)) for n in unhealthy[1].split())} died: no heartbeat"
+    elif "distributed service detected fatal errors" in output and index != 0:
+        text = f"{named(0)} died: the connection to it was lost"
     else:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         text = ("this process" if index is None else named(index)) + f" {how}"
         if status != -signal.SIGKILL:
-            print(said[-_SHOWN_BYTES:], file=sys.stderr)
+            print(output[-_SHOWN_BYTES:], file=sys.stderr)
     print(f"pmc: error: {text}", file=sys.stderr)
     return 1
