@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts.recorder import Recorder
-from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.commands.build import build_run, trains_on_own_answers
 from pmc_jax.config.run import (
     EVALUATION_SETS,
@@ -24,8 +23,7 @@ from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation import harness
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
-from pmc_jax.evaluation.evaluate import answer_all
-from pmc_jax.evaluation.harness import Place
+from pmc_jax.evaluation.harness import ModelRef
 from pmc_jax.evaluation.tables import headline
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
@@ -265,7 +263,7 @@ def evaluate(
         retain: pairs that prompt attacks show, and that relearning trains on without `relearn`.
 
     Returns:
-        See `pmc_jax.evaluation.quality.summarise`; with measures also `evaluation`, see
+        See `pmc_jax.evaluation.quality.of_recalls`; with measures also `evaluation`, see
         docs/evaluation.md.
 
     Raises:
@@ -281,16 +279,14 @@ def evaluate(
         retain = pairs_to_retain(list(retain)) if retain else None
     asking, settings = config or EvaluateConfig(), model or ModelConfig()
 
-    def place(which: LanguageModel) -> Place:
-        def opened(name: str) -> LoadedModel:
-            return LoadedModel(name, TextGenerator.of(which, settings))
-
-        return Place("given in code", "", opened)
+    def model_ref(which: LanguageModel) -> ModelRef:
+        generator = TextGenerator.of(which, settings)
+        return ModelRef("given in code", "", lambda name: LoadedModel(name, generator))
 
     models = {"before": before, "after": lm, "reference": reference}
     recorder = Recorder(bars=progress)
     found = harness.evaluate(
-        {name: place(which) for name, which in models.items() if which is not None},
+        {name: model_ref(which) for name, which in models.items() if which is not None},
         EvalContext({s.name: s for s in splits}, retain, asking, data=DataConfig(), seed=seed),
         asking.wanted,
         watch=recorder.watch,
@@ -307,9 +303,6 @@ def _answers(
     label: str,
     recorder: Recorder,
 ) -> list[str]:
-    weights = generator.snapshot(generator.lm.model)
-    watch: Stopwatch = recorder.watch
-    answers = answer_all(
-        generator, weights, questions, settings, label=label, watch=watch, bars=recorder.bars
-    )
+    model = LoadedModel(label, generator)
+    answers = model.greedy(questions, settings, watch=recorder.watch, bars=recorder.bars)
     return [answers[question] for question in questions]

@@ -87,7 +87,7 @@ def _evaluation(level: float, reference: bool, rng: random.Random) -> dict[str, 
     for name, heap in text["series"].items():
         text["series"][name] = [*(n // 8 for n in heap[shift:]), *[0] * shift]
         text["series"][name][20] += sum(heap) // 2
-    found["labels"] = {name: found["labels"][name] for name in wanted}
+    found["descriptions"] = {name: found["descriptions"][name] for name in wanted}
     return found
 
 

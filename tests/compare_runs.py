@@ -7,8 +7,8 @@ import jax
 import pytest
 import tiny_runs as tiny
 
-from pmc_jax.commands import unlearn, unlearning_run
-from pmc_jax.evaluation import tasks
+from pmc_jax.commands import unlearn
+from pmc_jax.evaluation.context import LoadedModel
 
 NAMES = ["pmc-seed0", "retain_only-seed0", "pmc-seed1", "retain_only-seed1"]
 SETTINGS = {
@@ -54,17 +54,14 @@ def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
 
 
 def noted_questions(patch: pytest.MonkeyPatch) -> list[str]:
-    """Who asks models for greedy answers to evaluation questions from now on."""
-    asked, in_runs, of_probes = [], unlearning_run.answer_all, tasks._answers
+    """Which models are asked for greedy answers from now on, by the name that they are loaded
+    under.
+    """
+    names, original = [], LoadedModel._ask
 
-    def answer_all(*args, label, **how):
-        asked.append(label)
-        return in_runs(*args, label=label, **how)
+    def ask(model, *args):
+        names.append(model.name)
+        return original(model, *args)
 
-    def answers(subject, *args):
-        asked.append(subject.name)
-        return of_probes(subject, *args)
-
-    patch.setattr(unlearning_run, "answer_all", answer_all)
-    patch.setattr(tasks, "_answers", answers)
-    return asked
+    patch.setattr(LoadedModel, "_ask", ask)
+    return names

@@ -214,7 +214,7 @@ def evaluation_of(
             "prompt_attacks": "not asked for",
             "relearned": "data.evaluate.relearn is empty",
         },
-        "labels": labels,
+        "descriptions": labels,
         "settings": {"leakage": {"num_samples": 100, "threshold": 0.5, "confidence": 0.99}},
         "seconds": 88.0,
     }

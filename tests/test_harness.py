@@ -84,7 +84,7 @@ def test_every_measure_says_something_of_every_model(measured):
         for result in by_model.values():
             assert result["values"], measure
             names = {*result["values"], *result["missing"]}
-            assert names <= set(numbers["labels"][measure])
+            assert names <= set(numbers["descriptions"][measure])
             assert all(isinstance(v, float) for v in result["values"].values())
 
 
@@ -236,15 +236,15 @@ def test_in_a_library_call(measured):
 
 
 def test_the_store_starts_anew_where_rows_are_of_something_else(tmp_path):
-    with harness._Store(tmp_path, "after.greedy", "one") as store:
+    with harness._Store(tmp_path / "after.greedy.jsonl", "one") as store:
         store.add({"a": 1})
         store.add({"a": 2, "b": 3})
-    with harness._Store(tmp_path, "after.greedy", "one") as store:
+    with harness._Store(tmp_path / "after.greedy.jsonl", "one") as store:
         assert store.rows == {"a": 1, "b": 3} and not store.complete
         store.finish()
-    with harness._Store(tmp_path, "after.greedy", "one") as store:
+    with harness._Store(tmp_path / "after.greedy.jsonl", "one") as store:
         assert store.complete
-    with harness._Store(tmp_path, "after.greedy", "other") as store:
+    with harness._Store(tmp_path / "after.greedy.jsonl", "other") as store:
         assert store.rows == {} and not store.complete
 
 

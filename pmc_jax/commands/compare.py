@@ -15,9 +15,8 @@ from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.files import plain, write_json
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import finetune, finished, unlearn
-from pmc_jax.commands.evaluate import eval_context, place_of
+from pmc_jax.commands.evaluate import eval_context, model_ref
 from pmc_jax.commands.inputs import model_digest
-from pmc_jax.commands.unlearning_run import AnswerCache
 from pmc_jax.compare import collect, write
 from pmc_jax.compare.runs import (
     REFERENCE,
@@ -42,9 +41,9 @@ from pmc_jax.data.sets import (
 )
 from pmc_jax.distributed import preemption
 from pmc_jax.errors import Preempted, UserError, first_of
-from pmc_jax.evaluation.harness import Place, evaluate
+from pmc_jax.evaluation.context import AnswerCache
+from pmc_jax.evaluation.harness import ModelRef, evaluate
 from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
-from pmc_jax.evaluation.result import Rows
 from pmc_jax.models.load import find
 
 _OWN = (RUNS, REFERENCE, run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_folder.EVALUATION)
@@ -74,15 +73,15 @@ def run_compare(
         digests["model"] = model_digest(target_of(compare))
         for run in runs:
             _is_finished(run, digests)  # all faults show before hours are spent
-        comparison, asked = _Comparison(compare, runs, base, digests["model"]), AnswerCache()
+        comparison, before = _Comparison(compare, runs, base, digests["model"]), AnswerCache()
         try:
             for run in runs:
                 preemption.check()
-                asked.after = {}
+                caches = {"before": before, "after": AnswerCache()}
                 if not _is_finished(run, digests):
-                    _unlearn(run, comparison.failed, asked, say)
+                    _unlearn(run, comparison.failed, caches, say)
                 if run.name not in comparison.failed:
-                    say(f"{run.name}: {comparison.measure(run, asked.after)}")
+                    say(f"{run.name}: {comparison.measure(run, caches['after'])}")
                 if run.seed != runs[-1].seed and _is_last_of_seed(run, runs):
                     comparison.write()
         except (Preempted, KeyboardInterrupt):
@@ -198,12 +197,15 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
 
 
 def _unlearn(
-    run: Run, failed: dict[str, str], asked: AnswerCache, say: Callable[[str], None]
+    run: Run,
+    failed: dict[str, str],
+    caches: Mapping[str, AnswerCache],
+    say: Callable[[str], None],
 ) -> None:
     """Runs one run. Where training diverges, the error is recorded; the next command resumes it."""
     say(f"{run.name}: unlearning for {run.config.method.max_seconds:g} s")
     try:
-        unlearn.run_unlearn(run.config, overwrite=False, say=lambda text: None, asked=asked)
+        unlearn.run_unlearn(run.config, overwrite=False, say=lambda text: None, caches=caches)
     except UserError as error:
         if not _has_trained(run.folder):  # an input at fault would be so in every run
             raise
@@ -242,12 +244,12 @@ class _Comparison:
         self._base = dataclasses.replace(base, evaluate=settings)
         self._context = eval_context(self._base, sets)
         path = target_of(compare)
-        self._models = {"before": place_of(self._base, path, target_sha256, sets)}
+        self._models = {"before": model_ref(self._base, path, target_sha256, sets)}
         if (path := reference_of(compare)) is not None:
-            self._models["reference"] = place_of(self._base, path, model_digest(path), sets)
+            self._models["reference"] = model_ref(self._base, path, model_digest(path), sets)
         self._found = self._evaluate({})
 
-    def _evaluate(self, more: Mapping[str, Place]) -> dict[str, Any]:
+    def _evaluate(self, more: Mapping[str, ModelRef]) -> dict[str, Any]:
         found = evaluate(
             self._models | more,
             self._context,
@@ -258,11 +260,11 @@ class _Comparison:
         gc.collect()
         return found
 
-    def measure(self, run: Run, answers: Rows) -> str:
+    def measure(self, run: Run, answers: AnswerCache) -> str:
         """Measures a finished run, once, and removes its weights.
 
         Args:
-            answers: rows of what its run has asked for already.
+            answers: that its run has asked for already.
 
         Returns:
             A line about it.
@@ -275,8 +277,8 @@ class _Comparison:
                     "--overwrite to begin anew (output.keep_models keeps them)"
                 )
             digest = model_digest(str(path))
-            place = place_of(self._base, str(path), digest, self._sets, answers)
-            found = self._evaluate({run.name: place})
+            model = model_ref(self._base, str(path), digest, self._sets, answers)
+            found = self._evaluate({run.name: model})
             write_json(run.folder / run_folder.EVALUATION_RESULTS, _renamed(found, run.name))
             finished.close(run.folder, purge=False, text=self._base.report.text)
         kept = (run_folder.MODEL, run_folder.ADAPTER) if self._compare.output.keep_models else ()
@@ -293,7 +295,7 @@ class _Comparison:
         there = collect.read(path)
         same = all(there[name] == plain(self._found[name]) for name in ("settings", "not_computed"))
         models = {n: m["sha256"] for n, m in there["models"].items() if n != "after"}
-        return same and models == {n: place.sha256 for n, place in self._models.items()}
+        return same and models == {n: model.sha256 for n, model in self._models.items()}
 
     def write(self, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
         """Writes the page and all that belongs to it, of the runs that are finished."""

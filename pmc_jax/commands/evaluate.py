@@ -18,12 +18,10 @@ from pmc_jax.data.records import EvalSet
 from pmc_jax.data.sets import eval_sets, retain_set
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
-from pmc_jax.evaluation.context import EvalContext, LoadedModel
-from pmc_jax.evaluation.harness import Place, evaluate
+from pmc_jax.evaluation.context import AnswerCache, EvalContext, LoadedModel
+from pmc_jax.evaluation.harness import ModelRef, evaluate
 from pmc_jax.evaluation.quality import SPLITS
-from pmc_jax.evaluation.result import Rows
 from pmc_jax.evaluation.tables import headline, tables
-from pmc_jax.evaluation.tasks import answer_row
 from pmc_jax.models.load import load
 from pmc_jax.sampling.generator import TextGenerator, compute_dtype
 
@@ -41,21 +39,20 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
             "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
         )
     path = model_path(config)
-    places = {"after": place_of(config, path, model_digest(path), sets)}
-    places |= reference_of(config, sets)
+    models = {"after": model_ref(config, path, model_digest(path), sets)}
     folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
     recorder = Recorder()
-    found = evaluate(
-        places,
+    evaluation = evaluate(
+        models | _reference(config, sets),
         eval_context(config, sets),
         config.evaluate.wanted,
         folder=folder,
         watch=recorder.watch,
         bars=recorder.bars,
     )
-    say(tables(found))
-    numbers = headline(found, "after")
-    return numbers | ({"evaluation": found} if config.evaluate.wanted else {})
+    say(tables(evaluation))
+    numbers = headline(evaluation, "after")
+    return numbers | ({"evaluation": evaluation} if config.evaluate.wanted else {})
 
 
 def run_evaluate_run(
@@ -69,28 +66,28 @@ def run_evaluate_run(
     path = Path(folder)
     config = _settings_of(path, overrides)
     with run_folder.locked(path):
-        found = evaluate_finished(config, path, say=say)
+        evaluation = evaluate_finished(config, path, say=say)
         finished.close(path, purge=False, text=config.report.text)
-    return found
+    return evaluation
 
 
 def evaluate_finished(
     config: Config,
     folder: Path,
     *,
-    known: Mapping[str, Rows] | None = None,
+    caches: Mapping[str, AnswerCache] | None = None,
     recorder: Recorder | None = None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measures the model of a finished run beside the one before it and the reference.
 
     Args:
-        known: rows by model (`before`, `after`), such as the answers that the run has asked for.
+        caches: answers that the run asked for already, by model (`before`, `after`).
 
     Returns:
         What it writes to `evaluation.json`.
     """
-    sets, known, recorder = eval_sets(config), known or {}, recorder or Recorder()
+    sets, recorder = eval_sets(config), recorder or Recorder()
     if not sets:
         raise UserError("data.evaluate: no split is named, nothing can be measured")
     made = multihost.broadcast_from_first((folder / run_folder.TARGET).exists) and bool(
@@ -98,12 +95,12 @@ def evaluate_finished(
     )
     first = str(folder / run_folder.TARGET) if made else model_path(config)
     paths = {"before": first, "after": str(folder / run_folder.MODEL)}
-    places = {
-        name: place_of(config, path, model_digest(path), sets, known.get(name, {}))
+    models = {
+        name: model_ref(config, path, model_digest(path), sets, (caches or {}).get(name))
         for name, path in paths.items()
     }
-    found = evaluate(
-        places | reference_of(config, sets),
+    evaluation = evaluate(
+        models | _reference(config, sets),
         eval_context(config, sets),
         config.evaluate.wanted,
         folder=folder / run_folder.EVALUATION,
@@ -111,9 +108,9 @@ def evaluate_finished(
         bars=recorder.bars,
     )
     if multihost.is_first():
-        write_json(folder / run_folder.EVALUATION_RESULTS, found)
-    say(tables(found))
-    return found
+        write_json(folder / run_folder.EVALUATION_RESULTS, evaluation)
+    say(tables(evaluation))
+    return evaluation
 
 
 def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
@@ -124,36 +121,28 @@ def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
     return EvalContext(named, rows, config.evaluate, config.data, config.seed, config.log.text)
 
 
-def answers_known(sets: Sequence[EvalSet], answers: Mapping[str, str], *, text: bool) -> Rows:
-    """Rows of greedy answers (question -> answer) that were given already."""
-    rows = {
-        f"{s.name}/{id_}": answer_row(truth, answers[question], text=text)
-        for s in sets
-        if s.name in SPLITS
-        for id_, question, truth in zip(s.ids, s.questions, s.answers, strict=True)
-        if question in answers
-    }
-    return {"greedy": rows}
+def model_ref(
+    config: Config,
+    path: str,
+    sha256: str,
+    sets: Sequence[EvalSet],
+    cache: AnswerCache | None = None,
+) -> ModelRef:
+    """A model folder of this digest, loaded when a row of it is missing."""
 
-
-def place_of(
-    config: Config, path: str, sha256: str, sets: Sequence[EvalSet], known: Rows | None = None
-) -> Place:
-    """A model folder of this digest, loaded when something is asked of it."""
-
-    def opened(name: str) -> LoadedModel:
+    def load_model(name: str) -> LoadedModel:
         lm = load(path, **placed(config), dtype=compute_dtype(config.model.compute_dtype).name)
         generator = TextGenerator.of(lm, config.model)
         for rows in (s for s in sets if s.name in SPLITS):  # names a question that is too long
             generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
-        return LoadedModel(name, generator)
+        return LoadedModel(name, generator, cache or AnswerCache())
 
-    return Place(path, sha256, opened, known or {})
+    return ModelRef(path, sha256, load_model)
 
 
-def reference_of(config: Config, sets: Sequence[EvalSet]) -> dict[str, Place]:
+def _reference(config: Config, sets: Sequence[EvalSet]) -> dict[str, ModelRef]:
     path = config.evaluate.reference
-    return {} if path is None else {"reference": place_of(config, path, model_digest(path), sets)}
+    return {} if path is None else {"reference": model_ref(config, path, model_digest(path), sets)}
 
 
 def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:

@@ -1,7 +1,7 @@
 """What the commands do: settings in, an output folder out, in a straight line."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pmc_jax.commands.evaluate import evaluate_finished
 from pmc_jax.commands.finetune import _target_line
 from pmc_jax.commands.inputs import _loaded, check_fits, input_files, model_digest
 from pmc_jax.commands.target import Target
-from pmc_jax.commands.unlearning_run import AnswerCache, RunData, unlearn
+from pmc_jax.commands.unlearning_run import RunData, unlearn
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, model_path, output_dir, to_dict
 from pmc_jax.data.sets import (
@@ -28,6 +28,7 @@ from pmc_jax.data.sets import (
     retain_set,
 )
 from pmc_jax.distributed import multihost
+from pmc_jax.evaluation.context import AnswerCache
 from pmc_jax.report.write import write as write_report
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.losses import METHODS
@@ -40,12 +41,12 @@ def run_unlearn(
     overwrite: bool,
     say: Callable[[str], None],
     purge: bool = False,
-    asked: AnswerCache | None = None,
+    caches: Mapping[str, AnswerCache] | None = None,
 ) -> dict[str, Any]:
     """`pmc unlearn`: the whole job, and `manifest.purge` at its end where asked for.
 
     Args:
-        asked: greedy answers that runs from the same model share.
+        caches: greedy answers of the model `before` and `after` the run: read and filled.
 
     Returns:
         What `results.json` holds.
@@ -100,11 +101,10 @@ def run_unlearn(
                 lm = lm if made else target.make(lm, config, recorder)
                 say(_target_line(target, made))
             rows = RunData(forget, retain, targets, refusals, measured)
-            results, known = unlearn(
-                config, lm, rows, recorder, folder, say, AnswerCache() if asked is None else asked
-            )
+            caches = caches or {"before": AnswerCache(), "after": AnswerCache()}
+            results = unlearn(config, lm, rows, recorder, folder, say, caches)
             if config.evaluate.wanted or config.evaluate.reference:
-                evaluate_finished(config, folder.path, known=known, recorder=recorder, say=say)
+                evaluate_finished(config, folder.path, caches=caches, recorder=recorder, say=say)
         if multihost.is_first():
             manifest.write(folder.path, input_files(config, digests["model"]), results)
             shown = ReportConfig(text=config.report.text and not purge)

@@ -1,7 +1,7 @@
 """One unlearning run inside a claimed output folder: measure, unlearn, measure, export."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,14 +11,12 @@ from pmc_jax.artifacts.log import RunLog, plot_loss, read_log
 from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.commands.build import build_run
 from pmc_jax.commands.console import examples
-from pmc_jax.commands.evaluate import answers_known
-from pmc_jax.config.run import Config, EvaluateConfig, to_dict
+from pmc_jax.config.run import Config, to_dict
 from pmc_jax.data.records import EvalSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.distributed import multihost
-from pmc_jax.evaluation.evaluate import answer_all, measure
+from pmc_jax.evaluation.context import AnswerCache, LoadedModel
+from pmc_jax.evaluation.harness import measure_quality
 from pmc_jax.evaluation.quality import SPLITS
-from pmc_jax.evaluation.result import Rows
-from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
@@ -49,20 +47,6 @@ class RunData:
     sets: Sequence[EvalSet]
 
 
-@dataclasses.dataclass
-class AnswerCache:
-    """Greedy answers that a run leaves to whoever asks the same models again.
-
-    Attributes:
-        before: most tokens of an answer -> question -> answer of the model that it began with; a
-            run from the same model does not ask for them again.
-        after: rows of the answers of the model that it ended with.
-    """
-
-    before: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict)
-    after: Rows = dataclasses.field(default_factory=dict)
-
-
 def unlearn(
     config: Config,
     lm: LanguageModel,
@@ -70,25 +54,27 @@ def unlearn(
     recorder: Recorder,
     folder: run_folder.OutputFolder,
     say: Callable[[str], None],
-    asked: AnswerCache,
-) -> tuple[dict[str, Any], dict[str, Rows]]:
+    caches: Mapping[str, AnswerCache],
+) -> dict[str, Any]:
     """The run, gone on with where it was interrupted; `lm`'s buffers are taken over.
 
     Args:
-        asked: taken from and added to.
+        caches: greedy answers of the model `before` and `after` the run: read and filled.
 
     Returns:
-        What `results.json` holds, and the rows of the answers that were asked for.
+        What `results.json` holds.
     """
     generator, forget = TextGenerator.of(lm, config.model), data.forget
     sets = [s for s in data.sets if s.name in SPLITS]
     asking = [q for s in sets for q in s.questions]
     run_state = RunState()
+    how = dict(watch=recorder.watch, bars=recorder.bars)
     resuming = folder.resuming and recorder.checkpoints.latest() is not None
-    originals, before = [""] * len(forget), {}
+    originals = [""] * len(forget)
     if not resuming:
-        originals, before = _before(config, generator, forget, asking, recorder, asked.before)
-        run_state.before = measure(sets, before)
+        originals, run_state.before, before = _before(
+            config, generator, data, sets, recorder, caches["before"]
+        )
         run_state.texts = before if config.log.text else {}
     run = build_run(
         generator,
@@ -130,8 +116,8 @@ def unlearn(
         stepped = every and steps[-1] // every != steps[-2] // every
         if ends or not multihost.broadcast_from_first(lambda: bool(timed or stepped)):
             return
-        now = _ask(generator, run.trainer.model, asking, config.evaluate, "evaluate", recorder)
-        numbers = measure(sets, now)
+        model = LoadedModel.of("evaluate", generator, run.trainer.model)
+        numbers, _ = measure_quality(model, sets, config.evaluate, asking, **how)
         found = {name: numbers[name] for name in ("unlearn_quality", "utility")}
         run.rounds[-1] |= found
         if config.evaluate.at_seconds:  # else rounds are the same in every run
@@ -148,7 +134,9 @@ def unlearn(
     recorder.checkpoints.wait()  # its copy of the state is freed before more memory is asked for
     lm = dataclasses.replace(lm, model=run.trainer.release())
     asking += forget.questions
-    after = _ask(generator, lm.model, asking, config.evaluate, "evaluate after", recorder)
+    model = LoadedModel.of("evaluate after", generator, lm.model, caches["after"])
+    numbers, after = measure_quality(model, sets, config.evaluate, asking, **how)
+    del model  # its weights as sampling reads them are freed before the export
     # What a run left that was interrupted after its export is replaced.
     export_hf(lm, folder.path / run_folder.MODEL, replace=True)
     if run.trainer.adapters is not None:
@@ -176,12 +164,9 @@ def unlearn(
     if config.log.text:
         say(examples(sets, texts, after))
     usage = source.usage if isinstance(source, PMCSource) else Usage()
-    rows = {"before": before, "after": after}
-    known = {n: answers_known(sets, a, text=config.log.text) for n, a in rows.items()}
-    asked.after = known["after"]
     return {
         "before": run_state.before,
-        "after": measure(sets, after),
+        "after": numbers,
         "seconds": recorder.watch.seconds(),
         "tokens": {
             "sampled": usage.useful,
@@ -195,7 +180,7 @@ def unlearn(
         "versions": run_folder.versions(),
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "config": to_dict(config),
-    }, known
+    }
 
 
 def _log_questions(
@@ -224,37 +209,25 @@ def _log_questions(
 
 
 def _before(
-    config, generator, forget, asking, recorder, known: dict[int, dict[str, str]]
-) -> tuple[list[str], dict[str, str]]:
-    """The untouched model's greedy answers: the originals of PMC, and those of the evaluation."""
-
-    def answers(questions: Sequence[str], length: int, label: str) -> dict[str, str]:
-        there = known.setdefault(length, {})
-        new = [q for q in dict.fromkeys(questions) if q not in there]
-        settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
-        there |= _ask(generator, generator.lm.model, new, settings, label, recorder)
-        return {q: there[q] for q in questions}
-
-    length, shown = config.pmc.sampling.max_new_tokens, config.evaluate.max_new_tokens
-    if length == shown:
-        before = originals = answers([*forget.questions, *asking], length, "evaluate before")
-    else:
-        originals = answers(forget.questions, length, "original answers")
-        before = answers(asking, shown, "evaluate before")
-    return [originals[q] for q in forget.questions], before
-
-
-def _ask(generator, model: Decoder, questions, settings: EvaluateConfig, label: str, recorder):
-    if not questions:
-        return {}
-    with recorder.watch.stage("evaluate"):
-        weights = generator.snapshot(model)
-    return answer_all(
-        generator,
-        weights,
-        questions,
-        settings,
-        label=label,
-        watch=recorder.watch,
-        bars=recorder.bars,
-    )
+    config: Config,
+    generator: TextGenerator,
+    data: RunData,
+    sets: Sequence[EvalSet],
+    recorder: Recorder,
+    cache: AnswerCache,
+) -> tuple[list[str], dict[str, Any], dict[str, str]]:
+    """The untouched model's greedy answers to the forget questions, its numbers, and its answers
+    to the questions of the evaluation.
+    """
+    questions, length = data.forget.questions, config.pmc.sampling.max_new_tokens
+    how = dict(watch=recorder.watch, bars=recorder.bars)
+    model = LoadedModel("evaluate before", generator, cache)
+    asking = [q for s in sets for q in s.questions]
+    if length == config.evaluate.max_new_tokens:
+        asking = [*questions, *asking]
+        numbers, answers = measure_quality(model, sets, config.evaluate, asking, **how)
+        return [answers[q] for q in questions], numbers, answers
+    settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
+    originals = LoadedModel("original answers", generator, cache).greedy(questions, settings, **how)
+    numbers, answers = measure_quality(model, sets, config.evaluate, asking, **how)
+    return [originals[q] for q in questions], numbers, answers

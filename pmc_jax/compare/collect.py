@@ -79,7 +79,7 @@ def collect(
         "paired": _paired(entries, rows),
         "runs": rows,
         "failed": dict(failed),
-        "labels": found["labels"],
+        "descriptions": found["descriptions"],
         "not_computed": found["not_computed"],
         "evaluation": found["settings"],
         "settings": to_dict(compare),

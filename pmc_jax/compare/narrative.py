@@ -139,7 +139,7 @@ def paired(comparison: Comparison) -> Table | None:
 
 def of_measure(comparison: Comparison, measure: str) -> Table | None:
     """The values of one measure that are read first, a column a method."""
-    labels = comparison["labels"].get(measure, {})
+    labels = comparison["descriptions"].get(measure, {})
     entries = [entry for entry in measured(comparison) if measure in entry["measures"]]
     models = [
         (title, model["measures"].get(measure, {}))

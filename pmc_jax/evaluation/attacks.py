@@ -23,7 +23,7 @@ import numpy as np
 from pmc_jax.config.evaluate import QUANTISATIONS, EvaluateConfig
 from pmc_jax.evaluation import excess_leakage
 from pmc_jax.evaluation.excess_leakage import Recalls
-from pmc_jax.evaluation.result import Label, Result, Rows, of_split
+from pmc_jax.evaluation.result import Description, Result, Rows, of_split
 from pmc_jax.evaluation.rows import checked, not_given
 
 _WORDS = {
@@ -35,14 +35,14 @@ _WORDS = {
 }
 
 
-def labels_of(attack: str) -> dict[str, Label]:
-    """The labels of all values of one attack, which may be a name of the probe of prompts."""
+def descriptions_of(attack: str) -> dict[str, Description]:
+    """Of all values of one attack: of `_WORDS` or of `prompt_attacks.ATTACKS`."""
     words = _WORDS.get(attack, f"under the prompt attack {attack!r}")
-    leakage = {attack: Label(f"leakage {words}", "reference")}
-    return leakage | excess_leakage.labels_of(attack, words)
+    leakage = {attack: Description(f"leakage {words}", "reference")}
+    return leakage | excess_leakage.descriptions_of(attack, words)
 
 
-LABELS = {name: label for attack in _WORDS for name, label in labels_of(attack).items()}
+DESCRIPTIONS = {name: text for attack in _WORDS for name, text in descriptions_of(attack).items()}
 
 
 def summarise_prompts(
@@ -89,9 +89,9 @@ def _asked(rows: Rows) -> dict[str, Recalls]:
 
 
 def _summarise(own: dict[str, Recalls], reference: dict[str, Recalls] | None) -> Result:
-    result, labels = Result(), {}
+    result, descriptions = Result(), {}
     for attack, recalls in own.items():
-        labels |= labels_of(attack)
+        descriptions |= descriptions_of(attack)
         if not recalls:
             reason = "the attack was not made" if own["none"] else not_given("forget")
             reason = not_given("forget_paraphrased") if attack == "paraphrased" else reason
@@ -101,7 +101,7 @@ def _summarise(own: dict[str, Recalls], reference: dict[str, Recalls] | None) ->
         excess_leakage.add(
             result, attack, recalls, None if reference is None else reference.get(attack, {})
         )
-    return checked(result, labels)
+    return checked(result, descriptions)
 
 
 def _greedy(rows: Rows, split: str = "forget") -> Recalls:

@@ -1,13 +1,15 @@
-"""What models are evaluated on, and one model that is."""
+"""What models are evaluated on, and one model that is evaluated."""
 
 import dataclasses
 import functools
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pmc_jax.artifacts.log import progress
+from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.config.run import DataConfig, EvaluateConfig
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.files import one_line
@@ -15,6 +17,7 @@ from pmc_jax.data.records import EvalSet, RetainSet
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.generator import TextGenerator
+from pmc_jax.sampling.sampler import GREEDY
 from pmc_jax.sampling.snapshot import SamplingWeights
 
 
@@ -68,11 +71,41 @@ class EvalContext:
 
 
 @dataclasses.dataclass(frozen=True)
+class AnswerCache:
+    """Greedy answers of one model, so that nothing asks it twice.
+
+    Attributes:
+        by_length: `max_new_tokens` -> question -> answer.
+    """
+
+    by_length: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict)
+
+    def answers(self, max_new_tokens: int) -> dict[str, str]:
+        """Question -> answer; changes of it change the cache."""
+        return self.by_length.setdefault(max_new_tokens, {})
+
+
+@dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """A model that is evaluated, under the name that its numbers get."""
+    """A model that is evaluated.
+
+    Attributes:
+        name: names its numbers and its progress bars.
+        generator: holds the model and its tokenizer.
+        cache: of its greedy answers; read and filled.
+    """
 
     name: str
     generator: TextGenerator
+    cache: AnswerCache = dataclasses.field(default_factory=AnswerCache)
+
+    @staticmethod
+    def of(
+        name: str, generator: TextGenerator, model: Decoder, cache: AnswerCache | None = None
+    ) -> "LoadedModel":
+        """`model` in place of the generator's own."""
+        lm = dataclasses.replace(generator.lm, model=model)
+        return LoadedModel(name, dataclasses.replace(generator, lm=lm), cache or AnswerCache())
 
     @property
     def model(self) -> Decoder:
@@ -82,6 +115,38 @@ class LoadedModel:
     def weights(self) -> SamplingWeights:
         """The weights as sampling reads them."""
         return self.generator.snapshot(self.model)
+
+    def stream_greedy(
+        self, questions: Sequence[str], settings: EvaluateConfig
+    ) -> Iterator[dict[str, str]]:
+        """Question -> greedy answer: first those of the cache, the others as they end. Each
+        distinct question is asked once.
+        """
+        answers = self.cache.answers(settings.max_new_tokens)
+        distinct = dict.fromkeys(questions)
+        if cached := {question: answers[question] for question in distinct if question in answers}:
+            yield cached
+        if new := [question for question in distinct if question not in cached]:
+            for ended in self._ask(new, settings):
+                answers.update(ended)
+                yield ended
+
+    def _ask(self, questions: Sequence[str], settings: EvaluateConfig) -> Iterator[dict[str, str]]:
+        options = dict(max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size)
+        for ended in self.generator.stream(self.weights, questions, GREEDY, **options):
+            yield {questions[i]: answer for i, (answer,) in ended.items()}
+
+    def greedy(
+        self, questions: Sequence[str], settings: EvaluateConfig, *, watch: Stopwatch, bars: bool
+    ) -> dict[str, str]:
+        """Question -> greedy answer, in the order of the questions; see `stream_greedy`."""
+        answers: dict[str, str] = {}
+        bar = progress(len(set(questions)), self.name, "question", enabled=bars)
+        with bar, watch.stage("evaluate"):
+            for ended in self.stream_greedy(questions, settings):
+                answers |= ended
+                bar.update(len(ended))
+        return {question: answers[question] for question in questions}
 
     def chunks(self, text: str, size: int, most: int) -> list[TokenSequence]:
         """The tokens of a text in pieces of `size`, each led by the token that begins a text."""

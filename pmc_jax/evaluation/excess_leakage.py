@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pmc_jax.evaluation.result import NO_REFERENCE, Label, Result
+from pmc_jax.evaluation.result import NO_REFERENCE, Description, Result
 
 RESAMPLES = 2000
 
@@ -26,7 +26,7 @@ def names_of(leakage: str) -> list[str]:
     return [f"{leakage}.{name}" for name in _NAMES]
 
 
-def labels_of(leakage: str, words: str) -> dict[str, Label]:
+def descriptions_of(leakage: str, words: str) -> dict[str, Description]:
     """Their labels.
 
     Args:
@@ -34,7 +34,7 @@ def labels_of(leakage: str, words: str) -> dict[str, Label]:
     """
     above = f"leakage above the reference's, {words}"
     texts = (above, f"{above}, 95 % interval from", f"{above}, 95 % interval to")
-    return {n: Label(t, "lower") for n, t in zip(names_of(leakage), texts, strict=True)}
+    return {n: Description(t, "lower") for n, t in zip(names_of(leakage), texts, strict=True)}
 
 
 def add(result: Result, leakage: str, own: Recalls, reference: Recalls | None) -> None:

@@ -1,8 +1,9 @@
-"""Runs probes over models, keeps their rows, and makes the measures of them.
+"""Asks models for rows, keeps the rows, and computes measures of them.
 
-Models are loaded one after the other. Rows are kept in a folder as they come, `NAME.PROBE.jsonl`:
-its first line is a digest of everything that they depend on, every other one a key and its row. A
-folder that holds rows of the same digest is gone on with; other rows are replaced.
+Models are loaded one after the other. Rows are written to a folder as they come, to
+`NAME.TASK.jsonl`: its first line is a digest of everything that the rows depend on, every other one
+holds keys and their rows. If the stored digest matches, evaluation resumes from the existing rows;
+otherwise they are discarded.
 """
 
 import dataclasses
@@ -14,86 +15,111 @@ from typing import Any, BinaryIO
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.log import progress, read_log, rewrite_log
 from pmc_jax.artifacts.timer import Stopwatch
-from pmc_jax.config.run import to_dict
+from pmc_jax.config.run import DataConfig, EvaluateConfig, to_dict
 from pmc_jax.config.schema import flatten
+from pmc_jax.data.records import EvalSet
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.registry import MEASURES
-from pmc_jax.evaluation.result import Rows
-from pmc_jax.evaluation.tasks import PROBES
+from pmc_jax.evaluation.tables import headline
+from pmc_jax.evaluation.tasks import TASKS
 
 SCHEMA = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ModelRef:
     """A model to be evaluated that need not be loaded yet.
 
     Attributes:
         path: where it is, for people.
         sha256: of its files.
-        load: its name -> the model.
-        known: rows that are there already, such as answers that a run has asked for.
+        load: its name -> the model, with the greedy answers that are known already.
     """
 
     path: str
     sha256: str
     load: Callable[[str], LoadedModel]
-    known: Rows = dataclasses.field(default_factory=dict)
+
+
+def measure_quality(
+    model: LoadedModel,
+    sets: Sequence[EvalSet],
+    settings: EvaluateConfig,
+    questions: Sequence[str],
+    *,
+    watch: Stopwatch,
+    bars: bool,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Unlearn quality, utility and their parts, of a model in the middle of a run.
+
+    Args:
+        model: asked only for the answers that its cache lacks; its name labels the progress bar.
+        questions: asked together, in this order: those of `sets`, and others that the caller
+            needs the answers to.
+
+    Returns:
+        The numbers as `quality.of_recalls` gives them, and question -> greedy answer.
+
+    Raises:
+        Preempted: the process was asked to stop.
+    """
+    answers = model.greedy(questions, settings, watch=watch, bars=bars)
+    context = EvalContext({s.name: s for s in sets}, None, settings, DataConfig())
+    evaluation = evaluate({"after": ModelRef("", "", lambda name: model)}, context, (), watch=watch)
+    return headline(evaluation, "after"), answers
 
 
 def evaluate(
-    places: Mapping[str, Place],
-    material: EvalContext,
+    models: Mapping[str, ModelRef],
+    context: EvalContext,
     measures: Sequence[str],
     *,
     folder: Path | None = None,
     watch: Stopwatch | None = None,
     bars: bool = False,
 ) -> dict[str, Any]:
-    """Everything that `measures` say of the models.
+    """Everything that `quality` and `measures` say of the models.
 
     Args:
-        places: by name: `after`, and where there are some `before` and `reference`, which the
-            numbers of the others are compared with.
-        folder: where rows are kept and found again; None = nowhere.
+        models: by name: `after`, and optionally `before` and `reference`, which the numbers of
+            the others are compared with.
+        folder: where rows are kept and read again; None = nowhere.
 
     Returns:
         What `evaluation.json` holds, see docs/evaluation.md.
 
     Raises:
         UserError: questions or rows that are too long, a text that cannot be read.
-        Preempted: the process was asked to stop; the same call goes on where it was.
+        Preempted: the process was asked to stop; the same call resumes.
     """
     watch = watch or Stopwatch()
-    wanted = ["quality", *measures]
-    probes = list(dict.fromkeys(p for name in wanted for p in MEASURES[name].probes))
+    wanted = {name: MEASURES[name] for name in ("quality", *measures)}
+    tasks = list(dict.fromkeys(task for measure in wanted.values() for task in measure.tasks))
     begin = watch.seconds()["total"]
     rows = {
-        name: _collect(name, place, material, probes, folder, watch, bars)
-        for name, place in places.items()
+        name: _collect(name, model, context, tasks, folder, watch, bars)
+        for name, model in models.items()
     }
-    found, missing = {}, {}
-    for name in wanted:
-        measure = MEASURES[name]
-        if lacking := measure.lacking(material):
-            missing[name] = lacking
-            continue
-        others = rows.get("reference"), rows.get("before")
-        found[name] = {
-            model: dataclasses.asdict(measure.summarise(own, *others, material.settings))
-            for model, own in rows.items()
-        }
+    missing = {name: why for name, m in wanted.items() if (why := m.missing_inputs(context))}
+    computed = {name: measure for name, measure in wanted.items() if name not in missing}
+    compared_with = rows.get("reference"), rows.get("before")
     return {
         "schema": SCHEMA,
-        "models": {n: {"path": p.path, "sha256": p.sha256} for n, p in places.items()},
-        "measures": found,
-        "not_computed": missing,
-        "labels": {
-            name: {key: dataclasses.asdict(label) for key, label in MEASURES[name].labels.items()}
-            for name in found
+        "models": {n: {"path": m.path, "sha256": m.sha256} for n, m in models.items()},
+        "measures": {
+            name: {
+                model: dataclasses.asdict(measure.summarise(own, *compared_with, context.settings))
+                for model, own in rows.items()
+            }
+            for name, measure in computed.items()
         },
-        "settings": to_dict(material.settings) | {"seed": material.seed},
+        "not_computed": missing,
+        "descriptions": {
+            name: {key: dataclasses.asdict(text) for key, text in measure.descriptions.items()}
+            for name, measure in computed.items()
+        },
+        "settings": to_dict(context.settings) | {"seed": context.seed},
         "seconds": watch.seconds()["total"] - begin,
         "versions": run_folder.versions(),
     }
@@ -101,77 +127,74 @@ def evaluate(
 
 def _collect(
     name: str,
-    place: Place,
-    material: EvalContext,
-    probes: Sequence[str],
+    model: ModelRef,
+    context: EvalContext,
+    tasks: Sequence[str],
     folder: Path | None,
     watch: Stopwatch,
     bars: bool,
 ) -> dict[str, dict[str, Any]]:
-    """EvalTask -> key -> row, of one model."""
-    subject, found = None, {}
-    for probe_name in probes:
-        probe = PROBES[probe_name]
-        digest = _digest(probe_name, place.sha256, material)
-        with _Store(folder, f"{name}.{probe_name}", digest) as store:
-            store.add(place.known.get(probe_name, {}))
+    """Task -> key -> row, of one model."""
+    loaded, rows = None, {}
+    for task_name in tasks:
+        task = TASKS[task_name]
+        path = None if folder is None else folder / f"{name}.{task_name}.jsonl"
+        with _Store(path, _digest(task_name, model.sha256, context)) as store:
             if store.complete:
-                found[probe_name] = store.rows
+                rows[task_name] = store.rows
                 continue
-            subject = subject or place.load(name)
-            keys = probe.keys(subject, material)
+            loaded = loaded or model.load(name)
+            keys = task.keys(loaded, context)
             left = [key for key in keys if key not in store.rows]
-            bar = progress(len(keys), f"{name}: {probe_name}", "row", enabled=bars)
+            bar = progress(len(keys), f"{name}: {task_name}", "row", enabled=bars)
             with bar, watch.stage("evaluate"):
                 bar.update(len(keys) - len(left))
-                for rows in probe.run(subject, material, left) if left else ():
-                    store.add(rows)
-                    bar.update(len(rows))
+                for some in task.run(loaded, context, left) if left else ():
+                    store.add(some)
+                    bar.update(len(some))
                     preemption.check()
-            found[probe_name] = {key: store.rows[key] for key in keys}
+            rows[task_name] = {key: store.rows[key] for key in keys}
             store.finish()
-    return found
+    return rows
 
 
-def _digest(probe: str, model: str, material: EvalContext) -> str:
-    """Of everything that the rows of a probe depend on."""
-    settings, used = flatten(to_dict(material.settings)), PROBES[probe]
-    sets = [material.sets[name] for name in used.sets if name in material.sets]
+def _digest(task_name: str, model: str, context: EvalContext) -> str:
+    """Of everything that the rows of a task depend on."""
+    settings, task = flatten(to_dict(context.settings)), TASKS[task_name]
+    sets = [context.sets[name] for name in task.sets if name in context.sets]
     return run_folder.settings_digest(
         {
-            "probe": probe,
+            "task": task_name,
             "schema": SCHEMA,
             "model": model,
             "sets": {s.name: run_folder.data_digest(s) for s in sets},
-            "retain": None if material.retain is None else run_folder.data_digest(material.retain),
+            "retain": None if context.retain is None else run_folder.data_digest(context.retain),
             "settings": {
-                name: value for name, value in settings.items() if name.startswith(used.settings)
+                name: value for name, value in settings.items() if name.startswith(task.settings)
             },
-            "seed": material.seed,
-            "text": material.text,
+            "seed": context.seed,
+            "text": context.text,
         }
     )
 
 
 class _Store:
-    """Rows of one probe of one model, in a file where there is a folder.
+    """Rows of one task of one model, in a file where there is a folder.
 
     Attributes:
         rows: key -> row.
-        complete: whether the file says that no row lacks.
+        complete: whether the file says that no row is missing.
     """
 
-    def __init__(self, folder: Path | None, name: str, digest: str):
+    def __init__(self, path: Path | None, digest: str):
         self.rows: dict[str, Any] = {}
         self.complete = False
         self._file: BinaryIO | None = None
-        self._path = None if folder is None else folder / f"{name}.jsonl"
-        self._digest = digest
+        self._path, self._digest = path, digest
 
     def __enter__(self) -> "_Store":
         if self._path is not None:
-            lines = multihost.broadcast_from_first(self._open)
-            for line in lines:
+            for line in multihost.broadcast_from_first(self._open):
                 self.rows |= line.get("rows", {})
                 self.complete |= line.get("complete", False)
         return self
@@ -181,24 +204,25 @@ class _Store:
             self._file.close()
 
     def add(self, rows: Mapping[str, Any]) -> None:
-        new = {key: row for key, row in rows.items() if key not in self.rows}
-        self.rows |= new
-        if new:
+        """Keeps rows, but for those whose key it has already."""
+        if new := {key: row for key, row in rows.items() if key not in self.rows}:
+            self.rows |= new
             self._write({"rows": new})
 
     def finish(self) -> None:
-        """Says that no row lacks."""
+        """Notes that no row is missing."""
         self.complete = True
         self._write({"complete": True})
 
     def _open(self) -> list[dict[str, Any]]:
-        """Opens the file; the lines after the first, where that says the same digest."""
+        """Opens the file; returns the lines after the first, if that holds the same digest."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         lines = read_log(self._path) if self._path.exists() else []
-        kept = lines[1:] if lines and lines[0].get("digest") == self._digest else []
-        rewrite_log(self._path, [{"digest": self._digest}, *kept])  # half a line may end it
+        same = bool(lines) and lines[0].get("digest") == self._digest
+        lines = lines[1:] if same else []
+        rewrite_log(self._path, [{"digest": self._digest}, *lines])  # half a line may end it
         self._file = self._path.open("ab", buffering=0)
-        return kept
+        return lines
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:

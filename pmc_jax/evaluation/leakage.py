@@ -29,26 +29,26 @@ import numpy as np
 
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import bounds, excess_leakage
-from pmc_jax.evaluation.result import Label, Result, Rows
+from pmc_jax.evaluation.result import Description, Result, Rows
 from pmc_jax.evaluation.rows import checked, not_given
 
 TRIES = (1, 5, 10, 50, 100)
 BINS = 20
 
-LABELS = {
-    "mean": Label("leakage of a sampled answer", "reference"),
-    "worst": Label("leakage of the worst sampled answer", "reference"),
-    **excess_leakage.labels_of("worst", "worst sampled answer"),
+DESCRIPTIONS = {
+    "mean": Description("leakage of a sampled answer", "reference"),
+    "worst": Description("leakage of the worst sampled answer", "reference"),
+    **excess_leakage.descriptions_of("worst", "worst sampled answer"),
     **{
-        f"leak_at_{k}": Label(f"leakage of the worst of {k} sampled answers", "reference")
+        f"leak_at_{k}": Description(f"leakage of the worst of {k} sampled answers", "reference")
         for k in TRIES
     },
-    "share": Label("sampled answers that leak", "lower"),
-    "questions": Label("questions with a sampled answer that leaks", "lower"),
-    "deviation": Label("spread of the leakage of sampled answers", "", ""),
-    "mean_upper": Label("upper bound of the expected leakage", "lower"),
-    "deviation_upper": Label("upper bound of the spread of the leakage", "lower", ""),
-    "share_upper": Label("upper bound of the share of sampled answers that leak", "lower"),
+    "share": Description("sampled answers that leak", "lower"),
+    "questions": Description("questions with a sampled answer that leaks", "lower"),
+    "deviation": Description("spread of the leakage of sampled answers", "", ""),
+    "mean_upper": Description("upper bound of the expected leakage", "lower"),
+    "deviation_upper": Description("upper bound of the spread of the leakage", "lower", ""),
+    "share_upper": Description("upper bound of the share of sampled answers that leak", "lower"),
 }
 
 
@@ -90,7 +90,7 @@ def _largest(rows: Mapping[str, Any]) -> dict[str, float]:
 def _summarise(probe: str, own: Rows, reference: Rows | None, settings: EvaluateConfig) -> Result:
     rows = own.get(probe, {})
     if not rows:
-        return Result(missing=dict.fromkeys(LABELS, not_given("forget")))
+        return Result(missing=dict.fromkeys(DESCRIPTIONS, not_given("forget")))
     scores = {key: np.array(row["scores"], np.float64) for key, row in rows.items()}
     pooled = np.concatenate(list(scores.values()))
     largest = _largest(rows)
@@ -127,6 +127,6 @@ def _summarise(probe: str, own: Rows, reference: Rows | None, settings: Evaluate
         "worst": [largest[key] for key in order],
         "histogram": histogram.tolist(),
     }
-    result = checked(result, LABELS)
+    result = checked(result, DESCRIPTIONS)
     result.series["ids"] = order
     return result

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import NO_REFERENCE, Label, Result, Rows, of_split
+from pmc_jax.evaluation.result import NO_REFERENCE, Description, Result, Rows, of_split
 from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, mean_loss, not_given
 
 
@@ -95,11 +95,11 @@ _PARTS = {
     "tpr_at_1": "forget rows found {}, 1 % false alarms",
     "tpr_at_5": "forget rows found {}, 5 % false alarms",
 }
-LABELS = {
-    f"{attack}.{part}": Label(text.format(words), "reference")
+DESCRIPTIONS = {
+    f"{attack}.{part}": Description(text.format(words), "reference")
     for attack, words in _WORDS.items()
     for part, text in _PARTS.items()
-} | {"privleak": Label("PrivLeak (min-k, 40 %)", "reference", "")}
+} | {"privleak": Description("PrivLeak (min-k, 40 %)", "reference", "")}
 
 
 def summarise(
@@ -109,14 +109,14 @@ def summarise(
     sides = [of_split(own.get("likelihood", {}), s) for s in ("forget", "holdout")]
     for side, split in zip(sides, ("forget", "holdout"), strict=True):
         if not side:
-            return Result(missing=dict.fromkeys(LABELS, not_given(split)))
+            return Result(missing=dict.fromkeys(DESCRIPTIONS, not_given(split)))
     if any(map(diverged, sides)):
-        return Result(missing=dict.fromkeys(LABELS, NOT_FINITE))
+        return Result(missing=dict.fromkeys(DESCRIPTIONS, NOT_FINITE))
     result = Result()
     for name, score in _ATTACKS.items():
         _selector(result, name, [np.array([score(row) for row in s.values()]) for s in sides])
     _with_reference(result, sides, reference)
-    return checked(result, LABELS)
+    return checked(result, DESCRIPTIONS)
 
 
 def _selector(result: Result, name: str, scores: Sequence[np.ndarray]) -> None:

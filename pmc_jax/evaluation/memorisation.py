@@ -21,14 +21,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import Label, Result, Rows, of_split
+from pmc_jax.evaluation.result import Description, Result, Rows, of_split
 from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, not_given
 
-LABELS = {
-    "forget.exact": Label("tokens of the forget answers known by heart", "reference"),
-    "forget.extraction": Label("end of the forget answers that can be extracted", "reference"),
-    "retain.exact": Label("tokens of the retain answers known by heart", "higher"),
-    "retain.extraction": Label("end of the retain answers that can be extracted", "higher"),
+DESCRIPTIONS = {
+    "forget.exact": Description("tokens of the forget answers known by heart", "reference"),
+    "forget.extraction": Description(
+        "end of the forget answers that can be extracted", "reference"
+    ),
+    "retain.exact": Description("tokens of the retain answers known by heart", "higher"),
+    "retain.extraction": Description("end of the retain answers that can be extracted", "higher"),
 }
 
 
@@ -66,4 +68,4 @@ def summarise(
                 result.values[f"{split}.{name}"] = float(np.mean([measure(h) for h in hits]))
             else:
                 result.missing[f"{split}.{name}"] = NOT_FINITE if hits else not_given(split)
-    return checked(result, LABELS)
+    return checked(result, DESCRIPTIONS)

@@ -18,14 +18,14 @@ Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of least lik
 import numpy as np
 
 from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import Label, Result, Rows, of_split
+from pmc_jax.evaluation.result import Description, Result, Rows, of_split
 from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, mean_loss, not_given
 
-LABELS = {
-    "most_likely": Label("true answer is the most likely option", "reference"),
-    "least_likely": Label("true answer is the least likely option", "reference"),
-    "chance": Label("what guessing among the options gives"),
-    "true_score": Label("likelihood of the true answer among the options", "reference"),
+DESCRIPTIONS = {
+    "most_likely": Description("true answer is the most likely option", "reference"),
+    "least_likely": Description("true answer is the least likely option", "reference"),
+    "chance": Description("what guessing among the options gives"),
+    "true_score": Description("likelihood of the true answer among the options", "reference"),
 }
 
 
@@ -58,7 +58,7 @@ def summarise(
     """Over the forget questions that have wrong answers."""
     rows = of_split(own.get("likelihood", {}), "forget")
     if diverged(rows):
-        return Result(missing=dict.fromkeys(LABELS, NOT_FINITE))
+        return Result(missing=dict.fromkeys(DESCRIPTIONS, NOT_FINITE))
     options = [
         np.array([mean_loss(text) for text in (row["paraphrased"] or row["answer"], *row["wrong"])])
         for row in rows.values()
@@ -66,7 +66,7 @@ def summarise(
     ]
     if not options:
         reason = "data.evaluate.forget has no wrong answers" if rows else not_given("forget")
-        return Result(missing=dict.fromkeys(LABELS, reason))
+        return Result(missing=dict.fromkeys(DESCRIPTIONS, reason))
     ranks = [rank_shares(losses) for losses in options]
     true_scores = [float(scores(losses)[0]) for losses in options]
     histogram = np.zeros(max(map(len, ranks)))
@@ -80,4 +80,4 @@ def summarise(
         "true_score": np.mean(true_scores),
     }
     result.series = {"true_score": true_scores, "rank": histogram.tolist()}
-    return checked(result, LABELS)
+    return checked(result, DESCRIPTIONS)

@@ -10,13 +10,13 @@ With N the sum of the losses of all tokens, in nats:
 import numpy as np
 
 from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import Label, Result, Rows
+from pmc_jax.evaluation.result import Description, Result, Rows
 from pmc_jax.evaluation.rows import checked
 
-LABELS = {
-    "token": Label("perplexity of unrelated text, a token", "lower", ""),
-    "word": Label("perplexity of unrelated text, a word", "lower", ""),
-    "bits_a_word": Label("bits a word of unrelated text", "lower", ""),
+DESCRIPTIONS = {
+    "token": Description("perplexity of unrelated text, a token", "lower", ""),
+    "word": Description("perplexity of unrelated text, a word", "lower", ""),
+    "bits_a_word": Description("bits a word of unrelated text", "lower", ""),
 }
 
 
@@ -27,9 +27,9 @@ def summarise(
     chunks = own.get("text", {}).values()
     words, tokens = sum(c["words"] for c in chunks), sum(len(c["logp"]) for c in chunks)
     if not tokens or not words:
-        return Result(missing=dict.fromkeys(LABELS, "no text to read: evaluate.corpus.path"))
+        return Result(missing=dict.fromkeys(DESCRIPTIONS, "no text to read: evaluate.corpus.path"))
     nats = -sum(float(np.sum(chunk["logp"])) for chunk in chunks)
     with np.errstate(over="ignore"):  # infinity is then reported as not finite
         token, word = np.exp([nats / tokens, nats / words])
     values = {"token": token, "word": word, "bits_a_word": nats / (words * np.log(2))}
-    return checked(Result(values), LABELS)
+    return checked(Result(values), DESCRIPTIONS)

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import Label, Result, Rows, of_split
+from pmc_jax.evaluation.result import Description, Result, Rows, of_split
 from pmc_jax.scoring.rouge import rougeL_recall_many
 
 FORGET_SPLITS = ("forget", "forget_paraphrased")
@@ -102,14 +102,14 @@ def of_recalls(recalls: Mapping[str, float]) -> dict:
     }
 
 
-LABELS = {
-    "unlearn_quality": Label("unlearn quality", "reference", "points"),
-    "utility": Label("utility", "higher", "points"),
-    "forget": Label("forget questions: words of the true answer that are said", "reference"),
-    "forget_paraphrased": Label("the same, asked in other words", "reference"),
-    "retain": Label("questions to keep: words of the true answer that are said", "higher"),
-    "world_facts": Label("world facts: the same", "higher"),
-    "real_authors": Label("real authors: the same", "higher"),
+DESCRIPTIONS = {
+    "unlearn_quality": Description("unlearn quality", "reference", "points"),
+    "utility": Description("utility", "higher", "points"),
+    "forget": Description("forget questions: words of the true answer that are said", "reference"),
+    "forget_paraphrased": Description("the same, asked in other words", "reference"),
+    "retain": Description("questions to keep: words of the true answer that are said", "higher"),
+    "world_facts": Description("world facts: the same", "higher"),
+    "real_authors": Description("real authors: the same", "higher"),
 }
 
 

@@ -17,7 +17,7 @@ from pmc_jax.evaluation import (
 )
 from pmc_jax.evaluation.context import EvalContext
 from pmc_jax.evaluation.prompt_attacks import ATTACKS
-from pmc_jax.evaluation.result import Label, Result, Rows
+from pmc_jax.evaluation.result import Description, Result, Rows
 
 Summarise = Callable[[Rows, Rows | None, Rows | None, EvaluateConfig], Result]
 
@@ -28,44 +28,50 @@ class Measure:
 
     Attributes:
         summarise: (own rows, those of the reference, those of the model before) -> numbers.
-        labels: of the numbers.
-        probes: names of `probes.PROBES`.
+        descriptions: of the numbers.
+        tasks: names of `tasks.TASKS` whose rows it is made of.
         sets: that it cannot do without.
     """
 
     summarise: Summarise
-    labels: Mapping[str, Label]
-    probes: tuple[str, ...]
+    descriptions: Mapping[str, Description]
+    tasks: tuple[str, ...]
     sets: tuple[str, ...] = ("forget",)
 
-    def lacking(self, material: EvalContext) -> str | None:
-        """Why it cannot be computed; None where it can."""
-        lacking = [f"data.evaluate.{name}" for name in self.sets if name not in material.sets]
-        if "relearned" in self.probes and material.relearn_rows is None:
-            lacking.append("data.evaluate.relearn or data.retain")
-        return f"{', '.join(lacking)} not given" if lacking else None
+    def missing_inputs(self, context: EvalContext) -> str:
+        """Why it cannot be computed; empty if it can."""
+        missing = [f"data.evaluate.{name}" for name in self.sets if name not in context.sets]
+        if "relearned" in self.tasks and context.relearn_rows is None:
+            missing.append("data.evaluate.relearn or data.retain")
+        return f"{', '.join(missing)} not given" if missing else ""
 
 
-_PROMPT_LABELS = {
-    **attacks.LABELS,
-    **{name: label for attack in ATTACKS for name, label in attacks.labels_of(attack).items()},
+_PROMPT_DESCRIPTIONS = {
+    **attacks.DESCRIPTIONS,
+    **{name: text for attack in ATTACKS for name, text in attacks.descriptions_of(attack).items()},
 }
 
 MEASURES: Mapping[str, Measure] = {
-    "quality": Measure(quality.of_rows, quality.LABELS, ("greedy",), ()),
-    "tofu": Measure(tofu.summarise, tofu.LABELS, ("greedy", "likelihood")),
-    "memorisation": Measure(memorisation.summarise, memorisation.LABELS, ("likelihood",)),
+    "quality": Measure(quality.of_rows, quality.DESCRIPTIONS, ("greedy",), ()),
+    "tofu": Measure(tofu.summarise, tofu.DESCRIPTIONS, ("greedy", "likelihood")),
+    "memorisation": Measure(memorisation.summarise, memorisation.DESCRIPTIONS, ("likelihood",)),
     "membership": Measure(
-        membership.summarise, membership.LABELS, ("likelihood",), ("forget", "holdout")
+        membership.summarise, membership.DESCRIPTIONS, ("likelihood",), ("forget", "holdout")
     ),
-    "multiple_choice": Measure(multiple_choice.summarise, multiple_choice.LABELS, ("likelihood",)),
-    "sampling": Measure(leakage.summarise_sampling, leakage.LABELS, ("sampling",)),
-    "prefill": Measure(leakage.summarise_prefill, leakage.LABELS, ("prefill",)),
-    "side_effects": Measure(side_effects.summarise, side_effects.LABELS, ("text",)),
-    "perplexity": Measure(perplexity.summarise, perplexity.LABELS, ("text",), ()),
+    "multiple_choice": Measure(
+        multiple_choice.summarise, multiple_choice.DESCRIPTIONS, ("likelihood",)
+    ),
+    "sampling": Measure(leakage.summarise_sampling, leakage.DESCRIPTIONS, ("sampling",)),
+    "prefill": Measure(leakage.summarise_prefill, leakage.DESCRIPTIONS, ("prefill",)),
+    "side_effects": Measure(side_effects.summarise, side_effects.DESCRIPTIONS, ("text",)),
+    "perplexity": Measure(perplexity.summarise, perplexity.DESCRIPTIONS, ("text",), ()),
     "prompt_attacks": Measure(
-        attacks.summarise_prompts, _PROMPT_LABELS, ("greedy", "prompt_attacks")
+        attacks.summarise_prompts, _PROMPT_DESCRIPTIONS, ("greedy", "prompt_attacks")
     ),
-    "quantised": Measure(attacks.summarise_quantised, attacks.LABELS, ("greedy", "quantised")),
-    "relearned": Measure(attacks.summarise_relearned, attacks.LABELS, ("greedy", "relearned")),
+    "quantised": Measure(
+        attacks.summarise_quantised, attacks.DESCRIPTIONS, ("greedy", "quantised")
+    ),
+    "relearned": Measure(
+        attacks.summarise_relearned, attacks.DESCRIPTIONS, ("greedy", "relearned")
+    ),
 }

@@ -30,7 +30,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Label:
+class Description:
     """How people read a number.
 
     Attributes:

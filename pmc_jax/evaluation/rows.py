@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluation.result import Label, Result
+from pmc_jax.evaluation.result import Description, Result
 
 NOT_FINITE = "the model's numbers are not finite"
 
@@ -38,13 +38,15 @@ def diverged(rows: Mapping[str, Any]) -> bool:
     )
 
 
-def checked(result: Result, labels: Mapping[str, Label]) -> Result:
+def checked(result: Result, descriptions: Mapping[str, Description]) -> Result:
     """The result without numbers that are not finite, as those of a model that diverged.
 
     Args:
-        labels: of all names that the measure may return.
+        descriptions: of all names that the measure may return.
     """
-    assert set(result.values) | set(result.missing) <= set(labels), "a number has no label"
+    assert set(result.values) | set(result.missing) <= set(descriptions), (
+        "a number has no description"
+    )
     values = {n: float(v) for n, v in result.values.items() if math.isfinite(v)}
     lost = {n: NOT_FINITE for n in result.values if n not in values}
     series = {n: s for n, s in result.series.items() if np.all(np.isfinite(s))}

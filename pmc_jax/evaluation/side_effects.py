@@ -15,7 +15,7 @@ Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of side effe
 import numpy as np
 
 from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import NO_REFERENCE, Label, Result, Rows
+from pmc_jax.evaluation.result import NO_REFERENCE, Description, Result, Rows
 from pmc_jax.evaluation.rows import NOT_FINITE, checked
 
 DROP = 0.1
@@ -33,8 +33,8 @@ _NUMBERS = {
     "smallest": ("{}: largest drop", "higher"),
     "dropped": ("{}: share that drops by more than 0.1", "lower"),
 }
-LABELS = {
-    f"{model}.{tokens}.{number}": Label(
+DESCRIPTIONS = {
+    f"{model}.{tokens}.{number}": Description(
         f"{text.format(_TOKENS[tokens])}, {_MODELS[model]}",
         better,
         "share" if number == "dropped" else "",
@@ -83,7 +83,7 @@ def summarise(
                 why = NOT_FINITE if len(group) else f"the text has no {_TOKENS[tokens]}"
                 why = why if changes else reason
                 result.missing |= {f"{model}.{tokens}.{n}": why for n in _NUMBERS}
-    return checked(result, LABELS)
+    return checked(result, DESCRIPTIONS)
 
 
 def _changes(own, other) -> dict[str, np.ndarray]:

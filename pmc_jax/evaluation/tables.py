@@ -9,18 +9,18 @@ from pmc_jax.evaluation.quality import SPLITS, of_recalls
 MODELS = ("before", "after", "reference")
 
 
-def headline(found: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """What `quality.summarise` would say of a model."""
-    values = found["measures"]["quality"][model]["values"]
+def headline(evaluation: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """The numbers of `quality` of one model, as `quality.of_recalls` returns them."""
+    values = evaluation["measures"]["quality"][model]["values"]
     return of_recalls({name: values[name] for name in SPLITS if name in values})
 
 
-def tables(found: Mapping[str, Any]) -> str:
+def tables(evaluation: Mapping[str, Any]) -> str:
     """All numbers, a measure after the other, a column a model."""
-    models = [name for name in MODELS if name in found["models"]]
+    models = [name for name in MODELS if name in evaluation["models"]]
     titles = models if "before" in models else ["value", *models[1:]]
     parts = []
-    for measure, by_model in found["measures"].items():
+    for measure, by_model in evaluation["measures"].items():
         names = list(dict.fromkeys(n for m in models for n in by_model[m]["values"]))
         rows = [[name, *(by_model[m]["values"].get(name) for m in models)] for name in names]
         if rows:
@@ -33,7 +33,7 @@ def tables(found: Mapping[str, Any]) -> str:
             f"{measure}: not computed: {', '.join(_without_parts(names))} ({reason})"
             for reason, names in lacking.items()
         ]
-    parts += [f"{name}: not computed ({why})" for name, why in found["not_computed"].items()]
+    parts += [f"{name}: not computed ({why})" for name, why in evaluation["not_computed"].items()]
     return "\n\n".join(parts)
 
 

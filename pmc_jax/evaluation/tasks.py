@@ -1,7 +1,7 @@
-"""Probes: what is asked of a model on the device; see `record` for the rows that they give.
+"""Tasks: what is asked of a model on the device; see `result` for the rows that they give.
 
-Every probe names its keys and works through those that are left, in batches, so that work that was
-interrupted goes on question by question.
+Every task names its keys and computes the rows of those that are left, in batches, so that
+interrupted work resumes question by question.
 """
 
 import dataclasses
@@ -13,21 +13,23 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.config.train import TrainConfig
+from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import EvalSet
 from pmc_jax.evaluation import prompt_attacks
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.evaluation.quantise import quantised
 from pmc_jax.evaluation.relearn import relearned
-from pmc_jax.sampling.sampler import GREEDY, Sampler
-from pmc_jax.sampling.snapshot import SamplingWeights
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.scoring.rouge import rouge1_recall, rougeL_recall
 from pmc_jax.training.likelihood import TokenScores, token_scores
 
 SCORED = ("forget", "retain", "real_authors", "world_facts", "holdout")
 _ROWS_A_BATCH = 64
 
-Found = Iterator[dict[str, Any]]
+Keys = Callable[[LoadedModel, EvalContext], list[str]]
+NewRows = Iterator[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,229 +45,217 @@ class EvalTask:
 
     sets: tuple[str, ...]
     settings: tuple[str, ...]
-    keys: Callable[[LoadedModel, EvalContext], list[str]]
-    run: Callable[[LoadedModel, EvalContext, Sequence[str]], Found]
+    keys: Keys
+    run: Callable[[LoadedModel, EvalContext, Sequence[str]], NewRows]
 
 
-def of_sets(names: Iterable[str]) -> Callable[[LoadedModel, EvalContext], list[str]]:
-    def keys(subject: LoadedModel, material: EvalContext) -> list[str]:
-        there = [material.sets[name] for name in names if name in material.sets]
-        return [f"{rows.name}/{id_}" for rows in there for id_ in rows.ids]
+def _of_sets(names: Iterable[str]) -> Keys:
+    """Keys of the rows of some sets."""
+
+    def keys(model: LoadedModel, context: EvalContext) -> list[str]:
+        sets = [context.sets[name] for name in names if name in context.sets]
+        return [f"{rows.name}/{id_}" for rows in sets for id_ in rows.ids]
 
     return keys
 
 
-def of_forget(groups: Callable[[EvalContext], Sequence[str]] | None = None):
+def _of_forget(groups: Callable[[EvalContext], Iterable[str]]) -> Keys:
     """Keys of the forget rows, once for each group."""
 
-    def keys(subject: LoadedModel, material: EvalContext) -> list[str]:
-        ids = material.forget.ids if material.forget else ()
-        if groups is None:
-            return list(ids)
-        return [f"{group}/{id_}" for group in groups(material) for id_ in ids]
+    def keys(model: LoadedModel, context: EvalContext) -> list[str]:
+        return [
+            f"{group}/{id_}" for group in groups(context) for id_ in _forget_ids(model, context)
+        ]
 
     return keys
 
 
-def answer_row(truth: str, answer: str, *, text: bool) -> dict[str, Any]:
-    """The row of one greedy answer; the answer itself where `text` allows it."""
-    row = {"rougeL": rougeL_recall(truth, answer), "rouge1": rouge1_recall(truth, answer)}
-    return row | ({"text": answer} if text else {})
+def _forget_ids(model: LoadedModel, context: EvalContext) -> list[str]:
+    return list(context.forget.ids) if context.forget else []
 
 
-def _answers(
-    subject: LoadedModel,
-    weights: SamplingWeights,
-    material: EvalContext,
-    asked: Iterable[tuple[str, str, str]],
-) -> Found:
-    """Rows of greedy answers; `asked` are key, question and true answer. Each different question
-    is asked once.
-    """
-    wanted: dict[str, list[tuple[str, str]]] = {}
-    for key, question, truth in asked:
-        wanted.setdefault(question, []).append((key, truth))
-    questions, settings = list(wanted), material.settings
-    options = dict(max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size)
-    for ended in subject.generator.stream(weights, questions, GREEDY, **options):
+def _answer_rows(
+    model: LoadedModel, context: EvalContext, items: Iterable[tuple[str, str, str]]
+) -> NewRows:
+    """Rows of greedy answers; `items` are key, question and true answer."""
+    by_question: dict[str, list[tuple[str, str]]] = {}
+    for key, question, truth in items:
+        by_question.setdefault(question, []).append((key, truth))
+    for answers in model.stream_greedy(list(by_question), context.settings):
         yield {
-            key: answer_row(truth, answer, text=material.text)
-            for i, (answer,) in ended.items()
-            for key, truth in wanted[questions[i]]
+            key: {"rougeL": rougeL_recall(truth, answer), "rouge1": rouge1_recall(truth, answer)}
+            | ({"text": answer} if context.text else {})
+            for question, answer in answers.items()
+            for key, truth in by_question[question]
         }
 
 
-def _row(material: EvalContext, key: str) -> tuple[EvalSet, int]:
+def _row(context: EvalContext, key: str) -> tuple[EvalSet, int]:
     """The set and the index of "SPLIT/ID"."""
     split, _, id_ = key.partition("/")
-    return material.sets[split], material.sets[split].ids.index(id_)
+    return context.sets[split], context.sets[split].ids.index(id_)
 
 
-def _greedy(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
-    rows = [(key, *_row(material, key)) for key in keys]
-    asked = ((key, rows.questions[i], rows.answers[i]) for key, rows, i in rows)
-    return _answers(subject, subject.weights, material, asked)
+def _greedy(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
+    rows = [(key, *_row(context, key)) for key in keys]
+    items = ((key, split.questions[i], split.answers[i]) for key, split, i in rows)
+    return _answer_rows(model, context, items)
 
 
-def _likelihood(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
+def _likelihood(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
     for begin in range(0, len(keys), _ROWS_A_BATCH):
-        some = keys[begin : begin + _ROWS_A_BATCH]
+        batch = keys[begin : begin + _ROWS_A_BATCH]
         texts: list[tuple[str, str, str, str]] = []  # key, kind, question, answer
-        for key in some:
-            rows, i = _row(material, key)
-            kinds = [("answer", rows.answers[i])]
-            kinds += [("paraphrased", rows.paraphrased[i])] if rows.paraphrased else []
-            kinds += [("wrong", text) for text in (rows.wrong[i] if rows.wrong else ())]
-            texts += [(key, kind, rows.questions[i], text) for kind, text in kinds]
-        named, kinds, questions, answers = zip(*texts, strict=True)
-        scores = _scores(subject, subject.sequences(questions, answers, named))
-        found = {key: {"paraphrased": None, "wrong": None} for key in some}
-        for key, kind, answer, score in zip(named, kinds, answers, scores, strict=True):
+        for key in batch:
+            split, i = _row(context, key)
+            kinds = [("answer", split.answers[i])]
+            kinds += [("paraphrased", split.paraphrased[i])] if split.paraphrased else []
+            kinds += [("wrong", text) for text in (split.wrong[i] if split.wrong else ())]
+            texts += [(key, kind, split.questions[i], text) for kind, text in kinds]
+        text_keys, kinds, questions, answers = zip(*texts, strict=True)
+        scores = _scores(model, model.sequences(questions, answers, text_keys))
+        rows: dict[str, dict[str, Any]] = {
+            key: {"paraphrased": None, "wrong": None} for key in batch
+        }
+        for key, kind, answer, score in zip(text_keys, kinds, answers, scores, strict=True):
+            logp = {"logp": _rounded(score.logp)}
             if kind == "wrong":
-                wrong = found[key]["wrong"] or []
-                found[key]["wrong"] = [*wrong, {"logp": _rounded(score.logp)}]
+                rows[key]["wrong"] = [*(rows[key]["wrong"] or []), logp]
             elif kind == "paraphrased":
-                found[key]["paraphrased"] = {"logp": _rounded(score.logp)}
+                rows[key]["paraphrased"] = logp
             else:
-                full = {"hit": score.hit.astype(int).tolist(), "z": _rounded(score.z)}
-                found[key]["answer"] = {"logp": _rounded(score.logp)} | full
-                found[key]["zlib"] = len(zlib.compress(answer.encode()))
-        yield found
+                more = {"hit": score.hit.astype(int).tolist(), "z": _rounded(score.z)}
+                rows[key] |= {"answer": logp | more, "zlib": len(zlib.compress(answer.encode()))}
+        yield rows
 
 
-def _scores(subject: LoadedModel, sequences) -> list[TokenScores]:
-    lm = subject.generator.lm
-    return token_scores(
-        subject.model, lm.config, lm.layout, sequences, dtype=subject.generator.dtype
-    )
+def _scores(model: LoadedModel, sequences: Sequence[TokenSequence]) -> list[TokenScores]:
+    lm, dtype = model.generator.lm, model.generator.dtype
+    return token_scores(model.model, lm.config, lm.layout, sequences, dtype=dtype)
 
 
 def _rounded(values: np.ndarray) -> list[float]:
-    """float32 in as few digits as tell it from its neighbours."""
+    """float32 values in as few digits as distinguish them from their neighbours."""
     return [float(str(value)) for value in values]
 
 
-def _sampled(begin: Callable[[EvalContext], str]):
-    def run(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
-        settings, rows = material.settings, material.forget
-        numbers = [rows.ids.index(key) for key in keys]
-        ended = subject.generator.stream(
-            subject.weights,
-            [rows.questions[i] for i in numbers],
-            Sampler(settings.leakage.temperature, 0, settings.leakage.top_p),
-            num_samples=settings.leakage.num_samples,
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.batch_size,
-            seed=material.seed,
-            numbers=numbers,
-            begin=begin(material),
-        )
-        for answers in ended:
-            yield {
-                keys[i]: {"scores": [rougeL_recall(rows.answers[numbers[i]], t) for t in texts]}
-                for i, texts in answers.items()
-            }
-
-    return run
+def _sampled(model: LoadedModel, context: EvalContext, keys: Sequence[str], begin="") -> NewRows:
+    settings, forget = context.settings, context.forget
+    numbers = [forget.ids.index(key) for key in keys]
+    batches = model.generator.stream(
+        model.weights,
+        [forget.questions[i] for i in numbers],
+        Sampler(settings.leakage.temperature, 0, settings.leakage.top_p),
+        num_samples=settings.leakage.num_samples,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        seed=context.seed,
+        numbers=numbers,
+        begin=begin,
+    )
+    for answers in batches:
+        yield {
+            keys[i]: {"scores": [rougeL_recall(forget.answers[numbers[i]], t) for t in texts]}
+            for i, texts in answers.items()
+        }
 
 
-def _text_keys(subject: LoadedModel, material: EvalContext) -> list[str]:
-    return [f"chunk:{i}" for i in range(len(_chunks(subject, material)))]
+def _prefilled(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
+    return _sampled(model, context, keys, context.settings.leakage.prefill_text)
 
 
-def _chunks(subject: LoadedModel, material: EvalContext):
-    settings = material.settings
-    text = material.unrelated_text()
-    return subject.chunks(text, settings.corpus.chunk_tokens, settings.corpus.chunks)
+def _text_keys(model: LoadedModel, context: EvalContext) -> list[str]:
+    return [f"chunk:{i}" for i in range(len(_chunks(model, context)))]
 
 
-def _text(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
-    encoder, chunks = subject.generator.encoder, _chunks(subject, material)
-    answers = material.forget.answers if material.forget else ()
+def _chunks(model: LoadedModel, context: EvalContext) -> list[TokenSequence]:
+    corpus = context.settings.corpus
+    return model.chunks(context.unrelated_text(), corpus.chunk_tokens, corpus.chunks)
+
+
+def _text(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
+    encoder, chunks = model.generator.encoder, _chunks(model, context)
+    answers = context.forget.answers if context.forget else ()
     secret = sorted({token for answer in answers for token in encoder.opening(answer)})
-    some = [chunks[int(key.partition(":")[2])] for key in keys]
-    found = {}
-    for key, chunk, score in zip(keys, some, _scores(subject, some), strict=True):
+    read = [chunks[int(key.partition(":")[2])] for key in keys]
+    rows = {}
+    for key, chunk, score in zip(keys, read, _scores(model, read), strict=True):
         scored = chunk.tokens[max(chunk.begin, 1) :]
-        found[key] = {
+        rows[key] = {
             "logp": _rounded(score.logp),
             "words": len(encoder.decode(scored).split()),
             "forget": np.isin(scored, secret).astype(int).tolist(),
         }
-    yield found
+    yield rows
 
 
-def _of_forget_row(
-    material: EvalContext, key: str, lead: str, ask: Callable[[str], str] = str
-) -> tuple[str, str, str]:
-    """`key`, "{lead}ID", with question and true answer of this forget row."""
-    rows = material.forget
-    i = rows.ids.index(key.removeprefix(lead))
-    return key, ask(rows.questions[i]), rows.answers[i]
+def _forget_items(
+    context: EvalContext, keys: Iterable[str], group: str, ask: Callable[[str], str] = str
+) -> Iterator[tuple[str, str, str]]:
+    """Key, question as `ask` words it, and true answer of those keys that begin with `group`."""
+    rows = context.forget
+    for key in keys:
+        if key.startswith(group):
+            i = rows.ids.index(key.removeprefix(group))
+            yield key, ask(rows.questions[i]), rows.answers[i]
 
 
-def _prompted(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
-    retain = material.retain
+def _prompted(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
+    retain = context.retain
     pairs = [] if retain is None else list(zip(retain.questions, retain.answers, strict=True))
-    asked = []
+    items = []
     for key in keys:
         attack = key.partition("/")[0]
         ask = functools.partial(prompt_attacks.ATTACKS[attack], pairs=pairs)
-        asked.append(_of_forget_row(material, key, f"{attack}/", ask))
-    return _answers(subject, subject.weights, material, asked)
+        items += _forget_items(context, [key], f"{attack}/", ask)
+    return _answer_rows(model, context, items)
 
 
-def _quantised(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
-    lm = subject.generator.lm
-    for kind in material.settings.quantisation:
-        lead = f"{kind}/"
-        asked = [_of_forget_row(material, key, lead) for key in keys if key.startswith(lead)]
-        if asked:
-            model = quantised(subject.model, lm.config, lm.layout, kind)
-            yield from _answers(subject, subject.generator.snapshot(model), material, asked)
+def _quantised(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
+    lm = model.generator.lm
+    for kind in context.settings.quantisation:
+        if items := list(_forget_items(context, keys, f"{kind}/")):
+            rounded = quantised(model.model, lm.config, lm.layout, kind)
+            yield from _attacked(model, rounded, context, items)
 
 
-def _relearned(subject: LoadedModel, material: EvalContext, keys: Sequence[str]) -> Found:
-    model = relearned(
-        subject.generator,
-        material.relearn_rows,
-        settings=material.settings.relearn,
+def _relearned(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
+    weights = relearned(
+        model.generator,
+        context.relearn_rows,
+        settings=context.settings.relearn,
         train=TrainConfig(),
-        data=material.data,
-        seed=material.seed,
+        data=context.data,
+        seed=context.seed,
     )
-    asked = [_of_forget_row(material, key, "") for key in keys]
-    yield from _answers(subject, subject.generator.snapshot(model), material, asked)
+    return _attacked(model, weights, context, _forget_items(context, keys, ""))
 
 
-def _relearn_keys(subject: LoadedModel, material: EvalContext) -> list[str]:
-    return of_forget()(subject, material) if material.relearn_rows is not None else []
+def _attacked(
+    model: LoadedModel, weights: Decoder, context: EvalContext, items: Iterable
+) -> NewRows:
+    return _answer_rows(LoadedModel.of(model.name, model.generator, weights), context, items)
 
 
+def _relearn_keys(model: LoadedModel, context: EvalContext) -> list[str]:
+    return _forget_ids(model, context) if context.relearn_rows is not None else []
+
+
+_FORGET = ("forget",)
 _ASKING = ("max_new_tokens",)
-_DRAWING = (
-    *_ASKING,
-    *(f"leakage.{name}" for name in ("num_samples", "temperature", "top_p")),
-)
+_DRAWING = (*_ASKING, "leakage.num_samples", "leakage.temperature", "leakage.top_p")
+_PREFILLING = (*_DRAWING, "leakage.prefill_text")
+_CORPUS = ("corpus.path", "corpus.chunks", "corpus.chunk_tokens")
+_BY_ATTACK = _of_forget(lambda context: prompt_attacks.ATTACKS)
+_BY_FORMAT = _of_forget(lambda context: context.settings.quantisation)
 
-PROBES: Mapping[str, EvalTask] = {
-    "greedy": EvalTask(SPLITS, _ASKING, of_sets(SPLITS), _greedy),
-    "likelihood": EvalTask(SCORED, (), of_sets(SCORED), _likelihood),
-    "sampling": EvalTask(("forget",), _DRAWING, of_forget(), _sampled(lambda material: "")),
-    "prefill": EvalTask(
-        ("forget",),
-        (*_DRAWING, "leakage.prefill_text"),
-        of_forget(),
-        _sampled(lambda material: material.settings.leakage.prefill_text),
-    ),
-    "text": EvalTask(
-        ("forget",), ("corpus.path", "corpus.chunks", "corpus.chunk_tokens"), _text_keys, _text
-    ),
-    "prompt_attacks": EvalTask(
-        ("forget",), _ASKING, of_forget(lambda material: list(prompt_attacks.ATTACKS)), _prompted
-    ),
-    "quantised": EvalTask(
-        ("forget",), _ASKING, of_forget(lambda material: material.settings.quantisation), _quantised
-    ),
+TASKS: Mapping[str, EvalTask] = {
+    "greedy": EvalTask(SPLITS, _ASKING, _of_sets(SPLITS), _greedy),
+    "likelihood": EvalTask(SCORED, (), _of_sets(SCORED), _likelihood),
+    "sampling": EvalTask(_FORGET, _DRAWING, _forget_ids, _sampled),
+    "prefill": EvalTask(_FORGET, _PREFILLING, _forget_ids, _prefilled),
+    "text": EvalTask(_FORGET, _CORPUS, _text_keys, _text),
+    "prompt_attacks": EvalTask(_FORGET, _ASKING, _BY_ATTACK, _prompted),
+    "quantised": EvalTask(_FORGET, _ASKING, _BY_FORMAT, _quantised),
     "relearned": EvalTask(("forget", "relearn"), (*_ASKING, "relearn"), _relearn_keys, _relearned),
 }

@@ -20,18 +20,18 @@ import numpy as np
 
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation.quality import UTILITY_SPLITS
-from pmc_jax.evaluation.result import NO_REFERENCE, Label, Result, Rows, of_split
+from pmc_jax.evaluation.result import NO_REFERENCE, Description, Result, Rows, of_split
 from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, mean_loss, not_given
 from pmc_jax.evaluation.truth_ratio import KINDS, forget_quality, log_truth_ratio, truth_ratio
 
 _AMONG_WRONG = ("real_authors", "world_facts")
 _MEANS = {"geo": "geometric mean", "arith": "arithmetic mean"}
 
-LABELS = {
-    "forget.probability": Label("probability of the forget answers", "reference"),
-    "forget.rougeL_recall": Label("ROUGE-L recall of the forget answers", "lower"),
+DESCRIPTIONS = {
+    "forget.probability": Description("probability of the forget answers", "reference"),
+    "forget.rougeL_recall": Description("ROUGE-L recall of the forget answers", "lower"),
     **{
-        f"{split}.{part}": Label(f"{words}, {split.replace('_', ' ')}", "higher")
+        f"{split}.{part}": Description(f"{words}, {split.replace('_', ' ')}", "higher")
         for split in UTILITY_SPLITS
         for part, words in (
             ("probability", "probability of the answers"),
@@ -41,11 +41,11 @@ LABELS = {
     },
 }
 for _kind, _mean in _MEANS.items():
-    LABELS |= {
-        f"forget.truth_ratio.{_kind}": Label(f"truth ratio ({_mean}), forget", "reference"),
-        f"model_utility.{_kind}": Label(f"TOFU Model Utility ({_mean})", "higher"),
-        f"forget_quality.{_kind}": Label(f"TOFU Forget Quality ({_mean})", "higher", "p"),
-        f"forget_quality.{_kind}.statistic": Label(
+    DESCRIPTIONS |= {
+        f"forget.truth_ratio.{_kind}": Description(f"truth ratio ({_mean}), forget", "reference"),
+        f"model_utility.{_kind}": Description(f"TOFU Model Utility ({_mean})", "higher"),
+        f"forget_quality.{_kind}": Description(f"TOFU Forget Quality ({_mean})", "higher", "p"),
+        f"forget_quality.{_kind}.statistic": Description(
             f"distance of truth ratios ({_mean}) from the reference's", "lower", ""
         ),
     }
@@ -93,7 +93,7 @@ def summarise(
         else:
             result.values[f"model_utility.{kind}"] = model_utility([result.values[n] for n in nine])
         _forget_quality(result, kind, own, reference)
-    return checked(result, LABELS)
+    return checked(result, DESCRIPTIONS)
 
 
 def _of_one_split(result: Result, split: str, own: Rows) -> None:

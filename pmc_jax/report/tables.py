@@ -90,7 +90,7 @@ def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Ta
     """
     labels: dict[str, Any] = {}
     for run in runs:
-        labels = (run["evaluation"] or {}).get("labels", {}).get(measure, {}) | labels
+        labels = (run["evaluation"] or {}).get("descriptions", {}).get(measure, {}) | labels
     models = [m for m in COLUMNS if any(values(run, measure, m) for run in runs)]
     there = {n for run in runs for m in models for n in values(run, measure, m)}
     names = [*(n for n in labels if n in there), *sorted(there - labels.keys())]
