@@ -40,8 +40,8 @@ def test_prompts_by_hand():
     assert result.values["none.above_reference.high"] == 0.25
     assert result.values["paraphrased.above_reference.low"] == 0.0
     assert result.missing == {}
-    assert set(result.values) == {n for a in expected for n in attacks.labels_of(a)}
-    assert attacks.labels_of("worst").items() <= attacks.LABELS.items()
+    assert set(result.values) == {n for a in expected for n in attacks.descriptions_of(a)}
+    assert attacks.descriptions_of("worst").items() <= attacks.DESCRIPTIONS.items()
 
 
 def test_quantised_and_relearned_by_hand():
@@ -64,7 +64,7 @@ def test_quantised_and_relearned_by_hand():
         **{f"relearned.{n}": -0.25 for n in ABOVE},
     }
     for result in (rounded, again):
-        assert set(result.values) | set(result.missing) <= set(attacks.LABELS)
+        assert set(result.values) | set(result.missing) <= set(attacks.DESCRIPTIONS)
 
 
 def test_what_is_missing_is_said():

@@ -51,7 +51,7 @@ def test_summarise_by_hand():
         "true_score": 1.2 / 3,
     }
     assert result.values == pytest.approx(expected, rel=1e-14)
-    assert set(expected) == set(multiple_choice.LABELS)
+    assert set(expected) == set(multiple_choice.DESCRIPTIONS)
     assert result.series["true_score"] == pytest.approx([0.5, 0.2, 0.5], rel=1e-14)
     assert result.series["rank"] == [1.5, 0.5, 1.0]
 
@@ -75,4 +75,4 @@ def test_the_true_option_is_in_the_words_of_the_wrong_ones_where_the_data_has_it
 def test_what_is_missing_is_said(rows, reason):
     result = summarise({"likelihood": rows}, None, None, SETTINGS)
     assert (result.values, result.series) == ({}, {})
-    assert result.missing == dict.fromkeys(multiple_choice.LABELS, reason)
+    assert result.missing == dict.fromkeys(multiple_choice.DESCRIPTIONS, reason)

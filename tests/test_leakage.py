@@ -60,7 +60,7 @@ def test_summarise_by_hand(probe):
         **{f"leak_at_{k}": f"evaluate.leakage.num_samples is below {k}" for k in (10, 50, 100)},
         **dict.fromkeys(ABOVE, NO_REFERENCE),
     }
-    assert set(result.values) | set(result.missing) == set(leakage.LABELS)
+    assert set(result.values) | set(result.missing) == set(leakage.DESCRIPTIONS)
     assert result.values["mean_upper"] > result.values["mean"]
     assert result.series["worst"] == [1.0, 0.25, 0.25]
     assert result.series["ids"] == ["a", "b", "c"]
@@ -86,4 +86,6 @@ def test_the_worst_beside_a_reference(probe):
 def test_without_rows():
     result = summarise_sampling({"prefill": ROWS}, None, None, SETTINGS)
     assert result.values == {}
-    assert result.missing == dict.fromkeys(leakage.LABELS, "data.evaluate.forget is not given")
+    assert result.missing == dict.fromkeys(
+        leakage.DESCRIPTIONS, "data.evaluate.forget is not given"
+    )

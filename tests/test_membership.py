@@ -73,7 +73,7 @@ def test_summarise_by_hand():
     own = rows([row(-1.0), row(-3.0, size=30)], [row(-2.0), row(-4.0)])
     reference = rows([row(-2.0), row(-3.0)], [row(-3.0), row(-3.0)])
     result = summarise(own, reference, None, SETTINGS)
-    assert set(result.values) == set(membership.LABELS)
+    assert set(result.values) == set(membership.DESCRIPTIONS)
     values = result.values
     assert values["loss.auc"] == 3 / 4  # -1 over both, -3 over -4
     assert values["loss.tpr_at_1"] == values["loss.tpr_at_5"] == 1 / 2
@@ -102,11 +102,13 @@ def test_what_is_missing_is_said():
     no_holdout = summarise(rows([row(-1.0)], []), own, None, SETTINGS)
     assert no_holdout.values == {}
     assert no_holdout.missing == dict.fromkeys(
-        membership.LABELS, "data.evaluate.holdout is not given"
+        membership.DESCRIPTIONS, "data.evaluate.holdout is not given"
     )
     assert set(summarise(own, {}, None, SETTINGS).missing) == lacking
     nan = summarise(rows([row(math.nan)], [row(-1.0)]), own, None, SETTINGS)
-    assert nan.missing == dict.fromkeys(membership.LABELS, "the model's numbers are not finite")
+    assert nan.missing == dict.fromkeys(
+        membership.DESCRIPTIONS, "the model's numbers are not finite"
+    )
     # The reference tells them apart by itself: nothing to divide by.
     told = summarise(own, own, None, SETTINGS)
     assert set(told.missing) == {"privleak"}

@@ -48,7 +48,7 @@ def test_summarise_leaves_the_end_token_out():
         "retain.exact": 0.5,
         "retain.extraction": 0.5,
     }
-    assert set(result.values) == set(memorisation.LABELS)
+    assert set(result.values) == set(memorisation.DESCRIPTIONS)
     assert result.missing == {}
 
 
@@ -62,4 +62,4 @@ def test_what_is_missing_is_said():
         "retain.exact": "data.evaluate.retain is not given",
         "retain.extraction": "data.evaluate.retain is not given",
     }
-    assert set(summarise({}, None, None, SETTINGS).missing) == set(memorisation.LABELS)
+    assert set(summarise({}, None, None, SETTINGS).missing) == set(memorisation.DESCRIPTIONS)

@@ -38,7 +38,7 @@ def test_side_effects_by_hand():
     counts = np.array(result.series["reference.forget"])
     assert (len(counts), counts.sum()) == (41, 2)
     assert np.flatnonzero(counts).tolist() == [4, 20]  # -0.8, and 0 in the middle
-    assert set(result.values) | set(result.missing) == set(side_effects.LABELS)
+    assert set(result.values) | set(result.missing) == set(side_effects.DESCRIPTIONS)
     assert set(result.missing.values()) == {"no model before unlearning to compare with"}
 
 
@@ -54,7 +54,7 @@ def test_side_effects_against_the_model_before():
 def test_side_effects_that_cannot_be_told():
     def reasons(own, reference):
         result = side_effects.summarise(own, reference, None, SETTINGS)
-        names = [n for n in side_effects.LABELS if n.startswith("reference.")]
+        names = [n for n in side_effects.DESCRIPTIONS if n.startswith("reference.")]
         assert not any(n in result.values for n in names)
         return {result.missing[n] for n in names}
 
@@ -76,13 +76,13 @@ def test_perplexity_by_hand():
     result = perplexity.summarise({"text": rows}, None, None, SETTINGS)
     expected = {"token": 2 ** (8 / 5), "word": 4.0, "bits_a_word": 2.0}
     assert result.values == pytest.approx(expected, rel=1e-14)
-    assert set(expected) == set(perplexity.LABELS)
+    assert set(expected) == set(perplexity.DESCRIPTIONS)
 
 
 def test_perplexity_that_cannot_be_told():
     empty = perplexity.summarise({}, None, None, SETTINGS)
     assert empty.missing == dict.fromkeys(
-        perplexity.LABELS, "no text to read: evaluate.corpus.path"
+        perplexity.DESCRIPTIONS, "no text to read: evaluate.corpus.path"
     )
     huge = {"text": {"chunk:0": {"logp": [-2000.0], "words": 1, "forget": [0]}}}
     result = perplexity.summarise(huge, None, None, SETTINGS)

@@ -85,7 +85,7 @@ def whole():
 
 def test_summarise_by_hand():
     result = tofu.summarise(whole(), whole(), None, SETTINGS)
-    assert set(result.values) == set(tofu.LABELS)
+    assert set(result.values) == set(tofu.DESCRIPTIONS)
     assert result.missing == {}
     expected = {
         "forget.probability": 0.25,  # of two tokens, the geometric mean
@@ -126,10 +126,10 @@ def test_what_is_missing_is_said():
         },
         **{f"forget_quality.{k}{s}": NO_REFERENCE for k in KINDS for s in ("", ".statistic")},
     }
-    assert set(result.values) | set(result.missing) == set(tofu.LABELS)
+    assert set(result.values) | set(result.missing) == set(tofu.DESCRIPTIONS)
     nothing = tofu.summarise({}, {}, None, SETTINGS)
     assert nothing.values == {}
-    assert set(nothing.missing) == set(tofu.LABELS)
+    assert set(nothing.missing) == set(tofu.DESCRIPTIONS)
     assert nothing.missing["forget_quality.geo"] == "data.evaluate.forget is not given"
 
 
