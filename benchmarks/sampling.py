@@ -1,7 +1,8 @@
 """Warm sampling rate of the engine: python benchmarks/sampling.py [--against hf|tunix] [--ends] ...
 
 Questions of generated people (or of --data, JSON Lines), K samples each. Without --ends nothing
-ends a sample, so that every slot is useful; with it, tokens count up to the end of each answer and
+ends a sample, so that every step of a slot is useful; with it, tokens count up to the end of each
+answer, and
 the share of useful slots is what the engine wastes. The last line is JSON.
 """
 

@@ -1,7 +1,7 @@
 """How cost grows: python benchmarks/scaling.py [--model DIR] [--devices 1 2 4 8] ...
 
 For each number of devices, as `fsdp` and as `tensor` shards: bytes of the results of collectives on
-one device, from the compiled programs of a training step, a decode step and the hand-over of the
+one device, from the compiled programs of a training step, a decode step and the sync of the
 weights between them. On CPU the devices are virtual. Then, on one device, warm seconds of a decode
 step against questions, samples a question, tokens in the cache and layers. The last line is JSON.
 """
@@ -19,26 +19,26 @@ import pmc_jax as pmc
 from pmc_jax.config.run import ModelConfig
 from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.planning.cost import collective_bytes
-from pmc_jax.sampling import decode
+from pmc_jax.sampling.decode import decode
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.trainer import Trainer
 
 
 def moved(
-    options: argparse.Namespace, count: int, axis: str, given: list[tuple[str, str]]
+    options: argparse.Namespace, count: int, axis: str, pairs: list[tuple[str, str]]
 ) -> dict[str, dict[str, int]]:
     """Bytes of collectives by program and kind, on `count` devices along one mesh axis."""
     sizes = {"data": 1, "fsdp": 1, "tensor": 1, axis: count}
     lm = pmc.load(options.model, mesh=make_mesh(**sizes, devices=jax.devices()[:count]))
     generator = TextGenerator.of(lm, ModelConfig(compute_dtype=options.dtype))
-    batch, _ = training_step(generator, given)
+    batch, _ = training_step(generator, pairs)
     trainer = Trainer(lm.model, lm.config, lm.layout, pmc.TrainConfig(), 10, generator.dtype)
-    grid = options.questions, options.samples
-    arguments, static = decode_arguments(generator, generator.snapshot(lm.model), grid, 64)
+    weights, batch_shape = generator.snapshot(lm.model), (options.questions, options.samples)
+    arguments, static = decode_arguments(generator, weights, batch_shape, 64)
     programs = {
         "training_step": trainer.lower(batch),
         "weight_sync": jax.jit(generator.snapshot).lower(lm.model),
-        "decode_step": decode.decode.lower(*arguments, **static),
+        "decode_step": decode.lower(*arguments, **static),
     }
     return {name: collective_bytes(program.compile()) for name, program in programs.items()}
 
@@ -62,30 +62,30 @@ def main() -> None:
     parser.add_argument("--factors", type=int, nargs="*", default=[1, 2, 4], help="of the growth")
     options = parser.parse_args()
     most = max(options.devices, default=1)
-    # Has no effect where the devices are no CPUs.
+    # Has no effect on devices other than CPUs.
     jax.config.update("jax_num_cpu_devices", most)
     if most > jax.device_count():
         parser.error(f"--devices {most}: there are {jax.device_count()}")
 
-    given = rows(options.data, 16)
+    pairs = rows(options.data, 16)
     collectives = {
-        f"{axis} {count}": moved(options, count, axis, given)
+        f"{axis} {count}": moved(options, count, axis, pairs)
         for count in options.devices
         for axis in ("fsdp", "tensor")
     }
     lm = pmc.load(options.model, mesh=make_mesh(devices=jax.devices()[:1]))
     q, k, layers = options.questions, options.samples, lm.config.num_layers
 
-    def seconds(questions: int = q, samples: int = k, slots: int = 64, depth: int = layers):
+    def seconds(questions: int = q, samples: int = k, cache_size: int = 64, depth: int = layers):
         generator = TextGenerator.of(shortened(lm, depth), ModelConfig(compute_dtype=options.dtype))
         weights = generator.snapshot(generator.lm.model)
-        return statistics.median(step_seconds(generator, weights, (questions, samples), slots))
+        return statistics.median(step_seconds(generator, weights, (questions, samples), cache_size))
 
     factors = options.factors
     growth = {
         "questions": {f * q: seconds(questions=f * q) for f in factors},
         "samples": {f * k: seconds(samples=f * k) for f in factors},
-        "new_tokens": {f * 64: seconds(slots=f * 64) for f in factors},
+        "new_tokens": {f * 64: seconds(cache_size=f * 64) for f in factors},
         "layers": {-(-layers // f): seconds(depth=-(-layers // f)) for f in factors},
     }
     print_record("scaling", options, collective_bytes=collectives, decode_step_seconds=growth)

@@ -61,7 +61,7 @@ def cached_greedy(model, config, on: Layout, prompts, count: int) -> np.ndarray:
     weights = snapshot(model, config, on, jnp.dtype("float32"))
     groups = engine.generate(weights, prompts, key=jax.random.key(0), ids=range(len(prompts)))
     (group,) = groups  # nothing ends before the last token
-    return group.tokens[np.argsort(group.rows), 0]
+    return group.tokens[np.argsort(group.questions), 0]
 
 
 def model_folder(folder: Path, case: str) -> Path:

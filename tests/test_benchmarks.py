@@ -21,7 +21,7 @@ CASES = {
         ["--answers", "40", "--samples", "4", "--repeats", "1"],
         ["scores", "lcs_lengths", "median"],
     ),
-    "roofline": (["--model", "model", "--cells", "8"], ["decode_step", "share_of_products_limit"]),
+    "roofline": (["--model", "model", "--slots", "8"], ["decode_step", "share_of_products_limit"]),
     "unlearning": (["run.yaml", "pmc.schedule.epochs=1"], ["unlearning_seconds"]),
     "unlearning --quality": (
         ["run.yaml", "pmc.schedule.epochs=2", "--quality", "0", "--every", "1"],

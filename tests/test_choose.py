@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from pmc_jax.errors import UserError
-from pmc_jax.sampling.sampler import GREEDY, Sampler, choose, kept_mass
+from pmc_jax.sampling.sampler import GREEDY, Sampler, nucleus_mass, sample_tokens, top_k_mass
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -29,7 +29,7 @@ EXTREMES = np.array([0, np.nextafter(np.float32(1), np.float32(0))], np.float32)
 
 @functools.partial(jax.jit, static_argnames="sampler")
 def draw(logits, uniform, sampler):
-    return choose(logits, uniform, sampler)
+    return sample_tokens(logits, uniform, sampler)
 
 
 @functools.partial(jax.jit, static_argnames="sampler")
@@ -38,8 +38,14 @@ def mass_and_extremes(logits, sampler):
     both.
     """
     shape = (logits.shape[0], sampler.draws)
-    low, high = (choose(logits, jnp.full(shape, u), sampler) for u in EXTREMES)
+    low, high = (sample_tokens(logits, jnp.full(shape, u), sampler) for u in EXTREMES)
     return kept_mass(logits, sampler), low, high
+
+
+def kept_mass(logits, sampler: Sampler):
+    """Unnormalised probabilities f32[R,V] after temperature, top-k and top-p."""
+    mass = top_k_mass(logits, sampler)
+    return mass if sampler.top_p == 1 else nucleus_mass(mass, jnp.sum(mass, -1), sampler.top_p)
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +126,7 @@ def test_draws_follow_the_definition(sampler):
     uniform = jax.random.uniform(jax.random.key(vocab), (count, sampler.draws))
     counts = np.bincount(np.asarray(draw(rows, uniform, sampler)), minlength=vocab)
     assert not counts[expected == 0].any()
-    # Cells of at least 5 expected draws, the rest together.
+    # Tokens of at least 5 expected draws, the rest together.
     common = count * expected >= 5
     observed = np.append(counts[common], counts[~common].sum())
     wanted = np.append(count * expected[common], count * expected[~common].sum())
@@ -173,14 +179,14 @@ def test_the_temperature_cools_with_the_age_of_an_answer(top_p):
     uniform = jax.random.uniform(jax.random.key(2), (60, cooling.draws))
     temperatures = {0: 4.0, 1: 3.125, 2: 2.25, 3: 1.375, 4: 0.5, 9: 0.5}
     for age, temperature in temperatures.items():
-        aged = choose(logits, uniform, cooling, jnp.full(60, age))
-        plain = choose(logits, uniform, Sampler(temperature, top_k=40, top_p=top_p))
+        aged = sample_tokens(logits, uniform, cooling, jnp.full(60, age))
+        plain = sample_tokens(logits, uniform, Sampler(temperature, top_k=40, top_p=top_p))
         np.testing.assert_array_equal(aged, plain)
-    mixed = choose(logits, uniform, cooling, jnp.arange(60) % 2 * 9)
-    hot, cold = (choose(logits, uniform, cooling, jnp.full(60, age)) for age in (0, 9))
+    mixed = sample_tokens(logits, uniform, cooling, jnp.arange(60) % 2 * 9)
+    hot, cold = (sample_tokens(logits, uniform, cooling, jnp.full(60, age)) for age in (0, 9))
     np.testing.assert_array_equal(mixed, np.where(np.arange(60) % 2, cold, hot))
     assert (np.asarray(hot) != np.asarray(cold)).any()
-    np.testing.assert_array_equal(choose(logits, uniform, cooling), hot)
+    np.testing.assert_array_equal(sample_tokens(logits, uniform, cooling), hot)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +194,7 @@ def test_the_temperature_cools_with_the_age_of_an_answer(top_p):
     [{"temperature_decay_tokens": -1}, {"final_temperature": 0.0}, {"temperature": 0.0}],
     ids=str,
 )
-def test_cooling_needs_temperatures(fields):
+def test_a_falling_temperature_needs_temperatures(fields):
     with pytest.raises(UserError, match=r"temperature_decay_tokens >= 0 and temperatures above 0"):
         Sampler(**{"temperature_decay_tokens": 2} | fields)
 
@@ -212,7 +218,7 @@ def test_dtype_and_shape():
     for sampler in (GREEDY, Sampler(top_p=0.9)):
         shapes = (4, 50), (4, sampler.draws)
         arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-        tokens = jax.eval_shape(functools.partial(choose, sampler=sampler), *arrays)
+        tokens = jax.eval_shape(functools.partial(sample_tokens, sampler=sampler), *arrays)
         assert (tokens.shape, tokens.dtype) == ((4,), jnp.int32)
 
 

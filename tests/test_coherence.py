@@ -74,11 +74,11 @@ def test_gibberish_is_what_the_model_finds_unlikely():
     """Words enough and none twice: only the model's own perplexity tells."""
     guard = SelectionConfig(min_words=3, max_repetition=0.5, max_perplexity=8)
     samples = ["Jane Roe was born in Selmouth.", "qua lorem;; Vex 7 tundra of if", "", ORIGINAL]
-    nats = [math.log(7.9), math.log(8.1), math.nan, 0.2]
-    found = coherent(ORIGINAL, samples, guard, nats=nats)
+    mean_nll = [math.log(7.9), math.log(8.1), math.nan, 0.2]
+    found = coherent(ORIGINAL, samples, guard, mean_nll=mean_nll)
     np.testing.assert_array_equal(found, [True, False, False, True])
     only = dataclasses.replace(OFF, max_perplexity=8)
-    found = coherent(ORIGINAL, samples, only, nats=[0.1, math.inf, math.nan, 2])
+    found = coherent(ORIGINAL, samples, only, mean_nll=[0.1, math.inf, math.nan, 2])
     np.testing.assert_array_equal(found, [True, False, True, True])
     with pytest.raises(AssertionError):
         coherent(ORIGINAL, samples, only)
@@ -127,10 +127,12 @@ def test_preferred_is_what_tells_least_then_the_shortest_then_the_likeliest():
     secrets = secret_words(originals, known)
     assert secrets == {"brenholm", "banjo"}
     samples = ["Banjos.", "A fish in the sea.", "A cat.", "A dog.", "A bat."]
-    length, nats = np.array([1, 6, 3, 3, 3]), np.array([0.1, 0.1, 2.0, 1.0, 1.0])
-    np.testing.assert_array_equal(preference(told(samples, secrets), length, nats), [3, 4, 2, 1, 0])
+    length, mean_nll = np.array([1, 6, 3, 3, 3]), np.array([0.1, 0.1, 2.0, 1.0, 1.0])
+    np.testing.assert_array_equal(
+        preference(told(samples, secrets), length, mean_nll), [3, 4, 2, 1, 0]
+    )
     # nan, of no token, comes after what has the same length.
-    nats = np.array([math.nan, 1.0])
+    mean_nll = np.array([math.nan, 1.0])
     zero = np.zeros(2)
-    np.testing.assert_array_equal(preference(zero, zero, nats), [1, 0])
+    np.testing.assert_array_equal(preference(zero, zero, mean_nll), [1, 0])
     assert not secret_words(originals, [*known, *originals]) and not secret_words([""], known)

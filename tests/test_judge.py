@@ -21,16 +21,16 @@ def judge() -> Selector:
     return Selector(pmc, QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
 
 
-def samples(*nats: float) -> Samples:
-    one = np.ones((1, len(nats)), np.int32)
-    return Samples(np.array([1]), one[..., None], one, one > 0, np.array([nats], np.float32))
+def samples(*mean_nll: float) -> Samples:
+    one = np.ones((1, len(mean_nll)), np.int32)
+    return Samples(np.array([1]), one[..., None], one, one > 0, np.array([mean_nll], np.float32))
 
 
 def test_what_may_be_shared_is_an_answer_that_tells_no_secret_of_any_question(judge):
     answers = ["Rain falls.", "Bo sings here.", "Hm", "Fog came by.", "It glimmers anew.", " \n"]
     answers += ["Did fog come by?", "Did rain？ "]
-    nats = samples(1.0, 1.0, 1.0, 2.5, 3.5, np.nan, 1.0, 1.0)
-    choice = judge.choose(1, answers, nats, 0, (0,))
+    drawn = samples(1.0, 1.0, 1.0, 2.5, 3.5, np.nan, 1.0, 1.0)
+    choice = judge.choose(1, answers, drawn, 0, (0,))
     assert choice.others == [("Rain falls.", 1.0), ("Fog came by.", 2.5)]  # exp(3.5) is above 20
     assert choice[:3] == ("Rain falls.", 0.0, [0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0])
 

@@ -41,7 +41,8 @@ def attack(generator, rows, *, settings=SETTINGS, seed=0, **options):
 def leakage(generator, model, rows=tiny.FORGET) -> float:
     questions = [row["question"] for row in rows]
     answers = generator.greedy(generator.snapshot(model), questions, max_new_tokens=8)
-    return rougeL_recall_many([row["answer"] for row in rows], answers).mean()
+    said = [answers[question] for question in questions]
+    return rougeL_recall_many([row["answer"] for row in rows], said).mean()
 
 
 @pytest.fixture

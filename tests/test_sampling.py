@@ -22,11 +22,9 @@ from tiny_cases import (
 )
 
 from pmc_jax.errors import UserError
-from pmc_jax.sampling import buckets
-from pmc_jax.sampling import engine as engine_module
-from pmc_jax.sampling.buckets import grid_shape, prompt_size
+from pmc_jax.sampling.buckets import largest_batch_shape, prompt_size
 from pmc_jax.sampling.engine import Engine, Samples, Usage
-from pmc_jax.sampling.sampler import GREEDY, Sampler, choose
+from pmc_jax.sampling.sampler import GREEDY, Sampler, sample_tokens
 from pmc_jax.sampling.snapshot import snapshot
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -41,17 +39,14 @@ BASE = Engine(
     num_samples=4,
     max_new_tokens=40,
     end_tokens=ENDS,
-    grid=(6, 4),
+    batch_shape=(6, 4),
     prompt_size=prompt_size(PROMPTS),
+    min_slots=1,  # compaction down to a single slot, so that tiny batches show it
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def grids_of_any_size():
-    """Compaction down to a single cell, so that tiny grids show it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buckets, "_FEWEST_CELLS", 1)
-        yield
+# No compaction where it is not the question: fewer programs to compile.
+PLAIN = dataclasses.replace(BASE, max_buckets=1)
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +63,13 @@ def run(engine: Engine, weights, questions=PROMPTS, *, key=KEY, ids=None, **opti
     """All groups as one, in the order of the prompts."""
     ids = range(len(questions)) if ids is None else ids
     groups = list(engine.generate(weights, questions, key=key, ids=ids, **options))
-    order = np.argsort(np.concatenate([g.rows for g in groups]))
+    order = np.argsort(np.concatenate([g.questions for g in groups]))
     assert sorted(order) == list(range(len(questions)))
     parts = [np.concatenate([getattr(g, f) for g in groups])[order] for f in FIELDS]
     return Samples(np.arange(len(questions)), *parts)
 
 
-FIELDS = ("tokens", "length", "ended", "nats")
+FIELDS = ("tokens", "length", "ended", "mean_nll")
 
 
 def assert_same(one: Samples, other: Samples):
@@ -82,13 +77,7 @@ def assert_same(one: Samples, other: Samples):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field), field)
 
 
-ONE_SAMPLE = dict(num_samples=1, grid=(6, 1))
-
-
-@pytest.fixture
-def one_grid(monkeypatch):
-    """No compaction where it is not the question: fewer programs to compile."""
-    monkeypatch.setattr(buckets, "_RUNGS", 1)
+ONE_SAMPLE = dict(num_samples=1, batch_shape=(6, 1))
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +109,13 @@ def test_samples_are_the_draws_from_full_forward_passes(model, free):
     logits = next_token_logits(model, PROMPTS, free.tokens)
     draws = uniforms(range(6), 4, 40)
     draws = jnp.asarray(draws.reshape(-1, draws.shape[-1]))
-    expected = choose(logits.reshape(-1, TINY.vocab_size), draws, BASE.sampler)
+    expected = sample_tokens(logits.reshape(-1, TINY.vocab_size), draws, BASE.sampler)
     np.testing.assert_array_equal(free.tokens.ravel(), expected)
     assert len(np.unique(free.tokens)) > TINY.vocab_size / 2
 
 
-def test_greedy_is_the_argmax_of_full_forward_passes(model, weights, one_grid):
-    engine = dataclasses.replace(BASE, sampler=GREEDY, end_tokens=(NO_END,), **ONE_SAMPLE)
+def test_greedy_is_the_argmax_of_full_forward_passes(model, weights):
+    engine = dataclasses.replace(PLAIN, sampler=GREEDY, end_tokens=(NO_END,), **ONE_SAMPLE)
     samples = run(engine, weights)
     # By induction over positions this is the step-by-step continuation.
     best = next_token_logits(model, PROMPTS, samples.tokens).argmax(-1)
@@ -138,85 +127,82 @@ def test_ends(base, free):
     """Each sample is its free continuation up to the first of any of the end tokens."""
     assert set(free.tokens[np.isin(free.tokens, ENDS)].tolist()) == set(ENDS)
     assert not free.ended.any() and (free.length == 40).all()
-    for at in np.ndindex(base.length.shape):
-        ends = np.flatnonzero(np.isin(free.tokens[at], ENDS))
+    for i in np.ndindex(base.length.shape):
+        ends = np.flatnonzero(np.isin(free.tokens[i], ENDS))
         n = ends[0] if len(ends) else 40
-        assert base.length[at] == n and base.ended[at] == bool(len(ends))
-        np.testing.assert_array_equal(base.tokens[at][:n], free.tokens[at][:n])
-        assert (base.tokens[at][n:] == -1).all()
+        assert base.length[i] == n and base.ended[i] == bool(len(ends))
+        np.testing.assert_array_equal(base.tokens[i][:n], free.tokens[i][:n])
+        assert (base.tokens[i][n:] == -1).all()
     # The case holds early ends, late ends and none.
     assert base.length.min() < 10 and 0 < base.ended.sum() < base.ended.size
     assert base.tokens.dtype == base.length.dtype == np.int32 and base.ended.dtype == bool
 
 
-def test_keys_and_ids(weights, base, one_grid):
-    assert_same(run(BASE, weights), base)
-    other = run(BASE, weights, key=jax.random.key(8))
+def test_keys_and_ids(weights, base):
+    assert_same(run(PLAIN, weights), base)
+    other = run(PLAIN, weights, key=jax.random.key(8))
     assert (other.tokens[..., 0] != base.tokens[..., 0]).any()
-    moved = run(BASE, weights, ids=[10, 11, 12, 13, 14, 15])
+    moved = run(PLAIN, weights, ids=[10, 11, 12, 13, 14, 15])
     assert (moved.tokens[..., 0] != base.tokens[..., 0]).any()
     order = [4, 2, 5, 0, 3, 1]
-    turned = run(BASE, weights, [PROMPTS[i] for i in order], ids=order)
+    turned = run(PLAIN, weights, [PROMPTS[i] for i in order], ids=order)
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(turned, field), getattr(base, field)[order])
 
 
-@pytest.mark.parametrize("grid", [(4, 4), (4, 3), (3, 1), (1, 2), (1, 1)], ids=str)
+@pytest.mark.parametrize("batch_shape", [(4, 4), (4, 3), (3, 1), (1, 2), (1, 1)], ids=str)
 @pytest.mark.parametrize("expected", [None, [9, 40, 1, 1, 30, 2]], ids=["as given", "long first"])
-def test_waiting_changes_no_sample(weights, base, grid, expected):
-    """More samples than cells: these are filled again, and the ring of slots goes round."""
+def test_waiting_changes_no_sample(weights, base, batch_shape, expected):
+    """More samples than slots: these are filled again, and the ring of the cache goes round."""
     usage = Usage()
-    engine = dataclasses.replace(BASE, grid=grid)
+    engine = dataclasses.replace(BASE, batch_shape=batch_shape)
     assert_same(run(engine, weights, expected=expected, usage=usage), base)
     assert usage.useful == int(base.length.sum() + base.ended.sum())
 
 
 def test_long_answers_begin_first(weights):
-    engine = dataclasses.replace(BASE, grid=(4, 1), num_samples=1, max_new_tokens=1)
+    engine = dataclasses.replace(BASE, batch_shape=(4, 1), num_samples=1, max_new_tokens=1)
     groups = engine.generate(weights, PROMPTS, key=KEY, ids=range(6), expected=[9, 40, 1, 1, 30, 2])
-    assert [row for g in groups for row in g.rows.tolist()] == [1, 4, 0, 5, 2, 3]
+    assert [row for g in groups for row in g.questions.tolist()] == [1, 4, 0, 5, 2, 3]
 
 
-def test_hardly_a_slot_is_computed_for_nobody(weights):
-    """Many samples over few cells: all but the last ones keep every cell busy."""
-    engine = dataclasses.replace(BASE, grid=grid_shape(60, 5, 32), num_samples=5)
-    assert engine.grid == (32, 1)
+def test_little_compute_is_wasted_on_idle_slots(weights):
+    """Many samples over few slots: all but the last ones keep every slot busy."""
+    engine = dataclasses.replace(BASE, batch_shape=largest_batch_shape(60, 5, 32), num_samples=5)
+    assert engine.batch_shape == (32, 1)
     usage = Usage()
     run(engine, weights, prompts(60), usage=usage)
     assert usage.useful / usage.computed > 0.85
 
 
-def test_compaction_changes_no_sample_and_saves_work(monkeypatch, weights, base):
+def test_compaction_changes_no_sample_and_saves_work(weights, base):
     compact, steps, plain = Usage(), [], Usage()
     run(BASE, weights, usage=compact, progress=steps.append)
-    with monkeypatch.context() as patch:
-        patch.setattr(buckets, "_RUNGS", 1)
-        assert_same(run(BASE, weights, usage=plain), base)
+    assert_same(run(PLAIN, weights, usage=plain), base)
     # End tokens count as useful; so does the first token, which is not reported as progress.
     assert compact.useful == plain.useful == int(base.length.sum() + base.ended.sum())
     assert sum(steps) == compact.useful - base.length.size
     longest = int((base.length + base.ended).max())
     assert plain.computed == base.length.size * longest
     assert compact.useful <= compact.computed < plain.computed
-    monkeypatch.setattr(engine_module, "SEGMENT", 7)
-    assert_same(run(BASE, weights), base)
+    assert_same(run(dataclasses.replace(BASE, decode_chunk=7), weights), base)
 
 
-def test_limits(weights, base, one_grid):
+def test_limits(weights, base):
     """One token, one sample, one prompt; an answer that ends with its first token."""
-    one_token = run(dataclasses.replace(BASE, max_new_tokens=1), weights)
+    one_token = run(dataclasses.replace(PLAIN, max_new_tokens=1), weights)
     assert one_token.tokens.shape == (6, 4, 1)
     np.testing.assert_array_equal(one_token.tokens[..., 0], base.tokens[..., 0])
     np.testing.assert_array_equal(one_token.ended, base.length == 0)
-    one_sample = run(dataclasses.replace(BASE, **ONE_SAMPLE), weights)
+    one_sample = run(dataclasses.replace(PLAIN, **ONE_SAMPLE), weights)
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(one_sample, field), getattr(base, field)[:, :1])
-    one_prompt = run(dataclasses.replace(BASE, grid=(1, 4)), weights, PROMPTS[2:3], ids=[2])
+    one_prompt = run(dataclasses.replace(PLAIN, batch_shape=(1, 4)), weights, PROMPTS[2:3], ids=[2])
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(one_prompt, field), getattr(base, field)[2:3])
     first = int(base.tokens[0, 0, 0])
     silent = dataclasses.replace(
-        BASE, num_samples=1, max_new_tokens=1, end_tokens=(first,), grid=(1, 1)
+        PLAIN, num_samples=1, max_new_tokens=1, end_tokens=(first,), batch_shape=(1, 1)
     )
     samples = run(silent, weights, PROMPTS[:1])
     assert samples.length.item() == 0 and samples.ended.item() and samples.tokens.item() == -1
@@ -232,13 +218,13 @@ def test_prompts_that_do_not_fit_are_named(weights, prompt):
         next(BASE.generate(weights, [[1], prompt], key=KEY, ids=[0, 1]))
 
 
-def test_a_common_opening_changes_no_sample(weights):
-    opening = (7, 3, 9)
-    prompts = [[*opening, *prompt] for prompt in PROMPTS]
+def test_a_shared_prefix_changes_no_sample(weights):
+    shared_prefix = (7, 3, 9)
+    prompts = [[*shared_prefix, *prompt] for prompt in PROMPTS]
     whole = dataclasses.replace(BASE, prompt_size=prompt_size(prompts))
-    apart = dataclasses.replace(BASE, opening=opening)
+    apart = dataclasses.replace(BASE, shared_prefix=shared_prefix)
     assert_same(run(apart, weights, prompts), run(whole, weights, prompts))
-    with pytest.raises(UserError, match="prompt 0 does not begin with the opening"):
+    with pytest.raises(UserError, match="prompt 0 does not begin with the shared prefix"):
         run(apart, weights, PROMPTS)
 
 
@@ -251,32 +237,34 @@ def test_one_compile_a_shape(weights, caplog):
         return Counter(found)
 
     engine = dataclasses.replace(BASE, sampler=Sampler(0.875), prompt_size=32)
-    rungs = len(engine.ladder())
+    buckets = len(engine.buckets())
     with jax.log_compiles():
         run(engine, weights)
         total = compiled()
-        assert rungs == 4 and total["prefill"] == total["start"] == total["first_tokens"] == 1
-        assert 1 < total["decode"] <= rungs and total["compact"] >= 1
+        assert buckets == 4
+        assert total["prefill"] == total["start_batch"] == total["sample_first_tokens"] == 1
+        assert 1 < total["decode"] <= buckets and total["compact_batch"] >= 1
         run(engine, weights)
         assert not compiled()
         for seed in range(3):
             run(engine, weights, prompts(7, seed), key=jax.random.key(seed))
         total += compiled()
-    # Two prefill shapes, either continued on any grid; a compaction goes from a grid to a smaller
-    # one.
+    # Two prefill shapes, either continued in any batch shape; a compaction goes from one batch
+    # shape to a smaller one.
     most = {
-        **{"prefill": 2, "first_tokens": 2, "start": 2 * rungs, "place": 2 * rungs},
-        **{"compact": rungs * (rungs - 1) // 2, "decode": rungs},
+        **{"prefill": 2, "sample_first_tokens": 2},
+        **{"start_batch": 2 * buckets, "load_prompt": 2 * buckets},
+        **{"compact_batch": buckets * (buckets - 1) // 2, "decode": buckets},
     }
     assert all(total[name] <= most[name] for name in most), total
 
 
-def test_weighed_samples_are_the_same_and_know_their_likelihood(model, weights, base):
-    """Nats against full forward passes, at temperature 1 whatever the sampler does."""
+def test_samples_with_log_probabilities_are_the_same(model, weights, base):
+    """Mean log-probabilities against full forward passes, at temperature 1 with any sampler."""
     sampler = dataclasses.replace(BASE.sampler, return_logprobs=True)
     samples = run(dataclasses.replace(BASE, sampler=sampler), weights)
     np.testing.assert_array_equal(samples.tokens, base.tokens)
-    assert not base.nats[base.length > 0].any()
+    assert not base.mean_nll[base.length > 0].any()
     logits = next_token_logits(model, PROMPTS, np.maximum(samples.tokens, 0))
     logp = jax.nn.log_softmax(logits, axis=-1)
     spoken = samples.tokens >= 0
@@ -284,12 +272,12 @@ def test_weighed_samples_are_the_same_and_know_their_likelihood(model, weights, 
     with np.errstate(invalid="ignore"):
         expected = -np.where(spoken, each, 0).sum(-1) / samples.length
     # float32 sums in another order, over up to 40 tokens.
-    np.testing.assert_allclose(samples.nats, expected, atol=1e-4)
-    assert np.isnan(samples.nats[samples.length == 0]).all()
+    np.testing.assert_allclose(samples.mean_nll, expected, atol=1e-4)
+    assert np.isnan(samples.mean_nll[samples.length == 0]).all()
 
 
 def test_an_answer_cools_down(model, weights):
-    """Every token is drawn at the temperature of its place, whichever cell it decodes in."""
+    """Every token is drawn at the temperature of its place, whichever slot it decodes in."""
     sampler = Sampler(3.0, top_p=0.95, temperature_decay_tokens=6, final_temperature=0.5)
     engine = dataclasses.replace(BASE, sampler=sampler, end_tokens=(NO_END,))
     samples = run(engine, weights)
@@ -297,20 +285,20 @@ def test_an_answer_cools_down(model, weights):
     draws = uniforms(range(6), 4, 40)
     draws = jnp.asarray(draws.reshape(-1, draws.shape[-1]))
     ages = jnp.tile(jnp.arange(40), 24)
-    expected = choose(logits.reshape(-1, TINY.vocab_size), draws, sampler, ages)
+    expected = sample_tokens(logits.reshape(-1, TINY.vocab_size), draws, sampler, ages)
     np.testing.assert_array_equal(samples.tokens.ravel(), expected)
 
 
 def test_first_tokens_are_distributed_as_the_softmax(model, weights):
     engine = dataclasses.replace(
-        BASE, sampler=Sampler(2.0), num_samples=64, max_new_tokens=1, grid=(64, 4)
+        BASE, sampler=Sampler(2.0), num_samples=64, max_new_tokens=1, batch_shape=(64, 4)
     )
     samples = run(engine, weights, PROMPTS[:1] * 64)
     first = np.where(samples.length > 0, samples.tokens[..., 0], -1)
     logits = next_token_logits(model, PROMPTS[:1], np.zeros((1, 1, 1), np.int32))[0, 0, 0]
     p = np.exp(logits.astype(np.float64) / 2)
     p /= p.sum()
-    # Ends are not told apart in the samples: one cell.
+    # Ends are not told apart in the samples: one class.
     counts = np.bincount(first[first >= 0], minlength=TINY.vocab_size)
     ends = np.isin(np.arange(TINY.vocab_size), ENDS)
     assert not counts[ends].any()
@@ -350,8 +338,8 @@ def test_samples_are_the_same_on_every_mesh(on_eight_devices, which):
         one = result[case].pop("(1, 1, 1)")
         for mesh, samples in result[case].items():
             assert samples == one, (case, mesh)
-    one = result["nats"].pop("(1, 1, 1)")
-    for mesh, nats in result["nats"].items():
+    one = result["mean_nll"].pop("(1, 1, 1)")
+    for mesh, mean_nll in result["mean_nll"].items():
         # float32 sums in another order, up to 8 tokens.
-        np.testing.assert_allclose(nats, one, atol=1e-4, err_msg=mesh)
+        np.testing.assert_allclose(mean_nll, one, atol=1e-4, err_msg=mesh)
     assert np.min(one) > 0

@@ -2,8 +2,7 @@
 
 import pytest
 
-from pmc_jax.sampling import buckets
-from pmc_jax.sampling.buckets import grid_shape, ladder, prompt_size
+from pmc_jax.sampling.buckets import batch_buckets, largest_batch_shape, prompt_size
 
 
 def test_prompt_size():
@@ -11,7 +10,7 @@ def test_prompt_size():
 
 
 @pytest.mark.parametrize(
-    ("fewest", "grid", "rungs"),
+    ("min_slots", "largest", "buckets"),
     [
         (1, (8, 4), [(8, 4), (8, 2), (8, 1), (4, 1)]),
         (1, (2, 5), [(2, 5), (2, 3), (2, 2), (2, 1)]),
@@ -20,20 +19,19 @@ def test_prompt_size():
         (16, (2, 4), [(2, 4)]),
     ],
 )
-def test_ladder_shrinks_rows_of_cells_first(monkeypatch, fewest, grid, rungs):
-    monkeypatch.setattr(buckets, "_FEWEST_CELLS", fewest)
-    assert ladder(grid, 1) == rungs
+def test_buckets_have_fewer_slots_first(min_slots, largest, buckets):
+    assert batch_buckets(largest, 1, max_buckets=4, min_slots=min_slots) == buckets
 
 
-def test_ladder_keeps_rows_that_divide_over_the_devices(monkeypatch):
-    monkeypatch.setattr(buckets, "_FEWEST_CELLS", 1)
-    assert ladder((7, 2), 4) == [(8, 2), (8, 1), (4, 1)]
+def test_buckets_have_rows_that_divide_over_the_devices():
+    buckets = batch_buckets((7, 2), 4, max_buckets=4, min_slots=1)
+    assert buckets == [(8, 2), (8, 1), (4, 1)]
 
 
-def test_grid_shape():
-    """All at once where it fits, a question a row; else rows of one or two cells."""
-    assert grid_shape(8, 8, 64) == (8, 8)
-    assert grid_shape(40, 5, 64) == (64, 1)
-    assert grid_shape(40, 5, 64, platform="tpu") == (32, 2)
-    assert grid_shape(80, 1, 64, platform="gpu") == (64, 1)
-    assert grid_shape(3, 100, 2) == (2, 1)
+def test_largest_batch_shape():
+    """All at once where it fits, a question a row; else rows of one or two slots."""
+    assert largest_batch_shape(8, 8, 64) == (8, 8)
+    assert largest_batch_shape(40, 5, 64) == (64, 1)
+    assert largest_batch_shape(40, 5, 64, platform="tpu") == (32, 2)
+    assert largest_batch_shape(80, 1, 64, platform="gpu") == (64, 1)
+    assert largest_batch_shape(3, 100, 2) == (2, 1)

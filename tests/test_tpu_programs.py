@@ -1,4 +1,4 @@
-"""What the TPU compiler makes of sampling, on eight chips that nobody has: no TPU is needed."""
+"""What the TPU compiler makes of sampling, compiled for eight chips; no TPU is needed."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def found() -> dict:
+def programs() -> dict:
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("needs libtpu, which pip install '.[test]' brings on Linux x86-64")
     paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
@@ -28,14 +28,14 @@ def found() -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_cache_is_updated_in_place(found):
-    assert found["caches_in_text"] == 2  # keys and values, as the compiler names their shapes
-    assert found["cache_copies"] == 0
-    assert found["aliased_bytes"] >= found["cache_bytes"] > 0
+def test_the_cache_is_updated_in_place(programs):
+    assert programs["caches_in_text"] == 2  # keys and values, as the compiler names their shapes
+    assert programs["cache_copies"] == 0
+    assert programs["aliased_bytes"] >= programs["cache_bytes"] > 0
 
 
-def test_a_decode_step_gathers_no_weights_and_no_logits(found):
-    moved = found["decode_collectives"]
+def test_a_decode_step_gathers_no_weights_and_no_logits(programs):
+    moved = programs["decode_collectives"]
     # All-reduces of the activations of 16 rows: embedding, attention and MLP of two layers.
     activations = 5 * 16 * 2048 * 2
     assert activations <= moved["all-reduce"] <= 2.5 * activations
@@ -43,6 +43,6 @@ def test_a_decode_step_gathers_no_weights_and_no_logits(found):
     assert moved.get("all-gather", 0) + moved.get("all-to-all", 0) < 16 * 1024
 
 
-def test_the_hand_over_moves_every_weight_once(found):
-    assert set(found["hand_over_collectives"]) == {"all-gather"}
-    assert found["hand_over_collectives"]["all-gather"] <= found["weight_bytes"]
+def test_the_weight_sync_moves_every_weight_once(programs):
+    assert set(programs["weight_sync_collectives"]) == {"all-gather"}
+    assert programs["weight_sync_collectives"]["all-gather"] <= programs["weight_bytes"]

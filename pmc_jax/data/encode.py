@@ -55,9 +55,9 @@ class Encoder:
         """The tokens that are learned: the answer (with its tag, in the tag format) and the end
         token.
         """
-        return [*self.opening(text), self.end_token]
+        return [*self.answer_prefix(text), self.end_token]
 
-    def opening(self, text: str) -> list[int]:
+    def answer_prefix(self, text: str) -> list[int]:
         """The tokens of an answer that begins with `text`, with its tag in the tag format."""
         text = text if self.is_chat else self.settings.answer_tag + text
         return self.plain(text)

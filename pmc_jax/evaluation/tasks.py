@@ -139,7 +139,9 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [float(str(value)) for value in values]
 
 
-def _sampled(model: LoadedModel, context: EvalContext, keys: Sequence[str], begin="") -> NewRows:
+def _sampled(
+    model: LoadedModel, context: EvalContext, keys: Sequence[str], answer_prefix=""
+) -> NewRows:
     settings, forget = context.settings, context.forget
     numbers = [forget.ids.index(key) for key in keys]
     batches = model.generator.stream(
@@ -150,8 +152,8 @@ def _sampled(model: LoadedModel, context: EvalContext, keys: Sequence[str], begi
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         seed=context.seed,
-        numbers=numbers,
-        begin=begin,
+        ids=numbers,
+        answer_prefix=answer_prefix,
     )
     for answers in batches:
         yield {
@@ -176,7 +178,7 @@ def _chunks(model: LoadedModel, context: EvalContext) -> list[TokenSequence]:
 def _text(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
     encoder, chunks = model.generator.encoder, _chunks(model, context)
     answers = context.forget.answers if context.forget else ()
-    secret = sorted({token for answer in answers for token in encoder.opening(answer)})
+    secret = sorted({token for answer in answers for token in encoder.answer_prefix(answer)})
     read = [chunks[int(key.partition(":")[2])] for key in keys]
     rows = {}
     for key, chunk, score in zip(keys, read, _scores(model, read), strict=True):

@@ -45,7 +45,7 @@ class Plan:
         work: how often each program runs.
         programs: by name: train_step, weight_sync, prefill, decode_step, and finetune_step.
         state, weights, cache: bytes on a device of the training state, of the sampling weights, and
-            of keys and values in a full grid.
+            of keys and values of a full batch.
     """
 
     config: Config
@@ -133,7 +133,7 @@ class Plan:
             }
         if (p := self.programs.get("decode_step")) and p.bound:
             rates["decode_step"] = {
-                kind: {"tokens_per_second": self.work.sample.cells / getattr(p.bound, kind)}
+                kind: {"tokens_per_second": self.work.sample.slots / getattr(p.bound, kind)}
                 for kind in ("seconds", "estimated")
             }
         return {

@@ -15,8 +15,8 @@ from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import adapters, attach
 from pmc_jax.models.parameters import parameters
 from pmc_jax.planning.workload import SampleShape, TrainShape
-from pmc_jax.sampling import decode as device
-from pmc_jax.sampling.engine import SEGMENT
+from pmc_jax.sampling.decode import Slots, decode, start_batch
+from pmc_jax.sampling.engine import Engine
 from pmc_jax.sampling.prefill import prefill
 from pmc_jax.sampling.snapshot import snapshot
 from pmc_jax.training.batch import TrainBatch
@@ -150,10 +150,10 @@ def lower_prefill(model: Model, weights: Any, shape: SampleShape) -> jax.stages.
 
 
 def lower_start(model: Model, prefix: Any, shape: SampleShape) -> jax.stages.Lowered:
-    """The grid of cells; `prefix` is the first of the `outputs` of the prefill."""
-    rows = put(model.sample, (shape.grid[0],), jnp.int32, "rows")
-    static = dict(cells=shape.grid[1], slots=shape.slots, layout=model.sample)
-    return device.start.lower(prefix, rows, **static)
+    """The decode batch; `prefix` is the first of the `outputs` of the prefill."""
+    rows = put(model.sample, (shape.batch_shape[0],), jnp.int32, "rows")
+    static = dict(slots=shape.batch_shape[1], cache_size=shape.cache_size, layout=model.sample)
+    return start_batch.lower(prefix, rows, **static)
 
 
 def lower_decode(
@@ -161,14 +161,14 @@ def lower_decode(
 ) -> jax.stages.Lowered:
     """A segment, of which its cost counts one step; `prefix` and `cache` are those of the start."""
     at = functools.partial(put, model.sample)
-    cells = at(shape.grid, jnp.int32, "rows", None)
-    draws = (SEGMENT, *shape.grid, shape.sampler.draws)
+    slots = at(shape.batch_shape, jnp.int32, "rows", None)
+    draws = (Engine.decode_chunk, *shape.batch_shape, shape.sampler.draws)
     number = at((), jnp.int32)
-    return device.decode.lower(
+    return decode.lower(
         weights,
         prefix,
         cache,
-        device.Cells(cells, cells, cells),
+        Slots(slots, slots, slots),
         at(draws, jnp.float32, None, "rows", None, None),
         number,
         number,

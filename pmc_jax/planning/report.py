@@ -28,7 +28,7 @@ def _head(plan: Plan, record: dict[str, Any]) -> str:
         f"{chip.hbm / _GIB:.0f} GiB and {chip.flops / 1e12:.0f} TFLOP/s; mesh {mesh}",
         f"{record['parameters'] / 1e9:.2f}B parameters; remat {train.remat}, "
         f"{train.accumulation_steps} micro-batches of {plan.work.train.rows} rows x "
-        f"{plan.work.train.tokens} tokens; {plan.work.sample.cells} answers at once",
+        f"{plan.work.train.tokens} tokens; {plan.work.sample.slots} answers at once",
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """How much a run computes, from its settings: shapes of its programs, and how often each runs."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +12,8 @@ from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.sets import eval_set, finetune_set, forget_set
 from pmc_jax.distributed.mesh import round_up
 from pmc_jax.errors import UserError
-from pmc_jax.sampling.buckets import grid_shape, ladder
-from pmc_jax.sampling.engine import SEGMENT
+from pmc_jax.sampling.buckets import largest_batch_shape
+from pmc_jax.sampling.engine import Engine
 from pmc_jax.sampling.generator import pmc_sampler
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.training.order import total_steps
@@ -40,22 +41,22 @@ class SampleShape:
     """Of the sampling programs.
 
     Attributes:
-        grid: rows and cells a row.
+        batch_shape: rows and slots per row.
         prompts: prefilled together.
         prompt_tokens: of each, padded.
-        slots: for generated tokens.
+        cache_size: generated tokens that the cache holds.
         sampler: token choice.
     """
 
-    grid: tuple[int, int]
+    batch_shape: tuple[int, int]
     prompts: int
     prompt_tokens: int
-    slots: int
+    cache_size: int
     sampler: Sampler
 
     @property
-    def cells(self) -> int:
-        return self.grid[0] * self.grid[1]
+    def slots(self) -> int:
+        return math.prod(self.batch_shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +86,9 @@ class Workload:
 
     @property
     def decode_steps(self) -> int:
-        """Of all answers, the grid full as long as samples wait."""
-        a_round = -(-self.samples // max(1, self.rounds) // self.sample.cells)
-        answers = self.rounds * a_round + -(-self.greedy // self.sample.cells)
+        """Of all answers, the batch full as long as samples wait."""
+        a_round = -(-self.samples // max(1, self.rounds) // self.sample.slots)
+        answers = self.rounds * a_round + -(-self.greedy // self.sample.slots)
         return answers * self.answer_tokens
 
     @property
@@ -140,16 +141,17 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
         finetune_steps = total_steps(rows.finetune, a_step, config.finetune.epochs)
         finetune = train_shape(config, config.finetune, row_multiple, terms=(1,))
     asked = min(questions, rows_a_step * pmc.schedule.steps_per_round)
-    grid = grid_shape(asked, pmc.sampling.num_samples, pmc.sampling.batch_size, platform="tpu")
-    grid = ladder(grid, row_multiple)[0]
+    k, size = pmc.sampling.num_samples, pmc.sampling.batch_size
+    b, k = largest_batch_shape(asked, k, size, platform="tpu")
+    b = round_up(b, row_multiple)
     return Workload(
         train=train_shape(config, config.train, row_multiple, terms=(1, pmc.schedule.retain_rows)),
         finetune=finetune,
         sample=SampleShape(
-            grid=grid,
-            prompts=min(grid[0], round_up(16, row_multiple)),
+            batch_shape=(b, k),
+            prompts=min(b, round_up(Engine.prefill_batch, row_multiple)),
             prompt_tokens=round_up(plan.prompt_tokens, 16),
-            slots=round_up(max(pmc.sampling.max_new_tokens - 1, 1), SEGMENT),
+            cache_size=round_up(max(pmc.sampling.max_new_tokens - 1, 1), Engine.decode_chunk),
             sampler=pmc_sampler(pmc),
         ),
         steps=steps,

@@ -1,13 +1,13 @@
-"""The few shapes that sampling compiles: grids of cells, and the length of prompts."""
+"""The few shapes that sampling compiles: batch shapes for decoding, and the length of prompts.
+
+A batch shape (B, K) is a number of rows and of slots per row, see `pmc_jax.sampling.engine`.
+"""
 
 from collections.abc import Sequence
 
 from pmc_jax.distributed.mesh import round_up
 
 _PROMPT_MULTIPLE = 16
-_RUNGS = 4
-# Below this many samples a decode step costs what reading the weights costs: no smaller grid pays.
-_FEWEST_CELLS = 8
 
 
 def prompt_size(prompts: Sequence[Sequence[int]]) -> int:
@@ -15,14 +15,14 @@ def prompt_size(prompts: Sequence[Sequence[int]]) -> int:
     return round_up(max(map(len, prompts)), _PROMPT_MULTIPLE)
 
 
-def grid_shape(
+def largest_batch_shape(
     num_questions: int, num_samples: int, batch_size: int, *, platform: str = "cpu"
 ) -> tuple[int, int]:
-    """Rows and cells a row that decode `batch_size` samples at once, or all of them if fewer.
+    """The batch shape that decodes `batch_size` samples at once, or all of them if fewer.
 
-    Where samples wait for cells, wide rows read a prompt's keys for more samples at once, and
-    narrow ones leave fewer cells idle until all samples of a row have ended: of 500 samples of
-    mixed length over 64 cells rows of 1, 2 and 4 keep 95, 87 and 63 % of the slots useful.
+    Where samples wait for slots, wide rows read a prompt's keys for more samples at once, and
+    narrow ones leave fewer slots idle until all samples of a row have ended: with 500 samples of
+    mixed length and 64 slots, rows of 1, 2 and 4 slots keep 95, 87 and 63 % of the slots busy.
     """
     if num_questions * num_samples <= batch_size:
         return num_questions, num_samples
@@ -31,23 +31,27 @@ def grid_shape(
     return max(1, batch_size // width), width
 
 
-def ladder(grid: tuple[int, int], row_multiple: int) -> list[tuple[int, int]]:
-    """Grids (B, K), largest first: cells a row halved first, then rows.
+def batch_buckets(
+    largest: tuple[int, int], row_multiple: int, *, max_buckets: int, min_slots: int
+) -> list[tuple[int, int]]:
+    """Batch shapes (B, K), largest first: the slots per row are halved first, then the rows.
 
     Args:
-        grid: the largest.
+        largest: the largest of them.
         row_multiple: B is a multiple of this.
+        max_buckets: number of shapes at most.
+        min_slots: B K is at least this, except for the largest.
     """
-    b, k = round_up(grid[0], row_multiple), grid[1]
-    rungs = [(b, k)]
-    while len(rungs) < _RUNGS:
+    b, k = round_up(largest[0], row_multiple), largest[1]
+    buckets = [(b, k)]
+    while len(buckets) < max_buckets:
         if k > 1:
             k = -(-k // 2)
         elif b > 1 and (b // 2) % row_multiple == 0:
             b //= 2
         else:
             break
-        if b * k < _FEWEST_CELLS:
+        if b * k < min_slots:
             break
-        rungs.append((b, k))
-    return rungs
+        buckets.append((b, k))
+    return buckets

@@ -1,9 +1,16 @@
-"""The host side of sampling: prefill, and the grid of cells that samples pass through.
+"""The host side of sampling: prefill, and the decode batch whose slots samples pass through.
 
-Between segments the host gives idle cells the next samples; a segment ends when a sixteenth of the
-cells fell idle, so hardly a slot is computed for nobody. When nothing is left to begin, the samples
-that still decode move into the smallest grid of a short ladder: every shape compiles once. It knows
-token ids, no text.
+Between two calls of the decoder the host assigns the next samples to idle slots; a call ends when
+a sixteenth of the slots fell idle, so little compute is wasted on idle slots. When no sample waits,
+the active ones move into a smaller batch of a few fixed shapes, each compiled once. The engine
+knows token ids, no text.
+
+Index spaces:
+    question id: integer that names a question throughout a run; it is folded into the random key.
+    question index: position of a prompt in the list that one call of `generate` gets.
+    row: of the decode batch; it holds one prompt, and serves one question at a time.
+    slot: place in a row that one sample occupies while it decodes; the batch has rows x slots.
+    sample: number of an answer, 0 to K - 1, among those of its question.
 """
 
 import dataclasses
@@ -17,18 +24,19 @@ import numpy as np
 from pmc_jax.distributed.mesh import Layout, round_up
 from pmc_jax.errors import UserError
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.sampling import decode as device
-from pmc_jax.sampling.buckets import ladder
-from pmc_jax.sampling.prefill import Prefix, prefill
+from pmc_jax.sampling.buckets import batch_buckets
+from pmc_jax.sampling.decode import (
+    Slots,
+    compact_batch,
+    decode,
+    load_prompt,
+    sample_first_tokens,
+    start_batch,
+)
+from pmc_jax.sampling.prefill import PromptCache, prefill
 from pmc_jax.sampling.sampler import Sampler
-from pmc_jax.sampling.scheduler import Grid, Schedule, shrunk
+from pmc_jax.sampling.scheduler import Batch, Scheduler, compacted
 from pmc_jax.sampling.snapshot import SamplingWeights
-
-SEGMENT = 16
-# Prompts prefilled together.
-_PROMPTS = 16
-# A segment ends when one cell in so many fell idle and samples wait.
-_REFILL = 16
 
 
 @dataclasses.dataclass
@@ -37,7 +45,7 @@ class Usage:
 
     Attributes:
         useful: tokens generated, end tokens included.
-        computed: grid cells x steps run.
+        computed: slots of the batch x steps run.
     """
 
     useful: int = 0
@@ -46,22 +54,22 @@ class Usage:
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """K answers to each of some questions.
+    """K answers to each of Q questions.
 
     Attributes:
-        rows: which prompts, as indices into the list given to `generate`.
-        tokens: i32[len(rows), K, max_new_tokens], -1 after the end; the end token is left out.
-        length: i32[len(rows), K], tokens before the end.
-        ended: bool[len(rows), K], False where max_new_tokens came first.
-        nats: f32[len(rows), K], mean negative log-probability a token at temperature 1, no token
+        questions: [Q], question indices.
+        tokens: i32[Q,K,max_new_tokens], -1 after the end; the end token is left out.
+        length: i32[Q,K], tokens before the end.
+        ended: bool[Q,K], False where max_new_tokens came first.
+        mean_nll: f32[Q,K], mean negative log-probability per token at temperature 1, no token
             dropped, the end left out; nan without tokens, 0 where the sampler returns none.
     """
 
-    rows: np.ndarray
+    questions: np.ndarray
     tokens: np.ndarray
     length: np.ndarray
     ended: np.ndarray
-    nats: np.ndarray
+    mean_nll: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +82,16 @@ class Engine:
         num_samples: K answers a prompt.
         max_new_tokens: tokens at most, the end token included.
         end_tokens: any of these ends an answer.
-        grid: rows and cells a row of the largest grid, see `grid_shape`.
-        prompt_size: what follows the opening is padded to this many tokens; one shape a run.
-        opening: token ids that every prompt begins with, prefilled once for all of them; empty
-            where `longrope` makes its keys depend on the length of the prompt.
+        batch_shape: rows and slots per row of the largest batch, see `largest_batch_shape`.
+        prompt_size: what follows the shared prefix is padded to this many tokens; one shape a run.
+        shared_prefix: token ids that every prompt begins with, prefilled once for all of them;
+            empty where `longrope` makes its keys depend on the length of the prompt.
         cache_dtype: of keys and values; None = of the weights.
+        prefill_batch: prompts that are prefilled together.
+        decode_chunk: steps of one call of the decoder at most.
+        refill_fraction: while samples wait, a call ends when this fraction of the slots fell idle.
+        max_buckets, min_slots: of the batch shapes, see `batch_buckets`. Below eight slots a decode
+            step costs what reading the weights costs: no smaller batch pays.
     """
 
     config: DecoderConfig
@@ -87,14 +100,24 @@ class Engine:
     num_samples: int
     max_new_tokens: int
     end_tokens: tuple[int, ...]
-    grid: tuple[int, int]
+    batch_shape: tuple[int, int]
     prompt_size: int
-    opening: tuple[int, ...] = ()
+    shared_prefix: tuple[int, ...] = ()
     cache_dtype: jnp.dtype | None = None
+    prefill_batch: int = 16
+    decode_chunk: int = 16
+    refill_fraction: float = 1 / 16
+    max_buckets: int = 4
+    min_slots: int = 8
 
-    def ladder(self) -> list[tuple[int, int]]:
-        """Grids (B, K), largest first."""
-        return ladder(self.grid, self.layout.row_multiple)
+    def buckets(self) -> list[tuple[int, int]]:
+        """Batch shapes (B, K), largest first."""
+        return batch_buckets(
+            self.batch_shape,
+            self.layout.row_multiple,
+            max_buckets=self.max_buckets,
+            min_slots=self.min_slots,
+        )
 
     def generate(
         self,
@@ -107,28 +130,28 @@ class Engine:
         usage: Usage | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
     ) -> Iterator[Samples]:
-        """Samples answers; prompts come in the order in which all their samples have ended.
+        """Samples answers; questions come in the order in which all their samples have ended.
 
-        A sample depends on the weights, its prompt, `key`, its id and its number only: in float32
-        neither what decodes beside it nor the number of devices changes it. While the caller works
-        on what it was given, the device decodes the next segment.
+        A sample depends on the weights, its prompt, `key`, its question id and its number only: in
+        float32 neither what decodes beside it nor the number of devices changes it. While the
+        caller works on what it was given, the device decodes on.
 
         Args:
             prompts: token ids of each prompt.
             key: jax.random key.
-            ids: one integer a prompt, folded into `key`.
-            expected: guessed length of each answer; long ones begin first.
+            ids: the question id of each prompt.
+            expected: guessed length of each answer; long ones start first.
             usage: counts are added to it.
-            progress: called with the number of new useful tokens after each segment.
+            progress: called with the number of new useful tokens after each call of the decoder.
 
         Raises:
-            UserError: a prompt with another opening, or without tokens after it, or with more
+            UserError: a prompt with another shared prefix, or without tokens after it, or with more
                 than `prompt_size`.
         """
-        skip = len(self.opening)
+        skip = len(self.shared_prefix)
         for i, prompt in enumerate(prompts):
-            if tuple(prompt[:skip]) != self.opening:
-                raise UserError(f"prompt {i} does not begin with the opening of the others")
+            if tuple(prompt[:skip]) != self.shared_prefix:
+                raise UserError(f"prompt {i} does not begin with the shared prefix")
             if not 0 < len(prompt) - skip <= self.prompt_size:
                 raise UserError(
                     f"prompt {i} has {len(prompt)} tokens; expected {skip + 1} to "
@@ -137,44 +160,31 @@ class Engine:
         order = list(range(len(prompts)))
         if expected is not None:
             order.sort(key=lambda i: -expected[i])
-        run = _Run(self, weights, prompts, order, _Draws(self, key, ids), usage or Usage())
+        run = _Run(self, weights, prompts, order, key, ids, usage or Usage())
         ended = run.prepare()
         while run.decode():
             if ended:
-                yield self._samples(run.schedule, ended)
+                yield self._samples(run.scheduler, ended)
             useful, ended = run.collect()
             progress(useful)
             ended += run.prepare()
         if ended:
-            yield self._samples(run.schedule, ended)
+            yield self._samples(run.scheduler, ended)
 
-    def _samples(self, schedule: Schedule, rows: list[int]) -> Samples:
-        out = schedule.tokens[rows]
-        ends = np.isin(out, self.end_tokens)
+    def _samples(self, scheduler: Scheduler, questions: list[int]) -> Samples:
+        tokens = scheduler.tokens[questions]
+        ends = np.isin(tokens, self.end_tokens)
         ended = ends.any(-1)
-        length = np.where(ended, ends.argmax(-1), schedule.count[rows])
+        length = np.where(ended, ends.argmax(-1), scheduler.count[questions])
         over = np.arange(self.max_new_tokens) >= length[..., None]
-        out[over] = -1
+        tokens[over] = -1
         with np.errstate(invalid="ignore"):
-            nats = np.where(over, 0, schedule.nats[rows]).sum(-1) / length
-        return Samples(np.array(rows), out, length.astype(np.int32), ended, nats)
-
-
-class _Draws:
-    """Uniform numbers in [0, 1): those of a sample depend on `key`, its id and its number only."""
-
-    def __init__(self, engine: Engine, key: jax.Array, ids: Sequence[int]):
-        self._words, self._ids = np.asarray(jax.random.key_data(key)).tolist(), ids
-        self._shape = (engine.max_new_tokens, engine.sampler.draws)
-
-    def of(self, question: int, sample: int) -> np.ndarray:
-        """f32[max_new_tokens, draws]."""
-        seed = [*self._words, int(self._ids[question]), sample]
-        return np.random.default_rng(seed).random(self._shape, np.float32)
+            mean_nll = np.where(over, 0, scheduler.nll[questions]).sum(-1) / length
+        return Samples(np.array(questions), tokens, length.astype(np.int32), ended, mean_nll)
 
 
 class _Run:
-    """One call of `generate`: the arrays on the device and who sits where."""
+    """One call of `generate`: the arrays on the device, and the sample in each slot."""
 
     def __init__(
         self,
@@ -182,74 +192,78 @@ class _Run:
         weights: SamplingWeights,
         prompts: Sequence[Sequence[int]],
         order: list[int],
-        draws: _Draws,
+        key: jax.Array,
+        ids: Sequence[int],
         usage: Usage,
     ):
         self._engine, self._weights, self._prompts = engine, weights, prompts
-        self._order, self._draws, self._usage = order, draws, usage
-        self._put = engine.layout.put
-        self._ladder, self._time = engine.ladder(), 0
-        self.schedule = Schedule(
+        self._order, self._ids, self._usage = order, ids, usage
+        self._key_words = np.asarray(jax.random.key_data(key)).tolist()
+        self._put, self._buckets, self._steps_run = engine.layout.put, engine.buckets(), 0
+        self.scheduler = Scheduler(
             len(prompts), engine.num_samples, engine.max_new_tokens, engine.end_tokens
         )
-        # Prefilled prompts of which samples wait, with the index of each question in them.
-        self._prefilled: list[tuple[Prefix, dict[int, int]]] = []
-        self._grid: Grid | None = None
-        self._prefix = self._cache = self._tokens = self._nats = None
+        # Prefilled prompts of which samples wait, with the position of each question in them.
+        self._prefilled: list[tuple[PromptCache, dict[int, int]]] = []
+        self._batch: Batch | None = None
+        self._prompt_cache = self._cache = self._tokens = self._nll = None
         self._sample_draws: dict[tuple[int, int], np.ndarray] = {}
 
     def prepare(self) -> list[int]:
-        """Fills idle cells, or moves to a smaller grid when nothing waits; returns questions whose
-        samples all ended with their first token.
+        """Fills idle slots, or moves to a smaller batch when no sample waits; returns questions
+        whose samples all ended with their first token.
         """
         ended = []
         while self._order and self._lacks_samples():
             ended += self._prefill()
-        if self._grid is None and self.schedule.waiting:
+        if self._batch is None and self.scheduler.waiting:
             self._start()
-        if self._grid is None:
+        if self._batch is None:
             return ended
-        self._place(self.schedule.fill(self._grid))
-        waiting = self.schedule.waiting
-        self._prefilled = [(p, at) for p, at in self._prefilled if waiting.intersection(at)]
-        if not waiting and not self._order and (found := shrunk(self._grid, self._ladder)):
-            smaller, cells = found
-            old_rows = cells[:, 0] // self._grid.question.shape[1]
-            self._prefix, self._cache = device.compact(
-                self._prefix,
+        self._load_prompts(self.scheduler.assign(self._batch))
+        waiting = self.scheduler.waiting
+        self._prefilled = [(p, rows) for p, rows in self._prefilled if waiting.intersection(rows)]
+        if not waiting and not self._order and (move := compacted(self._batch, self._buckets)):
+            smaller, old_slots = move
+            old_rows = old_slots[:, 0] // self._batch.question.shape[1]
+            self._prompt_cache, self._cache = compact_batch(
+                self._prompt_cache,
                 self._cache,
                 self._put(old_rows.astype(np.int32), "rows"),
-                self._put(cells, "rows", None),
+                self._put(old_slots, "rows", None),
                 layout=self._engine.layout,
             )
-            self._grid = smaller
+            self._batch = smaller
         return ended
 
     def _lacks_samples(self) -> bool:
-        """Whether cells would stay idle although prompts are left."""
-        if self._grid is None:
-            return sum(self.schedule.waiting_counts()) < math.prod(self._ladder[0])
-        busy = self._grid.live.any(1)
-        unplaced = self.schedule.waiting.difference(self._grid.rows[busy].tolist())
-        return int((~busy).sum()) > len(unplaced)
+        """Whether slots would stay idle although prompts are left."""
+        if self._batch is None:
+            return sum(self.scheduler.waiting_counts()) < math.prod(self._buckets[0])
+        busy = self._batch.active.any(1)
+        unassigned = self.scheduler.waiting.difference(self._batch.rows[busy].tolist())
+        return int((~busy).sum()) > len(unassigned)
 
-    def _place(self, rows: list[tuple[int, int]]) -> None:
-        """Puts the prompts of questions into rows."""
-        for row, question in rows:
-            source, index = next((p, at[question]) for p, at in self._prefilled if question in at)
-            self._prefix = device.place(
-                self._prefix,
-                source,
-                jnp.int32(row),
-                jnp.int32(index),
-                layout=self._engine.layout,
+    def _draw(self, question: int, sample: int) -> np.ndarray:
+        """Uniform numbers in [0, 1) of a sample, f32[max_new_tokens, draws]."""
+        seed = [*self._key_words, int(self._ids[question]), sample]
+        shape = self._engine.max_new_tokens, self._engine.sampler.draws
+        return np.random.default_rng(seed).random(shape, np.float32)
+
+    def _load_prompts(self, new_prompts: list[tuple[int, int]]) -> None:
+        """Loads the prompts of questions into rows; `new_prompts` are (row, question)."""
+        for row, question in new_prompts:
+            source, i = next((p, rows[question]) for p, rows in self._prefilled if question in rows)
+            row, i = jnp.int32(row), jnp.int32(i)
+            self._prompt_cache = load_prompt(
+                self._prompt_cache, source, row, i, layout=self._engine.layout
             )
 
     def _prefill(self) -> list[int]:
         engine = self._engine
         # Two shapes: many prompts, and a quarter for the few questions of a late round.
         multiple = engine.layout.row_multiple
-        most = min(self._ladder[0][0], round_up(_PROMPTS, multiple))
+        most = min(self._buckets[0][0], round_up(engine.prefill_batch, multiple))
         few = round_up(-(-most // 4), multiple)
         questions, self._order = self._order[:most], self._order[most:]
         tokens = np.zeros((few if len(questions) <= few else most, engine.prompt_size), np.int32)
@@ -257,78 +271,77 @@ class _Run:
         valid[:, -1] = True
         uniform = np.zeros((len(tokens), engine.num_samples, engine.sampler.draws), np.float32)
         for i, question in enumerate(questions):
-            prompt = self._prompts[question][len(engine.opening) :]
+            prompt = self._prompts[question][len(engine.shared_prefix) :]
             tokens[i, -len(prompt) :], valid[i, -len(prompt) :] = prompt, True
             for k in range(engine.num_samples):
-                self._sample_draws[question, k] = self._draws.of(question, k)
+                self._sample_draws[question, k] = self._draw(question, k)
                 uniform[i, k] = self._sample_draws[question, k][0]
-        prefix, logits = prefill(
+        prompt_cache, logits = prefill(
             self._weights,
-            self._put(np.array(engine.opening, np.int32), None),
+            self._put(np.array(engine.shared_prefix, np.int32), None),
             self._put(tokens, "rows", None),
             self._put(valid, "rows", None),
             config=engine.config,
             layout=engine.layout,
             cache_dtype=engine.cache_dtype,
         )
-        first, nats = device.first_tokens(
-            logits,
-            self._put(uniform, "rows", None, None),
-            sampler=engine.sampler,
-            layout=engine.layout,
+        uniform = self._put(uniform, "rows", None, None)
+        first, nll = sample_first_tokens(
+            logits, uniform, sampler=engine.sampler, layout=engine.layout
         )
-        self._prefilled.append((prefix, {q: i for i, q in enumerate(questions)}))
+        self._prefilled.append((prompt_cache, {q: i for i, q in enumerate(questions)}))
         drawn = len(questions) * engine.num_samples
         self._usage.useful += drawn
         self._usage.computed += drawn
-        first, nats = (np.asarray(x)[: len(questions)] for x in (first, nats))
-        return self.schedule.begin(questions, first, nats)
+        first, nll = (np.asarray(x)[: len(questions)] for x in (first, nll))
+        return self.scheduler.start(questions, first, nll)
 
     def _start(self) -> None:
-        """The first grid: the smallest that holds all samples at once, or the largest."""
-        counts = self.schedule.waiting_counts()
-        fits = [(b, k) for b, k in self._ladder if sum(-(-n // k) for n in counts) <= b]
-        b, width = min(fits, key=math.prod) if fits and not self._order else self._ladder[0]
-        self._grid = Grid.empty(b, width)
-        prefix, at = self._prefilled[0]
+        """The first batch: the smallest that holds all samples at once, or the largest."""
+        counts = self.scheduler.waiting_counts()
+        fitting = [(b, k) for b, k in self._buckets if sum(-(-n // k) for n in counts) <= b]
+        b, k = min(fitting, key=math.prod) if fitting and not self._order else self._buckets[0]
+        self._batch = Batch.empty(b, k)
+        prompt_cache, positions = self._prefilled[0]
         rows, later = np.zeros(b, np.int32), []
-        for row, question in self.schedule.fill(self._grid):
-            if question in at:
-                rows[row] = at[question]
+        for row, question in self.scheduler.assign(self._batch):
+            if question in positions:
+                rows[row] = positions[question]
             else:
                 later.append((row, question))
-        self._prefix, self._cache = device.start(
-            prefix,
+        engine = self._engine
+        self._prompt_cache, self._cache = start_batch(
+            prompt_cache,
             self._put(rows, "rows"),
-            cells=width,
-            slots=round_up(max(self._engine.max_new_tokens - 1, 1), SEGMENT),
-            layout=self._engine.layout,
+            slots=k,
+            cache_size=round_up(max(engine.max_new_tokens - 1, 1), engine.decode_chunk),
+            layout=engine.layout,
         )
-        self._place(later)
+        self._load_prompts(later)
 
     def decode(self) -> bool:
-        """Starts a segment on the device; False where no sample is left to decode."""
-        if self._grid is None or not self._grid.live.any():
+        """Starts to decode on the device; False where no sample is left to decode."""
+        if self._batch is None or not self._batch.active.any():
             return False
-        engine, grid, schedule = self._engine, self._grid, self.schedule
-        shape = grid.question.shape
+        engine, batch, scheduler = self._engine, self._batch, self.scheduler
+        shape = batch.question.shape
         last, age, left = (np.zeros(shape, np.int32) for _ in range(3))
-        uniform = np.zeros((SEGMENT, *shape, engine.sampler.draws), np.float32)
-        for at in zip(*np.nonzero(grid.live), strict=True):
-            of = int(grid.question[at]), int(grid.sample[at])
-            count = schedule.count[of]
-            last[at], age[at] = schedule.tokens[of][count - 1], count
-            left[at] = engine.max_new_tokens - count
-            draws = self._sample_draws[of][count : count + SEGMENT]
-            uniform[(slice(len(draws)), *at)] = draws
-        self._cache, self._tokens, self._nats = device.decode(
+        uniform = np.zeros((engine.decode_chunk, *shape, engine.sampler.draws), np.float32)
+        for slot in batch.active_slots():
+            sample = int(batch.question[slot]), int(batch.sample[slot])
+            count = scheduler.count[sample]
+            last[slot], age[slot] = scheduler.tokens[sample][count - 1], count
+            left[slot] = engine.max_new_tokens - count
+            draws = self._sample_draws[sample][count : count + engine.decode_chunk]
+            uniform[(slice(len(draws)), *slot)] = draws
+        self._cache, self._tokens, self._nll = decode(
             self._weights,
-            self._prefix,
+            self._prompt_cache,
             self._cache,
-            device.Cells(*(self._put(x, "rows", None) for x in (last, age, left))),
+            Slots(*(self._put(x, "rows", None) for x in (last, age, left))),
             self._put(uniform, None, "rows", None, None),
-            jnp.int32(self._time),
-            jnp.int32(self._enough()),
+            jnp.int32(self._steps_run),
+            jnp.int32(self._stop_when_active()),
             sampler=engine.sampler,
             end_tokens=engine.end_tokens,
             config=engine.config,
@@ -336,19 +349,19 @@ class _Run:
         )
         return True
 
-    def _enough(self) -> int:
-        """How many samples still decode when the host can put the idle cells to use."""
-        live, cells = int(self._grid.live.sum()), self._grid.live.size
-        if self._order or self.schedule.waiting:
-            return max(live - max(1, cells // _REFILL), 0)
-        smaller = [b * k for b, k in self._ladder if b * k < cells]
-        return min(max(smaller), live - 1) if smaller else 0
+    def _stop_when_active(self) -> int:
+        """How many samples still decode when the host can put the idle slots to use."""
+        active, slots = int(self._batch.active.sum()), self._batch.active.size
+        if self._order or self.scheduler.waiting:
+            return max(active - max(1, int(slots * self._engine.refill_fraction)), 0)
+        smaller = [b * k for b, k in self._buckets if b * k < slots]
+        return min(max(smaller), active - 1) if smaller else 0
 
     def collect(self) -> tuple[int, list[int]]:
-        """Waits for the segment; its useful tokens, and questions whose samples have all ended."""
+        """Waits for the decoder; its useful tokens, and questions whose samples have all ended."""
         new = np.asarray(self._tokens)
         steps, useful = int((new >= 0).any((1, 2)).sum()), int((new >= 0).sum())
-        self._time += steps
+        self._steps_run += steps
         self._usage.useful += useful
-        self._usage.computed += steps * self._grid.live.size
-        return useful, self.schedule.take(self._grid, new, np.asarray(self._nats))
+        self._usage.computed += steps * self._batch.active.size
+        return useful, self.scheduler.append_tokens(self._batch, new, np.asarray(self._nll))

@@ -13,7 +13,7 @@ from pmc_jax.distributed.mesh import Layout
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.load import LanguageModel
-from pmc_jax.sampling.buckets import grid_shape, prompt_size
+from pmc_jax.sampling.buckets import largest_batch_shape, prompt_size
 from pmc_jax.sampling.engine import Engine, Samples, Usage
 from pmc_jax.sampling.sampler import GREEDY, Sampler
 from pmc_jax.sampling.snapshot import SamplingWeights, snapshot
@@ -40,8 +40,7 @@ def pmc_sampler(pmc: PMCConfig) -> Sampler:
 
 @dataclasses.dataclass(frozen=True)
 class TextGenerator:
-    """A language model's way to be asked: encoder, sampling layout and dtype; the weights come
-    with each call.
+    """Generates text with a language model; the weights come with each call.
 
     Attributes:
         lm: configuration, tokenizer and mesh.
@@ -66,13 +65,13 @@ class TextGenerator:
         return self.lm.sample_layout
 
     def snapshot(self, model: Decoder) -> SamplingWeights:
-        """The weights as sampling reads them."""
+        """The weights as sampling reads them, see `pmc_jax.sampling.snapshot`."""
         return snapshot(model, self.lm.config, self.layout, self.dtype, self.lm.layout)
 
     def prompts(
         self, questions: Sequence[str], max_new_tokens: int, *, ids: Sequence[str] | None = None
     ) -> list[list[int]]:
-        """Token ids of the prompts; `ids` name the questions in a message.
+        """Token ids of the prompts; `ids` are their names in a message.
 
         Raises:
             UserError: a prompt that leaves no room for the answer in the model's window.
@@ -97,7 +96,7 @@ class TextGenerator:
         *,
         ids: Sequence[str],
     ) -> list[TokenSequence]:
-        """Training sequences of question-answer pairs; of `data` the limits are read.
+        """Training sequences of question-answer pairs; only the limits of `data` are read.
 
         Raises:
             UserError: see `encode_pairs`.
@@ -119,20 +118,20 @@ class TextGenerator:
         num_samples: int,
         max_new_tokens: int,
         batch_size: int,
-        most: int | None = None,
-        tail: Sequence[int] = (),
+        max_prompts: int | None = None,
+        answer_prefix: Sequence[int] = (),
     ) -> Engine:
         """An engine whose shapes hold all of `prompts`; `batch_size` answers are decoded at once.
 
         Args:
-            most: prompts that one call brings at most; None = all of them.
-            tail: token ids that every one of `prompts` ends with.
+            max_prompts: prompts of one call at most; None = all of them.
+            answer_prefix: token ids that every one of `prompts` ends with.
         """
-        # Two short questions beside the given ones: what those happen to share is no opening.
-        probes = [[*self.encoder.prompt(question), *tail] for question in ("?", "A")]
+        # Two short questions beside the given ones: what only those share is no shared prefix.
+        short = [[*self.encoder.prompt(question), *answer_prefix] for question in ("?", "A")]
         rope = self.lm.config.rope
         by_length = rope is not None and rope.kind == "longrope"
-        opening = [] if by_length else shared_prefix([*probes, *prompts]).tolist()
+        prefix = [] if by_length else shared_prefix([*short, *prompts]).tolist()
         return Engine(
             config=self.lm.config,
             layout=self.layout,
@@ -140,38 +139,38 @@ class TextGenerator:
             num_samples=num_samples,
             max_new_tokens=max_new_tokens,
             end_tokens=self.encoder.end_tokens,
-            grid=grid_shape(
-                min(len(prompts), most or len(prompts)),
+            batch_shape=largest_batch_shape(
+                min(len(prompts), max_prompts or len(prompts)),
                 num_samples,
                 batch_size,
                 platform=self.layout.platform,
             ),
-            prompt_size=prompt_size([prompt[len(opening) :] for prompt in prompts]),
-            opening=tuple(opening),
+            prompt_size=prompt_size([prompt[len(prefix) :] for prompt in prompts]),
+            shared_prefix=tuple(prefix),
             cache_dtype=self.cache_dtype,
         )
 
-    def texts(
+    def generate(
         self,
         engine: Engine,
         weights: SamplingWeights,
         prompts: Sequence[Sequence[int]],
         **options,
     ) -> Iterator[tuple[Samples, dict[int, list[str]]]]:
-        """`Engine.generate` with decoded answers: K texts by the number of the prompt, for this
-        process's share of the prompts.
+        """`Engine.generate` with decoded answers: K texts by question index, for this process's
+        share of the questions.
         """
         for samples in engine.generate(weights, prompts, **options):
+            tokens, length = samples.tokens, samples.length
             texts = {
-                row: [self.text(samples, i, k) for k in range(engine.num_samples)]
-                for i, row in enumerate(samples.rows.tolist())
-                if multihost.owns(row)
+                question: [
+                    self.encoder.decode(tokens[i, k, : length[i, k]])
+                    for k in range(engine.num_samples)
+                ]
+                for i, question in enumerate(samples.questions.tolist())
+                if multihost.owns(question)
             }
             yield samples, texts
-
-    def text(self, samples: Samples, index: int, sample: int) -> str:
-        """One answer of `samples`."""
-        return self.encoder.decode(samples.tokens[index, sample, : samples.length[index, sample]])
 
     def stream(
         self,
@@ -183,15 +182,15 @@ class TextGenerator:
         max_new_tokens: int = 96,
         batch_size: int = 64,
         seed: int = 0,
-        numbers: Sequence[int] | None = None,
-        begin: str = "",
+        ids: Sequence[int] | None = None,
+        answer_prefix: str = "",
         usage: Usage | None = None,
     ) -> Iterator[dict[int, list[str]]]:
-        """`num_samples` answers by the index of their question, as they end.
+        """`num_samples` answers by question index, as they end.
 
         Args:
-            numbers: of the questions, by which their samples differ; None = their indices.
-            begin: text that every answer is made to begin with; it is not in what is given back.
+            ids: question ids, by which their samples differ; None = their indices.
+            answer_prefix: text that every answer is made to begin with; the answers come without.
 
         Raises:
             UserError: see `prompts`.
@@ -199,21 +198,21 @@ class TextGenerator:
         """
         if not questions:
             return
-        opening = self.encoder.opening(begin) if begin else []
-        prompts = [p + opening for p in self.prompts(questions, max_new_tokens + len(opening))]
+        prefix = self.encoder.answer_prefix(answer_prefix) if answer_prefix else []
+        prompts = [p + prefix for p in self.prompts(questions, max_new_tokens + len(prefix))]
         engine = self.engine(
             prompts,
             sampler,
             num_samples=num_samples,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
-            tail=opening,
+            answer_prefix=prefix,
         )
-        options = dict(key=jax.random.key(seed), ids=numbers or range(len(questions)), usage=usage)
+        options = dict(key=jax.random.key(seed), ids=ids or range(len(questions)), usage=usage)
         options["progress"] = lambda tokens: preemption.check()
-        for _, texts in self.texts(engine, weights, prompts, **options):
-            shares = multihost.gather(list(texts.items()))
-            yield {row: answers for share in shares for row, answers in share}
+        for _, texts in self.generate(engine, weights, prompts, **options):
+            processes = multihost.gather(list(texts.items()))
+            yield {question: answers for part in processes for question, answers in part}
 
     def sample(
         self,
@@ -224,16 +223,27 @@ class TextGenerator:
         progress: Callable[[int], None] = lambda questions: None,
         **options,
     ) -> list[list[str]]:
-        """`num_samples` answers to each question, in the order of the questions; options and
-        exceptions as of `stream`.
+        """`num_samples` answers to each question, in the order of the questions.
+
+        Args:
+            progress: called with the number of questions whose answers have just ended.
+            options: as of `stream`, with the same exceptions.
         """
         answers: list[list[str]] = [[] for _ in questions]
         for ended in self.stream(weights, questions, sampler, **options):
-            for row, texts in ended.items():
-                answers[row] = texts
+            for question, texts in ended.items():
+                answers[question] = texts
             progress(len(ended))
         return answers
 
-    def greedy(self, weights: SamplingWeights, questions: Sequence[str], **options) -> list[str]:
-        """The most likely answer, token by token, to each question."""
-        return [texts[0] for texts in self.sample(weights, questions, GREEDY, **options)]
+    def greedy(
+        self, weights: SamplingWeights, questions: Sequence[str], **options
+    ) -> dict[str, str]:
+        """The greedy answer to each question, by question; equal questions are sampled once.
+
+        Args:
+            options: `max_new_tokens`, `batch_size` and `progress` as of `sample`.
+        """
+        distinct = list(dict.fromkeys(questions))
+        answers = self.sample(weights, distinct, GREEDY, **options)
+        return {question: answer for question, (answer,) in zip(distinct, answers, strict=True)}

@@ -1,7 +1,7 @@
-"""Prompts through the model once; pure, jitted. What decoding shares with it.
+"""Prefill: runs prompts through the model once; pure and jitted. Decoding shares its helpers.
 
-Axis letters: B prompts, P tokens of them, O of them that all prompts begin with, N key/value heads,
-H head_dim, D hidden, V vocabulary.
+Axis letters: B prompts, P tokens of them, the first O of which all prompts share, N key/value
+heads, H head_dim, D hidden, V vocabulary.
 """
 
 import functools
@@ -18,8 +18,8 @@ from pmc_jax.models.rope import rotation
 from pmc_jax.sampling.snapshot import SamplingWeights, product
 
 
-class Prefix(NamedTuple):
-    """Prompts, prefilled.
+class PromptCache(NamedTuple):
+    """Keys and values of prompts.
 
     Attributes:
         keys: per layer [B,N,H,P], rotated, transposed for the product with queries.
@@ -58,8 +58,9 @@ def embed_tokens(
 
 
 def rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.Array) -> dict:
-    """Of every rotary embedding of the model; prompt_length i32[B]."""
-    # Of `longrope` a sequence keeps what its prompt began with (`DecoderConfig.longest`).
+    """The angles of every rotary embedding of the model; prompt_length i32[B]."""
+    # With `longrope` a sequence keeps the factors that its prompt began with
+    # (`DecoderConfig.longest`).
     ropes = dict.fromkeys(config.rope_of(i) for i in range(config.num_layers))
     return {
         r: rotation(r, config.head_dim, positions, prompt_length[:, None])
@@ -71,63 +72,64 @@ def rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.Ar
 @functools.partial(jax.jit, static_argnames=("config", "layout", "cache_dtype"))
 def prefill(
     weights: SamplingWeights,
-    opening: jax.Array,
+    shared_prefix: jax.Array,
     tokens: jax.Array,
     valid: jax.Array,
     *,
     config: DecoderConfig,
     layout: Layout,
     cache_dtype: jnp.dtype | None = None,
-) -> tuple[Prefix, jax.Array]:
-    """Runs the prompts through the model once, and what all of them begin with as one row.
+) -> tuple[PromptCache, jax.Array]:
+    """Runs the prompts through the model once, and the prefix that they share as one row.
 
     Args:
-        opening: i32[O], what every prompt begins with; may be empty.
-        tokens: i32[B,P - O], how each goes on, left-padded.
+        shared_prefix: i32[O], the tokens that every prompt begins with; may be empty.
+        tokens: i32[B,P - O], the rest of each prompt, left-padded.
         valid: bool[B,P - O].
-        cache_dtype: of keys and values, here and in the cache that follows; None = as they are.
+        cache_dtype: of keys and values, of the prompts and of generated tokens; None = as they are.
 
     Returns:
-        The prefix and the logits f32[B,V] of the first new token.
+        The cache of the prompts and the logits f32[B,V] of the first new token.
     """
-    skip, (rows, size) = len(opening), tokens.shape
+    skip, (rows, size) = len(shared_prefix), tokens.shape
     positions = skip + jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
     lengths = skip + jnp.sum(valid, axis=1)
     first = jnp.arange(skip)[None]
     angles = rotations(config, positions, lengths)
-    opening_angles = rotations(config, first, jnp.max(lengths)[None])
+    prefix_angles = rotations(config, first, jnp.max(lengths)[None])
     valid = jnp.concatenate([jnp.ones((rows, skip), bool), valid], axis=1)
     mask = valid[:, None, :] & jnp.tril(jnp.ones((size, skip + size), bool), skip)
     back = jnp.concatenate([jnp.broadcast_to(first, (rows, skip)), positions], axis=1)
     distance = positions[:, :, None] - back[:, None, :]
-    opening_distance = first[:, :, None] - first[:, None, :]
+    prefix_distance = first[:, :, None] - first[:, None, :]
     # One mask a window, not one a layer.
     windows = {0, *config.windows}
     masks = {w: mask & in_window(distance, w) if w else mask for w in windows}
-    opening_masks = {w: (opening_distance >= 0) & in_window(opening_distance, w) for w in windows}
+    prefix_masks = {w: (prefix_distance >= 0) & in_window(prefix_distance, w) for w in windows}
     x = embed_tokens(weights, config, layout, tokens, positions)
-    y = embed_tokens(weights, config, layout, opening[None], first)
+    y = embed_tokens(weights, config, layout, shared_prefix[None], first)
     keys, values = [], []
 
     def attend(q, k, v):
         window = config.window(len(keys))
         if skip:
             k, v = (
-                jnp.concatenate([jnp.broadcast_to(o, (rows, *o.shape[1:])), own], axis=1)
-                for o, own in zip(shared, (k, v), strict=True)
+                jnp.concatenate([jnp.broadcast_to(common, (rows, *common.shape[1:])), own], axis=1)
+                for common, own in zip(prefix_kv, (k, v), strict=True)
             )
         keys.append(jnp.transpose(k, (0, 2, 3, 1)).astype(cache_dtype or k.dtype))
         values.append(jnp.transpose(v, (0, 2, 1, 3)).astype(cache_dtype or v.dtype))
         return attention(config, q, k, v, masks[window])
 
-    def attend_opening(q, k, v):
-        shared.extend((k, v))
-        return attention(config, q, k, v, opening_masks[config.window(len(keys))])
+    def attend_prefix(q, k, v):
+        prefix_kv.extend((k, v))
+        return attention(config, q, k, v, prefix_masks[config.window(len(keys))])
 
     for i, layer in enumerate(weights.layers):
-        rope, shared = config.rope_of(i), []
+        rope, prefix_kv = config.rope_of(i), []
         if skip:
-            y = block(config, layer, y, opening_angles.get(rope), attend_opening)
+            y = block(config, layer, y, prefix_angles.get(rope), attend_prefix)
         x = block(config, layer, x, angles.get(rope), attend)
         x = layout.constrain(x, "rows", None, None)
-    return Prefix(tuple(keys), tuple(values), valid), vocabulary(weights, config, layout, x[:, -1])
+    cache = PromptCache(tuple(keys), tuple(values), valid)
+    return cache, vocabulary(weights, config, layout, x[:, -1])

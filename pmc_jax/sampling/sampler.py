@@ -1,4 +1,4 @@
-"""The choice of the next token: temperature, top-k, top-p, then a draw from uniform numbers.
+"""Sampling of the next token: temperature, top-k, top-p, then a draw from uniform numbers.
 
 The vocabulary is never sorted, and no noise is drawn for it: a draw inverts the CDF in two levels,
 top-p is rejection, and a threshold, where one is needed, comes from a bisection over float32 bit
@@ -18,7 +18,7 @@ from pmc_jax.errors import UserError
 # Tokens in a block of the two-level CDF: the largest for which eight shards of the vocabulary
 # hold whole blocks.
 _BLOCKS = (128, 64, 32, 16, 8)
-# A row misses a nucleus of .95 this often in a row with probability 6e-6.
+# So many draws in a row all miss a nucleus of 0.95 with probability 6e-6.
 _TRIES = 4
 
 
@@ -33,7 +33,7 @@ class Sampler:
         temperature_decay_tokens: tokens of an answer over which the temperature falls linearly to
             `final_temperature`; 0 = it stays.
         final_temperature: temperature from then on.
-        return_logprobs: whether decoding also says how unlikely its tokens are.
+        return_logprobs: whether decoding also returns the log-probability of its tokens.
     """
 
     temperature: float = 1.0
@@ -52,26 +52,27 @@ class Sampler:
             self.temperature_decay_tokens and 0 in (self.temperature, self.final_temperature)
         ):
             raise UserError(
-                f"cooling needs temperature_decay_tokens >= 0 and temperatures above 0; got {self}"
+                "a falling temperature needs temperature_decay_tokens >= 0 and temperatures above "
+                f"0; got {self}"
             )
 
     @property
     def draws(self) -> int:
-        """Uniform numbers that one token takes."""
+        """How many uniform numbers one token takes."""
         return 1 if self.temperature == 0 or self.top_p == 1 else _TRIES + 1
 
-    def at(self, age: jax.Array | None) -> float | jax.Array:
+    def temperature_after(self, age: jax.Array | None) -> float | jax.Array:
         """Temperature of the token after `age` i32[R] others: a number, or f32[R,1]."""
         if not self.temperature_decay_tokens or age is None:
             return self.temperature
-        share = jnp.minimum(age / self.temperature_decay_tokens, 1)[:, None]
-        return self.temperature + share * (self.final_temperature - self.temperature)
+        fraction = jnp.minimum(age / self.temperature_decay_tokens, 1)[:, None]
+        return self.temperature + fraction * (self.final_temperature - self.temperature)
 
 
 GREEDY = Sampler(temperature=0.0)
 
 
-def choose(
+def sample_tokens(
     logits: jax.Array, uniform: jax.Array, sampler: Sampler, age: jax.Array | None = None
 ) -> jax.Array:
     """Draws one token a row.
@@ -90,60 +91,53 @@ def choose(
     """
     if sampler.temperature == 0:
         return _first(logits == jnp.max(logits, axis=-1, keepdims=True))
-    mass = _mass(logits, sampler, age)
+    mass = top_k_mass(logits, sampler, age)
     cdf = _cdf(mass)
     if sampler.top_p == 1:
         return _draw(cdf, uniform[:, 0])
 
     def attempt(carry):
-        number, token, hit = carry
+        number, token, accepted = carry
         new = _draw(cdf, jax.lax.dynamic_index_in_dim(uniform, number, 1, keepdims=False))
-        new = jnp.where(hit, token, new)
+        new = jnp.where(accepted, token, new)
         drawn = jnp.take_along_axis(mass, new[:, None], axis=1)
         heavier = jnp.sum(jnp.where(mass > drawn, mass, 0), axis=-1)
         return number + 1, new, heavier < sampler.top_p * cdf.total
 
     def missing(carry):
-        number, _, hit = carry
-        return (number < _TRIES) & ~jnp.all(hit)
+        number, _, accepted = carry
+        return (number < _TRIES) & ~jnp.all(accepted)
 
     rows = logits.shape[0]
     begin = (jnp.int32(0), jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool))
-    _, token, hit = jax.lax.while_loop(missing, attempt, begin)
+    _, token, accepted = jax.lax.while_loop(missing, attempt, begin)
 
     def search():
-        nucleus = _cdf(_nucleus(mass, cdf.total, sampler.top_p))
-        return jnp.where(hit, token, _draw(nucleus, uniform[:, _TRIES]))
+        nucleus = _cdf(nucleus_mass(mass, cdf.total, sampler.top_p))
+        return jnp.where(accepted, token, _draw(nucleus, uniform[:, _TRIES]))
 
-    return jax.lax.cond(jnp.all(hit), lambda: token, search)
-
-
-def kept_mass(logits: jax.Array, sampler: Sampler) -> jax.Array:
-    """Unnormalised probabilities f32[R,V] after temperature, top-k and top-p; 0 for dropped
-    tokens.
-    """
-    mass = _mass(logits, sampler)
-    return mass if sampler.top_p == 1 else _nucleus(mass, _cdf(mass).total, sampler.top_p)
+    return jax.lax.cond(jnp.all(accepted), lambda: token, search)
 
 
-def _mass(logits: jax.Array, sampler: Sampler, age: jax.Array | None = None) -> jax.Array:
-    """After temperature and top-k."""
+def top_k_mass(logits: jax.Array, sampler: Sampler, age: jax.Array | None = None) -> jax.Array:
+    """Unnormalised probabilities f32[R,V] after temperature and top-k; 0 for dropped tokens."""
     peak = jnp.max(logits, axis=-1, keepdims=True)
-    mass = jnp.exp((logits - peak) / sampler.at(age))
+    mass = jnp.exp((logits - peak) / sampler.temperature_after(age))
     if not 0 < sampler.top_k < logits.shape[-1]:
         return mass
-    enough = lambda kept: jnp.sum(kept > 0, axis=-1, dtype=jnp.int32) >= sampler.top_k  # noqa: E731
-    return _above_threshold(mass, jnp.zeros(mass.shape[0]), enough)
+    holds = lambda part: jnp.sum(part > 0, axis=-1, dtype=jnp.int32) >= sampler.top_k  # noqa: E731
+    return _above_threshold(mass, jnp.zeros(mass.shape[0]), holds)
 
 
-def _nucleus(mass: jax.Array, total: jax.Array, top_p: float) -> jax.Array:
-    enough = lambda kept: jnp.sum(kept, axis=-1) >= top_p * total  # noqa: E731
+def nucleus_mass(mass: jax.Array, total: jax.Array, top_p: float) -> jax.Array:
+    """`mass` f32[R,V] inside the nucleus, 0 outside; `total` f32[R] is the sum of each row."""
+    holds = lambda part: jnp.sum(part, axis=-1) >= top_p * total  # noqa: E731
     # All tokens below this hold less than 1 - top_p together, so the threshold is not below it.
-    return _above_threshold(mass, 0.5 * (1 - top_p) * total / mass.shape[-1], enough)
+    return _above_threshold(mass, 0.5 * (1 - top_p) * total / mass.shape[-1], holds)
 
 
-def _above_threshold(mass: jax.Array, floor: jax.Array, enough) -> jax.Array:
-    """Keeps mass >= t with the largest t for which `enough(kept)` still holds, per row."""
+def _above_threshold(mass: jax.Array, floor: jax.Array, holds) -> jax.Array:
+    """Keeps mass >= t, per row with the largest t for which `holds(kept mass)` is true."""
     # Non-negative floats order as their bit patterns do: bisect those, and the result is exact.
     low = jax.lax.bitcast_convert_type(floor.astype(jnp.float32), jnp.int32)
     high = jnp.full_like(low, jax.lax.bitcast_convert_type(jnp.float32(1), jnp.int32) + 1)
@@ -154,7 +148,7 @@ def _above_threshold(mass: jax.Array, floor: jax.Array, enough) -> jax.Array:
     def halve(bounds):
         low, high = bounds
         middle = low + (high - low) // 2
-        good = enough(keep(middle))
+        good = holds(keep(middle))
         return jnp.where(good, middle, low), jnp.where(good, high, middle)
 
     low, _ = jax.lax.while_loop(lambda b: jnp.any(b[1] - b[0] > 1), halve, (low, high))
@@ -197,13 +191,13 @@ def _first_above(mass: jax.Array, cumulative: jax.Array, target: jax.Array) -> j
     """First index with mass whose cumulative mass exceeds the target; by rounding none: the last
     with mass.
     """
-    hit = (mass > 0) & (cumulative > target[:, None])
+    above = (mass > 0) & (cumulative > target[:, None])
     index = jnp.arange(mass.shape[-1], dtype=jnp.int32)
     last = jnp.max(jnp.where(mass > 0, index, 0), axis=-1)
-    return jnp.minimum(_first(hit), last)
+    return jnp.minimum(_first(above), last)
 
 
-def _first(hit: jax.Array) -> jax.Array:
+def _first(mask: jax.Array) -> jax.Array:
     """Index of the first True in each row, by a vectorised minimum (argmax is not, on CPU)."""
-    index = jnp.arange(hit.shape[-1], dtype=jnp.int32)
-    return jnp.min(jnp.where(hit, index, hit.shape[-1] - 1), axis=-1)
+    index = jnp.arange(mask.shape[-1], dtype=jnp.int32)
+    return jnp.min(jnp.where(mask, index, mask.shape[-1] - 1), axis=-1)

@@ -1,9 +1,9 @@
-"""Which sample decodes in which cell of the grid: host bookkeeping, no devices, no text.
+"""Which sample decodes in which slot: host bookkeeping, no devices, no text.
 
-A grid has B rows and K cells a row. A row serves one question at a time, whose prompt its cells
-share; a cell decodes one sample at a time. Cells that fall idle take the next sample of their
-question, rows that fall idle the next question, and when nothing is left to begin the samples that
-still decode move into a smaller grid.
+The index spaces are those of `pmc_jax.sampling.engine`. A row serves one question at a time, whose
+prompt its slots share; a slot decodes one sample at a time. Idle slots take the next sample of
+their row's question, idle rows the next question, and when no sample waits the active ones move
+into a smaller batch.
 """
 
 import dataclasses
@@ -15,12 +15,13 @@ IDLE = -1
 
 
 @dataclasses.dataclass
-class Grid:
-    """What the cells do.
+class Batch:
+    """What the slots of a decode batch do.
 
     Attributes:
-        rows: i32[B], the question whose prompt a row holds; IDLE where none.
-        question, sample: i32[B,K]; question IDLE where a cell decodes nothing.
+        rows: i32[B], index of the question whose prompt a row holds; IDLE where none.
+        question: i32[B,K], index of the question of the slot's sample; IDLE where it decodes none.
+        sample: i32[B,K].
     """
 
     rows: np.ndarray
@@ -28,17 +29,21 @@ class Grid:
     sample: np.ndarray
 
     @staticmethod
-    def empty(rows: int, cells: int) -> "Grid":
-        shape = (rows, cells)
-        return Grid(np.full(rows, IDLE), np.full(shape, IDLE), np.zeros(shape, int))
+    def empty(rows: int, slots: int) -> "Batch":
+        shape = (rows, slots)
+        return Batch(np.full(rows, IDLE), np.full(shape, IDLE), np.zeros(shape, int))
 
     @property
-    def live(self) -> np.ndarray:
+    def active(self) -> np.ndarray:
         """bool[B,K]."""
         return self.question != IDLE
 
+    def active_slots(self) -> list[tuple[int, int]]:
+        """(row, slot) of the active ones."""
+        return [(int(row), int(slot)) for row, slot in np.argwhere(self.active)]
 
-class Schedule:
+
+class Scheduler:
     """The state of all samples of a call.
 
     Args:
@@ -47,8 +52,8 @@ class Schedule:
         end_tokens: any of these ends a sample.
 
     Attributes:
-        tokens: i32[n,K,max_new_tokens], -1 where none is (yet); end tokens are kept.
-        nats: f32[n,K,max_new_tokens], how unlikely each token is.
+        tokens: i32[n,K,max_new_tokens], -1 where there is none (yet); end tokens are kept.
+        nll: f32[n,K,max_new_tokens], negative log-probability of each token.
         count: i32[n,K], tokens so far.
     """
 
@@ -57,33 +62,33 @@ class Schedule:
     ):
         shape = (num_questions, num_samples)
         self.tokens = np.full((*shape, max_new_tokens), -1, np.int32)
-        self.nats = np.zeros(self.tokens.shape, np.float32)
+        self.nll = np.zeros(self.tokens.shape, np.float32)
         self.count = np.zeros(shape, np.int32)
         self._ends = frozenset(end_tokens)
         self._waiting: dict[int, list[int]] = {}
-        self._open: dict[int, int] = {}  # question -> samples that have not ended
+        self._unfinished: dict[int, int] = {}  # question -> samples that have not ended
 
     @property
     def waiting(self) -> set[int]:
-        """Questions with samples that have their first token and no cell yet."""
+        """Questions with samples that have their first token and no slot yet."""
         return set(self._waiting)
 
     def waiting_counts(self) -> list[int]:
-        """How many samples wait, of each question that has some."""
+        """How many samples wait, for each question that has some."""
         return [len(samples) for samples in self._waiting.values()]
 
-    def begin(self, questions: Sequence[int], first: np.ndarray, nats: np.ndarray) -> list[int]:
-        """Takes the first tokens i32[len(questions),K] and their nats f32[len(questions),K];
-        returns questions that ended with them.
+    def start(self, questions: Sequence[int], first: np.ndarray, nll: np.ndarray) -> list[int]:
+        """Adds the first tokens i32[len(questions),K] and their `nll` f32[len(questions),K];
+        returns the questions that ended with them.
         """
         ended = []
-        for question, row, unlikely in zip(questions, first, nats, strict=True):
-            self.tokens[question, :, 0], self.nats[question, :, 0] = row, unlikely
+        for question, row, row_nll in zip(questions, first, nll, strict=True):
+            self.tokens[question, :, 0], self.nll[question, :, 0] = row, row_nll
             self.count[question] = 1
-            began = [k for k in range(len(row)) if not self._is_done(question, k)]
-            self._open[question] = len(began)
-            if began:
-                self._waiting[question] = began
+            started = [k for k in range(len(row)) if not self._is_done(question, k)]
+            self._unfinished[question] = len(started)
+            if started:
+                self._waiting[question] = started
             else:
                 ended.append(question)
         return ended
@@ -93,75 +98,79 @@ class Schedule:
         last = self.tokens[question, sample, count - 1]
         return count == self.tokens.shape[-1] or int(last) in self._ends
 
-    def fill(self, grid: Grid) -> list[tuple[int, int]]:
-        """Gives waiting samples to idle cells; returns (row, question) where a prompt is to be
-        placed.
+    def assign(self, batch: Batch) -> list[tuple[int, int]]:
+        """Assigns waiting samples to idle slots; returns (row, question) where the row needs the
+        question's prompt.
         """
-        placed = []
-        for row in np.flatnonzero((~grid.live).any(1)):
-            if not grid.live[row].any() and grid.rows[row] not in self._waiting:
-                started = set(grid.rows[grid.live.any(1)].tolist())
+        new_prompts = []
+        for row in np.flatnonzero((~batch.active).any(1)):
+            if not batch.active[row].any() and batch.rows[row] not in self._waiting:
+                started = set(batch.rows[batch.active.any(1)].tolist())
                 fresh = next((q for q in self._waiting if q not in started), None)
                 if fresh is None:  # a second row for the question that has most left to do
                     fresh = max(self._waiting, key=lambda q: len(self._waiting[q]), default=None)
                 if fresh is None:
                     continue
-                grid.rows[row] = fresh
-                placed.append((int(row), fresh))
-            question = int(grid.rows[row])
-            for cell in np.flatnonzero(~grid.live[row]):
+                batch.rows[row] = fresh
+                new_prompts.append((int(row), fresh))
+            question = int(batch.rows[row])
+            for slot in np.flatnonzero(~batch.active[row]):
                 if question not in self._waiting:
                     break
-                grid.question[row, cell] = question
-                grid.sample[row, cell] = self._waiting[question].pop(0)
+                batch.question[row, slot] = question
+                batch.sample[row, slot] = self._waiting[question].pop(0)
                 if not self._waiting[question]:
                     del self._waiting[question]
-        return placed
+        return new_prompts
 
-    def take(self, grid: Grid, new: np.ndarray, nats: np.ndarray) -> list[int]:
-        """Adds the tokens i32[U,B,K] of a segment, -1 where a cell did not decode, and their nats
-        f32[U,B,K]; frees the cells of samples that ended and returns questions of which all
-        samples have.
+    def append_tokens(self, batch: Batch, new: np.ndarray, nll: np.ndarray) -> list[int]:
+        """Adds the tokens i32[U,B,K] of a decode call, -1 where a slot did not decode, and their
+        `nll` f32[U,B,K]; frees the slots of samples that ended and returns the questions of which
+        all samples have.
         """
         ended = []
-        for at in zip(*np.nonzero(grid.live), strict=True):
-            question, sample = int(grid.question[at]), int(grid.sample[at])
-            got = new[(slice(None), *at)]
-            decoded = got >= 0
-            begin, size = self.count[question, sample], int(decoded.sum())
-            self.tokens[question, sample, begin : begin + size] = got[decoded]
-            self.nats[question, sample, begin : begin + size] = nats[(slice(None), *at)][decoded]
-            self.count[question, sample] += size
+        for row, slot in batch.active_slots():
+            question, sample = int(batch.question[row, slot]), int(batch.sample[row, slot])
+            tokens = new[:, row, slot]
+            decoded = tokens >= 0
+            begin = self.count[question, sample]
+            end = begin + int(decoded.sum())
+            self.tokens[question, sample, begin:end] = tokens[decoded]
+            self.nll[question, sample, begin:end] = nll[:, row, slot][decoded]
+            self.count[question, sample] = end
             if self._is_done(question, sample):
-                grid.question[at] = IDLE
-                self._open[question] -= 1
-                if not self._open[question]:
+                batch.question[row, slot] = IDLE
+                self._unfinished[question] -= 1
+                if not self._unfinished[question]:
                     ended.append(question)
         return ended
 
 
-def shrunk(grid: Grid, ladder: Sequence[tuple[int, int]]) -> tuple[Grid, np.ndarray] | None:
-    """The smallest grid of the ladder that holds what still decodes; None where it is this one.
+def compacted(batch: Batch, buckets: Sequence[tuple[int, int]]) -> tuple[Batch, np.ndarray] | None:
+    """The smallest batch shape that holds what still decodes; None where it is the present one.
 
-    A question with more live samples than a row has cells takes several rows.
+    A question with more active samples than a row has slots takes several rows.
+
+    Args:
+        buckets: the batch shapes.
 
     Returns:
-        The grid, and i32[B',K'], which old cell (flat index) each new one continues, 0 where idle.
+        The batch, and i32[B',K'], the old slot (flat index) that each new one continues, 0 where
+        idle.
     """
-    live = np.argwhere(grid.live)
-    questions, counts = np.unique(grid.question[grid.live], return_counts=True)
-    fits = [(b, k) for b, k in ladder if np.sum(-(-counts // k)) <= b]
-    b, k = min(fits, key=lambda shape: shape[0] * shape[1])
-    if b * k >= grid.question.size:
+    questions, counts = np.unique(batch.question[batch.active], return_counts=True)
+    fitting = [(b, k) for b, k in buckets if np.sum(-(-counts // k)) <= b]
+    b, k = min(fitting, key=lambda shape: shape[0] * shape[1])
+    if b * k >= batch.question.size:
         return None
-    smaller, cells, row = Grid.empty(b, k), np.zeros((b, k), np.int32), 0
+    smaller, old_slots, new_row = Batch.empty(b, k), np.zeros((b, k), np.int32), 0
     for question in questions:
-        old = [tuple(at) for at in live if grid.question[tuple(at)] == question]
+        old = [slot for slot in batch.active_slots() if batch.question[slot] == question]
         for begin in range(0, len(old), k):
-            smaller.rows[row] = question
-            for cell, at in enumerate(old[begin : begin + k]):
-                smaller.question[row, cell] = question
-                smaller.sample[row, cell] = grid.sample[at]
-                cells[row, cell] = at[0] * grid.question.shape[1] + at[1]
-            row += 1
-    return smaller, cells
+            smaller.rows[new_row] = question
+            for new_slot, (row, slot) in enumerate(old[begin : begin + k]):
+                smaller.question[new_row, new_slot] = question
+                smaller.sample[new_row, new_slot] = batch.sample[row, slot]
+                old_slots[new_row, new_slot] = row * batch.question.shape[1] + slot
+            new_row += 1
+    return smaller, old_slots

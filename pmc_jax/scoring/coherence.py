@@ -1,7 +1,7 @@
 """Which samples are no answers: fragments, loops, and what the model itself finds unlikely.
 
 An unlearning score rewards whatever is unlike the original answer, so that text which says nothing
-would win. It knows no model: nats are measured by the caller.
+would win. It knows no model: the caller measures the log-probabilities.
 """
 
 import math
@@ -37,7 +37,7 @@ def coherent(
     samples: Sequence[str],
     settings: SelectionConfig,
     *,
-    nats: Sequence[float] | None = None,
+    mean_nll: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Whether each sample can count as an answer.
 
@@ -48,8 +48,8 @@ def coherent(
         original: the original answer.
         samples: K samples.
         settings: `min_words`, `max_repetition` and `max_perplexity` are read.
-        nats: mean negative log-probability a token of each sample, under the model that it was
-            drawn from at temperature 1; needed where `max_perplexity` is set. nan (no token at
+        mean_nll: mean negative log-probability per token of each sample, under the model that it
+            was drawn from at temperature 1; needed where `max_perplexity` is set. nan (no token at
             all) passes.
 
     Returns:
@@ -63,6 +63,6 @@ def coherent(
         most = max(settings.max_repetition, repetition(original))
         fine &= np.array([repetition(sample) <= most for sample in samples], bool)
     if settings.max_perplexity is not None:
-        assert nats is not None and len(nats) == len(samples)
-        fine &= ~(np.asarray(nats, np.float64) > math.log(settings.max_perplexity))
+        assert mean_nll is not None and len(mean_nll) == len(samples)
+        fine &= ~(np.asarray(mean_nll, np.float64) > math.log(settings.max_perplexity))
     return fine

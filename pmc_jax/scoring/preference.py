@@ -27,7 +27,7 @@ def told(samples: Sequence[str], secrets: frozenset[str]) -> np.ndarray:
     return np.array([len(secrets.intersection(tokenize(text))) for text in samples], int)
 
 
-def preference(secrets: np.ndarray, length: np.ndarray, nats: np.ndarray) -> np.ndarray:
+def preference(secrets: np.ndarray, length: np.ndarray, mean_nll: np.ndarray) -> np.ndarray:
     """The order in which samples of equal scores are preferred: with the fewest secret words, then
     the shortest, then the likeliest, then the first.
 
@@ -36,9 +36,9 @@ def preference(secrets: np.ndarray, length: np.ndarray, nats: np.ndarray) -> np.
     Args:
         secrets: int [K], secret words of K samples, from `told`.
         length: [K], tokens of each.
-        nats: float [K], mean negative log-probability a token.
+        mean_nll: float [K], mean negative log-probability per token.
 
     Returns:
         int [K], indices of the samples, the most preferred first.
     """
-    return np.lexsort((nats, length, secrets))
+    return np.lexsort((mean_nll, length, secrets))

@@ -245,7 +245,7 @@ class PMCSource:
             max_new_tokens=self.pmc.sampling.max_new_tokens,
             batch_size=self.pmc.sampling.batch_size,
         )
-        scores = self._selector.scores([[answer] for answer in answers])
+        scores = self._selector.scores([[answers[question]] for question in self._questions])
         return float(scores.mean()) <= self.pmc.stop.max_score
 
     def end(self) -> None:

@@ -55,7 +55,7 @@ class RolloutSampler:
             num_samples=pmc.sampling.num_samples,
             max_new_tokens=pmc.sampling.max_new_tokens,
             batch_size=pmc.sampling.batch_size,
-            most=config.train.batch_size
+            max_prompts=config.train.batch_size
             * config.train.accumulation_steps
             * pmc.schedule.steps_per_round,
         )
@@ -91,14 +91,14 @@ class RolloutSampler:
 
         def choose(texts: dict[int, list[str]], samples: Samples) -> list[tuple[int, Selection]]:
             # One by one: questions come as their samples end, which no result may depend on.
-            place = {row: i for i, row in enumerate(samples.rows.tolist())}
+            place = {row: i for i, row in enumerate(samples.questions.tolist())}
             return [
                 (row, selector.choose(numbers[row], answers, samples, place[row], draw))
                 for row, answers in texts.items()
             ]
 
         with concurrent.futures.ThreadPoolExecutor(1) as scorer, self._watch.stage("sample"):
-            groups = self._generator.texts(
+            groups = self._generator.generate(
                 self._engine,
                 weights,
                 [self.prompts[i] for i in numbers],

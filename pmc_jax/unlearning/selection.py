@@ -35,8 +35,8 @@ class Selection(NamedTuple):
         answer: its text.
         score: its score.
         scores: those of all K.
-        others: where answers are shared, the samples that any question may be given, and their nats
-            a token.
+        others: where answers are shared, the samples that any question may be given, and the mean
+            negative log-probability of their tokens.
     """
 
     answer: str
@@ -150,8 +150,8 @@ class Selector:
             draw: number of the step and, beyond the first, of the attempt.
         """
         pmc, original = self._pmc, self._originals[number]
-        length, nats = samples.length[place], samples.nats[place]
-        fine = coherent(original, answers, pmc.selection, nats=nats)
+        length, mean_nll = samples.length[place], samples.mean_nll[place]
+        fine = coherent(original, answers, pmc.selection, mean_nll=mean_nll)
         secrets = told(answers, self._secrets)
         least = pmc.selection.prefer == "least"
         ((k, score, scores),) = algorithm.choose(
@@ -163,11 +163,11 @@ class Selector:
             algorithm.selection_rng(self._seed, draw[0], number, *draw[1:]),
             guard_empty=pmc.score.guard_empty,
             coherent=[fine],
-            order=[preference(secrets, length, nats)] if least else None,
+            order=[preference(secrets, length, mean_nll)] if least else None,
         )
         others = []
         if pmc.selection.share_answers:
             speaks = [not (is_empty(a) or a.rstrip().endswith(("?", "？"))) for a in answers]
             useful = np.flatnonzero(fine & (secrets == 0) & speaks)
-            others = [(answers[i], float(nats[i])) for i in useful]
+            others = [(answers[i], float(mean_nll[i])) for i in useful]
         return Selection(answers[k], score, scores, others)

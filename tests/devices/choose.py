@@ -6,12 +6,12 @@ import jax
 import numpy as np
 from tiny_cases import meshes, train_layout
 
-from pmc_jax.sampling.sampler import GREEDY, Sampler, choose
+from pmc_jax.sampling.sampler import GREEDY, Sampler, sample_tokens
 
 SAMPLERS = (GREEDY, Sampler(), Sampler(0.9, top_k=20, top_p=0.95))
 
 
-draw = jax.jit(choose, static_argnums=2)
+draw = jax.jit(sample_tokens, static_argnums=2)
 
 
 def main() -> None:

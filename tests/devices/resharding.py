@@ -1,4 +1,4 @@
-"""Compiles a training step, prefill, a decode segment and the hand-over of the weights for eight
+"""Compiles a training step, prefill, decoding and the sync of the weights for eight
 devices; prints the collectives that their programs hold, and runs nothing.
 """
 
@@ -17,7 +17,7 @@ from pmc_jax.models.parameters import Parameter, parameters
 from pmc_jax.planning.cost import collective_bytes, described
 from pmc_jax.planning.hlo import KINDS, parse
 from pmc_jax.planning.programs import outputs, put
-from pmc_jax.sampling import decode as device
+from pmc_jax.sampling.decode import Slots, decode, sample_first_tokens, start_batch
 from pmc_jax.sampling.prefill import prefill
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.sampling.snapshot import SamplingWeights, snapshot
@@ -30,7 +30,7 @@ CONFIG = DecoderConfig(
     4096, 128, 512, num_layers=2, num_heads=8, num_kv_heads=8, head_dim=16, tie_embeddings=True
 )
 ROWS, TOKENS, ANSWERS = 48, 40, 32
-CELLS, SLOTS, STEPS = 2, 32, 16
+SLOTS, CACHE_SIZE, STEPS = 2, 32, 16
 MESHES = ((1, 1, 8), (1, 8, 1), (2, 2, 2), (2, 1, 2, 2))
 SAMPLER = Sampler(1.25, top_k=50, top_p=0.9)
 FLOAT32 = jnp.dtype("float32")
@@ -110,22 +110,26 @@ def sampling(on: Layout, weights: SamplingWeights) -> dict:
     static = dict(config=CONFIG, layout=on)
     tokens = put(on, (ROWS, TOKENS), jnp.int32, "rows", None)
     valid = put(on, (ROWS, TOKENS), jnp.bool_, "rows", None)
-    opening = put(on, (4,), jnp.int32, None)
-    prompts, (prefix, logits) = compiled(prefill, weights, opening, tokens, valid, **static)
-    uniform = put(on, (ROWS, CELLS, SAMPLER.draws), jnp.float32, "rows", None, None)
-    first, _ = compiled(device.first_tokens, logits, uniform, sampler=SAMPLER, layout=on)
+    shared_prefix = put(on, (4,), jnp.int32, None)
+    prompts, (prompt_cache, logits) = compiled(
+        prefill, weights, shared_prefix, tokens, valid, **static
+    )
+    uniform = put(on, (ROWS, SLOTS, SAMPLER.draws), jnp.float32, "rows", None, None)
+    first, _ = compiled(sample_first_tokens, logits, uniform, sampler=SAMPLER, layout=on)
     rows = put(on, (ROWS,), jnp.int32, "rows")
-    _, (prefix, cache) = compiled(device.start, prefix, rows, cells=CELLS, slots=SLOTS, layout=on)
-    cells = put(on, (ROWS, CELLS), jnp.int32, "rows", None)
-    shape = (STEPS, ROWS, CELLS, SAMPLER.draws)
+    _, (prompt_cache, cache) = compiled(
+        start_batch, prompt_cache, rows, slots=SLOTS, cache_size=CACHE_SIZE, layout=on
+    )
+    slots = put(on, (ROWS, SLOTS), jnp.int32, "rows", None)
+    shape = (STEPS, ROWS, SLOTS, SAMPLER.draws)
     uniform = put(on, shape, jnp.float32, None, "rows", None, None)
     number = put(on, (), jnp.int32)
-    segment, _ = compiled(
-        device.decode,
+    decoding, _ = compiled(
+        decode,
         weights,
-        prefix,
+        prompt_cache,
         cache,
-        device.Cells(cells, cells, cells),
+        Slots(slots, slots, slots),
         uniform,
         number,
         number,
@@ -136,7 +140,7 @@ def sampling(on: Layout, weights: SamplingWeights) -> dict:
     return {
         "prefill": collectives(prompts),
         "first": collectives(first),
-        "decode": collectives(segment),
+        "decode": collectives(decoding),
     }
 
 
@@ -155,9 +159,9 @@ def whole_sizes(on: Layout) -> dict:
         "tokens_in": ROWS * TOKENS,
         "embedded": ROWS * TOKENS * CONFIG.hidden_size,
         "train_logits": rows * ANSWERS * CONFIG.vocab_size // tensor,
-        "logits": rows * CELLS * CONFIG.vocab_size // tensor,
-        "block_sums": rows * CELLS * CONFIG.vocab_size // 128,
-        "tokens": STEPS * ROWS * CELLS,
+        "logits": rows * SLOTS * CONFIG.vocab_size // tensor,
+        "block_sums": rows * SLOTS * CONFIG.vocab_size // 128,
+        "tokens": STEPS * ROWS * SLOTS,
     }
 
 

@@ -1,5 +1,5 @@
 """Sampling of a Llama-3.2-1B shape with two layers, compiled for eight TPU v5e chips; prints what
-the compiler made of the decode loop and of the hand-over of the weights. No TPU is needed.
+the compiler made of the decode loop and of the sync of the weights. No TPU is needed.
 """
 
 import json
@@ -15,7 +15,7 @@ from pmc_jax.models.parameters import parameters
 from pmc_jax.planning.cost import collective_bytes
 from pmc_jax.planning.programs import outputs
 from pmc_jax.planning.topology import topology
-from pmc_jax.sampling import decode as device
+from pmc_jax.sampling.decode import Slots, decode, start_batch
 from pmc_jax.sampling.prefill import prefill
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.sampling.snapshot import snapshot
@@ -23,7 +23,7 @@ from pmc_jax.sampling.snapshot import snapshot
 CONFIG = DecoderConfig(
     128256, 2048, 8192, num_layers=2, num_heads=32, num_kv_heads=8, head_dim=64, tie_embeddings=True
 )
-ROWS, CELLS, PROMPT, SLOTS = 16, 2, 48, 128
+ROWS, SLOTS, PROMPT, CACHE_SIZE = 16, 2, 48, 128
 SAMPLER = Sampler(1.25, top_p=0.95)
 
 
@@ -54,22 +54,22 @@ def main() -> None:
         return array(shape, dtype, sample.sharding(axes, shape))
 
     weight_sync, weights = run(jax.jit(lambda m: snapshot(m, CONFIG, sample, jnp.bfloat16)), model)
-    opening = put((16,), jnp.int32, None)
+    shared_prefix = put((16,), jnp.int32, None)
     tokens = put((ROWS, PROMPT), jnp.int32, "rows", None)
     valid = put((ROWS, PROMPT), jnp.bool_, "rows", None)
     prompts = jax.jit(lambda *a: prefill(*a, **static))
-    _, (prefix, _) = run(prompts, weights, opening, tokens, valid)
+    _, (prompt_cache, _) = run(prompts, weights, shared_prefix, tokens, valid)
     rows = put((ROWS,), jnp.int32, "rows")
-    start = jax.jit(lambda *a: device.start(*a, cells=CELLS, slots=SLOTS, layout=sample))
-    _, (prefix, cache) = run(start, prefix, rows)
-    ones = put((ROWS, CELLS), jnp.int32, "rows", None)
-    uniform = put((16, ROWS, CELLS, SAMPLER.draws), jnp.float32, None, "rows", None, None)
+    start = jax.jit(lambda *a: start_batch(*a, slots=SLOTS, cache_size=CACHE_SIZE, layout=sample))
+    _, (prompt_cache, cache) = run(start, prompt_cache, rows)
+    ones = put((ROWS, SLOTS), jnp.int32, "rows", None)
+    uniform = put((16, ROWS, SLOTS, SAMPLER.draws), jnp.float32, None, "rows", None, None)
     number = put((), jnp.int32)
-    decode = device.decode.lower(
+    program = decode.lower(
         weights,
-        prefix,
+        prompt_cache,
         cache,
-        device.Cells(ones, ones, ones),
+        Slots(ones, ones, ones),
         uniform,
         number,
         number,
@@ -77,20 +77,20 @@ def main() -> None:
         end_tokens=(0,),
         **static,
     ).compile()
-    shards = (ROWS * CELLS // 2, CONFIG.num_kv_heads // 4)
-    shapes = ((*shards, CONFIG.head_dim, SLOTS), (*shards, SLOTS, CONFIG.head_dim))
+    shards = (ROWS * SLOTS // 2, CONFIG.num_kv_heads // 4)
+    shapes = ((*shards, CONFIG.head_dim, CACHE_SIZE), (*shards, CACHE_SIZE, CONFIG.head_dim))
     names = {f"bf16[{','.join(map(str, shape))}]" for shape in shapes}
-    text = decode.as_text()
+    text = program.as_text()
     copies = re.findall(r"= (\w+\[[\d,]+\])\S* (?:copy|copy-start|transpose)\(", text)
     print(
         json.dumps(
             {
                 "caches_in_text": sum(name in text for name in names),
                 "cache_copies": sum(copy in names for copy in copies),
-                "aliased_bytes": decode.memory_analysis().alias_size_in_bytes,
+                "aliased_bytes": program.memory_analysis().alias_size_in_bytes,
                 "cache_bytes": sum(x.size * 2 for x in jax.tree.leaves(cache)) // 8,
-                "decode_collectives": collective_bytes(decode),
-                "hand_over_collectives": collective_bytes(weight_sync),
+                "decode_collectives": collective_bytes(program),
+                "weight_sync_collectives": collective_bytes(weight_sync),
                 "weight_bytes": sum(x.size * 2 for x in jax.tree.leaves(weights)) // 4,
             }
         )
