@@ -32,7 +32,7 @@ def _spoil(path: str, number: int, line: str) -> None:
 @pytest.mark.parametrize("name", ["forget", "retain"])
 def test_bad_json_on_line_17(name, inputs):
     _spoil(f"{name}.jsonl", 17, '{"question": "Zorbolant", "answer": ')
-    tiny.assert_names(tiny.refused("unlearn"), f"{name}.jsonl, line 17: not JSON")
+    tiny.assert_names(tiny.refused("unlearn"), f"{name}.jsonl, line 17: not valid JSON")
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,10 @@ def test_eval_sets_have_paraphrased_and_wrong_answers_where_the_source_has_them(
     write(tmp_path, f"full.{suffix}", full)
     data = DataConfig(root=str(tmp_path))
     source = SourceConfig(path=f"full.{suffix}", wrong="false", rows="1:3")
-    found = sets.eval_set("forget", source, data)
-    assert found.paraphrased == tuple(row["paraphrased_answer"] for row in full[1:])
-    assert found.wrong == (("No.", "Nor that."),) * 2
-    assert found.select([1]).wrong == (("No.", "Nor that."),)
+    rows = sets.eval_set("forget", source, data)
+    assert rows.paraphrased == tuple(row["paraphrased_answer"] for row in full[1:])
+    assert rows.wrong == (("No.", "Nor that."),) * 2
+    assert rows.select([1]).wrong == (("No.", "Nor that."),)
     plain = sets.eval_set("forget", SourceConfig(path=f"full.{suffix}"), data)
     assert plain.wrong is None and plain.paraphrased is not None
 
@@ -124,7 +124,7 @@ def test_columns_by_name_and_absolute_path(tmp_path):
     source = SourceConfig(path=str(path), question="prompt", answer="reply")
     got = sets.retain_set(source, DataConfig(root="elsewhere"))
     assert (got.questions, got.answers) == (("a",), ("b",))
-    assert sources.read_rows(source, DataConfig(), ["reply"]) == [{"reply": "b"}]
+    assert sources.read_rows(source, DataConfig(), ["reply"], "source").columns == {"reply": ("b",)}
 
 
 def test_finetune_set_concatenates_with_unique_ids(tmp_path):
@@ -172,10 +172,10 @@ GOOD = '{"question": "a", "answer": "b"}\n'
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("r.jsonl", GOOD * 2 + '{"question": "a",\n', "r.jsonl, line 3: not JSON (Expecting"),
+        ("r.jsonl", GOOD * 2 + '{"question": "a",\n', "r.jsonl, line 3: not valid JSON (Expecting"),
         ("r.jsonl", GOOD + "[1]\n", "line 2: a row must be an object"),
-        ("r.jsonl", GOOD + "[" * 100_000 + "\n", "line 2: not JSON that can be read"),
-        ("r.jsonl", '{"n": ' + "9" * 5000 + "}\n", "line 1: not JSON that can be read"),
+        ("r.jsonl", GOOD + "[" * 100_000 + "\n", "line 2: not readable JSON"),
+        ("r.jsonl", '{"n": ' + "9" * 5000 + "}\n", "line 1: not readable JSON"),
         ("r.jsonl", GOOD + '{"question": "a"}\n', "line 2: no column 'answer'"),
         ("r.jsonl", GOOD + '{"question": "a", "answer": 5}\n', "line 2: column 'answer' is a num"),
         ("r.jsonl", '{"question": null, "answer": "b"}', "line 1: column 'question' is null"),
@@ -188,7 +188,7 @@ GOOD = '{"question": "a", "answer": "b"}\n'
         ("r.jsonl", GOOD.encode() + b"\xff\n", "r.jsonl, line 2: not UTF-8 (byte 0xff)"),
         ("r.jsonl", GOOD.encode("utf-16"), "line 1: not UTF-8"),
         ("r.json", "[]", "r.json: no rows"),
-        ("r.json", '[{"question": "a"\n, 5]', "r.json, line 2: not JSON"),
+        ("r.json", '[{"question": "a"\n, 5]', "r.json, line 2: not valid JSON"),
         ("r.json", '[{"question": "a", "answer": "b"}, 5]', "row 1 (from 0): a row must be an"),
         ("r.csv", "question,answer\n", "r.csv: no rows"),
         ("r.csv", "", "r.csv: no rows"),
@@ -215,7 +215,7 @@ def test_all_faults_are_in_one_message_up_to_five(tmp_path):
         assert f"line {line}: column 'question' is a number, not a string" in message
         assert f"line {line}: column 'answer' is empty" in message
     assert message.endswith("line 4: column 'question' is a number, not a string; and 3 more")
-    assert retain_fault(tmp_path, "r.jsonl", "x\n" * 5).count("not JSON") == 5
+    assert retain_fault(tmp_path, "r.jsonl", "x\n" * 5).count("not valid JSON") == 5
     assert "more" not in retain_fault(tmp_path, "r.jsonl", "x\n" * 5)
 
 
@@ -301,8 +301,8 @@ def test_reading_imports_neither_jax_nor_tensorflow(tmp_path):
     program = (
         "import sys\n"
         "from pmc_jax.config.run import DataConfig, SourceConfig\n"
-        "from pmc_jax.data import sources\n"
-        f"sources.retain_set(SourceConfig(path={str(tmp_path / 'r.jsonl')!r}), DataConfig())\n"
+        "from pmc_jax.data import sets\n"
+        f"sets.retain_set(SourceConfig(path={str(tmp_path / 'r.jsonl')!r}), DataConfig())\n"
         "heavy = {'jax', 'tensorflow', 'torch', 'tensorflow_datasets', 'pyarrow'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )

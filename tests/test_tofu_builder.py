@@ -218,7 +218,7 @@ def test_unknown_configuration_names_the_nearest(tmp_path):
     ("content", "expected"),
     [
         ("", "real_authors_perturbed.jsonl: no rows"),
-        ('{"question": "a",', "line 1: not JSON"),
+        ('{"question": "a",', "line 1: not valid JSON"),
         ('{"question": "a", "perturbed_answer": []}', "line 1: no column 'answer', which TOFU has"),
         (
             '{"question": "a", "answer": 1, "perturbed_answer": "b"}',

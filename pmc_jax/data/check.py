@@ -1,4 +1,4 @@
-"""Checks the values that a source was asked for, and names every fault of them at once."""
+"""Checks the values of the columns that are read, and reports all faults at once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from pmc_jax.errors import UserError, first_of
 def check_values(
     table: Table, columns: Sequence[str], selected: range, *, lists: Sequence[str] = ()
 ) -> None:
-    """Raise one `UserError` with every absent, non-string or blank value of the selected rows;
-    those of the columns `lists` are arrays of strings.
+    """Checks that the values of the selected rows are strings that are not blank; in the columns
+    `lists` arrays of such strings.
+
+    Raises:
+        UserError: absent columns, or values that are not so; one line.
     """
     absent = [name for name in columns if name not in table.columns]
     if absent:
@@ -35,7 +38,7 @@ def check_values(
                 fault = f"column '{name}' is empty"
             else:
                 continue
-            faults.append(f"{table.places[index]}: {fault}")
+            faults.append(f"{table.locations[index]}: {fault}")
     if faults:
         raise_faults(table.name, faults)
 
@@ -51,5 +54,4 @@ def _is_list(value: Any) -> bool:
 def _absent(table: Table, name: str) -> str:
     near = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
     guess = f", did you mean '{near[0]}'?" if near else ""
-    there = first_of(table.columns, 20)
-    return f"{table.name}: no column '{name}'{guess} (columns: {there})"
+    return f"{table.name}: no column '{name}'{guess} (columns: {first_of(table.columns, 20)})"

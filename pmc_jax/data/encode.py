@@ -1,9 +1,8 @@
-"""Text to token ids and back: the only place where strings meet arrays.
+"""Text to token ids and back.
 
 A prompt is the chat template with the question as the user's turn, or the tag format
 (`Question: ...` / `Answer: ...`); one BOS, from the template or the tokenizer, never both. An
-answer is its own tokens and one end token. Training rows are packed: several sequences a row,
-apart by segment number.
+answer is its own tokens and one end token.
 """
 
 import dataclasses
@@ -27,7 +26,7 @@ class Encoder:
     Attributes:
         tokenizer: of transformers.
         settings: format, system prompt, tags.
-        end_token: closes a training answer.
+        end_token: the last token of a training answer.
         end_tokens: any of these ends a sampled answer.
     """
 
@@ -98,7 +97,7 @@ def make_encoder(
 
     Raises:
         UserError: the chat format without a chat template, a template that raises, no end token or
-            one that is no id.
+            one that is not a token id.
     """
     if settings.format == "chat" and not tokenizer.chat_template:
         raise UserError(
@@ -113,9 +112,9 @@ def make_encoder(
         )
     end = ends[0] if ends else None
     if _is_chat(tokenizer, settings):
-        # The template itself says how a turn ends: the first special token after an answer. Special
-        # by flag, as `all_special_ids` holds the named ones only; and not a token of the answer
-        # itself, which is the unknown token where the vocabulary lacks it.
+        # The first special token that the template puts after an answer ends a turn. Special by
+        # flag, as `all_special_ids` has the named ones only; and not a token of the answer itself,
+        # which is the unknown token where the vocabulary lacks it.
         prompt = _render(tokenizer, settings, "?")
         turn = _render(tokenizer, settings, "?", answer="!")
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -193,8 +192,8 @@ def encode_pairs(
     if long_rows == "error" or len(long) == len(sequences):
         drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
         fix = "raise it, shorten them" if limit < window else "shorten them"
-        own = max_length <= window
-        name = f"data.max_length={limit}" if own else f"the model's window of {limit}"
+        is_setting = max_length <= window
+        name = f"data.max_length={limit}" if is_setting else f"the model's window of {limit}"
         raise UserError(f"rows longer than {name}: {names}; {fix}{drop}")
     _log.warning(
         "%d of %d rows dropped, longer than %d tokens: %s",

@@ -1,8 +1,7 @@
 """Reads a file of rows (JSON Lines, JSON, CSV, Parquet) into a `Table` of unchecked values.
 
-What it does not know: which columns mean what, configuration, records. It reports every fault of a
-file's *form*; `sources` reports the faults of the values that are asked for. Values keep their
-whitespace and newlines exactly.
+It reports every fault of a file's form; `check` reports the faults of the values that are read.
+Values keep their whitespace and newlines exactly.
 """
 
 from __future__ import annotations
@@ -23,27 +22,38 @@ _MAX_FAULTS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows as read, before anybody looked at their values.
+    """Rows as read, their values unchecked.
 
     Args:
         name: what messages call the source (a file's path, "tfds:tofu/forget10", ...).
         columns: names of the columns that occur in at least one row, in order of appearance.
         rows: one mapping a row, from column name to value; a row may lack columns.
-        places: where each row stands, for messages ("line 17", "row 3 (from 0)").
+        locations: of each row, for messages ("line 17", "row 3 (from 0)").
     """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
-    places: tuple[str, ...]
+    locations: tuple[str, ...]
+
+
+def table_of(name: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """A table of rows that come from no file.
+
+    Raises:
+        UserError: there are no rows.
+    """
+    if not rows:
+        raise UserError(f"{name}: no rows")
+    return Table(name, tuple(rows[0]), tuple(rows), row_locations(len(rows)))
 
 
 def raise_faults(name: str, faults: Sequence[str]) -> NoReturn:
-    """Raise one `UserError` that names a source and its faults, the first five of them in words.
+    """Raises one error that names a source and the first five of its faults.
 
     Args:
         name: the source.
-        faults: at least one, each "PLACE: what is wrong".
+        faults: at least one, each "LOCATION: what is wrong".
 
     Raises:
         UserError: always.
@@ -59,20 +69,24 @@ def one_line(text: object) -> str:
 
 
 def text_fault(value: Any) -> str | None:
-    """What keeps a value from being text ("is null, not a string"), or None if it is text."""
+    """Why a value is not text ("is null, not a string"); None if it is text."""
     if not isinstance(value, str):
         return f"is {json_type(value)}, not a string"
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        # JSON may spell half of a surrogate pair (\\ud800); no tokenizer takes it.
-        return "has half of a surrogate pair, which is no text"
+        # JSON may contain half of a surrogate pair (\\ud800); no tokenizer accepts it.
+        return "has half of a surrogate pair, which is not text"
     return None
 
 
-def row_place(index: int) -> str:
+def row_location(index: int) -> str:
     """How messages name row `index` (0-based) of a source without lines."""
     return f"row {index} (from 0)"
+
+
+def row_locations(count: int) -> tuple[str, ...]:
+    return tuple(map(row_location, range(count)))
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
@@ -87,13 +101,15 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
         The table. Its `columns` are those of the file, also where only some were kept.
 
     Raises:
-        UserError: unknown suffix, not UTF-8, a row that cannot be parsed or is no object, a CSV
+        UserError: unknown suffix, not UTF-8, a row that cannot be parsed or is not an object, a CSV
             header with a name twice, an unreadable file. One line, with every fault of the file.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        known = ", ".join(SUFFIXES)
-        raise UserError(f"{path}: unknown suffix '{path.suffix}'; a file of rows is one of {known}")
+        suffixes = ", ".join(SUFFIXES)
+        raise UserError(
+            f"{path}: unknown suffix '{path.suffix}'; a file of rows is one of {suffixes}"
+        )
     try:
         table = reader(path, columns)
     except OSError as error:
@@ -110,35 +126,31 @@ def _read_json(path: Path, columns: Sequence[str] | None) -> Table:
     text = _read_text(path)
     if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
         return _read_json_array(path, text)
-    rows, places, faults = [], [], []
+    rows, locations, faults = [], [], []
     # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a string.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        place = f"line {number}"
         value, fault = _parse_json(line)
-        if fault is not None:
-            faults.append(f"{place}: {fault}")
-        elif not isinstance(value, dict):
-            faults.append(f"{place}: {_no_object(value)}")
+        fault = fault or _row_fault(value)
+        if fault:
+            faults.append(f"line {number}: {fault}")
         else:
             rows.append(value)
-            places.append(place)
-    return _table(path, rows, places, faults)
+            locations.append(f"line {number}")
+    return _table(path, rows, locations, faults)
 
 
 def _read_json_array(path: Path, text: str) -> Table:
     values, fault = _parse_json(text)
     if fault is not None:
         raise UserError(f"{path}, {fault}")
-    rows, places, faults = [], [], []
-    for index, value in enumerate(values):
-        if isinstance(value, dict):
-            rows.append(value)
-            places.append(row_place(index))
-        else:
-            faults.append(f"{row_place(index)}: {_no_object(value)}")
-    return _table(path, rows, places, faults)
+    faults = [
+        f"{row_location(index)}: {fault}"
+        for index, value in enumerate(values)
+        if (fault := _row_fault(value))
+    ]
+    return _table(path, values, row_locations(len(values)), faults)
 
 
 def _read_csv(path: Path, columns: Sequence[str] | None) -> Table:
@@ -146,14 +158,14 @@ def _read_csv(path: Path, columns: Sequence[str] | None) -> Table:
     # newline="" keeps line ends inside quotes as they are.
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     header: list[str] | None = None
-    rows, places, faults = [], [], []
+    rows, locations, faults = [], [], []
     while True:
-        place = f"line {reader.line_num + 1}"
+        location = f"line {reader.line_num + 1}"
         try:
             fields = next(reader, None)
         except csv.Error as error:
             # After a broken quote the reader no longer knows where rows begin.
-            faults.append(f"{place}: not CSV ({error})")
+            faults.append(f"{location}: not CSV ({error})")
             break
         if fields is None:
             break
@@ -161,16 +173,16 @@ def _read_csv(path: Path, columns: Sequence[str] | None) -> Table:
             continue
         if header is None:
             header = fields
-            twice = sorted({name for name in header if header.count(name) > 1})
-            if twice:
-                raise_faults(str(path), [f"{place}: the header names '{twice[0]}' twice"])
+            repeated = sorted({name for name in header if header.count(name) > 1})
+            if repeated:
+                raise_faults(str(path), [f"{location}: the header names '{repeated[0]}' twice"])
         elif len(fields) != len(header):
             count = f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
-            faults.append(f"{place}: {count}, but the header has {len(header)}; quote commas")
+            faults.append(f"{location}: {count}, but the header has {len(header)}; quote commas")
         else:
             rows.append(dict(zip(header, fields, strict=True)))
-            places.append(place)
-    table = _table(path, rows, places, faults)
+            locations.append(location)
+    table = _table(path, rows, locations, faults)
     return dataclasses.replace(table, columns=tuple(header or ()))
 
 
@@ -185,7 +197,7 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Table:
             rows = file.read(columns=keep).to_pylist()
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({one_line(error)})") from error
-    return Table(str(path), names, tuple(rows), tuple(row_place(i) for i in range(len(rows))))
+    return Table(str(path), names, tuple(rows), row_locations(len(rows)))
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str] | None], Table]] = {
@@ -196,11 +208,11 @@ _READERS: dict[str, Callable[[Path, Sequence[str] | None], Table]] = {
 }
 
 
-def _table(path: Path, rows: list[dict], places: list[str], faults: list[str]) -> Table:
+def _table(path: Path, rows: list[dict], locations: Sequence[str], faults: list[str]) -> Table:
     if faults:
         raise_faults(str(path), faults)
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
-    return Table(str(path), columns, tuple(rows), tuple(places))
+    return Table(str(path), columns, tuple(rows), tuple(locations))
 
 
 def _read_text(path: Path) -> str:
@@ -215,18 +227,20 @@ def _read_text(path: Path) -> str:
 
 
 def _parse_json(text: str) -> tuple[Any, str | None]:
-    """The value and no fault, or no value and the fault in words."""
+    """The value and None, or None and what is wrong."""
     try:
         return json.loads(text), None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}: " if "\n" in text else ""
-        return None, f"{where}not JSON ({error.msg} at column {error.colno})"
+        return None, f"{where}not valid JSON ({error.msg} at column {error.colno})"
     except (ValueError, RecursionError) as error:
         # A number of thousands of digits, or brackets nested thousands deep.
-        return None, f"not JSON that can be read ({one_line(error)})"
+        return None, f"not readable JSON ({one_line(error)})"
 
 
-def _no_object(value: Any) -> str:
+def _row_fault(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return None
     return f'a row must be an object such as {{"question": ...}}, not {json_type(value)}'
 
 

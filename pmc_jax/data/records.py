@@ -3,27 +3,27 @@
 `ForgetSet` has no field for an answer: that is the product's guarantee, and it is a property of the
 type. True forget answers can enter only through `EvalSet`, which only evaluation imports,
 `FinetuneSet`, which only fine-tuning imports, and `ForgetAnswerSet`, which only the methods that
-train on them import. This module knows no file, no tokenizer and no device.
+train on them import. This module reads no files and imports no tokenizer and no jax.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Self
 
 from pmc_jax.errors import UserError
 
 
 class _Rows:
-    """What the record types share: equal columns, unique ids, length and selection."""
+    """Base of the record types: columns of equal length, unique ids, length and selection."""
 
     def __post_init__(self) -> None:
         """Check the columns.
 
         Raises:
-            UserError: a column is no tuple of strings, the columns differ in length, or an id is
+            UserError: a column is not a tuple of strings, the columns differ in length, or an id is
                 used twice.
         """
         kind = type(self).__name__
@@ -36,9 +36,11 @@ class _Rows:
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
             raise UserError(f"{kind}: the columns differ in length ({counts})")
-        twice = [row_id for row_id, count in Counter(self.ids).items() if count > 1]
-        if twice:
-            raise UserError(f"{kind}: ids must be unique, but '{twice[0]}' is used more than once")
+        repeated = [row_id for row_id, count in Counter(self.ids).items() if count > 1]
+        if repeated:
+            raise UserError(
+                f"{kind}: ids must be unique, but '{repeated[0]}' is used more than once"
+            )
 
     def _column_names(self) -> tuple[str, ...]:
         names = (f.name for f in dataclasses.fields(self) if f.name != "name")
@@ -54,16 +56,16 @@ class _Rows:
             UserError: an index is repeated, so that ids would no longer be unique.
             IndexError: an index is out of range.
         """
-        rows: Sequence[int] = [int(i) for i in indices]
-        columns = {
-            name: tuple(getattr(self, name)[i] for i in rows) for name in self._column_names()
-        }
-        return dataclasses.replace(self, **columns)
+        rows = [int(i) for i in indices]
+        names = self._column_names()
+        return dataclasses.replace(
+            self, **{name: tuple(getattr(self, name)[i] for i in rows) for name in names}
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class ForgetSet(_Rows):
-    """The sensitive questions, and nothing else. There is no place for an answer here.
+    """The sensitive questions, and nothing else: this type has no field for an answer.
 
     Args:
         ids: one unique string a row.
@@ -75,23 +77,8 @@ class ForgetSet(_Rows):
 
 
 @dataclasses.dataclass(frozen=True)
-class RetainSet(_Rows):
-    """Question-answer pairs that the model has to keep.
-
-    Args:
-        ids: one unique string a row.
-        questions: one string a row.
-        answers: one string a row.
-    """
-
-    ids: tuple[str, ...]
-    questions: tuple[str, ...]
-    answers: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class FinetuneSet(_Rows):
-    """Pairs that a target model is made from before unlearning. Only `finetune` imports this.
+class _Pairs(_Rows):
+    """Question-answer pairs.
 
     Args:
         ids: one unique string a row.
@@ -104,28 +91,26 @@ class FinetuneSet(_Rows):
     answers: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class ForgetAnswerSet(_Rows):
+class RetainSet(_Pairs):
+    """Pairs that the model has to keep."""
+
+
+class FinetuneSet(_Pairs):
+    """Pairs that a target model is trained on before unlearning. Only `finetune` imports this."""
+
+
+class ForgetAnswerSet(_Pairs):
     """The forget questions with their true answers, which target-based methods train on. PMC does
-    not know this type.
-
-    Args:
-        ids: one unique string a row.
-        questions: one string a row.
-        answers: one string a row.
+    not import this type.
     """
-
-    ids: tuple[str, ...]
-    questions: tuple[str, ...]
-    answers: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalSet(_Rows):
-    """Pairs that a model's answers are measured against. Only evaluation imports this.
+    """Pairs that a model's answers are compared with. Only evaluation imports this.
 
     Args:
-        name: which measurement, such as "forget" or "world_facts".
+        name: key of `data.evaluate`, such as "forget" or "world_facts".
         ids: one unique string a row.
         questions: one string a row.
         answers: one string a row, the true answers.

@@ -1,4 +1,4 @@
-"""Rows of each kind, from their sources: what may be in them, and what of them is read."""
+"""Makes each kind of record from its source, or from rows given in code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pmc_jax.config.run import Config, DataConfig, SourceConfig
 from pmc_jax.data.check import check_values
-from pmc_jax.data.files import raise_faults, row_place
+from pmc_jax.data.files import raise_faults, row_location, table_of
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
-from pmc_jax.data.sources import _column, _given, _ids, _read
+from pmc_jax.data.sources import read_rows
 from pmc_jax.errors import UserError
 
 
@@ -19,10 +19,7 @@ def finetune_rows(config: Config) -> FinetuneSet:
 
 
 def eval_sets(config: Config) -> list[EvalSet]:
-    return [
-        eval_set(name, needed(source, f"data.evaluate.{name}"), config.data)
-        for name, source in config.data.evaluate.items()
-    ]
+    return [eval_set(name, source, config.data) for name, source in config.data.evaluate.items()]
 
 
 def needed(source: SourceConfig, where: str) -> SourceConfig:
@@ -32,13 +29,13 @@ def needed(source: SourceConfig, where: str) -> SourceConfig:
 
 
 def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
-    """The sensitive questions. The answer column is not looked at, and need not exist.
+    """The sensitive questions. The answer column is not read, and need not exist.
 
     Raises:
         UserError: as `read_rows`.
     """
-    ids, rows, _ = _read(source, data, [source.question], "data.forget")
-    return ForgetSet(ids=ids, questions=_column(rows, source.question))
+    rows = read_rows(source, data, [source.question], "data.forget")
+    return ForgetSet(rows.ids, rows.columns[source.question])
 
 
 def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
@@ -79,68 +76,74 @@ def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneS
     questions: list[str] = []
     answers: list[str] = []
     for index, source in enumerate(sources):
-        new = _pairs(source, data, f"finetune.data.{index}")
-        taken = set(ids)
-        ids += [f"{row_id}#{index + 1}" if row_id in taken else row_id for row_id in new[0]]
-        questions += new[1]
-        answers += new[2]
+        new_ids, new_questions, new_answers = _pairs(source, data, f"finetune.data.{index}")
+        earlier = set(ids)
+        ids += [f"{row_id}#{index + 1}" if row_id in earlier else row_id for row_id in new_ids]
+        questions += new_questions
+        answers += new_answers
     return FinetuneSet(tuple(ids), tuple(questions), tuple(answers))
 
 
 def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
-    """The pairs of one measurement, with paraphrased and wrong answers where the source has them.
+    """The pairs of one evaluation set, with paraphrased and wrong answers if the source has them.
 
     Args:
-        name: of the measurement, a key of data.evaluate.
+        name: of the set, a key of data.evaluate.
         source: where its pairs are.
         data: folder of relative paths, and the settings of generated people.
 
     Raises:
         UserError: as `read_rows`.
     """
-    columns, more = [source.question, source.answer], [source.paraphrased, source.wrong]
-    ids, rows, there = _read(source, data, columns, f"data.evaluate.{name}", more)
-    pairs = [_column(rows, column) for column in columns]
-    paraphrased, wrong = (_column(rows, c) if c in there else None for c in more)
-    wrong = None if wrong is None else tuple(map(tuple, wrong))
-    return EvalSet(name, ids, *pairs, paraphrased, wrong)
+    pair, optional = (source.question, source.answer), (source.paraphrased, source.wrong)
+    rows = read_rows(source, data, pair, f"data.evaluate.{name}", optional=optional)
+    wrong = rows.columns.get(source.wrong)
+    return EvalSet(
+        name,
+        rows.ids,
+        rows.columns[source.question],
+        rows.columns[source.answer],
+        rows.columns.get(source.paraphrased),
+        None if wrong is None else tuple(map(tuple, wrong)),
+    )
 
 
 def questions_to_forget(questions: Sequence[str]) -> ForgetSet:
-    """A `ForgetSet` of questions given in code, with ids "question:0", "question:1", ...
+    """A `ForgetSet` of a list of questions, with ids "question:0", "question:1", ...
 
     Raises:
-        UserError: no question, or one is no string or blank.
+        UserError: no question, or one is not a string or blank.
     """
     if isinstance(questions, str):
         raise UserError("questions_to_forget: give a list of questions, not one string")
-    table = _given("questions_to_forget", [{"question": question} for question in questions])
-    check_values(table, ["question"], range(len(table.rows)))
-    return ForgetSet(_ids("question", range(len(questions))), tuple(questions))
+    table = table_of("questions_to_forget", [{"question": question} for question in questions])
+    check_values(table, ["question"], range(len(questions)))
+    ids = tuple(f"question:{i}" for i in range(len(questions)))
+    return ForgetSet(ids, tuple(questions))
 
 
 def pairs_to_retain(pairs: Sequence[tuple[str, str]]) -> RetainSet:
-    """A `RetainSet` of (question, answer) pairs given in code, with ids "pair:0", "pair:1", ...
+    """A `RetainSet` of (question, answer) pairs, with ids "pair:0", "pair:1", ...
 
     Raises:
-        UserError: no pair, one that is not two values, or a value is no string or blank.
+        UserError: no pair, one that is not two values, or a value is not a string or blank.
     """
-    odd = [
-        index
+    faults = [
+        f"{row_location(index)}: not a (question, answer) pair"
         for index, pair in enumerate(pairs)
         if not isinstance(pair, tuple | list) or len(pair) != 2
     ]
-    if odd:
-        faults = [f"{row_place(index)}: not a (question, answer) pair" for index in odd]
+    if faults:
         raise_faults("pairs_to_retain", faults)
-    table = _given("pairs_to_retain", [{"question": q, "answer": a} for q, a in pairs])
-    check_values(table, ["question", "answer"], range(len(table.rows)))
+    table = table_of("pairs_to_retain", [{"question": q, "answer": a} for q, a in pairs])
+    check_values(table, ["question", "answer"], range(len(pairs)))
     questions, answers = zip(*pairs, strict=True)
-    return RetainSet(_ids("pair", range(len(pairs))), questions, answers)
+    return RetainSet(tuple(f"pair:{i}" for i in range(len(pairs))), questions, answers)
 
 
 def _pairs(
     source: SourceConfig, data: DataConfig, where: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    ids, rows, _ = _read(source, data, [source.question, source.answer], where)
-    return ids, _column(rows, source.question), _column(rows, source.answer)
+    """Ids, questions and answers of a source."""
+    ids, columns = read_rows(source, data, [source.question, source.answer], where)
+    return ids, columns[source.question], columns[source.answer]

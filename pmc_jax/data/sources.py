@@ -1,4 +1,4 @@
-"""Sources of rows: a path in the settings becomes a `ForgetSet`, `RetainSet`, ... of strings.
+"""Reads the rows that a path in the settings names, whatever they come from.
 
 A path is one of
     FILE.jsonl | .json | .csv | .parquet   relative to data.root
@@ -6,8 +6,8 @@ A path is one of
     people:forget | retain | all | holdout generated fictitious people, as data.people says
 
 A row's id is "<file stem, tfds configuration or people>:<row>", the row counted from 0 in the
-whole source, so that it does not depend on which rows are selected. What this module does not know:
-the format of a file (`files`), tokens, and what a set is used for.
+whole source, so that it does not depend on which rows are selected. `files` parses the formats,
+`sets` makes the records.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pmc_jax.data.check import check_values
-from pmc_jax.data.files import Table, one_line, read_table, row_place
+from pmc_jax.data.files import Table, one_line, read_table, row_locations, table_of
 from pmc_jax.data.people import generate
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, local_file
 from pmc_jax.distributed import multihost
@@ -33,67 +33,62 @@ if TYPE_CHECKING:
     from pmc_jax.config.run import DataConfig, SourceConfig
 
 
+class Rows(NamedTuple):
+    """The selected rows of a source.
+
+    Attributes:
+        ids: one string a row.
+        columns: name -> one value a row, exactly as in the source.
+    """
+
+    ids: tuple[str, ...]
+    columns: dict[str, tuple[Any, ...]]
+
+
 def read_rows(
-    source: SourceConfig, data: DataConfig, columns: Sequence[str], *, where: str = "source"
-) -> list[dict[str, str]]:
-    """The selected rows of a source, with the given columns and no others.
-
-    Args:
-        source: path and rows; its column names are not looked at.
-        data: folder of relative paths, and the settings of generated people.
-        columns: names of the columns to read; each value must be a string that is not blank.
-        where: dotted name of the source's settings, for messages.
-
-    Returns:
-        One mapping a row, in the order of the source. Values are exactly those of the source.
-
-    Raises:
-        UserError: the source can't be found or read, lacks a column, or a value is no string or
-            blank; one line, with all faults of the source.
-    """
-    return _read(source, data, columns, where)[1]
-
-
-def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
-    """The file behind a source; None where it is none (`tfds:`, `people:`).
-
-    Raises:
-        UserError: it can't be found.
-    """
-    return None if _loader(source.path)[0] else _find_file(source.path, data, where)
-
-
-def _column(rows: Sequence[dict[str, str]], name: str) -> tuple[str, ...]:
-    return tuple(row[name] for row in rows)
-
-
-def _ids(stem: str, indices: Sequence[int]) -> tuple[str, ...]:
-    return tuple(f"{stem}:{index}" for index in indices)
-
-
-def _read(
     source: SourceConfig,
     data: DataConfig,
     columns: Sequence[str],
     where: str,
-    more: Sequence[str] = (),
-) -> tuple[tuple[str, ...], list[dict[str, Any]], list[str]]:
-    """Ids and rows of a source: load, select, check; and which of the columns `more` it has."""
+    *,
+    optional: Sequence[str] = (),
+) -> Rows:
+    """The selected rows of a source, with the named columns and no others.
+
+    Args:
+        source: path, rows, and which column has arrays of strings (`wrong`).
+        data: folder of relative paths, and the settings of generated people.
+        columns: names of the columns to read; each value must be a string that is not blank.
+        where: dotted name of the source's settings, for messages.
+        optional: names of more columns, left out where the source lacks them.
+
+    Raises:
+        UserError: the source is not given, cannot be found or read, lacks a column, or a value is
+            not a string or blank; one line, with all faults of the source.
+    """
     if not source.path:
-        raise UserError(f"{where}.path: not given; set it to a file, tfds:NAME or people:SPLIT")
+        raise UserError(f"{where}.path: not given; name a file, tfds:NAME/CONFIG or people:SPLIT")
     loader, rest = _loader(source.path)
-    wanted = [*columns, *more]
     if loader is not None:
-        stem, first, table = loader(rest, data, wanted)
+        stem, first, table = loader(rest, data, [*columns, *optional])
     else:
         path = _find_file(source.path, data, where)
-        stem, first, table = path.stem, 0, read_table(path, wanted)
-    there = [name for name in more if name in table.columns]
+        stem, first, table = path.stem, 0, read_table(path, [*columns, *optional])
+    names = [*columns, *(name for name in optional if name in table.columns)]
     selected = _select(source.rows, table, where)
-    check_values(table, [*columns, *there], selected, lists=[source.wrong] if more else [])
-    ids = _ids(stem, [first + index for index in selected])
-    read = [*columns, *there]
-    return ids, [{name: table.rows[index][name] for name in read} for index in selected], there
+    check_values(table, names, selected, lists=[source.wrong] if optional else [])
+    rows = [table.rows[index] for index in selected]
+    ids = tuple(f"{stem}:{first + index}" for index in selected)
+    return Rows(ids, {name: tuple(row[name] for row in rows) for name in names})
+
+
+def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
+    """The file of a source; None where it has none (`tfds:`, `people:`).
+
+    Raises:
+        UserError: the file cannot be found.
+    """
+    return None if _loader(source.path)[0] else _find_file(source.path, data, where)
 
 
 def _loader(path: str) -> tuple[Callable | None, str]:
@@ -103,7 +98,7 @@ def _loader(path: str) -> tuple[Callable | None, str]:
 
 
 def _select(rows: str | None, table: Table, where: str) -> range:
-    """Indices of the rows that "first:end" takes out of a table."""
+    """Indices of the rows that "first:end" selects."""
     count = len(table.rows)
     if count == 0:
         raise UserError(f"{table.name}: no rows")
@@ -149,14 +144,14 @@ def _file_hint(path: Path, data: DataConfig) -> str:
 def _load_people(split: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:
     # Ids number the rows among all people, so a row has the same id in "forget" and in "all".
     rows = generate.rows(data.people, split)
-    table = _given(f"people:{split}", [dataclasses.asdict(row) for row in rows])
+    table = table_of(f"people:{split}", [dataclasses.asdict(row) for row in rows])
     return "people", int(rows[0].id.rpartition(":")[2]), table
 
 
 def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:
     dataset, _, config = name.partition("/")
     tofu = dataset == "tofu"
-    # Prepared on disk once: two processes that write one folder would spoil it.
+    # Prepared once: two processes that write into one folder would damage it.
     builder = multihost.first_ahead(
         lambda: _tofu_builder(config, data) if tofu else _other_builder(name)
     )
@@ -167,8 +162,7 @@ def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str
         raise UserError(f"{title}: no split 'train' (splits: {', '.join(splits) or 'none'})")
     source = builder.as_data_source(split)
     rows = [{key: _plain(row[key]) for key in columns if key in row} for row in source]
-    places = tuple(row_place(index) for index in range(len(rows)))
-    table = Table(title, tuple(builder.info.features), tuple(rows), places)
+    table = Table(title, tuple(builder.info.features), tuple(rows), row_locations(len(rows)))
     return (config or dataset).partition(":")[0], 0, table
 
 
@@ -191,7 +185,7 @@ def _other_builder(name: str) -> Any:
     try:
         builder = tfds.builder(name)
         if not builder.is_prepared():
-            # Standard output, where tfds announces itself, belongs to the command line's results.
+            # Standard output, where tfds prints its progress, is for the command's results.
             with contextlib.redirect_stdout(sys.stderr):
                 builder.download_and_prepare(file_format="array_record")
         builder.as_data_source()
@@ -205,8 +199,8 @@ def _other_builder(name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """tfds gives text as UTF-8 bytes, and an array of some where the builder has a sequence; bytes
-    that are not UTF-8 stay bytes, which are no text.
+    """Decodes text, which tfds returns as UTF-8 bytes, or an array of them for a sequence. Other
+    bytes stay bytes, which `check_values` reports.
     """
     if isinstance(value, list | np.ndarray):
         return [_plain(entry) for entry in value]
@@ -216,11 +210,3 @@ def _plain(value: Any) -> Any:
         except UnicodeDecodeError:
             return value
     return value
-
-
-def _given(name: str, rows: list[dict[str, Any]]) -> Table:
-    """A table of rows that are no file's."""
-    if not rows:
-        raise UserError(f"{name}: no rows")
-    places = tuple(row_place(index) for index in range(len(rows)))
-    return Table(name, tuple(rows[0]), tuple(rows), places)

@@ -1,7 +1,7 @@
-"""The official configurations of TOFU: which files there are, and their columns.
+"""The official configurations of TOFU: the names of their files and columns.
 
 `holdoutXX` are unseen authors, `X_perturbed` are the rows of `X` with a paraphrase and wrong
-answers for TOFU's own measures. Pure names: nothing is read here.
+answers for TOFU's own measures.
 """
 
 from __future__ import annotations

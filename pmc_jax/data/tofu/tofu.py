@@ -1,7 +1,7 @@
 """`Tofu`, a tensorflow-datasets builder that runs with no TensorFlow installed, and `prepare`.
 
 Rows are written as array_record in the order of the file, so that row n of a split is row n of the
-official file: TOFU repeats a question, and everything keys on the row. Read them back with
+official file: TOFU repeats a question, so ids are made of the row's number. Read them back with
 `builder.as_data_source("train")`; text comes as UTF-8 bytes.
 """
 
@@ -22,7 +22,7 @@ from pmc_jax.data.files import one_line, raise_faults, read_table, text_fault
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, HUB_REPO, LIST_COLUMN, local_file
 from pmc_jax.errors import UserError
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _SHA_KEY = "source_sha256"
 _CITATION = """\
 @inproceedings{maini2024tofu,
@@ -71,7 +71,7 @@ class Tofu(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             metadata=tfds.core.MetadataDict(),
-            # tfds would otherwise order rows by a hash of their keys.
+            # Otherwise tfds orders rows by a hash of their keys.
             disable_shuffling=True,
         )
 
@@ -86,8 +86,8 @@ class Tofu(tfds.core.GeneratorBasedBuilder):
         if not table.rows:
             raise UserError(f"{path}: no rows")
         faults = [
-            f"{place}: {fault}"
-            for row, place in zip(table.rows, table.places, strict=True)
+            f"{location}: {fault}"
+            for row, location in zip(table.rows, table.locations, strict=True)
             for fault in _row_faults(row, columns)
         ]
         if faults:
@@ -109,14 +109,14 @@ class Tofu(tfds.core.GeneratorBasedBuilder):
 def prepare(
     config_name: str, source_dir: str | Path | None = None, data_dir: str | Path | None = None
 ) -> Tofu:
-    """Prepare one configuration of TOFU as array_record, unless that is done already.
+    """Prepares one configuration of TOFU as array_record, unless that is done already.
 
-    A prepared copy that was made from a file with other content than the one in `source_dir` is
-    made again, with a logged warning.
+    A copy that was prepared from other content than that of the file in `source_dir` is prepared
+    again, with a logged warning.
 
     Args:
         config_name: a key of `pmc_jax.data.tofu.configs.CONFIGS`, such as "forget10".
-        source_dir: folder of the official files; None takes a prepared copy if there is one, else
+        source_dir: folder of the official files; None uses a prepared copy if there is one, else
             downloads from the Hugging Face hub.
         data_dir: where tensorflow-datasets keeps prepared data; None is its own default
             (`TFDS_DATA_DIR`, else ~/tensorflow_datasets).
@@ -125,8 +125,8 @@ def prepare(
         The builder, ready for `as_data_source("train")`.
 
     Raises:
-        UserError: unknown configuration, no such file in `source_dir`, a malformed file, or the hub
-            can't be reached, `data_dir` can't be written.
+        UserError: unknown configuration, no such file in `source_dir`, a malformed file, the hub
+            cannot be reached, or `data_dir` cannot be written.
     """
     if config_name not in CONFIGS:
         near = difflib.get_close_matches(config_name, CONFIGS, n=1, cutoff=0.0)[0]
@@ -146,7 +146,7 @@ def prepare(
     if path is not None and builder.is_prepared():
         made_from = builder.info.metadata.get(_SHA_KEY)
         if made_from != _sha256(path):
-            _LOG.warning("%s: made again, as %s has other content", builder.data_dir, path)
+            _log.warning("%s: made again, as %s has other content", builder.data_dir, path)
             mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
     config = tfds.download.DownloadConfig(download_mode=mode, try_download_gcs=False)
     try:
@@ -162,12 +162,9 @@ def prepare(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without tfds's announcements and progress bars, for what takes a tenth of a second.
-
-    It prints them on standard output, which belongs to the command line's results.
-    """
-    hush = io.StringIO()
-    with contextlib.redirect_stdout(hush), contextlib.redirect_stderr(hush):
+    """Hides the announcements and progress bars of tfds: standard output is for the results."""
+    discarded = io.StringIO()
+    with contextlib.redirect_stdout(discarded), contextlib.redirect_stderr(discarded):
         yield
 
 
