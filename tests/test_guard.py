@@ -16,7 +16,7 @@ GOOD = {"applied": True, "terms": [1.0, 2.0]}
 BAD = {"applied": False, "terms": [float("nan"), float("inf")]}
 
 
-@pytest.mark.parametrize("spoilt", ["coefficients", "shares"])
+@pytest.mark.parametrize("spoilt", ["coefficients", "loss_weights"])
 def test_a_step_that_is_not_finite_changes_nothing(spoilt):
     on = train_layout()
     trainer = Trainer(tiny_model(on), TINY, on, TrainConfig(), 10, jnp.dtype("float32"))
@@ -46,7 +46,9 @@ def test_a_retain_loss_above_the_limit_stops_a_run():
     guard = DivergenceGuard(TrainConfig(), "train", max_retain_loss=2.5)
     guard.check(1, GOOD, ["a"])
     guard.check(2, BAD, ["a"])  # not applied: no loss of a model that there is
-    with pytest.raises(UserError, match=r"step 3: the retain loss is 2\.6, above pmc\.max_retain"):
+    with pytest.raises(
+        UserError, match=r"step 3: the retain loss is 2\.6, above pmc\.schedule\.max_ret"
+    ):
         guard.check(3, {"applied": True, "terms": [0.0, 2.6]}, ["retain:1"])
 
 

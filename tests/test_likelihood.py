@@ -55,10 +55,10 @@ def test_scores_by_the_definition(model, prefix):
         assert got.logp.shape == (len(sequence) - sequence.begin,)
         # float32 sums over 104 entries and two layers.
         np.testing.assert_allclose(got.logp, want.logp, atol=2e-5)
-        np.testing.assert_allclose(got.z, want.z, atol=2e-4)
-        np.testing.assert_array_equal(got.hit, want.hit)
-    hits = np.concatenate([x.hit for x in found])
-    assert found[0].hit[-1] and not hits.all()
+        np.testing.assert_allclose(got.min_k_plus_z, want.min_k_plus_z, atol=2e-4)
+        np.testing.assert_array_equal(got.is_argmax, want.is_argmax)
+    hits = np.concatenate([x.is_argmax for x in found])
+    assert found[0].is_argmax[-1] and not hits.all()
 
 
 def test_text_is_scored_from_its_second_token(model):

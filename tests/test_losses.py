@@ -153,7 +153,9 @@ def batch_of(name: str, o: Objective, micro_batches: int = 1) -> TrainBatch:
 
 
 def single(batch: TrainBatch) -> TrainBatch:
-    whole = dict(coefficients=batch.coefficients, prefix=batch.prefix, shares=batch.shares[:, 0])
+    whole = dict(
+        coefficients=batch.coefficients, prefix=batch.prefix, loss_weights=batch.loss_weights[:, 0]
+    )
     others = {k: v[0] for k, v in batch._asdict().items() if k not in whole and v is not None}
     return TrainBatch(**whole, **others)
 
@@ -292,13 +294,17 @@ def test_micro_batches_are_a_mean(name):
     o = objective(name)
     model, before = models()
     batch = batch_of(name, o, micro_batches=2)
-    shares = np.moveaxis(batch.shares, 1, 0)
+    loss_weights = np.moveaxis(batch.loss_weights, 1, 0)
     losses = []
     for m in range(2):
-        fields = {k: v[m] for k, v in batch._asdict().items()
-                  if v is not None and k not in ("shares", "coefficients", "prefix")}  # fmt: skip
+        whole = ("loss_weights", "coefficients", "prefix")
+        fields = batch._asdict().items()
+        fields = {k: v[m] for k, v in fields if v is not None and k not in whole}
         part = TrainBatch(
-            **fields, shares=shares[m], coefficients=batch.coefficients, prefix=batch.prefix
+            **fields,
+            loss_weights=loss_weights[m],
+            coefficients=batch.coefficients,
+            prefix=batch.prefix,
         )
         loss, _ = loss_of(name, o)(model, part, before)
         losses.append(float(loss))

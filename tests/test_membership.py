@@ -15,7 +15,11 @@ SETTINGS = EvaluateConfig()
 
 
 def row(*logp, z=None, size=10):
-    answer = {"logp": [*logp, -9.0], "z": [*(z or logp), -9.0], "hit": [0] * (len(logp) + 1)}
+    answer = {
+        "logp": [*logp, -9.0],
+        "min_k_plus_z": [*(z or logp), -9.0],
+        "is_argmax": [0] * (len(logp) + 1),
+    }
     return {"answer": answer, "paraphrased": None, "wrong": None, "zlib": size}
 
 

@@ -12,7 +12,7 @@ SETTINGS = EvaluateConfig()
 
 
 def row(hits, logp=-1.0):
-    answer = {"hit": hits, "logp": [logp] * len(hits), "z": [0.0] * len(hits)}
+    answer = {"is_argmax": hits, "logp": [logp] * len(hits), "min_k_plus_z": [0.0] * len(hits)}
     return {"answer": answer, "paraphrased": None, "wrong": None, "zlib": 9}
 
 

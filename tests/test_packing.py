@@ -1,4 +1,4 @@
-"""Packed rows hold every sequence once, with positions, segments and shares that say so."""
+"""Packed rows hold every sequence once, with positions, segments and weights that say so."""
 
 import numpy as np
 import pytest
@@ -48,16 +48,17 @@ def unpack(batch: TrainBatch) -> list[list[tuple[tuple[int, ...], int, int]]]:
                 positions = batch.positions[m, row, where]
                 np.testing.assert_array_equal(positions, skip + np.arange(len(where)))
                 tokens = (*batch.prefix.tolist(), *batch.tokens[m, row, where].tolist())
-                shares = batch.shares[:, m, row]
-                at = batch.at[m, row]
-                used = shares.any(0) & (at >= where[0]) & (at <= where[-1])
-                # `at` stands one before its target, which is the next token of the sequence.
-                begin = skip + at[used].min() - where[0] + 1
+                token_weights = batch.loss_weights[:, m, row]
+                positions_before = batch.answer_positions[m, row]
+                in_row = (positions_before >= where[0]) & (positions_before <= where[-1])
+                used = token_weights.any(0) & in_row
+                # It stands one before its target, which is the next token of the sequence.
+                begin = skip + positions_before[used].min() - where[0] + 1
                 before = np.arange(begin - 1, len(tokens) - 1)
-                np.testing.assert_array_equal(at[used], where[0] - skip + before)
+                np.testing.assert_array_equal(positions_before[used], where[0] - skip + before)
                 assert tuple(batch.targets[m, row, used]) == tokens[begin:]
-                (term,) = np.flatnonzero(shares[:, used].any(1))
-                assert shares[term, used].all()
+                (term,) = np.flatnonzero(token_weights[:, used].any(1))
+                assert token_weights[term, used].all()
                 found.append((tokens, int(begin), int(term)))
         out.append(found)
     return out
@@ -109,7 +110,7 @@ class TestPacker:
                     expected[m].append((tuple(s.tokens.tolist()), s.begin, t))
         assert [sorted(found) for found in unpack(batch)] == [sorted(e) for e in expected]
         # Each term is a mean in each micro-batch, and the mean of those.
-        total = batch.shares.sum((2, 3))
+        total = batch.loss_weights.sum((2, 3))
         np.testing.assert_allclose(total, (tokens_of > 0) / micro_batches, rtol=1e-5)
         np.testing.assert_array_equal(batch.coefficients, np.float32(coefficients))
         # Padding is zero everywhere.
@@ -124,12 +125,12 @@ class TestPacker:
         m, rows, size = batch.tokens.shape
         assert m == micro_batches and rows == packer.rows
         assert size % 32 == 0 and size >= packer.shortest_row
-        slots = batch.at.shape[2]
+        slots = batch.answer_positions.shape[2]
         assert batch.positions.shape == batch.segments.shape == (m, rows, size)
         assert batch.targets.shape == (m, rows, slots) and slots <= size
-        assert batch.shares.shape == (len(terms), m, rows, slots)
-        floats = {"shares", "coefficients"}
-        assert batch.owner is None and batch.reference is None
+        assert batch.loss_weights.shape == (len(terms), m, rows, slots)
+        floats = {"loss_weights", "coefficients"}
+        assert batch.sequence_index is None and batch.reference is None
         for name, x in zip(batch._fields, batch[:-2], strict=False):
             assert x.dtype == (np.float32 if name in floats else np.int32), name
 
@@ -139,15 +140,15 @@ class TestPacker:
     def test_weights_are_relative_in_a_term(self):
         terms = [self.rows((2, 3), (3, 1))]
         batch = Packer(np.zeros(0, np.int32), 2, 32).pack(terms, [1.0], weights=[[1.0, 0.5]])
-        shares = batch.shares[batch.shares > 0]
-        np.testing.assert_allclose(np.sort(shares), [0.5 / 3.5, *[1 / 3.5] * 3], rtol=1e-6)
+        token_weights = batch.loss_weights[batch.loss_weights > 0]
+        np.testing.assert_allclose(np.sort(token_weights), [0.5 / 3.5, *[1 / 3.5] * 3], rtol=1e-6)
 
     def test_a_mean_over_answers_counts_short_ones_as_much(self):
         terms = [self.rows((2, 3), (3, 1), (2, 2))]
         packer = Packer(np.zeros(0, np.int32), 2, 32, loss_mean="answers")
-        shares = packer.pack(terms, [1.0], weights=[[1.0, 0.5, 0.0]]).shares
+        token_weights = packer.pack(terms, [1.0], weights=[[1.0, 0.5, 0.0]]).loss_weights
         expected = [*[1 / 4.5] * 3, 0.5 / 1.5]  # weights 1 and 0.5, over 3 tokens and over 1
-        np.testing.assert_allclose(np.sort(shares[shares > 0]), expected, rtol=1e-6)
+        np.testing.assert_allclose(np.sort(token_weights[token_weights > 0]), expected, rtol=1e-6)
 
     def test_rows_are_of_like_length(self):
         terms = [self.rows((10, 6), (4, 4), (4, 4), (12, 4), (6, 2))]
@@ -167,7 +168,7 @@ class TestPacker:
         for _ in range(75):
             sizes = zip(rng.integers(12, 30, 16), rng.integers(10, 55, 16), strict=True)
             batch = packer.pack([self.rows(*sizes)], [1.0])
-            shapes.add((batch.tokens.shape, batch.at.shape))
+            shapes.add((batch.tokens.shape, batch.answer_positions.shape))
             fill.append((batch.segments > 0).mean())
         assert np.mean(fill) > 0.9 and len(shapes) <= 6
 

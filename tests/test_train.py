@@ -50,7 +50,7 @@ def micro(batch: TrainBatch, m: int = 0) -> TrainBatch:
     whole = {
         "coefficients": batch.coefficients,
         "prefix": batch.prefix,
-        "shares": batch.shares[:, m],
+        "loss_weights": batch.loss_weights[:, m],
     }
     own = {k: v for k, v in batch._asdict().items() if k not in whole and v is not None}
     return TrainBatch(**whole, **{k: v[m] for k, v in own.items()})
@@ -165,7 +165,7 @@ def test_accumulation_is_one_large_batch(model):
     two = two_terms(8, micro_batches=2)
     assert two.tokens.shape[0] == 2
     merged = {
-        k: np.concatenate(np.moveaxis(v, 1, 0), 1)[:, None] if k == "shares"
+        k: np.concatenate(np.moveaxis(v, 1, 0), 1)[:, None] if k == "loss_weights"
         else v if k in ("coefficients", "prefix") else np.concatenate(v)[None]
         for k, v in two._asdict().items()
         if v is not None

@@ -80,7 +80,7 @@ _ATTACKS = {
     "loss": lambda row: -mean_loss(row["answer"]),
     "zlib": lambda row: -mean_loss(row["answer"]) / row["zlib"],
     "min_k": _min_k,
-    "min_k_plus": lambda row: lowest_mean(_without_end(row["answer"]["z"]), 0.2),
+    "min_k_plus": lambda row: lowest_mean(_without_end(row["answer"]["min_k_plus_z"]), 0.2),
 }
 _WORDS = {
     "loss": "by its loss",

@@ -61,7 +61,7 @@ def summarise(
     result = Result()
     for split in ("forget", "retain"):
         rows = of_split(own.get("likelihood", {}), split)
-        hits = [row["answer"]["hit"][:-1] for row in rows.values()]
+        hits = [row["answer"]["is_argmax"][:-1] for row in rows.values()]
         hits = [answer for answer in hits if answer]
         for name, measure in (("exact", exact), ("extraction", extraction)):
             if hits and not diverged(rows):

@@ -9,10 +9,10 @@ Rows = probe -> key -> value, JSON:
     greedy      "SPLIT/ID"    {"rougeL": recall, "rouge1": recall, "text": only if asked for}
     likelihood  "SPLIT/ID"    {"answer": T, "paraphrased": T or None, "wrong": [T, ...] or None,
                                "zlib": bytes of the compressed answer}
-                              T = {"logp": [nats of each answer token, the end token last],
-                                   "hit": [1 where the token is the most likely one, else 0],
-                                   "z": [(logp - mean) / deviation of the model's own log p]};
-                              "hit" and "z" of "answer" alone
+                              T = {"logp": [of each answer token, the end token last],
+                                   "is_argmax": [1 where no token is more likely, else 0],
+                                   "min_k_plus_z": [(logp - mean) / deviation of the model's log
+                                   p]}; the last two of "answer" alone
     sampling    "ID"          {"scores": [ROUGE-L recall of the true answer, each sample]}
     prefill     "ID"          {"scores": [the same of answers that were made to begin so]}
     text        "chunk:N"     {"logp": [each token of unrelated text], "words": words in the chunk,

@@ -124,7 +124,10 @@ def _likelihood(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -
             elif kind == "paraphrased":
                 rows[key]["paraphrased"] = logp
             else:
-                more = {"hit": score.hit.astype(int).tolist(), "z": _rounded(score.z)}
+                more = {
+                    "is_argmax": score.is_argmax.astype(int).tolist(),
+                    "min_k_plus_z": _rounded(score.min_k_plus_z),
+                }
                 rows[key] |= {"answer": logp | more, "zlib": len(zlib.compress(answer.encode()))}
         yield rows
 

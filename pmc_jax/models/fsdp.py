@@ -101,7 +101,7 @@ def map_over_row_shards(
                 first, *inner = x.shape
                 *outer, last = x.shape
                 flat = x.reshape((-1, last) if i else (first, -1))
-                flat = gather(flat, part, min(i, 1), stages(mesh, part))
+                flat = gather(flat, part, min(i, 1), collective_stages(mesh, part))
                 x = flat.reshape((*outer, -1) if i else (-1, *inner))
         return x
 
@@ -185,45 +185,45 @@ def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def gather(x: jax.Array, axes: tuple[str, ...], dimension: int, steps: Stages) -> jax.Array:
+def gather(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages) -> jax.Array:
     """Inside `jax.shard_map`: the parts of all devices along `axes`; gradients are scattered.
 
     Args:
-        steps: `stages` of the axes.
+        stages: `collective_stages` of the axes.
     """
-    if len(steps) < 3 and x.size * jax.lax.axis_size(axes) * x.dtype.itemsize > _SMALL:
+    if len(stages) < 3 and x.size * jax.lax.axis_size(axes) * x.dtype.itemsize > _SMALL:
         return jax.lax.all_gather(x, axes, axis=dimension, tiled=True)
-    for groups in reversed(steps):
+    for groups in reversed(stages):
         x = jax.lax.all_gather(x, axes, axis_index_groups=groups, axis=dimension, tiled=True)
     return x
 
 
-def _gather_forward(x, axes, dimension, steps):
-    return gather(x, axes, dimension, steps), None
+def _gather_forward(x, axes, dimension, stages):
+    return gather(x, axes, dimension, stages), None
 
 
-def _gather_backward(axes, dimension, steps, _, slope):
-    return (scatter(slope, axes, dimension, steps),)
+def _gather_backward(axes, dimension, stages, _, slope):
+    return (scatter(slope, axes, dimension, stages),)
 
 
 gather.defvjp(_gather_forward, _gather_backward)
 
 
-def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, steps: Stages) -> jax.Array:
+def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages) -> jax.Array:
     """Inside `jax.shard_map`: the sum over the devices along `axes`, of which each keeps its part.
 
     Args:
-        steps: `stages` of the axes.
+        stages: `collective_stages` of the axes.
     """
     x = jnp.moveaxis(x, dimension, 0)
-    if steps != (None,):  # not in the lanes, where shards are less than a tile
+    if stages != (None,):  # not in the lanes, where shards are less than a tile
         x = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
-    for groups in steps:
+    for groups in stages:
         x = jax.lax.psum_scatter(x, axes, axis_index_groups=groups, tiled=True)
     return jnp.moveaxis(x, 0, dimension)
 
 
-def stages(mesh: Mesh, axes: tuple[str, ...]) -> Stages:
+def collective_stages(mesh: Mesh, axes: tuple[str, ...]) -> Stages:
     """How to scatter along `axes` of TPUs: groups of devices, one dimension of their network after
     the other. Over a plane at once the compiler adds up the whole on every device, and so it
     gathers what is small or goes over three dimensions.

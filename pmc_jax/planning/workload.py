@@ -182,7 +182,7 @@ def train_shape(
     one = [sequence(longest), *[sequence(length)] * (settings.batch_size - 1)]
     packed = packer.pack([one * n for n in terms], [1.0] * len(terms))
     _, rows, tokens = packed.tokens.shape
-    answers = packed.at.shape[2]
+    answers = packed.answer_positions.shape[2]
     if plan.rows or plan.row_tokens:
         rows = round_up(plan.rows or rows, row_multiple)
         tokens = plan.row_tokens or tokens

@@ -1,4 +1,4 @@
-"""What a training step reads: the host packs it (`data.encode`), the device trains on it.
+"""What a training step reads: the host packs it (`packing`), the device trains on it.
 
 Axis letters: M micro-batches, R rows, S tokens, A answer positions a row, T terms of the loss, B
 sequences of a term in a micro-batch, P prefix.
@@ -16,34 +16,38 @@ class TrainBatch(NamedTuple):
 
     Attributes:
         tokens, positions, segments: i32[M,R,S], see `decoder.hidden_states`.
-        at: i32[M,R,A], where in the row the token before each answer token stands.
+        answer_positions: i32[M,R,A], where in the row the token before each answer token stands.
         targets: i32[M,R,A], the answer tokens, end token included.
-        shares: f32[T,M,R,A], weight of each answer token in the mean of its term; each term sums
-            to 1, or to less where a micro-batch holds none of it.
+        loss_weights: f32[T,M,R,A], weight of each answer token in the mean of its term; each term
+            sums to 1, or to less where a micro-batch holds none of it.
         coefficients: f32[T], factor of each term in the loss.
         prefix: i32[P], tokens that every sequence of the run starts with.
-        owner: i32[M,R,A], the sequence of each answer token of the first U terms: t B + its number,
-            U B elsewhere; None where the loss reads no single sequences.
+        sequence_index: i32[M,R,A], the sequence of each answer token of the first U terms: t B
+            + its number, U B elsewhere; None where the loss reads no single sequences.
         reference: f32[M,U,B], cross-entropy of each of these sequences under the model before
-            unlearning, 0 where no loss reads it; None as `owner`.
+            unlearning, 0 where no loss reads it; None as `sequence_index`.
     """
 
     tokens: jax.Array
     positions: jax.Array
     segments: jax.Array
-    at: jax.Array
+    answer_positions: jax.Array
     targets: jax.Array
-    shares: jax.Array
+    loss_weights: jax.Array
     coefficients: jax.Array
     prefix: jax.Array
-    owner: jax.Array | None = None
+    sequence_index: jax.Array | None = None
     reference: jax.Array | None = None
 
     @staticmethod
     def put(batch: "TrainBatch", layout: Layout) -> "TrainBatch":
         """Host arrays to global arrays, rows over the data axes."""
-        axes = {"shares": (None, None, "rows", None), "coefficients": (None,), "prefix": (None,)}
-        axes["reference"] = (None, None, None)
+        axes = {
+            "loss_weights": (None, None, "rows", None),
+            "coefficients": (None,),
+            "prefix": (None,),
+            "reference": (None, None, None),
+        }
         placed = {
             name: None if x is None else layout.put(x, *axes.get(name, (None, "rows", None)))
             for name, x in batch._asdict().items()

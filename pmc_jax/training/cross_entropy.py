@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec
 
 from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.attention import softcap
-from pmc_jax.models.fsdp import Stages, gather, scatter, stages
+from pmc_jax.models.fsdp import Stages, collective_stages, gather, scatter
+from pmc_jax.training.chunks import join_positions, split_positions
 
 # Logits held at a time: this many positions of one device x V in float32. On a TPU more, as each
 # chunk adds to the whole gradient of the head in memory.
@@ -62,7 +63,7 @@ def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients
         _own_chunks,
         vocab_axes=vocab_axes,
         embed_axes=embed_axes,
-        embed_steps=stages(layout.mesh, embed_axes) if embed_axes else (),
+        embed_stages=collective_stages(layout.mesh, embed_axes) if embed_axes else (),
         other_axes=tuple(a for a in row_axes if a not in embed_axes),
         chunk=_ON_TPU if layout.platform == "tpu" else _POSITIONS_A_CHUNK,
         cap=cap,
@@ -89,7 +90,7 @@ def _own_chunks(
     *,
     vocab_axes: tuple[str, ...],
     embed_axes: tuple[str, ...],
-    embed_steps: Stages,
+    embed_stages: Stages,
     other_axes: tuple[str, ...],
     chunk: int,
     cap: float | None,
@@ -100,7 +101,7 @@ def _own_chunks(
     Args:
         vocab_axes: mesh axes that the vocabulary is sharded over.
         embed_axes: those of D in the embedding; rows are sharded over them too.
-        embed_steps: `stages` of them.
+        embed_stages: `collective_stages` of them.
         other_axes: the other ones of the rows.
         chunk: positions whose logits are held at a time.
 
@@ -108,58 +109,22 @@ def _own_chunks(
         The loss of all devices, the cross-entropy of the own rows, and gradients like the first
         three arguments.
     """
-    rows, slots, _ = hidden.shape
-    size = min(slots, max(1, chunk // rows))
-    padding = -slots % size
+    rows, positions, _ = hidden.shape
+    size = min(positions, max(1, chunk // rows))
     projection = embedding.astype(hidden.dtype)
     if embed_axes:
-        projection = gather(projection, embed_axes, 1, embed_steps)
+        projection = gather(projection, embed_axes, 1, embed_stages)
     entries = jax.lax.axis_index(vocab_axes) * len(embedding) + jnp.arange(len(embedding))
-
-    def split(x):
-        x = jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))
-        return jnp.moveaxis(x.reshape(rows, -1, size, *x.shape[2:]), 1, 0)
-
-    def step(carry, chunk):
-        loss, head_gradient = carry
-        h, target, weight = chunk
-        logits = jnp.einsum("rad,vd->rav", h, projection, preferred_element_type=jnp.float32)
-        if bias is not None:
-            logits += bias.astype(jnp.float32)
-        logits = softcap(logits, cap)
-        peak = jax.lax.pmax(jnp.max(logits, axis=-1), vocab_axes)
-        total = jax.lax.psum(jnp.sum(jnp.exp(logits - peak[..., None]), axis=-1), vocab_axes)
-        log_total = peak + jnp.log(total)
-        # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
-        hit = target[..., None] == entries
-        each = log_total - jax.lax.psum(jnp.sum(jnp.where(hit, logits, 0), axis=-1), vocab_axes)
-        loss += jnp.sum(weight * each)
-        if not gradients:
-            return (loss, head_gradient), (each, None)
-        slope = jnp.exp(logits - log_total[..., None]) - hit.astype(jnp.float32)
-        slope = slope * weight[..., None]
-        if cap is not None:
-            slope *= 1 - (logits / cap) ** 2
-        narrow = slope.astype(h.dtype)
-        new = [jnp.einsum("rav,rad->vd", narrow, h, preferred_element_type=jnp.float32)]
-        if bias is not None:
-            new.append(jnp.sum(slope, (0, 1)))
-        head_gradient = jax.tree.map(jnp.add, head_gradient, new)
-        return (loss, head_gradient), (each, jnp.einsum("rav,vd->rad", narrow, projection))
-
+    head = dict(projection=projection, bias=bias, entries=entries)
+    step = functools.partial(_chunk, **head, vocab_axes=vocab_axes, cap=cap)
     heads = [projection] if bias is None else [projection, bias]
-    start = [jnp.zeros(x.shape, jnp.float32) for x in heads] if gradients else []
-    (loss, head_gradient), (each, hidden_gradient) = jax.lax.scan(
-        step, (jnp.float32(0), start), (split(hidden), split(targets), split(weights))
-    )
+    start = [jnp.zeros(x.shape, jnp.float32) for x in heads] if gradients else None
+    parts = tuple(split_positions(x, size) for x in (hidden, targets, weights))
+    (loss, head_gradient), (each, slope) = jax.lax.scan(step, (jnp.float32(0), start), parts)
     loss = jax.lax.psum(loss, embed_axes + other_axes)
-
-    def join(x):
-        x = jnp.moveaxis(x, 0, 1)
-        return x.reshape(rows, -1, *x.shape[3:])[:, :slots]
-
+    each = join_positions(each, positions)
     if not gradients:
-        return loss, join(each), None
+        return loss, each, None
     # Once a step, not once a chunk; in the dtype in which the other weights' gradients travel.
     table, *biases = head_gradient
     table = jax.lax.psum(table.astype(hidden.dtype), other_axes)
@@ -167,10 +132,50 @@ def _own_chunks(
     if embed_axes:
         # A round number of entries apart: of others the TPU's compiler adds up the whole.
         parts = jnp.split(table, [len(table) // _ROUND * _ROUND])
-        table = jnp.concatenate([scatter(x, embed_axes, 1, embed_steps) for x in parts])
+        table = jnp.concatenate([scatter(x, embed_axes, 1, embed_stages) for x in parts])
     biases = [jax.lax.psum(x, embed_axes).astype(bias.dtype) for x in biases]
-    slope = jax.lax.psum(join(hidden_gradient), vocab_axes).astype(hidden.dtype)
-    return loss, join(each), (slope, table.astype(embedding.dtype), *(biases or [None]))
+    slope = jax.lax.psum(join_positions(slope, positions), vocab_axes).astype(hidden.dtype)
+    return loss, each, (slope, table.astype(embedding.dtype), *(biases or [None]))
+
+
+def _chunk(carry, chunk, *, projection, bias, entries, vocab_axes, cap):
+    """A step of the scan over chunks of C positions.
+
+    Args:
+        carry: the loss so far, f32[], and the gradients of `projection` and `bias`, float32; None =
+            no gradients are wanted.
+        chunk: hidden [r,C,D], targets i32[r,C], weights f32[r,C].
+        projection, bias: the device's part of the head, [v,D] and [v] or None.
+        entries: i32[v], the tokens of this part.
+
+    Returns:
+        The new carry; the cross-entropy f32[r,C] and the gradient of hidden, this device's part.
+    """
+    (loss, head_gradient), (hidden, targets, weights) = carry, chunk
+    logits = jnp.einsum("rad,vd->rav", hidden, projection, preferred_element_type=jnp.float32)
+    if bias is not None:
+        logits += bias.astype(jnp.float32)
+    logits = softcap(logits, cap)
+    peak = jax.lax.pmax(jnp.max(logits, axis=-1), vocab_axes)
+    total = jax.lax.psum(jnp.sum(jnp.exp(logits - peak[..., None]), axis=-1), vocab_axes)
+    log_total = peak + jnp.log(total)
+    # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
+    is_target = targets[..., None] == entries
+    target_logits = jax.lax.psum(jnp.sum(jnp.where(is_target, logits, 0), axis=-1), vocab_axes)
+    each = log_total - target_logits
+    loss += jnp.sum(weights * each)
+    if head_gradient is None:
+        return (loss, None), (each, None)
+    slope = jnp.exp(logits - log_total[..., None]) - is_target.astype(jnp.float32)
+    slope = slope * weights[..., None]
+    if cap is not None:
+        slope *= 1 - (logits / cap) ** 2
+    narrow = slope.astype(hidden.dtype)
+    new = [jnp.einsum("rav,rad->vd", narrow, hidden, preferred_element_type=jnp.float32)]
+    if bias is not None:
+        new.append(jnp.sum(slope, (0, 1)))
+    head_gradient = jax.tree.map(jnp.add, head_gradient, new)
+    return (loss, head_gradient), (each, jnp.einsum("rav,vd->rad", narrow, projection))
 
 
 def _forward(hidden, embedding, bias, targets, weights, layout, cap):

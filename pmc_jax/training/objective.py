@@ -16,6 +16,7 @@ from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.chunks import map_positions
 from pmc_jax.training.cross_entropy import token_cross_entropy
 from pmc_jax.training.losses import Objective, Term
 
@@ -44,32 +45,34 @@ def objective_loss(
             the loss reads hidden states.
     """
     method = objective.method
-    # Shares sum to 1 over all micro-batches, means are those of this one.
-    part = jnp.sum(batch.shares, (1, 2))
-    shares = batch.shares / jnp.maximum(part, 1e-30)[:, None, None]
+    # Weights sum to 1 over all micro-batches, means are those of this one.
+    part = jnp.sum(batch.loss_weights, (1, 2))
+    weights = batch.loss_weights / jnp.maximum(part, 1e-30)[:, None, None]
     if method.needs == "hidden":
-        terms = _steered(model, reference, batch, shares, objective, config, layout, forward)
+        terms = _steered(model, reference, batch, weights, objective, config, layout, forward)
         means = jnp.stack([terms["forget"].steered, terms["retain"].moved])
     else:
-        terms = _scored(model, reference, batch, shares, objective, config, layout, forward)
+        terms = _scored(model, reference, batch, weights, objective, config, layout, forward)
         means = jnp.stack([terms[name].mean for name in method.terms])
     loss = method.loss(terms, objective)
     return loss * jnp.max(part), jax.lax.stop_gradient(means) * part
 
 
-def _scored(model, reference, batch, shares, objective, config, layout, forward) -> dict[str, Term]:
+def _scored(
+    model, reference, batch, weights, objective, config, layout, forward
+) -> dict[str, Term]:
     hidden = answer_states(model, batch, config, layout, forward)
     head = model.output_embedding, model.get("head_bias")
     each = token_cross_entropy(hidden, *head, batch.targets, layout, config.logit_softcap)
-    means = jnp.einsum("tra,ra->t", shares, each)
+    means = jnp.einsum("tra,ra->t", weights, each)
     names = objective.method.terms
     terms = {name: Term(mean=means[t]) for t, name in enumerate(names)}
     if objective.method.needs == "rows":
         shape = batch.reference.shape
 
         def by_row(x):  # [R,A] -> [U,B]; the last sum is of all other tokens
-            owner = batch.owner.reshape(-1)
-            return jax.ops.segment_sum(x.reshape(-1), owner, math.prod(shape) + 1)[:-1]
+            index = batch.sequence_index.reshape(-1)
+            return jax.ops.segment_sum(x.reshape(-1), index, math.prod(shape) + 1)[:-1]
 
         sums, lengths = (by_row(x).reshape(shape) for x in (each, jnp.ones_like(each)))
         for t, name in enumerate(names[: shape[0]]):
@@ -80,16 +83,16 @@ def _scored(model, reference, batch, shares, objective, config, layout, forward)
         soft = _soft_cross_entropy(config, layout, objective.beta)
         crossed, entropy, adjusted = soft(model, hidden, reference, shown, batch.targets)
         for t, name in enumerate(names):
-            divergence = jnp.sum(shares[t] * (crossed - entropy))
-            numbers = dict(divergence=divergence, adjusted=jnp.sum(shares[t] * adjusted))
+            divergence = jnp.sum(weights[t] * (crossed - entropy))
+            numbers = dict(divergence=divergence, adjusted=jnp.sum(weights[t] * adjusted))
             terms[name] = dataclasses.replace(terms[name], **numbers)
     return terms
 
 
-def answer_states(model, batch, config, layout, forward, at=None, **options) -> jax.Array:
-    """[R,A,D], the hidden states `at` positions; None = those that answer tokens are predicted
-    from.
-    """
+def answer_states(
+    model, batch, config, layout, forward, answer_positions=None, **options
+) -> jax.Array:
+    """[R,A,D], the hidden states at `answer_positions`; None = those of the batch."""
     hidden = hidden_states(
         model,
         config,
@@ -101,7 +104,8 @@ def answer_states(model, batch, config, layout, forward, at=None, **options) -> 
         **forward,
         **options,
     )
-    return jnp.take_along_axis(hidden, (batch.at if at is None else at)[..., None], axis=1)
+    index = batch.answer_positions if answer_positions is None else answer_positions
+    return jnp.take_along_axis(hidden, index[..., None], axis=1)
 
 
 def _soft_cross_entropy(config: DecoderConfig, layout: Layout, beta: float) -> Callable:
@@ -113,35 +117,27 @@ def _soft_cross_entropy(config: DecoderConfig, layout: Layout, beta: float) -> C
 
     def chunk(model, hidden, reference, shown, targets):
         log_p = jax.nn.log_softmax(logits(model, config, hidden, layout))
-        z = jax.lax.stop_gradient(logits(reference, config, shown, layout))
-        log_q = jax.nn.log_softmax(z)
+        scores = jax.lax.stop_gradient(logits(reference, config, shown, layout))
+        log_q = jax.nn.log_softmax(scores)
         # By comparison: a gather along a sharded vocabulary would move the logits.
-        hit = targets[..., None] == jnp.arange(z.shape[-1])
-        lowered = jax.nn.softmax(z - beta * hit)
+        is_target = targets[..., None] == jnp.arange(scores.shape[-1])
+        lowered = jax.nn.softmax(scores - beta * is_target)
         q = jnp.exp(log_q)
         products = (q * log_p, q * log_q, lowered * log_p)
         return tuple(-jnp.sum(x, -1) for x in products)
 
     def whole(model, hidden, reference, shown, targets):
-        rows, slots = targets.shape
-        padding = -slots % _POSITIONS_A_CHUNK
-
-        def split(x):
-            x = jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))
-            return jnp.moveaxis(x.reshape(rows, -1, _POSITIONS_A_CHUNK, *x.shape[2:]), 1, 0)
-
         again = jax.checkpoint(lambda h, s, t: chunk(model, h, reference, s, t))
-        found = jax.lax.map(lambda part: again(*part), tuple(map(split, (hidden, shown, targets))))
-        return tuple(jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :slots] for x in found)
+        return map_positions(again, _POSITIONS_A_CHUNK, hidden, shown, targets)
 
     return whole
 
 
 def _steered(
-    model, reference, batch, shares, objective, config, layout, forward
+    model, reference, batch, weights, objective, config, layout, forward
 ) -> dict[str, Term]:
     """RMU's distances, at the answer tokens of one layer's output; later layers do not run."""
-    options = dict(at=batch.at + 1, layers=objective.layer)
+    options = dict(answer_positions=batch.answer_positions + 1, layers=objective.layer)
     hidden = answer_states(model, batch, config, layout, forward, **options).astype(jnp.float32)
     before = answer_states(reference, batch, config, layout, forward, **options).astype(jnp.float32)
     u = jax.random.uniform(jax.random.key(objective.seed), (hidden.shape[-1],))
@@ -150,7 +146,7 @@ def _steered(
     def mean(share, target):
         return jnp.sum(share * jnp.mean((hidden - jax.lax.stop_gradient(target)) ** 2, -1))
 
-    forget, retain = shares
+    forget, retain = weights
     return {
         "forget": Term(steered=mean(forget, vector)),
         "retain": Term(moved=mean(retain, before)),

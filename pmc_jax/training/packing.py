@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,9 +11,57 @@ from pmc_jax.distributed.mesh import round_up
 from pmc_jax.training.batch import TrainBatch
 
 _ROW_MULTIPLE = 32
-
-
 _SEQUENCES_A_ROW = 4
+
+
+class PackedRows:
+    """R rows of S tokens with A scored positions each, on the host; sequences are added to them.
+
+    Attributes:
+        tokens, positions, segments: i32[R,S], see `decoder.hidden_states`.
+        answer_positions, targets: i32[R,A], see `TrainBatch`.
+
+    Args:
+        prefix_length: tokens of every sequence that the rows leave out.
+    """
+
+    def __init__(self, rows: int, size: int, slots: int, prefix_length: int):
+        self.tokens, self.positions, self.segments = np.zeros((3, rows, size), np.int32)
+        self.answer_positions, self.targets = np.zeros((2, rows, slots), np.int32)
+        self._prefix_length = prefix_length
+        self._used_slots, self._count = np.zeros(rows, int), np.zeros(rows, int)
+
+    def add(self, sequence: TokenSequence, row: int, start: int) -> slice:
+        """Writes a sequence to a row, from token `start` on; scored are its tokens from `begin` on,
+        but never the first.
+
+        Returns:
+            The positions along A of its scored tokens.
+        """
+        skip, first = self._prefix_length, max(sequence.begin, 1)
+        span = slice(start, start + len(sequence) - skip)
+        self._count[row] += 1
+        self.tokens[row, span] = sequence.tokens[skip:]
+        self.positions[row, span] = np.arange(skip, len(sequence))
+        self.segments[row, span] = self._count[row]
+        slots = slice(self._used_slots[row], self._used_slots[row] + len(sequence) - first)
+        self.answer_positions[row, slots] = start - skip - 1 + np.arange(first, len(sequence))
+        self.targets[row, slots] = sequence.tokens[first:]
+        self._used_slots[row] = slots.stop
+        return slots
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The attributes, in the order of a `TrainBatch`."""
+        return self.tokens, self.positions, self.segments, self.answer_positions, self.targets
+
+
+class _Item(NamedTuple):
+    """A sequence of a micro-batch: its term, its weight in it, and t B + its number in the term."""
+
+    sequence: TokenSequence
+    term: int
+    weight: float
+    index: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,71 +127,64 @@ class Packer:
             reference: cross-entropy of each sequence of the first terms, equally many in each,
                 under the model before unlearning, for losses of single sequences; None = none is.
         """
-        parts = [[] for _ in range(micro_batches)]
-        for t, sequences in enumerate(terms):
-            each = len(sequences) // micro_batches
-            for i, sequence in enumerate(sequences):
-                weight = 1.0 if weights is None else float(weights[t][i])
-                if weight:
-                    parts[i // each].append((t, weight, sequence, t * each + i % each))
-        placed = [self._place([s for _, _, s, _ in part]) for part in parts]
-        size, counts = self.shortest_row, np.zeros((micro_batches, self.rows), int)
-        for m, (places, part) in enumerate(zip(placed, parts, strict=True)):
-            for (row, begin), (_, _, s, _) in zip(places, part, strict=True):
-                size = max(size, begin + len(s) - len(self.prefix))
-                counts[m, row] += len(s) - s.begin
-        size = round_up(size, _ROW_MULTIPLE)
-        slots = max(_ROW_MULTIPLE * (size // (2 * _ROW_MULTIPLE)), counts.max())
-        slots = round_up(max(slots, 1), _ROW_MULTIPLE)
-        shape, answers = (micro_batches, self.rows, size), (micro_batches, self.rows, slots)
-        tokens, positions, segments = (np.zeros(shape, np.int32) for _ in range(3))
-        at, targets = np.zeros(answers, np.int32), np.zeros(answers, np.int32)
-        singles = 0 if reference is None else sum(map(len, reference)) // micro_batches
-        owner = np.full(answers, singles, np.int32)
-        shares = np.zeros((len(terms), *answers), np.float32)
-        skip = len(self.prefix)
-        for m, (part, places) in enumerate(zip(parts, placed, strict=True)):
-            used, count = np.zeros(self.rows, int), np.zeros(self.rows, int)
-            for (t, weight, sequence, own_number), (row, begin) in zip(part, places, strict=True):
-                own = sequence.tokens[skip:]
-                where = slice(begin, begin + len(own))
-                tokens[m, row, where] = own
-                positions[m, row, where] = skip + np.arange(len(own))
-                count[row] += 1
-                segments[m, row, where] = count[row]
-                answer = len(sequence) - sequence.begin
-                slot = slice(used[row], used[row] + answer)
-                at[m, row, slot] = begin + sequence.begin - skip - 1 + np.arange(answer)
-                targets[m, row, slot] = sequence.tokens[sequence.begin :]
-                owner[m, row, slot] = min(own_number, singles)
-                shares[t, m, row, slot] = weight / (answer if self.loss_mean == "answers" else 1)
-                used[row] += answer
-        total = shares.sum((2, 3), keepdims=True) * micro_batches
-        shares = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
-        return TrainBatch(
-            tokens,
-            positions,
-            segments,
-            at,
-            targets,
-            shares,
-            np.array(coefficients, np.float32),
-            self.prefix,
-            *(() if reference is None else (owner, _by_micro_batch(reference, micro_batches))),
-        )
+        parts = _by_micro_batch(terms, weights, micro_batches)
+        placements = [self._place([item.sequence for item in part]) for part in parts]
+        size, slots = self._shape(parts, placements)
+        packed = [PackedRows(self.rows, size, slots, len(self.prefix)) for _ in parts]
+        answers = (micro_batches, self.rows, slots)
+        no_index = 0 if reference is None else sum(map(len, reference)) // micro_batches
+        sequence_index = np.full(answers, no_index, np.int32)
+        loss_weights = np.zeros((len(terms), *answers), np.float32)
+        for m, (part, placement) in enumerate(zip(parts, placements, strict=True)):
+            for item, (row, start) in zip(part, placement, strict=True):
+                span = packed[m].add(item.sequence, row, start)
+                sequence_index[m, row, span] = min(item.index, no_index)
+                tokens = span.stop - span.start if self.loss_mean == "answers" else 1
+                loss_weights[item.term, m, row, span] = item.weight / tokens
+        total = loss_weights.sum((2, 3), keepdims=True) * micro_batches
+        np.divide(loss_weights, total, out=loss_weights, where=total > 0)
+        arrays = map(np.stack, zip(*(rows.arrays() for rows in packed), strict=True))
+        factors = np.array(coefficients, np.float32)
+        batch = TrainBatch(*arrays, loss_weights, factors, self.prefix)
+        if reference is None:
+            return batch
+        each = np.array(reference, np.float32).reshape(len(reference), micro_batches, -1)
+        return batch._replace(sequence_index=sequence_index, reference=np.moveaxis(each, 1, 0))
 
     def _place(self, sequences: Sequence[TokenSequence]) -> list[tuple[int, int]]:
         """(row, first token) of each sequence: longest first, into the row that has least."""
         used = np.zeros(self.rows, int)
-        places = [(0, 0)] * len(sequences)
+        placement = [(0, 0)] * len(sequences)
         for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])):
             row = int(used.argmin())
-            places[i] = (row, int(used[row]))
+            placement[i] = (row, int(used[row]))
             used[row] += len(sequences[i]) - len(self.prefix)
-        return places
+        return placement
+
+    def _shape(
+        self, parts: Sequence[Sequence[_Item]], placements: Sequence[Sequence[tuple[int, int]]]
+    ) -> tuple[int, int]:
+        """S and A: rounded up, so that a run compiles few shapes; A is about half of S."""
+        size, counts = self.shortest_row, np.zeros((len(parts), self.rows), int)
+        for m, (part, placement) in enumerate(zip(parts, placements, strict=True)):
+            for (sequence, *_), (row, start) in zip(part, placement, strict=True):
+                size = max(size, start + len(sequence) - len(self.prefix))
+                counts[m, row] += len(sequence) - sequence.begin
+        size = round_up(size, _ROW_MULTIPLE)
+        slots = max(_ROW_MULTIPLE * (size // (2 * _ROW_MULTIPLE)), counts.max())
+        return size, round_up(max(slots, 1), _ROW_MULTIPLE)
 
 
-def _by_micro_batch(numbers: Sequence[Sequence[float]], micro_batches: int) -> np.ndarray:
-    """[T, rows] -> f32[M,T,B]."""
-    array = np.array(numbers, np.float32)
-    return np.moveaxis(array.reshape(len(array), micro_batches, -1), 1, 0)
+def _by_micro_batch(
+    terms: Sequence[Sequence[TokenSequence]],
+    weights: Sequence[Sequence[float]] | None,
+    micro_batches: int,
+) -> list[list[_Item]]:
+    """The sequences of each micro-batch that weigh something."""
+    parts = [[] for _ in range(micro_batches)]
+    for t, sequences in enumerate(terms):
+        each = len(sequences) // micro_batches
+        for i, sequence in enumerate(sequences):
+            if weight := 1.0 if weights is None else float(weights[t][i]):
+                parts[i // each].append(_Item(sequence, t, weight, t * each + i % each))
+    return parts

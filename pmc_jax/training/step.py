@@ -139,7 +139,7 @@ def batch_loss(
         shared = dict(config=config, layout=layout)
         return objective_loss(model, reference, batch, objective, **shared, **forward)
     answers = answer_states(model, batch, config, layout, forward)
-    weights = jnp.einsum("t,tra->ra", batch.coefficients, batch.shares)
+    weights = jnp.einsum("t,tra->ra", batch.coefficients, batch.loss_weights)
     loss, each = cross_entropy(
         answers,
         model.output_embedding,
@@ -149,7 +149,7 @@ def batch_loss(
         layout,
         config.logit_softcap,
     )
-    return loss, jnp.einsum("tra,ra->t", batch.shares, jax.lax.stop_gradient(each))
+    return loss, jnp.einsum("tra,ra->t", batch.loss_weights, jax.lax.stop_gradient(each))
 
 
 @functools.partial(
@@ -205,7 +205,7 @@ def train_step(
     gradient = jax.value_and_grad(loss, has_aux=True)
     shared = {"coefficients": batch.coefficients, "prefix": batch.prefix}
     micro = {k: v for k, v in batch._asdict().items() if k not in shared}
-    micro["shares"] = jnp.moveaxis(micro["shares"], 1, 0)
+    micro["loss_weights"] = jnp.moveaxis(micro["loss_weights"], 1, 0)
     if batch.tokens.shape[0] == 1:
         single = jax.tree.map(lambda x: x[0], micro)
         (_, terms), grads = gradient(state.model, TrainBatch(**single, **shared))

@@ -79,9 +79,9 @@ def training(on: Layout, remat: str = "none") -> jax.stages.Compiled:
         tokens=rows(*size),
         positions=rows(*size),
         segments=rows(*size),
-        at=rows(*answers),
+        answer_positions=rows(*answers),
         targets=rows(*answers),
-        shares=rows(2, *answers, dtype=jnp.float32),
+        loss_weights=rows(2, *answers, dtype=jnp.float32),
         coefficients=put(on, (2,), jnp.float32, None),
         prefix=put(on, (0,), jnp.int32, None),
     )

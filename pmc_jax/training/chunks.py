@@ -1,0 +1,30 @@
+"""Work on a few positions of every row at a time, as logits of all of them would fill the memory.
+
+Axis letters: R rows, A positions a row, K chunks of C positions.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def split_positions(x: jax.Array, size: int) -> jax.Array:
+    """[R,A,...] -> [K,R,C,...] with C = `size`, zeros at the end."""
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size)) + ((0, 0),) * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(len(x), -1, size, *x.shape[2:]), 1, 0)
+
+
+def join_positions(x: jax.Array, positions: int) -> jax.Array:
+    """[K,R,C,...] -> [R,A,...] with A = `positions`."""
+    x = jnp.moveaxis(x, 0, 1)
+    return x.reshape(len(x), -1, *x.shape[3:])[:, :positions]
+
+
+def map_positions(
+    function: Callable[..., tuple[jax.Array, ...]], size: int, *arrays: jax.Array
+) -> tuple[jax.Array, ...]:
+    """`function` of `size` positions of each row, for all of them: [R,A,...] each to [R,A] each."""
+    parts = tuple(split_positions(x, size) for x in arrays)
+    results = jax.lax.map(lambda part: function(*part), parts)
+    return tuple(join_positions(x, arrays[0].shape[1]) for x in results)
