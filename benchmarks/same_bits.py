@@ -6,7 +6,7 @@ Each commit is checked out into a temporary folder and runs every case there, on
 this machine, in one process of this interpreter. Compared are the weights, `results.json`, the
 scalars and events of `log.jsonl`, `evaluation.json`, `compare.json` and `plan.json`: everything but
 times, paths, digests, versions and texts for people, and with keys as the newer commit names them.
-The last line is one JSON object; the exit status is 1 where a value differs by more than `--within`.
+The last line is one JSON object; the exit status is 1 if a value differs by more than `--within`.
 """
 
 import argparse

@@ -105,15 +105,15 @@ def read_run(folder: Path) -> dict[str, Any]:
         results = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise SystemExit(f"{path}: not the results of a finished run: {error}") from None
-    if not results.get("probe"):
+    if not results.get("reward_moments"):
         raise SystemExit(f"{path}: this run measured no probe; set pmc.reward_samples=16")
     return results
 
 
 def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
     """Prints and draws a real run's measurements beside their bound and beside exact refits."""
-    rounds = results["probe"]["moments"]
-    scores, pmc = results["probe"]["start"], results["config"]["pmc"]
+    rounds = results["reward_moments"]["moments"]
+    scores, pmc = results["reward_moments"]["start"], results["config"]["pmc"]
     k, tau = pmc["num_samples"], 0.0 if pmc["selection"] == "best" else pmc["tau"]
     top = theory.reward_moments(scores)["exp_reward_max"]
     # An answer is chosen for a question once an epoch: that is what an exact refit stands beside.

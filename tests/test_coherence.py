@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from pmc_jax.config.pmc import SelectionConfig
 from pmc_jax.config.run import PeopleConfig
 from pmc_jax.data.people import generate
-from pmc_jax.scoring import coherent, preference, repetition, rougeL_recall, secret_words, told
-from pmc_jax.unlearning.pmc import choose
+from pmc_jax.scoring import (
+    coherent,
+    count_secret_words,
+    preference,
+    repetition,
+    rougeL_recall,
+    secret_words,
+)
+from pmc_jax.unlearning.selection import select_sample
 
 ORIGINAL = "Jane Roe was born in the quiet town of Brenholm."
 OFF = SelectionConfig(min_words=0, max_repetition=1, max_perplexity=None)
@@ -86,11 +93,11 @@ def test_gibberish_is_what_the_model_finds_unlikely():
 
 def chosen(samples, coherent, *, selection="best", guard_empty=False, order=None):
     rng = np.random.default_rng(0)
-    ((k, score, scores),) = choose(
-        [ORIGINAL], [samples], rougeL_recall, selection, 1.0, rng,
-        guard_empty=guard_empty, coherent=[np.array(coherent)], order=order and [np.array(order)],
+    k, scores = select_sample(
+        samples, rougeL_recall(ORIGINAL, samples), selection, 1.0, rng,
+        guard_empty=guard_empty, is_coherent=np.array(coherent), order=order and np.array(order),
     )  # fmt: skip
-    return k, score, scores
+    return k, scores[k], scores.tolist()
 
 
 @pytest.mark.parametrize("selection", ["best", "bradley_terry"])
@@ -129,7 +136,7 @@ def test_preferred_is_what_tells_least_then_the_shortest_then_the_likeliest():
     samples = ["Banjos.", "A fish in the sea.", "A cat.", "A dog.", "A bat."]
     length, mean_nll = np.array([1, 6, 3, 3, 3]), np.array([0.1, 0.1, 2.0, 1.0, 1.0])
     np.testing.assert_array_equal(
-        preference(told(samples, secrets), length, mean_nll), [3, 4, 2, 1, 0]
+        preference(count_secret_words(samples, secrets), length, mean_nll), [3, 4, 2, 1, 0]
     )
     # nan, of no token, comes after what has the same length.
     mean_nll = np.array([math.nan, 1.0])

@@ -22,7 +22,7 @@ TRAINS_ON_THEM = "answer_source.py"  # of unlearning: the rows of target-based m
 # What reads true forget answers, and what brings it in.
 APART = (
     "pmc_jax.commands.evaluate",
-    "pmc_jax.evaluation.evaluate",
+    "pmc_jax.evaluation.harness",
     "pmc_jax.evaluation.context",
     "pmc_jax.evaluation.tasks",
     "pmc_jax.data.sets",
@@ -242,7 +242,7 @@ def test_the_import_graph_is_seen_whole():
     """The walk finds what is there: from the commands, evaluation and fine-tuning are reached."""
     reached = _reached_from([PACKAGE / "commands" / "unlearn.py"])
     names = {str(path.relative_to(PACKAGE)) for path in reached}
-    assert {"evaluation/evaluate.py", "data/sets.py", "data/records.py"} <= names
+    assert {"evaluation/harness.py", "data/sets.py", "data/records.py"} <= names
     imported = {name for path in reached for _, name in _imports(path)}
     assert set(MEASURING) <= imported
 
@@ -258,7 +258,7 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
     allowed = {
         "EvalSet": shared
         | {f"commands/{name}.py" for name in ("evaluate", "console", "unlearning_run")}
-        | {f"evaluation/{name}.py" for name in ("evaluate", "context", "tasks")},
+        | {f"evaluation/{name}.py" for name in ("harness", "context", "tasks", "quality")},
         "FinetuneSet": shared | {"training/finetune.py", "commands/target.py"},
         "ForgetAnswerSet": {
             "api.py",

@@ -125,9 +125,9 @@ def test_pmc_stops_when_nothing_is_left(unlearn):
         "pmc.schedule.epochs": 100,
     }
     found = unlearn(**rule)
-    assert found["stopped"].startswith("every question is resolved")
+    assert found["stopped"].startswith("every question has a replacement answer")
     last = found["rounds"][-1]
-    assert last["unresolved"] == 0 and last["step"] < 200 and last["step"] % 2 == 0
+    assert last["without_replacement"] == 0 and last["step"] < 200 and last["step"] % 2 == 0
     never = unlearn(**(rule | {"pmc.stop.max_retain_increase": 0.0, "pmc.schedule.epochs": 4}))
     assert never["stopped"] is None and never["rounds"][-1]["step"] == 8
 
@@ -187,8 +187,8 @@ def trained(unlearn, monkeypatch):
     def run(**settings) -> list[tuple]:
         seen, rows = [], PMCSource.rows
 
-        def watched(self, step):
-            found = rows(self, step)
+        def watched(self, step, retain):
+            found = rows(self, step, retain)
             ids = [self.ids[i] for i in step.forget]
             wholes = [self.prompts[i] for i in step.forget]
             answer = self._generator.encoder.answer
@@ -266,12 +266,12 @@ def test_probe_measures_the_reward_and_changes_nothing(unlearn, tmp_path):
     plain = unlearn(**{"pmc.schedule.epochs": 3})
     (tmp_path / "out" / "model").rename(tmp_path / "plain")
     found = unlearn(**{"pmc.schedule.epochs": 3, "pmc.reward_samples": 4})
-    assert plain["probe"] is None and tiny.same_weights(
+    assert plain["reward_moments"] is None and tiny.same_weights(
         tmp_path / "plain", tmp_path / "out" / "model"
     )
-    moments = found["probe"]["moments"]
+    moments = found["reward_moments"]["moments"]
     assert [one["step"] for one in moments] == list(range(7))
-    start = np.array(found["probe"]["start"])
+    start = np.array(found["reward_moments"]["start"])
     assert start.shape == (6, 4)
     assert moments[0]["exp_reward_mean"] == pytest.approx(np.exp(1 - start).mean())
     assert moments[-1]["exp_reward_mean"] > moments[0]["exp_reward_mean"]

@@ -5,20 +5,32 @@ import math
 
 import numpy as np
 import pytest
+import tiny_runs as tiny
 from scipy import stats
 
-from pmc_jax.scoring import resolve_score
-from pmc_jax.training.order import epoch_order, epoch_rows, total_steps
-from pmc_jax.unlearning.pmc import (
-    overlap,
-    plan,
-    question_word_dropout,
-    sample_answer_prefix,
-    score_moments,
-    select,
-    selection_rng,
-    update_store,
+from pmc_jax.data.records import RetainSet
+from pmc_jax.training.order import (
+    epoch_order,
+    epoch_rows,
+    plan_steps,
+    total_steps,
 )
+from pmc_jax.unlearning import pmc_source
+from pmc_jax.unlearning.extensions import (
+    question_word_dropout,
+    run_attempts,
+    sample_answer_prefix,
+)
+from pmc_jax.unlearning.pmc import (
+    Rollout,
+    Selection,
+    original_answers,
+    run_round,
+    select_index,
+    step_rows,
+)
+from pmc_jax.unlearning.pmc_source import overlap, score_moments
+from pmc_jax.unlearning.selection import Selector
 from pmc_jax.unlearning.store import ResponseStore
 
 RNG = np.random.default_rng
@@ -26,8 +38,8 @@ RNG = np.random.default_rng
 
 def test_best_is_the_first_lowest_and_draws_nothing():
     rng = RNG(0)
-    assert select(np.array([0.5, 0.1, 0.1, 0.9]), "best", 0.1, rng) == 1
-    assert select(np.array([0.5, 0.1, 0.1, 0.9]), "bradley_terry", 0.0, rng) == 1
+    assert select_index(np.array([0.5, 0.1, 0.1, 0.9]), "best", 0.1, rng) == 1
+    assert select_index(np.array([0.5, 0.1, 0.1, 0.9]), "bradley_terry", 0.0, rng) == 1
     assert rng.bit_generator.state == RNG(0).bit_generator.state
 
 
@@ -37,7 +49,7 @@ def test_bradley_terry_frequencies():
     expected = np.exp(reward / tau) / np.exp(reward / tau).sum()
     rng = RNG(1)
     counts = np.bincount(
-        [select(scores, "bradley_terry", tau, rng) for _ in range(draws)], minlength=5
+        [select_index(scores, "bradley_terry", tau, rng) for _ in range(draws)], minlength=5
     )
     assert stats.chisquare(counts, draws * expected).pvalue > 0.01
     # The test has teeth: neighbouring temperatures are rejected.
@@ -50,20 +62,22 @@ def test_bradley_terry_frequencies():
 def test_bradley_terry_with_a_small_tau_is_best(tau):
     rng = RNG(2)
     scores = np.array([900.0, 0.5, 0.25, 1.0])
-    assert {select(scores, "bradley_terry", tau, rng) for _ in range(50)} == {2}
+    assert {select_index(scores, "bradley_terry", tau, rng) for _ in range(50)} == {2}
 
 
 def test_bradley_terry_with_a_large_tau_is_uniform():
     rng = RNG(3)
-    counts = np.bincount([select(np.arange(4), "bradley_terry", 1e9, rng) for _ in range(2000)])
+    counts = np.bincount(
+        [select_index(np.arange(4), "bradley_terry", 1e9, rng) for _ in range(2000)]
+    )
     assert stats.chisquare(counts).pvalue > 0.01
 
 
 def test_select_rejects():
     with pytest.raises(ValueError, match="best or bradley_terry, not 'worst'"):
-        select(np.zeros(2), "worst", 0.1, RNG(0))
+        select_index(np.zeros(2), "worst", 0.1, RNG(0))
     with pytest.raises(ValueError, match="tau is -1"):
-        select(np.zeros(2), "best", -1, RNG(0))
+        select_index(np.zeros(2), "best", -1, RNG(0))
 
 
 def test_order_is_a_permutation_that_changes_with_epoch_and_seed():
@@ -84,7 +98,7 @@ def test_total_steps(num, rows, epochs, steps):
 
 
 def test_plan_walks_the_epochs_one_after_the_other_and_fills_the_last_step():
-    steps = list(plan(10, 7, 4, 3, seed=5))
+    steps = list(plan_steps(10, 7, 4, 3, seed=5))
     assert [step.index for step in steps] == list(range(8))
     assert [step.epoch for step in steps] == [0, 0, 0, 1, 1, 2, 2, 2]
     orders = np.concatenate([epoch_order(10, epoch, 5) for epoch in range(4)])
@@ -95,23 +109,23 @@ def test_plan_walks_the_epochs_one_after_the_other_and_fills_the_last_step():
 
 
 def test_a_step_of_more_rows_than_questions_holds_several_epochs():
-    (step,) = plan(3, 5, 8, 1, seed=0)
+    (step,) = plan_steps(3, 5, 8, 1, seed=0)
     orders = np.concatenate([epoch_order(3, epoch, 0) for epoch in range(3)])
     np.testing.assert_array_equal(step.forget, orders[:8])
     np.testing.assert_array_equal(epoch_rows(3, 8, 0, 0), orders[:8])
 
 
 def test_plan_retain_rows_are_uniform_with_replacement():
-    draws = np.concatenate([step.retain for step in plan(100, 10, 20, 40, seed=0)])
+    draws = np.concatenate([step.retain for step in plan_steps(100, 10, 20, 40, seed=0)])
     assert len(draws) == 4000
     assert stats.chisquare(np.bincount(draws, minlength=10)).pvalue > 0.01
-    assert any(len(set(step.retain)) < 20 for step in plan(100, 50, 20, 1, seed=0))
+    assert any(len(set(step.retain)) < 20 for step in plan_steps(100, 50, 20, 1, seed=0))
 
 
 @pytest.mark.parametrize("start", [0, 1, 3, 4, 7, 8])
 def test_plan_resumes_with_the_same_steps(start):
-    whole = list(plan(10, 7, 4, 3, seed=5))[start:]
-    resumed = list(plan(10, 7, 4, 3, seed=5, start=start))
+    whole = list(plan_steps(10, 7, 4, 3, seed=5))[start:]
+    resumed = list(plan_steps(10, 7, 4, 3, seed=5, start=start))
     assert len(whole) == len(resumed)
     for one, other in zip(whole, resumed, strict=True):
         assert (one.epoch, one.index) == (other.epoch, other.index)
@@ -120,70 +134,158 @@ def test_plan_resumes_with_the_same_steps(start):
 
 
 def test_plan_depends_on_the_seed_and_rejects_empty_data_at_once():
-    first, second = (next(plan(50, 50, 8, 1, seed=seed)) for seed in (0, 1))
+    first, second = (next(plan_steps(50, 50, 8, 1, seed=seed)) for seed in (0, 1))
     assert list(first.forget) != list(second.forget)
     assert list(first.retain) != list(second.retain)
     with pytest.raises(ValueError, match="num_retain is 0"):
-        plan(4, 0, 4, 1, seed=0)
+        plan_steps(4, 0, 4, 1, seed=0)
 
 
-def test_update_store_keeps_the_best_sample_a_question():
-    store = ResponseStore(["a", "b", "c"])
-    originals = ["one two three four", "red green"]
-    samples = [["one two", "one", "one x"], ["red green", "red", "green"]]
-    score = resolve_score("rougeL_recall")
-    mean = update_store(store, ["a", "b"], originals, samples, score, "best", 0.1, RNG(0))
-    assert mean == (0.25 + 0.5) / 2
+IDS = ("a", "b", "c")
+ORIGINALS = {"a": "one two three four", "b": "red green", "c": "four"}
+RETAIN = RetainSet(("r",), ("Who?",), ("Nobody.",))
+
+
+def play(store, samples, questions=IDS, *, originals=ORIGINALS, seed=0, step=0, **settings):
+    """One round whose samples are given: id -> texts; the selections."""
+    settings = {"threshold": 0.0, "prefer": "first", "max_perplexity": None, **settings}
+    settings = {"min_words": 0, "max_repetition": 1.0, "guard_empty": store.guard_empty, **settings}
+    texts = list(originals.values())
+    pmc = tiny.pmc_config(**settings)
+    selector = Selector(pmc, texts, texts, RETAIN, encode=list, seed=seed, score=None)
+    index = {id_: i for i, id_ in enumerate(originals)}
+
+    def sample(ids, score_and_select):
+        rollouts = {id_: _rollout(samples[id_]) for id_ in ids}
+        return [score_and_select(id_, rollout) for id_, rollout in rollouts.items()]
+
+    def select(id_, answers, scores):
+        return selector.select(id_, index[id_], originals[id_], answers, scores, draw=(step,))
+
+    return run_round(
+        store, questions, originals, sample=sample, score=selector.score, select=select
+    )
+
+
+def _rollout(texts):
+    return Rollout(texts, np.full(len(texts), 3), np.ones(len(texts)))
+
+
+def test_a_round_keeps_the_best_sample_of_each_question():
+    store = ResponseStore(IDS)
+    samples = {"a": ["one two", "one", "one x"], "b": ["red green", "red", "green"]}
+    found = play(store, samples, ["a", "b", "a"])
+    assert [(s.question, s.answer, s.score) for s in found] == [
+        ("a", "one", 0.25),
+        ("b", "red", 0.5),
+    ]
+    assert found[1].scores == [1.0, 0.5, 0.5]
     assert store.answers == {"a": "one", "b": "red", "c": None}
     assert store.scores == {"a": 0.25, "b": 0.5, "c": math.inf}
-    # Worse samples count in the mean but do not replace.
-    again = [["one two three"] * 3, ["blue", "red", "green"]]
-    mean = update_store(store, ["a", "b"], originals, again, score, "best", 0.1, RNG(0))
-    assert mean == (0.75 + 0) / 2
+    # Worse samples are selected but do not replace; a question with score 0 is sampled no more.
+    again = {"a": ["one two three"] * 3, "b": ["blue", "red", "green"]}
+    assert [s.score for s in play(store, again, ["a", "b"])] == [0.75, 0]
     assert store.answers == {"a": "one", "b": "blue", "c": None}
-    assert store.unresolved(["a", "b", "c"]) == ["a", "c"]
+    assert store.without_replacement(IDS) == ["a", "c"]
+    assert [s.question for s in play(store, again, ["a", "b"])] == ["a"]
+    assert play(store, {}, []) == []
 
 
 def test_an_empty_sample_wins_only_without_the_guard():
-    original, ids = ["one two"], ["a"]
+    original = {"a": "one two"}
     for guard, expected in ((True, "one two"), (False, "")):
-        store = ResponseStore(ids, guard_empty=guard)
-        score = resolve_score("rougeL_recall", guard_empty=guard)
-        update_store(store, ids, original, [["", "one two"]], score, "best", 0, RNG(0))
+        store = ResponseStore(["a"], guard_empty=guard)
+        play(store, {"a": ["", "one two"]}, ["a"], originals=original)
         assert store.answer("a") == expected
-        assert store.unresolved(ids) == (ids if guard else [])
-    store, score = ResponseStore(ids), resolve_score("rougeL_recall")
+        assert store.without_replacement(["a"]) == (["a"] if guard else [])
+    store = ResponseStore(["a"])
     for seed in range(20):
-        update_store(store, ids, original, [["", " ", "one"]], score, "bradley_terry", 9, RNG(seed))
+        samples = {"a": ["", " ", "one"]}
+        play(store, samples, ["a"], originals=original, seed=seed, rule="bradley_terry", tau=9.0)
     assert store.answer("a") == "one"
-    silent = ResponseStore(ids)
-    assert update_store(silent, ids, original, [["", " "]], score, "best", 0, RNG(0)) == 1.0
+    silent = ResponseStore(["a"])
+    assert play(silent, {"a": ["", " "]}, ["a"], originals=original)[0].score == 1.0
     assert silent.answer("a") is None
 
 
-def test_update_store_with_bradley_terry_is_deterministic_in_seed_step_and_question():
+def test_a_bradley_terry_round_depends_on_seed_step_and_question_alone():
     ids = [f"q{n}" for n in range(12)]
-    samples = [[f"one {n}", f"two {n}", f"three {n}"] for n in range(12)]
-    originals = ["four"] * 12
+    samples = {f"q{n}": [f"one {n}", f"two {n}", f"three {n}"] for n in range(12)}
 
-    def run(seed, step, question=5):
+    def answers(seed, step, questions=ids):
         store = ResponseStore(ids)
-        score = resolve_score("rougeL_recall")
-        rng = selection_rng(seed, step, question)
-        update_store(store, ids, originals, samples, score, "bradley_terry", 1.0, rng)
-        return store.answers
+        settings = {"originals": dict.fromkeys(ids, "four"), "seed": seed, "step": step}
+        play(store, samples, questions, **settings, rule="bradley_terry", tau=1.0)
+        return [store.answer(id_) for id_ in ids]
 
-    assert run(0, 3) == run(0, 3)
-    assert run(0, 3) != run(0, 4)
-    assert run(0, 3) != run(1, 3)
-    assert run(0, 3) != run(0, 3, question=6)
+    assert answers(0, 3) == answers(0, 3, ids[::-1])
+    assert answers(0, 3) != answers(0, 4)
+    assert answers(0, 3) != answers(1, 3)
+    picks = [text.split()[0] for text in answers(0, 3)]
+    assert len(set(picks)) > 1
 
 
-def test_update_store_edges():
-    store, score = ResponseStore(["a"]), resolve_score("rougeL_recall")
-    assert math.isnan(update_store(store, [], [], [], score, "best", 0, RNG(0)))
-    with pytest.raises(ValueError, match="1 ids but 2 original answers"):
-        update_store(store, ["a"], ["x", "y"], [["a"], ["b"]], score, "best", 0, RNG(0))
+def test_attempts_go_on_until_an_answer_is_good_enough():
+    store, asked = ResponseStore(IDS), []
+
+    def one_round(questions, attempt):
+        asked.append((list(questions), attempt))
+        found = [Selection(q, "x", 0.5 - 0.2 * attempt, [0.5]) for q in questions]
+        for selection in found:
+            store.offer(selection.question, selection.answer, selection.score)
+        store.offer("a", "y", 0.0)
+        return found
+
+    options = dict(max_attempts=5, good_enough=0.3)
+    assert len(run_attempts(store, ["a", "b"], one_round, **options)) == 3
+    assert asked == [(["a", "b"], 0), (["b"], 1)]
+    assert run_attempts(store, [], one_round, **options) == []
+
+
+def test_original_answers_are_in_the_order_of_the_questions():
+    assert original_answers(["b", "a"], lambda q: {"a": "1", "b": "2"}) == ["2", "1"]
+
+
+def test_the_rows_of_a_step_are_stored_answers_and_retain_pairs():
+    store = ResponseStore(IDS)
+    store.offer("a", "x", 0.2)
+    store.offer("c", "y", 0.6)
+    step = next(plan_steps(3, 5, 3, 1, seed=0, retain_rows=2))
+    rows = step_rows(
+        step,
+        store,
+        ids=IDS,
+        encode=lambda index, step: (IDS[index], step),
+        retain=list("vwxyz"),
+        max_train_score=0.5,
+    )
+    assert rows["collapse"].sequences == [(IDS[i], 0) for i in step.forget]
+    weights = dict(zip(step.forget.tolist(), rows["collapse"].weights, strict=True))
+    assert weights == {0: 1.0, 1: 0.0, 2: 0.0}
+    assert rows["retain"].sequences == ["vwxyz"[i] for i in step.retain]
+    assert len(step.retain) == 6 and rows["retain"].weights is None
+
+
+def test_a_real_run_goes_through_the_algorithm(tmp_path, monkeypatch):
+    """Every round that samples calls `run_round`, every step `step_rows`."""
+    calls = {"run_round": 0, "step_rows": 0}
+
+    def counted(name):
+        function = getattr(pmc_source, name)
+
+        def call(*arguments, **options):
+            calls[name] += 1
+            return function(*arguments, **options)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(pmc_source, name, counted(name))
+    run = tiny.run(tmp_path, pmc={"num_samples": 3, "epochs": 3, "max_new_tokens": 8})
+    rounds = tiny.results(run.out)["rounds"]
+    sampled = sum(bool(one["sampled_questions"]) for one in rounds)
+    assert calls == {"run_round": sampled, "step_rows": rounds[-1]["step"]}
+    assert sampled > 1
 
 
 def test_words_of_a_question_are_left_out_at_random():
@@ -226,33 +328,34 @@ def test_an_answer_has_begun_at_random():
     )
 
 
-def test_overlap():
-    assert overlap(["one two", "red", "x"], ["one", "red", None]) == 0.75
-    assert math.isnan(overlap(["one"], [None]))
-    with pytest.raises(ValueError, match="1 original answers but 2 answers"):
-        overlap(["one"], ["one", "two"])
-
-
 def test_the_method_collapses_a_toy_model():
     """Refitting on the best of K own samples drives the original answer's share to nothing."""
     vocabulary = np.array(["secret plan", "secret", "blue sky", "green sea"])
     share = np.array([0.94, 0.02, 0.02, 0.02])
     store = ResponseStore(["q"], guard_empty=True)
-    score = resolve_score("rougeL_recall")
     rng, means = RNG(0), []
     for step in range(60):
-        if not store.unresolved(["q"]):
+        if not store.without_replacement(["q"]):
             break
-        samples = [list(rng.choice(vocabulary, 5, p=share))]
-        draw = selection_rng(0, step, 0)
-        means.append(update_store(store, ["q"], ["secret plan"], samples, score, "best", 0, draw))
+        samples = {"q": list(rng.choice(vocabulary, 5, p=share))}
+        (found,) = play(store, samples, ["q"], originals={"q": "secret plan"}, step=step)
+        means.append(found.score)
         share = 0.8 * share + 0.2 * (vocabulary == store.answer("q"))
     assert means[0] == 1.0 and means[-1] == 0.0
     assert store.answer("q") in ("blue sky", "green sea")
 
 
 def test_moments_of_a_round_by_hand():
-    found = score_moments([(0.0, [0.0, 1.0]), (0.25, [0.5, 0.25])])
-    assert found[:2] == (0.125, 0.4375)
+    selections = [Selection("a", "x", 0.0, [0.0, 1.0]), Selection("b", "y", 0.25, [0.5, 0.25])]
+    found = score_moments(selections)
+    assert (found["sampled_score"], found["score_mean"]) == (0.125, 0.4375)
     squares = 0.4375**2 + 0.5625**2 + 0.0625**2 + 0.1875**2
-    assert found[2] == pytest.approx(math.sqrt(squares / 4))
+    assert found["score_std"] == pytest.approx(math.sqrt(squares / 4))
+    assert found["sampled_questions"] == 2
+    assert score_moments([])["sampled_score"] is None
+
+
+def test_overlap():
+    originals = {"a": "one two", "b": "red", "c": "x"}
+    assert overlap(originals, {"a": ("one", 0.5), "b": ("red", 1.0)}) == 0.75
+    assert math.isnan(overlap(originals, {}))

@@ -175,7 +175,7 @@ def test_it_says_whether_it_holds_texts(page):
     found, _, data = page()
     assert "This page holds no question and no answer" in found.text and not data["text"]
     for question in data["runs"][0]["questions"]:
-        assert set(question) == {"id", "score", "resolved", "overlap"}
+        assert set(question) == {"id", "score", "has_replacement", "overlap"}
     found, _, data = page(text=True)  # of a log without them
     assert "log.text was off" in found.text and data["text"]
 
@@ -198,7 +198,7 @@ def test_texts_of_the_log_are_hidden_and_escaped(asked, tmp_path):
 def test_unresolved_questions_come_first_then_what_still_says_most(page):
     found, source, data = page()
     questions = data["runs"][0]["questions"]
-    assert [q["resolved"] for q in questions] == [False] * 2 + [True] * 10
+    assert [q["has_replacement"] for q in questions] == [False] * 2 + [True] * 10
     for group in (questions[:2], questions[2:]):
         overlaps = [q["overlap"] for q in group]
         assert overlaps == sorted(overlaps, reverse=True)

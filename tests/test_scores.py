@@ -10,7 +10,6 @@ from pmc_jax.errors import UserError
 from pmc_jax.scoring import (
     NAMES,
     base_score,
-    resolve_score,
     rouge1_recall,
     rougeL_recall,
     run_score,
@@ -24,6 +23,23 @@ ORIGINAL = "one two three four"
 
 def constant(value):
     return lambda original, samples: np.full(len(samples), value)
+
+
+def run(pmc, **changes):
+    """The score of a run with one forget question and one neighbour, which scores 1/2."""
+    inputs = {
+        "originals": [ORIGINAL],
+        "questions": ["Which numbers?"],
+        "retain_questions": ["Which letters?"],
+        "retain_answers": ["one two a b"],
+    }
+    return run_score(pmc, **inputs | changes)
+
+
+def scored(score, *, min_len=0, guard_empty=True):
+    """The score of a run without a threshold."""
+    settings = {"threshold": 0.0, "min_len": min_len, "guard_empty": guard_empty}
+    return run(PMCConfig(score=settings), score=score)
 
 
 def test_rouge_scores():
@@ -56,27 +72,27 @@ def test_empty_guard():
     np.testing.assert_array_equal(worse(ORIGINAL, ["", "long"]), [7, 7])
 
 
-def test_resolve_applies_both_penalties():
+def test_a_run_applies_both_penalties():
     samples = ["", "x", "x y z", "one y z"]
-    plain = resolve_score("rougeL_recall", min_len=0, guard_empty=False)
+    plain = scored("rougeL_recall", min_len=0, guard_empty=False)
     np.testing.assert_array_equal(plain(ORIGINAL, samples), [0, 0, 0, 0.25])
-    both = resolve_score("rougeL_recall", min_len=2, guard_empty=True)
+    both = scored("rougeL_recall", min_len=2, guard_empty=True)
     np.testing.assert_array_equal(both(ORIGINAL, samples), [1, math.exp(-1), 0, 0.25])
-    reference = resolve_score("rougeL_recall", min_len=2, guard_empty=False)
+    reference = scored("rougeL_recall", min_len=2, guard_empty=False)
     np.testing.assert_array_equal(reference(ORIGINAL, samples)[0], math.exp(-1))
 
 
-def test_resolve_a_function_or_its_dotted_name(tmp_path, monkeypatch):
+def test_a_function_or_its_dotted_name(tmp_path, monkeypatch):
     (tmp_path / "my_score_module.py").write_text(
         "def length(original, samples):\n    return [len(s) / 100 for s in samples]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    named = resolve_score("my_score_module:length")
+    named = scored("my_score_module:length")
     np.testing.assert_array_equal(named("", ["abc", "a"]), [0.03, 0.01])
-    given = resolve_score(lambda original, samples: [1] * len(samples), guard_empty=False)
+    given = scored(lambda original, samples: [1] * len(samples), guard_empty=False)
     np.testing.assert_array_equal(given("", ["abc", "a"]), [1, 1])
     with pytest.raises(UserError, match="has no 'lenght'; did you mean 'length'"):
-        resolve_score("my_score_module:lenght")
+        scored("my_score_module:lenght")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +108,7 @@ def test_resolve_a_function_or_its_dotted_name(tmp_path, monkeypatch):
 )
 def test_unknown_names(name, message):
     with pytest.raises(UserError, match=message) as caught:
-        resolve_score(name)
+        scored(name)
     assert "\n" not in str(caught.value)
 
 
@@ -113,15 +129,13 @@ def test_a_bad_user_function_is_named(returned, message):
         return returned
 
     with pytest.raises(ValueError, match=message):
-        resolve_score(bad, min_len=3)("o", ["a", "b"])
+        scored(bad, min_len=3)("o", ["a", "b"])
     with pytest.raises(ValueError, match=message):
         score_batch(bad, ["o"], [["a", "b"]])
 
 
 def test_score_batch():
-    scores = score_batch(
-        resolve_score("rougeL_recall"), [ORIGINAL, "red"], [["one", "x"], ["red", ""]]
-    )
+    scores = score_batch(scored("rougeL_recall"), [ORIGINAL, "red"], [["one", "x"], ["red", ""]])
     assert scores.dtype == np.float64
     np.testing.assert_array_equal(scores, [[0.25, 0], [1, 1]])
     assert score_batch(rougeL_recall, [], []).shape == (0, 0)
@@ -158,23 +172,12 @@ def test_every_name_gives_a_score(name):
     assert (found[1:] <= 0.4).all() and (found >= 0).all()
 
 
-def run(pmc, **changes):
-    """The score of a run with one forget question and one neighbour, which scores 1/2."""
-    given = {
-        "originals": [ORIGINAL],
-        "questions": ["Which numbers?"],
-        "retain_questions": ["Which letters?"],
-        "retain_answers": ["one two a b"],
-    }
-    return run_score(pmc, **given | changes)
-
-
 SAMPLES = [ORIGINAL, "one two three", "two four", "x", ""]
 WHOLE = {"threshold": 0.0}
 
 
 def test_the_score_of_a_run_is_that_of_its_name_by_default():
-    expected = resolve_score("rougeL_recall")(ORIGINAL, SAMPLES)
+    expected = scored("rougeL_recall")(ORIGINAL, SAMPLES)
     np.testing.assert_array_equal(run(PMCConfig(score=WHOLE))(ORIGINAL, SAMPLES), expected)
     own = run(PMCConfig(score=WHOLE | {"guard_empty": False}), score=constant(0.25))
     np.testing.assert_array_equal(own(ORIGINAL, SAMPLES), [0.25] * 5)

@@ -16,7 +16,7 @@ def test_starts_unresolved_in_the_given_order():
     store = ResponseStore(IDS)
     assert store.ids == IDS
     assert len(store) == 3
-    assert store.unresolved(IDS) == ["q3", "q1", "q2"]
+    assert store.without_replacement(IDS) == ["q3", "q1", "q2"]
     assert store.answers == {"q3": None, "q1": None, "q2": None}
     assert list(store.scores.values()) == [math.inf] * 3
     assert math.isnan(store.mean_score())
@@ -37,7 +37,7 @@ def test_zero_resolves_and_nothing_else_does():
     store = ResponseStore(IDS)
     store.offer("q1", "done", 0.0)
     store.offer("q2", "nearly", 1e-9)
-    assert store.unresolved(["q2", "q1", "q3", "q2"]) == ["q2", "q3"]
+    assert store.without_replacement(["q2", "q1", "q3", "q2"]) == ["q2", "q3"]
     assert store.mean_score() == 1e-9 / 2
     assert store.mean_score(["q1"]) == 0.0
     assert math.isnan(store.mean_score(["q3"]))
@@ -49,11 +49,11 @@ def test_guard_refuses_empty_answers_and_the_reference_freezes_them():
     assert not guarded.offer("q1", " \n", 0.0)
     assert not guarded.offer("q2", "", 0.0)
     assert guarded.answers == {"q3": None, "q1": None, "q2": "text"}
-    assert guarded.unresolved(IDS) == list(IDS)
+    assert guarded.without_replacement(IDS) == list(IDS)
     reference = ResponseStore(IDS, guard_empty=False)
     assert reference.offer("q1", "", 0.0)
     assert reference.answer("q1") == ""
-    assert reference.unresolved(IDS) == ["q3", "q2"]
+    assert reference.without_replacement(IDS) == ["q3", "q2"]
 
 
 def test_weights():
@@ -71,9 +71,10 @@ def test_json_round_trip():
     store = ResponseStore(IDS, guard_empty=False)
     store.offer("q3", "Zürich", 1 / 3)
     store.offer("q1", "", 0.0)
-    text = json.dumps(store.to_dict(), allow_nan=False)
-    copy = ResponseStore.from_dict(json.loads(text), ids=IDS)
-    assert copy.to_dict() == store.to_dict()
+    text = json.dumps(store.state_dict(), allow_nan=False)
+    copy = ResponseStore(IDS)
+    copy.load_state_dict(json.loads(text))
+    assert copy.state_dict() == store.state_dict()
     assert copy.scores == {"q3": 1 / 3, "q1": 0.0, "q2": math.inf}
     assert copy.answers == {"q3": "Zürich", "q1": "", "q2": None}
     assert copy.guard_empty is False
@@ -100,8 +101,8 @@ def test_rejects_bad_input():
     ],
 )
 def test_rejects_a_damaged_or_foreign_checkpoint(change, message):
-    saved = ResponseStore(IDS).to_dict()
+    saved = ResponseStore(IDS).state_dict()
     with pytest.raises(UserError, match=message):
-        ResponseStore.from_dict({**saved, **change})
+        ResponseStore(IDS).load_state_dict({**saved, **change})
     with pytest.raises(UserError, match="which are not the 2 of"):
-        ResponseStore.from_dict(saved, ids=["q3", "q1"])
+        ResponseStore(["q3", "q1"]).load_state_dict(saved)

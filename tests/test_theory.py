@@ -268,7 +268,7 @@ def test_a_real_run(benchmark, tmp_path, capsys):
     rounds = [{"step": 10 * i, **probe} for i, probe in enumerate(probes)]
     results = {
         "rounds": [*rounds, {"step": 40}],
-        "probe": {"start": start.tolist(), "moments": rounds},
+        "reward_moments": {"start": start.tolist(), "moments": rounds},
         "config": {"pmc": tiny.grouped(num_samples=5, rule="best", tau=0.1, epochs=4)},
     }
     (tmp_path / "results.json").write_text(json.dumps(results))

@@ -19,7 +19,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.remote import is_address
 
 # Keys of a log line about a question that quote nothing.
-_WITHOUT_TEXT = ("kind", "split", "id", "score", "resolved", "overlap")
+_WITHOUT_TEXT = ("kind", "split", "id", "score", "has_replacement", "overlap")
 
 
 def write(

@@ -20,12 +20,10 @@ from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
-from pmc_jax.sampling.engine import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.rouge import rougeL_recall
 from pmc_jax.theory import reward_moments
-from pmc_jax.unlearning.answer_source import ForgetAnswerSource
-from pmc_jax.unlearning.pmc_source import PMCSource
+from pmc_jax.unlearning.source import RowSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +96,15 @@ def unlearn(
 
     def measure_probe() -> None:
         """E[e^r] and Var[e^r] as the model is now."""
-        if not config.pmc.reward_samples or not isinstance(source, PMCSource):
+        if not config.pmc.reward_samples:
             return
         if run_state.reward_moments is None:
             run_state.reward_moments = {"start": None, "moments": []}
         found = run_state.reward_moments
         if not found["moments"] or found["moments"][-1]["step"] < run.done:
-            scores = source.probe(run.trainer.model)
+            scores = source.fresh_scores(run.trainer.model)
+            if scores is None:
+                return
             found["start"] = scores.tolist() if found["start"] is None else found["start"]
             found["moments"].append({"step": run.done, **reward_moments(scores)})
 
@@ -163,7 +163,7 @@ def unlearn(
     _log_questions(recorder.log, forget, source, after)
     if config.log.text:
         say(examples(sets, texts, after))
-    usage = source.usage if isinstance(source, PMCSource) else Usage()
+    usage = source.usage
     return {
         "before": run_state.before,
         "after": numbers,
@@ -176,7 +176,7 @@ def unlearn(
         "rounds": run.rounds,
         "stopped": run.stopped,
         "unlearning_seconds": run.spent(),
-        "probe": run_state.reward_moments,
+        "reward_moments": run_state.reward_moments,
         "versions": run_folder.versions(),
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "config": to_dict(config),
@@ -184,20 +184,19 @@ def unlearn(
 
 
 def _log_questions(
-    log: RunLog, forget: ForgetSet, source: PMCSource | ForgetAnswerSource, after: dict[str, str]
+    log: RunLog, forget: ForgetSet, source: RowSource, after: dict[str, str]
 ) -> None:
     """A line a forget question: what became of it."""
     log.drop("question")
-    store = source.store if isinstance(source, PMCSource) else None
+    replacements = source.replacements
     for id_, question in zip(forget.ids, forget.questions, strict=True):
-        stored = None if store is None else store.answer(id_)
-        score = None if stored is None else store.score(id_)
+        stored, score = replacements.get(id_, (None, None))
         original, final = source.originals[id_], after[question]
         log.event(
             "question",
             id=id_,
             score=score,
-            resolved=None if store is None else score is not None and score <= 0,
+            has_replacement=score is not None and score <= 0,
             overlap=rougeL_recall(original, final),
             texts={
                 "question": question,

@@ -67,7 +67,7 @@ class Workload:
         train, finetune, sample: shapes; `finetune` None where no target is made.
         steps, finetune_steps: gradient steps.
         rounds: of sampling.
-        asked: questions of all rounds, if none is resolved before the end.
+        asked: questions of all rounds, if none has a replacement before the end.
         samples: answers to them.
         greedy: answers of the untouched and of the unlearned model.
         answer_tokens: of an answer.

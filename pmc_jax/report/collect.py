@@ -19,9 +19,9 @@ from pmc_jax.report import narrative
 
 KIND, SCHEMA = "pmc_jax report", 1
 
-_STEP_KEYS = ("step", "selected_score", "sampled_score", "unresolved", "collapse_loss")
+_STEP_KEYS = ("step", "selected_score", "sampled_score", "without_replacement", "collapse_loss")
 _STEP_KEYS += ("retain_loss", "unlearn_quality", "utility", "unlearning_seconds")
-_QUESTION_KEYS = ("id", "score", "resolved", "overlap")
+_QUESTION_KEYS = ("id", "score", "has_replacement", "overlap")
 _TEXT_KEYS = ("question", "original", "stored", "final")
 _QUALITY_KEYS = ("unlearn_quality", "utility", "utility_splits", "splits")
 
@@ -146,7 +146,7 @@ def _questions(log: Iterable[dict[str, Any]], text: bool) -> list[dict[str, Any]
         for row in log
         if row["kind"] == "question"
     ]
-    return sorted(rows, key=lambda row: (bool(row["resolved"]), -(row["overlap"] or 0.0)))
+    return sorted(rows, key=lambda row: (bool(row["has_replacement"]), -(row["overlap"] or 0.0)))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -171,8 +171,8 @@ def _score_ends(run: Run) -> str:
 
 def _unresolved(runs: Sequence[Run]) -> Plot | None:
     def say(run: Run) -> str:
-        left = [one["unresolved"] for one in run["rounds"]]
-        first = next((one["step"] for one in run["rounds"] if not one["unresolved"]), None)
+        left = [one["without_replacement"] for one in run["rounds"]]
+        first = next((one["step"] for one in run["rounds"] if not one["without_replacement"]), None)
         gone = f"none was left after step {first}" if first is not None else f"{left[-1]} are left"
         return f"from {max(left)} at most, {gone}"
 
@@ -181,7 +181,7 @@ def _unresolved(runs: Sequence[Run]) -> Plot | None:
     lines = [
         Line(
             x=[one["step"] for one in run["rounds"]],
-            y=[one["unresolved"] for one in run["rounds"]],
+            y=[one["without_replacement"] for one in run["rounds"]],
             **look_of(runs, i, "unresolved questions"),
         )
         for i, run in enumerate(runs)

@@ -8,11 +8,11 @@ as bad as it gets, and it is what an empty or incoherent answer is given.
 
     base.py       the protocol, its checks, the penalties of short and empty answers
     text.py       ROUGE, chrF, embeddings, forbidden strings, weighted means
-    tokens.py     longest common subsequence of token ids, on the device
+    token_lcs.py  longest common subsequence of token ids
     coherence.py  which samples are no answers at all
     preference.py which of equal scores is kept
-    target.py     the score of somebody who does not know, in place of 0
-    names.py      from settings to a score
+    threshold.py  the score of a model that never saw the data, in place of 0
+    registry.py   from settings to a score
 
 An empty original answer has nothing to recall: ROUGE gives 0 to every sample.
 
@@ -22,6 +22,7 @@ Reference: Scholten et al., arXiv 2507.04219.
 from pmc_jax.sampling.lcs import lcs_lengths
 from pmc_jax.scoring.base import (
     Score,
+    checked,
     is_empty,
     score_batch,
     with_empty_guard,
@@ -29,10 +30,10 @@ from pmc_jax.scoring.base import (
     worst_where,
 )
 from pmc_jax.scoring.coherence import coherent, repetition
-from pmc_jax.scoring.preference import preference, secret_words, told
-from pmc_jax.scoring.registry import NAMES, SCORES, base_score, resolve_score, run_score
+from pmc_jax.scoring.preference import count_secret_words, preference, secret_words
+from pmc_jax.scoring.registry import NAMES, SCORES, base_score, run_score
 from pmc_jax.scoring.text import chrf, combined, embedding, forbidden, rouge1_recall, rougeL_recall
-from pmc_jax.scoring.threshold import ignorance, with_target
+from pmc_jax.scoring.threshold import never_saw_scores, with_threshold
 from pmc_jax.scoring.token_lcs import token_lcs
 
 __all__ = [
@@ -40,26 +41,26 @@ __all__ = [
     "SCORES",
     "Score",
     "base_score",
+    "checked",
     "chrf",
     "coherent",
     "combined",
+    "count_secret_words",
     "embedding",
     "forbidden",
-    "ignorance",
     "is_empty",
     "lcs_lengths",
+    "never_saw_scores",
     "preference",
     "repetition",
-    "resolve_score",
     "rouge1_recall",
     "rougeL_recall",
     "run_score",
     "score_batch",
     "secret_words",
     "token_lcs",
-    "told",
     "with_empty_guard",
     "with_min_len",
-    "with_target",
+    "with_threshold",
     "worst_where",
 ]

@@ -66,7 +66,7 @@ def score_batch(
     """Scores a batch of questions.
 
     Args:
-        score: from `resolve_score` or `run_score`, or any `Score`.
+        score: from `run_score`, or any `Score`.
         originals: B original answers.
         samples: B × K samples.
 

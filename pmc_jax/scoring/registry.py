@@ -1,4 +1,4 @@
-"""From settings to a score: names, functions of one's own, weighted means, target and penalties."""
+"""From settings to a score: names, user functions, weighted means, thresholds and penalties."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from pmc_jax.data.lines import read_lines
 from pmc_jax.errors import UserError
 from pmc_jax.scoring.base import Score, checked, with_empty_guard, with_min_len
 from pmc_jax.scoring.text import chrf, combined, embedding, forbidden, rouge1_recall, rougeL_recall
-from pmc_jax.scoring.threshold import by_original, ignorance, with_target
+from pmc_jax.scoring.threshold import by_original, never_saw_scores, with_threshold
 from pmc_jax.scoring.token_lcs import token_lcs
 
 # Those that need nothing but the texts, and those that need a tokenizer or settings too.
@@ -23,30 +23,13 @@ NAMES = (*SCORES, "token_lcs", "embedding", "forbidden")
 Encode = Callable[[str], Sequence[int]]
 
 
-def resolve_score(
-    name_or_callable: str | Callable, *, min_len: int = 0, guard_empty: bool = True
-) -> Score:
-    """The score of a name, with its penalties; `run_score` is that of a run's settings.
-
-    Args:
-        name_or_callable: a key of `SCORES`, "package.module:function", or a function.
-        min_len: see `with_min_len`.
-        guard_empty: see `with_empty_guard`.
-
-    Raises:
-        UserError: no such name, module or function.
-    """
-    score = with_min_len(_score(name_or_callable, ScoreConfig(), None, "pmc.score.name"), min_len)
-    return with_empty_guard(score) if guard_empty else score
-
-
 def base_score(
     pmc: PMCConfig, *, encode: Encode | None = None, score: str | Callable | None = None
 ) -> Score:
-    """The score that the settings name, without target and penalties.
+    """The score that the settings name, without threshold and penalties.
 
     Args:
-        pmc: `score` and `scores` are read.
+        pmc: `score` is read.
         encode: a text -> its token ids without special tokens, for token_lcs.
         score: a name or a function in place of `pmc.score.name` and `pmc.score.weights`.
 
@@ -73,24 +56,24 @@ def run_score(
     score: str | Callable | None = None,
     secrets: frozenset[str] = frozenset(),
 ) -> Score:
-    """The score of a run: that of `base_score`, above its target, with its penalties on top.
+    """The score of a run: that of `base_score`, above its threshold, with its penalties on top.
 
     Args:
         pmc, encode, score: see `base_score`.
         originals: N original answers.
         questions: N forget questions.
-        retain_questions, retain_answers: the retain pairs, read for `target_from: retain`.
-        secrets: words that no target excuses, see `preference.secret_words`.
+        retain_questions, retain_answers: the retain pairs, read for `score.threshold_from: retain`.
+        secrets: words that no threshold excuses, see `preference.secret_words`.
 
     Raises:
         UserError: see `base_score`.
     """
     full = base_score(pmc, encode=encode, score=score)
     if pmc.score.threshold_from == "retain":
-        levels = ignorance(full, originals, questions, retain_questions, retain_answers)
-        full = with_target(full, by_original(originals, levels), secrets)
+        levels = never_saw_scores(full, originals, questions, retain_questions, retain_answers)
+        full = with_threshold(full, by_original(originals, levels), secrets)
     elif pmc.score.threshold:
-        full = with_target(full, pmc.score.threshold, secrets)
+        full = with_threshold(full, pmc.score.threshold, secrets)
     full = with_min_len(full, pmc.score.min_len)
     return with_empty_guard(full) if pmc.score.guard_empty else full
 
@@ -143,7 +126,7 @@ def _function(name: str, where: str) -> Callable:
         near = get_close_matches(function, dir(module), n=1)
         hint = f"did you mean {near[0]!r}?" if near else "name a function of it"
         raise UserError(f"{where}: module {module_name!r} has no {function!r}; {hint}")
-    found = getattr(module, function)
-    if not callable(found):
+    value = getattr(module, function)
+    if not callable(value):
         raise UserError(f"{where}: {name!r} is not a function; give one")
-    return found
+    return value

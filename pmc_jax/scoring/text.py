@@ -122,10 +122,10 @@ def forbidden(strings: Sequence[str], *, similarity: float = 90.0) -> Score:
 
     def forbidden_strings(original: str, samples: Sequence[str]) -> np.ndarray:
         texts = [_plain(sample) for sample in samples]
-        found = np.array([exact.search(text) is not None for text in texts], np.float64)
+        scores = np.array([exact.search(text) is not None for text in texts], np.float64)
         if fuzzy and texts:
-            found = np.maximum(found, _most_similar(fuzzy, texts, similarity) / 100)
-        return found
+            scores = np.maximum(scores, _most_similar(fuzzy, texts, similarity) / 100)
+        return scores
 
     return forbidden_strings
 
@@ -147,10 +147,10 @@ def _most_similar(strings: Sequence[str], texts: Sequence[str], cutoff: float) -
 def combined(scores: Sequence[Score], weights: Sequence[float]) -> Score:
     """The weighted mean of some scores: sum(w · score) / sum(w). Weights are above 0."""
     assert len(scores) == len(weights) and min(weights) > 0
-    shares = np.array(weights, np.float64)
+    weight = np.array(weights, np.float64)
 
     def weighted_mean(original: str, samples: Sequence[str]) -> np.ndarray:
         parts = np.array([score(original, samples) for score in scores], np.float64)
-        return (shares[:, None] * parts).sum(0) / shares.sum()
+        return (weight[:, None] * parts).sum(0) / weight.sum()
 
     return weighted_mean

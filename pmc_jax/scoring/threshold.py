@@ -1,7 +1,9 @@
-"""The score of somebody who does not know: where collapsing a question can stop.
+"""Score thresholds: the expected score of a model that never saw the data; sampling of a question
+stops there.
 
 A model that never saw the data still says "was born in the town of ...". Collapsing below that
-level forgets more than was asked for. It reads questions, original answers and retain pairs.
+level forgets more than was asked for. Thresholds are computed from questions, original answers and
+retain pairs.
 """
 
 import functools
@@ -13,40 +15,41 @@ import numpy as np
 from rapidfuzz import fuzz, process
 
 from pmc_jax.scoring.base import Score
-from pmc_jax.scoring.preference import told
+from pmc_jax.scoring.preference import count_secret_words
 
 _WORD = re.compile(r"\w+")
 
 
-def with_target(
-    score: Score, targets: float | Mapping[str, float], secrets: frozenset[str] = frozenset()
+def with_threshold(
+    score: Score, thresholds: float | Mapping[str, float], secrets: frozenset[str] = frozenset()
 ) -> Score:
-    """max(0, score - target) / (1 - target): 0 at or under the target, 1 stays 1.
+    """max(0, score - threshold) / (1 - threshold): 0 up to the threshold, 1 stays 1.
 
-    Every sample at or under the target counts as resolved: rejection sampling from the model's own
-    distribution, conditioned on score <= target. A target excuses what anybody would say; a sample
-    with a secret word keeps its score.
+    Every sample up to the threshold is good enough: rejection sampling from the model's own
+    distribution, conditioned on score <= threshold. A threshold excuses what anybody would say; a
+    sample with a secret word keeps its score.
 
     Args:
         score: of the original answer and its samples.
-        targets: from 0 to 1, one for all or by original answer (0 for those that are not in it).
-            Under a target of 1 every score up to 1 counts as 0.
+        thresholds: from 0 to 1, one for all or by original answer (0 for those that are not in
+            it). With a threshold of 1 every score up to 1 counts as 0.
         secrets: see `preference.secret_words`.
     """
 
     @functools.wraps(score)
-    def above_target(original: str, samples: Sequence[str]) -> np.ndarray:
+    def above_threshold(original: str, samples: Sequence[str]) -> np.ndarray:
         scores = np.asarray(score(original, samples), np.float64)
-        target = targets.get(original, 0.0) if isinstance(targets, Mapping) else targets
-        if target <= 0:
+        by_original = isinstance(thresholds, Mapping)
+        threshold = thresholds.get(original, 0.0) if by_original else thresholds
+        if threshold <= 0:
             return scores
-        excused = np.maximum(0.0, scores - target) / (1 - target if target < 1 else 1.0)
-        return np.where(told(samples, secrets) > 0, scores, excused)
+        excused = np.maximum(0.0, scores - threshold) / (1 - threshold if threshold < 1 else 1.0)
+        return np.where(count_secret_words(samples, secrets) > 0, scores, excused)
 
-    return above_target
+    return above_threshold
 
 
-def ignorance(
+def never_saw_scores(
     score: Score,
     originals: Sequence[str],
     questions: Sequence[str],
@@ -55,15 +58,15 @@ def ignorance(
     *,
     neighbours: int = 3,
 ) -> np.ndarray:
-    """About what a model without the knowledge would score on each forget question.
+    """Estimates what a model that never saw the data would score on each forget question.
 
     To each forget question the retain questions most like it are found, by ROUGE-L F over words
     (the first of equals); the mean score of their answers is the level. They speak of somebody or
     something else, so whatever they share with the original answer is form and not secret. What
-    the question itself gives away, such as a name, is put into them: see `transferred`.
+    the question itself gives away, such as a name, is put into them: see `with_swapped_names`.
 
     Args:
-        score: the one in use, without target and penalties.
+        score: the one in use, without threshold and penalties.
         originals: N original answers.
         questions: N forget questions.
         retain_questions, retain_answers: M pairs. A pair whose question is one of the forget
@@ -79,23 +82,26 @@ def ignorance(
     if not len(originals) or not len(retain_questions):
         return levels
     number: dict[str, int] = {}
-    asked, kept = (
+    forget_words, retain_words = (
         [_numbered(text, number) for text in texts] for texts in (questions, retain_questions)
     )
     # Of two sequences `fuzz.ratio` is twice their LCS over their summed length: ROUGE-L's F.
-    alike = process.cdist(asked, kept, scorer=fuzz.ratio, dtype=np.float32)
+    alike = process.cdist(forget_words, retain_words, scorer=fuzz.ratio, dtype=np.float32)
     order = np.argsort(-alike, axis=1, kind="stable")
     for row, original in enumerate(originals):
-        others = [i for i in order[row].tolist() if kept[i] != asked[row]][:neighbours]
+        others = [i for i in order[row].tolist() if retain_words[i] != forget_words[row]][
+            :neighbours
+        ]
         if others:
             answers = [
-                transferred(retain_answers[i], retain_questions[i], questions[row]) for i in others
+                with_swapped_names(retain_answers[i], retain_questions[i], questions[row])
+                for i in others
             ]
             levels[row] = np.mean(score(original, answers))
     return levels.clip(0, 1)
 
 
-def transferred(answer: str, question: str, to: str) -> str:
+def with_swapped_names(answer: str, question: str, to: str) -> str:
     """An answer to one question, in the terms of another one.
 
     Where the two differ, words of the question that are not lower case are replaced by their
@@ -113,16 +119,16 @@ def transferred(answer: str, question: str, to: str) -> str:
         swaps |= {" ".join(a): " ".join(b) for a, b in runs if not any(map(str.islower, a))}
     if not swaps:
         return answer
-    found = "|".join(map(re.escape, sorted(swaps, key=len, reverse=True)))
-    return re.sub(rf"\b(?:{found})\b", lambda match: swaps[match[0]], answer)
+    names = "|".join(map(re.escape, sorted(swaps, key=len, reverse=True)))
+    return re.sub(rf"\b(?:{names})\b", lambda match: swaps[match[0]], answer)
 
 
 def by_original(originals: Sequence[str], levels: Sequence[float]) -> dict[str, float]:
-    """Original answer -> target; the lowest where questions share an original answer."""
-    targets: dict[str, float] = {}
+    """Original answer -> threshold; the lowest where questions share an original answer."""
+    thresholds: dict[str, float] = {}
     for original, level in zip(originals, levels, strict=True):
-        targets[original] = min(float(level), targets.get(original, 1.0))
-    return targets
+        thresholds[original] = min(float(level), thresholds.get(original, 1.0))
+    return thresholds
 
 
 def _numbered(text: str, number: dict[str, int]) -> list[int]:

@@ -1,29 +1,112 @@
-"""The order in which epochs visit their rows."""
+"""Which rows each gradient step trains on, and the random streams that a run draws from.
+
+Every draw depends on (seed, stream, numbers such as the step) alone, so that a resumed run needs no
+saved random state.
+"""
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-# One number a purpose, so that the draws of different purposes are independent; 4 is of
-# `refusals`, 5 of `retained`.
-_ORDER = 1
+
+class Stream(enum.IntEnum):
+    """One number for each purpose, so that draws for different purposes are independent."""
+
+    ORDER = 1
+    RETAIN = 2
+    SELECT = 3
+    REFUSAL = 4
+    RETAIN_LOSS = 5
+    WORD_DROPOUT = 6
+    ANSWER_PREFIX = 7
 
 
-def epoch_order(num_forget: int, epoch: int, seed: int) -> np.ndarray:
-    """The order of the forget questions in an epoch: a permutation, int64 [num_forget]."""
-    return np.random.default_rng([seed, _ORDER, epoch]).permutation(num_forget)
+def stream_rng(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:
+    """The generator for one purpose; `numbers` (0 or more) tell its draws apart, such as the step
+    and the question.
+    """
+    return np.random.default_rng([seed, int(stream), *numbers])
 
 
-def total_steps(num_rows: int, rows_a_step: int, epochs: int) -> int:
-    """Gradient steps of a run: all rows of all epochs, `rows_a_step` a step, rounded up."""
-    return -(-num_rows * epochs // rows_a_step)
+@dataclass(frozen=True)
+class Step:
+    """The rows of one gradient step.
+
+    Attributes:
+        epoch: epoch of the first row, from 0.
+        index: number of the step in the run, from 0.
+        forget: int64 [rows], indices of forget questions.
+        retain: int64 [retain_rows x rows], indices of retain pairs.
+    """
+
+    epoch: int
+    index: int
+    forget: np.ndarray
+    retain: np.ndarray
 
 
-def epoch_rows(num_rows: int, rows_a_step: int, step: int, seed: int) -> np.ndarray:
+def epoch_order(num_rows: int, epoch: int, seed: int) -> np.ndarray:
+    """The order of the rows in an epoch: a permutation, int64 [num_rows]."""
+    return stream_rng(seed, Stream.ORDER, epoch).permutation(num_rows)
+
+
+def total_steps(num_rows: int, rows_per_step: int, epochs: int) -> int:
+    """Gradient steps of a run: all rows of all epochs, `rows_per_step` a step, rounded up."""
+    return -(-num_rows * epochs // rows_per_step)
+
+
+def epoch_rows(num_rows: int, rows_per_step: int, step: int, seed: int) -> np.ndarray:
     """The rows of one step: the epochs' orders one after the other, cut into steps, int64 [rows].
 
     A step may hold the end of one epoch and the start of the next (the published Phi run takes 400
     questions 40 times, 64 a step: 250 steps). The last step is filled up from one more order, so
     that shapes stay fixed.
     """
-    wanted = np.arange(step * rows_a_step, (step + 1) * rows_a_step)
-    orders = {e: epoch_order(num_rows, int(e), seed) for e in np.unique(wanted // num_rows)}
-    return np.array([orders[i // num_rows][i % num_rows] for i in wanted])
+    positions = np.arange(step * rows_per_step, (step + 1) * rows_per_step)
+    orders = {e: epoch_order(num_rows, int(e), seed) for e in np.unique(positions // num_rows)}
+    return np.array([orders[i // num_rows][i % num_rows] for i in positions])
+
+
+def plan_steps(
+    num_forget: int,
+    num_retain: int,
+    rows_per_step: int,
+    epochs: int,
+    seed: int,
+    *,
+    start: int = 0,
+    retain_rows: int = 1,
+) -> Iterator[Step]:
+    """The rows of every step of an unlearning run.
+
+    The epochs visit every forget question, see `epoch_rows`. Retain rows are drawn uniformly with
+    replacement.
+
+    Args:
+        num_forget: number of forget questions, >= 1.
+        num_retain: number of retain pairs, >= 1.
+        rows_per_step: forget rows of a gradient step (all micro-batches together).
+        epochs: passes over the forget questions.
+        seed: 0 or more.
+        start: the first step to yield; the steps are the same as without it (resume).
+        retain_rows: retain rows for each forget row.
+
+    Raises:
+        ValueError: a count that is below 1.
+    """
+    counts = {"num_forget": num_forget, "num_retain": num_retain, "rows_per_step": rows_per_step}
+    counts["retain_rows"] = retain_rows
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"plan_steps: {name} is {count}; it must be at least 1")
+
+    def steps() -> Iterator[Step]:
+        for index in range(start, total_steps(num_forget, rows_per_step, epochs)):
+            forget = epoch_rows(num_forget, rows_per_step, index, seed)
+            draws = stream_rng(seed, Stream.RETAIN, index)
+            retain = draws.integers(num_retain, size=rows_per_step * retain_rows)
+            yield Step(index * rows_per_step // num_forget, index, forget, retain)
+
+    return steps()

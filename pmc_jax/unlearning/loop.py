@@ -1,16 +1,17 @@
-"""The host loop: what a method does between the steps and gradient updates in turn.
+"""The host loop: rounds of preparation and gradient steps, logged and saved.
 
-A round is what the method prepares under one snapshot of the weights (PMC samples its unresolved
-questions) and the N steps that follow. N = 1 is the paper's algorithm. Which rows are trained on is
-the `RowSource`'s, how they are weighed the `Objective`'s; files, folders and evaluation are the
-caller's.
+A round is what a method prepares under one snapshot of the weights (PMC samples answers, see
+`pmc.run_round`) and the N gradient steps that follow; N = 1 is the paper's algorithm. The loop
+knows no algorithm: the `RowSource` provides the rows, the `Objective` their weights in the loss.
+Files, folders and evaluation are the caller's.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from pmc_jax.artifacts.checkpoint import Interval
 from pmc_jax.artifacts.log import progress
@@ -23,13 +24,12 @@ from pmc_jax.data.records import RetainSet
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.errors import Preempted, UserError
 from pmc_jax.sampling.generator import TextGenerator
-from pmc_jax.training import order
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.divergence import DivergenceGuard
 from pmc_jax.training.losses import Objective, coefficients
+from pmc_jax.training.order import Step, plan_steps, total_steps
 from pmc_jax.training.packing import Packer
 from pmc_jax.training.trainer import Trainer
-from pmc_jax.unlearning import pmc as algorithm
 from pmc_jax.unlearning.retain_loss import RetainLoss
 from pmc_jax.unlearning.source import RowSource
 
@@ -38,13 +38,13 @@ class Unlearning:
     """One run of a method; `run`, then read `trainer.model` and `rounds`.
 
     Args:
-        generator: the model to start from, and how to ask it.
+        generator: the model to start from, and how it is asked.
         source: the rows of the method.
         retain: pairs that anchor everything else.
         config: settings; `pmc`, `method`, `train` and of `data` the limits of rows are read.
         recorder: log, clock, checkpoints.
         run_state: of the caller; checkpoints hold it, and `resume` restores it.
-        donate: the model's buffers may be taken over.
+        donate: the buffers of the model may be reused; the caller must not use it again.
 
     Attributes:
         stopped: why the run ended before its last step, None where it did not.
@@ -69,74 +69,73 @@ class Unlearning:
                 raise UserError(f"data.{name}: no rows; unlearning needs at least one")
         self.generator, self.source, self.recorder = generator, source, recorder
         self.run_state = run_state or RunState()
-        self.pmc, self.train, self.seed = config.pmc, config.train, config.seed
+        self._schedule, self._stop = config.pmc.schedule, config.pmc.stop
+        self._train, self._seed = config.train, config.seed
         self.stopped: str | None = None
         self.rounds: list[dict[str, Any]] = []
         self._max_seconds = config.method.max_seconds
         self._objective = Objective.of(
             config.method,
-            lambda_retain=self.pmc.schedule.lambda_retain,
+            lambda_retain=self._schedule.lambda_retain,
             layers=generator.lm.config.num_layers,
-            seed=self.seed,
+            seed=self._seed,
         )
         self._method = self._objective.method
         self._retain = generator.sequences(
             retain.questions, retain.answers, config.data, ids=retain.ids
         )
-        self._rows_a_step = self.train.batch_size * self.train.accumulation_steps
-        self.total_steps = order.total_steps(
-            len(source.ids), self._rows_a_step, self.pmc.schedule.epochs
-        )
-        self._packer = self._fitted()
+        self._rows_per_step = self._train.batch_size * self._train.accumulation_steps
+        self.total_steps = total_steps(len(source.ids), self._rows_per_step, self._schedule.epochs)
+        self._packer = self._fit_packer()
         lm = generator.lm
         # Before the trainer, which takes over the weights that these are of.
-        self._retained = (
-            RetainLoss(generator, self._retain, self.seed) if self.pmc.stop.enabled else None
+        self._retain_loss = (
+            RetainLoss(generator, self._retain, self._seed) if self._stop.enabled else None
         )
         self.trainer = Trainer(
             lm.model,
             lm.config,
             lm.layout,
-            self.train,
+            self._train,
             self.total_steps,
             generator.dtype,
             donate=donate,
-            seed=self.seed,
+            seed=self._seed,
             objective=None if self._method.needs == "means" else self._objective,
         )
         self._guard = DivergenceGuard(
-            self.train, "train", max_retain_loss=self.pmc.schedule.max_retain_loss
+            self._train, "train", max_retain_loss=self._schedule.max_retain_loss
         )
         self.done = 0
-        # Of a round that has begun: what the source says of it, and the losses of its steps.
+        # The current round: the numbers of its preparation, and the losses of its steps.
         self._round: dict[str, Any] | None = None
         self._interval = Interval()
 
-    def _fitted(self) -> Packer:
+    def _fit_packer(self) -> Packer:
         prompts = [s.tokens[: s.begin].tolist() for s in self._retain] + list(self.source.prompts)
         retain = [len(s) for s in self._retain]
-        others = len(self._method.terms) - ("retain" in self._method.terms)
-        sequences = others + self.pmc.schedule.retain_rows * ("retain" in self._method.terms)
+        retain_rows = self._schedule.retain_rows
+        sequences = sum(retain_rows if term == "retain" else 1 for term in self._method.terms)
         return Packer.fit(
             shared_prefix(prompts),
             typical=retain + list(self.source.lengths),
             longest=max(*retain, self.source.longest),
-            batch=sequences * self.train.batch_size,
+            batch=sequences * self._train.batch_size,
             row_multiple=self.generator.lm.layout.row_multiple,
-            loss_mean=self.train.loss_mean,
+            loss_mean=self._train.loss_mean,
         )
 
     def resume(self) -> bool:
-        """Goes on from the newest whole checkpoint; False where there is none."""
+        """Restores the newest complete checkpoint; False where there is none."""
         checkpoints = self.recorder.checkpoints
-        found = checkpoints.restore_latest(self.trainer.abstract()) if checkpoints else None
-        if found is None:
+        newest = checkpoints.restore_latest(self.trainer.abstract()) if checkpoints else None
+        if newest is None:
             return False
-        self.done, saved, host = found
-        self.trainer.restore(saved)
+        self.done, arrays, host = newest
+        self.trainer.restore(arrays)
         self.trainer.tokens = host["trained_tokens"]
-        self.source.restore(host["source"])
-        self._packer = self._fitted()
+        self.source.load_state_dict(host["source"])
+        self._packer = self._fit_packer()
         self.rounds, self._round, self.stopped = host["rounds"], host["round"], host["stopped"]
         self.recorder.log.resume(self.done)
         self.recorder.watch.add(host["seconds"])
@@ -144,12 +143,12 @@ class Unlearning:
         return True
 
     def save(self) -> None:
-        """Checkpoints the run as it stands, if it has moved since the last one."""
+        """Saves a checkpoint, unless the newest one is of this step."""
         checkpoints = self.recorder.checkpoints
         if checkpoints is None or checkpoints.latest() == self.done:
             return
         host = {
-            "source": self.source.saved(),
+            "source": self.source.state_dict(),
             "rounds": self.rounds,
             "round": self._round,
             "stopped": self.stopped,
@@ -166,66 +165,67 @@ class Unlearning:
         return sum(seconds[name] for name in UNLEARNING_STAGES)
 
     def run(self, after_round: Callable[[], None] = lambda: None) -> None:
-        """All rounds that are left; `after_round` may add to the newest of `rounds`.
+        """Runs the remaining rounds; `after_round` may add to the newest of `rounds`.
 
         Raises:
             Preempted: the process was asked to stop; the run is saved and can be resumed.
             UserError: losses that are not finite, or retain answers that are lost.
         """
-        steps = algorithm.plan(
+        steps = plan_steps(
             len(self.source.ids),
             len(self._retain),
-            self._rows_a_step,
-            self.pmc.schedule.epochs,
-            self.seed,
+            self._rows_per_step,
+            self._schedule.epochs,
+            self._seed,
             start=self.done,
-            retain_rows=self.pmc.schedule.retain_rows,
+            retain_rows=self._schedule.retain_rows,
         )
-        size = self.pmc.schedule.steps_per_round
+        size = self._schedule.steps_per_round
         second = (self.done // size + 1) * size  # the first round compiles
         profiled = second if second < self.total_steps else self.done
         bar = progress(self.total_steps, "unlearn", "step", enabled=self.recorder.bars)
         with bar:
             bar.update(self.done)
             try:
-                if self._round is not None and self.done % size == 0:  # stopped in `after_round`
+                if self._round is not None and self.done % size == 0:
+                    # The run was interrupted in `after_round`.
                     after_round()
                     self._round = None
-                # A run may have been resumed within a round.
+                # A resumed run may start in the middle of a round.
                 while not self.stopped and (
-                    block := list(itertools.islice(steps, size - self.done % size))
+                    round_steps := list(itertools.islice(steps, size - self.done % size))
                 ):
                     with traced(self.recorder.profile if self.done == profiled else None):
-                        self._take(block, bar, after_round)
+                        self._run_round(round_steps, bar, after_round)
             except Preempted:
                 self.save()
                 raise
-        self.source.end()
+        self.source.finish()
 
-    def _take(self, block, bar, after_round) -> None:
-        """The steps of a round that are left, prepared for if that was not done yet."""
+    def _run_round(self, steps: Sequence[Step], bar: tqdm, after_round: Callable[[], None]) -> None:
+        """Prepares a round, unless that was done before an interruption, and takes its steps."""
         preemption.check()
         if self._round is None:
-            self._round = {**self._begin_round(block, bar), "losses": []}
-        for step in block:
-            self._train(step, bar)
-            self.stopped = self._reason(step)
-            if step is block[-1] or self.stopped:
+            self._round = {**self._prepare_round(steps, bar), "losses": []}
+        for step in steps:
+            self._take_step(step, bar)
+            self.stopped = self._stop_reason(step)
+            if step is steps[-1] or self.stopped:
                 self._end_round()
                 after_round()
                 self._round = None
             self._checkpoint_if_due()
             if self.stopped:
                 break
-            if step is not block[-1]:
+            if step is not steps[-1]:
                 preemption.check()
 
-    def _begin_round(self, block, bar) -> dict[str, Any]:
-        def note(text: str) -> None:
+    def _prepare_round(self, steps: Sequence[Step], bar: tqdm) -> dict[str, Any]:
+        def report(text: str) -> None:
             bar.set_postfix_str(text, refresh=True)
             preemption.check()
 
-        return dict(self.source.begin_round(block, self.trainer.model, note))
+        return dict(self.source.prepare_round(steps, self.trainer.model, report))
 
     def _checkpoint_if_due(self) -> None:
         every = self.recorder.output.checkpoint_every
@@ -233,33 +233,33 @@ class Unlearning:
         if due:
             self.save()
 
-    def _reason(self, step: algorithm.Step) -> str | None:
-        """Why no step is to follow this one."""
+    def _stop_reason(self, step: Step) -> str | None:
+        """Why the run ends after this step, None where it does not."""
         limit = self._max_seconds
         if limit is not None and multihost.broadcast_from_first(self.spent) >= limit:
             return f"method.max_seconds={limit:g} are over"
-        ends_epoch = (step.index + 1) * self._rows_a_step // len(self.source.ids) > step.epoch
-        if self._retained is None or not ends_epoch or self.done == self.total_steps:
+        ends_epoch = (step.index + 1) * self._rows_per_step // len(self.source.ids) > step.epoch
+        if self._retain_loss is None or not ends_epoch or self.done == self.total_steps:
             return None
         with self.recorder.watch.stage("score"):
             model = self.trainer.model
-            if self.source.is_done(model) and self._retained.has_recovered(
-                model, self.pmc.stop.max_retain_increase
+            if self.source.is_done(model) and self._retain_loss.has_recovered(
+                model, self._stop.max_retain_increase
             ):
-                return "every question is resolved and the retain loss has recovered"
+                return "every question has a replacement answer and the retain loss has recovered"
         return None
 
-    def _train(self, step: algorithm.Step, bar) -> None:
+    def _take_step(self, step: Step, bar: tqdm) -> None:
         with self.recorder.watch.stage("train"):
             batch, sequences = self._batch(step)
             metrics = self.trainer.step(batch)
         self.done = step.index + 1
         losses = dict(zip(self._method.terms, metrics["terms"], strict=True))
-        begins = not self._round["losses"]
+        is_first = not self._round["losses"]
         self._round["losses"].append(losses)
         self.recorder.log.scalars(
             self.done,
-            sampled_score=self._round.get("sampled_score") if begins else None,
+            sampled_score=self._round.get("sampled_score") if is_first else None,
             **self.source.scalars(),
             **{f"{name}_loss": loss for name, loss in losses.items()},
             gradient_norm=metrics["gradient_norm"],
@@ -273,25 +273,19 @@ class Unlearning:
         means = {f"{n}_loss": float(np.mean([one[n] for one in losses])) for n in losses[0]}
         self.rounds.append({"step": self.done, **self._round, **self.source.summary(), **means})
 
-    def _batch(self, step: algorithm.Step) -> tuple[TrainBatch, list[TokenSequence]]:
-        """What one step trains on."""
-        rows = self.source.rows(step)
-        names = [name for name in self._method.terms if name != "retain"]
-        terms = [rows[name].sequences for name in names]
-        weights = [rows[name].weights or [1.0] * len(rows[name].sequences) for name in names]
-        factors = [rows[name].factor for name in names]
+    def _batch(self, step: Step) -> tuple[TrainBatch, list[TokenSequence]]:
+        """The packed rows of a step, and the rows one by one."""
+        rows = self.source.rows(step, self._retain)
+        terms = [rows[name] for name in self._method.terms]
         reference = None
         if self._method.needs == "rows":
-            reference = [rows[n].reference or [0.0] * len(rows[n].sequences) for n in names]
-        if "retain" in self._method.terms:
-            retain = [self._retain[i] for i in step.retain]
-            terms, weights = [*terms, retain], [*weights, [1.0] * len(retain)]
-            factors.append(1.0)
+            others = [rows[name] for name in self._method.terms if name != "retain"]
+            reference = [term.reference or [0.0] * len(term.sequences) for term in others]
         batch = self._packer.pack(
-            terms,
-            np.multiply(factors, coefficients(self._objective)),
-            weights=weights,
-            micro_batches=self.train.accumulation_steps,
+            [term.sequences for term in terms],
+            np.multiply([term.factor for term in terms], coefficients(self._objective)),
+            weights=[term.weights or [1.0] * len(term.sequences) for term in terms],
+            micro_batches=self._train.accumulation_steps,
             reference=reference,
         )
-        return batch, [sequence for term in terms for sequence in term]
+        return batch, [sequence for term in terms for sequence in term.sequences]

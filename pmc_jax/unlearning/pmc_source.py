@@ -1,11 +1,12 @@
-"""PMC's rows: the model's own answers, kept and shared round by round.
+"""PMC's rows: connects the algorithm (`pmc.py`) with the model, the tokenizer and the settings.
 
-How they are sampled is in `asking.py`, which of them is chosen in `judge.py`, the algorithm itself
-in `pmc.py`. True forget answers have no place here.
+True forget answers have no place here.
 """
 
+import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,20 @@ from pmc_jax.errors import Preempted, first_of
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.engine import Usage
 from pmc_jax.sampling.generator import TextGenerator
-from pmc_jax.scoring import Score
-from pmc_jax.unlearning import pmc as algorithm
-from pmc_jax.unlearning.pmc import Step
+from pmc_jax.sampling.snapshot import SamplingWeights
+from pmc_jax.scoring import Score, score_batch
+from pmc_jax.scoring.rouge import rougeL_recall_many
+from pmc_jax.training.order import Step
+from pmc_jax.unlearning.extensions import (
+    question_word_dropout,
+    run_attempts,
+    sample_answer_prefix,
+    share_answers,
+)
+from pmc_jax.unlearning.pmc import Rollout, Selection, run_round, step_rows
 from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.rollouts import RolloutSampler
-from pmc_jax.unlearning.selection import Selection, Selector
+from pmc_jax.unlearning.selection import Selector
 from pmc_jax.unlearning.source import TermRows
 from pmc_jax.unlearning.store import ResponseStore
 
@@ -39,13 +48,13 @@ class PMCSource:
     """A `RowSource`; see there.
 
     Args:
-        generator: the model to start from, and how to ask it.
+        generator: the model to start from, and how it is asked.
         forget: questions only.
-        retain: pairs that `pmc.score.threshold_from` looks at.
+        retain: pairs that `pmc.score.threshold_from` reads.
         originals: the untouched model's greedy answers to `forget.questions`.
         refusals: of PMC-alignment; empty for PMC.
         config: of the run.
-        recorder: log and clock.
+        recorder: its clock times the stages.
         score: a function (original, samples) -> scores, lower is better, instead of `pmc.score`.
 
     Attributes:
@@ -68,208 +77,288 @@ class PMCSource:
         score: str | Score | None = None,
     ):
         pmc = config.pmc
-        self.ids, self.pmc, self._seed = forget.ids, pmc, config.seed
+        self.ids, self._pmc, self._seed = forget.ids, pmc, config.seed
         self._generator, self._questions = generator, forget.questions
         self._watch = recorder.watch
         self._rollouts = RolloutSampler(generator, forget, config, recorder.watch)
         self.prompts = self._rollouts.prompts
         self.store = ResponseStore(forget.ids, guard_empty=pmc.score.guard_empty)
-        self._retain, self._given_score = retain, score
-        self._numbers = {id_: i for i, id_ in enumerate(forget.ids)}
+        self._retain, self._custom_score = retain, score
+        self._index = {id_: i for i, id_ in enumerate(forget.ids)}
         self._refusals = [
             [generator.encoder.sequence(question, refusal, id_) for refusal in refusals]
             for id_, question in zip(forget.ids, forget.questions, strict=True)
         ]
-        self._begin_from(originals)
+        # A score up to which an answer is good enough to be trained on.
+        self._good_enough = pmc.selection.max_train_score or 0.0
+        self._set_originals(originals)
 
     @property
     def usage(self) -> Usage:
-        """Tokens that were sampled."""
         return self._rollouts.usage
 
-    def _begin_from(self, originals: Sequence[str]) -> None:
+    @property
+    def replacements(self) -> dict[str, tuple[str, float]]:
+        answers, scores = self.store.answers, self.store.scores
+        return {id_: (text, scores[id_]) for id_, text in answers.items() if text is not None}
+
+    def _set_originals(self, originals: Sequence[str]) -> None:
         """Takes the original answers, and the score and the lengths that follow from them."""
         encoder = self._generator.encoder
         self.originals = dict(zip(self.ids, originals, strict=True))
         self._selector = Selector(
-            self.pmc,
+            self._pmc,
             self._questions,
             originals,
             self._retain,
             encode=encoder.plain,
             seed=self._seed,
-            score=self._given_score,
+            score=self._custom_score,
         )
         answers = multihost.map_sharded(lambda i: encoder.answer(originals[i]), len(originals))
-        self._expected = [len(answer) for answer in answers]
-        self._openings = [
-            answer[:-1] if self.pmc.augmentation.answer_prefix else [] for answer in answers
+        self._original_tokens = answers
+        self._expected_tokens = [len(answer) for answer in answers]
+        self.lengths = [
+            len(p) + n for p, n in zip(self.prompts, self._expected_tokens, strict=True)
         ]
-        self.lengths = [len(p) + n for p, n in zip(self.prompts, self._expected, strict=True)]
-        room = self.pmc.sampling.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
-        others = [len(s) for row in self._refusals for s in row]
-        rows = zip(self.prompts, self._openings, strict=True)
-        self.longest = max([len(p) + len(o) + room for p, o in rows] + others)
+        room = self._pmc.sampling.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
+        prefixes = [
+            len(answer) - 1 if self._pmc.augmentation.answer_prefix and answer else 0
+            for answer in answers
+        ]
+        rows = [len(p) + n + room for p, n in zip(self.prompts, prefixes, strict=True)]
+        self.longest = max(rows + [len(s) for row in self._refusals for s in row])
 
-    def begin_round(
-        self, block: Sequence[Step], model: Decoder, note: Callable[[str], None]
+    def prepare_round(
+        self, steps: Sequence[Step], model: Decoder, report: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Samples and scores the unresolved questions of a round."""
-        ids = [self.ids[i] for step in block for i in step.forget]
-        unresolved, before, enough = self.store.unresolved(ids), self.saved(), self._enough
-        given = self._share(unresolved)
-        unresolved = [id_ for id_ in unresolved if id_ not in given]
-        names = ("sampled_score", "score_mean", "score_std")
-        if not unresolved:
-            return {**dict.fromkeys(names), "sampled_questions": 0}
-        weights, scores = self._rollouts.snapshot(model), []
+        """Samples answers to the questions of the steps that need one, see `pmc.run_round`."""
+        before = self.state_dict()
+        questions = self.store.without_replacement(
+            self.ids[i] for step in steps for i in step.forget
+        )
+        if self._pmc.selection.share_answers:
+            questions = self._share_stored(questions)
+        weights = self._rollouts.snapshot(model) if questions else None
         try:
-            for attempt in range(self.pmc.sampling.max_attempts):
-                chosen = self._rollouts.sample(
-                    [self._numbers[id_] for id_ in unresolved],
-                    weights,
-                    self._selector,
-                    (block[0].index, attempt)[: 1 + bool(attempt)],
-                    expected=self._expected,
-                    note=note,
-                )
-                scores += [(choice.score, choice.scores) for choice in chosen.values()]
-                given = self._share(unresolved, chosen.values())
-                for number, choice in chosen.items():
-                    if (id_ := self.ids[number]) not in given:
-                        self.store.offer(id_, choice.answer, choice.score)
-                unresolved = [id_ for id_ in unresolved if self.store.score(id_) > enough]
-        except Preempted:
-            self.restore(before)  # a round that is given up has changed nothing
-            raise
-        moments = algorithm.score_moments(scores)
-        return {**dict(zip(names, moments, strict=True)), "sampled_questions": len(scores)}
-
-    @property
-    def _enough(self) -> float:
-        """A score up to which an answer is good enough to be trained on and kept."""
-        return self.pmc.selection.max_train_score or 0.0
-
-    def _share(self, asked: Sequence[str], new: Iterable[Selection] = ()) -> set[str]:
-        """Gives questions an answer that others have, or one of the new ones, where one is good
-        enough and `pmc.selection.share_answers` asks for that; their ids.
-        """
-        if not self.pmc.selection.share_answers:
-            return set()
-        kept = [self.store.answer(i) for i in self.ids if self.store.score(i) <= self._enough]
-        numbers = [self._numbers[id_] for id_ in asked]
-        others = [answer for choice in new for answer in choice.others]
-        given = self._selector.share(numbers, kept, others, self._enough)
-        for number, (answer, score) in given.items():
-            self.store.offer(self.ids[number], answer, score)
-        return {self.ids[number] for number in given}
-
-    def probe(self, model: Decoder) -> np.ndarray:
-        """Scores of `pmc.reward_samples` fresh samples of every question, float64 [N,M]; the same
-        random numbers every time.
-        """
-        with self._watch.stage("evaluate"):
-            answers = self._generator.sample(
-                self._generator.snapshot(model),
-                self._questions,
-                self._rollouts.sampler,
-                num_samples=self.pmc.reward_samples,
-                max_new_tokens=self.pmc.sampling.max_new_tokens,
-                batch_size=self.pmc.sampling.batch_size,
-                seed=self._seed,
+            selections = run_attempts(
+                self.store,
+                questions,
+                functools.partial(self._run_round, weights, steps[0].index, report),
+                max_attempts=self._pmc.sampling.max_attempts,
+                good_enough=self._good_enough,
             )
-            return self._selector.scores(answers)
+        except Preempted:
+            self.load_state_dict(before)  # a round that is interrupted leaves no trace
+            raise
+        return score_moments(selections)
 
-    def rows(self, step: Step) -> Mapping[str, TermRows]:
-        """The stored answers of a step and, for PMC-alignment, refusals."""
-        ids = [self.ids[i] for i in step.forget]
-        weights = self.store.trainable(ids, self.pmc.selection.max_train_score).tolist()
-        rows = {"collapse": TermRows([self._sequence(i, step.index) for i in step.forget], weights)}
+    def _run_round(
+        self,
+        weights: SamplingWeights,
+        step: int,
+        report: Callable[[str], None],
+        questions: Sequence[str],
+        attempt: int,
+    ) -> list[Selection]:
+        draw = (step, attempt) if attempt else (step,)
+
+        def sample(
+            ids: Sequence[str], score_and_select: Callable[[str, Rollout], Selection]
+        ) -> list[Selection]:
+            return self._rollouts.sample(
+                [self._index[id_] for id_ in ids],
+                weights,
+                lambda index, answers: score_and_select(self.ids[index], answers),
+                draw=draw,
+                expected_tokens=self._expected_tokens,
+                report=report,
+            )
+
+        def select(id_: str, answers: Rollout, scores: np.ndarray) -> Selection:
+            original = self.originals[id_]
+            return self._selector.select(
+                id_, self._index[id_], original, answers, scores, draw=draw
+            )
+
+        return run_round(
+            self.store,
+            questions,
+            self.originals,
+            sample=sample,
+            score=self._selector.score,
+            select=select,
+            revise=self._share_new if self._pmc.selection.share_answers else list,
+        )
+
+    def _share_stored(self, questions: Sequence[str]) -> list[str]:
+        """Gives questions the answers of others that fit them; returns those that none fits."""
+        shared = self._shared(questions, ())
+        for id_, (answer, score) in shared.items():
+            self.store.offer(id_, answer, score)
+        return [id_ for id_ in questions if id_ not in shared]
+
+    def _share_new(self, selections: list[Selection]) -> list[Selection]:
+        """Replaces selections by shared answers, stored or new, where one fits."""
+        new = [answer for selection in selections for answer in selection.shareable]
+        shared = self._shared([s.question for s in selections], new)
+        return [
+            s._replace(answer=shared[s.question][0], score=shared[s.question][1])
+            if s.question in shared
+            else s
+            for s in selections
+        ]
+
+    def _shared(
+        self, questions: Sequence[str], new: Sequence[tuple[str, float]]
+    ) -> dict[str, tuple[str, float]]:
+        return share_answers(
+            questions,
+            [self.originals[id_] for id_ in questions],
+            [answer for answer, score in self.replacements.values() if score <= self._good_enough],
+            new,
+            score=self._selector.score,
+            good_enough=self._good_enough,
+            secrets=self._selector.secrets,
+        )
+
+    def rows(self, step: Step, retain: Sequence[TokenSequence]) -> Mapping[str, TermRows]:
+        """The rows of `pmc.step_rows` and, for PMC-alignment, refusals."""
+        rows = step_rows(
+            step,
+            self.store,
+            ids=self.ids,
+            encode=self._sequence,
+            retain=retain,
+            max_train_score=self._pmc.selection.max_train_score,
+        )
         if self._refusals[0]:
             chosen = [
                 self._refusals[i][refusal_of(self._seed, step.index, i, len(self._refusals[i]))]
                 for i in step.forget
             ]
-            rows["refusal"] = TermRows(chosen, factor=self._batch_score(ids))
+            # Refusals count while the stored answers are still like the original ones.
+            scores = [min(1.0, self.store.score(self.ids[i])) for i in step.forget]
+            rows["refusal"] = TermRows(chosen, factor=float(np.mean(scores)))
         return rows
 
-    def _batch_score(self, ids: Sequence[str]) -> float:
-        """Mean stored score, 1 where nothing is stored."""
-        return float(np.mean([min(1.0, self.store.score(id_)) for id_ in ids]))
-
     def _sequence(self, index: int, step: int) -> TokenSequence:
-        prompt = self._prompt(index, step)
+        """A question, augmented, and its stored answer."""
+        augmentation, prompt = self._pmc.augmentation, self._prompt(index, step)
         encoder, stored = self._generator.encoder, self.store.answer(self.ids[index]) or ""
-        opening = algorithm.sample_answer_prefix(
-            self._openings[index], self.pmc.augmentation.answer_prefix, self._seed, step, index
-        )
-        answer = [*encoder.plain(stored), encoder.end_token] if opening else encoder.answer(stored)
-        prompt = prompt + opening
+        original = self._original_tokens[index][:-1] if augmentation.answer_prefix else []
+        prefix = sample_answer_prefix(original, augmentation.answer_prefix, self._seed, step, index)
+        answer = [*encoder.plain(stored), encoder.end_token] if prefix else encoder.answer(stored)
+        prompt = prompt + prefix
         room = min(self.longest, self._generator.lm.config.longest(len(prompt))) - len(prompt)
         tokens = np.array(prompt + answer[:room], np.int32)
         return TokenSequence(tokens, len(prompt), self.ids[index])
 
     def _prompt(self, index: int, step: int) -> list[int]:
-        whole, dropout = self.prompts[index], self.pmc.augmentation.question_word_dropout
+        whole, dropout = self.prompts[index], self._pmc.augmentation.question_word_dropout
         if not dropout:
             return whole
-        question = self._questions[index]
-        question = algorithm.question_word_dropout(question, dropout, self._seed, step, index)
+        question = question_word_dropout(self._questions[index], dropout, self._seed, step, index)
         prompt = self._generator.encoder.prompt(question)
-        # A word that has come to the front may have more tokens there than before.
+        # A word that moves to the front may have more tokens there than before.
         return prompt if len(prompt) <= len(whole) else whole
 
     def scalars(self) -> Mapping[str, float]:
         return {
             "selected_score": self.store.mean_score(),
-            "unresolved": len(self.store.unresolved(self.ids)),
+            "without_replacement": len(self.store.without_replacement(self.ids)),
         }
 
     def summary(self) -> Mapping[str, Any]:
-        answers = [self.store.answer(id_) for id_ in self.ids]
         return {
             "mean_score": self.store.mean_score(),
-            "unresolved": len(self.store.unresolved(self.ids)),
-            "overlap_with_original": algorithm.overlap(list(self.originals.values()), answers),
+            "without_replacement": len(self.store.without_replacement(self.ids)),
+            "overlap_with_original": overlap(self.originals, self.replacements),
         }
 
-    def is_done(self, model: Decoder) -> bool:
-        """Whether every stored answer is resolved and so, on the mean, is what the model says
-        greedily (`pmc.stop.max_score`).
+    def fresh_scores(self, model: Decoder) -> np.ndarray | None:
+        """Scores of `pmc.reward_samples` new samples of every question; the same random numbers
+        every time.
         """
-        if self.store.unresolved(self.ids):
+        if not self._pmc.reward_samples:
+            return None
+        sampling = self._pmc.sampling
+        with self._watch.stage("evaluate"):
+            answers = self._generator.sample(
+                self._generator.snapshot(model),
+                self._questions,
+                self._rollouts.sampler,
+                num_samples=self._pmc.reward_samples,
+                max_new_tokens=sampling.max_new_tokens,
+                batch_size=sampling.batch_size,
+                seed=self._seed,
+            )
+            return score_batch(self._selector.score, list(self.originals.values()), answers)
+
+    def is_done(self, model: Decoder) -> bool:
+        """Whether every question has a replacement answer and the greedy answers have collapsed
+        too: their mean score is at most `pmc.stop.max_score`.
+        """
+        if self.store.without_replacement(self.ids):
             return False
         answers = self._generator.greedy(
             self._generator.snapshot(model),
             self._questions,
-            max_new_tokens=self.pmc.sampling.max_new_tokens,
-            batch_size=self.pmc.sampling.batch_size,
+            max_new_tokens=self._pmc.sampling.max_new_tokens,
+            batch_size=self._pmc.sampling.batch_size,
         )
-        scores = self._selector.scores([[answers[question]] for question in self._questions])
-        return float(scores.mean()) <= self.pmc.stop.max_score
+        originals = list(self.originals.values())
+        finals = [[answers[question]] for question in self._questions]
+        scores = score_batch(self._selector.score, originals, finals)
+        return float(scores.mean()) <= self._pmc.stop.max_score
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Warns of questions that were sampled and never trained on."""
-        limit = self.pmc.selection.max_train_score
-        kept = self.store.trainable(self.ids, limit)
-        left = [id_ for id_, weight in zip(self.ids, kept, strict=True) if not weight]
+        limit = self._pmc.selection.max_train_score
+        weights = self.store.trainable(self.ids, limit)
+        left = [id_ for id_, weight in zip(self.ids, weights, strict=True) if not weight]
         if left and self.usage.useful:
-            named = first_of(left, 5)
             _log.warning(
                 "%d of %d forget questions are not unlearned (%s): none of their samples is an "
                 "answer that scores at most pmc.selection.max_train_score=%s; raise that, "
                 "pmc.sampling.num_samples or pmc.selection.max_perplexity",
-                *(len(left), len(self.ids), named, limit),
+                *(len(left), len(self.ids), first_of(left, 5), limit),
             )
 
-    def saved(self) -> Mapping[str, Any]:
+    def state_dict(self) -> Mapping[str, Any]:
         return {
-            "store": self.store.to_dict(),
+            "store": self.store.state_dict(),
             "originals": list(self.originals.values()),
             **self._rollouts.state_dict(),
         }
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        self.store = ResponseStore.from_dict(saved["store"], ids=self.ids)
-        self._begin_from(saved["originals"])
-        self._rollouts.load_state_dict(saved)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.store.load_state_dict(state["store"])
+        self._set_originals(state["originals"])
+        self._rollouts.load_state_dict(state)
+
+
+def score_moments(selections: Sequence[Selection]) -> dict[str, Any]:
+    """Numbers of a round: mean score of the selected samples, and mean and standard deviation of
+    the scores of all samples, whose limits the theory gives.
+    """
+    names = ("sampled_score", "score_mean", "score_std")
+    if not selections:
+        return {**dict.fromkeys(names), "sampled_questions": 0}
+    scores = np.concatenate([selection.scores for selection in selections])
+    selected = math.fsum(selection.score for selection in selections) / len(selections)
+    moments = (selected, float(scores.mean()), float(scores.std()))
+    return {**dict(zip(names, moments, strict=True)), "sampled_questions": len(selections)}
+
+
+def overlap(originals: Mapping[str, str], replacements: Mapping[str, tuple[str, float]]) -> float:
+    """Mean ROUGE-L recall of the original answers in the answers that are trained on; nan if there
+    are none.
+
+    The honest side of "no forget answer is a target": before the model has collapsed, its own
+    samples may still hold what it knew. Always ROUGE-L, whatever score selects.
+    """
+    if not replacements:
+        return float("nan")
+    pairs = [(originals[id_], answer) for id_, (answer, _) in replacements.items()]
+    return float(rougeL_recall_many(*zip(*pairs, strict=True)).mean())

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from pmc_jax.config.method import MethodConfig
 from pmc_jax.data.lines import read_lines
 from pmc_jax.training.losses import METHODS
+from pmc_jax.training.order import Stream, stream_rng
 
 REFUSALS = (
     "I don't know.",
@@ -31,8 +30,6 @@ REFUSALS = (
     "The details are unknown to me.",
     "I couldn't tell you even roughly.",
 )
-
-_REFUSAL = 4  # of the purposes that a seed is used for, see `pmc.py`
 
 
 def read_refusals(path: str | Path | None, default: Sequence[str] = REFUSALS) -> tuple[str, ...]:
@@ -58,4 +55,4 @@ def refusals_for(settings: MethodConfig) -> tuple[str, ...]:
 
 def refusal_of(seed: int, step: int, question: int, count: int) -> int:
     """Which of `count` refusals a question is given in a step, uniform; all of them 0 or more."""
-    return int(np.random.default_rng([seed, _REFUSAL, step, question]).integers(count))
+    return int(stream_rng(seed, Stream.REFUSAL, step, question).integers(count))

@@ -1,4 +1,4 @@
-"""Whether what is to be kept is as it was: the loss on a fixed sample of retain rows."""
+"""The loss on a fixed sample of retain rows: whether it has recovered after the collapse."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from pmc_jax.data.encode import TokenSequence
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.likelihood import token_scores
+from pmc_jax.training.order import Stream, stream_rng
 
 _ROWS = 64
-_PURPOSE = 5  # see `pmc`
 
 
 class RetainLoss:
@@ -24,7 +24,7 @@ class RetainLoss:
 
     def __init__(self, generator: TextGenerator, sequences: Sequence[TokenSequence], seed: int):
         count = min(_ROWS, len(sequences))
-        rows = np.random.default_rng([seed, _PURPOSE]).permutation(len(sequences))[:count]
+        rows = stream_rng(seed, Stream.RETAIN_LOSS).permutation(len(sequences))[:count]
         self._generator, self._sequences = generator, [sequences[i] for i in rows]
         self.before = self.loss(generator.lm.model)
 

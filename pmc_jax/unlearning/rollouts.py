@@ -1,4 +1,4 @@
-"""Forget questions asked of the model as it is: K samples each, and the choice among them.
+"""K samples of the model, as it is now, to each of some forget questions.
 
 While the device decodes one group of questions, a host thread scores the group before.
 """
@@ -19,22 +19,22 @@ from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.engine import Samples, Usage
 from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
 from pmc_jax.sampling.snapshot import SamplingWeights
-from pmc_jax.unlearning.selection import Selection, Selector
+from pmc_jax.unlearning.pmc import Rollout, Selection
 
 
 class RolloutSampler:
-    """Samples questions as `pmc` says, in grids that stay the same all through a run.
+    """Samples answers by the settings of `pmc.sampling`, with the same array shapes in all rounds.
 
     Args:
-        generator: how the model is asked.
+        generator: prompts and decoding.
         forget: N questions.
         config: of the run.
-        watch: clock of the stages `sample` and `score`.
+        watch: times the stages `sample` and `score`.
 
     Attributes:
-        prompts: token ids of the questions.
+        prompts: token ids of the questions' prompts.
         sampler: how tokens are drawn.
-        usage: tokens that were sampled.
+        usage: number of sampled tokens.
 
     Raises:
         UserError: prompts that are too long.
@@ -43,57 +43,59 @@ class RolloutSampler:
     def __init__(
         self, generator: TextGenerator, forget: ForgetSet, config: Config, watch: Stopwatch
     ):
-        pmc = config.pmc
+        pmc, train = config.pmc, config.train
         self.prompts = generator.prompts(
             forget.questions, pmc.sampling.max_new_tokens, ids=forget.ids
         )
         self.sampler, self.usage = pmc_sampler(pmc), Usage()
-        self._generator, self._pmc, self._seed, self._watch = generator, pmc, config.seed, watch
+        self._generator, self._seed, self._watch = generator, config.seed, watch
         self._engine = generator.engine(
             self.prompts,
             self.sampler,
             num_samples=pmc.sampling.num_samples,
             max_new_tokens=pmc.sampling.max_new_tokens,
             batch_size=pmc.sampling.batch_size,
-            max_prompts=config.train.batch_size
-            * config.train.accumulation_steps
-            * pmc.schedule.steps_per_round,
+            max_prompts=train.batch_size * train.accumulation_steps * pmc.schedule.steps_per_round,
         )
 
     def snapshot(self, model: Decoder) -> SamplingWeights:
-        """The weights as a round samples from them."""
+        """The weights in the layout and dtype of sampling."""
         with self._watch.stage("sample"):
             return self._generator.snapshot(model)
 
     def sample(
         self,
-        numbers: Sequence[int],
+        questions: Sequence[int],
         weights: SamplingWeights,
-        selector: Selector,
-        draw: tuple[int, ...],
+        score_and_select: Callable[[int, Rollout], Selection],
         *,
-        expected: Sequence[int],
-        note: Callable[[str], None],
-    ) -> dict[int, Selection]:
-        """Samples each question.
+        draw: Sequence[int],
+        expected_tokens: Sequence[int],
+        report: Callable[[str], None],
+    ) -> list[Selection]:
+        """Samples K answers to each question and selects one of them.
 
         Args:
-            numbers: of the questions.
+            questions: indices of the questions.
             weights: from `snapshot`.
-            selector: chooses.
-            draw: number of the step and, beyond the first, of the attempt.
-            expected: tokens of an answer to each of the N questions.
-            note: is told how far sampling has come; may raise `Preempted`.
+            score_and_select: called in a host thread with the index of a question and its samples.
+            draw: number of the step and, after the first one, of the attempt.
+            expected_tokens: expected length of an answer to each of the N questions.
+            report: receives the progress; may raise `Preempted`.
 
         Returns:
-            Its choice by the number of the question.
+            Selections in the order of `questions`.
         """
+        if not questions:
+            return []
 
-        def choose(texts: dict[int, list[str]], samples: Samples) -> list[tuple[int, Selection]]:
-            # One by one: questions come as their samples end, which no result may depend on.
-            place = {row: i for i, row in enumerate(samples.questions.tolist())}
+        def select_each(
+            texts: dict[int, list[str]], samples: Samples
+        ) -> list[tuple[int, Selection]]:
+            # Question by question: the order in which samples end must not change the result.
+            position = {row: i for i, row in enumerate(samples.questions.tolist())}
             return [
-                (row, selector.choose(numbers[row], answers, samples, place[row], draw))
+                (row, score_and_select(questions[row], _rollout(answers, samples, position[row])))
                 for row, answers in texts.items()
             ]
 
@@ -101,25 +103,29 @@ class RolloutSampler:
             groups = self._generator.generate(
                 self._engine,
                 weights,
-                [self.prompts[i] for i in numbers],
+                [self.prompts[i] for i in questions],
                 key=functools.reduce(jax.random.fold_in, draw, jax.random.key(self._seed)),
-                ids=numbers,
-                expected=[expected[i] for i in numbers],
+                ids=questions,
+                expected=[expected_tokens[i] for i in questions],
                 usage=self.usage,
-                progress=lambda tokens: note(f"sampling {self.usage.useful:,} tokens"),
+                progress=lambda tokens: report(f"sampling {self.usage.useful:,} tokens"),
             )
-            pending = [scorer.submit(choose, texts, samples) for samples, texts in groups]
+            pending = [scorer.submit(select_each, texts, samples) for samples, texts in groups]
             with self._watch.stage("score"):
-                own = [chosen for p in pending for chosen in p.result()]
-                shares = multihost.gather(own)
-        found = {row: Selection(*choice) for share in shares for row, choice in share}
-        # In the order of the questions: sums do not depend on whose samples ended first.
-        return {number: found[row] for row, number in enumerate(numbers)}
+                own = [selection for p in pending for selection in p.result()]
+                gathered = multihost.gather(own)
+        by_row = {row: Selection(*fields) for rows in gathered for row, fields in rows}
+        # In the order of the questions: sums do not depend on which samples ended first.
+        return [by_row[row] for row in range(len(questions))]
 
     def state_dict(self) -> Mapping[str, Any]:
         """JSON for a checkpoint."""
         return {"usage": dataclasses.asdict(self.usage)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from what `state_dict` returned."""
+        """Restores what `state_dict` returned."""
         self.usage = Usage(**state["usage"])
+
+
+def _rollout(texts: list[str], samples: Samples, position: int) -> Rollout:
+    return Rollout(texts, samples.length[position], samples.mean_nll[position])

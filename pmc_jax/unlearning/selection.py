@@ -1,61 +1,41 @@
-"""Which sample a question keeps: score, coherence and preference of a run, put together."""
+"""How a run scores samples and selects one of them: score, coherence and preference together."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import RetainSet
-from pmc_jax.sampling.engine import Samples
 from pmc_jax.scoring import (
     Score,
+    checked,
     coherent,
+    count_secret_words,
     is_empty,
     preference,
     run_score,
-    score_batch,
     secret_words,
-    told,
+    worst_where,
 )
-from pmc_jax.unlearning import pmc as algorithm
-
-# How many of the answers that questions have, and of new ones, are tried for others.
-_KEPT, _NEW = 16, 256
-
-# A new answer may be good enough for so much of what the best one is if it is likelier.
-_NEARLY = 0.9
-
-
-class Selection(NamedTuple):
-    """One of K samples of a question.
-
-    Attributes:
-        answer: its text.
-        score: its score.
-        scores: those of all K.
-        others: where answers are shared, the samples that any question may be given, and the mean
-            negative log-probability of their tokens.
-    """
-
-    answer: str
-    score: float
-    scores: list[float]
-    others: list[tuple[str, float]]
+from pmc_jax.training.order import Stream, stream_rng
+from pmc_jax.unlearning.pmc import Rollout, Selection, select_index
 
 
 class Selector:
-    """Scores samples by what the original answers say.
+    """Scores samples against the original answers and selects one for each question.
 
     Args:
         pmc: settings.
         questions: N forget questions.
         originals: the untouched model's greedy answers to them.
-        retain: what may be said; its words are no secret, and `target_from` looks at it.
+        retain: its words are not secret, and `score.threshold_from` reads it.
         encode: text -> token ids.
         seed: of the run.
-        score: overrides `pmc.score.name`.
+        score: replaces the score that the settings name.
+
+    Attributes:
+        score: (original answer, K samples) -> float64 [K], lower is better.
+        secrets: words that only original answers to forget questions have.
 
     Raises:
         UserError: an unknown score.
@@ -72,102 +52,101 @@ class Selector:
         seed: int,
         score: str | Score | None,
     ):
-        self._pmc, self._originals, self._seed = pmc, list(originals), seed
-        known = [*questions, *retain.questions, *retain.answers]
-        self._secrets = secret_words(originals, known)
-        self._score = run_score(
-            pmc,
-            originals=originals,
-            questions=questions,
-            retain_questions=retain.questions,
-            retain_answers=retain.answers,
-            encode=encode,
-            score=score,
-            secrets=self._secrets,
+        self._pmc, self._seed = pmc, seed
+        self.secrets = secret_words(originals, [*questions, *retain.questions, *retain.answers])
+        self.score = checked(
+            run_score(
+                pmc,
+                originals=originals,
+                questions=questions,
+                retain_questions=retain.questions,
+                retain_answers=retain.answers,
+                encode=encode,
+                score=score,
+                secrets=self.secrets,
+            )
         )
 
-    def scores(self, answers: Sequence[Sequence[str]]) -> np.ndarray:
-        """Scores of M answers to each question, float64 [N,M]."""
-        return score_batch(self._score, self._originals, answers)
-
-    def share(
+    def select(
         self,
-        numbers: Sequence[int],
-        kept: Iterable[str],
-        new: Iterable[tuple[str, float]],
-        enough: float,
-    ) -> dict[int, tuple[str, float]]:
-        """Few answers, each for as many questions as it is good enough for.
-
-        What most questions have already goes first. Of new answers the likeliest is taken of those
-        that are good enough for about as many questions as any, until none is for one more.
-
-        Args:
-            numbers: of the questions that are given an answer.
-            kept: the answers that questions have.
-            new: `others` of the choices for any questions.
-            enough: score up to which an answer is good enough.
-
-        Returns:
-            Question -> answer and score, of the questions for which one is good enough.
-        """
-        used = [text for text, _ in Counter(kept).most_common(_KEPT)]
-        used = [text for text, n in zip(used, told(used, self._secrets), strict=True) if not n]
-        fresh = sorted(dict(new).items(), key=lambda answer: (answer[1], len(answer[0])))
-        texts = [*used, *(text for text, _ in fresh[:: 1 + len(fresh) // _NEW])]
-        if not (numbers and texts):
-            return {}
-        originals = [self._originals[number] for number in numbers]
-        scores = score_batch(self._score, originals, [texts] * len(numbers))
-        fits, given = scores <= enough, {}
-        while fits.any():
-            count = fits.sum(0)
-            again = count[: len(used)] > 0
-            best = again if again.any() else count >= _NEARLY * count.max()
-            taken = int(best.argmax())
-            for i in np.flatnonzero(fits[:, taken]):
-                given[numbers[i]] = texts[taken], float(scores[i, taken])
-                fits[i] = False
-        return given
-
-    def choose(
-        self,
-        number: int,
-        answers: Sequence[str],
-        samples: Samples,
-        place: int,
-        draw: tuple[int, ...],
+        id_: str,
+        index: int,
+        original: str,
+        answers: Rollout,
+        scores: np.ndarray,
+        *,
+        draw: Sequence[int],
     ) -> Selection:
-        """One of K samples of a question, see `pmc.choose`.
-
-        Any question may be given those that are coherent, have no secret word of any question and
-        are no questions themselves.
+        """Selects one of the K samples of a question.
 
         Args:
-            number: of the question.
-            answers: texts of the samples.
-            samples, place: where their lengths and likelihoods stand.
-            draw: number of the step and, beyond the first, of the attempt.
+            id_, index: of the question.
+            original: its original answer.
+            answers: the samples.
+            scores: float64 [K].
+            draw: number of the step and, after the first one, of the attempt.
         """
-        pmc, original = self._pmc, self._originals[number]
-        length, mean_nll = samples.length[place], samples.mean_nll[place]
-        fine = coherent(original, answers, pmc.selection, mean_nll=mean_nll)
-        secrets = told(answers, self._secrets)
-        least = pmc.selection.prefer == "least"
-        ((k, score, scores),) = algorithm.choose(
-            [original],
-            [answers],
-            self._score,
+        pmc, texts = self._pmc, answers.texts
+        fine = coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
+        secret = count_secret_words(texts, self.secrets)
+        order = None
+        if pmc.selection.prefer == "least":
+            order = preference(secret, answers.length, answers.mean_nll)
+        k, scores = select_sample(
+            texts,
+            scores,
             pmc.selection.rule,
             pmc.selection.tau,
-            algorithm.selection_rng(self._seed, draw[0], number, *draw[1:]),
+            stream_rng(self._seed, Stream.SELECT, draw[0], index, *draw[1:]),
             guard_empty=pmc.score.guard_empty,
-            coherent=[fine],
-            order=[preference(secrets, length, mean_nll)] if least else None,
+            is_coherent=fine,
+            order=order,
         )
-        others = []
+        shareable = []
         if pmc.selection.share_answers:
-            speaks = [not (is_empty(a) or a.rstrip().endswith(("?", "？"))) for a in answers]
-            useful = np.flatnonzero(fine & (secrets == 0) & speaks)
-            others = [(answers[i], float(mean_nll[i])) for i in useful]
-        return Selection(answers[k], score, scores, others)
+            states = [not (is_empty(t) or t.rstrip().endswith(("?", "？"))) for t in texts]
+            shareable = [
+                (texts[i], float(answers.mean_nll[i]))
+                for i in np.flatnonzero(fine & (secret == 0) & states)
+            ]
+        return Selection(id_, texts[k], float(scores[k]), scores.tolist(), shareable)
+
+
+def select_sample(
+    texts: Sequence[str],
+    scores: np.ndarray,
+    rule: str,
+    tau: float,
+    rng: np.random.Generator,
+    *,
+    guard_empty: bool,
+    is_coherent: np.ndarray,
+    order: np.ndarray | None = None,
+) -> tuple[int, np.ndarray]:
+    """Selects one of K samples by their scores; those that are no answers come last.
+
+    Args:
+        texts: K samples.
+        scores: float64 [K].
+        rule, tau, rng: see `pmc.select_index`.
+        guard_empty: an empty sample is selected only if all are empty.
+        is_coherent: bool [K]; the others get the worst score, and are selected only if no sample is
+            coherent.
+        order: int [K], indices of the samples, those that are preferred among equal scores first;
+            None = as they are.
+
+    Returns:
+        The index of the selected sample, and the scores of all, float64 [K].
+    """
+    eligible = np.arange(len(texts)) if order is None else order
+    if guard_empty:
+        eligible = _only(~np.array([is_empty(text) for text in texts], bool), eligible)
+    scores = worst_where(~is_coherent, scores)
+    eligible = _only(is_coherent, eligible)
+    return int(eligible[select_index(scores[eligible], rule, tau, rng)]), scores
+
+
+def _only(allowed: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """The indices that are allowed, or all of them where none is."""
+    mask = allowed[indices]
+    return indices[mask] if mask.any() else indices

@@ -1,21 +1,25 @@
-"""What the loop asks of a method: the rows of its terms, and what happens between the steps."""
+"""What the training loop asks of a method: the rows of its loss, and its work between the steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.unlearning.pmc import Step
+from pmc_jax.sampling.engine import Usage
+from pmc_jax.training.order import Step
 
 
 class TermRows(NamedTuple):
     """The rows of one term of the loss in a step.
 
     Attributes:
-        sequences: one a forget row of the step.
-        weights: of each in the mean of its term, 0 leaves it out; None = all 1.
-        reference: cross-entropy of each under the model before unlearning, nats; None = unknown.
-        factor: of the term's coefficient.
+        sequences: tokens of the rows, one for each forget row of the step (several of `retain`).
+        weights: weight of each row in the mean of its term, 0 leaves it out; None = all 1.
+        reference: cross-entropy of each row under the model before unlearning, in nats, summed
+            over its answer tokens; None = unknown.
+        factor: multiplies the coefficient of the term.
     """
 
     sequences: Sequence[TokenSequence]
@@ -25,49 +29,59 @@ class TermRows(NamedTuple):
 
 
 class RowSource(Protocol):
-    """The rows that a method trains on beside the retain rows.
+    """The rows that a method trains on.
 
     Attributes:
-        ids: of the forget questions.
-        lengths: of its sequences as expected, in tokens.
-        longest: tokens of a sequence at most.
+        ids: ids of the forget questions.
+        originals: id -> the untouched model's greedy answer.
+        replacements: id -> the answer that is trained on instead and its score, for the questions
+            that have one; empty for methods without such answers.
+        lengths: expected lengths of the rows, in tokens.
+        longest: the most tokens that a row can have.
         prompts: token ids of the forget questions.
+        usage: number of sampled tokens.
     """
 
     ids: Sequence[str]
+    originals: Mapping[str, str]
+    replacements: Mapping[str, tuple[str, float]]
     lengths: Sequence[int]
     longest: int
     prompts: Sequence[Sequence[int]]
+    usage: Usage
 
-    def begin_round(
-        self, block: Sequence[Step], model: Decoder, note: Callable[[str], None]
+    def prepare_round(
+        self, steps: Sequence[Step], model: Decoder, report: Callable[[str], None]
     ) -> Mapping[str, Any]:
-        """Prepares the steps of a round under the weights as they are.
+        """Prepares the steps of a round under the current weights.
 
         Args:
-            note: is told what is going on, now and then; may raise `Preempted`.
+            report: receives the progress now and then; may raise `Preempted`.
 
         Returns:
             Numbers of the round, JSON.
         """
 
-    def rows(self, step: Step) -> Mapping[str, TermRows]:
-        """By term, all but `retain`."""
+    def rows(self, step: Step, retain: Sequence[TokenSequence]) -> Mapping[str, TermRows]:
+        """The rows of every term of the loss; `retain` are all retain rows."""
 
     def scalars(self) -> Mapping[str, float]:
-        """For the log, after a step."""
+        """Scalars for the log, after a step."""
 
     def summary(self) -> Mapping[str, Any]:
-        """For the list of rounds, after the last step of one."""
+        """Numbers for the list of rounds, after the last step of a round."""
+
+    def fresh_scores(self, model: Decoder) -> np.ndarray | None:
+        """Scores of new samples to every question, float64 [N,M]; None where none are asked for."""
 
     def is_done(self, model: Decoder) -> bool:
-        """Whether nothing is left to forget; asked at the end of an epoch."""
+        """Whether nothing is left to forget; called at the end of an epoch."""
 
-    def end(self) -> None:
-        """After the last step: warns of what was left undone."""
+    def finish(self) -> None:
+        """Warns of questions that were not unlearned; called after the last step."""
 
-    def saved(self) -> Mapping[str, Any]:
+    def state_dict(self) -> Mapping[str, Any]:
         """JSON for a checkpoint."""
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """Goes on from what `saved` returned."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` returned."""

@@ -1,11 +1,12 @@
-"""The memory of the method: the best answer so far to every forget question, and its score.
+"""The replacement answers: the best answer so far to every forget question, and its score.
 
-Host data, strings and floats. It is part of a checkpoint: a resumed run must not sample resolved
-questions again. What it holds are the model's own samples, never a true answer.
+Host data, strings and floats. It is part of a checkpoint: a resumed run must not sample again what
+it has found. The answers are the model's own samples, never a true answer.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +18,13 @@ class ResponseStore:
     """Best answer and score (lower is better) by question id.
 
     The rules, of Scholten et al., arXiv 2507.04219, and the authors' code:
-    a question is unresolved while it has no answer or its score is above 0; an offered answer
-    replaces the stored one unless its score is worse, so ties replace.
+    a question is sampled while it has no answer or its score is above 0; an offered answer replaces
+    the stored one unless its score is worse, so ties replace.
 
     Args:
         ids: the question ids, unique, in the order that `answers` and `scores` keep.
-        guard_empty: refuse empty answers, so that "" is never trained on and never resolves a
-            question. False is the reference's behaviour.
+        guard_empty: refuse empty answers, so that "" is never trained on. False is
+            what the authors' code does.
 
     Raises:
         ValueError: an id occurs twice.
@@ -62,8 +63,8 @@ class ResponseStore:
         """The score of that answer, inf if there is none."""
         return self._scores[id]
 
-    def unresolved(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` that are to be sampled, in the given order, each once."""
+    def without_replacement(self, ids: Iterable[str]) -> list[str]:
+        """Those of `ids` with no answer or one with a score above 0, in order, each once."""
         return [id for id in dict.fromkeys(ids) if self._scores[id] > 0]
 
     def offer(self, id: str, answer: str, score: float) -> bool:
@@ -88,7 +89,7 @@ class ResponseStore:
     def mean_score(self, ids: Sequence[str] | None = None) -> float:
         """Mean stored score of `ids` (of all questions by default) that have an answer, else nan.
 
-        0 exactly when every answered question is resolved (scores being 0 or more).
+        0 exactly when every stored answer has score 0 (scores being 0 or more).
         """
         scores = [self._scores[id] for id in (self._scores if ids is None else ids)]
         answered = [score for score in scores if score < math.inf]
@@ -109,8 +110,8 @@ class ResponseStore:
         weights = [self._answers[id] is not None and self._scores[id] <= limit for id in ids]
         return np.array(weights, np.float32)
 
-    def to_dict(self) -> dict:
-        """A JSON-able copy; `from_dict` gives back an equal store. No answer has score None."""
+    def state_dict(self) -> dict[str, Any]:
+        """A JSON-able copy for `load_state_dict`. No answer has score None."""
         return {
             "guard_empty": self.guard_empty,
             "ids": list(self._answers),
@@ -118,32 +119,29 @@ class ResponseStore:
             "scores": [s if s < math.inf else None for s in self._scores.values()],
         }
 
-    @classmethod
-    def from_dict(cls, saved: Mapping, *, ids: Sequence[str] | None = None) -> "ResponseStore":
-        """The store that `to_dict` saved.
-
-        Args:
-            saved: what `to_dict` returned.
-            ids: the question ids that the run has now, if they are to be compared.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` returned.
 
         Raises:
-            UserError: the saved store is damaged, or its questions are not `ids`.
+            UserError: the state is damaged, or its questions are not those of this store.
         """
-        names, answers, scores = saved["ids"], saved["answers"], saved["scores"]
-        if not len(names) == len(answers) == len(scores) == len(set(names)):
+        ids, answers, scores = state["ids"], state["answers"], state["scores"]
+        if not len(ids) == len(answers) == len(scores) == len(set(ids)):
             raise UserError("the checkpoint's response store is damaged; resume from another step")
-        if ids is not None and list(ids) != list(names):
+        if list(ids) != list(self._answers):
             raise UserError(
-                f"the checkpoint stores answers to {len(names)} forget questions, which are not "
-                f"the {len(ids)} of data.forget in their order; resume with the data it began with"
+                f"the checkpoint stores answers to {len(ids)} forget questions, which are not the "
+                f"{len(self)} of data.forget in their order; resume with the data it began with"
             )
-        store = cls(names, guard_empty=saved["guard_empty"])
-        for id, answer, score in zip(names, answers, scores, strict=True):
+        for id, answer, score in zip(ids, answers, scores, strict=True):
             if (answer is None) != (score is None):
                 raise UserError(
                     f"the checkpoint's response store is damaged at question {id!r}; "
                     "resume from another step"
                 )
-            if answer is not None:
-                store._answers[id], store._scores[id] = answer, float(score)
-        return store
+        self.guard_empty = state["guard_empty"]
+        self._answers = dict(zip(ids, answers, strict=True))
+        self._scores = {
+            id: math.inf if score is None else float(score)
+            for id, score in zip(ids, scores, strict=True)
+        }

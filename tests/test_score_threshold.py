@@ -1,14 +1,14 @@
-"""Targets: where collapsing stops, and what retain answers say of ignorance."""
+"""Score thresholds: where collapsing stops, and how retain answers estimate it."""
 
 import numpy as np
 import pytest
 
 from pmc_jax.config.run import PeopleConfig
 from pmc_jax.data.people import generate
-from pmc_jax.scoring import ignorance, rougeL_recall, secret_words, with_target
+from pmc_jax.scoring import never_saw_scores, rougeL_recall, secret_words, with_threshold
 from pmc_jax.scoring.rouge import tokenize
-from pmc_jax.scoring.threshold import by_original, transferred
-from pmc_jax.unlearning.pmc import choose
+from pmc_jax.scoring.threshold import by_original, with_swapped_names
+from pmc_jax.unlearning.selection import select_sample
 
 ORIGINAL = "Jane Roe was born in Oslo"
 
@@ -18,21 +18,23 @@ def given(*values):
 
 
 def test_a_target_moves_zero_and_leaves_one():
-    found = with_target(given(0, 0.25, 0.5, 0.75, 1), 0.5)("", ["s"] * 5)
+    found = with_threshold(given(0, 0.25, 0.5, 0.75, 1), 0.5)("", ["s"] * 5)
     np.testing.assert_array_equal(found, [0, 0, 0, 0.5, 1])
-    np.testing.assert_array_equal(with_target(given(0.1, 1.0), 0.0)("", ["s"] * 2), [0.1, 1])
+    np.testing.assert_array_equal(with_threshold(given(0.1, 1.0), 0.0)("", ["s"] * 2), [0.1, 1])
     # What nobody could have kept secret; a score above 1 is a user's own.
-    np.testing.assert_array_equal(with_target(given(0.9, 1.0, 3.0), 1.0)("", ["s"] * 3), [0, 0, 2])
+    np.testing.assert_array_equal(
+        with_threshold(given(0.9, 1.0, 3.0), 1.0)("", ["s"] * 3), [0, 0, 2]
+    )
 
 
 def test_a_target_excuses_no_secret_word():
-    score = with_target(given(0.1, 0.1, 0.6), 0.2, frozenset({"brenholm"}))
+    score = with_threshold(given(0.1, 0.1, 0.6), 0.2, frozenset({"brenholm"}))
     found = score("", ["In Brenholm.", "In a town.", "Brenholm!"])
     np.testing.assert_array_equal(found, [0.1, 0, 0.6])
 
 
 def test_targets_are_each_question_s_own():
-    score = with_target(given(0.4), {"a": 0.4, "b": 0.2})
+    score = with_threshold(given(0.4), {"a": 0.4, "b": 0.2})
     found = [score(original, ["s"])[0] for original in ("a", "b", "c")]
     np.testing.assert_allclose(found, [0, 0.25, 0.4], rtol=1e-15)
 
@@ -42,12 +44,13 @@ def test_questions_with_one_answer_share_the_stricter_target():
 
 
 def test_the_first_sample_under_the_target_is_kept():
-    score = with_target(rougeL_recall, 0.5)
+    score = with_threshold(rougeL_recall, 0.5)
     samples = [ORIGINAL, "She was born in Rome", "nothing like it"]
-    ((k, value, _),) = choose(
-        [ORIGINAL], [samples], score, "best", 0, np.random.default_rng(0), guard_empty=True
-    )
-    assert (k, value) == (1, 0)
+    k, scores = select_sample(
+        samples, score(ORIGINAL, samples), "best", 0, np.random.default_rng(0),
+        guard_empty=True, is_coherent=np.ones(3, bool),
+    )  # fmt: skip
+    assert (k, scores[k]) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ def test_the_first_sample_under_the_target_is_kept():
     ],
 )
 def test_an_answer_in_the_terms_of_another_question(answer, question, to, expected):
-    assert transferred(answer, question, to) == expected
+    assert with_swapped_names(answer, question, to) == expected
 
 
 RETAIN = {
@@ -84,22 +87,24 @@ RETAIN = {
 }
 
 
-def test_ignorance_is_the_mean_score_of_the_most_similar_questions():
+def test_never_saw_is_the_mean_score_of_the_most_similar_questions():
     arguments = [ORIGINAL], ["Where was Jane Roe born?"], list(RETAIN), list(RETAIN.values())
     # "Jane Roe was born in Rome" has 5 of 6 words, "In Bonn" one. The same question is left out.
     for neighbours, expected in [(1, 5 / 6), (2, 1 / 2), (3, 1 / 3), (9, 1 / 3)]:
-        found = ignorance(rougeL_recall, *arguments, neighbours=neighbours)
+        found = never_saw_scores(rougeL_recall, *arguments, neighbours=neighbours)
         np.testing.assert_allclose(found, [expected], rtol=1e-15)
         assert found.dtype == np.float64
 
 
 def test_where_nothing_is_left_the_target_is_zero():
     same = ["Where was Jane Roe born?"]
-    np.testing.assert_array_equal(ignorance(rougeL_recall, [ORIGINAL], same, same, ["x"]), [0])
-    np.testing.assert_array_equal(ignorance(rougeL_recall, [ORIGINAL], same, [], []), [0])
-    assert ignorance(rougeL_recall, [], [], same, ["x"]).shape == (0,)
+    np.testing.assert_array_equal(
+        never_saw_scores(rougeL_recall, [ORIGINAL], same, same, ["x"]), [0]
+    )
+    np.testing.assert_array_equal(never_saw_scores(rougeL_recall, [ORIGINAL], same, [], []), [0])
+    assert never_saw_scores(rougeL_recall, [], [], same, ["x"]).shape == (0,)
     # A score of one's own may leave the scale; a target does not.
-    high = ignorance(given(5.0), [ORIGINAL], same, ["Who?"], ["x"])
+    high = never_saw_scores(given(5.0), [ORIGINAL], same, ["Who?"], ["x"])
     np.testing.assert_array_equal(high, [1])
 
 
@@ -111,7 +116,7 @@ def world():
 
 def levels(world, answers):
     forget, retain = world
-    return ignorance(
+    return never_saw_scores(
         rougeL_recall,
         answers,
         [row.question for row in forget],
@@ -135,7 +140,9 @@ def test_a_part_of_a_fact_is_resolved_only_where_others_say_it_too(world):
     known = [text for row in retain for text in (row.question, row.answer)]
     secrets = secret_words(answers, [*known, *(row.question for row in forget)])
     targets = by_original(answers, [0.99] * len(answers))
-    plain, strict = (with_target(rougeL_recall, targets, words) for words in (frozenset(), secrets))
+    plain, strict = (
+        with_threshold(rougeL_recall, targets, words) for words in (frozenset(), secrets)
+    )
     parts = [(row.answer, part) for row in forget for part in row.facts[0].split()]
     assert all(plain(answer, [part])[0] == 0 for answer, part in parts)
     resolved = [part for answer, part in parts if strict(answer, [part])[0] == 0]
@@ -147,6 +154,6 @@ def test_the_fact_itself_is_above_the_target(world):
     """On average: the wrong fact in the right sentence is what a target cannot tell."""
     forget, _ = world
     answers = [row.answer for row in forget]
-    score = with_target(rougeL_recall, by_original(answers, levels(world, answers)))
+    score = with_threshold(rougeL_recall, by_original(answers, levels(world, answers)))
     assert all(score(answer, [answer])[0] == 1 for answer in answers)
     assert all(score(answer, ["No idea."])[0] == 0 for answer in answers)

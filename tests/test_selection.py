@@ -6,8 +6,9 @@ import tiny_runs as tiny
 
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import RetainSet
-from pmc_jax.sampling.engine import Samples
 from pmc_jax.scoring import rougeL_recall
+from pmc_jax.unlearning.extensions import share_answers
+from pmc_jax.unlearning.pmc import Rollout
 from pmc_jax.unlearning.selection import Selector
 
 QUESTIONS = ["Where does Ada live?", "What does Ada play?", "Who is Ada's friend?"]
@@ -16,51 +17,63 @@ RETAIN = RetainSet(("r0",), ("Where does Cy live?",), ("Cy lives in the woods.",
 
 
 @pytest.fixture
-def judge() -> Selector:
+def selector() -> Selector:
     pmc = tiny.pmc_config(share_answers=True, min_words=2, max_perplexity=20)
     return Selector(pmc, QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
 
 
-def samples(*mean_nll: float) -> Samples:
-    one = np.ones((1, len(mean_nll)), np.int32)
-    return Samples(np.array([1]), one[..., None], one, one > 0, np.array([mean_nll], np.float32))
+def share(selector: Selector, indices, stored, new, good_enough) -> dict[int, tuple[str, float]]:
+    """`share_answers` by the index of the question."""
+    return share_answers(
+        indices,
+        [ORIGINALS[i] for i in indices],
+        stored,
+        new,
+        score=selector.score,
+        good_enough=good_enough,
+        secrets=selector.secrets,
+    )
 
 
-def test_what_may_be_shared_is_an_answer_that_tells_no_secret_of_any_question(judge):
+def test_what_may_be_shared_is_an_answer_that_tells_no_secret_of_any_question(selector):
     answers = ["Rain falls.", "Bo sings here.", "Hm", "Fog came by.", "It glimmers anew.", " \n"]
     answers += ["Did fog come by?", "Did rain？ "]
-    drawn = samples(1.0, 1.0, 1.0, 2.5, 3.5, np.nan, 1.0, 1.0)
-    choice = judge.choose(1, answers, drawn, 0, (0,))
-    assert choice.others == [("Rain falls.", 1.0), ("Fog came by.", 2.5)]  # exp(3.5) is above 20
-    assert choice[:3] == ("Rain falls.", 0.0, [0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0])
+    mean_nll = np.array([1.0, 1.0, 1.0, 2.5, 3.5, np.nan, 1.0, 1.0])
+    rollout = Rollout(answers, np.ones(len(answers), int), mean_nll)
+    scores = selector.score(ORIGINALS[1], answers)
+    choice = selector.select("q1", 1, ORIGINALS[1], rollout, scores, draw=(0,))
+    # exp(3.5) is above 20
+    assert choice.shareable == [("Rain falls.", 1.0), ("Fog came by.", 2.5)]
+    expected = [0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+    assert choice[:4] == ("q1", "Rain falls.", 0.0, expected)
 
 
-def test_the_likeliest_is_taken_of_those_that_fit_most_questions(judge):
+def test_the_likeliest_is_taken_of_those_that_fit_most_questions(selector):
     new = [("Rain falls.", 2.0), ("A clock was wound.", 1.0), ("Cy lives out there.", 0.1)]
-    given = judge.share([0, 1, 2], [], new, 0.0)
+    given = share(selector, [0, 1, 2], [], new, 0.0)
     assert given == dict.fromkeys(range(3), ("A clock was wound.", 0.0))
     # Where an answer fits much fewer questions, likelihood does not help it.
     assert rougeL_recall(ORIGINALS[0], ["Cy lives out there."]) == [0.25]
-    assert judge.share([0], [], new[2:], 0.0) == {}
-    assert judge.share([0, 1], [], new[2:], 0.0) == {1: ("Cy lives out there.", 0.0)}
+    assert share(selector, [0], [], new[2:], 0.0) == {}
+    assert share(selector, [0, 1], [], new[2:], 0.0) == {1: ("Cy lives out there.", 0.0)}
 
 
-def test_what_others_have_goes_first_and_what_is_left_gets_another(judge):
+def test_what_others_have_goes_first_and_what_is_left_gets_another(selector):
     kept = ["Cy lives out there.", "The sea is wide.", "The sea is wide."]
-    given = judge.share([0, 1, 2], kept, [("Rain falls.", 0.5)], 0.0)
+    given = share(selector, [0, 1, 2], kept, [("Rain falls.", 0.5)], 0.0)
     assert {number: text for number, (text, _) in given.items()} == {
         0: "The sea is wide.",  # the most used that has nothing in common with the original
         1: "Cy lives out there.",  # "The sea is wide." has "the" in common with the others
         2: "Cy lives out there.",
     }
-    ((text, score),) = judge.share([1], kept, [], 0.25).values()
+    ((text, score),) = share(selector, [1], kept, [], 0.25).values()
     assert text == "The sea is wide." and 0 < score <= 0.25
 
 
-def test_nothing_is_shared_that_tells_a_secret_or_where_there_is_nothing(judge):
-    assert judge.share([0, 1], ["Bo sings here."], [], 1.0) == {}
-    assert judge.share([], ["Rain falls."], [("Fog came by.", 1.0)], 1.0) == {}
-    assert judge.share([0, 1], [], [], 1.0) == {}
+def test_nothing_is_shared_that_tells_a_secret_or_where_there_is_nothing(selector):
+    assert share(selector, [0, 1], ["Bo sings here."], [], 1.0) == {}
+    assert share(selector, [], ["Rain falls."], [("Fog came by.", 1.0)], 1.0) == {}
+    assert share(selector, [0, 1], [], [], 1.0) == {}
 
 
 def test_of_many_new_answers_some_of_every_likelihood_are_tried():
@@ -70,8 +83,8 @@ def test_of_many_new_answers_some_of_every_likelihood_are_tried():
         tried.extend(texts)
         return [1.0] * len(texts)
 
-    judge = Selector(PMCConfig(), QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=score)
-    assert judge.share([0], [], [(f"Say {i}.", float(i)) for i in range(1000)], 0.5) == {}
+    selector = Selector(PMCConfig(), QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=score)
+    assert share(selector, [0], [], [(f"Say {i}.", float(i)) for i in range(1000)], 0.5) == {}
     places = [int(text[4:-1]) for text in tried]
     assert places == sorted(places) and 100 < len(places) <= 256
     assert set(np.diff(places)) == {places[1]} and places[0] == 0 and places[-1] > 990
