@@ -218,7 +218,7 @@ SHARDED = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from pmc_jax.checkpoint import Checkpoints
+from pmc_jax.artifacts.checkpoint import Checkpoints
 
 def mesh(*shape):
     return jax.make_mesh(shape, ("fsdp", "tensor"), axis_types=(AxisType.Auto,) * 2)

@@ -98,19 +98,19 @@ def test_files_are_for_their_owner_alone(canaries):
 
 def test_a_manifest_names_every_file(canaries):
     manifest = json.loads((canaries / "out" / "manifest.json").read_text())
-    there = {
+    present = {
         str(path.relative_to(canaries / "out")): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (canaries / "out").rglob("*")
         if path.is_file() and path.name not in ("manifest.json", "run.json", *MADE_AGAIN)
     }
-    assert manifest["outputs"] == there and "model/model.safetensors" in there
+    assert manifest["outputs"] == present and "model/model.safetensors" in present
     inputs = manifest["inputs"]
     for name in ("forget", "retain"):
         content = (canaries / f"{name}.jsonl").read_bytes()
         assert inputs[f"data.{name}"]["sha256"] == hashlib.sha256(content).hexdigest()
     assert {"model", "data.evaluate.retain", "finetune.data.0"} <= inputs.keys()
     assert manifest["counts"]["steps"] == tiny.STEPS and manifest["seed"] == 0
-    assert manifest["versions"]["jax"] and manifest["settings"]["pmc"]["epochs"] == 16
+    assert manifest["versions"]["jax"] and manifest["settings"]["pmc"]["schedule"]["epochs"] == 16
 
 
 def test_verify_finds_every_difference(run):
@@ -137,10 +137,10 @@ def test_verify_finds_every_difference(run):
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"inputs": {}, "outputs": 3}', "{\0"])
-def test_what_is_no_manifest_is_said(text, tmp_path, monkeypatch):
+def test_a_file_that_is_not_a_manifest(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("out").mkdir()
     if text is not None:
         Path("out/manifest.json").write_text(text)
-    part = "only a finished run has a manifest" if text is None else "is no manifest of a run"
+    part = "only a finished run has a manifest" if text is None else ": not "
     tiny.assert_names(tiny.refused("verify", config="out"), "out/manifest.json", part)

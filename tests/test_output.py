@@ -23,9 +23,9 @@ DIGESTS = {"forget": "a" * 64, "model": "b" * 64}
 @pytest.fixture(autouse=True)
 def somewhere_else(tmp_path_factory, monkeypatch):
     """A working folder and a home that are not above the folders of the tests."""
-    place = tmp_path_factory.mktemp("place")
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("HOME", str(place))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("HOME", str(elsewhere))
 
 
 def _claim(folder, *, epochs=15, digests=DIGESTS, overwrite=False, **sections):
@@ -65,7 +65,7 @@ def test_new_folder_records_the_run(tmp_path, made_before):
         assert claimed.path == folder
         record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "running"
-    assert record["settings"]["pmc"]["epochs"] == 15
+    assert record["settings"]["pmc"]["schedule"]["epochs"] == 15
     assert record["digests"] == DIGESTS
     assert record["versions"]["python"].startswith("3.")
     assert record["versions"]["jax"].count(".") == 2
@@ -116,7 +116,9 @@ def test_resumed_run_can_finish(tmp_path):
     folder = _run(tmp_path / "run", finished=False)
     with _claim(folder) as claimed:
         claimed.finish({"loss": 1.0})
-    assert json.loads((folder / "run.json").read_text())["settings"]["pmc"]["epochs"] == 15
+    assert (
+        json.loads((folder / "run.json").read_text())["settings"]["pmc"]["schedule"]["epochs"] == 15
+    )
     with pytest.raises(UserError, match="finished run"):
         _claim(folder)
 
@@ -136,7 +138,7 @@ def test_overwrite_removes_a_run_and_leaves_the_rest(tmp_path):
         assert not claimed.resuming
     assert sorted(_contents(folder)) == ["notes.txt", "run.json", "target/part"]
     record = json.loads((folder / "run.json").read_text())
-    assert (record["status"], record["settings"]["pmc"]["epochs"]) == ("running", 20)
+    assert (record["status"], record["settings"]["pmc"]["schedule"]["epochs"]) == ("running", 20)
 
 
 def test_overwrite_writes_beside_foreign_files(tmp_path):
@@ -165,7 +167,7 @@ def test_overwrite_does_not_follow_links(tmp_path):
     assert os.listdir(folder) == ["run.json"]
 
 
-def test_overwrite_is_refused_in_shared_places(tmp_path, monkeypatch):
+def test_overwrite_is_refused_in_shared_folders(tmp_path, monkeypatch):
     home = tmp_path / "home" / "someone"
     work = tmp_path / "work"
     for place in (home, work):
@@ -196,7 +198,7 @@ def test_a_place_that_cannot_be_written_is_one_line():
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 1, "digests": {}, "versions": {}}'])
 def test_broken_record_names_overwrite(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(UserError, match=r"run\.json: not the record of a run.*--overwrite"):
+    with pytest.raises(UserError, match=r"run\.json: not .*--overwrite"):
         _claim(tmp_path)
     _claim(tmp_path, overwrite=True).close()
 
@@ -213,8 +215,8 @@ def test_other_versions_are_warned_of(tmp_path, caplog):
 
 def test_a_folder_in_use_is_refused_until_its_process_ends(tmp_path):
     code = (
-        "import sys; from pmc_jax import output\n"
-        "held = output.claim(sys.argv[1], settings={}, digests={})\n"
+        "import sys; from pmc_jax.artifacts import run_folder\n"
+        "held = run_folder.claim(sys.argv[1], settings={}, digests={})\n"
         "print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(

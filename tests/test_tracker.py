@@ -234,6 +234,6 @@ def test_lines_that_find_no_room_are_lost_alone(tmp_path, caplog):
         for number in range(2, 6):
             log.event("a", number=number)
     assert [r.getMessage() for r in caplog.records] == [
-        f"{tmp_path}: cannot be written, the run goes on: the disk is full"
+        f"{tmp_path}: cannot be written, the run continues: the disk is full"
     ]
     assert [row["number"] for row in read_log(tmp_path / "log.jsonl")] == [1, 4, 5]

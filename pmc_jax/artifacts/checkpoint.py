@@ -1,18 +1,16 @@
 """Checkpoints of a run: a pytree of arrays and a dict of host values per step, through orbax v1.
 
-`ocp.training.Checkpointer` of orbax's v1 API does the work: it copies arrays to host memory before
-`save` returns (so that a training step may donate them at once), writes in the background, makes a
-checkpoint appear by one rename, and deletes the older ones. Three of its defaults are changed here.
-It skips a save while another is being written: ours waits for it. It writes a dict as a pytree, one
-array a string: the host values go through its JSON handler. It casts and pads to the shapes asked
-for, or fails in many words: the shapes and dtypes are saved beside the host values and compared
-first, so that a state of another model is told apart from damage.
+`ocp.training.Checkpointer` copies arrays to host memory before `save` returns (so that a training
+step may donate them at once), writes in the background, renames a whole checkpoint into place, and
+deletes the older ones. `Checkpoints` changes three of its defaults. A save during another one waits
+instead of being skipped. Host values are written by the JSON handler, not as a pytree with one
+array a string. Shapes and dtypes are saved beside the host values and compared first, because orbax
+casts and pads arrays of another model, or fails with an error that looks like damage.
 
-What it does not know: the meaning of the state, and a bit that flipped in a file of whole length.
-A restored state is what was saved, bit for bit, in the shardings asked for, which need not be those
-it was saved with. Orbax logs to the logger "absl": a command line that wants a quiet stderr sets
-the level of that logger, and closes its checkpoints, as a `with` does: an interpreter that exits
-during a background write ends with orbax's tracebacks and without that checkpoint.
+A restored state is bit for bit the saved one, in the shardings of `abstract_state`, which may
+differ from those it was saved with. A flipped bit in a file of the right length is not detected.
+Orbax logs to the logger "absl". Close `Checkpoints`, as `with` does: an interpreter that exits
+during a background write prints orbax's tracebacks and loses that checkpoint.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ _HOST = "host"
 
 
 class Interval:
-    """Ten minutes between two checkpoints, where the settings name no number of steps."""
+    """Ten minutes between two checkpoints, where the settings have no number of steps."""
 
     def __init__(self):
         self.begin()
@@ -49,7 +47,7 @@ class Interval:
         self._since = time.monotonic()
 
     def is_over(self) -> bool:
-        """By the clock of the first process, which all ask."""
+        """By the clock of the first process."""
         return multihost.broadcast_from_first(
             lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS
         )
@@ -92,9 +90,8 @@ class Checkpoints:
         """Starts to write a checkpoint; waits first for one that is still being written.
 
         Arrays and host values are copied before this returns: the caller may donate or delete
-        `state` and change `host` at once. The checkpoint exists from the moment that all of it is
-        on disk. One that cannot be written, for the disk is full, is a warning: the checkpoints
-        before it are whole, and the run may go on.
+        `state` and change `host` at once. A checkpoint is visible once it is whole on disk. One
+        that cannot be written, as the disk is full, is a warning; earlier ones are not affected.
 
         Args:
             step: number of the checkpoint, above `latest()`.
@@ -109,19 +106,19 @@ class Checkpoints:
         latest = self.latest()
         if latest is not None and step <= latest:
             raise ValueError(f"{self.folder}: step {step} is not above the saved step {latest}")
-        # Orbax turns host values into text in the background: it gets a copy.
+        # A copy, as orbax writes host values as text in the background.
         values = json.loads(json.dumps(host))
         content = {_STATE: state, _HOST: {"values": values, "arrays": _arrays(state)}}
         self._writing = step
         try:
             self._checkpointer.save_checkpointables_async(step, content, force=True)
-        except Exception as error:  # orbax has no one type for a disk that is full
-            self._lost(error)
+        except Exception as error:  # orbax has no single type for a full disk
+            self._warn_unwritten(error)
 
     def latest(self) -> int | None:
         """Number of the newest checkpoint, one being written included; None if there is none.
 
-        Of several processes the first one knows: all ask it.
+        All processes of a job return what the first one has.
         """
         return multihost.broadcast_from_first(
             lambda: getattr(self._checkpointer.latest, "step", None)
@@ -136,7 +133,7 @@ class Checkpoints:
 
         Raises:
             UserError: the checkpoint is whole and its arrays are not those of `abstract_state`.
-            Exception: the checkpoint is absent or damaged; orbax has no one type for these.
+            Exception: the checkpoint is absent or damaged; orbax has no single type for these.
         """
         self.wait()
         host = self._checkpointer.load_checkpointables(step, {_HOST: None})[_HOST]
@@ -150,8 +147,8 @@ class Checkpoints:
     def restore_latest(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Step, state and host values of the newest checkpoint that can be read.
 
-        A damaged checkpoint is passed over with a warning, and deleted once an older one has been
-        read: the run will come to its step again.
+        Damaged checkpoints are skipped with a warning, and deleted once an older one has been read:
+        the run will reach their steps again.
 
         Returns:
             None if there is no checkpoint at all.
@@ -184,7 +181,7 @@ class Checkpoints:
             return None
         raise UserError(
             f"{self.folder}: no checkpoint can be read (steps {', '.join(map(str, steps))}; "
-            f"the last fault: {reason}); move the folder away to start the run anew"
+            f"the last fault: {reason}); move the folder away to start the run again"
         )
 
     def wait(self) -> None:
@@ -192,24 +189,24 @@ class Checkpoints:
         try:
             self._checkpointer.wait()
         except Exception as error:
-            self._lost(error)
+            self._warn_unwritten(error)
 
-    def _lost(self, error: Exception) -> None:
-        """Says that a checkpoint could not be written, and makes room for the next one."""
+    def _warn_unwritten(self, error: Exception) -> None:
+        """Warns that a checkpoint could not be written, and removes what was written of it."""
         _log.warning(
-            "checkpoint of step %d cannot be written, the run goes on: %s",
+            "checkpoint of step %d cannot be written, the run continues: %s",
             self._writing,
             _one_line(error),
             extra={"of_process": True},
         )
         if multihost.is_first():
-            for rest in self.folder.glob(f"{self._writing}.*"):
-                shutil.rmtree(rest, ignore_errors=True)
+            for partial in self.folder.glob(f"{self._writing}.*"):
+                shutil.rmtree(partial, ignore_errors=True)
 
     def close(self) -> None:
-        """Waits, then lets go of the folder."""
+        """Waits for the last write, then releases the folder."""
         self.wait()
-        with contextlib.suppress(Exception):  # a failed write, again: `wait` has said so
+        with contextlib.suppress(Exception):  # a failed write, again: `wait` has warned
             self._checkpointer.close()
 
     def __enter__(self) -> Checkpoints:

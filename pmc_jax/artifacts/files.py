@@ -1,4 +1,4 @@
-"""Files of a run, private, and whole or not there; their JSON is strict."""
+"""Reads and writes the files of a run: private, written in one piece, strict JSON."""
 
 import json
 import math
@@ -12,11 +12,31 @@ from pmc_jax.errors import UserError
 
 
 def json_text(value: Any) -> str:
-    """As the files of a run look.
+    """The text of a run's JSON file.
 
     Arrays and their scalars become lists and numbers; a number that is not finite becomes null.
     """
     return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json(path: str | Path, *, hint: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        hint: what to do about a file that cannot be read, for the message.
+
+    Raises:
+        UserError: the file cannot be read, or is not a JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a JSON object; {hint}")
+    return content
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -60,7 +80,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def plain(value: Any) -> Any:
-    """What strict JSON can hold: arrays to lists, paths to texts, not finite numbers to None."""
+    """The value as strict JSON: arrays to lists, paths to strings, not finite numbers to None."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,8 +1,7 @@
-"""What a run writes down: log.jsonl, TensorBoard scalars, loss.png, progress, tables.
+"""The log of a run: log.jsonl, TensorBoard scalars, loss.png; and progress bars and tables.
 
-Privacy is by construction: TensorBoard receives numbers only, and text of the data or of the
-model reaches log.jsonl only through the `texts` argument of `RunLog.event`, which is dropped
-unless the run asked for it (`log.text`). What this module does not know: what the numbers mean.
+TensorBoard receives numbers only. Text of the data or of the model reaches log.jsonl only through
+the `texts` argument of `RunLog.event`, which is dropped unless `log.text` is set.
 """
 
 import json
@@ -36,12 +35,12 @@ LOSS_PANELS = (
 class RunLog:
     """Appends to `folder/log.jsonl` (one strict JSON object a line) and `folder/tensorboard`.
 
-    Every line has a "kind", is flushed when written, and stores what is not finite as null.
+    Every line has a "kind", is flushed when written, and has null for numbers that are not finite.
 
     Args:
-        folder: made if missing. None: a log that keeps nothing, for all but the first process of
-            a multi-host run and for library use without an output folder.
-        text: whether `texts` given to `event` are written.
+        folder: made if missing. None: writes nothing, for all but the first process of a job and
+            for library use without an output folder.
+        text: whether the `texts` of `event` are written.
     """
 
     def __init__(self, folder: str | os.PathLike | None, text: bool = False):
@@ -53,11 +52,10 @@ class RunLog:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._path = self._folder / "log.jsonl"
             written = self._path.read_bytes() if self._path.exists() else b""
-            if written and not written.endswith(b"\n"):
-                # Else the next line is glued to half a line.
+            if written and not written.endswith(b"\n"):  # half a line, after a kill
                 rewrite_log(self._path, read_log(self._path))
             self._file = self._open()
-            # Not above: tensorboardX imports torch where that is installed.
+            # Imported here: tensorboardX imports torch where that is installed.
             from pmc_jax.artifacts.tensorboard import ScalarEvents
 
             self._board = ScalarEvents(self._folder / "tensorboard")
@@ -86,25 +84,24 @@ class RunLog:
 
         Args:
             kind: the line's "kind".
-            texts: values that quote the data or the model; dropped unless the log keeps text.
+            texts: values that quote the data or the model; dropped unless the log has text.
             **values: JSON-able values, numpy numbers and arrays included; `step` if it has one.
         """
         self._write({"kind": kind, **values, **(texts if texts and self._text else {})})
 
     def resume(self, step: int, *, key: str = "step") -> None:
-        """Takes back what an interrupted run logged after `step`, the step that is resumed from.
+        """Removes what an interrupted run logged after `step`, the step that is resumed from.
 
-        Lines with a greater `key` go, and a half-written last line; lines with no step stay. The
-        file is rewritten aside and renamed, so that an interruption here loses nothing.
-        TensorBoard is told to hide what came after `step`.
+        Removes lines with a greater `key` and a half-written last line; lines without a step stay.
+        TensorBoard hides what came after `step`.
         """
-        self._keep(lambda row: row.get(key) is None or row[key] <= step)
+        self._filter(lambda row: row.get(key) is None or row[key] <= step)
         if self._board is not None and key == "step":
             self._board.purge(int(step) + 1)
 
     def drop(self, kind: str) -> None:
-        """Takes back the lines of a kind that an interrupted run wrote and this one writes anew."""
-        self._keep(lambda row: row["kind"] != kind)
+        """Removes the lines of a kind, which an interrupted run wrote and this one writes again."""
+        self._filter(lambda row: row["kind"] != kind)
 
     def close(self) -> None:
         """Flushes and closes both logs; a second call does nothing."""
@@ -118,7 +115,7 @@ class RunLog:
             return
         line = json.dumps(plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
         try:
-            # Whatever a full disk has left of the line before ends here.
+            # Ends what a full disk has left of the line before.
             line = b"\n" + line if self._is_torn else line
             self._is_torn = self._file.write(line) < len(line)
             reason = "the disk is full"
@@ -129,22 +126,22 @@ class RunLog:
 
     def _warn(self, reason: str) -> None:
         if not self._has_warned:
-            _logger.warning("%s: cannot be written, the run goes on: %s", self._folder, reason)
+            _logger.warning("%s: cannot be written, the run continues: %s", self._folder, reason)
         self._has_warned = True
 
-    def _keep(self, wanted: Callable[[dict], bool]) -> None:
+    def _filter(self, keep: Callable[[dict], bool]) -> None:
         if self._file is not None:
             self._file.close()
-            rewrite_log(self._path, filter(wanted, read_log(self._path)))
+            rewrite_log(self._path, filter(keep, read_log(self._path)))
             self._file = self._open()
 
     def _open(self) -> BinaryIO:
-        # Without a buffer: what could not be written is not tried again behind our back.
+        # Without a buffer, which would write a failed line again later.
         return self._path.open("ab", buffering=0)
 
 
 def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
-    """Replaces a log.jsonl by these lines; written aside and renamed."""
+    """Replaces a log.jsonl by these lines, whole or not at all: written aside and renamed."""
     aside = path.with_suffix(".jsonl.tmp")
     with aside.open("w", encoding="utf-8") as file:
         for row in rows:
@@ -155,7 +152,7 @@ def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
 
 
 def read_log(path: str | os.PathLike) -> list[dict]:
-    """The lines of a log.jsonl; one that is no JSON object (half-written) is left out."""
+    """The lines of a log.jsonl; one that is not a JSON object (half-written) is left out."""
     rows = []
     # Bytes, because a kill can also cut a character in two.
     for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
@@ -243,28 +240,22 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     Floats have 4 significant digits (give a string for another format); None is "-".
 
     Raises:
-        ValueError: a row that has not one cell a header.
+        ValueError: a row does not have one value a header.
     """
     for number, row in enumerate(rows):
         if len(row) != len(headers):
             raise ValueError(f"table row {number} has {len(row)} cells for {len(headers)} headers")
-    lines = [[str(header) for header in headers], *([_cell(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
-    numeric = [
-        bool(rows) and all(row[column] is None or _is_number(row[column]) for row in rows)
-        for column in range(len(headers))
-    ]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        ).rstrip()
-        for line in lines
-    )
+    columns = []
+    for header, *values in zip(headers, *rows, strict=True):
+        texts = [str(header), *map(_format, values)]
+        width = max(map(len, texts))
+        texts.insert(1, "-" * width)
+        is_numeric = bool(rows) and all(value is None or _is_number(value) for value in values)
+        columns.append([t.rjust(width) if is_numeric else t.ljust(width) for t in texts])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
-def _cell(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)

@@ -1,11 +1,10 @@
-"""`manifest.json`: what a finished run read and wrote, by SHA-256; and what `--purge` takes away.
+"""`manifest.json`: what a finished run read and wrote, by SHA-256; and what `--purge` removes.
 
-Checkpoints hold what a resumed run needs of people's data: the model's original answers and the
-stored ones. Nothing else that a run writes holds any, unless `log.text` was asked for.
+Checkpoints hold the people's data that a resumed run needs: the model's original answers and the
+stored ones. Nothing else that a run writes holds any, unless `log.text` is set.
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts import run_folder
-from pmc_jax.artifacts.files import json_text, write_json
+from pmc_jax.artifacts.files import json_text, read_json, write_json
 from pmc_jax.artifacts.log import read_log, rewrite_log
 from pmc_jax.errors import UserError
 from pmc_jax.models.remote import is_address
@@ -29,7 +28,7 @@ def write(
 
     Args:
         folder: of the run; its logs and checkpoints are closed.
-        inputs: name -> `path` and `sha256`, see `output.file_digest`.
+        inputs: name -> `path` and `sha256`, see `run_folder.file_digest`.
         results: what `results.json` will hold.
 
     Raises:
@@ -56,19 +55,20 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
     """Compares a finished run with its manifest.
 
     Returns:
-        How many files are as they were, and a line for each other one.
+        How many files are unchanged, and a line for each other one.
 
     Raises:
-        UserError: there is no manifest, or it is none.
+        UserError: there is no manifest, or the file is not one.
     """
     folder = Path(folder)
     manifest = _read(folder)
-    there, written = _outputs(folder), manifest["outputs"]
-    faults = [f"missing: {name}" for name in sorted(written.keys() - there.keys())]
-    faults += [f"new: {name}" for name in sorted(there.keys() - written.keys())]
-    same = written.keys() & there.keys()
-    faults += [f"changed: {name}" for name in sorted(same) if written[name] != there[name]]
-    good = sum(written[name] == there[name] for name in same)
+    present, recorded = _outputs(folder), manifest["outputs"]
+    faults = [f"missing: {name}" for name in sorted(recorded.keys() - present.keys())]
+    faults += [f"new: {name}" for name in sorted(present.keys() - recorded.keys())]
+    both = sorted(recorded.keys() & present.keys())
+    changed = [name for name in both if recorded[name] != present[name]]
+    faults += [f"changed: {name}" for name in changed]
+    good = len(both) - len(changed)
     for name, source in manifest["inputs"].items():
         path = source["path"]
         if not is_address(path) and not os.path.exists(path):
@@ -81,28 +81,22 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
 
 
 def purge(folder: str | Path) -> None:
-    """Removes the answers that a finished run keeps: its checkpoints, texts in its log, and rows of
-    its evaluation, which may hold answers too.
+    """Removes the answers that a finished run holds: its checkpoints, the texts in its log, and the
+    rows of its evaluation, which may hold answers too.
 
-    The caller holds the folder (`output.locked`, `output.claim`).
+    The caller has locked the folder (`run_folder.locked`, `run_folder.claim`).
 
     Raises:
-        UserError: the run is not finished, or cannot be written.
+        UserError: the run is not finished, or a file cannot be removed or written.
     """
     folder = Path(folder)
     manifest = _read(folder)
     if not (folder / run_folder.RESULTS).exists():
         raise UserError(f"{folder}: the run is not finished and needs its checkpoints")
-    try:
-        for name in (run_folder.CHECKPOINTS, run_folder.EVALUATION):
-            if (folder / name).exists():
-                shutil.rmtree(folder / name)
-        _forget_texts(folder / run_folder.LOG)
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be removed ({error.strerror})") from None
-    # The other files are not read again: what changed since the run ended still shows.
-    gone = f"{run_folder.CHECKPOINTS}/"
-    outputs = {n: sha for n, sha in manifest["outputs"].items() if not n.startswith(gone)}
+    _remove(folder, (run_folder.CHECKPOINTS, run_folder.EVALUATION))
+    _remove_texts(folder / run_folder.LOG)
+    # Other files are not read again, so that `verify` still reports what has changed in them.
+    outputs = _without(manifest["outputs"], (run_folder.CHECKPOINTS,))
     outputs[run_folder.LOG] = run_folder.file_digest(folder / run_folder.LOG)
     write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs})
 
@@ -115,8 +109,17 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
     """
     folder = Path(folder)
     manifest = _read(folder)
-    outputs = {n: sha for n, sha in manifest["outputs"].items() if n.split("/")[0] not in names}
+    outputs = _without(manifest["outputs"], names)
     write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs})
+    _remove(folder, names)
+
+
+def _without(outputs: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    return {path: sha for path, sha in outputs.items() if path.split("/")[0] not in names}
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    """Removes these folders of a run."""
     try:
         for name in names:
             if (folder / name).exists():
@@ -125,20 +128,23 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
         raise UserError(f"{error.filename}: cannot be removed ({error.strerror})") from None
 
 
-def _forget_texts(log: Path) -> None:
-    """Takes questions and answers out of a log."""
-    rows = [
-        {key: row[key] for key in _WITHOUT_TEXT if key in row}
-        if row["kind"] in ("answer", "question")
-        else row
-        for row in read_log(log)
-    ]
-    rewrite_log(log, rows)
+def _remove_texts(log: Path) -> None:
+    """Removes questions and answers from a log."""
+    try:
+        rows = [
+            {key: row[key] for key in _WITHOUT_TEXT if key in row}
+            if row["kind"] in ("answer", "question")
+            else row
+            for row in read_log(log)
+        ]
+        rewrite_log(log, rows)
+    except OSError as error:
+        raise UserError(f"{log}: cannot be written ({error.strerror})") from None
 
 
 def _outputs(folder: Path) -> dict[str, str]:
-    """Relative path -> SHA-256 of all files of a run but those that say how it stands, and those
-    that may be made again when it is finished.
+    """Relative path -> SHA-256 of the files of a run, without its record, its manifest and those
+    that may be written again when it is finished.
     """
     left_out = (run_folder.MANIFEST, run_folder.RUN, *run_folder.MADE_AGAIN)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -152,16 +158,13 @@ def _outputs(folder: Path) -> dict[str, str]:
 
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / run_folder.MANIFEST
+    hint = "only a finished run has a manifest"
+    manifest = read_json(path, hint=hint)
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(manifest["inputs"], dict) or not isinstance(manifest["outputs"], dict):
+        sources = manifest["inputs"].values()
+        complete = all({"path", "sha256"} <= source.keys() for source in sources)
+        if not complete or not isinstance(manifest["outputs"], dict):
             raise TypeError
-        for source in manifest["inputs"].values():
-            source["path"], source["sha256"]
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); only a finished run has a manifest"
-        ) from None
-    except (ValueError, LookupError, TypeError):
-        raise UserError(f"{path}: is no manifest of a run") from None
+    except (LookupError, TypeError, AttributeError):
+        raise UserError(f"{path}: not the manifest of a run; {hint}") from None
     return manifest

@@ -7,8 +7,8 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def traced(folder: Path | None) -> Iterator[None]:
-    """Inside, jax writes down what host and devices do; every process for itself, into
-    `folder/plugins/profile`. None = nothing is written.
+    """Inside, every process traces its host and devices into `folder/plugins/profile`; None = no
+    trace.
     """
     if folder is None:
         yield

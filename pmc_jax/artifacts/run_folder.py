@@ -1,10 +1,9 @@
-"""The life of a run's output folder: new, unfinished, finished, or somebody else's.
+"""Output-folder lifecycle: claim, resume, finish. Refuses folders not created by pmc.
 
-`run.json` is the first file that a run writes and `results.json` the last but its report. A folder
-with the first alone is an unfinished run, which the same settings and data resume; a folder with
-both is finished and is left alone. Nothing that a run did not write is ever removed. The first
-process of a run claims the folder. What it does not know: what the other files hold, nor what the
-settings mean.
+A run writes `run.json` first and `results.json` last but its report. A folder with the first alone
+is an unfinished run, which the same settings and data resume; a folder with both is finished and
+stays unchanged. Nothing that a run did not write is ever removed. The first process of a job claims
+the folder.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts.files import plain, write_json
+from pmc_jax.artifacts.files import plain, read_json, write_json
 from pmc_jax.config.schema import differences
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError, first_of
@@ -44,31 +43,31 @@ TENSORBOARD = "tensorboard"
 LOSS_PLOT = "loss.png"
 PROFILE = "profile"
 CHECKPOINTS = "checkpoints"
-EVALUATION = "evaluation"  # rows that evaluation goes on from
+EVALUATION = "evaluation"  # rows from which evaluation resumes
 EVALUATION_RESULTS = "evaluation.json"
 MODEL = "model"
-ADAPTER = "adapter"  # where adapters are trained; merged into `model` too
+ADAPTER = "adapter"  # of LoRA; `model` has it merged
 REPORT, REPORT_JSON = "report.html", "report.json"
-TARGET = "target"  # the fine-tuned target model; kept, a run reuses it by digest
-TARGET_CHECKPOINTS = "target.checkpoints"  # of its training, while that lasts
+TARGET = "target"  # the fine-tuned target model, which later runs reuse by digest
+TARGET_CHECKPOINTS = "target.checkpoints"  # of its training, until that ends
 
-# What `pmc evaluate` and `pmc report` make anew of a finished run.
+# What `pmc evaluate` and `pmc report` may write again for a finished run.
 MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
 
-# What `overwrite` removes. The mark of a run goes last: an interrupted removal can be repeated.
+# What `overwrite` removes; run.json last, so that an interrupted removal can be repeated.
 OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, *MADE_AGAIN)
 OWN += (CHECKPOINTS, MODEL, ADAPTER, RUN)
 
-# Settings sections that don't change what is computed.
-_IDLE_SECTIONS = ("output", "log", "plan", "report", "profile")
+# Sections of settings that do not change what is computed.
+_IRRELEVANT_SECTIONS = ("output", "log", "plan", "report", "profile")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "pmc_jax")
 
 
 class OutputFolder:
-    """A folder that this job has claimed; use it as a context, its end lets go of the folder.
+    """A folder that this job has claimed, and a context that releases it.
 
-    The first process of a job holds and writes it, the others know where it is.
+    Only the first process of a job locks and writes it.
 
     Attributes:
         path: the folder, absolute.
@@ -99,7 +98,7 @@ class OutputFolder:
     def __enter__(self) -> OutputFolder:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -110,21 +109,21 @@ def claim(
     digests: Mapping[str, str],
     overwrite: bool = False,
 ) -> OutputFolder:
-    """Takes a folder for a run: a new one, or one whose unfinished run goes on.
+    """Claims a new folder for a run, or the folder of an unfinished run, which resumes.
 
-    The first process of a job decides; all others call this too and learn what it decided.
+    All processes of a job call this; the first one decides for all.
 
     Args:
         folder: made if absent, with the folders above it.
         settings: the run's settings as nested dicts; `output` and `log` may differ on resuming.
         digests: name of an input -> digest of its contents.
-        overwrite: removes what an earlier run wrote (`OWN`) and starts anew; files that no run
-            writes, and `target/`, stay.
+        overwrite: removes what an earlier run wrote (`OWN`) and starts again; other files, and
+            `target/`, stay.
 
     Raises:
         UserError: the folder holds a finished run, an unfinished one of other settings or data, or
-            files of somebody else (each names `--overwrite`); it is in use by another process, it
-            is no folder, it can't be written to; or `overwrite` is asked for where it could hurt.
+            files that no run wrote (each names `--overwrite`); another process uses it, it is a
+            file, it cannot be written; or `overwrite` is set for the home or working folder.
     """
     claimed: list[OutputFolder] = []
 
@@ -141,7 +140,7 @@ def _claim(
 ) -> OutputFolder:
     path = Path(folder).absolute()
     if overwrite:
-        _refuse_shared_places(path)
+        _refuse_shared_folders(path)
     try:
         _make_folders(path)
         lock = _lock(path)
@@ -166,17 +165,17 @@ def _claim(
 
 @contextlib.contextmanager
 def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
-    """Inside, no other job writes to a run's folder, which is made if absent and `make`.
+    """Locks a run's folder, which is made if absent and `make`, for this job alone.
 
     The first process of a job holds the lock; the others wait until it does.
 
     Raises:
-        UserError: it is in use, or no folder.
+        UserError: another job uses it, or it is not a folder.
     """
     path = Path(folder).absolute()
     locks: list[int | None] = []
 
-    def take() -> None:
+    def acquire() -> None:
         try:
             if make:
                 _make_folders(path)
@@ -184,7 +183,7 @@ def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
         except OSError as error:
             raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
 
-    multihost.broadcast_from_first(take)
+    multihost.broadcast_from_first(acquire)
     try:
         yield
     finally:
@@ -197,7 +196,7 @@ def file_digest(path: str | Path) -> str:
     address, of their names, sizes and times of change.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     if is_address(path):
         return _json_digest(listing(str(path)))
@@ -219,22 +218,22 @@ def data_digest(record: Any) -> str:
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """SHA-256 in hex of the settings that change what is computed."""
-    return _json_digest(_computing(plain(settings)))
+    return _json_digest(_relevant(plain(settings)))
 
 
 def versions() -> dict[str, str]:
     """Package -> installed version, of python and of what the numbers depend on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed
 
 
 def _is_resumed(path: Path, settings: dict[str, Any], digests: dict[str, str]) -> bool:
-    """Whether an unfinished run goes on; a folder that must not be touched raises UserError."""
+    """Whether an unfinished run resumes; raises UserError for a folder that must not change."""
     names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
     # `pmc finetune` makes the target without a run.
     if not {*names} - {TARGET, TARGET_CHECKPOINTS}:
@@ -250,44 +249,38 @@ def _is_resumed(path: Path, settings: dict[str, Any], digests: dict[str, str]) -
             f"{path}: the folder holds a finished run, nothing was changed; name another folder, "
             "or pass --overwrite to replace it"
         )
-    there = _read_record(path / RUN)
-    unlike = differences(_computing(there["settings"]), _computing(settings))
-    short = [
+    recorded = _read_record(path / RUN)
+    unlike = differences(_relevant(recorded["settings"]), _relevant(settings))
+    short_digests = [
         {f"data {name}": digest[:12] for name, digest in side.items()}
-        for side in (there["digests"], digests)
+        for side in (recorded["digests"], digests)
     ]
-    unlike += differences(*short)
+    unlike += differences(*short_digests)
     if unlike:
         shown = "; ".join(unlike[:8]) + (f"; and {len(unlike) - 8} more" if unlike[8:] else "")
         raise UserError(
             f"{path}: the folder holds an unfinished run of other settings or data: {shown}; name "
             "another folder, or pass --overwrite to replace it"
         )
-    changed = differences(there["versions"], versions())
-    if changed:
+    if changed := differences(recorded["versions"], versions()):
         _log.warning("%s: resumed under other versions: %s", path, "; ".join(changed))
     return True
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """The contents of `run.json`, its parts checked as far as they are used."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        parts = [record[name] for name in ("settings", "digests", "versions")]
-        texts = [*parts[1].values(), *parts[2].values()]
-        if not isinstance(parts[0], dict) or not all(isinstance(text, str) for text in texts):
-            raise TypeError("a part of the wrong type")
-    except OSError as error:
-        raise UserError(f"{path}: cannot read this file: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}: not the record of a run; pass --overwrite to replace the run"
-        ) from error
+    """The contents of `run.json`, with all parts that are used."""
+    hint = "pass --overwrite to replace the run"
+    record = read_json(path, hint=hint)
+    parts = [record.get(name) for name in ("settings", "digests", "versions")]
+    if not all(isinstance(part, dict) for part in parts) or not all(
+        isinstance(text, str) for part in parts[1:] for text in part.values()
+    ):
+        raise UserError(f"{path}: not the record of a run; {hint}")
     return record
 
 
 def _clear(path: Path) -> None:
-    """Removes what a run wrote. Without a run's mark, files of these names are not ours."""
+    """Removes what a run wrote; without a `run.json`, no run wrote files of these names."""
     present = [name for name in OWN if os.path.lexists(path / name)]
     if present and RUN not in present:
         raise UserError(
@@ -305,11 +298,11 @@ def _clear(path: Path) -> None:
         raise UserError(f"{error.filename}: cannot remove this: {error.strerror}") from error
 
 
-def _refuse_shared_places(path: Path) -> None:
-    for place in (Path(os.path.expanduser("~")), Path.cwd()):
-        if place.resolve().is_relative_to(path.resolve()):
+def _refuse_shared_folders(path: Path) -> None:
+    for shared in (Path(os.path.expanduser("~")), Path.cwd()):
+        if shared.resolve().is_relative_to(path.resolve()):
             raise UserError(
-                f"{path}: --overwrite is refused here, the folder is or holds {place}; name a "
+                f"{path}: --overwrite is refused here, the folder is or holds {shared}; name a "
                 "folder of the run's own"
             )
 
@@ -323,7 +316,7 @@ def _make_folders(path: Path) -> None:
 
 
 def _lock(path: Path) -> int | None:
-    """An open handle that holds the folder's lock, which the system drops if the process dies."""
+    """An open handle that holds the folder's lock, which the system releases with the process."""
     if fcntl is None:
         return None
     handle = os.open(path, os.O_RDONLY)
@@ -333,7 +326,7 @@ def _lock(path: Path) -> int | None:
         os.close(handle)
         raise UserError(f"{path}: another process is writing to this folder") from error
     except OSError:  # a file system without locks
-        _log.warning("%s: the file system has no locks, start no second run here", path)
+        _log.warning("%s: the file system has no locks; do not start a second run here", path)
     return handle
 
 
@@ -342,12 +335,12 @@ def _unlock(handle: int | None) -> None:
         os.close(handle)
 
 
-def _computing(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in _IDLE_SECTIONS}
+def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _IRRELEVANT_SECTIONS}
 
 
 def _is_temporary(name: str) -> bool:
-    """Whether `write_json` left it behind when the process died."""
+    """Whether it is a leftover of `write_json` in a process that died."""
     return name.startswith((f".{RUN}.", f".{RESULTS}.", f".{MANIFEST}."))
 
 

@@ -1,6 +1,6 @@
-"""Scalars for TensorBoard, written where they are logged: no thread, no queue, nothing to wait for.
+"""Scalars for TensorBoard, written at once, without the thread and queue of other writers.
 
-A file that cannot be written is left as it is; the next value begins another one beside it.
+After a failed write the next value opens another file beside the broken one.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from tensorboardX.summary import scalar
 
 
 class ScalarEvents:
-    """Event files in a folder, which is made with the first of them.
+    """Event files in a folder, which the first one makes.
 
     Args:
         folder: may hold files of earlier runs.
@@ -32,7 +32,7 @@ class ScalarEvents:
         """
         try:
             if self._writer is None:
-                self._begin()
+                self._open()
             for name, value in values.items():
                 if math.isfinite(value):
                     self._write(step, summary=scalar(name, value))
@@ -53,9 +53,9 @@ class ScalarEvents:
                 self._writer.close()
         self._writer = None
 
-    def _begin(self) -> None:
+    def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # A number of its own: two files may begin in the same second.
+        # A number of its own: two files may be opened in the same second.
         number = len(list(self._folder.iterdir()))
         self._writer = EventsWriter(str(self._folder / "events"), f".{number}")
         if self._purge_step is not None:

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, by stage."""
+"""Wall time of a run by stage."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ class Stopwatch:
         self._since = clock()
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Counts what `seconds` returned before an interruption."""
+        """Adds the seconds of the run before an interruption, as `seconds` returned them."""
         for name in STAGES:
             self._spent[name] += float(seconds.get(name, 0.0))
 
@@ -55,15 +55,13 @@ class Stopwatch:
 
     @contextmanager
     def compiling_apart(self) -> Iterator[None]:
-        """Inside, time that jax spends lowering and compiling goes to "compile", whatever the
-        stage.
-        """
+        """Inside, time that jax spends lowering and compiling counts as "compile"."""
         from jax import monitoring
 
-        owner = threading.get_ident()
+        thread = threading.get_ident()
 
         def listener(event: str, seconds: float, **_: Any) -> None:
-            if event in _COMPILE_EVENTS and threading.get_ident() == owner:
+            if event in _COMPILE_EVENTS and threading.get_ident() == thread:
                 self._charge()
                 self._spent[self._running[-1]] -= seconds
                 self._spent["compile"] += seconds
