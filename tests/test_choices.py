@@ -7,7 +7,7 @@ import pytest
 
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import multiple_choice
-from pmc_jax.evaluation.multiple_choice import rank_shares, scores, summarise
+from pmc_jax.evaluation.multiple_choice import rank_weights, scores, summarise
 
 SETTINGS = EvaluateConfig()
 
@@ -32,7 +32,7 @@ def test_scores_by_hand():
     ],
 )
 def test_ranks_by_hand(losses, shares):
-    assert rank_shares(np.array(losses, np.float64)).tolist() == shares
+    assert rank_weights(np.array(losses, np.float64)).tolist() == shares
 
 
 def test_summarise_by_hand():

@@ -16,7 +16,8 @@ from pmc_jax.config.evaluate import MEASURES
 from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.data.records import EvalSet
 from pmc_jax.evaluation import harness, tables, tasks
-from pmc_jax.evaluation.result import NO_REFERENCE, of_split
+from pmc_jax.evaluation.result import NO_REFERENCE
+from pmc_jax.evaluation.rows import of_split
 from pmc_jax.scoring.rouge import rougeL_recall
 
 ALL = (
@@ -138,11 +139,13 @@ def test_another_setting_asks_again_for_what_depends_on_it(folder):
         Path("out/evaluation", f"after.{name}.jsonl").read_bytes()
         for name in ("likelihood", "sampling")
     )
-    done = tiny.pmc("evaluate", *ALL, "evaluate.leakage.num_samples=3", config="out")
+    changed = ("evaluate.leakage.num_samples=3", "evaluate.quantisation=[int8, int4]")
+    done = tiny.pmc("evaluate", *ALL, *changed, config="out")
     assert done.status == 0, done.err
     assert Path("out/evaluation/after.likelihood.jsonl").read_bytes() == likelihood
     assert Path("out/evaluation/after.sampling.jsonl").read_bytes() != sampling
     assert {len(row["scores"]) for row in rows(Path(), "after.sampling").values()} == {3}
+    assert set(found()["measures"]["quantised"]["after"]["values"]) == {"none", "int8", "int4"}
     # This time no reference was named.
     assert "reference" not in found()["models"]
     missing = found()["measures"]["tofu"]["after"]["missing"]

@@ -6,10 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from pmc_jax.evaluation.quality import UTILITY_SPLITS, summarise, unlearn_quality, utility
+from pmc_jax.artifacts.timer import Stopwatch
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.data.records import EvalSet
+from pmc_jax.evaluation.context import AnswerCache, LoadedModel
+from pmc_jax.evaluation.harness import measure_quality
+from pmc_jax.evaluation.quality import UTILITY_SPLITS, unlearn_quality, utility
 
 CASES = Path(__file__).parents[1].parent / "shared" / "conformance" / "tofu_eval"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="needs shared/conformance/tofu_eval")
+
+
+def measured(answers: dict[str, list[str]], truths: dict[str, list[str]]) -> dict:
+    """The numbers of a model that gives these answers, by split."""
+    questions = {name: tuple(f"{name} {i}?" for i in range(len(truths[name]))) for name in truths}
+    sets = [EvalSet(name, questions[name], questions[name], tuple(truths[name])) for name in truths]
+    cache, settings = AnswerCache(), EvaluateConfig()
+    for name, texts in answers.items():
+        cached = zip(questions[name], texts, strict=True)
+        cache.answers(settings.max_new_tokens).update(cached)
+    model = LoadedModel("known", None, cache)  # its weights are never needed
+    asked = list(cache.answers(settings.max_new_tokens))
+    numbers, _ = measure_quality(model, sets, settings, asked, watch=Stopwatch(), bars=False)
+    return numbers
 
 
 def test_unlearn_quality_by_hand():
@@ -54,7 +73,7 @@ def test_summarise_by_hand():
         "retain": ["one two three", "y"],
         "world_facts": ["red"],
     }
-    assert summarise(answers, truths) == {
+    assert measured(answers, truths) == {
         "unlearn_quality": 100 * (2 - 0.25 - 0.5) / 2,
         "utility": pytest.approx(100 * (0.5 + 1 + 0.5) / 3, rel=1e-15),
         "utility_splits": ["retain", "world_facts", "real_authors"],
@@ -69,27 +88,13 @@ def test_summarise_by_hand():
 
 
 def test_summarise_with_missing_splits():
-    forget_only = summarise({"forget": ["a"]}, {"forget": ["a"]})
+    forget_only = measured({"forget": ["a"]}, {"forget": ["a"]})
     assert forget_only["unlearn_quality"] is None
     assert forget_only["utility"] is None
     assert forget_only["utility_splits"] == []
-    retain_only = summarise({"retain": ["a"]}, {"retain": ["a b"]})
+    retain_only = measured({"retain": ["a"]}, {"retain": ["a b"]})
     assert retain_only["unlearn_quality"] is None
     assert (retain_only["utility"], retain_only["utility_splits"]) == (50.0, ["retain"])
-
-
-@pytest.mark.parametrize(
-    ("answers", "truths", "message"),
-    [
-        ({"retian": ["a"]}, {"retian": ["a"]}, "unknown split 'retian'"),
-        ({"retain": ["a"]}, {"forget": ["a"]}, "answers are of"),
-        ({"retain": ["a"]}, {"retain": ["a", "b"]}, "1 answers but 2 truths"),
-        ({"retain": []}, {"retain": []}, "'retain' has no rows"),
-    ],
-)
-def test_summarise_rejects_what_does_not_pair_up(answers, truths, message):
-    with pytest.raises(ValueError, match=message):
-        summarise(answers, truths)
 
 
 @needs_cases
@@ -107,7 +112,7 @@ def test_published_logs_give_the_published_means():
         # The forget logs have no paraphrased questions: the forget answers stand in.
         answers["forget_paraphrased"] = answers["forget"]
         truths["forget_paraphrased"] = truths["forget"]
-        result = summarise(answers, truths)
+        result = measured(answers, truths)
         numbers = expected[folder.name]["geo"]
         for name in ("forget", *UTILITY_SPLITS):
             mean = result["splits"][name]["rougeL_recall"]

@@ -4,27 +4,29 @@ Leakage is the mean ROUGE-L recall of the true answers in greedy answers to the 
 
     none           the questions as they are
     paraphrased    in other words, against the split's own true answers
-    prompts        each way to ask that the probe tries, under its name; "worst" is, of each
+    prompts        each way to ask of `prompt_attacks`, under its name; "worst" is, of each
                    question, the largest over these ways
     quantised      weights rounded to int8, int4, nf4
     relearned      after some steps of fine-tuning on rows that are not the forgotten ones
 
 With a reference model that was attacked in the same way, each has NAME.above_reference beside it
-(`above`).
+(`excess_leakage`).
 
 References: Łucki et al., arXiv 2409.18025 and Hu et al., arXiv 2406.13356 (relearning); Zhang et
 al., arXiv 2410.16454 (quantisation).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from pmc_jax.config.evaluate import QUANTISATIONS, EvaluateConfig
 from pmc_jax.evaluation import excess_leakage
 from pmc_jax.evaluation.excess_leakage import Recalls
-from pmc_jax.evaluation.result import Description, Result, Rows, of_split
-from pmc_jax.evaluation.rows import checked, not_given
+from pmc_jax.evaluation.prompt_attacks import ATTACKS
+from pmc_jax.evaluation.result import Description, Result
+from pmc_jax.evaluation.rows import Rows, not_given, of_split
 
 _WORDS = {
     "none": "without an attack",
@@ -36,20 +38,29 @@ _WORDS = {
 
 
 def descriptions_of(attack: str) -> dict[str, Description]:
-    """Of all values of one attack: of `_WORDS` or of `prompt_attacks.ATTACKS`."""
+    """Of all numbers of one attack, of `_WORDS` or `prompt_attacks.ATTACKS`."""
     words = _WORDS.get(attack, f"under the prompt attack {attack!r}")
     leakage = {attack: Description(f"leakage {words}", "reference")}
     return leakage | excess_leakage.descriptions_of(attack, words)
 
 
-DESCRIPTIONS = {name: text for attack in _WORDS for name, text in descriptions_of(attack).items()}
+DESCRIPTIONS = {
+    name: text for attack in (*_WORDS, *ATTACKS) for name, text in descriptions_of(attack).items()
+}
 
 
-def summarise_prompts(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
+def summarise_prompts(own: Rows, reference: Rows | None, *_: Any) -> Result:
     """Of questions as they are, in other words, and under each prompt attack."""
-    return _summarise(_asked(own), None if reference is None else _asked(reference))
+
+    def recalls(rows: Rows) -> dict[str, Recalls]:
+        prompts = _by_attack(rows.get("prompt_attacks", {}))
+        worst: dict[str, float] = {}
+        for of_prompt in prompts.values():
+            for key, recall in of_prompt.items():
+                worst[key] = max(recall, worst.get(key, 0.0))
+        return {"paraphrased": _greedy(rows, "forget_paraphrased"), **prompts, "worst": worst}
+
+    return _summarise(recalls, own, reference)
 
 
 def summarise_quantised(
@@ -57,51 +68,44 @@ def summarise_quantised(
 ) -> Result:
     """Of the model as it is, and with its weights rounded."""
 
-    def attacks(rows: Rows) -> dict[str, Recalls]:
+    def recalls(rows: Rows) -> dict[str, Recalls]:
         rounded = _by_attack(rows.get("quantised", {}))
-        return {
-            "none": _greedy(rows),
-            **{name: rounded.get(name, {}) for name in settings.quantisation},
-        }
+        return {name: rounded.get(name, {}) for name in settings.quantisation}
 
-    return _summarise(attacks(own), None if reference is None else attacks(reference))
+    return _summarise(recalls, own, reference)
 
 
-def summarise_relearned(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
+def summarise_relearned(own: Rows, reference: Rows | None, *_: Any) -> Result:
     """Of the model as it is, and after the attack by fine-tuning."""
-
-    def attacks(rows: Rows) -> dict[str, Recalls]:
-        return {"none": _greedy(rows), "relearned": _recalls(rows.get("relearned", {}))}
-
-    return _summarise(attacks(own), None if reference is None else attacks(reference))
+    return _summarise(
+        lambda rows: {"relearned": _recalls(rows.get("relearned", {}))}, own, reference
+    )
 
 
-def _asked(rows: Rows) -> dict[str, Recalls]:
-    prompts = _by_attack(rows.get("prompt_attacks", {}))
-    worst: dict[str, float] = {}
-    for recalls in prompts.values():
-        for key, recall in recalls.items():
-            worst[key] = max(recall, worst.get(key, 0.0))
-    plain = {"none": _greedy(rows), "paraphrased": _greedy(rows, "forget_paraphrased")}
-    return {**plain, **prompts, "worst": worst}
+def _summarise(
+    attacked: Callable[[Rows], dict[str, Recalls]], own: Rows, reference: Rows | None
+) -> Result:
+    """The leakage of each attack, and of none.
 
-
-def _summarise(own: dict[str, Recalls], reference: dict[str, Recalls] | None) -> Result:
-    result, descriptions = Result(), {}
-    for attack, recalls in own.items():
-        descriptions |= descriptions_of(attack)
-        if not recalls:
-            reason = "the attack was not made" if own["none"] else not_given("forget")
+    Args:
+        attacked: rows of a model -> attack -> recalls under it.
+    """
+    numbers: dict[str, float | str] = {}
+    descriptions: dict[str, Description] = {}
+    plain = _greedy(own)
+    others = None if reference is None else {"none": _greedy(reference)} | attacked(reference)
+    for attack, recalls in ({"none": plain} | attacked(own)).items():
+        described = descriptions_of(attack)
+        descriptions |= described
+        if recalls:
+            other = None if others is None else others.get(attack, {})
+            numbers[attack] = np.mean(list(recalls.values()))
+            numbers |= excess_leakage.numbers_of(attack, recalls, other)
+        else:
+            reason = "the attack was not made" if plain else not_given("forget")
             reason = not_given("forget_paraphrased") if attack == "paraphrased" else reason
-            result.missing |= dict.fromkeys([attack, *excess_leakage.names_of(attack)], reason)
-            continue
-        result.values[attack] = float(np.mean(list(recalls.values())))
-        excess_leakage.add(
-            result, attack, recalls, None if reference is None else reference.get(attack, {})
-        )
-    return checked(result, descriptions)
+            numbers |= dict.fromkeys(described, reason)
+    return Result.of(numbers, descriptions)
 
 
 def _greedy(rows: Rows, split: str = "forget") -> Recalls:

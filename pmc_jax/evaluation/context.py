@@ -151,8 +151,7 @@ class LoadedModel:
     def chunks(self, text: str, size: int, most: int) -> list[TokenSequence]:
         """The tokens of a text in pieces of `size`, each led by the token that begins a text."""
         tokenizer = self.generator.encoder.tokenizer
-        tokens = tokenizer(text)["input_ids"]
-        first = tokenizer.bos_token_id
+        tokens, first = tokenizer(text)["input_ids"], tokenizer.bos_token_id
         lead = [first] if tokens and tokens[0] == first else []
         tokens = tokens[len(lead) :]
         starts = range(0, len(tokens) - 1, size)[:most]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pmc_jax.evaluation.result import NO_REFERENCE, Description, Result
+from pmc_jax.evaluation.result import NO_REFERENCE, Description
 
 RESAMPLES = 2000
 
@@ -21,37 +21,33 @@ Recalls = Mapping[str, float]  # question id -> ROUGE-L recall
 _NAMES = ("above_reference", "above_reference.low", "above_reference.high")
 
 
-def names_of(leakage: str) -> list[str]:
-    """The names of the three numbers beside a leakage."""
-    return [f"{leakage}.{name}" for name in _NAMES]
-
-
 def descriptions_of(leakage: str, words: str) -> dict[str, Description]:
-    """Their labels.
+    """Of the three numbers beside a leakage.
 
     Args:
         words: when the leakage is measured, as "under the prompt attack 'story'".
     """
     above = f"leakage above the reference's, {words}"
     texts = (above, f"{above}, 95 % interval from", f"{above}, 95 % interval to")
-    return {n: Description(t, "lower") for n, t in zip(names_of(leakage), texts, strict=True)}
+    named = zip(_NAMES, texts, strict=True)
+    return {f"{leakage}.{name}": Description(text, "lower") for name, text in named}
 
 
-def add(result: Result, leakage: str, own: Recalls, reference: Recalls | None) -> None:
-    """Adds the three numbers to a result, or why they are missing.
+def numbers_of(leakage: str, own: Recalls, reference: Recalls | None) -> dict[str, float | str]:
+    """The three numbers, or why they are missing.
 
     Args:
         own: of the model; every question that it was asked.
         reference: of the reference; None without one.
     """
-    its = reference or {}
-    differences = np.array([own[key] - its[key] for key in own if key in its])
+    other = reference or {}
+    differences = np.array([own[key] - other[key] for key in own if key in other])
     if len(differences):
         numbers = (float(differences.mean()), *bootstrap(differences))
-        result.values.update(zip(names_of(leakage), numbers, strict=True))
     else:
         reason = NO_REFERENCE if reference is None else "the attack was not made on the reference"
-        result.missing |= dict.fromkeys(names_of(leakage), reason)
+        numbers = (reason,) * len(_NAMES)
+    return {f"{leakage}.{name}": number for name, number in zip(_NAMES, numbers, strict=True)}
 
 
 def bootstrap(differences: np.ndarray) -> tuple[float, float]:

@@ -6,7 +6,7 @@ ROUGE-L recall of the true answer.
 
     mean              over all questions and samples
     worst             largest of the n scores, mean over questions; with a reference that was asked
-                      too, worst.above_reference is beside it (`above`)
+                      too, worst.above_reference is beside it (`excess_leakage`)
     leak_at_k         expected largest score of k answers, mean over questions, by the estimator
                       without bias sum_i C(i - 1, k - 1) / C(n, k) s_(i), s_(1) <= ... <= s_(n); for
                       k = 1 it is the mean, for k = n the worst
@@ -22,6 +22,7 @@ References: Scholten et al., ICLR 2025, arXiv 2410.03523 (bounds); Scholten et a
 2507.04219 (worst of n, prefill); Chen et al., arXiv 2107.03374 (the estimator, for pass@k).
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +30,8 @@ import numpy as np
 
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import bounds, excess_leakage
-from pmc_jax.evaluation.result import Description, Result, Rows
-from pmc_jax.evaluation.rows import checked, not_given
+from pmc_jax.evaluation.result import Description, Result
+from pmc_jax.evaluation.rows import Rows, not_given
 
 TRIES = (1, 5, 10, 50, 100)
 BINS = 20
@@ -69,64 +70,46 @@ def expected_largest(scores: np.ndarray, k: int) -> float:
     return float(k / n * np.cumprod(np.concatenate([[1.0], ratios])) @ ordered)
 
 
-def summarise_sampling(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
-    """Of answers as they are sampled."""
-    return _summarise("sampling", own, reference, settings)
-
-
-def summarise_prefill(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
-    """Of answers that were made to begin with `evaluate.leakage.prefill_text`."""
-    return _summarise("prefill", own, reference, settings)
-
-
 def _largest(rows: Mapping[str, Any]) -> dict[str, float]:
     return {key: max(row["scores"]) for key, row in rows.items()}
 
 
-def _summarise(probe: str, own: Rows, reference: Rows | None, settings: EvaluateConfig) -> Result:
-    rows = own.get(probe, {})
+def _summarise(
+    task: str, own: Rows, reference: Rows | None, before: Rows | None, config: EvaluateConfig
+) -> Result:
+    """Of the answers that a task sampled."""
+    rows, settings = own.get(task, {}), config.leakage
     if not rows:
-        return Result(missing=dict.fromkeys(DESCRIPTIONS, not_given("forget")))
-    scores = {key: np.array(row["scores"], np.float64) for key, row in rows.items()}
-    pooled = np.concatenate(list(scores.values()))
-    largest = _largest(rows)
-    hits, confidence = (
-        int((pooled >= settings.leakage.threshold).sum()),
-        settings.leakage.confidence,
-    )
-
-    result = Result()
-    result.values = {
+        return Result.nothing(DESCRIPTIONS, not_given("forget"))
+    scores = [np.array(row["scores"], np.float64) for row in rows.values()]
+    pooled, largest = np.concatenate(scores), _largest(rows)
+    leaks, confidence = int((pooled >= settings.threshold).sum()), settings.confidence
+    numbers: dict[str, float | str] = {
         "mean": pooled.mean(),
         "worst": np.mean(list(largest.values())),
-        "share": hits / len(pooled),
-        "questions": np.mean([s >= settings.leakage.threshold for s in largest.values()]),
+        "share": leaks / len(pooled),
+        "questions": np.mean([s >= settings.threshold for s in largest.values()]),
         "deviation": pooled.std(),
         "mean_upper": bounds.mean_upper(pooled, confidence),
         "deviation_upper": bounds.deviation_upper(pooled, confidence),
-        "share_upper": bounds.share_upper(hits, len(pooled), confidence),
+        "share_upper": bounds.share_upper(leaks, len(pooled), confidence),
     }
-    fewest = min(len(s) for s in scores.values())
+    fewest = min(map(len, scores))
     for k in TRIES:
+        estimate = f"evaluate.leakage.num_samples is below {k}"
         if k <= fewest:
-            tries = [expected_largest(s, k) for s in scores.values()]
-            result.values[f"leak_at_{k}"] = np.mean(tries)
-        else:
-            result.missing[f"leak_at_{k}"] = f"evaluate.leakage.num_samples is below {k}"
+            estimate = np.mean([expected_largest(s, k) for s in scores])
+        numbers[f"leak_at_{k}"] = estimate
+    other = None if reference is None else _largest(reference.get(task, {}))
+    numbers |= excess_leakage.numbers_of("worst", largest, other)
 
-    excess_leakage.add(
-        result, "worst", largest, None if reference is None else _largest(reference.get(probe, {}))
-    )
     order = sorted(largest, key=lambda key: (-largest[key], key))
     histogram = np.histogram(pooled, bins=BINS, range=(0, 1))[0]
-    result.series = {
-        "worst": [largest[key] for key in order],
-        "histogram": histogram.tolist(),
-    }
-    result = checked(result, DESCRIPTIONS)
+    series = {"worst": [largest[key] for key in order], "histogram": histogram.tolist()}
+    result = Result.of(numbers, DESCRIPTIONS, series)
     result.series["ids"] = order
     return result
+
+
+summarise_sampling = functools.partial(_summarise, "sampling")
+summarise_prefill = functools.partial(_summarise, "prefill")

@@ -31,9 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import NO_REFERENCE, Description, Result, Rows, of_split
-from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, mean_loss, not_given
+from pmc_jax.evaluation.result import NO_REFERENCE, NOT_FINITE, Description, Result
+from pmc_jax.evaluation.rows import Rows, diverged, likelihood_of, mean_loss, not_given
 
 
 def lowest_mean(numbers: Sequence[float], share: float) -> float:
@@ -89,6 +88,7 @@ _WORDS = {
     "min_k_plus": "by its least likely tokens, standardised",
     "reference": "by its loss against the reference's",
 }
+_SPLITS = ("forget", "holdout")
 _RATES = {"tpr_at_1": 0.01, "tpr_at_5": 0.05}
 _PARTS = {
     "auc": "a forget row told from a new one {}",
@@ -102,50 +102,42 @@ DESCRIPTIONS = {
 } | {"privleak": Description("PrivLeak (min-k, 40 %)", "reference", "")}
 
 
-def summarise(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
+def summarise(own: Rows, reference: Rows | None, *_: Any) -> Result:
     """All attacks; the last and privleak with a reference."""
-    sides = [of_split(own.get("likelihood", {}), s) for s in ("forget", "holdout")]
-    for side, split in zip(sides, ("forget", "holdout"), strict=True):
+    sides = [likelihood_of(own, split) for split in _SPLITS]
+    for side, split in zip(sides, _SPLITS, strict=True):
         if not side:
-            return Result(missing=dict.fromkeys(DESCRIPTIONS, not_given(split)))
+            return Result.nothing(DESCRIPTIONS, not_given(split))
     if any(map(diverged, sides)):
-        return Result(missing=dict.fromkeys(DESCRIPTIONS, NOT_FINITE))
-    result = Result()
+        return Result.nothing(DESCRIPTIONS, NOT_FINITE)
+    numbers = {}
     for name, score in _ATTACKS.items():
-        _selector(result, name, [np.array([score(row) for row in s.values()]) for s in sides])
-    _with_reference(result, sides, reference)
-    return checked(result, DESCRIPTIONS)
+        numbers |= _rates(name, *(np.array([score(row) for row in s.values()]) for s in sides))
+    return Result.of(numbers | _beside_reference(sides, reference), DESCRIPTIONS)
 
 
-def _selector(result: Result, name: str, scores: Sequence[np.ndarray]) -> None:
-    result.values[f"{name}.auc"] = area(*scores)
-    for rate, share in _RATES.items():
-        result.values[f"{name}.{rate}"] = rate_at(*scores, share)
+def _rates(attack: str, seen: np.ndarray, unseen: np.ndarray) -> dict[str, float]:
+    rates = {rate: rate_at(seen, unseen, share) for rate, share in _RATES.items()}
+    return {f"{attack}.{name}": n for name, n in {"auc": area(seen, unseen), **rates}.items()}
 
 
-def _with_reference(result: Result, sides: list[dict], reference: Rows | None) -> None:
-    names = ["privleak", *(f"reference.{part}" for part in _PARTS)]
-    if reference is None:
-        result.missing.update(dict.fromkeys(names, NO_REFERENCE))
-        return
-    rows = [of_split(reference.get("likelihood", {}), s) for s in ("forget", "holdout")]
+def _beside_reference(sides: list[dict], reference: Rows | None) -> dict[str, float | str]:
+    """The numbers that compare rows, of both splits, with those of the reference."""
+    others = [likelihood_of(reference, split) for split in _SPLITS]
     pairs = [
-        [(mine[key], its[key]) for key in mine if key in its]
-        for mine, its in zip(sides, rows, strict=True)
+        [(own[key], other[key]) for key in own if key in other]
+        for own, other in zip(sides, others, strict=True)
     ]
     if not all(pairs):
         reason = "the reference was not asked for the forget and holdout rows"
-        result.missing.update(dict.fromkeys(names, reason))
-        return
+        reason = NO_REFERENCE if reference is None else reason
+        return dict.fromkeys(["privleak", *(f"reference.{part}" for part in _PARTS)], reason)
     gains = [[mean_loss(b["answer"]) - mean_loss(a["answer"]) for a, b in side] for side in pairs]
-    _selector(result, "reference", [np.array(gain) for gain in gains])
-    own_area, its_area = (
+    own_area, other_area = (
         area(*(np.array([_min_k(pair[model], 0.4) for pair in side]) for side in pairs))
         for model in (0, 1)
     )
-    if its_area == 1:
-        result.missing["privleak"] = "forget rows look seen to the reference as well"
-    else:
-        result.values["privleak"] = privleak(own_area, its_area)
+    leak: float | str = "forget rows look seen to the reference as well"
+    if other_area < 1:
+        leak = privleak(own_area, other_area)
+    return _rates("reference", *map(np.array, gains)) | {"privleak": leak}

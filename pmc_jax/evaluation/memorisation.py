@@ -17,12 +17,12 @@ arXiv 2506.12618.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import Description, Result, Rows, of_split
-from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, not_given
+from pmc_jax.evaluation.result import NOT_FINITE, Description, Result
+from pmc_jax.evaluation.rows import Rows, diverged, likelihood_of, not_given
 
 DESCRIPTIONS = {
     "forget.exact": Description("tokens of the forget answers known by heart", "reference"),
@@ -54,18 +54,14 @@ def extraction(hits: Sequence[int]) -> float:
     return float(1 - min(k, len(hits) - 1) / len(hits))
 
 
-def summarise(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
+def summarise(own: Rows, *_: Any) -> Result:
     """Both numbers of both splits."""
-    result = Result()
+    numbers: dict[str, float | str] = {}
     for split in ("forget", "retain"):
-        rows = of_split(own.get("likelihood", {}), split)
+        rows = likelihood_of(own, split)
         hits = [row["answer"]["is_argmax"][:-1] for row in rows.values()]
         hits = [answer for answer in hits if answer]
+        reason = not_given(split) if not hits else NOT_FINITE if diverged(rows) else ""
         for name, measure in (("exact", exact), ("extraction", extraction)):
-            if hits and not diverged(rows):
-                result.values[f"{split}.{name}"] = float(np.mean([measure(h) for h in hits]))
-            else:
-                result.missing[f"{split}.{name}"] = NOT_FINITE if hits else not_given(split)
-    return checked(result, DESCRIPTIONS)
+            numbers[f"{split}.{name}"] = reason or np.mean([measure(answer) for answer in hits])
+    return Result.of(numbers, DESCRIPTIONS)

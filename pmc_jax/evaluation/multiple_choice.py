@@ -15,11 +15,12 @@ exp(mean log p) (end token included), divided by the sum over the options.
 Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of least likely answers.
 """
 
+from typing import Any
+
 import numpy as np
 
-from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import Description, Result, Rows, of_split
-from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, mean_loss, not_given
+from pmc_jax.evaluation.result import NOT_FINITE, Description, Result
+from pmc_jax.evaluation.rows import Rows, diverged, likelihood_of, mean_loss, not_given
 
 DESCRIPTIONS = {
     "most_likely": Description("true answer is the most likely option", "reference"),
@@ -39,7 +40,7 @@ def scores(losses: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def rank_shares(losses: np.ndarray) -> np.ndarray:
+def rank_weights(losses: np.ndarray) -> np.ndarray:
     """Where the first option stands among all, the most likely first.
 
     Returns:
@@ -47,18 +48,16 @@ def rank_shares(losses: np.ndarray) -> np.ndarray:
         options of equal loss.
     """
     better, equal = np.sum(losses < losses[0]), np.sum(losses == losses[0])
-    shares = np.zeros(len(losses))
-    shares[better : better + equal] = 1 / equal
-    return shares
+    weights = np.zeros(len(losses))
+    weights[better : better + equal] = 1 / equal
+    return weights
 
 
-def summarise(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
+def summarise(own: Rows, *_: Any) -> Result:
     """Over the forget questions that have wrong answers."""
-    rows = of_split(own.get("likelihood", {}), "forget")
+    rows = likelihood_of(own, "forget")
     if diverged(rows):
-        return Result(missing=dict.fromkeys(DESCRIPTIONS, NOT_FINITE))
+        return Result.nothing(DESCRIPTIONS, NOT_FINITE)
     options = [
         np.array([mean_loss(text) for text in (row["paraphrased"] or row["answer"], *row["wrong"])])
         for row in rows.values()
@@ -66,18 +65,17 @@ def summarise(
     ]
     if not options:
         reason = "data.evaluate.forget has no wrong answers" if rows else not_given("forget")
-        return Result(missing=dict.fromkeys(DESCRIPTIONS, reason))
-    ranks = [rank_shares(losses) for losses in options]
+        return Result.nothing(DESCRIPTIONS, reason)
+    ranks = [rank_weights(losses) for losses in options]
     true_scores = [float(scores(losses)[0]) for losses in options]
     histogram = np.zeros(max(map(len, ranks)))
-    for shares in ranks:
-        histogram[: len(shares)] += shares
-    result = Result()
-    result.values = {
-        "most_likely": np.mean([shares[0] for shares in ranks]),
-        "least_likely": np.mean([shares[-1] for shares in ranks]),
+    for weights in ranks:
+        histogram[: len(weights)] += weights
+    numbers = {
+        "most_likely": np.mean([weights[0] for weights in ranks]),
+        "least_likely": np.mean([weights[-1] for weights in ranks]),
         "chance": np.mean([1 / len(losses) for losses in options]),
         "true_score": np.mean(true_scores),
     }
-    result.series = {"true_score": true_scores, "rank": histogram.tolist()}
-    return checked(result, DESCRIPTIONS)
+    series = {"true_score": true_scores, "rank": histogram.tolist()}
+    return Result.of(numbers, DESCRIPTIONS, series)

@@ -7,11 +7,12 @@ With N the sum of the losses of all tokens, in nats:
     bits_a_word    N / (words ln 2)
 """
 
+from typing import Any
+
 import numpy as np
 
-from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import Description, Result, Rows
-from pmc_jax.evaluation.rows import checked
+from pmc_jax.evaluation.result import Description, Result
+from pmc_jax.evaluation.rows import Rows
 
 DESCRIPTIONS = {
     "token": Description("perplexity of unrelated text, a token", "lower", ""),
@@ -20,16 +21,14 @@ DESCRIPTIONS = {
 }
 
 
-def summarise(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
+def summarise(own: Rows, *_: Any) -> Result:
     """Over all chunks of the text."""
     chunks = own.get("text", {}).values()
     words, tokens = sum(c["words"] for c in chunks), sum(len(c["logp"]) for c in chunks)
     if not tokens or not words:
-        return Result(missing=dict.fromkeys(DESCRIPTIONS, "no text to read: evaluate.corpus.path"))
-    nats = -sum(float(np.sum(chunk["logp"])) for chunk in chunks)
+        return Result.nothing(DESCRIPTIONS, "no text to read: evaluate.corpus.path")
+    loss = -sum(float(np.sum(chunk["logp"])) for chunk in chunks)
     with np.errstate(over="ignore"):  # infinity is then reported as not finite
-        token, word = np.exp([nats / tokens, nats / words])
-    values = {"token": token, "word": word, "bits_a_word": nats / (words * np.log(2))}
-    return checked(Result(values), DESCRIPTIONS)
+        token, word = np.exp([loss / tokens, loss / words])
+    numbers = {"token": token, "word": word, "bits_a_word": loss / (words * np.log(2))}
+    return Result.of(numbers, DESCRIPTIONS)

@@ -8,17 +8,17 @@ real authors:
 
 Both are reported: a model that says nothing has unlearn quality 100 and utility 0.
 
-Reference: Scholten et al., "Model PMCSource Is Not a Bug but a Feature in Machine Unlearning for
+Reference: Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for
 LLMs", ICLR 2026, arXiv 2507.04219.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import Description, Result, Rows, of_split
-from pmc_jax.scoring.rouge import rougeL_recall_many
+from pmc_jax.evaluation.result import Description, Result
+from pmc_jax.evaluation.rows import Rows, of_split
 
 FORGET_SPLITS = ("forget", "forget_paraphrased")
 UTILITY_SPLITS = ("retain", "world_facts", "real_authors")
@@ -43,7 +43,7 @@ def unlearn_quality(forget_recall: float, paraphrased_recall: float) -> float:
 def utility(recalls: Mapping[str, float]) -> float:
     """100 × the mean recall over those of `UTILITY_SPLITS` that are present.
 
-    Numbers over different splits are not comparable: report the splits beside it, as `summarise`
+    Numbers over different splits are not comparable: report the splits beside it, as `of_recalls`
     does. Keys that are no utility split are ignored.
 
     Raises:
@@ -55,12 +55,11 @@ def utility(recalls: Mapping[str, float]) -> float:
     return 100.0 * sum(present) / len(present)
 
 
-def summarise(answers: Mapping[str, Sequence[str]], truths: Mapping[str, Sequence[str]]) -> dict:
-    """Both numbers and their parts from the answers themselves.
+def of_recalls(recalls: Mapping[str, float]) -> dict[str, Any]:
+    """Both numbers and their parts, of the mean recall of each split.
 
     Args:
-        answers: split name (of `SPLITS`) -> the model's answers, in row order.
-        truths: the same splits -> the true answers, in the same order.
+        recalls: split name (of `SPLITS`) -> mean ROUGE-L recall.
 
     Returns:
         A JSON-able dict:
@@ -68,30 +67,7 @@ def summarise(answers: Mapping[str, Sequence[str]], truths: Mapping[str, Sequenc
         `utility`: float, or None when no utility split is present;
         `utility_splits`: the names of the utility splits that are in `utility`;
         `splits`: name -> {"rougeL_recall": mean over the rows}.
-
-    Raises:
-        ValueError: an unknown or empty split, or answers and truths that do not pair up.
     """
-    unknown = sorted(set(answers) - set(SPLITS))
-    if unknown:
-        raise ValueError(f"unknown split {unknown[0]!r}; the splits are {', '.join(SPLITS)}")
-    if set(answers) != set(truths):
-        raise ValueError(f"answers are of {sorted(answers)} but truths of {sorted(truths)}")
-
-    recalls: dict[str, float] = {}
-    for name in (split for split in SPLITS if split in answers):
-        if not len(answers[name]):
-            raise ValueError(f"split {name!r} has no rows; leave it out")
-        if len(answers[name]) != len(truths[name]):
-            raise ValueError(
-                f"split {name!r} has {len(answers[name])} answers but {len(truths[name])} truths"
-            )
-        recalls[name] = float(rougeL_recall_many(truths[name], answers[name]).mean())
-    return of_recalls(recalls)
-
-
-def of_recalls(recalls: Mapping[str, float]) -> dict:
-    """What `summarise` returns, of the mean recall of each split."""
     used = [name for name in UTILITY_SPLITS if name in recalls]
     forgets = [recalls[name] for name in FORGET_SPLITS if name in recalls]
     return {
@@ -111,27 +87,19 @@ DESCRIPTIONS = {
     "world_facts": Description("world facts: the same", "higher"),
     "real_authors": Description("real authors: the same", "higher"),
 }
+_NEEDS = {
+    "unlearn_quality": "needs data.evaluate.forget and data.evaluate.forget_paraphrased",
+    "utility": f"needs one of {', '.join(f'data.evaluate.{n}' for n in UTILITY_SPLITS)}",
+}
 
 
-def of_rows(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
-    """The same numbers of greedy rows: mean ROUGE-L recall a split, unlearn quality, utility."""
-    splits = {name: of_split(own["greedy"], name) for name in SPLITS}
-    rows = {name: found.values() for name, found in splits.items() if found}
-    recalls = {name: float(np.mean([r["rougeL"] for r in some])) for name, some in rows.items()}
+def summarise(own: Rows, *_: Any) -> Result:
+    """Mean ROUGE-L recall of the greedy answers to each split, unlearn quality and utility."""
+    splits = {name: of_split(own["greedy"], name).values() for name in SPLITS}
+    recalls = {n: float(np.mean([r["rougeL"] for r in rows])) for n, rows in splits.items() if rows}
     numbers = of_recalls(recalls)
-    values, missing = dict(recalls), {}
-    needs = {
-        "unlearn_quality": "needs data.evaluate.forget and data.evaluate.forget_paraphrased",
-        "utility": f"needs one of {', '.join(f'data.evaluate.{n}' for n in UTILITY_SPLITS)}",
-    }
-    for name, reason in needs.items():
-        if numbers[name] is None:
-            missing[name] = reason
-        else:
-            values[name] = numbers[name]
-    return Result(values, missing)
+    headlines = {n: why if numbers[n] is None else numbers[n] for n, why in _NEEDS.items()}
+    return Result.of(recalls | headlines, DESCRIPTIONS)
 
 
 def _recall(name: str, value: float) -> float:

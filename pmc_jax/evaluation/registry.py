@@ -16,8 +16,8 @@ from pmc_jax.evaluation import (
     tofu,
 )
 from pmc_jax.evaluation.context import EvalContext
-from pmc_jax.evaluation.prompt_attacks import ATTACKS
-from pmc_jax.evaluation.result import Description, Result, Rows
+from pmc_jax.evaluation.result import Description, Result
+from pmc_jax.evaluation.rows import Rows
 
 Summarise = Callable[[Rows, Rows | None, Rows | None, EvaluateConfig], Result]
 
@@ -46,32 +46,28 @@ class Measure:
         return f"{', '.join(missing)} not given" if missing else ""
 
 
-_PROMPT_DESCRIPTIONS = {
-    **attacks.DESCRIPTIONS,
-    **{name: text for attack in ATTACKS for name, text in attacks.descriptions_of(attack).items()},
-}
+_LIKELIHOOD = ("likelihood",)
 
 MEASURES: Mapping[str, Measure] = {
-    "quality": Measure(quality.of_rows, quality.DESCRIPTIONS, ("greedy",), ()),
+    "quality": Measure(quality.summarise, quality.DESCRIPTIONS, ("greedy",), ()),
     "tofu": Measure(tofu.summarise, tofu.DESCRIPTIONS, ("greedy", "likelihood")),
-    "memorisation": Measure(memorisation.summarise, memorisation.DESCRIPTIONS, ("likelihood",)),
+    "memorisation": Measure(memorisation.summarise, memorisation.DESCRIPTIONS, _LIKELIHOOD),
     "membership": Measure(
-        membership.summarise, membership.DESCRIPTIONS, ("likelihood",), ("forget", "holdout")
+        membership.summarise, membership.DESCRIPTIONS, _LIKELIHOOD, ("forget", "holdout")
     ),
     "multiple_choice": Measure(
-        multiple_choice.summarise, multiple_choice.DESCRIPTIONS, ("likelihood",)
+        multiple_choice.summarise, multiple_choice.DESCRIPTIONS, _LIKELIHOOD
     ),
     "sampling": Measure(leakage.summarise_sampling, leakage.DESCRIPTIONS, ("sampling",)),
     "prefill": Measure(leakage.summarise_prefill, leakage.DESCRIPTIONS, ("prefill",)),
     "side_effects": Measure(side_effects.summarise, side_effects.DESCRIPTIONS, ("text",)),
     "perplexity": Measure(perplexity.summarise, perplexity.DESCRIPTIONS, ("text",), ()),
-    "prompt_attacks": Measure(
-        attacks.summarise_prompts, _PROMPT_DESCRIPTIONS, ("greedy", "prompt_attacks")
-    ),
-    "quantised": Measure(
-        attacks.summarise_quantised, attacks.DESCRIPTIONS, ("greedy", "quantised")
-    ),
-    "relearned": Measure(
-        attacks.summarise_relearned, attacks.DESCRIPTIONS, ("greedy", "relearned")
-    ),
+    **{
+        name: Measure(summarise, attacks.DESCRIPTIONS, ("greedy", name))
+        for name, summarise in (
+            ("prompt_attacks", attacks.summarise_prompts),
+            ("quantised", attacks.summarise_quantised),
+            ("relearned", attacks.summarise_relearned),
+        )
+    },
 }

@@ -1,32 +1,12 @@
-"""What evaluation keeps of a model: rows, which probes ask the device for, and numbers of them.
-
-A probe works question by question and is interrupted and resumed at any of them; a measure is a
-pure function of rows, of this model's and of a reference model's. Rows hold numbers, no text (but
-for `text`, where the log keeps text).
-
-Rows = probe -> key -> value, JSON:
-
-    greedy      "SPLIT/ID"    {"rougeL": recall, "rouge1": recall, "text": only if asked for}
-    likelihood  "SPLIT/ID"    {"answer": T, "paraphrased": T or None, "wrong": [T, ...] or None,
-                               "zlib": bytes of the compressed answer}
-                              T = {"logp": [of each answer token, the end token last],
-                                   "is_argmax": [1 where no token is more likely, else 0],
-                                   "min_k_plus_z": [(logp - mean) / deviation of the model's log
-                                   p]}; the last two of "answer" alone
-    sampling    "ID"          {"scores": [ROUGE-L recall of the true answer, each sample]}
-    prefill     "ID"          {"scores": [the same of answers that were made to begin so]}
-    text        "chunk:N"     {"logp": [each token of unrelated text], "words": words in the chunk,
-                               "forget": [1 where the token occurs in a forget answer, else 0]}
-    prompts     "ATTACK/ID"   {"rougeL": recall of the true answer}
-    quantised   "WEIGHTS/ID"  {"rougeL": the same}
-    relearned   "ID"          {"rougeL": the same}
-"""
+"""What evaluation says of a model: numbers, or why they are missing."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
-Rows = Mapping[str, Mapping[str, Any]]
+NO_REFERENCE = "no reference: name a model that never saw the forget rows in evaluate.reference"
+NOT_FINITE = "the model's numbers are not finite"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +38,32 @@ class Result:
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     series: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    @staticmethod
+    def of(
+        numbers: Mapping[str, float | str],
+        descriptions: Mapping[str, Description],
+        series: Mapping[str, list[float]] | None = None,
+    ) -> "Result":
+        """Without numbers that are not finite, such as those of a diverged model.
 
-NO_REFERENCE = "no reference: name a model that never saw the forget rows in evaluate.reference"
+        Args:
+            numbers: name -> number, or why it is missing.
+            descriptions: of all names that the measure may return.
+            series: name -> what a plot draws.
+        """
+        assert set(numbers) <= set(descriptions), "a number has no description"
+        result = Result()
+        for name, number in numbers.items():
+            if isinstance(number, str):
+                result.missing[name] = number
+            elif math.isfinite(number):
+                result.values[name] = float(number)
+            else:
+                result.missing[name] = NOT_FINITE
+        result.series = {n: s for n, s in (series or {}).items() if all(map(math.isfinite, s))}
+        return result
 
-
-def of_split(rows: Mapping[str, Any], split: str) -> dict[str, Any]:
-    """The rows "SPLIT/ID" of one split, by id, in their order."""
-    start = f"{split}/"
-    return {key[len(start) :]: value for key, value in rows.items() if key.startswith(start)}
+    @staticmethod
+    def nothing(descriptions: Mapping[str, Description], reason: str) -> "Result":
+        """All numbers are missing, for the same reason."""
+        return Result(missing=dict.fromkeys(descriptions, reason))

@@ -1,18 +1,48 @@
-"""What measures share: the words for what is absent, and a last look at their numbers."""
+"""Rows: what tasks keep of a model, and how measures read them.
 
-import math
+A task works question by question and can be interrupted and resumed at any of them; a measure is a
+pure function of rows, of this model's and of a reference model's. Rows hold numbers, no text (but
+for `text`, where the log keeps text).
+
+Rows = task -> key -> value, JSON:
+
+    greedy      "SPLIT/ID"    {"rougeL": recall, "rouge1": recall, "text": only if asked for}
+    likelihood  "SPLIT/ID"    {"answer": T, "paraphrased": T or None, "wrong": [T, ...] or None,
+                               "zlib": bytes of the compressed answer}
+                              T = {"logp": [of each answer token, the end token last],
+                                   "is_argmax": [1 where no token is more likely, else 0],
+                                   "min_k_plus_z": [(logp - mean) / deviation of the model's log
+                                   p]}; the last two of "answer" alone
+    sampling    "ID"          {"scores": [ROUGE-L recall of the true answer, each sample]}
+    prefill     "ID"          {"scores": [the same of answers that were made to begin so]}
+    text        "chunk:N"     {"logp": [each token of unrelated text], "words": words in the chunk,
+                               "forget": [1 where the token occurs in a forget answer, else 0]}
+    prompt_attacks  "ATTACK/ID"   {"rougeL": recall of the true answer}
+    quantised       "FORMAT/ID"   {"rougeL": the same}
+    relearned       "ID"          {"rougeL": the same}
+"""
+
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluation.result import Description, Result
+Rows = Mapping[str, Mapping[str, Any]]
 
-NOT_FINITE = "the model's numbers are not finite"
+
+def of_split(rows: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """The rows "SPLIT/ID" of one split, by id, in their order."""
+    start = f"{split}/"
+    return {key[len(start) :]: value for key, value in rows.items() if key.startswith(start)}
+
+
+def likelihood_of(rows: Rows | None, split: str) -> dict[str, Any]:
+    """The likelihood rows of one split, by id."""
+    return of_split((rows or {}).get("likelihood", {}), split)
 
 
 def not_given(split: str) -> str:
-    """Why a number of a split is missing whose rows are."""
+    """Why a number is missing if the rows of its split are."""
     return f"data.evaluate.{split} is not given"
 
 
@@ -20,13 +50,13 @@ def mean_loss(text: Mapping[str, Any]) -> float:
     """Mean loss of a text's tokens in nats, the end token included.
 
     Args:
-        text: a T of `record`.
+        text: a T of likelihood rows.
     """
     return -float(np.mean(text["logp"]))
 
 
 def diverged(rows: Mapping[str, Any]) -> bool:
-    """Whether log-probabilities of "likelihood" rows are no numbers.
+    """Whether log-probabilities of likelihood rows are not finite.
 
     Numbers that come from comparisons would not show it.
     """
@@ -36,18 +66,3 @@ def diverged(rows: Mapping[str, Any]) -> bool:
         for text in (row["answer"], row["paraphrased"], *(row["wrong"] or ()))
         if text
     )
-
-
-def checked(result: Result, descriptions: Mapping[str, Description]) -> Result:
-    """The result without numbers that are not finite, as those of a model that diverged.
-
-    Args:
-        descriptions: of all names that the measure may return.
-    """
-    assert set(result.values) | set(result.missing) <= set(descriptions), (
-        "a number has no description"
-    )
-    values = {n: float(v) for n, v in result.values.items() if math.isfinite(v)}
-    lost = {n: NOT_FINITE for n in result.values if n not in values}
-    series = {n: s for n, s in result.series.items() if np.all(np.isfinite(s))}
-    return Result(values, {**result.missing, **lost}, series)

@@ -12,17 +12,19 @@ Without side effects the forget positions look like the others: mean near 0 and 
 Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of side effects.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.evaluation.result import NO_REFERENCE, Description, Result, Rows
-from pmc_jax.evaluation.rows import NOT_FINITE, checked
+from pmc_jax.evaluation.result import NO_REFERENCE, NOT_FINITE, Description, Result
+from pmc_jax.evaluation.rows import Rows
 
 DROP = 0.1
 BINS = 41
 _TEXT = "no text to read: evaluate.corpus.path"
-_NO_BEFORE = "no model before unlearning to compare with"
 
+_NO_BEFORE = "no model before unlearning to compare with"
 _MODELS = {"reference": "against the reference", "before": "against the model before"}
 _TOKENS = {"forget": "words of forgotten answers", "other": "other words"}
 _NUMBERS = {
@@ -62,31 +64,30 @@ def describe(changes: np.ndarray) -> dict[str, float]:
     }
 
 
-def summarise(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
+def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -> Result:
     """Against each of the two models that is there."""
-    result = Result()
-    for model, other in (("reference", reference), ("before", before)):
-        reason = NO_REFERENCE if model == "reference" else _NO_BEFORE
-        changes = {} if other is None else _changes(own.get("text", {}), other.get("text", {}))
-        if other is not None and not changes:
-            reason = _TEXT if not own.get("text") else "the other model reads other tokens"
-        for tokens in _TOKENS:
+    numbers: dict[str, float | str] = {}
+    series = {}
+    text = own.get("text", {})
+    others = (("reference", reference, NO_REFERENCE), ("before", before, _NO_BEFORE))
+    for model, other, reason in others:
+        changes = {} if other is None else _changes(text, other.get("text", {}))
+        if other is not None:
+            reason = "the other model reads other tokens" if text else _TEXT
+        for tokens, words in _TOKENS.items():
             group = changes.get(tokens, np.empty(0))
             if len(group) and np.isfinite(group).all():
-                numbers = describe(group)
-                result.values |= {f"{model}.{tokens}.{n}": v for n, v in numbers.items()}
+                described = describe(group)
                 histogram = np.histogram(group, bins=BINS, range=(-1, 1))[0]
-                result.series[f"{model}.{tokens}"] = histogram.tolist()
+                series[f"{model}.{tokens}"] = histogram.tolist()
             else:
-                why = NOT_FINITE if len(group) else f"the text has no {_TOKENS[tokens]}"
-                why = why if changes else reason
-                result.missing |= {f"{model}.{tokens}.{n}": why for n in _NUMBERS}
-    return checked(result, DESCRIPTIONS)
+                why = NOT_FINITE if len(group) else f"the text has no {words}"
+                described = dict.fromkeys(_NUMBERS, why if changes else reason)
+            numbers |= {f"{model}.{tokens}.{name}": n for name, n in described.items()}
+    return Result.of(numbers, DESCRIPTIONS, series)
 
 
-def _changes(own, other) -> dict[str, np.ndarray]:
+def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Changes of p at forget and other positions of the chunks that both models read alike."""
     chunks = [k for k in own if k in other and len(own[k]["logp"]) == len(other[k]["logp"])]
     if not chunks:

@@ -261,6 +261,6 @@ TASKS: Mapping[str, EvalTask] = {
     "prefill": EvalTask(_FORGET, _PREFILLING, _forget_ids, _prefilled),
     "text": EvalTask(_FORGET, _CORPUS, _text_keys, _text),
     "prompt_attacks": EvalTask(_FORGET, _ASKING, _BY_ATTACK, _prompted),
-    "quantised": EvalTask(_FORGET, _ASKING, _BY_FORMAT, _quantised),
+    "quantised": EvalTask(_FORGET, (*_ASKING, "quantisation"), _BY_FORMAT, _quantised),
     "relearned": EvalTask(("forget", "relearn"), (*_ASKING, "relearn"), _relearn_keys, _relearned),
 }

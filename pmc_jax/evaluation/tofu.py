@@ -18,10 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation.quality import UTILITY_SPLITS
-from pmc_jax.evaluation.result import NO_REFERENCE, Description, Result, Rows, of_split
-from pmc_jax.evaluation.rows import NOT_FINITE, checked, diverged, mean_loss, not_given
+from pmc_jax.evaluation.result import NO_REFERENCE, NOT_FINITE, Description, Result
+from pmc_jax.evaluation.rows import (
+    Rows,
+    diverged,
+    likelihood_of,
+    mean_loss,
+    not_given,
+    of_split,
+)
 from pmc_jax.evaluation.truth_ratio import KINDS, forget_quality, log_truth_ratio, truth_ratio
 
 _AMONG_WRONG = ("real_authors", "world_facts")
@@ -77,78 +83,67 @@ def model_utility(nine: Sequence[float]) -> float:
     return 0.0 if 0 in nine else len(nine) / sum(1 / n for n in nine)
 
 
-def summarise(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
+def summarise(own: Rows, reference: Rows | None, *_: Any) -> Result:
     """All numbers that the rows allow."""
-    result = Result()
+    numbers: dict[str, float | str] = {}
     for split in ("forget", *UTILITY_SPLITS):
-        _of_one_split(result, split, own)
+        numbers |= {f"{split}.{name}": number for name, number in _of_split(split, own).items()}
     for kind in KINDS:
         parts = ("probability", "rougeL_recall", f"truth_ratio.{kind}")
-        nine = [f"{split}.{part}" for split in UTILITY_SPLITS for part in parts]
-        lacking = dict.fromkeys(result.missing[n] for n in nine if n in result.missing)
-        if lacking:
-            result.missing[f"model_utility.{kind}"] = "; ".join(lacking)
-        else:
-            result.values[f"model_utility.{kind}"] = model_utility([result.values[n] for n in nine])
-        _forget_quality(result, kind, own, reference)
-    return checked(result, DESCRIPTIONS)
+        nine = [numbers[f"{split}.{part}"] for split in UTILITY_SPLITS for part in parts]
+        reasons = dict.fromkeys(number for number in nine if isinstance(number, str))
+        numbers[f"model_utility.{kind}"] = "; ".join(reasons) or model_utility(nine)
+        numbers |= _forget_quality(kind, own, reference)
+    return Result.of(numbers, DESCRIPTIONS)
 
 
-def _of_one_split(result: Result, split: str, own: Rows) -> None:
-    rows = of_split(own.get("likelihood", {}), split)
-    greedy = of_split(own.get("greedy", {}), split)
-
-    recalls = [row["rougeL"] for row in greedy.values()]
+def _of_split(split: str, own: Rows) -> dict[str, float | str]:
+    rows = likelihood_of(own, split)
+    recalls = [row["rougeL"] for row in of_split(own.get("greedy", {}), split).values()]
     answers = np.array([mean_loss(row["answer"]) for row in rows.values()])
-    # name -> number, or why it is missing.
-    found: dict[str, float | str] = {
-        "rougeL_recall": float(np.mean(recalls)) if greedy else not_given(split)
-    }
     if split in _AMONG_WRONG:
-        lacking = _lacking(rows, split, "wrong")
-        found["probability"] = lacking or probability_among(answers, _wrong(rows))
+        reason = _missing(rows, split, "wrong")
+        share = reason or probability_among(answers, _wrong(rows))
     else:
-        found["probability"] = _lacking(rows, split) or probability(answers)
+        share = _missing(rows, split) or probability(answers)
+    numbers = {
+        "rougeL_recall": float(np.mean(recalls)) if recalls else not_given(split),
+        "probability": share,
+    }
     for kind in KINDS:
-        ratios, lacking = _log_ratios(rows, split, kind)
-        found[f"truth_ratio.{kind}"] = lacking or truth_ratio(ratios, forget=split == "forget")
-    for name, number in found.items():
-        where = result.missing if isinstance(number, str) else result.values
-        where[f"{split}.{name}"] = number
+        ratios, reason = _log_ratios(rows, split, kind)
+        numbers[f"truth_ratio.{kind}"] = reason or truth_ratio(ratios, forget=split == "forget")
+    return numbers
 
 
-def _forget_quality(result: Result, kind: str, own: Rows, reference: Rows | None) -> None:
+def _forget_quality(kind: str, own: Rows, reference: Rows | None) -> dict[str, float | str]:
     names = [f"forget_quality.{kind}", f"forget_quality.{kind}.statistic"]
-    ratios, reason = _log_ratios(of_split(own.get("likelihood", {}), "forget"), "forget", kind)
+    ratios, reason = _log_ratios(likelihood_of(own, "forget"), "forget", kind)
     if not reason and reference is None:
         reason = NO_REFERENCE
     if not reason:
-        rows = of_split(reference.get("likelihood", {}), "forget")
-        its_ratios, reason = _log_ratios(rows, "forget", kind)
-    if reason:
-        result.missing.update(dict.fromkeys(names, reason))
-    else:
-        result.values.update(zip(names, forget_quality(ratios, its_ratios), strict=True))
+        others, reason = _log_ratios(likelihood_of(reference, "forget"), "forget", kind)
+    numbers = [reason] * 2 if reason else forget_quality(ratios, others)
+    return dict(zip(names, numbers, strict=True))
 
 
 def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndarray, str]:
     """log R of each row, or why there is none."""
     columns = ("wrong",) if split in _AMONG_WRONG else ("paraphrased", "wrong")
-    if reason := _lacking(rows, split, *columns):
+    if reason := _missing(rows, split, *columns):
         return np.empty(0), reason
     true = [mean_loss(row["paraphrased"] or row["answer"]) for row in rows.values()]
     return log_truth_ratio(np.array(true), _wrong(rows), kind), ""
 
 
-def _lacking(rows: Mapping[str, Any], split: str, *columns: str) -> str:
+def _missing(rows: Mapping[str, Any], split: str, *columns: str) -> str:
+    """Why a number of these columns cannot be computed; empty if it can."""
     if not rows:
         return not_given(split)
     if diverged(rows):
         return NOT_FINITE
-    lacking = [c for c in columns if not all(row[c] for row in rows.values())]
-    return f"data.evaluate.{split} has no {' and no '.join(lacking)} answers" if lacking else ""
+    missing = [c for c in columns if not all(row[c] for row in rows.values())]
+    return f"data.evaluate.{split} has no {' and no '.join(missing)} answers" if missing else ""
 
 
 def _wrong(rows: Mapping[str, Any]) -> list[list[float]]:
