@@ -120,14 +120,14 @@ def in_turn(ours: Callable[[], float], worker: Worker, repeats: int) -> dict[str
     """Both, one after the other; the first pair warms up and is not counted."""
     ours()
     worker.run()
-    mine, others = [], []
+    own, others = [], []
     for _ in range(repeats):
-        mine.append(ours())
+        own.append(ours())
         others.append(worker.run())
-    figures: dict[str, Any] = {"rate": spread(mine)}
+    figures: dict[str, Any] = {"rate": spread(own)}
     for name in others[0]:
         theirs = [figure[name] for figure in others]
-        ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
+        ratios = [a / b for a, b in zip(own, theirs, strict=True)]
         figures[name] = {
             "rate": spread(theirs),
             "ratios": [round(r, 3) for r in ratios],

@@ -37,7 +37,7 @@ class Job:
         arguments: of the command line.
         processes: how many; one alone gets all eight devices.
         cache: folder of compiled programs.
-        script: run in place of the command line, with the same arguments.
+        script: run instead of the command line, with the same arguments.
         environment: more variables.
     """
 
@@ -61,13 +61,13 @@ class Job:
         coordinator = f"localhost:{_free_port()}"
         self._processes, self._files = [], []
         for index in range(processes):
-            place = ["--coordinator", coordinator, "--num-processes", str(processes)]
-            place += ["--process-id", str(index)] if processes > 1 else []
+            spec = ["--coordinator", coordinator, "--num-processes", str(processes)]
+            spec += ["--process-id", str(index)] if processes > 1 else []
             paths = [Path(f"{name}.{index}.{os.getpid()}") for name in ("out", "err")]
             self._files.append(paths)
             with paths[0].open("w") as out, paths[1].open("w") as err:
                 process = subprocess.Popen(
-                    [*command, *arguments, *(place if processes > 1 else [])],
+                    [*command, *arguments, *(spec if processes > 1 else [])],
                     env=env | environment,
                     stdout=out,
                     stderr=err,
@@ -103,12 +103,12 @@ class Job:
         finally:
             for index in range(len(self._processes)):
                 self.lose(index)
-        found = []
+        ended = []
         for index, process in enumerate(self._processes):
-            found.append(Ended(process.returncode, self._text(index, 0), self._text(index, 1)))
+            ended.append(Ended(process.returncode, self._text(index, 0), self._text(index, 1)))
             for path in self._files[index]:
                 path.unlink()
-        return found
+        return ended
 
     def _text(self, index: int, stream: int) -> str:
         return self._files[index][stream].read_text(errors="replace")

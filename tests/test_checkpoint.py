@@ -44,9 +44,9 @@ def _bits(state):
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def written(tmp_path_factory):
     """A folder with checkpoints 1, 2 and 3."""
-    folder = tmp_path_factory.mktemp("saved") / "checkpoints"
+    folder = tmp_path_factory.mktemp("written") / "checkpoints"
     with Checkpoints(folder, keep=3) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(step, _state(step), {"step": step})
@@ -54,8 +54,8 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(saved, tmp_path):
-    return shutil.copytree(saved, tmp_path / "checkpoints")
+def folder(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "checkpoints")
 
 
 def test_restored_state_is_bit_equal(tmp_path):

@@ -211,8 +211,8 @@ class TestLongRows:
 
     def test_drop_says_how_many(self, caplog):
         with caplog.at_level(logging.WARNING):
-            kept = self.encode(11, "drop")
-        assert [len(s) for s in kept] == [7, 6]
+            short = self.encode(11, "drop")
+        assert [len(s) for s in short] == [7, 6]
         assert "1 of 3 rows dropped" in caplog.text and "b (12 tokens)" in caplog.text
 
     def test_nothing_left(self):

@@ -80,19 +80,19 @@ def assert_as_alone(alone: Path) -> None:
     for key in ("before", "after", "tokens"):
         assert one[key] == other[key], key
     losses = ("collapse_loss", "retain_loss")
-    for found, expected in zip(one["rounds"], other["rounds"], strict=True):
+    for actual, expected in zip(one["rounds"], other["rounds"], strict=True):
         for name in losses:
-            assert found.pop(name) == pytest.approx(expected.pop(name), rel=1e-5), expected["step"]
-        assert found == expected
+            assert actual.pop(name) == pytest.approx(expected.pop(name), rel=1e-5), expected["step"]
+        assert actual == expected
     assert tiny.log("out", "answer") == tiny.log(alone, "answer")
     for kind, key in (("finetune", "finetune_step"), ("scalars", "step")):
         steps = [row[key] for row in tiny.log("out", kind)]
         assert steps == [row[key] for row in tiny.log(alone, kind)]
     for folder, rate, steps in (("target", 1e-2, 5), ("model", LEARNING_RATE, 5 + STEPS)):
-        found, expected = tiny.weights(f"out/{folder}"), tiny.weights(alone / folder)
-        assert found.keys() == expected.keys()
+        actual, expected = tiny.weights(f"out/{folder}"), tiny.weights(alone / folder)
+        assert actual.keys() == expected.keys()
         for name, array in expected.items():
-            away = np.abs(found[name].astype(np.float32) - array.astype(np.float32)).max()
+            away = np.abs(actual[name].astype(np.float32) - array.astype(np.float32)).max()
             assert away <= 0.05 * rate * steps**0.5, (folder, name)
     assert {path.name for path in Path("out").iterdir()} == {p.name for p in alone.iterdir()}
 
@@ -114,9 +114,9 @@ def stop_in_unlearning(cache: Path) -> int:
     assert (first.status, second.status) == (75, 75), first.err[-2000:] + second.err[-2000:]
     assert first.said == ["pmc: asked to stop; the same command goes on from the checkpoint"]
     assert second.err == second.out == ""
-    saved = sorted(int(p.name) for p in Path("out/checkpoints").iterdir() if p.name.isdigit())
-    assert 0 < saved[-1] <= STEPS and not Path("out/results.json").exists()
-    return saved[-1]
+    steps = sorted(int(p.name) for p in Path("out/checkpoints").iterdir() if p.name.isdigit())
+    assert 0 < steps[-1] <= STEPS and not Path("out/results.json").exists()
+    return steps[-1]
 
 
 @pytest.mark.parametrize("lost", [0, 1])
@@ -159,24 +159,24 @@ def test_two_processes_go_on_as_one(alone, inputs, cache):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [0, 1])
-def test_a_fault_is_shown_once_and_ends_all(at, inputs, cache):
-    processes = unlearn(cache, script=FAULTY, PROCESS=str(at), FAULT="own").ended(90)
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_fault_is_shown_once_and_ends_all(index, inputs, cache):
+    processes = unlearn(cache, script=FAULTY, PROCESS=str(index), FAULT="own").ended(90)
     assert [p.status for p in processes] == [1, 1]
-    assert processes[at].err.count("Traceback") == 1
-    assert processes[at].said[-1] == "RuntimeError: a fault of its own"
-    assert processes[1 - at].said == [
-        f"pmc: error: process {at} ({HOST}) failed: RuntimeError: a fault of its own"
+    assert processes[index].err.count("Traceback") == 1
+    assert processes[index].said[-1] == "RuntimeError: a fault of its own"
+    assert processes[1 - index].said == [
+        f"pmc: error: process {index} ({HOST}) failed: RuntimeError: a fault of its own"
     ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [0, 1])
-def test_bad_input_that_one_process_finds_is_said_by_it(at, inputs, cache):
-    processes = unlearn(cache, script=FAULTY, PROCESS=str(at), FAULT="input").ended(90)
+@pytest.mark.parametrize("index", [0, 1])
+def test_bad_input_that_one_process_finds_is_said_by_it(index, inputs, cache):
+    processes = unlearn(cache, script=FAULTY, PROCESS=str(index), FAULT="input").ended(90)
     assert [p.status for p in processes] == [2, 2]
-    assert processes[at].said == ["pmc: error: a fault of its own"]
-    assert processes[1 - at].said == []
+    assert processes[index].said == ["pmc: error: a fault of its own"]
+    assert processes[1 - index].said == []
 
 
 @pytest.mark.slow

@@ -99,8 +99,8 @@ class TestSlices:
         shuffled = [*devices(1, 0)[::2], *devices(1, 0)[1::2]]
         mesh = make_mesh(1, 2, -1, slices=slices, devices=shuffled)
         assert mesh.shape == (2, 1, 2, 2)
-        found = np.vectorize(lambda device: device.slice_index)(mesh)
-        assert (found == np.arange(2)[:, None, None, None]).all()
+        slice_indices = np.vectorize(lambda device: device.slice_index)(mesh)
+        assert (slice_indices == np.arange(2)[:, None, None, None]).all()
         assert len({device.id for device in mesh.flat}) == 8
 
     def test_of_devices_that_know_none_are_cut_in_order(self):

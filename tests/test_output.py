@@ -170,22 +170,22 @@ def test_overwrite_does_not_follow_links(tmp_path):
 def test_overwrite_is_refused_in_shared_folders(tmp_path, monkeypatch):
     home = tmp_path / "home" / "someone"
     work = tmp_path / "work"
-    for place in (home, work):
-        place.mkdir(parents=True)
+    for folder in (home, work):
+        folder.mkdir(parents=True)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(work)
     (tmp_path / "link").symlink_to(home)
-    for place in ("/", home, home.parent, work, ".", tmp_path / "link"):
+    for folder in ("/", home, home.parent, work, ".", tmp_path / "link"):
         with pytest.raises(UserError, match="--overwrite is refused"):
-            _claim(place, overwrite=True)
+            _claim(folder, overwrite=True)
     assert os.listdir(work) == []
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match="file: this is a file"):
-            _claim(place)
+            _claim(folder)
 
 
 def test_a_place_that_cannot_be_written_is_one_line():

@@ -121,11 +121,11 @@ def test_splits_share_nobody_and_make_up_all():
 
 def test_holdout_people_are_nobody_else():
     config = PeopleConfig(count=6, forget=2)
-    holdout, known = generate.rows(config, "holdout"), generate.generate(config)
+    holdout, everyone = generate.rows(config, "holdout"), generate.generate(config)
     assert len(holdout) == len(generate.rows(config, "forget"))
-    assert not {row.person for row in holdout} & {row.person for row in known}
-    assert not {row.facts for row in holdout} & {row.facts for row in known}
-    assert {row.id for row in holdout}.isdisjoint(row.id for row in known)
+    assert not {row.person for row in holdout} & {row.person for row in everyone}
+    assert not {row.facts for row in holdout} & {row.facts for row in everyone}
+    assert {row.id for row in holdout}.isdisjoint(row.id for row in everyone)
 
 
 def test_vocabulary_and_wordings():

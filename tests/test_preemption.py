@@ -32,9 +32,9 @@ def inputs(tmp_path, monkeypatch) -> Path:
     return tiny.write_inputs(tmp_path, finetune=tiny.FINETUNE, **ROUNDS)
 
 
-def terminated_after(monkeypatch, owner, name: str, calls: int) -> None:
+def terminated_after(monkeypatch, target, name: str, calls: int) -> None:
     """The process is sent SIGTERM when a function is called for the `calls`th time."""
-    original, left = getattr(owner, name), [calls]
+    original, left = getattr(target, name), [calls]
 
     def signalling(*args, **kwargs):
         left[0] -= 1
@@ -42,13 +42,13 @@ def terminated_after(monkeypatch, owner, name: str, calls: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(owner, name, signalling)
+    monkeypatch.setattr(target, name, signalling)
 
 
 # Steps are counted over fine-tuning (40) and unlearning (6 in rounds of 3), questions asked over
 # both evaluations and the rounds between them.
 @pytest.mark.parametrize(
-    ("owner", "name", "calls"),
+    ("target", "name", "calls"),
     [
         (Trainer, "step", 7),
         (Trainer, "step", 40),
@@ -61,11 +61,11 @@ def terminated_after(monkeypatch, owner, name: str, calls: int) -> None:
     ],
 )
 def test_a_run_that_was_asked_to_stop_ends_as_one_that_was_not(
-    owner, name, calls, inputs, unbroken, monkeypatch
+    target, name, calls, inputs, unbroken, monkeypatch
 ):
     handler = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        terminated_after(patch, owner, name, calls)
+        terminated_after(patch, target, name, calls)
         done = tiny.pmc("unlearn")
     assert done.status == 75
     assert done.err.splitlines()[-1].startswith("pmc: asked to stop; the same command goes on")
@@ -90,8 +90,8 @@ def test_an_evaluation_on_the_way_that_was_given_up_is_made_again(tmp_path, monk
         terminated_after(patch, Engine, "generate", 3)
         assert tiny.pmc("unlearn", "evaluate.every=3").status == 75
     tiny.succeed("unlearn", "evaluate.every=3")
-    found = tiny.results("out")["rounds"]
-    assert "unlearn_quality" in found[0] and found == tiny.results(whole.out)["rounds"]
+    rounds = tiny.results("out")["rounds"]
+    assert "unlearn_quality" in rounds[0] and rounds == tiny.results(whole.out)["rounds"]
     assert tiny.same_weights("out/model", whole.out / "model")
 
 

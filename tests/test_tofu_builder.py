@@ -139,9 +139,9 @@ def test_sources_read_tfds_with_the_folder_of_the_settings(tmp_path, own_data_di
     assert got.questions == tuple(row["question"] for row in rows[1:3])
     assert own_data_dir.is_dir()
     source = SourceConfig(path="tfds:tofu/forget10_perturbed", answer="paraphrased_answer")
-    found = sets.eval_set("forget", source, data)
-    assert found.answers == tuple(row["paraphrased_answer"] for row in rows) == found.paraphrased
-    assert found.wrong == (("no", "nor"),) * 4
+    forget = sets.eval_set("forget", source, data)
+    assert forget.answers == tuple(row["paraphrased_answer"] for row in rows) == forget.paraphrased
+    assert forget.wrong == (("no", "nor"),) * 4
     with pytest.raises(UserError, match="no column 'anser', did you mean 'answer'"):
         sets.retain_set(SourceConfig(path="tfds:tofu/forget10_perturbed", answer="anser"), data)
     with pytest.raises(UserError, match="has 4 rows"):
@@ -196,15 +196,15 @@ def test_no_file_and_no_hub(tmp_path, monkeypatch, own_data_dir):
 
 def test_hub_file_is_used_where_no_folder_is_named(tmp_path, monkeypatch):
     rows = write_small(tmp_path, "world_facts", suffix=".json")
-    asked = []
+    requests = []
 
     def download(repo, name, repo_type):
-        asked.append((repo, name, repo_type))
+        requests.append((repo, name, repo_type))
         return str(tmp_path / name)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     assert read_back(tofu.prepare("world_facts", None, tmp_path / "out")) == rows
-    assert asked == [("locuslab/TOFU", "world_facts.json", "dataset")]
+    assert requests == [("locuslab/TOFU", "world_facts.json", "dataset")]
 
 
 def test_unknown_configuration_names_the_nearest(tmp_path):

@@ -21,11 +21,11 @@ def tensorboard_scalars(folder):
 
     scalars, purges = [], []
     for file in sorted((folder / "tensorboard").glob("events*")):
-        data, at = file.read_bytes(), 0
-        while at < len(data):
-            (length,) = struct.unpack_from("<Q", data, at)
-            event = Event.FromString(data[at + 12 : at + 12 + length])
-            at += 16 + length  # length and its CRC before, CRC of the record after
+        data, offset = file.read_bytes(), 0
+        while offset < len(data):
+            (length,) = struct.unpack_from("<Q", data, offset)
+            event = Event.FromString(data[offset + 12 : offset + 12 + length])
+            offset += 16 + length  # length and its CRC before, CRC of the record after
             scalars += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
             if event.HasField("session_log"):
                 purges.append(event.step)
@@ -160,10 +160,10 @@ def test_stopwatch_continues_after_a_resume():
     watch = Stopwatch(clock)
     with watch.stage("train"):
         clock.now += 5
-    saved = json.loads(json.dumps(watch.seconds()))
+    seconds = json.loads(json.dumps(watch.seconds()))
     clock.now += 1000  # the run was down
     watch = Stopwatch(clock)
-    watch.add(saved)
+    watch.add(seconds)
     with watch.stage("train"):
         clock.now += 2
     assert watch.seconds()["train"] == 7

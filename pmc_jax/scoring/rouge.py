@@ -1,8 +1,8 @@
 """ROUGE recall of short answers, equal to `rouge_score` 0.1.2 with `use_stemmer=True` to the bit.
 
 Tokens come from rouge_score's own tokenizer, with the Porter stem of each distinct word computed
-once; the longest common subsequence comes from rapidfuzz (C++, bit-parallel). What this module
-does not know: precision, F-measure, ROUGE-2 and ROUGE-Lsum, which PMC and TOFU do not use.
+once; the longest common subsequence comes from rapidfuzz (C++, bit-parallel). There is no
+precision, F-measure, ROUGE-2 or ROUGE-Lsum, which PMC and TOFU do not use.
 
 Reference: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004.
 """
@@ -25,7 +25,7 @@ def _porter():
 
 
 class _CachedStemmer:
-    """The object with a `.stem` that rouge_score's tokenizer expects, one computation a word.
+    """The object with a `.stem` that rouge_score's tokenizer expects; stems each word once.
 
     Stemming is 90 % of the time of an uncached score and the words of answers repeat.
     """
@@ -49,20 +49,20 @@ def rougeL_recall(reference: str, hypothesis: str) -> float:
 
     Args:
         reference: the text to be recalled (the true, or the original model's, answer).
-        hypothesis: the text that is judged.
+        hypothesis: the text that is scored.
 
     Returns:
         A float in [0, 1]; 0 when either text has no token.
     """
-    wanted, given = tokenize(reference), tokenize(hypothesis)
-    if not wanted or not given:
+    expected, actual = tokenize(reference), tokenize(hypothesis)
+    if not expected or not actual:
         return 0.0
     # rapidfuzz compares hashes: small integers hash to themselves, so that equal means equal.
     # A token that the reference lacks cannot be in a common subsequence and is left out.
     index: dict[str, int] = {}
-    left = [index.setdefault(token, len(index)) for token in wanted]
-    right = [index[token] for token in given if token in index]
-    return LCSseq.similarity(left, right) / len(wanted)
+    left = [index.setdefault(token, len(index)) for token in expected]
+    right = [index[token] for token in actual if token in index]
+    return LCSseq.similarity(left, right) / len(expected)
 
 
 def rouge1_recall(reference: str, hypothesis: str) -> float:
@@ -71,8 +71,8 @@ def rouge1_recall(reference: str, hypothesis: str) -> float:
     Returns:
         A float in [0, 1]; 0 when either text has no token.
     """
-    wanted, given = Counter(tokenize(reference)), Counter(tokenize(hypothesis))
-    return (wanted & given).total() / max(wanted.total(), 1)
+    expected, actual = Counter(tokenize(reference)), Counter(tokenize(hypothesis))
+    return (expected & actual).total() / max(expected.total(), 1)
 
 
 def rougeL_recall_many(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:

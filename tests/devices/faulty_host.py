@@ -23,8 +23,8 @@ def run(options, say):
             time.sleep(3600)
         raise {"input": UserError, "own": RuntimeError}[fault]("a fault of its own")
 
-    owner, name = (multihost, "gather") if fault == "late" else (Trainer, "step")
-    original, left = getattr(owner, name), [3]
+    patched, name = (multihost, "gather") if fault == "late" else (Trainer, "step")
+    original, left = getattr(patched, name), [3]
 
     def failing(*arguments):
         left[0] -= 1
@@ -32,7 +32,7 @@ def run(options, say):
             fail()
         return original(*arguments)
 
-    setattr(owner, name, failing)
+    setattr(patched, name, failing)
     return _run(options, say)
 
 
