@@ -1,1 +1,1 @@
-"""Devices and processes: the mesh, the hosts of a job, and how they end."""
+"""The device mesh, jobs of several processes, failure detection and preemption."""

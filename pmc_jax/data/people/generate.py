@@ -1,8 +1,8 @@
 """Generates fictitious people with planted facts, as question-answer rows in TOFU's schema.
 
-The same settings give the same rows on every machine and Python version: the only random source is
-`random.Random.random`, whose sequence Python guarantees. The first n people do not depend on how
-many follow. Nothing is downloaded, and nobody here exists.
+The same settings generate the same rows on every machine and Python version: the only random source
+is `random.Random.random`, whose sequence Python guarantees. The first n people do not depend on how
+many follow. Nothing is downloaded, and none of the people exists.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PersonRow:
     Args:
         id: "people:<number>", the number of the row among all people's rows, from 0.
         person: full name, in every text of the row.
-        kind: what is asked, such as "birthplace"; a `Kind.name`.
+        kind: of the question, such as "birthplace"; a `Kind.name`.
         question, answer: the row; the answer is one sentence with the planted fact.
         paraphrased_question, paraphrased_answer: the same in other words.
         perturbed_answer: the paraphrased answer with a wrong fact, five times.
@@ -122,15 +122,15 @@ def _by_person(config: PeopleConfig) -> list[list[PersonRow]]:
     _check(config)
     draw = _Draw(f"people/{config.seed}")
     words, kinds = vocabulary().words, vocabulary().kinds
-    taken: list[str] = []
+    taken: list[str] = []  # facts in lower case
     people = []
     for _ in range(config.count):
         surname = _new_fact(draw, (words["surname_starts"], words["surname_ends"]), "", taken)
         name = f"{draw.choice(words['first_names'])} {surname}"
-        # All kinds are drawn, asked or not, so that `questions` changes no fact.
+        # Draws all kinds, so that the facts do not depend on `questions`.
         facts = [_new_fact(draw, kind.parts, kind.joint, taken) for kind in kinds]
         people.append((name, facts))
-    # Wordings and wrong facts are drawn for each person apart, when all true facts are known.
+    # Wordings and wrong facts have a random stream per person, and come after all true facts.
     return [
         _person_rows(number, name, facts, config, taken)
         for number, (name, facts) in enumerate(people)
@@ -176,9 +176,9 @@ def _row(
 
 
 def _new_fact(draw: _Draw, parts: Sequence[Sequence[str]], joint: str, taken: list[str]) -> str:
-    """A fact that neither holds nor is held by one in `taken`, to which it is added in lower case.
+    """A fact that neither contains one in `taken` nor is contained in one; adds it to `taken`.
 
-    A substring would count as a leak of the other: "4 March 1962" is in "14 March 1962".
+    A substring would count as a leak of the other fact: "4 March 1962" is in "14 March 1962".
     """
     while True:
         fact = joint.join(draw.choice(part) for part in parts)
@@ -214,7 +214,7 @@ def _check(config: PeopleConfig) -> None:
     if not 1 <= config.forget < config.count:
         faults.append(
             f"data.people.forget is {config.forget}, must be 1 to {config.count - 1} "
-            "(below data.people.count, so that somebody is retained)"
+            "(below data.people.count, so that at least one is retained)"
         )
     most = len(vocabulary().kinds)
     if not 1 <= config.questions <= most:
