@@ -2,8 +2,9 @@
 
 Exact and sampled dynamics of categorical distributions, beside the theorem's bound at every round;
 the exit status is 1 where an exact one is below its bound. With --out figures are drawn. With --run
-the measurements of a finished `pmc unlearn` (its `probe`) are shown beside their bound and beside
-exact refits of the first of them; real runs are not held to the bound. The last line is JSON.
+the measurements of a finished `pmc unlearn` (its `reward_moments`) are shown beside their bound and
+beside exact refits of the first of them; real runs are not held to the bound. The last line is
+JSON.
 """
 
 import argparse

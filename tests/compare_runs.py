@@ -7,7 +7,7 @@ import jax
 import pytest
 import tiny_runs as tiny
 
-from pmc_jax.commands import unlearn
+from pmc_jax.commands import unlearn_job
 from pmc_jax.evaluation.context import LoadedModel
 
 NAMES = ["pmc-seed0", "retain_only-seed0", "pmc-seed1", "retain_only-seed1"]
@@ -47,8 +47,8 @@ def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
         return original(config, **how)
 
     with pytest.MonkeyPatch.context() as patch:
-        original = unlearn.run_unlearn
-        patch.setattr(unlearn, "run_unlearn", run)
+        original = unlearn_job.run_unlearn
+        patch.setattr(unlearn_job, "run_unlearn", run)
         done = tiny.pmc("compare", *arguments, config="compare.yaml")
     return done, ran, held
 

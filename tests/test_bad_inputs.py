@@ -101,7 +101,10 @@ def test_questions_to_forget_and_to_retain(inputs, caplog):
     tiny.assert_names(message, "2 of 6 forget questions", "forget:1, forget:4", "retained=warn")
     tiny.succeed("unlearn", "pmc.schedule.epochs=1")
     said = [r.getMessage() for r in caplog.records if r.name == "pmc_jax.commands.inputs"]
-    assert len(said) == 1 and "(forget:1, forget:4): these pull both ways" in said[0]
+    assert (
+        len(said) == 1
+        and "(forget:1, forget:4): trained both to be forgotten and to be kept" in said[0]
+    )
     assert not any(row["question"] in said[0] for row in shared)
 
 

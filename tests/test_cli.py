@@ -152,6 +152,27 @@ print('loaded', *[name for name in {heavy} if name in sys.modules])
     assert _python(code.replace("ARGUMENTS", "['--help']"))[-1] == "loaded"
     assert _python(code.replace("ARGUMENTS", "['--version']"))[-1] == "loaded"
     assert _python(code.replace("ARGUMENTS", "['unlearn', 'absent.yaml']"))[-1] == "loaded"
+    assert _python(code.replace("ARGUMENTS", "['unlearn', '--help']"))[-1] == "loaded"
+    for command in ("verify", "report"):
+        assert "jax" not in _python(code.replace("ARGUMENTS", f"['{command}', 'absent']"))
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_of_a_command_names_its_own_options(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([command, "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: pmc {command} ")
+    assert ("--purge" in text) == (command == "unlearn")
+    overwrites = ("finetune", "unlearn", "compare", "export")
+    assert ("--overwrite" in text) == (command in overwrites)
+    assert ("--coordinator" in text) == (command in COMMANDS)
+
+
+def test_settings_may_stand_before_and_behind_an_option(inputs):
+    options = ["--overwrite", "seed=-1", "output.dri=x"]
+    tiny.assert_names(tiny.refused("unlearn", "pmc.schedule.epochs=x", *options), "epochs", "seed")
 
 
 def _process(*arguments: str, folder: Path) -> subprocess.CompletedProcess:

@@ -13,7 +13,7 @@ from compare_runs import NAMES, compare, noted_questions, write_inputs
 from report_page import Page
 
 from pmc_jax.artifacts.log import read_log
-from pmc_jax.commands import unlearn
+from pmc_jax.commands import unlearn_job
 from pmc_jax.errors import Preempted, UserError
 
 
@@ -44,7 +44,7 @@ def compared(tmp_path_factory) -> Compared:
     results = [folder / "out" / "runs" / name / "results.json" for name in NAMES[:3]]
     with contextlib.chdir(folder):
         with pytest.MonkeyPatch.context() as patch:
-            tiny.crash(patch, unlearn, "run_unlearn", 3, Preempted())
+            tiny.crash(patch, unlearn_job, "run_unlearn", 3, Preempted())
             asked = noted_questions(patch)
             first, _, held = compare()
         page = Path("out/compare.html").read_text()
@@ -284,7 +284,7 @@ def test_a_run_that_trains_no_more_is_noted_and_tried_again(copied, monkeypatch)
         raise UserError("step 2: loss or gradient not finite")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unlearn, "run_unlearn", diverge)
+        patch.setattr(unlearn_job, "run_unlearn", diverge)
         done = tiny.pmc("compare", config="compare.yaml")
     assert done.status == 0, done.err
     data = json.loads(Path("out/compare.json").read_text())
@@ -308,6 +308,6 @@ def test_a_fault_of_the_input_is_not_taken_for_a_failed_run(copied):
         raise UserError("data.forget: at fault")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unlearn, "run_unlearn", refuse)
+        patch.setattr(unlearn_job, "run_unlearn", refuse)
         done = tiny.pmc("compare", config="compare.yaml")
     assert done.status == 2 and "data.forget: at fault" in done.err

@@ -26,9 +26,9 @@ from pmc_jax.config.run import (
     PMCConfig,
     SourceConfig,
     TrainConfig,
-    differences,
     to_dict,
 )
+from pmc_jax.config.schema import differences
 from pmc_jax.config.train import AdamWConfig
 from pmc_jax.errors import UserError
 

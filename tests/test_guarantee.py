@@ -21,14 +21,14 @@ MEASURING = ("EvalSet", "FinetuneSet", "ForgetAnswerSet")
 TRAINS_ON_THEM = "answer_source.py"  # of unlearning: the rows of target-based methods
 # What reads true forget answers, and what brings it in.
 APART = (
-    "pmc_jax.commands.evaluate",
+    "pmc_jax.commands.evaluate_job",
     "pmc_jax.evaluation.harness",
     "pmc_jax.evaluation.context",
     "pmc_jax.evaluation.tasks",
     "pmc_jax.data.sets",
     "pmc_jax.data.sources",
     "pmc_jax.data.files",
-    "pmc_jax.commands.unlearn",
+    "pmc_jax.commands.unlearn_job",
     "pmc_jax.commands.unlearning_run",
     "pmc_jax.commands.build",
     "pmc_jax.unlearning.answer_source",
@@ -240,7 +240,7 @@ def test_unlearning_names_them_nowhere():
 
 def test_the_import_graph_is_seen_whole():
     """The walk finds what is there: from the commands, evaluation and fine-tuning are reached."""
-    reached = _reached_from([PACKAGE / "commands" / "unlearn.py"])
+    reached = _reached_from([PACKAGE / "commands" / "unlearn_job.py"])
     names = {str(path.relative_to(PACKAGE)) for path in reached}
     assert {"evaluation/harness.py", "data/sets.py", "data/records.py"} <= names
     imported = {name for path in reached for _, name in _imports(path)}
@@ -254,17 +254,17 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
         for path in PACKAGE.rglob("*.py")
         if any(imported == name for _, imported in _imports(path))
     }
-    shared = {"data/sets.py", "api.py", "commands/inputs.py", "commands/unlearn.py"}
+    shared = {"data/sets.py", "api.py", "commands/inputs.py"}
     allowed = {
         "EvalSet": shared
-        | {f"commands/{name}.py" for name in ("evaluate", "console", "unlearning_run")}
+        | {f"commands/{name}.py" for name in ("evaluate_job", "console", "unlearning_run")}
         | {f"evaluation/{name}.py" for name in ("harness", "context", "tasks", "quality")},
         "FinetuneSet": shared | {"training/finetune.py", "commands/target.py"},
         "ForgetAnswerSet": {
             "api.py",
             "commands/build.py",
             "data/sets.py",
-            "commands/unlearning_run.py",
+            "commands/inputs.py",
             f"unlearning/{TRAINS_ON_THEM}",
         },
     }

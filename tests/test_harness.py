@@ -11,7 +11,7 @@ import tiny_runs as tiny
 from host_runs import Job
 
 import pmc_jax
-from pmc_jax.commands import evaluate
+from pmc_jax.commands import evaluate_job
 from pmc_jax.config.evaluate import MEASURES
 from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.data.records import EvalSet
@@ -128,7 +128,7 @@ def test_nothing_that_was_kept_quotes_anything(measured):
 
 def test_what_is_there_is_not_asked_again(folder, monkeypatch):
     before = found()
-    monkeypatch.setattr(evaluate, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(evaluate_job, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     done = tiny.pmc("evaluate", *ALL, "evaluate.reference=other", config="out")
     assert done.status == 0, done.err
     assert {**found(), "seconds": 0} == {**before, "seconds": 0}

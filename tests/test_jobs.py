@@ -52,7 +52,7 @@ def test_results_have_the_keys_that_readers_rely_on(name, request):
         if one["sampled_questions"]:  # the best of K is no worse than their mean
             assert 0 <= one["sampled_score"] <= one["score_mean"] <= 1 and one["score_std"] >= 0
     assert found["versions"]["jax"] == jax.__version__
-    assert found["config"]["pmc"]["epochs"] == 16
+    assert found["config"]["pmc"]["schedule"]["epochs"] == 16
     assert found["config"] == json.loads((run.out / "run.json").read_text())["settings"]
 
 

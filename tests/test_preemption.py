@@ -1,4 +1,4 @@
-"""SIGTERM: the run stops at a safe place, says so with status 75, and the same command goes on."""
+"""SIGTERM: the run stops at a safe place, says so with status 75, and the same command resumes."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ def test_a_run_that_was_asked_to_stop_ends_as_one_that_was_not(
         terminated_after(patch, target, name, calls)
         done = tiny.pmc("unlearn")
     assert done.status == 75
-    assert done.err.splitlines()[-1].startswith("pmc: asked to stop; the same command goes on")
+    assert done.err.splitlines()[-1].startswith("pmc: asked to stop; the same command resumes")
     assert not Path("out/results.json").exists() and not Path("out/model").exists()
     assert signal.getsignal(signal.SIGTERM) is handler
     tiny.succeed("unlearn")

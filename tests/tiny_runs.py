@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from pmc_jax import PMCConfig, cli
 from pmc_jax.artifacts.log import read_log
+from pmc_jax.commands import start
 from pmc_jax.errors import UserError
 
 # The whole vocabulary. No settings, no message and no binary file holds such words by chance.
@@ -162,7 +163,7 @@ def pmc(command: str, *arguments: str, config: str = "run.yaml") -> Done:
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         # It would turn the compilation cache on for the tests that follow.
-        mock.patch.object(cli, "_keep_compilations"),
+        mock.patch.object(start, "keep_compilations"),
     ):
         status = cli.main([command, config, *arguments])
     return Done(status, out.getvalue(), err.getvalue())

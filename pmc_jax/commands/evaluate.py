@@ -1,163 +1,31 @@
-"""The commands that measure: a model (`pmc evaluate CONFIG`) or a finished run (`pmc evaluate
-OUT`), whose model before and after unlearning and whose reference stand side by side.
+"""Measures model.path, or a finished run beside its reference: pmc evaluate OUTPUT_FOLDER.
+
+evaluate.measures says what is measured beside unlearn quality and utility; see docs/evaluation.md.
 """
 
+import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import os
+from collections.abc import Callable
 
-from pmc_jax.artifacts import run_folder
-from pmc_jax.artifacts.files import write_json
-from pmc_jax.artifacts.recorder import Recorder
-from pmc_jax.commands import finished
-from pmc_jax.commands.inputs import model_digest, placed
-from pmc_jax.config.loader import apply_overrides
-from pmc_jax.config.run import Config, config_from_dict, model_path
-from pmc_jax.data.records import EvalSet
-from pmc_jax.data.sets import eval_sets, retain_set
-from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError
-from pmc_jax.evaluation.context import AnswerCache, EvalContext, LoadedModel
-from pmc_jax.evaluation.harness import ModelRef, evaluate
-from pmc_jax.evaluation.quality import SPLITS
-from pmc_jax.evaluation.tables import headline, tables
-from pmc_jax.models.load import load
-from pmc_jax.sampling.generator import TextGenerator, compute_dtype
+from pmc_jax.commands import start
+from pmc_jax.distributed import launch
 
 
-def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """`pmc evaluate CONFIG`: the numbers of `model.path` on `data.evaluate`.
-
-    Returns:
-        Unlearn quality, utility and the splits, as `quality.summarise`; `evaluation` beside them
-        where `evaluate.measures` asks for more.
-    """
-    sets = eval_sets(config)
-    if not sets:
-        raise UserError(
-            "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
-        )
-    path = model_path(config)
-    models = {"after": model_ref(config, path, model_digest(path), sets)}
-    folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
-    recorder = Recorder()
-    evaluation = evaluate(
-        models | _reference(config, sets),
-        eval_context(config, sets),
-        config.evaluate.wanted,
-        folder=folder,
-        watch=recorder.watch,
-        bars=recorder.bars,
-    )
-    say(tables(evaluation))
-    numbers = headline(evaluation, "after")
-    return numbers | ({"evaluation": evaluation} if config.evaluate.wanted else {})
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    start.add_config(parser, config="CONFIG.yaml|OUTPUT_FOLDER")
+    launch.add_flags(parser)
 
 
-def run_evaluate_run(
-    folder: str, overrides: Sequence[str], *, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """`pmc evaluate OUT`: everything that is measured of a finished run, by its own settings.
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    if os.path.isdir(options.config):
+        start.set_up_libraries()
+        from pmc_jax.commands.evaluate_job import run_evaluate_run
 
-    Returns:
-        What it writes to `evaluation.json`.
-    """
-    path = Path(folder)
-    config = _settings_of(path, overrides)
-    with run_folder.locked(path):
-        evaluation = evaluate_finished(config, path, say=say)
-        finished.close(path, purge=False, text=config.report.text)
-    return evaluation
+        run_evaluate_run(options.config, options.overrides, say=say)
+        return 0
+    config = start.read_config(options)
+    from pmc_jax.commands.evaluate_job import run_evaluate
 
-
-def evaluate_finished(
-    config: Config,
-    folder: Path,
-    *,
-    caches: Mapping[str, AnswerCache] | None = None,
-    recorder: Recorder | None = None,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Measures the model of a finished run beside the one before it and the reference.
-
-    Args:
-        caches: answers that the run asked for already, by model (`before`, `after`).
-
-    Returns:
-        What it writes to `evaluation.json`.
-    """
-    sets, recorder = eval_sets(config), recorder or Recorder()
-    if not sets:
-        raise UserError("data.evaluate: no split is named, nothing can be measured")
-    made = multihost.broadcast_from_first((folder / run_folder.TARGET).exists) and bool(
-        config.finetune.data
-    )
-    first = str(folder / run_folder.TARGET) if made else model_path(config)
-    paths = {"before": first, "after": str(folder / run_folder.MODEL)}
-    models = {
-        name: model_ref(config, path, model_digest(path), sets, (caches or {}).get(name))
-        for name, path in paths.items()
-    }
-    evaluation = evaluate(
-        models | _reference(config, sets),
-        eval_context(config, sets),
-        config.evaluate.wanted,
-        folder=folder / run_folder.EVALUATION,
-        watch=recorder.watch,
-        bars=recorder.bars,
-    )
-    if multihost.is_first():
-        write_json(folder / run_folder.EVALUATION_RESULTS, evaluation)
-    say(tables(evaluation))
-    return evaluation
-
-
-def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
-    """What models are evaluated on by these settings."""
-    retain = config.data.retain
-    rows = retain_set(retain, config.data) if retain.path else None
-    named = {rows.name: rows for rows in sets}
-    return EvalContext(named, rows, config.evaluate, config.data, config.seed, config.log.text)
-
-
-def model_ref(
-    config: Config,
-    path: str,
-    sha256: str,
-    sets: Sequence[EvalSet],
-    cache: AnswerCache | None = None,
-) -> ModelRef:
-    """A model folder of this digest, loaded when a row of it is missing."""
-
-    def load_model(name: str) -> LoadedModel:
-        lm = load(path, **placed(config), dtype=compute_dtype(config.model.compute_dtype).name)
-        generator = TextGenerator.of(lm, config.model)
-        for rows in (s for s in sets if s.name in SPLITS):  # names a question that is too long
-            generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
-        return LoadedModel(name, generator, cache or AnswerCache())
-
-    return ModelRef(path, sha256, load_model)
-
-
-def _reference(config: Config, sets: Sequence[EvalSet]) -> dict[str, ModelRef]:
-    path = config.evaluate.reference
-    return {} if path is None else {"reference": model_ref(config, path, model_digest(path), sets)}
-
-
-def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
-    """The settings of a finished run, changed by overrides of `evaluate` and the like.
-
-    Raises:
-        UserError: no finished run is there, or an override is at fault.
-    """
-
-    def read() -> dict[str, Any]:
-        if not (folder / run_folder.RESULTS).is_file():
-            raise UserError(f"{folder}: holds no finished run; run pmc unlearn first")
-        return json.loads((folder / run_folder.RUN).read_text(encoding="utf-8"))["settings"]
-
-    settings, faults = apply_overrides(multihost.broadcast_from_first(read), overrides)
-    if faults:
-        raise UserError("; ".join(faults))
-    return config_from_dict(settings, where=f"{folder} with overrides")
+    say(json.dumps(run_evaluate(config, say=say)))
+    return 0

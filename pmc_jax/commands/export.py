@@ -1,32 +1,42 @@
-"""`pmc export`: the newest checkpoint as a Hugging Face folder."""
+"""Writes the newest checkpoint of output.dir as a Hugging Face folder, output.dir/model.
 
+Where output.dir has no checkpoints, converts model.path itself.
+"""
+
+import argparse
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pmc_jax.artifacts import run_folder
-from pmc_jax.artifacts.checkpoint import Checkpoints
-from pmc_jax.commands.inputs import placed
+from pmc_jax.commands import start
 from pmc_jax.config.run import Config, model_path, output_dir
-from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
-from pmc_jax.models.decoder import Decoder
-from pmc_jax.models.export import export_hf
-from pmc_jax.models.load import LanguageModel, load
-from pmc_jax.sampling.generator import TextGenerator
+
+if TYPE_CHECKING:
+    from pmc_jax.models.decoder import Decoder
+    from pmc_jax.models.load import LanguageModel
 
 
-def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -> Path:
-    """`pmc export`: the newest checkpoint of `output.dir`, or `model.path` itself where there is
-    none.
-    """
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    start.add_job(parser)
+
+
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    config = start.read_config(options)
+    from pmc_jax.artifacts import run_folder
+    from pmc_jax.commands.inputs import placed
+    from pmc_jax.distributed import multihost
+    from pmc_jax.models.export import export_hf
+    from pmc_jax.models.load import load
+
     folder = Path(output_dir(config))
-    target = folder / run_folder.MODEL
-    if multihost.broadcast_from_first(target.exists) and not overwrite:
-        raise UserError(f"{target}: exists; move it away or pass --overwrite")
-    made = folder / run_folder.TARGET
-    has_target = bool(config.finetune.data) and multihost.broadcast_from_first(made.exists)
-    base = str(made) if has_target else model_path(config)
+    model = folder / run_folder.MODEL
+    if multihost.broadcast_from_first(model.exists) and not options.overwrite:
+        raise UserError(f"{model}: exists; move it away or pass --overwrite")
+    target = folder / run_folder.TARGET
+    has_target = bool(config.finetune.data) and multihost.broadcast_from_first(target.exists)
+    base = str(target) if has_target else model_path(config)
     lm = load(base, **placed(config))
     with run_folder.locked(folder, make=True):
         if multihost.broadcast_from_first((folder / run_folder.CHECKPOINTS).is_dir):
@@ -34,19 +44,21 @@ def run_export(config: Config, *, overwrite: bool, say: Callable[[str], None]) -
             say(f"exporting the newest checkpoint of {folder}")
         else:
             say(f"no checkpoints in {folder}: exporting {base} as it is")
-        export_hf(lm, target, replace=overwrite)
-    say(f"wrote {target}")
-    return target
+        export_hf(lm, model, replace=options.overwrite)
+    say(f"wrote {model}")
+    return 0
 
 
-def _newest(config: Config, lm: LanguageModel, folder: Path) -> Decoder:
+def _newest(config: Config, lm: "LanguageModel", folder: Path) -> "Decoder":
+    from pmc_jax.artifacts.checkpoint import Checkpoints
+    from pmc_jax.sampling.generator import TextGenerator
     from pmc_jax.training.trainer import Trainer
 
     dtype = TextGenerator.of(lm, config.model).dtype
     trainer = Trainer(lm.model, lm.config, lm.layout, config.train, 1, dtype, donate=True)
     with Checkpoints(folder, keep=config.output.keep) as checkpoints:
-        found = checkpoints.restore_latest(trainer.abstract())
-    if found is None:
+        checkpoint = checkpoints.restore_latest(trainer.abstract())
+    if checkpoint is None:
         raise UserError(f"{folder}: holds no checkpoint; run pmc unlearn first")
-    trainer.restore(found[1])
+    trainer.restore(checkpoint[1])
     return trainer.release()

@@ -1,7 +1,4 @@
-"""What is done with the folder of a finished run: its report and its digests.
-
-Nothing here imports jax.
-"""
+"""The end of a run's folder: what is not to stay is removed, and the report is written."""
 
 from pathlib import Path
 
@@ -11,8 +8,10 @@ from pmc_jax.distributed import multihost
 from pmc_jax.report.write import write
 
 
-def close(folder: Path, *, purge: bool, text: bool) -> None:
-    """Takes away what is not to be kept and writes the report; the first process does it."""
+def finalize(folder: Path, *, purge: bool, text: bool) -> None:
+    """Removes the answers of a finished run where `purge`, and writes its report; the first process
+    does it.
+    """
     if multihost.is_first():
         if purge:
             manifest.purge(folder)

@@ -1,5 +1,6 @@
-"""What the commands need of the settings; a missing one is named with the way to give it."""
+"""What the commands read: rows, models and the files behind them."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +8,18 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from pmc_jax.artifacts.run_folder import file_digest
+from pmc_jax.artifacts.run_folder import data_digest, file_digest
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
-from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
+from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
+from pmc_jax.data.sets import (
+    eval_sets,
+    finetune_rows,
+    forget_answer_set,
+    forget_set,
+    retain_set,
+)
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.errors import UserError, first_of
@@ -21,8 +29,63 @@ from pmc_jax.models.remote import is_address
 from pmc_jax.sampling.generator import TextGenerator, compute_dtype
 from pmc_jax.scoring import base_score
 from pmc_jax.training.losses import METHODS
+from pmc_jax.unlearning.refusals import refusals_for
 
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInputs:
+    """The rows of a run.
+
+    Attributes:
+        forget: the questions.
+        retain: pairs to keep.
+        forget_answers: the true answers to the questions, for methods that train on them.
+        refusals: for methods that train on them; else empty.
+        eval_sets: what is measured.
+        target_rows: what the target model is made to know; None = no target is made.
+    """
+
+    forget: ForgetSet
+    retain: RetainSet
+    forget_answers: ForgetAnswerSet | None
+    refusals: Sequence[str]
+    eval_sets: Sequence[EvalSet]
+    target_rows: FinetuneSet | None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the rows by the name of their set."""
+        named = {"forget": self.forget, "retain": self.retain}
+        named |= {"forget_answers": self.forget_answers, "finetune": self.target_rows}
+        named |= {f"evaluate.{rows.name}": rows for rows in self.eval_sets}
+        return {name: data_digest(rows) for name, rows in named.items() if rows is not None}
+
+
+def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInputs:
+    """Reads all rows of a run.
+
+    Args:
+        forget_answers: whether the true answers are read; None = where the method trains on them.
+
+    Raises:
+        UserError: a source is not given, cannot be read or has bad rows.
+    """
+    data = config.data
+    if forget_answers is None:
+        forget_answers = METHODS[config.method.name].reads_true_answers
+    forget = forget_set(data.forget, data)
+    return RunInputs(
+        forget=forget,
+        retain=retain_set(data.retain, data),
+        forget_answers=(
+            forget_answer_set(data.forget_answers, data, forget) if forget_answers else None
+        ),
+        refusals=refusals_for(config.method),
+        eval_sets=eval_sets(config),
+        target_rows=finetune_rows(config) if config.finetune.data else None,
+    )
 
 
 def model_digest(path: str) -> str:
@@ -31,19 +94,13 @@ def model_digest(path: str) -> str:
 
 
 def placed(config: Config) -> dict[str, Any]:
-    """What `load` is told of the mesh, and of the tables from logical axes to it."""
+    """Arguments of `load`: the mesh, and the tables from logical axes to it."""
     c = config.mesh
     mesh = make_mesh(c.data, c.fsdp, c.tensor, slices=c.slices)
     return dict(mesh=mesh, train_rules=c.train_rules, sample_rules=c.sample_rules)
 
 
-def check_fits(
-    config: Config,
-    generator: TextGenerator,
-    forget: ForgetSet,
-    pairs: Sequence[RetainSet | FinetuneSet],
-    sets: Sequence[EvalSet],
-) -> None:
+def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> None:
     """Checks what can only be checked with the model at hand, before anything is written.
 
     Raises:
@@ -51,8 +108,9 @@ def check_fits(
             that cannot run here, a layer that the model lacks, or a question or a row that is too
             long.
     """
+    forget = inputs.forget
     base_score(config.pmc, encode=generator.encoder.plain)
-    _check_retained(config.data.on_overlap, forget, pairs[0])
+    _check_overlap(config.data.on_overlap, forget, inputs.retain)
     for settings in (config.train, *([config.finetune] if config.finetune.data else [])):
         check_kernel(
             settings.attention, generator.lm.config, generator.dtype, generator.layout.platform
@@ -61,54 +119,56 @@ def check_fits(
     layer, layers = config.method.layer, generator.lm.config.num_layers
     if layer is not None and layer > layers:
         raise UserError(f"method.layer: {layer}, but the model has {layers} layers")
-    for split in sets:
-        generator.prompts(split.questions, config.evaluate.max_new_tokens, ids=split.ids)
-    for rows in pairs if config.data.long_rows == "error" else ():
-        generator.sequences(rows.questions, rows.answers, config.data, ids=rows.ids)
+    for rows in inputs.eval_sets:
+        generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
+    if config.data.long_rows == "error":
+        for pairs in (inputs.retain, inputs.target_rows, inputs.forget_answers):
+            if pairs is not None:
+                generator.sequences(pairs.questions, pairs.answers, config.data, ids=pairs.ids)
 
 
-def _check_retained(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
-    """What is trained to be kept is not forgotten: the same question in both sets."""
-    kept = {" ".join(question.split()).casefold() for question in retain.questions}
-    asked = zip(forget.ids, forget.questions, strict=True)
-    both = [id_ for id_, text in asked if " ".join(text.split()).casefold() in kept]
+def _check_overlap(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
+    """Looks for questions that are in both sets, whatever their spacing and capitals."""
+    retained = {" ".join(question.split()).casefold() for question in retain.questions}
+    questions = zip(forget.ids, forget.questions, strict=True)
+    both = [id_ for id_, text in questions if " ".join(text.split()).casefold() in retained]
     if not both:
         return
     named = first_of(both, 5)
     message = f"{len(both)} of {len(forget)} forget questions are retain questions too ({named})"
     if rule == "error":
         raise UserError(f"{message}; take them out of one, or set data.on_overlap=warn")
-    _log.warning("%s: these pull both ways", message)
+    _log.warning("%s: trained both to be forgotten and to be kept", message)
 
 
 def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
     """Name -> `path` and `sha256` of everything that a run reads from a file.
 
     Args:
-        model: digest of the model, known already.
+        model: digest of the model.
     """
     name = model_path(config)
     path = name if is_address(name) else str(find(name).absolute())
     files = {"model": {"path": path, "sha256": model}}
     data = config.data
-    named = {"data.forget": data.forget, "data.retain": data.retain}
-    if config.data.forget_answers.path and METHODS[config.method.name].reads_true_answers:
-        named["data.forget_answers"] = config.data.forget_answers
-    named |= {f"data.evaluate.{name}": source for name, source in data.evaluate.items()}
-    named |= {f"finetune.data.{i}": source for i, source in enumerate(config.finetune.data)}
-    settings = {"pmc.score.forbidden_file": config.pmc.score.forbidden_file}
-    settings["method.refusals"] = config.method.refusals
-    for where, name in settings.items():
-        if name is not None:
-            path = Path(name).expanduser()
-            files[where] = {"path": str(path.absolute()), "sha256": file_digest(path)}
-    for where, source in named.items():
-        if (file := sources.file_of(source, data, where)) is not None:
+    rows = {"data.forget": data.forget, "data.retain": data.retain}
+    if METHODS[config.method.name].reads_true_answers:
+        rows["data.forget_answers"] = data.forget_answers
+    rows |= {f"data.evaluate.{name}": source for name, source in data.evaluate.items()}
+    rows |= {f"finetune.data.{i}": source for i, source in enumerate(config.finetune.data)}
+    others = {"pmc.score.forbidden_file": config.pmc.score.forbidden_file}
+    others["method.refusals"] = config.method.refusals
+    paths = {where: Path(text).expanduser() for where, text in others.items() if text is not None}
+    paths |= {where: sources.file_of(source, data, where) for where, source in rows.items()}
+    for where, file in paths.items():
+        if file is not None:
             files[where] = {"path": str(file.absolute()), "sha256": file_digest(file)}
     return files
 
 
-def _loaded(config: Config, path: str | Path, trained: TrainConfig | None = None) -> LanguageModel:
+def load_model(
+    config: Config, path: str | Path, trained: TrainConfig | None = None
+) -> LanguageModel:
     """The model; in float32 only where all its weights are trained."""
     whole = trained is not None and not trained.lora.rank
     dtype = jnp.dtype("float32") if whole else compute_dtype(config.model.compute_dtype)

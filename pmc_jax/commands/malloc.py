@@ -1,7 +1,7 @@
-"""Freed memory that stays with the process, where the CPU computes.
+"""Tunes glibc's allocator so that freed memory stays with the process, where the CPU computes.
 
-XLA asks for the scratch memory of a program anew every time it runs, up to gigabytes; glibc takes
-it from the kernel and gives it back, and every run begins with clearing all its pages.
+XLA allocates the scratch memory of a program every time it runs, up to gigabytes. By default glibc
+takes it from the kernel and returns it, and the kernel clears all its pages again for every run.
 """
 
 import glob
@@ -23,8 +23,9 @@ _ACCELERATORS = (*launch.TPUS, launch.NVIDIA_GPUS, "/dev/dxg", "/dev/kfd")
 
 
 def tune_glibc_malloc() -> None:
-    """Begins the process anew, once, with a glibc that keeps what is freed for what comes next: it
-    reads how to at the start alone. The process then holds what it has needed at most.
+    """Re-executes the process once with GLIBC_TUNABLES set, which glibc reads only at its start.
+
+    The process then holds on to the most memory that it ever needed.
     """
     if _helps(os.environ):
         tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())
@@ -33,7 +34,7 @@ def tune_glibc_malloc() -> None:
 
 
 def _helps(environment: Mapping[str, str]) -> bool:
-    """Whether the CPU computes, and nobody has tuned the allocator or taken another."""
+    """Whether the CPU computes, and the environment neither tunes nor replaces the allocator."""
     if any(name.startswith(("GLIBC_TUNABLES", "MALLOC_", "LD_PRELOAD")) for name in environment):
         return False
     if platforms := environment.get("JAX_PLATFORMS"):

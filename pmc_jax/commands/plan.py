@@ -1,27 +1,38 @@
-"""What `pmc plan` does."""
+"""Compiles the run for plan.topology without a TPU: memory, a bound on the time, plan.json."""
 
+import argparse
+import os
 import sys
 from collections.abc import Callable
 
-from pmc_jax.config.run import Config
-from pmc_jax.planning.plan import Plan, Planner, check_file, write_plan
-from pmc_jax.planning.report import plan_tables
-from pmc_jax.planning.search import search
+from pmc_jax.commands import start
+from pmc_jax.config.run import load_config
 
 
-def run_plan(config: Config, *, say: Callable[[str], None]) -> Plan:
-    """Compiles the run's programs for `plan.topology`, writes `plan.file` and says the tables.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    start.add_config(parser)
+
+
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    """Writes `plan.file` and prints the tables.
 
     Raises:
         UserError: no such topology, no compiler, no shape of the model, nothing that fits.
     """
+    config = load_config(options.config, options.overrides)
+    start.quiet_libraries()
+    os.environ["JAX_PLATFORMS"] = "cpu"  # leaves a TPU of this machine alone
+    from pmc_jax.planning.plan import Planner, check_file, write_plan
+    from pmc_jax.planning.report import plan_tables
+    from pmc_jax.planning.search import search
+
     check_file(config.plan.file)
     planner = Planner(config, _note)
     plan = search(planner, config, _note) if config.plan.search else planner.plan(config)
     write_plan(plan, config.plan.file)
     say(plan_tables(plan))
     say(f"\nwrote {config.plan.file}")
-    return plan
+    return 0
 
 
 def _note(text: str) -> None:

@@ -1,17 +1,24 @@
-"""`pmc report`: the page of a finished run, or of several."""
+"""Writes report.html and report.json of a finished run again, or of several side by side."""
 
-from collections.abc import Callable, Sequence
+import argparse
+from collections.abc import Callable
 
 from pmc_jax.config.run import config_from_overrides
-from pmc_jax.report.write import write
 
 
-def run_report(arguments: Sequence[str], *, say: Callable[[str], None]) -> None:
-    """`pmc report`: makes the page of one run again, or of several side by side.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "arguments",
+        nargs="+",
+        metavar="OUTPUT_FOLDER|report.key=value",
+        help="folders of finished runs; settings of the report",
+    )
 
-    Args:
-        arguments: folders, and overrides `report.key=value`.
-    """
-    overrides = [text for text in arguments if text.startswith("report.") and "=" in text]
-    folders = [text for text in arguments if text not in overrides]
+
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    from pmc_jax.report.write import write
+
+    overrides = [text for text in options.arguments if text.startswith("report.") and "=" in text]
+    folders = [text for text in options.arguments if text not in overrides]
     say(f"wrote {write(folders, config_from_overrides(overrides).report)}")
+    return 0

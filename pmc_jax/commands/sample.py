@@ -1,32 +1,43 @@
-"""`pmc sample`: answers of a model to the forget questions."""
+"""Prints answers of model.path to each forget question, as JSON Lines.
 
-from typing import Any
+pmc.sampling says how many answers and how they are drawn.
+"""
 
-from pmc_jax.commands.inputs import _loaded
-from pmc_jax.config.run import Config, model_path
-from pmc_jax.data.sets import forget_set, needed
-from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
+import argparse
+import json
+from collections.abc import Callable
+
+from pmc_jax.commands import start
+from pmc_jax.config.run import model_path
+from pmc_jax.distributed import launch
 
 
-def run_sample(config: Config) -> list[dict[str, Any]]:
-    """`pmc sample`: `pmc.sampling.num_samples` answers of `model.path` to every forget question."""
-    forget = forget_set(needed(config.data.forget, "data.forget"), config.data)
-    lm = _loaded(config, model_path(config))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    start.add_config(parser)
+    launch.add_flags(parser)
+
+
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    config = start.read_config(options)
+    from pmc_jax.commands.inputs import load_model
+    from pmc_jax.data.sets import forget_set
+    from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
+
+    forget, sampling = forget_set(config.data.forget, config.data), config.pmc.sampling
+    lm = load_model(config, model_path(config))
     generator = TextGenerator.of(lm, config.model)
-    pmc = config.pmc
-    generator.prompts(
-        forget.questions, pmc.sampling.max_new_tokens, ids=forget.ids
-    )  # names a long one
+    # A question that is too long is named by its id.
+    generator.prompts(forget.questions, sampling.max_new_tokens, ids=forget.ids)
     answers = generator.sample(
         generator.snapshot(lm.model),
         forget.questions,
-        pmc_sampler(pmc),
-        num_samples=pmc.sampling.num_samples,
-        max_new_tokens=pmc.sampling.max_new_tokens,
-        batch_size=pmc.sampling.batch_size,
+        pmc_sampler(config.pmc),
+        num_samples=sampling.num_samples,
+        max_new_tokens=sampling.max_new_tokens,
+        batch_size=sampling.batch_size,
         seed=config.seed,
     )
-    return [
-        {"id": id_, "question": question, "answers": texts}
-        for id_, question, texts in zip(forget.ids, forget.questions, answers, strict=True)
-    ]
+    for id_, question, texts in zip(forget.ids, forget.questions, answers, strict=True):
+        row = {"id": id_, "question": question, "answers": texts}
+        say(json.dumps(row, ensure_ascii=False))
+    return 0

@@ -1,19 +1,21 @@
-"""The target model of an experiment: fine-tuned once, kept and reused.
+"""The target model of an experiment: fine-tuned once and reused.
 
-A folder called `target` without a mark was made by nobody here and is left alone.
+A folder called `target` without a mark was not made by pmc and is left alone.
 """
 
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.artifacts.recorder import Recorder
-from pmc_jax.commands.inputs import model_digest
+from pmc_jax.commands.inputs import load_model, model_digest
 from pmc_jax.config.run import Config, model_path, output_dir, to_dict
 from pmc_jax.data.records import FinetuneSet
+from pmc_jax.data.sets import finetune_rows
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 from pmc_jax.models.export import export_hf
@@ -57,11 +59,16 @@ class Target:
         }
         return Target(Path(output_dir(config)) / run_folder.TARGET, rows, made_of)
 
+    def line(self, made: bool, name: str = "target") -> str:
+        """A line about it; `made`: it was there already."""
+        how = " (made before of the same settings and data)" if made else ""
+        return f"{name} model: {self.folder}{how}"
+
     def is_made(self, *, overwrite: bool) -> bool:
-        """Whether it is there; where it is not, it may be made.
+        """Whether the folder holds this very target; where it does not, it may be made.
 
         Raises:
-            UserError: another target is there and `overwrite` is off, or something that is none.
+            UserError: it holds another target and `overwrite` is off, or was not made by pmc.
         """
         return multihost.broadcast_from_first(lambda: self._is_made(overwrite))
 
@@ -71,8 +78,8 @@ class Target:
         mark = self.folder / TARGET_MARK
         if not mark.is_file():
             raise UserError(
-                f"{self.folder}: is there but no run made it (it has no {TARGET_MARK}); move it "
-                "away or name another output.dir"
+                f"{self.folder}: was not made by pmc (it has no {TARGET_MARK}); move it away "
+                "or name another output.dir"
             )
         try:
             made_of = json.loads(mark.read_text(encoding="utf-8"))
@@ -90,16 +97,16 @@ class Target:
     def make(self, lm: LanguageModel, config: Config, recorder: Recorder) -> LanguageModel:
         """Fine-tunes `lm`, whose buffers are taken over, and writes it in place of an older target.
 
-        Training goes on where it was interrupted.
+        Interrupted training resumes from its checkpoint.
 
         Raises:
             UserError: rows that are too long, or the folder cannot be written.
-            Preempted: the process was asked to stop; the same call goes on.
+            Preempted: the process was asked to stop; the same call resumes.
         """
-        kept = self.folder.with_name(run_folder.TARGET_CHECKPOINTS)
-        # One folder for each thing that a target can be made of: no other training goes on there.
+        checkpoints_folder = self.folder.with_name(run_folder.TARGET_CHECKPOINTS)
+        # A folder for each digest: training of another target never resumes from it.
         name = run_folder.settings_digest(self.made_of)[:16]
-        with Checkpoints(kept / name, keep=1) as checkpoints:
+        with Checkpoints(checkpoints_folder / name, keep=1) as checkpoints:
             model = finetune(
                 TextGenerator.of(lm, config.model),
                 self.rows,
@@ -113,5 +120,25 @@ class Target:
         lm = dataclasses.replace(lm, model=model)
         export_hf(lm, self.folder, replace=True, marks={TARGET_MARK: self.made_of})
         if multihost.is_first():
-            shutil.rmtree(kept)
+            shutil.rmtree(checkpoints_folder)
         return lm
+
+
+def make_target(
+    config: Config, *, overwrite: bool, say: Callable[[str], None], name: str = "target"
+) -> None:
+    """Makes the target model under `output.dir/target`, unless it is there already.
+
+    Args:
+        name: what the model is called in the line that is printed.
+
+    Raises:
+        UserError: see `Target.is_made` and `Target.make`.
+    """
+    target = Target.of(config, finetune_rows(config))
+    made = target.is_made(overwrite=overwrite)
+    if not made:
+        recorder = Recorder()
+        with run_folder.locked(output_dir(config), make=True), recorder.watch.compiling_apart():
+            target.make(load_model(config, model_path(config), config.finetune), config, recorder)
+    say(target.line(made, name))

@@ -1,14 +1,21 @@
-"""`pmc verify`: the files of a finished run against its manifest."""
+"""Compares the files of a finished run with its manifest.
 
+Exit status 1: a file is changed, missing or new.
+"""
+
+import argparse
 from collections.abc import Callable
 
-from pmc_jax.artifacts import manifest
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="OUTPUT_FOLDER", help="output.dir of the run")
 
 
-def run_verify(folder: str, *, say: Callable[[str], None]) -> bool:
-    """`pmc verify`: whether all files of a finished run are as its manifest says."""
-    good, faults = manifest.verify(folder)
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    from pmc_jax.artifacts import manifest
+
+    good, faults = manifest.verify(options.folder)
     for line in faults:
         say(line)
     say(f"{good} files as recorded" + (f", {len(faults)} not" if faults else ""))
-    return not faults
+    return 1 if faults else 0

@@ -101,7 +101,7 @@ class ModelConfig(Section):
             compute_dtype.
         format: auto | chat | tags; auto = chat if the tokenizer has a chat template.
         system_prompt: system message of the chat format; None = none is given.
-        date_string: date that the chat template is told; None = none is told.
+        date_string: date that is passed to the chat template; None = none.
         question_tag: prompt of the tags format, `{question}` stands for the question.
         answer_tag: text before the answer in the tags format; the model learns to write it.
     """
@@ -318,11 +318,6 @@ def config_from_dict(settings: dict[str, Any], where: str = "settings") -> Confi
 def to_dict(config: Section) -> dict[str, Any]:
     """The settings as nested dicts and lists of JSON values; `config_from_dict` reads them back."""
     return schema.to_dict(config)
-
-
-def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Settings that differ, by dotted name: `["seed: 15 there, 20 here", ...]`."""
-    return schema.differences(there, here)
 
 
 def model_path(config: Config) -> str:

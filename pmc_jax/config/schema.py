@@ -33,7 +33,7 @@ KEYS = "keys"  # metadata of a dict field: the names that its keys may have
 
 @dataclass(frozen=True)
 class Check:
-    """What a value must be: `expected` completes "expected ...", `holds` tells if it is."""
+    """What a value must be: `expected` completes "expected ...", `holds` says if it is that."""
 
     expected: str
     holds: Callable[[Any], bool]
@@ -146,10 +146,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """What differs between two nested mappings: `["seed: 15 there, 20 here", ...]`."""
-    old, new = flatten(there), flatten(here)
-    # JSON text tells 1 from true, and is what a settings digest sees.
+    old, new = flatten(recorded), flatten(wanted)
+    # JSON text distinguishes 1 from true, and is what a settings digest sees.
     old_text, new_text = (
         {name: json.dumps(value, sort_keys=True) for name, value in flat.items()}
         for flat in (old, new)
@@ -218,7 +218,9 @@ class _Report:
     def expected(self, name: str, noun: str, value: Any) -> None:
         self.faults.append(f"{name}: expected {noun}, got {shown(value)}")
 
-    def known(self, raw: Mapping[str, Any], prefix: str, keys: Sequence[str]) -> dict[str, Any]:
+    def known_entries(
+        self, raw: Mapping[str, Any], prefix: str, keys: Sequence[str]
+    ) -> dict[str, Any]:
         """The entries of `raw` whose key is one of `keys`; every other one is a fault."""
         siblings = [f"{prefix}{key}" for key in keys]
         for key in raw:
@@ -264,7 +266,7 @@ def _convert(
         if value is not None and not isinstance(value, Mapping):
             report.expected(name, "a mapping", value)
             return None
-        entries = report.known(value or {}, f"{name}.", keys or list(value or {}))
+        entries = report.known_entries(value or {}, f"{name}.", keys or list(value or {}))
         return {
             key: _convert(arguments[1], entry, f"{name}.{key}", report)
             for key, entry in entries.items()
@@ -291,7 +293,7 @@ def _section(cls: type[Section], raw: Any, prefix: str, report: _Report) -> Any:
     before = len(report.faults)
     values = {
         key: _field_value(cls, fields[key], value, f"{prefix}{key}", report)
-        for key, value in report.known(raw or {}, prefix, list(fields)).items()
+        for key, value in report.known_entries(raw or {}, prefix, list(fields)).items()
     }
     if len(report.faults) > before:
         return None

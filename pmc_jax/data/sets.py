@@ -22,12 +22,6 @@ def eval_sets(config: Config) -> list[EvalSet]:
     return [eval_set(name, source, config.data) for name, source in config.data.evaluate.items()]
 
 
-def needed(source: SourceConfig, where: str) -> SourceConfig:
-    if source.path is None:
-        raise UserError(f"{where}.path: not given; name a file, tfds:NAME/CONFIG or people:SPLIT")
-    return source
-
-
 def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
     """The sensitive questions. The answer column is not read, and need not exist.
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
-import jax.numpy as jnp
+import ml_dtypes  # noqa: F401 (numpy then knows bfloat16 and the float8 types by name)
 import numpy as np
 from etils import epath
 
@@ -145,7 +145,7 @@ class _Slice:
         if any(type(size) is not int or size < 0 for size in (*shape, *data_offsets)):
             raise ValueError
         first, last = data_offsets
-        self._dtype, self._code = np.dtype(jnp.dtype(_DTYPES[dtype])), dtype
+        self._dtype, self._code = np.dtype(_DTYPES[dtype]), dtype
         if last - first != math.prod(shape) * self._dtype.itemsize or begin + last > length:
             raise ValueError
         self._path, self._begin, self._shape = path, begin + first, shape

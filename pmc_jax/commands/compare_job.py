@@ -1,0 +1,304 @@
+"""`pmc compare`: makes the target and the reference, every run that is not finished, the page.
+
+Every run is that of `pmc unlearn`, in a folder of its own. When it is finished, its limitations are
+measured with the random numbers that all runs share, and its weights are removed.
+"""
+
+import dataclasses
+import gc
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts.files import plain, write_json
+from pmc_jax.artifacts.log import read_log
+from pmc_jax.commands import unlearn_job
+from pmc_jax.commands.evaluate_job import eval_context, model_ref
+from pmc_jax.commands.finished import finalize
+from pmc_jax.commands.inputs import RunInputs, model_digest, read_inputs
+from pmc_jax.commands.target import make_target
+from pmc_jax.compare import collect, write
+from pmc_jax.compare.runs import (
+    REFERENCE,
+    RUNS,
+    WEIGHTS,
+    Run,
+    folder_of,
+    reference_of,
+    runs_of,
+    target_of,
+)
+from pmc_jax.config.compare import CompareConfig
+from pmc_jax.config.run import Config, to_dict
+from pmc_jax.config.schema import differences
+from pmc_jax.data.sets import finetune_rows
+from pmc_jax.distributed import preemption
+from pmc_jax.errors import Preempted, UserError, first_of
+from pmc_jax.evaluation.context import AnswerCache
+from pmc_jax.evaluation.harness import ModelRef, evaluate
+from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
+from pmc_jax.models.load import find
+
+_OWN = (RUNS, REFERENCE, run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_folder.EVALUATION)
+
+
+def run_compare(
+    compare: CompareConfig, *, overwrite: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The whole comparison, resumed where it was interrupted.
+
+    Returns:
+        What `compare.json` holds.
+
+    Raises:
+        UserError: bad input, or a folder that holds runs of other settings or data.
+        Preempted: the process was asked to stop; the page shows the runs that are finished.
+    """
+    folder, runs, base = folder_of(compare), runs_of(compare), compare.base()
+    _check_folder(folder)
+    _check_sets(base)
+    inputs = read_inputs(base, forget_answers=base.data.forget_answers.path is not None)
+    _check_models(compare, base)
+    with run_folder.locked(folder / RUNS, make=True):
+        if overwrite:
+            _clear(folder)
+        _make_models(compare, base, overwrite, say)
+        digests = inputs.digests | {"model": model_digest(target_of(compare))}
+        for run in runs:
+            _is_finished(run, digests)  # all faults show before hours are spent
+        comparison = _Comparison(compare, runs, base, inputs, digests["model"])
+        before = AnswerCache()  # of the target, which all runs share
+        try:
+            for run in runs:
+                preemption.check()
+                caches = {"before": before, "after": AnswerCache()}
+                if not _is_finished(run, digests):
+                    _unlearn(run, comparison.failed, caches, say)
+                if run.name not in comparison.failed:
+                    say(f"{run.name}: {comparison.measure(run, caches['after'])}")
+                if run.seed != runs[-1].seed and _is_last_of_seed(run, runs):
+                    comparison.write()
+        except (Preempted, KeyboardInterrupt):
+            comparison.write()
+            raise
+        if len(comparison.failed) == len(runs):
+            raise UserError(f"every run failed, the last: {comparison.failed[runs[-1].name]}")
+        return comparison.write(say)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuses a folder that holds what no comparison wrote."""
+    if not folder.is_dir():
+        return
+    own = {*_OWN, *write.FILES}
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    foreign = [name for name in names if name not in own]
+    if foreign:
+        raise UserError(
+            f"{folder}: the folder holds files of no comparison ({first_of(foreign, 3)}); "
+            "name another output.dir"
+        )
+
+
+def _check_sets(base: Config) -> None:
+    names = set(base.data.evaluate)
+    lacking = [name for name in FORGET_SPLITS if name not in names]
+    if not names & set(UTILITY_SPLITS):
+        lacking.append("retain (or world_facts, real_authors)")
+    if lacking:
+        raise UserError(f"run.data.evaluate: a comparison needs {', '.join(lacking)} too")
+
+
+def _clear(folder: Path) -> None:
+    """Removes what an earlier comparison wrote, but not the models that it started from."""
+    for run in (folder / RUNS).iterdir():
+        if (run / run_folder.RUN).is_file():
+            shutil.rmtree(run)
+    for name in (run_folder.EVALUATION, write.PLOTS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (write.JSON, write.PAGE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _check_models(compare: CompareConfig, base: Config) -> None:
+    """Reads what the reference is made of, or looks for models, before anything is made."""
+    if compare.reference.data:
+        finetune_rows(_reference_config(compare, base))
+    for path in (base.model.path, compare.reference.path):
+        if path is not None:
+            find(path)
+
+
+def _reference_config(compare: CompareConfig, base: Config) -> Config:
+    """The settings that make the reference, as the target is made of `base`."""
+    rows = dataclasses.replace(base.finetune, data=compare.reference.data)
+    return dataclasses.replace(_in(base, folder_of(compare) / REFERENCE), finetune=rows)
+
+
+def _make_models(
+    compare: CompareConfig, base: Config, overwrite: bool, say: Callable[[str], None]
+) -> None:
+    """Makes the target and the reference, each once."""
+    if base.finetune.data:
+        make_target(_in(base, folder_of(compare)), overwrite=overwrite, say=say)
+        gc.collect()
+    if compare.reference.data:
+        config = _reference_config(compare, base)
+        make_target(config, overwrite=overwrite, say=say, name="reference")
+        gc.collect()
+
+
+def _in(config: Config, folder: Path) -> Config:
+    return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
+
+
+def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
+    """Whether a run is finished, with these settings and data.
+
+    Raises:
+        UserError: it is finished, but with others.
+    """
+    if not (run.folder / run_folder.RESULTS).is_file():
+        return False
+    record = collect.read(run.folder / run_folder.RUN)
+    wanted = plain(to_dict(run.config))
+    unlike = []
+    if run_folder.settings_digest(record["settings"]) != run_folder.settings_digest(wanted):
+        unlike += differences(record["settings"], wanted)
+    # Methods that don't read the true answers have no digest of them.
+    unlike += [f"data {n}" for n, sha in record["digests"].items() if digests.get(n, sha) != sha]
+    if unlike:
+        raise UserError(
+            f"{run.folder}: holds a finished run of other settings or data: "
+            f"{'; '.join(unlike[:4])}; name another output.dir, or pass --overwrite to replace it"
+        )
+    return True
+
+
+def _unlearn(
+    run: Run,
+    failed: dict[str, str],
+    caches: Mapping[str, AnswerCache],
+    say: Callable[[str], None],
+) -> None:
+    """Runs one run. Where training diverges, the error is recorded; the next command resumes it."""
+    say(f"{run.name}: unlearning for {run.config.method.max_seconds:g} s")
+    try:
+        unlearn_job.run_unlearn(run.config, overwrite=False, say=lambda text: None, caches=caches)
+    except UserError as error:
+        if not _has_trained(run.folder):  # an input at fault would be so in every run
+            raise
+        failed[run.name] = str(error)
+        say(f"{run.name}: failed: {error}")
+    gc.collect()  # frees what of the model is held in cycles before the next is loaded
+
+
+def _has_trained(folder: Path) -> bool:
+    log = folder / run_folder.LOG
+    return log.is_file() and any(row.get("kind") == "scalars" for row in read_log(log))
+
+
+def _is_last_of_seed(run: Run, runs: Sequence[Run]) -> bool:
+    return run is [other for other in runs if other.seed == run.seed][-1]
+
+
+class _Comparison:
+    """What is measured and written of the runs.
+
+    Attributes:
+        failed: name of a run -> why.
+    """
+
+    def __init__(
+        self,
+        compare: CompareConfig,
+        runs: Sequence[Run],
+        base: Config,
+        inputs: RunInputs,
+        target_sha256: str,
+    ):
+        self._compare, self._runs = compare, runs
+        self.failed: dict[str, str] = {}
+        settings = dataclasses.replace(base.evaluate, measures=compare.measures, reference=None)
+        self._base = dataclasses.replace(base, evaluate=settings)
+        self._sets = inputs.eval_sets
+        self._context = eval_context(self._base, self._sets)
+        self._models = {"before": self._model(target_of(compare), target_sha256)}
+        if (path := reference_of(compare)) is not None:
+            self._models["reference"] = self._model(path, model_digest(path))
+        self._shared = self._evaluate({})  # what is measured of the target and the reference
+
+    def _model(self, path: str, sha256: str, answers: AnswerCache | None = None) -> ModelRef:
+        return model_ref(self._base, path, sha256, self._sets, answers)
+
+    def _evaluate(self, more: Mapping[str, ModelRef]) -> dict[str, Any]:
+        evaluation = evaluate(
+            self._models | more,
+            self._context,
+            self._base.evaluate.wanted,
+            folder=folder_of(self._compare) / run_folder.EVALUATION,
+            bars=True,
+        )
+        gc.collect()
+        return evaluation
+
+    def measure(self, run: Run, answers: AnswerCache) -> str:
+        """Measures a finished run, once, and removes its weights.
+
+        Args:
+            answers: greedy answers of its model that are there already.
+
+        Returns:
+            A line about it.
+        """
+        if not self._is_measured(run):
+            path = run.folder / run_folder.MODEL
+            if not path.is_dir():
+                raise UserError(
+                    f"{run.folder}: other measures are wanted and its weights are gone; pass "
+                    "--overwrite to replace it (output.keep_models keeps them)"
+                )
+            model = self._model(str(path), model_digest(str(path)), answers)
+            evaluation = _renamed(self._evaluate({run.name: model}), run.name)
+            write_json(run.folder / run_folder.EVALUATION_RESULTS, evaluation)
+            finalize(run.folder, purge=False, text=self._base.report.text)
+        keep = (run_folder.MODEL, run_folder.ADAPTER) if self._compare.output.keep_models else ()
+        drop = [n for n in WEIGHTS if n not in keep and (run.folder / n).exists()]
+        if drop:
+            manifest.drop(run.folder, drop)
+        after = collect.read(run.folder / run_folder.RESULTS)["after"]
+        return f"unlearn quality {after['unlearn_quality']:.1f}, utility {after['utility']:.1f}"
+
+    def _is_measured(self, run: Run) -> bool:
+        path = run.folder / run_folder.EVALUATION_RESULTS
+        if not path.is_file():
+            return False
+        earlier, names = collect.read(path), ("settings", "not_computed")
+        same = all(earlier[name] == plain(self._shared[name]) for name in names)
+        models = {n: m["sha256"] for n, m in earlier["models"].items() if n != "after"}
+        return same and models == {n: model.sha256 for n, model in self._models.items()}
+
+    def write(self, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+        """Writes the page and all that belongs to it, of the runs that are finished."""
+        done = [
+            run
+            for run in self._runs
+            if run.name not in self.failed
+            and (run.folder / run_folder.RESULTS).is_file()
+            and (run.folder / run_folder.EVALUATION_RESULTS).is_file()
+        ]
+        comparison = collect.collect(self._compare, self._runs, done, self.failed, self._shared)
+        write.write(folder_of(self._compare), comparison, say=say)
+        return comparison
+
+
+def _renamed(evaluation: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An `evaluation.json` whose model `name` is the one after unlearning."""
+
+    def after(models: Mapping[str, Any]) -> dict[str, Any]:
+        return {"after" if key == name else key: value for key, value in models.items()}
+
+    measures = {measure: after(models) for measure, models in evaluation["measures"].items()}
+    return {**evaluation, "models": after(evaluation["models"]), "measures": measures}

@@ -1,0 +1,71 @@
+"""What most commands share before their work: arguments, settings, and how libraries behave.
+
+Nothing here imports jax when the module is imported, so `pmc --help` and faults in the settings
+answer at once.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from pmc_jax.config.run import Config, load_config
+from pmc_jax.distributed import launch
+
+
+def add_config(parser: argparse.ArgumentParser, *, config: str = "CONFIG.yaml") -> None:
+    """The settings file and the settings changed on the command line."""
+    parser.add_argument("config", metavar=config, help="settings, see configs/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="settings changed for this run"
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what an earlier run wrote to output.dir"
+    )
+
+
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """Arguments of a command that writes to `output.dir`, in one process or in several."""
+    add_config(parser)
+    add_overwrite(parser)
+    launch.add_flags(parser)
+
+
+def read_config(options: argparse.Namespace) -> Config:
+    """The settings of a command; then sets up the libraries, which may be imported after it.
+
+    Raises:
+        UserError: see `load_config`.
+    """
+    config = load_config(options.config, options.overrides)
+    set_up_libraries()
+    return config
+
+
+def set_up_libraries() -> None:
+    quiet_libraries()
+    keep_compilations()
+
+
+def quiet_libraries() -> None:
+    """Sends our warnings to stderr and drops the messages of libraries."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(format="pmc: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # we report what matters of it
+    # Orbax leaves these behind where a disk is full.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+
+def keep_compilations() -> None:
+    """Compiled programs are kept between runs, unless jax has a folder for them already."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pmc_jax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))

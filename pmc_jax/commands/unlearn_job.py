@@ -1,0 +1,129 @@
+"""`pmc unlearn`: settings in, an output folder out."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts.checkpoint import Checkpoints
+from pmc_jax.artifacts.log import RunLog
+from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.artifacts.timer import Stopwatch
+from pmc_jax.commands.console import final_tables
+from pmc_jax.commands.evaluate_job import evaluate_finished
+from pmc_jax.commands.finished import finalize
+from pmc_jax.commands.inputs import (
+    check_fits,
+    input_files,
+    load_model,
+    model_digest,
+    read_inputs,
+)
+from pmc_jax.commands.target import Target
+from pmc_jax.commands.unlearning_run import unlearn
+from pmc_jax.config.report import ReportConfig
+from pmc_jax.config.run import Config, model_path, output_dir, to_dict
+from pmc_jax.distributed import multihost
+from pmc_jax.evaluation.context import AnswerCache
+from pmc_jax.report.write import write as write_report
+from pmc_jax.sampling.generator import TextGenerator
+
+
+def run_unlearn(
+    config: Config,
+    *,
+    overwrite: bool,
+    say: Callable[[str], None],
+    purge: bool = False,
+    caches: Mapping[str, AnswerCache] | None = None,
+) -> dict[str, Any]:
+    """The whole job; resumes an unfinished run of the same settings and data.
+
+    Args:
+        purge: the answers that the run holds are removed at its end, see `manifest.purge`.
+        caches: greedy answers of the model `before` and `after` the run: read and filled.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        UserError: bad settings, rows or models, or an output folder that is not free.
+        Preempted: the process was asked to stop; the same call resumes.
+    """
+    inputs = read_inputs(config)
+    target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
+    # Weights are large: a target has their digest already.
+    digest = target.made_of["model"] if target else model_digest(model_path(config))
+    # Faults show before a folder is claimed, an older run removed or a step trained.
+    watch = Stopwatch()
+    made = target is not None and target.is_made(overwrite=True)
+    if target is None or made:
+        lm = load_model(config, target.folder if made else model_path(config), config.train)
+    else:
+        lm = load_model(config, model_path(config), config.finetune)
+    check_fits(config, TextGenerator.of(lm, config.model), inputs)
+    claimed = run_folder.claim(
+        output_dir(config),
+        settings=to_dict(config),
+        digests={"model": digest} | inputs.digests,
+        overwrite=overwrite,
+    )
+    caches = caches or {"before": AnswerCache(), "after": AnswerCache()}
+    with claimed as folder:
+        with _recording(config, folder, watch) as recorder:
+            if target is not None:
+                lm = lm if made else target.make(lm, config, recorder)
+                say(target.line(made))
+            results = unlearn(config, lm, inputs, recorder, folder, say, caches)
+            if config.evaluate.wanted or config.evaluate.reference:
+                evaluate_finished(config, folder.path, caches=caches, recorder=recorder, say=say)
+        if multihost.is_first():
+            manifest.write(folder.path, input_files(config, digest), results)
+            shown = ReportConfig(text=config.report.text and not purge)
+            write_report([folder.path], shown, results=results)
+        folder.finish(results)  # after it nothing is left to do that an interruption could lose
+        if purge:
+            finalize(folder.path, purge=True, text=False)
+    say(final_tables(results))
+    return results
+
+
+def is_finished(config: Config) -> bool:
+    """Whether `output.dir` holds a finished run."""
+    return multihost.broadcast_from_first(
+        lambda: (Path(output_dir(config)) / run_folder.RESULTS).exists()
+    )
+
+
+def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
+    """`pmc unlearn --purge` on a finished run."""
+    folder = output_dir(config)
+    with run_folder.locked(folder):
+        finalize(Path(folder), purge=True, text=False)
+    say(f"{folder}: the checkpoints, the texts of the log and those of the report are gone")
+
+
+@contextlib.contextmanager
+def _recording(
+    config: Config, folder: run_folder.OutputFolder, watch: Stopwatch
+) -> Iterator[Recorder]:
+    """The log, the clock and the checkpoints of a run, open inside."""
+    checkpoint_folder = folder.path / run_folder.CHECKPOINTS
+    with (
+        Checkpoints(checkpoint_folder, keep=config.output.keep) as checkpoints,
+        RunLog(folder.path if multihost.is_first() else None, text=config.log.text) as log,
+        watch.compiling_apart(),
+    ):
+        # An earlier attempt that left no checkpoint left a log that starts again.
+        if folder.resuming and checkpoints.latest() is None and multihost.is_first():
+            shutil.rmtree(folder.path / run_folder.TENSORBOARD, ignore_errors=True)
+            log.resume(0)
+        yield Recorder(
+            log=log,
+            watch=watch,
+            checkpoints=checkpoints,
+            output=config.output,
+            profile=folder.path / run_folder.PROFILE if config.profile else None,
+        )
