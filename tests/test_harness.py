@@ -239,16 +239,16 @@ def test_in_a_library_call(measured):
 
 
 def test_the_store_starts_anew_where_rows_are_of_something_else(tmp_path):
-    with harness._Store(tmp_path / "after.greedy.jsonl", "one") as store:
-        store.add({"a": 1})
-        store.add({"a": 2, "b": 3})
-    with harness._Store(tmp_path / "after.greedy.jsonl", "one") as store:
-        assert store.rows == {"a": 1, "b": 3} and not store.complete
-        store.finish()
-    with harness._Store(tmp_path / "after.greedy.jsonl", "one") as store:
-        assert store.complete
-    with harness._Store(tmp_path / "after.greedy.jsonl", "other") as store:
-        assert store.rows == {} and not store.complete
+    path = tmp_path / "after.greedy.jsonl"
+    store = harness._Store(path, "one")
+    store.add({"a": 1})
+    store.add({"b": 3})
+    store = harness._Store(path, "one")
+    assert store.rows == {"a": 1, "b": 3} and not store.complete
+    store.finish()
+    assert harness._Store(path, "one").complete
+    store = harness._Store(path, "other")
+    assert store.rows == {} and not store.complete
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.log import progress, read_log, rewrite_log
@@ -139,22 +139,22 @@ def _collect(
     for task_name in tasks:
         task = TASKS[task_name]
         path = None if folder is None else folder / f"{name}.{task_name}.jsonl"
-        with _Store(path, _digest(task_name, model.sha256, context)) as store:
-            if store.complete:
-                rows[task_name] = store.rows
-                continue
-            loaded = loaded or model.load(name)
-            keys = task.keys(loaded, context)
-            left = [key for key in keys if key not in store.rows]
-            bar = progress(len(keys), f"{name}: {task_name}", "row", enabled=bars)
-            with bar, watch.stage("evaluate"):
-                bar.update(len(keys) - len(left))
-                for some in task.run(loaded, context, left) if left else ():
-                    store.add(some)
-                    bar.update(len(some))
-                    preemption.check()
-            rows[task_name] = {key: store.rows[key] for key in keys}
-            store.finish()
+        store = _Store(path, _digest(task_name, model.sha256, context))
+        if store.complete:
+            rows[task_name] = store.rows
+            continue
+        loaded = loaded or model.load(name)
+        keys = task.keys(loaded, context)
+        left = [key for key in keys if key not in store.rows]
+        bar = progress(len(keys), f"{name}: {task_name}", "row", enabled=bars)
+        with bar, watch.stage("evaluate"):
+            bar.update(len(keys) - len(left))
+            for new in task.run(loaded, context, left) if left else ():
+                store.add(new)
+                bar.update(len(new))
+                preemption.check()
+        rows[task_name] = {key: store.rows[key] for key in keys}
+        store.finish()
     return rows
 
 
@@ -183,47 +183,37 @@ class _Store:
 
     Attributes:
         rows: key -> row.
-        complete: whether the file says that no row is missing.
+        complete: whether no row is missing.
     """
 
     def __init__(self, path: Path | None, digest: str):
         self.rows: dict[str, Any] = {}
         self.complete = False
-        self._file: BinaryIO | None = None
-        self._path, self._digest = path, digest
-
-    def __enter__(self) -> "_Store":
-        if self._path is not None:
-            for line in multihost.broadcast_from_first(self._open):
+        self._path = path
+        if path is not None:
+            for line in multihost.broadcast_from_first(lambda: _resumed(path, digest)):
                 self.rows |= line.get("rows", {})
                 self.complete |= line.get("complete", False)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
 
     def add(self, rows: Mapping[str, Any]) -> None:
-        """Keeps rows, but for those whose key it has already."""
-        if new := {key: row for key, row in rows.items() if key not in self.rows}:
-            self.rows |= new
-            self._write({"rows": new})
+        self.rows |= rows
+        self._write({"rows": rows})
 
     def finish(self) -> None:
         """Notes that no row is missing."""
         self.complete = True
         self._write({"complete": True})
 
-    def _open(self) -> list[dict[str, Any]]:
-        """Opens the file; returns the lines after the first, if that holds the same digest."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        lines = read_log(self._path) if self._path.exists() else []
-        same = bool(lines) and lines[0].get("digest") == self._digest
-        lines = lines[1:] if same else []
-        rewrite_log(self._path, [{"digest": self._digest}, *lines])  # half a line may end it
-        self._file = self._path.open("ab", buffering=0)
-        return lines
-
     def _write(self, line: dict[str, Any]) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        if self._path is not None and multihost.is_first():
+            with self._path.open("ab") as file:
+                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+
+def _resumed(path: Path, digest: str) -> list[dict[str, Any]]:
+    """The lines after the digest, if the file has the same one; makes it a file of whole lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = read_log(path) if path.exists() else []
+    lines = lines[1:] if lines and lines[0].get("digest") == digest else []
+    rewrite_log(path, [{"digest": digest}, *lines])
+    return lines

@@ -1,12 +1,12 @@
 """Rows: what tasks keep of a model, and how measures read them.
 
 A task works question by question and can be interrupted and resumed at any of them; a measure is a
-pure function of rows, of this model's and of a reference model's. Rows hold numbers, no text (but
-for `text`, where the log keeps text).
+pure function of rows, of this model's and of a reference model's. Rows hold numbers; `text` is
+the only text.
 
 Rows = task -> key -> value, JSON:
 
-    greedy      "SPLIT/ID"    {"rougeL": recall, "rouge1": recall, "text": only if asked for}
+    greedy      "SPLIT/ID"    {"rougeL": recall, "text": the answer, only where the log keeps text}
     likelihood  "SPLIT/ID"    {"answer": T, "paraphrased": T or None, "wrong": [T, ...] or None,
                                "zlib": bytes of the compressed answer}
                               T = {"logp": [of each answer token, the end token last],

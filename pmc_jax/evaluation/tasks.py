@@ -22,7 +22,7 @@ from pmc_jax.evaluation.quantise import quantised
 from pmc_jax.evaluation.relearn import relearned
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.sampler import Sampler
-from pmc_jax.scoring.rouge import rouge1_recall, rougeL_recall
+from pmc_jax.scoring.rouge import rougeL_recall
 from pmc_jax.training.likelihood import TokenScores, token_scores
 
 SCORED = ("forget", "retain", "real_authors", "world_facts", "holdout")
@@ -83,7 +83,7 @@ def _answer_rows(
         by_question.setdefault(question, []).append((key, truth))
     for answers in model.stream_greedy(list(by_question), context.settings):
         yield {
-            key: {"rougeL": rougeL_recall(truth, answer), "rouge1": rouge1_recall(truth, answer)}
+            key: {"rougeL": rougeL_recall(truth, answer)}
             | ({"text": answer} if context.text else {})
             for question, answer in answers.items()
             for key, truth in by_question[question]
@@ -209,10 +209,9 @@ def _prompted(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> 
     retain = context.retain
     pairs = [] if retain is None else list(zip(retain.questions, retain.answers, strict=True))
     items = []
-    for key in keys:
-        attack = key.partition("/")[0]
-        ask = functools.partial(prompt_attacks.ATTACKS[attack], pairs=pairs)
-        items += _forget_items(context, [key], f"{attack}/", ask)
+    for name, attack in prompt_attacks.ATTACKS.items():
+        ask = functools.partial(attack, pairs=pairs)
+        items += _forget_items(context, keys, f"{name}/", ask)
     return _answer_rows(model, context, items)
 
 
