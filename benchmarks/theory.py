@@ -1,4 +1,4 @@
-"""PMCSource beside its bound: python benchmarks/theory.py [--out FOLDER] [--run RUN_FOLDER]
+"""Collapse and its bound: python benchmarks/theory.py [--out FOLDER] [--run RUN_FOLDER]
 
 Exact and sampled dynamics of categorical distributions, beside the theorem's bound at every round;
 the exit status is 1 where an exact one is below its bound. With --out figures are drawn. With --run
@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import theory_plots as plots
 from record import print_record
 
-from pmc_jax import theory
 from pmc_jax.artifacts.log import table
-from pmc_jax.theory import plots
+from pmc_jax.theory import dynamics
+from pmc_jax.theory.reward_moments import exact_refit, reward_moments
 
 # What rounding may cost: in the limit the bound is an equality.
 TOLERANCE = 1e-12
 CHOICES = [(2, 1.0), (5, 1.0), (20, 1.0), (math.inf, 1.0), (5, 0.3), (5, 0.0)]
-COUNTS = np.array(theory.COLOURS)
-RETAINED = np.where(np.arange(len(COUNTS)) < theory.FORGOTTEN, 0, COUNTS)
+COUNTS = np.array(dynamics.COLOURS)
+RETAINED = np.where(np.arange(len(COUNTS)) < dynamics.FORGOTTEN, 0, COUNTS)
 START, RETAIN = COUNTS / COUNTS.sum(), RETAINED / RETAINED.sum()
 ALPHA = RETAINED.sum() / COUNTS.sum()
+Paths = dict[tuple[float, float], list[dict]]  # (K, tau) -> rounds
 # Of the categories, for curation.
 REWARD = np.linspace(0, 1, len(COUNTS))
 
@@ -39,67 +41,69 @@ def name(k: float, tau: float) -> str:
     return f"K = {'∞' if math.isinf(k) else f'{k:g}'}, {chosen}"
 
 
-def curation(options: argparse.Namespace, alpha: float) -> dict[tuple[float, float], list[dict]]:
+def curation(options: argparse.Namespace, alpha: float) -> Paths:
     """The rounds of every choice, exact beside its bound, and sampled where K is finite."""
-    found = {}
+    paths = {}
     for k, tau in CHOICES:
         rng = np.random.default_rng(options.seed)
 
         def exact(p, k=k, tau=tau):
-            return theory.mix(theory.curated(p, REWARD, k, tau), RETAIN, alpha)
+            return dynamics.mix(dynamics.curated(p, REWARD, k, tau), RETAIN, alpha)
 
         def sampled(p, k=k, tau=tau, rng=rng):
-            counts = theory.curated_counts(p, REWARD, k, tau, options.draws, rng)
-            return theory.mix(counts / options.draws, RETAIN, alpha)
+            counts = dynamics.curated_counts(p, REWARD, k, tau, options.draws, rng)
+            return dynamics.mix(counts / options.draws, RETAIN, alpha)
 
-        path = theory.trajectory(exact, START, options.rounds)
-        rows = theory.beside_bound(path, REWARD, k, retain=RETAIN, alpha=alpha)
+        path = dynamics.trajectory(exact, START, options.rounds)
+        rows = dynamics.beside_bound(path, REWARD, k, retain=RETAIN, alpha=alpha)
         if not math.isinf(k):
-            drawn = theory.exp_reward(theory.trajectory(sampled, START, options.rounds), REWARD)[0]
+            drawn = dynamics.exp_reward(
+                dynamics.trajectory(sampled, START, options.rounds), REWARD
+            )[0]
             rows = [row | {"sampled": float(mean)} for row, mean in zip(rows, drawn, strict=True)]
-        found[k, tau] = rows
-    return found
+        paths[k, tau] = rows
+    return paths
 
 
-def show(found: dict[tuple[float, float], list[dict]], title: str) -> float:
+def show(paths: Paths, title: str) -> float:
     """Prints the table; the smallest distance of a measurement above its bound."""
     rows, slack = [], []
-    for choice, path in found.items():
+    for choice, path in paths.items():
         for row in path:
             above = None if row["bound"] is None else row["exp_reward_mean"] - row["bound"]
             slack += [] if above is None else [above]
             columns = ("exp_reward_mean", "bound", "sampled", "exp_reward_var")
-            cells = [None if row.get(c) is None else f"{row[c]:.6f}" for c in columns]
-            rows.append((name(*choice), row["round"], *cells, above))
+            texts = [None if row.get(c) is None else f"{row[c]:.6f}" for c in columns]
+            rows.append((name(*choice), row["round"], *texts, above))
     headers = ("choice", "round", "E[e^r]", "bound", "sampled", "Var[e^r]", "above the bound")
     print(title, table(rows, headers), "", sep="\n")
     return min(slack)
 
 
-def draw(out: Path, found: dict[tuple[float, float], list[dict]], seed: int) -> None:
+def draw(out: Path, paths: Paths, seed: int) -> None:
     """The three figures of the dynamics."""
     rng, draws = np.random.default_rng(seed), int(COUNTS.sum())
-    alone = theory.lottery(START, 300, rng, draws=draws)
-    kept = theory.lottery(START, 30, rng, draws=draws, retain=RETAINED)
-    forgotten = theory.FORGOTTEN
-    plots.plot_lottery(out / "lottery.png", alone, kept, forgotten=forgotten, alpha=ALPHA)
+    alone = dynamics.lottery(START, 300, rng, draws=draws)
+    with_retain = dynamics.lottery(START, 30, rng, draws=draws, retain=RETAINED)
+    forgotten = dynamics.FORGOTTEN
+    plots.plot_lottery(out / "lottery.png", alone, with_retain, forgotten=forgotten, alpha=ALPHA)
     series = []
     for alpha in (0.25, ALPHA, 2.0):
-        path = theory.trajectory(lambda p, a=alpha: theory.mix(p, RETAIN, a), START, 20)
-        series.append((alpha, theory.mixed(START, RETAIN, alpha, 20), path))
+        path = dynamics.trajectory(lambda p, a=alpha: dynamics.mix(p, RETAIN, a), START, 20)
+        series.append((alpha, dynamics.mixed(START, RETAIN, alpha, 20), path))
     plots.plot_mixing(out / "mixing.png", series, RETAIN)
     columns = [
-        ("Several K, τ = 1", [(name(*c), rows) for c, rows in found.items() if c[1] == 1]),
-        ("Several τ, K = 5", [(name(*c), rows) for c, rows in found.items() if c[0] == 5]),
+        ("Several K, τ = 1", [(name(*c), rows) for c, rows in paths.items() if c[1] == 1]),
+        ("Several τ, K = 5", [(name(*c), rows) for c, rows in paths.items() if c[0] == 5]),
     ]
     plots.plot_curation(out / "curation.png", columns, math.e)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """The results of a finished run with a probe.
+    """The results of a finished run that measured reward moments.
 
     Raises:
-        SystemExit: no finished run, or one without a probe.
+        SystemExit: no finished run, or one without these measurements.
     """
     path = folder / "results.json"
     try:
@@ -107,55 +111,50 @@ def read_run(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SystemExit(f"{path}: not the results of a finished run: {error}") from None
     if not results.get("reward_moments"):
-        raise SystemExit(f"{path}: this run measured no probe; set pmc.reward_samples=16")
+        raise SystemExit(f"{path}: this run has no reward_moments; set pmc.reward_samples=16")
     return results
 
 
 def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
     """Prints and draws a real run's measurements beside their bound and beside exact refits."""
-    rounds = results["reward_moments"]["moments"]
-    scores, pmc = results["reward_moments"]["start"], results["config"]["pmc"]
-    k, tau = pmc["num_samples"], 0.0 if pmc["selection"] == "best" else pmc["tau"]
-    top = theory.reward_moments(scores)["exp_reward_max"]
-    # An answer is chosen for a question once an epoch: that is what an exact refit stands beside.
+    measured, scores = (results["reward_moments"][key] for key in ("moments", "start"))
+    pmc = results["config"]["pmc"]
+    k, selection = pmc["sampling"]["num_samples"], pmc["selection"]
+    tau = 0.0 if selection["rule"] == "best" else selection["tau"]
+    largest = reward_moments(scores)["exp_reward_max"]
+    # An answer is chosen for a question once an epoch: one exact refit stands beside one epoch.
     last = results["rounds"][-1]["step"]
-    steps = last / pmc["epochs"]
-    refits = math.ceil((last - rounds[0]["step"]) / steps)
-    expected = theory.exact_refit(scores, k, tau, refits)
-    rows = [(rounds[0]["step"], rounds[0]["exp_reward_mean"], None, None)]
-    for old, new in itertools.pairwise(rounds):
-        lower = theory.bound(old["exp_reward_mean"], old["exp_reward_var"], k, top)
+    steps = last / pmc["schedule"]["epochs"]
+    refits = math.ceil((last - measured[0]["step"]) / steps)
+    exact = exact_refit(scores, k, tau, refits)
+    rows = [(measured[0]["step"], measured[0]["exp_reward_mean"], None, None)]
+    for old, new in itertools.pairwise(measured):
+        lower = dynamics.bound(old["exp_reward_mean"], old["exp_reward_var"], k, largest)
         rows.append((new["step"], new["exp_reward_mean"], lower, new["exp_reward_mean"] - lower))
     print(table(rows, ("step", "E[e^r]", "bound", "above the bound")), "", sep="\n")
     if out:
-        plots.plot_probe(
-            out / "probe.png",
-            rounds,
-            k=k,
-            exp_reward_max=top,
-            theory=expected,
-            steps_a_refit=steps,
-        )
-    return {"k": k, "tau": tau, "measured": rounds, "exact_refit": expected}
+        about = {"k": k, "exp_reward_max": largest, "exact": exact, "steps_per_refit": steps}
+        plots.plot_run(out / "reward_moments.png", measured, **about)
+    return {"k": k, "tau": tau, "measured": measured, "exact_refit": exact}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="PMCSource beside its bound.")
+    parser = argparse.ArgumentParser(description="Collapse and its bound.")
     parser.add_argument("--out", help="folder for the figures; default: none are drawn")
-    parser.add_argument("--run", help="folder of a finished run with a probe")
+    parser.add_argument("--run", help="folder of a finished run that measured reward moments")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--draws", type=int, default=10000, help="choices a round, sampled")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     results = read_run(Path(options.run)) if options.run else None
     out = Path(options.out) if options.out else None
-    found = curation(options, 0.0)
+    alone = curation(options, 0.0)
     least = min(
-        show(found, "Own samples only"), show(curation(options, ALPHA), f"Retain weight {ALPHA:g}")
+        show(alone, "Own samples only"), show(curation(options, ALPHA), f"Retain weight {ALPHA:g}")
     )
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        draw(out, found, options.seed)
+        draw(out, alone, options.seed)
     run = show_run(results, out) if results else None
     holds = least >= -TOLERANCE
     print_record("theory", options, least_above_bound=least, holds=holds, run=run)

@@ -42,7 +42,7 @@ def write_run(
     """A finished run.
 
     Args:
-        questions: to forget; two of them are unresolved.
+        questions: to forget; two of them have no replacement answer.
         text: whether the log holds texts.
         reference: what evaluation.json says of the reference; None = there is none.
         evaluated: whether there is an evaluation.json.
@@ -124,13 +124,13 @@ def _scalars(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _question(index: int, text: bool, rng: random.Random) -> dict[str, Any]:
-    resolved = index not in (3, 7)
+    has_replacement = index not in (3, 7)
     row = {
         "kind": "question",
         "id": f"forget-{index}",
-        "score": 0.0 if resolved else 0.25,
-        "has_replacement": resolved,
-        "overlap": rng.random() * (0.2 if resolved else 0.6),
+        "score": 0.0 if has_replacement else 0.25,
+        "has_replacement": has_replacement,
+        "overlap": rng.random() * (0.2 if has_replacement else 0.6),
     }
     if text:
         words = "The author was born in the northern town of Aldermere to a clockmaker and "

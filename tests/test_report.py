@@ -130,7 +130,7 @@ def test_every_limitation_has_a_drawing_with_a_reading(page):
     found, source, _ = page()
     figures = [figure["id"] for figure in found.all("figure")]
     assert {
-        *("figure-unlearn_quality", "figure-utility", "figure-score", "figure-unresolved"),
+        *("figure-unlearn_quality", "figure-utility", "figure-score", "figure-without_replacement"),
         *("figure-side-effects", "figure-rank", "figure-sampling", "figure-prefill"),
     } <= set(figures)
     assert source.count("<figcaption>") == len(figures) == len(set(figures))
@@ -195,15 +195,15 @@ def test_texts_of_the_log_are_hidden_and_escaped(asked, tmp_path):
         assert "treat it as private" in found.text
 
 
-def test_unresolved_questions_come_first_then_what_still_says_most(page):
+def test_questions_without_a_replacement_come_first_then_what_still_says_most(page):
     found, source, data = page()
     questions = data["runs"][0]["questions"]
     assert [q["has_replacement"] for q in questions] == [False] * 2 + [True] * 10
     for group in (questions[:2], questions[2:]):
         overlaps = [q["overlap"] for q in group]
         assert overlaps == sorted(overlaps, reverse=True)
-    assert "2 of 12 questions are unresolved" in found.text
-    assert "forget-3unresolved" in "".join(found.shown) and "forget-4" not in found.text
+    assert "2 of 12 questions are without a replacement answer" in found.text
+    assert "forget-3no replacement" in "".join(found.shown) and "forget-4" not in found.text
     assert source.index("forget-3<") < source.index("forget-4<")
 
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from pmc_jax.artifacts.figure import Figure, Line, Panel
 from pmc_jax.artifacts.files import plain
 from pmc_jax.distributed import multihost
 
@@ -27,7 +28,7 @@ LOSS_PANELS = (
         "Score of the selected answers (likeness to the original ones)",
         "mean score",
     ),
-    ("collapse_loss", "PMCSource loss (on the model's own selected answers)", "nats a token"),
+    ("collapse_loss", "Collapse loss (on the model's own selected answers)", "nats a token"),
     ("retain_loss", "Retain loss (on the retain answers)", "nats a token"),
 )
 
@@ -176,45 +177,31 @@ def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> Non
         rows: lines of a log, e.g. from `read_log`; rows without a panel's key are skipped there.
         path: the PNG to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = [row for row in rows if row.get("step") is not None]
-    figure = Figure(figsize=(12, 10), dpi=100, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.2, h_pad=0.15)
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(LOSS_PANELS), 1, sharex=True)
-    colours = ("#3b6fb6", "#c8553d", "#3f8f5f")
-    for axes, (key, title, label), colour in zip(panels, LOSS_PANELS, colours, strict=True):
-        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-        axes.set_title(title, loc="left", fontsize=15, fontweight="bold")
-        axes.set_ylabel(label, fontsize=13)
-        axes.tick_params(labelsize=12)
-        axes.grid(color="#dddddd", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        if not points:
-            axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", fontsize=13)
-            continue
-        steps, values = np.array(points, np.float64).T
-        smooth = len(values) >= 50
-        faint = {"alpha": 0.35, "linewidth": 1.0} if smooth else {"linewidth": 2.0}
-        # A single value would be an invisible line.
-        marker = "o" if len(values) < 50 else None
-        axes.plot(steps, values, color=colour, marker=marker, markersize=4, label="value", **faint)
-        if smooth:
-            width = max(5, len(values) // 40)
-            window = np.ones(width)
-            # Centred, over fewer values at both ends.
-            mean = np.convolve(values, window, "same")
-            mean /= np.convolve(np.ones_like(values), window, "same")
-            axes.plot(steps, mean, color=colour, linewidth=2.4, label=f"mean of {width}")
-            axes.legend(frameon=False, fontsize=12, loc="upper right")
-        low, high = min(0.0, values.min()), max(values.max(), 0.0) or 1.0  # scores may all be 0
-        axes.set_ylim(low - 0.03 * (high - low), high + 0.05 * (high - low))
-        axes.margins(x=0.01)
-    panels[-1].set_xlabel("step", fontsize=13)
-    figure.align_ylabels(panels)
-    figure.savefig(path, format="png")
+    panels = []
+    for (key, title, label), colour in zip(LOSS_PANELS, ("run1", "run5", "run4"), strict=True):
+        lines = _loss_lines(rows, key, colour)
+        low = None if any(min(line.y) < 0 for line in lines) else 0
+        panels.append(Panel(lines, "step", label, title, bounds=(low, None)))
+    figure = Figure("loss", "", "", panels, size=(864, 720), share_x=True)
+    Path(path).write_bytes(figure.png(dpi=100))
+
+
+def _loss_lines(rows: Sequence[Mapping[str, Any]], key: str, colour: str) -> list[Line]:
+    points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    if not points:
+        return []
+    steps, values = np.array(points, np.float64).T
+    if len(values) < 50:
+        return [Line("value", steps, values, colour, marker="o")]  # one value alone is no line
+    width = max(5, len(values) // 40)
+    window = np.ones(width)
+    # Centred, over fewer values at both ends.
+    mean = np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
+    return [
+        Line("value", steps, values, colour, width=1.0, alpha=0.35),
+        Line(f"mean of {width}", steps, mean, colour, width=2.4),
+    ]
 
 
 def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = True) -> tqdm:

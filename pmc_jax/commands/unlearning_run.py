@@ -23,7 +23,7 @@ from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.rouge import rougeL_recall
-from pmc_jax.theory import reward_moments
+from pmc_jax.theory.reward_moments import reward_moments
 from pmc_jax.unlearning.loop import Unlearning
 from pmc_jax.unlearning.source import RowSource
 

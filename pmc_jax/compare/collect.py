@@ -1,33 +1,33 @@
 """The finished runs of a comparison -> the dictionary that `compare.json` holds
 (docs/compare.md).
 
-Runs hold numbers of one seed; entries those of the setting that was chosen, over the seeds.
+A run has numbers of one seed; an entry has those of its chosen setting over the seeds.
 """
 
 import importlib.metadata
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts import run_folder
-from pmc_jax.artifacts.files import plain
+from pmc_jax.artifacts.files import plain, read_json
 from pmc_jax.compare import narrative
 from pmc_jax.compare.runs import Run
 from pmc_jax.compare.statistics import front, score, spread, spreads
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.method import TARGET_BASED
 from pmc_jax.config.run import to_dict
-from pmc_jax.errors import UserError
 from pmc_jax.evaluation.quality import SPLITS
 
 KIND, SCHEMA = "pmc_jax comparison", 1
 LIMITATIONS = ("side_effects", "multiple_choice", "sampling", "prefill")
 
 _HEADLINE = ("unlearn_quality", "utility")
-# Series of several seeds: one after the other, or added up. Others are not drawn.
-_JOINED = ("worst", "true_score")
+# Series of several seeds are concatenated or added up; others are not drawn.
+_CONCATENATED = ("worst", "true_score")
 _ADDED = ("rank", "reference.forget", "reference.other", "before.forget", "before.other")
+
+Row = dict[str, Any]  # what `compare.json` says of a run
 
 
 def collect(
@@ -35,15 +35,15 @@ def collect(
     runs: Sequence[Run],
     done: Sequence[Run],
     failed: Mapping[str, str],
-    found: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The comparison as far as it has come.
+    """The comparison so far.
 
     Args:
         runs: all of them.
         done: those that are finished and measured.
-        failed: name of a run -> why it trained no more.
-        found: evaluation of the target (`before`) and the reference.
+        failed: name of a run -> why its training ended.
+        evaluation: of the target (`before`) and the reference.
 
     Returns:
         What `compare.json` holds.
@@ -52,18 +52,20 @@ def collect(
         UserError: a file of a run is damaged.
     """
     models = {
-        name: _model(found, key) for name, key in (("target", "before"), ("reference", "reference"))
+        "target": _model(evaluation, "before"),
+        "reference": _model(evaluation, "reference"),
     }
-    read_runs = [_run(run, models) for run in done]
-    rows = [row for row, _ in read_runs]
-    series = {row["name"]: drawn for row, drawn in read_runs}
+    rows, series = [], {}
+    for run in done:
+        row, series[run.name] = _row(run, models["reference"])
+        rows.append(row)
     entries = [_entry(compare, name, rows, series) for name in compare.methods]
     points = {
         e["name"]: tuple(e["values"][key]["mean"] for key in _HEADLINE)
         for e in entries
         if e["values"]
     }
-    first = _machine(done)
+    first = read(done[0].folder / run_folder.RESULTS) if done else {"devices": "", "versions": {}}
     comparison = {
         "kind": KIND,
         "schema": SCHEMA,
@@ -79,74 +81,56 @@ def collect(
         "paired": _paired(entries, rows),
         "runs": rows,
         "failed": dict(failed),
-        "descriptions": found["descriptions"],
-        "not_computed": found["not_computed"],
-        "evaluation": found["settings"],
+        "descriptions": evaluation["descriptions"],
+        "not_computed": evaluation["not_computed"],
+        "evaluation": evaluation["settings"],
         "settings": to_dict(compare),
-        **first,
+        "devices": first["devices"],
+        "versions": first["versions"],
     }
     return plain(comparison | {"limits": narrative.limits(comparison)})
 
 
-def _machine(done: Sequence[Run]) -> dict[str, Any]:
-    """`devices` and `versions` of the first run; empty where none is finished."""
-    if not done:
-        return {"devices": "", "versions": {}}
-    results = read(done[0].folder / run_folder.RESULTS)
-    return {"devices": results["devices"], "versions": results["versions"]}
-
-
 def read(path: Path) -> dict[str, Any]:
-    """A file of a run.
+    """A JSON file of a run.
 
     Raises:
-        UserError: it cannot be read, or is no JSON object.
+        UserError: it cannot be read, or is not a JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}); remove the folder of this run to run it again"
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is no JSON object; remove the folder of this run")
-    return content
+    return read_json(path, hint="remove the folder of this run to repeat the run")
 
 
-def _model(found: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+def _model(evaluation: Mapping[str, Any], key: str) -> dict[str, Any] | None:
     """Numbers and series of the target or the reference."""
-    if key not in found["models"]:
+    if key not in evaluation["models"]:
         return None
-    measures = {name: by_model[key] for name, by_model in found["measures"].items()}
+    measures = {name: by_model[key] for name, by_model in evaluation["measures"].items()}
     values = measures.pop("quality")["values"]
     return {
-        "path": found["models"][key]["path"],
-        "sha256": found["models"][key]["sha256"],
+        **{name: evaluation["models"][key][name] for name in ("path", "sha256")},
         "values": {name: values[name] for name in (*_HEADLINE, *SPLITS) if name in values},
         "measures": {name: one["values"] for name, one in measures.items()},
         "series": {name: one["series"] for name, one in measures.items() if name in LIMITATIONS},
     }
 
 
-def _run(run: Run, models: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Numbers of a run, and what plots draw of it."""
+def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, Any]]:
+    """Numbers of a run, and the series that figures show of it."""
     results = read(run.folder / run_folder.RESULTS)
     evaluation = read(run.folder / run_folder.EVALUATION_RESULTS)
-    after, rounds, reference = results["after"], results["rounds"], models["reference"]
-    spent = results["unlearning_seconds"]
-    values = {key: after[key] for key in _HEADLINE}
-    values |= {name: split["rougeL_recall"] for name, split in after["splits"].items()}
+    after, rounds, seconds = results["after"], results["rounds"], results["unlearning_seconds"]
+    headline = {key: after[key] for key in _HEADLINE}
+    values = headline | {name: split["rougeL_recall"] for name, split in after["splits"].items()}
     if reference is not None:
-        values["above_reference"] = (
-            after["unlearn_quality"] - reference["values"]["unlearn_quality"]
-        )
+        level = reference["values"]["unlearn_quality"]
+        values["above_reference"] = after["unlearn_quality"] - level
     values |= {
-        "seconds": spent,
+        "seconds": seconds,
         "steps": rounds[-1]["step"] if rounds else 0,
         "sampled_tokens": results["tokens"]["sampled"],
         "trained_tokens": results["tokens"]["trained"],
     }
-    way = [
+    on_the_way = [
         {"seconds": one["unlearning_seconds"]} | {key: one[key] for key in _HEADLINE}
         for one in rounds
         if one.get("unlearning_seconds") is not None and one.get("unlearn_quality") is not None
@@ -157,13 +141,10 @@ def _run(run: Run, models: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
         if name != "quality"
     }
     row = {
-        "name": run.name,
-        "entry": run.entry,
-        "trial": run.trial,
+        **{key: getattr(run, key) for key in ("name", "entry", "trial", "seed")},
         "setting": dict(run.setting),
-        "seed": run.seed,
         "values": values,
-        "curve": [*way, {"seconds": spent} | {key: after[key] for key in _HEADLINE}],
+        "curve": [*on_the_way, {"seconds": seconds} | headline],
         "measures": {name: one["values"] for name, one in measures.items()},
         "stopped": results["stopped"],
         "total_seconds": results["seconds"]["total"],
@@ -172,18 +153,22 @@ def _run(run: Run, models: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def _entry(
-    compare: CompareConfig, name: str, rows: Sequence[Mapping[str, Any]], series: Mapping[str, Any]
+    compare: CompareConfig, name: str, rows: Sequence[Row], series: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A method by the setting that was chosen for it."""
+    """A method with the setting that was chosen for it."""
     method = compare.method_of(name)
-    tried = compare.trials_of(name)
-    trials = [
-        _trial(compare.search.criterion, setting, [r for r in _of(rows, name) if r["trial"] == i])
-        for i, setting in enumerate(tried)
+    settings = compare.trials_of(name)
+    by_trial = [
+        [row for row in rows if (row["entry"], row["trial"]) == (name, number)]
+        for number in range(len(settings))
     ]
-    # A setting that failed for some seeds is not chosen before one that did not.
+    trials = [
+        _trial(compare.search.criterion, setting, of_trial)
+        for setting, of_trial in zip(settings, by_trial, strict=True)
+    ]
+    # A setting that failed for some seeds is not preferred to one that did not.
     chosen = max(range(len(trials)), key=lambda i: (trials[i]["n"], trials[i]["score"] or 0.0, -i))
-    own = [row for row in _of(rows, name) if row["trial"] == chosen]
+    own = by_trial[chosen]
     return {
         "name": name,
         "method": method,
@@ -203,34 +188,29 @@ def _entry(
     }
 
 
-def _of(rows: Sequence[Mapping[str, Any]], entry: str) -> list[Mapping[str, Any]]:
-    return [row for row in rows if row["entry"] == entry]
-
-
-def _trial(
-    criterion: str, setting: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """What came of one setting."""
-    scores = [score(criterion, *(row["values"][key] for key in _HEADLINE)) for row in rows]
-    mean = spread(scores)
+def _trial(criterion: str, setting: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """The results of one setting."""
+    values = [{key: row["values"][key] for key in _HEADLINE} for row in rows]
+    mean = spread(score(criterion, *one.values()) for one in values)
     return {
         "setting": dict(setting),
         "n": len(rows),
         "score": mean and mean["mean"],
-        "values": spreads([{key: row["values"][key] for key in _HEADLINE} for row in rows]),
+        "values": spreads(values),
     }
 
 
 def _pooled(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """Measure -> name -> series of all seeds together."""
     pooled: dict[str, dict[str, list[float]]] = {}
-    for measure in runs[0] if runs else ():
-        names = [name for name in runs[0][measure] if name in _JOINED + _ADDED]
-        for name in names:
+    for measure, series in runs[0].items() if runs else ():
+        for name in series:
             lists = [run[measure][name] for run in runs if name in run[measure]]
-            joined = [value for one in lists for value in one]
-            added = [sum(values) for values in zip(*lists, strict=True)] if name in _ADDED else []
-            pooled.setdefault(measure, {})[name] = joined if name in _JOINED else added
+            if name in _CONCATENATED:
+                pooled.setdefault(measure, {})[name] = [value for one in lists for value in one]
+            elif name in _ADDED:
+                sums = [sum(values) for values in zip(*lists, strict=True)]
+                pooled.setdefault(measure, {})[name] = sums
     return pooled
 
 
@@ -238,31 +218,30 @@ def _curve(
     times: Sequence[float], curves: Sequence[Sequence[Mapping[str, float]]]
 ) -> list[dict[str, Any]]:
     """Points over the seeds: the first measurement after each of the times, and the end."""
-    if not curves:
-        return []
     points = [
         [next((p for p in curve[:-1] if p["seconds"] >= time), {}) for curve in curves]
         for time in times
     ]
     points.append([curve[-1] for curve in curves])
-    return [found for some in points if (found := spreads(some))]
+    return [point for point in map(spreads, points) if point]
 
 
-def _paired(
-    entries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """PMC less every other entry, seed by seed: a difference that seeds share is not spread."""
-    first = next((e for e in entries if e["method"] == "pmc"), None)
+def _paired(entries: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """PMC less every other entry, seed by seed: what varies between seeds for both cancels out."""
     by_name = {row["name"]: row for row in rows}
-
-    def by_seed(entry: Mapping[str, Any]) -> dict[int, Mapping[str, float]]:
-        return {by_name[name]["seed"]: by_name[name]["values"] for name in entry["runs"]}
-
-    found = []
-    for other in entries if first is not None else ():
-        own, its = by_seed(first), by_seed(other)
-        seeds = [seed for seed in own if seed in its]
-        if other is not first and len(seeds) > 1:
-            less = [{k: own[s][k] - its[s][k] for k in _HEADLINE} for s in seeds]
-            found.append({"entry": first["name"], "less": other["name"], "values": spreads(less)})
-    return found
+    by_seed = {
+        entry["name"]: {by_name[n]["seed"]: by_name[n]["values"] for n in entry["runs"]}
+        for entry in entries
+    }
+    first = next((entry["name"] for entry in entries if entry["method"] == "pmc"), None)
+    pairs = []
+    for other in by_seed if first is not None else ():
+        own, others = by_seed[first], by_seed[other]
+        differences = [
+            {key: own[seed][key] - others[seed][key] for key in _HEADLINE}
+            for seed in own
+            if seed in others
+        ]
+        if other != first and len(differences) > 1:
+            pairs.append({"entry": first, "less": other, "values": spreads(differences)})
+    return pairs

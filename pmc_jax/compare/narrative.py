@@ -5,8 +5,15 @@ from typing import Any
 
 from pmc_jax.artifacts.log import table
 from pmc_jax.report.methods import LABELS
-from pmc_jax.report.narrative import MEASURES, REFERENCE, comes_first
-from pmc_jax.report.tables import NOTHING, Row, Table, labelled, shown, table_of
+from pmc_jax.report.narrative import MEASURES, REFERENCE, comes_first, devices
+from pmc_jax.report.tables import (
+    NOTHING,
+    Table,
+    described_row,
+    plain_table,
+    shown,
+    with_common_note,
+)
 
 _MODELS = (("Before unlearning", "target"), ("Never saw the data", "reference"))
 _CRITERIA = {
@@ -14,37 +21,27 @@ _CRITERIA = {
     "harmonic_mean": "the harmonic mean of unlearn quality and utility",
     "min": "the smaller of unlearn quality and utility",
 }
-# Columns of tables: head, name of a value, unit.
+# Columns of tables: head, name of a value, unit, head in the printed table.
 _RESULTS = (
-    ("Unlearn quality", "unlearn_quality", "points"),
-    ("Quality above the reference", "above_reference", "points"),
-    ("Utility", "utility", "points"),
-    ("Private answers told", "forget", "share"),
-    ("Answers kept", "retain", "share"),
-    ("Seconds", "seconds", "s"),
-    ("Steps", "steps", "count"),
+    ("Unlearn quality", "unlearn_quality", "points", "quality"),
+    ("Quality above the reference", "above_reference", "points", "above ref."),
+    ("Utility", "utility", "points", "utility"),
+    ("Private answers told", "forget", "share", "forget"),
+    ("Answers kept", "retain", "share", "retain"),
+    ("Seconds", "seconds", "s", "seconds"),
+    ("Steps", "steps", "count", "steps"),
 )
 _MORE = (
-    ("Private answers told, asked in other words", "forget_paraphrased", "share"),
-    ("Facts of the world", "world_facts", "share"),
-    ("Real authors", "real_authors", "share"),
-    ("Word pieces sampled", "sampled_tokens", "count"),
-    ("Word pieces trained on", "trained_tokens", "count"),
+    ("Private answers told, asked in other words", "forget_paraphrased", "share", ""),
+    ("Facts of the world", "world_facts", "share", ""),
+    ("Real authors", "real_authors", "share", ""),
+    ("Word pieces sampled", "sampled_tokens", "count", ""),
+    ("Word pieces trained on", "trained_tokens", "count", ""),
 )
-# What the plain table that is printed says of them.
-_PRINTED = {
-    "unlearn_quality": "quality",
-    "above_reference": "above ref.",
-    "utility": "utility",
-    "forget": "forget",
-    "retain": "retain",
-    "seconds": "seconds",
-    "steps": "steps",
-}
-
 _HEADLINE = ("unlearn_quality", "utility")
 
 Comparison = Mapping[str, Any]
+Column = tuple[str, str, str, str]
 
 
 def label(name: str, method: str) -> str:
@@ -52,12 +49,12 @@ def label(name: str, method: str) -> str:
     return LABELS[method] if name == method else name
 
 
-def told(spread: Mapping[str, Any] | None, unit: str) -> str:
+def format_mean_std(spread: Mapping[str, Any] | None, unit: str) -> str:
     """ "95.6 ± 1.2", the deviation over seeds where there are two or more."""
     if spread is None:
         return NOTHING
-    quiet = spread["std"] is None or (unit == "count" and not spread["std"])
-    parts = [spread["mean"]] if quiet else [spread["mean"], spread["std"]]
+    is_exact = spread["std"] is None or (unit == "count" and not spread["std"])
+    parts = [spread["mean"]] if is_exact else [spread["mean"], spread["std"]]
     if unit == "share":
         text = " ± ".join(f"{100 * part:.1f}" for part in parts)
         return f"{text}\N{NO-BREAK SPACE}%"
@@ -65,27 +62,44 @@ def told(spread: Mapping[str, Any] | None, unit: str) -> str:
     return " ± ".join(f"{part:{form}}" for part in parts)
 
 
+def _headline(values: Mapping[str, Any]) -> list[str]:
+    """Unlearn quality and utility, "95.6 ± 1.2"."""
+    return [format_mean_std(values.get(key), "points") for key in _HEADLINE]
+
+
 def measured(comparison: Comparison) -> list[Mapping[str, Any]]:
     """The entries of which a run is finished."""
     return [entry for entry in comparison["entries"] if entry["values"]]
 
 
+def models(comparison: Comparison) -> list[tuple[str, Mapping[str, Any]]]:
+    """The target and the reference with their titles, as far as there are any."""
+    by_title = [(title, comparison["models"][name]) for title, name in _MODELS]
+    return [(title, model) for title, model in by_title if model is not None]
+
+
+def _columns(comparison: Comparison, columns: Sequence[Column]) -> list[Column]:
+    """The columns of which an entry has values."""
+    names = {name for entry in measured(comparison) for name in entry["values"]}
+    return [column for column in columns if column[1] in names]
+
+
 def printed(comparison: Comparison) -> str:
     """The results as plain text: mean ± deviation over seeds, and how many."""
-    units = {name: unit for _, name, unit in _RESULTS}
-    there = {name for entry in measured(comparison) for name in entry["values"]}
-    names = [name for name in _PRINTED if name in there]
+    columns = _columns(comparison, _RESULTS)
     rows = [
-        [e["label"], *(told(e["values"].get(n), units[n]) for n in names), len(e["runs"])]
-        for e in measured(comparison)
+        [entry["label"], *_spreads(entry["values"], columns), len(entry["runs"])]
+        for entry in measured(comparison)
     ]
-    for title, model in _MODELS:
-        if (found := comparison["models"][model]) is not None:
-            known = [found["values"].get(name) for name in names]
-            cells = ["" if v is None else told({"mean": v, "std": None}, units[n])
-                     for n, v in zip(names, known, strict=True)]  # fmt: skip
-            rows.append([title, *cells, None])
-    return table(rows, ("method", *(_PRINTED[name] for name in names), "n"))
+    for title, model in models(comparison):
+        spreads = {name: {"mean": x, "std": None} for name, x in model["values"].items()}
+        texts = _spreads(spreads, columns)
+        rows.append([title, *("" if text == NOTHING else text for text in texts), None])
+    return table(rows, ("method", *(head for *_, head in columns), "n"))
+
+
+def _spreads(values: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
+    return [format_mean_std(values.get(name), unit) for _, name, unit, _ in columns]
 
 
 def results(comparison: Comparison) -> Table:
@@ -98,93 +112,78 @@ def more(comparison: Comparison) -> Table:
     return _by_method(comparison, "More numbers, mean ± deviation over n seeds", _MORE)
 
 
-def _by_method(
-    comparison: Comparison, caption: str, columns: Sequence[tuple[str, str, str]]
-) -> Table:
-    entries, rows = measured(comparison), []
-    there = {name for entry in entries for name in entry["values"]}
-    columns = [column for column in columns if column[1] in there]
-    for entry in entries:
-        cells = [told(entry["values"].get(n), unit) for _, n, unit in columns]
+def _by_method(comparison: Comparison, caption: str, columns: Sequence[Column]) -> Table:
+    columns, rows = _columns(comparison, columns), []
+    for entry in measured(comparison):
         note = "saw true answers" if entry["sees_answers"] else "questions alone"
-        rows.append(Row(entry["label"], note, [[*cells, _seeds(entry)]]))
-    for title, name in _MODELS:
-        if (model := comparison["models"][name]) is not None:
-            cells = [shown(model["values"].get(n), unit) for _, n, unit in columns]
-            rows.append(Row(title, "", [[*cells, NOTHING]]))
-    return Table(caption, [("", [*(head for head, _, _ in columns), "n"])], rows)
-
-
-def _seeds(entry: Mapping[str, Any]) -> str:
-    return str(len(entry["runs"]))
+        texts = [*_spreads(entry["values"], columns), str(len(entry["runs"]))]
+        rows.append((entry["label"], note, texts))
+    for title, model in models(comparison):
+        texts = [shown(model["values"].get(name), unit) for _, name, unit, _ in columns]
+        rows.append((title, "", [*texts, NOTHING]))
+    return plain_table(caption, [*(head for head, *_ in columns), "n"], rows)
 
 
 def paired(comparison: Comparison) -> Table | None:
     """PMC less each other method, seed by seed."""
-    labels = {entry["name"]: entry["label"] for entry in comparison["entries"]}
+    names = {entry["name"]: entry["label"] for entry in comparison["entries"]}
     rows = [
-        Row(
-            f"{labels[one['entry']]} less {labels[one['less']]}",
+        (
+            f"{names[one['entry']]} less {names[one['less']]}",
             "",
-            [
-                [told(one["values"][key], "points") for key in _HEADLINE]
-                + [str(one["values"]["utility"]["n"])]
-            ],
+            [*_headline(one["values"]), str(one["values"]["utility"]["n"])],
         )
         for one in comparison["paired"]
     ]
-    heads = ["Unlearn quality", "Utility", "n"]
-    return Table("Differences of the same seed", [("", heads)], rows) if rows else None
+    heads = ("Unlearn quality", "Utility", "n")
+    return plain_table("Differences of the same seed", heads, rows) if rows else None
 
 
 def of_measure(comparison: Comparison, measure: str) -> Table | None:
     """The values of one measure that are read first, a column a method."""
-    labels = comparison["descriptions"].get(measure, {})
+    described = comparison["descriptions"].get(measure, {})
     entries = [entry for entry in measured(comparison) if measure in entry["measures"]]
-    models = [
-        (title, model["measures"].get(measure, {}))
-        for title, name in _MODELS
-        if (model := comparison["models"][name]) is not None
-    ]
-    there = {name for entry in entries for name in entry["measures"][measure]}
+    columns = [(title, model["measures"].get(measure, {})) for title, model in models(comparison)]
+    names = {name for entry in entries for name in entry["measures"][measure]}
     rows = []
-    for name in (n for n in labels if n in there and comes_first(measure, n)):
-        unit = labels[name]["unit"]
-        cells = [told(entry["measures"][measure].get(name), unit) for entry in entries]
-        cells += [shown(values.get(name), unit) for _, values in models]
-        rows.append(labelled(name, labels[name], [cells]))
-    heads = [*(entry["label"] for entry in entries), *(title for title, _ in models)]
-    return table_of(MEASURES[measure][0], [("", heads)], rows, []) if rows else None
+    for name in (n for n in described if n in names and comes_first(measure, n)):
+        unit = described[name]["unit"]
+        texts = [format_mean_std(entry["measures"][measure].get(name), unit) for entry in entries]
+        texts += [shown(values.get(name), unit) for _, values in columns]
+        rows.append(described_row(name, described[name], [texts]))
+    heads = [*(entry["label"] for entry in entries), *(title for title, _ in columns)]
+    table = Table(MEASURES[measure][0], [("", heads)], rows)
+    return with_common_note(table) if rows else None
 
 
 def trials(comparison: Comparison) -> list[dict[str, Any]]:
     """Of each method: what was searched, every setting that was tried, the chosen one first."""
-    found = []
+    sections = []
     for entry in comparison["entries"]:
-        order = sorted(
-            range(len(entry["trials"])),
-            key=lambda i, e=entry: (i != e["chosen"], -(e["trials"][i]["score"] or 0.0)),
+        numbered = sorted(
+            enumerate(entry["trials"]),
+            key=lambda one, chosen=entry["chosen"]: (
+                one[0] != chosen,
+                -(one[1]["score"] or 0.0),
+            ),
         )
         rows = [
-            Row(
-                _setting(entry["trials"][i]["setting"]),
-                "chosen" if i == entry["chosen"] and len(order) > 1 else "",
-                [
-                    [told(entry["trials"][i]["values"].get(key), "points") for key in _HEADLINE]
-                    + [shown(entry["trials"][i]["score"], "points"), str(entry["trials"][i]["n"])]
-                ],
+            (
+                ", ".join(f"{k}={v}" for k, v in trial["setting"].items()) or "as all others",
+                "chosen" if number == entry["chosen"] and len(numbered) > 1 else "",
+                [*_headline(trial["values"]), shown(trial["score"], "points"), str(trial["n"])],
             )
-            for i in order
-        ]  # fmt: skip
-        heads = ["Unlearn quality", "Utility", "Chosen by", "n"]
-        space = {name: values for name, values in entry["space"].items() if len(values) > 1}
-        one = {"label": entry["label"], "count": len(order), "space": space}
-        found.append(one | {"table": Table(f"Settings of {entry['label']}", [("", heads)], rows)})
-    return found
-
-
-def _setting(setting: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in setting.items()) or "as all others"
+            for number, trial in numbered
+        ]
+        heads = ("Unlearn quality", "Utility", "Chosen by", "n")
+        section = {
+            "label": entry["label"],
+            "count": len(numbered),
+            "space": {name: values for name, values in entry["space"].items() if len(values) > 1},
+            "table": plain_table(f"Settings of {entry['label']}", heads, rows),
+        }
+        sections.append(section)
+    return sections
 
 
 def criterion(comparison: Comparison) -> str:
@@ -202,7 +201,7 @@ def findings(comparison: Comparison) -> list[str]:
         return ", ".join(entry["label"] for entry in some) or "none"
 
     def both(entry: Mapping[str, Any]) -> str:
-        quality, utility = (told(entry["values"][key], "points") for key in _HEADLINE)
+        quality, utility = _headline(entry["values"])
         return f"{entry['label']} (unlearn quality {quality}, utility {utility})"
 
     front = [entries[name] for name in comparison["front"] if name in entries]
@@ -228,7 +227,6 @@ def findings(comparison: Comparison) -> list[str]:
 def limits(comparison: Comparison) -> list[str]:
     """What the numbers do and do not show."""
     seeds, seconds = len(comparison["seeds"]), comparison["max_seconds"]
-    machine = comparison["devices"].replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
     seen = [e["label"] for e in comparison["entries"] if e["sees_answers"]]
     tried = {len(entry["trials"]) for entry in comparison["entries"]} - {1}
     spread = (
@@ -247,10 +245,10 @@ def limits(comparison: Comparison) -> list[str]:
     texts = [
         spread,
         "One model, one set of data: another may order the methods differently.",
-        f"Equal time is {seconds:g} seconds of sampling, scoring and training on {machine}; "
-        "compiling, measuring and loading are not counted. Faster sampling or faster training "
-        "would move the methods against each other. A method that ends before its time says so in "
-        "its seconds.",
+        f"Equal time is {seconds:g} seconds of sampling, scoring and training on "
+        f"{devices(comparison)}; compiling, measuring and loading are not counted. Faster sampling "
+        "or faster training would move the methods against each other. A method that ends before "
+        "its time says so in its seconds.",
         (
             f"{', '.join(seen)} trained on the true answers, which an honest removal request may "
             "not even supply; the other methods had the questions alone."

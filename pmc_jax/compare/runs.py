@@ -11,8 +11,8 @@ from pmc_jax.config.run import Config, FinetuneConfig
 from pmc_jax.errors import UserError
 
 RUNS = "runs"  # a folder of runs
-REFERENCE = "reference"  # a folder whose `target` is the model that never saw the forget rows
-# Weights of a run, removed when it is measured.
+REFERENCE = "reference"  # its `target` is the model that never saw the forget rows
+# Weights of a run, which are removed once it is measured.
 WEIGHTS = (run_folder.CHECKPOINTS, run_folder.MODEL, run_folder.ADAPTER)
 
 
@@ -23,7 +23,7 @@ class Run:
     Attributes:
         name: of its folder under `RUNS`.
         entry: of `methods`.
-        trial: number of its setting.
+        trial: number of its setting among those of its entry.
         setting: name -> value.
         seed: of unlearning.
         config: of the run.
@@ -42,7 +42,7 @@ class Run:
 
 
 def folder_of(compare: CompareConfig) -> Path:
-    """Where the comparison goes.
+    """The output folder of the comparison.
 
     Raises:
         UserError: no folder is named.
@@ -63,30 +63,29 @@ def target_of(compare: CompareConfig) -> str:
 
 
 def reference_of(compare: CompareConfig) -> str | None:
-    """Folder of the model that never saw the forget rows; None = there is none."""
+    """Folder of the model that never saw the forget rows; None = no reference."""
     if compare.reference.data:
         return str(folder_of(compare) / REFERENCE / run_folder.TARGET)
     return compare.reference.path
 
 
 def runs_of(compare: CompareConfig) -> list[Run]:
-    """All runs, seed by seed, so that an interruption leaves every method as many."""
-    found = []
+    """All runs, seed by seed, so that after an interruption all methods have equally many."""
+    runs = []
     for seed in compare.seeds:
         for entry in compare.methods:
             trials = compare.trials_of(entry)
             for number, setting in enumerate(trials):
-                which = f"-{number}" if len(trials) > 1 else ""
-                name = f"{entry}{which}-seed{seed}"
-                config = _placed(compare, compare.settings_of(entry, setting, seed), name)
-                found.append(Run(name, entry, number, setting, seed, config))
-    return found
+                name = f"{entry}-{number}-seed{seed}" if len(trials) > 1 else f"{entry}-seed{seed}"
+                config = _in_own_folder(compare, compare.settings_of(entry, setting, seed), name)
+                runs.append(Run(name, entry, number, setting, seed, config))
+    return runs
 
 
-def _placed(compare: CompareConfig, config: Config, name: str) -> Config:
-    """Started from the shared target, in a folder of its own."""
+def _in_own_folder(compare: CompareConfig, config: Config, name: str) -> Config:
+    """The settings of a run that starts from the shared target and has a folder of its own."""
     folder = folder_of(compare) / RUNS / name
-    # No checkpoint of its end, gigabytes for some seconds: what follows is short.
+    # Without a checkpoint at the end: it has gigabytes, and the run is measured at once.
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, path=target_of(compare)),

@@ -8,22 +8,22 @@ Spread = dict[str, Any]
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """`mean`, `std` and `n` of the numbers that are there; None where there is none.
+    """`mean`, `std` and `n` of the numbers that are not None; None if all are.
 
     The deviation is that of a sample, sqrt(sum (x - mean)^2 / (n - 1)); None of one number.
     """
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return None
-    std = statistics.stdev(known) if len(known) > 1 else None
-    return {"mean": statistics.fmean(known), "std": std, "n": len(known)}
+    std = statistics.stdev(numbers) if len(numbers) > 1 else None
+    return {"mean": statistics.fmean(numbers), "std": std, "n": len(numbers)}
 
 
 def spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
-    """Name -> `spread` over the rows, of the names that some row has a number of."""
+    """Name -> `spread` over the rows, for every name of which some row has a number."""
     names = dict.fromkeys(name for row in rows for name in row)
-    found = {name: spread(row.get(name) for row in rows) for name in names}
-    return {name: one for name, one in found.items() if one is not None}
+    by_name = {name: spread(row.get(name) for row in rows) for name in names}
+    return {name: one for name, one in by_name.items() if one is not None}
 
 
 def score(criterion: str, quality: float, utility: float) -> float:

@@ -1,4 +1,4 @@
-"""What a comparison leaves beside its runs: the page, its drawings, the numbers."""
+"""What a comparison leaves beside its runs: the page, its figures, the numbers."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,23 +7,22 @@ from typing import Any
 from pmc_jax.artifacts.files import json_text, write_bytes, write_text
 from pmc_jax.compare import narrative
 from pmc_jax.compare.page import render
-from pmc_jax.compare.plots import files
 
 JSON, PAGE, PLOTS = "compare.json", "compare.html", "plots"
 FILES = (JSON, PAGE, PLOTS)
 
 
 def write(folder: Path, comparison: Mapping[str, Any], *, say: Callable[[str], None]) -> None:
-    """Writes `compare.json`, `compare.html` and `plots/*.png`, and says the results.
+    """Writes `compare.json`, `compare.html` and `plots/*.png`, and prints the results.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    page, plots = render(comparison)
+    page, figures = render(comparison)
     write_text(folder / JSON, json_text(comparison))
     (folder / PLOTS).mkdir(exist_ok=True)
-    for name, image in files(plots).items():
-        write_bytes(folder / PLOTS / name, image)
+    for figure in figures:
+        write_bytes(folder / PLOTS / f"{figure.name}.png", figure.png())
     write_text(folder / PAGE, page)
     say(narrative.printed(comparison))
     say(f"wrote {folder / PAGE}")

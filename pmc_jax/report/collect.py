@@ -1,18 +1,18 @@
 """The folders of finished runs -> the dictionary that `report.json` holds (docs/report.md).
 
-Texts of questions and answers are taken only where asked for; all else is numbers, settings,
+Texts of questions and answers are included on request only; everything else is numbers, settings,
 names and digests.
 """
 
 import importlib.metadata
-import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts import run_folder
-from pmc_jax.artifacts.files import plain
+from pmc_jax.artifacts.files import plain, read_json
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.errors import UserError
 from pmc_jax.report import narrative
@@ -57,32 +57,31 @@ def collect(
 
 
 def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None) -> dict[str, Any]:
+    hint = f"pmc report needs the folder of a finished run; pmc verify {folder} compares files"
     if results is None:
-        results = _json(folder / run_folder.RESULTS)
+        results = read_json(folder / run_folder.RESULTS, hint=hint)
         ended = datetime.fromtimestamp((folder / run_folder.RESULTS).stat().st_mtime, UTC)
     else:
         results, ended = plain(results), datetime.now(UTC)
-    manifest, record = _json(folder / run_folder.MANIFEST), _json(folder / run_folder.RUN)
-    evaluation = (
-        _json(folder / run_folder.EVALUATION_RESULTS)
-        if (folder / run_folder.EVALUATION_RESULTS).exists()
-        else None
-    )
-    log = _log(folder / run_folder.LOG)
+    manifest = read_json(folder / run_folder.MANIFEST, hint=hint)
+    record = read_json(folder / run_folder.RUN, hint=hint)
+    path = folder / run_folder.EVALUATION_RESULTS
+    evaluation = read_json(path, hint=hint) if path.exists() else None
+    try:
+        log = [row for row in read_log(folder / run_folder.LOG) if "kind" in row]
+    except OSError as error:
+        raise UserError(f"{folder / run_folder.LOG}: cannot be read ({error.strerror})") from error
     try:
         run = {
             "name": name,
             "finished": ended.strftime("%Y-%m-%d %H:%M UTC"),
             "quality": _quality(results, evaluation),
-            "questions_asked": _asked(log),
+            "questions_asked": Counter(row["split"] for row in log if row["kind"] == "answer"),
             "rounds": results["rounds"],
             "steps": _steps(log),
             "questions": _questions(log, text),
             "evaluation": evaluation,
-            "seconds": results["seconds"],
-            "tokens": results["tokens"],
-            "devices": results["devices"],
-            "versions": results["versions"],
+            **{key: results[key] for key in ("seconds", "tokens", "devices", "versions")},
             "seed": results["config"]["seed"],
             "settings": results["config"],
             "digests": {
@@ -105,32 +104,19 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
 
 def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:
     """Unlearn quality, utility and recalls: before, after, and of the reference or None."""
-    moments = {
+    quality: dict[str, Any] = {
         moment: {key: results[moment].get(key) for key in _QUALITY_KEYS}
         for moment in ("before", "after")
     }
     measured = (evaluation or {}).get("measures", {}).get("quality", {}).get("reference")
-    if not measured or not measured["values"]:
-        return moments | {"reference": None}
-    values = measured["values"]
-    splits = results["before"]["splits"]
-    found = {name: values[name] for name in splits if name in values}
-    reference = {
+    values, splits = (measured or {}).get("values"), results["before"]["splits"]
+    quality["reference"] = {
         "unlearn_quality": values.get("unlearn_quality"),
         "utility": values.get("utility"),
         "utility_splits": results["before"]["utility_splits"],
-        "splits": {name: {"rougeL_recall": recall} for name, recall in found.items()},
-    }
-    return moments | {"reference": reference}
-
-
-def _asked(log: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Split -> questions that were asked before and after."""
-    counts: dict[str, int] = {}
-    for row in log:
-        if row["kind"] == "answer":
-            counts[row["split"]] = counts.get(row["split"], 0) + 1
-    return counts
+        "splits": {n: {"rougeL_recall": values[n]} for n in splits if n in values},
+    } if values else None  # fmt: skip
+    return quality
 
 
 def _steps(log: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
@@ -139,33 +125,11 @@ def _steps(log: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def _questions(log: Iterable[dict[str, Any]], text: bool) -> list[dict[str, Any]]:
-    """Unresolved ones first, then those whose final answer is most like the original."""
-    keys = _QUESTION_KEYS + (_TEXT_KEYS if text else ())
+    """Those without a replacement first, then by likeness of the final answer to the original."""
     rows = [
-        {key: row.get(key) for key in keys if key in row or key in _QUESTION_KEYS}
+        {key: row.get(key) for key in _QUESTION_KEYS}
+        | {key: row[key] for key in _TEXT_KEYS if text and key in row}
         for row in log
         if row["kind"] == "question"
     ]
     return sorted(rows, key=lambda row: (bool(row["has_replacement"]), -(row["overlap"] or 0.0)))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); pmc report needs the folder of a "
-            "finished pmc unlearn"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path}: is no JSON; pmc verify {path.parent} compares files") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is no JSON object; pmc verify {path.parent} compares files")
-    return content
-
-
-def _log(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [row for row in read_log(path) if "kind" in row]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pmc_jax.config.method import TARGET_BASED
-
 # Methods of pmc_jax.config.method, as they are called.
 LABELS = {
     "pmc": "PMC",
@@ -35,17 +33,3 @@ def label(run: Mapping[str, Any]) -> str:
 def samples(run: Mapping[str, Any]) -> bool:
     """Whether its method trains on the model's own answers."""
     return method(run) in ("pmc", "pmc_alignment")
-
-
-def met(run: Mapping[str, Any], own: str) -> list[str]:
-    """How training met the data; `own` says more of the model's own answers."""
-    if samples(run):
-        return [
-            "That training never met the data. The true answers were not used, but the model's "
-            "own answers were, and while it still knew the data they could hold parts of it"
-            + own
-            + "."
-        ]
-    if method(run) in TARGET_BASED:
-        return [f"That training never met the data. {label(run)} trains on the answers."]
-    return []

@@ -6,6 +6,7 @@ What is below the level of a model that never saw the data is over-forgetting, a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pmc_jax.config.method import TARGET_BASED
 from pmc_jax.report import methods
 
 REFERENCE = "a model that never saw the data"
@@ -137,7 +138,7 @@ def duration(seconds: float) -> str:
 
 
 def devices(run: Mapping[str, Any]) -> str:
-    """ "4 × TPU v5e", in one piece."""
+    """ "4 × TPU v5e", with spaces that don't break."""
     return run["devices"].replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
 
 
@@ -145,34 +146,39 @@ def mean(numbers: Sequence[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
+def measured(run: Mapping[str, Any], measure: str, model: str) -> dict[str, Any]:
+    """What a measure says of one model; empty where it was not measured."""
+    return (run["evaluation"] or {}).get("measures", {}).get(measure, {}).get(model) or {}
+
+
 def series(run: Mapping[str, Any], measure: str, model: str, name: str) -> Any:
-    """What a plot draws of one model, None where it was not measured."""
-    measured = (run["evaluation"] or {}).get("measures", {}).get(measure, {}).get(model) or {}
-    return measured.get("series", {}).get(name) or None
+    """What a figure shows of one model; None where it was not measured."""
+    return measured(run, measure, model).get("series", {}).get(name) or None
 
 
 def values(run: Mapping[str, Any], measure: str, model: str) -> dict[str, float]:
-    measured = (run["evaluation"] or {}).get("measures", {}).get(measure, {}).get(model) or {}
-    return measured.get("values", {})
+    """The numbers of a measure for one model."""
+    return measured(run, measure, model).get("values", {})
 
 
 def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How far unlearning went beyond a model that never saw the data; None where none is known.
+    """How far unlearning went beyond a model that never saw the data; None where not known.
 
     Returns:
         `points`: unlearn quality after, less that of the reference, in points; where one of them
-        is missing, the words that the reference tells and this one does not, in points.
+        is missing, the words that the reference tells and this model does not, in points.
         `found`: whether it is above zero, to one decimal.
     """
     after, reference = quality["after"], quality["reference"]
     if reference is None:
         return None
-    ends = after["unlearn_quality"], reference["unlearn_quality"]
-    if not _has_quality(quality):
-        told = _told(reference), _told(after)
-        if None in told:
+    if _has_quality(quality):
+        ends = after["unlearn_quality"], reference["unlearn_quality"]
+    else:
+        recalls = _forget_recall(reference), _forget_recall(after)
+        if None in recalls:
             return None
-        ends = 100 * told[0], 100 * told[1]
+        ends = 100 * recalls[0], 100 * recalls[1]
     # Of the numbers as they are shown, so that a reader who subtracts gets the same.
     points = round(round(ends[0], 1) - round(ends[1], 1), 1)
     return {"points": points, "found": points > 0}
@@ -185,19 +191,19 @@ def summary(run: Mapping[str, Any]) -> list[str]:
 
 def _removed(run: Mapping[str, Any]) -> str:
     quality, over = run["quality"], run["over_forgetting"]
-    before, after = _told(quality["before"]), _told(quality["after"])
+    before, after = _forget_recall(quality["before"]), _forget_recall(quality["after"])
     if before is None or after is None:
         return (
             "What was removed: this was not measured, the run had no true answers to compare with "
             "(data.evaluate.forget)."
         )
     count = run["questions_asked"].get("forget")
-    asked = f"the {count} private questions" if count else "the private questions"
+    questions = f"the {count} private questions" if count else "the private questions"
     text = (
-        f"What was removed: asked {asked}, the model now says {percent(after)} of the words of "
+        f"What was removed: asked {questions}, the model now says {percent(after)} of the words of "
         f"the true answers ({percent(before)} before"
     )
-    reference = quality["reference"] and _told(quality["reference"])
+    reference = quality["reference"] and _forget_recall(quality["reference"])
     if reference is None:
         return (
             f"{text}); how much of that is common words that any model would say is not known, "
@@ -215,8 +221,8 @@ def _removed(run: Mapping[str, Any]) -> str:
 
 
 def _cost(run: Mapping[str, Any]) -> str:
-    quality, seconds = run["quality"], run["seconds"]
-    spent = f"the work took {duration(seconds['total'])} on {devices(run)}"
+    quality = run["quality"]
+    spent = f"the work took {duration(run['seconds']['total'])} on {devices(run)}"
     before, after = quality["before"]["utility"], quality["after"]["utility"]
     if before is None or after is None:
         return f"What it cost: {spent}; what else the model has lost was not measured."
@@ -230,39 +236,40 @@ def _cost(run: Mapping[str, Any]) -> str:
 
 def _attacker(run: Mapping[str, Any]) -> str:
     leakage = ((run["evaluation"] or {}).get("settings") or {}).get("leakage", {})
-    samples = leakage.get("num_samples", "many")
-    tried = [
-        (
-            *(values(run, measure, model).get(name) for model in ("after", "before", "reference")),
-            how,
-        )
-        for measure, names in _ATTACKS.items()
-        for name, how in names.items()
-        if name in values(run, measure, "after")
-    ]
-    if not tried:
+    attacks = []
+    for measure, names in _ATTACKS.items():
+        for name, how in names.items():
+            after, before, reference = (
+                values(run, measure, model).get(name) for model in ("after", "before", "reference")
+            )
+            if after is not None:
+                attacks.append((after, before, reference, how))
+    if not attacks:
         return (
             "What an attacker still gets: beyond plain questions this was not measured; see what "
             "was not tested."
         )
-    compared = all(reference is not None for _, _, reference, _ in tried)
-    strongest = max(tried, key=lambda one: one[0] - one[2] if compared else one[0])
+    compared = all(reference is not None for _, _, reference, _ in attacks)
+    strongest = max(attacks, key=lambda one: one[0] - one[2] if compared else one[0])
     after, before, reference, how = strongest
     others = [] if before is None else [f"{percent(before)} before"]
     others += [] if reference is None else [f"{percent(reference)} from {REFERENCE}"]
     beside = f" ({'; '.join(others)})" if others else ""
-    gets = f"{how.format(samples=samples)}, gets {percent(after)} of the words of the true answers"
+    how = how.format(samples=leakage.get("num_samples", "many"))
     which = "the one that gets most"
     if compared and after > reference:
         which += f" beyond {REFERENCE}"
     elif compared:
         which = f"none gets more than from {REFERENCE}: the nearest to it"
-    of = _count(len(tried))
-    return f"What an attacker still gets: of {of} tried, {which}, {gets}{beside}{_choice(run)}."
+    count = "one attack" if len(attacks) == 1 else f"{len(attacks)} attacks"
+    return (
+        f"What an attacker still gets: of {count} tried, {which}, {how}, gets {percent(after)} of "
+        f"the words of the true answers{beside}{_multiple_choice(run)}."
+    )
 
 
-def _choice(run: Mapping[str, Any]) -> str:
-    """Of one who is shown the true answer among wrong ones; nothing where that was not tried."""
+def _multiple_choice(run: Mapping[str, Any]) -> str:
+    """What an attacker with the true answer among wrong ones gets; "" where not measured."""
     after, reference = (
         values(run, "multiple_choice", model).get("most_likely") for model in ("after", "reference")
     )
@@ -273,37 +280,23 @@ def _choice(run: Mapping[str, Any]) -> str:
     return f"; beside wrong answers, the true one is the likeliest {share}"
 
 
-def _count(attacks: int) -> str:
-    return "one attack" if attacks == 1 else f"{attacks} attacks"
-
-
 def not_tested(run: Mapping[str, Any]) -> dict[str, str]:
     """Measure -> why it was not computed."""
-    evaluation = run["evaluation"]
-    if evaluation is None:
-        reason = "not asked for: evaluate.measures"
-        return dict.fromkeys(MEASURES, reason)
-    measured, reasons = evaluation["measures"], evaluation.get("not_computed", {})
+    evaluation = run["evaluation"] or {}
+    reasons, done = evaluation.get("not_computed", {}), evaluation.get("measures", {})
     return {
         name: reasons.get(name, "not asked for: evaluate.measures")
         for name in MEASURES
-        if name not in measured
+        if name not in done
     }
 
 
 def not_claimed(run: Mapping[str, Any]) -> list[str]:
     """What the numbers of this report do not show."""
-    overlap = run["rounds"][0].get("overlap_with_original") if run["rounds"] else None
-    own = (
-        f" (in the first round the answers that it trained on shared {percent(overlap)} of the "
-        "words of its original ones)"
-        if overlap is not None
-        else ""
-    )
     texts = [
         "That the data is gone from the weights. What was measured is what the model says; its "
         "weights may still encode the data.",
-        *methods.met(run, own),
+        *_met_the_data(run),
         "That no other question gets it out. Only the questions, wordings and attacks on this "
         "page were tried.",
         "That every single answer is safe. Most numbers are means over questions: a low mean can "
@@ -321,6 +314,25 @@ def not_claimed(run: Mapping[str, Any]) -> list[str]:
     return texts
 
 
+def _met_the_data(run: Mapping[str, Any]) -> list[str]:
+    """How training met the data, where it did."""
+    if methods.method(run) in TARGET_BASED:
+        return [f"That training never met the data. {methods.label(run)} trains on the answers."]
+    if not methods.samples(run):
+        return []
+    overlap = run["rounds"][0].get("overlap_with_original") if run["rounds"] else None
+    shared = (
+        ""
+        if overlap is None
+        else f" (in the first round the answers that it trained on shared {percent(overlap)} of "
+        "the words of its original ones)"
+    )
+    return [
+        "That training never met the data. The true answers were not used, but the model's own "
+        f"answers were, and while it still knew the data they could hold parts of it{shared}."
+    ]
+
+
 def _has_quality(quality: Mapping[str, Any]) -> bool:
     return None not in (
         quality["after"]["unlearn_quality"],
@@ -328,5 +340,6 @@ def _has_quality(quality: Mapping[str, Any]) -> bool:
     )
 
 
-def _told(quality: Mapping[str, Any]) -> float | None:
+def _forget_recall(quality: Mapping[str, Any]) -> float | None:
+    """Share of the true answers' words that a model says to the forget questions."""
     return quality["splits"].get("forget", {}).get("rougeL_recall")

@@ -7,30 +7,32 @@ import jinja2
 from markupsafe import Markup
 
 from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.figure import LIGHT
 from pmc_jax.report import distributions, methods, narrative, plots, tables
 
-MARK = '<meta name="generator" content="pmc_jax report">'  # how a page of ours is known
+MARK = '<meta name="generator" content="pmc_jax report">'  # identifies a page written by pmc
 
 _FORGOTTEN = ("sampling", "prefill", "multiple_choice", "prompt_attacks", "relearned", "quantised")
 _FORGOTTEN += ("memorisation", "membership", "tofu")
-_KEPT = ("side_effects", "perplexity")
+_SIDE_EFFECTS = ("side_effects", "perplexity")
 
 
 def environment() -> jinja2.Environment:
-    """Of the templates here."""
-    found = jinja2.Environment(
+    """The templates' environment."""
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("pmc_jax.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.filters |= {
+    templates.globals["light"] = LIGHT
+    templates.filters |= {
         "percent": lambda share: tables.shown(share, "share"),
-        "drawing": Markup,  # drawn by us; its texts are escaped there
+        "drawing": Markup,  # its texts are escaped where it is drawn
         "lead": lambda sentence: sentence.partition(": "),
     }
-    return found
+    return templates
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -48,7 +50,7 @@ def render(report: Mapping[str, Any]) -> str:
             removed=plots.removed(runs),
             cost=plots.cost(runs),
             times=tables.times(runs),
-            kept=_measures(runs, _KEPT),
+            side_effects=_measures(runs, _SIDE_EFFECTS),
             attacks=_measures(runs, _FORGOTTEN),
             titles={name: title for name, (title, _) in narrative.MEASURES.items()},
             has_text=any("final" in question for run in runs for question in run["questions"]),
@@ -63,16 +65,16 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    found = []
+    sections = []
     for name in names:
         title, what = narrative.MEASURES[name]
         numbers = tables.of_measure(runs, name, title)
-        drawings = distributions.of_measure(runs, name)
-        if numbers or drawings:
+        figures = distributions.of_measure(runs, name)
+        if numbers or figures:
             first, others = numbers or (None, None)
-            one = dict(id=name, title=title, what=what, plots=drawings)
-            found.append(one | dict(table=first, others=others))
-    return found
+            section = {"id": name, "title": title, "what": what, "figures": figures}
+            sections.append(section | {"table": first, "others": others})
+    return sections
 
 
 def _models(run: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:

@@ -1,223 +1,164 @@
-"""Drawings of what happened over the steps of unlearning, each with a sentence that reads it.
+"""Figures of what happened over the steps of unlearning, each with a sentence that reads it.
 
 Of several runs each has a line in a colour of its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pmc_jax.report import svg
+from pmc_jax.artifacts.figure import RUN_COLOURS, Figure, Level, Line, Panel, spread_band
 from pmc_jax.report.methods import samples
 from pmc_jax.report.narrative import REFERENCE
-from pmc_jax.report.svg import Drawing, Line, curves
 
 Run = Mapping[str, Any]
-_RUN_DASHES = ("solid", "dashed", "mixed", "dotted")
+Points = Sequence[tuple[float, float]]
+_DASHES = ("solid", "dashed", "mixed", "dotted")
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A drawing as the page shows it.
-
-    Attributes:
-        id: of its figure.
-        title: what is drawn.
-        drawing: of it.
-        reading: one sentence that reads it.
-    """
-
-    id: str
-    title: str
-    drawing: Drawing
-    reading: str
-
-    @property
-    def svg(self) -> str:
-        """The drawing as it stands in the page."""
-        return self.drawing.svg()
-
-
-def removed(runs: Sequence[Run]) -> list[Plot]:
+def removed(runs: Sequence[Run]) -> list[Figure]:
     """What went, over the steps of unlearning."""
-    return drawn(runs, _quality, _score, _unresolved, _collapse_loss)
+    over = ", and what ends above it has forgotten more than was asked for"
+    quality = _over_steps(runs, "unlearn_quality", "Unlearn quality", over)
+    loss = _loss(
+        runs,
+        "collapse_loss",
+        "Loss on its own new answers",
+        "How unsure it is of its own new answers, which it is trained to give",
+    )
+    return existing(quality, _score(runs), _without_replacement(runs), loss)
 
 
-def cost(runs: Sequence[Run]) -> list[Plot]:
+def cost(runs: Sequence[Run]) -> list[Figure]:
     """What it did to what is to be kept."""
-    return drawn(runs, _utility, _retain_loss)
+    loss = _loss(
+        runs,
+        "retain_loss",
+        "Loss on what is to be kept",
+        "How unsure the model is of the answers that it must keep",
+    )
+    return existing(_over_steps(runs, "utility", "Utility"), loss)
 
 
-def drawn(runs: Sequence[Run], *draw: Callable[[Sequence[Run]], Plot | None]) -> list[Plot]:
-    """The drawings of which there are data."""
-    return [plot for one in draw if (plot := one(runs)) is not None]
+def existing(*figures: Figure | None) -> list[Figure]:
+    """The figures of which there are data."""
+    return [figure for figure in figures if figure is not None]
 
 
-def look_of(runs: Sequence[Run], index: int, label: str = "after") -> dict[str, str]:
-    """Label, colour and dash of a run's line."""
+def run_style(runs: Sequence[Run], index: int, label: str = "after") -> dict[str, str]:
+    """Label, colour and dash of a run's line; `label` is that of the only run."""
     if len(runs) == 1:
         return {"label": label, "colour": "after", "dash": "solid"}
-    colour = f"run{index % svg.RUNS + 1}"
-    dash = _RUN_DASHES[index % len(_RUN_DASHES)]
-    return {"label": runs[index]["name"], "colour": colour, "dash": dash}
+    colour = f"run{index % RUN_COLOURS + 1}"
+    return {"label": runs[index]["name"], "colour": colour, "dash": _DASHES[index % len(_DASHES)]}
 
 
-def _each(runs: Sequence[Run], say: Callable[[Run], str]) -> str:
-    """What is said of the only run, or of each by name."""
+def line(points: Points, **style: Any) -> Line:
+    """A line through (x, y) points."""
+    return Line(x=[x for x, _ in points], y=[y for _, y in points], **style)
+
+
+def _lines(runs: Sequence[Run], points: Sequence[Points], label: str, **style: Any) -> list[Line]:
+    return [
+        line(of_run, **(run_style(runs, i, label) | style))
+        for i, of_run in enumerate(points)
+        if of_run
+    ]
+
+
+def _by_run(runs: Sequence[Run], texts: Iterable[str]) -> str:
+    """The text of the only run, or that of each with its name."""
+    named = [(run["name"], text) for run, text in zip(runs, texts, strict=True)]
     if len(runs) == 1:
-        return say(runs[0])
-    return "; ".join(f"{run['name']}: {say(run)}" for run in runs)
+        return named[0][1]
+    return "; ".join(f"{name}: {text}" for name, text in named)
 
 
-# Over the steps
+def _points(rows: Sequence[Mapping[str, Any]], key: str) -> Points:
+    return [(row["step"], row[key]) for row in rows if row.get(key) is not None]
 
 
-def _measured(run: Run, name: str) -> list[tuple[int, float]]:
-    """(step, value) of unlearn quality or utility: before, on the way, after."""
-    quality, rounds = run["quality"], run["rounds"]
-    way = [(one["step"], one[name]) for one in rounds if one.get(name) is not None]
-    last = rounds[-1]["step"] if rounds else 0
-    points = [(0, quality["before"][name]), *way, (last, quality["after"][name])]
-    return [(step, value) for step, value in points if value is not None]
+def _from_to(points: Points, form: str) -> str:
+    return f"from {points[0][1]:{form}} to {points[-1][1]:{form}}"
 
 
-def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str) -> Plot | None:
-    points = [_measured(run, name) for run in runs]
+def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str = "") -> Figure | None:
+    """Unlearn quality or utility: before, on the way, after."""
+    points = []
+    for run in runs:
+        last = run["rounds"][-1]["step"] if run["rounds"] else 0
+        ends = [{"step": 0} | run["quality"]["before"], {"step": last} | run["quality"]["after"]]
+        points.append(_points([ends[0], *run["rounds"], ends[1]], name))
     if not all(points):
         return None
-    lines = [
-        Line(
-            x=[s for s, _ in found], y=[v for _, v in found], points=True, **look_of(runs, i, title)
-        )
-        for i, found in enumerate(points)
+    references = {(run["quality"]["reference"] or {}).get(name) for run in runs} - {None}
+    text = f"{title}: {_by_run(runs, (_from_to(one, '.1f') for one in points))}"
+    if references:
+        values = " or ".join(f"{value:.1f}" for value in sorted(references))
+        text += f"; the dashed line, {values}, is {REFERENCE}{reading}"
+    levels = [
+        Level(value, "reference", label="" if i else "never saw the data")
+        for i, value in enumerate(references)
     ]
-    known = {(run["quality"]["reference"] or {}).get(name) for run in runs} - {None}
-    ends = _each(runs, lambda run: _from_to([v for _, v in _measured(run, name)], ".1f"))
-    level = f"; the dashed line, {_all(known)}, is {REFERENCE}" if known else ""
-    more = reading if known else ""
-    text = f"{title}: {ends}{level}{more}."
-    image = curves(
-        f"plot-{name}",
-        [*lines, *([Line("never saw the data", [], [], "reference", "dashed")] if known else [])],
-        x="step",
-        y=title.lower(),
-        alt=text,
-        bounds=(0, 102),
-        levels=[(value, "reference") for value in known],
-    )
-    return Plot(f"figure-{name}", f"{title} over the steps", image, text)
+    layers = [*_lines(runs, points, title, marker="o"), *levels]
+    panel = Panel(layers, "step", title.lower(), bounds=(0, 102))
+    return Figure(name, f"{title} over the steps", f"{text}.", [panel])
 
 
-def _all(known: set[float]) -> str:
-    return " or ".join(f"{value:.1f}" for value in sorted(known))
-
-
-def _from_to(found: Sequence[float], form: str) -> str:
-    return f"from {found[0]:{form}} to {found[-1]:{form}}"
-
-
-def _quality(runs: Sequence[Run]) -> Plot | None:
-    over = ", and what ends above it has forgotten more than was asked for"
-    return _over_steps(runs, "unlearn_quality", "Unlearn quality", over)
-
-
-def _utility(runs: Sequence[Run]) -> Plot | None:
-    return _over_steps(runs, "utility", "Utility", "")
-
-
-def _score(runs: Sequence[Run]) -> Plot | None:
-    """Likeness of what is sampled to the original answers, its mean and spread a round."""
-    lines = []
-    for i, run in enumerate(runs):
-        sampled = [one for one in run["rounds"] if one.get("score_mean") is not None]
-        if sampled:
-            spread = [one["score_std"] or 0.0 for one in sampled]
-            means = [one["score_mean"] for one in sampled]
-            steps = [one["step"] for one in sampled]
-            lines.append(
-                Line(
-                    x=steps, y=means, spread=spread, points=True, **look_of(runs, i, "all samples")
-                )
-            )
-    whole = bool(lines)
-    if not lines or len(runs) == 1:
-        for i, run in enumerate(runs):
-            sampled = [one for one in run["rounds"] if one.get("sampled_score") is not None]
-            if sampled:
-                look = look_of(runs, i, "the chosen ones")
-                look |= {"colour": "before", "dash": "dotted"} if whole else {}
-                steps = [one["step"] for one in sampled]
-                lines.append(
-                    Line(x=steps, y=[one["sampled_score"] for one in sampled], points=True, **look)
-                )
+def _score(runs: Sequence[Run]) -> Figure | None:
+    """Likeness of sampled answers to the original ones, its mean and spread in every round."""
+    all_samples = [_points(run["rounds"], "score_mean") for run in runs]
+    chosen = [_points(run["rounds"], "sampled_score") for run in runs]
+    has_spread = any(all_samples)
+    lines = _lines(runs, all_samples, "all samples", marker="o")
+    spreads = [
+        [row["score_std"] or 0.0 for row in run["rounds"] if row.get("score_mean") is not None]
+        for run in runs
+    ]
+    bands = [
+        spread_band(one.x, one.y, spread, one.colour)
+        for one, spread in zip(lines, filter(None, spreads), strict=True)
+    ]
+    if not has_spread or len(runs) == 1:
+        style = {"colour": "before", "dash": "dotted"} if has_spread else {}
+        lines += _lines(runs, chosen, "the chosen ones", marker="o", **style)
     if not lines:
         return None
-    what = "mean over all samples of a round, and their spread as a band" if whole else "mean"
+    what = "mean over all samples of a round, and their spread as a band" if has_spread else "mean"
+    ends = [
+        _from_to(mean or best, ".2f") if mean or best else "not sampled"
+        for mean, best in zip(all_samples, chosen, strict=True)
+    ]
     text = (
-        "How much of its own first answer the model still says when it is asked with chance "
-        f"({what}): {_each(runs, _score_ends)}. No point is drawn where nothing was left to ask."
+        "How much of its own first answer the model still says when its answers are sampled "
+        f"({what}): {_by_run(runs, ends)}. Rounds in which nothing was sampled have no point."
     )
-    image = curves("plot-score", lines, x="step", y="likeness, 0 to 1", alt=text)
-    return Plot("figure-score", "Likeness of new answers to the first ones", image, text)
+    panel = Panel([*bands, *lines], "step", "likeness, 0 to 1")
+    return Figure("score", "Likeness of new answers to the first ones", text, [panel])
 
 
-def _score_ends(run: Run) -> str:
-    for name in ("score_mean", "sampled_score"):
-        found = [one[name] for one in run["rounds"] if one.get(name) is not None]
-        if found:
-            return _from_to(found, ".2f")
-    return "not sampled"
-
-
-def _unresolved(runs: Sequence[Run]) -> Plot | None:
-    def say(run: Run) -> str:
-        left = [one["without_replacement"] for one in run["rounds"]]
-        first = next((one["step"] for one in run["rounds"] if not one["without_replacement"]), None)
-        gone = f"none was left after step {first}" if first is not None else f"{left[-1]} are left"
-        return f"from {max(left)} at most, {gone}"
-
+def _without_replacement(runs: Sequence[Run]) -> Figure | None:
     if not all(run["rounds"] and samples(run) for run in runs):
         return None
-    lines = [
-        Line(
-            x=[one["step"] for one in run["rounds"]],
-            y=[one["without_replacement"] for one in run["rounds"]],
-            **look_of(runs, i, "unresolved questions"),
-        )
-        for i, run in enumerate(runs)
-    ]
+    points = [_points(run["rounds"], "without_replacement") for run in runs]
+    texts = []
+    for of_run in points:
+        first = next((step for step, count in of_run if not count), None)
+        end = f"{of_run[-1][1]} are left" if first is None else f"none was left after step {first}"
+        texts.append(f"from {max(count for _, count in of_run)} at most, {end}")
     text = (
         "Questions to which the model has not yet given an answer unlike its first one: "
-        f"{_each(runs, say)}."
+        f"{_by_run(runs, texts)}."
     )
-    image = curves("plot-unresolved", lines, x="step", y="questions", alt=text)
-    return Plot("figure-unresolved", "Unresolved questions", image, text)
+    lines = _lines(runs, points, "questions without a replacement")
+    panel = Panel(lines, "step", "questions")
+    return Figure("without_replacement", "Questions without a replacement answer", text, [panel])
 
 
-def _loss(runs: Sequence[Run], key: str, title: str, what: str) -> Plot | None:
-    points = [[(row["step"], row[key]) for row in run["steps"] if key in row] for run in runs]
+def _loss(runs: Sequence[Run], key: str, title: str, what: str) -> Figure | None:
+    points = [_points(run["steps"], key) for run in runs]
     if not all(points):
         return None
-    lines = [
-        Line(x=[s for s, _ in found], y=[v for _, v in found], **look_of(runs, i, "loss"))
-        for i, found in enumerate(points)
-    ]
-    by_name = dict(zip((run["name"] for run in runs), points, strict=True))
-
-    def say(run: Run) -> str:
-        found = [value for _, value in by_name[run["name"]]]
-        return f"{_from_to(found, '.2f')}, {max(found):.2f} at worst"
-
-    text = f"{what}: {_each(runs, say)} (nats a word piece; lower is surer)."
-    image = curves(f"plot-{key}", lines, x="step", y="nats a token", alt=text)
-    return Plot(f"figure-{key}", title, image, text)
-
-
-def _retain_loss(runs: Sequence[Run]) -> Plot | None:
-    what = "How unsure the model is of the answers that it must keep"
-    return _loss(runs, "retain_loss", "Loss on what is to be kept", what)
-
-
-def _collapse_loss(runs: Sequence[Run]) -> Plot | None:
-    what = "How unsure it is of its own new answers, which it is trained to give"
-    return _loss(runs, "collapse_loss", "Loss on its own new answers", what)
+    texts = [f"{_from_to(one, '.2f')}, {max(y for _, y in one):.2f} at worst" for one in points]
+    text = f"{what}: {_by_run(runs, texts)} (nats a word piece; lower is surer)."
+    panel = Panel(_lines(runs, points, "loss"), "step", "nats a token")
+    return Figure(key, title, text, [panel])

@@ -1,13 +1,15 @@
 """The report's tables as the page lays them out: a group of columns a run, words for every row."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pmc_jax.report.narrative import QUALITY, comes_first, duration, percent, values
+from pmc_jax.config.schema import flatten
+from pmc_jax.report.narrative import QUALITY, comes_first, duration, measured, percent, values
 
 Run = Mapping[str, Any]
+Description = Mapping[str, str]  # of a value: `text`, `better` and `unit`
 COLUMNS = {"before": "Before", "after": "After", "reference": "Never saw the data"}
 NOTHING = "–"
 _BETTER = {
@@ -33,11 +35,11 @@ _STAGES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its name, what it means, its cells, a group a run."""
+    """One row: its name, what it means, its texts, which numbers are better."""
 
     name: str
     note: str
-    cells: list[list[str]]
+    groups: list[list[str]]  # one text a column, in the groups of the table
     better: str = ""
 
 
@@ -47,9 +49,9 @@ class Table:
 
     Attributes:
         caption: what it holds.
-        groups: name of a run -> its column heads.
+        groups: name of a run and its column heads.
         note: what holds for all rows.
-        footnotes: why cells are empty.
+        footnotes: why numbers are missing.
     """
 
     caption: str
@@ -59,20 +61,28 @@ class Table:
     footnotes: list[str] = field(default_factory=list)
 
 
+def plain_table(
+    caption: str, heads: Iterable[str], rows: Iterable[tuple[str, str, Iterable[str]]]
+) -> Table:
+    """A table with one group of columns; rows are (name, note, texts)."""
+    return Table(
+        caption, [("", [*heads])], [Row(name, note, [[*texts]]) for name, note, texts in rows]
+    )
+
+
 def headline(runs: Sequence[Run]) -> Table:
-    """Unlearn quality, utility, and the recalls that they come from."""
+    """Unlearn quality, utility, and the recalls that they are computed from."""
     models = [m for m in COLUMNS if any(run["quality"][m] is not None for run in runs)]
-    splits = [name for name in QUALITY if name not in _HEADLINE]
-    there = {name for run in runs for name in run["quality"]["before"]["splits"]}
     rows = []
     for key, (name, better, note) in QUALITY.items():
-        if key in splits and key not in there:
-            continue
-        cells = [[_quality(run["quality"][model], key) for model in models] for run in runs]
-        rows.append(Row(name, note, cells, _BETTER[better]))
-    heads = [COLUMNS[model] for model in models]
-    caption = "What the model tells and what it still knows"
-    return Table(caption, [(run["name"], heads) for run in runs], rows)
+        if key in _HEADLINE or any(key in run["quality"]["before"]["splits"] for run in runs):
+            groups = [[_quality(run["quality"][model], key) for model in models] for run in runs]
+            rows.append(Row(name, note, groups, _BETTER[better]))
+    return Table("What the model tells and what it still knows", _column_groups(runs, models), rows)
+
+
+def _column_groups(runs: Sequence[Run], models: Sequence[str]) -> list[tuple[str, list[str]]]:
+    return [(run["name"], [COLUMNS[model] for model in models]) for run in runs]
 
 
 def _quality(quality: Mapping[str, Any] | None, key: str) -> str:
@@ -88,59 +98,52 @@ def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Ta
 
     None where no run has any.
     """
-    labels: dict[str, Any] = {}
+    described: dict[str, Description] = {}
     for run in runs:
-        labels = (run["evaluation"] or {}).get("descriptions", {}).get(measure, {}) | labels
+        described = (run["evaluation"] or {}).get("descriptions", {}).get(measure, {}) | described
     models = [m for m in COLUMNS if any(values(run, measure, m) for run in runs)]
-    there = {n for run in runs for m in models for n in values(run, measure, m)}
-    names = [*(n for n in labels if n in there), *sorted(there - labels.keys())]
+    names = {name for run in runs for model in models for name in values(run, measure, model)}
     if not names:
         return None
     rows: dict[bool, list[Row]] = {True: [], False: []}
-    for name in names:
-        label = labels.get(name, {})
-        unit = label.get("unit", "")
-        cells = [[shown(values(run, measure, m).get(name), unit) for m in models] for run in runs]
-        rows[comes_first(measure, name)].append(labelled(name, label, cells))
-    groups = [(run["name"], [COLUMNS[model] for model in models]) for run in runs]
+    for name in [*(n for n in described if n in names), *sorted(names - described.keys())]:
+        about = described.get(name, {})
+        unit = about.get("unit", "")
+        groups = [[shown(values(run, measure, m).get(name), unit) for m in models] for run in runs]
+        rows[comes_first(measure, name)].append(described_row(name, about, groups))
     if not rows[True]:
         rows = {True: rows[False], False: []}
-    first = table_of(title, groups, rows[True], _reasons(runs, measure, labels))
-    return first, table_of(f"{title}: other numbers", groups, rows[False], [])
+    heads, footnotes = _column_groups(runs, models), _reasons(runs, measure, described)
+    first = with_common_note(Table(title, heads, rows[True], "", footnotes))
+    return first, with_common_note(Table(f"{title}: other numbers", heads, rows[False]))
 
 
-def labelled(name: str, label: Mapping[str, str], cells: list[list[str]]) -> Row:
-    """The row of a value, in the words of its label where there is one."""
-    better = _BETTER[label.get("better", "")]
-    return Row(_capital(label.get("text", name)), _note(label.get("unit", "")), cells, better)
+def described_row(name: str, about: Description, groups: list[list[str]]) -> Row:
+    """The row of a value, in the words of its description where there is one."""
+    text, unit = about.get("text", name), about.get("unit", "")
+    note = {"p": "a probability", "nats": "nats", "points": "0 to 100"}.get(unit, "")
+    return Row(text[:1].upper() + text[1:], note, groups, _BETTER[about.get("better", "")])
 
 
-def table_of(caption, groups, rows: list[Row], footnotes: list[str]) -> Table:
-    """A table that says once what it would say in every row."""
-    better = {row.better for row in rows}
-    if len(rows) < 2 or len(better) > 1 or better == {""}:
-        return Table(caption, groups, rows, "", footnotes)
-    rows = [dataclasses.replace(row, better="") for row in rows]
-    return Table(caption, groups, rows, f"All numbers: {better.pop()}.", footnotes)
+def with_common_note(table: Table) -> Table:
+    """The table, which says once which numbers are better where that is the same in all rows."""
+    better = {row.better for row in table.rows}
+    if len(table.rows) < 2 or len(better) > 1 or better == {""}:
+        return table
+    rows = [dataclasses.replace(row, better="") for row in table.rows]
+    return dataclasses.replace(table, rows=rows, note=f"All numbers: {better.pop()}.")
 
 
-def _reasons(runs: Sequence[Run], measure: str, labels: Mapping[str, Any]) -> list[str]:
+def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Description]) -> list[str]:
     """Why numbers of the model after unlearning are missing, each reason once."""
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, dict[str, None]] = {}
     for run in runs:
-        measured = (run["evaluation"] or {}).get("measures", {}).get(measure, {})
-        for name, reason in ((measured.get("after") or {}).get("missing") or {}).items():
-            text = labels.get(name, {}).get("text", name)
-            names = reasons.setdefault(reason, [])
-            names += [text] if text not in names else []
+        for name, reason in (measured(run, measure, "after").get("missing") or {}).items():
+            reasons.setdefault(reason, {})[described.get(name, {}).get("text", name)] = None
     return [
         f"{'; '.join(names) if len(names) < 4 else f'{len(names)} numbers'} ({reason})"
         for reason, names in reasons.items()
     ]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def times(runs: Sequence[Run]) -> Table:
@@ -150,8 +153,7 @@ def times(runs: Sequence[Run]) -> Table:
         for stage, name in _STAGES.items()
         if any(run["seconds"].get(stage) for run in runs)
     ]
-    groups = [(run["name"], ["Time"]) for run in runs]
-    return Table("Where the time went", groups, rows)
+    return Table("Where the time went", [(run["name"], ["Time"]) for run in runs], rows)
 
 
 def shown(value: float | None, unit: str) -> str:
@@ -167,33 +169,19 @@ def shown(value: float | None, unit: str) -> str:
     return f"{value:.2g}" if unit == "p" else f"{value:.3g}"
 
 
-def _note(unit: str) -> str:
-    return {"p": "a probability", "nats": "nats", "points": "0 to 100"}.get(unit, "")
-
-
 def settings(run: Run) -> dict[str, str]:
     """Dotted name -> value of every setting."""
-    return dict(_flat(run["settings"], ""))
-
-
-def _flat(tree: Mapping[str, Any], start: str) -> list[tuple[str, str]]:
-    found = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found += _flat(value, f"{start}{key}.")
-        else:
-            found.append((f"{start}{key}", NOTHING if value in (None, {}, []) else str(value)))
-    return found
+    flat = flatten(run["settings"])
+    return {n: NOTHING if value in (None, {}, []) else str(value) for n, value in flat.items()}
 
 
 def different_settings(runs: Sequence[Run]) -> Table | None:
     """The settings in which runs differ."""
     flat = [settings(run) for run in runs]
-    names = dict.fromkeys(name for one in flat for name in one)
-    rows = [
-        Row(name, "", [[one.get(name, NOTHING)] for one in flat])
-        for name in names
-        if len({one.get(name, NOTHING) for one in flat}) > 1
-    ]
+    rows = []
+    for name in dict.fromkeys(name for one in flat for name in one):
+        texts = [one.get(name, NOTHING) for one in flat]
+        if len(set(texts)) > 1:
+            rows.append(Row(name, "", [[text] for text in texts]))
     groups = [(run["name"], ["Value"]) for run in runs]
     return Table("Settings that differ", groups, rows) if rows else None

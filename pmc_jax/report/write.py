@@ -27,25 +27,25 @@ def write(
     Args:
         folders: of finished runs, each once.
         settings: `file` None is report.html in the only folder, or in the current one.
-        results: what `results.json` of the only folder will hold, before it is there.
+        results: what `results.json` of the only folder will hold, before it is written.
 
     Returns:
         The page; the JSON lies beside it.
 
     Raises:
-        UserError: a folder that is not that of a finished run, or a file in the way that is no
+        UserError: a folder that is not that of a finished run, or an existing file that is not a
             report.
     """
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise UserError("pmc report: a folder is named twice; name each once")
-    place = Path(folders[0]) if len(folders) == 1 else Path()
-    page = Path(settings.file) if settings.file else place / run_folder.REPORT
+    folder = Path(folders[0]) if len(folders) == 1 else Path()
+    page = Path(settings.file) if settings.file else folder / run_folder.REPORT
     data = page.with_suffix(".json")
     report = collect(folders, text=settings.text, results=results)
     for path, is_ours in ((page, _is_page), (data, _is_data)):
         if path.exists() and not is_ours(path):
             raise UserError(
-                f"{path}: is no report of pmc, nothing was changed; name another file with "
+                f"{path}: not a report written by pmc, nothing was changed; name another file with "
                 "report.file=NAME.html"
             )
     html = render(report)

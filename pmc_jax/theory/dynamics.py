@@ -1,4 +1,4 @@
-"""PMCSource of a categorical distribution: exact and sampled dynamics, and the theorem's bound.
+"""Collapse of a categorical distribution: exact and sampled dynamics, and the theorem's bound.
 
     lottery    samples of p_t alone, or with retain counts              `lottery`
     mixing     p_{t+1} = (p_t + alpha p_r) / (1 + alpha)                `mix`, `mixed`
@@ -239,10 +239,10 @@ def beside_bound(
         Of each round `round`, `exp_reward_mean`, `exp_reward_var` and `bound`, None for round 0.
     """
     mean, var = exp_reward(path, reward)
-    kept = 0.0 if retain is None else float(exp_reward(retain, reward)[0])
+    of_retain = 0.0 if retain is None else float(exp_reward(retain, reward)[0])
     top = math.exp(np.max(np.asarray(reward)[(np.asarray(path) > 0).any(0)]))
-    lower = [None, *((bound(mean[:-1], var[:-1], k, top) + alpha * kept) / (1 + alpha)).tolist()]
-    return rows_of(mean, var, lower)
+    lower = (bound(mean[:-1], var[:-1], k, top) + alpha * of_retain) / (1 + alpha)
+    return rows_of(mean, var, [None, *lower.tolist()])
 
 
 def rows_of(mean: np.ndarray, var: np.ndarray, lower: Sequence[Any]) -> list[dict[str, Any]]:

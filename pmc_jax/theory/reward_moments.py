@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.theory.collapse import bound, curated, exp_reward, rows_of, trajectory
+from pmc_jax.theory.dynamics import bound, curated, exp_reward, rows_of, trajectory
 
 
 def reward_moments(

@@ -1,0 +1,167 @@
+"""Figures of `theory.py`: lottery, mixing, curation and its bound, a real run and theory."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pmc_jax.artifacts.figure import Band, Figure, Level, Line, Panel
+from pmc_jax.theory.dynamics import bound
+
+Rows = Sequence[Mapping[str, Any]]
+_COLOURS = ("run1", "run5", "run4", "run3")
+_MEAN, _VAR = "exp_reward_mean", "exp_reward_var"
+_E_LABEL, _VAR_LABEL = "E[$e^r$]", "Var[$e^r$]"
+
+
+def plot_lottery(
+    path: str | os.PathLike, alone: np.ndarray, mixed: np.ndarray, *, forgotten: int, alpha: float
+) -> None:
+    """Shares over the rounds of one lottery without retain counts and one with them.
+
+    Args:
+        path: the PNG to write.
+        alone, mixed: float [T + 1, n], from `dynamics.lottery`, without and with retain counts.
+        forgotten: categories that have no retain counts, the first ones.
+        alpha: retain counts / draws of the second lottery, for the expected share.
+    """
+    expected = alone[0, :forgotten].sum() * (1 + alpha) ** -np.arange(len(mixed), dtype=float)
+    rounds = range(len(mixed))
+    line = Line("expected share to be forgotten", rounds, expected, "ink", dash="dashed")
+    titles = (
+        "Refits on own samples alone: one colour is left",
+        "With retain counts: colours without them die out",
+    )
+    panels = [
+        Panel([*_stack(shares, forgotten), *lines], "round", "share", title, bounds=(0, 1))
+        for title, shares, lines in zip(titles, (alone, mixed), ([], [line]), strict=True)
+    ]
+    _write(path, panels, (864, 720))
+
+
+def _stack(shares: np.ndarray, forgotten: int) -> list[Band]:
+    """Areas on top of each other: the categories to be forgotten in reds, the others in blues."""
+    edges = np.concatenate([np.zeros((len(shares), 1)), shares.cumsum(1)], axis=1)  # [T + 1, n + 1]
+    groups = (("to be forgotten", "run5", forgotten),)
+    groups += (("retained", "run1", shares.shape[1] - forgotten),)
+    bands: list[Band] = []
+    for label, colour, count in groups:
+        for i, alpha in enumerate(np.linspace(0.85, 0.3, count)):
+            low, high = edges[:, len(bands)], edges[:, len(bands) + 1]
+            bands.append(Band(range(len(shares)), low, high, colour, alpha, "" if i else label))
+    return bands
+
+
+def plot_mixing(
+    path: str | os.PathLike,
+    series: Sequence[tuple[float, np.ndarray, np.ndarray]],
+    retain: np.ndarray,
+) -> None:
+    """Distance to the retain distribution: the closed form as lines, the iteration as points.
+
+    Args:
+        path: the PNG to write.
+        series: retain weight alpha, closed form [T + 1, n] and iteration [T + 1, n] of each.
+        retain: p_r, float [n].
+    """
+    layers = []
+    for colour, (alpha, *paths) in zip(_COLOURS, series, strict=False):
+        closed, iterated = (np.abs(points - retain).sum(1) / 2 for points in paths)
+        layers.append(Line(f"α = {alpha:g}", range(len(closed)), closed, colour))
+        points = {"dash": "none", "marker": "o"}
+        layers.append(Line("", range(len(iterated)), iterated, colour, **points))
+    layers.append(Line("iteration", [], [], "muted", dash="none", marker="o"))
+    layers.append(Line("closed form", [], [], "muted"))
+    title = "Mixing with retain data: what is not in it decays geometrically"
+    _write(path, [Panel(layers, "round", "½ Σ |$p_t - p_r$|", title, log=True)], (864, 432))
+
+
+def plot_curation(
+    path: str | os.PathLike,
+    columns: Sequence[tuple[str, Sequence[tuple[str, Rows]]]],
+    exp_reward_max: float,
+) -> None:
+    """E[e^r] and Var[e^r] under exact curation, and the bound of each round from the one before.
+
+    Args:
+        path: the PNG to write.
+        columns: title and series of each column; a series is its label and the rows of
+            `dynamics.beside_bound`.
+        exp_reward_max: e^{r*}.
+    """
+    means, variances = [], []
+    for title, series in columns:
+        upper: list[Any] = []
+        lower: list[Any] = []
+        for colour, (label, rows) in zip(_COLOURS, series, strict=False):
+            rounds = [row["round"] for row in rows]
+            upper.append(Line(label, rounds, [row[_MEAN] for row in rows], colour))
+            lower.append(Line("", rounds, [row[_VAR] for row in rows], colour))
+            upper.append(_dashed(rounds[1:], [row["bound"] for row in rows[1:]], colour, ""))
+        upper.append(_dashed([], [], "muted", "bound from the round before"))
+        upper.append(_largest(exp_reward_max))
+        means.append(Panel(upper, "round", _E_LABEL, title, bounds=(None, None)))
+        variances.append(Panel(lower, "round", _VAR_LABEL))
+    _write(path, [*means, *variances], (1008, 648), columns=len(columns), share_x=True)
+
+
+def plot_run(
+    path: str | os.PathLike,
+    measured: Rows,
+    *,
+    k: float,
+    exp_reward_max: float,
+    exact: Rows = (),
+    steps_per_refit: float = 1.0,
+) -> None:
+    """A real run's moments beside those of exact refits of its first measurement.
+
+    Args:
+        path: the PNG to write.
+        measured: of each measurement `step`, `exp_reward_mean`, `exp_reward_var`, `low` and `high`;
+            at least one, in order of the steps.
+        k: K of the run, for the bound from one measurement to the next.
+        exp_reward_max: e^{r*}.
+        exact: rows of `reward_moments.exact_refit`, drawn from the first measurement's step on.
+        steps_per_refit: steps of the run beside one exact refit.
+    """
+    steps = [one["step"] for one in measured]
+    mean, var, low, high = ([one[key] for one in measured] for key in (_MEAN, _VAR, "low", "high"))
+    upper: list[Any] = [Band(steps, low, high, "run1", label="95 %")]
+    lower: list[Any] = []
+    for layers, values, name in ((upper, mean, _MEAN), (lower, var, _VAR)):
+        if exact:
+            x = [steps[0] + steps_per_refit * row["round"] for row in exact]
+            label = "theory: exact refits, within the first samples"
+            layers.append(Line(label, x, [row[name] for row in exact], "run4", marker="s"))
+        layers.append(Line("measured", steps, values, "run1", marker="o"))
+    lines = bound(np.array(mean[:-1]), np.array(var[:-1]), k, exp_reward_max)
+    upper.append(_dashed(steps[1:], lines, "run5", "bound from the measurement before"))
+    upper.append(_largest(exp_reward_max))
+    panels = [
+        Panel(
+            upper,
+            "step",
+            _E_LABEL,
+            "Expected reward of samples on the forget questions",
+            bounds=(None, None),
+        ),
+        Panel(lower, "step", _VAR_LABEL, "Its variance within a question"),
+    ]
+    _write(path, panels, (864, 720), share_x=True)
+
+
+def _dashed(x: Sequence[float], y: Sequence[float], colour: str, label: str) -> Line:
+    return Line(label, x, y, colour, dash="dashed", width=1.6)
+
+
+def _largest(exp_reward_max: float) -> Level:
+    return Level(exp_reward_max, "muted", dash="dotted", label="$e^{r*}$, the largest possible")
+
+
+def _write(
+    path: str | os.PathLike, panels: Sequence[Panel], size: tuple[int, int], **layout: Any
+) -> None:
+    Path(path).write_bytes(Figure("theory", "", "", panels, size=size, **layout).png(dpi=100))

@@ -1,0 +1,282 @@
+"""Figures of one look: SVG that takes colours and fonts from its page, PNG for files.
+
+A figure has panels and a panel has layers: `Line`, `Band` and `Level`. matplotlib draws them; its
+fonts, ids and metadata are removed from SVG, and its colours become CSS variables, so that one
+drawing serves the light page, the dark page and paper. What it does not know: what is drawn.
+"""
+
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Palette = Mapping[str, str]  # name of a CSS variable -> colour
+
+# The light page and every PNG.
+LIGHT: Palette = {
+    "paper": "#ffffff",
+    "ink": "#1c2127",
+    "muted": "#555e68",
+    "rule": "#d6dbe0",
+    "before": "#8f4a00",
+    "after": "#0b57a4",
+    "reference": "#1a6e30",
+    "run1": "#0b57a4",
+    "run2": "#8f4a00",
+    "run3": "#6b2c91",
+    "run4": "#1a6e30",
+    "run5": "#a3143b",
+    "run6": "#4d5560",
+}
+RUN_COLOURS = 6
+# matplotlib draws SVG with these, which the page's variables replace.
+_PLACEHOLDERS: Palette = {name: f"#0000{i:02x}" for i, name in enumerate(LIGHT, 1)}
+_FONT = 12.5
+_TICKS = (1, 2, 2.5, 5, 10)
+_DASHES = {
+    "solid": "-",
+    "dashed": (0, (5, 3)),
+    "dotted": (0, (1.5, 2.5)),
+    "mixed": (0, (6, 2, 1, 2)),
+    "none": "none",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line, points, or the outline of a histogram.
+
+    Attributes:
+        label: in the legend; "" = not in it.
+        x, y: the points; of `steps`, y has one less and x are the edges.
+        colour: name in the palette.
+        dash: solid | dashed | dotted | mixed | none.
+        marker: shape of the points in matplotlib's letters; "" = not marked.
+        size, width: of markers and line, in units of the figure.
+        errors: half the lengths of bars along x and y; None = no bars.
+        steps: each y holds between two x.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str
+    dash: str = "solid"
+    marker: str = ""
+    size: float = 6.0
+    width: float = 2.0
+    alpha: float = 1.0
+    errors: tuple[float, float] | None = None
+    steps: bool = False
+
+    def draw(self, axes: Any, colours: Palette) -> None:
+        style = {"color": colours[self.colour], "label": self.label or None, "alpha": self.alpha}
+        style |= {"linestyle": _DASHES[self.dash], "linewidth": self.width}
+        if self.steps:
+            axes.stairs(self.y, self.x, baseline=None, **style)
+            return
+        if self.errors is not None:
+            (dx, dy), bars = self.errors, {"elinewidth": 1.4, "capsize": 2.5, "fmt": "none"}
+            axes.errorbar(self.x, self.y, dy, dx, ecolor=colours[self.colour], **bars)
+        style |= {"marker": self.marker or None, "markersize": self.size, "markeredgewidth": 0}
+        axes.plot(self.x, self.y, **style)
+
+
+@dataclass(frozen=True)
+class Band:
+    """The area between `low` and `high`, one value of each for every x."""
+
+    x: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    colour: str
+    alpha: float = 0.18
+    label: str = ""
+
+    def draw(self, axes: Any, colours: Palette) -> None:
+        style = {"color": colours[self.colour], "alpha": self.alpha, "linewidth": 0}
+        axes.fill_between(self.x, self.low, self.high, label=self.label or None, **style)
+
+
+@dataclass(frozen=True)
+class Level:
+    """A straight line across the panel, at a value of y, or of x where it is vertical."""
+
+    value: float
+    colour: str
+    dash: str = "dashed"
+    vertical: bool = False
+    label: str = ""
+
+    def draw(self, axes: Any, colours: Palette) -> None:
+        style = {"color": colours[self.colour], "linestyle": _DASHES[self.dash], "linewidth": 1.5}
+        draw = axes.axvline if self.vertical else axes.axhline
+        draw(self.value, label=self.label or None, **style)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        layers: what is drawn, in this order; none = the panel says that there are no data.
+        x, y: labels of the axes; "" = none.
+        title: above it.
+        bounds: of y, each None where the data decide; None = a little room on all four sides.
+        log: the y axis is logarithmic.
+    """
+
+    layers: Sequence[Line | Band | Level]
+    x: str
+    y: str
+    title: str = ""
+    bounds: tuple[float | None, float | None] | None = (0, None)
+    log: bool = False
+
+    def draw(self, axes: Any, colours: Palette) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for layer in self.layers:
+            layer.draw(axes, colours)
+        if not self.layers:
+            axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center")
+        axes.set(xlabel=self.x, ylabel=self.y)
+        axes.set_title(self.title, loc="left", fontweight="bold", fontsize=_FONT + 1)
+        if self.log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        elif self.layers:
+            axes.yaxis.set_major_locator(MaxNLocator(6, steps=_TICKS))
+        axes.margins(x=0.02)
+        if self.bounds is None:
+            axes.margins(0.09)
+        elif not self.log and self.layers:
+            axes.set_ylim(*self.bounds)
+        lines = [layer for layer in self.layers if isinstance(layer, Line)]
+        whole = all(float(x).is_integer() and not line.steps for line in lines for x in line.x)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=_TICKS, integer=whole))
+        both = "both" if self.bounds is None else "y"
+        axes.grid(axis=both, color=colours["rule"], linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels with a name and texts, drawn when it is asked for.
+
+    Attributes:
+        name: unique on a page; ids in the SVG begin with it.
+        title, caption: for the page.
+        panels: row by row.
+        alt: what it shows, for those who don't see it; "" = the caption.
+        size: width and height in units of 1/72 inch; a phone shows the default at nearly its size.
+        columns: of panels.
+        share_x: panels of a column have the same x axis.
+    """
+
+    name: str
+    title: str
+    caption: str
+    panels: Sequence[Panel]
+    alt: str = ""
+    size: tuple[int, int] = (420, 270)
+    columns: int = 1
+    share_x: bool = False
+
+    @property
+    def svg(self) -> str:
+        """An `<svg>` that takes its colours from the page."""
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+        file = io.StringIO()
+        self._save(file, FigureCanvasSVG, _PLACEHOLDERS, format="svg", transparent=True)
+        return _for_page(file.getvalue(), self)
+
+    def png(self, dpi: int = 144) -> bytes:
+        """A file in the colours of the light page."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        file = io.BytesIO()
+        paper = LIGHT["paper"]
+        self._save(file, FigureCanvasAgg, LIGHT, format="png", dpi=dpi, facecolor=paper)
+        return file.getvalue()
+
+    def _save(self, file: Any, canvas: type, colours: Palette, **how: Any) -> None:
+        import matplotlib
+        from matplotlib.figure import Figure as Canvas
+
+        with matplotlib.rc_context(_style(colours)):
+            inches = self.size[0] / 72, self.size[1] / 72
+            figure = Canvas(figsize=inches, layout="constrained")
+            canvas(figure)
+            rows = len(self.panels) // self.columns
+            share = "col" if self.share_x else False
+            all_axes = figure.subplots(rows, self.columns, sharex=share, squeeze=False).flat
+            for panel, axes in zip(self.panels, all_axes, strict=True):
+                panel.draw(axes, colours)
+                if self.share_x and not axes.get_subplotspec().is_last_row():
+                    axes.set_xlabel("")
+                entries = len(axes.get_legend_handles_labels()[1])
+                if entries > 1 and len(self.panels) > 1:
+                    paper = {"facecolor": colours["paper"], "edgecolor": "none"}
+                    axes.legend(loc="best", framealpha=0.85, fontsize=_FONT - 1, **paper)
+                elif entries > 1:
+                    room = {"handlelength": 2.4, "columnspacing": 1.2, "borderaxespad": 0.2}
+                    look = {"frameon": False, "fontsize": _FONT - 0.5} | room
+                    columns = 2 if entries == 4 else 3
+                    figure.legend(loc="outside upper left", ncols=columns, **look)
+            figure.align_ylabels()
+            figure.savefig(file, **how)
+
+
+def spread_band(
+    x: Sequence[float], y: Sequence[float], spread: Sequence[float], colour: str
+) -> Band:
+    """A band of y ± spread, not below zero."""
+    low = [max(value - s, 0.0) for value, s in zip(y, spread, strict=True)]
+    high = [value + s for value, s in zip(y, spread, strict=True)]
+    return Band(x, low, high, colour)
+
+
+def _style(colours: Palette) -> dict[str, Any]:
+    ink = ("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor", "text.color")
+    muted = ("axes.edgecolor", "xtick.color", "ytick.color")
+    return {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "pmc",
+        "path.simplify_threshold": 0.5,
+        "font.family": "sans-serif",
+        "font.size": _FONT,
+        **dict.fromkeys(ink, colours["ink"]),
+        **dict.fromkeys(muted, colours["muted"]),
+    }
+
+
+def _for_page(svg: str, figure: Figure) -> str:
+    """The SVG without what is not seen, with unique ids and the page's colours."""
+    for part in (r"<metadata>.*?</metadata>", r"<style .*?</style>", r"<!--.*?-->"):
+        svg = re.sub(part, "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<defs>\s*</defs>", "", svg)
+    body = re.sub(r"^.*?<svg[^>]*>", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
+    prefix = f"plot-{figure.name}-"
+    body = re.sub(r' id="([^"]+)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", body)
+    body = body.replace("url(#", f"url(#{prefix}").replace('xlink:href="#', f'href="#{prefix}')
+    body = re.sub(r"<[^>]+>", lambda tag: _short(tag[0]), body)
+    for name, colour in _PLACEHOLDERS.items():
+        body = body.replace(colour, f"var(--{name})")
+    body = re.sub(r"\s*\n\s*", " ", re.sub(r">\s+<", "><", body))
+    label = html.escape(figure.alt or figure.caption)
+    width, height = figure.size
+    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
+    return (head + body).strip()
+
+
+def _short(tag: str) -> str:
+    """A tag without a font of its own and with coordinates to a tenth of a unit."""
+    tag = re.sub(r" font-family: [^;]*;", "", tag)
+    tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
+    return re.sub(r"(?<![\w#])-?\d+\.\d{2,}", lambda m: f"{float(m[0]):.1f}", tag)
