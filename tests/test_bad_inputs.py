@@ -98,7 +98,7 @@ def test_questions_to_forget_and_to_retain(inputs, caplog):
     shared = [tiny.FORGET[1], {**tiny.FORGET[4], "question": tiny.FORGET[4]["question"].upper()}]
     tiny.write_rows(inputs / "retain.jsonl", [*tiny.RETAIN, *shared])
     message = tiny.refused("unlearn", "data.on_overlap=error")
-    tiny.assert_names(message, "2 of 6 forget questions", "forget:1, forget:4", "retained=warn")
+    tiny.assert_names(message, "2 of 6 forget questions", "forget:1, forget:4", "on_overlap=warn")
     tiny.succeed("unlearn", "pmc.schedule.epochs=1")
     said = [r.getMessage() for r in caplog.records if r.name == "pmc_jax.commands.inputs"]
     assert (
