@@ -284,16 +284,13 @@ def evaluate(
         return ModelRef("given in code", "", lambda name: LoadedModel(name, generator))
 
     models = {"before": before, "after": lm, "reference": reference}
-    recorder = Recorder(bars=progress)
-    found = harness.evaluate(
+    evaluation = harness.evaluate(
         {name: model_ref(which) for name, which in models.items() if which is not None},
         EvalContext({s.name: s for s in splits}, retain, asking, data=DataConfig(), seed=seed),
-        asking.wanted,
-        watch=recorder.watch,
-        bars=recorder.bars,
+        recorder=Recorder(bars=progress),
     )
-    numbers = headline(found, "after")
-    return numbers | ({"evaluation": found} if asking.wanted else {})
+    numbers = headline(evaluation, "after")
+    return numbers | ({"evaluation": evaluation} if asking.wanted else {})
 
 
 def _answers(
@@ -304,5 +301,5 @@ def _answers(
     recorder: Recorder,
 ) -> list[str]:
     model = LoadedModel(label, generator)
-    answers = model.greedy(questions, settings, watch=recorder.watch, bars=recorder.bars)
+    answers = model.greedy(questions, settings, recorder)
     return [answers[question] for question in questions]

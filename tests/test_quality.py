@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pmc_jax.artifacts.timer import Stopwatch
+from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.data.records import EvalSet
 from pmc_jax.evaluation.context import AnswerCache, LoadedModel
@@ -27,7 +27,7 @@ def measured(answers: dict[str, list[str]], truths: dict[str, list[str]]) -> dic
         cache.answers(settings.max_new_tokens).update(cached)
     model = LoadedModel("known", None, cache)  # its weights are never needed
     asked = list(cache.answers(settings.max_new_tokens))
-    numbers, _ = measure_quality(model, sets, settings, asked, watch=Stopwatch(), bars=False)
+    numbers, _ = measure_quality(model, sets, settings, asked, Recorder(bars=False))
     return numbers
 
 

@@ -231,15 +231,13 @@ class _Comparison:
         self._shared = self._evaluate({})  # what is measured of the target and the reference
 
     def _model(self, path: str, sha256: str, answers: AnswerCache | None = None) -> ModelRef:
-        return model_ref(self._base, path, sha256, self._sets, answers)
+        return model_ref(self._base, path, self._sets, sha256=sha256, cache=answers)
 
     def _evaluate(self, more: Mapping[str, ModelRef]) -> dict[str, Any]:
         evaluation = evaluate(
             self._models | more,
             self._context,
-            self._base.evaluate.wanted,
             folder=folder_of(self._compare) / run_folder.EVALUATION,
-            bars=True,
         )
         gc.collect()
         return evaluation

@@ -30,7 +30,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
     """`pmc evaluate CONFIG`: the numbers of `model.path` on `data.evaluate`.
 
     Returns:
-        Unlearn quality, utility and the splits, as `quality.summarise`; `evaluation` beside them
+        Unlearn quality, utility and the splits, as `quality.of_recalls`; `evaluation` beside them
         where `evaluate.measures` asks for more.
     """
     sets = eval_sets(config)
@@ -39,17 +39,8 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
             "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
         )
     path = model_path(config)
-    models = {"after": model_ref(config, path, model_digest(path), sets)}
     folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
-    recorder = Recorder()
-    evaluation = evaluate(
-        models | _reference(config, sets),
-        eval_context(config, sets),
-        config.evaluate.wanted,
-        folder=folder,
-        watch=recorder.watch,
-        bars=recorder.bars,
-    )
+    evaluation = _evaluate(config, sets, {"after": model_ref(config, path, sets)}, folder)
     say(tables(evaluation))
     numbers = headline(evaluation, "after")
     return numbers | ({"evaluation": evaluation} if config.evaluate.wanted else {})
@@ -87,7 +78,7 @@ def evaluate_finished(
     Returns:
         What it writes to `evaluation.json`.
     """
-    sets, recorder = eval_sets(config), recorder or Recorder()
+    sets, caches = eval_sets(config), caches or {}
     if not sets:
         raise UserError("data.evaluate: no split is named, nothing can be measured")
     made = multihost.broadcast_from_first((folder / run_folder.TARGET).exists) and bool(
@@ -96,17 +87,9 @@ def evaluate_finished(
     first = str(folder / run_folder.TARGET) if made else model_path(config)
     paths = {"before": first, "after": str(folder / run_folder.MODEL)}
     models = {
-        name: model_ref(config, path, model_digest(path), sets, (caches or {}).get(name))
-        for name, path in paths.items()
+        name: model_ref(config, path, sets, cache=caches.get(name)) for name, path in paths.items()
     }
-    evaluation = evaluate(
-        models | _reference(config, sets),
-        eval_context(config, sets),
-        config.evaluate.wanted,
-        folder=folder / run_folder.EVALUATION,
-        watch=recorder.watch,
-        bars=recorder.bars,
-    )
+    evaluation = _evaluate(config, sets, models, folder / run_folder.EVALUATION, recorder)
     if multihost.is_first():
         write_json(folder / run_folder.EVALUATION_RESULTS, evaluation)
     say(tables(evaluation))
@@ -124,11 +107,17 @@ def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
 def model_ref(
     config: Config,
     path: str,
-    sha256: str,
     sets: Sequence[EvalSet],
+    *,
+    sha256: str | None = None,
     cache: AnswerCache | None = None,
 ) -> ModelRef:
-    """A model folder of this digest, loaded when a row of it is missing."""
+    """A model folder, loaded when a row of it is missing.
+
+    Args:
+        sha256: its digest, where it was computed already.
+        cache: its greedy answers that are known already.
+    """
 
     def load_model(name: str) -> LoadedModel:
         lm = load(path, **placed(config), dtype=compute_dtype(config.model.compute_dtype).name)
@@ -137,12 +126,20 @@ def model_ref(
             generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
         return LoadedModel(name, generator, cache or AnswerCache())
 
-    return ModelRef(path, sha256, load_model)
+    return ModelRef(path, sha256 or model_digest(path), load_model)
 
 
-def _reference(config: Config, sets: Sequence[EvalSet]) -> dict[str, ModelRef]:
-    path = config.evaluate.reference
-    return {} if path is None else {"reference": model_ref(config, path, model_digest(path), sets)}
+def _evaluate(
+    config: Config,
+    sets: Sequence[EvalSet],
+    models: dict[str, ModelRef],
+    folder: Path | None,
+    recorder: Recorder | None = None,
+) -> dict[str, Any]:
+    """Evaluates the models and the reference."""
+    if config.evaluate.reference is not None:
+        models["reference"] = model_ref(config, config.evaluate.reference, sets)
+    return evaluate(models, eval_context(config, sets), folder=folder, recorder=recorder)
 
 
 def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:

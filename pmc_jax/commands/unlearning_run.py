@@ -99,7 +99,7 @@ def _measure_before(
     if not together:
         settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
         originals = LoadedModel("original answers", generator, cache).greedy(
-            questions, settings, watch=recorder.watch, bars=recorder.bars
+            questions, settings, recorder
         )
     model = LoadedModel("evaluate before", generator, cache)
     numbers, answers = _quality(config, model, sets, recorder, first=questions if together else ())
@@ -118,9 +118,7 @@ def _quality(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """`measure_quality` on the questions of the sets, and others asked before or after them."""
     questions = [*first, *(question for s in sets for question in s.questions), *more]
-    return measure_quality(
-        model, sets, config.evaluate, questions, watch=recorder.watch, bars=recorder.bars
-    )
+    return measure_quality(model, sets, config.evaluate, questions, recorder)
 
 
 def _run_rounds(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pmc_jax.artifacts.log import progress
-from pmc_jax.artifacts.timer import Stopwatch
+from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.run import DataConfig, EvaluateConfig
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.files import one_line
@@ -137,12 +137,12 @@ class LoadedModel:
             yield {questions[i]: answer for i, (answer,) in ended.items()}
 
     def greedy(
-        self, questions: Sequence[str], settings: EvaluateConfig, *, watch: Stopwatch, bars: bool
+        self, questions: Sequence[str], settings: EvaluateConfig, recorder: Recorder
     ) -> dict[str, str]:
         """Question -> greedy answer, in the order of the questions; see `stream_greedy`."""
         answers: dict[str, str] = {}
-        bar = progress(len(set(questions)), self.name, "question", enabled=bars)
-        with bar, watch.stage("evaluate"):
+        bar = progress(len(set(questions)), self.name, "question", enabled=recorder.bars)
+        with bar, recorder.watch.stage("evaluate"):
             for ended in self.stream_greedy(questions, settings):
                 answers |= ended
                 bar.update(len(ended))

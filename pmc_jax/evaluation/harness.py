@@ -14,7 +14,7 @@ from typing import Any
 
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.log import progress, read_log, rewrite_log
-from pmc_jax.artifacts.timer import Stopwatch
+from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.run import DataConfig, EvaluateConfig, to_dict
 from pmc_jax.config.schema import flatten
 from pmc_jax.data.records import EvalSet
@@ -47,9 +47,7 @@ def measure_quality(
     sets: Sequence[EvalSet],
     settings: EvaluateConfig,
     questions: Sequence[str],
-    *,
-    watch: Stopwatch,
-    bars: bool,
+    recorder: Recorder,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Unlearn quality, utility and their parts, of a model in the middle of a run.
 
@@ -64,22 +62,24 @@ def measure_quality(
     Raises:
         Preempted: the process was asked to stop.
     """
-    answers = model.greedy(questions, settings, watch=watch, bars=bars)
+    answers = model.greedy(questions, settings, recorder)
+    settings = dataclasses.replace(settings, measures=())
     context = EvalContext({s.name: s for s in sets}, None, settings, DataConfig())
-    evaluation = evaluate({"after": ModelRef("", "", lambda name: model)}, context, (), watch=watch)
+    recorder = dataclasses.replace(recorder, bars=False)
+    evaluation = evaluate(
+        {"after": ModelRef("", "", lambda name: model)}, context, recorder=recorder
+    )
     return headline(evaluation, "after"), answers
 
 
 def evaluate(
     models: Mapping[str, ModelRef],
     context: EvalContext,
-    measures: Sequence[str],
     *,
     folder: Path | None = None,
-    watch: Stopwatch | None = None,
-    bars: bool = False,
+    recorder: Recorder | None = None,
 ) -> dict[str, Any]:
-    """Everything that `quality` and `measures` say of the models.
+    """Everything that `quality` and the measures of the settings say of the models.
 
     Args:
         models: by name: `after`, and optionally `before` and `reference`, which the numbers of
@@ -93,12 +93,12 @@ def evaluate(
         UserError: questions or rows that are too long, a text that cannot be read.
         Preempted: the process was asked to stop; the same call resumes.
     """
-    watch = watch or Stopwatch()
-    wanted = {name: MEASURES[name] for name in ("quality", *measures)}
+    recorder = recorder or Recorder()
+    wanted = {name: MEASURES[name] for name in ("quality", *context.settings.wanted)}
     tasks = list(dict.fromkeys(task for measure in wanted.values() for task in measure.tasks))
-    begin = watch.seconds()["total"]
+    begin = recorder.watch.seconds()["total"]
     rows = {
-        name: _collect(name, model, context, tasks, folder, watch, bars)
+        name: _collect(name, model, context, tasks, folder, recorder)
         for name, model in models.items()
     }
     missing = {name: why for name, m in wanted.items() if (why := m.missing_inputs(context))}
@@ -120,7 +120,7 @@ def evaluate(
             for name, measure in computed.items()
         },
         "settings": to_dict(context.settings) | {"seed": context.seed},
-        "seconds": watch.seconds()["total"] - begin,
+        "seconds": recorder.watch.seconds()["total"] - begin,
         "versions": run_folder.versions(),
     }
 
@@ -131,8 +131,7 @@ def _collect(
     context: EvalContext,
     tasks: Sequence[str],
     folder: Path | None,
-    watch: Stopwatch,
-    bars: bool,
+    recorder: Recorder,
 ) -> dict[str, dict[str, Any]]:
     """Task -> key -> row, of one model."""
     loaded, rows = None, {}
@@ -146,8 +145,8 @@ def _collect(
         loaded = loaded or model.load(name)
         keys = task.keys(loaded, context)
         left = [key for key in keys if key not in store.rows]
-        bar = progress(len(keys), f"{name}: {task_name}", "row", enabled=bars)
-        with bar, watch.stage("evaluate"):
+        bar = progress(len(keys), f"{name}: {task_name}", "row", enabled=recorder.bars)
+        with bar, recorder.watch.stage("evaluate"):
             bar.update(len(keys) - len(left))
             for new in task.run(loaded, context, left) if left else ():
                 store.add(new)
