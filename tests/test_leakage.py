@@ -38,10 +38,10 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("probe", ["sampling", "prefill"])
-def test_summarise_by_hand(probe):
-    summarise = {"sampling": summarise_sampling, "prefill": summarise_prefill}[probe]
-    result = summarise({probe: ROWS}, None, None, SETTINGS)
+@pytest.mark.parametrize("task", ["sampling", "prefill"])
+def test_summarise_by_hand(task):
+    summarise = {"sampling": summarise_sampling, "prefill": summarise_prefill}[task]
+    result = summarise({task: ROWS}, None, None, SETTINGS)
     pooled = np.concatenate([row["scores"] for row in ROWS.values()])
     expected = {
         "mean": 2.25 / 15,
@@ -68,17 +68,17 @@ def test_summarise_by_hand(probe):
     assert (len(counts), counts[0], counts[5], counts[10], counts[19]) == (20, 10, 3, 1, 1)
 
 
-@pytest.mark.parametrize("probe", ["sampling", "prefill"])
-def test_the_worst_beside_a_reference(probe):
-    summarise = {"sampling": summarise_sampling, "prefill": summarise_prefill}[probe]
+@pytest.mark.parametrize("task", ["sampling", "prefill"])
+def test_the_worst_beside_a_reference(task):
+    summarise = {"sampling": summarise_sampling, "prefill": summarise_prefill}[task]
     # The reference was asked two of the three questions.
     theirs = {"a": {"scores": [0.25, 0.0]}, "c": {"scores": [0.5, 0.0]}}
-    result = summarise({probe: ROWS}, {probe: theirs}, None, SETTINGS)
+    result = summarise({task: ROWS}, {task: theirs}, None, SETTINGS)
     assert result.values["worst"] == 0.5
     differences = np.array([1 - 0.25, 0.25 - 0.5])
     numbers = [result.values[name] for name in ABOVE]
     assert numbers == [0.25, *bootstrap(differences)] == [0.25, -0.25, 0.75]
-    not_asked = summarise({probe: ROWS}, {}, None, SETTINGS)
+    not_asked = summarise({task: ROWS}, {}, None, SETTINGS)
     reason = "the attack was not made on the reference"
     assert [not_asked.missing[name] for name in ABOVE] == [reason] * 3
 

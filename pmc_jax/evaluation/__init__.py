@@ -1,5 +1,5 @@
-"""Measures of a model: what it still tells about the forget set, and what it still can do.
+"""Measures of a model: what it still reveals about the forget set, and what it still can do.
 
-Only modules of this package see true forget answers (`EvalSet`); `rouge` sees strings only and is
-shared with the unlearning scores.
+Tasks ask a model for rows, measures are computed from rows, the harness runs both. Beside the
+readers of data, only this package and the commands see true forget answers (`EvalSet`).
 """

@@ -25,18 +25,18 @@ def tables(evaluation: Mapping[str, Any]) -> str:
         rows = [[name, *(by_model[m]["values"].get(name) for m in models)] for name in names]
         if rows:
             parts.append(table(rows, (measure, *titles)))
-        lacking: dict[str, dict[str, None]] = {}  # reason -> names
+        reasons: dict[str, dict[str, None]] = {}  # reason -> names
         for model in models:
             for name, reason in by_model[model]["missing"].items():
-                lacking.setdefault(reason, {})[name] = None
+                reasons.setdefault(reason, {})[name] = None
         parts += [
             f"{measure}: not computed: {', '.join(_without_parts(names))} ({reason})"
-            for reason, names in lacking.items()
+            for reason, names in reasons.items()
         ]
     parts += [f"{name}: not computed ({why})" for name, why in evaluation["not_computed"].items()]
     return "\n\n".join(parts)
 
 
 def _without_parts(names: Collection[str]) -> list[str]:
-    """Without the names that go on from another one, as "A.low" from "A"."""
+    """Without the names that extend another one, as "A.low" extends "A"."""
     return [n for n in names if not any(n.startswith(f"{other}.") for other in names)]
