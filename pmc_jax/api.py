@@ -7,6 +7,7 @@ from typing import Any
 
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.build import build_run, trains_on_own_answers
+from pmc_jax.commands.inputs import RunInputs
 from pmc_jax.config.run import (
     EVALUATION_SETS,
     Config,
@@ -128,31 +129,22 @@ def unlearn(
         data=data or DataConfig(),
         seed=seed,
     )
-    forget_answers = None
+    answers = None
     if METHODS[settings.method.name].reads_true_answers:
         rows = pairs_to_retain(list(forget))
-        forget_answers = ForgetAnswerSet(rows.ids, rows.questions, rows.answers)
+        answers = ForgetAnswerSet(rows.ids, rows.questions, rows.answers)
         forget = ForgetSet(rows.ids, rows.questions)
     elif not isinstance(forget, ForgetSet):
         forget = questions_to_forget(forget)
-    retain = retain if isinstance(retain, RetainSet) else pairs_to_retain(list(retain))
+    inputs = RunInputs(forget, _retain_set(retain), answers, refusals_for(settings.method))
     generator, recorder = TextGenerator.of(lm, model or ModelConfig()), Recorder(bars=progress)
     with recorder.watch.compiling_apart():
         originals = [""] * len(forget)
         if trains_on_own_answers(settings):
             asking = EvaluateConfig(max_new_tokens=settings.pmc.sampling.max_new_tokens)
             originals = _answers(generator, forget.questions, asking, "original answers", recorder)
-        run = build_run(
-            generator,
-            forget,
-            retain,
-            originals=originals,
-            forget_answers=forget_answers,
-            refusals=refusals_for(settings.method),
-            config=settings,
-            recorder=recorder,
-            score=score,
-        )
+        how = dict(config=settings, recorder=recorder, score=score)
+        run = build_run(generator, inputs, originals, **how)
         run.run()
     pmc = run.source if isinstance(run.source, PMCSource) else None
     return Unlearned(
@@ -275,8 +267,7 @@ def evaluate(
     if unknown := sorted({s.name for s in splits} - set(EVALUATION_SETS)):
         known = ", ".join(EVALUATION_SETS)
         raise UserError(f"evaluate: unknown split {unknown[0]!r}; the splits are {known}")
-    if not isinstance(retain, RetainSet):
-        retain = pairs_to_retain(list(retain)) if retain else None
+    retain = _retain_set(retain) if retain else None
     asking, settings = config or EvaluateConfig(), model or ModelConfig()
 
     def model_ref(which: LanguageModel) -> ModelRef:
@@ -291,6 +282,10 @@ def evaluate(
     )
     numbers = headline(evaluation, "after")
     return numbers | ({"evaluation": evaluation} if asking.wanted else {})
+
+
+def _retain_set(retain: RetainSet | Pairs) -> RetainSet:
+    return retain if isinstance(retain, RetainSet) else pairs_to_retain(list(retain))
 
 
 def _answers(

@@ -1,7 +1,7 @@
 """The command line: `pmc COMMAND CONFIG.yaml [section.key=value ...] [--overwrite]`.
 
 Each command is a module of `pmc_jax.commands`: its docstring is the help, `add_arguments` declares
-its options and `run` does its work. Results go to stdout, progress and messages to stderr. Bad
+its options and `run` does its work and may return an exit status. Results go to stdout, progress and messages to stderr. Bad
 input: one line, exit status 2.
 """
 
@@ -125,7 +125,7 @@ def _say(text: str) -> None:
 
 
 def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
-    return options.module.run(options, say)
+    return options.module.run(options, say) or 0
 
 
 def _warn_of_this_process_only(index: int) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from pmc_jax.artifacts.recorder import Recorder, RunState
+from pmc_jax.commands.inputs import RunInputs
 from pmc_jax.config.run import Config
-from pmc_jax.data.records import ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring import Score
 from pmc_jax.training.losses import METHODS
@@ -20,12 +20,9 @@ def trains_on_own_answers(config: Config) -> bool:
 
 def build_run(
     generator: TextGenerator,
-    forget: ForgetSet,
-    retain: RetainSet,
-    *,
+    inputs: RunInputs,
     originals: Sequence[str],
-    forget_answers: ForgetAnswerSet | None,
-    refusals: Sequence[str],
+    *,
     config: Config,
     recorder: Recorder,
     run_state: RunState | None = None,
@@ -36,35 +33,20 @@ def build_run(
 
     Args:
         generator: the model before unlearning.
-        originals: its greedy answers to `forget.questions`; PMC moves away from them.
-        forget_answers: the true answers; None for a method that reads none.
-        refusals: empty for a method that trains on none.
+        inputs: what is measured is not read.
+        originals: the model's greedy answers to the forget questions; PMC moves away from them.
         score: for PMC, in place of `config.pmc.score`.
 
     Raises:
         UserError: empty sets, or prompts or rows that are too long.
     """
+    common = dict(originals=originals, config=config)
+    forget, retain, refusals = inputs.forget, inputs.retain, inputs.refusals
     if trains_on_own_answers(config):
         source = PMCSource(
-            generator,
-            forget,
-            retain,
-            originals=originals,
-            refusals=refusals,
-            config=config,
-            recorder=recorder,
-            score=score,
+            generator, forget, retain, refusals=refusals, recorder=recorder, score=score, **common
         )
     else:
-        source = ForgetAnswerSource(
-            generator, forget, forget_answers, refusals, originals=originals, config=config
-        )
-    return Unlearning(
-        generator,
-        source,
-        retain,
-        config=config,
-        recorder=recorder,
-        run_state=run_state,
-        donate=donate,
-    )
+        source = ForgetAnswerSource(generator, forget, inputs.forget_answers, refusals, **common)
+    how = dict(config=config, recorder=recorder, run_state=run_state, donate=donate)
+    return Unlearning(generator, source, retain, **how)

@@ -11,14 +11,12 @@ from pmc_jax.config.compare import load_compare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_config(parser, config="COMPARE.yaml")
-    start.add_overwrite(parser)
+    start.add_arguments(parser, config="COMPARE.yaml", overwrite=True)
 
 
-def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     compare = load_compare(options.config, options.overrides)
     start.set_up_libraries()
     from pmc_jax.commands.compare_job import run_compare
 
     run_compare(compare, overwrite=options.overwrite, say=say)
-    return 0

@@ -6,6 +6,7 @@ measured with the random numbers that all runs share, and its weights are remove
 
 import dataclasses
 import gc
+import itertools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -71,14 +72,15 @@ def run_compare(
         comparison = _Comparison(compare, runs, base, inputs, digests["model"])
         before = AnswerCache()  # of the target, which all runs share
         try:
-            for run in runs:
-                preemption.check()
-                caches = {"before": before, "after": AnswerCache()}
-                if not _is_finished(run, digests):
-                    _unlearn(run, comparison.failed, caches, say)
-                if run.name not in comparison.failed:
-                    say(f"{run.name}: {comparison.measure(run, caches['after'])}")
-                if run.seed != runs[-1].seed and _is_last_of_seed(run, runs):
+            for seed, runs_of_seed in itertools.groupby(runs, key=lambda run: run.seed):
+                for run in runs_of_seed:
+                    preemption.check()
+                    caches = {"before": before, "after": AnswerCache()}
+                    if not _is_finished(run, digests):
+                        _unlearn(run, comparison.failed, caches, say)
+                    if run.name not in comparison.failed:
+                        say(f"{run.name}: {comparison.measure(run, caches['after'])}")
+                if seed != runs[-1].seed:
                     comparison.write()
         except (Preempted, KeyboardInterrupt):
             comparison.write()
@@ -198,10 +200,6 @@ def _unlearn(
 def _has_trained(folder: Path) -> bool:
     log = folder / run_folder.LOG
     return log.is_file() and any(row.get("kind") == "scalars" for row in read_log(log))
-
-
-def _is_last_of_seed(run: Run, runs: Sequence[Run]) -> bool:
-    return run is [other for other in runs if other.seed == run.seed][-1]
 
 
 class _Comparison:

@@ -9,23 +9,20 @@ import os
 from collections.abc import Callable
 
 from pmc_jax.commands import start
-from pmc_jax.distributed import launch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_config(parser, config="CONFIG.yaml|OUTPUT_FOLDER")
-    launch.add_flags(parser)
+    start.add_arguments(parser, config="CONFIG.yaml|OUTPUT_FOLDER", processes=True)
 
 
-def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     if os.path.isdir(options.config):
         start.set_up_libraries()
         from pmc_jax.commands.evaluate_job import run_evaluate_run
 
         run_evaluate_run(options.config, options.overrides, say=say)
-        return 0
+        return
     config = start.read_config(options)
     from pmc_jax.commands.evaluate_job import run_evaluate
 
     say(json.dumps(run_evaluate(config, say=say)))
-    return 0

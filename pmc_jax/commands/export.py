@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_job(parser)
+    start.add_arguments(parser, overwrite=True, processes=True)
 
 
-def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     config = start.read_config(options)
     from pmc_jax.artifacts import run_folder
     from pmc_jax.commands.inputs import placed
@@ -46,7 +46,6 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
             say(f"no checkpoints in {folder}: exporting {base} as it is")
         export_hf(lm, model, replace=options.overwrite)
     say(f"wrote {model}")
-    return 0
 
 
 def _newest(config: Config, lm: "LanguageModel", folder: Path) -> "Decoder":

@@ -7,12 +7,11 @@ from pmc_jax.commands import start
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_job(parser)
+    start.add_arguments(parser, overwrite=True, processes=True)
 
 
-def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     config = start.read_config(options)
     from pmc_jax.commands.target import make_target
 
     make_target(config, overwrite=options.overwrite, say=say)
-    return 0

@@ -13,13 +13,7 @@ from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
-from pmc_jax.data.sets import (
-    eval_sets,
-    finetune_rows,
-    forget_answer_set,
-    forget_set,
-    retain_set,
-)
+from pmc_jax.data.sets import eval_sets, finetune_rows, forget_answer_set, forget_set, retain_set
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.errors import UserError, first_of
@@ -51,8 +45,8 @@ class RunInputs:
     retain: RetainSet
     forget_answers: ForgetAnswerSet | None
     refusals: Sequence[str]
-    eval_sets: Sequence[EvalSet]
-    target_rows: FinetuneSet | None
+    eval_sets: Sequence[EvalSet] = ()
+    target_rows: FinetuneSet | None = None
 
     @property
     def digests(self) -> dict[str, str]:
@@ -75,13 +69,12 @@ def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInp
     data = config.data
     if forget_answers is None:
         forget_answers = METHODS[config.method.name].reads_true_answers
-    forget = forget_set(data.forget, data)
+    forget, retain = forget_set(data.forget, data), retain_set(data.retain, data)
+    answers = forget_answer_set(data.forget_answers, data, forget) if forget_answers else None
     return RunInputs(
-        forget=forget,
-        retain=retain_set(data.retain, data),
-        forget_answers=(
-            forget_answer_set(data.forget_answers, data, forget) if forget_answers else None
-        ),
+        forget,
+        retain,
+        answers,
         refusals=refusals_for(config.method),
         eval_sets=eval_sets(config),
         target_rows=finetune_rows(config) if config.finetune.data else None,

@@ -10,10 +10,10 @@ from pmc_jax.config.run import load_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_config(parser)
+    start.add_arguments(parser)
 
 
-def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     """Writes `plan.file` and prints the tables.
 
     Raises:
@@ -32,7 +32,6 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     write_plan(plan, config.plan.file)
     say(plan_tables(plan))
     say(f"\nwrote {config.plan.file}")
-    return 0
 
 
 def _note(text: str) -> None:

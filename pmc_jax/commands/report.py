@@ -15,10 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     from pmc_jax.report.write import write
 
     overrides = [text for text in options.arguments if text.startswith("report.") and "=" in text]
     folders = [text for text in options.arguments if text not in overrides]
     say(f"wrote {write(folders, config_from_overrides(overrides).report)}")
-    return 0

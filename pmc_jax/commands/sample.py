@@ -9,15 +9,13 @@ from collections.abc import Callable
 
 from pmc_jax.commands import start
 from pmc_jax.config.run import model_path
-from pmc_jax.distributed import launch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_config(parser)
-    launch.add_flags(parser)
+    start.add_arguments(parser, processes=True)
 
 
-def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     config = start.read_config(options)
     from pmc_jax.commands.inputs import load_model
     from pmc_jax.data.sets import forget_set
@@ -40,4 +38,3 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     for id_, question, texts in zip(forget.ids, forget.questions, answers, strict=True):
         row = {"id": id_, "question": question, "answers": texts}
         say(json.dumps(row, ensure_ascii=False))
-    return 0

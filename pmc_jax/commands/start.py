@@ -15,25 +15,28 @@ from pmc_jax.config.run import Config, load_config
 from pmc_jax.distributed import launch
 
 
-def add_config(parser: argparse.ArgumentParser, *, config: str = "CONFIG.yaml") -> None:
-    """The settings file and the settings changed on the command line."""
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    config: str = "CONFIG.yaml",
+    overwrite: bool = False,
+    processes: bool = False,
+) -> None:
+    """The settings file and the settings changed on the command line; `--overwrite`, and the flags
+    of a command that runs in several processes, where asked for.
+    """
     parser.add_argument("config", metavar=config, help="settings, see configs/")
     parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="settings changed for this run"
     )
-
-
-def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace what an earlier run wrote to output.dir"
-    )
-
-
-def add_job(parser: argparse.ArgumentParser) -> None:
-    """Arguments of a command that writes to `output.dir`, in one process or in several."""
-    add_config(parser)
-    add_overwrite(parser)
-    launch.add_flags(parser)
+    if overwrite:
+        parser.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="replace what an earlier run wrote to output.dir",
+        )
+    if processes:
+        launch.add_flags(parser)
 
 
 def read_config(options: argparse.Namespace) -> Config:

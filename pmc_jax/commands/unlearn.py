@@ -11,7 +11,7 @@ from pmc_jax.commands import start
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_job(parser)
+    start.add_arguments(parser, overwrite=True, processes=True)
     parser.add_argument(
         "--purge",
         action="store_true",
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     config = start.read_config(options)
     from pmc_jax.commands import unlearn_job
 
@@ -27,4 +27,3 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         unlearn_job.run_purge(config, say=say)
     else:
         unlearn_job.run_unlearn(config, overwrite=options.overwrite, say=say, purge=options.purge)
-    return 0

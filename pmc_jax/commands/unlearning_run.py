@@ -53,18 +53,8 @@ def unlearn(
         originals = _measure_before(
             config, generator, forget, sets, recorder, run_state, caches["before"]
         )
-    run = build_run(
-        generator,
-        forget,
-        inputs.retain,
-        originals=originals,
-        forget_answers=inputs.forget_answers,
-        refusals=inputs.refusals,
-        config=config,
-        recorder=recorder,
-        run_state=run_state,
-        donate=True,
-    )
+    how = dict(config=config, recorder=recorder, run_state=run_state, donate=True)
+    run = build_run(generator, inputs, originals, **how)
     if resuming and run.resume():
         say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
     _run_rounds(config, run, sets)

@@ -18,4 +18,4 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     for line in faults:
         say(line)
     say(f"{good} files as recorded" + (f", {len(faults)} not" if faults else ""))
-    return 1 if faults else 0
+    return int(bool(faults))
