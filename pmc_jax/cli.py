@@ -1,8 +1,8 @@
 """The command line: `pmc COMMAND CONFIG.yaml [section.key=value ...] [--overwrite]`.
 
 Each command is a module of `pmc_jax.commands`: its docstring is the help, `add_arguments` declares
-its options and `run` does its work and may return an exit status. Results go to stdout, progress and messages to stderr. Bad
-input: one line, exit status 2.
+its options, `run` does its work and may return an exit status. Results go to stdout, progress and
+messages to stderr. Bad input: one line, exit status 2.
 """
 
 import argparse
