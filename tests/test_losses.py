@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from tiny_cases import TINY, packer, sequences, tiny_model, train_layout
 
@@ -19,10 +20,11 @@ from pmc_jax.models.decoder import hidden_states, logits
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.losses import METHODS, Objective, Term, coefficients
 from pmc_jax.training.step import batch_loss
+from pmc_jax.training.step_config import StepConfig
 from pmc_jax.training.trainer import Trainer
 
 ON = train_layout()
-FORWARD = dict(config=TINY, layout=ON, dtype=jnp.dtype("float32"), remat="none")
+STATIC = StepConfig(optax.identity(), TINY, ON, jnp.dtype("float32"))
 ROWS = 4  # of each term
 
 
@@ -57,7 +59,8 @@ def padded_logits(model, tokens):
 def loss_of(name: str, o: Objective):
     """Jitted (model, batch, model before) -> loss and terms."""
     linear = METHODS[name].needs == "means"
-    return jax.jit(functools.partial(batch_loss, **FORWARD, objective=None if linear else o))
+    static = dataclasses.replace(STATIC, objective=None if linear else o)
+    return jax.jit(functools.partial(batch_loss, static=static))
 
 
 @functools.cache
@@ -239,7 +242,8 @@ def test_gradient_is_that_of_finite_differences(name):
     @jax.jit
     def loss(step, direction):
         moved = jax.tree.map(lambda w, d: w + step * d, model, direction)
-        return batch_loss(moved, batch, before, **FORWARD, objective=o)[0]
+        static = dataclasses.replace(STATIC, objective=o)
+        return batch_loss(moved, batch, before, static=static)[0]
 
     keys = jax.random.key(1)
     direction = jax.tree.map(lambda w: jax.random.normal(keys, w.shape) * 0.1, model)
@@ -255,7 +259,8 @@ def test_rmu_steers_one_layer_and_leaves_later_ones_alone():
     o = objective("rmu", layer=1, steering=3.0)
     model, before = models()
     batch = single(batch_of("rmu", o))
-    loss_and_terms = functools.partial(batch_loss, **FORWARD, objective=o)
+    static = dataclasses.replace(STATIC, objective=o)
+    loss_and_terms = functools.partial(batch_loss, static=static)
     grad = jax.jit(jax.value_and_grad(loss_and_terms, has_aux=True))
     (loss, means), gradient = grad(model, batch, before)
     assert float(loss) == pytest.approx(float(means[0] + o.anchor * means[1]), rel=1e-6)

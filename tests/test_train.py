@@ -1,6 +1,7 @@
 """The training step against a plain loss, a plain AdamW, and itself on other meshes."""
 
 import ast
+import dataclasses
 import functools
 import math
 
@@ -20,18 +21,28 @@ from tiny_cases import (
     two_terms,
 )
 
+from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.config.run import TrainConfig
 from pmc_jax.config.train import AdamWConfig
+from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.models.parameters import num_parameters
-from pmc_jax.training.step import TrainBatch, batch_loss, init_state, make_optimizer, train_step
+from pmc_jax.training.batch import TrainBatch
+from pmc_jax.training.step import batch_loss, init_state, train_step
+from pmc_jax.training.step_config import StepConfig, make_optimizer
+from pmc_jax.training.trainer import Trainer
 
-STATIC = dict(config=TINY, layout=train_layout(), dtype=jnp.dtype("float32"))
+ON = train_layout()
 # Adam hides a wrong scale of the gradient; with a large epsilon and no memory it shows it.
 PLAIN = dict(
     learning_rate=1e-2, adamw=AdamWConfig(epsilon=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0)
 )
 SETTINGS = TrainConfig(learning_rate=1e-3, warmup_steps=2, adamw=AdamWConfig(weight_decay=0.1))
+
+
+def step_config(settings: TrainConfig = SETTINGS, total_steps: int = 10, **options) -> StepConfig:
+    static = StepConfig.of(settings, total_steps, TINY, ON, jnp.dtype("float32"))
+    return dataclasses.replace(static, **{"remat": "none"} | options)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +52,7 @@ def model() -> Decoder:
 
 @functools.cache
 def loss_and_gradient(remat: str = "none"):
-    loss = functools.partial(batch_loss, **STATIC, remat=remat)
+    loss = functools.partial(batch_loss, static=step_config(remat=remat))
     return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
@@ -142,17 +153,15 @@ def test_rematerialisation_changes_nothing(model, remat):
         np.testing.assert_allclose(gradient_again.arrays()[name], g, rtol=0, atol=atol)
 
 
-def new_state(model: Decoder, optimizer):
+def new_state(model: Decoder, static: StepConfig):
     """A state of its own: `init_state` takes over the buffers that it is given."""
-    own = jax.tree.map(jnp.copy, model)
-    return init_state(own, optimizer=optimizer, config=TINY, layout=STATIC["layout"])
+    return init_state(jax.tree.map(jnp.copy, model), static=static)
 
 
 def take_step(model, batch: TrainBatch, settings: TrainConfig, total_steps: int = 10, state=None):
-    optimizer = make_optimizer(settings, total_steps)
-    state = new_state(model, optimizer) if state is None else state
-    placed = TrainBatch.put(batch, STATIC["layout"])
-    return train_step(state, placed, optimizer=optimizer, **STATIC, remat="none")
+    static = step_config(settings, total_steps)
+    state = new_state(model, static) if state is None else state
+    return train_step(state, TrainBatch.put(batch, ON), static=static)
 
 
 def assert_weights_close(one: Decoder, other: Decoder, atol: float):
@@ -257,45 +266,43 @@ def test_a_gradient_below_the_norm_is_kept():
 
 
 def test_states_are_donated(model):
-    optimizer = make_optimizer(SETTINGS, 10)
+    static = step_config()
     own = jax.tree.map(jnp.copy, model)
-    state = init_state(own, optimizer=optimizer, config=TINY, layout=STATIC["layout"])
+    state = init_state(own, static=static)
     assert all(x.is_deleted() for x in jax.tree.leaves(own))
-    batch = TrainBatch.put(two_terms(4), STATIC["layout"])
-    program = train_step.lower(state, batch, optimizer=optimizer, **STATIC, remat="none").compile()
+    batch = TrainBatch.put(two_terms(4), ON)
+    program = train_step.lower(state, batch, static=static).compile()
     # Weights and both moments, float32, are updated in place.
     assert program.memory_analysis().alias_size_in_bytes >= 3 * 4 * num_parameters(TINY)
-    new, _ = train_step(state, batch, optimizer=optimizer, **STATIC, remat="none")
+    new, _ = train_step(state, batch, static=static)
     assert all(x.is_deleted() for x in jax.tree.leaves((state.model, state.optimizer)))
     assert not any(x.is_deleted() for x in jax.tree.leaves((model, new, batch)))
 
 
 def test_one_compile_a_shape(model):
-    optimizer = make_optimizer(SETTINGS, 10)
-    assert make_optimizer(TrainConfig(**vars(SETTINGS)), 10) is optimizer
-    state = new_state(model, optimizer)
+    static = step_config()
+    assert step_config(TrainConfig(**vars(SETTINGS))) == static
+    state = new_state(model, static)
     programs, shapes = [train_step._cache_size()], set()
     for _ in range(2):
         for seed in range(4):
-            batch = TrainBatch.put(two_terms(4, seed=seed), STATIC["layout"])
+            batch = TrainBatch.put(two_terms(4, seed=seed), ON)
             shapes.add(tuple(x.shape for x in jax.tree.leaves(batch)))
-            state, _ = train_step(state, batch, optimizer=optimizer, **STATIC, remat="none")
+            state, _ = train_step(state, batch, static=static)
         programs.append(train_step._cache_size())
     assert programs[1] - programs[0] <= len(shapes) < 4
     assert programs[2] == programs[1]
 
 
 def test_no_silent_widening(strict_dtypes, model):
-    loss = functools.partial(batch_loss, **STATIC, remat="none")
+    loss = functools.partial(batch_loss, static=step_config())
     jax.eval_shape(jax.grad(loss, has_aux=True), model, micro(two_terms(4)))
 
 
 def test_bfloat16_compute_keeps_float32_weights(model):
-    optimizer = make_optimizer(SETTINGS, 10)
-    batch = TrainBatch.put(two_terms(4), STATIC["layout"])
-    static = STATIC | {"dtype": jnp.dtype("bfloat16")}
-    state = new_state(model, optimizer)
-    state, metrics = train_step(state, batch, optimizer=optimizer, **static, remat="none")
+    batch = TrainBatch.put(two_terms(4), ON)
+    static = step_config(dtype=jnp.dtype("bfloat16"))
+    state, metrics = train_step(new_state(model, static), batch, static=static)
     assert {x.dtype for x in jax.tree.leaves(state.model)} == {jnp.dtype("float32")}
     _, expected = take_step(model, two_terms(4), SETTINGS)
     # 8 bits of mantissa in every product.
@@ -329,3 +336,26 @@ def test_meshes_train_as_one_device(on_eight_devices, which):
         assert run["sharded"] == run["sharded_before"], mesh
         assert run["sharded"] % 3 == 0 and (run["sharded"] > 0) == (max(sizes[-2:]) > 1), mesh
         assert run["compiles"] == 1, mesh
+
+
+def test_a_state_is_stored_by_the_names_of_its_arrays(model, tmp_path):
+    trainer = Trainer(model, TINY, ON, SETTINGS, 10, jnp.dtype("float32"))
+    trainer.step(two_terms(4))
+    stored = {name: np.array(x) for name, x in trainer.state_dict().items()}
+    assert {"model/embed", "model/layers/q", "optimizer/0/mu/layers/q", "step"} <= stored.keys()
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, trainer.state_dict(), {})
+        _, restored, _ = checkpoints.restore_latest(trainer.abstract_state())
+    trainer.step(two_terms(4, seed=1))
+    trainer.load_state_dict(dict(reversed(restored.items())))
+    for name, x in trainer.state_dict().items():
+        np.testing.assert_array_equal(x, stored[name], err_msg=name)
+    for wrong, message in (
+        (
+            {n: x for n, x in stored.items() if n != "model/embed"},
+            "missing model/embed; extra none",
+        ),
+        (stored | {"model/other": stored["step"]}, "missing none; extra model/other"),
+    ):
+        with pytest.raises(UserError, match=message):
+            trainer.load_state_dict(wrong)

@@ -56,8 +56,8 @@ def _newest(config: Config, lm: "LanguageModel", folder: Path) -> "Decoder":
     dtype = TextGenerator.of(lm, config.model).dtype
     trainer = Trainer(lm.model, lm.config, lm.layout, config.train, 1, dtype, donate=True)
     with Checkpoints(folder, keep=config.output.keep) as checkpoints:
-        checkpoint = checkpoints.restore_latest(trainer.abstract())
+        checkpoint = checkpoints.restore_latest(trainer.abstract_state())
     if checkpoint is None:
         raise UserError(f"{folder}: holds no checkpoint; run pmc unlearn first")
-    trainer.restore(checkpoint[1])
+    trainer.load_state_dict(checkpoint[1])
     return trainer.release()

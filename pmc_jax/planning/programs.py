@@ -20,7 +20,8 @@ from pmc_jax.sampling.engine import Engine
 from pmc_jax.sampling.prefill import prefill
 from pmc_jax.sampling.snapshot import snapshot
 from pmc_jax.training.batch import TrainBatch
-from pmc_jax.training.step import abstract_state, make_optimizer, train_step
+from pmc_jax.training.step import abstract_state, train_step
+from pmc_jax.training.step_config import StepConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,20 +49,17 @@ class Model:
         arrays = {name: put(self.train, p.shape, dtype, *p.axes) for name, p in table.items()}
         return Decoder(arrays)
 
-    def state(self, settings: TrainConfig) -> tuple[Any, Decoder | None]:
+    def step_config(self, settings: TrainConfig) -> StepConfig:
+        """Of a training step by XLA's own attention, which every device has."""
+        static = StepConfig.of(settings, 1000, self.config, self.train, self.dtype)
+        return dataclasses.replace(static, kernel="xla")
+
+    def state(self, static: StepConfig) -> tuple[Any, Decoder | None]:
         """The training state, and the frozen weights beside it where adapters are trained."""
-        lora = settings.lora if settings.lora.rank else None
+        lora = static.lora
         base = None if lora is None else self.weights(self.dtype)
         table = parameters(self.config) if lora is None else adapters(self.config, lora)
-        trained = self._placed(table, jnp.float32)
-        state = abstract_state(
-            trained,
-            optimizer=make_optimizer(settings, 1000),
-            config=self.config,
-            layout=self.train,
-            lora=lora,
-        )
-        return state, base
+        return abstract_state(self._placed(table, jnp.float32), static=static), base
 
 
 def put(layout: Layout, shape: tuple[int, ...], dtype, *axes: str | None) -> jax.ShapeDtypeStruct:
@@ -84,23 +82,14 @@ def lower_train(model: Model, settings: TrainConfig, shape: TrainShape) -> jax.s
         at((shape.terms,), jnp.float32, None),
         at((0,), jnp.int32, None),
     )
-    state, base = model.state(settings)
-    return train_step.lower(
-        state,
-        batch,
-        base,
-        optimizer=make_optimizer(settings, 1000),
-        config=model.config,
-        layout=model.train,
-        dtype=model.dtype,
-        remat=settings.remat,
-        lora=settings.lora if settings.lora.rank else None,
-    )
+    static = model.step_config(settings)
+    state, base = model.state(static)
+    return train_step.lower(state, batch, base, static=static)
 
 
 def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered:
     """From the training layout to that of sampling."""
-    state, base = model.state(settings)
+    state, base = model.state(model.step_config(settings))
     options = (model.config, model.sample, model.dtype, model.train)
     if base is None:
         return snapshot.lower(state.model, *options)

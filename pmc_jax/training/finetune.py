@@ -69,14 +69,14 @@ def finetune(
         lm.model, lm.config, lm.layout, settings, total, generator.dtype, donate=donate, seed=seed
     )
     guard, begin, interval = DivergenceGuard(settings, "finetune"), 0, Interval()
-    if checkpoints is not None and (found := checkpoints.restore_latest(trainer.abstract())):
+    if checkpoints is not None and (found := checkpoints.restore_latest(trainer.abstract_state())):
         begin, saved, _ = found
-        trainer.restore(saved)
+        trainer.load_state_dict(saved)
     recorder.log.resume(begin, key="finetune_step")
 
     def save(done: int) -> None:
         if checkpoints is not None and checkpoints.latest() != done:
-            checkpoints.save(done, trainer.saved(), {})
+            checkpoints.save(done, trainer.state_dict(), {})
 
     bar = progress(total, "fine-tune", "step", enabled=recorder.bars)
     with bar, recorder.watch.stage("finetune"):

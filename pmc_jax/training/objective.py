@@ -18,50 +18,42 @@ from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.chunks import map_positions
 from pmc_jax.training.cross_entropy import token_cross_entropy
-from pmc_jax.training.losses import Objective, Term
+from pmc_jax.training.losses import Term
+from pmc_jax.training.step_config import StepConfig
 
 _POSITIONS_A_CHUNK = 16  # logits of so many positions a row exist at a time
 
 
 def objective_loss(
-    model: Decoder,
-    reference: Decoder | None,
-    batch: TrainBatch,
-    objective: Objective,
-    *,
-    config: DecoderConfig,
-    layout: Layout,
-    **forward,
+    model: Decoder, reference: Decoder | None, batch: TrainBatch, static: StepConfig
 ) -> tuple[jax.Array, jax.Array]:
     """The loss of one micro-batch and its terms.
 
     Args:
-        reference: the model before unlearning, where `objective.method.needs_reference`.
+        reference: the model before unlearning, where `static.objective.method.needs_reference`.
         batch: arrays without M.
-        forward: `dtype`, `remat` and `kernel` of `hidden_states`.
 
     Returns:
         f32[], and f32[T]: the mean cross-entropy of each term, or the mean squared distance where
             the loss reads hidden states.
     """
-    method = objective.method
+    method = static.objective.method
     # Weights sum to 1 over all micro-batches, means are those of this one.
     part = jnp.sum(batch.loss_weights, (1, 2))
     weights = batch.loss_weights / jnp.maximum(part, 1e-30)[:, None, None]
     if method.needs == "hidden":
-        terms = _steered(model, reference, batch, weights, objective, config, layout, forward)
+        terms = _steered(model, reference, batch, weights, static)
         means = jnp.stack([terms["forget"].steered, terms["retain"].moved])
     else:
-        terms = _scored(model, reference, batch, weights, objective, config, layout, forward)
+        terms = _scored(model, reference, batch, weights, static)
         means = jnp.stack([terms[name].mean for name in method.terms])
-    loss = method.loss(terms, objective)
+    loss = method.loss(terms, static.objective)
     return loss * jnp.max(part), jax.lax.stop_gradient(means) * part
 
 
-def _scored(
-    model, reference, batch, weights, objective, config, layout, forward
-) -> dict[str, Term]:
-    hidden = answer_states(model, batch, config, layout, forward)
+def _scored(model, reference, batch, weights, static: StepConfig) -> dict[str, Term]:
+    config, layout, objective = static.config, static.layout, static.objective
+    hidden = answer_states(model, batch, static)
     head = model.output_embedding, model.get("head_bias")
     each = token_cross_entropy(hidden, *head, batch.targets, layout, config.logit_softcap)
     means = jnp.einsum("tra,ra->t", weights, each)
@@ -79,7 +71,7 @@ def _scored(
             rows = dict(sums=sums[t], lengths=lengths[t], reference=batch.reference[t])
             terms[name] = dataclasses.replace(terms[name], **rows)
     else:
-        shown = jax.lax.stop_gradient(answer_states(reference, batch, config, layout, forward))
+        shown = jax.lax.stop_gradient(answer_states(reference, batch, static))
         soft = _soft_cross_entropy(config, layout, objective.beta)
         crossed, entropy, adjusted = soft(model, hidden, reference, shown, batch.targets)
         for t, name in enumerate(names):
@@ -90,19 +82,30 @@ def _scored(
 
 
 def answer_states(
-    model, batch, config, layout, forward, answer_positions=None, **options
+    model: Decoder,
+    batch: TrainBatch,
+    static: StepConfig,
+    *,
+    answer_positions: jax.Array | None = None,
+    layers: int | None = None,
 ) -> jax.Array:
-    """[R,A,D], the hidden states at `answer_positions`; None = those of the batch."""
+    """[R,A,D], the hidden states at `answer_positions`, by default those of the batch.
+
+    Args:
+        layers: see `hidden_states`.
+    """
     hidden = hidden_states(
         model,
-        config,
-        layout,
+        static.config,
+        static.layout,
         batch.tokens,
         batch.positions,
         batch.segments,
         prefix=batch.prefix if batch.prefix.size else None,
-        **forward,
-        **options,
+        dtype=static.dtype,
+        remat=static.remat,
+        kernel=static.kernel,
+        layers=layers,
     )
     index = batch.answer_positions if answer_positions is None else answer_positions
     return jnp.take_along_axis(hidden, index[..., None], axis=1)
@@ -133,13 +136,12 @@ def _soft_cross_entropy(config: DecoderConfig, layout: Layout, beta: float) -> C
     return whole
 
 
-def _steered(
-    model, reference, batch, weights, objective, config, layout, forward
-) -> dict[str, Term]:
+def _steered(model, reference, batch, weights, static: StepConfig) -> dict[str, Term]:
     """RMU's distances, at the answer tokens of one layer's output; later layers do not run."""
+    objective = static.objective
     options = dict(answer_positions=batch.answer_positions + 1, layers=objective.layer)
-    hidden = answer_states(model, batch, config, layout, forward, **options).astype(jnp.float32)
-    before = answer_states(reference, batch, config, layout, forward, **options).astype(jnp.float32)
+    hidden = answer_states(model, batch, static, **options).astype(jnp.float32)
+    before = answer_states(reference, batch, static, **options).astype(jnp.float32)
     u = jax.random.uniform(jax.random.key(objective.seed), (hidden.shape[-1],))
     vector = objective.steering * u / jnp.linalg.norm(u)
 

@@ -12,16 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pmc_jax.config.train import LoRAConfig, TrainConfig
-from pmc_jax.distributed.mesh import Layout
-from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import adapters, attach
 from pmc_jax.models.parameters import parameters
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.cross_entropy import cross_entropy
-from pmc_jax.training.losses import Objective
 from pmc_jax.training.objective import answer_states, objective_loss
+from pmc_jax.training.step_config import StepConfig
 
 
 class TrainState(NamedTuple):
@@ -38,60 +35,27 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-@functools.lru_cache
-def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTransformation:
-    """AdamW with linear warm-up from 0, then linear decay to 0 (the schedule of transformers), or
-    a constant rate.
-    """
-    warmup, peak = settings.warmup_steps, settings.learning_rate
-    last = 0.0 if settings.decay == "linear" else peak
-    decay = optax.linear_schedule(peak, last, max(1, total_steps - warmup))
-    rise = optax.linear_schedule(0.0, peak, max(1, warmup))
-    schedule = optax.join_schedules([rise, decay], [warmup])
-    adamw = optax.adamw(
-        schedule,
-        b1=settings.adamw.beta1,
-        b2=settings.adamw.beta2,
-        eps=settings.adamw.epsilon,
-        mu_dtype=jnp.dtype(settings.adamw.moment_dtype),
-        weight_decay=settings.adamw.weight_decay,
-    )
-    if settings.max_grad_norm is None:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), adamw)
-
-
-@functools.partial(
-    jax.jit, static_argnames=("optimizer", "config", "layout", "lora"), donate_argnames=("model",)
-)
-def init_state(
-    model: Decoder,
-    *,
-    optimizer: optax.GradientTransformation,
-    config: DecoderConfig,
-    layout: Layout,
-    lora: LoRAConfig | None = None,
-) -> TrainState:
+@functools.partial(jax.jit, static_argnames=("static",), donate_argnames=("model",))
+def init_state(model: Decoder, *, static: StepConfig) -> TrainState:
     """The state before the first step; takes over the buffers of `model`, as every step does."""
-    return _pin(TrainState(model, optimizer.init(model), jnp.int32(0)), config, layout, lora)
+    return _pin(TrainState(model, static.optimizer.init(model), jnp.int32(0)), static)
 
 
-def _pin(
-    state: TrainState, config: DecoderConfig, layout: Layout, lora: LoRAConfig | None
-) -> TrainState:
+def _pin(state: TrainState, static: StepConfig) -> TrainState:
     """Weights and moments on the mesh by the table: left to the compiler, a new state is whole on
     every device, and the second step meets other shardings than the first and compiles again."""
-    return _by_table(state, config, lora, lambda x, axes: layout.constrain(x, *axes))
+    return _by_table(state, static, lambda x, axes: static.layout.constrain(x, *axes))
 
 
 def _by_table(
     state: TrainState,
-    config: DecoderConfig,
-    lora: LoRAConfig | None,
+    static: StepConfig,
     each: Callable[[jax.Array, Sequence[str | None]], jax.Array],
 ) -> TrainState:
     """`each` of all arrays of a state and their logical axes."""
-    table = parameters(config) | ({} if lora is None else adapters(config, lora))
+    table = parameters(static.config)
+    if static.lora is not None:
+        table |= adapters(static.config, static.lora)
 
     def mapped(x):
         if not isinstance(x, Decoder):
@@ -101,85 +65,45 @@ def _by_table(
     return jax.tree.map(mapped, state, is_leaf=lambda x: isinstance(x, Decoder))
 
 
-def abstract_state(
-    model: Decoder,
-    *,
-    optimizer: optax.GradientTransformation,
-    config: DecoderConfig,
-    layout: Layout,
-    lora: LoRAConfig | None = None,
-) -> TrainState:
+def abstract_state(model: Decoder, *, static: StepConfig) -> TrainState:
     """What `init_state` returns, as shapes with shardings; so is `model`."""
-    static = dict(optimizer=optimizer, config=config, layout=layout, lora=lora)
-    state = jax.eval_shape(functools.partial(init_state, **static), model)
+    state = jax.eval_shape(functools.partial(init_state, static=static), model)
 
     def placed(x, axes):
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.sharding(axes, x.shape))
+        sharding = static.layout.sharding(axes, x.shape)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    return _by_table(state, config, lora, placed)
+    return _by_table(state, static, placed)
 
 
 def batch_loss(
-    model: Decoder,
-    batch: TrainBatch,
-    reference: Decoder | None = None,
-    *,
-    config: DecoderConfig,
-    layout: Layout,
-    dtype,
-    remat: str,
-    kernel: str = "xla",
-    objective: Objective | None = None,
+    model: Decoder, batch: TrainBatch, reference: Decoder | None = None, *, static: StepConfig
 ) -> tuple[jax.Array, jax.Array]:
     """The loss of one micro-batch (arrays without M) and its terms f32[T], in nats a token; see
     `train_step`.
     """
-    forward = dict(dtype=dtype, remat=remat, kernel=kernel)
-    if objective is not None:
-        shared = dict(config=config, layout=layout)
-        return objective_loss(model, reference, batch, objective, **shared, **forward)
-    answers = answer_states(model, batch, config, layout, forward)
-    weights = jnp.einsum("t,tra->ra", batch.coefficients, batch.loss_weights)
+    if static.objective is not None:
+        return objective_loss(model, reference, batch, static)
     loss, each = cross_entropy(
-        answers,
+        answer_states(model, batch, static),
         model.output_embedding,
         model.get("head_bias"),
         batch.targets,
-        weights,
-        layout,
-        config.logit_softcap,
+        jnp.einsum("t,tra->ra", batch.coefficients, batch.loss_weights),
+        static.layout,
+        static.config.logit_softcap,
     )
     return loss, jnp.einsum("tra,ra->t", batch.loss_weights, jax.lax.stop_gradient(each))
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=(
-        "optimizer",
-        "config",
-        "layout",
-        "dtype",
-        "remat",
-        "kernel",
-        "lora",
-        "objective",
-    ),
-    donate_argnames=("state",),
-)
+@functools.partial(jax.jit, static_argnames=("static",), donate_argnames=("state",))
 def train_step(
     state: TrainState,
     batch: TrainBatch,
     base: Decoder | None = None,
     reference: Decoder | None = None,
     *,
-    optimizer: optax.GradientTransformation,
-    config: DecoderConfig,
-    layout: Layout,
-    dtype,
-    remat: str,
-    kernel: str = "xla",
-    lora: LoRAConfig | None = None,
-    objective: Objective | None = None,
+    static: StepConfig,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One gradient step over M micro-batches; `state` is donated, its buffers hold the new one.
 
@@ -188,9 +112,6 @@ def train_step(
     Args:
         base: the frozen weights that adapters in `state` belong to; None = all are trained.
         reference: the model before unlearning, for an objective that needs it.
-        lora: how the adapters count.
-        objective: a loss that is no weighted sum of cross-entropies; None = the sum of the terms
-            times `batch.coefficients`.
 
     Returns:
         The new state and metrics: `terms` f32[T] (nats a token), `gradient_norm` f32[] before
@@ -198,9 +119,8 @@ def train_step(
     """
 
     def loss(trained: Decoder, batch: TrainBatch):
-        model = trained if base is None else attach(base, trained, lora)
-        static = {"config": config, "layout": layout, "dtype": dtype, "objective": objective}
-        return batch_loss(model, batch, reference, **static, remat=remat, kernel=kernel)
+        model = trained if base is None else attach(base, trained, static.lora)
+        return batch_loss(model, batch, reference, static=static)
 
     gradient = jax.value_and_grad(loss, has_aux=True)
     shared = {"coefficients": batch.coefficients, "prefix": batch.prefix}
@@ -219,11 +139,11 @@ def train_step(
 
         zero = (jnp.zeros_like(batch.coefficients), jax.tree.map(jnp.zeros_like, state.model))
         (terms, grads), _ = jax.lax.scan(add, zero, micro)
-    updates, optimizer_state = optimizer.update(grads, state.optimizer, state.model)
+    updates, optimizer_state = static.optimizer.update(grads, state.optimizer, state.model)
     model = optax.apply_updates(state.model, updates)
     norm = optax.tree.norm(grads)
     good = jnp.isfinite(norm) & jnp.all(jnp.isfinite(terms))
     new = TrainState(model, optimizer_state, state.step + 1)
     new = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, state)
     metrics = {"terms": terms, "gradient_norm": norm, "applied": good}
-    return _pin(new, config, layout, lora), metrics
+    return _pin(new, static), metrics

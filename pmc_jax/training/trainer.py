@@ -1,6 +1,6 @@
 """Gradient steps one after the other: owns the training state, to a checkpoint and back."""
 
-import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,19 +9,15 @@ import numpy as np
 
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.distributed.mesh import Layout
+from pmc_jax.errors import UserError, first_of
 from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import attach, init_adapters, merge
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.losses import Objective
-from pmc_jax.training.step import TrainState, init_state, make_optimizer, train_step
-
-
-def _optimizer_settings(settings: TrainConfig) -> TrainConfig:
-    """Without what a subclass adds, such as the names of data: other names, the same program."""
-    fields = dataclasses.fields(TrainConfig)
-    return TrainConfig(**{field.name: getattr(settings, field.name) for field in fields})
+from pmc_jax.training.step import TrainState, init_state, train_step
+from pmc_jax.training.step_config import StepConfig
 
 
 class Trainer:
@@ -64,24 +60,10 @@ class Trainer:
             # Frozen, and read in the dtype of the products: no master copy of it is needed.
             self._base = jax.tree.map(lambda x: x.astype(dtype), model)
             model, donate = init_adapters(config, self.lora, jax.random.key(seed), layout), True
-        self._static = dict(
-            optimizer=make_optimizer(_optimizer_settings(settings), total_steps),
-            config=config,
-            layout=layout,
-            dtype=dtype,
-            remat=settings.remat,
-            kernel=settings.attention,
-            lora=self.lora,
-            objective=objective,
-        )
-        self.state: TrainState = init_state(
-            # float32 master weights, whatever the model was read as.
-            jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=not donate), model),
-            optimizer=self._static["optimizer"],
-            config=config,
-            layout=layout,
-            lora=self.lora,
-        )
+        self._static = StepConfig.of(settings, total_steps, config, layout, dtype, objective)
+        # float32 master weights, whatever the model was read as.
+        master = jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=not donate), model)
+        self.state: TrainState = init_state(master, static=self._static)
         self.tokens = 0
 
     @property
@@ -106,7 +88,7 @@ class Trainer:
         self.tokens += int((batch.segments > 0).sum())
         placed = TrainBatch.put(batch, self._layout)
         self.state, metrics = train_step(
-            self.state, placed, self._base, self._reference, **self._static
+            self.state, placed, self._base, self._reference, static=self._static
         )
         return {
             "terms": np.asarray(metrics["terms"]).tolist(),
@@ -117,27 +99,45 @@ class Trainer:
     def lower(self, batch: TrainBatch) -> jax.stages.Lowered:
         """The program of a step on a batch of this shape, which is not run."""
         placed = TrainBatch.put(batch, self._layout)
-        return train_step.lower(self.state, placed, self._base, self._reference, **self._static)
+        return train_step.lower(
+            self.state, placed, self._base, self._reference, static=self._static
+        )
 
     def release(self) -> Decoder:
         """The weights, adapters merged; the optimizer state is dropped, no step may follow."""
         self.state = self.state._replace(optimizer=None)
         if self._base is None:
             return self.state.model
-        return merge(self.model, config=self._static["config"], layout=self._layout)
+        return merge(self.model, config=self._static.config, layout=self._layout)
 
-    def saved(self) -> dict[str, jax.Array]:
-        """The state as a flat dict of arrays."""
-        return {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(self.state))}
+    def state_dict(self) -> dict[str, jax.Array]:
+        """The arrays of the state by their paths in it, such as `model/layers/q` and `step`."""
+        paths = jax.tree_util.tree_leaves_with_path(self.state)
+        return {_name(path): leaf for path, leaf in paths}
 
-    def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes, dtypes and shardings of `saved()`."""
+    def abstract_state(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, dtypes and shardings of `state_dict()`."""
         return {
             name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-            for name, x in self.saved().items()
+            for name, x in self.state_dict().items()
         }
 
-    def restore(self, saved: dict[str, jax.Array]) -> None:
-        """Goes on from what `saved` returned."""
-        leaves = [saved[name] for name in sorted(saved)]
+    def load_state_dict(self, state_dict: Mapping[str, jax.Array]) -> None:
+        """Resumes from what `state_dict` returned.
+
+        Raises:
+            UserError: other names than those of this state.
+        """
+        names = self.state_dict().keys()
+        if wrong := sorted(names ^ state_dict.keys()):
+            missing = first_of([name for name in wrong if name in names], 3) or "none"
+            extra = first_of([name for name in wrong if name not in names], 3) or "none"
+            raise UserError(
+                f"not a checkpoint of this model and optimizer: missing {missing}; extra {extra}"
+            )
+        leaves = [state_dict[name] for name in names]
         self.state = jax.tree.unflatten(jax.tree.structure(self.state), leaves)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")

@@ -128,11 +128,11 @@ class Unlearning:
     def resume(self) -> bool:
         """Restores the newest complete checkpoint; False where there is none."""
         checkpoints = self.recorder.checkpoints
-        newest = checkpoints.restore_latest(self.trainer.abstract()) if checkpoints else None
+        newest = checkpoints.restore_latest(self.trainer.abstract_state()) if checkpoints else None
         if newest is None:
             return False
         self.done, arrays, host = newest
-        self.trainer.restore(arrays)
+        self.trainer.load_state_dict(arrays)
         self.trainer.tokens = host["trained_tokens"]
         self.source.load_state_dict(host["source"])
         self._packer = self._fit_packer()
@@ -156,7 +156,7 @@ class Unlearning:
             "seconds": self.recorder.watch.seconds(),
             "run_state": self.run_state.state_dict(),
         }
-        checkpoints.save(self.done, self.trainer.saved(), host)
+        checkpoints.save(self.done, self.trainer.state_dict(), host)
         self._interval.begin()
 
     def spent(self) -> float:

@@ -22,7 +22,8 @@ from pmc_jax.sampling.prefill import prefill
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.sampling.snapshot import SamplingWeights, snapshot
 from pmc_jax.training.batch import TrainBatch
-from pmc_jax.training.step import init_state, make_optimizer, train_step
+from pmc_jax.training.step import init_state, train_step
+from pmc_jax.training.step_config import StepConfig
 
 # Vocabulary and rows are large beside the rest, and a size with the rows in it has a factor 3,
 # which no weight has: a gather of logits or of the batch stands out.
@@ -67,9 +68,8 @@ def abstract_model(on: Layout) -> Decoder:
 
 
 def training(on: Layout, remat: str = "none") -> jax.stages.Compiled:
-    optimizer = make_optimizer(TrainConfig(), 10)
-    static = dict(optimizer=optimizer, config=CONFIG, layout=on)
-    _, state = compiled(init_state, abstract_model(on), **static)
+    static = StepConfig.of(TrainConfig(remat=remat), 10, CONFIG, on, FLOAT32)
+    _, state = compiled(init_state, abstract_model(on), static=static)
 
     def rows(*shape, dtype=jnp.int32):
         return put(on, shape, dtype, *[None] * (len(shape) - 2), "rows", None)
@@ -85,7 +85,7 @@ def training(on: Layout, remat: str = "none") -> jax.stages.Compiled:
         coefficients=put(on, (2,), jnp.float32, None),
         prefix=put(on, (0,), jnp.int32, None),
     )
-    return compiled(train_step, state, batch, **static, dtype=FLOAT32, remat=remat)[0]
+    return compiled(train_step, state, batch, static=static)[0]
 
 
 def weight_sync(sizes: tuple[int, ...]) -> tuple[dict, SamplingWeights]:

@@ -10,7 +10,8 @@ from tiny_cases import TINY, meshes, tiny_model, train_layout, two_terms
 from pmc_jax.config.run import TrainConfig
 from pmc_jax.distributed.mesh import TRAIN_RULES, layout
 from pmc_jax.training.batch import TrainBatch
-from pmc_jax.training.step import init_state, make_optimizer, train_step
+from pmc_jax.training.step import init_state, train_step
+from pmc_jax.training.step_config import StepConfig
 
 STEPS = 20
 
@@ -23,14 +24,14 @@ def sharded(state) -> int:
 def run(sizes: tuple[int, ...], **rules) -> tuple[dict, dict[str, np.ndarray]]:
     """What to print, and the weights after the last step; `rules` replace rows of the table."""
     on = layout(train_layout(sizes).mesh, TRAIN_RULES, rules)
-    optimizer = make_optimizer(TrainConfig(learning_rate=1e-4, warmup_steps=2), STEPS)
-    state = init_state(tiny_model(on), optimizer=optimizer, config=TINY, layout=on)
+    settings = TrainConfig(learning_rate=1e-4, warmup_steps=2, remat="none")
+    static = StepConfig.of(settings, STEPS, TINY, on, jnp.dtype("float32"))
+    state = init_state(tiny_model(on), static=static)
     before, terms, norms, programs = sharded(state), [], [], train_step._cache_size()
-    static = dict(config=TINY, layout=on, dtype=jnp.dtype("float32"), remat="none")
     # Rows padded for eight devices on every mesh: the same batch, not only the same loss.
     batch = TrainBatch.put(two_terms(8, row_multiple=8, micro_batches=2), on)
     for _ in range(STEPS):
-        state, metrics = train_step(state, batch, optimizer=optimizer, **static)
+        state, metrics = train_step(state, batch, static=static)
         terms.append(np.asarray(metrics["terms"]).tolist())
         norms.append(float(metrics["gradient_norm"]))
     found = {

@@ -1,0 +1,84 @@
+"""What a training step is compiled for."""
+
+import dataclasses
+import functools
+
+import jax.numpy as jnp
+import optax
+
+from pmc_jax.config.train import LoRAConfig, TrainConfig
+from pmc_jax.distributed.mesh import Layout
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.training.losses import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """The static argument of a training step; hashable, one program a value and shape of batch.
+
+    Attributes:
+        optimizer: from `make_optimizer`, which returns the same one for the same settings.
+        config: of the decoder.
+        layout: mesh and training table.
+        dtype: of activations and products.
+        remat, kernel: see `decoder.hidden_states`.
+        lora: how the adapters of the state count; None = all weights are trained.
+        objective: a loss that is no weighted sum of cross-entropies; None = the sum of the terms
+            times `TrainBatch.coefficients`.
+    """
+
+    optimizer: optax.GradientTransformation
+    config: DecoderConfig
+    layout: Layout
+    dtype: jnp.dtype
+    remat: str = "none"
+    kernel: str = "xla"
+    lora: LoRAConfig | None = None
+    objective: Objective | None = None
+
+    @staticmethod
+    def of(
+        settings: TrainConfig,
+        total_steps: int,
+        config: DecoderConfig,
+        layout: Layout,
+        dtype: jnp.dtype,
+        objective: Objective | None = None,
+    ) -> "StepConfig":
+        """From the settings of a run of so many gradient steps."""
+        # Without what a subclass adds, such as the names of data: other names, the same program.
+        names = (field.name for field in dataclasses.fields(TrainConfig))
+        plain = TrainConfig(**{name: getattr(settings, name) for name in names})
+        return StepConfig(
+            make_optimizer(plain, total_steps),
+            config,
+            layout,
+            dtype,
+            settings.remat,
+            settings.attention,
+            settings.lora if settings.lora.rank else None,
+            objective,
+        )
+
+
+@functools.lru_cache
+def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTransformation:
+    """AdamW with linear warm-up from 0, then linear decay to 0 (the schedule of transformers), or
+    a constant rate.
+    """
+    warmup, peak = settings.warmup_steps, settings.learning_rate
+    last = 0.0 if settings.decay == "linear" else peak
+    decay = optax.linear_schedule(peak, last, max(1, total_steps - warmup))
+    rise = optax.linear_schedule(0.0, peak, max(1, warmup))
+    schedule = optax.join_schedules([rise, decay], [warmup])
+    adamw = optax.adamw(
+        schedule,
+        b1=settings.adamw.beta1,
+        b2=settings.adamw.beta2,
+        eps=settings.adamw.epsilon,
+        mu_dtype=jnp.dtype(settings.adamw.moment_dtype),
+        weight_decay=settings.adamw.weight_decay,
+    )
+    if settings.max_grad_norm is None:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), adamw)
