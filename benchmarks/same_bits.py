@@ -74,7 +74,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "accumulation": ("unlearn", {"train.accumulation_steps": 2, "train.batch_size": 2}),
     "evaluate": ("evaluate", EVERYTHING),
     "compare": ("compare", {}),
-    "plan": ("plan", {"plan.topology": "v5e:2x2", "plan.questions": 8}),
+    "plan": (
+        "plan",
+        {"plan.topology": "v5e:2x2", "plan.questions": 8, "plan.file": "out/plan.json"},
+    ),
 }
 
 
@@ -84,10 +87,11 @@ def main() -> int:
     parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--cache", type=Path, help="folder that keeps what a commit has computed")
     parser.add_argument("--within", type=float, default=0.0, help="relative difference allowed")
-    parser.add_argument("--run", help=argparse.SUPPRESS)  # the process that runs one commit
+    # The process that runs one commit: where it is checked out, where its values go.
+    parser.add_argument("--run", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        return run_cases(Path(options.run), options.cases)
+        return run_cases(*options.run, options.cases)
     records = [record(commit, options.cases, options.cache) for commit in options.commits]
     differences = {case: compare(records[0][case], records[1][case]) for case in options.cases}
     for case, found in differences.items():
@@ -105,31 +109,26 @@ def record(commit: str, cases: list[str], cache: Path | None) -> dict[str, dict[
     """What a commit computes: case -> name of a value -> value."""
     git = ["git", "-C", str(REPOSITORY)]
     commit = subprocess.check_output([*git, "rev-parse", commit], text=True).strip()
-    missing = [c for c in cases if cache is None or not (cache / f"{commit}.{c}.json").is_file()]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        results = Path(name) / "results" if cache is None else cache / commit
+        results.mkdir(parents=True, exist_ok=True)
+        missing = [case for case in cases if not (results / f"{case}.json").is_file()]
         if missing:
             archive = subprocess.check_output([*git, "archive", commit])
             with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-                files.extractall(folder, filter="data")
-            command = [sys.executable, __file__, "-", "-", "--run", name, "--cases", *missing]
+                files.extractall(name, filter="data")
+            command = [sys.executable, __file__, "-", "-", "--run", name, str(results)]
             environment = os.environ | {"PYTHONPATH": name, "JAX_PLATFORMS": "cpu"}
-            subprocess.run(command, env=environment, check=True, stdout=sys.stderr)
-        records = {}
-        for case in cases:
-            path = folder / f"{case}.json"
-            if cache is not None:
-                cache.mkdir(parents=True, exist_ok=True)
-                kept = cache / f"{commit}.{case}.json"
-                if case in missing:
-                    shutil.copy(path, kept)
-                path = kept
-            records[case] = json.loads(path.read_text())
-    return records
+            environment |= {"XDG_CACHE_HOME": f"{name}/compiled", "TQDM_DISABLE": "1"}
+            command += ["--cases", *missing]
+            status = subprocess.run(command, env=environment, stdout=sys.stderr).returncode
+            if status:
+                raise SystemExit(f"{commit[:9]}: a case ended with status {status}")
+        return {case: json.loads((results / f"{case}.json").read_text()) for case in cases}
 
 
-def run_cases(checkout: Path, cases: list[str]) -> int:
-    """Runs the cases with the package of `checkout` and writes `CASE.json` there."""
+def run_cases(checkout: Path, results: Path, cases: list[str]) -> int:
+    """Runs the cases with the package of `checkout` and writes `CASE.json` to `results`."""
     sys.path.insert(0, str(checkout))
     from pmc_jax import cli
 
@@ -140,6 +139,8 @@ def run_cases(checkout: Path, cases: list[str]) -> int:
         folder = write_inputs(checkout / f"run-{case}")
         os.chdir(folder)
         overrides = names(SMALL | changes)
+        if case == "plan":
+            (folder / "out").mkdir()
         if case == "compare":
             (folder / "compare.yaml").write_text(json.dumps(comparison(names)))
             call(cli, ["compare", "compare.yaml"])
@@ -156,7 +157,7 @@ def run_cases(checkout: Path, cases: list[str]) -> int:
             )
         values = dict(values_of(folder / "out"))
         assert values, f"{case} left nothing that could be compared"
-        (checkout / f"{case}.json").write_text(json.dumps(in_new_names(values)))
+        (results / f"{case}.json").write_text(json.dumps(in_new_names(values)))
     return 0
 
 
