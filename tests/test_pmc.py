@@ -21,6 +21,7 @@ from pmc_jax.unlearning.extensions import (
     run_attempts,
     sample_answer_prefix,
 )
+from pmc_jax.unlearning.metrics import overlap, score_moments
 from pmc_jax.unlearning.pmc import (
     Rollout,
     Selection,
@@ -29,7 +30,6 @@ from pmc_jax.unlearning.pmc import (
     select_index,
     step_rows,
 )
-from pmc_jax.unlearning.pmc_source import overlap, score_moments
 from pmc_jax.unlearning.selection import Selector
 from pmc_jax.unlearning.store import ResponseStore
 

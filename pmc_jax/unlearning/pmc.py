@@ -58,9 +58,18 @@ class Selection(NamedTuple):
     shareable: Sequence[tuple[str, float]] = ()
 
 
-def original_answers(
-    questions: Sequence[str], answer_greedily: Callable[[Sequence[str]], Mapping[str, str]]
-) -> list[str]:
+# What the caller passes in.
+AnswerGreedily = Callable[[Sequence[str]], Mapping[str, str]]
+# Draws K answers to each question (ids) under the current weights and maps each id and its answers
+# through a function, on the host, while the device samples on.
+Sample = Callable[[Sequence[str], Callable[[str, Rollout], Selection]], list[Selection]]
+# (original answer, K answers) -> float64 [K], lower is better.
+Score = Callable[[str, Sequence[str]], np.ndarray]
+# (id, K answers, their scores) -> the selection.
+Select = Callable[[str, Rollout, np.ndarray], Selection]
+
+
+def original_answers(questions: Sequence[str], answer_greedily: AnswerGreedily) -> list[str]:
     """The untouched model's greedy answer to every forget question."""
     answers = answer_greedily(questions)
     return [answers[question] for question in questions]
@@ -71,9 +80,9 @@ def run_round(
     questions: Iterable[str],
     originals: Mapping[str, str],
     *,
-    sample: Callable[[Sequence[str], Callable[[str, Rollout], Selection]], list[Selection]],
-    score: Callable[[str, Sequence[str]], np.ndarray],
-    select: Callable[[str, Rollout, np.ndarray], Selection],
+    sample: Sample,
+    score: Score,
+    select: Select,
     revise: Callable[[list[Selection]], list[Selection]] = list,
 ) -> list[Selection]:
     """Samples answers to the questions without a good enough replacement and stores the best.
@@ -82,21 +91,17 @@ def run_round(
         store: the replacement answers; changed in place.
         questions: ids of the questions of the next gradient steps.
         originals: id -> original answer.
-        sample: draws K answers to each question under the current weights and maps each question
-            and its answers through a function, on the host, while the device samples on.
-        score: (original answer, K answers) -> float64 [K], lower is better.
-        select: (id, K answers, their scores) -> the selection.
+        sample, score, select: see above.
         revise: changes selections before they are stored (shared answers).
 
     Returns:
-        The selections of this round, before `revise`, in the order of the questions.
+        The selections, before `revise`, in the order of the questions.
     """
-    unresolved = store.without_replacement(questions)
 
     def score_and_select(question: str, answers: Rollout) -> Selection:
         return select(question, answers, score(originals[question], answers.texts))
 
-    selections = sample(unresolved, score_and_select)
+    selections = sample(store.without_replacement(questions), score_and_select)
     for selection in revise(selections):
         # The new answer replaces the stored one unless its score is worse.
         store.offer(selection.question, selection.answer, selection.score)
@@ -106,7 +111,6 @@ def run_round(
 def step_rows(
     step: Step,
     store: ResponseStore,
-    *,
     ids: Sequence[str],
     encode: Callable[[int, int], Any],
     retain: Sequence[Any],
@@ -114,22 +118,14 @@ def step_rows(
 ) -> dict[str, TermRows]:
     """The rows of one gradient step on CE(stored answers) + lambda · CE(retain pairs).
 
-    Args:
-        step: which forget questions and which retain pairs.
-        store: the replacement answers.
-        ids: ids of all forget questions.
-        encode: (question index, step index) -> tokens of the question and its stored answer.
-        retain: tokens of all retain pairs.
-        max_train_score: a stored answer with a higher score has weight 0; None = no limit.
-
-    Returns:
-        By term of the loss; `training.losses.pmc` weighs the retain term by lambda.
+    `encode` maps (question index, step index) to the tokens of the question and its stored answer,
+    whose weight is 0 above `max_train_score`; `training.losses.pmc` multiplies the retain term by
+    lambda.
     """
-    weights = store.trainable([ids[i] for i in step.forget], max_train_score)
-    return {
-        "collapse": TermRows([encode(i, step.index) for i in step.forget], weights.tolist()),
-        "retain": TermRows([retain[i] for i in step.retain]),
-    }
+    weights = store.trainable([ids[i] for i in step.forget], max_train_score).tolist()
+    replacements = [encode(i, step.index) for i in step.forget]
+    pairs = [retain[i] for i in step.retain]
+    return {"collapse": TermRows(replacements, weights), "retain": TermRows(pairs)}
 
 
 def select_index(scores: np.ndarray, rule: str, tau: float, rng: np.random.Generator) -> int:

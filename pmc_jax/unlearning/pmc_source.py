@@ -5,7 +5,6 @@ True forget answers have no place here.
 
 import functools
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,6 @@ from pmc_jax.sampling.engine import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.snapshot import SamplingWeights
 from pmc_jax.scoring import Score, score_batch
-from pmc_jax.scoring.rouge import rougeL_recall_many
 from pmc_jax.training.order import Step
 from pmc_jax.unlearning.extensions import (
     question_word_dropout,
@@ -30,6 +28,7 @@ from pmc_jax.unlearning.extensions import (
     sample_answer_prefix,
     share_answers,
 )
+from pmc_jax.unlearning.metrics import overlap, score_moments
 from pmc_jax.unlearning.pmc import Rollout, Selection, run_round, step_rows
 from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.rollouts import RolloutSampler
@@ -227,10 +226,10 @@ class PMCSource:
         rows = step_rows(
             step,
             self.store,
-            ids=self.ids,
-            encode=self._sequence,
-            retain=retain,
-            max_train_score=self._pmc.selection.max_train_score,
+            self.ids,
+            self._sequence,
+            retain,
+            self._pmc.selection.max_train_score,
         )
         if self._refusals[0]:
             chosen = [
@@ -336,29 +335,3 @@ class PMCSource:
         self.store.load_state_dict(state["store"])
         self._set_originals(state["originals"])
         self._rollouts.load_state_dict(state)
-
-
-def score_moments(selections: Sequence[Selection]) -> dict[str, Any]:
-    """Numbers of a round: mean score of the selected samples, and mean and standard deviation of
-    the scores of all samples, whose limits the theory gives.
-    """
-    names = ("sampled_score", "score_mean", "score_std")
-    if not selections:
-        return {**dict.fromkeys(names), "sampled_questions": 0}
-    scores = np.concatenate([selection.scores for selection in selections])
-    selected = math.fsum(selection.score for selection in selections) / len(selections)
-    moments = (selected, float(scores.mean()), float(scores.std()))
-    return {**dict(zip(names, moments, strict=True)), "sampled_questions": len(selections)}
-
-
-def overlap(originals: Mapping[str, str], replacements: Mapping[str, tuple[str, float]]) -> float:
-    """Mean ROUGE-L recall of the original answers in the answers that are trained on; nan if there
-    are none.
-
-    The honest side of "no forget answer is a target": before the model has collapsed, its own
-    samples may still hold what it knew. Always ROUGE-L, whatever score selects.
-    """
-    if not replacements:
-        return float("nan")
-    pairs = [(originals[id_], answer) for id_, (answer, _) in replacements.items()]
-    return float(rougeL_recall_many(*zip(*pairs, strict=True)).mean())
