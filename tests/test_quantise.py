@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 from tiny_cases import TINY, tiny_model, train_layout
 
-from pmc_jax.config.evaluate import WEIGHTS
+from pmc_jax.config.evaluate import QUANTISATIONS
 from pmc_jax.config.train import PROJECTIONS, LoRAConfig
 from pmc_jax.evaluation import quantise
 from pmc_jax.evaluation.quantise import BLOCK, NF4_LEVELS, quantised
@@ -96,7 +96,7 @@ def test_int8_is_that_of_bitsandbytes():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", QUANTISATIONS)
 def test_bounds_and_a_second_time_changes_nothing(kind, dtype):
     weight = jax.random.normal(jax.random.key(1), (2, 130, 3, 5)).astype(dtype)  # [L,D,N,H]
     once = round_trip(weight, 1, kind)
@@ -114,12 +114,12 @@ def test_bounds_and_a_second_time_changes_nothing(kind, dtype):
         assert np.abs(part - rounded).max() > 0.5 * half  # something was rounded
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", QUANTISATIONS)
 def test_zeros_stay(kind):
     np.testing.assert_array_equal(round_trip(jnp.zeros((1, 70, 2)), 1, kind), 0)
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", QUANTISATIONS)
 def test_output_projection_contracts_heads_and_channels(kind):
     weight = jax.random.normal(jax.random.key(2), (2, 8, 12, 6))  # [L,N,H,D], 96 inputs
     merged = round_trip(weight.reshape(2, 96, 6), 1, kind).reshape(weight.shape)
@@ -127,7 +127,7 @@ def test_output_projection_contracts_heads_and_channels(kind):
 
 
 @pytest.mark.usefixtures("strict_dtypes")
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", QUANTISATIONS)
 def test_only_projections_change_and_the_input_stays(kind):
     on = train_layout()
     config = dataclasses.replace(TINY, qkv_bias=True, qk_norm="head", mlp_bias=True)
