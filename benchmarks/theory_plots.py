@@ -35,22 +35,22 @@ def plot_lottery(
         "With retain counts: colours without them die out",
     )
     panels = [
-        Panel([*_stack(shares, forgotten), *lines], "round", "share", title, bounds=(0, 1))
-        for title, shares, lines in zip(titles, (alone, mixed), ([], [line]), strict=True)
+        Panel([*_stack(distributions, forgotten), *lines], "round", "share", title, bounds=(0, 1))
+        for title, distributions, lines in zip(titles, (alone, mixed), ([], [line]), strict=True)
     ]
     _write(path, panels, (864, 720))
 
 
-def _stack(shares: np.ndarray, forgotten: int) -> list[Band]:
+def _stack(path: np.ndarray, forgotten: int) -> list[Band]:
     """Areas on top of each other: the categories to be forgotten in reds, the others in blues."""
-    edges = np.concatenate([np.zeros((len(shares), 1)), shares.cumsum(1)], axis=1)  # [T + 1, n + 1]
+    edges = np.concatenate([np.zeros((len(path), 1)), path.cumsum(1)], axis=1)  # [T + 1, n + 1]
     groups = (("to be forgotten", "run5", forgotten),)
-    groups += (("retained", "run1", shares.shape[1] - forgotten),)
+    groups += (("retained", "run1", path.shape[1] - forgotten),)
     bands: list[Band] = []
     for label, colour, count in groups:
         for i, alpha in enumerate(np.linspace(0.85, 0.3, count)):
             low, high = edges[:, len(bands)], edges[:, len(bands) + 1]
-            bands.append(Band(range(len(shares)), low, high, colour, alpha, "" if i else label))
+            bands.append(Band(range(len(path)), low, high, colour, alpha, "" if i else label))
     return bands
 
 

@@ -25,7 +25,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
     """Answers for the files of one host; everything else is only written down."""
 
     def do_GET(self):
-        self.server.asked.append(self.path)
+        self.server.requested_urls.append(self.path)
         text = self.server.files.get(self.path.removeprefix(SITE))
         self.send_response(404 if text is None else 200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
@@ -33,7 +33,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         self.wfile.write((text or "").encode())
 
     def do_CONNECT(self):
-        self.server.asked.append(self.path)
+        self.server.requested_urls.append(self.path)
         self.send_error(403)
 
     def log_message(self, *_):
@@ -43,7 +43,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 def browse(path: str, files: dict[str, str], *flags: str) -> tuple[list[str], list[str]]:
     """Opens a page of `SITE`; what was asked for, and the lines of the console."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    server.files, server.asked = files, []
+    server.files, server.requested_urls = files, []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     command = [
         *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
@@ -64,7 +64,7 @@ def browse(path: str, files: dict[str, str], *flags: str) -> tuple[list[str], li
         server.server_close()
     assert done.returncode == 0 and "<html" in done.stdout, done.stderr[-2000:]
     console = re.findall(r"CONSOLE[:(]\d+\)?\] (.*)", done.stderr)
-    return [url for url in server.asked if _is_ours(url)], console
+    return [url for url in server.requested_urls if _is_ours(url)], console
 
 
 def _is_ours(url: str) -> bool:

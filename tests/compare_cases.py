@@ -36,7 +36,7 @@ def config(folder: Path, **fields: Any) -> CompareConfig:
     """Six methods by three seeds, two of them searched."""
     rates = {"settings": {"train.learning_rate": [1e-5, 3e-5]}}
     methods = {name: rates if name in ("npo", "simnpo") else {} for name in ENDS}
-    given = {
+    defaults = {
         "run": RUN,
         "max_seconds": 120,
         "at_seconds": [30, 60, 90],
@@ -44,7 +44,7 @@ def config(folder: Path, **fields: Any) -> CompareConfig:
         "methods": methods,
         "output": {"dir": str(folder)},
     }
-    return CompareConfig(**(given | fields))
+    return CompareConfig(**(defaults | fields))
 
 
 def comparison(
@@ -61,37 +61,39 @@ def comparison(
     for run in runs:
         run.folder.mkdir(parents=True, exist_ok=True)
         method = compare.method_of(run.entry)
-        for name, content in _cell(method, run.trial, reference, rng).items():
+        for name, content in _files_of_run(method, run.trial, reference, rng).items():
             (run.folder / name).write_text(json.dumps(content))
-    found = _evaluation(0.9, reference, rng)
-    found["models"].pop("after")
-    for by_model in found["measures"].values():
+    evaluation = _evaluation(0.9, reference, rng)
+    evaluation["models"].pop("after")
+    for by_model in evaluation["measures"].values():
         by_model.pop("after")
     finished = [run for run in runs[:done] if run.name not in failed]
-    return collect.collect(compare, runs, finished, dict.fromkeys(failed, "diverged"), found)
+    return collect.collect(compare, runs, finished, dict.fromkeys(failed, "diverged"), evaluation)
 
 
 def _evaluation(level: float, reference: bool, rng: random.Random) -> dict[str, Any]:
-    found = cases.evaluation_of(cases.REFERENCE if reference else None, 40, rng)
+    evaluation = cases.evaluation_of(cases.REFERENCE if reference else None, 40, rng)
     wanted = {"quality", *collect.LIMITATIONS}
-    found["measures"] = {name: found["measures"][name] for name in wanted}
+    evaluation["measures"] = {name: evaluation["measures"][name] for name in wanted}
     for measure in ("sampling", "prefill", "multiple_choice"):
-        series = found["measures"][measure]["after"]["series"]
+        series = evaluation["measures"][measure]["after"]["series"]
         for name in {"worst", "true_score"} & series.keys():
             series[name] = [min(1.0, max(0.0, rng.gauss(level, 0.2))) for _ in range(40)]
     choices, text = (
-        found["measures"][name]["after"] for name in ("multiple_choice", "side_effects")
+        evaluation["measures"][name]["after"] for name in ("multiple_choice", "side_effects")
     )
     choices["series"]["rank"] = [round(40 * share) for share in (level, 0.1, 0.1, 0.1, 1 - level)]
     shift = round(10 * level)
     for name, heap in text["series"].items():
         text["series"][name] = [*(n // 8 for n in heap[shift:]), *[0] * shift]
         text["series"][name][20] += sum(heap) // 2
-    found["descriptions"] = {name: found["descriptions"][name] for name in wanted}
-    return found
+    evaluation["descriptions"] = {name: evaluation["descriptions"][name] for name in wanted}
+    return evaluation
 
 
-def _cell(method: str, trial: int, reference: bool, rng: random.Random) -> Mapping[str, Any]:
+def _files_of_run(
+    method: str, trial: int, reference: bool, rng: random.Random
+) -> Mapping[str, Any]:
     quality, utility, level, steps = ENDS[method]
     quality, utility = quality + rng.gauss(0, 2) - 4 * trial, utility + rng.gauss(0, 2)
     recall = 1 - quality / 100

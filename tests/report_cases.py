@@ -14,10 +14,10 @@ SPLITS = ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors
 
 def quality(*recalls: float) -> dict[str, Any]:
     """What results.json says of a model with these recalls, in the order of `SPLITS`."""
-    forget, again, *kept = recalls
+    forget, again, *utility_recalls = recalls
     return {
         "unlearn_quality": 50 * (2 - forget - again),
-        "utility": 100 * sum(kept) / 3,
+        "utility": 100 * sum(utility_recalls) / 3,
         "utility_splits": list(SPLITS[2:]),
         "splits": {n: {"rougeL_recall": r} for n, r in zip(SPLITS, recalls, strict=True)},
     }
@@ -67,7 +67,7 @@ def write_run(
         "config": config,
     }  # fmt: skip
     scalars = [{"kind": "scalars", **_scalars(one)} for one in rounds]
-    asked = [_question(i, text, rng) for i in range(questions)]
+    question_rows = [_question(i, text, rng) for i in range(questions)]
     answers = [
         {"kind": "answer", "split": split, "id": str(i)}
         for split in SPLITS
@@ -93,7 +93,7 @@ def write_run(
         files["evaluation.json"] = evaluation_of(reference, questions, rng)
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content))
-    lines = [json.dumps(row) for row in (*scalars, *answers, *asked)]
+    lines = [json.dumps(row) for row in (*scalars, *answers, *question_rows)]
     (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines))
     return folder
 
@@ -196,16 +196,16 @@ def evaluation_of(
         "tofu": each(lambda level, _: result({"forget_quality.geo": 0.0312, "y": level})),
         "quantised": each(lambda level, _: result({"none": level, "int4": level + 0.05})),
     }
-    labels = {
+    descriptions = {
         measure: {
             name: {"text": name.replace("_", " "), "better": "reference", "unit": "share"}
-            for model in found.values()
+            for model in by_model.values()
             for name in model["values"]
         }
-        for measure, found in measures.items()
+        for measure, by_model in measures.items()
     }
-    labels["perplexity"]["word"] |= {"better": "lower", "unit": ""}
-    labels["tofu"]["forget_quality.geo"] |= {"better": "higher", "unit": "p"}
+    descriptions["perplexity"]["word"] |= {"better": "lower", "unit": ""}
+    descriptions["tofu"]["forget_quality.geo"] |= {"better": "higher", "unit": "p"}
     return {
         "schema": 1,
         "models": {name: {"path": f"/m/{name}", "sha256": name[0] * 64} for name in models},
@@ -214,7 +214,7 @@ def evaluation_of(
             "prompt_attacks": "not asked for",
             "relearned": "data.evaluate.relearn is empty",
         },
-        "descriptions": labels,
+        "descriptions": descriptions,
         "settings": {"leakage": {"num_samples": 100, "threshold": 0.5, "confidence": 0.99}},
         "seconds": 88.0,
     }

@@ -1,4 +1,4 @@
-"""`pmc compare` on a tiny model: what it runs, goes on with, counts and leaves."""
+"""`pmc compare` on a tiny model: what it runs, resumes, counts and leaves."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from pmc_jax.errors import Preempted, UserError
 
 
 class Compared(NamedTuple):
-    """A comparison that was interrupted in its fourth run and gone on with."""
+    """A comparison that was interrupted in its fourth run and resumed."""
 
     folder: Path
     first: tiny.Done
@@ -27,7 +27,7 @@ class Compared(NamedTuple):
     ran: list[str]  # by the second command
     times: dict[str, tuple[int, int]]  # result of a run -> when it was changed, between and after
     held: list[int]
-    asked: list[str]  # what greedy answers the first command asked for
+    answering_models: list[str]  # what greedy answers the first command asked for
 
     @property
     def data(self) -> dict[str, Any]:
@@ -45,14 +45,14 @@ def compared(tmp_path_factory) -> Compared:
     with contextlib.chdir(folder):
         with pytest.MonkeyPatch.context() as patch:
             tiny.crash(patch, unlearn_job, "run_unlearn", 3, Preempted())
-            asked = noted_questions(patch)
+            answering_models = noted_questions(patch)
             first, _, held = compare()
         page = Path("out/compare.html").read_text()
         between = [path.stat().st_mtime_ns for path in results]
         again, ran, _ = compare()
     after = [path.stat().st_mtime_ns for path in results]
     times = dict(zip(NAMES, zip(between, after, strict=True), strict=False))
-    return Compared(folder, first, page, again, ran, times, held, asked)
+    return Compared(folder, first, page, again, ran, times, held, answering_models)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_target_and_reference_are_made_once_and_shared(compared):
 
 def test_no_model_is_asked_twice(compared):
     of_a_run = ["evaluate", "evaluate after"]  # on the way and at its end
-    assert compared.asked == ["before", "reference", "evaluate before", *3 * of_a_run]
+    assert compared.answering_models == ["before", "reference", "evaluate before", *3 * of_a_run]
     for name in NAMES:  # the fourth was run by another command
         results = tiny.results(compared.path(name))
         measured = json.loads((compared.path(name) / "evaluation.json").read_text())["measures"]
@@ -114,8 +114,8 @@ def test_nothing_stays_on_the_device_between_runs(compared):
 
 def test_runs_are_whole_without_their_weights(compared):
     for name in NAMES:
-        there = {path.name for path in compared.path(name).iterdir()}
-        assert there == {
+        names = {path.name for path in compared.path(name).iterdir()}
+        assert names == {
             *("run.json", "results.json", "log.jsonl", "tensorboard", "loss.png"),
             *("manifest.json", "report.html", "report.json", "evaluation.json"),
         }
@@ -163,13 +163,13 @@ def test_tables_are_those_of_the_runs_results(compared):
             expected[split] = [r["after"]["splits"][split]["rougeL_recall"] for r in results]
         assert set(entry["values"]) == set(expected)
         for name, (one, other) in expected.items():
-            found = entry["values"][name]
+            spread = entry["values"][name]
             # The loop's own sum of seconds is taken a moment before the results'.
             close = 1e-2 if name == "seconds" else 1e-9
-            assert found["mean"] == pytest.approx((one + other) / 2, abs=close), name
+            assert spread["mean"] == pytest.approx((one + other) / 2, abs=close), name
             # Of two numbers, with n - 1 in the denominator.
-            assert found["std"] == pytest.approx(abs(one - other) / 2**0.5, abs=close), name
-            assert found["n"] == 2
+            assert spread["std"] == pytest.approx(abs(one - other) / 2**0.5, abs=close), name
+            assert spread["n"] == 2
         (row,) = [line for line in compared.again.lines if line.startswith(entry["label"])]
         quality = entry["values"]["unlearn_quality"]
         assert f"{quality['mean']:.1f} ± {quality['std']:.1f}" in row
@@ -205,11 +205,11 @@ def test_a_curve_has_the_measurements_on_the_way_and_the_end(compared):
 
 def test_limitations_are_those_of_the_runs_evaluations(compared):
     for entry in compared.data["entries"]:
-        found = [
+        evaluations = [
             json.loads((compared.path(name) / "evaluation.json").read_text())["measures"]
             for name in entry["runs"]
         ]
-        assert set(found[0]) == {
+        assert set(evaluations[0]) == {
             "quality",
             "side_effects",
             "multiple_choice",
@@ -220,11 +220,11 @@ def test_limitations_are_those_of_the_runs_evaluations(compared):
             ("side_effects", "reference.forget.dropped"),
             *(("multiple_choice", "least_likely"), ("sampling", "worst"), ("prefill", "worst")),
         ):
-            numbers = [one[measure]["after"]["values"][name] for one in found]
+            numbers = [one[measure]["after"]["values"][name] for one in evaluations]
             assert entry["measures"][measure][name]["mean"] == pytest.approx(sum(numbers) / 2)
-        worst = [x for one in found for x in one["sampling"]["after"]["series"]["worst"]]
+        worst = [x for one in evaluations for x in one["sampling"]["after"]["series"]["worst"]]
         assert entry["series"]["sampling"]["worst"] == worst and len(worst) == 12
-        heaps = [one["side_effects"]["after"]["series"]["reference.forget"] for one in found]
+        heaps = [one["side_effects"]["after"]["series"]["reference.forget"] for one in evaluations]
         pooled = entry["series"]["side_effects"]["reference.forget"]
         assert pooled == [a + b for a, b in zip(*heaps, strict=True)] and sum(pooled) > 0
     # Measured with the same random numbers whatever the run's seed is.
@@ -274,7 +274,7 @@ def test_other_measures_of_runs_without_weights_are_refused(copied):
     assert "its weights are gone" in done.err and "output.keep_models" in done.err
 
 
-def test_a_run_that_trains_no_more_is_noted_and_tried_again(copied, monkeypatch):
+def test_a_run_that_diverges_is_recorded_and_repeated(copied, monkeypatch):
     run = Path("out/runs/retain_only-seed1")
     shutil.rmtree(run)
 

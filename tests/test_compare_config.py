@@ -194,13 +194,13 @@ def test_what_is_shipped():
         *("compare_people", "compare_tofu_mini", "search_people", "search_tofu_mini")
     ]
     methods = ["pmc", "npo", "simnpo", "gradient_difference", "idk", "retain_only"]
-    found = {path.stem: load_compare(path) for path in SHIPPED}
-    assert all(list(compare.methods) == methods for compare in found.values())
-    people, tofu = found["compare_people"], found["compare_tofu_mini"]
+    comparisons = {path.stem: load_compare(path) for path in SHIPPED}
+    assert all(list(compare.methods) == methods for compare in comparisons.values())
+    people, tofu = comparisons["compare_people"], comparisons["compare_tofu_mini"]
     assert (people.seeds, people.max_seconds) == ((0, 1, 2), 120)
     assert (len(tofu.seeds), tofu.max_seconds) == (1, 600)
     for name, of in (("search_people", people), ("search_tofu_mini", tofu)):
-        search = found[name]
+        search = comparisons[name]
         assert search.run == of.run and search.max_seconds == of.max_seconds
         assert not set(search.seeds) & set(of.seeds)
         assert len({len(search.trials_of(method)) for method in methods}) == 1

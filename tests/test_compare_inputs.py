@@ -25,7 +25,7 @@ def test_bad_input_is_one_line_and_writes_nothing(change, part, tmp_path, monkey
     tiny.assert_names(tiny.refused("compare", change, *extra, config="compare.yaml"), part)
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
+def test_a_folder_with_other_files_is_left_alone(tmp_path, monkeypatch):
     write_inputs(tmp_path)
     monkeypatch.chdir(tmp_path)
     Path("out").mkdir()

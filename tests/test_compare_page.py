@@ -19,17 +19,17 @@ LABELS = ("PMC", "NPO", "SimNPO", "GD", "IDK", "retain-only")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Makes the page of a case, once: folder, page, source and data."""
-    known = {}
+    made_pages = {}
 
     def make(**case) -> tuple[Path, Page, str, dict]:
         key = repr(case)
-        if key not in known:
+        if key not in made_pages:
             folder = tmp_path_factory.mktemp("compare")
             write(folder, cases.comparison(folder, **case), say=lambda text: None)
             source = (folder / "compare.html").read_text()
             data = json.loads((folder / "compare.json").read_text())
-            known[key] = folder, Page(source), source, data
-        return known[key]
+            made_pages[key] = folder, Page(source), source, data
+        return made_pages[key]
 
     return make
 
@@ -40,28 +40,28 @@ def _rows(source: str, caption: str) -> dict[str, list[str]]:
     body = source[begin : source.index("</table>", begin)]
     body = re.sub(r'<span class="note">.*?</span>', "", body)
     rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
-    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t", row) for row in rows]
-    return {row[0]: row[1:] for row in cells}
+    texts = [re.findall(r"<t[hd][^>]*>(.*?)</t", row) for row in rows]
+    return {row[0]: row[1:] for row in texts}
 
 
 def test_results_stand_beside_the_target_and_the_reference(made):
-    _, found, source, data = made()
+    _, parsed, source, data = made()
     rows = _rows(source, "Results, mean ± deviation over n seeds")
     assert list(rows) == ["", *LABELS, "Before unlearning", "Never saw the data"]
     assert rows[""][:3] == ["Unlearn quality", "Quality above the reference", "Utility"]
     for entry in data["entries"]:
         quality, above = (entry["values"][k] for k in ("unlearn_quality", "above_reference"))
-        cells = rows[entry["label"]]
-        assert cells[0] == f"{quality['mean']:.1f} ± {quality['std']:.1f}"
-        assert cells[1] == f"{above['mean']:.1f} ± {above['std']:.1f}"
-        assert cells[-1] == "3"
+        texts = rows[entry["label"]]
+        assert texts[0] == f"{quality['mean']:.1f} ± {quality['std']:.1f}"
+        assert texts[1] == f"{above['mean']:.1f} ± {above['std']:.1f}"
+        assert texts[-1] == "3"
     assert rows["Before unlearning"][0] == "40.0" and rows["Never saw the data"][0] == "70.5"
-    assert "never given them: PMC, IDK, retain-only." in found.text
-    assert "more than was asked for, end PMC, NPO, SimNPO, GD, IDK." in found.text
+    assert "never given them: PMC, IDK, retain-only." in parsed.text
+    assert "more than was asked for, end PMC, NPO, SimNPO, GD, IDK." in parsed.text
 
 
 def test_what_is_searched_and_chosen_is_told_with_its_budget(made):
-    _, found, source, data = made()
+    _, parsed, source, data = made()
     npo = next(e for e in data["entries"] if e["name"] == "npo")
     scores = [trial["score"] for trial in npo["trials"]]
     assert npo["chosen"] == scores.index(max(scores))
@@ -69,9 +69,9 @@ def test_what_is_searched_and_chosen_is_told_with_its_budget(made):
     rows = _rows(source, "Settings of NPO")
     assert list(rows)[1:] == ["train.learning_rate=1e-05", "train.learning_rate=3e-05"]
     assert rows["train.learning_rate=1e-05"][2:] == [f"{max(scores):.1f}", "3"]
-    assert "NPO: 2 settings" in found.text and "PMC: 1 setting" in found.text
-    assert "2 settings were tried of each method that was searched" in found.text
-    assert "the mean of unlearn quality and utility is largest" in found.text
+    assert "NPO: 2 settings" in parsed.text and "PMC: 1 setting" in parsed.text
+    assert "2 settings were tried of each method that was searched" in parsed.text
+    assert "the mean of unlearn quality and utility is largest" in parsed.text
 
 
 def test_a_setting_that_failed_for_a_seed_is_not_chosen(tmp_path):
@@ -81,8 +81,8 @@ def test_a_setting_that_failed_for_a_seed_is_not_chosen(tmp_path):
 
 
 def test_every_drawing_is_there_with_a_reading_and_a_file(made):
-    folder, found, source, _ = made()
-    figures = [figure["id"].removeprefix("figure-") for figure in found.all("figure")]
+    folder, parsed, source, _ = made()
+    figures = [figure["id"].removeprefix("figure-") for figure in parsed.all("figure")]
     assert set(figures) == {
         *("pareto", "unlearn_quality", "utility"),
         *("side-effects", "rank", "truth", "sampling", "prefill"),
@@ -91,7 +91,7 @@ def test_every_drawing_is_there_with_a_reading_and_a_file(made):
     for name in figures:
         image = (folder / "plots" / f"{name}.png").read_bytes()
         assert image[:8] == b"\x89PNG\r\n\x1a\n" and len(image) > 5000
-    for drawing in found.all("svg"):
+    for drawing in parsed.all("svg"):
         assert all(label in drawing["aria-label"] for label in LABELS), drawing["aria-label"]
     assert len({(folder / "plots" / f"{name}.png").read_bytes() for name in figures}) == 8
 
@@ -106,61 +106,61 @@ def test_methods_differ_in_colour_and_in_the_shape_of_their_mark(made):
 
 
 def test_limits_are_said(made):
-    _, found, _, data = made()
+    _, parsed, _, data = made()
     for part in (
         *("Deviations are those of 3 seeds", "120 seconds of sampling, scoring and training"),
         *("NPO, SimNPO, GD trained on the true answers", "One model, one set of data"),
         "chosen on the same questions that are reported",
     ):
-        assert part in found.text, part
-    assert all(plain(text) in found.text for text in data["limits"])
+        assert part in parsed.text, part
+    assert all(plain(text) in parsed.text for text in data["limits"])
 
 
 def test_one_seed_has_no_deviation_and_no_pairs(made):
-    _, found, source, data = made(seeds=[5], methods={"pmc": {}, "idk": {}})
-    assert data["paired"] == [] and "Seed by seed" not in found.text
-    cells = _rows(source, "Results, mean ± deviation over n seeds")["PMC"]
-    assert "±" not in "".join(cells) and cells[-1] == "1"
-    assert "With one seed there is no spread" in found.text
-    assert "No settings were searched here" in found.text
-    assert "No method here was given the true answers" in found.text
+    _, parsed, source, data = made(seeds=[5], methods={"pmc": {}, "idk": {}})
+    assert data["paired"] == [] and "Seed by seed" not in parsed.text
+    texts = _rows(source, "Results, mean ± deviation over n seeds")["PMC"]
+    assert "±" not in "".join(texts) and texts[-1] == "1"
+    assert "With one seed there is no spread" in parsed.text
+    assert "No settings were searched here" in parsed.text
+    assert "No method here was given the true answers" in parsed.text
 
 
 def test_without_a_reference_nothing_is_said_of_over_forgetting(made):
-    _, found, source, data = made(reference=False)
+    _, parsed, source, data = made(reference=False)
     assert data["models"]["reference"] is None
-    assert "Over-forgetting" not in found.text and "There is no reference" in found.text
+    assert "Over-forgetting" not in parsed.text and "There is no reference" in parsed.text
     assert "Quality above the reference" not in source
 
 
 def test_a_comparison_without_a_finished_run_has_a_page(made):
-    _, found, _, data = made(done=0)
+    _, parsed, _, data = made(done=0)
     assert data["entries"][0]["values"] == {} and not data["complete"]
-    assert "0 of 24 runs are finished" in found.text and "No run is finished yet" in found.text
+    assert "0 of 24 runs are finished" in parsed.text and "No run is finished yet" in parsed.text
 
 
 def test_it_stands_alone(made):
-    _, found, source, _ = made()
-    policy = next(m["content"] for m in found.all("meta") if "http-equiv" in m)
+    _, parsed, source, _ = made()
+    policy = next(m["content"] for m in parsed.all("meta") if "http-equiv" in m)
     assert policy.startswith("default-src 'none';") and "script" not in policy
     assert not re.search(r"https?://|@import|url\((?!#)|\ssrc=|<iframe|<object|<script", source)
     assert not re.search(r"\{\{|\}\}|\{%|\bNone\b|\bnan\b|Undefined", source)
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     targets = re.findall(r'(?:href="|url\()#([^")]+)', source)
     assert targets and set(targets) <= set(ids)
 
 
 def test_a_screen_reader_and_a_keyboard_find_their_way(made):
-    _, found, _, _ = made()
-    assert found.all("html")[0]["lang"] == "en" and found.all("main")[0]["id"] == "main"
-    levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
+    _, parsed, _, _ = made()
+    assert parsed.all("html")[0]["lang"] == "en" and parsed.all("main")[0]["id"] == "main"
+    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), levels
-    tables = found.all("table")
-    assert len(found.all("caption")) == len(tables)
-    assert all("scope" in cell for cell in found.all("th"))
-    regions = [div for div in found.all("div") if div.get("class") == "scroll"]
+    tables = parsed.all("table")
+    assert len(parsed.all("caption")) == len(tables)
+    assert all("scope" in cell_html for cell_html in parsed.all("th"))
+    regions = [div for div in parsed.all("div") if div.get("class") == "scroll"]
     assert len(regions) == len(tables)
     assert all(div["tabindex"] == "0" and div["aria-label"] for div in regions)
 
@@ -198,11 +198,11 @@ for (const width of [320, 390, 1280]) {
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 def test_a_browser_asks_for_nothing_more_and_nothing_overflows(made):
     _, _, source, _ = made()
-    asked, console = browse("/probe.html", {"/probe.html": PROBE, "/compare.html": source})
-    assert set(asked) == {f"{SITE}/probe.html", f"{SITE}/compare.html"}
+    requests, console = browse("/probe.html", {"/probe.html": PROBE, "/compare.html": source})
+    assert set(requests) == {f"{SITE}/probe.html", f"{SITE}/compare.html"}
     (line,) = console
-    for width, (needed, there) in json.loads(re.search(r"FOUND(\{.*\})", line)[1]).items():
-        assert needed <= there <= int(width), width
+    for width, (needed, available) in json.loads(re.search(r"FOUND(\{.*\})", line)[1]).items():
+        assert needed <= available <= int(width), width
 
 
 def test_what_is_printed_is_a_table(made, tmp_path):

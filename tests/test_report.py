@@ -43,7 +43,7 @@ def page(tmp_path_factory):
 
 
 def test_three_sentences_and_a_table_with_the_reference(page):
-    found, source, data = page()
+    parsed, source, data = page()
     (run,) = data["runs"]
     removed, cost, attacker = (plain(sentence) for sentence in run["summary"])
     for part in (
@@ -57,8 +57,8 @@ def test_three_sentences_and_a_table_with_the_reference(page):
         assert part in cost
     assert "of 3 attacks tried, none gets more" in attacker and "100 answers" in attacker
     for sentence in (removed, cost, attacker):
-        assert sentence in found.text
-    rows = {cells[0]: cells[1:] for cells in _rows(source)}
+        assert sentence in parsed.text
+    rows = {texts[0]: texts[1:] for texts in _rows(source)}
     assert rows[""] == ["Before", "After", "Never saw the data"]
     assert rows["Unlearn quality"] == ["40.0", "77.9", "70.5"]
     assert rows["Private answers: words told"] == ["88.3 %", "22.9 %", "32.7 %"]
@@ -70,22 +70,24 @@ def _rows(source: str) -> list[list[str]]:
     table = source[source.index("<table>") : source.index("</table>")]
     table = re.sub(r'<span class="note">.*?</span>', "", table)
     rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
-    return [[plain(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t", row)] for row in rows]
+    return [
+        [plain(cell_html) for cell_html in re.findall(r"<t[hd][^>]*>(.*?)</t", row)] for row in rows
+    ]
 
 
 def test_below_the_reference_is_over_forgetting_and_above_it_is_not(page):
-    found, _, data = page()
+    parsed, _, data = page()
     assert data["runs"][0]["over_forgetting"] == {"points": 7.4, "found": True}
     assert (
-        "7.4 points less than from a model that never saw the data: over-forgetting." in found.text
+        "7.4 points less than from a model that never saw the data: over-forgetting." in parsed.text
     )
-    assert "Over-forgetting. Unlearn quality is 7.4 points above" in found.text
-    found, _, data = page(after=cases.quality(0.35, 0.27, 0.9, 0.9, 0.9))
+    assert "Over-forgetting. Unlearn quality is 7.4 points above" in parsed.text
+    parsed, _, data = page(after=cases.quality(0.35, 0.27, 0.9, 0.9, 0.9))
     assert data["runs"][0]["over_forgetting"] == {"points": -1.5, "found": False}
     assert "1.5 points more than from a model that never saw the data: no over-forgetting" in (
-        found.text
+        parsed.text
     )
-    assert "Over-forgetting. Unlearn" not in found.text
+    assert "Over-forgetting. Unlearn" not in parsed.text
 
 
 def test_the_attack_that_gets_most_is_named(page):
@@ -103,16 +105,16 @@ def test_the_attack_that_gets_most_is_named(page):
 
 
 def test_without_a_reference_it_says_that_the_level_is_not_known(page):
-    found, _, data = page(reference=None)
+    parsed, _, data = page(reference=None)
     (run,) = data["runs"]
     assert run["over_forgetting"] is None and run["quality"]["reference"] is None
-    assert "is not known, because a model that never saw the data was not measured" in found.text
-    assert "Never saw the data" not in found.text
-    assert "forgetting went neither too far nor not far enough" in found.text
+    assert "is not known, because a model that never saw the data was not measured" in parsed.text
+    assert "Never saw the data" not in parsed.text
+    assert "forgetting went neither too far nor not far enough" in parsed.text
 
 
 def test_without_evaluation_nothing_is_claimed_of_attacks(page):
-    found, _, data = page(evaluated=False)
+    parsed, _, data = page(evaluated=False)
     (run,) = data["runs"]
     assert run["evaluation"] is None and "not measured" in run["summary"][2]
     assert set(run["not_tested"]) >= {
@@ -122,88 +124,88 @@ def test_without_evaluation_nothing_is_claimed_of_attacks(page):
         "side_effects",
         "relearned",
     }
-    assert "no way to get the private answers out was tried" in found.text
-    assert not [f for f in found.all("figure") if f["id"] == "figure-sampling"]
+    assert "no way to get the private answers out was tried" in parsed.text
+    assert not [f for f in parsed.all("figure") if f["id"] == "figure-sampling"]
 
 
 def test_every_limitation_has_a_drawing_with_a_reading(page):
-    found, source, _ = page()
-    figures = [figure["id"] for figure in found.all("figure")]
+    parsed, source, _ = page()
+    figures = [figure["id"] for figure in parsed.all("figure")]
     assert {
         *("figure-unlearn_quality", "figure-utility", "figure-score", "figure-without_replacement"),
         *("figure-side-effects", "figure-rank", "figure-sampling", "figure-prefill"),
     } <= set(figures)
     assert source.count("<figcaption>") == len(figures) == len(set(figures))
-    drawings = found.all("svg")
+    drawings = parsed.all("svg")
     assert len(drawings) == len(figures)
     for drawing in drawings:
         assert drawing["role"] == "img" and len(drawing["aria-label"]) > 40
-    assert "Questions that leak: before" in found.text
+    assert "Questions that leak: before" in parsed.text
 
 
 def test_words_that_were_dropped_are_counted_from_the_edge_that_is_named(page):
-    found, _, _ = page()
+    parsed, _, _ = page()
     heap = [round(900 * math.exp(-(((i - 20) / 2.8) ** 2))) for i in range(41)]  # as `cases` has it
     share = sum(heap[:18]) / sum(heap)  # the 18th of 41 bins over -1 to 1 ends at -0.122
-    (said,) = re.findall("Down by 0.12 or more: (.*?)[.] ", found.text)
+    (said,) = re.findall("Down by 0.12 or more: (.*?)[.] ", parsed.text)
     assert f", after {100 * share:.1f} %," in said
 
 
 def test_not_claimed_and_not_tested(page):
-    found, _, data = page()
+    parsed, _, data = page()
     for part in (
         *("its weights may still encode the data", "the model's own answers were"),
         *("Only the questions, wordings and attacks on this page were tried", "relearn is empty"),
         "what was not tested: rewritten prompts, a little fine-tuning",
     ):
-        assert part in found.text, part
+        assert part in parsed.text, part
     assert data["runs"][0]["not_tested"]["relearned"] == "data.evaluate.relearn is empty"
 
 
 def test_settings_versions_seed_and_digests(page):
-    found, source, _ = page()
+    parsed, source, _ = page()
     for digest in ("a" * 64, "b" * 64, "e" * 64, "r" * 64):
         assert digest in source
-    assert "Seed 0, on 1 × cpu" in found.text and "jax 0.10.2" in found.text
-    assert "pmc.sampling.num_samples" in "".join(found.hidden)
+    assert "Seed 0, on 1 × cpu" in parsed.text and "jax 0.10.2" in parsed.text
+    assert "pmc.sampling.num_samples" in "".join(parsed.hidden)
 
 
 # Texts
 
 
 def test_it_says_whether_it_holds_texts(page):
-    found, _, data = page()
-    assert "This page holds no question and no answer" in found.text and not data["text"]
+    parsed, _, data = page()
+    assert "This page holds no question and no answer" in parsed.text and not data["text"]
     for question in data["runs"][0]["questions"]:
         assert set(question) == {"id", "score", "has_replacement", "overlap"}
-    found, _, data = page(text=True)  # of a log without them
-    assert "log.text was off" in found.text and data["text"]
+    parsed, _, data = page(text=True)  # of a log without them
+    assert "log.text was off" in parsed.text and data["text"]
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_texts_of_the_log_are_hidden_and_escaped(asked, tmp_path):
+@pytest.mark.parametrize("with_text", [False, True])
+def test_texts_of_the_log_are_hidden_and_escaped(with_text, tmp_path):
     folder = cases.write_run(tmp_path / "run", text=True)
-    source = write([folder], ReportConfig(text=asked)).read_text()
+    source = write([folder], ReportConfig(text=with_text)).read_text()
     data = (folder / "report.json").read_text()
-    found = Page(source)
+    parsed = Page(source)
     for private in ("Zorbolant", "Aldermere", "person number 4"):
-        assert (private in source) == (private in data) == asked
-    assert "<script" not in source and not found.all("script")
-    if asked:
-        assert cases.SECRET in "".join(found.hidden)  # parsed back to what the model said
-        assert "Zorbolant" not in "".join(found.shown)
-        assert "treat it as private" in found.text
+        assert (private in source) == (private in data) == with_text
+    assert "<script" not in source and not parsed.all("script")
+    if with_text:
+        assert cases.SECRET in "".join(parsed.hidden)  # parsed back to what the model said
+        assert "Zorbolant" not in "".join(parsed.shown)
+        assert "treat it as private" in parsed.text
 
 
 def test_questions_without_a_replacement_come_first_then_what_still_says_most(page):
-    found, source, data = page()
+    parsed, source, data = page()
     questions = data["runs"][0]["questions"]
     assert [q["has_replacement"] for q in questions] == [False] * 2 + [True] * 10
     for group in (questions[:2], questions[2:]):
         overlaps = [q["overlap"] for q in group]
         assert overlaps == sorted(overlaps, reverse=True)
-    assert "2 of 12 questions are without a replacement answer" in found.text
-    assert "forget-3no replacement" in "".join(found.shown) and "forget-4" not in found.text
+    assert "2 of 12 questions are without a replacement answer" in parsed.text
+    assert "forget-3no replacement" in "".join(parsed.shown) and "forget-4" not in parsed.text
     assert source.index("forget-3<") < source.index("forget-4<")
 
 
@@ -221,11 +223,11 @@ def test_a_log_without_lines_of_questions(tmp_path):
 
 
 def test_it_stands_alone(page):
-    found, source, _ = page()
-    policy = next(m["content"] for m in found.all("meta") if "http-equiv" in m)
+    parsed, source, _ = page()
+    policy = next(m["content"] for m in parsed.all("meta") if "http-equiv" in m)
     assert policy.startswith("default-src 'none';") and "script" not in policy
     assert not re.search(r"https?://|@import|url\((?!#)|\ssrc=|<iframe|<object|<script", source)
-    for _, attributes in found.tags:
+    for _, attributes in parsed.tags:
         for name, value in attributes.items():
             assert not name.startswith("on"), name
             if name in ("href", "xlink:href"):
@@ -233,28 +235,28 @@ def test_it_stands_alone(page):
 
 
 def test_links_and_references_lead_somewhere_once(page):
-    found, source, _ = page()
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    parsed, source, _ = page()
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     targets = re.findall(r'(?:href="|url\()#([^")]+)', source)
     assert targets and set(targets) <= set(ids)
 
 
 def test_a_screen_reader_and_a_keyboard_find_their_way(page):
-    found, _, _ = page()
-    assert found.all("html")[0]["lang"] == "en"
-    assert found.all("main")[0]["id"] == "main" and found.all("a")[0]["href"] == "#main"
-    levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
+    parsed, _, _ = page()
+    assert parsed.all("html")[0]["lang"] == "en"
+    assert parsed.all("main")[0]["id"] == "main" and parsed.all("a")[0]["href"] == "#main"
+    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), levels
-    tables = found.all("table")
-    assert len(found.all("caption")) == len(tables)
-    assert all("scope" in cell for cell in found.all("th"))
-    regions = [div for div in found.all("div") if div.get("class") == "scroll"]
+    tables = parsed.all("table")
+    assert len(parsed.all("caption")) == len(tables)
+    assert all("scope" in cell_html for cell_html in parsed.all("th"))
+    regions = [div for div in parsed.all("div") if div.get("class") == "scroll"]
     assert len(regions) == len(tables)
     assert all(div["tabindex"] == "0" and div["aria-label"] for div in regions)
-    assert not [a for _, a in found.tags if a.get("tabindex", "0") != "0"]
-    assert not [details for details in found.all("details") if "open" in details]
+    assert not [a for _, a in parsed.tags if a.get("tabindex", "0") != "0"]
+    assert not [details for details in parsed.all("details") if "open" in details]
 
 
 def _luminance(colour: str) -> float:

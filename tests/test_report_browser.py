@@ -1,6 +1,6 @@
 """The report in headless Chromium: no error, no request, no overflow, answers folded away.
 
-A page around the report, of the same origin, measures it and says what it found in the console.
+A page around the report, of the same origin, measures it and logs the results to the console.
 """
 
 import json
@@ -19,7 +19,7 @@ from pmc_jax.report.write import write
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 
 WIDTHS = (320, 390, 1280)
-# Measures a page at several widths; all that is told goes through the console.
+# Measures a page at several widths; all results go through the console.
 PROBE = """<!doctype html><title>probe</title><script>
 const found = {};
 const begin = {};
@@ -64,14 +64,14 @@ def report(tmp_path_factory) -> str:
 
 def test_errors_and_requests_of_a_bad_page_are_seen():
     bad = '<!doctype html><html><script>nosuch()</script><img src="http://elsewhere.test/x.png">'
-    asked, console = browse("/bad.html", {"/bad.html": bad})
-    assert "http://elsewhere.test/x.png" in asked
+    requests, console = browse("/bad.html", {"/bad.html": bad})
+    assert "http://elsewhere.test/x.png" in requests
     assert any("nosuch is not defined" in line for line in console), console
 
 
 def test_it_asks_for_nothing_and_throws_nothing(report):
-    asked, console = browse("/report.html", {"/report.html": report})
-    assert asked == [f"{SITE}/report.html"]
+    requests, console = browse("/report.html", {"/report.html": report})
+    assert requests == [f"{SITE}/report.html"]
     assert console == []
 
 
@@ -80,8 +80,8 @@ def test_what_a_model_says_is_not_run_and_its_policy_holds(report):
     hostile = report.replace(
         "<main ", '<script>nosuch()</script><img src="http://elsewhere.test/x.png"><main '
     )
-    asked, console = browse("/report.html", {"/report.html": hostile})
-    assert asked == [f"{SITE}/report.html"]
+    requests, console = browse("/report.html", {"/report.html": hostile})
+    assert requests == [f"{SITE}/report.html"]
     assert console and not any("nosuch is not defined" in line for line in console)
 
 
@@ -89,30 +89,30 @@ def test_what_a_model_says_is_not_run_and_its_policy_holds(report):
 def measured(report) -> dict[str, dict[str, dict]]:
     """Scheme -> width -> what the probe found."""
     probe = PROBE % json.dumps(WIDTHS)
-    found = {}
+    measurements = {}
     for scheme, flag in (("dark", "0"), ("light", "1")):
         files = {"/probe.html": probe, "/report.html": report}
         _, console = browse("/probe.html", files, f"--blink-settings=preferredColorScheme={flag}")
         (line,) = [line for line in console if "FOUND" in line]
-        told = re.search(r"FOUND(\{.*\})", line)[1]
-        found[scheme] = json.loads(told)
-    return found
+        message = re.search(r"FOUND(\{.*\})", line)[1]
+        measurements[scheme] = json.loads(message)
+    return measurements
 
 
 def test_it_fits_a_phone_and_a_desk(measured):
-    for width, found in measured["light"].items():
-        assert found["scroll"] <= found["client"] <= int(width), (width, found)
+    for width, measurements in measured["light"].items():
+        assert measurements["scroll"] <= measurements["client"] <= int(width), (width, measurements)
 
 
 def test_answers_are_hidden_until_opened(measured):
-    for found in measured["light"].values():
-        assert found["open"] == 0 and found["answers"] == 400 * 3
-        assert found["visible"] == 0 and found["opened"] == 3
+    for measurements in measured["light"].values():
+        assert measurements["open"] == 0 and measurements["answers"] == 400 * 3
+        assert measurements["visible"] == 0 and measurements["opened"] == 3
 
 
 def test_it_opens_within_a_second(measured):
     # On this machine 0.1 s; three times at once, beside other tests, a little more.
-    assert min(found["milliseconds"] for found in measured["light"].values()) < 1000
+    assert min(measurements["milliseconds"] for measurements in measured["light"].values()) < 1000
 
 
 def test_drawings_follow_the_scheme(measured):

@@ -20,14 +20,14 @@ def test_runs_side_by_side(tmp_path, monkeypatch):
     cases.write_run(tmp_path / "two", seed=1, reference=None)
     done = tiny.pmc("report", "two", config="one")
     assert done.status == 0 and done.lines == ["wrote report.html"], done.err
-    found = Page(Path("report.html").read_text())
-    assert [th for th in found.all("th") if th.get("scope") == "colgroup"]
-    assert "one" in found.text and "Settings that differ" in found.text
+    parsed = Page(Path("report.html").read_text())
+    assert [th for th in parsed.all("th") if th.get("scope") == "colgroup"]
+    assert "one" in parsed.text and "Settings that differ" in parsed.text
     assert [run["name"] for run in json.loads(Path("report.json").read_text())["runs"]] == [
         *("one", "two")
     ]
-    labels = [svg["aria-label"] for svg in found.all("svg")]
-    assert all("one" in label and "two" in label for label in labels if "Unlearn" in label)
+    alts = [svg["aria-label"] for svg in parsed.all("svg")]
+    assert all("one" in alt and "two" in alt for alt in alts if "Unlearn" in alt)
 
 
 def test_the_command_makes_it_again_and_takes_text_as_a_setting(tmp_path, monkeypatch):

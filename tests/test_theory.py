@@ -41,9 +41,9 @@ def enumerated(p, reward, k, tau):
 def test_curation_is_what_enumeration_says(k, tau):
     rare = np.array([0.5, 0.0, 1e-9, 0.5 - 2e-9, 1e-9])
     for p in (P, rare):
-        found = dynamics.curated(p, REWARD, k, tau)
-        np.testing.assert_allclose(found, enumerated(p, REWARD, k, tau), rtol=0, atol=ROUNDING)
-        assert (found[p == 0] == 0).all()
+        result = dynamics.curated(p, REWARD, k, tau)
+        np.testing.assert_allclose(result, enumerated(p, REWARD, k, tau), rtol=0, atol=ROUNDING)
+        assert (result[p == 0] == 0).all()
     # Rare categories are as exact in proportion: what is rare now is what collapse ends in.
     np.testing.assert_allclose(
         dynamics.curated(rare, REWARD, k, tau)[4], enumerated(rare, REWARD, k, tau)[4], rtol=1e-9
@@ -181,23 +181,23 @@ def test_a_lottery_with_retain_counts_forgets_the_others():
 
 
 def test_moments_by_hand():
-    found = reward_moments([[0.0, 1.0], [1.0, 1.0]])
-    assert found["exp_reward_mean"] == pytest.approx((math.e + 3) / 4, rel=ROUNDING)
-    assert found["exp_reward_var"] == pytest.approx(((math.e - 1) / 2) ** 2 / 2, rel=ROUNDING)
-    assert found["exp_reward_max"] == math.e
+    result = reward_moments([[0.0, 1.0], [1.0, 1.0]])
+    assert result["exp_reward_mean"] == pytest.approx((math.e + 3) / 4, rel=ROUNDING)
+    assert result["exp_reward_var"] == pytest.approx(((math.e - 1) / 2) ** 2 / 2, rel=ROUNDING)
+    assert result["exp_reward_max"] == math.e
     # Two questions: a quarter of the resamples has only the one, a quarter only the other.
-    assert (found["low"], found["high"]) == pytest.approx((1, (math.e + 1) / 2), rel=ROUNDING)
-    assert found["var_low"] == 0
+    assert (result["low"], result["high"]) == pytest.approx((1, (math.e + 1) / 2), rel=ROUNDING)
+    assert result["var_low"] == 0
     assert reward_moments([[-1.0]])["exp_reward_max"] == pytest.approx(math.e**2)
-    assert json.dumps(found)
+    assert json.dumps(result)
 
 
 def test_the_interval_covers_as_often_as_it_says():
     truth, hits = math.e / 2 + 0.5, 0
     for seed in range(200):
         scores = RNG(seed).integers(0, 2, (40, 4))
-        found = reward_moments(scores, resamples=300, confidence=0.9)
-        hits += found["low"] <= truth <= found["high"]
+        result = reward_moments(scores, resamples=300, confidence=0.9)
+        hits += result["low"] <= truth <= result["high"]
     # 90 % nominal; percentiles of 40 questions fall a little short, and 200 trials scatter by 2 %.
     assert 0.82 * 200 <= hits <= 0.96 * 200
 
@@ -273,9 +273,9 @@ def test_a_real_run(benchmark, tmp_path, capsys):
         "config": {"pmc": tiny.grouped(num_samples=5, rule="best", tau=0.1, epochs=4)},
     }
     (tmp_path / "results.json").write_text(json.dumps(results))
-    found = benchmark.show_run(benchmark.read_run(tmp_path), tmp_path)
-    assert [one["step"] for one in found["measured"]] == [0, 10, 20]
-    assert found["exact_refit"] == exact_refit(start, 5, 0.0, 4)
+    result = benchmark.show_run(benchmark.read_run(tmp_path), tmp_path)
+    assert [one["step"] for one in result["measured"]] == [0, 10, 20]
+    assert result["exact_refit"] == exact_refit(start, 5, 0.0, 4)
     assert imread(tmp_path / "reward_moments.png").shape[:2] == (1000, 1200)
     printed = capsys.readouterr().out.splitlines()
     lower = dynamics.bound(moments[0]["exp_reward_mean"], moments[0]["exp_reward_var"], 5, math.e)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pmc_jax.artifacts.log import table
 from pmc_jax.report.methods import LABELS
-from pmc_jax.report.narrative import MEASURES, REFERENCE, comes_first, devices
+from pmc_jax.report.narrative import REFERENCE, comes_first, devices
 from pmc_jax.report.tables import (
     NOTHING,
     Table,
@@ -14,13 +14,9 @@ from pmc_jax.report.tables import (
     shown,
     with_common_note,
 )
+from pmc_jax.report.texts import MEASURES, TEXTS
 
 _MODELS = (("Before unlearning", "target"), ("Never saw the data", "reference"))
-_CRITERIA = {
-    "mean": "the mean of unlearn quality and utility",
-    "harmonic_mean": "the harmonic mean of unlearn quality and utility",
-    "min": "the smaller of unlearn quality and utility",
-}
 # Columns of tables: head, name of a value, unit, head in the printed table.
 _RESULTS = (
     ("Unlearn quality", "unlearn_quality", "points", "quality"),
@@ -86,20 +82,9 @@ def _columns(comparison: Comparison, columns: Sequence[Column]) -> list[Column]:
 
 def printed(comparison: Comparison) -> str:
     """The results as plain text: mean ± deviation over seeds, and how many."""
-    columns = _columns(comparison, _RESULTS)
-    rows = [
-        [entry["label"], *_spreads(entry["values"], columns), len(entry["runs"])]
-        for entry in measured(comparison)
-    ]
-    for title, model in models(comparison):
-        spreads = {name: {"mean": x, "std": None} for name, x in model["values"].items()}
-        texts = _spreads(spreads, columns)
-        rows.append([title, *("" if text == NOTHING else text for text in texts), None])
-    return table(rows, ("method", *(head for *_, head in columns), "n"))
-
-
-def _spreads(values: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
-    return [format_mean_std(values.get(name), unit) for _, name, unit, _ in columns]
+    heads = [head for *_, head in _columns(comparison, _RESULTS)]
+    rows = [[row.name, *row.groups[0]] for row in results(comparison).rows]
+    return table(rows, ("method", *heads, "n"))
 
 
 def results(comparison: Comparison) -> Table:
@@ -116,8 +101,8 @@ def _by_method(comparison: Comparison, caption: str, columns: Sequence[Column]) 
     columns, rows = _columns(comparison, columns), []
     for entry in measured(comparison):
         note = "saw true answers" if entry["sees_answers"] else "questions alone"
-        texts = [*_spreads(entry["values"], columns), str(len(entry["runs"]))]
-        rows.append((entry["label"], note, texts))
+        texts = [format_mean_std(entry["values"].get(n), unit) for _, n, unit, _ in columns]
+        rows.append((entry["label"], note, [*texts, str(len(entry["runs"]))]))
     for title, model in models(comparison):
         texts = [shown(model["values"].get(name), unit) for _, name, unit, _ in columns]
         rows.append((title, "", [*texts, NOTHING]))
@@ -152,7 +137,7 @@ def of_measure(comparison: Comparison, measure: str) -> Table | None:
         texts += [shown(values.get(name), unit) for _, values in columns]
         rows.append(described_row(name, described[name], [texts]))
     heads = [*(entry["label"] for entry in entries), *(title for title, _ in columns)]
-    table = Table(MEASURES[measure][0], [("", heads)], rows)
+    table = Table(MEASURES[measure]["title"], [("", heads)], rows)
     return with_common_note(table) if rows else None
 
 
@@ -188,7 +173,7 @@ def trials(comparison: Comparison) -> list[dict[str, Any]]:
 
 def criterion(comparison: Comparison) -> str:
     """What a setting is chosen by."""
-    return _CRITERIA[comparison["criterion"]]
+    return TEXTS["compare"]["criteria"][comparison["criterion"]]
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -226,43 +211,24 @@ def findings(comparison: Comparison) -> list[str]:
 
 def limits(comparison: Comparison) -> list[str]:
     """What the numbers do and do not show."""
-    seeds, seconds = len(comparison["seeds"]), comparison["max_seconds"]
-    seen = [e["label"] for e in comparison["entries"] if e["sees_answers"]]
-    tried = {len(entry["trials"]) for entry in comparison["entries"]} - {1}
-    spread = (
-        "With one seed there is no spread: a difference may be chance."
-        if seeds == 1
-        else f"Deviations are those of {seeds} seeds of unlearning, with n - 1 in the denominator; "
-        "the target was made once, so what its own seed would change is not in them."
+    texts, seeds = TEXTS["compare"]["limits"], len(comparison["seeds"])
+    methods = ", ".join(entry["label"] for entry in comparison["entries"] if entry["sees_answers"])
+    counts = {len(entry["trials"]) for entry in comparison["entries"]} - {1}
+    names = (
+        "one_seed" if seeds == 1 else "seeds",
+        "one_model",
+        "time",
+        "saw_answers" if methods else "no_answers",
+        "searched" if counts else "not_searched",
+        "words",
+        "same_numbers",
+        *(() if comparison["models"]["reference"] else ("no_reference",)),
     )
-    searched = (
-        f"{tried.pop()} settings were tried of each method that was searched; the chosen one was "
-        "chosen on the same questions that are reported, which flatters it."
-        if tried
-        else "No settings were searched here: each method ran with the one that stands below, and "
-        "another could do better."
-    )
-    texts = [
-        spread,
-        "One model, one set of data: another may order the methods differently.",
-        f"Equal time is {seconds:g} seconds of sampling, scoring and training on "
-        f"{devices(comparison)}; compiling, measuring and loading are not counted. Faster sampling "
-        "or faster training would move the methods against each other. A method that ends before "
-        "its time says so in its seconds.",
-        (
-            f"{', '.join(seen)} trained on the true answers, which an honest removal request may "
-            "not even supply; the other methods had the questions alone."
-            if seen
-            else "No method here was given the true answers."
-        ),
-        searched,
-        "Words in common are counted, not meaning: a fact told in other words is not seen, and "
-        "common words count as told.",
-        "All runs were measured with the same random numbers; nothing is said of other "
-        "questions, wordings or attacks.",
-    ]
-    if comparison["models"]["reference"] is None:
-        texts.append(
-            f"There is no reference: how far the methods are from {REFERENCE} is not known."
-        )
-    return texts
+    numbers = {
+        "seeds": seeds,
+        "seconds": comparison["max_seconds"],
+        "devices": devices(comparison),
+        "methods": methods,
+        "count": min(counts, default=1),
+    }
+    return [texts[name].format(**numbers) for name in names]

@@ -8,8 +8,9 @@ from markupsafe import Markup
 from pmc_jax.artifacts.figure import Figure
 from pmc_jax.compare import narrative, plots
 from pmc_jax.compare.collect import LIMITATIONS
-from pmc_jax.report.narrative import MEASURES, devices
+from pmc_jax.report.narrative import devices
 from pmc_jax.report.page import environment
+from pmc_jax.report.texts import MEASURES
 
 MARK = '<meta name="generator" content="pmc_jax comparison">'
 
@@ -42,11 +43,8 @@ def render(comparison: Mapping[str, Any]) -> tuple[str, list[Figure]]:
 
 
 def _measure(comparison: Mapping[str, Any], name: str) -> dict[str, Any]:
-    title, what = MEASURES[name]
-    return {
+    return MEASURES[name] | {
         "name": name,
-        "title": title,
-        "what": what,
         "figures": plots.of_measure(comparison, name),
         "table": narrative.of_measure(comparison, name),
         "reason": comparison["not_computed"].get(name, "no run is finished"),

@@ -160,12 +160,12 @@ def _side_effects(runs: Sequence[Run]) -> Figure | None:
         for counts, style in styled
     ]
     beyond = math.floor((1 - DROP) / 2 * bins)  # bins that lie beyond the drop as a whole
-    shares = _by_model(styled, lambda counts: percent(sum(counts[:beyond]) / sum(counts)))
+    parts = _by_model(styled, lambda counts: percent(sum(counts[:beyond]) / sum(counts)))
     where = "in a model that never saw the data" if measured else "in the model before"
     text = (
         "How likely the words of the forgotten answers are in unrelated text, less how likely they "
         f"are {where}; a heap at zero is no side effect, a tail to the left is words that the "
-        f"model has learned to avoid. Down by {1 - 2 * beyond / bins:.2f} or more: {shares}."
+        f"model has learned to avoid. Down by {1 - 2 * beyond / bins:.2f} or more: {parts}."
     )
     panel = Panel(lines, "change of probability", "share of words, %", log=True)
     return Figure("side-effects", "Change in unrelated text", text, [panel])

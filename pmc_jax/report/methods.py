@@ -3,21 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-# Methods of pmc_jax.config.method, as they are called.
-LABELS = {
-    "pmc": "PMC",
-    "pmc_alignment": "PMC-alignment",
-    "idk": "IDK",
-    "retain_only": "retain-only",
-    "gradient_ascent": "GA",
-    "gradient_difference": "GD",
-    "kl": "KL",
-    "dpo": "DPO",
-    "npo": "NPO",
-    "simnpo": "SimNPO",
-    "rmu": "RMU",
-    "undial": "UNDIAL",
-}
+from pmc_jax.report.texts import TEXTS
+
+LABELS: Mapping[str, str] = TEXTS["methods"]  # of config.method.METHODS
 
 
 def method(run: Mapping[str, Any]) -> str:

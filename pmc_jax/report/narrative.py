@@ -8,119 +8,16 @@ from typing import Any
 
 from pmc_jax.config.method import TARGET_BASED
 from pmc_jax.report import methods
+from pmc_jax.report.texts import MEASURES, TEXTS
 
 REFERENCE = "a model that never saw the data"
-
-# Measures of pmc_jax.config.evaluate beside `quality`: title, and what was done.
-MEASURES = {
-    "sampling": (
-        "Asking many times",
-        "Each question is asked many times, with chance in the answers, and the answer that tells "
-        "most counts: an attacker can do the same.",
-    ),
-    "prefill": (
-        "Putting words in its mouth",
-        "The same, with the first words of the answer dictated to the model.",
-    ),
-    "multiple_choice": (
-        "Multiple choice",
-        "The model weighs the true answer beside wrong ones. Some methods make the true answer "
-        "the least likely of all, which gives it away as surely as the most likely.",
-    ),
-    "prompt_attacks": (
-        "Rewritten prompts",
-        "The questions are wrapped in text made to get answers out.",
-    ),
-    "relearned": (
-        "A little fine-tuning",
-        "The model is trained briefly on rows that are not the forgotten ones; what was only "
-        "hidden tends to come back.",
-    ),
-    "quantised": (
-        "Rounded weights",
-        "The weights are rounded to few bits, as for cheaper serving, which can undo a change "
-        "that is small.",
-    ),
-    "memorisation": (
-        "Knowing it by heart",
-        "How likely the model finds the true answers, word by word.",
-    ),
-    "membership": (
-        "Telling what was trained on",
-        "An attacker who sees probabilities guesses which rows were in the training data. Told "
-        "apart half of the time, 50 %, is a coin toss; far below it is telling too.",
-    ),
-    "tofu": ("The measures of TOFU", "Those of a public benchmark for forgetting."),
-    "side_effects": (
-        "Side effects on unrelated text",
-        "How much less, or more, likely the words of the forgotten answers became in text that "
-        "has nothing to do with them. Zero is no change.",
-    ),
-    "perplexity": (
-        "Fluency",
-        "How surprised the model is by ordinary text: lower is more fluent.",
-    ),
-}
-
-# Quality as it is in results.json: name, better, what it means.
-QUALITY = {
-    "unlearn_quality": (
-        "Unlearn quality",
-        "up to reference",
-        "0 to 100; 100 is an answer with no word of the truth",
-    ),
-    "forget": (
-        "Private answers: words told",
-        "down to reference",
-        "share of the true answers' words, in their order, in the model's answers",
-    ),
-    "forget_paraphrased": (
-        "The same, asked in other words",
-        "down to reference",
-        "the forget questions rephrased",
-    ),
-    "utility": (
-        "Utility",
-        "higher",
-        "0 to 100; what the model should still know, mean of the rows below",
-    ),
-    "retain": ("Answers to be kept", "higher", "share of their words that the model still says"),
-    "world_facts": ("Facts of the world", "higher", "the same, on general knowledge"),
-    "real_authors": ("Real authors", "higher", "the same, on well-known authors"),
-}
-
-# Measure -> name of a leakage -> what the attacker does.
-_ATTACKS = {
-    "sampling": {
-        "worst": "asking each question {samples} times and keeping the most telling answer"
-    },
-    "prefill": {"worst": "dictating how {samples} answers begin and keeping the most telling one"},
-    "prompt_attacks": {"worst": "rewriting each question in several ways and keeping the best"},
-    "quantised": {name: f"rounding the weights to {name}" for name in ("int8", "int4", "nf4")},
-    "relearned": {"relearned": "fine-tuning the model briefly on other rows"},
-}
-
-# Values that a page shows at once, where a measure has many; the others are folded.
-_FIRST = {
-    "sampling": ("mean", "worst", "questions", "share", "share_upper"),
-    "prefill": ("mean", "worst", "questions", "share", "share_upper"),
-    "side_effects": (
-        *("reference.forget.mean", "reference.forget.dropped", "reference.other.dropped"),
-        *("before.forget.mean", "before.forget.dropped", "before.other.dropped"),
-    ),
-    "tofu": (
-        *("forget.probability", "forget.truth_ratio.geo", "model_utility.geo"),
-        "forget_quality.geo",
-    ),
-    "membership": ("loss.auc", "zlib.auc", "min_k.auc", "min_k_plus.auc", "privleak"),
-}
 
 
 def comes_first(measure: str, name: str) -> bool:
     """Whether a value is shown at once."""
     if measure in ("prompt_attacks", "quantised", "relearned"):
         return ".above_reference" not in name
-    return name in _FIRST.get(measure, (name,))
+    return name in MEASURES[measure].get("shown_first", (name,))
 
 
 def percent(share: float) -> str:
@@ -237,8 +134,8 @@ def _cost(run: Mapping[str, Any]) -> str:
 def _attacker(run: Mapping[str, Any]) -> str:
     leakage = ((run["evaluation"] or {}).get("settings") or {}).get("leakage", {})
     attacks = []
-    for measure, names in _ATTACKS.items():
-        for name, how in names.items():
+    for measure, texts in MEASURES.items():
+        for name, how in texts.get("attacks", {}).items():
             after, before, reference = (
                 values(run, measure, model).get(name) for model in ("after", "before", "reference")
             )
@@ -293,44 +190,16 @@ def not_tested(run: Mapping[str, Any]) -> dict[str, str]:
 
 def not_claimed(run: Mapping[str, Any]) -> list[str]:
     """What the numbers of this report do not show."""
-    texts = [
-        "That the data is gone from the weights. What was measured is what the model says; its "
-        "weights may still encode the data.",
-        *_met_the_data(run),
-        "That no other question gets it out. Only the questions, wordings and attacks on this "
-        "page were tried.",
-        "That every single answer is safe. Most numbers are means over questions: a low mean can "
-        "hide a question that still tells, so look at the list of questions.",
-        "That few words in common mean that nothing is told. Answers are compared word by word: "
-        "a fact told in other words is not counted, and common words count as told.",
-        "That other copies are gone. The model before unlearning, checkpoints, backups and logs "
-        "still hold what they held.",
-    ]
-    if run["quality"]["reference"] is None:
-        texts.append(
-            f"That forgetting went neither too far nor not far enough. That needs {REFERENCE} to "
-            "compare with, and this run had none (evaluate.reference)."
-        )
-    return texts
-
-
-def _met_the_data(run: Mapping[str, Any]) -> list[str]:
-    """How training met the data, where it did."""
+    texts = TEXTS["not_claimed"]
+    claims = [texts["weights"]]
     if methods.method(run) in TARGET_BASED:
-        return [f"That training never met the data. {methods.label(run)} trains on the answers."]
-    if not methods.samples(run):
-        return []
-    overlap = run["rounds"][0].get("overlap_with_original") if run["rounds"] else None
-    shared = (
-        ""
-        if overlap is None
-        else f" (in the first round the answers that it trained on shared {percent(overlap)} of "
-        "the words of its original ones)"
-    )
-    return [
-        "That training never met the data. The true answers were not used, but the model's own "
-        f"answers were, and while it still knew the data they could hold parts of it{shared}."
-    ]
+        claims.append(texts["target_based"].format(method=methods.label(run)))
+    elif methods.samples(run):
+        share = run["rounds"][0].get("overlap_with_original") if run["rounds"] else None
+        shared = "" if share is None else " " + texts["overlap"].format(share=percent(share))
+        claims.append(texts["own_answers"].format(overlap=shared))
+    claims += texts["always"]
+    return claims + ([texts["no_reference"]] if run["quality"]["reference"] is None else [])
 
 
 def _has_quality(quality: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.figure import LIGHT
 from pmc_jax.report import distributions, methods, narrative, plots, tables
+from pmc_jax.report.texts import MEASURES
 
 MARK = '<meta name="generator" content="pmc_jax report">'  # identifies a page written by pmc
 
@@ -52,7 +53,7 @@ def render(report: Mapping[str, Any]) -> str:
             times=tables.times(runs),
             side_effects=_measures(runs, _SIDE_EFFECTS),
             attacks=_measures(runs, _FORGOTTEN),
-            titles={name: title for name, (title, _) in narrative.MEASURES.items()},
+            titles={name: texts["title"] for name, texts in MEASURES.items()},
             has_text=any("final" in question for run in runs for question in run["questions"]),
             different=tables.different_settings(runs) if len(runs) > 1 else None,
             settings=tables.settings,
@@ -67,12 +68,12 @@ def render(report: Mapping[str, Any]) -> str:
 def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
     sections = []
     for name in names:
-        title, what = narrative.MEASURES[name]
-        numbers = tables.of_measure(runs, name, title)
+        texts = MEASURES[name]
+        numbers = tables.of_measure(runs, name, texts["title"])
         figures = distributions.of_measure(runs, name)
         if numbers or figures:
             first, others = numbers or (None, None)
-            section = {"id": name, "title": title, "what": what, "figures": figures}
+            section = texts | {"id": name, "figures": figures}
             sections.append(section | {"table": first, "others": others})
     return sections
 

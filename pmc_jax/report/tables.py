@@ -6,31 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pmc_jax.config.schema import flatten
-from pmc_jax.report.narrative import QUALITY, comes_first, duration, measured, percent, values
+from pmc_jax.report.narrative import comes_first, duration, measured, percent, values
+from pmc_jax.report.texts import TEXTS
 
 Run = Mapping[str, Any]
 Description = Mapping[str, str]  # of a value: `text`, `better` and `unit`
 COLUMNS = {"before": "Before", "after": "After", "reference": "Never saw the data"}
 NOTHING = "–"
-_BETTER = {
-    "lower": "lower is better",
-    "higher": "higher is better",
-    "up to reference": "higher is better, up to a model that never saw the data",
-    "down to reference": "lower is better, down to a model that never saw the data",
-    "reference": "best near the model that never saw the data",
-    "": "",
-}
 _HEADLINE = ("unlearn_quality", "utility")
-_STAGES = {
-    "finetune": "teaching the model first",
-    "sample": "drawing answers",
-    "score": "comparing them",
-    "train": "training on them",
-    "evaluate": "measuring",
-    "compile": "compiling",
-    "other": "loading, saving, the rest",
-    "total": "in all",
-}
 
 
 @dataclass(frozen=True)
@@ -74,10 +57,11 @@ def headline(runs: Sequence[Run]) -> Table:
     """Unlearn quality, utility, and the recalls that they are computed from."""
     models = [m for m in COLUMNS if any(run["quality"][m] is not None for run in runs)]
     rows = []
-    for key, (name, better, note) in QUALITY.items():
+    for key, texts in TEXTS["quality"].items():
         if key in _HEADLINE or any(key in run["quality"]["before"]["splits"] for run in runs):
             groups = [[_quality(run["quality"][model], key) for model in models] for run in runs]
-            rows.append(Row(name, note, groups, _BETTER[better]))
+            better = TEXTS["better"][texts["better"]]
+            rows.append(Row(texts["name"], texts["note"], groups, better))
     return Table("What the model tells and what it still knows", _column_groups(runs, models), rows)
 
 
@@ -121,8 +105,8 @@ def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Ta
 def described_row(name: str, about: Description, groups: list[list[str]]) -> Row:
     """The row of a value, in the words of its description where there is one."""
     text, unit = about.get("text", name), about.get("unit", "")
-    note = {"p": "a probability", "nats": "nats", "points": "0 to 100"}.get(unit, "")
-    return Row(text[:1].upper() + text[1:], note, groups, _BETTER[about.get("better", "")])
+    note, better = TEXTS["units"].get(unit, ""), TEXTS["better"].get(about.get("better"), "")
+    return Row(text[:1].upper() + text[1:], note, groups, better)
 
 
 def with_common_note(table: Table) -> Table:
@@ -150,7 +134,7 @@ def times(runs: Sequence[Run]) -> Table:
     """Seconds by stage."""
     rows = [
         Row(name, "", [[duration(run["seconds"][stage])] for run in runs])
-        for stage, name in _STAGES.items()
+        for stage, name in TEXTS["stages"].items()
         if any(run["seconds"].get(stage) for run in runs)
     ]
     return Table("Where the time went", [(run["name"], ["Time"]) for run in runs], rows)

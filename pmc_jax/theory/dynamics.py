@@ -108,7 +108,7 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
         float64 [n].
 
     Raises:
-        ValueError: a p that is no distribution, rewards that are not finite, k or tau out of range.
+        ValueError: p is not a distribution, rewards are not finite, k or tau is out of range.
     """
     p, reward = _checked(p), _rewards(p, reward)
     _check_choice(k, tau)
