@@ -265,8 +265,8 @@ def evaluate(
         rows = {name: pairs_to_retain(list(pairs)) for name, pairs in splits.items()}
         splits = [EvalSet(n, r.ids, r.questions, r.answers) for n, r in rows.items()]
     if unknown := sorted({s.name for s in splits} - set(EVALUATION_SETS)):
-        known = ", ".join(EVALUATION_SETS)
-        raise UserError(f"evaluate: unknown split {unknown[0]!r}; the splits are {known}")
+        names = ", ".join(EVALUATION_SETS)
+        raise UserError(f"evaluate: unknown split {unknown[0]!r}; the splits are {names}")
     retain = _retain_set(retain) if retain else None
     asking, settings = config or EvaluateConfig(), model or ModelConfig()
 
