@@ -11,7 +11,7 @@ from pmc_jax.distributed import launch
 from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.parameters import num_parameters
-from pmc_jax.planning.chips import chip_of
+from pmc_jax.planning.chips import CHIPS
 
 _TIMEOUT_SECONDS = 300.0  # after which a silent process counts as dead
 
@@ -44,6 +44,7 @@ def per_chip(rate: float, config: DecoderConfig, flops_a_parameter: int) -> dict
     """
     chips = {(getattr(d, "slice_index", 0), *getattr(d, "coords", [d.id])) for d in jax.devices()}
     flops = flops_a_parameter * num_parameters(config) * rate / len(chips)
-    chip = chip_of(jax.devices()[0].device_kind)
+    kind = jax.devices()[0].device_kind
+    chip = next((chip for chip in CHIPS.values() if chip.device_kind == kind), None)
     utilisation = None if chip is None else flops / (chip.devices * chip.flops)
     return {"rate": rate / len(chips), "utilisation": utilisation}

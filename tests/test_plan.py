@@ -1,4 +1,4 @@
-"""`pmc plan` by the TPU's own compiler: what must not get worse for chips that nobody here has."""
+"""`pmc plan` by the TPU's own compiler: what must not get worse on slices that are not at hand."""
 
 import json
 import os

@@ -158,12 +158,12 @@ ENTRY %main (x: f32[4,8]) -> f32[16,8] {
 }
 """  # noqa: E501
         module = parse(text)
-        for network, total in ((400, 700), (1000, 1000)):
-            cost = program_cost(module, collective_seconds=lambda _, n=network: n)
+        for seconds, total in ((400, 700), (1000, 1000)):
+            cost = program_cost(module, collective_seconds=lambda _, n=seconds: n)
             assert cost.cycles == 700 and cost.seconds == total
 
 
-def grid(*sizes: int, slices: int = 1) -> Network:
+def network(*sizes: int, slices: int = 1) -> Network:
     """Devices of v5e on a plane, x first, on a mesh fsdp x tensor of the same sizes."""
     devices = tuple(
         types.SimpleNamespace(coords=(x, y, 0), slice_index=s)
@@ -180,10 +180,10 @@ class TestNetwork:
         whole = 16e9
         line = Collective("all-gather", int(whole), (0, 4, 8, 12))
         plane = Collective("all-gather", int(whole), tuple(range(16)))
-        assert grid(4, 4).seconds(line) == pytest.approx(whole * 3 / 4 / V5E.link)
-        assert grid(4, 4).seconds(plane) == pytest.approx(whole * 15 / 16 / (2 * V5E.link))
+        assert network(4, 4).seconds(line) == pytest.approx(whole * 3 / 4 / V5E.link)
+        assert network(4, 4).seconds(plane) == pytest.approx(whole * 15 / 16 / (2 * V5E.link))
         ring = Collective("all-gather", int(whole), tuple(range(0, 256, 16)))
-        assert grid(16, 16).seconds(ring) == pytest.approx(whole * 15 / 16 / (2 * V5E.link))
+        assert network(16, 16).seconds(ring) == pytest.approx(whole * 15 / 16 / (2 * V5E.link))
 
     def test_what_is_moved(self):
         for kind, factor in (("all-gather", 3 / 4), ("all-reduce", 6 / 4), ("reduce-scatter", 3)):
@@ -192,27 +192,27 @@ class TestNetwork:
     def test_neighbours_and_further_ones(self):
         near = Collective("collective-permute", 1000, (0, 1), ((0, 1), (1, 0)))
         far = Collective("collective-permute", 1000, (0, 1), ((0, 3), (3, 0)))
-        assert grid(4, 4).seconds(near) == pytest.approx(1000 / V5E.link)
-        assert grid(4, 4).seconds(far) == pytest.approx(3 * 1000 / V5E.link)
+        assert network(4, 4).seconds(near) == pytest.approx(1000 / V5E.link)
+        assert network(4, 4).seconds(far) == pytest.approx(3 * 1000 / V5E.link)
 
     def test_between_slices_each_device_sends_its_part(self):
         across = Collective("all-reduce", 4000, (0, 4))
-        assert grid(2, 2, slices=2).seconds(across) == pytest.approx(2 * 4000 / 2 / V5E.dcn)
+        assert network(2, 2, slices=2).seconds(across) == pytest.approx(2 * 4000 / 2 / V5E.dcn)
 
     def test_mesh_axes_by_name(self):
-        network = grid(4, 4)
-        assert network.spanned(Collective("all-gather", 8, (0, 4, 8, 12))) == "fsdp"
-        assert network.spanned(Collective("all-gather", 8, (0, 1, 2, 3))) == "tensor"
-        assert network.spanned(Collective("all-gather", 8, tuple(range(16)))) == "fsdp+tensor"
+        links = network(4, 4)
+        assert links.spanned(Collective("all-gather", 8, (0, 4, 8, 12))) == "fsdp"
+        assert links.spanned(Collective("all-gather", 8, (0, 1, 2, 3))) == "tensor"
+        assert links.spanned(Collective("all-gather", 8, tuple(range(16)))) == "fsdp+tensor"
         ring = Collective("collective-permute", 8, (0, 1), ((0, 4), (4, 8), (8, 12), (12, 0)))
-        assert network.spanned(ring) == "fsdp"
+        assert links.spanned(ring) == "fsdp"
 
     def test_the_largest_of_three_bounds(self):
         cost = cost_of(lambda x: x @ x, jnp.ones((64, 64)))
-        found = bound(cost, grid(1, 1))
-        assert found.compute == 2 * 64**3 / V5E.flops and found.network == 0
-        assert found.seconds == found.hbm == cost.hbm / V5E.hbm_bandwidth and found.by == "HBM"
-        assert by_axis(cost, grid(1, 1)) == []
+        limit = bound(cost, network(1, 1))
+        assert limit.compute == 2 * 64**3 / V5E.flops and limit.network == 0
+        assert limit.seconds == limit.hbm == cost.hbm / V5E.hbm_bandwidth and limit.by == "HBM"
+        assert by_axis(cost, network(1, 1)) == []
 
 
 def work_of(config: Config, row_multiple: int):
@@ -230,22 +230,27 @@ class TestWorkload:
             "schedule": {"epochs": 3, "steps_per_round": 1, "retain_rows": 1},
         }
         work = work_of(settings(pmc=pmc, train={"batch_size": 8}), 1)
-        assert (work.steps, work.rounds, work.asked, work.samples) == (15, 15, 120, 600)
-        assert work.sample.cells == 40 and work.answer_tokens == 32
-        # Every round fills the grid once; then the 40 greedy answers of the untouched model.
+        assert (work.steps, work.rounds, work.questions, work.samples) == (15, 15, 120, 600)
+        assert work.sample.step_tokens == 40 and work.answer_tokens == 32
+        # Every round fills the batch once; then the 40 greedy answers of the untouched model.
         assert work.decode_steps == (15 + 1) * 32
         assert work.train.rows == 4 and work.train.tokens >= 256  # a row of data.max_length
 
-    def test_rows_that_are_asked_for(self):
+    def test_rows_that_the_settings_give(self):
         plan = {"topology": "v5e:4x4", "questions": 40, "rows": 60, "row_tokens": 256}
         shape = work_of(settings(plan=plan), 16).train
-        assert (shape.rows, shape.tokens, shape.answers, shape.computed) == (64, 256, 128, 64 * 256)
+        assert (shape.rows, shape.tokens, shape.answers, shape.step_tokens) == (
+            64,
+            256,
+            128,
+            64 * 256,
+        )
 
     def test_questions_are_counted_where_the_data_is(self, tmp_path):
         (tmp_path / "forget.jsonl").write_text('{"question": "Who?"}\n' * 3)
         data = {"root": str(tmp_path), "forget": "forget.jsonl"}
         work = work_of(config_from_dict({"data": data, "pmc": {"schedule": {"epochs": 2}}}), 1)
-        assert work.asked == 6
+        assert work.questions == 6
         with pytest.raises(UserError, match=r"absent\.jsonl.*plan\.questions"):
             work_of(config_from_dict({"data": {**data, "forget": "absent.jsonl"}}), 1)
 
@@ -277,15 +282,17 @@ class TestFaults:
     def test_only_a_plan_is_replaced(self, tmp_path):
         file = tmp_path / "plan.json"
         check_file(file)
-        for text in ('{"kind": "notes"}', "[1]", "no JSON"):
+        for text in ('{"kind": "notes"}', "[1]", "not JSON"):
             file.write_text(text)
-            with pytest.raises(UserError, match=r"plan\.json: is no plan.*plan\.file"):
+            with pytest.raises(
+                UserError, match=r"plan\.json: not a plan written by pmc.*plan\.file"
+            ):
                 check_file(file)
 
 
 def test_published_figures_are_of_one_device():
     for name, chip in CHIPS.items():
-        assert chip.name == name and chip.dimensions == len(chip.largest)
+        assert chip.name == name
         # The clock of the matrix units gives the peak: a power of two of products a cycle.
         products = chip.flops / 2 / chip.clock
         assert np.isclose(np.log2(products) % 1, 0, atol=0.04) or np.isclose(

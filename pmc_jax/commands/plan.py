@@ -22,14 +22,16 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     config = load_config(options.config, options.overrides)
     start.quiet_libraries()
     os.environ["JAX_PLATFORMS"] = "cpu"  # leaves a TPU of this machine alone
-    from pmc_jax.planning.plan import Planner, check_file, write_plan
+    from pmc_jax.artifacts.files import write_json
+    from pmc_jax.planning.plan import Planner, check_file
     from pmc_jax.planning.report import plan_tables
     from pmc_jax.planning.search import search
 
     check_file(config.plan.file)
     planner = Planner(config, _note)
     plan = search(planner, config, _note) if config.plan.search else planner.plan(config)
-    write_plan(plan, config.plan.file)
+    check_file(config.plan.file)
+    write_json(config.plan.file, plan.record())
     say(plan_tables(plan))
     say(f"\nwrote {config.plan.file}")
 

@@ -9,16 +9,16 @@ from pmc_jax.config.schema import Check, Section, at_least, setting
 
 @dataclass(frozen=True)
 class PlanConfig(Section):
-    """What to compile for, and how much work a run is where that cannot be read from its data.
+    """The slice to compile for, and the size of the run where it cannot be read from the data.
 
     Fields:
-        topology: TPU slice, such as v5e:4x4 or v5p:4x4x4.
-        num_slices: slices of this kind, joined by the data-centre network.
-        search: looks for a mesh, a remat and micro-batches that fit, near the given ones.
-        file: where the plan is written, JSON.
-        questions: to forget; 0 = as many as data.forget has rows.
-        prompt_tokens: of a question with its template.
-        answer_tokens: of an answer, on average.
+        topology: the TPU slice, such as v5e:4x4 or v5p:4x4x4.
+        num_slices: number of such slices, joined by the data-centre network.
+        search: search for a mesh, a remat and micro-batches that fit, near those of the settings.
+        file: the JSON file that the plan is written to.
+        questions: number of questions to forget; 0 = as many as data.forget has rows.
+        prompt_tokens: tokens of a question with its template.
+        answer_tokens: tokens of an answer, on average.
         rows: packed rows of a micro-batch; 0 = as the trainer lays them out.
         row_tokens: tokens of a row; 0 = as the trainer lays them out, with one row of
             data.max_length.

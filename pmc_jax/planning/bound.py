@@ -1,8 +1,8 @@
-"""How long a program takes at the least, by the published figures of a chip."""
+"""The least time that a program can take, by the published figures of a chip."""
 
+import collections
 import dataclasses
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,23 +25,23 @@ class Network:
     axes: tuple[tuple[str, int], ...]
 
     @functools.cached_property
-    def _places(self) -> np.ndarray:
-        """[devices, slice and coordinates]."""
+    def _coordinates(self) -> np.ndarray:
+        """[devices, slice and coordinates in it]."""
         return np.array([[getattr(d, "slice_index", 0) or 0, *d.coords] for d in self.devices])
 
     @functools.cached_property
     def _extent(self) -> np.ndarray:
-        return self._places.max(0)[1:] + 1
+        return self._coordinates.max(0)[1:] + 1
 
     def spanned(self, collective: Collective) -> str:
         """Mesh axes along which it moves data, such as "fsdp" or "data+tensor"."""
         if collective.across:
             return self.axes[0][0]
         sizes = [size for _, size in self.axes]
-        # Of each group, or of each pair, where its members stand on the mesh.
+        # The positions on the mesh of the members of each group, or of each pair.
         members = np.array(collective.pairs or [collective.group])
-        where = np.array(np.unravel_index(members, sizes))
-        varies = (where != where[..., :1]).any((1, 2))
+        positions = np.array(np.unravel_index(members, sizes))
+        varies = (positions != positions[..., :1]).any((1, 2))
         return "+".join(name for (name, _), v in zip(self.axes, varies, strict=True) if v)
 
     def seconds(self, collective: Collective) -> float:
@@ -50,36 +50,31 @@ class Network:
             return collective.moved / self.chip.dcn
         if collective.pairs:
             return self._permute_seconds(collective)
-        places = self._places[list(collective.group)]
-        slices, n = len(np.unique(places[:, 0])), len(places)
-        inner = n // slices
+        members = self._coordinates[list(collective.group)]
+        slices = len(np.unique(members[:, 0]))
+        inner = len(members) // slices
         moved, seconds = collective.moved, 0.0
         if slices > 1:
-            # First inside the slices, then each device its part between them.
-            share = collective.result / inner
+            # First inside the slices, then each device sends its part between them.
+            part = collective.result / inner
             twice = 2 if collective.kind == "all-reduce" else 1
-            seconds = twice * share * (slices - 1) / slices / self.chip.dcn
+            seconds = twice * part * (slices - 1) / slices / self.chip.dcn
             moved = collective.moved * (inner - 1) / inner
-        mine = places[places[:, 0] == places[0, 0]][:, 1:]
-        spans = mine.max(0) - mine.min(0) + 1
-        rings = 0
-        for span, extent in zip(spans, self._extent, strict=True):
-            if span > 1:
-                rings += 2 if span == extent and span % self.chip.wrap == 0 else 1
-        if rings:
-            seconds += moved / (rings * self.chip.link)
+        spans = np.ptp(members[members[:, 0] == members[0, 0]][:, 1:], axis=0) + 1
+        is_ring = (spans == self._extent) & (spans % self.chip.wrap == 0)
+        if links := int(np.sum((spans > 1) * (1 + is_ring))):
+            seconds += moved / (links * self.chip.link)
         elif inner > 1:  # two devices of one chip
             seconds += moved / self.chip.hbm_bandwidth
         return seconds
 
     def _permute_seconds(self, collective: Collective) -> float:
-        pairs = np.array(collective.pairs)
-        ends = self._places[pairs]
+        ends = self._coordinates[np.array(collective.pairs)]
         if (ends[:, 0, 0] != ends[:, 1, 0]).any():
             return collective.result / self.chip.dcn
         apart = np.abs(ends[:, 0, 1:] - ends[:, 1, 1:])
-        around = self._extent % self.chip.wrap == 0
-        apart = np.where(around, np.minimum(apart, self._extent - apart), apart)
+        is_ring = self._extent % self.chip.wrap == 0
+        apart = np.where(is_ring, np.minimum(apart, self._extent - apart), apart)
         # Messages that go further use more links.
         return collective.result * max(1.0, float(apart.sum(1).mean())) / self.chip.link
 
@@ -91,42 +86,37 @@ class Bound:
     Attributes:
         compute, hbm, network: what each alone would take at its peak rate.
         estimated: the compiler's cycles, and collectives that nothing hides.
+        seconds: the largest of the three: no run is faster.
+        by: which of the three it is.
     """
 
     compute: float
     hbm: float
     network: float
     estimated: float
-
-    @property
-    def seconds(self) -> float:
-        """No run is faster: the largest of the three."""
-        return max(self.compute, self.hbm, self.network)
-
-    @property
-    def by(self) -> str:
-        """What bounds it."""
-        parts = {"compute": self.compute, "HBM": self.hbm, "network": self.network}
-        return max(parts, key=parts.get)
+    seconds: float
+    by: str
 
 
 def bound(cost: Cost, network: Network) -> Bound:
     """Of a program's cost, from `program_cost` with the clock and the network of the chip."""
     chip = network.chip
-    busy = sum(n * network.seconds(c) for c, n in cost.collectives.items())
-    return Bound(cost.flops / chip.flops, cost.hbm / chip.hbm_bandwidth, busy, cost.seconds)
+    parts = {
+        "compute": cost.flops / chip.flops,
+        "HBM": cost.hbm / chip.hbm_bandwidth,
+        "network": sum(n * network.seconds(c) for c, n in cost.collectives.items()),
+    }
+    by = max(parts, key=parts.get)
+    return Bound(*parts.values(), cost.seconds, parts[by], by)
 
 
 def by_axis(cost: Cost, network: Network) -> list[dict]:
     """Collectives added up by kind and mesh axes: bytes that a device receives, how many."""
-    found: dict[tuple[str, str], list[float]] = {}
+    totals = collections.defaultdict(lambda: {"count": 0, "bytes": 0.0, "seconds": 0.0})
     for collective, count in cost.collectives.items():
-        entry = found.setdefault((collective.kind, network.spanned(collective)), [0, 0.0, 0.0])
-        entry[0] += count
-        entry[1] += count * collective.moved
-        entry[2] += count * network.seconds(collective)
-    rows: Sequence = sorted(found.items(), key=lambda item: -item[1][1])
-    return [
-        {"kind": kind, "axes": axes, "count": n, "bytes": moved, "seconds": seconds}
-        for (kind, axes), (n, moved, seconds) in rows
-    ]
+        total = totals[collective.kind, network.spanned(collective)]
+        total["count"] += count
+        total["bytes"] += count * collective.moved
+        total["seconds"] += count * network.seconds(collective)
+    rows = [{"kind": kind, "axes": axes, **total} for (kind, axes), total in totals.items()]
+    return sorted(rows, key=lambda row: -row["bytes"])

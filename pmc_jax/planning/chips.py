@@ -14,6 +14,7 @@ class Chip:
 
     Attributes:
         name: as in the name of a topology.
+        device_kind: as in `jax.Device.device_kind`.
         devices: of a chip.
         flops: bfloat16 peak of a device, FLOP/s.
         hbm: bytes of memory of a device that the compiler gives to programs, a little less than is
@@ -24,11 +25,11 @@ class Chip:
         dcn: bytes/s of a device to other slices.
         clock: cycles/s that the compiler's estimates are in: what its matrix units need to reach
             the peak.
-        dimensions: of the topology.
-        largest: sizes of the largest slice.
+        largest: sizes of the largest slice, one a dimension.
     """
 
     name: str
+    device_kind: str
     devices: int
     flops: float
     hbm: float
@@ -37,20 +38,15 @@ class Chip:
     wrap: int
     dcn: float
     clock: float
-    dimensions: int
     largest: tuple[int, ...]
 
 
-_GIB = 2**30
-_V4 = Chip("v4", 2, 137.5e12, 15.25 * _GIB, 614e9, 50e9, 4, 3.125e9, 1.05e9, 3, (16, 16, 16))
-_V5E = Chip("v5e", 1, 197e12, 15.75 * _GIB, 819e9, 50e9, 16, 3.125e9, 1.5e9, 2, (16, 16))
-_V5P = Chip("v5p", 1, 459e12, 95.74 * _GIB, 2765e9, 100e9, 4, 6.25e9, 1.75e9, 3, (16, 20, 28))
-_V6E = Chip("v6e", 1, 918e12, 31.25 * _GIB, 1640e9, 100e9, 16, 12.5e9, 1.75e9, 2, (16, 16))
-_TPU7X = Chip("tpu7x", 2, 1153.5e12, 94.75 * _GIB, 3690e9, 100e9, 4, 6.25e9, 2.2e9, 3, (16, 24, 24))
-_KINDS = {"TPU v4": _V4, "TPU v5 lite": _V5E, "TPU v5": _V5P, "TPU v6 lite": _V6E, "TPU7x": _TPU7X}
-CHIPS = {chip.name: chip for chip in (_V4, _V5E, _V5P, _V6E, _TPU7X)}
-
-
-def chip_of(device_kind: str) -> Chip | None:
-    """The chip behind `jax.Device.device_kind`; None where its figures are not here."""
-    return _KINDS.get(device_kind)
+_G = 2**30  # bytes in a GiB
+_V4 = Chip("v4", "TPU v4", 2, 137.5e12, 15.25 * _G, 614e9, 5e10, 4, 3.125e9, 1.05e9, (16, 16, 16))
+_V5E = Chip("v5e", "TPU v5 lite", 1, 197e12, 15.75 * _G, 819e9, 5e10, 16, 3.125e9, 1.5e9, (16, 16))
+_V5P = Chip("v5p", "TPU v5", 1, 459e12, 95.74 * _G, 2765e9, 1e11, 4, 6.25e9, 1.75e9, (16, 20, 28))
+_V6 = Chip("v6e", "TPU v6 lite", 1, 918e12, 31.25 * _G, 1.64e12, 1e11, 16, 12.5e9, 1.75e9, (16, 16))
+_V7 = Chip(
+    "tpu7x", "TPU7x", 2, 1.1535e15, 94.75 * _G, 3.69e12, 1e11, 4, 6.25e9, 2.2e9, (16, 24, 24)
+)
+CHIPS = {chip.name: chip for chip in (_V4, _V5E, _V5P, _V6, _V7)}

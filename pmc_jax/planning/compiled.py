@@ -1,16 +1,17 @@
-"""One program, compiled for a TPU: what it takes of the memory and what it costs."""
+"""One program, compiled for a TPU: the memory that it takes and what it costs."""
 
 import dataclasses
 import importlib.metadata
 import re
 import time
+from typing import Any
 
 import jax
 
 from pmc_jax.errors import UserError
 from pmc_jax.planning import hlo
 from pmc_jax.planning.bound import Bound, Network, bound, by_axis
-from pmc_jax.planning.cost import Cost, program_cost
+from pmc_jax.planning.cost import program_cost
 
 # Of the compiler's message: "Used 20.50G of 15.75G hbm", "HLO temporaries (20.50G) exceeds".
 _USED = re.compile(r"(?:Used |temporaries \()([\d.]+)([KMG])\b", re.IGNORECASE)
@@ -19,88 +20,70 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled program on one device.
+    """A compiled program on one device. What follows `compile_seconds` is None where the compiler
+    found no room for it.
 
     Attributes:
-        name: what it does.
-        arguments, temporaries: bytes in HBM; of one that does not fit all are temporaries.
-        beside: bytes in HBM that it does not read, but that are there while it runs.
-        fits: the compiler found room for it.
-        cost, bound, collectives: None and empty where it does not fit.
+        arguments_bytes, temporaries_bytes: in HBM; where it does not compile all are temporaries.
+        beside_bytes: in HBM while it runs, but not read by it.
+        fits: whether the device has room for it.
         compile_seconds: how long the compiler took.
+        flops, hbm_bytes, estimated_cycles: see `Cost`.
+        collectives: see `by_axis`.
+        bound: its time.
     """
 
-    name: str
-    arguments: int
-    temporaries: int
-    beside: int
+    arguments_bytes: int
+    temporaries_bytes: int
+    beside_bytes: int
     fits: bool
-    cost: Cost | None
-    bound: Bound | None
-    collectives: list[dict]
     compile_seconds: float
+    flops: float | None = None
+    hbm_bytes: float | None = None
+    estimated_cycles: float | None = None
+    collectives: list[dict] | None = None
+    bound: Bound | None = None
 
     @property
-    def total(self) -> int:
-        """Bytes in HBM while it runs."""
-        return self.arguments + self.temporaries + self.beside
+    def total_bytes(self) -> int:
+        """In HBM while it runs."""
+        return self.arguments_bytes + self.temporaries_bytes + self.beside_bytes
 
-
-def _refused(name: str, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0]
-    return UserError(
-        f"pmc plan: the TPU compiler fails on {name} ({reason:.160}); this is jax "
-        f"{jax.__version__} with libtpu {importlib.metadata.version('libtpu')}, and "
-        "pip install 'pmc_jax[plan]' brings the pair that belongs together"
-    )
+    def record(self) -> dict[str, Any]:
+        """JSON values of what is known."""
+        values = dataclasses.asdict(self) | {"total_bytes": self.total_bytes}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def compile_program(
-    name: str, lowered: jax.stages.Lowered, network: Network, *, beside: int = 0
+    name: str, lowered: jax.stages.Lowered, network: Network, beside_bytes: int
 ) -> tuple[Program, jax.stages.Compiled | None]:
     """Compiles for the devices of the mesh and takes the program apart.
 
-    Args:
-        beside: bytes on each device that are kept while it runs and are none of its arguments.
+    Raises:
+        UserError: the compiler fails for another reason than memory.
     """
     begin = time.perf_counter()
     try:
         compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        used = _USED.search(str(error))
-        if used is None:
-            raise _refused(name, error) from None
-        taken = int(float(used[1]) * _UNITS[used[2].upper()])
         seconds = time.perf_counter() - begin
-        return Program(name, 0, taken, beside, False, None, None, [], seconds), None
-    seconds = time.perf_counter() - begin
-    memory = compiled.memory_analysis()
-    try:
         text = compiled.as_text()
     except jax.errors.JaxRuntimeError as error:
-        raise _refused(name, error) from None
+        if (used := _USED.search(str(error))) is None:
+            raise UserError(
+                f"pmc plan: the TPU compiler fails on {name} ({str(error).splitlines()[0]:.160}); "
+                f"this is jax {jax.__version__} with libtpu {importlib.metadata.version('libtpu')},"
+                " and pip install 'pmc_jax[plan]' brings the pair that belongs together"
+            ) from None
+        size = int(float(used[1]) * _UNITS[used[2].upper()])
+        return Program(0, size, beside_bytes, False, time.perf_counter() - begin), None
     cost = program_cost(
-        hlo.parse(text),
-        clock=network.chip.clock,
-        collective_seconds=network.seconds,
+        hlo.parse(text), clock=network.chip.clock, collective_seconds=network.seconds
     )
+    memory = compiled.memory_analysis()
     arguments = memory.argument_size_in_bytes
-    temporaries = (
-        memory.temp_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.generated_code_size_in_bytes
-    )
-    fits = arguments + temporaries + beside <= network.chip.hbm
-    program = Program(
-        name,
-        arguments,
-        temporaries,
-        beside,
-        fits,
-        cost,
-        bound(cost, network),
-        by_axis(cost, network),
-        seconds,
-    )
-    return program, compiled
+    temporaries = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    temporaries += memory.output_size_in_bytes - memory.alias_size_in_bytes
+    fits = arguments + temporaries + beside_bytes <= network.chip.hbm
+    costs = cost.flops, cost.hbm, cost.cycles, by_axis(cost, network), bound(cost, network)
+    return Program(arguments, temporaries, beside_bytes, fits, seconds, *costs), compiled

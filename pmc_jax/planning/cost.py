@@ -1,7 +1,7 @@
 """What a compiled program costs one device: products, memory traffic, collectives, cycles.
 
-Counted over the trips of its loops; a loop whose trips depend on data counts once (a decode segment
-is then one step), and of a conditional the cheaper branch does.
+Counted over the trips of its loops; a loop whose trips depend on data counts once (a call of the
+decoder is then one step), and of a conditional the cheaper branch does.
 """
 
 import collections
@@ -98,12 +98,12 @@ def program_cost(
 class _Counter:
     def __init__(self, module: Module, clock: float, seconds: Callable[[Collective], float]):
         self._module, self._clock, self._seconds = module, clock, seconds
-        self._known: dict[str, Cost] = {}
+        self._costs: dict[str, Cost] = {}
 
     def of(self, name: str) -> Cost:
-        if name not in self._known:
-            self._known[name] = self._walk(self._module.computations[name])
-        return self._known[name]
+        if name not in self._costs:
+            self._costs[name] = self._walk(self._module.computations[name])
+        return self._costs[name]
 
     def _walk(self, computation: Computation) -> Cost:
         """Instruction by instruction in the order of the schedule, with a clock."""
@@ -116,13 +116,13 @@ class _Counter:
             key = self._waited_for(instruction, computation)
             if key in ends:
                 cost.seconds = max(cost.seconds, ends.pop(key))
-            found, key = self._collective(instruction, computation)
-            if found is not None:
-                cost.collectives[found] += 1
+            collective, key = self._collective(instruction, computation)
+            if collective is not None:
+                cost.collectives[collective] += 1
                 # Those of one kind of group share the links: one after the other.
-                lane = found.across or found.pairs or found.group
+                lane = collective.across or collective.pairs or collective.group
                 begin = max(cost.seconds, free[lane])
-                ends[key] = free[lane] = begin + self._seconds(found)
+                ends[key] = free[lane] = begin + self._seconds(collective)
                 if key is None:
                     cost.seconds = ends.pop(None)
             cost.flops += self._flops(instruction, computation)
@@ -147,40 +147,44 @@ class _Counter:
         """A collective that begins here, and what its end will name; None where it ends here."""
         kind = instruction.opcode.removesuffix("-start")
         if kind in KINDS:
-            began = instruction.opcode != kind
-            return described(instruction, computation), instruction.name if began else None
-        if instruction.opcode == "send" and (began := _between_slices(instruction)):
-            return began, _MEETING.search(instruction.rest)[1]
+            is_async = instruction.opcode != kind
+            return described(instruction, computation), instruction.name if is_async else None
+        if instruction.opcode == "send" and (sent := _between_slices(instruction)):
+            return sent, _MEETING.search(instruction.rest)[1]
         if instruction.opcode != "fusion":
             return None, None
-        inside = self._module.computations[instruction.called("calls")]
-        own = [i for i in inside.instructions.values() if i.opcode in KINDS]
-        targets = {i.attribute("custom_call_target") for i in inside.instructions.values()}
+        inside, own, targets = self._fused(instruction)
         if not own or '"AsyncCollectiveDone"' in targets:
             return None, None
         begins = '"AsyncCollectiveStart"' in targets
         if not begins and "async_collective_fusion_config" in own[0].rest:
-            return None, None  # a collective that began before goes on beside this product
-        found = described(own[0], inside)
+            return None, None  # beside this product runs a collective that was started before
+        collective = described(own[0], inside)
         scattered = any(i.opcode == "dynamic-slice" for i in inside.instructions.values())
-        if found.kind == "all-reduce" and scattered:
-            found = Collective("reduce-scatter", found.result // len(found.group), found.group)
-        return found, _CHANNEL.search(own[0].rest)[0] if begins else None
+        if collective.kind == "all-reduce" and scattered:
+            group = collective.group
+            collective = Collective("reduce-scatter", collective.result // len(group), group)
+        return collective, _CHANNEL.search(own[0].rest)[0] if begins else None
 
     def _waited_for(self, instruction: Instruction, computation: Computation) -> str | None:
         """The key of the collective that ends here."""
         if instruction.opcode == "recv-done":
-            met = _MEETING.search(computation.instructions[instruction.operands[0]].rest)
-            return met[1] if met else None
+            match = _MEETING.search(computation.instructions[instruction.operands[0]].rest)
+            return match[1] if match else None
         if instruction.opcode.endswith("-done"):
             return instruction.operands[0]
         if instruction.opcode == "fusion":
-            inside = self._module.computations[instruction.called("calls")]
-            for other in inside.instructions.values():
-                if other.attribute("custom_call_target") == '"AsyncCollectiveDone"':
-                    own = [i for i in inside.instructions.values() if i.opcode in KINDS]
-                    return _CHANNEL.search(own[0].rest)[0] if own else None
+            _, own, targets = self._fused(instruction)
+            if own and '"AsyncCollectiveDone"' in targets:
+                return _CHANNEL.search(own[0].rest)[0]
         return None
+
+    def _fused(self, fusion: Instruction) -> tuple[Computation, list[Instruction], set[str | None]]:
+        """What a fusion computes, its collectives, and the targets of its custom calls."""
+        inside = self._module.computations[fusion.called("calls")]
+        instructions = inside.instructions.values()
+        targets = {i.attribute("custom_call_target") for i in instructions}
+        return inside, [i for i in instructions if i.opcode in KINDS], targets
 
     def _flops(self, instruction: Instruction, computation: Computation) -> float:
         if instruction.opcode == "convolution":
@@ -200,8 +204,8 @@ def described(instruction: Instruction, computation: Computation) -> Collective:
     result = sum(a.size for a in shape)
     if instruction.opcode != kind and kind in ("all-gather", "collective-permute"):
         # A tuple of operands and results.
-        given = (computation.instructions[name].shape for name in instruction.operands)
-        result -= sum(array.size for shape in given for array in shape)
+        operands = (computation.instructions[name].shape for name in instruction.operands)
+        result -= sum(array.size for shape in operands for array in shape)
     pairs = source_target_pairs(instruction) if kind == "collective-permute" else ()
     group = (0, 1) if pairs else replica_group(instruction)
     return Collective(kind, result, group, pairs)
@@ -231,35 +235,29 @@ def _dot_flops(dot: Instruction, computation: Computation) -> float:
 
 
 def _convolution_flops(convolution: Instruction, computation: Computation) -> float:
-    """2 x batch x output features x input features x pairs of output and kernel places that meet
-    an input: on TPU every product is written as a convolution, batch axes as dilated windows.
+    """2 x batch x output features x input features x pairs of output and kernel positions that
+    meet an input: on TPU every product is written as a convolution, batch axes as dilated windows.
     """
     left, right = (computation.instructions[n].shape[0].dims for n in convolution.operands[:2])
-    labels = re.match(r"(\w+)_(\w+)->(\w+)", convolution.attribute("dim_labels"))
-    size = lambda dims, which, label: dims[labels[which].index(label)]  # noqa: E731
+    names = re.match(r"(\w+)_(\w+)->(\w+)", convolution.attribute("dim_labels"))
+    window = dict(
+        item.split("=") for item in (convolution.attribute("window") or "{}").strip("{}").split()
+    )
+
+    def size(dims: tuple[int, ...], which: int, name: str) -> int:
+        return dims[names[which].index(name)]
+
+    def option(key: str, axis: int, default: int) -> int:
+        return int(window[key].split("x")[axis].split("_")[0]) if key in window else default
+
     groups = int(convolution.attribute("batch_group_count") or 1)
     features = size(right, 2, "o") * size(right, 2, "i")
     total = 2.0 * size(left, 1, "b") / groups * features
-    window = _window(convolution)
-    for i in range(sum(label.isdigit() for label in labels[1])):
-        base, kernel = size(left, 1, str(i)), size(right, 2, str(i))
-        out = size(convolution.shape[0].dims, 3, str(i))
-        total *= _meeting(base, kernel, out, {key: value[i] for key, value in window.items()})
+    for axis in range(sum(name.isdigit() for name in names[1])):
+        base, kernel = size(left, 1, str(axis)), size(right, 2, str(axis))
+        out = size(convolution.shape[0].dims, 3, str(axis))
+        spread, apart = option("lhs_dilate", axis, 1), option("rhs_dilate", axis, 1)
+        first = np.arange(out)[:, None] * option("stride", axis, 1) - option("pad", axis, 0)
+        i = first + np.arange(kernel)[None] * apart
+        total *= int(np.sum((i % spread == 0) & (i >= 0) & (i // spread < base)))
     return total
-
-
-def _window(convolution: Instruction) -> dict[str, list[tuple[int, ...]]]:
-    """Of each spatial axis: stride, pad, lhs_dilate, rhs_dilate, where they are given."""
-    found = {}
-    for item in (convolution.attribute("window") or "{}").strip("{}").split():
-        key, _, value = item.partition("=")
-        found[key] = [tuple(map(int, part.split("_"))) for part in value.split("x")]
-    return found
-
-
-def _meeting(base: int, kernel: int, out: int, window: dict[str, tuple[int, ...]]) -> int:
-    stride = window.get("stride", (1,))[0]
-    low = window.get("pad", (0, 0))[0]
-    spread, apart = window.get("lhs_dilate", (1,))[0], window.get("rhs_dilate", (1,))[0]
-    at = np.arange(out)[:, None] * stride - low + np.arange(kernel)[None] * apart
-    return int(np.sum((at % spread == 0) & (at >= 0) & (at // spread < base)))

@@ -28,16 +28,16 @@ def replica_group(instruction: Instruction) -> tuple[int, ...]:
         ValueError: a notation that is not known.
     """
     rest = instruction.rest
-    if found := _LIST.search(rest):
-        return _numbers(found[1])
-    if found := _IOTA.search(rest):
-        ids = np.arange(math.prod(_numbers(found[2]))).reshape(_numbers(found[2]))
-        if found[3]:
-            ids = ids.transpose(_numbers(found[3]))
-        rows = ids.reshape(_numbers(found[1]))
+    if match := _LIST.search(rest):
+        return _numbers(match[1])
+    if match := _IOTA.search(rest):
+        ids = np.arange(math.prod(_numbers(match[2]))).reshape(_numbers(match[2]))
+        if match[3]:
+            ids = ids.transpose(_numbers(match[3]))
+        rows = ids.reshape(_numbers(match[1]))
         return tuple(int(i) for i in rows[np.nonzero((rows == 0).any(1))[0][0]])
-    if found := _MESH.search(rest):
-        return _mesh_group(*found.groups())
+    if match := _MESH.search(rest):
+        return _mesh_group(*match.groups())
     raise ValueError(f"no group of partitions is known in: {rest[:200]}")
 
 

@@ -66,19 +66,19 @@ class Instruction:
 
     def called(self, key: str) -> str | None:
         """The computation that an attribute names."""
-        found = re.search(rf"\b{key}=%?([\w.-]+)", self.rest)
-        return found[1] if found else None
+        match = re.search(rf"\b{key}=%?([\w.-]+)", self.rest)
+        return match[1] if match else None
 
     def attribute(self, key: str) -> str | None:
         """The text of an attribute up to a comma, or what its brackets hold, brackets included."""
-        found = re.search(rf"\b{key}=(\{{\{{.*?\}}\}}|\{{[^}}]*\}}|[^,\s]+)", self.rest)
-        return found[1] if found else None
+        match = re.search(rf"\b{key}=(\{{\{{.*?\}}\}}|\{{[^}}]*\}}|[^,\s]+)", self.rest)
+        return match[1] if match else None
 
     @property
     def branches(self) -> list[str]:
         """Computations of a conditional."""
-        if found := re.search(r"branch_computations=\{([^}]*)\}", self.rest):
-            return _NAME.findall(found[1])
+        if match := re.search(r"branch_computations=\{([^}]*)\}", self.rest):
+            return _NAME.findall(match[1])
         names = (self.called(f"{truth}_computation") for truth in ("true", "false"))
         return [name for name in names if name]
 
@@ -93,8 +93,8 @@ class Computation:
     @functools.cached_property
     def parameters(self) -> list[Instruction]:
         """In the order of their numbers."""
-        found = [i for i in self.instructions.values() if i.opcode == "parameter"]
-        return sorted(found, key=lambda i: int(i.inside))
+        parameters = [i for i in self.instructions.values() if i.opcode == "parameter"]
+        return sorted(parameters, key=lambda i: int(i.inside))
 
     @functools.cached_property
     def users(self) -> dict[str, list[Instruction]]:
@@ -119,8 +119,8 @@ class Module:
         The compiler for TPUs does not write it down: a counter that starts at a constant, grows by
         one and is compared with another constant.
         """
-        if known := _TRIPS.search(loop.rest):
-            return int(known[1])
+        if match := _TRIPS.search(loop.rest):
+            return int(match[1])
         condition = self.computations[loop.called("condition")]
         body = self.computations[loop.called("body")]
         test = condition.instructions[condition.root]
@@ -171,25 +171,17 @@ def _element(computation: Computation, name: str) -> int | None:
 def _step(body: Computation, index: int) -> int | None:
     """By how much an element of the loop's tuple grows."""
     root = body.instructions[body.root]
-    new = _through(body, root.operands[index]) if root.opcode == "tuple" else None
-    if new is None or new.opcode != "add":
-        return None
-    for mine, other in (new.operands, new.operands[::-1]):
-        if (step := _constant(body, other)) is None:
-            continue
-        grown = _step_of(body, mine, index)
-        return None if grown is None else grown + step
-    return None
+    return _added(body, root.operands[index], index) if root.opcode == "tuple" else None
 
 
-def _step_of(body: Computation, name: str, index: int) -> int | None:
-    """What was added to the element before, 0 where it is the element itself."""
+def _added(body: Computation, name: str, index: int) -> int | None:
+    """What was added to the element until here, 0 where it is the element itself."""
     if _element(body, name) == index:
         return 0
     instruction = _through(body, name)
     if instruction.opcode == "add":
-        for mine, other in (instruction.operands, instruction.operands[::-1]):
-            step, before = _constant(body, other), _step_of(body, mine, index)
+        for term, other in (instruction.operands, instruction.operands[::-1]):
+            step, before = _constant(body, other), _added(body, term, index)
             if step is not None and before is not None:
                 return before + step
     return None
@@ -200,15 +192,14 @@ def parse(text: str) -> Module:
     computations: dict[str, Computation] = {}
     entry, name, root, instructions = "", "", "", {}
     for line in text.splitlines():
-        if found := _HEADER.match(line):
-            name, instructions = found[2], {}
-            entry = name if found[1] else entry
+        if match := _HEADER.match(line):
+            name, instructions = match[2], {}
+            entry = name if match[1] else entry
         elif line.startswith("}"):
             computations[name] = Computation(instructions, root)
-        elif found := _LEFT.match(line):
-            instruction = _instruction(found[2], line[found.end() :])
-            instructions[found[2]] = instruction
-            root = found[2] if found[1] else root
+        elif match := _LEFT.match(line):
+            instructions[match[2]] = _instruction(match[2], line[match.end() :])
+            root = match[2] if match[1] else root
     return Module(computations, entry)
 
 
@@ -225,10 +216,10 @@ def _instruction(name: str, text: str) -> Instruction:
 def _closing(text: str, begin: int) -> int:
     """Where the bracket at `begin` ends."""
     depth = 0
-    for at in range(begin, len(text)):
-        depth += (text[at] == "(") - (text[at] == ")")
+    for i in range(begin, len(text)):
+        depth += (text[i] == "(") - (text[i] == ")")
         if not depth:
-            return at
+            return i
     raise ValueError(f"a bracket does not end: {text[begin : begin + 60]}")
 
 

@@ -13,7 +13,7 @@ from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.lora import adapters, attach
-from pmc_jax.models.parameters import parameters
+from pmc_jax.models.parameters import Parameter, parameters
 from pmc_jax.planning.workload import SampleShape, TrainShape
 from pmc_jax.sampling.decode import Slots, decode, start_batch
 from pmc_jax.sampling.engine import Engine
@@ -41,25 +41,22 @@ class Model:
     dtype: jnp.dtype
     cache_dtype: jnp.dtype | None = None
 
-    def weights(self, dtype: jnp.dtype) -> Decoder:
+    def _weights(self, table: dict[str, Parameter], dtype: jnp.dtype) -> Decoder:
         """In the training layout."""
-        return self._placed(parameters(self.config), dtype)
-
-    def _placed(self, table, dtype) -> Decoder:
-        arrays = {name: put(self.train, p.shape, dtype, *p.axes) for name, p in table.items()}
-        return Decoder(arrays)
+        return Decoder({n: put(self.train, p.shape, dtype, *p.axes) for n, p in table.items()})
 
     def step_config(self, settings: TrainConfig) -> StepConfig:
         """Of a training step by XLA's own attention, which every device has."""
         static = StepConfig.of(settings, 1000, self.config, self.train, self.dtype)
         return dataclasses.replace(static, kernel="xla")
 
-    def state(self, static: StepConfig) -> tuple[Any, Decoder | None]:
+    def state(self, settings: TrainConfig) -> tuple[Any, Decoder | None]:
         """The training state, and the frozen weights beside it where adapters are trained."""
-        lora = static.lora
-        base = None if lora is None else self.weights(self.dtype)
-        table = parameters(self.config) if lora is None else adapters(self.config, lora)
-        return abstract_state(self._placed(table, jnp.float32), static=static), base
+        static = self.step_config(settings)
+        table, base = parameters(self.config), None
+        if static.lora is not None:
+            table, base = adapters(self.config, static.lora), self._weights(table, self.dtype)
+        return abstract_state(self._weights(table, jnp.float32), static=static), base
 
 
 def put(layout: Layout, shape: tuple[int, ...], dtype, *axes: str | None) -> jax.ShapeDtypeStruct:
@@ -69,27 +66,23 @@ def put(layout: Layout, shape: tuple[int, ...], dtype, *axes: str | None) -> jax
 def lower_train(model: Model, settings: TrainConfig, shape: TrainShape) -> jax.stages.Lowered:
     """A gradient step."""
     m, r, s, a = shape.micro_batches, shape.rows, shape.tokens, shape.answers
-    at = functools.partial(put, model.train)
-    tokens = at((m, r, s), jnp.int32, None, "rows", None)
-    answers = at((m, r, a), jnp.int32, None, "rows", None)
+    array = functools.partial(put, model.train)
+    tokens = array((m, r, s), jnp.int32, None, "rows", None)
+    answers = array((m, r, a), jnp.int32, None, "rows", None)
     batch = TrainBatch(
-        tokens,
-        tokens,
-        tokens,
-        answers,
-        answers,
-        at((shape.terms, m, r, a), jnp.float32, None, None, "rows", None),
-        at((shape.terms,), jnp.float32, None),
-        at((0,), jnp.int32, None),
+        *[tokens] * 3,
+        *[answers] * 2,
+        array((shape.terms, m, r, a), jnp.float32, None, None, "rows", None),
+        array((shape.terms,), jnp.float32, None),
+        array((0,), jnp.int32, None),
     )
-    static = model.step_config(settings)
-    state, base = model.state(static)
-    return train_step.lower(state, batch, base, static=static)
+    state, base = model.state(settings)
+    return train_step.lower(state, batch, base, static=model.step_config(settings))
 
 
 def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered:
     """From the training layout to that of sampling."""
-    state, base = model.state(model.step_config(settings))
+    state, base = model.state(settings)
     options = (model.config, model.sample, model.dtype, model.train)
     if base is None:
         return snapshot.lower(state.model, *options)
@@ -101,14 +94,13 @@ def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered
 
 
 def sampling_bytes(model: Model) -> int:
-    """Of the sampling weights on a device, by the sampling table."""
-    table = parameters(model.config)
-    shards = (model.sample.sharding(p.axes, p.shape).shard_shape(p.shape) for p in table.values())
-    return model.dtype.itemsize * sum(math.prod(shape) for shape in shards)
+    """Bytes of the sampling weights on a device, by the sampling table."""
+    table = parameters(model.config).values()
+    return device_bytes([put(model.sample, p.shape, model.dtype, *p.axes) for p in table])
 
 
 def device_bytes(tree: Any) -> int:
-    """Of shapes with shardings, on one device."""
+    """Bytes of shapes with shardings, on one device."""
     return sum(
         x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree)
     )
@@ -124,41 +116,43 @@ def outputs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> Any:
 
 
 def lower_prefill(model: Model, weights: Any, shape: SampleShape) -> jax.stages.Lowered:
-    """Prompts through the model; `weights` are `outputs` of the hand-over."""
-    at = functools.partial(put, model.sample)
+    """Prompts through the model; `weights` are `outputs` of the weight sync."""
+    array = functools.partial(put, model.sample)
     size = (shape.prompts, shape.prompt_tokens)
     return prefill.lower(
         weights,
-        at((0,), jnp.int32, None),
-        at(size, jnp.int32, "rows", None),
-        at(size, jnp.bool_, "rows", None),
+        array((0,), jnp.int32, None),
+        array(size, jnp.int32, "rows", None),
+        array(size, jnp.bool_, "rows", None),
         config=model.config,
         layout=model.sample,
         cache_dtype=model.cache_dtype,
     )
 
 
-def lower_start(model: Model, prefix: Any, shape: SampleShape) -> jax.stages.Lowered:
-    """The decode batch; `prefix` is the first of the `outputs` of the prefill."""
-    rows = put(model.sample, (shape.batch_shape[0],), jnp.int32, "rows")
-    static = dict(slots=shape.batch_shape[1], cache_size=shape.cache_size, layout=model.sample)
-    return start_batch.lower(prefix, rows, **static)
+def lower_start(model: Model, prompts: Any, shape: SampleShape) -> jax.stages.Lowered:
+    """The decode batch; `prompts` is the first of the `outputs` of the prefill."""
+    b, k = shape.batch_shape
+    rows, static = put(model.sample, (b,), jnp.int32, "rows"), {"layout": model.sample}
+    return start_batch.lower(prompts, rows, slots=k, cache_size=shape.cache_size, **static)
 
 
 def lower_decode(
-    model: Model, weights: Any, prefix: Any, cache: Any, shape: SampleShape
+    model: Model, weights: Any, prompts: Any, cache: Any, shape: SampleShape
 ) -> jax.stages.Lowered:
-    """A segment, of which its cost counts one step; `prefix` and `cache` are those of the start."""
-    at = functools.partial(put, model.sample)
-    slots = at(shape.batch_shape, jnp.int32, "rows", None)
+    """A call of the decoder, of which its cost counts one step; `prompts` and `cache` are the
+    `outputs` of the start.
+    """
+    array = functools.partial(put, model.sample)
+    slots = array(shape.batch_shape, jnp.int32, "rows", None)
     draws = (Engine.decode_chunk, *shape.batch_shape, shape.sampler.draws)
-    number = at((), jnp.int32)
+    number = array((), jnp.int32)
     return decode.lower(
         weights,
-        prefix,
+        prompts,
         cache,
         Slots(slots, slots, slots),
-        at(draws, jnp.float32, None, "rows", None, None),
+        array(draws, jnp.float32, None, "rows", None, None),
         number,
         number,
         sampler=shape.sampler,

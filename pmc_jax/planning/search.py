@@ -16,32 +16,30 @@ _ROOM = 0.95
 
 def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan:
     """The first settings in order of distance whose programs all fit: the mesh as it is, then
-    meshes of more and more `tensor` shards; on each the given remat, then ones that keep less, then
-    micro-batches of half the rows, a quarter, ...
+    meshes of more and more `tensor` shards; on each the remat of the settings, then ones that keep
+    less, then micro-batches of half the rows, a quarter, ...
 
     Raises:
         UserError: none fits.
     """
-    for mesh in _meshes(planner, config):
-        sizes = planner.sizes(mesh)
-        held = sizes["state"] + sizes["weights"]
-        where = f"data {mesh.mesh.data}, fsdp {mesh.mesh.fsdp}, tensor {mesh.mesh.tensor}"
-        if held > _ROOM * planner.chip.hbm:
-            say(f"{where}: the weights alone take {held / 2**30:.1f} GiB a device")
+    for on_mesh in _meshes(planner, config):
+        mesh = f"data {on_mesh.mesh.data}, fsdp {on_mesh.mesh.fsdp}, tensor {on_mesh.mesh.tensor}"
+        size = planner.weight_bytes(on_mesh)
+        if size > _ROOM * planner.chip.hbm:
+            say(f"{mesh}: the weights alone take {size / 2**30:.1f} GiB a device")
             continue
-        sampled, _ = planner.sample(mesh)
-        if "decode_step" not in sampled or not all(p.fits for p in sampled.values()):
-            say(f"{where}: sampling does not fit")
+        sampling, _ = planner.sample(on_mesh)
+        if "decode_step" not in sampling or not all(p.fits for p in sampling.values()):
+            say(f"{mesh}: sampling does not fit")
             continue
-        for changed in _smaller(mesh):
-            trained = planner.train(changed)
-            if all(program.fits for program in trained.values()):
+        for changed in _smaller(on_mesh):
+            training = planner.train(changed).values()
+            if all(program.fits for program in training):
                 return planner.plan(changed)
-            most = max(program.total for program in trained.values())
-            t = changed.train
+            train, most = changed.train, max(program.total_bytes for program in training)
             say(
-                f"{where}, remat {t.remat}, {t.accumulation_steps} micro-batches of "
-                f"{t.batch_size}: a step takes {most / 2**30:.1f} GiB"
+                f"{mesh}, remat {train.remat}, {train.accumulation_steps} micro-batches of "
+                f"{train.batch_size}: a step takes {most / 2**30:.1f} GiB"
             )
     raise UserError(
         f"plan.search: no mesh, remat or micro-batch fits {config.plan.topology}; take a larger "
@@ -52,20 +50,18 @@ def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan
 def _meshes(planner: Planner, config: Config) -> Iterator[Config]:
     yield config
     devices = len(planner.devices) // max(1, config.plan.num_slices)
-    given = config.mesh.fsdp, config.mesh.tensor
     for power in itertools.count():
         tensor = 2**power
         if tensor > planner.model.num_kv_heads or devices % tensor:
             return
-        if (devices // tensor, tensor) != given:
+        if (devices // tensor, tensor) != (config.mesh.fsdp, config.mesh.tensor):
             mesh = dataclasses.replace(config.mesh, data=1, fsdp=devices // tensor, tensor=tensor)
             yield dataclasses.replace(config, mesh=mesh)
 
 
 def _smaller(config: Config) -> Iterator[Config]:
     """The settings, and ones that need less memory for a step of the same rows."""
-    first = _REMATS.index(config.train.remat)
-    for remat in _REMATS[first:]:
+    for remat in _REMATS[_REMATS.index(config.train.remat) :]:
         yield _with(config, remat, 1)
     parts = 2
     while config.train.batch_size % parts == 0:
@@ -83,6 +79,5 @@ def _with(config: Config, remat: str, parts: int) -> Config:
             accumulation_steps=settings.accumulation_steps * split,
         )
 
-    return dataclasses.replace(
-        config, train=changed(config.train), finetune=changed(config.finetune)
-    )
+    train, finetune = changed(config.train), changed(config.finetune)
+    return dataclasses.replace(config, train=train, finetune=finetune)

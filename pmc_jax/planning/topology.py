@@ -1,4 +1,4 @@
-"""The devices of a TPU slice that nobody has here, from the TPU compiler."""
+"""Abstract TPU slices for ahead-of-time compilation: their devices, without a TPU."""
 
 import contextlib
 import importlib.util
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pmc_jax.errors import UserError
 from pmc_jax.planning.chips import CHIPS, Chip
 
-# libtpu asks nobody where it is, says nothing, and takes no lock: it compiles and runs nothing.
+# libtpu queries no metadata server, logs nothing and takes no lock: it compiles and runs nothing.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -36,26 +36,16 @@ def topology(name: str, num_slices: int = 1) -> tuple[Chip, Sequence]:
     kind, _, size = name.partition(":")
     if kind not in CHIPS:
         raise UserError(f"plan.topology: no TPU {kind!r}; known: {', '.join(CHIPS)}")
-    chip = CHIPS[kind]
-    sizes = slices(chip)
+    sizes = slices(CHIPS[kind])
     if size not in sizes:
-        near = sorted(sizes, key=lambda s: abs(math.log(_chips(s) / max(1, _chips(size)))))
-        near = sorted(near[:_SHOWN], key=_chips)
-        raise UserError(
-            f"plan.topology: {kind} has no slice {size!r}; known: "
-            f"{', '.join(near)}{', ...' if len(sizes) > _SHOWN else ''}"
-        )
-    return chip, _described(name, size, num_slices)
-
-
-def _chips(size: str) -> int:
-    parts = size.split("x")
-    return math.prod(int(p) for p in parts) if all(p.isdigit() for p in parts) else 1
+        shown = ", ".join([*sizes[:_SHOWN], *["..."][: len(sizes) > _SHOWN]])
+        raise UserError(f"plan.topology: {kind} has no slice {size!r}; known: {shown}")
+    return CHIPS[kind], _described(name, size, num_slices)
 
 
 def slices(chip: Chip) -> list[str]:
-    """Sizes of the slices that one can rent, smallest first."""
-    if chip.dimensions == 2:
+    """Sizes of the slices on offer, smallest first."""
+    if len(chip.largest) == 2:
         return ["1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"]
     small = [(2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)]
     edges = [range(4, most + 1, 4) for most in chip.largest]
@@ -65,10 +55,9 @@ def slices(chip: Chip) -> list[str]:
 
 def _described(name: str, size: str, num_slices: int) -> Sequence:
     if importlib.util.find_spec("libtpu") is None:
-        where = f"{platform.system()} {platform.machine()}"
         raise UserError(
             "pmc plan needs libtpu, the TPU's compiler: pip install 'pmc_jax[plan]' on Linux x86-64"
-            f" (this is {where})"
+            f" (this is {platform.system()} {platform.machine()})"
         )
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
@@ -90,12 +79,12 @@ def _described(name: str, size: str, num_slices: int) -> Sequence:
 
 @contextlib.contextmanager
 def _quiet():
-    """Inside, what libtpu writes to stderr by itself goes nowhere."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    """Inside, what libtpu writes to stderr by itself is discarded."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)

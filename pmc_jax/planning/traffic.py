@@ -54,8 +54,8 @@ def _fusion_traffic(
     fusion: Instruction, inside: Computation, operands: list[tuple[Array, ...]]
 ) -> float:
     total = 0
-    for parameter, given in zip(inside.parameters, operands, strict=True):
-        if given and given[0].in_hbm:
+    for parameter, operand in zip(inside.parameters, operands, strict=True):
+        if operand and operand[0].in_hbm:
             total += _read_of(parameter, inside)
     root = inside.instructions[inside.root]
     roots = [inside.instructions[n] for n in root.operands] if root.opcode == "tuple" else [root]

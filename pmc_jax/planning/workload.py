@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Sized
 
 import numpy as np
 
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.encode import TokenSequence
-from pmc_jax.data.sets import eval_set, finetune_set, forget_set
+from pmc_jax.data.sets import eval_set, finetune_set, forget_set, needed
 from pmc_jax.distributed.mesh import round_up
 from pmc_jax.errors import UserError
 from pmc_jax.sampling.buckets import largest_batch_shape
@@ -31,8 +31,8 @@ class TrainShape:
     terms: int
 
     @property
-    def computed(self) -> int:
-        """Tokens of a step, padding included."""
+    def step_tokens(self) -> int:
+        """Tokens of a gradient step, padding included."""
         return self.micro_batches * self.rows * self.tokens
 
 
@@ -55,7 +55,8 @@ class SampleShape:
     sampler: Sampler
 
     @property
-    def slots(self) -> int:
+    def step_tokens(self) -> int:
+        """Tokens of a decode step, one a slot."""
         return math.prod(self.batch_shape)
 
 
@@ -67,7 +68,7 @@ class Workload:
         train, finetune, sample: shapes; `finetune` None where no target is made.
         steps, finetune_steps: gradient steps.
         rounds: of sampling.
-        asked: questions of all rounds, if none has a replacement before the end.
+        questions: of all rounds, if each of them samples all questions.
         samples: answers to them.
         greedy: answers of the untouched and of the unlearned model.
         answer_tokens: of an answer.
@@ -79,7 +80,7 @@ class Workload:
     steps: int
     finetune_steps: int
     rounds: int
-    asked: int
+    questions: int
     samples: int
     greedy: int
     answer_tokens: int
@@ -87,14 +88,14 @@ class Workload:
     @property
     def decode_steps(self) -> int:
         """Of all answers, the batch full as long as samples wait."""
-        a_round = -(-self.samples // max(1, self.rounds) // self.sample.slots)
-        answers = self.rounds * a_round + -(-self.greedy // self.sample.slots)
-        return answers * self.answer_tokens
+        slots = self.sample.step_tokens
+        a_round = -(-self.samples // max(1, self.rounds) // slots)
+        return (self.rounds * a_round + -(-self.greedy // slots)) * self.answer_tokens
 
     @property
     def prefills(self) -> int:
         """Batches of prompts."""
-        return -(-(self.asked + self.greedy) // self.sample.prompts)
+        return -(-(self.questions + self.greedy) // self.sample.prompts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,21 +108,28 @@ class Rows:
 
 
 def count_rows(config: Config) -> Rows:
-    """Reads the data; where it is not here, numbers follow from that of the questions.
+    """Reads the data; where it cannot be read, numbers follow from that of the questions.
 
     Raises:
         UserError: the number of questions is neither set nor can the data be read.
     """
-    questions = config.plan.questions or _count(config)
-    finetune = 0
-    if config.finetune.data:
-        known = _rows_of(lambda: len(finetune_set(config.finetune.data, config.data)))
-        finetune = known or 10 * questions
-    evaluate = sum(
-        _rows_of(lambda n=n, s=s: len(eval_set(n, s, config.data))) or questions
-        for n, s in config.data.evaluate.items()
+
+    def count(read: Callable[[], Sized], otherwise: int) -> int:
+        try:
+            return len(read()) or otherwise
+        except UserError:
+            return otherwise
+
+    data, taught = config.data, config.finetune.data
+    try:
+        forget = config.plan.questions or len(forget_set(needed(data.forget, "data.forget"), data))
+    except UserError as error:
+        raise UserError(f"{error}; or set plan.questions to their number") from None
+    finetune = count(lambda: finetune_set(taught, data), 10 * forget) if taught else 0
+    evaluate = (
+        count(lambda n=n, s=s: eval_set(n, s, data), forget) for n, s in data.evaluate.items()
     )
-    return Rows(questions, finetune, evaluate)
+    return Rows(forget, finetune, sum(evaluate))
 
 
 def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
@@ -130,37 +138,41 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
     Raises:
         UserError: a method other than PMC.
     """
-    plan, pmc, questions = config.plan, config.pmc, rows.forget
+    plan, sampling, schedule = config.plan, config.pmc.sampling, config.pmc.schedule
     if config.method.name != "pmc":
         raise UserError(f"method.name: {config.method.name}; only runs of pmc are planned")
-    rows_a_step = config.train.batch_size * config.train.accumulation_steps
-    steps = total_steps(questions, rows_a_step, pmc.schedule.epochs)
+    step_rows = config.train.batch_size * config.train.accumulation_steps
+    steps = total_steps(rows.forget, step_rows, schedule.epochs)
     finetune, finetune_steps = None, 0
     if config.finetune.data:
-        a_step = config.finetune.batch_size * config.finetune.accumulation_steps
-        finetune_steps = total_steps(rows.finetune, a_step, config.finetune.epochs)
+        taught_rows = config.finetune.batch_size * config.finetune.accumulation_steps
+        finetune_steps = total_steps(rows.finetune, taught_rows, config.finetune.epochs)
         finetune = train_shape(config, config.finetune, row_multiple, terms=(1,))
-    asked = min(questions, rows_a_step * pmc.schedule.steps_per_round)
-    k, size = pmc.sampling.num_samples, pmc.sampling.batch_size
-    b, k = largest_batch_shape(asked, k, size, platform="tpu")
+    b, k = largest_batch_shape(
+        min(rows.forget, step_rows * schedule.steps_per_round),
+        sampling.num_samples,
+        sampling.batch_size,
+        platform="tpu",
+    )
     b = round_up(b, row_multiple)
+    sample = SampleShape(
+        batch_shape=(b, k),
+        prompts=min(b, round_up(Engine.prefill_batch, row_multiple)),
+        prompt_tokens=round_up(plan.prompt_tokens, 16),
+        cache_size=round_up(max(sampling.max_new_tokens - 1, 1), Engine.decode_chunk),
+        sampler=pmc_sampler(config.pmc),
+    )
     return Workload(
-        train=train_shape(config, config.train, row_multiple, terms=(1, pmc.schedule.retain_rows)),
+        train=train_shape(config, config.train, row_multiple, terms=(1, schedule.retain_rows)),
         finetune=finetune,
-        sample=SampleShape(
-            batch_shape=(b, k),
-            prompts=min(b, round_up(Engine.prefill_batch, row_multiple)),
-            prompt_tokens=round_up(plan.prompt_tokens, 16),
-            cache_size=round_up(max(pmc.sampling.max_new_tokens - 1, 1), Engine.decode_chunk),
-            sampler=pmc_sampler(pmc),
-        ),
+        sample=sample,
         steps=steps,
         finetune_steps=finetune_steps,
-        rounds=-(-steps // pmc.schedule.steps_per_round),
-        asked=questions * pmc.schedule.epochs,
-        samples=questions * pmc.schedule.epochs * pmc.sampling.num_samples,
-        greedy=questions + 2 * rows.evaluate,
-        answer_tokens=min(plan.answer_tokens, pmc.sampling.max_new_tokens),
+        rounds=-(-steps // schedule.steps_per_round),
+        questions=rows.forget * schedule.epochs,
+        samples=rows.forget * schedule.epochs * sampling.num_samples,
+        greedy=rows.forget + 2 * rows.evaluate,
+        answer_tokens=min(plan.answer_tokens, sampling.max_new_tokens),
     )
 
 
@@ -172,36 +184,15 @@ def train_shape(
     """
     plan, longest = config.plan, config.data.max_length
     length = min(plan.prompt_tokens + plan.answer_tokens, longest)
-
-    def sequence(tokens: int) -> TokenSequence:
-        begin = min(plan.prompt_tokens, tokens - 1)
-        return TokenSequence(np.zeros(tokens, np.int32), begin)
-
+    lengths = [longest, *[length] * (settings.batch_size - 1)]
+    rows = [TokenSequence(np.zeros(n, np.int32), min(plan.prompt_tokens, n - 1)) for n in lengths]
     batch = sum(terms) * settings.batch_size
     packer = Packer.fit(np.zeros(0, np.int32), [length], longest, batch, row_multiple)
-    one = [sequence(longest), *[sequence(length)] * (settings.batch_size - 1)]
-    packed = packer.pack([one * n for n in terms], [1.0] * len(terms))
-    _, rows, tokens = packed.tokens.shape
+    packed = packer.pack([rows * n for n in terms], [1.0] * len(terms))
+    _, num_rows, tokens = packed.tokens.shape
     answers = packed.answer_positions.shape[2]
     if plan.rows or plan.row_tokens:
-        rows = round_up(plan.rows or rows, row_multiple)
+        num_rows = round_up(plan.rows or num_rows, row_multiple)
         tokens = plan.row_tokens or tokens
         answers = max(32, 32 * (tokens // 64))
-    return TrainShape(settings.accumulation_steps, rows, tokens, answers, len(terms))
-
-
-def _count(config: Config) -> int:
-    if config.data.forget.path is None:
-        raise UserError("data.forget.path: not given; name the questions, or set plan.questions")
-    try:
-        return len(forget_set(config.data.forget, config.data))
-    except UserError as error:
-        raise UserError(f"{error}; or set plan.questions to their number") from None
-
-
-def _rows_of(read) -> int:
-    """How many rows a source has, 0 where it is not here."""
-    try:
-        return read()
-    except UserError:
-        return 0
+    return TrainShape(settings.accumulation_steps, num_rows, tokens, answers, len(terms))

@@ -188,21 +188,12 @@ def decode(
     lengths = jnp.sum(prompts.valid, axis=1)
     # From each prompt token to the first generated one.
     distance = lengths[:, None] - (jnp.cumsum(prompts.valid, axis=1) - 1)
-    cache_size = cache.values[0].shape[2]
+    cache_size, static = cache.values[0].shape[2], {"config": config, "layout": layout}
 
     def step(carry):
         number, cache, slots, tokens, nll = carry
-        cache, logits = _feed(
-            weights,
-            prompts,
-            cache,
-            slots,
-            (steps_run + number) % cache_size,
-            lengths,
-            distance,
-            config=config,
-            layout=layout,
-        )
+        entry = (steps_run + number) % cache_size
+        cache, logits = _feed(weights, prompts, cache, slots, entry, lengths, distance, **static)
         draws, age = uniform[number].reshape(b * k, -1), slots.age.reshape(-1)
         token = sample_tokens(logits, draws, sampler, age)
         nll = nll.at[number].set(_token_nll(logits, token, sampler).reshape(b, k))
@@ -252,10 +243,9 @@ def _feed(
     angles = rotations(config, positions, lengths)
     angles = {r: tuple(a.reshape(b * k, -1) for a in pair) for r, pair in angles.items()}
     cache_size = cache.values[0].shape[2]
-    biases = {
-        window: _biases(prompts.valid, distance, slots.age, entry, cache_size, window)
-        for window in {0, *config.windows}
-    }
+    back = (entry - jnp.arange(cache_size)) % cache_size
+    windows = {0, *config.windows}
+    biases = {w: _biases(prompts.valid, distance, slots.age, back, w) for w in windows}
     keys, values = [], []
 
     def attend(q, key, value):
@@ -275,25 +265,19 @@ def _feed(
 
 
 def _biases(
-    valid: jax.Array,
-    distance: jax.Array,
-    age: jax.Array,
-    entry: jax.Array,
-    cache_size: int,
-    window: int,
+    valid: jax.Array, distance: jax.Array, age: jax.Array, back: jax.Array, window: int
 ) -> tuple[jax.Array, jax.Array]:
     """What is added to attention scores: 0 where a token is seen, else `_MASKED`.
 
     Args:
         valid, distance: [B,P], see `PromptCache` and `_feed`.
         age: i32[B,K], see `Slots`.
-        entry: i32, of the newest token.
+        back: i32[T], how many entries before the newest.
 
     Returns:
         f32[S,1,1,P] for prompt tokens, and f32[S,1,1,T] for generated ones.
     """
     b, k = age.shape
-    back = (entry - jnp.arange(cache_size)) % cache_size
     new = (back < age[..., None]) & in_window(back, window)
     old = jnp.broadcast_to(valid[:, None], (b, k, valid.shape[1]))
     if window:

@@ -183,26 +183,27 @@ class Engine:
         return Samples(np.array(questions), tokens, length.astype(np.int32), ended, mean_nll)
 
 
+@dataclasses.dataclass
 class _Run:
-    """One call of `generate`: the arrays on the device, and the sample in each slot."""
+    """One call of `generate`: the arrays on the device, and the sample in each slot. `order` are
+    the question indices that have not been prefilled; the rest as of `generate`.
+    """
 
-    def __init__(
-        self,
-        engine: Engine,
-        weights: SamplingWeights,
-        prompts: Sequence[Sequence[int]],
-        order: list[int],
-        key: jax.Array,
-        ids: Sequence[int],
-        usage: Usage,
-    ):
-        self._engine, self._weights, self._prompts = engine, weights, prompts
-        self._order, self._ids, self._usage = order, ids, usage
-        self._key_words = np.asarray(jax.random.key_data(key)).tolist()
-        self._put, self._buckets, self._steps_run = engine.layout.put, engine.buckets(), 0
+    engine: Engine
+    weights: SamplingWeights
+    prompts: Sequence[Sequence[int]]
+    order: list[int]
+    key: jax.Array
+    ids: Sequence[int]
+    usage: Usage
+
+    def __post_init__(self):
+        engine = self.engine
         self.scheduler = Scheduler(
-            len(prompts), engine.num_samples, engine.max_new_tokens, engine.end_tokens
+            len(self.prompts), engine.num_samples, engine.max_new_tokens, engine.end_tokens
         )
+        self._key_words = np.asarray(jax.random.key_data(self.key)).tolist()
+        self._put, self._buckets, self._steps_run = engine.layout.put, engine.buckets(), 0
         # Prefilled prompts of which samples wait, with the position of each question in them.
         self._prefilled: list[tuple[PromptCache, dict[int, int]]] = []
         self._batch: Batch | None = None
@@ -214,7 +215,7 @@ class _Run:
         whose samples all ended with their first token.
         """
         ended = []
-        while self._order and self._lacks_samples():
+        while self.order and self._lacks_samples():
             ended += self._prefill()
         if self._batch is None and self.scheduler.waiting:
             self._start()
@@ -223,7 +224,7 @@ class _Run:
         self._load_prompts(self.scheduler.assign(self._batch))
         waiting = self.scheduler.waiting
         self._prefilled = [(p, rows) for p, rows in self._prefilled if waiting.intersection(rows)]
-        if not waiting and not self._order and (move := compacted(self._batch, self._buckets)):
+        if not waiting and not self.order and (move := compacted(self._batch, self._buckets)):
             smaller, old_slots = move
             old_rows = old_slots[:, 0] // self._batch.question.shape[1]
             self._prompt_cache, self._cache = compact_batch(
@@ -231,7 +232,7 @@ class _Run:
                 self._cache,
                 self._put(old_rows.astype(np.int32), "rows"),
                 self._put(old_slots, "rows", None),
-                layout=self._engine.layout,
+                layout=self.engine.layout,
             )
             self._batch = smaller
         return ended
@@ -246,8 +247,8 @@ class _Run:
 
     def _draw(self, question: int, sample: int) -> np.ndarray:
         """Uniform numbers in [0, 1) of a sample, f32[max_new_tokens, draws]."""
-        seed = [*self._key_words, int(self._ids[question]), sample]
-        shape = self._engine.max_new_tokens, self._engine.sampler.draws
+        seed = [*self._key_words, int(self.ids[question]), sample]
+        shape = self.engine.max_new_tokens, self.engine.sampler.draws
         return np.random.default_rng(seed).random(shape, np.float32)
 
     def _load_prompts(self, new_prompts: list[tuple[int, int]]) -> None:
@@ -256,43 +257,36 @@ class _Run:
             source, i = next((p, rows[question]) for p, rows in self._prefilled if question in rows)
             row, i = jnp.int32(row), jnp.int32(i)
             self._prompt_cache = load_prompt(
-                self._prompt_cache, source, row, i, layout=self._engine.layout
+                self._prompt_cache, source, row, i, layout=self.engine.layout
             )
 
     def _prefill(self) -> list[int]:
-        engine = self._engine
+        engine = self.engine
         # Two shapes: many prompts, and a quarter for the few questions of a late round.
         multiple = engine.layout.row_multiple
         most = min(self._buckets[0][0], round_up(engine.prefill_batch, multiple))
         few = round_up(-(-most // 4), multiple)
-        questions, self._order = self._order[:most], self._order[most:]
+        questions, self.order = self.order[:most], self.order[most:]
         tokens = np.zeros((few if len(questions) <= few else most, engine.prompt_size), np.int32)
         valid = np.zeros(tokens.shape, bool)
         valid[:, -1] = True
         uniform = np.zeros((len(tokens), engine.num_samples, engine.sampler.draws), np.float32)
         for i, question in enumerate(questions):
-            prompt = self._prompts[question][len(engine.shared_prefix) :]
+            prompt = self.prompts[question][len(engine.shared_prefix) :]
             tokens[i, -len(prompt) :], valid[i, -len(prompt) :] = prompt, True
             for k in range(engine.num_samples):
                 self._sample_draws[question, k] = self._draw(question, k)
                 uniform[i, k] = self._sample_draws[question, k][0]
-        prompt_cache, logits = prefill(
-            self._weights,
-            self._put(np.array(engine.shared_prefix, np.int32), None),
-            self._put(tokens, "rows", None),
-            self._put(valid, "rows", None),
-            config=engine.config,
-            layout=engine.layout,
-            cache_dtype=engine.cache_dtype,
-        )
-        uniform = self._put(uniform, "rows", None, None)
-        first, nll = sample_first_tokens(
-            logits, uniform, sampler=engine.sampler, layout=engine.layout
-        )
+        shared_prefix = self._put(np.array(engine.shared_prefix, np.int32), None)
+        tokens, valid = (self._put(x, "rows", None) for x in (tokens, valid))
+        uniform, layout = self._put(uniform, "rows", None, None), {"layout": engine.layout}
+        static = {"config": engine.config, "cache_dtype": engine.cache_dtype, **layout}
+        prompt_cache, logits = prefill(self.weights, shared_prefix, tokens, valid, **static)
+        first, nll = sample_first_tokens(logits, uniform, sampler=engine.sampler, **layout)
         self._prefilled.append((prompt_cache, {q: i for i, q in enumerate(questions)}))
         drawn = len(questions) * engine.num_samples
-        self._usage.useful += drawn
-        self._usage.computed += drawn
+        self.usage.useful += drawn
+        self.usage.computed += drawn
         first, nll = (np.asarray(x)[: len(questions)] for x in (first, nll))
         return self.scheduler.start(questions, first, nll)
 
@@ -300,7 +294,7 @@ class _Run:
         """The first batch: the smallest that holds all samples at once, or the largest."""
         counts = self.scheduler.waiting_counts()
         fitting = [(b, k) for b, k in self._buckets if sum(-(-n // k) for n in counts) <= b]
-        b, k = min(fitting, key=math.prod) if fitting and not self._order else self._buckets[0]
+        b, k = min(fitting, key=math.prod) if fitting and not self.order else self._buckets[0]
         self._batch = Batch.empty(b, k)
         prompt_cache, positions = self._prefilled[0]
         rows, later = np.zeros(b, np.int32), []
@@ -309,7 +303,7 @@ class _Run:
                 rows[row] = positions[question]
             else:
                 later.append((row, question))
-        engine = self._engine
+        engine = self.engine
         self._prompt_cache, self._cache = start_batch(
             prompt_cache,
             self._put(rows, "rows"),
@@ -323,7 +317,7 @@ class _Run:
         """Starts to decode on the device; False where no sample is left to decode."""
         if self._batch is None or not self._batch.active.any():
             return False
-        engine, batch, scheduler = self._engine, self._batch, self.scheduler
+        engine, batch, scheduler = self.engine, self._batch, self.scheduler
         shape = batch.question.shape
         last, age, left = (np.zeros(shape, np.int32) for _ in range(3))
         uniform = np.zeros((engine.decode_chunk, *shape, engine.sampler.draws), np.float32)
@@ -335,7 +329,7 @@ class _Run:
             draws = self._sample_draws[sample][count : count + engine.decode_chunk]
             uniform[(slice(len(draws)), *slot)] = draws
         self._cache, self._tokens, self._nll = decode(
-            self._weights,
+            self.weights,
             self._prompt_cache,
             self._cache,
             Slots(*(self._put(x, "rows", None) for x in (last, age, left))),
@@ -352,8 +346,8 @@ class _Run:
     def _stop_when_active(self) -> int:
         """How many samples still decode when the host can put the idle slots to use."""
         active, slots = int(self._batch.active.sum()), self._batch.active.size
-        if self._order or self.scheduler.waiting:
-            return max(active - max(1, int(slots * self._engine.refill_fraction)), 0)
+        if self.order or self.scheduler.waiting:
+            return max(active - max(1, int(slots * self.engine.refill_fraction)), 0)
         smaller = [b * k for b, k in self._buckets if b * k < slots]
         return min(max(smaller), active - 1) if smaller else 0
 
@@ -362,6 +356,6 @@ class _Run:
         new = np.asarray(self._tokens)
         steps, useful = int((new >= 0).any((1, 2)).sum()), int((new >= 0).sum())
         self._steps_run += steps
-        self._usage.useful += useful
-        self._usage.computed += steps * self._batch.active.size
+        self.usage.useful += useful
+        self.usage.computed += steps * self._batch.active.size
         return useful, self.scheduler.append_tokens(self._batch, new, np.asarray(self._nll))

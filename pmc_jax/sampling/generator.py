@@ -14,7 +14,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.sampling.buckets import largest_batch_shape, prompt_size
-from pmc_jax.sampling.engine import Engine, Samples, Usage
+from pmc_jax.sampling.engine import Engine, Samples
 from pmc_jax.sampling.sampler import GREEDY, Sampler
 from pmc_jax.sampling.snapshot import SamplingWeights, snapshot
 
@@ -184,7 +184,6 @@ class TextGenerator:
         seed: int = 0,
         ids: Sequence[int] | None = None,
         answer_prefix: str = "",
-        usage: Usage | None = None,
     ) -> Iterator[dict[int, list[str]]]:
         """`num_samples` answers by question index, as they end.
 
@@ -208,7 +207,7 @@ class TextGenerator:
             batch_size=batch_size,
             answer_prefix=prefix,
         )
-        options = dict(key=jax.random.key(seed), ids=ids or range(len(questions)), usage=usage)
+        options = dict(key=jax.random.key(seed), ids=ids or range(len(questions)))
         options["progress"] = lambda tokens: preemption.check()
         for _, texts in self.generate(engine, weights, prompts, **options):
             processes = multihost.gather(list(texts.items()))
