@@ -9,7 +9,7 @@ import numpy as np
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.encode import TokenSequence
-from pmc_jax.data.sets import eval_set, finetune_set, forget_set, needed
+from pmc_jax.data.sets import eval_set, finetune_set, forget_set
 from pmc_jax.distributed.mesh import round_up
 from pmc_jax.errors import UserError
 from pmc_jax.sampling.buckets import largest_batch_shape
@@ -122,7 +122,7 @@ def count_rows(config: Config) -> Rows:
 
     data, taught = config.data, config.finetune.data
     try:
-        forget = config.plan.questions or len(forget_set(needed(data.forget, "data.forget"), data))
+        forget = config.plan.questions or len(forget_set(data.forget, data))
     except UserError as error:
         raise UserError(f"{error}; or set plan.questions to their number") from None
     finetune = count(lambda: finetune_set(taught, data), 10 * forget) if taught else 0
