@@ -5,20 +5,17 @@ Relearning", ICLR 2025, arXiv 2406.13356.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pmc_jax.config.evaluate import RelearnConfig
 from pmc_jax.config.run import DataConfig
 from pmc_jax.config.train import TrainConfig
-from pmc_jax.data.encode import shared_prefix
 from pmc_jax.data.records import RetainSet
-from pmc_jax.distributed import preemption
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.generator import TextGenerator
-from pmc_jax.training.order import epoch_rows
-from pmc_jax.training.packing import Packer
-from pmc_jax.training.trainer import Trainer
+from pmc_jax.training.finetune import train_on_answers
 
 
 def relearned(
@@ -33,7 +30,7 @@ def relearned(
 ) -> Decoder:
     """Fine-tunes a copy of the model on a few pairs: AdamW at a constant rate, loss on answers.
 
-    The rows are visited epoch by epoch, each in a new order (`pmc.epoch_rows`).
+    The rows are visited epoch by epoch, each in a new order (`order.epoch_rows`).
 
     Args:
         generator: the model that is attacked, without adapters; its weights stay as they are.
@@ -56,30 +53,24 @@ def relearned(
         raise UserError("data.evaluate.relearn: no rows")
     rows = rows.select(range(min(settings.rows, len(rows))))
     sequences = generator.sequences(rows.questions, rows.answers, data, ids=rows.ids)
-    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
-    lengths, lm = [len(s) for s in sequences], generator.lm
-    batch, multiple = settings.batch_size, lm.layout.row_multiple
-    packer = Packer.fit(prefix, lengths, max(lengths), batch, multiple, train.loss_mean)
     optimizer = dataclasses.replace(
         train,
         learning_rate=settings.learning_rate,
-        batch_size=batch,
+        batch_size=settings.batch_size,
         adamw=dataclasses.replace(train.adamw, weight_decay=0.0),
         warmup_steps=0,
         decay="none",
         max_grad_norm=None,
         accumulation_steps=1,
     )
-    trainer = Trainer(
-        lm.model, lm.config, lm.layout, optimizer, settings.steps, generator.dtype, seed=seed
-    )
-    for step in range(settings.steps):
-        chosen = [sequences[j] for j in epoch_rows(len(sequences), batch, step, seed)]
-        if not trainer.step(packer.pack([chosen], [1.0]))["applied"]:
+
+    def on_step(step: int, metrics: dict[str, Any], ids: Sequence[str]) -> None:
+        if not metrics["applied"]:
             raise UserError(
-                f"evaluate.relearn: loss or gradient not finite in step {step + 1}; lower "
+                f"evaluate.relearn: loss or gradient not finite in step {step}; lower "
                 f"evaluate.relearn.learning_rate={settings.learning_rate}"
             )
         progress(1)
-        preemption.check()
-    return trainer.release()
+
+    steps = settings.steps
+    return train_on_answers(generator, sequences, optimizer, steps, seed=seed, on_step=on_step)

@@ -1,13 +1,18 @@
-"""Supervised fine-tuning: makes the model that knows the data, where an experiment needs one.
+"""Supervised fine-tuning on question-answer pairs: makes the model that knows the data, where an
+experiment needs one, and attacks a model that was made to forget (`evaluation.relearn`).
 
 Only this module and its command import `FinetuneSet`; unlearning cannot.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pmc_jax.artifacts.checkpoint import Checkpoints, Interval
 from pmc_jax.artifacts.log import progress
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.run import DataConfig, FinetuneConfig
-from pmc_jax.data.encode import shared_prefix
+from pmc_jax.config.train import TrainConfig
+from pmc_jax.data.encode import TokenSequence, shared_prefix
 from pmc_jax.data.records import FinetuneSet
 from pmc_jax.distributed import preemption
 from pmc_jax.errors import Preempted, UserError
@@ -32,14 +37,13 @@ def finetune(
 ) -> Decoder:
     """Trains on question-answer pairs, loss on the answers only.
 
-    The epochs visit all rows, each in a new order (`pmc.epoch_rows`).
-
     Args:
         generator: the model to start from.
         rows: what to learn.
         settings: optimizer, epochs, rows a step.
         data: `max_length` and `long_rows` are read.
-        checkpoints: where the training goes on from and is kept every ten minutes; None = nowhere.
+        checkpoints: training resumes from the newest one, and writes one every ten minutes; None =
+            nowhere.
         donate: the model's buffers may be taken over.
 
     Returns:
@@ -52,59 +56,101 @@ def finetune(
     if not len(rows):
         raise UserError("finetune.data: no rows")
     sequences = generator.sequences(rows.questions, rows.answers, data, ids=rows.ids)
-    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
-    lengths = [len(s) for s in sequences]
-    lm = generator.lm
-    packer = Packer.fit(
-        prefix,
-        lengths,
-        max(lengths),
-        settings.batch_size,
-        lm.layout.row_multiple,
-        settings.loss_mean,
+    steps = total_steps(
+        len(sequences), settings.batch_size * settings.accumulation_steps, settings.epochs
     )
-    rows_a_step = settings.batch_size * settings.accumulation_steps
-    total = total_steps(len(sequences), rows_a_step, settings.epochs)
-    trainer = Trainer(
-        lm.model, lm.config, lm.layout, settings, total, generator.dtype, donate=donate, seed=seed
-    )
-    guard, begin, interval = DivergenceGuard(settings, "finetune"), 0, Interval()
-    if checkpoints is not None and (found := checkpoints.restore_latest(trainer.abstract_state())):
-        begin, saved, _ = found
-        trainer.load_state_dict(saved)
-    recorder.log.resume(begin, key="finetune_step")
+    guard = DivergenceGuard(settings, "finetune")
+    bar = progress(steps, "fine-tune", "step", enabled=recorder.bars)
 
-    def save(done: int) -> None:
+    def on_start(step: int) -> None:
+        recorder.log.resume(step, key="finetune_step")
+        bar.update(step)
+
+    def on_step(step: int, metrics: dict[str, Any], ids: Sequence[str]) -> None:
+        (loss,), norm = metrics["terms"], metrics["gradient_norm"]
+        recorder.log.event("finetune", finetune_step=step, loss=loss, gradient_norm=norm)
+        bar.update()
+        bar.set_postfix_str(f"loss {loss:.3f}")
+        guard.check(step, metrics, ids)
+
+    with bar, recorder.watch.stage("finetune"):
+        return train_on_answers(
+            generator,
+            sequences,
+            settings,
+            steps,
+            seed=seed,
+            on_step=on_step,
+            on_start=on_start,
+            checkpoints=checkpoints,
+            donate=donate,
+        )
+
+
+def train_on_answers(
+    generator: TextGenerator,
+    sequences: Sequence[TokenSequence],
+    settings: TrainConfig,
+    steps: int,
+    *,
+    seed: int,
+    on_step: Callable[[int, dict[str, Any], Sequence[str]], None],
+    on_start: Callable[[int], None] = lambda step: None,
+    checkpoints: Checkpoints | None = None,
+    donate: bool = False,
+) -> Decoder:
+    """The mean loss of answer tokens, for a fixed number of gradient steps.
+
+    The epochs visit all sequences, each in a new order (`order.epoch_rows`).
+
+    Args:
+        generator: the model to start from, without adapters.
+        settings: optimizer, rows a step, and whether adapters are trained.
+        seed: of the order, and of new adapters.
+        on_step: called after each step with its number from 1, the metrics of `Trainer.step` and
+            the ids of its rows; it raises to stop.
+        on_start: called with the number of steps that a checkpoint already holds, 0 without one.
+        checkpoints, donate: see `finetune`.
+
+    Returns:
+        The trained weights, float32 where all are trained, adapters merged.
+
+    Raises:
+        Preempted: the process was asked to stop.
+    """
+    lm, lengths = generator.lm, [len(s) for s in sequences]
+    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
+    batch, multiple = settings.batch_size, lm.layout.row_multiple
+    packer = Packer.fit(prefix, lengths, max(lengths), batch, multiple, settings.loss_mean)
+    trainer = Trainer(
+        lm.model, lm.config, lm.layout, settings, steps, generator.dtype, donate=donate, seed=seed
+    )
+    done, interval = 0, Interval()
+    if checkpoints is not None:
+        newest = checkpoints.restore_latest(trainer.abstract_state())
+        if newest is not None:
+            done, state, _ = newest
+            trainer.load_state_dict(state)
+    on_start(done)
+
+    def save() -> None:
         if checkpoints is not None and checkpoints.latest() != done:
             checkpoints.save(done, trainer.state_dict(), {})
 
-    bar = progress(total, "fine-tune", "step", enabled=recorder.bars)
-    with bar, recorder.watch.stage("finetune"):
-        bar.update(begin)
-        for step in range(begin, total):
-            chosen = epoch_rows(len(sequences), rows_a_step, step, seed)
-            batch = packer.pack(
-                [[sequences[j] for j in chosen]],
-                [1.0],
-                micro_batches=settings.accumulation_steps,
-            )
-            metrics = trainer.step(batch)
-            (loss,) = metrics["terms"]
-            recorder.log.event(
-                "finetune",
-                finetune_step=step + 1,
-                loss=loss,
-                gradient_norm=metrics["gradient_norm"],
-            )
-            bar.update()
-            bar.set_postfix_str(f"loss {loss:.3f}")
-            guard.check(step + 1, metrics, [sequences[j].id for j in chosen])
-            if interval.is_over():
-                save(step + 1)
-                interval.begin()
-            try:
-                preemption.check()
-            except Preempted:
-                save(step + 1)
-                raise
+    while done < steps:
+        chosen = epoch_rows(len(sequences), batch * settings.accumulation_steps, done, seed)
+        rows = [sequences[j] for j in chosen]
+        metrics = trainer.step(
+            packer.pack([rows], [1.0], micro_batches=settings.accumulation_steps)
+        )
+        done += 1
+        on_step(done, metrics, [row.id for row in rows])
+        if checkpoints is not None and interval.is_over():
+            save()
+            interval.begin()
+        try:
+            preemption.check()
+        except Preempted:
+            save()
+            raise
     return trainer.release()
