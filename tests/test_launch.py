@@ -117,10 +117,7 @@ def test_the_message_is_printed_and_the_status_kept(capsys):
 def test_a_single_process_returns_what_it_passes():
     assert multihost.count() == 1 and multihost.is_first() and multihost.owns(3)
     value = object()
-    assert (
-        multihost.gather(value) == [value]
-        and multihost.broadcast_from_first(lambda: value) is value
-    )
+    assert multihost.gather(value) == [value] and multihost.broadcast(lambda: value) is value
     assert multihost.map_sharded(lambda i: range(i), 3) == [[], [0], [0, 1]]
     multihost.barrier("one process")
 

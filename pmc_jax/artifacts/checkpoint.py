@@ -48,9 +48,7 @@ class Interval:
 
     def is_over(self) -> bool:
         """By the clock of the first process."""
-        return multihost.broadcast_from_first(
-            lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS
-        )
+        return multihost.broadcast(lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS)
 
 
 class Checkpoints:
@@ -120,9 +118,7 @@ class Checkpoints:
 
         All processes of a job return what the first one has.
         """
-        return multihost.broadcast_from_first(
-            lambda: getattr(self._checkpointer.latest, "step", None)
-        )
+        return multihost.broadcast(lambda: getattr(self._checkpointer.latest, "step", None))
 
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
         """The state and host values of one checkpoint.
@@ -158,9 +154,7 @@ class Checkpoints:
                 not those of `abstract_state`; nothing is deleted.
         """
         self.wait()
-        steps = multihost.broadcast_from_first(
-            lambda: [c.step for c in self._checkpointer.checkpoints]
-        )
+        steps = multihost.broadcast(lambda: [c.step for c in self._checkpointer.checkpoints])
         damaged: list[int] = []
         for step in reversed(steps):
             restored, reason = None, "another process could not read it"

@@ -28,8 +28,8 @@ LOSS_PANELS = (
         "Score of the selected answers (likeness to the original ones)",
         "mean score",
     ),
-    ("collapse_loss", "Collapse loss (on the model's own selected answers)", "nats a token"),
-    ("retain_loss", "Retain loss (on the retain answers)", "nats a token"),
+    ("collapse_loss", "Collapse loss (on the model's own selected answers)", "loss per token"),
+    ("retain_loss", "Retain loss (on the retain answers)", "loss per token"),
 )
 
 

@@ -58,7 +58,7 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
         How many files are unchanged, and a line for each other one.
 
     Raises:
-        UserError: there is no manifest, or the file is not one.
+        UserError: the manifest is missing, or the file is not one.
     """
     folder = Path(folder)
     manifest = _read(folder)
@@ -105,7 +105,7 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
     """Removes outputs of a finished run, and their lines in its manifest.
 
     Raises:
-        UserError: there is no manifest, or something cannot be removed.
+        UserError: the manifest is missing, or something cannot be removed.
     """
     folder = Path(folder)
     manifest = _read(folder)

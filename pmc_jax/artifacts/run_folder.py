@@ -131,7 +131,7 @@ def claim(
         claimed.append(_claim(folder, plain(settings), dict(digests), overwrite))
         return str(claimed[0].path), claimed[0].resuming
 
-    path, resuming = multihost.broadcast_from_first(decide)
+    path, resuming = multihost.broadcast(decide)
     return claimed[0] if claimed else OutputFolder(Path(path), resuming=resuming)
 
 
@@ -183,7 +183,7 @@ def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
         except OSError as error:
             raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
 
-    multihost.broadcast_from_first(acquire)
+    multihost.broadcast(acquire)
     try:
         yield
     finally:

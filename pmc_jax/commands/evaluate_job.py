@@ -81,9 +81,7 @@ def evaluate_finished(
     sets, caches = eval_sets(config), caches or {}
     if not sets:
         raise UserError("data.evaluate: no split is named, nothing can be measured")
-    made = multihost.broadcast_from_first((folder / run_folder.TARGET).exists) and bool(
-        config.finetune.data
-    )
+    made = multihost.broadcast((folder / run_folder.TARGET).exists) and bool(config.finetune.data)
     first = str(folder / run_folder.TARGET) if made else model_path(config)
     paths = {"before": first, "after": str(folder / run_folder.MODEL)}
     models = {
@@ -154,7 +152,7 @@ def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
             raise UserError(f"{folder}: holds no finished run; run pmc unlearn first")
         return json.loads((folder / run_folder.RUN).read_text(encoding="utf-8"))["settings"]
 
-    settings, faults = apply_overrides(multihost.broadcast_from_first(read), overrides)
+    settings, faults = apply_overrides(multihost.broadcast(read), overrides)
     if faults:
         raise UserError("; ".join(faults))
     return config_from_dict(settings, where=f"{folder} with overrides")

@@ -32,14 +32,14 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
 
     folder = Path(output_dir(config))
     model = folder / run_folder.MODEL
-    if multihost.broadcast_from_first(model.exists) and not options.overwrite:
+    if multihost.broadcast(model.exists) and not options.overwrite:
         raise UserError(f"{model}: exists; move it away or pass --overwrite")
     target = folder / run_folder.TARGET
-    has_target = bool(config.finetune.data) and multihost.broadcast_from_first(target.exists)
+    has_target = bool(config.finetune.data) and multihost.broadcast(target.exists)
     base = str(target) if has_target else model_path(config)
     lm = load(base, **placed(config))
     with run_folder.locked(folder, make=True):
-        if multihost.broadcast_from_first((folder / run_folder.CHECKPOINTS).is_dir):
+        if multihost.broadcast((folder / run_folder.CHECKPOINTS).is_dir):
             lm = dataclasses.replace(lm, model=_newest(config, lm, folder / run_folder.CHECKPOINTS))
             say(f"exporting the newest checkpoint of {folder}")
         else:

@@ -83,7 +83,7 @@ def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInp
 
 def model_digest(path: str) -> str:
     """SHA-256 of a model's files, which the first process reads."""
-    return multihost.broadcast_from_first(lambda: file_digest(find(path)))
+    return multihost.broadcast(lambda: file_digest(find(path)))
 
 
 def placed(config: Config) -> dict[str, Any]:

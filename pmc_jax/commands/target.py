@@ -70,7 +70,7 @@ class Target:
         Raises:
             UserError: it holds another target and `overwrite` is off, or was not made by pmc.
         """
-        return multihost.broadcast_from_first(lambda: self._is_made(overwrite))
+        return multihost.broadcast(lambda: self._is_made(overwrite))
 
     def _is_made(self, overwrite: bool) -> bool:
         if not self.folder.exists():

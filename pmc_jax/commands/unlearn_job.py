@@ -86,9 +86,7 @@ def run_unlearn(
 
 def is_finished(config: Config) -> bool:
     """Whether `output.dir` holds a finished run."""
-    return multihost.broadcast_from_first(
-        lambda: (Path(output_dir(config)) / run_folder.RESULTS).exists()
-    )
+    return multihost.broadcast(lambda: (Path(output_dir(config)) / run_folder.RESULTS).exists())
 
 
 def run_purge(config: Config, *, say: Callable[[str], None]) -> None:

@@ -148,7 +148,7 @@ def _evaluate_if_due(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -
     earlier = max([0.0, *(r.get("unlearning_seconds", 0.0) for r in run.rounds)])
     timed = any(earlier < t <= spent for t in config.evaluate.at_seconds)
     stepped = every and steps[-1] // every != steps[-2] // every
-    if ends or not multihost.broadcast_from_first(lambda: bool(timed or stepped)):
+    if ends or not multihost.broadcast(lambda: bool(timed or stepped)):
         return
     model = LoadedModel.of("evaluate", run.generator, run.trainer.model)
     numbers, _ = _quality(config, model, sets, run.recorder)

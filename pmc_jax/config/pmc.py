@@ -139,8 +139,8 @@ class ScheduleConfig(Section):
         steps_per_round: gradient steps after each round of sampling.
         retain_rows: retain rows for each forget row of a step.
         lambda_retain: weight of the retain term in the loss.
-        max_retain_loss: the run stops with an error when the retain loss of a step exceeds this, in
-            nats per token; None = no limit.
+        max_retain_loss: the run stops with an error when the retain loss of a step exceeds this,
+            mean cross-entropy per token; None = no limit.
     """
 
     epochs: int = setting(12, at_least(0))
@@ -175,7 +175,7 @@ class StopConfig(Section):
             conditions below hold.
         max_score: largest mean score of the greedy answers to the forget questions.
         max_retain_increase: largest increase of the loss on a sample of retain rows over its value
-            before unlearning, in nats per token.
+            before unlearning, in mean cross-entropy per token.
     """
 
     enabled: bool = False

@@ -87,7 +87,7 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def broadcast_from_first(make: Callable[[], Any]) -> Any:
+def broadcast(make: Callable[[], Any]) -> Any:
     """What `make` returns in the first process, a JSON value; the others do not call it.
 
     Raises:

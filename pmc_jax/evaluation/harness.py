@@ -190,7 +190,7 @@ class _Store:
         self.complete = False
         self._path = path
         if path is not None:
-            for line in multihost.broadcast_from_first(lambda: _resumed(path, digest)):
+            for line in multihost.broadcast(lambda: _resumed(path, digest)):
                 self.rows |= line.get("rows", {})
                 self.complete |= line.get("complete", False)
 

@@ -34,7 +34,7 @@ def scores(losses: np.ndarray) -> np.ndarray:
     """Inverse perplexities that sum to 1.
 
     Args:
-        losses: float [options], mean loss of each in nats a token.
+        losses: float [options], mean cross-entropy per token of each.
     """
     weights = np.exp(losses.min() - losses)
     return weights / weights.sum()

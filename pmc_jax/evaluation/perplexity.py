@@ -1,6 +1,6 @@
 """How well a model still reads text that has nothing to do with the data.
 
-With N the sum of the losses of all tokens, in nats:
+With N the sum of the losses of all tokens (natural logarithm):
 
     token          exp(N / tokens), comparable between models of one tokenizer only
     word           exp(N / words), words = runs without white space

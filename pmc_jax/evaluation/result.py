@@ -16,7 +16,7 @@ class Description:
     Attributes:
         text: what it is, a few words.
         better: lower | higher | reference (near that of a model that never saw the data) | "".
-        unit: share (0 to 1, shown in percent) | points (0 to 100) | nats | p | "" (as it is).
+        unit: share (0 to 1, shown in percent) | points (0 to 100) | loss | p | "" (as it is).
     """
 
     text: str

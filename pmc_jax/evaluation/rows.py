@@ -47,7 +47,7 @@ def not_given(split: str) -> str:
 
 
 def mean_loss(text: Mapping[str, Any]) -> float:
-    """Mean loss of a text's tokens in nats, the end token included.
+    """Mean cross-entropy of a text's tokens, the end token included.
 
     Args:
         text: a T of likelihood rows.

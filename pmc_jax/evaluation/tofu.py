@@ -1,6 +1,6 @@
 """The measures of the TOFU benchmark.
 
-With l the mean loss (nats a token, end token included) of a text after its question:
+With l the mean loss (cross-entropy per token, end token included) of a text after its question:
 
     probability   exp(-l(answer)); on real_authors and world_facts that divided by the sum of it
                   and of exp(-l) of the wrong answers; mean over rows

@@ -72,7 +72,7 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
         UserError: the folder is in use, or cannot be written.
     """
     folder = Path(folder).expanduser().absolute()
-    in_use = multihost.broadcast_from_first(lambda: folder.exists() and not _is_empty(folder))
+    in_use = multihost.broadcast(lambda: folder.exists() and not _is_empty(folder))
     if in_use and not replace:
         raise UserError(f"{folder}: exists and is not an empty folder; name another one")
     aside, old = (

@@ -159,6 +159,6 @@ def _loss(runs: Sequence[Run], key: str, title: str, what: str) -> Figure | None
     if not all(points):
         return None
     texts = [f"{_from_to(one, '.2f')}, {max(y for _, y in one):.2f} at worst" for one in points]
-    text = f"{what}: {_by_run(runs, texts)} (nats a word piece; lower is surer)."
-    panel = Panel(_lines(runs, points, "loss"), "step", "nats a token")
+    text = f"{what}: {_by_run(runs, texts)} (cross-entropy per token; lower is surer)."
+    panel = Panel(_lines(runs, points, "loss"), "step", "loss per token")
     return Figure(key, title, text, [panel])

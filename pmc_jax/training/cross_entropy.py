@@ -31,7 +31,7 @@ def cross_entropy(
     layout: Layout,
     cap: float | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Weighted cross-entropy of next tokens, in nats.
+    """Weighted cross-entropy of next tokens (natural logarithm).
 
     Only the weighted sum carries a gradient, to `hidden`, `embedding` and `bias`. It is computed
     beside the loss, while a chunk of logits is at hand: the backward pass projects nothing again.
@@ -206,7 +206,7 @@ def token_cross_entropy(
     layout: Layout,
     cap: float | None = None,
 ) -> jax.Array:
-    """Cross-entropy of each next token, f32[R,A] in nats, for losses that are not linear in it.
+    """Cross-entropy of each next token, f32[R,A], for losses that are not linear in it.
 
     Every entry carries a gradient; the price is that the backward pass projects onto the vocabulary
     again. The arguments are those of `cross_entropy`.

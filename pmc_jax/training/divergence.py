@@ -1,4 +1,4 @@
-"""Stops a run that trains no more: losses that are not finite, or a retain loss that diverges."""
+"""Stops a run that diverges: losses that are not finite, or a retain loss above its limit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

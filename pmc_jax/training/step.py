@@ -79,7 +79,7 @@ def abstract_state(model: Decoder, *, static: StepConfig) -> TrainState:
 def batch_loss(
     model: Decoder, batch: TrainBatch, reference: Decoder | None = None, *, static: StepConfig
 ) -> tuple[jax.Array, jax.Array]:
-    """The loss of one micro-batch (arrays without M) and its terms f32[T], in nats a token; see
+    """The loss of one micro-batch (arrays without M) and its terms f32[T], per token; see
     `train_step`.
     """
     if static.objective is not None:
@@ -114,7 +114,7 @@ def train_step(
         reference: the model before unlearning, for an objective that needs it.
 
     Returns:
-        The new state and metrics: `terms` f32[T] (nats a token), `gradient_norm` f32[] before
+        The new state and metrics: `terms` f32[T] (mean cross-entropy), `gradient_norm` f32[] before
             clipping, `applied` bool[].
     """
 

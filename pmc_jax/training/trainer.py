@@ -82,7 +82,7 @@ class Trainer:
         """One gradient step on a host batch.
 
         Returns:
-            `terms`: list of the loss terms in nats a token, before the step; `gradient_norm`;
+            `terms`: list of the loss terms per token, before the step; `gradient_norm`;
             `applied`: False where one of them was not finite, and nothing was changed.
         """
         self.tokens += int((batch.segments > 0).sum())

@@ -76,7 +76,7 @@ class ForgetAnswerSource:
     def _sums(
         generator: TextGenerator, rows: Sequence[Sequence[TokenSequence]]
     ) -> list[list[float]]:
-        """Cross-entropy of each sequence under the model before unlearning, nats."""
+        """Cross-entropy of each sequence under the model before unlearning."""
         lm = generator.lm
         flat = [sequence for row in rows for sequence in row]
         scores = iter(token_scores(lm.model, lm.config, lm.layout, flat, dtype=generator.dtype))

@@ -236,7 +236,7 @@ class Unlearning:
     def _stop_reason(self, step: Step) -> str | None:
         """Why the run ends after this step, None where it does not."""
         limit = self._max_seconds
-        if limit is not None and multihost.broadcast_from_first(self.spent) >= limit:
+        if limit is not None and multihost.broadcast(self.spent) >= limit:
             return f"method.max_seconds={limit:g} are over"
         ends_epoch = (step.index + 1) * self._rows_per_step // len(self.source.ids) > step.epoch
         if self._retain_loss is None or not ends_epoch or self.done == self.total_steps:

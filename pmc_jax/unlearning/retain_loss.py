@@ -29,11 +29,11 @@ class RetainLoss:
         self.before = self.loss(generator.lm.model)
 
     def loss(self, model: Decoder) -> float:
-        """Mean cross-entropy of the answer tokens, nats."""
+        """Mean cross-entropy of the answer tokens."""
         lm, dtype = self._generator.lm, self._generator.dtype
         found = token_scores(model, lm.config, lm.layout, self._sequences, dtype=dtype)
         return -float(np.concatenate([one.logp for one in found]).mean(dtype=np.float64))
 
     def has_recovered(self, model: Decoder, margin: float) -> bool:
-        """Whether the loss is at most `margin` nats above that at the start."""
+        """Whether the loss is at most `margin` above that at the start."""
         return self.loss(model) <= self.before + margin

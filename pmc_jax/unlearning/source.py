@@ -17,7 +17,7 @@ class TermRows(NamedTuple):
     Attributes:
         sequences: tokens of the rows, one for each forget row of the step (several of `retain`).
         weights: weight of each row in the mean of its term, 0 leaves it out; None = all 1.
-        reference: cross-entropy of each row under the model before unlearning, in nats, summed
+        reference: cross-entropy of each row under the model before unlearning, summed
             over its answer tokens; None = unknown.
         factor: multiplies the coefficient of the term.
     """
