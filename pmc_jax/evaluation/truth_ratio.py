@@ -1,7 +1,7 @@
 r"""The truth ratio of the TOFU benchmark, in both definitions that are in use, and Forget Quality.
 
-R = p(wrong) / p(true) of a row, from mean losses l (cross-entropy per token, end token included) of its true
-answer in other words and of its wrong answers:
+R = p(wrong) / p(true) of a row, from mean losses l (cross-entropy per token, end token included)
+of its true answer in other words and of its wrong answers:
 
     geo    R = exp(l(true) - mean_k l(wrong_k))
     arith  R = mean_k exp(-l(wrong_k)) / exp(-l(true))

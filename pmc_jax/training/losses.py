@@ -6,7 +6,8 @@ a function of their numbers (`Term`) and of the settings (`Objective`); adding a
 function and one entry of `METHODS`. Letters as in the papers: l the mean cross-entropy of a token,
 L the sum over the tokens of a row, f forget, r retain, ref the model before unlearning.
 
-Losses use the natural logarithm. Which method reads true answers shows in its terms: PMC's has no `forget`.
+Losses use the natural logarithm. Which method reads true answers shows in its terms: PMC's has no
+`forget`.
 """
 
 import dataclasses
