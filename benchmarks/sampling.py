@@ -2,8 +2,7 @@
 
 Questions of generated people (or of --data, JSON Lines), K samples each. Without --ends nothing
 ends a sample, so that every step of a slot is useful; with it, tokens count up to the end of each
-answer, and
-the share of useful slots is what the engine wastes. The last line is JSON.
+answer, and the share of useful slots shows what the engine wastes. The last line is JSON.
 """
 
 import argparse
@@ -55,7 +54,7 @@ def main() -> None:
     if not options.ends:
         engine = dataclasses.replace(engine, end_tokens=(-1,))
     weights = generator.snapshot(lm.model)
-    seeds, shares = iter(range(10**6)), []
+    seeds, useful = iter(range(10**6)), []
 
     def once() -> float:
         usage, key = Usage(), jax.random.key(next(seeds))
@@ -63,7 +62,7 @@ def main() -> None:
         for _ in engine.generate(weights, prompts, key=key, ids=range(len(prompts)), usage=usage):
             pass
         seconds = time.perf_counter() - begin
-        shares.append(usage.useful / usage.computed)
+        useful.append(usage.useful / usage.computed)
         return usage.useful / seconds
 
     arguments = {
@@ -75,7 +74,7 @@ def main() -> None:
     with pairs.other(options, lm, arguments) as worker:
         figures = pairs.rates(once, worker, options.repeats)
     figures["per_chip"] = cluster.per_chip(figures["rate"]["median"], lm.config, 2)
-    figures |= {"unit": "tokens a second", "useful_slots": spread(shares)}
+    figures |= {"unit": "tokens a second", "useful_slots": spread(useful)}
     print_record("sampling", options, **figures, dtype=str(generator.dtype))
 
 

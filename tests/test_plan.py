@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def plans(which: str) -> dict:
+def compiled_plans(which: str) -> dict:
     done = subprocess.run(
         [sys.executable, str(TESTS / "devices" / "plans.py"), which],
         env={
@@ -35,20 +35,20 @@ def plans(which: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict:
-    return plans("short")
+def plans() -> dict:
+    return compiled_plans("short")
 
 
 @pytest.fixture(scope="module")
-def more() -> dict:
-    return plans("long")
+def more_plans() -> dict:
+    return compiled_plans("long")
 
 
 class TestLlama3B:
     """Llama-3.2-3B, 64 rows of 256 tokens and 160 answers at once, on sixteen v5e chips."""
 
-    def test_training_and_sampling_fit(self, found):
-        plan = found["3b"]
+    def test_training_and_sampling_fit(self, plans):
+        plan = plans["3b"]
         assert plan["fits"] and plan["chips"] == 16 and plan["parameters"] == 3_212_749_824
         programs = plan["programs"]
         assert list(programs) == ["train_step", "weight_sync", "prefill", "decode_step"]
@@ -56,24 +56,24 @@ class TestLlama3B:
         assert programs["train_step"]["arguments_bytes"] < 12.1 * plan["parameters"] / 16
         assert programs["decode_step"]["beside_bytes"] >= 12 * plan["parameters"] / 16
 
-    def test_products(self, found):
-        assert 1.1 < found["3b"]["ratios"]["train_step_flops_per_6nd"] <= 1.36
+    def test_products(self, plans):
+        assert 1.1 < plans["3b"]["ratios"]["train_step_flops_per_6nd"] <= 1.36
 
-    def test_memory_traffic_of_a_decode_step(self, found):
-        ratio = found["3b"]["ratios"]["decode_step_hbm_per_weights_and_cache"]
+    def test_memory_traffic_of_a_decode_step(self, plans):
+        ratio = plans["3b"]["ratios"]["decode_step_hbm_per_weights_and_cache"]
         assert 1 < ratio <= 1.25
 
-    def test_every_bound_is_below_the_estimate(self, found):
-        for name, program in found["3b"]["programs"].items():
+    def test_every_bound_is_below_the_estimate(self, plans):
+        for name, program in plans["3b"]["programs"].items():
             bound = program["bound"]
             assert 0 < bound["seconds"] < 1.05 * bound["estimated"], name
-        rates = found["3b"]["rates"]["train_step"]
+        rates = plans["3b"]["rates"]["train_step"]
         for kind in ("seconds", "estimated"):
             assert 0 < rates[kind]["model_flop_utilisation"] < 1
 
-    def test_weights_are_gathered_for_use_and_activations_stay(self, found):
+    def test_weights_are_gathered_for_use_and_activations_stay(self, plans):
         """In bfloat16: forward, and again for the backward pass; gradients go the other way."""
-        plan = found["3b"]
+        plan = plans["3b"]
         weights = 2 * plan["parameters"]
         moved = {"all-gather": 0, "gradients": 0, "all-to-all": 0}
         for c in plan["programs"]["train_step"]["collectives"]:
@@ -83,18 +83,18 @@ class TestLlama3B:
         assert moved["gradients"] <= 1.1 * weights
         assert moved["all-to-all"] < 0.01 * weights
 
-    def test_the_hand_over_moves_each_weight_once(self, found):
-        moved = found["3b"]["programs"]["weight_sync"]["collectives"]
+    def test_the_weight_sync_moves_each_weight_once(self, plans):
+        moved = plans["3b"]["programs"]["weight_sync"]["collectives"]
         assert {c["kind"] for c in moved} == {"all-gather"}
-        weights = 2 * found["3b"]["parameters"]
+        weights = 2 * plans["3b"]["parameters"]
         assert sum(c["bytes"] for c in moved) == pytest.approx(weights * 15 / 16, rel=0.01)
 
-    def test_a_decode_step_gathers_no_weights_and_no_logits(self, found):
-        moved = found["3b"]["programs"]["decode_step"]["collectives"]
+    def test_a_decode_step_gathers_no_weights_and_no_logits(self, plans):
+        moved = plans["3b"]["programs"]["decode_step"]["collectives"]
         assert sum(c["bytes"] for c in moved) < 64 * 1024
 
-    def test_the_whole_run(self, found):
-        run = found["3b"]["run"]
+    def test_the_whole_run(self, plans):
+        run = plans["3b"]["run"]
         assert run["steps"] == 188 and run["rounds"] == 188
         for kind in ("bound", "estimated"):
             seconds = run[f"{kind}_seconds"]
@@ -108,15 +108,15 @@ class TestLlama3B:
     ("topology", "devices"),
     [("v4:2x2x1", 8), ("v5p:2x2x1", 4), ("v6e:2x2", 4), ("tpu7x:2x2x1", 8)],
 )
-def test_every_kind_of_chip(more, topology, devices):
-    plan = more["kinds"][topology]
+def test_every_kind_of_chip(more_plans, topology, devices):
+    plan = more_plans["kinds"][topology]
     assert plan["fits"] and plan["devices"] == devices
     axes = {name.split()[1] for name in plan["moved"]}
     assert "fsdp" in axes and "tensor" in axes
 
 
-def test_only_gradients_cross_slices(found):
-    plan = found["slices"]
+def test_only_gradients_cross_slices(plans):
+    plan = plans["slices"]
     assert plan["devices"] == 8
     across = {name: moved for name, moved in plan["moved"].items() if "slice" in name}
     assert {name.split()[0] for name in across} == {"all-reduce"}
@@ -124,9 +124,9 @@ def test_only_gradients_cross_slices(found):
     assert 0 < sum(across.values()) < within
 
 
-def test_more_chips_with_more_work_move_what_a_ring_moves(found):
+def test_more_chips_with_more_work_move_what_a_ring_moves(plans):
     """Between copies: (n-1)/n of the gradients for n copies; within them nothing more."""
-    moved = {int(chips): axes for chips, axes in found["doubled"].items()}
+    moved = {int(chips): axes for chips, axes in plans["doubled"].items()}
 
     def total(chips: int, *, copies: bool) -> float:
         return sum(m for name, m in moved[chips].items() if ("data" in name) == copies)
@@ -137,16 +137,16 @@ def test_more_chips_with_more_work_move_what_a_ring_moves(found):
 
 
 @pytest.mark.slow
-def test_more_chips_that_share_the_weights_move_what_a_ring_moves(more):
+def test_more_chips_that_share_the_weights_move_what_a_ring_moves(more_plans):
     """(n-1)/n of what is gathered and scattered: nothing is added up whole on every device."""
-    moved = {int(chips): sum(axes.values()) for chips, axes in more["sharded"].items()}
+    moved = {int(chips): sum(axes.values()) for chips, axes in more_plans["sharded"].items()}
     for chips in (32, 64):
         assert 0 < moved[chips] <= 1.02 * (1 - 1 / chips) / (1 - 1 / 16) * moved[16]
 
 
 @pytest.mark.slow
-def test_a_search_finds_the_nearest_that_fits(more):
-    search = more["search"]
+def test_a_search_finds_the_nearest_that_fits(more_plans):
+    search = more_plans["search"]
     assert search["fits"] and search["said"]
     assert search["remat"] == "full"
     assert search["batch_size"] * search["accumulation_steps"] == 2048

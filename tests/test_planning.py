@@ -83,7 +83,7 @@ ENTRY %main (x: bf16[8,128]) -> bf16[8,128] {
         assert program_cost(parse(text)).hbm == 2 * 8 * 128 * 2  # fetched, and written in the end
 
     @pytest.mark.parametrize(
-        ("window", "labels", "left", "right", "out", "flops"),
+        ("window", "dims", "left", "right", "out", "flops"),
         [
             # [64,32] x [32,16], as the TPU's compiler writes a plain product.
             ("", "bf_io->bf", (64, 32), (32, 16), (64, 16), 2 * 64 * 32 * 16),
@@ -107,7 +107,7 @@ ENTRY %main (x: bf16[8,128]) -> bf16[8,128] {
             ),
         ],
     )
-    def test_products_as_convolutions(self, window, labels, left, right, out, flops):
+    def test_products_as_convolutions(self, window, dims, left, right, out, flops):
         def shape(sizes):
             return f"f32[{','.join(map(str, sizes))}]"
 
@@ -115,7 +115,7 @@ ENTRY %main (x: bf16[8,128]) -> bf16[8,128] {
 ENTRY %main (a: {shape(left)}, b: {shape(right)}) -> {shape(out)} {{
   %a = {shape(left)} parameter(0)
   %b = {shape(right)} parameter(1)
-  ROOT %c = {shape(out)} convolution(%a, %b), window={{{window}}}, dim_labels={labels}
+  ROOT %c = {shape(out)} convolution(%a, %b), window={{{window}}}, dim_labels={dims}
 }}
 """
         assert program_cost(parse(text)).flops == flops

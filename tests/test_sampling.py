@@ -232,9 +232,9 @@ def test_one_compile_a_shape(weights, caplog):
     """Whatever the prompts, their number and the draws: no more programs than shapes."""
 
     def compiled() -> Counter:
-        found = re.findall(r"Compiling jit\((\w+)\)", caplog.text)
+        names = re.findall(r"Compiling jit\((\w+)\)", caplog.text)
         caplog.clear()
-        return Counter(found)
+        return Counter(names)
 
     engine = dataclasses.replace(BASE, sampler=Sampler(0.875), prompt_size=32)
     buckets = len(engine.buckets())

@@ -126,14 +126,11 @@ class Module:
         test = condition.instructions[condition.root]
         if test.opcode != "compare" or test.attribute("direction") not in ("LT", "NE"):
             return None
-        counter = _element(condition, test.operands[0])
+        counter, carried = (_element(condition, name) for name in test.operands)
         if counter is None:
             return None
-        # A limit that the loop carries along is what it began with.
-        carried = _element(condition, test.operands[1])
-        end = _constant(condition, test.operands[1])
-        begin = self._initial(within, loop, counter)
-        if end is None and carried is not None:
+        begin, end = self._initial(within, loop, counter), _constant(condition, test.operands[1])
+        if carried is not None:  # a limit that the loop carries along is what it began with
             end = self._initial(within, loop, carried)
         step = _step(body, counter)
         if None in (begin, end, step) or step <= 0:

@@ -227,12 +227,10 @@ class _Run:
         if not waiting and not self.order and (move := compacted(self._batch, self._buckets)):
             smaller, old_slots = move
             old_rows = old_slots[:, 0] // self._batch.question.shape[1]
+            old_rows = self._put(old_rows.astype(np.int32), "rows")
+            old_slots, layout = self._put(old_slots, "rows", None), self.engine.layout
             self._prompt_cache, self._cache = compact_batch(
-                self._prompt_cache,
-                self._cache,
-                self._put(old_rows.astype(np.int32), "rows"),
-                self._put(old_slots, "rows", None),
-                layout=self.engine.layout,
+                self._prompt_cache, self._cache, old_rows, old_slots, layout=layout
             )
             self._batch = smaller
         return ended
@@ -304,13 +302,10 @@ class _Run:
             else:
                 later.append((row, question))
         engine = self.engine
-        self._prompt_cache, self._cache = start_batch(
-            prompt_cache,
-            self._put(rows, "rows"),
-            slots=k,
-            cache_size=round_up(max(engine.max_new_tokens - 1, 1), engine.decode_chunk),
-            layout=engine.layout,
-        )
+        cache_size = round_up(max(engine.max_new_tokens - 1, 1), engine.decode_chunk)
+        static = {"slots": k, "cache_size": cache_size, "layout": engine.layout}
+        rows = self._put(rows, "rows")
+        self._prompt_cache, self._cache = start_batch(prompt_cache, rows, **static)
         self._load_prompts(later)
 
     def decode(self) -> bool:

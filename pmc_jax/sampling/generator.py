@@ -127,11 +127,13 @@ class TextGenerator:
             max_prompts: prompts of one call at most; None = all of them.
             answer_prefix: token ids that every one of `prompts` ends with.
         """
-        # Two short questions beside the given ones: what only those share is no shared prefix.
+        # Two short questions more: a beginning that `prompts` share by chance must not count.
         short = [[*self.encoder.prompt(question), *answer_prefix] for question in ("?", "A")]
         rope = self.lm.config.rope
         by_length = rope is not None and rope.kind == "longrope"
         prefix = [] if by_length else shared_prefix([*short, *prompts]).tolist()
+        count, platform = min(len(prompts), max_prompts or len(prompts)), self.layout.platform
+        shape = largest_batch_shape(count, num_samples, batch_size, platform=platform)
         return Engine(
             config=self.lm.config,
             layout=self.layout,
@@ -139,12 +141,7 @@ class TextGenerator:
             num_samples=num_samples,
             max_new_tokens=max_new_tokens,
             end_tokens=self.encoder.end_tokens,
-            batch_shape=largest_batch_shape(
-                min(len(prompts), max_prompts or len(prompts)),
-                num_samples,
-                batch_size,
-                platform=self.layout.platform,
-            ),
+            batch_shape=shape,
             prompt_size=prompt_size([prompt[len(prefix) :] for prompt in prompts]),
             shared_prefix=tuple(prefix),
             cache_dtype=self.cache_dtype,
@@ -162,14 +159,11 @@ class TextGenerator:
         """
         for samples in engine.generate(weights, prompts, **options):
             tokens, length = samples.tokens, samples.length
-            texts = {
-                question: [
-                    self.encoder.decode(tokens[i, k, : length[i, k]])
-                    for k in range(engine.num_samples)
-                ]
-                for i, question in enumerate(samples.questions.tolist())
-                if multihost.owns(question)
-            }
+            texts = {}
+            for i, question in enumerate(samples.questions.tolist()):
+                if multihost.owns(question):
+                    answers = (row[:n] for row, n in zip(tokens[i], length[i], strict=True))
+                    texts[question] = [self.encoder.decode(answer) for answer in answers]
             yield samples, texts
 
     def stream(

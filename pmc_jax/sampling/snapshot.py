@@ -1,8 +1,8 @@
 """The snapshot that sampling reads: weights cast, fused and laid out, made once a round.
 
-Training never waits on this layout and sampling never touches the training state. Layers are apart
-instead of stacked: a decode step reads each matrix once, and a slice of a stacked array would be
-copied first.
+Training does not depend on this layout, and sampling never touches the training state. Layers are
+apart instead of stacked: a decode step reads each matrix once, and a slice of a stacked array would
+be copied first.
 """
 
 import functools
@@ -116,7 +116,7 @@ class SamplingWeights(NamedTuple):
 def snapshot(
     model: Decoder, config: DecoderConfig, layout: Layout, dtype, source: Layout | None = None
 ) -> SamplingWeights:
-    """Casts, fuses and reshards the training weights: one jitted function, the whole hand-over.
+    """Casts, fuses and reshards the training weights: one jitted function, the whole weight sync.
 
     Each device casts and fuses what it holds, and then receives what it lacks: every weight once,
     in `dtype`.

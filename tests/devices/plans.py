@@ -72,23 +72,23 @@ def two_slices(small: Path) -> dict:
 
 def doubled(small: Path) -> dict:
     """Bytes moved in slices of more and more chips: as many rows on each, four shards, copies."""
-    mesh, found = {"data": -1, "fsdp": 4}, {}
+    mesh, moved = {"data": -1, "fsdp": 4}, {}
     for topology, chips in (("v5e:4x4", 16), ("v5e:8x8", 64)):
         plan = {"rows": ROWS_A_CHIP * chips, "row_tokens": 128}
-        found[chips] = trained(settings(small, topology, mesh=mesh, plan=plan))["moved"]
-    return found
+        moved[chips] = trained(settings(small, topology, mesh=mesh, plan=plan))["moved"]
+    return moved
 
 
 def sharded(folder: Path) -> dict:
     """Bytes moved where all chips share the weights: as many rows on each, more and more chips."""
     wide = {"hidden_size": 2048, "intermediate_size": 4096, "num_attention_heads": 16}
-    shape, found = folder / "wide.json", {}
+    shape, moved = folder / "wide.json", {}
     shape.write_text(json.dumps({**SMALL, **wide, "head_dim": 128}))
     for topology, chips in (("v5e:4x4", 16), ("v5e:4x8", 32), ("v5e:8x8", 64)):
         plan = {"rows": ROWS_A_CHIP * chips, "row_tokens": 128}
         config = settings(shape, topology, mesh={"data": 1, "fsdp": -1}, plan=plan)
-        found[chips] = trained(config)["moved"]
-    return found
+        moved[chips] = trained(config)["moved"]
+    return moved
 
 
 def kinds(small: Path) -> dict:
@@ -123,14 +123,14 @@ def main() -> None:
         small = Path(folder) / "config.json"
         small.write_text(json.dumps(SMALL))
         if sys.argv[1] == "long":
-            found = {
+            records = {
                 "kinds": kinds(small),
                 "search": searched(small),
                 "sharded": sharded(small.parent),
             }
         else:
-            found = {"3b": llama_3b(), "slices": two_slices(small), "doubled": doubled(small)}
-    print(json.dumps(found))
+            records = {"3b": llama_3b(), "slices": two_slices(small), "doubled": doubled(small)}
+    print(json.dumps(records))
 
 
 if __name__ == "__main__":
