@@ -1,31 +1,25 @@
-"""GGUF files (llama.cpp): a bounds-checked header, and their tensors under Hugging Face names.
+"""GGUF files (llama.cpp): their metadata, and their tensors under Hugging Face names.
 
-The header is parsed here and not with `gguf.GGUFReader`, which trusts every length in the file and
-makes one array a token; block formats are decoded by `gguf.quants`. Format:
+The package `gguf` reads the header, bounds-checked here, and decodes the block formats. Format:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import dataclasses
 import math
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.constants import GGMLQuantizationType, GGUFValueType
+from gguf.gguf_reader import GGUFReader, ReaderField, ReaderTensor
 from gguf.quants import dequantize
 
 from pmc_jax.errors import UserError
 
-_SCALARS = MappingProxyType(
-    {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?"}
-    | {10: "<u8", 11: "<i8", 12: "<f8"}
-)
-_STRING, _ARRAY = 8, 9
-_MAX_ITEMS = 1 << 24  # entries of one metadata array; the largest vocabularies have 2**18
+_MAX_ITEMS = 1 << 21  # entries of one metadata array; the largest vocabularies have 2**18
 _MAX_DIMS = 4
 _DECODED = frozenset(
     getattr(GGMLQuantizationType, name)
@@ -72,64 +66,38 @@ class TensorInfo:
     num_bytes: int
 
 
-class _Cursor:
-    """Reads little-endian values; a length that the file cannot hold is a `UserError`."""
+class _Reader(GGUFReader):
+    """Reads no byte beyond the end of the file, and an array of metadata as one value.
 
-    def __init__(self, path: Path, data: np.ndarray) -> None:
-        self.path = path
-        self.view = memoryview(data)
-        self.offset = 0
+    `GGUFReader` trusts every length, reads empty values beyond the end, and makes an array a token.
+    """
 
-    def fault(self, what: str) -> UserError:
-        return UserError(f"{self.path}: no readable GGUF file ({what}); fetch it again")
+    def _get(self, offset, dtype, count=1, override_order=None):
+        if self.byte_order != "I":
+            raise ValueError("big-endian")
+        if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
+            raise ValueError(
+                f"truncated: byte {offset} promises {count} values of {dtype.__name__}"
+            )
+        return np.frombuffer(self.data, dtype, int(count), int(offset))
 
-    def need(self, num_bytes: int) -> int:
-        start = self.offset
-        if num_bytes > len(self.view) - start:
-            raise self.fault(f"truncated: byte {start} promises {num_bytes} more")
-        self.offset += num_bytes
-        return start
-
-    def count(self, min_bytes: int) -> int:
-        """A number of items of at least `min_bytes` each."""
-        count = self.scalar(10)
-        if count * min_bytes > len(self.view) - self.offset:
-            raise self.fault(f"truncated: byte {self.offset} promises {count} entries")
-        return count
-
-    def scalar(self, kind: int) -> Any:
-        code = _SCALARS[kind]
-        start = self.need(int(code[-1]) if kind != 7 else 1)
-        return np.frombuffer(self.view, code, 1, start)[0].item()
-
-    def string(self) -> str:
-        length = struct.unpack_from("<Q", self.view, self.need(8))[0]
-        start = self.need(length)
-        try:
-            return str(self.view[start : start + length], "utf-8")
-        except UnicodeDecodeError:
-            raise self.fault(f"byte {start} starts a string that is no UTF-8") from None
-
-    def value(self) -> Any:
-        """A typed metadata value; arrays of numbers stay views of the file."""
-        kind = self.scalar(4)
-        if kind == _STRING:
-            return self.string()
-        if kind in _SCALARS:
-            value = self.scalar(kind)
-            # The shortest decimal of a float32, as it was written before conversion.
-            return float(str(np.float32(value))) if kind == 6 else value
-        if kind != _ARRAY:
-            raise self.fault(f"unknown metadata type {kind}")
-        kind = self.scalar(4)
-        if kind not in _SCALARS and kind != _STRING:
-            raise self.fault(f"arrays of metadata type {kind} are not supported")
-        dtype = np.dtype(_SCALARS.get(kind, "<u8"))
-        if (count := self.count(dtype.itemsize)) > _MAX_ITEMS:
-            raise self.fault(f"an array of {count} entries")
-        if kind == _STRING:
-            return [self.string() for _ in range(count)]
-        return np.frombuffer(self.view, dtype, count, self.need(count * dtype.itemsize))
+    def _get_field_parts(self, orig_offs, raw_type):
+        if raw_type != GGUFValueType.ARRAY:
+            return super()._get_field_parts(orig_offs, raw_type)
+        (kind,), (count,) = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
+        dtype, end = self.gguf_scalar_to_np.get(kind), orig_offs + 12
+        if count > _MAX_ITEMS or (dtype is None and kind != GGUFValueType.STRING):
+            raise ValueError(f"an array of {count} entries of metadata type {kind}")
+        if dtype is not None:
+            values = self._get(end, dtype, count)
+            end += values.nbytes
+        else:
+            values = []
+            for _ in range(count):
+                _, text = self._get_str(end)
+                values.append(str(text, "utf-8"))
+                end += 8 + len(text)
+        return end - orig_offs, [values], [0], [GGUFValueType.ARRAY]
 
 
 class GGUFFile:
@@ -146,32 +114,30 @@ class GGUFFile:
         """Reads the header; weights stay on disk.
 
         Raises:
-            UserError: not GGUF, truncated, a lying header, one part of a split model, or a block
-                format that is not supported. Time and memory are bounded by the file's size.
+            UserError: not GGUF, truncated, a header with false lengths, one part of a split model,
+                or a block format that is not supported. Time and memory are bounded by the file's
+                size.
         """
         self.path = Path(path)
         try:
-            self._data = np.memmap(self.path, np.uint8, "r").view(np.ndarray)
-        except (OSError, ValueError) as error:
+            with np.errstate(over="raise"):
+                reader = _Reader(self.path)
+                self.metadata = {
+                    key: _value(field)
+                    for key, field in reader.fields.items()
+                    if not key.startswith("GGUF.")
+                }
+        except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error})") from None
-        cursor = _Cursor(self.path, self._data)
-        if bytes(cursor.view[:4]) != b"GGUF":
-            raise cursor.fault("it does not start with GGUF")
-        cursor.need(4)
-        if (version := cursor.scalar(4)) not in (2, 3):
-            raise cursor.fault(f"version {version}; supported: 2, 3, little-endian")
-        num_tensors, num_keys = cursor.count(24), cursor.count(13)
-        self.metadata: dict[str, Any] = {}
-        for _ in range(num_keys):
-            if (key := cursor.string()) in self.metadata:
-                raise cursor.fault(f"metadata key {key!r} twice")
-            self.metadata[key] = cursor.value()
+        except (ValueError, KeyError, ArithmeticError, RecursionError) as error:
+            raise self._fault(" ".join(str(error).split())) from None
         if self.get("split.count", int, 1) > 1:
             raise UserError(f"{self.path}: one part of a split model; join them with gguf-split")
-        self.infos = self._tensor_table(cursor, num_tensors)
+        self._data = np.asarray(reader.data)
+        self.infos = {tensor.name: self._info(tensor) for tensor in reader.tensors}
         self.architecture = self.get("general.architecture", str, "")
         if not re.fullmatch(r"[\w.-]+", self.architecture):
-            raise cursor.fault(f"general.architecture {self.architecture!r}")
+            raise self._fault(f"general.architecture {self.architecture!r}")
         # llama.cpp stores what a norm multiplies with, Gemma's checkpoints one less.
         self._is_gemma = self.architecture.startswith("gemma")
         names = dict(_LAYER_NAMES) | (dict(_GEMMA_NORMS) if self._is_gemma else {})
@@ -181,6 +147,21 @@ class GGUFFile:
         heads = self.get(f"{self.architecture}.attention.head_count", int, 1)
         kv_heads = self.get(f"{self.architecture}.attention.head_count_kv", int, heads)
         self._heads = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads}
+
+    def _fault(self, what: str) -> UserError:
+        return UserError(f"{self.path}: not a readable GGUF file ({what}); fetch it again")
+
+    def _info(self, tensor: ReaderTensor) -> TensorInfo:
+        """Checks what `GGUFReader` does not: block format and dimensions."""
+        name, kind, dims = tensor.name, tensor.tensor_type, tensor.shape.tolist()
+        if kind not in _DECODED:
+            raise UserError(
+                f"{self.path}: tensor {name!r} is in format {kind.name}, which is not supported; "
+                f"supported: {', '.join(sorted(kind.name for kind in _DECODED))}"
+            )
+        if not 1 <= len(dims) <= _MAX_DIMS or min(dims) < 1 or math.prod(dims) != tensor.n_elements:
+            raise self._fault(f"tensor {name!r} has dimensions {dims}")
+        return TensorInfo(tuple(reversed(dims)), kind, tensor.data_offset, tensor.n_bytes)
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
         """Metadata of a known type.
@@ -197,37 +178,6 @@ class GGUFFile:
                 f"{self.path}: {key} must be {kind.__name__}, got {type(value).__name__}"
             )
         return value
-
-    def _tensor_table(self, cursor: _Cursor, num_tensors: int) -> dict[str, TensorInfo]:
-        pending = {}
-        for _ in range(num_tensors):
-            if (name := cursor.string()) in pending:
-                raise cursor.fault(f"tensor {name!r} twice")
-            if not 1 <= (num_dims := cursor.scalar(4)) <= _MAX_DIMS:
-                raise cursor.fault(f"tensor {name!r} has {num_dims} dimensions")
-            dims = [cursor.scalar(10) for _ in range(num_dims)]
-            pending[name] = (dims, cursor.scalar(4), cursor.scalar(10))
-        if (alignment := self.get("general.alignment", int, 32)) < 1:
-            raise cursor.fault(f"alignment {alignment}")
-        start = -(-cursor.offset // alignment) * alignment
-        infos = {}
-        for name, (dims, code, offset) in pending.items():
-            if code not in _DECODED:
-                known = code in GGMLQuantizationType.__members__.values()
-                label = GGMLQuantizationType(code).name if known else code
-                raise UserError(
-                    f"{self.path}: tensor {name!r} is in format {label}, which is not supported; "
-                    f"supported: {', '.join(sorted(kind.name for kind in _DECODED))}"
-                )
-            kind = GGMLQuantizationType(code)
-            block, block_bytes = GGML_QUANT_SIZES[kind]
-            if min(dims) < 1 or dims[0] % block:
-                raise cursor.fault(f"tensor {name!r} has dimensions {dims} in format {kind.name}")
-            num_bytes = math.prod(dims) // block * block_bytes
-            if start + offset + num_bytes > len(self._data):
-                raise cursor.fault(f"truncated: it ends before the end of tensor {name!r}")
-            infos[name] = TensorInfo(tuple(reversed(dims)), kind, start + offset, num_bytes)
-        return infos
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._source_names)
@@ -277,6 +227,15 @@ class GGUFFile:
         head, inner = np.divmod(row, head_dim)
         half, i = np.divmod(inner, head_dim // 2)
         return x[head * head_dim + 2 * i + half]
+
+
+def _value(field: ReaderField) -> Any:
+    if field.types == [GGUFValueType.ARRAY]:
+        return field.parts[-1]
+    if field.types == [GGUFValueType.FLOAT32]:
+        # The shortest decimal, as it was written before conversion.
+        return float(str(field.parts[-1][0]))
+    return field.contents()
 
 
 def _hf_name(name: str, layer_names: Mapping[str, str]) -> str:
