@@ -35,7 +35,7 @@ from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.scoring import Score
 from pmc_jax.training.finetune import finetune as _finetune
 from pmc_jax.training.losses import METHODS
-from pmc_jax.unlearning.pmc_source import PMCSource
+from pmc_jax.unlearning.pmc import original_answers
 from pmc_jax.unlearning.refusals import refusals_for
 
 Pairs = Sequence[tuple[str, str]]
@@ -142,19 +142,22 @@ def unlearn(
         originals = [""] * len(forget)
         if trains_on_own_answers(settings):
             asking = EvaluateConfig(max_new_tokens=settings.pmc.sampling.max_new_tokens)
-            originals = _answers(generator, forget.questions, asking, "original answers", recorder)
+            untouched = LoadedModel("original answers", generator)
+            originals = original_answers(
+                forget.questions, lambda asked: untouched.greedy(asked, asking, recorder)
+            )
         how = dict(config=settings, recorder=recorder, score=score)
         run = build_run(generator, inputs, originals, **how)
         run.run()
-    pmc = run.source if isinstance(run.source, PMCSource) else None
+    source, replacements = run.source, run.source.replacements
     return Unlearned(
         lm=dataclasses.replace(lm, model=run.trainer.release()),
-        originals=pmc.originals if pmc else {},
-        replacements=pmc.store.answers if pmc else {},
-        scores=pmc.store.scores if pmc else {},
+        originals=dict(source.originals) if replacements else {},
+        replacements={id_: answer for id_, (answer, _) in replacements.items()},
+        scores={id_: score for id_, (_, score) in replacements.items()},
         rounds=run.rounds,
         seconds=recorder.watch.seconds(),
-        tokens={"sampled": pmc.usage.useful if pmc else 0, "trained": run.trainer.tokens},
+        tokens={"sampled": source.usage.useful, "trained": run.trainer.tokens},
         adapters=run.trainer.adapters,
         lora=run.trainer.lora,
     )
@@ -201,7 +204,8 @@ def answer(
     """The greedy answer to each question; `batch_size` of them are decoded at once."""
     generator = TextGenerator.of(lm, model or ModelConfig())
     asking = EvaluateConfig(max_new_tokens=max_new_tokens, batch_size=batch_size)
-    return _answers(generator, questions, asking, "answer", Recorder(bars=progress))
+    answers = LoadedModel("answer", generator).greedy(questions, asking, Recorder(bars=progress))
+    return [answers[question] for question in questions]
 
 
 def sample(
@@ -286,15 +290,3 @@ def evaluate(
 
 def _retain_set(retain: RetainSet | Pairs) -> RetainSet:
     return retain if isinstance(retain, RetainSet) else pairs_to_retain(list(retain))
-
-
-def _answers(
-    generator: TextGenerator,
-    questions: Sequence[str],
-    settings: EvaluateConfig,
-    label: str,
-    recorder: Recorder,
-) -> list[str]:
-    model = LoadedModel(label, generator)
-    answers = model.greedy(questions, settings, recorder)
-    return [answers[question] for question in questions]

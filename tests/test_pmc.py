@@ -8,6 +8,7 @@ import pytest
 import tiny_runs as tiny
 from scipy import stats
 
+from pmc_jax.commands import unlearning_run
 from pmc_jax.data.records import RetainSet
 from pmc_jax.training.order import (
     epoch_order,
@@ -267,11 +268,12 @@ def test_the_rows_of_a_step_are_stored_answers_and_retain_pairs():
 
 
 def test_a_real_run_goes_through_the_algorithm(tmp_path, monkeypatch):
-    """Every round that samples calls `run_round`, every step `step_rows`."""
-    calls = {"run_round": 0, "step_rows": 0}
+    """`original_answers` once, `run_round` in every round that samples, `step_rows` every step."""
+    modules = {"original_answers": unlearning_run, "run_round": pmc_source, "step_rows": pmc_source}
+    calls = dict.fromkeys(modules, 0)
 
     def counted(name):
-        function = getattr(pmc_source, name)
+        function = getattr(modules[name], name)
 
         def call(*arguments, **options):
             calls[name] += 1
@@ -280,11 +282,12 @@ def test_a_real_run_goes_through_the_algorithm(tmp_path, monkeypatch):
         return call
 
     for name in calls:
-        monkeypatch.setattr(pmc_source, name, counted(name))
+        monkeypatch.setattr(modules[name], name, counted(name))
     run = tiny.run(tmp_path, pmc={"num_samples": 3, "epochs": 3, "max_new_tokens": 8})
     rounds = tiny.results(run.out)["rounds"]
     sampled = sum(bool(one["sampled_questions"]) for one in rounds)
-    assert calls == {"run_round": sampled, "step_rows": rounds[-1]["step"]}
+    steps = rounds[-1]["step"]
+    assert calls == {"original_answers": 1, "run_round": sampled, "step_rows": steps}
     assert sampled > 1
 
 
@@ -357,5 +360,5 @@ def test_moments_of_a_round_by_hand():
 
 def test_overlap():
     originals = {"a": "one two", "b": "red", "c": "x"}
-    assert overlap(originals, {"a": ("one", 0.5), "b": ("red", 1.0)}) == 0.75
+    assert overlap(originals, {"a": ("one", 0.5), "b": ("red", 1.0), "c": (None, math.inf)}) == 0.75
     assert math.isnan(overlap(originals, {}))

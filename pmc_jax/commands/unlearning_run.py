@@ -25,6 +25,7 @@ from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.rouge import rougeL_recall
 from pmc_jax.theory.reward_moments import reward_moments
 from pmc_jax.unlearning.loop import Unlearning
+from pmc_jax.unlearning.pmc import original_answers
 from pmc_jax.unlearning.source import RowSource
 
 
@@ -88,13 +89,14 @@ def _measure_before(
     together = length == config.evaluate.max_new_tokens
     if not together:
         settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
-        originals = LoadedModel("original answers", generator, cache).greedy(
-            questions, settings, recorder
+        model = LoadedModel("original answers", generator, cache)
+        originals = original_answers(
+            questions, lambda asked: model.greedy(asked, settings, recorder)
         )
     model = LoadedModel("evaluate before", generator, cache)
     numbers, answers = _quality(config, model, sets, recorder, first=questions if together else ())
     run_state.before, run_state.texts = numbers, answers if config.log.text else {}
-    return [(answers if together else originals)[question] for question in questions]
+    return original_answers(questions, lambda _: answers) if together else originals
 
 
 def _quality(
@@ -192,13 +194,15 @@ def _log_questions(
     replacements = source.replacements
     for id_, question in zip(forget.ids, forget.questions, strict=True):
         stored, score = replacements.get(id_, (None, None))
+        # A method without replacement answers has neither.
+        has_replacement = None if score is None else score <= 0
         original, final = source.originals[id_], after[question]
         texts = {"question": question, "original": original, "stored": stored, "final": final}
         log.event(
             "question",
             id=id_,
-            score=score,
-            has_replacement=score is not None and score <= 0,
+            score=None if stored is None else score,
+            has_replacement=has_replacement,
             overlap=rougeL_recall(original, final),
             texts=texts,
         )

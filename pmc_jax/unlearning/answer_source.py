@@ -49,7 +49,7 @@ class ForgetAnswerSource:
         method = METHODS[config.method.name]
         assert (answers is not None) == method.reads_true_answers
         self.ids, self._seed, self._method = forget.ids, config.seed, method
-        self.replacements: Mapping[str, tuple[str, float]] = {}
+        self.replacements: Mapping[str, tuple[str | None, float]] = {}
         self.usage = Usage()  # nothing is sampled
         self.originals = dict(zip(forget.ids, originals, strict=True))
         self.prompts = generator.prompts(

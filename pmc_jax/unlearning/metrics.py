@@ -23,14 +23,16 @@ def score_moments(selections: Sequence[Selection]) -> dict[str, Any]:
     return {**dict(zip(names, moments, strict=True)), "sampled_questions": len(selections)}
 
 
-def overlap(originals: Mapping[str, str], replacements: Mapping[str, tuple[str, float]]) -> float:
+def overlap(
+    originals: Mapping[str, str], replacements: Mapping[str, tuple[str | None, float]]
+) -> float:
     """Mean ROUGE-L recall of the original answers in the answers that are trained on; nan if there
     are none.
 
     The honest side of "no forget answer is a target": before the model has collapsed, its own
     samples may still hold what it knew. Always ROUGE-L, whatever score selects.
     """
-    if not replacements:
+    pairs = [(originals[i], text) for i, (text, _) in replacements.items() if text is not None]
+    if not pairs:
         return float("nan")
-    pairs = [(originals[id_], answer) for id_, (answer, _) in replacements.items()]
     return float(rougeL_recall_many(*zip(*pairs, strict=True)).mean())

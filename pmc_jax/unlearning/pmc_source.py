@@ -97,9 +97,8 @@ class PMCSource:
         return self._rollouts.usage
 
     @property
-    def replacements(self) -> dict[str, tuple[str, float]]:
-        answers, scores = self.store.answers, self.store.scores
-        return {id_: (text, scores[id_]) for id_, text in answers.items() if text is not None}
+    def replacements(self) -> dict[str, tuple[str | None, float]]:
+        return {id_: (self.store.answer(id_), self.store.score(id_)) for id_ in self.ids}
 
     def _set_originals(self, originals: Sequence[str]) -> None:
         """Takes the original answers, and the score and the lengths that follow from them."""

@@ -34,8 +34,8 @@ class RowSource(Protocol):
     Attributes:
         ids: ids of the forget questions.
         originals: id -> the untouched model's greedy answer.
-        replacements: id -> the answer that is trained on instead and its score, for the questions
-            that have one; empty for methods without such answers.
+        replacements: id -> the answer that is trained on instead and its score, None and inf where
+            there is none yet; empty for methods without such answers.
         lengths: expected lengths of the rows, in tokens.
         longest: the most tokens that a row can have.
         prompts: token ids of the forget questions.
@@ -44,7 +44,7 @@ class RowSource(Protocol):
 
     ids: Sequence[str]
     originals: Mapping[str, str]
-    replacements: Mapping[str, tuple[str, float]]
+    replacements: Mapping[str, tuple[str | None, float]]
     lengths: Sequence[int]
     longest: int
     prompts: Sequence[Sequence[int]]
