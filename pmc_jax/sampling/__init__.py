@@ -1,2 +1,1 @@
-"""Sampling: prefill and decode on the device, the engine that keeps slots busy, text on both sides.
-"""
+"""Sampling: prefill and decode on the device, an engine that keeps slots busy, text at both ends."""
