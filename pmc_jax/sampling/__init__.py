@@ -1,1 +1,1 @@
-"""Sampling: prefill and decode on the device, an engine that keeps slots busy, text at both ends."""
+"""Sampling: prefill and decode on the device, an engine of slots, text on both sides."""
