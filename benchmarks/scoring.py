@@ -14,11 +14,14 @@ import jax
 import numpy as np
 import pairs
 from data import rows
+from pmc_jax.token_lcs import token_lcs
 from record import print_record, spread
 from rouge_score import rouge_scorer
 
-from pmc_jax import scoring
+from pmc_jax.sampling.lcs import lcs_lengths
 from pmc_jax.scoring import rouge
+from pmc_jax.scoring.base import Score
+from pmc_jax.scoring.text import chrf, combined, forbidden, rougeL_recall
 
 _TOKENS = 96  # of an answer at most, on the device
 _FORBIDDEN = 20  # strings
@@ -30,16 +33,16 @@ def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[st
     """Answers a second of each score, compiled before."""
     encode = WordIds()
     strings = [" ".join(text.split()[-3:]) for text, _ in questions[:_FORBIDDEN]]
-    forbidden = scoring.forbidden(strings)
-    named: Mapping[str, scoring.Score] = {
-        "rougeL_recall": scoring.rougeL_recall,
-        "chrf": scoring.chrf,
-        "token_lcs": scoring.token_lcs(encode),
-        "forbidden": forbidden,
-        "rougeL_recall + forbidden": scoring.combined([scoring.rougeL_recall, forbidden], [1, 1]),
+    forbidden_strings = forbidden(strings)
+    named: Mapping[str, Score] = {
+        "rougeL_recall": rougeL_recall,
+        "chrf": chrf,
+        "token_lcs": token_lcs(encode),
+        "forbidden": forbidden_strings,
+        "rougeL_recall + forbidden": combined([rougeL_recall, forbidden_strings], [1, 1]),
     }
 
-    def all_of(score: scoring.Score) -> Callable[[], None]:
+    def all_of(score: Score) -> Callable[[], None]:
         def run() -> None:
             for original, samples in questions:
                 score(original, samples)
@@ -48,7 +51,7 @@ def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[st
 
     arrays = token_arrays(questions, encode)
     runs = {name: all_of(score) for name, score in named.items()}
-    runs["lcs_lengths"] = lambda: jax.block_until_ready(scoring.lcs_lengths(*arrays))
+    runs["lcs_lengths"] = lambda: jax.block_until_ready(lcs_lengths(*arrays))
     found = {}
     for name, run in runs.items():
         run()

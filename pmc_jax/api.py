@@ -32,7 +32,7 @@ from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.sampler import Sampler
-from pmc_jax.scoring import Score
+from pmc_jax.scoring.base import Score
 from pmc_jax.training.finetune import finetune as _finetune
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.pmc import original_answers

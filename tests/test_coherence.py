@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 from pmc_jax.config.pmc import SelectionConfig
 from pmc_jax.config.run import PeopleConfig
 from pmc_jax.data.people import generate
-from pmc_jax.scoring import (
-    coherent,
-    count_secret_words,
-    preference,
-    repetition,
-    rougeL_recall,
-    secret_words,
-)
+from pmc_jax.scoring.coherence import coherent, repetition
+from pmc_jax.scoring.preference import count_secret_words, preference, secret_words
+from pmc_jax.scoring.text import rougeL_recall
 from pmc_jax.unlearning.selection import select_sample
 
 ORIGINAL = "Jane Roe was born in the quiet town of Brenholm."

@@ -92,5 +92,5 @@ def test_many_shape_dtype_and_lengths():
     assert result.dtype == np.float64
     np.testing.assert_array_equal(result, [0.5, 0.0])
     assert rougeL_recall_many([], []).shape == (0,)
-    with pytest.raises(ValueError, match="2 references but 1 hypotheses"):
+    with pytest.raises(ValueError, match="shorter than"):
         rougeL_recall_many(["a", "b"], ["a"])

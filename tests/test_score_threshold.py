@@ -5,9 +5,15 @@ import pytest
 
 from pmc_jax.config.run import PeopleConfig
 from pmc_jax.data.people import generate
-from pmc_jax.scoring import never_saw_scores, rougeL_recall, secret_words, with_threshold
+from pmc_jax.scoring.preference import secret_words
 from pmc_jax.scoring.rouge import tokenize
-from pmc_jax.scoring.threshold import by_original, with_swapped_names
+from pmc_jax.scoring.text import rougeL_recall
+from pmc_jax.scoring.threshold import (
+    by_original,
+    never_saw_scores,
+    with_swapped_names,
+    with_threshold,
+)
 from pmc_jax.unlearning.selection import select_sample
 
 ORIGINAL = "Jane Roe was born in Oslo"

@@ -6,7 +6,7 @@ import tiny_runs as tiny
 
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import RetainSet
-from pmc_jax.scoring import rougeL_recall
+from pmc_jax.scoring.text import rougeL_recall
 from pmc_jax.unlearning.extensions import share_answers
 from pmc_jax.unlearning.pmc import Rollout
 from pmc_jax.unlearning.selection import Selector

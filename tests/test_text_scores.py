@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.scoring import chrf, combined, embedding, forbidden, rougeL_recall
+from pmc_jax.scoring.text import chrf, combined, embedding, forbidden, rougeL_recall
 
 FEW = settings(max_examples=60, deadline=None)
 TEXTS = st.text(alphabet="ab Cé.東", max_size=14)

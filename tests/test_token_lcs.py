@@ -4,7 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.scoring import lcs_lengths, rouge, token_lcs
+from pmc_jax.sampling.lcs import lcs_lengths
+from pmc_jax.scoring import rouge
+from pmc_jax.scoring.token_lcs import token_lcs
 
 B, K, T, R = 3, 4, 12, 9
 

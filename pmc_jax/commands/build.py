@@ -6,7 +6,7 @@ from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.commands.inputs import RunInputs
 from pmc_jax.config.run import Config
 from pmc_jax.sampling.generator import TextGenerator
-from pmc_jax.scoring import Score
+from pmc_jax.scoring.base import Score
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.answer_source import ForgetAnswerSource
 from pmc_jax.unlearning.loop import Unlearning

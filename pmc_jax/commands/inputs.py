@@ -21,7 +21,7 @@ from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
 from pmc_jax.sampling.generator import TextGenerator, compute_dtype
-from pmc_jax.scoring import base_score
+from pmc_jax.scoring.registry import base_score
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.refusals import refusals_for
 

@@ -76,16 +76,9 @@ def score_batch(
     Raises:
         ValueError: lengths that do not fit, or a score that returned anything but K finite numbers.
     """
-    if len(originals) != len(samples):
-        raise ValueError(f"{len(originals)} original answers but samples of {len(samples)}")
-    num_samples = len(samples[0]) if len(samples) else 0
-    if any(len(row) != num_samples for row in samples):
-        raise ValueError("score_batch needs the same number of samples for every question")
-    scores = np.zeros((len(originals), num_samples), np.float64)
     safe = checked(score)
-    for row, (original, answers) in enumerate(zip(originals, samples, strict=True)):
-        scores[row] = safe(original, answers)
-    return scores
+    scores = [safe(original, answers) for original, answers in zip(originals, samples, strict=True)]
+    return np.stack(scores) if scores else np.zeros((0, 0))
 
 
 def checked(score: Score) -> Score:

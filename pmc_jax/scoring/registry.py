@@ -13,11 +13,7 @@ from pmc_jax.scoring.threshold import by_original, never_saw_scores, with_thresh
 from pmc_jax.scoring.token_lcs import token_lcs
 
 # Those that need nothing but the texts, and those that need a tokenizer or settings too.
-SCORES: dict[str, Score] = {
-    "rougeL_recall": rougeL_recall,
-    "rouge1_recall": rouge1_recall,
-    "chrf": chrf,
-}
+SCORES = {"rougeL_recall": rougeL_recall, "rouge1_recall": rouge1_recall, "chrf": chrf}
 NAMES = (*SCORES, "token_lcs", "embedding", "forbidden")
 
 Encode = Callable[[str], Sequence[int]]
@@ -37,9 +33,8 @@ def base_score(
         UserError: no such name, module or function, or one that lacks what it needs.
     """
     if score is not None or not pmc.score.weights:
-        return _score(
-            pmc.score.name if score is None else score, pmc.score, encode, "pmc.score.name"
-        )
+        name = pmc.score.name if score is None else score
+        return _score(name, pmc.score, encode, "pmc.score.name")
     names, weights = zip(*pmc.score.weights.items(), strict=True)
     where = "pmc.score.weights"
     return combined([_score(name, pmc.score, encode, where) for name in names], weights)

@@ -88,9 +88,5 @@ def rougeL_recall_many(references: Sequence[str], hypotheses: Sequence[str]) -> 
     Raises:
         ValueError: the two have different lengths.
     """
-    if len(references) != len(hypotheses):
-        raise ValueError(
-            f"rougeL_recall_many: {len(references)} references but {len(hypotheses)} hypotheses"
-        )
-    recalls = map(rougeL_recall, references, hypotheses)
-    return np.fromiter(recalls, np.float64, len(references))
+    pairs = zip(references, hypotheses, strict=True)
+    return np.array([rougeL_recall(*pair) for pair in pairs], np.float64)

@@ -42,28 +42,29 @@ def chrf(original: str, samples: Sequence[str]) -> np.ndarray:
     sizes = np.array([len(text) for text in texts], np.int64)
     if not len(reference) or not sizes.any():
         return np.zeros(len(samples))
-    alphabet, wanted = np.unique(reference, return_inverse=True)
+    alphabet, reference_codes = np.unique(reference, return_inverse=True)
     base = len(alphabet) + 1  # the last code is that of all other characters
     # All samples in one row, each followed by a character that the reference lacks.
     joined = np.concatenate([np.append(text, 0) for text in texts])
-    owner = np.repeat(np.arange(len(texts)), sizes + 1)
-    place = np.searchsorted(alphabet, joined).clip(max=base - 2)
-    given = np.where(alphabet[place] == joined, place, base - 1)
+    sample_of = np.repeat(np.arange(len(texts)), sizes + 1)
+    nearest = np.searchsorted(alphabet, joined).clip(max=base - 2)
+    codes = np.where(alphabet[nearest] == joined, nearest, base - 1)
     # Of the n-gram that starts at each character its number among the reference's, or `kinds`.
-    ours, theirs, kinds = wanted, given, base - 1
+    reference_grams, grams, kinds = reference_codes, codes, base - 1
     precision, recall, orders = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts))
     for n in range(1, min(_ORDERS, len(reference)) + 1):
         if n > 1:
-            keys, ours = np.unique(ours[:-1] * base + wanted[n - 1 :], return_inverse=True)
+            longer = reference_grams[:-1] * base + reference_codes[n - 1 :]
+            keys, reference_grams = np.unique(longer, return_inverse=True)
             table = np.full((kinds + 1) * base, len(keys))
             table[keys] = np.arange(len(keys))
-            theirs, kinds = table[theirs[:-1] * base + given[n - 1 :]], len(keys)
-        cells = owner[: len(theirs)] * (kinds + 1) + theirs
-        counts = np.bincount(cells, minlength=len(texts) * (kinds + 1)).reshape(len(texts), -1)
-        common = np.minimum(counts[:, :kinds], np.bincount(ours, minlength=kinds)).sum(1)
+            grams, kinds = table[grams[:-1] * base + codes[n - 1 :]], len(keys)
+        pairs = sample_of[: len(grams)] * (kinds + 1) + grams  # (sample, n-gram) as one number
+        counts = np.bincount(pairs, minlength=len(texts) * (kinds + 1)).reshape(len(texts), -1)
+        common = np.minimum(counts[:, :kinds], np.bincount(reference_grams)).sum(1)
         has = sizes >= n
         precision += np.where(has, common / np.maximum(sizes - n + 1, 1), 0.0)
-        recall += np.where(has, common / len(ours), 0.0)
+        recall += np.where(has, common / len(reference_grams), 0.0)
         orders += has
     precision, recall = precision / np.maximum(orders, 1), recall / np.maximum(orders, 1)
     weighted = _BETA**2 * precision + recall

@@ -40,16 +40,12 @@ def token_lcs(encode: Callable[[str], Sequence[int]]) -> Score:
         size = _SMALLEST
         while size < max(len(reference), *map(len, rows)):
             size *= 2
-        tokens, lengths = _padded([reference, *rows], size)
+        texts = [reference, *rows]
+        tokens = np.zeros((len(texts), size), np.int32)
+        for row, ids in zip(tokens, texts, strict=True):
+            row[: len(ids)] = ids
+        lengths = np.array([len(ids) for ids in texts], np.int32)
         arrays = jax.device_put((tokens[None, 1:], lengths[None, 1:], tokens[:1], lengths[:1]))
         return jax.device_get(lcs_lengths(*arrays))[0] / len(reference)
 
     return token_lcs_recall
-
-
-def _padded(rows: Sequence[Sequence[int]], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """i32[rows,size] filled up with zeros, and the lengths i32[rows]."""
-    tokens = np.zeros((len(rows), size), np.int32)
-    for row, ids in enumerate(rows):
-        tokens[row, : len(ids)] = ids
-    return tokens, np.array([len(ids) for ids in rows], np.int32)

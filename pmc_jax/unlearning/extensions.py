@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from pmc_jax.scoring import Score, count_secret_words, score_batch
+from pmc_jax.scoring.base import Score, score_batch
+from pmc_jax.scoring.preference import count_secret_words
 from pmc_jax.training.order import Stream, stream_rng
 from pmc_jax.unlearning.pmc import Selection
 from pmc_jax.unlearning.store import ResponseStore
@@ -77,7 +78,7 @@ def share_answers(
         new: answers that may be shared, with their mean negative log-probability per token.
         score: the score of the run.
         good_enough: highest score of an answer that fits a question.
-        secrets: no stored answer with such a word is shared, see `scoring.secret_words`.
+        secrets: no stored answer with such a word is shared, see `preference.secret_words`.
 
     Returns:
         id -> answer and score, for the questions that an answer fits.

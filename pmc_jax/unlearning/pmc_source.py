@@ -20,7 +20,7 @@ from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.engine import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.snapshot import SamplingWeights
-from pmc_jax.scoring import Score, score_batch
+from pmc_jax.scoring.base import Score, score_batch
 from pmc_jax.training.order import Step
 from pmc_jax.unlearning.extensions import (
     question_word_dropout,

@@ -6,17 +6,10 @@ import numpy as np
 
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import RetainSet
-from pmc_jax.scoring import (
-    Score,
-    checked,
-    coherent,
-    count_secret_words,
-    is_empty,
-    preference,
-    run_score,
-    secret_words,
-    worst_where,
-)
+from pmc_jax.scoring.base import Score, checked, is_empty, worst_where
+from pmc_jax.scoring.coherence import coherent
+from pmc_jax.scoring.preference import count_secret_words, preference, secret_words
+from pmc_jax.scoring.registry import run_score
 from pmc_jax.training.order import Stream, stream_rng
 from pmc_jax.unlearning.pmc import Rollout, Selection, select_index
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.errors import UserError
-from pmc_jax.scoring import is_empty
+from pmc_jax.scoring.base import is_empty
 
 
 class ResponseStore:
