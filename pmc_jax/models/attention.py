@@ -70,8 +70,8 @@ def attention(
 
 
 def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
-    """With the channels of a head in the lanes throughout: left to itself the TPU's compiler turns
-    queries and results over, and back for the products around them.
+    """With the channels of a head in the lanes throughout: otherwise the TPU's compiler transposes
+    queries and results, and transposes them back for the products around them.
     """
     rows, size, all_heads, channels = q.shape
     heads = k.shape[2]

@@ -165,7 +165,7 @@ def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.A
     y = normed(x, "attention_norm")
     q, k, v = weights.qkv(y)
     if config.qk_norm is not None:
-        q, k = (_qk_norm(config, z, weights, name) for z, name in ((q, "q_norm"), (k, "k_norm")))
+        q, k = _qk_norm(config, q, weights, "q_norm"), _qk_norm(config, k, weights, "k_norm")
     if angles is not None:
         q, k = rotate(q, *angles), rotate(k, *angles)
     attended = normed(weights.project(attend(q, k, v), "o"), "attention_post_norm")

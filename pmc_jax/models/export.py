@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -33,7 +32,7 @@ def export_hf(
     dtype: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     replace: bool = False,
-    marks: Mapping[str, Any] = MappingProxyType({}),
+    marks: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes weights, configuration and tokenizer as `transformers` reads them.
 
@@ -44,7 +43,7 @@ def export_hf(
         folder: must not exist, or be empty, unless `replace`.
         dtype: of all weights; by default each tensor's dtype in the source (float32 for GGUF).
         shard_bytes: weights in one file.
-        replace: what is there goes once the new folder is whole.
+        replace: an existing folder is deleted once the new one is complete.
         marks: file name -> JSON that is written beside the model.
 
     Raises:
@@ -53,7 +52,7 @@ def export_hf(
     with written_aside(folder, replace=replace) as aside:
         if aside is not None:
             _write_texts(lm, aside, dtype)
-            for name, content in marks.items():
+            for name, content in (marks or {}).items():
                 write_hf_json(aside / name, content)
         _write_weights(lm, aside, dtype, shard_bytes)
 
@@ -63,7 +62,8 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
     """A folder to write into that becomes `folder` at the end, or is gone after a fault.
 
     Args:
-        replace: what is there goes once the new folder is whole; else it must be empty or absent.
+        replace: an existing folder is deleted once the new one is complete; else it must be empty
+            or absent.
 
     Yields:
         Where to write; None in all processes of a multi-host run but the first.
@@ -157,8 +157,8 @@ def _tensors(lm: LanguageModel, dtype: str | None) -> Iterator[tuple[str, np.nda
 def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
     config = {key: value for key, value in lm.hf_config.items() if key not in _DROPPED_KEYS}
     config["architectures"] = [family_of(config, lm.source).architecture]
-    given = lm.hf_config.get("dtype") or lm.hf_config.get("torch_dtype")
-    config["dtype"] = dtype or given or lm.source_dtype[lm.naming.find("embed")[0].pattern]
+    source_dtype = lm.hf_config.get("dtype") or lm.hf_config.get("torch_dtype")
+    config["dtype"] = dtype or source_dtype or lm.source_dtype[lm.naming.find("embed")[0].pattern]
     config["torch_dtype"] = config["dtype"]  # the name before transformers 4.56
     write_hf_json(folder / "config.json", config)
     if lm.generation_config is not None:

@@ -57,12 +57,12 @@ class Fields:
             raise self.fail(f"{key} must be true or false, got {value!r}")
         return value
 
-    def one_of(self, key: str, known: Mapping[str, Any], default: str) -> Any:
-        """What `known` holds under the field's text."""
+    def one_of(self, key: str, choices: Mapping[str, Any], default: str) -> Any:
+        """What `choices` holds under the field's text."""
         value = self.get(key, default)
-        if not isinstance(value, str) or value not in known:
-            raise self.fail(f"{key} {value!r} is not implemented; known: {', '.join(known)}")
-        return known[value]
+        if not isinstance(value, str) or value not in choices:
+            raise self.fail(f"{key} {value!r} is not implemented; known: {', '.join(choices)}")
+        return choices[value]
 
     def refuse(self, key: str, *harmless: Any) -> None:
         """A field that changes the mathematics in a way that is not implemented.
@@ -102,7 +102,7 @@ def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[st
     head_dim = fields.size("head_dim", hidden // heads)
     if heads % kv_heads:
         raise fields.fail(
-            f"num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}"
+            f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
         )
     return {
         "vocab_size": fields.size("vocab_size"),
@@ -124,12 +124,12 @@ def layer_windows(fields: Fields, default: Sequence[str], window: int | None) ->
     """
     num_layers = len(default)
     types = fields.get("layer_types", list(default))
-    known = {"full_attention": 0, "sliding_attention": window or 0}
+    sizes = {"full_attention": 0, "sliding_attention": window or 0}
     if not isinstance(types, Sequence) or len(types) != num_layers:
         raise fields.fail(f"layer_types must be a list of {num_layers}, one for each layer")
-    if strange := [t for t in types if t not in known]:
-        raise fields.fail(f"layer_types: {strange[0]!r} is not implemented; known: {list(known)}")
-    windows = tuple(known[t] for t in types)
+    if strange := [t for t in types if t not in sizes]:
+        raise fields.fail(f"layer_types: {strange[0]!r} is not implemented; known: {list(sizes)}")
+    windows = tuple(sizes[t] for t in types)
     return windows if any(windows) else ()
 
 
@@ -173,7 +173,7 @@ def rope_config(
     return _RULES[kind](base, scaling, fields, rotary // 2)
 
 
-# A rule: what is known without it, its own fields, those of the whole file, pairs of channels.
+# A rule takes the configuration without it, its own fields, those of the file, pairs of channels.
 
 
 def _linear(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> RopeConfig:

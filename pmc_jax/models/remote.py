@@ -1,4 +1,4 @@
-"""Model folders at an address such as gs://bucket/model: only the bytes asked for travel.
+"""Model folders at an address such as gs://bucket/model; only the bytes that are read are sent.
 
 Through `etils.epath`, which uses fsspec (gcsfs for gs://, s3fs for s3://) or TensorFlow's file
 system where that is installed.
@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 
 import ml_dtypes  # noqa: F401 (numpy then knows bfloat16 and the float8 types by name)
 import numpy as np
@@ -22,18 +21,16 @@ from pmc_jax.errors import UserError
 # Ends the names of folders that are not whole yet, or replaced already.
 PARTIAL = ".partial"
 
-_SCHEMES = MappingProxyType({"gs": "gcsfs", "s3": "s3fs"})  # scheme -> package behind it
+_SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}  # scheme -> package behind it
 _HEADER_BYTES = 100_000_000  # the limit of the format
 # All of a model folder that is not weights.
 TEXT_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
-_DTYPES = MappingProxyType(
-    {
-        **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
-        **{f"I{8 * n}": f"int{8 * n}" for n in (1, 2, 4, 8)},
-        **{f"U{8 * n}": f"uint{8 * n}" for n in (1, 2, 4, 8)},
-        **{"BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"},
-    }
-)
+_DTYPES = {
+    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
+    **{f"I{8 * n}": f"int{8 * n}" for n in (1, 2, 4, 8)},
+    **{f"U{8 * n}": f"uint{8 * n}" for n in (1, 2, 4, 8)},
+    **{"BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"},
+}
 
 
 def is_address(name: str | Path) -> bool:
@@ -49,8 +46,8 @@ def remote_folder(address: str) -> epath.Path:
     """
     scheme = address.partition("://")[0]
     if scheme not in _SCHEMES:
-        known = " and ".join(f"{name}://" for name in _SCHEMES)
-        raise UserError(f"{address}: no folder that can be read; supported are {known}")
+        supported = " and ".join(f"{name}://" for name in _SCHEMES)
+        raise UserError(f"{address}: no folder that can be read; supported are {supported}")
     with _reached(address):
         if (folder := epath.Path(address)).is_dir():
             return folder
@@ -129,7 +126,7 @@ class RemoteSafetensors:
 class _Slice:
     """A tensor whose blocks are read when indexed.
 
-    Rows of the first dimension that are not asked for stay where they are.
+    Only the indexed rows of the first dimension are transferred.
     """
 
     def __init__(

@@ -3,7 +3,6 @@
 import functools
 import json
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -13,7 +12,7 @@ from pmc_jax.models.remote import RemoteSafetensors, is_address, remote_folder
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-DTYPES = MappingProxyType({"F32": "float32", "F16": "float16", "BF16": "bfloat16"})
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 class SafetensorsFolder:
@@ -85,7 +84,9 @@ def _read_index(path: Path) -> dict[str, set[str]]:
             or Path(file).name != file
             or not file.endswith(".safetensors")
         ):
-            raise UserError(f"{path}: {name!r}: {file!r} is no *.safetensors file of this folder")
+            raise UserError(
+                f"{path}: {name!r}: {file!r} is not a *.safetensors file of this folder"
+            )
         if not (path.parent / file).is_file():
             raise UserError(f"{path}: {file!r} is listed but not there; fetch the model again")
         files.setdefault(file, set()).add(name)

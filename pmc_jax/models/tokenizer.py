@@ -4,7 +4,6 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from tokenizers import (
     AddedToken,
@@ -87,20 +86,17 @@ def _words(digits: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(Regex(pattern), behavior="isolated")
 
 
-def _pre_tokenizers() -> Mapping[str, PreTokenizer]:
-    gpt2 = PreTokenizer()
-    llama3 = PreTokenizer((_words(r"\p{N}{1,3}"),), False, add_bos=True, ignore_merges=True)
-    return MappingProxyType(
-        {
-            "gpt-2": gpt2,
-            "default": gpt2,
-            "smollm": PreTokenizer((pre_tokenizers.Digits(individual_digits=True),)),
-            "llama-bpe": llama3,
-            "llama3": llama3,
-            "llama-v3": llama3,
-            "qwen2": PreTokenizer((_words(r"\p{N}"),), False, nfc=True),
-        }
-    )
+_GPT2 = PreTokenizer()
+_LLAMA3 = PreTokenizer((_words(r"\p{N}{1,3}"),), False, add_bos=True, ignore_merges=True)
+_PRE_TOKENIZERS = {
+    "gpt-2": _GPT2,
+    "default": _GPT2,
+    "smollm": PreTokenizer((pre_tokenizers.Digits(individual_digits=True),)),
+    "llama-bpe": _LLAMA3,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
+    "qwen2": PreTokenizer((_words(r"\p{N}"),), False, nfc=True),
+}
 
 
 def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
@@ -155,19 +151,18 @@ def _token(file: GGUFFile, tokens: list[str], key: str) -> str | None:
 
 
 def _byte_level(file: GGUFFile, vocabulary: dict[str, int]) -> tuple[Tokenizer, bool]:
-    table = _pre_tokenizers()
     name = file.get("tokenizer.ggml.pre", str, "default")
-    if name not in table:
+    if name not in _PRE_TOKENIZERS:
         raise UserError(
-            f"{file.path}: tokenizer.ggml.pre {name!r} is not known; known: {', '.join(table)}; "
-            "use the model's safetensors folder"
+            f"{file.path}: tokenizer.ggml.pre {name!r} is not known; known: "
+            f"{', '.join(_PRE_TOKENIZERS)}; use the model's safetensors folder"
         )
     if name == "default":
         logger.warning("%s: no pre-tokenizer is named; GPT-2's is used", file.path)
-    cut = table[name]
+    cut = _PRE_TOKENIZERS[name]
     merges = [tuple(m.split(" ")) for m in file.get("tokenizer.ggml.merges", list, [])]
     if wrong := next((merge for merge in merges if len(merge) != 2), None):
-        raise UserError(f"{file.path}: tokenizer.ggml.merges: {' '.join(wrong)!r} is no pair")
+        raise UserError(f"{file.path}: tokenizer.ggml.merges: {' '.join(wrong)!r} is not a pair")
     backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=cut.ignore_merges))
     if cut.nfc:
         backend.normalizer = normalizers.NFC()
@@ -233,15 +228,9 @@ def _add_ends(
     first = [bos] if bos and file.get("tokenizer.ggml.add_bos_token", bool, add_bos) else []
     last = [eos] if eos and file.get("tokenizer.ggml.add_eos_token", bool, False) else []
     if first or last:
+        single = [*first, "$A", *last]
         backend.post_processor = processors.TemplateProcessing(
-            single=[*first, "$A", *last],
-            pair=[
-                *first,
-                "$A",
-                *last,
-                *(f"{t}:1" for t in first),
-                "$B:1",
-                *(f"{t}:1" for t in last),
-            ],
+            single=single,
+            pair=[*single, *(f"{token.replace('$A', '$B')}:1" for token in single)],
             special_tokens=[(token, vocabulary[token]) for token in {*first, *last}],
         )

@@ -33,8 +33,8 @@ def cross_entropy(
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted cross-entropy of next tokens (natural logarithm).
 
-    Only the weighted sum carries a gradient, to `hidden`, `embedding` and `bias`. It is computed
-    beside the loss, while a chunk of logits is at hand: the backward pass projects nothing again.
+    Only the weighted sum carries a gradient, to `hidden`, `embedding` and `bias`. The
+    forward pass computes it with each chunk of logits: the backward pass projects nothing again.
 
     Args:
         hidden: [R,A,D], any float dtype; the products run in it and accumulate in float32.
@@ -125,7 +125,7 @@ def _own_chunks(
     each = join_positions(each, positions)
     if not gradients:
         return loss, each, None
-    # Once a step, not once a chunk; in the dtype in which the other weights' gradients travel.
+    # Once a step, not once a chunk; in the dtype of the other weights' gradients.
     table, *biases = head_gradient
     table = jax.lax.psum(table.astype(hidden.dtype), other_axes)
     biases = jax.lax.psum(biases, other_axes)

@@ -44,7 +44,7 @@ def finetune(
         data: `max_length` and `long_rows` are read.
         checkpoints: training resumes from the newest one, and writes one every ten minutes; None =
             nowhere.
-        donate: the model's buffers may be taken over.
+        donate: training may reuse the model's buffers.
 
     Returns:
         The trained weights.

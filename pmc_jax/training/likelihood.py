@@ -67,12 +67,12 @@ def token_scores(
     share = min(1.0, _SPARE * sum(scored) / sum(own))
     slots = round_up(max(int(share * size), *scored), 32)
     rows = round_up(max(1, _BATCH_TOKENS // size), layout.row_multiple)
-    batches = _place(sequences, len(prefix), rows, size, slots)
+    batches = _assign_rows(sequences, len(prefix), rows, size, slots)
     # The last batch may be short: take as few rows as this number of batches needs.
     last = 1 + max(row for _, row, _ in batches[-1])
     least = -(-((len(batches) - 1) * rows + last) // len(batches))
     for fewer in range(round_up(least, layout.row_multiple), rows, layout.row_multiple):
-        packed = _place(sequences, len(prefix), fewer, size, slots)
+        packed = _assign_rows(sequences, len(prefix), fewer, size, slots)
         if len(packed) == len(batches):
             rows, batches = fewer, packed
             break
@@ -90,7 +90,7 @@ def token_scores(
     return scores
 
 
-def _place(
+def _assign_rows(
     sequences: Sequence[TokenSequence], prefix_length: int, rows: int, size: int, slots: int
 ) -> list[list[tuple[int, int, int]]]:
     """(which sequence, row, first token) of each batch: longest first, each into the first row

@@ -128,7 +128,7 @@ class Packer:
                 under the model before unlearning, for losses of single sequences; None = none is.
         """
         parts = _by_micro_batch(terms, weights, micro_batches)
-        placements = [self._place([item.sequence for item in part]) for part in parts]
+        placements = [self._assign_rows([item.sequence for item in part]) for part in parts]
         size, slots = self._shape(parts, placements)
         packed = [PackedRows(self.rows, size, slots, len(self.prefix)) for _ in parts]
         answers = (micro_batches, self.rows, slots)
@@ -151,7 +151,7 @@ class Packer:
         each = np.array(reference, np.float32).reshape(len(reference), micro_batches, -1)
         return batch._replace(sequence_index=sequence_index, reference=np.moveaxis(each, 1, 0))
 
-    def _place(self, sequences: Sequence[TokenSequence]) -> list[tuple[int, int]]:
+    def _assign_rows(self, sequences: Sequence[TokenSequence]) -> list[tuple[int, int]]:
         """(row, first token) of each sequence: longest first, into the row that has least."""
         used = np.zeros(self.rows, int)
         placement = [(0, 0)] * len(sequences)

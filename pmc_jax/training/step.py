@@ -42,8 +42,9 @@ def init_state(model: Decoder, *, static: StepConfig) -> TrainState:
 
 
 def _pin(state: TrainState, static: StepConfig) -> TrainState:
-    """Weights and moments on the mesh by the table: left to the compiler, a new state is whole on
-    every device, and the second step meets other shardings than the first and compiles again."""
+    """Weights and moments on the mesh by the table: the compiler would keep a new state whole on
+    every device; the second step would then see other shardings and compile again.
+    """
     return _by_table(state, static, lambda x, axes: static.layout.constrain(x, *axes))
 
 

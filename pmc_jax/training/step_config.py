@@ -23,7 +23,7 @@ class StepConfig:
         dtype: of activations and products.
         remat, kernel: see `decoder.hidden_states`.
         lora: how the adapters of the state count; None = all weights are trained.
-        objective: a loss that is no weighted sum of cross-entropies; None = the sum of the terms
+        objective: a loss other than a weighted sum of cross-entropies; None = the sum of the terms
             times `TrainBatch.coefficients`.
     """
 

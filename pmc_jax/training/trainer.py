@@ -30,7 +30,7 @@ class Trainer:
         settings: optimizer, remat, and whether adapters are trained instead of all weights.
         total_steps: gradient steps of the whole run, for the learning-rate decay.
         dtype: of activations and products.
-        donate: the buffers of `model` may be taken over; the caller must not use it again.
+        donate: the trainer may reuse the buffers of `model`; the caller must not use it again.
         seed: of new adapters.
         objective: see `train_step`; where it needs the model before unlearning, that is `model`.
 

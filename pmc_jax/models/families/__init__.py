@@ -1,7 +1,6 @@
 """The families of models: one file each, one table of all."""
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from pmc_jax.errors import UserError
@@ -12,22 +11,14 @@ from pmc_jax.models.fields import Fields
 from pmc_jax.models.tensors import Naming
 
 # `model_type` of config.json -> family.
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        **llama.FAMILIES,
-        **phi.FAMILIES,
-        **phi3.FAMILIES,
-        **gemma.FAMILIES,
-        **olmo2.FAMILIES,
-        **gpt.FAMILIES,
-    }
-)
-
-
-def markdown() -> str:
-    """The table of families in the README."""
-    rows = (f"| `{model_type}` | {family.title} |" for model_type, family in FAMILIES.items())
-    return "\n".join(["| `model_type` | models |", "|-|-|", *rows])
+FAMILIES = {
+    **llama.FAMILIES,
+    **phi.FAMILIES,
+    **phi3.FAMILIES,
+    **gemma.FAMILIES,
+    **olmo2.FAMILIES,
+    **gpt.FAMILIES,
+}
 
 
 def family_of(hf: Mapping[str, Any], where: str) -> Family:

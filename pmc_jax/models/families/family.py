@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.models.fields import Fields
+from pmc_jax.models.fields import Fields, attention_shape, rope_config
 from pmc_jax.models.tensors import Entry, single
 
 # `hidden_act` of transformers -> a key of `decoder.ACTIVATIONS`.
@@ -67,26 +67,39 @@ def linear_entries(names: Mapping[str, tuple[str, str, str]]) -> tuple[Entry, ..
     )
 
 
-def llama_names(layer_norms: Mapping[str, str]) -> tuple[Entry, ...]:
-    """The names that most families took over from Llama; `layer_norms`: parameter -> module."""
+# Projection -> its module in Llama, letters into it, letters out of it.
+_PROJECTIONS = {
+    "q": ("self_attn.q_proj", "d", "nh"),
+    "k": ("self_attn.k_proj", "d", "nh"),
+    "v": ("self_attn.v_proj", "d", "nh"),
+    "o": ("self_attn.o_proj", "nh", "d"),
+    "gate": ("mlp.gate_proj", "d", "f"),
+    "up": ("mlp.up_proj", "d", "f"),
+    "down": ("mlp.down_proj", "f", "d"),
+}
+
+
+def llama_names(
+    layer_norms: Mapping[str, str], *, norm: str = "model.norm", **modules: str
+) -> tuple[Entry, ...]:
+    """The names that most families took over from Llama.
+
+    Args:
+        layer_norms: norm of a layer -> its module.
+        norm: module of the last norm.
+        modules: projection -> its module, where that has another name.
+    """
     layer = "model.layers.{i}."
-    attention, mlp = f"{layer}self_attn.", f"{layer}mlp."
+    projections = {
+        f"layers.{name}": (layer + modules.get(name, module), into, out)
+        for name, (module, into, out) in _PROJECTIONS.items()
+    }
     return (
         single("model.embed_tokens.weight", "embed", "vd", "v", "d"),
-        *norm_entries({"norm": "model.norm"}),
+        *norm_entries({"norm": norm}),
         single("lm_head.weight", "head", "vd", "v", "d"),
         *norm_entries({f"layers.{name}": layer + module for name, module in layer_norms.items()}),
-        *linear_entries(
-            {
-                "layers.q": (f"{attention}q_proj", "d", "nh"),
-                "layers.k": (f"{attention}k_proj", "d", "nh"),
-                "layers.v": (f"{attention}v_proj", "d", "nh"),
-                "layers.o": (f"{attention}o_proj", "nh", "d"),
-                "layers.gate": (f"{mlp}gate_proj", "d", "f"),
-                "layers.up": (f"{mlp}up_proj", "d", "f"),
-                "layers.down": (f"{mlp}down_proj", "f", "d"),
-            }
-        ),
+        *linear_entries(projections),
     )
 
 
@@ -100,4 +113,30 @@ def qk_norm_entries(letters: str) -> tuple[Entry, ...]:
             f"model.layers.{{i}}.self_attn.{x}_norm.weight", f"layers.{x}_norm", letters, letters
         )
         for x in "qk"
+    )
+
+
+def llama_config(
+    fields: Fields,
+    max_positions: int,
+    *,
+    norm_eps: float = 1e-6,
+    kv_default: int | None = None,
+    **changes,
+) -> DecoderConfig:
+    """A decoder like Llama; `changes` are other fields of `DecoderConfig`.
+
+    Args:
+        max_positions, norm_eps: where the fields do not say.
+        kv_default: see `attention_shape`.
+    """
+    shape = attention_shape(fields, kv_default=kv_default)
+    return DecoderConfig(
+        **shape,
+        norm_eps=fields.positive("rms_norm_eps", norm_eps),
+        rope=rope_config(fields, shape["head_dim"]),
+        activation=fields.one_of("hidden_act", ACTIVATIONS, "silu"),
+        tie_embeddings=fields.flag("tie_word_embeddings"),
+        max_positions=fields.size("max_position_embeddings", max_positions),
+        **changes,
     )

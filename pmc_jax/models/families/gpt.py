@@ -13,7 +13,7 @@ def _gpt2(fields: Fields) -> DecoderConfig:
     hidden = fields.size("n_embd", 768)
     heads = fields.size("n_head", 12)
     if hidden % heads:
-        raise fields.fail(f"n_embd {hidden} is no multiple of n_head {heads}")
+        raise fields.fail(f"n_embd {hidden} is not a multiple of n_head {heads}")
     return DecoderConfig(
         vocab_size=fields.size("vocab_size", 50_257),
         hidden_size=hidden,
@@ -40,9 +40,9 @@ def _neox(fields: Fields) -> DecoderConfig:
     bias = fields.flag("attention_bias", True)
     # `rotary_pct` and `rotary_emb_base` are the names before transformers 5.
     older = {"rotary_pct": "partial_rotary_factor", "rotary_emb_base": "rope_theta"}
-    given = {new: fields.hf[old] for old, new in older.items() if old in fields.hf}
+    renamed = {new: fields.hf[old] for old, new in older.items() if old in fields.hf}
     # `num_key_value_heads` means nothing in this family.
-    fields = Fields({**fields.hf, "num_key_value_heads": None}, fields.where).with_defaults(given)
+    fields = Fields({**fields.hf, "num_key_value_heads": None}, fields.where).with_defaults(renamed)
     shape = attention_shape(fields)
     return DecoderConfig(
         **shape,

@@ -2,41 +2,22 @@
 
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families.family import (
-    ACTIVATIONS,
     PRE_NORMS,
     Family,
+    llama_config,
     llama_names,
     qk_norm_entries,
 )
-from pmc_jax.models.fields import (
-    Fields,
-    attention_shape,
-    layer_windows,
-    rope_config,
-    sliding_windows,
-)
-
-
-def _decoder(fields: Fields, max_positions: int, **changes) -> DecoderConfig:
-    shape = attention_shape(fields, kv_default=changes.pop("kv_default", None))
-    return DecoderConfig(
-        **shape,
-        norm_eps=fields.positive("rms_norm_eps", 1e-6),
-        rope=rope_config(fields, shape["head_dim"]),
-        activation=fields.one_of("hidden_act", ACTIVATIONS, "silu"),
-        tie_embeddings=fields.flag("tie_word_embeddings"),
-        max_positions=fields.size("max_position_embeddings", max_positions),
-        **changes,
-    )
+from pmc_jax.models.fields import Fields, layer_windows, sliding_windows
 
 
 def _llama(fields: Fields) -> DecoderConfig:
     bias = fields.flag("attention_bias")
-    return _decoder(fields, 2048, qkv_bias=bias, o_bias=bias, mlp_bias=fields.flag("mlp_bias"))
+    return llama_config(fields, 2048, qkv_bias=bias, o_bias=bias, mlp_bias=fields.flag("mlp_bias"))
 
 
 def _mistral(fields: Fields) -> DecoderConfig:
-    return _decoder(fields, 131_072, windows=sliding_windows(fields), kv_default=8)
+    return llama_config(fields, 131_072, windows=sliding_windows(fields), kv_default=8)
 
 
 def _qwen_windows(fields: Fields) -> tuple[int, ...]:
@@ -49,13 +30,13 @@ def _qwen_windows(fields: Fields) -> tuple[int, ...]:
 
 def _qwen2(fields: Fields) -> DecoderConfig:
     windows = _qwen_windows(fields)
-    return _decoder(fields, 32_768, qkv_bias=True, windows=windows, kv_default=32)
+    return llama_config(fields, 32_768, qkv_bias=True, windows=windows, kv_default=32)
 
 
 def _qwen3(fields: Fields) -> DecoderConfig:
     bias = fields.flag("attention_bias")
     fields = fields.with_defaults({"head_dim": 128})
-    return _decoder(
+    return llama_config(
         fields,
         32_768,
         qkv_bias=bias,

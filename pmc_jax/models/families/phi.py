@@ -1,7 +1,7 @@
 """Phi-1.5 and Phi-2 (arXiv 2309.05463): both branches of a layer read one norm; many biases."""
 
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.models.families.family import ACTIVATIONS, Family, linear_entries, norm_entries
+from pmc_jax.models.families.family import ACTIVATIONS, Family, llama_names
 from pmc_jax.models.fields import Fields, attention_shape, rope_config
 from pmc_jax.models.tensors import single
 
@@ -27,28 +27,18 @@ def _read(fields: Fields) -> DecoderConfig:
     )
 
 
-_ATTENTION, _MLP = "model.layers.{i}.self_attn.", "model.layers.{i}.mlp."
+_NAMES = llama_names(
+    {"attention_norm": "input_layernorm"},
+    norm="model.final_layernorm",
+    o="self_attn.dense",
+    up="mlp.fc1",
+    down="mlp.fc2",
+)
 FAMILIES = {
     "phi": Family(
         "Phi-1.5, Phi-2",
         "PhiForCausalLM",
         _read,
-        (
-            single("model.embed_tokens.weight", "embed", "vd", "v", "d"),
-            *norm_entries({"norm": "model.final_layernorm"}),
-            single("lm_head.weight", "head", "vd", "v", "d"),
-            single("lm_head.bias", "head_bias", "v", "v"),
-            *norm_entries({"layers.attention_norm": "model.layers.{i}.input_layernorm"}),
-            *linear_entries(
-                {
-                    "layers.q": (f"{_ATTENTION}q_proj", "d", "nh"),
-                    "layers.k": (f"{_ATTENTION}k_proj", "d", "nh"),
-                    "layers.v": (f"{_ATTENTION}v_proj", "d", "nh"),
-                    "layers.o": (f"{_ATTENTION}dense", "nh", "d"),
-                    "layers.up": (f"{_MLP}fc1", "d", "f"),
-                    "layers.down": (f"{_MLP}fc2", "f", "d"),
-                }
-            ),
-        ),
+        (*_NAMES, single("lm_head.bias", "head_bias", "v", "v")),
     )
 }

@@ -1,23 +1,13 @@
 """Phi-3, 3.5 and 4-mini (arXiv 2404.14219): Llama with fused projections and longrope."""
 
 from pmc_jax.models.config import DecoderConfig
-from pmc_jax.models.families.family import ACTIVATIONS, PRE_NORMS, Family, llama_names
-from pmc_jax.models.fields import Fields, attention_shape, rope_config, sliding_windows
+from pmc_jax.models.families.family import PRE_NORMS, Family, llama_config, llama_names
+from pmc_jax.models.fields import Fields, sliding_windows
 from pmc_jax.models.tensors import Entry
 
 
 def _read(fields: Fields) -> DecoderConfig:
-    shape = attention_shape(fields)
-    rope = rope_config(fields, shape["head_dim"])
-    return DecoderConfig(
-        **shape,
-        norm_eps=fields.positive("rms_norm_eps", 1e-5),
-        rope=rope,
-        windows=sliding_windows(fields),
-        activation=fields.one_of("hidden_act", ACTIVATIONS, "silu"),
-        tie_embeddings=fields.flag("tie_word_embeddings"),
-        max_positions=fields.size("max_position_embeddings", 4096),
-    )
+    return llama_config(fields, 4096, norm_eps=1e-5, windows=sliding_windows(fields))
 
 
 _FUSED = (
