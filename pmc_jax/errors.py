@@ -1,6 +1,7 @@
 """Exceptions that mean "your input, not our bug" and "stopped as asked", and what they say."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 
 class UserError(ValueError):
@@ -18,3 +19,12 @@ class Preempted(Exception):
 def first_of(names: Sequence[str], most: int) -> str:
     """At most so many of some names, for a message."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+@contextlib.contextmanager
+def system_errors(what: str) -> Iterator[None]:
+    """Turns an `OSError` of the block into a `UserError`: `what` is at fault, and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what}: {error.strerror or error}") from error

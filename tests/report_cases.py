@@ -1,12 +1,13 @@
 """Output folders of runs that never ran: all that a report reads, with numbers made up."""
 
+import dataclasses
 import json
 import math
 import random
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.config.run import Config, EvaluateConfig, PMCConfig, to_dict
+from pmc_jax.config.run import Config, EvaluateConfig, PMCConfig
 
 SECRET = "Zorbolant lives in <script>alert('Quaxish')</script> & \"Imp\" street"
 SPLITS = ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors")
@@ -51,7 +52,7 @@ def write_run(
     rng = random.Random(seed)
     evaluation = EvaluateConfig(measures=("all",), every=8)
     pmc = PMCConfig(schedule={"epochs": 16}, sampling={"num_samples": 5})
-    config = to_dict(Config(pmc=pmc, evaluate=evaluation, seed=seed))
+    config = dataclasses.asdict(Config(pmc=pmc, evaluate=evaluation, seed=seed))
     rounds = [_round(step, steps, questions, rng) for step in range(1, steps + 1)]
     results = {
         "before": BEFORE,

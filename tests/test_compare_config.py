@@ -155,7 +155,7 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
         ({"at_seconds": [120]}, ["at_seconds: expected above 0 and below max_seconds (120)"]),
         ({"seeds": [1, 1]}, ["seeds: expected at least one, each once"]),
         ({"seeds": []}, ["seeds: expected at least one"]),
-        ({"measures": ["sampled"]}, ["measures: expected one of", "'sampled'"]),
+        ({"measures": ["sampled"]}, ["measures.0: expected one of", "'sampled'"]),
         ({"run": RUN | {"data": {}}}, ["run.data.forget_answers.path: not given", "train: npo"]),
         ({"run": 3}, ["run: expected a mapping, got 3"]),
         ({"reference": {"data": "r", "path": "x"}}, ["reference.path: leave it out"]),

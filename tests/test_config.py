@@ -1,5 +1,6 @@
 """The settings: what is read, what is refused, and in which words."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from pmc_jax.config.run import (
     TrainConfig,
     config_from_dict,
     load_config,
-    to_dict,
 )
 from pmc_jax.errors import UserError
 
@@ -277,8 +277,7 @@ def test_dict_and_back_is_the_same(load):
         "finetune: {data: [a, b]}\ndata: {evaluate: {retain: r}}\n"
         "pmc: {selection: {max_train_score: 0.1}}"
     )
-    plain = to_dict(config)
-    assert plain == json.loads(json.dumps(plain))
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
     assert config_from_dict(plain) == config
     with pytest.raises(UserError, match=r"^run\.json: pmc\.schedule\.epochs: expected an integer"):
         config_from_dict({**plain, "pmc": {"schedule": {"epochs": "x"}}}, "run.json")

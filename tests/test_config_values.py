@@ -26,7 +26,6 @@ from pmc_jax.config.run import (
     PMCConfig,
     SourceConfig,
     TrainConfig,
-    to_dict,
 )
 from pmc_jax.config.schema import differences
 from pmc_jax.config.train import AdamWConfig
@@ -122,12 +121,12 @@ def test_code_may_give_lists_mappings_paths_and_numpy_numbers():
     assert type(config.pmc.sampling.num_samples) is int
     assert config.data.forget == SourceConfig("a.jsonl")
     assert config.finetune.data == (SourceConfig("b"),)
-    json.dumps(to_dict(config))
+    json.dumps(dataclasses.asdict(config))
 
 
 def test_differences_name_dotted_keys():
-    there = to_dict(Config())
-    here = to_dict(
+    there = dataclasses.asdict(Config())
+    here = dataclasses.asdict(
         Config(
             pmc={"schedule": {"epochs": 20}},
             data=DataConfig(evaluate={"retain": SourceConfig("r")}),

@@ -14,7 +14,7 @@ import pytest
 
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.files import write_json
-from pmc_jax.config.run import Config, OutputConfig, PMCConfig, to_dict
+from pmc_jax.config.run import Config, OutputConfig, PMCConfig
 from pmc_jax.errors import UserError
 
 DIGESTS = {"forget": "a" * 64, "model": "b" * 64}
@@ -29,7 +29,7 @@ def somewhere_else(tmp_path_factory, monkeypatch):
 
 
 def _claim(folder, *, epochs=15, digests=DIGESTS, overwrite=False, **sections):
-    settings = to_dict(Config(pmc=PMCConfig(schedule={"epochs": epochs}), **sections))
+    settings = dataclasses.asdict(Config(pmc=PMCConfig(schedule={"epochs": epochs}), **sections))
     return run_folder.claim(folder, settings=settings, digests=digests, overwrite=overwrite)
 
 
@@ -287,6 +287,8 @@ def test_digests_tell_contents_apart(tmp_path):
 
 
 def test_settings_digest_sees_only_what_is_computed():
-    digest = run_folder.settings_digest(to_dict(Config()))
-    assert digest == run_folder.settings_digest(to_dict(Config(output=OutputConfig(dir="x"))))
-    assert digest != run_folder.settings_digest(to_dict(Config(seed=1)))
+    def digest(**sections):
+        return run_folder.settings_digest(dataclasses.asdict(Config(**sections)))
+
+    assert digest() == digest(output=OutputConfig(dir="x"))
+    assert digest() != digest(seed=1)

@@ -28,7 +28,7 @@ from orbax.checkpoint import v1 as ocp
 
 from pmc_jax.config.schema import differences
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, system_errors
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Interval:
         return multihost.broadcast(lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS)
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints in one folder; all processes of a run open the same one.
 
     Args:
@@ -73,7 +73,7 @@ class Checkpoints:
         context.checkpointables.registry = registry
         context.file_options.path_permission_mode = 0o700
         context.atomicity.mode = ocp.options.AtomicityMode.ATOMIC_RENAME
-        try:
+        with system_errors(f"{folder}: cannot keep checkpoints here"):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._checkpointer = ocp.training.Checkpointer(
                 self.folder,
@@ -81,8 +81,6 @@ class Checkpoints:
                 preservation_policy=ocp.training.preservation_policies.LatestN(keep),
                 cleanup_tmp_directories=True,
             )
-        except OSError as error:
-            raise UserError(f"{folder}: cannot keep checkpoints here: {error}") from error
 
     def save(self, step: int, state: Any, host: dict[str, Any]) -> None:
         """Starts to write a checkpoint; waits first for one that is still being written.
@@ -203,10 +201,7 @@ class Checkpoints:
         with contextlib.suppress(Exception):  # a failed write, again: `wait` has warned
             self._checkpointer.close()
 
-    def __enter__(self) -> Checkpoints:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

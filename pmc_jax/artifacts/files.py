@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, system_errors
 
 
 def json_text(value: Any) -> str:
@@ -64,7 +64,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         UserError: the file cannot be written.
     """
     path = Path(path)
-    try:
+    with system_errors(f"{path}: cannot write this file"):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -75,8 +75,6 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot write this file: {error.strerror}") from error
 
 
 def plain(value: Any) -> Any:

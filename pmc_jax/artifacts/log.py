@@ -4,6 +4,7 @@ TensorBoard receives numbers only. Text of the data or of the model reaches log.
 the `texts` argument of `RunLog.event`, which is dropped unless `log.text` is set.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -33,7 +34,7 @@ LOSS_PANELS = (
 )
 
 
-class RunLog:
+class RunLog(contextlib.AbstractContextManager):
     """Appends to `folder/log.jsonl` (one strict JSON object a line) and `folder/tensorboard`.
 
     Every line has a "kind", is flushed when written, and has null for numbers that are not finite.
@@ -60,9 +61,6 @@ class RunLog:
             from pmc_jax.artifacts.tensorboard import ScalarEvents
 
             self._board = ScalarEvents(self._folder / "tensorboard")
-
-    def __enter__(self) -> "RunLog":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -6,7 +6,6 @@ stored ones. Nothing else that a run writes holds any, unless `log.text` is set.
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.files import json_text, read_json, write_json
 from pmc_jax.artifacts.log import read_log, rewrite_log
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, system_errors
 from pmc_jax.models.remote import is_address
 
 # Keys of a log line about a question that quote nothing.
@@ -93,7 +92,7 @@ def purge(folder: str | Path) -> None:
     manifest = _read(folder)
     if not (folder / run_folder.RESULTS).exists():
         raise UserError(f"{folder}: the run is not finished and needs its checkpoints")
-    _remove(folder, (run_folder.CHECKPOINTS, run_folder.EVALUATION))
+    run_folder.remove(folder, (run_folder.CHECKPOINTS, run_folder.EVALUATION))
     _remove_texts(folder / run_folder.LOG)
     # Other files are not read again, so that `verify` still reports what has changed in them.
     outputs = _without(manifest["outputs"], (run_folder.CHECKPOINTS,))
@@ -111,26 +110,16 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
     manifest = _read(folder)
     outputs = _without(manifest["outputs"], names)
     write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs})
-    _remove(folder, names)
+    run_folder.remove(folder, names)
 
 
 def _without(outputs: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
     return {path: sha for path, sha in outputs.items() if path.split("/")[0] not in names}
 
 
-def _remove(folder: Path, names: Sequence[str]) -> None:
-    """Removes these folders of a run."""
-    try:
-        for name in names:
-            if (folder / name).exists():
-                shutil.rmtree(folder / name)
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be removed ({error.strerror})") from None
-
-
 def _remove_texts(log: Path) -> None:
     """Removes questions and answers from a log."""
-    try:
+    with system_errors(f"{log}: cannot be written"):
         rows = [
             {key: row[key] for key in _WITHOUT_TEXT if key in row}
             if row["kind"] in ("answer", "question")
@@ -138,8 +127,6 @@ def _remove_texts(log: Path) -> None:
             for row in read_log(log)
         ]
         rewrite_log(log, rows)
-    except OSError as error:
-        raise UserError(f"{log}: cannot be written ({error.strerror})") from None
 
 
 def _outputs(folder: Path) -> dict[str, str]:

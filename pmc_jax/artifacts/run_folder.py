@@ -17,15 +17,14 @@ import logging
 import os
 import platform
 import shutil
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts.files import plain, read_json, write_json
 from pmc_jax.config.schema import differences
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError, first_of
+from pmc_jax.errors import UserError, first_of, system_errors
 from pmc_jax.models.remote import PARTIAL, is_address, listing
 
 try:
@@ -64,7 +63,7 @@ _IRRELEVANT_SECTIONS = ("output", "log", "plan", "report", "profile")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "pmc_jax")
 
 
-class OutputFolder:
+class OutputFolder(contextlib.AbstractContextManager):
     """A folder that this job has claimed, and a context that releases it.
 
     Only the first process of a job locks and writes it.
@@ -74,11 +73,13 @@ class OutputFolder:
         resuming: whether it holds an unfinished run of the same settings and data.
     """
 
-    def __init__(self, path: Path, *, resuming: bool, record: Any = None, lock: int | None = None):
+    def __init__(
+        self, path: Path, resuming: bool, record: dict[str, Any], lock: contextlib.ExitStack
+    ):
         self.path = path
         self.resuming = resuming
         self._record = record
-        self._release = weakref.finalize(self, _unlock, lock)
+        self._lock = lock
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Writes `results.json`, then marks the run as finished.
@@ -89,14 +90,10 @@ class OutputFolder:
         if not multihost.is_first():
             return
         write_json(self.path / RESULTS, results)
-        self._record = {**self._record, "status": "finished"}
-        write_json(self.path / RUN, self._record)
+        write_json(self.path / RUN, {**self._record, "status": "finished"})
 
     def close(self) -> None:
-        self._release()
-
-    def __enter__(self) -> OutputFolder:
-        return self
+        self._lock.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -125,42 +122,23 @@ def claim(
             files that no run wrote (each names `--overwrite`); another process uses it, it is a
             file, it cannot be written; or `overwrite` is set for the home or working folder.
     """
-    claimed: list[OutputFolder] = []
+    record = {"settings": plain(settings), "digests": dict(digests), "versions": versions()}
 
-    def decide() -> tuple[str, bool]:
-        claimed.append(_claim(folder, plain(settings), dict(digests), overwrite))
-        return str(claimed[0].path), claimed[0].resuming
-
-    path, resuming = multihost.broadcast(decide)
-    return claimed[0] if claimed else OutputFolder(Path(path), resuming=resuming)
-
-
-def _claim(
-    folder: str | Path, settings: dict[str, Any], digests: dict[str, str], overwrite: bool
-) -> OutputFolder:
-    path = Path(folder).absolute()
-    if overwrite:
-        _refuse_shared_folders(path)
-    try:
-        _make_folders(path)
-        lock = _lock(path)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
-    try:
+    def prepare() -> tuple[str, bool]:
+        path = Path(folder).absolute()
+        if overwrite:
+            _refuse_shared_folders(path)
+            _clear(path)
         for rest in path.glob(f".*{PARTIAL}"):  # of a process that was killed
             shutil.rmtree(rest, ignore_errors=True)
-        if overwrite:
-            _clear(path)
-            resuming = False
-        else:
-            resuming = _is_resumed(path, settings, digests)
-        record = {"settings": settings, "digests": digests, "versions": versions()}
-        record |= {"status": "running"}
-        write_json(path / RUN, record)
-    except BaseException:
-        _unlock(lock)
-        raise
-    return OutputFolder(path, resuming=resuming, record=record, lock=lock)
+        resuming = not overwrite and _is_resumed(path, record)
+        write_json(path / RUN, {**record, "status": "running"})
+        return str(path), resuming
+
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(locked(folder, make=True))
+        path, resuming = multihost.broadcast(prepare)
+        return OutputFolder(Path(path), resuming, record, lock.pop_all())
 
 
 @contextlib.contextmanager
@@ -173,22 +151,21 @@ def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
         UserError: another job uses it, or it is not a folder.
     """
     path = Path(folder).absolute()
-    locks: list[int | None] = []
+    handles: list[int] = []
 
     def acquire() -> None:
-        try:
+        with system_errors(f"{folder}: cannot use this folder"):
             if make:
                 _make_folders(path)
-            locks.append(_lock(path))
-        except OSError as error:
-            raise UserError(f"{folder}: cannot use this folder: {error.strerror}") from error
+            if fcntl is not None:
+                handles.append(_lock(path))
 
     multihost.broadcast(acquire)
     try:
         yield
     finally:
-        for lock in locks:
-            _unlock(lock)
+        for handle in handles:
+            os.close(handle)
 
 
 def file_digest(path: str | Path) -> str:
@@ -201,14 +178,12 @@ def file_digest(path: str | Path) -> str:
     if is_address(path):
         return _json_digest(listing(str(path)))
     path = Path(path)
-    try:
+    with system_errors(f"{path}: cannot read this"):
         if not path.is_dir():
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         files = sorted(entry for entry in path.rglob("*") if entry.is_file())
         return _json_digest([[str(f.relative_to(path)), file_digest(f)] for f in files])
-    except OSError as error:
-        raise UserError(f"{path}: cannot read this: {error.strerror}") from error
 
 
 def data_digest(record: Any) -> str:
@@ -232,7 +207,7 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def _is_resumed(path: Path, settings: dict[str, Any], digests: dict[str, str]) -> bool:
+def _is_resumed(path: Path, record: dict[str, Any]) -> bool:
     """Whether an unfinished run resumes; raises UserError for a folder that must not change."""
     names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
     # `pmc finetune` makes the target without a run.
@@ -250,10 +225,10 @@ def _is_resumed(path: Path, settings: dict[str, Any], digests: dict[str, str]) -
             "or pass --overwrite to replace it"
         )
     recorded = _read_record(path / RUN)
-    unlike = differences(_relevant(recorded["settings"]), _relevant(settings))
+    unlike = differences(_relevant(recorded["settings"]), _relevant(record["settings"]))
     short_digests = [
         {f"data {name}": digest[:12] for name, digest in side.items()}
-        for side in (recorded["digests"], digests)
+        for side in (recorded["digests"], record["digests"])
     ]
     unlike += differences(*short_digests)
     if unlike:
@@ -262,7 +237,7 @@ def _is_resumed(path: Path, settings: dict[str, Any], digests: dict[str, str]) -
             f"{path}: the folder holds an unfinished run of other settings or data: {shown}; name "
             "another folder, or pass --overwrite to replace it"
         )
-    if changed := differences(recorded["versions"], versions()):
+    if changed := differences(recorded["versions"], record["versions"]):
         _log.warning("%s: resumed under other versions: %s", path, "; ".join(changed))
     return True
 
@@ -287,15 +262,23 @@ def _clear(path: Path) -> None:
             f"{path}: {', '.join(present)} would be overwritten but no run wrote it (there is no "
             f"{RUN}); name another folder"
         )
+    remove(path, present)
+
+
+def remove(folder: Path, names: Sequence[str]) -> None:
+    """Removes these entries of a run's folder; some may be absent.
+
+    Raises:
+        UserError: one cannot be removed.
+    """
     try:
-        for name in present:
-            entry = path / name
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
+        for path in (folder / name for name in names):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
             else:
-                entry.unlink()
+                path.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{error.filename}: cannot remove this: {error.strerror}") from error
+        raise UserError(f"{error.filename}: cannot be removed: {error.strerror}") from error
 
 
 def _refuse_shared_folders(path: Path) -> None:
@@ -315,10 +298,8 @@ def _make_folders(path: Path) -> None:
             folder.mkdir(mode=0o700)
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path) -> int:
     """An open handle that holds the folder's lock, which the system releases with the process."""
-    if fcntl is None:
-        return None
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -328,11 +309,6 @@ def _lock(path: Path) -> int | None:
     except OSError:  # a file system without locks
         _log.warning("%s: the file system has no locks; do not start a second run here", path)
     return handle
-
-
-def _unlock(handle: int | None) -> None:
-    if handle is not None:
-        os.close(handle)
 
 
 def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:

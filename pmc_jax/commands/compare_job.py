@@ -32,7 +32,7 @@ from pmc_jax.compare.runs import (
     target_of,
 )
 from pmc_jax.config.compare import CompareConfig
-from pmc_jax.config.run import Config, to_dict
+from pmc_jax.config.run import Config
 from pmc_jax.config.schema import differences
 from pmc_jax.data.sets import finetune_rows
 from pmc_jax.distributed import preemption
@@ -165,7 +165,7 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
     if not (run.folder / run_folder.RESULTS).is_file():
         return False
     record = collect.read(run.folder / run_folder.RUN)
-    wanted = plain(to_dict(run.config))
+    wanted = plain(dataclasses.asdict(run.config))
     unlike = []
     if run_folder.settings_digest(record["settings"]) != run_folder.settings_digest(wanted):
         unlike += differences(record["settings"], wanted)

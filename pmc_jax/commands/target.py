@@ -13,7 +13,7 @@ from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.inputs import load_model, model_digest
-from pmc_jax.config.run import Config, model_path, output_dir, to_dict
+from pmc_jax.config.run import Config, model_path, output_dir
 from pmc_jax.data.records import FinetuneSet
 from pmc_jax.data.sets import finetune_rows
 from pmc_jax.distributed import multihost
@@ -44,10 +44,10 @@ class Target:
     @staticmethod
     def of(config: Config, rows: FinetuneSet) -> "Target":
         """The target that the settings ask for."""
-        model = to_dict(config.model) | {"path": None}
+        model = dataclasses.asdict(config.model) | {"path": None}
         del model["cache_dtype"]  # of sampling alone
         settings = {
-            "finetune": to_dict(config.finetune) | {"data": None},
+            "finetune": dataclasses.asdict(config.finetune) | {"data": None},
             "model": model,
             "long_rows": [config.data.max_length, config.data.long_rows],
             "seed": config.seed,

@@ -1,6 +1,7 @@
 """`pmc unlearn`: settings in, an output folder out."""
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from pmc_jax.commands.inputs import check_fits, input_files, load_model, model_d
 from pmc_jax.commands.target import Target
 from pmc_jax.commands.unlearning_run import unlearn
 from pmc_jax.config.report import ReportConfig
-from pmc_jax.config.run import Config, model_path, output_dir, to_dict
+from pmc_jax.config.run import Config, model_path, output_dir
 from pmc_jax.distributed import multihost
 from pmc_jax.evaluation.context import AnswerCache
 from pmc_jax.report.write import write as write_report
@@ -60,7 +61,7 @@ def run_unlearn(
     check_fits(config, TextGenerator.of(lm, config.model), inputs)
     claimed = run_folder.claim(
         output_dir(config),
-        settings=to_dict(config),
+        settings=dataclasses.asdict(config),
         digests={"model": digest} | inputs.digests,
         overwrite=overwrite,
     )

@@ -12,7 +12,7 @@ from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.commands.build import build_run
 from pmc_jax.commands.console import examples
 from pmc_jax.commands.inputs import RunInputs
-from pmc_jax.config.run import Config, to_dict
+from pmc_jax.config.run import Config
 from pmc_jax.data.records import EvalSet, ForgetSet
 from pmc_jax.distributed import multihost
 from pmc_jax.evaluation.context import AnswerCache, LoadedModel
@@ -226,5 +226,5 @@ def _results(config: Config, run: Unlearning, after: Mapping[str, Any]) -> dict[
         "reward_moments": run.run_state.reward_moments,
         "versions": run_folder.versions(),
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "config": to_dict(config),
+        "config": dataclasses.asdict(config),
     }

@@ -4,6 +4,7 @@
 A run has numbers of one seed; an entry has those of its chosen setting over the seeds.
 """
 
+import dataclasses
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ from pmc_jax.compare.runs import Run
 from pmc_jax.compare.statistics import front, score, spread, spreads
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.method import TARGET_BASED
-from pmc_jax.config.run import to_dict
 from pmc_jax.evaluation.quality import SPLITS
 
 KIND, SCHEMA = "pmc_jax comparison", 1
@@ -84,7 +84,7 @@ def collect(
         "descriptions": evaluation["descriptions"],
         "not_computed": evaluation["not_computed"],
         "evaluation": evaluation["settings"],
-        "settings": to_dict(compare),
+        "settings": dataclasses.asdict(compare),
         "devices": first["devices"],
         "versions": first["versions"],
     }

@@ -20,19 +20,15 @@ from pmc_jax.config.loader import apply_overrides, read_settings, set_dotted
 from pmc_jax.config.method import METHODS, TARGET_BASED
 from pmc_jax.config.run import Config, SourceConfig, config_from_dict
 from pmc_jax.config.schema import (
-    Check,
+    SEED,
     Section,
     SettingsError,
     above,
     at_least,
-    between,
     one_of,
     setting,
 )
 
-_SEED = between(0, 2**32 - 1)
-_METHOD = one_of(*METHODS)
-_MEASURE = one_of("all", *MEASURES)
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 # Settings of every run that the comparison sets itself.
 _OWN = ("seed", "profile", "method.name", "method.max_seconds")
@@ -54,7 +50,7 @@ class EntryConfig(Section):
         num_trials: combinations of the listed values that are drawn at random; None = all of them.
     """
 
-    method: str | None = setting(None, _METHOD)
+    method: str | None = setting(None, one_of(*METHODS))
     settings: dict[str, Any] = field(default_factory=dict)
     num_trials: int | None = setting(None, at_least(1))
 
@@ -88,7 +84,7 @@ class SearchConfig(Section):
             harmonic_mean or the min of unlearn quality and utility.
     """
 
-    seed: int = setting(0, _SEED)
+    seed: int = setting(0, SEED)
     criterion: str = setting("mean", one_of(*CRITERIA))
 
 
@@ -140,8 +136,10 @@ class CompareConfig(Section):
     settings: dict[str, Any] = field(default_factory=dict)
     max_seconds: float = setting(120.0, above(0))
     at_seconds: tuple[float, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    measures: tuple[str, ...] = ("multiple_choice", "sampling", "prefill", "side_effects")
+    seeds: tuple[int, ...] = setting((0,), SEED)
+    measures: tuple[str, ...] = setting(
+        ("multiple_choice", "sampling", "prefill", "side_effects"), one_of("all", *MEASURES)
+    )
     methods: dict[str, EntryConfig] = field(default_factory=dict)
     search: SearchConfig = field(default_factory=SearchConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
@@ -153,12 +151,10 @@ class CompareConfig(Section):
 
     def _faults_of_lists(self) -> list[str]:
         end = self.max_seconds
-        times = Check(f"above 0 and below max_seconds ({end:g})", lambda value: 0 < value < end)
         faults = [
-            f"{name}: expected {check.expected}, got {value!r}"
-            for name, check in (("at_seconds", times), ("seeds", _SEED), ("measures", _MEASURE))
-            for value in getattr(self, name)
-            if not check.holds(value)
+            f"at_seconds: expected above 0 and below max_seconds ({end:g}), got {seconds!r}"
+            for seconds in self.at_seconds
+            if not 0 < seconds < end
         ]
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             faults.append("seeds: expected at least one, each once")
@@ -176,8 +172,7 @@ class CompareConfig(Section):
             if not _NAME.fullmatch(name):
                 faults.append(f"methods.{name}: expected a name of letters, digits and _")
             elif self.method_of(name) not in METHODS:
-                guess = schema.nearest(name, METHODS)
-                hint = f"did you mean {guess}?" if guess else f"known: {', '.join(METHODS)}"
+                hint = schema.offer(schema.nearest(name, METHODS), METHODS)
                 faults.append(f"methods.{name}: unknown method, {hint} (or give its method:)")
             for key, values in entry.space.items():
                 where = f"methods.{name}.settings.{key}"

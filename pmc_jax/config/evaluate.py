@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pmc_jax.config.schema import Check, Section, above, at_least, one_of, setting
+from pmc_jax.config.schema import (
+    FRACTION,
+    NOT_EMPTY,
+    Check,
+    Section,
+    above,
+    at_least,
+    one_of,
+    setting,
+)
 
 MEASURES = (
     "tofu",
@@ -21,9 +30,6 @@ MEASURES = (
 )
 QUANTISATIONS = ("int8", "int4", "nf4")
 
-_NAMES = one_of("all", *MEASURES)
-_TOP_P = Check("above 0 and at most 1", lambda value: 0 < value <= 1)
-
 
 @dataclass(frozen=True)
 class LeakageConfig(Section):
@@ -39,9 +45,9 @@ class LeakageConfig(Section):
 
     num_samples: int = setting(100, at_least(2))
     temperature: float = setting(1.0, above(0))
-    top_p: float = setting(1.0, _TOP_P)
-    prefill_text: str = setting("The answer is:", Check("text that is not empty", bool))
-    threshold: float = setting(0.5, Check("above 0 and at most 1", lambda value: 0 < value <= 1))
+    top_p: float = setting(1.0, FRACTION)
+    prefill_text: str = setting("The answer is:", NOT_EMPTY)
+    threshold: float = setting(0.5, FRACTION)
     confidence: float = setting(0.99, Check("from 0.5 to below 1", lambda v: 0.5 <= v < 1))
 
 
@@ -102,27 +108,14 @@ class EvaluateConfig(Section):
     max_new_tokens: int = setting(96, at_least(1))
     batch_size: int = setting(64, at_least(1))
     every: int = setting(0, at_least(0))
-    at_seconds: tuple[float, ...] = ()
-    measures: tuple[str, ...] = ()
+    at_seconds: tuple[float, ...] = setting((), above(0))
+    measures: tuple[str, ...] = setting((), one_of("all", *MEASURES))
     dir: str | None = None
     reference: str | None = None
-    quantisation: tuple[str, ...] = QUANTISATIONS
+    quantisation: tuple[str, ...] = setting(QUANTISATIONS, one_of(*QUANTISATIONS))
     leakage: LeakageConfig = field(default_factory=LeakageConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     relearn: RelearnConfig = field(default_factory=RelearnConfig)
-
-    def cross_faults(self) -> list[str]:
-        times = ("at_seconds", above(0))
-        return [
-            f"{name}: expected {check.expected}, got {value!r}"
-            for name, check in (
-                times,
-                ("measures", _NAMES),
-                ("quantisation", one_of(*QUANTISATIONS)),
-            )
-            for value in getattr(self, name)
-            if not check.holds(value)
-        ]
 
     @property
     def wanted(self) -> tuple[str, ...]:

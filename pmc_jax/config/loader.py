@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, system_errors
 
 MAX_FILE_BYTES = 1_000_000
 
@@ -68,11 +68,8 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         UserError: no readable file, above `MAX_FILE_BYTES`, bad YAML (names the line), or
             something other than a mapping.
     """
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the settings: {error.strerror}") from error
+    with system_errors(f"{path}: cannot read the settings"), Path(path).open("rb") as file:
+        text = file.read(MAX_FILE_BYTES + 1)
     if len(text) > MAX_FILE_BYTES:
         raise UserError(f"{path}: settings above {MAX_FILE_BYTES} bytes, is this the right file?")
     settings = _parse(text, str(path))

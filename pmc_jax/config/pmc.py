@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pmc_jax.config.schema import Check, Section, above, at_least, between, one_of, setting
+from pmc_jax.config.schema import (
+    BELOW_ONE,
+    CHECK,
+    FRACTION,
+    NOT_EMPTY,
+    Check,
+    Section,
+    above,
+    at_least,
+    between,
+    one_of,
+    setting,
+)
 
-_TOP_P = Check("above 0 and at most 1", lambda value: 0 < value <= 1)
-_FILLED = Check("text that is not empty", bool)
-_BELOW_ONE = Check("from 0 to below 1", lambda value: 0 <= value < 1)
+_NOT_BLANK = Check("text that is not empty", str.strip)
 _PERCENT = Check("above 0 and at most 100", lambda value: 0 < value <= 100)
 
 
@@ -37,7 +47,7 @@ class SamplingConfig(Section):
     temperature_decay_tokens: int = setting(2, at_least(0))
     final_temperature: float = setting(1.0, above(0))
     top_k: int = setting(50, at_least(0))
-    top_p: float = setting(1.0, _TOP_P)
+    top_p: float = setting(1.0, FRACTION)
     max_new_tokens: int = setting(96, at_least(1))
     batch_size: int = setting(64, at_least(1))
 
@@ -63,33 +73,23 @@ class ScoreConfig(Section):
         embedding: "package.module:function", texts -> vectors, for the score `embedding`.
     """
 
-    name: str = setting("rougeL_recall", _FILLED)
-    weights: dict[str, float] = field(default_factory=dict)
-    threshold: float = setting(0.1, _BELOW_ONE)
+    name: str = setting("rougeL_recall", NOT_EMPTY)
+    weights: dict[str, float] = field(default_factory=dict, metadata={CHECK: above(0)})
+    threshold: float = setting(0.1, BELOW_ONE)
     threshold_from: str | None = setting(None, one_of("retain"))
     min_len: int = setting(0, at_least(0))
     guard_empty: bool = True
-    forbidden: tuple[str, ...] = ()
-    forbidden_file: str | None = setting(None, _FILLED)
+    forbidden: tuple[str, ...] = setting((), _NOT_BLANK)
+    forbidden_file: str | None = setting(None, NOT_EMPTY)
     forbidden_similarity: float = setting(90.0, _PERCENT)
-    embedding: str | None = setting(None, _FILLED)
+    embedding: str | None = setting(None, NOT_EMPTY)
 
     def cross_faults(self) -> list[str]:
         """What a score needs and does not get, or gets and nothing reads."""
-        faults = [
-            f"weights.{name}: expected a number above 0, got {weight}"
-            for name, weight in self.weights.items()
-            if weight <= 0
-        ]
-        faults += [
-            f"forbidden.{index}: expected text that is not empty"
-            for index, text in enumerate(self.forbidden)
-            if not text.strip()
-        ]
         names = set(self.weights) or {self.name}
         strings = bool(self.forbidden or self.forbidden_file)
         inputs = {"forbidden": strings, "embedding": self.embedding is not None}
-        return faults + [
+        return [
             f"{name}: needed by the score {name}, got nothing"
             if name in names
             else f"{name}: no score reads it; add {name} to weights"
@@ -162,8 +162,8 @@ class AugmentationConfig(Section):
             then turns into the replacement (Qi et al., arXiv 2406.05946, section 3).
     """
 
-    question_word_dropout: float = setting(0.2, _BELOW_ONE)
-    answer_prefix: float = setting(0.0, _BELOW_ONE)
+    question_word_dropout: float = setting(0.2, BELOW_ONE)
+    answer_prefix: float = setting(0.0, BELOW_ONE)
 
 
 @dataclass(frozen=True)

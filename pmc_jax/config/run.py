@@ -21,7 +21,7 @@ from pmc_jax.config.method import MethodConfig
 from pmc_jax.config.plan import PlanConfig
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.config.report import ReportConfig
-from pmc_jax.config.schema import Check, Section, at_least, between, one_of, setting
+from pmc_jax.config.schema import NOT_EMPTY, SEED, Check, Section, at_least, one_of, setting
 from pmc_jax.config.sharding import LOGICAL_AXES, rule_faults
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.errors import UserError
@@ -35,9 +35,6 @@ EVALUATION_SETS = (
     "holdout",  # rows like the forget ones that no model has seen
     "relearn",  # rows that the attack by fine-tuning trains on
 )
-
-_SEED = between(0, 2**32 - 1)
-_FILLED = Check("text that is not empty", bool)
 
 
 def _is_rows(text: str) -> bool:
@@ -80,10 +77,10 @@ class SourceConfig(Section):
 
     path: str | None = None
     rows: str | None = setting(None, _ROWS)
-    question: str = setting("question", _FILLED)
-    answer: str = setting("answer", _FILLED)
-    paraphrased: str = setting("paraphrased_answer", _FILLED)
-    wrong: str = setting("perturbed_answer", _FILLED)
+    question: str = setting("question", NOT_EMPTY)
+    answer: str = setting("answer", NOT_EMPTY)
+    paraphrased: str = setting("paraphrased_answer", NOT_EMPTY)
+    wrong: str = setting("perturbed_answer", NOT_EMPTY)
 
     shorthand = "path"
 
@@ -131,7 +128,7 @@ class PeopleConfig(Section):
     count: int = setting(12, at_least(2))
     forget: int = setting(4, at_least(1))
     questions: int = setting(5, at_least(1))
-    seed: int = setting(0, _SEED)
+    seed: int = setting(0, SEED)
 
     def cross_faults(self) -> list[str]:
         if self.forget < self.count:
@@ -265,7 +262,7 @@ class Config(Section):
     output: OutputConfig = field(default_factory=OutputConfig)
     log: LogConfig = field(default_factory=LogConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-    seed: int = setting(0, _SEED)
+    seed: int = setting(0, SEED)
     profile: bool = False
 
     def cross_faults(self) -> list[str]:
@@ -307,17 +304,12 @@ def config_from_overrides(overrides: Sequence[str]) -> Config:
 
 
 def config_from_dict(settings: dict[str, Any], where: str = "settings") -> Config:
-    """The settings that `to_dict` gave; `where` names their origin in a message.
+    """The settings that `dataclasses.asdict` gave; `where` names their origin in a message.
 
     Raises:
         UserError: every fault in one line.
     """
     return schema.build(Config, settings, where=where)
-
-
-def to_dict(config: Section) -> dict[str, Any]:
-    """The settings as nested dicts and lists of JSON values; `config_from_dict` reads them back."""
-    return schema.to_dict(config)
 
 
 def model_path(config: Config) -> str:

@@ -55,8 +55,16 @@ def one_of(*choices: str) -> Check:
     return Check(f"one of {', '.join(choices)}", lambda value: value in choices)
 
 
+NOT_EMPTY = Check("text that is not empty", bool)
+FRACTION = Check("above 0 and at most 1", lambda value: 0 < value <= 1)
+BELOW_ONE = Check("from 0 to below 1", lambda value: 0 <= value < 1)
+SEED = between(0, 2**32 - 1)
+
+
 def setting(default: Any, check: Check) -> Any:
-    """A dataclass field with a default and a check; None passes where the type allows None."""
+    """A dataclass field with a default and a check, of each entry where the field has several;
+    None passes where the type allows None.
+    """
     return dataclasses.field(default=default, metadata={CHECK: check})
 
 
@@ -126,17 +134,6 @@ def dotted_names(cls: type[Section], prefix: str = "") -> Iterator[str]:
                 yield from dotted_names(section, f"{entry}.")
 
 
-def to_dict(value: Any) -> Any:
-    """A section as nested dicts and lists of JSON values."""
-    if dataclasses.is_dataclass(value):
-        return {item.name: to_dict(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: to_dict(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_dict(entry) for entry in value]
-    return value
-
-
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted name -> value of nested mappings; lists and empty mappings are values."""
     flat: dict[str, Any] = {}
@@ -168,10 +165,15 @@ def nearest(name: str, candidates: Sequence[str]) -> str | None:
     return by_last[match[0]] if match else None
 
 
+def offer(guess: str | None, known: Sequence[str]) -> str:
+    """What to write in place of an unknown name: what `nearest` finds, else any known one."""
+    return f"did you mean {guess}?" if guess else f"known here: {', '.join(known)}"
+
+
 def shown(value: Any) -> str:
     """A value as a message shows it: on one line, short, in the words of YAML."""
     if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
+        return json.dumps(value)
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list | tuple):
@@ -181,6 +183,10 @@ def shown(value: Any) -> str:
     return short.repr(value)
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def _is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
@@ -188,10 +194,6 @@ def _is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond the floats
         return False
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 # type -> what a message calls it, the test, the conversion to the plain type
@@ -227,8 +229,7 @@ class _Report:
             if key not in keys:
                 name = prefix + (key if isinstance(key, str) and key.isprintable() else repr(key))
                 guess = nearest(name, siblings) or nearest(name, self.names)
-                hint = f"did you mean {guess}?" if guess else f"known here: {', '.join(keys)}"
-                self.faults.append(f"{name}: unknown key, {hint}")
+                self.faults.append(f"{name}: unknown key, {offer(guess, keys)}")
         return {key: value for key, value in raw.items() if key in keys}
 
 
@@ -239,10 +240,20 @@ def _field_value(
     before = len(report.faults)
     value = _convert(_hints(cls)[item.name], value, name, report, item.metadata.get(KEYS))
     check = item.metadata.get(CHECK)
-    sound = len(report.faults) == before
-    if sound and check is not None and value is not None and not check.holds(value):
-        report.expected(name, check.expected, value)
+    if check is not None and len(report.faults) == before:
+        for entry_name, entry in _entries(name, value):
+            if entry is not None and not check.holds(entry):
+                report.expected(entry_name, check.expected, entry)
     return value
+
+
+def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
+    """Dotted name and value of each entry of a list or mapping; a single value is one entry."""
+    if isinstance(value, dict):
+        return [(f"{name}.{key}", entry) for key, entry in value.items()]
+    if isinstance(value, tuple):
+        return [(f"{name}.{index}", entry) for index, entry in enumerate(value)]
+    return [(name, value)]
 
 
 def _convert(

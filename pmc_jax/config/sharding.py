@@ -18,7 +18,7 @@ Logical axes, of the arrays of a model and of a batch:
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from pmc_jax.config.schema import nearest
+from pmc_jax.config.schema import nearest, offer
 
 AXES = ("slice", "data", "fsdp", "tensor")
 
@@ -49,14 +49,10 @@ def rule_faults(rules: Rules, where: str = "") -> Iterator[str]:
     for logical, axes in rules.items():
         name = f"{where}.{logical}" if where else logical
         if logical not in LOGICAL_AXES:
-            yield f"{name}: unknown logical axis, {_offer(logical, LOGICAL_AXES)}"
+            guess = nearest(logical, LOGICAL_AXES)
+            yield f"{name}: unknown logical axis, {offer(guess, LOGICAL_AXES)}"
         for axis in axes:
             if axis not in AXES:
-                yield f"{name}: unknown mesh axis {axis!r}, {_offer(axis, AXES)}"
+                yield f"{name}: unknown mesh axis {axis!r}, {offer(nearest(axis, AXES), AXES)}"
         if len(set(axes)) < len(axes):
             yield f"{name}: names a mesh axis twice"
-
-
-def _offer(name: str, known: Sequence[str]) -> str:
-    guess = nearest(name, known)
-    return f"did you mean {guess}?" if guess else f"known here: {', '.join(known)}"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pmc_jax.config.schema import Check, Section, above, at_least, one_of, setting
+from pmc_jax.config.schema import BELOW_ONE, Section, above, at_least, one_of, setting
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
-
-_BETA = Check("at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
 @dataclass(frozen=True)
@@ -23,12 +21,9 @@ class LoRAConfig(Section):
 
     rank: int = setting(0, at_least(0))
     alpha: float = setting(16.0, above(0))
-    targets: tuple[str, ...] = PROJECTIONS
+    targets: tuple[str, ...] = setting(PROJECTIONS, one_of(*PROJECTIONS))
 
     def cross_faults(self) -> list[str]:
-        wrong = [t for t in self.targets if t not in PROJECTIONS]
-        if wrong:
-            return [f"targets: expected some of {', '.join(PROJECTIONS)}, got {wrong[0]!r}"]
         return [] if self.targets else ["targets: expected at least one"]
 
 
@@ -43,8 +38,8 @@ class AdamWConfig(Section):
     """
 
     weight_decay: float = setting(0.01, at_least(0))
-    beta1: float = setting(0.9, _BETA)
-    beta2: float = setting(0.999, _BETA)
+    beta1: float = setting(0.9, BELOW_ONE)
+    beta2: float = setting(0.999, BELOW_ONE)
     epsilon: float = setting(1e-8, above(0))
     moment_dtype: str = setting("float32", one_of("float32", "bfloat16"))
 

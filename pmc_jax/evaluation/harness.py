@@ -15,7 +15,7 @@ from typing import Any
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.log import progress, read_log, rewrite_log
 from pmc_jax.artifacts.recorder import Recorder
-from pmc_jax.config.run import DataConfig, EvaluateConfig, to_dict
+from pmc_jax.config.run import DataConfig, EvaluateConfig
 from pmc_jax.config.schema import flatten
 from pmc_jax.data.records import EvalSet
 from pmc_jax.distributed import multihost, preemption
@@ -119,7 +119,7 @@ def evaluate(
             name: {key: dataclasses.asdict(text) for key, text in measure.descriptions.items()}
             for name, measure in computed.items()
         },
-        "settings": to_dict(context.settings) | {"seed": context.seed},
+        "settings": dataclasses.asdict(context.settings) | {"seed": context.seed},
         "seconds": recorder.watch.seconds()["total"] - begin,
         "versions": run_folder.versions(),
     }
@@ -159,7 +159,7 @@ def _collect(
 
 def _digest(task_name: str, model: str, context: EvalContext) -> str:
     """Of everything that the rows of a task depend on."""
-    settings, task = flatten(to_dict(context.settings)), TASKS[task_name]
+    settings, task = flatten(dataclasses.asdict(context.settings)), TASKS[task_name]
     sets = [context.sets[name] for name in task.sets if name in context.sets]
     return run_folder.settings_digest(
         {

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax.artifacts.run_folder import versions
-from pmc_jax.config.run import Config, model_path, to_dict
+from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mesh
 from pmc_jax.errors import UserError
@@ -144,7 +144,7 @@ class Plan:
                 "bound_chip_hours": self.chips * bound["total"] / 3600,
                 "estimated_chip_hours": self.chips * estimated["total"] / 3600,
             },
-            "config": to_dict(self.config),
+            "config": dataclasses.asdict(self.config),
             "versions": versions() | {"libtpu": importlib.metadata.version("libtpu")},
             "libtpu_init_args": os.environ.get("LIBTPU_INIT_ARGS", ""),
         }
