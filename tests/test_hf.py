@@ -105,7 +105,7 @@ SHARDED = """
 import sys
 import jax, numpy as np
 from golden_models import one_device, GOLDEN
-from pmc_jax.mesh import TRAIN_RULES, layout, make_mesh
+from pmc_jax.distributed.mesh import TRAIN_RULES, layout, make_mesh
 from pmc_jax.models.families import decoder_config, naming
 from pmc_jax.models.hf import load_params, to_hf
 from pmc_jax.models.load import read_json
