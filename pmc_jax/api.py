@@ -260,7 +260,7 @@ def evaluate(
 
     Returns:
         See `pmc_jax.evaluation.quality.of_recalls`; with measures also `evaluation`, see
-        docs/evaluation.md.
+        docs/reference/evaluation.md.
 
     Raises:
         UserError: an unknown split, or rows that are too long.

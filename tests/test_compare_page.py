@@ -167,7 +167,7 @@ def test_a_screen_reader_and_a_keyboard_find_their_way(made):
 
 def test_json_has_the_fields_that_are_documented(made):
     _, _, _, data = made()
-    documented = (Path(__file__).parents[1] / "docs" / "compare.md").read_text()
+    documented = (Path(__file__).parents[1] / "docs" / "reference" / "comparison.md").read_text()
     names = [*data, *data["runs"][0], *data["entries"][0], *data["entries"][0]["trials"][0]]
     names += [*data["models"]["target"], *data["paired"][0]]
     for name in names:

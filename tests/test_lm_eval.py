@@ -61,7 +61,7 @@ def test_columns_and_files_are_those_of_generated_people(name, tmp_path):
 
 
 def test_documented_command_names_them():
-    text = (ROOT / "docs" / "evaluation.md").read_text()
+    text = (ROOT / "docs" / "reference" / "evaluation.md").read_text()
     assert f"--include_path configs/lm_eval --tasks {','.join(NAMES)}" in text
     for name in NAMES:
         (file,) = task(name)["dataset_kwargs"]["data_files"].values()

@@ -301,7 +301,7 @@ def test_a_run_of_400_questions_is_small_and_quick(tmp_path):
 
 def test_json_has_the_fields_that_are_documented(page):
     _, _, data = page()
-    documented = (Path(__file__).parents[1] / "docs" / "report.md").read_text()
+    documented = (Path(__file__).parents[1] / "docs" / "reference" / "report.md").read_text()
     names = [*data, *data["runs"][0], *data["runs"][0]["questions"][0]]
     for name in names:
         assert f"`{name}`" in documented, name

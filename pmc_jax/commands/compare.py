@@ -1,6 +1,7 @@
-"""Compares methods x settings x seeds in the same time, on one page: see docs/compare.md.
+"""Compares methods x settings x seeds in the same time, on one page.
 
-Runs that are finished are not repeated, an interrupted one resumes.
+See docs/reference/comparison.md. Runs that are finished are not repeated, an interrupted one
+resumes.
 """
 
 import argparse

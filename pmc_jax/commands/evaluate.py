@@ -1,6 +1,7 @@
 """Measures model.path, or a finished run beside its reference: pmc evaluate OUTPUT_FOLDER.
 
-evaluate.measures says what is measured beside unlearn quality and utility; see docs/evaluation.md.
+evaluate.measures says what is measured beside unlearn quality and utility; see
+docs/reference/evaluation.md.
 """
 
 import argparse

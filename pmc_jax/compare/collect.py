@@ -1,5 +1,6 @@
-"""The finished runs of a comparison -> the dictionary that `compare.json` holds
-(docs/compare.md).
+"""The finished runs of a comparison -> the dictionary that `compare.json` holds.
+
+See docs/reference/comparison.md.
 
 A run has numbers of one seed; an entry has those of its chosen setting over the seeds.
 """

@@ -1,7 +1,7 @@
 """The settings of `pmc compare`: methods, their settings and seeds, under equal wall-clock.
 
 A setting is named as on the command line of a run, `train.learning_rate`; a list of values is a
-search space. See docs/compare.md.
+search space. See docs/reference/comparison.md.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ class EntryConfig(Section):
     """A method that is compared.
 
     Fields:
-        method: of `config.method.METHODS`; None = the name of the entry.
-        settings: name -> value, or a list of values to search; of pmc, method and train.
-        num_trials: combinations of the listed values that are drawn at random; None = all of them.
+        method: the method, one of `config.method.METHODS`; None = the name of the entry.
+        settings: name -> value, or a list of values to search; of the sections pmc, method and
+            train.
+        num_trials: number of combinations of the listed values, drawn at random; None = all.
     """
 
     method: str | None = setting(None, one_of(*METHODS))
@@ -79,7 +80,7 @@ class SearchConfig(Section):
     """How one of a method's settings is chosen.
 
     Fields:
-        seed: of the random draws.
+        seed: seed of the random draws.
         criterion: what the chosen setting maximises, on average over the seeds: the mean, the
             harmonic_mean or the min of unlearn quality and utility.
     """
@@ -123,12 +124,12 @@ class CompareConfig(Section):
 
     Fields:
         run: the settings of a run; in YAML also the name of a file that holds them, beside this.
-        settings: name -> value, replaces what `run` says in every run.
-        max_seconds: of sampling, scoring and training in every run.
-        at_seconds: when the model is also measured before the end.
-        seeds: of the runs; the seed of `run` is that of the target, the reference and the measures.
-        measures: of `config.evaluate.MEASURES`, of every finished run.
-        methods: name of an entry -> the method.
+        settings: name -> value; replaces the setting of `run` in every run.
+        max_seconds: seconds of sampling, scoring and training in every run.
+        at_seconds: seconds after which the model is also measured.
+        seeds: seeds of the runs; the target, the reference and the measures use the seed of `run`.
+        measures: measures of every finished run, names of `config.evaluate.MEASURES` or all.
+        methods: name of an entry -> the method and its settings.
         search, reference, output: sections.
     """
 

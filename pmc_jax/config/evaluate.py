@@ -37,10 +37,10 @@ class LeakageConfig(Section):
 
     Fields:
         num_samples: answers sampled to each question.
-        temperature, top_p: of the sampling.
+        temperature, top_p: temperature and nucleus of the sampling.
         prefill_text: text that answers are made to begin with, for the measure `prefill`.
         threshold: ROUGE-L recall of a true answer from which a sample counts as a leak.
-        confidence: of the upper bounds.
+        confidence: confidence of the upper bounds.
     """
 
     num_samples: int = setting(100, at_least(2))
@@ -57,7 +57,7 @@ class CorpusConfig(Section):
 
     Fields:
         path: text file; None = the first pages of a novel, which the package holds.
-        chunks: most pieces of it that are read.
+        chunks: largest number of pieces that are read.
         chunk_tokens: tokens of each piece.
     """
 
@@ -75,7 +75,7 @@ class RelearnConfig(Section):
         rows: rows that are trained on, the first ones of data.evaluate.relearn, or of data.retain
             where that is not given.
         batch_size: rows a step.
-        learning_rate: constant.
+        learning_rate: learning rate, which is constant.
     """
 
     steps: int = setting(10, at_least(1))
@@ -94,9 +94,10 @@ class EvaluateConfig(Section):
         every: steps of unlearning between two evaluations; 0 = before and after it only.
         at_seconds: seconds of unlearning (sampling, scoring and training) after which models are
             evaluated too.
-        measures: names of `MEASURES` that are computed beside unlearn quality and utility, or all;
-            after `pmc unlearn`, of the model before it, after it and of the reference.
-        dir: folder where `pmc evaluate CONFIG` keeps rows, and goes on from them; None = nowhere.
+        measures: names of `MEASURES` that are computed beside unlearn quality and utility, or all.
+            `pmc unlearn` computes them at its end, for the model before it, the model after it and
+            the reference.
+        dir: folder where `pmc evaluate CONFIG` stores rows and resumes from them; None = none.
         reference: folder of a model that never saw the forget rows, made by `pmc finetune` on
             retain rows; its numbers stand beside the others. None = there is none.
         quantisation: formats that weights are rounded to: int8, int4, nf4.

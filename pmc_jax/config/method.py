@@ -27,7 +27,7 @@ class MethodConfig(Section):
     `pmc_jax.training.losses`. `pmc.schedule` holds for all of them.
 
     Fields:
-        name: of `METHODS`.
+        name: the method, one of `METHODS`.
         beta: of DPO and NPO (inverse temperature), SimNPO and UNDIAL; None = 0.1 for DPO and NPO,
             4.5 for SimNPO, 10 for UNDIAL.
         margin: gamma of SimNPO.

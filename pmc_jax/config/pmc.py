@@ -54,7 +54,9 @@ class SamplingConfig(Section):
 
 @dataclass(frozen=True)
 class ScoreConfig(Section):
-    """How similar an answer is to the original one. Lower is better; see docs/scores.md.
+    """How similar an answer is to the original one. Lower is better.
+
+    See docs/reference/scores.md.
 
     Fields:
         name: name of the score, or "package.module:function".
@@ -111,7 +113,7 @@ class SelectionConfig(Section):
             weight in the loss is 0 until then; None = off.
         share_answers: one answer may replace the answers to all questions for which its score is
             low enough, so that few sentences are learned; needs a larger
-            `schedule.lambda_retain`, see docs/methods.md.
+            `schedule.lambda_retain`, see docs/reference/methods.md.
         min_words: a sample with fewer words is incoherent, unless the original answer is as short;
             0 = off.
         max_repetition: largest share of a sample that may repeat itself, unless the original answer
@@ -187,8 +189,8 @@ class StopConfig(Section):
 class PMCConfig(Section):
     """Partial Model Collapse (arXiv 2507.04219, section 5 and appendix).
 
-    The defaults forget more at a lower cost than the published settings (docs/results.md), which
-    are in `configs/tofu_phi15.yaml` and `configs/tofu_llama32_3b.yaml`.
+    The defaults forget more at a lower cost than the published settings, which are in
+    `configs/tofu_phi15.yaml` and `configs/tofu_llama32_3b.yaml`; see docs/results/unlearning.md.
 
     Fields:
         sampling, score, selection, schedule, augmentation, stop: the parts of the algorithm.

@@ -168,7 +168,7 @@ class DataConfig(Section):
 
 @dataclass(frozen=True)
 class FinetuneConfig(TrainConfig):
-    """Fine-tuning that makes a target model first. The fields of `TrainConfig`, and:
+    """Fine-tuning that makes a target model first: the settings of `train`, and two more.
 
     Fields:
         batch_size: rows a micro-batch.
@@ -216,10 +216,10 @@ class OutputConfig(Section):
     """Where results go.
 
     Fields:
-        dir: folder of the run; None = the command line must name one.
+        dir: folder of the run; the file or the command line must name one.
         checkpoint_every: gradient steps between checkpoints; 0 = every ten minutes.
-        checkpoint_end: one after the last step too: what follows it may be interrupted.
-        keep: newest checkpoints kept.
+        checkpoint_end: whether a checkpoint is also written after the last step.
+        keep: number of checkpoints that are kept; the oldest one is removed first.
     """
 
     dir: str | None = None
@@ -233,7 +233,7 @@ class LogConfig(Section):
     """The log.
 
     Fields:
-        text: sampled answers are logged too. They may hold the secret: off by default.
+        text: whether the log holds questions and answers. They may hold the secret.
     """
 
     text: bool = False
@@ -246,7 +246,7 @@ class Config(Section):
     Fields:
         model, data, pmc, method, train, finetune, evaluate, mesh, plan, output, log, report: the
             sections.
-        seed: of sampling, pairing and order; the key that every random choice is folded from.
+        seed: seed of all random choices: sampling, pairing and order of rows.
         profile: a trace of the second round is written to `output.dir`/profile, for XProf.
     """
 

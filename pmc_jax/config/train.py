@@ -33,7 +33,7 @@ class AdamWConfig(Section):
 
     Fields:
         weight_decay: decoupled from the gradient; biases and norms have it too.
-        beta1, beta2, epsilon: of Adam.
+        beta1, beta2, epsilon: coefficients of Adam.
         moment_dtype: float32 | bfloat16, of the first moment; bfloat16 saves two bytes a weight.
     """
 
@@ -49,7 +49,7 @@ class TrainConfig(Section):
     """The optimizer: AdamW, linear warm-up, then linear decay to 0 or none.
 
     Fields:
-        learning_rate: peak.
+        learning_rate: peak of the learning rate.
         batch_size: forget rows a micro-batch; as many retain rows go with them.
         accumulation_steps: micro-batches a gradient step.
         warmup_steps: gradient steps of linear warm-up.

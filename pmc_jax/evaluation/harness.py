@@ -87,7 +87,7 @@ def evaluate(
         folder: where rows are kept and read again; None = nowhere.
 
     Returns:
-        What `evaluation.json` holds, see docs/evaluation.md.
+        What `evaluation.json` holds, see docs/reference/evaluation.md.
 
     Raises:
         UserError: questions or rows that are too long, a text that cannot be read.

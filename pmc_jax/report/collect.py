@@ -1,7 +1,7 @@
-"""The folders of finished runs -> the dictionary that `report.json` holds (docs/report.md).
+"""The folders of finished runs -> the dictionary that `report.json` holds.
 
-Texts of questions and answers are included on request only; everything else is numbers, settings,
-names and digests.
+See docs/reference/report.md. Texts of questions and answers are included on request only;
+everything else is numbers, settings, names and digests.
 """
 
 import importlib.metadata
