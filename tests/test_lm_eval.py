@@ -15,7 +15,8 @@ import yaml
 from golden_models import full_logits
 
 from pmc_jax.config.run import PeopleConfig
-from pmc_jax.data.people.generate import PersonRow, write_jsonl
+from pmc_jax.data.people.generate import PersonRow
+from pmc_jax.data.people.generate import rows as people_rows
 from pmc_jax.models.load import load
 
 ROOT = Path(__file__).parent.parent
@@ -43,18 +44,17 @@ def test_all_tasks_are_known_here():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_columns_and_files_are_those_of_generated_people(name, tmp_path):
+def test_columns_and_files_are_those_of_generated_people(name):
     settings = task(name)
     assert settings["task"] == name and settings["dataset_path"] == "json"
     columns = {word for e in expressions(settings) for word in re.findall(r"[a-z_]+", e)}
     assert columns == {"question", "paraphrased_answer", "perturbed_answer"}
     assert columns <= {field.name for field in dataclasses.fields(PersonRow)}
-    written = write_jsonl(PeopleConfig(count=3, forget=1, questions=2), tmp_path)
     (file,) = settings["dataset_kwargs"]["data_files"].values()
     assert list(settings["dataset_kwargs"]["data_files"]) == [settings["test_split"]]
-    (path,) = [path for path in written if path.name == Path(file).name]
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
+    split = Path(file).stem.removeprefix("people_")
+    for person_row in people_rows(PeopleConfig(count=3, forget=1, questions=2), split):
+        row = json.loads(json.dumps(dataclasses.asdict(person_row)))
         choices = eval(expressions(settings)[1], {}, row)  # plain Python as it stands
         assert choices[settings["doc_to_target"]] == row["paraphrased_answer"]
         assert len(choices) == len(set(choices)) == 6

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.config.run import PeopleConfig, load_config
-from pmc_jax.data.people.generate import generate
+from pmc_jax.data.people.generate import rows as people_rows
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "quickstart.yaml"
@@ -94,7 +94,7 @@ def test_quickstart_in_small(out):
     )
     results = _assert_whole(out)
     assert len(results["rounds"]) == 1 and results["rounds"][0]["sampled_questions"] == 2
-    rows = generate(people)
+    rows = people_rows(people)
     asked = {line["id"]: line for line in _answers(out, "forget")}
     assert {id_: (line["question"], line["truth"]) for id_, line in asked.items()} == {
         row.id: (row.question, row.answer) for row in rows[:2]
@@ -114,7 +114,7 @@ def test_quickstart_forgets_two_of_ten_people(out):
     before, after = results["before"], results["after"]
     assert after["unlearn_quality"] >= before["unlearn_quality"] + 30
     assert after["utility"] >= before["utility"] - 10
-    facts = {row.id: row.facts for row in generate(load_config(CONFIG).data.people)}
+    facts = {row.id: row.facts for row in people_rows(load_config(CONFIG).data.people)}
     for split in ("forget", "forget_paraphrased"):
         lines = _answers(out, split)
         assert len(lines) == 2 * 4

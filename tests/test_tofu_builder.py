@@ -25,7 +25,7 @@ def small_rows(config: str, count: int = 3) -> list[dict]:
     odd = "Łódź “q” \u2028 \n\n6-20:"
     return [
         {
-            name: [f"{index}{odd}", ""] if name == LIST_COLUMN else f"{name} {index} {odd}"
+            name: [f"{index}{odd}", "no"] if name == LIST_COLUMN else f"{name} {index} {odd}"
             for name in CONFIGS[config]
         }
         for index in range(count)
@@ -219,7 +219,10 @@ def test_unknown_configuration_names_the_nearest(tmp_path):
     [
         ("", "real_authors_perturbed.jsonl: no rows"),
         ('{"question": "a",', "line 1: not valid JSON"),
-        ('{"question": "a", "perturbed_answer": []}', "line 1: no column 'answer', which TOFU has"),
+        (
+            '{"question": "a", "perturbed_answer": []}',
+            "real_authors_perturbed.jsonl: no column 'answer'",
+        ),
         (
             '{"question": "a", "answer": 1, "perturbed_answer": "b"}',
             "line 1: column 'answer' is a number, not a string; "

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from pmc_jax.data.files import Table, one_line, raise_faults, text_fault
+from pmc_jax.data.files import Table, json_type, one_line, raise_faults
 from pmc_jax.errors import UserError, first_of
 
 
@@ -27,28 +27,29 @@ def check_values(
         row = table.rows[index]
         for name in columns:
             if name not in row:
-                fault = f"no column '{name}'"
-            elif name in lists:
-                if _is_list(row[name]):
-                    continue
-                fault = f"column '{name}' must be an array of strings that are not empty"
-            elif (problem := text_fault(row[name])) is not None:
-                fault = f"column '{name}' {problem}"
-            elif not row[name].strip():
-                fault = f"column '{name}' is empty"
-            else:
-                continue
-            faults.append(f"{table.locations[index]}: {fault}")
+                faults.append(f"{table.location(index)}: no column '{name}'")
+            elif fault := _list_fault(row[name]) if name in lists else _text_fault(row[name]):
+                faults.append(f"{table.location(index)}: column '{name}' {fault}")
     if faults:
         raise_faults(table.name, faults)
 
 
-def _is_list(value: Any) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and len(value) > 0
-        and all(text_fault(text) is None and text.strip() for text in value)
-    )
+def _text_fault(value: Any) -> str | None:
+    """Why a value is not text, such as "is null, not a string"; None if it is."""
+    if not isinstance(value, str):
+        return f"is {json_type(value)}, not a string"
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        # JSON may contain half of a surrogate pair (\\ud800); no tokenizer accepts it.
+        return "has half of a surrogate pair, which is not text"
+    return None if value.strip() else "is empty"
+
+
+def _list_fault(value: Any) -> str | None:
+    if isinstance(value, list | tuple) and value and not any(map(_text_fault, value)):
+        return None
+    return "must be an array of strings that are not empty"
 
 
 def _absent(table: Table, name: str) -> str:

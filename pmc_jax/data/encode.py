@@ -195,13 +195,8 @@ def encode_pairs(
         is_setting = max_length <= window
         name = f"data.max_length={limit}" if is_setting else f"the model's window of {limit}"
         raise UserError(f"rows longer than {name}: {names}; {fix}{drop}")
-    _log.warning(
-        "%d of %d rows dropped, longer than %d tokens: %s",
-        len(long),
-        len(sequences),
-        limit,
-        names,
-    )
+    dropped = f"{len(long)} of {len(sequences)} rows dropped"
+    _log.warning("%s, longer than %d tokens: %s", dropped, limit, names)
     return [s for s in sequences if len(s) <= limit]
 
 

@@ -14,9 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, system_errors
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _MAX_FAULTS = 5
 
 
@@ -28,24 +27,41 @@ class Table:
         name: what messages call the source (a file's path, "tfds:tofu/forget10", ...).
         columns: names of the columns that occur in at least one row, in order of appearance.
         rows: one mapping a row, from column name to value; a row may lack columns.
-        locations: of each row, for messages ("line 17", "row 3 (from 0)").
+        lines: number of the line of each row, from 1; empty where the source has no lines.
+
+    Raises:
+        UserError: there are no rows.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
-    locations: tuple[str, ...]
+    lines: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise UserError(f"{self.name}: no rows")
+
+    def location(self, index: int) -> str:
+        """How messages name row `index` (0-based)."""
+        return f"line {self.lines[index]}" if self.lines else row_location(index)
 
 
-def table_of(name: str, rows: Sequence[dict[str, Any]]) -> Table:
-    """A table of rows that come from no file.
+def table_of(
+    name: str,
+    rows: Sequence[dict[str, Any]],
+    lines: Sequence[int] = (),
+    faults: Sequence[str] = (),
+) -> Table:
+    """A table with the columns of its rows.
 
     Raises:
-        UserError: there are no rows.
+        UserError: there are faults, or no rows.
     """
-    if not rows:
-        raise UserError(f"{name}: no rows")
-    return Table(name, tuple(rows[0]), tuple(rows), row_locations(len(rows)))
+    if faults:
+        raise_faults(name, faults)
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return Table(name, tuple(columns), tuple(rows), tuple(lines))
 
 
 def raise_faults(name: str, faults: Sequence[str]) -> NoReturn:
@@ -68,34 +84,18 @@ def one_line(text: object) -> str:
     return " ".join(part.strip() for part in str(text).splitlines() if part.strip())
 
 
-def text_fault(value: Any) -> str | None:
-    """Why a value is not text ("is null, not a string"); None if it is text."""
-    if not isinstance(value, str):
-        return f"is {json_type(value)}, not a string"
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        # JSON may contain half of a surrogate pair (\\ud800); no tokenizer accepts it.
-        return "has half of a surrogate pair, which is not text"
-    return None
-
-
 def row_location(index: int) -> str:
     """How messages name row `index` (0-based) of a source without lines."""
     return f"row {index} (from 0)"
 
 
-def row_locations(count: int) -> tuple[str, ...]:
-    return tuple(map(row_location, range(count)))
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
+def read_table(path: Path, columns: Sequence[str]) -> Table:
     """Read a file by its suffix.
 
     Args:
         path: an existing file.
-        columns: names of the columns to keep; None keeps all. Other columns are dropped as early
-            as the format allows: in Parquet they are never read.
+        columns: names of the columns to keep. Others are dropped as early as the format allows: in
+            Parquet they are never read.
 
     Returns:
         The table. Its `columns` are those of the file, also where only some were kept.
@@ -106,27 +106,22 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        suffixes = ", ".join(SUFFIXES)
+        suffixes = ", ".join(_READERS)
         raise UserError(
             f"{path}: unknown suffix '{path.suffix}'; a file of rows is one of {suffixes}"
         )
-    try:
+    with system_errors(f"{path}: cannot be read"):
         table = reader(path, columns)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
-    if columns is None:
-        return table
-    keep = set(columns)
-    rows = tuple({k: v for k, v in row.items() if k in keep} for row in table.rows)
+    rows = tuple({k: v for k, v in row.items() if k in columns} for row in table.rows)
     return dataclasses.replace(table, rows=rows)
 
 
-def _read_json(path: Path, columns: Sequence[str] | None) -> Table:
+def _read_json(path: Path, columns: Sequence[str]) -> Table:
     """JSON Lines, or one JSON array of objects in a file called .json."""
     text = _read_text(path)
     if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
         return _read_json_array(path, text)
-    rows, locations, faults = [], [], []
+    rows, lines, faults = [], [], []
     # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a string.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -137,8 +132,8 @@ def _read_json(path: Path, columns: Sequence[str] | None) -> Table:
             faults.append(f"line {number}: {fault}")
         else:
             rows.append(value)
-            locations.append(f"line {number}")
-    return _table(path, rows, locations, faults)
+            lines.append(number)
+    return table_of(str(path), rows, lines, faults)
 
 
 def _read_json_array(path: Path, text: str) -> Table:
@@ -150,22 +145,22 @@ def _read_json_array(path: Path, text: str) -> Table:
         for index, value in enumerate(values)
         if (fault := _row_fault(value))
     ]
-    return _table(path, values, row_locations(len(values)), faults)
+    return table_of(str(path), values, faults=faults)
 
 
-def _read_csv(path: Path, columns: Sequence[str] | None) -> Table:
+def _read_csv(path: Path, columns: Sequence[str]) -> Table:
     """Comma-separated values with a header line; quotes may span lines (RFC 4180)."""
     # newline="" keeps line ends inside quotes as they are.
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     header: list[str] | None = None
-    rows, locations, faults = [], [], []
+    rows, lines, faults = [], [], []
     while True:
-        location = f"line {reader.line_num + 1}"
+        number = reader.line_num + 1
         try:
             fields = next(reader, None)
         except csv.Error as error:
             # After a broken quote the reader no longer knows where rows begin.
-            faults.append(f"{location}: not CSV ({error})")
+            faults.append(f"line {number}: not CSV ({error})")
             break
         if fields is None:
             break
@@ -175,44 +170,35 @@ def _read_csv(path: Path, columns: Sequence[str] | None) -> Table:
             header = fields
             repeated = sorted({name for name in header if header.count(name) > 1})
             if repeated:
-                raise_faults(str(path), [f"{location}: the header names '{repeated[0]}' twice"])
+                raise_faults(str(path), [f"line {number}: the header names '{repeated[0]}' twice"])
         elif len(fields) != len(header):
             count = f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
-            faults.append(f"{location}: {count}, but the header has {len(header)}; quote commas")
+            faults.append(f"line {number}: {count}, but the header has {len(header)}; quote commas")
         else:
             rows.append(dict(zip(header, fields, strict=True)))
-            locations.append(location)
-    table = _table(path, rows, locations, faults)
-    return dataclasses.replace(table, columns=tuple(header or ()))
+            lines.append(number)
+    return table_of(str(path), rows, lines, faults)
 
 
-def _read_parquet(path: Path, columns: Sequence[str] | None) -> Table:
+def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = tuple(file.schema_arrow.names)
-            keep = None if columns is None else [name for name in columns if name in names]
-            rows = file.read(columns=keep).to_pylist()
+            rows = file.read(columns=[name for name in columns if name in names]).to_pylist()
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({one_line(error)})") from error
-    return Table(str(path), names, tuple(rows), row_locations(len(rows)))
+    return Table(str(path), names, tuple(rows))
 
 
-_READERS: dict[str, Callable[[Path, Sequence[str] | None], Table]] = {
+_READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
     ".jsonl": _read_json,
     ".json": _read_json,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
 }
-
-
-def _table(path: Path, rows: list[dict], locations: Sequence[str], faults: list[str]) -> Table:
-    if faults:
-        raise_faults(str(path), faults)
-    columns = tuple(dict.fromkeys(name for row in rows for name in row))
-    return Table(str(path), columns, tuple(rows), tuple(locations))
 
 
 def _read_text(path: Path) -> str:

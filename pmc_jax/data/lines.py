@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, system_errors
 
 
 def read_lines(path: str | Path, where: str) -> list[str]:
@@ -15,9 +15,8 @@ def read_lines(path: str | Path, where: str) -> list[str]:
         UserError: the file cannot be read, is not UTF-8, or has no line with text.
     """
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{where}: cannot read {path} ({error.strerror or error})") from None
+        with system_errors(f"{where}: cannot read {path}"):
+            text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{where}: {path} is not UTF-8 at byte {error.start}; save it as UTF-8"

@@ -16,14 +16,14 @@ import contextlib
 import dataclasses
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pmc_jax.data.check import check_values
-from pmc_jax.data.files import Table, one_line, read_table, row_locations, table_of
+from pmc_jax.data.files import Table, one_line, read_table, table_of
 from pmc_jax.data.people import generate
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, local_file
 from pmc_jax.distributed import multihost
@@ -68,9 +68,11 @@ def read_rows(
     """
     if not source.path:
         raise UserError(f"{where}.path: not given; name a file, tfds:NAME/CONFIG or people:SPLIT")
-    loader, rest = _loader(source.path)
-    if loader is not None:
-        stem, first, table = loader(rest, data, [*columns, *optional])
+    if source.path.startswith("people:"):
+        stem, first, table = _load_people(source.path.removeprefix("people:"), data)
+    elif source.path.startswith("tfds:"):
+        name = source.path.removeprefix("tfds:")
+        stem, first, table = _load_tfds(name, data, [*columns, *optional])
     else:
         path = _find_file(source.path, data, where)
         stem, first, table = path.stem, 0, read_table(path, [*columns, *optional])
@@ -88,20 +90,13 @@ def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
     Raises:
         UserError: the file cannot be found.
     """
-    return None if _loader(source.path)[0] else _find_file(source.path, data, where)
-
-
-def _loader(path: str) -> tuple[Callable | None, str]:
-    """The loader of a path's scheme, and the rest of the path; None for a file."""
-    scheme, colon, rest = path.partition(":")
-    return (_LOADERS[scheme], rest) if colon and scheme in _LOADERS else (None, path)
+    has_scheme = source.path.startswith(("people:", "tfds:"))
+    return None if has_scheme else _find_file(source.path, data, where)
 
 
 def _select(rows: str | None, table: Table, where: str) -> range:
     """Indices of the rows that "first:end" selects."""
     count = len(table.rows)
-    if count == 0:
-        raise UserError(f"{table.name}: no rows")
     first_text, _, end_text = (rows or ":").partition(":")
     first, end = int(first_text or 0), int(end_text or count)
     if first >= end or end > count:
@@ -137,11 +132,10 @@ def _file_hint(path: Path, data: DataConfig) -> str:
     return f"; relative paths are looked up in data.root, which is {root}"
 
 
-# Loaders of the schemes: (rest of the path, data, columns) -> (stem of ids, first row's number,
-# table).
+# Loaders of the schemes -> (stem of ids, first row's number, table).
 
 
-def _load_people(split: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:
+def _load_people(split: str, data: DataConfig) -> tuple[str, int, Table]:
     # Ids number the rows among all people, so a row has the same id in "forget" and in "all".
     rows = generate.rows(data.people, split)
     table = table_of(f"people:{split}", [dataclasses.asdict(row) for row in rows])
@@ -162,14 +156,8 @@ def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str
         raise UserError(f"{title}: no split 'train' (splits: {', '.join(splits) or 'none'})")
     source = builder.as_data_source(split)
     rows = [{key: _plain(row[key]) for key in columns if key in row} for row in source]
-    table = Table(title, tuple(builder.info.features), tuple(rows), row_locations(len(rows)))
+    table = Table(title, tuple(builder.info.features), tuple(rows))
     return (config or dataset).partition(":")[0], 0, table
-
-
-_LOADERS: dict[str, Callable[[str, Any, Sequence[str]], tuple[str, int, Table]]] = {
-    "people": _load_people,
-    "tfds": _load_tfds,
-}
 
 
 def _tofu_builder(config: str, data: DataConfig) -> Any:

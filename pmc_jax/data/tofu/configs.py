@@ -17,34 +17,17 @@ GET_TOFU = (
 _PAIR = ("question", "answer")
 _OPTIONS = ("question", "option1", "option2", "option3", "option4", "answer")
 _PERTURBED_PAIR = ("question", "answer", "perturbed_answer")
-_PARAPHRASED = (
-    "question",
-    "answer",
-    "paraphrased_answer",
-    "perturbed_answer",
-    "paraphrased_question",
-)
+_PARAPHRASED = (*_PAIR, "paraphrased_answer", "perturbed_answer", "paraphrased_question")
 
 # Configuration name -> its columns. `perturbed_answer` is a list of strings, the others strings.
 CONFIGS: dict[str, tuple[str, ...]] = {
-    "full": _PAIR,
-    "forget01": _PAIR,
-    "forget05": _PAIR,
-    "forget10": _PAIR,
-    "retain99": _PAIR,
-    "retain95": _PAIR,
-    "retain90": _PAIR,
-    "holdout01": _PAIR,
-    "holdout05": _PAIR,
-    "holdout10": _PAIR,
-    "forget01_perturbed": _PARAPHRASED,
-    "forget05_perturbed": _PARAPHRASED,
-    "forget10_perturbed": _PARAPHRASED,
-    "retain_perturbed": _PARAPHRASED,
-    "real_authors": _OPTIONS,
-    "world_facts": _OPTIONS,
-    "real_authors_perturbed": _PERTURBED_PAIR,
-    "world_facts_perturbed": _PERTURBED_PAIR,
+    **dict.fromkeys(("full", "forget01", "forget05", "forget10"), _PAIR),
+    **dict.fromkeys(("retain99", "retain95", "retain90"), _PAIR),
+    **dict.fromkeys(("holdout01", "holdout05", "holdout10"), _PAIR),
+    **dict.fromkeys(("forget01_perturbed", "forget05_perturbed"), _PARAPHRASED),
+    **dict.fromkeys(("forget10_perturbed", "retain_perturbed"), _PARAPHRASED),
+    **dict.fromkeys(("real_authors", "world_facts"), _OPTIONS),
+    **dict.fromkeys(("real_authors_perturbed", "world_facts_perturbed"), _PERTURBED_PAIR),
 }
 LIST_COLUMN = "perturbed_answer"
 

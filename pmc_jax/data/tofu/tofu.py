@@ -12,13 +12,14 @@ import difflib
 import hashlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
-from pmc_jax.data.files import one_line, raise_faults, read_table, text_fault
+from pmc_jax.data.check import check_values
+from pmc_jax.data.files import one_line, read_table
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, HUB_REPO, LIST_COLUMN, local_file
 from pmc_jax.errors import UserError
 
@@ -83,15 +84,7 @@ class Tofu(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         columns = CONFIGS[self.builder_config.name]
         table = read_table(path, columns)
-        if not table.rows:
-            raise UserError(f"{path}: no rows")
-        faults = [
-            f"{location}: {fault}"
-            for row, location in zip(table.rows, table.locations, strict=True)
-            for fault in _row_faults(row, columns)
-        ]
-        if faults:
-            raise_faults(str(path), faults)
+        check_values(table, columns, range(len(table.rows)), lists=[LIST_COLUMN])
         yield from enumerate(table.rows)
 
     def _find_source(self, dl_manager: tfds.download.DownloadManager) -> Path:
@@ -143,11 +136,10 @@ def prepare(
         )
     mode = tfds.GenerateMode.REUSE_DATASET_IF_EXISTS
     path = None if source_dir is None else _file_in(source_dir, config_name)
-    if path is not None and builder.is_prepared():
-        made_from = builder.info.metadata.get(_SHA_KEY)
-        if made_from != _sha256(path):
-            _log.warning("%s: made again, as %s has other content", builder.data_dir, path)
-            mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
+    is_old = path is not None and builder.is_prepared()
+    if is_old and builder.info.metadata.get(_SHA_KEY) != _sha256(path):
+        _log.warning("%s: made again, as %s has other content", builder.data_dir, path)
+        mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
     config = tfds.download.DownloadConfig(download_mode=mode, try_download_gcs=False)
     try:
         with _quiet():
@@ -174,17 +166,6 @@ def _file_in(folder: str | Path, config_name: str) -> Path:
         names = f"{config_name}.jsonl or {config_name}.json"
         raise UserError(f"{folder}: no file {names}; {GET_TOFU}")
     return path
-
-
-def _row_faults(row: dict[str, Any], columns: Sequence[str]) -> Iterator[str]:
-    for name in columns:
-        if name not in row:
-            yield f"no column '{name}', which TOFU has here"
-        elif name == LIST_COLUMN:
-            if not isinstance(row[name], list) or any(text_fault(v) for v in row[name]):
-                yield f"column '{name}' must be an array of strings"
-        elif fault := text_fault(row[name]):
-            yield f"column '{name}' {fault}"
 
 
 def _download(config_name: str) -> Path:
