@@ -53,7 +53,7 @@ def test_curation_is_what_enumeration_says(k, tau):
 def test_what_does_not_change():
     np.testing.assert_array_equal(dynamics.curated(P, REWARD, 1, 0.3), P)
     np.testing.assert_allclose(dynamics.curated(P, REWARD, 7, math.inf), P, rtol=ROUNDING)
-    fixed = dynamics.conditioned(P, np.array([0.0, 0.5, 1.0, 1.0, 0.2]))
+    fixed = dynamics.curated(P, np.array([0.0, 0.5, 1.0, 1.0, 0.2]), math.inf, 0)
     np.testing.assert_allclose(fixed, [0, 0, 2 / 3, 1 / 3, 0], rtol=ROUNDING)
     for tau in (1, 0):
         np.testing.assert_allclose(dynamics.curated(fixed, REWARD, 5, tau)[[0, 1, 4]], 0, atol=0)
@@ -128,7 +128,7 @@ def test_the_bound_is_for_temperatures_up_to_1():
 def test_curation_ends_in_the_best_of_the_start(tau):
     reward = np.array([0.0, 0.5, 0.75, 1.0, 1.0])
     path = dynamics.trajectory(lambda q: dynamics.curated(q, reward, 5, tau), P, 200)
-    np.testing.assert_allclose(path[-1], dynamics.conditioned(P, reward), atol=ROUNDING)
+    np.testing.assert_allclose(path[-1], dynamics.curated(P, reward, math.inf, 0), atol=ROUNDING)
     mean, var = dynamics.exp_reward(path, reward)
     assert (np.diff(mean) > -ROUNDING).all()
     assert mean[-1] == pytest.approx(math.e, abs=ROUNDING) and var[-1] < ROUNDING

@@ -52,10 +52,7 @@ def collect(
     Raises:
         UserError: a file of a run is damaged.
     """
-    models = {
-        "target": _model(evaluation, "before"),
-        "reference": _model(evaluation, "reference"),
-    }
+    models = {"target": _model(evaluation, "before"), "reference": _model(evaluation, "reference")}
     rows, series = [], {}
     for run in done:
         row, series[run.name] = _row(run, models["reference"])
@@ -105,14 +102,25 @@ def _model(evaluation: Mapping[str, Any], key: str) -> dict[str, Any] | None:
     """Numbers and series of the target or the reference."""
     if key not in evaluation["models"]:
         return None
-    measures = {name: by_model[key] for name, by_model in evaluation["measures"].items()}
-    values = measures.pop("quality")["values"]
+    values = evaluation["measures"]["quality"][key]["values"]
+    measures, series = _measures(evaluation, key)
     return {
         **{name: evaluation["models"][key][name] for name in ("path", "sha256")},
         "values": {name: values[name] for name in (*_HEADLINE, *SPLITS) if name in values},
-        "measures": {name: one["values"] for name, one in measures.items()},
-        "series": {name: one["series"] for name, one in measures.items() if name in LIMITATIONS},
+        "measures": measures,
+        "series": series,
     }
+
+
+def _measures(
+    evaluation: Mapping[str, Any], model: str
+) -> tuple[dict[str, Mapping[str, float]], dict[str, Any]]:
+    """Measure -> the numbers of a model, except quality; limitation -> its series."""
+    results = {name: by_model[model] for name, by_model in evaluation["measures"].items()}
+    return (
+        {name: one["values"] for name, one in results.items() if name != "quality"},
+        {name: one["series"] for name, one in results.items() if name in LIMITATIONS},
+    )
 
 
 def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, Any]]:
@@ -136,21 +144,17 @@ def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, 
         for one in rounds
         if one.get("unlearning_seconds") is not None and one.get("unlearn_quality") is not None
     ]
-    measures = {
-        name: by_model["after"]
-        for name, by_model in evaluation["measures"].items()
-        if name != "quality"
-    }
+    measures, series = _measures(evaluation, "after")
     row = {
         **{key: getattr(run, key) for key in ("name", "entry", "trial", "seed")},
         "setting": dict(run.setting),
         "values": values,
         "curve": [*on_the_way, {"seconds": seconds} | headline],
-        "measures": {name: one["values"] for name, one in measures.items()},
+        "measures": measures,
         "stopped": results["stopped"],
         "total_seconds": results["seconds"]["total"],
     }
-    return row, {name: one["series"] for name, one in measures.items() if name in LIMITATIONS}
+    return row, series
 
 
 def _entry(

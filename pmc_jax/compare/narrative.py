@@ -6,14 +6,7 @@ from typing import Any
 from pmc_jax.artifacts.log import table
 from pmc_jax.report.methods import LABELS
 from pmc_jax.report.narrative import REFERENCE, comes_first, devices
-from pmc_jax.report.tables import (
-    NOTHING,
-    Table,
-    described_row,
-    plain_table,
-    shown,
-    with_common_note,
-)
+from pmc_jax.report.tables import NOTHING, Row, Table, described_row, shown, with_common_note
 from pmc_jax.report.texts import MEASURES, TEXTS
 
 _MODELS = (("Before unlearning", "target"), ("Never saw the data", "reference"))
@@ -83,7 +76,7 @@ def _columns(comparison: Comparison, columns: Sequence[Column]) -> list[Column]:
 def printed(comparison: Comparison) -> str:
     """The results as plain text: mean ± deviation over seeds, and how many."""
     heads = [head for *_, head in _columns(comparison, _RESULTS)]
-    rows = [[row.name, *row.groups[0]] for row in results(comparison).rows]
+    rows = [[row.name, *row.texts] for row in results(comparison).rows]
     return table(rows, ("method", *heads, "n"))
 
 
@@ -102,26 +95,25 @@ def _by_method(comparison: Comparison, caption: str, columns: Sequence[Column]) 
     for entry in measured(comparison):
         note = "saw true answers" if entry["sees_answers"] else "questions alone"
         texts = [format_mean_std(entry["values"].get(n), unit) for _, n, unit, _ in columns]
-        rows.append((entry["label"], note, [*texts, str(len(entry["runs"]))]))
+        rows.append(Row(entry["label"], [*texts, str(len(entry["runs"]))], note))
     for title, model in models(comparison):
         texts = [shown(model["values"].get(name), unit) for _, name, unit, _ in columns]
-        rows.append((title, "", [*texts, NOTHING]))
-    return plain_table(caption, [*(head for head, *_ in columns), "n"], rows)
+        rows.append(Row(title, [*texts, NOTHING]))
+    return Table(caption, [*(head for head, *_ in columns), "n"], rows)
 
 
 def paired(comparison: Comparison) -> Table | None:
     """PMC less each other method, seed by seed."""
     names = {entry["name"]: entry["label"] for entry in comparison["entries"]}
     rows = [
-        (
-            f"{names[one['entry']]} less {names[one['less']]}",
-            "",
-            [*_headline(one["values"]), str(one["values"]["utility"]["n"])],
+        Row(
+            f"{names[pair['entry']]} less {names[pair['less']]}",
+            [*_headline(pair["values"]), str(pair["values"]["utility"]["n"])],
         )
-        for one in comparison["paired"]
+        for pair in comparison["paired"]
     ]
     heads = ("Unlearn quality", "Utility", "n")
-    return plain_table("Differences of the same seed", heads, rows) if rows else None
+    return Table("Differences of the same seed", heads, rows) if rows else None
 
 
 def of_measure(comparison: Comparison, measure: str) -> Table | None:
@@ -135,37 +127,33 @@ def of_measure(comparison: Comparison, measure: str) -> Table | None:
         unit = described[name]["unit"]
         texts = [format_mean_std(entry["measures"][measure].get(name), unit) for entry in entries]
         texts += [shown(values.get(name), unit) for _, values in columns]
-        rows.append(described_row(name, described[name], [texts]))
+        rows.append(described_row(name, described[name], texts))
     heads = [*(entry["label"] for entry in entries), *(title for title, _ in columns)]
-    table = Table(MEASURES[measure]["title"], [("", heads)], rows)
-    return with_common_note(table) if rows else None
+    return with_common_note(Table(MEASURES[measure]["title"], heads, rows)) if rows else None
 
 
 def trials(comparison: Comparison) -> list[dict[str, Any]]:
     """Of each method: what was searched, every setting that was tried, the chosen one first."""
     sections = []
     for entry in comparison["entries"]:
-        numbered = sorted(
-            enumerate(entry["trials"]),
-            key=lambda one, chosen=entry["chosen"]: (
-                one[0] != chosen,
-                -(one[1]["score"] or 0.0),
-            ),
-        )
+        tried = entry["trials"]
+        chosen = tried[entry["chosen"]]
+        others = [trial for trial in tried if trial is not chosen]
+        others.sort(key=lambda trial: -(trial["score"] or 0.0))
         rows = [
-            (
+            Row(
                 ", ".join(f"{k}={v}" for k, v in trial["setting"].items()) or "as all others",
-                "chosen" if number == entry["chosen"] and len(numbered) > 1 else "",
                 [*_headline(trial["values"]), shown(trial["score"], "points"), str(trial["n"])],
+                "chosen" if trial is chosen and others else "",
             )
-            for number, trial in numbered
+            for trial in (chosen, *others)
         ]
         heads = ("Unlearn quality", "Utility", "Chosen by", "n")
         section = {
             "label": entry["label"],
-            "count": len(numbered),
+            "count": len(tried),
             "space": {name: values for name, values in entry["space"].items() if len(values) > 1},
-            "table": plain_table(f"Settings of {entry['label']}", heads, rows),
+            "table": Table(f"Settings of {entry['label']}", heads, rows),
         }
         sections.append(section)
     return sections

@@ -16,8 +16,8 @@ References: Łucki et al., arXiv 2409.18025 and Hu et al., arXiv 2406.13356 (rel
 al., arXiv 2410.16454 (quantisation).
 """
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -49,41 +49,33 @@ DESCRIPTIONS = {
 }
 
 
-def summarise_prompts(own: Rows, reference: Rows | None, *_: Any) -> Result:
-    """Of questions as they are, in other words, and under each prompt attack."""
-
-    def recalls(rows: Rows) -> dict[str, Recalls]:
-        prompts = _by_attack(rows.get("prompt_attacks", {}))
-        worst: dict[str, float] = {}
-        for of_prompt in prompts.values():
-            for key, recall in of_prompt.items():
-                worst[key] = max(recall, worst.get(key, 0.0))
-        return {"paraphrased": _greedy(rows, "forget_paraphrased"), **prompts, "worst": worst}
-
-    return _summarise(recalls, own, reference)
+def _under_prompts(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
+    """Of questions in other words, and under each prompt attack."""
+    prompts = _by_attack(rows.get("prompt_attacks", {}))
+    worst: dict[str, float] = {}
+    for recalls in prompts.values():
+        for key, recall in recalls.items():
+            worst[key] = max(recall, worst.get(key, 0.0))
+    return {"paraphrased": _greedy(rows, "forget_paraphrased"), **prompts, "worst": worst}
 
 
-def summarise_quantised(
-    own: Rows, reference: Rows | None, before: Rows | None, settings: EvaluateConfig
-) -> Result:
-    """Of the model as it is, and with its weights rounded."""
-
-    def recalls(rows: Rows) -> dict[str, Recalls]:
-        rounded = _by_attack(rows.get("quantised", {}))
-        return {name: rounded.get(name, {}) for name in settings.quantisation}
-
-    return _summarise(recalls, own, reference)
+def _quantised(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
+    """Of the model with its weights rounded."""
+    rounded = _by_attack(rows.get("quantised", {}))
+    return {name: rounded.get(name, {}) for name in settings.quantisation}
 
 
-def summarise_relearned(own: Rows, reference: Rows | None, *_: Any) -> Result:
-    """Of the model as it is, and after the attack by fine-tuning."""
-    return _summarise(
-        lambda rows: {"relearned": _recalls(rows.get("relearned", {}))}, own, reference
-    )
+def _relearned(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
+    """Of the model after the attack by fine-tuning."""
+    return {"relearned": _recalls(rows.get("relearned", {}))}
 
 
 def _summarise(
-    attacked: Callable[[Rows], dict[str, Recalls]], own: Rows, reference: Rows | None
+    attacked: Callable[[Rows, EvaluateConfig], dict[str, Recalls]],
+    own: Rows,
+    reference: Rows | None,
+    before: Rows | None,
+    settings: EvaluateConfig,
 ) -> Result:
     """The leakage of each attack, and of none.
 
@@ -93,8 +85,10 @@ def _summarise(
     numbers: dict[str, float | str] = {}
     descriptions: dict[str, Description] = {}
     plain = _greedy(own)
-    others = None if reference is None else {"none": _greedy(reference)} | attacked(reference)
-    for attack, recalls in ({"none": plain} | attacked(own)).items():
+    others = None
+    if reference is not None:
+        others = {"none": _greedy(reference)} | attacked(reference, settings)
+    for attack, recalls in ({"none": plain} | attacked(own, settings)).items():
         described = descriptions_of(attack)
         descriptions |= described
         if recalls:
@@ -106,6 +100,11 @@ def _summarise(
             reason = not_given("forget_paraphrased") if attack == "paraphrased" else reason
             numbers |= dict.fromkeys(described, reason)
     return Result.of(numbers, descriptions)
+
+
+summarise_prompts = functools.partial(_summarise, _under_prompts)
+summarise_quantised = functools.partial(_summarise, _quantised)
+summarise_relearned = functools.partial(_summarise, _relearned)
 
 
 def _greedy(rows: Rows, split: str = "forget") -> Recalls:

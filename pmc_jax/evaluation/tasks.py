@@ -104,32 +104,33 @@ def _greedy(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> Ne
 
 def _likelihood(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
     for begin in range(0, len(keys), _ROWS_A_BATCH):
-        batch = keys[begin : begin + _ROWS_A_BATCH]
-        texts: list[tuple[str, str, str, str]] = []  # key, kind, question, answer
-        for key in batch:
-            split, i = _row(context, key)
-            kinds = [("answer", split.answers[i])]
-            kinds += [("paraphrased", split.paraphrased[i])] if split.paraphrased else []
-            kinds += [("wrong", text) for text in (split.wrong[i] if split.wrong else ())]
-            texts += [(key, kind, split.questions[i], text) for kind, text in kinds]
-        text_keys, kinds, questions, answers = zip(*texts, strict=True)
-        scores = _scores(model, model.sequences(questions, answers, text_keys))
-        rows: dict[str, dict[str, Any]] = {
-            key: {"paraphrased": None, "wrong": None} for key in batch
-        }
-        for key, kind, answer, score in zip(text_keys, kinds, answers, scores, strict=True):
-            logp = {"logp": _rounded(score.logp)}
-            if kind == "wrong":
-                rows[key]["wrong"] = [*(rows[key]["wrong"] or []), logp]
-            elif kind == "paraphrased":
-                rows[key]["paraphrased"] = logp
-            else:
-                more = {
-                    "is_argmax": score.is_argmax.astype(int).tolist(),
-                    "min_k_plus_z": _rounded(score.min_k_plus_z),
-                }
-                rows[key] |= {"answer": logp | more, "zlib": len(zlib.compress(answer.encode()))}
+        batch = [(key, *_row(context, key)) for key in keys[begin : begin + _ROWS_A_BATCH]]
+        texts = []  # key, question, answer
+        for key, split, i in batch:
+            paraphrased = split.paraphrased[i : i + 1] if split.paraphrased else ()
+            wrong = split.wrong[i] if split.wrong else ()
+            answers = (split.answers[i], *paraphrased, *wrong)
+            texts += [(key, split.questions[i], answer) for answer in answers]
+        ids, questions, answers = zip(*texts, strict=True)
+        scores = iter(_scores(model, model.sequences(questions, answers, ids)))
+        rows: dict[str, dict[str, Any]] = {}
+        for key, split, i in batch:
+            own = next(scores)
+            rows[key] = {
+                "paraphrased": _logp(next(scores)) if split.paraphrased else None,
+                "wrong": [_logp(next(scores)) for _ in split.wrong[i]] if split.wrong else None,
+                "answer": _logp(own)
+                | {
+                    "is_argmax": own.is_argmax.astype(int).tolist(),
+                    "min_k_plus_z": _rounded(own.min_k_plus_z),
+                },
+                "zlib": len(zlib.compress(split.answers[i].encode())),
+            }
         yield rows
+
+
+def _logp(score: TokenScores) -> dict[str, list[float]]:
+    return {"logp": _rounded(score.logp)}
 
 
 def _scores(model: LoadedModel, sequences: Sequence[TokenSequence]) -> list[TokenScores]:

@@ -20,14 +20,7 @@ import numpy as np
 
 from pmc_jax.evaluation.quality import UTILITY_SPLITS
 from pmc_jax.evaluation.result import NO_REFERENCE, NOT_FINITE, Description, Result
-from pmc_jax.evaluation.rows import (
-    Rows,
-    diverged,
-    likelihood_of,
-    mean_loss,
-    not_given,
-    of_split,
-)
+from pmc_jax.evaluation.rows import Rows, diverged, likelihood_of, mean_loss, not_given, of_split
 from pmc_jax.evaluation.truth_ratio import KINDS, forget_quality, log_truth_ratio, truth_ratio
 
 _AMONG_WRONG = ("real_authors", "world_facts")

@@ -15,6 +15,7 @@ from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.files import plain, read_json
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.errors import UserError
+from pmc_jax.evaluation.tables import headline
 from pmc_jax.report import narrative
 
 KIND, SCHEMA = "pmc_jax report", 1
@@ -108,14 +109,9 @@ def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict
         moment: {key: results[moment].get(key) for key in _QUALITY_KEYS}
         for moment in ("before", "after")
     }
-    measured = (evaluation or {}).get("measures", {}).get("quality", {}).get("reference")
-    values, splits = (measured or {}).get("values"), results["before"]["splits"]
-    quality["reference"] = {
-        "unlearn_quality": values.get("unlearn_quality"),
-        "utility": values.get("utility"),
-        "utility_splits": results["before"]["utility_splits"],
-        "splits": {n: {"rougeL_recall": values[n]} for n in splits if n in values},
-    } if values else None  # fmt: skip
+    measured = (evaluation or {}).get("measures", {}).get("quality", {})
+    has_reference = measured.get("reference", {}).get("values")
+    quality["reference"] = headline(evaluation, "reference") if has_reference else None
     return quality
 
 

@@ -21,15 +21,26 @@ _MODELS = (
 Styled = tuple[Sequence[float], dict[str, str]]  # a series and the style of its line
 
 
+# Measures of many answers to each question: title, how the answers came about.
+_SAMPLED = {
+    "sampling": (
+        "Asked many times: the most telling answer",
+        "How much of the true answer the most telling of many answers holds",
+    ),
+    "prefill": (
+        "First words dictated: the most telling answer",
+        "The same where the model is made to begin its answer as an attacker likes",
+    ),
+}
+
+
 def of_measure(runs: Sequence[Run], measure: str) -> list[Figure]:
     """Those of one measure."""
-    draw: dict[str, Sequence[Callable[[Sequence[Run]], Figure | None]]] = {
-        "sampling": (_sampling,),
-        "prefill": (_prefill,),
-        "multiple_choice": (_ranks, _truth),
-        "side_effects": (_side_effects,),
-    }
-    return existing(*(make(runs) for make in draw.get(measure, ())))
+    if measure in _SAMPLED:
+        return existing(_worst(runs, measure))
+    if measure == "multiple_choice":
+        return existing(_ranks(runs), _truth(runs))
+    return existing(_side_effects(runs)) if measure == "side_effects" else []
 
 
 def _styled(runs: Sequence[Run], measure: str, name: str) -> list[Styled]:
@@ -67,22 +78,12 @@ def _ordered(styled: Sequence[Styled]) -> list[Line]:
     ]
 
 
-def _sampling(runs: Sequence[Run]) -> Figure | None:
-    how = "How much of the true answer the most telling of many answers holds"
-    return _worst(runs, "sampling", "Asked many times: the most telling answer", how)
-
-
-def _prefill(runs: Sequence[Run]) -> Figure | None:
-    how = "The same where the model is made to begin its answer as an attacker likes"
-    return _worst(runs, "prefill", "First words dictated: the most telling answer", how)
-
-
-def _worst(runs: Sequence[Run], measure: str, title: str, how: str) -> Figure | None:
+def _worst(runs: Sequence[Run], measure: str) -> Figure | None:
     styled = _styled(runs, measure, "worst")
     if not styled:
         return None
     settings = runs[0]["evaluation"]["settings"]["leakage"]
-    leak = settings["threshold"]
+    leak, (title, how) = settings["threshold"], _SAMPLED[measure]
     leaks = _by_model(styled, lambda data: percent(mean([value >= leak for value in data])))
     text = (
         f"{how}, questions with the most telling answers first; the grey line is "

@@ -72,9 +72,9 @@ def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[d
         numbers = tables.of_measure(runs, name, texts["title"])
         figures = distributions.of_measure(runs, name)
         if numbers or figures:
-            first, others = numbers or (None, None)
-            section = texts | {"id": name, "figures": figures}
-            sections.append(section | {"table": first, "others": others})
+            table, others = numbers or (None, None)
+            section = {"id": name, "figures": figures, "table": table, "others": others}
+            sections.append(texts | section)
     return sections
 
 

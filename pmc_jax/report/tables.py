@@ -1,7 +1,7 @@
 """The report's tables as the page lays them out: a group of columns a run, words for every row."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,11 @@ _HEADLINE = ("unlearn_quality", "utility")
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its name, what it means, its texts, which numbers are better."""
+    """One row: its name, its texts, what it means, which numbers are better."""
 
     name: str
-    note: str
-    groups: list[list[str]]  # one text a column, in the groups of the table
+    texts: list[str]  # the columns of the first run, then those of the next
+    note: str = ""
     better: str = ""
 
 
@@ -32,25 +32,18 @@ class Table:
 
     Attributes:
         caption: what it holds.
-        groups: name of a run and its column heads.
+        heads: of the columns.
+        runs: names of the runs, each of which has these columns.
         note: what holds for all rows.
         footnotes: why numbers are missing.
     """
 
     caption: str
-    groups: list[tuple[str, list[str]]]
+    heads: Sequence[str]
     rows: list[Row]
+    runs: Sequence[str] = ("",)
     note: str = ""
     footnotes: list[str] = field(default_factory=list)
-
-
-def plain_table(
-    caption: str, heads: Iterable[str], rows: Iterable[tuple[str, str, Iterable[str]]]
-) -> Table:
-    """A table with one group of columns; rows are (name, note, texts)."""
-    return Table(
-        caption, [("", [*heads])], [Row(name, note, [[*texts]]) for name, note, texts in rows]
-    )
 
 
 def headline(runs: Sequence[Run]) -> Table:
@@ -59,14 +52,15 @@ def headline(runs: Sequence[Run]) -> Table:
     rows = []
     for key, texts in TEXTS["quality"].items():
         if key in _HEADLINE or any(key in run["quality"]["before"]["splits"] for run in runs):
-            groups = [[_quality(run["quality"][model], key) for model in models] for run in runs]
+            numbers = [_quality(run["quality"][model], key) for run in runs for model in models]
             better = TEXTS["better"][texts["better"]]
-            rows.append(Row(texts["name"], texts["note"], groups, better))
-    return Table("What the model tells and what it still knows", _column_groups(runs, models), rows)
+            rows.append(Row(texts["name"], numbers, texts["note"], better))
+    caption = "What the model tells and what it still knows"
+    return Table(caption, [COLUMNS[m] for m in models], rows, _names(runs))
 
 
-def _column_groups(runs: Sequence[Run], models: Sequence[str]) -> list[tuple[str, list[str]]]:
-    return [(run["name"], [COLUMNS[model] for model in models]) for run in runs]
+def _names(runs: Sequence[Run]) -> list[str]:
+    return [run["name"] for run in runs]
 
 
 def _quality(quality: Mapping[str, Any] | None, key: str) -> str:
@@ -93,20 +87,21 @@ def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Ta
     for name in [*(n for n in described if n in names), *sorted(names - described.keys())]:
         about = described.get(name, {})
         unit = about.get("unit", "")
-        groups = [[shown(values(run, measure, m).get(name), unit) for m in models] for run in runs]
-        rows[comes_first(measure, name)].append(described_row(name, about, groups))
+        texts = [shown(values(run, measure, m).get(name), unit) for run in runs for m in models]
+        rows[comes_first(measure, name)].append(described_row(name, about, texts))
     if not rows[True]:
         rows = {True: rows[False], False: []}
-    heads, footnotes = _column_groups(runs, models), _reasons(runs, measure, described)
-    first = with_common_note(Table(title, heads, rows[True], "", footnotes))
-    return first, with_common_note(Table(f"{title}: other numbers", heads, rows[False]))
+    heads, footnotes = [COLUMNS[m] for m in models], _reasons(runs, measure, described)
+    first = Table(title, heads, rows[True], _names(runs), footnotes=footnotes)
+    others = Table(f"{title}: other numbers", heads, rows[False], _names(runs))
+    return with_common_note(first), with_common_note(others)
 
 
-def described_row(name: str, about: Description, groups: list[list[str]]) -> Row:
+def described_row(name: str, about: Description, texts: list[str]) -> Row:
     """The row of a value, in the words of its description where there is one."""
     text, unit = about.get("text", name), about.get("unit", "")
     note, better = TEXTS["units"].get(unit, ""), TEXTS["better"].get(about.get("better"), "")
-    return Row(text[:1].upper() + text[1:], note, groups, better)
+    return Row(text[:1].upper() + text[1:], texts, note, better)
 
 
 def with_common_note(table: Table) -> Table:
@@ -133,11 +128,11 @@ def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Descript
 def times(runs: Sequence[Run]) -> Table:
     """Seconds by stage."""
     rows = [
-        Row(name, "", [[duration(run["seconds"][stage])] for run in runs])
+        Row(name, [duration(run["seconds"][stage]) for run in runs])
         for stage, name in TEXTS["stages"].items()
         if any(run["seconds"].get(stage) for run in runs)
     ]
-    return Table("Where the time went", [(run["name"], ["Time"]) for run in runs], rows)
+    return Table("Where the time went", ["Time"], rows, _names(runs))
 
 
 def shown(value: float | None, unit: str) -> str:
@@ -166,6 +161,5 @@ def different_settings(runs: Sequence[Run]) -> Table | None:
     for name in dict.fromkeys(name for one in flat for name in one):
         texts = [one.get(name, NOTHING) for one in flat]
         if len(set(texts)) > 1:
-            rows.append(Row(name, "", [[text] for text in texts]))
-    groups = [(run["name"], ["Value"]) for run in runs]
-    return Table("Settings that differ", groups, rows) if rows else None
+            rows.append(Row(name, texts))
+    return Table("Settings that differ", ["Value"], rows, _names(runs)) if rows else None

@@ -3,7 +3,6 @@
 Both can be made again at any time, so `manifest.json`, which they quote, does not name them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,8 +41,8 @@ def write(
     page = Path(settings.file) if settings.file else folder / run_folder.REPORT
     data = page.with_suffix(".json")
     report = collect(folders, text=settings.text, results=results)
-    for path, is_ours in ((page, _is_page), (data, _is_data)):
-        if path.exists() and not is_ours(path):
+    for path, mark in ((page, MARK), (data, f'"kind": "{KIND}"')):
+        if path.exists() and not _begins_with(path, mark):
             raise UserError(
                 f"{path}: not a report written by pmc, nothing was changed; name another file with "
                 "report.file=NAME.html"
@@ -54,15 +53,9 @@ def write(
     return page
 
 
-def _is_page(path: Path) -> bool:
+def _begins_with(path: Path, mark: str) -> bool:
+    """Whether the mark is in the first 4096 bytes of a file."""
     try:
-        return MARK.encode() in path.read_bytes()[:4096]
+        return mark.encode() in path.read_bytes()[:4096]
     except OSError:
-        return False
-
-
-def _is_data(path: Path) -> bool:
-    try:
-        return json.loads(path.read_bytes())["kind"] == KIND
-    except (OSError, ValueError, LookupError, TypeError):
         return False

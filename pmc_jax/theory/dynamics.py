@@ -96,7 +96,8 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
 
     an integral over log s by the trapezoidal rule, exact to rounding (tests: 1e-12 against
     enumeration). tau = 0 is the best of K, by the distribution function of the reward, where equals
-    are as likely as they are in p. k = inf is p' ∝ p e^{r/tau}, and with tau = 0 `conditioned`.
+    are as likely as they are in p. k = inf is p' ∝ p e^{r/tau}, and with tau = 0
+    p(x | r(x) = r*), r* the largest reward that has probability: the limit of curation.
 
     Args:
         p: float [n], sums to 1.
@@ -155,12 +156,7 @@ def _bradley_terry(mass: np.ndarray, log_w: np.ndarray, k: float) -> np.ndarray:
 
 
 def curated_counts(
-    p: np.ndarray,
-    reward: np.ndarray,
-    k: int,
-    tau: float,
-    draws: int,
-    rng: np.random.Generator,
+    p: np.ndarray, reward: np.ndarray, k: int, tau: float, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
     """How often each category is chosen in `draws` choices among K samples; int64 [n].
 
@@ -176,13 +172,6 @@ def curated_counts(
         value = value / tau + rng.gumbel(size=value.shape)
     chosen = np.take_along_axis(picks, value.argmax(axis=1)[:, None], axis=1)
     return np.bincount(chosen[:, 0], minlength=len(p))
-
-
-def conditioned(p: np.ndarray, reward: np.ndarray) -> np.ndarray:
-    """p(x | r(x) = r*), r* the largest reward that has probability: the limit of curation. [n]."""
-    p, reward = _checked(p), _rewards(p, reward)
-    best = np.where(reward == reward[p > 0].max(), p, 0.0)
-    return best / best.sum()
 
 
 def zero_score_pick(p: np.ndarray | float, k: float) -> np.ndarray | float:
