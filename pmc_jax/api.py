@@ -144,7 +144,7 @@ def unlearn(
             asking = EvaluateConfig(max_new_tokens=settings.pmc.sampling.max_new_tokens)
             untouched = LoadedModel("original answers", generator)
             originals = original_answers(
-                forget.questions, lambda asked: untouched.greedy(asked, asking, recorder)
+                forget.questions, lambda texts: untouched.greedy(texts, asking, recorder)
             )
         how = dict(config=settings, recorder=recorder, score=score)
         run = build_run(generator, inputs, originals, **how)

@@ -91,7 +91,7 @@ def _measure_before(
         settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
         model = LoadedModel("original answers", generator, cache)
         originals = original_answers(
-            questions, lambda asked: model.greedy(asked, settings, recorder)
+            questions, lambda texts: model.greedy(texts, settings, recorder)
         )
     model = LoadedModel("evaluate before", generator, cache)
     numbers, answers = _quality(config, model, sets, recorder, first=questions if together else ())

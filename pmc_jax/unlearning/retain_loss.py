@@ -31,8 +31,8 @@ class RetainLoss:
     def loss(self, model: Decoder) -> float:
         """Mean cross-entropy of the answer tokens."""
         lm, dtype = self._generator.lm, self._generator.dtype
-        found = token_scores(model, lm.config, lm.layout, self._sequences, dtype=dtype)
-        return -float(np.concatenate([one.logp for one in found]).mean(dtype=np.float64))
+        scores = token_scores(model, lm.config, lm.layout, self._sequences, dtype=dtype)
+        return -float(np.concatenate([one.logp for one in scores]).mean(dtype=np.float64))
 
     def has_recovered(self, model: Decoder, margin: float) -> bool:
         """Whether the loss is at most `margin` above that at the start."""
