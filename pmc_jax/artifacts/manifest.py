@@ -8,13 +8,15 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.files import json_text, read_json, write_json
 from pmc_jax.artifacts.log import read_log, rewrite_log
 from pmc_jax.errors import UserError, system_errors
 from pmc_jax.models.remote import is_address
+
+T = TypeVar("T")
 
 # Keys of a log line about a question that quote nothing.
 _WITHOUT_TEXT = ("kind", "split", "id", "score", "has_replacement", "overlap")
@@ -113,8 +115,9 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
     run_folder.remove(folder, names)
 
 
-def _without(outputs: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
-    return {path: sha for path, sha in outputs.items() if path.split("/")[0] not in names}
+def _without(outputs: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
+    """The outputs that are not in these folders of a run."""
+    return {path: value for path, value in outputs.items() if path.split("/")[0] not in names}
 
 
 def _remove_texts(log: Path) -> None:
@@ -134,13 +137,9 @@ def _outputs(folder: Path) -> dict[str, str]:
     that may be written again when it is finished.
     """
     left_out = (run_folder.MANIFEST, run_folder.RUN, *run_folder.MADE_AGAIN)
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder): path for path in paths}
-    return {
-        str(name): run_folder.file_digest(path)
-        for name, path in names.items()
-        if name.parts[0] not in left_out
-    }
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = _without({str(path.relative_to(folder)): path for path in files}, left_out)
+    return {name: run_folder.file_digest(path) for name, path in paths.items()}
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -184,16 +184,13 @@ class CompareConfig(Section):
         return faults
 
     def _faults_of_budgets(self) -> list[str]:
-        faults = [
-            f"methods.{name}.num_trials: expected at most {min(entry.size, _MAX_TRIALS)} of the "
-            f"{entry.size} combinations"
-            for name, entry in self.methods.items()
-            if (entry.num_trials or entry.size) > min(entry.size, _MAX_TRIALS)
-        ]
-        if faults:
-            return faults
         budgets = {name: entry.num_trials or entry.size for name, entry in self.methods.items()}
-        if len(set(budgets.values()) - {1}) > 1:
+        faults = [
+            f"methods.{name}.num_trials: expected at most {most} of the {entry.size} combinations"
+            for name, entry in self.methods.items()
+            if budgets[name] > (most := min(entry.size, _MAX_TRIALS))
+        ]
+        if not faults and len(set(budgets.values()) - {1}) > 1:
             counts = ", ".join(f"{name} {n}" for name, n in budgets.items())
             faults.append(
                 f"methods: unequal budgets, settings tried: {counts}; set num_trials, so that "

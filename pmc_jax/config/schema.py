@@ -165,9 +165,9 @@ def nearest(name: str, candidates: Sequence[str]) -> str | None:
     return by_last[match[0]] if match else None
 
 
-def offer(guess: str | None, known: Sequence[str]) -> str:
-    """What to write in place of an unknown name: what `nearest` finds, else any known one."""
-    return f"did you mean {guess}?" if guess else f"known here: {', '.join(known)}"
+def offer(guess: str | None, candidates: Sequence[str]) -> str:
+    """What to write in place of an unknown name: what `nearest` returned, else any candidate."""
+    return f"did you mean {guess}?" if guess else f"known here: {', '.join(candidates)}"
 
 
 def shown(value: Any) -> str:

@@ -16,7 +16,6 @@ Logical axes, of the arrays of a model and of a batch:
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 
 from pmc_jax.config.schema import nearest, offer
 
@@ -25,21 +24,19 @@ AXES = ("slice", "data", "fsdp", "tensor")
 Rules = Mapping[str, Sequence[str]]
 
 # Logical axis -> mesh axes. An axis that a mesh size does not divide is replicated instead.
-TRAIN_RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "rows": ("slice", "data", "fsdp"),
-        # ("tensor",) is the sequence parallelism of Megatron (arXiv 2205.05198): less memory for
-        # activations, but remat gathers them once more, so more is sent.
-        "sequence": (),
-        "embed": ("fsdp",),
-        "vocab": ("tensor",),
-        "heads": ("tensor",),
-        "kv_heads": ("tensor",),
-        "mlp": ("tensor",),
-    }
-)
+TRAIN_RULES: Mapping[str, tuple[str, ...]] = {
+    "rows": ("slice", "data", "fsdp"),
+    # ("tensor",) is the sequence parallelism of Megatron (arXiv 2205.05198): less memory for
+    # activations, but remat gathers them once more, so more is sent.
+    "sequence": (),
+    "embed": ("fsdp",),
+    "vocab": ("tensor",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "mlp": ("tensor",),
+}
 # Decoding reads every weight at every step: gathered over `fsdp` once a round, never per step.
-SAMPLE_RULES: Mapping[str, tuple[str, ...]] = MappingProxyType({**TRAIN_RULES, "embed": ()})
+SAMPLE_RULES: Mapping[str, tuple[str, ...]] = {**TRAIN_RULES, "embed": ()}
 
 LOGICAL_AXES = tuple(TRAIN_RULES)
 

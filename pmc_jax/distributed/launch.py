@@ -9,7 +9,6 @@ import glob
 import importlib.util
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from pmc_jax.errors import UserError
 
@@ -151,14 +150,13 @@ def join(spec: ProcessSpec, timeout: float) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # Jax's service would handle SIGTERM; `preemption` agrees on a safe point by itself.
     jax.config.update("jax_enable_preemption_service", False)
-    options = {} if spec.coordinator is None else {"coordinator_address": spec.coordinator}
-    if spec.count is not None:
-        options |= {"num_processes": spec.count, "process_id": spec.index}
-        options["cluster_detection_method"] = "deactivate"
     try:
         jax.distributed.initialize(
-            **options,
-            **_local_devices(os.environ),
+            spec.coordinator,
+            spec.count,
+            spec.index,
+            local_device_ids=_local_devices(os.environ),
+            cluster_detection_method=None if spec.count is None else "deactivate",
             initialization_timeout=int(seconds_of("PMC_JOIN_SECONDS", _JOIN_SECONDS)),
             # Later than the watchdog, whose message is clearer than that of jax.
             heartbeat_timeout_seconds=int(2 * timeout + 10),
@@ -172,9 +170,9 @@ def join(spec: ProcessSpec, timeout: float) -> None:
         ) from None
 
 
-def _local_devices(environment: Mapping[str, str]) -> dict[str, Any]:
+def _local_devices(environment: Mapping[str, str]) -> list[int] | None:
     """All GPUs of the host: under Slurm and Open MPI jax would use one GPU a process, but this
-    package runs one process a host.
+    package runs one process a host. None where jax chooses them.
     """
     alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1" or (
         environment.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"
@@ -183,5 +181,5 @@ def _local_devices(environment: Mapping[str, str]) -> dict[str, Any]:
     if "CUDA_VISIBLE_DEVICES" in environment:
         gpus = len([name for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name])
     if not alone or not gpus or "JAX_LOCAL_DEVICE_IDS" in environment:
-        return {}
-    return {"local_device_ids": list(range(gpus))}
+        return None
+    return list(range(gpus))

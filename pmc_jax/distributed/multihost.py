@@ -22,8 +22,6 @@ if TYPE_CHECKING:  # the command line answers before the libraries are imported
 # How long one process waits for another that is alive: it may write a large model meanwhile.
 _BARRIER_SECONDS = 1800.0
 _PIECE_BYTES = 1 << 20
-# Token ids gathered at once: they are on every device for that time.
-_BLOCK_TOKENS = 1 << 22
 
 _numbers = itertools.count()
 _unread: list[str] = []  # keys that some process may not have read yet
@@ -150,25 +148,8 @@ def owns(number: int) -> bool:
 
 def map_sharded(make: Callable[[int], Sequence[int]], size: int) -> list[list[int]]:
     """`[make(0), ..., make(size - 1)]`, lists of token ids; each call is made by one process."""
-    if count() == 1:
-        return [list(make(i)) for i in range(size)]
-    import numpy as np
-    from jax.experimental.multihost_utils import process_allgather
-
-    own = [list(make(i)) for i in range(size) if owns(i)]
-    width = max(1, *gather(max(map(len, own), default=0)))
-    most = -(-size // count())
-    block = max(1, min(most, _BLOCK_TOKENS // (width * count())))
-    results: list[list[int]] = [[] for _ in range(size)]
-    for begin in range(0, most, block):
-        # The last column holds the length, -1 where a process has no such row.
-        padded = np.full((block, width + 1), -1, np.int32)
-        for row, tokens in zip(padded, own[begin : begin + block], strict=False):
-            row[: len(tokens)], row[-1] = tokens, len(tokens)
-        for process, rows in enumerate(process_allgather(padded)):
-            for i, row in enumerate(rows[rows[:, -1] >= 0], begin):
-                results[i * count() + process] = row[: row[-1]].tolist()
-    return results
+    by_process = gather([list(make(i)) for i in range(size) if owns(i)])
+    return [by_process[i % count()][i // count()] for i in range(size)]
 
 
 def host_array(array: "jax.Array") -> "np.ndarray":

@@ -103,12 +103,8 @@ def _redirect_native_output(native: BinaryIO) -> None:
 def _read_messages(handle: int) -> dict[str, Any]:
     """The child's messages as one dict, without waiting for heirs of the pipe's other end."""
     os.set_blocking(handle, False)
-    text = b""
-    try:
-        while part := os.read(handle, 1 << 16):
-            text += part
-    except BlockingIOError:
-        pass
+    with open(handle, "rb", buffering=0) as pipe:
+        text = pipe.readall() or b""
     messages: dict[str, Any] = {}
     for line in text.splitlines():
         messages |= json.loads(line)

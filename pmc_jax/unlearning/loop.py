@@ -6,16 +6,17 @@ knows no algorithm: the `RowSource` provides the rows, the `Objective` their wei
 Files, folders and evaluation are the caller's.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
 from pmc_jax.artifacts.checkpoint import Interval
 from pmc_jax.artifacts.log import progress
-from pmc_jax.artifacts.profiler import traced
 from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.artifacts.timer import UNLEARNING_STAGES
 from pmc_jax.config.run import Config
@@ -195,7 +196,8 @@ class Unlearning:
                 while not self.stopped and (
                     round_steps := list(itertools.islice(steps, size - self.done % size))
                 ):
-                    with traced(self.recorder.profile if self.done == profiled else None):
+                    folder = self.recorder.profile if self.done == profiled else None
+                    with jax.profiler.trace(folder) if folder else contextlib.nullcontext():
                         self._run_round(round_steps, bar, after_round)
             except Preempted:
                 self.save()
