@@ -180,10 +180,7 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
 
 
 def _unlearn(
-    run: Run,
-    failed: dict[str, str],
-    caches: Mapping[str, AnswerCache],
-    say: Callable[[str], None],
+    run: Run, failed: dict[str, str], caches: Mapping[str, AnswerCache], say: Callable[[str], None]
 ) -> None:
     """Runs one run. Where training diverges, the error is recorded; the next command resumes it."""
     say(f"{run.name}: unlearning for {run.config.method.max_seconds:g} s")
@@ -257,7 +254,9 @@ class _Comparison:
                     "--overwrite to replace it (output.keep_models keeps them)"
                 )
             model = self._model(str(path), model_digest(str(path)), answers)
-            evaluation = _renamed(self._evaluate({run.name: model}), run.name)
+            evaluation = self._evaluate({run.name: model})
+            for by_model in (evaluation["models"], *evaluation["measures"].values()):
+                by_model["after"] = by_model.pop(run.name)
             write_json(run.folder / run_folder.EVALUATION_RESULTS, evaluation)
             finalize(run.folder, purge=False, text=self._base.report.text)
         keep = (run_folder.MODEL, run_folder.ADAPTER) if self._compare.output.keep_models else ()
@@ -278,23 +277,12 @@ class _Comparison:
 
     def write(self, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
         """Writes the page and all that belongs to it, of the runs that are finished."""
+        files = (run_folder.RESULTS, run_folder.EVALUATION_RESULTS)
         done = [
             run
             for run in self._runs
-            if run.name not in self.failed
-            and (run.folder / run_folder.RESULTS).is_file()
-            and (run.folder / run_folder.EVALUATION_RESULTS).is_file()
+            if run.name not in self.failed and all((run.folder / file).is_file() for file in files)
         ]
         comparison = collect.collect(self._compare, self._runs, done, self.failed, self._shared)
         write.write(folder_of(self._compare), comparison, say=say)
         return comparison
-
-
-def _renamed(evaluation: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """An `evaluation.json` whose model `name` is the one after unlearning."""
-
-    def after(models: Mapping[str, Any]) -> dict[str, Any]:
-        return {"after" if key == name else key: value for key, value in models.items()}
-
-    measures = {measure: after(models) for measure, models in evaluation["measures"].items()}
-    return {**evaluation, "models": after(evaluation["models"]), "measures": measures}

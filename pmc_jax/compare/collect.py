@@ -18,12 +18,11 @@ from pmc_jax.compare.runs import Run
 from pmc_jax.compare.statistics import front, score, spread, spreads
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.method import TARGET_BASED
-from pmc_jax.evaluation.quality import SPLITS
+from pmc_jax.evaluation.quality import HEADLINE, SPLITS
 
 KIND, SCHEMA = "pmc_jax comparison", 1
 LIMITATIONS = ("side_effects", "multiple_choice", "sampling", "prefill")
 
-_HEADLINE = ("unlearn_quality", "utility")
 # Series of several seeds are concatenated or added up; others are not drawn.
 _CONCATENATED = ("worst", "true_score")
 _ADDED = ("rank", "reference.forget", "reference.other", "before.forget", "before.other")
@@ -59,7 +58,7 @@ def collect(
         rows.append(row)
     entries = [_entry(compare, name, rows, series) for name in compare.methods]
     points = {
-        e["name"]: tuple(e["values"][key]["mean"] for key in _HEADLINE)
+        e["name"]: tuple(e["values"][key]["mean"] for key in HEADLINE)
         for e in entries
         if e["values"]
     }
@@ -106,7 +105,7 @@ def _model(evaluation: Mapping[str, Any], key: str) -> dict[str, Any] | None:
     measures, series = _measures(evaluation, key)
     return {
         **{name: evaluation["models"][key][name] for name in ("path", "sha256")},
-        "values": {name: values[name] for name in (*_HEADLINE, *SPLITS) if name in values},
+        "values": {name: values[name] for name in (*HEADLINE, *SPLITS) if name in values},
         "measures": measures,
         "series": series,
     }
@@ -128,7 +127,7 @@ def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, 
     results = read(run.folder / run_folder.RESULTS)
     evaluation = read(run.folder / run_folder.EVALUATION_RESULTS)
     after, rounds, seconds = results["after"], results["rounds"], results["unlearning_seconds"]
-    headline = {key: after[key] for key in _HEADLINE}
+    headline = {key: after[key] for key in HEADLINE}
     values = headline | {name: split["rougeL_recall"] for name, split in after["splits"].items()}
     if reference is not None:
         level = reference["values"]["unlearn_quality"]
@@ -140,7 +139,7 @@ def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, 
         "trained_tokens": results["tokens"]["trained"],
     }
     on_the_way = [
-        {"seconds": one["unlearning_seconds"]} | {key: one[key] for key in _HEADLINE}
+        {"seconds": one["unlearning_seconds"]} | {key: one[key] for key in HEADLINE}
         for one in rounds
         if one.get("unlearning_seconds") is not None and one.get("unlearn_quality") is not None
     ]
@@ -195,7 +194,7 @@ def _entry(
 
 def _trial(criterion: str, setting: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """The results of one setting."""
-    values = [{key: row["values"][key] for key in _HEADLINE} for row in rows]
+    values = [{key: row["values"][key] for key in HEADLINE} for row in rows]
     mean = spread(score(criterion, *one.values()) for one in values)
     return {
         "setting": dict(setting),
@@ -233,20 +232,15 @@ def _curve(
 
 def _paired(entries: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
     """PMC less every other entry, seed by seed: what varies between seeds for both cancels out."""
-    by_name = {row["name"]: row for row in rows}
     by_seed = {
-        entry["name"]: {by_name[n]["seed"]: by_name[n]["values"] for n in entry["runs"]}
+        entry["name"]: {row["seed"]: row["values"] for row in rows if row["name"] in entry["runs"]}
         for entry in entries
     }
     first = next((entry["name"] for entry in entries if entry["method"] == "pmc"), None)
-    pairs = []
-    for other in by_seed if first is not None else ():
-        own, others = by_seed[first], by_seed[other]
-        differences = [
-            {key: own[seed][key] - others[seed][key] for key in _HEADLINE}
-            for seed in own
-            if seed in others
-        ]
-        if other != first and len(differences) > 1:
+    own, pairs = by_seed.pop(first, {}), []
+    for other, values in by_seed.items():
+        seeds = [seed for seed in own if seed in values]
+        differences = [{key: own[s][key] - values[s][key] for key in HEADLINE} for s in seeds]
+        if len(differences) > 1:
             pairs.append({"entry": first, "less": other, "values": spreads(differences)})
     return pairs

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pmc_jax.artifacts.log import table
+from pmc_jax.evaluation.quality import HEADLINE
 from pmc_jax.report.methods import LABELS
 from pmc_jax.report.narrative import REFERENCE, comes_first, devices
 from pmc_jax.report.tables import NOTHING, Row, Table, described_row, shown, with_common_note
@@ -27,7 +28,6 @@ _MORE = (
     ("Word pieces sampled", "sampled_tokens", "count", ""),
     ("Word pieces trained on", "trained_tokens", "count", ""),
 )
-_HEADLINE = ("unlearn_quality", "utility")
 
 Comparison = Mapping[str, Any]
 Column = tuple[str, str, str, str]
@@ -53,7 +53,7 @@ def format_mean_std(spread: Mapping[str, Any] | None, unit: str) -> str:
 
 def _headline(values: Mapping[str, Any]) -> list[str]:
     """Unlearn quality and utility, "95.6 ± 1.2"."""
-    return [format_mean_std(values.get(key), "points") for key in _HEADLINE]
+    return [format_mean_std(values.get(key), "points") for key in HEADLINE]
 
 
 def measured(comparison: Comparison) -> list[Mapping[str, Any]]:

@@ -31,8 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluation.result import NO_REFERENCE, NOT_FINITE, Description, Result
-from pmc_jax.evaluation.rows import Rows, diverged, likelihood_of, mean_loss, not_given
+from pmc_jax.evaluation.result import NO_REFERENCE, Description, Result
+from pmc_jax.evaluation.rows import Rows, likelihood_of, mean_loss, unusable
 
 
 def lowest_mean(numbers: Sequence[float], share: float) -> float:
@@ -106,10 +106,8 @@ def summarise(own: Rows, reference: Rows | None, *_: Any) -> Result:
     """All attacks; the last and privleak with a reference."""
     sides = [likelihood_of(own, split) for split in _SPLITS]
     for side, split in zip(sides, _SPLITS, strict=True):
-        if not side:
-            return Result.nothing(DESCRIPTIONS, not_given(split))
-    if any(map(diverged, sides)):
-        return Result.nothing(DESCRIPTIONS, NOT_FINITE)
+        if reason := unusable(side, split):
+            return Result.nothing(DESCRIPTIONS, reason)
     numbers = {}
     for name, score in _ATTACKS.items():
         numbers |= _rates(name, *(np.array([score(row) for row in s.values()]) for s in sides))

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluation.result import NOT_FINITE, Description, Result
-from pmc_jax.evaluation.rows import Rows, diverged, likelihood_of, not_given
+from pmc_jax.evaluation.result import Description, Result
+from pmc_jax.evaluation.rows import Rows, likelihood_of, unusable
 
 DESCRIPTIONS = {
     "forget.exact": Description("tokens of the forget answers known by heart", "reference"),
@@ -61,7 +61,7 @@ def summarise(own: Rows, *_: Any) -> Result:
         rows = likelihood_of(own, split)
         hits = [row["answer"]["is_argmax"][:-1] for row in rows.values()]
         hits = [answer for answer in hits if answer]
-        reason = not_given(split) if not hits else NOT_FINITE if diverged(rows) else ""
+        reason = unusable(rows if hits else {}, split)
         for name, measure in (("exact", exact), ("extraction", extraction)):
             numbers[f"{split}.{name}"] = reason or np.mean([measure(answer) for answer in hits])
     return Result.of(numbers, DESCRIPTIONS)

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluation.result import NOT_FINITE, Description, Result
-from pmc_jax.evaluation.rows import Rows, diverged, likelihood_of, mean_loss, not_given
+from pmc_jax.evaluation.result import Description, Result
+from pmc_jax.evaluation.rows import Rows, likelihood_of, mean_loss, unusable
 
 DESCRIPTIONS = {
     "most_likely": Description("true answer is the most likely option", "reference"),
@@ -56,16 +56,15 @@ def rank_weights(losses: np.ndarray) -> np.ndarray:
 def summarise(own: Rows, *_: Any) -> Result:
     """Over the forget questions that have wrong answers."""
     rows = likelihood_of(own, "forget")
-    if diverged(rows):
-        return Result.nothing(DESCRIPTIONS, NOT_FINITE)
+    if reason := unusable(rows, "forget"):
+        return Result.nothing(DESCRIPTIONS, reason)
     options = [
         np.array([mean_loss(text) for text in (row["paraphrased"] or row["answer"], *row["wrong"])])
         for row in rows.values()
         if row["wrong"]
     ]
     if not options:
-        reason = "data.evaluate.forget has no wrong answers" if rows else not_given("forget")
-        return Result.nothing(DESCRIPTIONS, reason)
+        return Result.nothing(DESCRIPTIONS, "data.evaluate.forget has no wrong answers")
     ranks = [rank_weights(losses) for losses in options]
     true_scores = [float(scores(losses)[0]) for losses in options]
     histogram = np.zeros(max(map(len, ranks)))

@@ -23,6 +23,7 @@ from pmc_jax.evaluation.rows import Rows, of_split
 FORGET_SPLITS = ("forget", "forget_paraphrased")
 UTILITY_SPLITS = ("retain", "world_facts", "real_authors")
 SPLITS = FORGET_SPLITS + UTILITY_SPLITS
+HEADLINE = ("unlearn_quality", "utility")
 
 
 def unlearn_quality(forget_recall: float, paraphrased_recall: float) -> float:

@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from pmc_jax.evaluation.result import NOT_FINITE
+
 Rows = Mapping[str, Mapping[str, Any]]
 
 
@@ -55,14 +57,17 @@ def mean_loss(text: Mapping[str, Any]) -> float:
     return -float(np.mean(text["logp"]))
 
 
-def diverged(rows: Mapping[str, Any]) -> bool:
-    """Whether log-probabilities of likelihood rows are not finite.
+def unusable(rows: Mapping[str, Any], split: str) -> str:
+    """Why likelihood rows of a split give no number; empty if they do.
 
-    Numbers that come from comparisons would not show it.
+    Of a diverged model, numbers that come from comparisons would not show it.
     """
-    return not all(
+    if not rows:
+        return not_given(split)
+    is_finite = all(
         np.all(np.isfinite(text["logp"]))
         for row in rows.values()
         for text in (row["answer"], row["paraphrased"], *(row["wrong"] or ()))
         if text
     )
+    return "" if is_finite else NOT_FINITE

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.evaluation.quality import UTILITY_SPLITS
-from pmc_jax.evaluation.result import NO_REFERENCE, NOT_FINITE, Description, Result
-from pmc_jax.evaluation.rows import Rows, diverged, likelihood_of, mean_loss, not_given, of_split
+from pmc_jax.evaluation.result import NO_REFERENCE, Description, Result
+from pmc_jax.evaluation.rows import Rows, likelihood_of, mean_loss, not_given, of_split, unusable
 from pmc_jax.evaluation.truth_ratio import KINDS, forget_quality, log_truth_ratio, truth_ratio
 
 _AMONG_WRONG = ("real_authors", "world_facts")
@@ -131,10 +131,8 @@ def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndar
 
 def _missing(rows: Mapping[str, Any], split: str, *columns: str) -> str:
     """Why a number of these columns cannot be computed; empty if it can."""
-    if not rows:
-        return not_given(split)
-    if diverged(rows):
-        return NOT_FINITE
+    if reason := unusable(rows, split):
+        return reason
     missing = [c for c in columns if not all(row[c] for row in rows.values())]
     return f"data.evaluate.{split} has no {' and no '.join(missing)} answers" if missing else ""
 

@@ -107,9 +107,9 @@ def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str = "") -
 def _score(runs: Sequence[Run]) -> Figure | None:
     """Likeness of sampled answers to the original ones, its mean and spread in every round."""
     all_samples = [_points(run["rounds"], "score_mean") for run in runs]
-    chosen = [_points(run["rounds"], "sampled_score") for run in runs]
-    has_spread = any(all_samples)
     lines = _lines(runs, all_samples, "all samples", marker="o")
+    if not lines:
+        return None
     spreads = [
         [row["score_std"] or 0.0 for row in run["rounds"] if row.get("score_mean") is not None]
         for run in runs
@@ -118,19 +118,15 @@ def _score(runs: Sequence[Run]) -> Figure | None:
         spread_band(one.x, one.y, spread, one.colour)
         for one, spread in zip(lines, filter(None, spreads), strict=True)
     ]
-    if not has_spread or len(runs) == 1:
-        style = {"colour": "before", "dash": "dotted"} if has_spread else {}
-        lines += _lines(runs, chosen, "the chosen ones", marker="o", **style)
-    if not lines:
-        return None
-    what = "mean over all samples of a round, and their spread as a band" if has_spread else "mean"
-    ends = [
-        _from_to(mean or best, ".2f") if mean or best else "not sampled"
-        for mean, best in zip(all_samples, chosen, strict=True)
-    ]
+    if len(runs) == 1:
+        chosen = [_points(runs[0]["rounds"], "sampled_score")]
+        style = {"colour": "before", "dash": "dotted", "marker": "o"}
+        lines += _lines(runs, chosen, "the chosen ones", **style)
+    ends = [_from_to(mean, ".2f") if mean else "not sampled" for mean in all_samples]
     text = (
-        "How much of its own first answer the model still says when its answers are sampled "
-        f"({what}): {_by_run(runs, ends)}. Rounds in which nothing was sampled have no point."
+        "How much of its own first answer the model still says when its answers are sampled (mean "
+        f"over all samples of a round, and their spread as a band): {_by_run(runs, ends)}. Rounds "
+        "in which nothing was sampled have no point."
     )
     panel = Panel([*bands, *lines], "step", "likeness, 0 to 1")
     return Figure("score", "Likeness of new answers to the first ones", text, [panel])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pmc_jax.config.schema import flatten
+from pmc_jax.evaluation.quality import HEADLINE
 from pmc_jax.report.narrative import comes_first, duration, measured, percent, values
 from pmc_jax.report.texts import TEXTS
 
@@ -13,7 +14,6 @@ Run = Mapping[str, Any]
 Description = Mapping[str, str]  # of a value: `text`, `better` and `unit`
 COLUMNS = {"before": "Before", "after": "After", "reference": "Never saw the data"}
 NOTHING = "–"
-_HEADLINE = ("unlearn_quality", "utility")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def headline(runs: Sequence[Run]) -> Table:
     models = [m for m in COLUMNS if any(run["quality"][m] is not None for run in runs)]
     rows = []
     for key, texts in TEXTS["quality"].items():
-        if key in _HEADLINE or any(key in run["quality"]["before"]["splits"] for run in runs):
+        if key in HEADLINE or any(key in run["quality"]["before"]["splits"] for run in runs):
             numbers = [_quality(run["quality"][model], key) for run in runs for model in models]
             better = TEXTS["better"][texts["better"]]
             rows.append(Row(texts["name"], numbers, texts["note"], better))
@@ -66,7 +66,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _quality(quality: Mapping[str, Any] | None, key: str) -> str:
     if quality is None:
         return NOTHING
-    if key in _HEADLINE:
+    if key in HEADLINE:
         return shown(quality[key], "points")
     return shown(quality["splits"].get(key, {}).get("rougeL_recall"), "share")
 

@@ -89,14 +89,12 @@ def never_saw_scores(
     alike = process.cdist(forget_words, retain_words, scorer=fuzz.ratio, dtype=np.float32)
     order = np.argsort(-alike, axis=1, kind="stable")
     for row, original in enumerate(originals):
-        others = [i for i in order[row].tolist() if retain_words[i] != forget_words[row]][
-            :neighbours
+        others = [i for i in order[row].tolist() if retain_words[i] != forget_words[row]]
+        answers = [
+            with_swapped_names(retain_answers[i], retain_questions[i], questions[row])
+            for i in others[:neighbours]
         ]
-        if others:
-            answers = [
-                with_swapped_names(retain_answers[i], retain_questions[i], questions[row])
-                for i in others
-            ]
+        if answers:
             levels[row] = np.mean(score(original, answers))
     return levels.clip(0, 1)
 
