@@ -115,7 +115,7 @@ def _type(hint: Any, seen: dict[type, str], field: dataclasses.Field) -> str:
         return _cell(text)
     expected = check.expected.removeprefix("a number ")
     if expected.startswith("text "):
-        return _cell(expected + text.removeprefix("text"))
+        return _cell(text.replace("text", expected, 1))
     return _cell(f"{text}, {expected}")
 
 
