@@ -16,13 +16,15 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pmc_jax.commands import malloc, start
+from pmc_jax.commands.settings_help import settings_help
+from pmc_jax.config.run import Config
 from pmc_jax.distributed import launch, preemption
 from pmc_jax.distributed.supervisor import Parent, run_supervised
 from pmc_jax.errors import Preempted, UserError
 
 COMMANDS = (
     *("finetune", "unlearn", "evaluate", "sample", "compare", "export"),
-    *("plan", "report", "verify"),
+    *("plan", "report", "verify", "config"),
 )
 
 _ASKED_TO_STOP = "pmc: asked to stop; the same command resumes from the checkpoint"
@@ -56,6 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.umask(umask)
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """The options of a command; its help describes the settings that the command reads too."""
+
+    def format_help(self) -> str:
+        module = self.get_default("module")
+        settings = settings_help(getattr(module, "SCHEMA", Config), module.READS.split())
+        return super().format_help() + settings
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options of a command, and its module as `module`; exits where they are wrong."""
     parser = argparse.ArgumentParser(
@@ -66,17 +77,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     version = importlib.metadata.version("pmc_jax")
     parser.add_argument("--version", action="version", version=f"pmc_jax {version}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_CommandParser)
     for name in COMMANDS:
         module = importlib.import_module(f"pmc_jax.commands.{name}")
-        command = commands.add_parser(
-            name,
-            help=module.__doc__.partition("\n")[0],
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        doc = module.__doc__
+        command = commands.add_parser(name, help=doc.partition("\n")[0], description=doc)
         module.add_arguments(command)
         command.set_defaults(module=module)
+    if "_ARGCOMPLETE" in os.environ:  # a shell completes a command line
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     options, rest = parser.parse_known_args(arguments)
     # Settings behind an option: argparse ends a list of positionals at the first option.
     takes_overrides = "overrides" in options

@@ -1,16 +1,22 @@
 """The command line: bad input is one line that names the fault and the fix, and changes nothing."""
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tiny_runs as tiny
 
 from pmc_jax import cli
+from pmc_jax.commands.settings_help import field_texts
+from pmc_jax.config.compare import load_compare
+from pmc_jax.config.run import load_config
+from pmc_jax.config.schema import Section
 
 COMMANDS = ("finetune", "unlearn", "evaluate", "sample", "export")
 
@@ -152,7 +158,8 @@ print('loaded', *[name for name in {heavy} if name in sys.modules])
     assert _python(code.replace("ARGUMENTS", "['--help']"))[-1] == "loaded"
     assert _python(code.replace("ARGUMENTS", "['--version']"))[-1] == "loaded"
     assert _python(code.replace("ARGUMENTS", "['unlearn', 'absent.yaml']"))[-1] == "loaded"
-    assert _python(code.replace("ARGUMENTS", "['unlearn', '--help']"))[-1] == "loaded"
+    for arguments in (["unlearn", "--help"], ["compare", "--help"], ["config", "absent.yaml"]):
+        assert _python(code.replace("ARGUMENTS", repr(arguments)))[-1] == "loaded"
     for command in ("verify", "report"):
         assert "jax" not in _python(code.replace("ARGUMENTS", f"['{command}', 'absent']"))
 
@@ -168,6 +175,115 @@ def test_help_of_a_command_names_its_own_options(command, capsys):
     overwrites = ("finetune", "unlearn", "compare", "export")
     assert ("--overwrite" in text) == (command in overwrites)
     assert ("--coordinator" in text) == (command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("command", "read", "not_read"),
+    [
+        ("unlearn", ("pmc.sampling:", "train.lora:"), ("plan:",)),
+        ("sample", ("pmc.sampling:", "temperature_decay_tokens int = 2"), ("train:", "pmc.score:")),
+        ("compare", ("max_seconds float = 120.0", "mapping of entry"), ("train:",)),
+        ("report", ("report:", "file str = null"), ("model:",)),
+        ("verify", (), ("Settings",)),
+    ],
+)
+def test_help_of_a_command_describes_its_settings(command, read, not_read, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert all(part in text for part in read)
+    assert not [part for part in not_read if any(line.startswith(part) for line in lines)]
+    assert max(len(line) for line in lines) <= 90
+
+
+def test_every_setting_is_described():
+    def sections(cls: type[Section]) -> Iterator[type[Section]]:
+        yield cls
+        for inner in cls.__subclasses__():
+            yield from sections(inner)
+
+    for cls in sections(Section):
+        if cls.__module__.startswith("pmc_jax"):
+            names = {item.name for item in dataclasses.fields(cls)}
+            assert names <= field_texts(cls).keys(), cls
+
+
+def test_a_shell_completes_commands_options_and_settings(tmp_path):
+    pytest.importorskip("argcomplete", reason="needs the extra 'completion'")
+
+    def completions(line: str) -> list[str]:
+        path = tmp_path / "completions"
+        variables = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+        variables |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(path), "_ARGCOMPLETE_IFS": "\n"}
+        command = [sys.executable, "-m", "pmc_jax.cli"]
+        subprocess.run(command, env=os.environ | variables, timeout=60, check=True)
+        return [word.strip() for word in path.read_text().split("\n")]
+
+    assert completions("pmc unl") == ["unlearn"]
+    assert completions("pmc unlearn --pur") == ["--purge"]
+    assert completions("pmc unlearn run.yaml pmc.sampling.num") == ["pmc.sampling.num_samples="]
+
+
+# The settings as a command reads them
+
+
+def _origins(text: str) -> dict[str, str]:
+    """The last name of a setting -> the comment beside it, where it first occurs."""
+    rows = [line.split("  # ") for line in text.splitlines() if "  # " in line]
+    return {row[0].split(":")[0].strip(): row[1] for row in reversed(rows)}
+
+
+def test_config_prints_the_settings_of_a_run(inputs):
+    overrides = ["pmc.sampling={num_samples: 3}", "data.retain=other.jsonl"]
+    text = tiny.succeed("config", *overrides).out
+    Path("printed.yaml").write_text(text)
+    assert load_config("printed.yaml") == load_config("run.yaml", overrides)
+    origins = _origins(text)
+    number = Path("run.yaml").read_text().split("lambda_retain")[0].count("\n") + 1
+    assert origins["lambda_retain"] == f"run.yaml:{number}"
+    assert (origins["num_samples"], origins["max_attempts"]) == ("override", "default")
+
+
+def test_config_leaves_defaults_out(inputs):
+    Path("run.yaml").write_text("data:\n  retain: a.jsonl\nfinetune:\n  data:\n  - path: b.jsonl\n")
+    text = tiny.succeed("config", "--changed", "seed=0").out
+    assert "default" not in text and "pmc:" not in text
+    assert _origins(text) == {"path": "run.yaml:2", "data": "run.yaml:4", "seed": "override"}
+
+
+def test_config_prints_the_settings_of_a_comparison(inputs):
+    overrides, settings = (
+        ["seeds=[1, 2]", "run.log.text=true"],
+        "settings:\n  pmc.schedule.epochs: 4\n",
+    )
+    Path("compare.yaml").write_text(f"run: run.yaml\n{settings}methods:\n  pmc: {{}}\n")
+    done = tiny.pmc("config", *overrides, config="compare.yaml")
+    Path("printed.yaml").write_text(done.out)
+    printed, wanted = load_compare("printed.yaml"), load_compare("compare.yaml", overrides)
+    assert done.status == 0 and printed.base() == wanted.base()
+    assert printed.methods == wanted.methods and printed.seeds == (1, 2)
+    origins = _origins(done.out)
+    assert origins["pmc.schedule.epochs"] == "compare.yaml:3" and origins["seeds"] == "override"
+    assert origins["lambda_retain"].startswith("run.yaml:") and origins["text"] == "override"
+
+
+def test_config_lists_every_fault(inputs):
+    Path("run.yaml").write_text("pmc:\n  epochs: 3\nseed: -1\nmodle: 5\n")
+    done = tiny.pmc("config", "train.lora.rank=x", "mesh", config="run.yaml")
+    assert done.status == 2 and done.out == ""
+    faults = (
+        "override 'mesh': expected section.key=value",
+        "run.yaml:2: pmc.epochs: unknown key",
+        "run.yaml:3: seed: expected from 0",
+        "run.yaml:4: modle: unknown key",
+        "override: train.lora.rank: expected an integer",
+    )
+    lines = sorted(done.err.splitlines())
+    assert len(lines) == len(faults)
+    for line, fault in zip(lines, sorted(faults), strict=True):
+        assert line.startswith(f"pmc: error: {fault}")
 
 
 def test_settings_may_stand_before_and_behind_an_option(inputs):

@@ -8,11 +8,14 @@ import argparse
 from collections.abc import Callable
 
 from pmc_jax.commands import start
-from pmc_jax.config.compare import load_compare
+from pmc_jax.config.compare import CompareConfig, load_compare
+from pmc_jax.config.schema import dotted_names
+
+SCHEMA, READS = CompareConfig, " ".join(dotted_names(CompareConfig))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_arguments(parser, config="COMPARE.yaml", overwrite=True)
+    start.add_arguments(parser, config="COMPARE.yaml", schema=CompareConfig, overwrite=True)
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from pmc_jax.commands import start
 
+READS = "model data evaluate mesh log report.text seed"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_arguments(parser, config="CONFIG.yaml|OUTPUT_FOLDER", processes=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pmc_jax.models.decoder import Decoder
     from pmc_jax.models.load import LanguageModel
 
+READS = "model finetune.data train mesh output.dir output.keep"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_arguments(parser, overwrite=True, processes=True)

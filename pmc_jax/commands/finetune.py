@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from pmc_jax.commands import start
 
+READS = "model data.root data.people data.max_length data.long_rows finetune mesh output.dir seed"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_arguments(parser, overwrite=True, processes=True)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pmc_jax.commands import start
 from pmc_jax.config.run import load_config
 
+READS = "model data pmc method train finetune mesh plan"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_arguments(parser)

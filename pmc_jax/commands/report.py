@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from pmc_jax.config.run import config_from_overrides
 
+READS = "report"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

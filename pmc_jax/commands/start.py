@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 from pmc_jax.config.run import Config, load_config
+from pmc_jax.config.schema import Section, dotted_names
 from pmc_jax.distributed import launch
 
 
@@ -19,6 +20,7 @@ def add_arguments(
     parser: argparse.ArgumentParser,
     *,
     config: str = "CONFIG.yaml",
+    schema: type[Section] = Config,
     overwrite: bool = False,
     processes: bool = False,
 ) -> None:
@@ -26,9 +28,11 @@ def add_arguments(
     of a command that runs in several processes, where asked for.
     """
     parser.add_argument("config", metavar=config, help="settings, see configs/")
-    parser.add_argument(
+    settings = parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="settings changed for this run"
     )
+    # The attribute that argcomplete reads.
+    settings.completer = lambda **_: [f"{name}=" for name in dotted_names(schema)]
     if overwrite:
         parser.add_argument(
             "--overwrite",

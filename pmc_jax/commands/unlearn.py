@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from pmc_jax.commands import start
 
+READS = "model data pmc method train finetune evaluate mesh output log report.text seed profile"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_arguments(parser, overwrite=True, processes=True)

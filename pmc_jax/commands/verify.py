@@ -6,6 +6,8 @@ Exit status 1: a file is changed, missing or new.
 import argparse
 from collections.abc import Callable
 
+READS = ""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="OUTPUT_FOLDER", help="output.dir of the run")

@@ -82,6 +82,20 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     return settings
 
 
+def line_numbers(path: str | Path, section: str = "") -> dict[str, str]:
+    """Dotted name -> "FILE:LINE" of what a file gives that `read_settings` reads; the file itself
+    for `section`, the dotted name of the section that it holds ("" = it holds all of them).
+    """
+    lines = {section: str(path)}
+    nodes = [(section, yaml.compose(Path(path).read_bytes(), _Loader))]
+    for name, node in nodes:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            inner = f"{name}.{key.value}".lstrip(".")
+            lines[inner] = f"{path}:{key.start_mark.line + 1}"
+            nodes.append((inner, value))
+    return lines
+
+
 def apply_overrides(
     settings: dict[str, Any], overrides: Sequence[str]
 ) -> tuple[dict[str, Any], list[str]]:

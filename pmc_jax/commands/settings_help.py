@@ -1,0 +1,79 @@
+"""The settings that a command reads, as its help shows them: names, types and defaults of the
+schema, with the `Fields:` lines of its docstrings.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pmc_jax.config.schema import Section
+
+_FIELDS = re.compile(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+def settings_help(root: type[Section], names: Sequence[str]) -> str:
+    """The settings of `root` under the dotted `names`, a table for each section, as wide as the
+    terminal; "" without names.
+    """
+    formatter = argparse.HelpFormatter("pmc", max_help_position=40)
+    for heading, (cls, fields) in dict(_sections(root, names)).items():
+        texts, hints = field_texts(cls), typing.get_type_hints(cls)
+        width = max(len(item.name) for item in fields)
+        formatter.start_section(heading)
+        formatter.add_text(inspect.cleandoc(cls.__doc__).partition("\n\n")[0])
+        for item in fields:
+            row = f"{item.name:{width}} {_type_name(hints[item.name])}{_default(item)}"
+            text = texts[item.name].replace("%", "%%").replace("None", "null")
+            formatter.add_argument(argparse.Action([], "", metavar=row, help=text))
+        formatter.end_section()
+    tables = formatter.format_help()
+    return tables and f"\nSettings, in the file or as section.key=value:\n\n{tables}"
+
+
+def field_texts(cls: type[Section]) -> dict[str, str]:
+    """Name of a field -> what the docstring of the class, or of a class above it, says of it."""
+    docs = [inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__)]
+    found = [row for doc in docs for row in _FIELDS.findall(doc.partition("Fields:\n")[2])]
+    return {name: " ".join(text.split()) for names, text in found for name in names.split(", ")}
+
+
+def _sections(
+    cls: type[Section], names: Sequence[str], prefix: str = ""
+) -> Iterator[tuple[str, tuple[type[Section], Sequence[dataclasses.Field]]]]:
+    """Heading, class and fields of each section that `names` reach.
+
+    A section that stands in a list or a mapping, or that a bare text may stand for, has a table of
+    its own, the same wherever it occurs.
+    """
+    fields, inner = [], []
+    for item in dataclasses.fields(cls):
+        name, hint = f"{prefix}{item.name}", typing.get_type_hints(cls)[item.name]
+        kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+        if hint in kinds and hint.shorthand is None:
+            inner += _sections(hint, names, f"{name}.")
+        elif any(f"{name}.".startswith(f"{reached}.") for reached in names):
+            fields.append(item)
+            inner += [(_type_name(k), (k, dataclasses.fields(k))) for k in kinds]
+    if fields:
+        yield prefix.rstrip(".") or "top level", (cls, fields)
+    yield from inner
+
+
+def _type_name(hint: Any) -> str:
+    inner = [kind for kind in typing.get_args(hint) if kind not in (types.NoneType, ...)]
+    if not inner:
+        return hint.__name__.removesuffix("Config").lower()
+    container = {tuple: "list of ", dict: "mapping of "}.get(typing.get_origin(hint), "")
+    return container + _type_name(inner[-1])
+
+
+def _default(item: dataclasses.Field) -> str:
+    factory = item.default_factory
+    value = item.default if factory is dataclasses.MISSING else factory()
+    return "" if isinstance(value, Section) else f" = {json.dumps(value)}"
