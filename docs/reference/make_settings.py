@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pmc_jax.commands.settings_help import field_texts
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.run import Config, SourceConfig
 from pmc_jax.config.schema import CHECK, KEYS, Section
@@ -68,7 +69,7 @@ def _tables(
         heading: replaces the dotted name.
     """
     heading = seen[cls] = heading or prefix.rstrip(".")
-    summary, texts = _docstring(cls)
+    summary, texts = inspect.cleandoc(cls.__doc__).partition("\nFields:\n")[0], field_texts(cls)
     hints = typing.get_type_hints(cls)
     rows, inner = [], []
     for field in dataclasses.fields(cls):
@@ -83,22 +84,13 @@ def _tables(
         rows.append(f"| `{name}` | {type_} | {_default(field)} | {text} |")
     if rows:
         header = "| name | type | default | meaning |\n|-|-|-|-|\n"
-        yield f"### {heading}\n\n{_linked(summary)}\n\n{header}" + "\n".join(rows) + "\n"
+        yield (
+            f"### {heading}\n\n{_linked(' '.join(summary.split()))}\n\n{header}"
+            + "\n".join(rows)
+            + "\n"
+        )
     for section, inner_prefix in inner:
         yield from _tables(section, inner_prefix, seen)
-
-
-def _docstring(cls: type) -> tuple[str, dict[str, str]]:
-    """The text above "Fields:", and name -> its entry, those of base classes included."""
-    texts: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if base is Section or not (base.__dict__.get("__doc__") and issubclass(base, Section)):
-            continue
-        summary, _, fields = inspect.cleandoc(base.__doc__).partition("\nFields:\n")
-        for entry in re.split(r"\n    (?! )", "\n" + fields)[1:]:
-            names, _, text = entry.partition(":")
-            texts |= dict.fromkeys(re.split(r",\s*", names), " ".join(text.split()))
-    return " ".join(summary.split()), texts
 
 
 def _section_in(hint: Any) -> type[Section] | None:

@@ -15,8 +15,8 @@ from typing import Any
 from pmc_jax.commands import start
 from pmc_jax.config.compare import load_compare
 from pmc_jax.config.loader import apply_overrides, line_numbers, read_settings
-from pmc_jax.config.run import config_from_dict, load_config, to_dict
-from pmc_jax.config.schema import SettingsError, flatten
+from pmc_jax.config.run import config_from_dict, load_config
+from pmc_jax.config.schema import SettingsError, flatten, to_dict
 
 READS = ""
 
