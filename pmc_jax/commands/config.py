@@ -6,6 +6,7 @@ prints every fault on a line of its own and ends with exit status 2. `pmc unlear
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pmc_jax.commands import start
 from pmc_jax.config.compare import load_compare
 from pmc_jax.config.loader import apply_overrides, line_numbers, read_settings
 from pmc_jax.config.run import config_from_dict, load_config
-from pmc_jax.config.schema import SettingsError, flatten, to_dict
+from pmc_jax.config.schema import SettingsError, flatten
 
 READS = ""
 
@@ -37,14 +38,14 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         raw["run"] = read_settings(file)
         lines |= line_numbers(file, "run")
     try:
-        settings = to_dict(load(path, overrides))
+        settings = dataclasses.asdict(load(path, overrides))
     except SettingsError as error:
         for fault in error.faults:
             where = "" if fault.startswith("override ") else _origin(fault, lines, overrides) + ": "
             print(f"pmc: error: {where}{fault}", file=sys.stderr)
         return 2
     if load is load_compare:
-        settings["run"] = to_dict(config_from_dict(settings["run"]))
+        settings["run"] = dataclasses.asdict(config_from_dict(settings["run"]))
     given = flatten(apply_overrides(raw, overrides)[0])
     # A bare text stands for the path of a source.
     origins = {
