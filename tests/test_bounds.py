@@ -21,14 +21,9 @@ def test_share_by_hand():
 
 def test_mean_by_hand():
     samples, error = np.array([0.0, 0.5, 0.5, 1.0]), 0.5
-    margin = math.sqrt(math.log(2) / 8)  # 0.294: F_n is 1/4, then 3/4
+    margin = math.sqrt((1 + math.log(4)) / 8)  # 0.546: F_n is 1/4, then 3/4
     expected = 1 - 0.5 * (0.75 - margin)
-    dkw = bounds.mean_upper_dkw(samples, error, identical=True)
-    assert dkw == pytest.approx(expected, rel=1e-12)
-    margin = math.sqrt((1 + math.log(4)) / 8)
-    expected = 1 - 0.5 * (0.75 - margin)
-    dkw = bounds.mean_upper_dkw(samples, error, identical=False)
-    assert dkw == pytest.approx(expected, rel=1e-12)
+    assert bounds.mean_upper_dkw(samples, error) == pytest.approx(expected, rel=1e-12)
 
     half = np.repeat([0.0, 1.0], 500)  # V = 1000 / 999 / 4
     log = math.log(2 / 0.01)
@@ -45,8 +40,8 @@ def test_deviation_by_hand():
     expected = math.sqrt(2 * math.log(100) / 999)
     assert bounds.deviation_upper_sample(zeros, 0.01) == pytest.approx(expected, rel=1e-12)
     # F between 1 - m and 1: E (X - c)^2 <= c^2 + m (1 - c)^2, smallest m / (1 + m).
-    margin = math.sqrt(math.log(2 / 0.01) / 2000)
-    dkw = bounds.deviation_upper_dkw(zeros, 0.01, identical=True)
+    margin = math.sqrt(math.log(2 * math.e / 0.01) / 2000)
+    dkw = bounds.deviation_upper_dkw(zeros, 0.01)
     assert dkw**2 == pytest.approx(margin / (1 + margin), abs=1e-4)
     assert dkw**2 >= margin / (1 + margin)
     assert dkw >= math.sqrt(margin * (1 - margin))  # what is possible: a share m at 1
@@ -61,13 +56,11 @@ BOUNDS = {
 @pytest.mark.parametrize("name", BOUNDS)
 def test_bounds_fall_with_samples_and_rise_with_confidence(name):
     samples, bound = np.random.default_rng(0).beta(1, 4, 100), BOUNDS[name]
-    for identical in (True, False):
-        by_size = [bound(np.tile(samples, k), 0.99, identical=identical) for k in (1, 4, 16, 64)]
-        assert by_size == sorted(by_size, reverse=True)
-        assert len(set(by_size)) == 4
-        by_confidence = [bound(samples, c, identical=identical) for c in (0.5, 0.9, 0.99, 0.999)]
-        assert by_confidence == sorted(by_confidence)
-    assert bound(samples, 0.99, identical=True) <= bound(samples, 0.99)
+    by_size = [bound(np.tile(samples, k), 0.99) for k in (1, 4, 16, 64)]
+    assert by_size == sorted(by_size, reverse=True)
+    assert len(set(by_size)) == 4
+    by_confidence = [bound(samples, c) for c in (0.5, 0.9, 0.99, 0.999)]
+    assert by_confidence == sorted(by_confidence)
     assert bounds.mean_upper(np.minimum(samples + 0.1, 1), 0.9) > bounds.mean_upper(samples, 0.9)
 
 
@@ -118,24 +111,24 @@ def questions():
 @pytest.mark.parametrize("confidence", [0.5, 0.9])
 @pytest.mark.parametrize("n", [8, 80, 400])
 @pytest.mark.parametrize(
-    ("distribution", "identical"),
+    "distribution",
     [
-        (bernoulli(0.02), True),
-        (bernoulli(0.5), True),
-        (beta(0.3, 3.0), True),
-        (beta(5.0, 2.0), True),
-        (mixture(), True),
-        (questions(), False),
+        bernoulli(0.02),
+        bernoulli(0.5),
+        beta(0.3, 3.0),
+        beta(5.0, 2.0),
+        mixture(),
+        questions(),
     ],
     ids=["rare", "coin", "skewed", "high", "mixture", "questions"],
 )
-def test_coverage(distribution, identical, n, confidence):
+def test_coverage(distribution, n, confidence):
     """The bounds hold with room: no allowance for the error of 600 repetitions is needed."""
     draw_from, mean, deviation = distribution
     samples = draw_from(np.random.default_rng(1), (600, n))
     assert samples.mean() == pytest.approx(mean, abs=0.02)
-    means = [bounds.mean_upper(s, confidence, identical=identical) for s in samples]
-    deviations = [bounds.deviation_upper(s, confidence, identical=identical) for s in samples]
+    means = [bounds.mean_upper(s, confidence) for s in samples]
+    deviations = [bounds.deviation_upper(s, confidence) for s in samples]
     assert np.mean(np.array(means) >= mean) >= confidence
     assert np.mean(np.array(deviations) >= deviation - 1e-12) >= confidence
     if n == 400:  # Hoeffding's two-sided margin at an error of 1 % is 0.08

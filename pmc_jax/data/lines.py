@@ -1,4 +1,4 @@
-"""Text files that hold one entry a line."""
+"""Text files, whole or one entry a line."""
 
 from pathlib import Path
 
@@ -14,14 +14,25 @@ def read_lines(path: str | Path, where: str) -> list[str]:
     Raises:
         UserError: the file cannot be read, is not UTF-8, or has no line with text.
     """
+    lines = [line.strip() for line in read_text(path, where).splitlines() if line.strip()]
+    if not lines:
+        raise UserError(f"{where}: {path} is empty; write one entry a line")
+    return lines
+
+
+def read_text(path: str | Path, where: str) -> str:
+    """A UTF-8 file, without a byte order mark.
+
+    Args:
+        where: the setting that named the file, for messages.
+
+    Raises:
+        UserError: the file cannot be read, or is not UTF-8.
+    """
     try:
         with system_errors(f"{where}: cannot read {path}"):
-            text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+            return Path(path).expanduser().read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{where}: {path} is not UTF-8 at byte {error.start}; save it as UTF-8"
         ) from None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise UserError(f"{where}: {path} is empty; write one entry a line")
-    return lines

@@ -13,8 +13,8 @@ their expectations, "the deviation" that of a random sample of a random one of t
     are hits.
 `mean_upper_dkw`    With F_n the empirical distribution function, F >= F_n - m everywhere with
     probability 1 - e, and then mean <= 1 - integral of max(F_n - m, 0) over [0, 1]. m is
-    sqrt(ln(1 / e) / 2n) for equally distributed samples (Massart 1990, one side, e <= 1/2) and
-    sqrt(ln(2 e_1 / e) / 2n), e_1 = 2.718..., for others (Bretagnolle 1980, both sides).
+    sqrt(ln(2 e_1 / e) / 2n), e_1 = 2.718... (Bretagnolle 1980; ln(1 / e) would do for equally
+    distributed samples).
 `mean_upper_bernstein`    mean X + sqrt(2 V ln(2 / e) / n) + 7 ln(2 / e) / (3 (n - 1)), V the sample
     variance (n - 1); Maurer and Pontil, Theorem 4, by Theorem 11 for independent samples.
 `deviation_upper_sample`    sqrt(V) + sqrt(2 ln(1 / e) / (n - 1)); Maurer and Pontil, Theorem 10, of
@@ -22,15 +22,14 @@ their expectations, "the deviation" that of a random sample of a random one of t
     and above it for others.
 `deviation_upper_dkw`    variance <= E (X - c)^2 for every c, and that is largest if F is at the
     upper edge of the band F_n +- m below c and at its lower edge above; the smallest over c. m is
-    as above, with ln(2 / e) for equally distributed samples.
+    as above.
 
 `mean_upper` and `deviation_upper` are the smaller of the two with half the error each.
 
 References: Scholten et al., "A Probabilistic Perspective on Unlearning and Alignment for LLMs",
 ICLR 2025, arXiv 2410.03523; Maurer and Pontil, arXiv 0907.3740; Hoeffding, "On the distribution of
-the number of successes in independent trials", 1956; Massart, "The tight constant in the
-Dvoretzky-Kiefer-Wolfowitz inequality", 1990; Bretagnolle, "Statistique de Kolmogorov-Smirnov pour
-un échantillon nonéquiréparti", 1980 (in Shorack and Wellner, chapter 25).
+the number of successes in independent trials", 1956; Bretagnolle, "Statistique de
+Kolmogorov-Smirnov pour un échantillon nonéquiréparti", 1980 (in Shorack and Wellner, chapter 25).
 """
 
 import math
@@ -55,30 +54,27 @@ def share_upper(hits: int, n: int, confidence: float) -> float:
     return max(float(betaincinv(hits + 1, n - hits, confidence)), (hits + 1) / n)
 
 
-def mean_upper(samples: np.ndarray, confidence: float, *, identical: bool = False) -> float:
+def mean_upper(samples: np.ndarray, confidence: float) -> float:
     """Upper bound of the mean.
 
     Args:
         samples: float [n] in [0, 1], n at least 1.
         confidence: at least 0.5 and below 1.
-        identical: the samples have one distribution.
     """
     error = (1 - confidence) / 2
-    dkw = mean_upper_dkw(samples, error, identical=identical)
-    return min(dkw, mean_upper_bernstein(samples, error))
+    return min(mean_upper_dkw(samples, error), mean_upper_bernstein(samples, error))
 
 
-def deviation_upper(samples: np.ndarray, confidence: float, *, identical: bool = False) -> float:
+def deviation_upper(samples: np.ndarray, confidence: float) -> float:
     """Upper bound of the standard deviation; arguments as of `mean_upper`."""
     error = (1 - confidence) / 2
-    dkw = deviation_upper_dkw(samples, error, identical=identical)
-    return min(dkw, deviation_upper_sample(samples, error))
+    return min(deviation_upper_dkw(samples, error), deviation_upper_sample(samples, error))
 
 
-def mean_upper_dkw(samples: np.ndarray, error: float, *, identical: bool) -> float:
+def mean_upper_dkw(samples: np.ndarray, error: float) -> float:
     """Upper bound of the mean by the band around the empirical distribution function."""
     points, levels = _steps(samples)
-    margin = _margin(len(samples), error, 1 if identical else 2 * math.e)
+    margin = _margin(len(samples), error)
     return float(1 - np.diff(points) @ np.maximum(levels - margin, 0))
 
 
@@ -101,10 +97,10 @@ def deviation_upper_sample(samples: np.ndarray, error: float) -> float:
     return min(float(np.std(samples, ddof=1) + slack), 0.5)
 
 
-def deviation_upper_dkw(samples: np.ndarray, error: float, *, identical: bool) -> float:
+def deviation_upper_dkw(samples: np.ndarray, error: float) -> float:
     """Upper bound of the deviation by the band around the empirical distribution function."""
     points, levels = _steps(samples)
-    margin = _margin(len(samples), error, 2 if identical else 2 * math.e)
+    margin = _margin(len(samples), error)
     # E (X - c)^2 = c^2 + integral of 2 (x - c) (1 - F(x)): a piece of it between two points is
     # (1 - F) ((b - c)^2 - (a - c)^2), cut at c.
     c = np.linspace(0, 1, 129)[:, None]  # finer ones lower the variance by 3e-5 at most
@@ -124,6 +120,6 @@ def _steps(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([[0], values, [1]]), levels
 
 
-def _margin(n: int, error: float, constant: float) -> float:
+def _margin(n: int, error: float) -> float:
     assert 0 < error <= 0.5, error
-    return math.sqrt(math.log(constant / error) / (2 * n))
+    return math.sqrt(math.log(2 * math.e / error) / (2 * n))

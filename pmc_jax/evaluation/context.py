@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import importlib.resources
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from pmc_jax.artifacts.log import progress
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.run import DataConfig, EvaluateConfig
 from pmc_jax.data.encode import TokenSequence
-from pmc_jax.data.files import one_line
+from pmc_jax.data.lines import read_text
 from pmc_jax.data.records import EvalSet, RetainSet
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
@@ -59,12 +58,7 @@ class EvalContext:
         if name is None:
             file = importlib.resources.files("pmc_jax.evaluation") / "alice.txt"
             return file.read_text(encoding="utf-8")
-        try:
-            text = Path(name).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"evaluate.corpus.path: {name} cannot be read as text ({one_line(error)})"
-            ) from error
+        text = read_text(name, "evaluate.corpus.path")
         if not text.strip():
             raise UserError(f"evaluate.corpus.path: {name} is empty")
         return text

@@ -15,8 +15,8 @@ import numpy as np
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import EvalSet
-from pmc_jax.evaluation import prompt_attacks
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
+from pmc_jax.evaluation.prompt_attacks import ATTACKS, attack_prompt
 from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.evaluation.quantise import quantised
 from pmc_jax.evaluation.relearn import relearned
@@ -210,9 +210,9 @@ def _prompted(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> 
     retain = context.retain
     pairs = [] if retain is None else list(zip(retain.questions, retain.answers, strict=True))
     items = []
-    for name, attack in prompt_attacks.ATTACKS.items():
-        ask = functools.partial(attack, pairs=pairs)
-        items += _forget_items(context, keys, f"{name}/", ask)
+    for attack in ATTACKS:
+        ask = functools.partial(attack_prompt, attack, pairs=pairs)
+        items += _forget_items(context, keys, f"{attack}/", ask)
     return _answer_rows(model, context, items)
 
 
@@ -251,7 +251,7 @@ _ASKING = ("max_new_tokens",)
 _DRAWING = (*_ASKING, "leakage.num_samples", "leakage.temperature", "leakage.top_p")
 _PREFILLING = (*_DRAWING, "leakage.prefill_text")
 _CORPUS = ("corpus.path", "corpus.chunks", "corpus.chunk_tokens")
-_BY_ATTACK = _of_forget(lambda context: prompt_attacks.ATTACKS)
+_BY_ATTACK = _of_forget(lambda context: ATTACKS)
 _BY_FORMAT = _of_forget(lambda context: context.settings.quantisation)
 
 TASKS: Mapping[str, EvalTask] = {
