@@ -1,8 +1,9 @@
 """The command line: `pmc COMMAND CONFIG.yaml [section.key=value ...] [--overwrite]`.
 
-Each command is a module of `pmc_jax.commands`: its docstring is the help, `add_arguments` declares
-its options, `run` does its work and may return an exit status. Results go to stdout, progress and
-messages to stderr. Bad input: one line, exit status 2.
+Each command is a module of `pmc_jax.commands`: its docstring is the help, `READS` names the
+settings that it reads, `add_arguments` declares its options, and `run` does its work and may return
+an exit status. Results go to stdout, progress and messages to stderr. Bad input gives one line and
+exit status 2.
 """
 
 import argparse
@@ -27,8 +28,8 @@ COMMANDS = (
     *("plan", "report", "verify", "config"),
 )
 
-_ASKED_TO_STOP = "pmc: asked to stop; the same command resumes from the checkpoint"
-_INTERRUPTED = "pmc: interrupted; the same command resumes from the last checkpoint"
+_ASKED_TO_STOP = "pmc: the run was asked to stop; the same command resumes it from the checkpoint"
+_INTERRUPTED = "pmc: the run was interrupted; the same command resumes it from the last checkpoint"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +82,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in COMMANDS:
         module = importlib.import_module(f"pmc_jax.commands.{name}")
         doc = module.__doc__
-        command = commands.add_parser(name, help=doc.partition("\n")[0], description=doc)
+        command = commands.add_parser(name, help=doc.partition("\n\n")[0], description=doc)
         module.add_arguments(command)
         command.set_defaults(module=module)
     if "_ARGCOMPLETE" in os.environ:  # a shell completes a command line

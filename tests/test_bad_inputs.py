@@ -103,7 +103,7 @@ def test_questions_to_forget_and_to_retain(inputs, caplog):
     said = [r.getMessage() for r in caplog.records if r.name == "pmc_jax.commands.inputs"]
     assert (
         len(said) == 1
-        and "(forget:1, forget:4): trained both to be forgotten and to be kept" in said[0]
+        and "(forget:1, forget:4): they are trained both to be forgotten and to be kept" in said[0]
     )
     assert not any(row["question"] in said[0] for row in shared)
 

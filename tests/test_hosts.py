@@ -112,7 +112,9 @@ def stop_in_unlearning(cache: Path) -> int:
     job.send(1, signal.SIGTERM)
     first, second = job.ended()
     assert (first.status, second.status) == (75, 75), first.err[-2000:] + second.err[-2000:]
-    assert first.said == ["pmc: asked to stop; the same command resumes from the checkpoint"]
+    assert first.said == [
+        "pmc: the run was asked to stop; the same command resumes it from the checkpoint"
+    ]
     assert second.err == second.out == ""
     steps = sorted(int(p.name) for p in Path("out/checkpoints").iterdir() if p.name.isdigit())
     assert 0 < steps[-1] <= STEPS and not Path("out/results.json").exists()

@@ -149,7 +149,9 @@ def test_ctrl_c_is_one_line_and_resumes(inputs, plain, monkeypatch):
         tiny.crash(patch, Trainer, "step", 3, KeyboardInterrupt())
         done = tiny.pmc("unlearn", "output.checkpoint_every=1")
     assert done.status == 130
-    assert done.err.splitlines()[-1].startswith("pmc: interrupted; the same command resumes")
+    assert done.err.splitlines()[-1].startswith(
+        "pmc: the run was interrupted; the same command resumes"
+    )
     assert "resuming" in tiny.succeed("unlearn", "output.checkpoint_every=1").out
     assert tiny.same_weights("out/model", plain.out / "model")
 

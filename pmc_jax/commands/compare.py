@@ -1,7 +1,6 @@
-"""Compares methods x settings x seeds in the same time, on one page.
+"""Compares methods x settings x seeds in the same time and writes one page about them.
 
-See docs/reference/comparison.md. Runs that are finished are not repeated, an interrupted one
-resumes.
+Finished runs are not repeated; an interrupted run resumes. See docs/reference/comparison.md.
 """
 
 import argparse
@@ -15,7 +14,9 @@ SCHEMA, READS = CompareConfig, " ".join(dotted_names(CompareConfig))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_arguments(parser, config="COMPARE.yaml", schema=CompareConfig, overwrite=True)
+    start.add_arguments(
+        parser, config="COMPARE.yaml", schema=CompareConfig, overwrite=start.OVERWRITE
+    )
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:

@@ -16,8 +16,7 @@ from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.files import plain, write_json
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import unlearn_job
-from pmc_jax.commands.evaluate_job import eval_context, model_ref
-from pmc_jax.commands.finished import finalize
+from pmc_jax.commands.evaluate_job import eval_context, finalize, model_ref
 from pmc_jax.commands.inputs import RunInputs, model_digest, read_inputs
 from pmc_jax.commands.target import make_target
 from pmc_jax.compare import collect, write
@@ -86,7 +85,7 @@ def run_compare(
             comparison.write()
             raise
         if len(comparison.failed) == len(runs):
-            raise UserError(f"every run failed, the last: {comparison.failed[runs[-1].name]}")
+            raise UserError(f"every run failed; the last one: {comparison.failed[runs[-1].name]}")
         return comparison.write(say)
 
 
@@ -99,7 +98,7 @@ def _check_folder(folder: Path) -> None:
     foreign = [name for name in names if name not in own]
     if foreign:
         raise UserError(
-            f"{folder}: the folder holds files of no comparison ({first_of(foreign, 3)}); "
+            f"{folder}: holds files that no comparison wrote ({first_of(foreign, 3)}); "
             "name another output.dir"
         )
 
@@ -250,15 +249,15 @@ class _Comparison:
             path = run.folder / run_folder.MODEL
             if not path.is_dir():
                 raise UserError(
-                    f"{run.folder}: other measures are wanted and its weights are gone; pass "
-                    "--overwrite to replace it (output.keep_models keeps them)"
+                    f"{run.folder}: the settings name other measures, but its weights are gone; "
+                    "pass --overwrite to replace it (output.keep_models keeps them)"
                 )
             model = self._model(str(path), model_digest(str(path)), answers)
             evaluation = self._evaluate({run.name: model})
             for by_model in (evaluation["models"], *evaluation["measures"].values()):
                 by_model["after"] = by_model.pop(run.name)
             write_json(run.folder / run_folder.EVALUATION_RESULTS, evaluation)
-            finalize(run.folder, purge=False, text=self._base.report.text)
+            finalize(run.folder, text=self._base.report.text)
         keep = (run_folder.MODEL, run_folder.ADAPTER) if self._compare.output.keep_models else ()
         drop = [n for n in WEIGHTS if n not in keep and (run.folder / n).exists()]
         if drop:

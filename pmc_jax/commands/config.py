@@ -23,9 +23,8 @@ READS = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_arguments(parser)
-    parser.add_argument(
-        "--changed", action="store_true", help="leave out what neither file nor override gives"
+    start.add_arguments(
+        parser, changed="leave out the settings that neither the file nor an override gives"
     )
 
 

@@ -1,13 +1,13 @@
-"""Measures model.path, or a finished run beside its reference: pmc evaluate OUTPUT_FOLDER.
+"""Measures model.path, or a finished run and its reference (pmc evaluate OUTPUT_FOLDER).
 
-evaluate.measures says what is measured beside unlearn quality and utility; see
+evaluate.measures names what is measured in addition to unlearn quality and utility. See
 docs/reference/evaluation.md.
 """
 
 import argparse
 import json
-import os
 from collections.abc import Callable
+from pathlib import Path
 
 from pmc_jax.commands import start
 
@@ -19,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
-    if os.path.isdir(options.config):
+    if Path(options.config).is_dir():
         start.set_up_libraries()
         from pmc_jax.commands.evaluate_job import run_evaluate_run
 
-        run_evaluate_run(options.config, options.overrides, say=say)
+        run_evaluate_run(Path(options.config), options.overrides, say=say)
         return
     config = start.read_config(options)
     from pmc_jax.commands.evaluate_job import run_evaluate

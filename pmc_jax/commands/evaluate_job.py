@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.recorder import Recorder
-from pmc_jax.commands.finished import finalize
-from pmc_jax.commands.inputs import model_digest, placed
+from pmc_jax.commands.inputs import load_model, model_digest
 from pmc_jax.config.loader import apply_overrides
+from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, config_from_dict, model_path
 from pmc_jax.data.records import EvalSet
 from pmc_jax.data.sets import eval_sets, retain_set
@@ -22,8 +22,8 @@ from pmc_jax.evaluation.context import AnswerCache, EvalContext, LoadedModel
 from pmc_jax.evaluation.harness import ModelRef, evaluate
 from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.evaluation.tables import headline, tables
-from pmc_jax.models.load import load
-from pmc_jax.sampling.generator import TextGenerator, compute_dtype
+from pmc_jax.report.write import write
+from pmc_jax.sampling.generator import TextGenerator
 
 
 def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any]:
@@ -47,18 +47,17 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
 
 
 def run_evaluate_run(
-    folder: str, overrides: Sequence[str], *, say: Callable[[str], None]
+    folder: Path, overrides: Sequence[str], *, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """`pmc evaluate OUT`: everything that is measured of a finished run, by its own settings.
 
     Returns:
         What it writes to `evaluation.json`.
     """
-    path = Path(folder)
-    config = _settings_of(path, overrides)
-    with run_folder.locked(path):
-        evaluation = evaluate_finished(config, path, say=say)
-        finalize(path, purge=False, text=config.report.text)
+    config = _settings_of(folder, overrides)
+    with run_folder.locked(folder):
+        evaluation = evaluate_finished(config, folder, say=say)
+        finalize(folder, text=config.report.text)
     return evaluation
 
 
@@ -80,7 +79,7 @@ def evaluate_finished(
     """
     sets, caches = eval_sets(config), caches or {}
     if not sets:
-        raise UserError("data.evaluate: no split is named, nothing can be measured")
+        raise UserError("data.evaluate: no split is named, so nothing can be measured")
     made = multihost.broadcast((folder / run_folder.TARGET).exists) and bool(config.finetune.data)
     first = str(folder / run_folder.TARGET) if made else model_path(config)
     paths = {"before": first, "after": str(folder / run_folder.MODEL)}
@@ -92,6 +91,16 @@ def evaluate_finished(
         write_json(folder / run_folder.EVALUATION_RESULTS, evaluation)
     say(tables(evaluation))
     return evaluation
+
+
+def finalize(folder: Path, *, text: bool, purge: bool = False) -> None:
+    """Writes the report of a finished run, after its answers are removed if `purge`; the first
+    process does it.
+    """
+    if multihost.is_first():
+        if purge:
+            manifest.purge(folder)
+        write([folder], ReportConfig(text=text))
 
 
 def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
@@ -117,14 +126,13 @@ def model_ref(
         cache: its greedy answers that are known already.
     """
 
-    def load_model(name: str) -> LoadedModel:
-        lm = load(path, **placed(config), dtype=compute_dtype(config.model.compute_dtype).name)
-        generator = TextGenerator.of(lm, config.model)
+    def load(name: str) -> LoadedModel:
+        generator = TextGenerator.of(load_model(config, path), config.model)
         for rows in (s for s in sets if s.name in SPLITS):  # names a question that is too long
             generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
         return LoadedModel(name, generator, cache or AnswerCache())
 
-    return ModelRef(path, sha256 or model_digest(path), load_model)
+    return ModelRef(path, sha256 or model_digest(path), load)
 
 
 def _evaluate(

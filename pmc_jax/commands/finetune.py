@@ -9,7 +9,7 @@ READS = "model data.root data.people data.max_length data.long_rows finetune mes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_arguments(parser, overwrite=True, processes=True)
+    start.add_arguments(parser, overwrite=start.OVERWRITE, processes=True)
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:

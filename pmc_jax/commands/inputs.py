@@ -130,8 +130,8 @@ def _check_overlap(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
     named = first_of(both, 5)
     message = f"{len(both)} of {len(forget)} forget questions are retain questions too ({named})"
     if rule == "error":
-        raise UserError(f"{message}; take them out of one, or set data.on_overlap=warn")
-    _log.warning("%s: trained both to be forgotten and to be kept", message)
+        raise UserError(f"{message}; remove them from one of the two, or set data.on_overlap=warn")
+    _log.warning("%s: they are trained both to be forgotten and to be kept", message)
 
 
 def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:

@@ -15,30 +15,35 @@ from pmc_jax.config.run import Config, load_config
 from pmc_jax.config.schema import Section, dotted_names
 from pmc_jax.distributed import launch
 
+OVERWRITE = "replace what an earlier run wrote to output.dir"
+
 
 def add_arguments(
     parser: argparse.ArgumentParser,
     *,
     config: str = "CONFIG.yaml",
     schema: type[Section] = Config,
-    overwrite: bool = False,
     processes: bool = False,
+    **flags: str,
 ) -> None:
-    """The settings file and the settings changed on the command line; `--overwrite`, and the flags
-    of a command that runs in several processes, where asked for.
+    """The settings file and the settings changed on the command line.
+
+    Args:
+        schema: of the settings.
+        processes: add the options of a command that runs in several processes.
+        flags: name of an option without a value -> its help.
     """
-    parser.add_argument("config", metavar=config, help="settings, see configs/")
+    parser.add_argument("config", metavar=config, help="YAML file with settings, see configs/")
     settings = parser.add_argument(
-        "overrides", nargs="*", metavar="section.key=value", help="settings changed for this run"
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="settings that replace those of the file",
     )
     # The attribute that argcomplete reads.
     settings.completer = lambda **_: [f"{name}=" for name in dotted_names(schema)]
-    if overwrite:
-        parser.add_argument(
-            "--overwrite",
-            action="store_true",
-            help="replace what an earlier run wrote to output.dir",
-        )
+    for name, text in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     if processes:
         launch.add_flags(parser)
 

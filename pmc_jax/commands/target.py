@@ -61,7 +61,7 @@ class Target:
 
     def line(self, made: bool, name: str = "target") -> str:
         """A line about it; `made`: it was there already."""
-        how = " (made before of the same settings and data)" if made else ""
+        how = " (made before from the same settings and data)" if made else ""
         return f"{name} model: {self.folder}{how}"
 
     def is_made(self, *, overwrite: bool) -> bool:
@@ -89,7 +89,7 @@ class Target:
             return True
         if not overwrite:
             raise UserError(
-                f"{self.folder}: holds a target of other settings or data; name another "
+                f"{self.folder}: holds a target made from other settings or data; name another "
                 "output.dir, or pass --overwrite to replace it"
             )
         return False

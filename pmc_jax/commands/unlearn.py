@@ -1,7 +1,8 @@
-"""Runs the whole job: fine-tunes if asked, evaluates, unlearns, evaluates, exports.
+"""Runs the whole job: makes a target model if finetune.data is set, evaluates it, unlearns,
+evaluates again and exports the model.
 
-An interrupted run resumes from its newest checkpoint. With --purge, removes the answers that
-checkpoints, log and report hold, at the end of the run or of a finished run.
+An interrupted run resumes from its newest checkpoint. --purge removes the answers that the
+checkpoints, the log and the report hold, at the end of the run or from a finished run.
 """
 
 import argparse
@@ -13,12 +14,8 @@ READS = "model data pmc method train finetune evaluate mesh output log report.te
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_arguments(parser, overwrite=True, processes=True)
-    parser.add_argument(
-        "--purge",
-        action="store_true",
-        help="at the end, or of a finished run, remove the answers that it holds to be resumed",
-    )
+    purge = "remove the answers that the run keeps to be resumed, at its end or when it is finished"
+    start.add_arguments(parser, processes=True, overwrite=start.OVERWRITE, purge=purge)
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:

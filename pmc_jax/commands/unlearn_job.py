@@ -13,8 +13,7 @@ from pmc_jax.artifacts.log import RunLog
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.commands.console import final_tables
-from pmc_jax.commands.evaluate_job import evaluate_finished
-from pmc_jax.commands.finished import finalize
+from pmc_jax.commands.evaluate_job import evaluate_finished, finalize
 from pmc_jax.commands.inputs import check_fits, input_files, load_model, model_digest, read_inputs
 from pmc_jax.commands.target import Target
 from pmc_jax.commands.unlearning_run import unlearn

@@ -1,6 +1,6 @@
 """Compares the files of a finished run with its manifest.
 
-Exit status 1: a file is changed, missing or new.
+The exit status is 1 if a file is changed, missing or new.
 """
 
 import argparse
@@ -10,7 +10,7 @@ READS = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="OUTPUT_FOLDER", help="output.dir of the run")
+    parser.add_argument("folder", metavar="OUTPUT_FOLDER", help="the output.dir of the run")
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
