@@ -8,7 +8,7 @@ import dataclasses
 import gc
 import itertools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def run_compare(
         digests = inputs.digests | {"model": model_digest(target_of(compare))}
         for run in runs:
             _is_finished(run, digests)  # all faults show before hours are spent
-        comparison = _Comparison(compare, runs, base, inputs, digests["model"])
+        comparison = _Comparison(compare, inputs, digests["model"])
         before = AnswerCache()  # of the target, which all runs share
         try:
             for seed, runs_of_seed in itertools.groupby(runs, key=lambda run: run.seed):
@@ -205,15 +205,8 @@ class _Comparison:
         failed: name of a run -> why.
     """
 
-    def __init__(
-        self,
-        compare: CompareConfig,
-        runs: Sequence[Run],
-        base: Config,
-        inputs: RunInputs,
-        target_sha256: str,
-    ):
-        self._compare, self._runs = compare, runs
+    def __init__(self, compare: CompareConfig, inputs: RunInputs, target_sha256: str):
+        self._compare, self._runs, base = compare, runs_of(compare), compare.base()
         self.failed: dict[str, str] = {}
         settings = dataclasses.replace(base.evaluate, measures=compare.measures, reference=None)
         self._base = dataclasses.replace(base, evaluate=settings)
@@ -228,11 +221,8 @@ class _Comparison:
         return model_ref(self._base, path, self._sets, sha256=sha256, cache=answers)
 
     def _evaluate(self, more: Mapping[str, ModelRef]) -> dict[str, Any]:
-        evaluation = evaluate(
-            self._models | more,
-            self._context,
-            folder=folder_of(self._compare) / run_folder.EVALUATION,
-        )
+        folder = folder_of(self._compare) / run_folder.EVALUATION
+        evaluation = evaluate(self._models | more, self._context, folder=folder)
         gc.collect()
         return evaluation
 

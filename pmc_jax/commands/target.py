@@ -89,7 +89,7 @@ class Target:
             return True
         if not overwrite:
             raise UserError(
-                f"{self.folder}: holds a target made from other settings or data; name another "
+                f"{self.folder}: holds a target of other settings or data; name another "
                 "output.dir, or pass --overwrite to replace it"
             )
         return False

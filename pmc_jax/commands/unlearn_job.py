@@ -53,10 +53,8 @@ def run_unlearn(
     # Faults show before a folder is claimed, an older run removed or a step trained.
     watch = Stopwatch()
     made = target is not None and target.is_made(overwrite=True)
-    if target is None or made:
-        lm = load_model(config, target.folder if made else model_path(config), config.train)
-    else:
-        lm = load_model(config, model_path(config), config.finetune)
+    trained = config.train if target is None or made else config.finetune
+    lm = load_model(config, target.folder if made else model_path(config), trained)
     check_fits(config, TextGenerator.of(lm, config.model), inputs)
     claimed = run_folder.claim(
         output_dir(config),

@@ -63,7 +63,8 @@ def unlearn(
         say(f"stopped after step {run.done} of {run.total_steps}: {run.stopped}")
     lm = dataclasses.replace(lm, model=run.trainer.release())
     model = LoadedModel.of("evaluate after", generator, lm.model, caches["after"])
-    numbers, answers = _quality(config, model, sets, recorder, more=forget.questions)
+    questions = [*_questions(sets), *forget.questions]
+    numbers, answers = measure_quality(model, sets, config.evaluate, questions, recorder)
     del model  # its weights as sampling reads them are freed before the export
     _export(run, lm, folder)
     _log_answers(recorder.log, sets, run_state.texts, answers)
@@ -94,23 +95,14 @@ def _measure_before(
             questions, lambda texts: model.greedy(texts, settings, recorder)
         )
     model = LoadedModel("evaluate before", generator, cache)
-    numbers, answers = _quality(config, model, sets, recorder, first=questions if together else ())
+    all_questions = [*(questions if together else ()), *_questions(sets)]
+    numbers, answers = measure_quality(model, sets, config.evaluate, all_questions, recorder)
     run_state.before, run_state.texts = numbers, answers if config.log.text else {}
     return original_answers(questions, lambda _: answers) if together else originals
 
 
-def _quality(
-    config: Config,
-    model: LoadedModel,
-    sets: Sequence[EvalSet],
-    recorder: Recorder,
-    *,
-    first: Sequence[str] = (),
-    more: Sequence[str] = (),
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """`measure_quality` on the questions of the sets, and others asked before or after them."""
-    questions = [*first, *(question for s in sets for question in s.questions), *more]
-    return measure_quality(model, sets, config.evaluate, questions, recorder)
+def _questions(sets: Sequence[EvalSet]) -> list[str]:
+    return [question for rows in sets for question in rows.questions]
 
 
 def _run_rounds(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -> None:
@@ -153,7 +145,7 @@ def _evaluate_if_due(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -
     if ends or not multihost.broadcast(lambda: bool(timed or stepped)):
         return
     model = LoadedModel.of("evaluate", run.generator, run.trainer.model)
-    numbers, _ = _quality(config, model, sets, run.recorder)
+    numbers, _ = measure_quality(model, sets, config.evaluate, _questions(sets), run.recorder)
     shown = {name: numbers[name] for name in ("unlearn_quality", "utility")}
     run.rounds[-1] |= shown
     if config.evaluate.at_seconds:  # else rounds are the same in every run
