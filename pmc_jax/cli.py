@@ -74,7 +74,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="pmc",
         description="Partial Model Collapse: make a language model forget.",
         epilog="Most commands: pmc COMMAND CONFIG.yaml [section.key=value ...] [--overwrite]. "
-        "`pmc COMMAND --help` names the options of each.",
+        "`pmc COMMAND --help` describes the options and the settings of each.",
     )
     version = importlib.metadata.version("pmc_jax")
     parser.add_argument("--version", action="version", version=f"pmc_jax {version}")
