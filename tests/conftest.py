@@ -64,7 +64,7 @@ def on_eight_devices():
             **os.environ,
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
-            "PYTHONPATH": os.pathsep.join([str(_TESTS.parent), str(_TESTS)]),
+            "PYTHONPATH": os.pathsep.join([str(_TESTS.parent), str(_TESTS / "helpers")]),
         }
         done = subprocess.run(
             [sys.executable, str(_TESTS / "devices" / f"{name}.py"), *arguments],

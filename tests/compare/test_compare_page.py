@@ -1,0 +1,212 @@
+"""The page of a comparison of six methods by three seeds, numbers made up: what it says, draws and
+needs."""
+
+import itertools
+import json
+import re
+from pathlib import Path
+
+import compare_cases as cases
+import pytest
+from browser import BROWSER, SITE, browse
+from report_page import Page, plain
+
+from pmc_jax.compare.write import write
+
+LABELS = ("PMC", "NPO", "SimNPO", "GD", "IDK", "retain-only")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Makes the page of a case, once: folder, page, source and data."""
+    made_pages = {}
+
+    def make(**case) -> tuple[Path, Page, str, dict]:
+        key = repr(case)
+        if key not in made_pages:
+            folder = tmp_path_factory.mktemp("compare")
+            write(folder, cases.comparison(folder, **case), say=lambda text: None)
+            source = (folder / "compare.html").read_text()
+            data = json.loads((folder / "compare.json").read_text())
+            made_pages[key] = folder, Page(source), source, data
+        return made_pages[key]
+
+    return make
+
+
+def _rows(source: str, caption: str) -> dict[str, list[str]]:
+    """Row head -> cells of a table."""
+    begin = source.index(f"{caption}</caption>")
+    body = source[begin : source.index("</table>", begin)]
+    body = re.sub(r'<span class="note">.*?</span>', "", body)
+    rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+    texts = [re.findall(r"<t[hd][^>]*>(.*?)</t", row) for row in rows]
+    return {row[0]: row[1:] for row in texts}
+
+
+def test_results_stand_beside_the_target_and_the_reference(made):
+    _, parsed, source, data = made()
+    rows = _rows(source, "Results, mean ± deviation over n seeds")
+    assert list(rows) == ["", *LABELS, "Before unlearning", "Never saw the data"]
+    assert rows[""][:3] == ["Unlearn quality", "Quality above the reference", "Utility"]
+    for entry in data["entries"]:
+        quality, above = (entry["values"][k] for k in ("unlearn_quality", "above_reference"))
+        texts = rows[entry["label"]]
+        assert texts[0] == f"{quality['mean']:.1f} ± {quality['std']:.1f}"
+        assert texts[1] == f"{above['mean']:.1f} ± {above['std']:.1f}"
+        assert texts[-1] == "3"
+    assert rows["Before unlearning"][0] == "40.0" and rows["Never saw the data"][0] == "70.5"
+    assert "never given them: PMC, IDK, retain-only." in parsed.text
+    assert "more than was asked for, end PMC, NPO, SimNPO, GD, IDK." in parsed.text
+
+
+def test_what_is_searched_and_chosen_is_told_with_its_budget(made):
+    _, parsed, source, data = made()
+    npo = next(e for e in data["entries"] if e["name"] == "npo")
+    scores = [trial["score"] for trial in npo["trials"]]
+    assert npo["chosen"] == scores.index(max(scores))
+    assert npo["runs"] == [f"npo-{npo['chosen']}-seed{seed}" for seed in (0, 1, 2)]
+    rows = _rows(source, "Settings of NPO")
+    assert list(rows)[1:] == ["train.learning_rate=1e-05", "train.learning_rate=3e-05"]
+    assert rows["train.learning_rate=1e-05"][2:] == [f"{max(scores):.1f}", "3"]
+    assert "NPO: 2 settings" in parsed.text and "PMC: 1 setting" in parsed.text
+    assert "2 settings were tried of each method that was searched" in parsed.text
+    assert "the mean of unlearn quality and utility is largest" in parsed.text
+
+
+def test_a_setting_that_failed_for_a_seed_is_not_chosen(tmp_path):
+    data = cases.comparison(tmp_path, failed=["npo-0-seed1"])
+    npo = next(e for e in data["entries"] if e["name"] == "npo")
+    assert [trial["n"] for trial in npo["trials"]] == [2, 3] and npo["chosen"] == 1
+
+
+def test_every_drawing_is_there_with_a_reading_and_a_file(made):
+    folder, parsed, source, _ = made()
+    figures = [figure["id"].removeprefix("figure-") for figure in parsed.all("figure")]
+    assert set(figures) == {
+        *("pareto", "unlearn_quality", "utility"),
+        *("side-effects", "rank", "truth", "sampling", "prefill"),
+    }
+    assert len(figures) == len(set(figures)) == source.count("<figcaption>")
+    for name in figures:
+        image = (folder / "plots" / f"{name}.png").read_bytes()
+        assert image[:8] == b"\x89PNG\r\n\x1a\n" and len(image) > 5000
+    for drawing in parsed.all("svg"):
+        assert all(label in drawing["aria-label"] for label in LABELS), drawing["aria-label"]
+    assert len({(folder / "plots" / f"{name}.png").read_bytes() for name in figures}) == 8
+
+
+def test_methods_differ_in_colour_and_in_the_shape_of_their_mark(made):
+    _, _, source, _ = made()
+    pareto = source[source.index('id="figure-pareto"') :]
+    pareto = pareto[: pareto.index("</svg>")]
+    assert {f"--run{i}" for i in range(1, 7)} <= set(re.findall(r"--run\d", pareto))
+    shapes = re.findall(r'<path id="plot-pareto-[^"]+" d="([^"]+)"', pareto)
+    assert len(set(shapes)) >= 8  # six methods, the target, the reference
+
+
+def test_limits_are_said(made):
+    _, parsed, _, data = made()
+    for part in (
+        *("Deviations are those of 3 seeds", "120 seconds of sampling, scoring and training"),
+        *("NPO, SimNPO, GD trained on the true answers", "One model, one set of data"),
+        "chosen on the same questions that are reported",
+    ):
+        assert part in parsed.text, part
+    assert all(plain(text) in parsed.text for text in data["limits"])
+
+
+def test_one_seed_has_no_deviation_and_no_pairs(made):
+    _, parsed, source, data = made(seeds=[5], methods={"pmc": {}, "idk": {}})
+    assert data["paired"] == [] and "Seed by seed" not in parsed.text
+    texts = _rows(source, "Results, mean ± deviation over n seeds")["PMC"]
+    assert "±" not in "".join(texts) and texts[-1] == "1"
+    assert "With one seed there is no spread" in parsed.text
+    assert "No settings were searched here" in parsed.text
+    assert "No method here was given the true answers" in parsed.text
+
+
+def test_without_a_reference_nothing_is_said_of_over_forgetting(made):
+    _, parsed, source, data = made(reference=False)
+    assert data["models"]["reference"] is None
+    assert "Over-forgetting" not in parsed.text and "There is no reference" in parsed.text
+    assert "Quality above the reference" not in source
+
+
+def test_a_comparison_without_a_finished_run_has_a_page(made):
+    _, parsed, _, data = made(done=0)
+    assert data["entries"][0]["values"] == {} and not data["complete"]
+    assert "0 of 24 runs are finished" in parsed.text and "No run is finished yet" in parsed.text
+
+
+def test_it_stands_alone(made):
+    _, parsed, source, _ = made()
+    policy = next(m["content"] for m in parsed.all("meta") if "http-equiv" in m)
+    assert policy.startswith("default-src 'none';") and "script" not in policy
+    assert not re.search(r"https?://|@import|url\((?!#)|\ssrc=|<iframe|<object|<script", source)
+    assert not re.search(r"\{\{|\}\}|\{%|\bNone\b|\bnan\b|Undefined", source)
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'(?:href="|url\()#([^")]+)', source)
+    assert targets and set(targets) <= set(ids)
+
+
+def test_a_screen_reader_and_a_keyboard_find_their_way(made):
+    _, parsed, _, _ = made()
+    assert parsed.all("html")[0]["lang"] == "en" and parsed.all("main")[0]["id"] == "main"
+    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), levels
+    tables = parsed.all("table")
+    assert len(parsed.all("caption")) == len(tables)
+    assert all("scope" in cell_html for cell_html in parsed.all("th"))
+    regions = [div for div in parsed.all("div") if div.get("class") == "scroll"]
+    assert len(regions) == len(tables)
+    assert all(div["tabindex"] == "0" and div["aria-label"] for div in regions)
+
+
+def test_json_has_the_fields_that_are_documented(made):
+    _, _, _, data = made()
+    documented = (Path(__file__).parents[2] / "docs" / "reference" / "comparison.md").read_text()
+    names = [*data, *data["runs"][0], *data["entries"][0], *data["entries"][0]["trials"][0]]
+    names += [*data["models"]["target"], *data["paired"][0]]
+    for name in names:
+        assert f"`{name}`" in documented, name
+
+
+def test_it_is_small(made):
+    folder, *_ = made()
+    assert (folder / "compare.html").stat().st_size < 500_000
+
+
+PROBE = """<!doctype html><link rel="icon" href="data:,"><script>
+const found = {};
+for (const width of [320, 390, 1280]) {
+  const frame = document.createElement("iframe");
+  frame.style.width = width + "px"; frame.style.height = "800px";
+  frame.onload = () => {
+    const root = frame.contentDocument.documentElement;
+    found[width] = [root.scrollWidth, root.clientWidth];
+    if (Object.keys(found).length == 3) console.info("FOUND" + JSON.stringify(found));
+  };
+  frame.src = "/compare.html";
+  document.documentElement.append(frame);
+}
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_a_browser_asks_for_nothing_more_and_nothing_overflows(made):
+    _, _, source, _ = made()
+    requests, console = browse("/probe.html", {"/probe.html": PROBE, "/compare.html": source})
+    assert set(requests) == {f"{SITE}/probe.html", f"{SITE}/compare.html"}
+    (line,) = console
+    for width, (needed, available) in json.loads(re.search(r"FOUND(\{.*\})", line)[1]).items():
+        assert needed <= available <= int(width), width
+
+
+def test_what_is_printed_is_a_table(made, tmp_path):
+    lines = []
+    write(tmp_path, made()[3], say=lines.append)
+    assert lines[0].splitlines()[0].split()[0] == "method" and len(lines[0].splitlines()) == 10
+    assert lines[1] == f"wrote {tmp_path / 'compare.html'}"

@@ -1,0 +1,283 @@
+"""The settings: what is read, what is refused, and in which words."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import tiny_runs as tiny
+
+from pmc_jax.config.run import (
+    Config,
+    FinetuneConfig,
+    MeshConfig,
+    SourceConfig,
+    TrainConfig,
+    config_from_dict,
+    load_config,
+)
+from pmc_jax.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text, *overrides):
+        path = tmp_path / "run.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_config(path, overrides)
+
+    return load
+
+
+@pytest.fixture
+def refuse(load):
+    def refuse(text, *overrides):
+        with pytest.raises(UserError) as caught:
+            load(text, *overrides)
+        assert "\n" not in str(caught.value)
+        assert "run.yaml" in str(caught.value)
+        return str(caught.value)
+
+    return refuse
+
+
+def test_empty_file_gives_the_defaults(load):
+    assert load("") == load("pmc:\ntrain: {}\n") == Config()
+    assert Config().pmc.schedule.lambda_retain == 6.0
+    assert Config().mesh == MeshConfig(data=-1, fsdp=1, tensor=1)
+
+
+def test_file_with_every_kind_of_setting(load):
+    config = load(
+        """
+        seed: 7
+        model: {path: weights, system_prompt: "You are helpful.", date_string: 2025-04-10}
+        data:
+          root: ../shared
+          forget: {path: forget.jsonl, rows: 10:40, answer: a}
+          retain: retain.jsonl
+          evaluate:
+            forget: {path: f.jsonl}
+            real_authors: r.jsonl
+        pmc:
+          sampling: {temperature: 1}
+          selection: {max_train_score: 0.3}
+          score: {guard_empty: false}
+        train: {learning_rate: 1e-5, adamw: {epsilon: 1.0e8}, max_grad_norm: null}
+        finetune: {data: {path: full.jsonl}, learning_rate: 3e-4}
+        mesh: {data: 1, fsdp: -1}
+        """
+    )
+    assert config.seed == 7
+    assert config.model.date_string == "2025-04-10"  # no date, though YAML 1.1 would make one
+    assert config.data.forget == SourceConfig("forget.jsonl", rows="10:40", answer="a")
+    assert config.data.retain == SourceConfig(path="retain.jsonl")
+    assert config.data.evaluate == {
+        "forget": SourceConfig("f.jsonl"), "real_authors": SourceConfig("r.jsonl"),
+    }  # fmt: skip
+    assert config.pmc == tiny.pmc_config(temperature=1.0, max_train_score=0.3, guard_empty=False)
+    assert isinstance(config.pmc.sampling.temperature, float)
+    assert config.train == TrainConfig(learning_rate=1e-5, adamw={"epsilon": 1e8})
+    assert config.finetune == FinetuneConfig(data=(SourceConfig("full.jsonl"),), learning_rate=3e-4)
+    assert config.mesh.fsdp == -1
+
+
+def test_finetune_data_may_be_a_list(load):
+    config = load("finetune: {data: [a.jsonl, {path: b.jsonl, rows: '2:'}]}")
+    assert config.finetune.data == (SourceConfig("a.jsonl"), SourceConfig("b.jsonl", rows="2:"))
+    assert load("finetune: {data: []}").finetune.data == ()
+    assert load("finetune: {data: }").finetune.data == ()
+
+
+def test_overrides_in_their_order(load):
+    config = load(
+        "pmc: {schedule: {epochs: 3}}\nfinetune: {data: [{path: a}, {path: b}]}",
+        "pmc.schedule.epochs=20",
+        "pmc.schedule.epochs=21",
+        "train.learning_rate=1e-5",
+        "train.max_grad_norm=null",
+        "data.evaluate.forget.path=forget.jsonl",
+        "finetune.data.1.rows=0:9",
+        "model.question_tag=Q: {question} #1 = ",
+        'output.dir="2024"',
+        "pmc.score.guard_empty=false",
+    )
+    assert config.pmc.schedule.epochs == 21
+    assert config.pmc.score.guard_empty is False
+    assert config.train.learning_rate == 1e-5
+    assert config.data.evaluate["forget"].path == "forget.jsonl"
+    assert config.finetune.data == (SourceConfig("a"), SourceConfig("b", rows="0:9"))
+    assert config.model.question_tag == "Q: {question} #1 ="
+    assert config.output.dir == "2024"
+
+
+@pytest.mark.parametrize(
+    ("override", "paths"),
+    [
+        ("finetune.data=full.jsonl", ["full.jsonl"]),
+        ("finetune.data.path=full.jsonl", ["full.jsonl"]),
+        ("finetune.data=[a.jsonl, {path: b.jsonl}]", ["a.jsonl", "b.jsonl"]),
+        ("finetune.data={path: a.jsonl}", ["a.jsonl"]),
+        ("finetune.data=", []),
+    ],
+)
+def test_overrides_make_nested_settings(load, override, paths):
+    assert [source.path for source in load("", override).finetune.data] == paths
+
+
+def test_all_faults_come_in_one_line(refuse):
+    message = refuse(
+        """
+        pmcc: {epochs: 1}
+        num_samples: 3
+        pmc:
+          sampling: {num_samples: five, temperatur: 1, top_p: 2}
+          schedule: {epochs: 1.5}
+        train: {learning_rate: 0, num_sample: 2, remat: some, batch_size: true}
+        mesh: {data: -1, fsdp: -1, tensor: 0, slices: 0, sample_rules: {mpl: [tensor]}}
+        data: {evaluate: {forgt: x}, long_rows: 1}
+        """,
+        "pmc.schedule.epochs",
+        "pmc.seed.x=1",
+        "seed=-1",
+    )
+    for fault in (
+        "pmcc: unknown key, did you mean pmc?",
+        "num_samples: unknown key, did you mean pmc.sampling.num_samples?",
+        "pmc.sampling.num_samples: expected an integer, got 'five'",
+        "pmc.sampling.temperatur: unknown key, did you mean pmc.sampling.temperature?",
+        "pmc.sampling.top_p: expected above 0 and at most 1, got 2.0",
+        "pmc.schedule.epochs: expected an integer, got 1.5",
+        "train.learning_rate: expected a number above 0, got 0.0",
+        "train.num_sample: unknown key, did you mean pmc.sampling.num_samples?",
+        "train.remat: expected one of none, full, dots, got 'some'",
+        "train.batch_size: expected an integer, got true",
+        "mesh.tensor: expected -1 (the rest of the devices) or at least 1, got 0",
+        "mesh.slices: expected -1 (as the devices say) or at least 1, got 0",
+        "mesh.sample_rules.mpl: unknown key, did you mean mesh.sample_rules.mlp?",
+        "data.evaluate.forgt: unknown key, did you mean data.evaluate.forget?",
+        "data.long_rows: expected text in quotes, got 1",
+        "override 'pmc.schedule.epochs': expected section.key=value",
+        "seed: expected from 0 to 4294967295, got -1",
+        "pmc.seed: unknown key",
+    ):
+        assert fault in message
+
+
+def test_fault_between_fields_names_both(refuse):
+    assert "mesh.fsdp: -1 is allowed on one axis only, data has it" in refuse("mesh: {fsdp: -1}")
+    assert "data.people.forget: expected below count (4), got 4" in refuse(
+        "data: {people: {count: 4, forget: 4}}"
+    )
+
+
+def test_rows_of_the_sharding_tables(load, refuse):
+    config = load(
+        "mesh: {train_rules: {rows: [slice, data], mlp: tensor}}",
+        "mesh.sample_rules={mlp: [fsdp, tensor]}",
+        "mesh.sample_rules.vocab=[]",
+    )
+    assert config.mesh.train_rules == {"rows": ("slice", "data"), "mlp": ("tensor",)}
+    assert config.mesh.sample_rules == {"mlp": ("fsdp", "tensor"), "vocab": ()}
+    message = refuse("mesh: {train_rules: {mlp: [tensr]}, sample_rules: {vocab: [fsdp, fsdp]}}")
+    assert "mesh.train_rules.mlp: unknown mesh axis 'tensr', did you mean tensor?" in message
+    assert "mesh.sample_rules.vocab: names a mesh axis twice" in message
+
+
+def test_unlike_key_lists_what_is_known(refuse):
+    assert "log.zzzz: unknown key, known here: text" in refuse("log: {zzzz: 1}")
+
+
+def test_fault_in_a_list_names_the_entry(refuse):
+    message = refuse("finetune: {data: [a, {pth: b}, 3]}", "finetune.data.7.path=c")
+    assert "finetune.data.1.pth: unknown key, did you mean finetune.data.1.path?" in message
+    assert "finetune.data.2: expected a mapping, got 3" in message
+    assert "override 'finetune.data.7.path=c'" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pmc: [1, 2", "line 1: bad YAML"),
+        ("pmc:\n  epochs: 3\n epochs: 4", "line 3: bad YAML"),
+        ("a: &x [1]\nb: *x", "line 2: bad YAML: aliases"),
+        ("pmc:\n  epochs: 1\n  epochs: 2", "line 3: bad YAML: key 'epochs' is given twice"),
+        ("a: !!python/object:os.system x", "line 1: bad YAML: could not determine a constructor"),
+        ("a: 1\n---\nb: 1", "line 2: bad YAML"),
+        ("- pmc", "expected a mapping of sections"),
+        ("pmc", "expected a mapping of sections"),
+        ("pmc: 3", "pmc: expected a mapping, got 3"),
+        ("[" * 5000, "bad YAML"),
+        ("seed: " + "1" * 6000, "bad YAML"),
+        (b"\xff\xfe\x00", "bad YAML"),
+        (b"# " + b"x" * 1_000_000, "above 1000000 bytes"),
+    ],
+)
+def test_bad_files(refuse, text, message):
+    assert message in refuse(text)
+
+
+def test_alignment_needs_answers_that_are_not_resolved(load, refuse):
+    said = refuse("method: {name: pmc_alignment}")
+    assert (
+        "pmc.selection.max_train_score: expected null or above 0 beside method.name=pmc_align"
+        in said
+    )
+    assert load(
+        "method: {name: pmc_alignment}\npmc: {selection: {max_train_score: null}}"
+    ).method.alignment
+
+
+def test_aliases_cannot_explode(refuse):
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    assert "aliases" in refuse("\n".join(lines))
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "no.yaml", tmp_path):
+        with pytest.raises(UserError, match="cannot read the settings"):
+            load_config(path)
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "1"])
+def test_only_true_and_false_are_truth_values(refuse, word):
+    assert "log.text: expected true or false" in refuse(f"log: {{text: {word}}}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tofu_phi15", "tofu_llama32_3b", "tpu/llama32_3b_v5e_16", "tpu/llama31_70b_v5p_64"],
+)
+def test_published_settings_are_the_published_algorithm(name):
+    """METHOD: one pair a row, sampled once before every step, nothing held back or refused."""
+    pmc = load_config(CONFIGS / f"{name}.yaml").pmc
+    assert (
+        pmc.schedule.retain_rows,
+        pmc.schedule.steps_per_round,
+        pmc.sampling.max_attempts,
+    ) == (1, 1, 1)
+    assert (
+        pmc.sampling.temperature_decay_tokens,
+        pmc.sampling.top_k,
+        pmc.sampling.top_p,
+        pmc.selection.max_train_score,
+    ) == (0, 50, 0.95, None)
+    assert not pmc.augmentation.question_word_dropout and not pmc.augmentation.answer_prefix
+    assert pmc.score.guard_empty == ("70b" in name)  # as its file says; no such run is published
+    selection = pmc.selection
+    assert (selection.min_words, selection.max_repetition, selection.prefer) == (0, 1, "first")
+    assert selection.max_perplexity is None and pmc.score.threshold == 0
+
+
+def test_dict_and_back_is_the_same(load):
+    config = load(
+        "finetune: {data: [a, b]}\ndata: {evaluate: {retain: r}}\n"
+        "pmc: {selection: {max_train_score: 0.1}}"
+    )
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert config_from_dict(plain) == config
+    with pytest.raises(UserError, match=r"^run\.json: pmc\.schedule\.epochs: expected an integer"):
+        config_from_dict({**plain, "pmc": {"schedule": {"epochs": "x"}}}, "run.json")
