@@ -45,13 +45,13 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         return 2
     if load is load_compare:
         settings["run"] = dataclasses.asdict(config_from_dict(settings["run"]))
-    given = flatten(apply_overrides(raw, overrides)[0])
+    written = flatten(apply_overrides(raw, overrides)[0])
     # A bare text stands for the path of a source.
     origins = {
         name: _origin(name, lines, overrides)
         for name in flatten(settings)
-        if isinstance(given.get(name.removesuffix(".path")), str)
-        or any(f"{other}.".startswith(f"{name}.") for other in given)
+        if isinstance(written.get(name.removesuffix(".path")), str)
+        or any(f"{other}.".startswith(f"{name}.") for other in written)
     }
     for line in _yaml(settings, origins, "" if options.changed else "default"):
         say(line)

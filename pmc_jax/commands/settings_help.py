@@ -39,8 +39,8 @@ def settings_help(root: type[Section], names: Sequence[str]) -> str:
 def field_texts(cls: type[Section]) -> dict[str, str]:
     """Name of a field -> what the docstring of the class, or of a class above it, says of it."""
     docs = [inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__)]
-    found = [row for doc in docs for row in _FIELDS.findall(doc.partition("Fields:\n")[2])]
-    return {name: " ".join(text.split()) for names, text in found for name in names.split(", ")}
+    entries = [row for doc in docs for row in _FIELDS.findall(doc.partition("Fields:\n")[2])]
+    return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
 
 
 def _sections(
