@@ -3,7 +3,7 @@
 The only module of unlearning that may hold true forget answers. PMC does not import it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,16 @@ import numpy as np
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import ForgetAnswerSet, ForgetSet
-from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.engine import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.likelihood import token_scores
 from pmc_jax.training.losses import METHODS
 from pmc_jax.training.order import Step
 from pmc_jax.unlearning.refusals import refusal_of
-from pmc_jax.unlearning.source import TermRows
+from pmc_jax.unlearning.source import RowSource, TermRows
 
 
-class ForgetAnswerSource:
+class ForgetAnswerSource(RowSource):
     """A `RowSource`; see there.
 
     Args:
@@ -82,11 +81,6 @@ class ForgetAnswerSource:
         scores = iter(token_scores(lm.model, lm.config, lm.layout, flat, dtype=generator.dtype))
         return [[-float(next(scores).logp.sum(dtype=np.float64)) for _ in row] for row in rows]
 
-    def prepare_round(
-        self, steps: Sequence[Step], model: Decoder, report: Callable[[str], None]
-    ) -> Mapping[str, Any]:
-        return {}
-
     def rows(self, step: Step, retain: Sequence[TokenSequence]) -> Mapping[str, TermRows]:
         terms = {}
         for name, rows in self._rows.items():
@@ -99,21 +93,6 @@ class ForgetAnswerSource:
         if "retain" in self._method.terms:
             terms["retain"] = TermRows([retain[i] for i in step.retain])
         return terms
-
-    def scalars(self) -> Mapping[str, float]:
-        return {}
-
-    def summary(self) -> Mapping[str, Any]:
-        return {}
-
-    def fresh_scores(self, model: Decoder) -> None:
-        return None
-
-    def is_done(self, model: Decoder) -> bool:
-        return False
-
-    def finish(self) -> None:
-        pass
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"originals": list(self.originals.values())}

@@ -70,16 +70,15 @@ class Unlearning:
                 raise UserError(f"data.{name}: no rows; unlearning needs at least one")
         self.generator, self.source, self.recorder = generator, source, recorder
         self.run_state = run_state or RunState()
-        self._schedule, self._stop = config.pmc.schedule, config.pmc.stop
-        self._train, self._seed = config.train, config.seed
+        self._config, self._schedule, self._train = config, config.pmc.schedule, config.train
         self.stopped: str | None = None
         self.rounds: list[dict[str, Any]] = []
-        self._max_seconds = config.method.max_seconds
+        lm = generator.lm
         self._objective = Objective.of(
             config.method,
             lambda_retain=self._schedule.lambda_retain,
-            layers=generator.lm.config.num_layers,
-            seed=self._seed,
+            layers=lm.config.num_layers,
+            seed=config.seed,
         )
         self._method = self._objective.method
         self._retain = generator.sequences(
@@ -88,11 +87,9 @@ class Unlearning:
         self._rows_per_step = self._train.batch_size * self._train.accumulation_steps
         self.total_steps = total_steps(len(source.ids), self._rows_per_step, self._schedule.epochs)
         self._packer = self._fit_packer()
-        lm = generator.lm
-        # Before the trainer, which takes over the weights that these are of.
-        self._retain_loss = (
-            RetainLoss(generator, self._retain, self._seed) if self._stop.enabled else None
-        )
+        self._retain_loss = None
+        if config.pmc.stop.enabled:  # before the trainer, which takes over these weights
+            self._retain_loss = RetainLoss(generator, self._retain, config.seed)
         self.trainer = Trainer(
             lm.model,
             lm.config,
@@ -101,7 +98,7 @@ class Unlearning:
             self.total_steps,
             generator.dtype,
             donate=donate,
-            seed=self._seed,
+            seed=config.seed,
             objective=None if self._method.needs == "means" else self._objective,
         )
         self._guard = DivergenceGuard(
@@ -177,7 +174,7 @@ class Unlearning:
             len(self._retain),
             self._rows_per_step,
             self._schedule.epochs,
-            self._seed,
+            self._config.seed,
             start=self.done,
             retain_rows=self._schedule.retain_rows,
         )
@@ -208,7 +205,13 @@ class Unlearning:
         """Prepares a round, unless that was done before an interruption, and takes its steps."""
         preemption.check()
         if self._round is None:
-            self._round = {**self._prepare_round(steps, bar), "losses": []}
+
+            def report(text: str) -> None:
+                bar.set_postfix_str(text, refresh=True)
+                preemption.check()
+
+            prepared = self.source.prepare_round(steps, self.trainer.model, report)
+            self._round = {**prepared, "losses": []}
         for step in steps:
             self._take_step(step, bar)
             self.stopped = self._stop_reason(step)
@@ -216,28 +219,18 @@ class Unlearning:
                 self._end_round()
                 after_round()
                 self._round = None
-            self._checkpoint_if_due()
+            every = self.recorder.output.checkpoint_every
+            due = self.done % every == 0 if every else self._interval.is_over()
+            if due:
+                self.save()
             if self.stopped:
                 break
             if step is not steps[-1]:
                 preemption.check()
 
-    def _prepare_round(self, steps: Sequence[Step], bar: tqdm) -> dict[str, Any]:
-        def report(text: str) -> None:
-            bar.set_postfix_str(text, refresh=True)
-            preemption.check()
-
-        return dict(self.source.prepare_round(steps, self.trainer.model, report))
-
-    def _checkpoint_if_due(self) -> None:
-        every = self.recorder.output.checkpoint_every
-        due = self.done % every == 0 if every else self._interval.is_over()
-        if due:
-            self.save()
-
     def _stop_reason(self, step: Step) -> str | None:
         """Why the run ends after this step, None where it does not."""
-        limit = self._max_seconds
+        limit = self._config.method.max_seconds
         if limit is not None and multihost.broadcast(self.spent) >= limit:
             return f"method.max_seconds={limit:g} are over"
         ends_epoch = (step.index + 1) * self._rows_per_step // len(self.source.ids) > step.epoch
@@ -245,9 +238,8 @@ class Unlearning:
             return None
         with self.recorder.watch.stage("score"):
             model = self.trainer.model
-            if self.source.is_done(model) and self._retain_loss.has_recovered(
-                model, self._stop.max_retain_increase
-            ):
+            margin = self._config.pmc.stop.max_retain_increase
+            if self.source.is_done(model) and self._retain_loss.has_recovered(model, margin):
                 return "every question has a replacement answer and the retain loss has recovered"
         return None
 

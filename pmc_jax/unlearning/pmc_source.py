@@ -3,6 +3,7 @@
 True forget answers have no place here.
 """
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -29,11 +30,11 @@ from pmc_jax.unlearning.extensions import (
     share_answers,
 )
 from pmc_jax.unlearning.metrics import overlap, score_moments
-from pmc_jax.unlearning.pmc import Rollout, Selection, run_round, step_rows
+from pmc_jax.unlearning.pmc import Selection, run_round, step_rows
 from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.rollouts import RolloutSampler
 from pmc_jax.unlearning.selection import Selector
-from pmc_jax.unlearning.source import TermRows
+from pmc_jax.unlearning.source import RowSource, TermRows
 from pmc_jax.unlearning.store import ResponseStore
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ _log = logging.getLogger(__name__)
 _SLACK_TOKENS = 8
 
 
-class PMCSource:
+class PMCSource(RowSource):
     """A `RowSource`; see there.
 
     Args:
@@ -77,13 +78,11 @@ class PMCSource:
     ):
         pmc = config.pmc
         self.ids, self._pmc, self._seed = forget.ids, pmc, config.seed
-        self._generator, self._questions = generator, forget.questions
-        self._watch = recorder.watch
+        self._generator, self._forget, self._retain = generator, forget, retain
+        self._custom_score, self._watch = score, recorder.watch
         self._rollouts = RolloutSampler(generator, forget, config, recorder.watch)
         self.prompts = self._rollouts.prompts
         self.store = ResponseStore(forget.ids, guard_empty=pmc.score.guard_empty)
-        self._retain, self._custom_score = retain, score
-        self._index = {id_: i for i, id_ in enumerate(forget.ids)}
         self._refusals = [
             [generator.encoder.sequence(question, refusal, id_) for refusal in refusals]
             for id_, question in zip(forget.ids, forget.questions, strict=True)
@@ -98,7 +97,7 @@ class PMCSource:
 
     @property
     def replacements(self) -> dict[str, tuple[str | None, float]]:
-        return {id_: (self.store.answer(id_), self.store.score(id_)) for id_ in self.ids}
+        return self.store.replacements
 
     def _set_originals(self, originals: Sequence[str]) -> None:
         """Takes the original answers, and the score and the lengths that follow from them."""
@@ -106,7 +105,7 @@ class PMCSource:
         self.originals = dict(zip(self.ids, originals, strict=True))
         self._selector = Selector(
             self._pmc,
-            self._questions,
+            self._forget,
             originals,
             self._retain,
             encode=encoder.plain,
@@ -116,15 +115,11 @@ class PMCSource:
         answers = multihost.map_sharded(lambda i: encoder.answer(originals[i]), len(originals))
         self._original_tokens = answers
         self._expected_tokens = [len(answer) for answer in answers]
-        self.lengths = [
-            len(p) + n for p, n in zip(self.prompts, self._expected_tokens, strict=True)
-        ]
+        pairs = list(zip(self.prompts, self._expected_tokens, strict=True))
+        self.lengths = [len(prompt) + length for prompt, length in pairs]
         room = self._pmc.sampling.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
-        prefixes = [
-            len(answer) - 1 if self._pmc.augmentation.answer_prefix and answer else 0
-            for answer in answers
-        ]
-        rows = [len(p) + n + room for p, n in zip(self.prompts, prefixes, strict=True)]
+        has_prefix = self._pmc.augmentation.answer_prefix > 0
+        rows = [len(prompt) + has_prefix * max(length - 1, 0) + room for prompt, length in pairs]
         self.longest = max(rows + [len(s) for row in self._refusals for s in row])
 
     def prepare_round(
@@ -160,32 +155,20 @@ class PMCSource:
         attempt: int,
     ) -> list[Selection]:
         draw = (step, attempt) if attempt else (step,)
-
-        def sample(
-            ids: Sequence[str], score_and_select: Callable[[str, Rollout], Selection]
-        ) -> list[Selection]:
-            return self._rollouts.sample(
-                [self._index[id_] for id_ in ids],
-                weights,
-                lambda index, answers: score_and_select(self.ids[index], answers),
-                draw=draw,
-                expected_tokens=self._expected_tokens,
-                report=report,
-            )
-
-        def select(id_: str, answers: Rollout, scores: np.ndarray) -> Selection:
-            original = self.originals[id_]
-            return self._selector.select(
-                id_, self._index[id_], original, answers, scores, draw=draw
-            )
-
+        sample = functools.partial(
+            self._rollouts.sample,
+            weights=weights,
+            draw=draw,
+            expected_tokens=self._expected_tokens,
+            report=report,
+        )
         return run_round(
             self.store,
             questions,
             self.originals,
             sample=sample,
             score=self._selector.score,
-            select=select,
+            select=functools.partial(self._selector.select, draw=draw),
             revise=self._share_new if self._pmc.selection.share_answers else list,
         )
 
@@ -200,12 +183,11 @@ class PMCSource:
         """Replaces selections by shared answers, stored or new, where one fits."""
         new = [answer for selection in selections for answer in selection.shareable]
         shared = self._shared([s.question for s in selections], new)
-        return [
-            s._replace(answer=shared[s.question][0], score=shared[s.question][1])
-            if s.question in shared
-            else s
-            for s in selections
-        ]
+        revised = []
+        for s in selections:
+            answer, score = shared.get(s.question, (s.answer, s.score))
+            revised.append(s._replace(answer=answer, score=score))
+        return revised
 
     def _shared(
         self, questions: Sequence[str], new: Sequence[tuple[str, float]]
@@ -256,7 +238,9 @@ class PMCSource:
         whole, dropout = self.prompts[index], self._pmc.augmentation.question_word_dropout
         if not dropout:
             return whole
-        question = question_word_dropout(self._questions[index], dropout, self._seed, step, index)
+        question = question_word_dropout(
+            self._forget.questions[index], dropout, self._seed, step, index
+        )
         prompt = self._generator.encoder.prompt(question)
         # A word that moves to the front may have more tokens there than before.
         return prompt if len(prompt) <= len(whole) else whole
@@ -284,7 +268,7 @@ class PMCSource:
         with self._watch.stage("evaluate"):
             answers = self._generator.sample(
                 self._generator.snapshot(model),
-                self._questions,
+                self._forget.questions,
                 self._rollouts.sampler,
                 num_samples=self._pmc.reward_samples,
                 max_new_tokens=sampling.max_new_tokens,
@@ -301,12 +285,12 @@ class PMCSource:
             return False
         answers = self._generator.greedy(
             self._generator.snapshot(model),
-            self._questions,
+            self._forget.questions,
             max_new_tokens=self._pmc.sampling.max_new_tokens,
             batch_size=self._pmc.sampling.batch_size,
         )
         originals = list(self.originals.values())
-        finals = [[answers[question]] for question in self._questions]
+        finals = [[answers[question]] for question in self._forget.questions]
         scores = score_batch(self._selector.score, originals, finals)
         return float(scores.mean()) <= self._pmc.stop.max_score
 
@@ -327,10 +311,10 @@ class PMCSource:
         return {
             "store": self.store.state_dict(),
             "originals": list(self.originals.values()),
-            **self._rollouts.state_dict(),
+            "usage": dataclasses.asdict(self.usage),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.store.load_state_dict(state["store"])
         self._set_originals(state["originals"])
-        self._rollouts.load_state_dict(state)
+        self._rollouts.usage = Usage(**state["usage"])

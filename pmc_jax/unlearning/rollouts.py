@@ -4,10 +4,8 @@ While the device decodes one group of questions, a host thread scores the group 
 """
 
 import concurrent.futures
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -48,6 +46,7 @@ class RolloutSampler:
             forget.questions, pmc.sampling.max_new_tokens, ids=forget.ids
         )
         self.sampler, self.usage = pmc_sampler(pmc), Usage()
+        self._index = {id_: i for i, id_ in enumerate(forget.ids)}
         self._generator, self._seed, self._watch = generator, config.seed, watch
         self._engine = generator.engine(
             self.prompts,
@@ -65,10 +64,10 @@ class RolloutSampler:
 
     def sample(
         self,
-        questions: Sequence[int],
-        weights: SamplingWeights,
-        score_and_select: Callable[[int, Rollout], Selection],
+        ids: Sequence[str],
+        score_and_select: Callable[[str, Rollout], Selection],
         *,
+        weights: SamplingWeights,
         draw: Sequence[int],
         expected_tokens: Sequence[int],
         report: Callable[[str], None],
@@ -76,28 +75,30 @@ class RolloutSampler:
         """Samples K answers to each question and selects one of them.
 
         Args:
-            questions: indices of the questions.
+            ids: of the questions.
+            score_and_select: called in a host thread with the id of a question and its samples.
             weights: from `snapshot`.
-            score_and_select: called in a host thread with the index of a question and its samples.
             draw: number of the step and, after the first one, of the attempt.
             expected_tokens: expected length of an answer to each of the N questions.
             report: receives the progress; may raise `Preempted`.
 
         Returns:
-            Selections in the order of `questions`.
+            Selections in the order of `ids`.
         """
-        if not questions:
+        if not ids:
             return []
+        questions = [self._index[id_] for id_ in ids]
 
         def select_each(
             texts: dict[int, list[str]], samples: Samples
         ) -> list[tuple[int, Selection]]:
             # Question by question: the order in which samples end must not change the result.
-            position = {row: i for i, row in enumerate(samples.questions.tolist())}
-            return [
-                (row, score_and_select(questions[row], _rollout(answers, samples, position[row])))
-                for row, answers in texts.items()
-            ]
+            selections = []
+            for i, row in enumerate(samples.questions.tolist()):
+                if row in texts:
+                    answers = Rollout(texts[row], samples.length[i], samples.mean_nll[i])
+                    selections.append((row, score_and_select(ids[row], answers)))
+            return selections
 
         with concurrent.futures.ThreadPoolExecutor(1) as scorer, self._watch.stage("sample"):
             groups = self._generator.generate(
@@ -116,16 +117,4 @@ class RolloutSampler:
                 gathered = multihost.gather(own)
         by_row = {row: Selection(*fields) for rows in gathered for row, fields in rows}
         # In the order of the questions: sums do not depend on which samples ended first.
-        return [by_row[row] for row in range(len(questions))]
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """JSON for a checkpoint."""
-        return {"usage": dataclasses.asdict(self.usage)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
-        self.usage = Usage(**state["usage"])
-
-
-def _rollout(texts: list[str], samples: Samples, position: int) -> Rollout:
-    return Rollout(texts, samples.length[position], samples.mean_nll[position])
+        return [by_row[row] for row in range(len(ids))]

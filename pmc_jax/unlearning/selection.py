@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pmc_jax.config.pmc import PMCConfig
-from pmc_jax.data.records import RetainSet
+from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.scoring.base import Score, checked, is_empty, worst_where
 from pmc_jax.scoring.coherence import coherent
 from pmc_jax.scoring.preference import count_secret_words, preference, secret_words
@@ -19,7 +19,7 @@ class Selector:
 
     Args:
         pmc: settings.
-        questions: N forget questions.
+        forget: N questions.
         originals: the untouched model's greedy answers to them.
         retain: its words are not secret, and `score.threshold_from` reads it.
         encode: text -> token ids.
@@ -37,7 +37,7 @@ class Selector:
     def __init__(
         self,
         pmc: PMCConfig,
-        questions: Sequence[str],
+        forget: ForgetSet,
         originals: Sequence[str],
         retain: RetainSet,
         *,
@@ -46,12 +46,14 @@ class Selector:
         score: str | Score | None,
     ):
         self._pmc, self._seed = pmc, seed
-        self.secrets = secret_words(originals, [*questions, *retain.questions, *retain.answers])
+        self._questions = {id_: (i, originals[i]) for i, id_ in enumerate(forget.ids)}
+        public = [*forget.questions, *retain.questions, *retain.answers]
+        self.secrets = secret_words(originals, public)
         self.score = checked(
             run_score(
                 pmc,
                 originals=originals,
-                questions=questions,
+                questions=forget.questions,
                 retain_questions=retain.questions,
                 retain_answers=retain.answers,
                 encode=encode,
@@ -61,25 +63,17 @@ class Selector:
         )
 
     def select(
-        self,
-        id_: str,
-        index: int,
-        original: str,
-        answers: Rollout,
-        scores: np.ndarray,
-        *,
-        draw: Sequence[int],
+        self, id_: str, answers: Rollout, scores: np.ndarray, *, draw: Sequence[int]
     ) -> Selection:
         """Selects one of the K samples of a question.
 
         Args:
-            id_, index: of the question.
-            original: its original answer.
+            id_: of the question.
             answers: the samples.
             scores: float64 [K].
             draw: number of the step and, after the first one, of the attempt.
         """
-        pmc, texts = self._pmc, answers.texts
+        pmc, texts, (index, original) = self._pmc, answers.texts, self._questions[id_]
         fine = coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
         secret = count_secret_words(texts, self.secrets)
         order = None

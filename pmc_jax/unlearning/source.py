@@ -29,7 +29,8 @@ class TermRows(NamedTuple):
 
 
 class RowSource(Protocol):
-    """The rows that a method trains on.
+    """The rows that a method trains on. A method that neither samples nor stops has nothing to do
+    but `rows` and its state.
 
     Attributes:
         ids: ids of the forget questions.
@@ -61,21 +62,25 @@ class RowSource(Protocol):
         Returns:
             Numbers of the round, JSON.
         """
+        return {}
 
     def rows(self, step: Step, retain: Sequence[TokenSequence]) -> Mapping[str, TermRows]:
         """The rows of every term of the loss; `retain` are all retain rows."""
 
     def scalars(self) -> Mapping[str, float]:
         """Scalars for the log, after a step."""
+        return {}
 
     def summary(self) -> Mapping[str, Any]:
         """Numbers for the list of rounds, after the last step of a round."""
+        return {}
 
     def fresh_scores(self, model: Decoder) -> np.ndarray | None:
         """Scores of new samples to every question, float64 [N,M]; None where none are asked for."""
 
     def is_done(self, model: Decoder) -> bool:
         """Whether nothing is left to forget; called at the end of an epoch."""
+        return False
 
     def finish(self) -> None:
         """Warns of questions that were not unlearned; called after the last step."""

@@ -22,7 +22,7 @@ class ResponseStore:
     the stored one unless its score is worse, so ties replace.
 
     Args:
-        ids: the question ids, unique, in the order that `answers` and `scores` keep.
+        ids: the question ids, unique, in the order that `replacements` keeps.
         guard_empty: refuse empty answers, so that "" is never trained on. False is
             what the authors' code does.
 
@@ -32,40 +32,26 @@ class ResponseStore:
 
     def __init__(self, ids: Sequence[str], *, guard_empty: bool = True):
         self.guard_empty = guard_empty
-        self._answers: dict[str, str | None] = dict.fromkeys(ids)
-        self._scores: dict[str, float] = dict.fromkeys(ids, math.inf)
-        if len(self._answers) != len(ids):
+        self._best: dict[str, tuple[str | None, float]] = dict.fromkeys(ids, (None, math.inf))
+        if len(self._best) != len(ids):
             raise ValueError("ResponseStore: question ids must be unique")
 
-    def __len__(self) -> int:
-        return len(self._answers)
-
     @property
-    def ids(self) -> tuple[str, ...]:
-        """Every question id, in order."""
-        return tuple(self._answers)
-
-    @property
-    def answers(self) -> dict[str, str | None]:
-        """id -> best answer so far, None where there is none. A copy."""
-        return dict(self._answers)
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """id -> score of that answer, inf where there is none. A copy."""
-        return dict(self._scores)
+    def replacements(self) -> dict[str, tuple[str | None, float]]:
+        """id -> best answer so far and its score, None and inf where there is none. A copy."""
+        return dict(self._best)
 
     def answer(self, id: str) -> str | None:
         """The best answer so far to one question, None if there is none."""
-        return self._answers[id]
+        return self._best[id][0]
 
     def score(self, id: str) -> float:
         """The score of that answer, inf if there is none."""
-        return self._scores[id]
+        return self._best[id][1]
 
     def without_replacement(self, ids: Iterable[str]) -> list[str]:
         """Those of `ids` with no answer or one with a score above 0, in order, each once."""
-        return [id for id in dict.fromkeys(ids) if self._scores[id] > 0]
+        return [id for id in dict.fromkeys(ids) if self.score(id) > 0]
 
     def offer(self, id: str, answer: str, score: float) -> bool:
         """Stores the answer unless its score is worse than the stored one.
@@ -77,23 +63,22 @@ class ResponseStore:
             KeyError: an id that the store was not made for.
             ValueError: a score that is not finite.
         """
-        best = self._scores[id]
+        best = self.score(id)
         score = float(score)
         if not math.isfinite(score):
             raise ValueError(f"the score of an answer to question {id!r} is {score}")
         if score > best or (self.guard_empty and is_empty(answer)):
             return False
-        self._answers[id], self._scores[id] = answer, score
+        self._best[id] = answer, score
         return True
 
-    def mean_score(self, ids: Sequence[str] | None = None) -> float:
-        """Mean stored score of `ids` (of all questions by default) that have an answer, else nan.
+    def mean_score(self) -> float:
+        """Mean score of all stored answers, nan if there are none.
 
         0 exactly when every stored answer has score 0 (scores being 0 or more).
         """
-        scores = [self._scores[id] for id in (self._scores if ids is None else ids)]
-        answered = [score for score in scores if score < math.inf]
-        return sum(answered) / len(answered) if answered else math.nan
+        scores = [score for _, score in self._best.values() if score < math.inf]
+        return sum(scores) / len(scores) if scores else math.nan
 
     def trainable(self, ids: Sequence[str], max_train_score: float | None = None) -> np.ndarray:
         """Weight of each question's stored answer in the loss.
@@ -107,16 +92,16 @@ class ResponseStore:
             float32 [B]: 1, or 0 for a question with no answer or one above the limit.
         """
         limit = math.inf if max_train_score is None else max_train_score
-        weights = [self._answers[id] is not None and self._scores[id] <= limit for id in ids]
+        weights = [self.answer(id) is not None and self.score(id) <= limit for id in ids]
         return np.array(weights, np.float32)
 
     def state_dict(self) -> dict[str, Any]:
         """A JSON-able copy for `load_state_dict`. No answer has score None."""
         return {
             "guard_empty": self.guard_empty,
-            "ids": list(self._answers),
-            "answers": list(self._answers.values()),
-            "scores": [s if s < math.inf else None for s in self._scores.values()],
+            "ids": list(self._best),
+            "answers": [answer for answer, _ in self._best.values()],
+            "scores": [score if score < math.inf else None for _, score in self._best.values()],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -128,20 +113,18 @@ class ResponseStore:
         ids, answers, scores = state["ids"], state["answers"], state["scores"]
         if not len(ids) == len(answers) == len(scores) == len(set(ids)):
             raise UserError("the checkpoint's response store is damaged; resume from another step")
-        if list(ids) != list(self._answers):
+        if list(ids) != list(self._best):
             raise UserError(
                 f"the checkpoint stores answers to {len(ids)} forget questions, which are not the "
-                f"{len(self)} of data.forget in their order; resume with the data it began with"
+                f"{len(self._best)} of data.forget in their order; resume with the data it began "
+                "with"
             )
+        best = {}
         for id, answer, score in zip(ids, answers, scores, strict=True):
             if (answer is None) != (score is None):
                 raise UserError(
                     f"the checkpoint's response store is damaged at question {id!r}; "
                     "resume from another step"
                 )
-        self.guard_empty = state["guard_empty"]
-        self._answers = dict(zip(ids, answers, strict=True))
-        self._scores = {
-            id: math.inf if score is None else float(score)
-            for id, score in zip(ids, scores, strict=True)
-        }
+            best[id] = answer, math.inf if score is None else float(score)
+        self.guard_empty, self._best = state["guard_empty"], best

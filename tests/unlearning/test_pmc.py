@@ -1,5 +1,6 @@
 """The algorithm's host side: selection, the plan of steps, and a round of the store."""
 
+import functools
 import itertools
 import math
 
@@ -9,7 +10,7 @@ import tiny_runs as tiny
 from scipy import stats
 
 from pmc_jax.commands import unlearning_run
-from pmc_jax.data.records import RetainSet
+from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.training.order import (
     epoch_order,
     epoch_rows,
@@ -153,16 +154,14 @@ def play(store, samples, questions=IDS, *, originals=ORIGINALS, seed=0, step=0, 
     settings = {"min_words": 0, "max_repetition": 1.0, "guard_empty": store.guard_empty, **settings}
     texts = list(originals.values())
     pmc = tiny.pmc_config(**settings)
-    selector = Selector(pmc, texts, texts, RETAIN, encode=list, seed=seed, score=None)
-    index = {id_: i for i, id_ in enumerate(originals)}
+    forget = ForgetSet(tuple(originals), tuple(texts))
+    selector = Selector(pmc, forget, texts, RETAIN, encode=list, seed=seed, score=None)
 
     def sample(ids, score_and_select):
         rollouts = {id_: _rollout(samples[id_]) for id_ in ids}
         return [score_and_select(id_, rollout) for id_, rollout in rollouts.items()]
 
-    def select(id_, answers, scores):
-        return selector.select(id_, index[id_], originals[id_], answers, scores, draw=(step,))
-
+    select = functools.partial(selector.select, draw=(step,))
     return run_round(
         store, questions, originals, sample=sample, score=selector.score, select=select
     )
@@ -181,12 +180,11 @@ def test_a_round_keeps_the_best_sample_of_each_question():
         ("b", "red", 0.5),
     ]
     assert found[1].scores == [1.0, 0.5, 0.5]
-    assert store.answers == {"a": "one", "b": "red", "c": None}
-    assert store.scores == {"a": 0.25, "b": 0.5, "c": math.inf}
+    assert store.replacements == {"a": ("one", 0.25), "b": ("red", 0.5), "c": (None, math.inf)}
     # Worse samples are selected but do not replace; a question with score 0 is sampled no more.
     again = {"a": ["one two three"] * 3, "b": ["blue", "red", "green"]}
     assert [s.score for s in play(store, again, ["a", "b"])] == [0.75, 0]
-    assert store.answers == {"a": "one", "b": "blue", "c": None}
+    assert [store.answer(id_) for id_ in IDS] == ["one", "blue", None]
     assert store.without_replacement(IDS) == ["a", "c"]
     assert [s.question for s in play(store, again, ["a", "b"])] == ["a"]
     assert play(store, {}, []) == []

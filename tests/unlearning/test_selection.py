@@ -5,7 +5,7 @@ import pytest
 import tiny_runs as tiny
 
 from pmc_jax.config.pmc import PMCConfig
-from pmc_jax.data.records import RetainSet
+from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.scoring.text import rougeL_recall
 from pmc_jax.unlearning.extensions import share_answers
 from pmc_jax.unlearning.pmc import Rollout
@@ -13,13 +13,14 @@ from pmc_jax.unlearning.selection import Selector
 
 QUESTIONS = ["Where does Ada live?", "What does Ada play?", "Who is Ada's friend?"]
 ORIGINALS = ["Ada lives in Zurich.", "Ada plays the lute.", "The friend of Ada is Bo."]
+FORGET = ForgetSet(("q0", "q1", "q2"), tuple(QUESTIONS))
 RETAIN = RetainSet(("r0",), ("Where does Cy live?",), ("Cy lives in the woods.",))
 
 
 @pytest.fixture
 def selector() -> Selector:
     pmc = tiny.pmc_config(share_answers=True, min_words=2, max_perplexity=20)
-    return Selector(pmc, QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
+    return Selector(pmc, FORGET, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
 
 
 def share(selector: Selector, indices, stored, new, good_enough) -> dict[int, tuple[str, float]]:
@@ -41,7 +42,7 @@ def test_what_may_be_shared_is_an_answer_that_tells_no_secret_of_any_question(se
     mean_nll = np.array([1.0, 1.0, 1.0, 2.5, 3.5, np.nan, 1.0, 1.0])
     rollout = Rollout(answers, np.ones(len(answers), int), mean_nll)
     scores = selector.score(ORIGINALS[1], answers)
-    choice = selector.select("q1", 1, ORIGINALS[1], rollout, scores, draw=(0,))
+    choice = selector.select("q1", rollout, scores, draw=(0,))
     # exp(3.5) is above 20
     assert choice.shareable == [("Rain falls.", 1.0), ("Fog came by.", 2.5)]
     expected = [0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
@@ -83,7 +84,7 @@ def test_of_many_new_answers_some_of_every_likelihood_are_tried():
         tried.extend(texts)
         return [1.0] * len(texts)
 
-    selector = Selector(PMCConfig(), QUESTIONS, ORIGINALS, RETAIN, encode=list, seed=0, score=score)
+    selector = Selector(PMCConfig(), FORGET, ORIGINALS, RETAIN, encode=list, seed=0, score=score)
     assert share(selector, [0], [], [(f"Say {i}.", float(i)) for i in range(1000)], 0.5) == {}
     places = [int(text[4:-1]) for text in tried]
     assert places == sorted(places) and 100 < len(places) <= 256
