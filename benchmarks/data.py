@@ -33,7 +33,7 @@ def training_step(
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
     lengths = [len(s) for s in sequences]
     multiple = generator.layout.row_multiple
-    packer = Packer.fit(prefix, lengths, max(lengths), len(pairs), multiple)
+    packer = Packer.fit(prefix, lengths, len(pairs), multiple)
     half = len(pairs) // 2
     terms = [sequences[:half], sequences[half:]]
     return packer.pack(terms, COEFFICIENTS), terms

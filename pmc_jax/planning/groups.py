@@ -62,16 +62,12 @@ def _mesh_group(axes: str, order: str | None, turned: str | None, grouped: str) 
     """
     sizes = {name: int(size) for name, _, _, size in _AXIS.findall(axes)}
     ids = np.arange(math.prod(sizes.values()))
-    if order is not None and turned is not None:
+    if turned is not None:
         ids = ids.reshape(_numbers(order)).transpose(_numbers(turned))
     ids = ids.reshape(tuple(sizes.values()))
-    spans = dict.fromkeys(sizes, None)
+    index = {name: np.zeros(1, int) for name in sizes}
     for name, before, size, _ in _AXIS.findall(grouped):
-        spans[name] = (int(before), int(size)) if size else (1, sizes[name])
-    index = []
-    for name, size in sizes.items():
-        before, count = spans[name] or (1, 1)
-        stride = size // (before * count)
-        index.append(np.arange(count) * stride)
+        before, count = (int(before), int(size)) if size else (1, sizes[name])
+        index[name] = np.arange(count) * (sizes[name] // (before * count))
     # The mesh may begin with another partition than 0: the group of that one has the same form.
-    return tuple(int(i) for i in ids[np.ix_(*index)].ravel())
+    return tuple(int(i) for i in ids[np.ix_(*index.values())].ravel())

@@ -132,7 +132,8 @@ class Module:
         begin, end = self._initial(within, loop, counter), _constant(condition, test.operands[1])
         if carried is not None:  # a limit that the loop carries along is what it began with
             end = self._initial(within, loop, carried)
-        step = _step(body, counter)
+        root = body.instructions[body.root]
+        step = _added(body, root.operands[counter], counter) if root.opcode == "tuple" else None
         if None in (begin, end, step) or step <= 0:
             return None
         return max(0, math.ceil((end - begin) / step))
@@ -163,12 +164,6 @@ def _element(computation: Computation, name: str) -> int | None:
         return None
     source = computation.instructions[instruction.operands[0]]
     return int(instruction.attribute("index")) if source.opcode == "parameter" else None
-
-
-def _step(body: Computation, index: int) -> int | None:
-    """By how much an element of the loop's tuple grows."""
-    root = body.instructions[body.root]
-    return _added(body, root.operands[index], index) if root.opcode == "tuple" else None
 
 
 def _added(body: Computation, name: str, index: int) -> int | None:

@@ -1,6 +1,7 @@
 """`pmc plan`: compiles a run's programs for a TPU slice, without a TPU, and adds up their cost."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -22,7 +23,7 @@ from pmc_jax.models.families import decoder_config
 from pmc_jax.models.load import find, read_json
 from pmc_jax.models.parameters import num_parameters
 from pmc_jax.planning import programs
-from pmc_jax.planning.bound import Network
+from pmc_jax.planning.bound import Bound, Network
 from pmc_jax.planning.chips import Chip
 from pmc_jax.planning.compiled import Program, compile_program
 from pmc_jax.planning.topology import topology
@@ -65,6 +66,11 @@ class Plan:
     def chips(self) -> int:
         return self.devices // self.chip.devices
 
+    @functools.cached_property
+    def _bounds(self) -> dict[str, Bound]:
+        """Of the programs that compile, by name."""
+        return {name: p.bound for name, p in self.programs.items() if p.bound is not None}
+
     def model_flops(self, shape: TrainShape) -> float:
         """6 x parameters x tokens of a gradient step (arXiv 2001.08361, section 2.1), with the
         output head on answer positions only, where it is needed; of adapters 4 instead of 6, for
@@ -83,9 +89,9 @@ class Plan:
         rates, ratios, work = {}, {}, self.work
         shapes = {"train_step": work.train, "finetune_step": work.finetune}
         for name, shape in (shapes | {"decode_step": work.sample}).items():
-            program = self.programs.get(name)
-            if program is None or program.bound is None:
+            if name not in self._bounds:
                 continue
+            program = self.programs[name]
             seconds = {kind: getattr(program.bound, kind) for kind in _TIMES}
             rates[name] = {k: {"tokens_per_second": shape.step_tokens / seconds[k]} for k in _TIMES}
             if isinstance(shape, TrainShape):
@@ -103,19 +109,16 @@ class Plan:
         """Seconds of the whole run by stage; `kind` is one of `_TIMES`, nan = does not fit."""
 
         def seconds(name: str, runs: int) -> float:
-            program = self.programs.get(name)
-            compiles = program is not None and program.bound is not None
-            return runs * (getattr(program.bound, kind) if compiles else math.nan) if runs else 0.0
+            if runs == 0:
+                return 0.0
+            return runs * getattr(self._bounds[name], kind) if name in self._bounds else math.nan
 
         work = self.work
-        sampling = (
-            seconds("weight_sync", work.rounds)
-            + seconds("prefill", work.prefills)
-            + seconds("decode_step", work.decode_steps)
-        )
         stages = {
             "finetune": seconds("finetune_step", work.finetune_steps),
-            "sample and evaluate": sampling,
+            "sample and evaluate": seconds("weight_sync", work.rounds)
+            + seconds("prefill", work.prefills)
+            + seconds("decode_step", work.decode_steps),
             "train": seconds("train_step", work.steps),
         }
         return stages | {"total": sum(stages.values())}
@@ -215,7 +218,7 @@ class Planner:
         model, work = self._on_mesh(config)
 
         def step(name: str, settings: TrainConfig, shape: TrainShape) -> Program:
-            lower = lambda: programs.lower_train(model, settings, shape)  # noqa: E731
+            lower = functools.partial(programs.lower_train, model, settings, shape)
             return self._compile(name, model, (settings, shape), lower)[0]
 
         steps = {"train_step": step("train_step", config.train, work.train)}
@@ -233,23 +236,22 @@ class Planner:
         source_bytes = programs.device_bytes((base, state.model))
         key, shape, compiled = (config.train, work.sample), work.sample, {}
 
-        def run(name: str, lower: Callable[[], jax.stages.Lowered], beside_bytes: int):
+        def run(name: str, beside_bytes: int, lower: Callable[..., jax.stages.Lowered], *arguments):
             """What the program returns, as shapes; None where it does not fit."""
+            lower = functools.partial(lower, model, *arguments)
             compiled[name], out = self._compile(name, model, key, lower, beside_bytes)
             return out if compiled[name].fits else None
 
-        lower_sync = lambda: programs.lower_weight_sync(model, config.train)  # noqa: E731
-        weights = run("weight_sync", lower_sync, state_bytes - source_bytes)
+        beside = state_bytes - source_bytes
+        weights = run("weight_sync", beside, programs.lower_weight_sync, config.train)
         if weights is None:
             return compiled, 0
-        lower_prefill = lambda: programs.lower_prefill(model, weights, shape)  # noqa: E731
-        prefilled = run("prefill", lower_prefill, state_bytes)
+        prefilled = run("prefill", state_bytes, programs.lower_prefill, weights, shape)
         if prefilled is None:
             return compiled, 0
         started = programs.lower_start(model, prefilled[0], shape)
         caches = programs.outputs(started, started.compile())
-        lower_decode = lambda: programs.lower_decode(model, weights, *caches, shape)  # noqa: E731
-        run("decode_step", lower_decode, state_bytes)
+        run("decode_step", state_bytes, programs.lower_decode, weights, *caches, shape)
         return compiled, programs.device_bytes((weights, caches))
 
     def _compile(

@@ -11,6 +11,7 @@ _FREE = {
     "parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id",
     "replica-id", "opt-barrier", "while", "conditional", "call", "iota", "reshape",
 }  # fmt: skip
+_FREE_CALLS = ('"AllocateBuffer"', '"AssumeGatherIndicesInBound"', '"ConcatBitcast"')
 _SLICING = ("dynamic-slice", "slice", "gather")
 _SAME = ("bitcast", "reshape", "convert", "copy", "transpose")
 
@@ -24,11 +25,7 @@ def traffic(instruction: Instruction, computation: Computation, module: Module) 
     if opcode == "fusion":
         inside = module.computations[instruction.called("calls")]
         return _fusion_traffic(instruction, inside, operands)
-    if opcode == "custom-call" and instruction.attribute("custom_call_target") in (
-        '"AllocateBuffer"',
-        '"AssumeGatherIndicesInBound"',
-        '"ConcatBitcast"',
-    ):
+    if opcode == "custom-call" and instruction.attribute("custom_call_target") in _FREE_CALLS:
         return 0.0
     if opcode in ("copy-start", "slice-start"):
         # Of the tuple: where from, where to, a flag.

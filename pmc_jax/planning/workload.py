@@ -187,7 +187,7 @@ def train_shape(
     lengths = [longest, *[length] * (settings.batch_size - 1)]
     rows = [TokenSequence(np.zeros(n, np.int32), min(plan.prompt_tokens, n - 1)) for n in lengths]
     batch = sum(terms) * settings.batch_size
-    packer = Packer.fit(np.zeros(0, np.int32), [length], longest, batch, row_multiple)
+    packer = Packer.fit(np.zeros(0, np.int32), [length], batch, row_multiple)
     packed = packer.pack([rows * n for n in terms], [1.0] * len(terms))
     _, num_rows, tokens = packed.tokens.shape
     answers = packed.answer_positions.shape[2]

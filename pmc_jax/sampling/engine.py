@@ -204,11 +204,12 @@ class _Run:
         )
         self._key_words = np.asarray(jax.random.key_data(self.key)).tolist()
         self._put, self._buckets, self._steps_run = engine.layout.put, engine.buckets(), 0
+        # The uniform numbers of each (question, sample), f32[max_new_tokens, draws].
+        self._sample_draws: dict[tuple[int, int], np.ndarray] = {}
         # Prefilled prompts of which samples wait, with the position of each question in them.
         self._prefilled: list[tuple[PromptCache, dict[int, int]]] = []
         self._batch: Batch | None = None
         self._prompt_cache = self._cache = self._tokens = self._nll = None
-        self._sample_draws: dict[tuple[int, int], np.ndarray] = {}
 
     def prepare(self) -> list[int]:
         """Fills idle slots, or moves to a smaller batch when no sample waits; returns questions
@@ -223,31 +224,28 @@ class _Run:
             return ended
         self._load_prompts(self.scheduler.assign(self._batch))
         waiting = self.scheduler.waiting
-        self._prefilled = [(p, rows) for p, rows in self._prefilled if waiting.intersection(rows)]
+        self._prefilled = [(p, rows) for p, rows in self._prefilled if waiting.keys() & rows]
         if not waiting and not self.order and (move := compacted(self._batch, self._buckets)):
             smaller, old_slots = move
             old_rows = old_slots[:, 0] // self._batch.question.shape[1]
-            old_rows = self._put(old_rows.astype(np.int32), "rows")
-            old_slots, layout = self._put(old_slots, "rows", None), self.engine.layout
             self._prompt_cache, self._cache = compact_batch(
-                self._prompt_cache, self._cache, old_rows, old_slots, layout=layout
+                self._prompt_cache,
+                self._cache,
+                self._put(old_rows.astype(np.int32), "rows"),
+                self._put(old_slots, "rows", None),
+                layout=self.engine.layout,
             )
             self._batch = smaller
         return ended
 
     def _lacks_samples(self) -> bool:
         """Whether slots would stay idle although prompts are left."""
+        waiting = self.scheduler.waiting
         if self._batch is None:
-            return sum(self.scheduler.waiting_counts()) < math.prod(self._buckets[0])
+            return sum(map(len, waiting.values())) < math.prod(self._buckets[0])
         busy = self._batch.active.any(1)
-        unassigned = self.scheduler.waiting.difference(self._batch.rows[busy].tolist())
+        unassigned = waiting.keys() - self._batch.rows[busy].tolist()
         return int((~busy).sum()) > len(unassigned)
-
-    def _draw(self, question: int, sample: int) -> np.ndarray:
-        """Uniform numbers in [0, 1) of a sample, f32[max_new_tokens, draws]."""
-        seed = [*self._key_words, int(self.ids[question]), sample]
-        shape = self.engine.max_new_tokens, self.engine.sampler.draws
-        return np.random.default_rng(seed).random(shape, np.float32)
 
     def _load_prompts(self, new_prompts: list[tuple[int, int]]) -> None:
         """Loads the prompts of questions into rows; `new_prompts` are (row, question)."""
@@ -273,8 +271,9 @@ class _Run:
             prompt = self.prompts[question][len(engine.shared_prefix) :]
             tokens[i, -len(prompt) :], valid[i, -len(prompt) :] = prompt, True
             for k in range(engine.num_samples):
-                self._sample_draws[question, k] = self._draw(question, k)
-                uniform[i, k] = self._sample_draws[question, k][0]
+                rng = np.random.default_rng([*self._key_words, int(self.ids[question]), k])
+                draws = rng.random((engine.max_new_tokens, engine.sampler.draws), np.float32)
+                self._sample_draws[question, k], uniform[i, k] = draws, draws[0]
         shared_prefix = self._put(np.array(engine.shared_prefix, np.int32), None)
         tokens, valid = (self._put(x, "rows", None) for x in (tokens, valid))
         uniform, layout = self._put(uniform, "rows", None, None), {"layout": engine.layout}
@@ -290,8 +289,8 @@ class _Run:
 
     def _start(self) -> None:
         """The first batch: the smallest that holds all samples at once, or the largest."""
-        counts = self.scheduler.waiting_counts()
-        fitting = [(b, k) for b, k in self._buckets if sum(-(-n // k) for n in counts) <= b]
+        counts = np.array([len(samples) for samples in self.scheduler.waiting.values()])
+        fitting = [(b, k) for b, k in self._buckets if np.sum(-(-counts // k)) <= b]
         b, k = min(fitting, key=math.prod) if fitting and not self.order else self._buckets[0]
         self._batch = Batch.empty(b, k)
         prompt_cache, positions = self._prefilled[0]

@@ -148,11 +148,7 @@ class TextGenerator:
         )
 
     def generate(
-        self,
-        engine: Engine,
-        weights: SamplingWeights,
-        prompts: Sequence[Sequence[int]],
-        **options,
+        self, engine: Engine, weights: SamplingWeights, prompts: Sequence[Sequence[int]], **options
     ) -> Iterator[tuple[Samples, dict[int, list[str]]]]:
         """`Engine.generate` with decoded answers: K texts by question index, for this process's
         share of the questions.

@@ -48,13 +48,6 @@ class Sampler:
             raise UserError(
                 f"sampling needs temperature >= 0, top_k >= 0, 0 < top_p <= 1; got {self}"
             )
-        if self.temperature_decay_tokens < 0 or (
-            self.temperature_decay_tokens and 0 in (self.temperature, self.final_temperature)
-        ):
-            raise UserError(
-                "a falling temperature needs temperature_decay_tokens >= 0 and temperatures above "
-                f"0; got {self}"
-            )
 
     @property
     def draws(self) -> int:

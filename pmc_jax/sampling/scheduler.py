@@ -55,6 +55,8 @@ class Scheduler:
         tokens: i32[n,K,max_new_tokens], -1 where there is none (yet); end tokens are kept.
         nll: f32[n,K,max_new_tokens], negative log-probability of each token.
         count: i32[n,K], tokens so far.
+        waiting: by question, the samples that have their first token and no slot yet; only
+            questions that have some.
     """
 
     def __init__(
@@ -65,17 +67,8 @@ class Scheduler:
         self.nll = np.zeros(self.tokens.shape, np.float32)
         self.count = np.zeros(shape, np.int32)
         self._ends = frozenset(end_tokens)
-        self._waiting: dict[int, list[int]] = {}
+        self.waiting: dict[int, list[int]] = {}
         self._unfinished: dict[int, int] = {}  # question -> samples that have not ended
-
-    @property
-    def waiting(self) -> set[int]:
-        """Questions with samples that have their first token and no slot yet."""
-        return set(self._waiting)
-
-    def waiting_counts(self) -> list[int]:
-        """How many samples wait, for each question that has some."""
-        return [len(samples) for samples in self._waiting.values()]
 
     def start(self, questions: Sequence[int], first: np.ndarray, nll: np.ndarray) -> list[int]:
         """Adds the first tokens i32[len(questions),K] and their `nll` f32[len(questions),K];
@@ -88,7 +81,7 @@ class Scheduler:
             started = [k for k in range(len(row)) if not self._is_done(question, k)]
             self._unfinished[question] = len(started)
             if started:
-                self._waiting[question] = started
+                self.waiting[question] = started
             else:
                 ended.append(question)
         return ended
@@ -104,23 +97,23 @@ class Scheduler:
         """
         new_prompts = []
         for row in np.flatnonzero((~batch.active).any(1)):
-            if not batch.active[row].any() and batch.rows[row] not in self._waiting:
+            if not batch.active[row].any() and batch.rows[row] not in self.waiting:
                 started = set(batch.rows[batch.active.any(1)].tolist())
-                fresh = next((q for q in self._waiting if q not in started), None)
+                fresh = next((q for q in self.waiting if q not in started), None)
                 if fresh is None:  # a second row for the question that has most left to do
-                    fresh = max(self._waiting, key=lambda q: len(self._waiting[q]), default=None)
+                    fresh = max(self.waiting, key=lambda q: len(self.waiting[q]), default=None)
                 if fresh is None:
                     continue
                 batch.rows[row] = fresh
                 new_prompts.append((int(row), fresh))
             question = int(batch.rows[row])
             for slot in np.flatnonzero(~batch.active[row]):
-                if question not in self._waiting:
+                if question not in self.waiting:
                     break
                 batch.question[row, slot] = question
-                batch.sample[row, slot] = self._waiting[question].pop(0)
-                if not self._waiting[question]:
-                    del self._waiting[question]
+                batch.sample[row, slot] = self.waiting[question].pop(0)
+                if not self.waiting[question]:
+                    del self.waiting[question]
         return new_prompts
 
     def append_tokens(self, batch: Batch, new: np.ndarray, nll: np.ndarray) -> list[int]:

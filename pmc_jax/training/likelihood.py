@@ -6,7 +6,7 @@ no text.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -49,13 +49,11 @@ def token_scores(
     sequences: Sequence[TokenSequence],
     *,
     dtype: jnp.dtype,
-    progress: Callable[[int], None] = lambda sequences: None,
 ) -> list[TokenScores]:
     """Scores the tokens of each sequence from `begin` on (at least from 1).
 
     Args:
         dtype: of activations and products; reductions over the vocabulary are float32.
-        progress: called with the number of sequences that are done since.
     """
     if not sequences:
         return []
@@ -86,7 +84,6 @@ def token_scores(
         results = [multihost.host_array(x) for x in results]
         for (i, row, _), span in zip(placements, spans, strict=True):
             scores[i] = TokenScores(*(x[row, span] for x in results))
-        progress(len(placements))
     return scores
 
 

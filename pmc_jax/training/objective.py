@@ -7,13 +7,10 @@ number in a micro-batch), D hidden, V vocabulary.
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.distributed.mesh import Layout
-from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.chunks import map_positions
@@ -72,8 +69,8 @@ def _scored(model, reference, batch, weights, static: StepConfig) -> dict[str, T
             terms[name] = dataclasses.replace(terms[name], **rows)
     else:
         shown = jax.lax.stop_gradient(answer_states(reference, batch, static))
-        soft = _soft_cross_entropy(config, layout, objective.beta)
-        crossed, entropy, adjusted = soft(model, hidden, reference, shown, batch.targets)
+        soft = _soft_cross_entropy(model, hidden, reference, shown, batch.targets, static)
+        crossed, entropy, adjusted = soft
         for t, name in enumerate(names):
             divergence = jnp.sum(weights[t] * (crossed - entropy))
             numbers = dict(divergence=divergence, adjusted=jnp.sum(weights[t] * adjusted))
@@ -111,29 +108,28 @@ def answer_states(
     return jnp.take_along_axis(hidden, index[..., None], axis=1)
 
 
-def _soft_cross_entropy(config: DecoderConfig, layout: Layout, beta: float) -> Callable:
-    """(model, hidden [R,A,D], reference, its hidden, targets i32[R,A]) -> f32[R,A] each: the
-    cross-entropy from the reference's distribution to the model's, the entropy of the reference's,
-    and the cross-entropy from softmax(z_ref - beta onehot(target)). Differentiable in the first
-    two; logits of a few positions exist at a time, and are computed again for the gradient.
+def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepConfig):
+    """Of hidden [R,A,D] of the model, those shown by the reference and targets i32[R,A], f32[R,A]
+    each: the cross-entropy from the reference's distribution to the model's, the entropy of the
+    reference's, and the cross-entropy from softmax(z_ref - beta onehot(target)). Differentiable in
+    the first two; logits of a few positions exist at a time, and are computed again for the
+    gradient.
     """
+    config, layout = static.config, static.layout
 
-    def chunk(model, hidden, reference, shown, targets):
+    @jax.checkpoint
+    def chunk(hidden, shown, targets):
         log_p = jax.nn.log_softmax(logits(model, config, hidden, layout))
         scores = jax.lax.stop_gradient(logits(reference, config, shown, layout))
         log_q = jax.nn.log_softmax(scores)
         # By comparison: a gather along a sharded vocabulary would move the logits.
         is_target = targets[..., None] == jnp.arange(scores.shape[-1])
-        lowered = jax.nn.softmax(scores - beta * is_target)
+        lowered = jax.nn.softmax(scores - static.objective.beta * is_target)
         q = jnp.exp(log_q)
         products = (q * log_p, q * log_q, lowered * log_p)
         return tuple(-jnp.sum(x, -1) for x in products)
 
-    def whole(model, hidden, reference, shown, targets):
-        again = jax.checkpoint(lambda h, s, t: chunk(model, h, reference, s, t))
-        return map_positions(again, _POSITIONS_A_CHUNK, hidden, shown, targets)
-
-    return whole
+    return map_positions(chunk, _POSITIONS_A_CHUNK, hidden, shown, targets)
 
 
 def _steered(model, reference, batch, weights, static: StepConfig) -> dict[str, Term]:

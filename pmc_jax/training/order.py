@@ -87,26 +87,14 @@ def plan_steps(
     Args:
         num_forget: number of forget questions, >= 1.
         num_retain: number of retain pairs, >= 1.
-        rows_per_step: forget rows of a gradient step (all micro-batches together).
+        rows_per_step: forget rows of a gradient step (all micro-batches together), >= 1.
         epochs: passes over the forget questions.
         seed: 0 or more.
         start: the first step to yield; the steps are the same as without it (resume).
-        retain_rows: retain rows for each forget row.
-
-    Raises:
-        ValueError: a count that is below 1.
+        retain_rows: retain rows for each forget row, >= 1.
     """
-    counts = {"num_forget": num_forget, "num_retain": num_retain, "rows_per_step": rows_per_step}
-    counts["retain_rows"] = retain_rows
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"plan_steps: {name} is {count}; it must be at least 1")
-
-    def steps() -> Iterator[Step]:
-        for index in range(start, total_steps(num_forget, rows_per_step, epochs)):
-            forget = epoch_rows(num_forget, rows_per_step, index, seed)
-            draws = stream_rng(seed, Stream.RETAIN, index)
-            retain = draws.integers(num_retain, size=rows_per_step * retain_rows)
-            yield Step(index * rows_per_step // num_forget, index, forget, retain)
-
-    return steps()
+    for index in range(start, total_steps(num_forget, rows_per_step, epochs)):
+        forget = epoch_rows(num_forget, rows_per_step, index, seed)
+        draws = stream_rng(seed, Stream.RETAIN, index)
+        retain = draws.integers(num_retain, size=rows_per_step * retain_rows)
+        yield Step(index * rows_per_step // num_forget, index, forget, retain)

@@ -71,14 +71,12 @@ class Packer:
     Attributes:
         prefix: i32[P], left out of the rows (`shared_prefix` of the run's prompts).
         rows: R.
-        longest: tokens of a sequence at most, without the prefix.
         shortest_row: S is at least this: a step shorter than most is not worth a shape of its own.
         loss_mean: see `TrainConfig`.
     """
 
     prefix: np.ndarray
     rows: int
-    longest: int
     shortest_row: int = _ROW_MULTIPLE
     loss_mean: str = "tokens"
 
@@ -86,7 +84,6 @@ class Packer:
     def fit(
         prefix: np.ndarray,
         typical: Sequence[int],
-        longest: int,
         batch: int,
         row_multiple: int,
         loss_mean: str = "tokens",
@@ -95,14 +92,13 @@ class Packer:
 
         Args:
             typical: lengths of whole sequences as expected, in tokens.
-            longest: length that may come.
             batch: sequences in a micro-batch.
             row_multiple: R is a multiple of this.
         """
         mean = max(1.0, float(np.mean(typical)) - len(prefix))
         rows = round_up(-(-batch // _SEQUENCES_A_ROW), row_multiple)
         shortest = round_up(int(batch * mean / rows), _ROW_MULTIPLE)
-        return Packer(prefix, rows, longest - len(prefix), max(shortest, 1), loss_mean)
+        return Packer(prefix, rows, max(shortest, 1), loss_mean)
 
     def pack(
         self,

@@ -49,16 +49,9 @@ class StepConfig:
         # Without what a subclass adds, such as the names of data: other names, the same program.
         names = (field.name for field in dataclasses.fields(TrainConfig))
         plain = TrainConfig(**{name: getattr(settings, name) for name in names})
-        return StepConfig(
-            make_optimizer(plain, total_steps),
-            config,
-            layout,
-            dtype,
-            settings.remat,
-            settings.attention,
-            settings.lora if settings.lora.rank else None,
-            objective,
-        )
+        optimizer = make_optimizer(plain, total_steps)
+        lora, kernel = settings.lora if settings.lora.rank else None, settings.attention
+        return StepConfig(optimizer, config, layout, dtype, settings.remat, kernel, lora, objective)
 
 
 @functools.lru_cache

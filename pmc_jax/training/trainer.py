@@ -9,7 +9,6 @@ import numpy as np
 
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.distributed.mesh import Layout
-from pmc_jax.errors import UserError, first_of
 from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
@@ -52,7 +51,7 @@ class Trainer:
         objective: Objective | None = None,
     ):
         check_kernel(settings.attention, config, dtype, layout.platform)
-        self._layout, self._base, self._reference = layout, None, None
+        self._base = self._reference = None
         if objective is not None and objective.method.needs_reference:
             self._reference = jax.tree.map(lambda x: jnp.array(x, dtype, copy=True), model)
         self.lora = settings.lora if settings.lora.rank else None
@@ -86,10 +85,7 @@ class Trainer:
             `applied`: False where one of them was not finite, and nothing was changed.
         """
         self.tokens += int((batch.segments > 0).sum())
-        placed = TrainBatch.put(batch, self._layout)
-        self.state, metrics = train_step(
-            self.state, placed, self._base, self._reference, static=self._static
-        )
+        self.state, metrics = train_step(*self._arguments(batch), static=self._static)
         return {
             "terms": np.asarray(metrics["terms"]).tolist(),
             "gradient_norm": float(metrics["gradient_norm"]),
@@ -98,17 +94,18 @@ class Trainer:
 
     def lower(self, batch: TrainBatch) -> jax.stages.Lowered:
         """The program of a step on a batch of this shape, which is not run."""
-        placed = TrainBatch.put(batch, self._layout)
-        return train_step.lower(
-            self.state, placed, self._base, self._reference, static=self._static
-        )
+        return train_step.lower(*self._arguments(batch), static=self._static)
+
+    def _arguments(self, batch: TrainBatch) -> tuple[Any, ...]:
+        placed = TrainBatch.put(batch, self._static.layout)
+        return self.state, placed, self._base, self._reference
 
     def release(self) -> Decoder:
         """The weights, adapters merged; the optimizer state is dropped, no step may follow."""
         self.state = self.state._replace(optimizer=None)
         if self._base is None:
             return self.state.model
-        return merge(self.model, config=self._static.config, layout=self._layout)
+        return merge(self.model, config=self._static.config, layout=self._static.layout)
 
     def state_dict(self) -> dict[str, jax.Array]:
         """The arrays of the state by their paths in it, such as `model/layers/q` and `step`."""
@@ -123,19 +120,8 @@ class Trainer:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, jax.Array]) -> None:
-        """Resumes from what `state_dict` returned.
-
-        Raises:
-            UserError: other names than those of this state.
-        """
-        names = self.state_dict().keys()
-        if wrong := sorted(names ^ state_dict.keys()):
-            missing = first_of([name for name in wrong if name in names], 3) or "none"
-            extra = first_of([name for name in wrong if name not in names], 3) or "none"
-            raise UserError(
-                f"not a checkpoint of this model and optimizer: missing {missing}; extra {extra}"
-            )
-        leaves = [state_dict[name] for name in names]
+        """Resumes from what `state_dict` returned; `Checkpoints` has compared the names."""
+        leaves = [state_dict[name] for name in self.state_dict()]
         self.state = jax.tree.unflatten(jax.tree.structure(self.state), leaves)
 
 

@@ -66,20 +66,14 @@ class ForgetAnswerSource(RowSource):
             self._rows["refusal"] = [list(row) for row in zip(*columns, strict=True)]
         every = [s for rows in self._rows.values() for row in rows for s in row]
         self.lengths = [len(s) for s in every] or [len(p) for p in self.prompts]
-        self.longest = max(self.lengths)
-        self._reference = {
-            name: self._sums(generator, self._rows[name]) for name in method.reference_rows
-        }
-
-    @staticmethod
-    def _sums(
-        generator: TextGenerator, rows: Sequence[Sequence[TokenSequence]]
-    ) -> list[list[float]]:
-        """Cross-entropy of each sequence under the model before unlearning."""
-        lm = generator.lm
-        flat = [sequence for row in rows for sequence in row]
-        scores = iter(token_scores(lm.model, lm.config, lm.layout, flat, dtype=generator.dtype))
-        return [[-float(next(scores).logp.sum(dtype=np.float64)) for _ in row] for row in rows]
+        # Cross-entropy of each sequence under the model before unlearning.
+        self._reference: dict[str, list[list[float]]] = {}
+        for name in method.reference_rows:
+            lm, rows = generator.lm, self._rows[name]
+            flat = [sequence for row in rows for sequence in row]
+            scores = token_scores(lm.model, lm.config, lm.layout, flat, dtype=generator.dtype)
+            sums = iter([-float(score.logp.sum(dtype=np.float64)) for score in scores])
+            self._reference[name] = [[next(sums) for _ in row] for row in rows]
 
     def rows(self, step: Step, retain: Sequence[TokenSequence]) -> Mapping[str, TermRows]:
         terms = {}

@@ -111,13 +111,12 @@ class Unlearning:
 
     def _fit_packer(self) -> Packer:
         prompts = [s.tokens[: s.begin].tolist() for s in self._retain] + list(self.source.prompts)
-        retain = [len(s) for s in self._retain]
+        lengths = [len(s) for s in self._retain] + list(self.source.lengths)
         retain_rows = self._schedule.retain_rows
         sequences = sum(retain_rows if term == "retain" else 1 for term in self._method.terms)
         return Packer.fit(
             shared_prefix(prompts),
-            typical=retain + list(self.source.lengths),
-            longest=max(*retain, self.source.longest),
+            typical=lengths,
             batch=sequences * self._train.batch_size,
             row_multiple=self.generator.lm.layout.row_multiple,
             loss_mean=self._train.loss_mean,

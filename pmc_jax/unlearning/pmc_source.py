@@ -120,7 +120,7 @@ class PMCSource(RowSource):
         room = self._pmc.sampling.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
         has_prefix = self._pmc.augmentation.answer_prefix > 0
         rows = [len(prompt) + has_prefix * max(length - 1, 0) + room for prompt, length in pairs]
-        self.longest = max(rows + [len(s) for row in self._refusals for s in row])
+        self._longest = max(rows + [len(s) for row in self._refusals for s in row])
 
     def prepare_round(
         self, steps: Sequence[Step], model: Decoder, report: Callable[[str], None]
@@ -204,14 +204,8 @@ class PMCSource(RowSource):
 
     def rows(self, step: Step, retain: Sequence[TokenSequence]) -> Mapping[str, TermRows]:
         """The rows of `pmc.step_rows` and, for PMC-alignment, refusals."""
-        rows = step_rows(
-            step,
-            self.store,
-            self.ids,
-            self._sequence,
-            retain,
-            self._pmc.selection.max_train_score,
-        )
+        limit = self._pmc.selection.max_train_score
+        rows = step_rows(step, self.store, self.ids, self._sequence, retain, limit)
         if self._refusals[0]:
             chosen = [
                 self._refusals[i][refusal_of(self._seed, step.index, i, len(self._refusals[i]))]
@@ -230,7 +224,7 @@ class PMCSource(RowSource):
         prefix = sample_answer_prefix(original, augmentation.answer_prefix, self._seed, step, index)
         answer = [*encoder.plain(stored), encoder.end_token] if prefix else encoder.answer(stored)
         prompt = prompt + prefix
-        room = min(self.longest, self._generator.lm.config.longest(len(prompt))) - len(prompt)
+        room = min(self._longest, self._generator.lm.config.longest(len(prompt))) - len(prompt)
         tokens = np.array(prompt + answer[:room], np.int32)
         return TokenSequence(tokens, len(prompt), self.ids[index])
 

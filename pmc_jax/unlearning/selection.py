@@ -76,7 +76,7 @@ class Selector:
         pmc, texts, (index, original) = self._pmc, answers.texts, self._questions[id_]
         fine = coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
         secret = count_secret_words(texts, self.secrets)
-        order = None
+        order = np.arange(len(texts))
         if pmc.selection.prefer == "least":
             order = preference(secret, answers.length, answers.mean_nll)
         k, scores = select_sample(
@@ -108,7 +108,7 @@ def select_sample(
     *,
     guard_empty: bool,
     is_coherent: np.ndarray,
-    order: np.ndarray | None = None,
+    order: np.ndarray,
 ) -> tuple[int, np.ndarray]:
     """Selects one of K samples by their scores; those that are no answers come last.
 
@@ -119,13 +119,12 @@ def select_sample(
         guard_empty: an empty sample is selected only if all are empty.
         is_coherent: bool [K]; the others get the worst score, and are selected only if no sample is
             coherent.
-        order: int [K], indices of the samples, those that are preferred among equal scores first;
-            None = as they are.
+        order: int [K], indices of the samples, those that are preferred among equal scores first.
 
     Returns:
         The index of the selected sample, and the scores of all, float64 [K].
     """
-    eligible = np.arange(len(texts)) if order is None else order
+    eligible = order
     if guard_empty:
         eligible = _only(~np.array([is_empty(text) for text in texts], bool), eligible)
     scores = worst_where(~is_coherent, scores)

@@ -38,7 +38,6 @@ class RowSource(Protocol):
         replacements: id -> the answer that is trained on instead and its score, None and inf where
             there is none yet; empty for methods without such answers.
         lengths: expected lengths of the rows, in tokens.
-        longest: the most tokens that a row can have.
         prompts: token ids of the forget questions.
         usage: number of sampled tokens.
     """
@@ -47,7 +46,6 @@ class RowSource(Protocol):
     originals: Mapping[str, str]
     replacements: Mapping[str, tuple[str | None, float]]
     lengths: Sequence[int]
-    longest: int
     prompts: Sequence[Sequence[int]]
     usage: Usage
 

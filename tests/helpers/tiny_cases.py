@@ -74,7 +74,7 @@ def sequences(count: int, seed: int = 0, prefix: int = 3) -> list[TokenSequence]
 
 def packer(rows: list[TokenSequence], row_multiple: int = 1) -> Packer:
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in rows])
-    return Packer(prefix, rows=max(2, row_multiple), longest=32)
+    return Packer(prefix, rows=max(2, row_multiple))
 
 
 def two_terms(

@@ -87,10 +87,10 @@ def test_gibberish_is_what_the_model_finds_unlikely():
 
 
 def chosen(samples, coherent, *, selection="best", guard_empty=False, order=None):
-    rng = np.random.default_rng(0)
+    rng, order = np.random.default_rng(0), np.array(order or range(len(samples)))
     k, scores = select_sample(
         samples, rougeL_recall(ORIGINAL, samples), selection, 1.0, rng,
-        guard_empty=guard_empty, is_coherent=np.array(coherent), order=order and np.array(order),
+        guard_empty=guard_empty, is_coherent=np.array(coherent), order=order,
     )  # fmt: skip
     return k, scores[k], scores.tolist()
 

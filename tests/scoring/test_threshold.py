@@ -54,7 +54,7 @@ def test_the_first_sample_under_the_target_is_kept():
     samples = [ORIGINAL, "She was born in Rome", "nothing like it"]
     k, scores = select_sample(
         samples, score(ORIGINAL, samples), "best", 0, np.random.default_rng(0),
-        guard_empty=True, is_coherent=np.ones(3, bool),
+        guard_empty=True, is_coherent=np.ones(3, bool), order=np.arange(3),
     )  # fmt: skip
     assert (k, scores[k]) == (1, 0)
 

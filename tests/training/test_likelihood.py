@@ -69,25 +69,24 @@ def test_text_is_scored_from_its_second_token(model):
         np.testing.assert_allclose(got.logp, expected(sequence, logit).logp, atol=2e-5)
 
 
-def test_progress_counts_every_sequence_and_nothing_to_score_is_nothing(model):
-    counted = []
-    many = sequences(700, seed=3)
-    scores(model, many, progress=counted.append)
-    assert sum(counted) == 700 and len(counted) > 1
+def test_every_sequence_is_scored_and_nothing_to_score_is_nothing(model):
+    many = scores(model, sequences(700, seed=3))
+    assert len(many) == 700 and all(one is not None for one in many)
     assert scores(model, []) == []
 
 
 def test_no_batch_is_much_emptier_than_another(model, monkeypatch):
     """Eleven sequences, two a row: two batches of three rows, not one of four and one of two."""
     monkeypatch.setattr(likelihood, "_BATCH_TOKENS", 4 * likelihood._ROW_TOKENS)
-    shapes, score = set(), likelihood._score
+    shapes, counted, score = set(), [], likelihood._score
 
-    def noted(model, prefix, tokens, *rest, **static):
+    def noted(model, prefix, tokens, positions, segments, *rest, **static):
         shapes.add(tokens.shape)
-        return score(model, prefix, tokens, *rest, **static)
+        counted.append(int(np.asarray(segments).max(1).sum()))
+        return score(model, prefix, tokens, positions, segments, *rest, **static)
 
     monkeypatch.setattr(likelihood, "_score", noted)
-    rng, counted = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
     rows = [TokenSequence(rng.integers(0, 104, 128).astype(np.int32), 100) for _ in range(11)]
-    scores(model, rows, progress=counted.append)
+    scores(model, rows)
     assert shapes == {(3, likelihood._ROW_TOKENS)} and counted == [6, 5]

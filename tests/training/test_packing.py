@@ -85,7 +85,6 @@ def steps(draw):
     packer = Packer(
         np.array(prefix, np.int32),
         rows=draw(st.sampled_from([1, 2, 8])),
-        longest=18,
         shortest_row=draw(st.sampled_from([32, 64])),
         loss_mean=draw(st.sampled_from(["tokens", "answers"])),
     )
@@ -163,7 +162,7 @@ class TestPacker:
         """
         rng = np.random.default_rng(0)
         prefix = np.zeros(0, np.int32)
-        packer = Packer.fit(prefix, [53], longest=120, batch=16, row_multiple=1)
+        packer = Packer.fit(prefix, [53], batch=16, row_multiple=1)
         shapes, fill = set(), []
         for _ in range(75):
             sizes = zip(rng.integers(12, 30, 16), rng.integers(10, 55, 16), strict=True)
@@ -174,10 +173,10 @@ class TestPacker:
 
     def test_fit(self):
         prefix = np.arange(5, dtype=np.int32)
-        packer = Packer.fit(prefix, [60, 70, 65], longest=100, batch=16, row_multiple=1)
+        packer = Packer.fit(prefix, [60, 70, 65], batch=16, row_multiple=1)
         # 16 sequences of 60 without the prefix, four a row.
-        assert (packer.rows, packer.longest, packer.shortest_row) == (4, 95, 256)
-        packer = Packer.fit(prefix, [60, 70, 65], longest=100, batch=16, row_multiple=8)
+        assert (packer.rows, packer.shortest_row) == (4, 256)
+        packer = Packer.fit(prefix, [60, 70, 65], batch=16, row_multiple=8)
         assert (packer.rows, packer.shortest_row) == (8, 128)
-        packer = Packer.fit(prefix, [6], longest=6, batch=1, row_multiple=1)
+        packer = Packer.fit(prefix, [6], batch=1, row_multiple=1)
         assert (packer.rows, packer.shortest_row) == (1, 32)
