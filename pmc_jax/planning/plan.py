@@ -15,7 +15,6 @@ import jax.numpy as jnp
 
 from pmc_jax.artifacts.run_folder import versions
 from pmc_jax.config.run import Config, model_path
-from pmc_jax.config.train import TrainConfig
 from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mesh
 from pmc_jax.errors import UserError
 from pmc_jax.models.config import DecoderConfig
@@ -216,15 +215,13 @@ class Planner:
     def train(self, config: Config) -> dict[str, Program]:
         """`train_step`, and `finetune_step` where a target is made."""
         model, work = self._on_mesh(config)
-
-        def step(name: str, settings: TrainConfig, shape: TrainShape) -> Program:
-            lower = functools.partial(programs.lower_train, model, settings, shape)
-            return self._compile(name, model, (settings, shape), lower)[0]
-
-        steps = {"train_step": step("train_step", config.train, work.train)}
+        steps = {"train_step": (config.train, work.train)}
         if work.finetune is not None:
-            steps["finetune_step"] = step("finetune_step", config.finetune, work.finetune)
-        return steps
+            steps["finetune_step"] = (config.finetune, work.finetune)
+        return {
+            name: self._compile(name, model, key, 0, programs.lower_train, *key)[0]
+            for name, key in steps.items()
+        }
 
     def sample(self, config: Config) -> tuple[dict[str, Program], int]:
         """`weight_sync`, `prefill` and `decode_step`, as far as they fit; and `decode_bytes`, see
@@ -238,8 +235,7 @@ class Planner:
 
         def run(name: str, beside_bytes: int, lower: Callable[..., jax.stages.Lowered], *arguments):
             """What the program returns, as shapes; None where it does not fit."""
-            lower = functools.partial(lower, model, *arguments)
-            compiled[name], out = self._compile(name, model, key, lower, beside_bytes)
+            compiled[name], out = self._compile(name, model, key, beside_bytes, lower, *arguments)
             return out if compiled[name].fits else None
 
         beside = state_bytes - source_bytes
@@ -259,16 +255,19 @@ class Planner:
         name: str,
         model: programs.Model,
         key: tuple,
-        lower: Callable[[], jax.stages.Lowered],
-        beside_bytes: int = 0,
+        beside_bytes: int,
+        lower: Callable[..., jax.stages.Lowered],
+        *arguments,
     ) -> tuple[Program, Any]:
-        """A program and what it returns; compiled once for each name, model, key and the rest."""
+        """The program of `lower(model, *arguments)` and what it returns; compiled once for each
+        name, model, key and bytes beside it.
+        """
         key = (name, model, *key, beside_bytes)
         if key not in self._compiled:
             mesh = model.train.mesh
             network = Network(self.chip, tuple(mesh.devices.flat), tuple(mesh.shape.items()))
             self._say(f"compiling {name} for {mesh.devices.size} devices")
-            lowered = lower()
+            lowered = lower(model, *arguments)
             program, compiled = compile_program(name, lowered, network, beside_bytes)
             out = None if compiled is None else programs.outputs(lowered, compiled)
             self._compiled[key] = program, out

@@ -1,7 +1,6 @@
 """The nearest settings that fit a slice: mesh, remat, micro-batches; nothing else is changed."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator
 
 from pmc_jax.config.run import Config
@@ -50,13 +49,12 @@ def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan
 def _meshes(planner: Planner, config: Config) -> Iterator[Config]:
     yield config
     devices = len(planner.devices) // max(1, config.plan.num_slices)
-    for power in itertools.count():
-        tensor = 2**power
-        if tensor > planner.model.num_kv_heads or devices % tensor:
-            return
+    tensor = 1
+    while tensor <= planner.model.num_kv_heads and devices % tensor == 0:
         if (devices // tensor, tensor) != (config.mesh.fsdp, config.mesh.tensor):
             mesh = dataclasses.replace(config.mesh, data=1, fsdp=devices // tensor, tensor=tensor)
             yield dataclasses.replace(config, mesh=mesh)
+        tensor *= 2
 
 
 def _smaller(config: Config) -> Iterator[Config]:

@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Sequence
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_of
 from pmc_jax.planning.chips import CHIPS, Chip
 
 # libtpu queries no metadata server, logs nothing and takes no lock: it compiles and runs nothing.
@@ -21,7 +21,6 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "4",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
 }
-_SHOWN = 12
 
 
 def topology(name: str, num_slices: int = 1) -> tuple[Chip, Sequence]:
@@ -38,8 +37,9 @@ def topology(name: str, num_slices: int = 1) -> tuple[Chip, Sequence]:
         raise UserError(f"plan.topology: no TPU {kind!r}; known: {', '.join(CHIPS)}")
     sizes = slices(CHIPS[kind])
     if size not in sizes:
-        shown = ", ".join([*sizes[:_SHOWN], *["..."][: len(sizes) > _SHOWN]])
-        raise UserError(f"plan.topology: {kind} has no slice {size!r}; known: {shown}")
+        raise UserError(
+            f"plan.topology: {kind} has no slice {size!r}; known: {first_of(sizes, 12)}"
+        )
     return CHIPS[kind], _described(name, size, num_slices)
 
 

@@ -46,44 +46,28 @@ class Term:
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
-    """A method with its settings; hashable, part of the compiled step.
+class Objective(MethodConfig):
+    """The settings of a method in a run, `beta` and `layer` known; hashable, part of the compiled
+    step.
 
     Attributes:
-        name: of `METHODS`.
         lambda_retain: weight of the retain term.
-        beta, margin, margin_inside, steering, layer, anchor: see `MethodConfig`.
-        alignment: weight of the refusals in `pmc_alignment`.
         seed: of RMU's vector.
     """
 
-    name: str
     lambda_retain: float = 1.0
-    beta: float = 0.1
-    margin: float = 0.0
-    margin_inside: bool = False
-    steering: float = 2.0
-    layer: int = 1
-    anchor: float = 1.0
-    alignment: float = 0.5
     seed: int = 0
 
     @staticmethod
     def of(settings: MethodConfig, *, lambda_retain: float, layers: int, seed: int) -> "Objective":
         """From the settings of a run of a model with so many layers."""
-        usual = {"simnpo": 4.5, "undial": 10.0}.get(settings.name, 0.1)
-        return Objective(
-            settings.name,
-            lambda_retain,
-            usual if settings.beta is None else settings.beta,
-            settings.margin,
-            settings.margin_inside,
-            settings.steering,
-            max(1, layers // 3) if settings.layer is None else settings.layer,
-            settings.anchor,
-            settings.alignment,
-            seed,
-        )
+        # Without what no loss reads: other refusals, the same program.
+        values = dataclasses.asdict(settings) | {"refusals": None, "max_seconds": None}
+        if settings.beta is None:
+            values["beta"] = {"simnpo": 4.5, "undial": 10.0}.get(settings.name, 0.1)
+        if settings.layer is None:
+            values["layer"] = max(1, layers // 3)
+        return Objective(**values, lambda_retain=lambda_retain, seed=seed)
 
     @property
     def method(self) -> "Method":

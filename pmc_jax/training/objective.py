@@ -5,7 +5,6 @@ Axis letters: R packed rows, S tokens, A answer positions a row, T terms, B rows
 number in a micro-batch), D hidden, V vocabulary.
 """
 
-import dataclasses
 import math
 
 import jax
@@ -65,16 +64,15 @@ def _scored(model, reference, batch, weights, static: StepConfig) -> dict[str, T
 
         sums, lengths = (by_row(x).reshape(shape) for x in (each, jnp.ones_like(each)))
         for t, name in enumerate(names[: shape[0]]):
-            rows = dict(sums=sums[t], lengths=lengths[t], reference=batch.reference[t])
-            terms[name] = dataclasses.replace(terms[name], **rows)
+            terms[name] = Term(terms[name].mean, sums[t], lengths[t], batch.reference[t])
     else:
         shown = jax.lax.stop_gradient(answer_states(reference, batch, static))
         soft = _soft_cross_entropy(model, hidden, reference, shown, batch.targets, static)
         crossed, entropy, adjusted = soft
         for t, name in enumerate(names):
             divergence = jnp.sum(weights[t] * (crossed - entropy))
-            numbers = dict(divergence=divergence, adjusted=jnp.sum(weights[t] * adjusted))
-            terms[name] = dataclasses.replace(terms[name], **numbers)
+            to_adjusted = jnp.sum(weights[t] * adjusted)
+            terms[name] = Term(terms[name].mean, divergence=divergence, adjusted=to_adjusted)
     return terms
 
 

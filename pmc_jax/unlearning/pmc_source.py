@@ -20,7 +20,6 @@ from pmc_jax.errors import Preempted, first_of
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.engine import Usage
 from pmc_jax.sampling.generator import TextGenerator
-from pmc_jax.sampling.snapshot import SamplingWeights
 from pmc_jax.scoring.base import Score, score_batch
 from pmc_jax.training.order import Step
 from pmc_jax.unlearning.extensions import (
@@ -81,19 +80,17 @@ class PMCSource(RowSource):
         self._generator, self._forget, self._retain = generator, forget, retain
         self._custom_score, self._watch = score, recorder.watch
         self._rollouts = RolloutSampler(generator, forget, config, recorder.watch)
-        self.prompts = self._rollouts.prompts
+        self.prompts, self.usage = self._rollouts.prompts, self._rollouts.usage
         self.store = ResponseStore(forget.ids, guard_empty=pmc.score.guard_empty)
         self._refusals = [
             [generator.encoder.sequence(question, refusal, id_) for refusal in refusals]
             for id_, question in zip(forget.ids, forget.questions, strict=True)
         ]
+        sampling = pmc.sampling
+        self._limits = dict(max_new_tokens=sampling.max_new_tokens, batch_size=sampling.batch_size)
         # A score up to which an answer is good enough to be trained on.
         self._good_enough = pmc.selection.max_train_score or 0.0
         self._set_originals(originals)
-
-    @property
-    def usage(self) -> Usage:
-        return self._rollouts.usage
 
     @property
     def replacements(self) -> dict[str, tuple[str | None, float]]:
@@ -131,13 +128,37 @@ class PMCSource(RowSource):
             self.ids[i] for step in steps for i in step.forget
         )
         if self._pmc.selection.share_answers:
-            questions = self._share_stored(questions)
+            # Questions get the answers of others that fit them; the rest is sampled.
+            shared = self._shared(questions, ())
+            for id_, (answer, score) in shared.items():
+                self.store.offer(id_, answer, score)
+            questions = [id_ for id_ in questions if id_ not in shared]
         weights = self._rollouts.snapshot(model) if questions else None
+
+        def attempt_round(ids: Sequence[str], attempt: int) -> list[Selection]:
+            draw = (steps[0].index, attempt) if attempt else (steps[0].index,)
+            sample = functools.partial(
+                self._rollouts.sample,
+                weights=weights,
+                draw=draw,
+                expected_tokens=self._expected_tokens,
+                report=report,
+            )
+            return run_round(
+                self.store,
+                ids,
+                self.originals,
+                sample=sample,
+                score=self._selector.score,
+                select=functools.partial(self._selector.select, draw=draw),
+                revise=self._share_new if self._pmc.selection.share_answers else list,
+            )
+
         try:
             selections = run_attempts(
                 self.store,
                 questions,
-                functools.partial(self._run_round, weights, steps[0].index, report),
+                attempt_round,
                 max_attempts=self._pmc.sampling.max_attempts,
                 good_enough=self._good_enough,
             )
@@ -145,39 +166,6 @@ class PMCSource(RowSource):
             self.load_state_dict(before)  # a round that is interrupted leaves no trace
             raise
         return score_moments(selections)
-
-    def _run_round(
-        self,
-        weights: SamplingWeights,
-        step: int,
-        report: Callable[[str], None],
-        questions: Sequence[str],
-        attempt: int,
-    ) -> list[Selection]:
-        draw = (step, attempt) if attempt else (step,)
-        sample = functools.partial(
-            self._rollouts.sample,
-            weights=weights,
-            draw=draw,
-            expected_tokens=self._expected_tokens,
-            report=report,
-        )
-        return run_round(
-            self.store,
-            questions,
-            self.originals,
-            sample=sample,
-            score=self._selector.score,
-            select=functools.partial(self._selector.select, draw=draw),
-            revise=self._share_new if self._pmc.selection.share_answers else list,
-        )
-
-    def _share_stored(self, questions: Sequence[str]) -> list[str]:
-        """Gives questions the answers of others that fit them; returns those that none fits."""
-        shared = self._shared(questions, ())
-        for id_, (answer, score) in shared.items():
-            self.store.offer(id_, answer, score)
-        return [id_ for id_ in questions if id_ not in shared]
 
     def _share_new(self, selections: list[Selection]) -> list[Selection]:
         """Replaces selections by shared answers, stored or new, where one fits."""
@@ -258,16 +246,14 @@ class PMCSource(RowSource):
         """
         if not self._pmc.reward_samples:
             return None
-        sampling = self._pmc.sampling
         with self._watch.stage("evaluate"):
             answers = self._generator.sample(
                 self._generator.snapshot(model),
                 self._forget.questions,
                 self._rollouts.sampler,
                 num_samples=self._pmc.reward_samples,
-                max_new_tokens=sampling.max_new_tokens,
-                batch_size=sampling.batch_size,
                 seed=self._seed,
+                **self._limits,
             )
             return score_batch(self._selector.score, list(self.originals.values()), answers)
 
@@ -277,15 +263,10 @@ class PMCSource(RowSource):
         """
         if self.store.without_replacement(self.ids):
             return False
-        answers = self._generator.greedy(
-            self._generator.snapshot(model),
-            self._forget.questions,
-            max_new_tokens=self._pmc.sampling.max_new_tokens,
-            batch_size=self._pmc.sampling.batch_size,
-        )
-        originals = list(self.originals.values())
-        finals = [[answers[question]] for question in self._forget.questions]
-        scores = score_batch(self._selector.score, originals, finals)
+        weights, questions = self._generator.snapshot(model), self._forget.questions
+        answers = self._generator.greedy(weights, questions, **self._limits)
+        finals = [[answers[question]] for question in questions]
+        scores = score_batch(self._selector.score, list(self.originals.values()), finals)
         return float(scores.mean()) <= self._pmc.stop.max_score
 
     def finish(self) -> None:
@@ -311,4 +292,4 @@ class PMCSource(RowSource):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.store.load_state_dict(state["store"])
         self._set_originals(state["originals"])
-        self._rollouts.usage = Usage(**state["usage"])
+        self.usage = self._rollouts.usage = Usage(**state["usage"])

@@ -1,8 +1,5 @@
 """Refusals: fixed answers that say nothing, for methods that train on these."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from pmc_jax.config.method import MethodConfig
 from pmc_jax.data.lines import read_lines
 from pmc_jax.training.losses import METHODS
@@ -32,25 +29,17 @@ REFUSALS = (
 )
 
 
-def read_refusals(path: str | Path | None, default: Sequence[str] = REFUSALS) -> tuple[str, ...]:
-    """The refusals of a text file, one a line; `default` where no file is given.
-
-    Raises:
-        UserError: the file is missing, empty or not UTF-8.
-    """
-    return tuple(default) if path is None else tuple(read_lines(path, "method.refusals"))
-
-
 def refusals_for(settings: MethodConfig) -> tuple[str, ...]:
     """Those that a method trains on: its file's, or its usual ones; none where it trains on none.
 
     Raises:
-        UserError: see `read_refusals`.
+        UserError: the file is missing, empty or not UTF-8.
     """
     if "refusal" not in METHODS[settings.name].terms:
         return ()
-    usual = REFUSALS if settings.name == "pmc_alignment" else REFUSALS[:1]
-    return read_refusals(settings.refusals, usual)
+    if settings.refusals is not None:
+        return tuple(read_lines(settings.refusals, "method.refusals"))
+    return REFUSALS if settings.name == "pmc_alignment" else REFUSALS[:1]
 
 
 def refusal_of(seed: int, step: int, question: int, count: int) -> int:

@@ -75,13 +75,6 @@ def test_bradley_terry_with_a_large_tau_is_uniform():
     assert stats.chisquare(counts).pvalue > 0.01
 
 
-def test_select_rejects():
-    with pytest.raises(ValueError, match="best or bradley_terry, not 'worst'"):
-        select_index(np.zeros(2), "worst", 0.1, RNG(0))
-    with pytest.raises(ValueError, match="tau is -1"):
-        select_index(np.zeros(2), "best", -1, RNG(0))
-
-
 def test_order_is_a_permutation_that_changes_with_epoch_and_seed():
     orders = [epoch_order(20, epoch, seed) for epoch, seed in itertools.product(range(3), range(2))]
     for order in orders:

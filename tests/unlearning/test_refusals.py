@@ -3,21 +3,27 @@
 import numpy as np
 import pytest
 
+from pmc_jax.config.method import MethodConfig
 from pmc_jax.errors import UserError
-from pmc_jax.unlearning.refusals import REFUSALS, read_refusals, refusal_of
+from pmc_jax.unlearning.refusals import REFUSALS, refusal_of, refusals_for
 
 
 def test_twenty_different_short_ones_ship():
     assert len(set(REFUSALS)) == 20
     assert all(text == text.strip() and 2 < len(text) < 50 for text in REFUSALS)
-    assert read_refusals(None) == REFUSALS
-    assert read_refusals(None, ["I don't know."]) == ("I don't know.",)
+    assert refusals_for(MethodConfig(name="pmc_alignment")) == REFUSALS
+    assert refusals_for(MethodConfig(name="idk")) == ("I don't know.",)
+    assert refusals_for(MethodConfig(name="pmc")) == ()
+
+
+def of_file(path) -> tuple[str, ...]:
+    return refusals_for(MethodConfig(name="idk", refusals=str(path)))
 
 
 def test_a_file_has_one_a_line(tmp_path):
     path = tmp_path / "refusals.txt"
     path.write_bytes("\ufeffNo.\r\n\n  Je ne sais pas, désolé. \n".encode())
-    assert read_refusals(path) == ("No.", "Je ne sais pas, désolé.")
+    assert of_file(path) == ("No.", "Je ne sais pas, désolé.")
 
 
 @pytest.mark.parametrize(
@@ -34,10 +40,10 @@ def test_a_bad_file_is_one_line(content, message, tmp_path):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=f"^method.refusals: .*{message}") as caught:
-        read_refusals(path)
+        of_file(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="cannot read"):
-        read_refusals(tmp_path)
+        of_file(tmp_path)
 
 
 def test_the_choice_depends_on_seed_step_and_question_only():
