@@ -126,11 +126,10 @@ def train_on_answers(
         lm.model, lm.config, lm.layout, settings, steps, generator.dtype, donate=donate, seed=seed
     )
     done, interval = 0, Interval()
-    if checkpoints is not None:
-        newest = checkpoints.restore_latest(trainer.abstract_state())
-        if newest is not None:
-            done, state, _ = newest
-            trainer.load_state_dict(state)
+    newest = checkpoints.restore_latest(trainer.abstract_state()) if checkpoints else None
+    if newest is not None:
+        done, state, _ = newest
+        trainer.load_state_dict(state)
     on_start(done)
 
     def save() -> None:

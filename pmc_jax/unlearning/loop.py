@@ -116,7 +116,7 @@ class Unlearning:
         sequences = sum(retain_rows if term == "retain" else 1 for term in self._method.terms)
         return Packer.fit(
             shared_prefix(prompts),
-            typical=lengths,
+            lengths,
             batch=sequences * self._train.batch_size,
             row_multiple=self.generator.lm.layout.row_multiple,
             loss_mean=self._train.loss_mean,
