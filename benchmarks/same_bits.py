@@ -142,7 +142,7 @@ def run_cases(checkout: Path, results: Path, cases: list[str]) -> int:
         if case == "plan":
             (folder / "out").mkdir()
         if case == "compare":
-            (folder / "compare.yaml").write_text(json.dumps(comparison(names)))
+            (folder / "compare.yaml").write_text(json.dumps(comparison(names, old)))
             call(cli, ["compare", "compare.yaml"])
         elif case == "evaluate":
             texts = [f"{n}={json.dumps(v)}" for n, v in names(SMALL).items()]
@@ -167,7 +167,7 @@ def call(cli: Any, arguments: list[str]) -> None:
         raise SystemExit(f"pmc {' '.join(arguments[:2])} ended with status {status}")
 
 
-def comparison(names: Any) -> dict[str, Any]:
+def comparison(names: Any, old: bool) -> dict[str, Any]:
     settings = {**SMALL, "pmc.schedule.epochs": 2, "evaluate.leakage.num_samples": 4}
     settings |= {"evaluate.corpus.path": "text.txt", **ANSWERS}
     settings.pop("seed")
@@ -175,7 +175,7 @@ def comparison(names: Any) -> dict[str, Any]:
     return {
         "run": "run.yaml",
         "settings": names(settings),
-        "seconds": 10_000,
+        "seconds" if old else "max_seconds": 10_000,
         "seeds": [1],
         "measures": ["sampling", "prefill", "side_effects"],
         "methods": {"pmc": {}, "retain_only": {}},

@@ -46,6 +46,7 @@ KEYS = {
     "choices": "multiple_choice",
     "prompts": "prompt_attacks",
     "hand_over": "weight_sync",
+    "cells": "runs",
 }
 
 
