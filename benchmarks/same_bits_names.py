@@ -47,6 +47,8 @@ KEYS = {
     "prompts": "prompt_attacks",
     "hand_over": "weight_sync",
     "cells": "runs",
+    "cells_wanted": "num_runs",
+    "rule": "criterion",
 }
 
 
@@ -65,6 +67,8 @@ def in_old_names(settings: dict[str, Any]) -> dict[str, Any]:
 def in_new_names(values: dict[str, Any]) -> dict[str, Any]:
     """Values by the names of 0.2.0; messages that name a setting too."""
     names = {"/".join(KEYS.get(part, part) for part in n.split("/")): v for n, v in values.items()}
+    # The settings of a comparison's measures.
+    names = {n: v for n, v in names.items() if not n.startswith("compare.json/evaluation/")}
     return {name: _message(value) for name, value in names.items()}
 
 
