@@ -1,6 +1,6 @@
-"""How the processes of a job find each other: flags, or what a cluster puts in the environment.
+"""Starts multi-process jobs: the processes find each other by flags or cluster variables.
 
-This module imports no jax until `join` is called; a single process never calls it.
+This module imports jax only in `join`, which a single process never calls.
 """
 
 import argparse
@@ -24,12 +24,12 @@ _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID",
 
 @dataclasses.dataclass(frozen=True)
 class ProcessSpec:
-    """One process of a job of several; jax finds out by itself what is None.
+    """One process of a multi-process job; jax detects the values that are None.
 
     Attributes:
         coordinator: host:port of process 0.
-        count: of the processes.
-        index: of this one, from 0.
+        count: number of processes.
+        index: index of this process, from 0.
     """
 
     coordinator: str | None = None
@@ -38,29 +38,34 @@ class ProcessSpec:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("several processes, one a host")
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, a free port there")
-    group.add_argument("--num-processes", type=int, metavar="N", help="how many there are")
-    group.add_argument("--process-id", type=int, metavar="I", help="which one this is, from 0")
+    group = parser.add_argument_group("multi-process jobs, one process per host")
+    group.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="host of process 0 and a free port on it"
+    )
+    group.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
+    group.add_argument("--process-id", type=int, metavar="I", help="index of this process, from 0")
     group.add_argument(
         "--distributed",
         action="store_true",
-        help="there are several and jax finds them, where the environment does not show it",
+        help="run as a multi-process job that jax detects, if pmc does not detect it by itself",
     )
 
 
 def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) -> ProcessSpec | None:
-    """What flags and environment say of this process; None for a single process.
+    """Reads flags and environment variables; returns None for a single process.
 
     Raises:
-        UserError: flags or variables that do not go together.
+        UserError: flags or variables contradict each other or are incomplete.
     """
     flags = (options.coordinator, options.num_processes, options.process_id)
     if any(flag is not None for flag in flags):
         if options.distributed:
-            raise UserError("--distributed finds the processes by itself; give no other such flag")
+            raise UserError(
+                "--distributed detects the processes; remove --coordinator, --num-processes and "
+                "--process-id"
+            )
         if any(flag is None for flag in flags):
-            raise UserError("--coordinator, --num-processes and --process-id go together")
+            raise UserError("--coordinator, --num-processes and --process-id must be set together")
         return _checked(*flags, names=("--coordinator", "--num-processes", "--process-id"))
     if options.distributed:
         return ProcessSpec()
@@ -73,7 +78,7 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
             raise UserError(f"{names[1]}={count}, {names[2]}={index}: expected numbers") from None
         return _checked(address, *numbers, names=names)
     if bool(count) != bool(index):
-        raise UserError(f"{names[1]} and {names[2]} go together, with {names[0]}")
+        raise UserError(f"{names[0]}, {names[1]} and {names[2]} must be set together")
     several = address or _cluster_processes(environment) > 1
     return ProcessSpec(address or None) if several else None
 
@@ -81,11 +86,11 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
 def _checked(
     coordinator: str, count: int, index: int, *, names: tuple[str, str, str]
 ) -> ProcessSpec | None:
-    """The three values of the flags or variables `names`; None where they mean one process."""
+    """Checks the values of the flags or variables `names`; returns None for one process."""
     if count < 1 or not 0 <= index < count:
         raise UserError(
-            f"{names[1]}={count}, {names[2]}={index}: processes are numbered from 0 to one less "
-            "than their count"
+            f"{names[1]}={count}, {names[2]}={index}: expected an index from 0 to the number of "
+            "processes - 1"
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
@@ -94,7 +99,7 @@ def _checked(
 
 
 def _cluster_processes(environment: Mapping[str, str]) -> int:
-    """How many processes a scheduler has started, as far as the environment shows it."""
+    """Number of processes that a scheduler has started, as far as the environment shows it."""
     workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
     counts = [len((workers or "").split(",")), _number(environment.get("OMPI_COMM_WORLD_SIZE"))]
     if environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
@@ -123,7 +128,7 @@ def _is_tpu_vm(environment: Mapping[str, str]) -> bool:
 
 
 def _tpu_vm_workers() -> int:
-    """Hosts of the slice that this TPU VM belongs to, from the metadata that jax reads too."""
+    """Number of hosts in this TPU VM's slice, from the metadata server that jax queries too."""
     import urllib.request
 
     request = urllib.request.Request(_WORKER_ENDPOINTS, headers={"Metadata-Flavor": "Google"})
@@ -135,7 +140,7 @@ def _tpu_vm_workers() -> int:
 
 
 def join(spec: ProcessSpec, timeout: float) -> None:
-    """Joins the job; before any other use of jax's devices.
+    """Joins the job; must be called before any other use of jax's devices.
 
     Args:
         timeout: seconds after which a silent process counts as dead.
@@ -162,7 +167,7 @@ def join(spec: ProcessSpec, timeout: float) -> None:
             heartbeat_timeout_seconds=int(2 * timeout + 10),
             shutdown_timeout_seconds=int(timeout + 1),
         )
-    except Exception as error:  # from a missing variable to a port that is in use
+    except Exception as error:  # jax raises many types, for a missing variable or a busy port
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"cannot join the other processes ({reason}); give --coordinator HOST:PORT, "
@@ -171,8 +176,9 @@ def join(spec: ProcessSpec, timeout: float) -> None:
 
 
 def _local_devices(environment: Mapping[str, str]) -> list[int] | None:
-    """All GPUs of the host: under Slurm and Open MPI jax would use one GPU a process, but this
-    package runs one process a host. None where jax chooses them.
+    """Indices of all GPUs of the host; None = jax chooses.
+
+    Under Slurm and Open MPI jax would use one GPU per process; pmc runs one process per host.
     """
     alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1" or (
         environment.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"

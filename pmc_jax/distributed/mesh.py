@@ -1,7 +1,7 @@
-"""Device meshes, and layouts: a mesh with a table from logical array axes to mesh axes.
+"""Device meshes and layouts; a layout is a mesh and a table of logical axes to mesh axes.
 
 Arrays carry a `NamedSharding`, and jitted functions follow it. The axes and the tables are in
-`pmc_jax.config.sharding`. One device is the 1 x 1 x 1 x 1 mesh; nothing else changes.
+`pmc_jax.config.sharding`. A single device is the 1 x 1 x 1 x 1 mesh.
 """
 
 import collections
@@ -25,7 +25,7 @@ class Layout:
     """A mesh and a table; hashable, so that it can be a static argument of a jitted function.
 
     Attributes:
-        mesh: devices, axes `AXES`.
+        mesh: devices, with the axes `AXES`.
         rules: pairs (logical axis, mesh axes).
     """
 
@@ -33,7 +33,7 @@ class Layout:
     rules: tuple[tuple[str, tuple[str, ...]], ...]
 
     def axes(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[tuple[str, ...]]:
-        """Mesh axes of each dimension: by the table, none where the sizes do not divide."""
+        """Mesh axes of each dimension by the table; none if they do not divide its size."""
         table = dict(self.rules)
         entries, used = [], set()
         for name, size in zip(logical, shape, strict=True):
@@ -48,12 +48,12 @@ class Layout:
     def sharded_axes(
         self, logical: Sequence[str | None], shape: Sequence[int]
     ) -> list[tuple[str, ...]]:
-        """`axes` without those of one device, along which nothing has to be sent."""
+        """`axes` without mesh axes of size 1, along which no communication is needed."""
         all_axes = self.axes(logical, shape)
         return [tuple(a for a in axes if self.mesh.shape[a] > 1) for axes in all_axes]
 
     def spec(self, logical: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
-        """`axes` as jax takes them."""
+        """`axes` as a `PartitionSpec`."""
         return PartitionSpec(*(axes or None for axes in self.axes(logical, shape)))
 
     def sharding(self, logical: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
@@ -64,14 +64,14 @@ class Layout:
         return jax.lax.with_sharding_constraint(x, self.sharding(logical, x.shape))
 
     def put(self, x: np.ndarray, *logical: str | None) -> jax.Array:
-        """Host array to a global array; each process copies the rows that its devices hold."""
+        """Turns a host array into a global array; each process copies its devices' rows only."""
         x = np.asarray(x)
         return jax.make_array_from_callback(
             x.shape, self.sharding(logical, x.shape), lambda index: x[index]
         )
 
     def unsharded_dims(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[str]:
-        """Dimensions that stay whole as their size does not divide, such as "kv_heads 2"."""
+        """Dimensions that stay unsharded because their size does not divide, as "kv_heads 2"."""
         table = dict(self.rules)
         pairs = zip(logical, self.axes(logical, shape), shape, strict=True)
         return [
@@ -82,7 +82,7 @@ class Layout:
 
     @property
     def platform(self) -> str:
-        """Of the devices: cpu, gpu or tpu."""
+        """Platform of the devices: cpu, gpu or tpu."""
         return self.mesh.devices.flat[0].platform
 
     @property
@@ -101,18 +101,18 @@ def make_mesh(
 ) -> Mesh:
     """Lays the devices out as `slices` x `data` x `fsdp` x `tensor`.
 
-    Devices with a `slice_index` are grouped by it; else, where there are as many processes as
-    slices, by process; else in their order, as virtual CPU devices are.
+    Devices are grouped by `slice_index` if they have one; by process if there are as many
+    processes as slices; otherwise in their order, as for virtual CPU devices.
 
     Args:
-        data, fsdp, tensor: sizes on each slice; one of them may be -1 = the rest.
-        slices: groups of devices joined by the data-centre network; -1 = as many as the devices
-            say, 1 where they say nothing.
-        devices: the devices to use, by default all of them.
+        data, fsdp, tensor: sizes on each slice; one of them may be -1 = all remaining devices.
+        slices: groups of devices joined by the data-centre network; -1 = the number that the
+            devices report, or 1 if they report none.
+        devices: the devices to use; None = all.
 
     Raises:
-        UserError: sizes whose product is not the number of devices, or other slices than those
-            of the devices.
+        UserError: the product of the sizes is not the number of devices, or `slices` is not the
+            number of slices of the devices.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -126,7 +126,7 @@ def make_mesh(
     slices = _slices(slices, devices)
     each, fixed = len(devices) // slices, math.prod(s for s in sizes.values() if s != -1)
     if each % fixed if rest else fixed != each:
-        available = f"{len(devices)} devices" if slices == 1 else f"{each} devices a slice"
+        available = f"{len(devices)} devices" if slices == 1 else f"{each} devices per slice"
         raise UserError(
             f"mesh: {shown} does not fit {available}; sizes that divide them: {_divisors(each)}"
         )
@@ -139,23 +139,23 @@ def make_mesh(
         return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
     except NotImplementedError:  # sizes that split a dimension of the TPU's network
         array = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    except AssertionError:  # a v4 chip as two devices, which jax has no order for
+    except AssertionError:  # jax has no order for the two devices of a v4 chip
         array = np.array(devices).reshape(shape)
     return Mesh(array, AXES, axis_types=types)
 
 
 def _slices(wanted: int, devices: Sequence) -> int:
-    """How many slices; checked against the `slice_index` of the devices."""
+    """Number of slices, checked against the `slice_index` of the devices."""
     counts = collections.Counter(getattr(device, "slice_index", None) for device in devices)
     actual = len(counts)
     if actual > 1 and wanted not in (-1, actual):
         raise UserError(
-            f"mesh.slices: {wanted}, but the devices are of {actual} slices; set {actual}, or -1"
+            f"mesh.slices: {wanted}, but the devices form {actual} slices; set {actual}, or -1"
         )
     if len(set(counts.values())) > 1:
         raise UserError(
             f"mesh.slices: the {actual} slices hold {sorted(counts.values())} devices; "
-            "expected as many on each"
+            "expected the same number on each"
         )
     if wanted == -1:
         return actual
@@ -172,7 +172,7 @@ def _divisors(count: int) -> list[int]:
 
 
 def _by_slice(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
-    """Devices as an array of this shape, each slice by its own network."""
+    """Arranges devices in an array of this shape; each slice follows its own network."""
     slices, *inner = shape
     for attribute in ("slice_index", "process_index"):
         counts = collections.Counter(getattr(device, attribute, 0) for device in devices)
@@ -190,15 +190,15 @@ def _by_slice(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
 def layout(
     mesh: Mesh, rules: Mapping[str, tuple[str, ...]], changed: Rules | None = None
 ) -> Layout:
-    """The layout of a table, with the rows in `changed` in place of its own.
+    """Makes a layout from a table; rows in `changed` replace those of the table.
 
     Raises:
-        UserError: a mesh without the axes of `make_mesh`, or rows that name an unknown axis.
+        UserError: the mesh lacks the axes of `make_mesh`, or a row names an unknown axis.
     """
     if set(mesh.axis_names) != set(AXES):
         raise UserError(
             f"mesh: its axes are {', '.join(mesh.axis_names)}; expected {', '.join(AXES)}, "
-            "as make_mesh gives them"
+            "as make_mesh returns them"
         )
     if faults := list(rule_faults(changed or {})):
         raise UserError(f"rules: {'; '.join(faults)}")

@@ -1,10 +1,9 @@
-"""Host-side communication of a multi-process job, one process a host: gather, broadcast, barrier.
+"""Host-side communication of a multi-process job, one process per host: gather, broadcast, barrier.
 
-Every process makes the same calls of this module in the same order, as it runs the same device
-programs. Host values travel through the key-value store of jax's distributed runtime and not
-through the devices: a float64 stays a float64, and no call waits for a device program. In a single
-process every function returns what it was passed. `launch` starts the processes, `watchdog` detects
-that one has died.
+Every process must make the same calls in the same order, as it runs the same device programs.
+Values are sent through the key-value store of jax's distributed runtime, not through the devices:
+a float64 stays a float64, and no call waits for a device program. In a single process every
+function returns its own value. `launch` starts the processes; `watchdog` detects a dead one.
 """
 
 import itertools
@@ -15,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from pmc_jax.errors import UserError
 
-if TYPE_CHECKING:  # the command line answers before the libraries are imported
+if TYPE_CHECKING:  # the command line must respond before the libraries are imported
     import jax
     import numpy as np
 
-# How long one process waits for another that is alive: it may write a large model meanwhile.
+# One process waits this long for another that is alive and may be writing a large model.
 _BARRIER_SECONDS = 1800.0
 _PIECE_BYTES = 1 << 20
 
 _numbers = itertools.count()
-_unread: list[str] = []  # keys that some process may not have read yet
+_unread: list[str] = []  # keys that other processes may not have read yet
 
 
 def count() -> int:
-    """How many processes run this job; starts no backend in a single process."""
+    """Number of processes in this job; starts no backend in a single process."""
     import jax
 
     return jax.process_count() if jax.distributed.is_initialized() else 1
@@ -42,19 +41,19 @@ def index() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process writes the files and speaks to the user."""
+    """Whether this process writes the files and prints messages."""
     return index() == 0
 
 
 def store() -> Any:
-    """The client of the key-value store; jax has no public name for it."""
+    """The client of the key-value store; jax has no public API for it."""
     from jax._src import distributed
 
     return distributed.global_state.client
 
 
 def gather(value: Any) -> list[Any]:
-    """The values of all processes in their order: JSON values of any size, floats bit for bit.
+    """Gathers JSON values of any size from all processes, in their order; floats bit for bit.
 
     Raises:
         UserError: a process did not call this within `PMC_BARRIER_SECONDS`.
@@ -86,7 +85,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def broadcast(make: Callable[[], Any]) -> Any:
-    """What `make` returns in the first process, a JSON value; the others do not call it.
+    """Calls `make` in the first process only; returns its JSON value in every process.
 
     Raises:
         UserError: the first process did not return within `PMC_BARRIER_SECONDS`.
@@ -107,7 +106,7 @@ def broadcast(make: Callable[[], Any]) -> Any:
 
 
 def first_ahead(make: Callable[[], Any]) -> Any:
-    """What `make` returns in this process; the first process calls it before all others."""
+    """Calls `make` in every process, in the first one before all others; returns its value."""
     if not is_first():
         barrier("first process ready")
     made = make()
@@ -117,10 +116,10 @@ def first_ahead(make: Callable[[], Any]) -> Any:
 
 
 def barrier(name: str) -> None:
-    """Returns when every process has called this.
+    """Waits until every process has called this.
 
     Raises:
-        UserError: one did not within `PMC_BARRIER_SECONDS`; the message names the missing ones.
+        UserError: `PMC_BARRIER_SECONDS` have passed; the message names the missing processes.
     """
     if count() == 1:
         return
@@ -132,7 +131,7 @@ def barrier(name: str) -> None:
 
 
 def _timed_out(error: Exception, processes: str, where: str) -> Exception:
-    """The error of a wait as the user sees it; an error that is no timeout stays as it is."""
+    """Turns the timeout of a wait into a message for the user; returns other errors unchanged."""
     if "DEADLINE_EXCEEDED" not in str(error):
         return error
     return UserError(
@@ -142,18 +141,18 @@ def _timed_out(error: Exception, processes: str, where: str) -> Exception:
 
 
 def owns(number: int) -> bool:
-    """Whether this process does the work of this number: processes take turns."""
+    """Whether this process does work item `number`; items are assigned round-robin."""
     return number % count() == index()
 
 
 def map_sharded(make: Callable[[int], Sequence[int]], size: int) -> list[list[int]]:
-    """`[make(0), ..., make(size - 1)]`, lists of token ids; each call is made by one process."""
+    """Returns `[make(0), ..., make(size - 1)]`, lists of token ids; one process makes each call."""
     by_process = gather([list(make(i)) for i in range(size) if owns(i)])
     return [by_process[i % count()][i // count()] for i in range(size)]
 
 
 def host_array(array: "jax.Array") -> "np.ndarray":
-    """The whole of a sharded array; with several processes all of them must call this."""
+    """Copies a complete sharded array to the host; all processes must call this."""
     import numpy as np
 
     if array.is_fully_addressable or array.is_fully_replicated:
@@ -168,7 +167,7 @@ def _barrier_milliseconds() -> int:
 
 
 def seconds_of(variable: str, default: float) -> float:
-    """A time from the environment.
+    """Reads a time in seconds from an environment variable.
 
     Raises:
         UserError: the variable is not a positive number.

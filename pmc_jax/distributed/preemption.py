@@ -1,12 +1,12 @@
-"""Graceful stop on SIGTERM, as schedulers send it before they preempt a machine.
+"""Graceful stop on SIGTERM, which schedulers send before they preempt a machine.
 
-Code that can save its state calls `check` at its safe points, which raises `Preempted` after a
-SIGTERM. Outside `handle_sigterm` nothing changes, so the handlers of a library's user stay.
+Code that can save its state calls `check` at its safe points; `check` raises `Preempted` after a
+SIGTERM. Outside `handle_sigterm` the signal handlers of the caller stay in place.
 
 All processes of a job pass the same safe points in the same order, so a count identifies a point.
 The watchdogs share a request to stop; each one pauses its process and publishes how many points
 that process has passed. All processes then stop at the first point that none of them has passed.
-Before a request, no process waits for another.
+Without a request, no process waits for another.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _safe_points = _SafePoints()
 
 @contextlib.contextmanager
 def handle_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM requests a stop; for the main thread."""
+    """Context in which SIGTERM requests a stop; only for the main thread."""
     _requested.clear()
     before = signal.signal(signal.SIGTERM, lambda *_: _requested.set())
     try:
@@ -49,7 +49,7 @@ def is_requested() -> bool:
 
 
 def check() -> None:
-    """A safe point: raises `Preempted` when a process of the job has received SIGTERM."""
+    """Marks a safe point; raises `Preempted` if a process of the job has received SIGTERM."""
     if multihost.count() == 1:
         if is_requested():
             raise Preempted
@@ -63,14 +63,14 @@ def check() -> None:
 
 
 def pause() -> int:
-    """Holds this process at its next safe point until `stop_after`; returns how many it passed."""
+    """Holds this process at its next safe point until `stop_after`; returns the number passed."""
     with _safe_points.changed:
         _safe_points.paused = True
         return _safe_points.passed
 
 
 def stop_after(passed: int) -> None:
-    """This process stops once it has passed so many safe points."""
+    """Makes this process stop once it has passed this many safe points."""
     with _safe_points.changed:
         _safe_points.stop_after = passed
         _safe_points.changed.notify_all()

@@ -1,10 +1,10 @@
-"""A child process that does the work and a parent that watches it, in jobs of several processes.
+"""Supervision of multi-process jobs: a forked child does the work, and its parent watches it.
 
 When the host of process 0 fails, jax ends all other processes from C++, within milliseconds and
-with its own messages; no Python of theirs runs any more. So the work is done in a forked child.
-What native code prints goes to a file, and is shown only where nothing else explains a death. The
-parent forwards signals, prints the last message, once, and returns the exit status. It imports no
-jax.
+with its own messages; none of their Python code runs any more. So a forked child does the work.
+The output of native code is written to a file, and shown only if nothing else explains a death.
+The parent forwards signals, prints the last message once, and returns the exit status. It does
+not import jax.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from typing import Any, BinaryIO, NoReturn
 
 from pmc_jax.errors import UserError
 
-_FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP")  # by name: not every system has them all
-_SHOWN_BYTES = 4000  # of the native output of a death that nothing else explains
-_TEXT_CHARACTERS = 30_000  # fits into a pipe that nobody reads yet
+_FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP")  # names, since some systems lack some of them
+_SHOWN_BYTES = 4000  # of native output, if nothing else explains a death
+_TEXT_CHARACTERS = 30_000  # fits into the buffer of a pipe that is not read yet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Parent:
     """The child's two pipes to its parent.
 
     Attributes:
-        messages: handle to write to, one JSON object a line.
-        alive: handle that reads as ended once the parent is dead.
+        messages: file descriptor to write to, one JSON object per line.
+        alive: file descriptor that reports end of file once the parent is dead.
     """
 
     messages: int
     alive: int
 
     def announce(self, index: int, hosts: list[str]) -> None:
-        """Sends the index of this process and the host name of every process, for messages."""
+        """Sends this process's index and all host names, which the parent uses in messages."""
         self._send({"index": index, "hosts": hosts})
 
     def exit(self, status: int, text: str = "") -> NoReturn:
@@ -46,20 +46,20 @@ class Parent:
         self._send({"text": text[-_TEXT_CHARACTERS:]})
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(status)  # threads that wait for a lost process never end
+        os._exit(status)  # a thread that waits for a lost process would never end
 
     def _send(self, message: dict[str, Any]) -> None:
         os.write(self.messages, json.dumps(message).encode() + b"\n")
 
 
 def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
-    """Runs `work`, which ends with `Parent.exit`, in a child; returns the status to exit with.
+    """Runs `work`, which ends with `Parent.exit`, in a child; returns the exit status.
 
     Raises:
         UserError: the system cannot fork.
     """
     if not hasattr(os, "fork"):
-        raise UserError("several processes: this system cannot fork; run them on Linux")
+        raise UserError("multi-process jobs: this system cannot fork; run the job on Linux")
     read_end, messages = os.pipe()
     alive, write_end = os.pipe()
     native = tempfile.TemporaryFile()  # noqa: SIM115
@@ -90,7 +90,7 @@ def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
 
 
 def _redirect_native_output(native: BinaryIO) -> None:
-    """Python still writes to the streams; what native code writes goes to a file."""
+    """Redirects the output of native code to a file; Python still writes to the streams."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         writer = open(  # noqa: SIM115
@@ -101,7 +101,7 @@ def _redirect_native_output(native: BinaryIO) -> None:
 
 
 def _read_messages(handle: int) -> dict[str, Any]:
-    """The child's messages as one dict, without waiting for heirs of the pipe's other end."""
+    """Reads the child's messages into one dict; does not wait for processes it has started."""
     os.set_blocking(handle, False)
     with open(handle, "rb", buffering=0) as pipe:
         text = pipe.readall() or b""
@@ -112,7 +112,7 @@ def _read_messages(handle: int) -> dict[str, Any]:
 
 
 def _report_end(status: int, messages: dict[str, Any], native: BinaryIO) -> int:
-    """Prints why the child ended; returns the status of this process."""
+    """Prints why the child ended; returns the exit status of this process."""
     if "text" in messages:
         if messages["text"]:
             print(messages["text"], file=sys.stderr)

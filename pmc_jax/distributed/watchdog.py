@@ -3,7 +3,7 @@
 A thread of each process writes heartbeats to the key-value store and reads those of the others.
 Process 0 publishes a verdict that all processes follow: which process failed, the exit status and
 the message. If process 0 itself dies, jax ends the others, and `supervisor` reports it. The same
-thread carries a request to stop from one process to all, see `preemption`.
+thread passes a request to stop from one process to all others, see `preemption`.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ from pmc_jax.distributed import multihost, preemption
 from pmc_jax.distributed.supervisor import Parent
 from pmc_jax.errors import UserError
 
-# A process without a heartbeat for so long counts as dead.
+# A process without a heartbeat for this long counts as dead.
 _TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
-# Several processes often find the same bad input: the first one has this long to report it.
+# Several processes often find the same bad input: process 0 has this long to report it.
 _GRACE_SECONDS = 2.0
 _FOLDER = "pmc/live/"
 # Errors of the runtime that do not mean that another process has died.
@@ -40,9 +40,9 @@ class ExitReport(NamedTuple):
     """What ended the work of a process.
 
     Attributes:
-        status: to exit with.
-        here: what its own process prints.
-        elsewhere: what the others print, after its name; "" = nothing.
+        status: exit status.
+        here: text that this process prints.
+        elsewhere: text that the others print after the name of this process; "" = nothing.
     """
 
     status: int
@@ -51,8 +51,8 @@ class ExitReport(NamedTuple):
 
 
 def exit_report(error: BaseException, *, interrupted: str) -> ExitReport:
-    """Bad input is printed by one process alone; a traceback by one, with a line from every other
-    process.
+    """Describes an error: only one process prints bad input; one process prints a traceback, and
+    every other one a single line.
     """
     if isinstance(error, UserError):
         return ExitReport(2, f"pmc: error: {error}", "")
@@ -68,11 +68,11 @@ class Fault:
     """Why a process ends.
 
     Attributes:
-        process: its index.
-        status: to exit with.
-        line: what the others print; "" = nothing.
-        is_secondary: it may only be a consequence of another process's death.
-        has_ended: the process has ended already.
+        process: index of the process.
+        status: exit status.
+        line: text that the others print; "" = nothing.
+        is_secondary: whether another process's death may be the cause.
+        has_ended: whether the process has already ended.
     """
 
     process: int
@@ -86,7 +86,7 @@ class Watchdog(threading.Thread):
     """Watches the other processes until `stop`.
 
     Args:
-        parent: of this process.
+        parent: pipes to the parent of this process.
         seconds: see `timeout`.
     """
 
@@ -99,10 +99,10 @@ class Watchdog(threading.Thread):
         self._poll = max(min(_POLL_SECONDS, seconds / 10), self._count / 256)
         self._hosts = multihost.gather(socket.gethostname())
         self._parent.announce(self._index, self._hosts)
-        self._heartbeats: dict[int, tuple[str, float]] = {}  # newest of a process, and when
+        self._heartbeats: dict[int, tuple[str, float]] = {}  # newest heartbeat and its time
         self._checked_at = time.monotonic()
         self._failed_at: float | None = None
-        self._text = ""  # what this process prints for its own fault
+        self._text = ""  # text that this process prints for its own fault
         self._exiting = threading.Lock()
         self._stopped = threading.Event()
 
@@ -115,32 +115,32 @@ class Watchdog(threading.Thread):
             except Exception as error:  # the store does not answer
                 if self._stopped.is_set():
                     return
-                lost = f"has lost its key-value store: {error}"
+                lost = f"lost its key-value store: {error}"
                 line = "died: the connection to it was lost" if self._index else lost
                 self._exit(Fault(0, 1, line))
 
     def stop(self) -> None:
-        """All processes have done their work."""
+        """Stops the thread; called when all processes have finished."""
         self._stopped.set()
         self.join()
 
     def fail(self, error: BaseException, report: ExitReport) -> NoReturn:
-        """Ends this process and all others: for the error of this process, or for the fault of
-        another one that turns out to have caused it.
+        """Ends this process and all others, for this error or for the fault of another process
+        that caused it.
         """
         self._text = report.here
         secondary = _is_secondary(error)
         fault = Fault(self._index, report.status, report.elsewhere, is_secondary=secondary)
         try:
             self._publish(f"fault/{self._index}", dataclasses.asdict(fault))
-            # The thread exits first, once there is a verdict.
+            # The thread ends the process during this sleep, once there is a verdict.
             time.sleep(self._timeout + 10 * self._poll + _GRACE_SECONDS)
         except Exception:
             time.sleep(2 * self._poll)
         self._exit(fault)
 
     def _check(self, heartbeat: int) -> None:
-        """One round: writes a heartbeat, reads what the others have published, and acts on it."""
+        """Writes a heartbeat, reads what the others have published, and acts on it."""
         self._publish(f"heartbeat/{self._index}", heartbeat)
         if preemption.is_requested():
             self._publish("stop", 1)
@@ -190,7 +190,7 @@ class Watchdog(threading.Thread):
         elif silent:
             line = f"died: no heartbeat for {self._timeout:g} s"
             self.publish_verdict(Fault(silent[0], 1, line, has_ended=True))
-        # A process that had died would be known by now: the fault is not secondary after all.
+        # A death would have been detected by now, so the fault is not secondary after all.
         elif waited > self._timeout + 4 * self._poll:
             self.publish_verdict(faults[0])
 
@@ -209,7 +209,7 @@ class Watchdog(threading.Thread):
     def publish_verdict(self, verdict: Fault) -> NoReturn:
         """Ends all processes for this fault; called by process 0."""
         self._publish("verdict", dataclasses.asdict(verdict))
-        # The store ends with this process: the others read first.
+        # The store ends with this process, so the others must read the verdict first.
         deadline = time.monotonic() + min(self._timeout, 10 * self._poll)
         ended = {verdict.process} if verdict.has_ended else set()
         others = {f"left/{i}" for i in {*range(1, self._count)} - ended}
@@ -236,7 +236,7 @@ class Watchdog(threading.Thread):
 
 
 def _is_secondary(error: BaseException | None) -> bool:
-    """Whether a runtime call failed, as it does when another process has died."""
+    """Whether a runtime call failed in a way that another process's death can cause."""
     while error is not None:
         if type(error).__name__ == "JaxRuntimeError" and not str(error).startswith(_OWN_ERRORS):
             return True

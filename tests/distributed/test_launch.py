@@ -53,7 +53,7 @@ def test_process_spec():
 @pytest.mark.parametrize(
     ("flags", "environment", "named"),
     [
-        ("--coordinator a:1", {}, "go together"),
+        ("--coordinator a:1", {}, "together"),
         ("--coordinator a:1 --num-processes 2 --process-id 2", {}, "--process-id=2"),
         ("--coordinator a --num-processes 2 --process-id 1", {}, "HOST:PORT"),
         ("--distributed --process-id 1", {}, "--distributed"),
