@@ -1,11 +1,11 @@
 """Training: packed batches, the jitted step, the losses of all methods, fine-tuning.
 
     batch.py, packing.py   rows of several sequences
-    step.py, trainer.py    one gradient step; the state from checkpoint to checkpoint
-    losses.py              one function for each method, from the numbers of its rows
-    objective.py           those numbers, computed in the step
-    order.py               which rows a step takes, and the random streams of a run
+    step.py, trainer.py    one gradient step; the training state and its checkpoints
+    losses.py              the loss of each method, a function of per-term statistics
+    objective.py           these statistics, computed inside the step
+    order.py               which rows each step trains on, and the random streams of a run
     finetune.py            supervised fine-tuning
 
-Nothing here knows a method of unlearning beyond its loss.
+Nothing here knows an unlearning method beyond its loss.
 """

@@ -1,7 +1,7 @@
-"""What a training step reads: the host packs it (`packing`), the device trains on it.
+"""The input of a training step: the host packs it (`packing`), the device trains on it.
 
-Axis letters: M micro-batches, R rows, S tokens, A answer positions a row, T terms of the loss, B
-sequences of a term in a micro-batch, P prefix.
+Axis letters: M micro-batches, R rows, S tokens, A answer positions per row, T terms of the loss, U
+terms whose loss reads single sequences, B sequences of a term in a micro-batch, P prefix.
 """
 
 from typing import NamedTuple
@@ -16,16 +16,16 @@ class TrainBatch(NamedTuple):
 
     Attributes:
         tokens, positions, segments: i32[M,R,S], see `decoder.hidden_states`.
-        answer_positions: i32[M,R,A], where in the row the token before each answer token stands.
+        answer_positions: i32[M,R,A], index in the row of the token before each answer token.
         targets: i32[M,R,A], the answer tokens, end token included.
-        loss_weights: f32[T,M,R,A], weight of each answer token in the mean of its term; each term
-            sums to 1, or to less where a micro-batch holds none of it.
+        loss_weights: f32[T,M,R,A], weight of each answer token in the mean of its term. The weights
+            of a term sum to 1, or to less where a micro-batch has no tokens of it.
         coefficients: f32[T], factor of each term in the loss.
-        prefix: i32[P], tokens that every sequence of the run starts with.
-        sequence_index: i32[M,R,A], the sequence of each answer token of the first U terms: t B
-            + its number, U B elsewhere; None where the loss reads no single sequences.
+        prefix: i32[P], tokens that all sequences of the run start with.
+        sequence_index: i32[M,R,A], the sequence that each answer token belongs to: t B + its number
+            for the first U terms, U B elsewhere; None where the loss reads no single sequences.
         reference: f32[M,U,B], cross-entropy of each of these sequences under the model before
-            unlearning, 0 where no loss reads it; None as `sequence_index`.
+            unlearning, 0 where no loss reads it; None where `sequence_index` is None.
     """
 
     tokens: jax.Array
@@ -41,7 +41,7 @@ class TrainBatch(NamedTuple):
 
     @staticmethod
     def put(batch: "TrainBatch", layout: Layout) -> "TrainBatch":
-        """Host arrays to global arrays, rows over the data axes."""
+        """Puts host arrays on the devices as global arrays, rows sharded over the data axes."""
         axes = {
             "loss_weights": (None, None, "rows", None),
             "coefficients": (None,),

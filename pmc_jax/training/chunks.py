@@ -1,6 +1,6 @@
-"""Work on a few positions of every row at a time, as logits of all of them would fill the memory.
+"""Splits rows into chunks of positions, as the logits of all positions would fill the memory.
 
-Axis letters: R rows, A positions a row, K chunks of C positions.
+Axis letters: R rows, A positions per row, K chunks of C positions.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 
 def split_positions(x: jax.Array, size: int) -> jax.Array:
-    """[R,A,...] -> [K,R,C,...] with C = `size`, zeros at the end."""
+    """[R,A,...] -> [K,R,C,...] with C = `size`, padded with zeros at the end."""
     x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size)) + ((0, 0),) * (x.ndim - 2))
     return jnp.moveaxis(x.reshape(len(x), -1, size, *x.shape[2:]), 1, 0)
 
@@ -24,7 +24,7 @@ def join_positions(x: jax.Array, positions: int) -> jax.Array:
 def map_positions(
     function: Callable[..., tuple[jax.Array, ...]], size: int, *arrays: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """`function` of `size` positions of each row, for all of them: [R,A,...] each to [R,A] each."""
+    """Maps `function` over chunks of `size` positions: arrays [R,A,...] to arrays [R,A]."""
     parts = tuple(split_positions(x, size) for x in arrays)
     results = jax.lax.map(lambda part: function(*part), parts)
     return tuple(join_positions(x, arrays[0].shape[1]) for x in results)

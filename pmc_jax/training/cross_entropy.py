@@ -1,7 +1,7 @@
-"""Chunked cross-entropy with the vocabulary projection inside.
+"""Chunked cross-entropy that includes the projection onto the vocabulary.
 
-Logits of all positions never exist at once. Axis letters: R rows, A answer positions a row, D
-hidden, V vocabulary.
+Logits of all positions never exist at once. Axis letters: R rows, A answer positions per row, D
+hidden, V vocabulary; r and v, d are the shards of one device.
 """
 
 import functools
@@ -15,8 +15,8 @@ from pmc_jax.models.attention import softcap
 from pmc_jax.models.fsdp import Stages, collective_stages, gather, scatter
 from pmc_jax.training.chunks import join_positions, split_positions
 
-# Logits held at a time: this many positions of one device x V in float32. On a TPU more, as each
-# chunk adds to the whole gradient of the head in memory.
+# Positions per chunk on one device; a chunk's logits are float32. TPUs use larger chunks, as every
+# chunk reads and writes the head's complete gradient in memory.
 _POSITIONS_A_CHUNK, _ON_TPU = 512, 2048
 _ROUND = 8192
 
@@ -33,16 +33,16 @@ def cross_entropy(
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted cross-entropy of next tokens (natural logarithm).
 
-    Only the weighted sum carries a gradient, to `hidden`, `embedding` and `bias`. The
-    forward pass computes it with each chunk of logits: the backward pass projects nothing again.
+    Only the weighted sum carries a gradient, to `hidden`, `embedding` and `bias`. The forward pass
+    computes this gradient with each chunk of logits, so the backward pass does not project again.
 
     Args:
-        hidden: [R,A,D], any float dtype; the products run in it and accumulate in float32.
+        hidden: [R,A,D], any float dtype; products run in this dtype and accumulate in float32.
         embedding: [V,D], the output embedding.
-        bias: [V], added to the logits; None = none.
+        bias: [V], added to the logits; None = no bias.
         targets: i32[R,A].
         weights: f32[R,A], 0 at padding.
-        cap: of `softcap` on the logits.
+        cap: of `softcap` on the logits; None = no cap.
 
     Returns:
         The sum of weights x cross-entropy, f32[], and the cross-entropy of each position, f32[R,A].
@@ -52,8 +52,10 @@ def cross_entropy(
 
 
 def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients: bool):
-    """Each device works on its own rows against its part of the vocabulary, by hand: the compiler
-    would gather the embedding, and reduce its gradient over all devices, for every chunk.
+    """Runs `_own_chunks` on every device, on its own rows and its part of the vocabulary.
+
+    The `shard_map` is explicit because, for every chunk, the compiler would gather the embedding
+    and reduce its gradient over all devices.
     """
     row_axes, *_ = layout.sharded_axes(("rows", None, None), hidden.shape)
     vocab_axes, embed_axes = layout.sharded_axes(("vocab", "embed"), embedding.shape)
@@ -96,18 +98,18 @@ def _own_chunks(
     cap: float | None,
     gradients: bool,
 ):
-    """The part of one device: [r,A,D] against [v,d].
+    """One device's part: `hidden` [r,A,D] and `embedding` [v,d].
 
     Args:
-        vocab_axes: mesh axes that the vocabulary is sharded over.
-        embed_axes: those of D in the embedding; rows are sharded over them too.
-        embed_stages: `collective_stages` of them.
-        other_axes: the other ones of the rows.
-        chunk: positions whose logits are held at a time.
+        vocab_axes: mesh axes that shard the vocabulary.
+        embed_axes: mesh axes that shard D in the embedding; they shard the rows too.
+        embed_stages: `collective_stages` of `embed_axes`.
+        other_axes: all other mesh axes that shard the rows.
+        chunk: number of positions whose logits exist at a time.
 
     Returns:
-        The loss of all devices, the cross-entropy of the own rows, and gradients like the first
-        three arguments.
+        The loss summed over all devices, the cross-entropy of this device's rows, and the gradients
+        of the first three arguments.
     """
     rows, positions, _ = hidden.shape
     size = min(positions, max(1, chunk // rows))
@@ -125,12 +127,13 @@ def _own_chunks(
     each = join_positions(each, positions)
     if not gradients:
         return loss, each, None
-    # Once a step, not once a chunk; in the dtype of the other weights' gradients.
+    # Reduced once per step, not once per chunk, in the dtype of the other weights' gradients.
     table, *biases = head_gradient
     table = jax.lax.psum(table.astype(hidden.dtype), other_axes)
     biases = jax.lax.psum(biases, other_axes)
     if embed_axes:
-        # A round number of entries apart: of others the TPU's compiler adds up the whole.
+        # Split off a multiple of _ROUND entries: for other sizes the TPU compiler emits an
+        # all-reduce of the complete array.
         parts = jnp.split(table, [len(table) // _ROUND * _ROUND])
         table = jnp.concatenate([scatter(x, embed_axes, 1, embed_stages) for x in parts])
     biases = [jax.lax.psum(x, embed_axes).astype(bias.dtype) for x in biases]
@@ -139,17 +142,17 @@ def _own_chunks(
 
 
 def _chunk(carry, chunk, *, projection, bias, entries, vocab_axes, cap):
-    """A step of the scan over chunks of C positions.
+    """One step of the scan over chunks of C positions.
 
     Args:
         carry: the loss so far, f32[], and the gradients of `projection` and `bias`, float32; None =
-            no gradients are wanted.
+            compute no gradients.
         chunk: hidden [r,C,D], targets i32[r,C], weights f32[r,C].
-        projection, bias: the device's part of the head, [v,D] and [v] or None.
+        projection, bias: this device's part of the head, [v,D] and [v] or None.
         entries: i32[v], the tokens of this part.
 
     Returns:
-        The new carry; the cross-entropy f32[r,C] and the gradient of hidden, this device's part.
+        The new carry; the cross-entropy f32[r,C] and this device's part of the gradient of hidden.
     """
     (loss, head_gradient), (hidden, targets, weights) = carry, chunk
     logits = jnp.einsum("rad,vd->rav", hidden, projection, preferred_element_type=jnp.float32)
@@ -208,8 +211,8 @@ def token_cross_entropy(
 ) -> jax.Array:
     """Cross-entropy of each next token, f32[R,A], for losses that are not linear in it.
 
-    Every entry carries a gradient; the price is that the backward pass projects onto the vocabulary
-    again. The arguments are those of `cross_entropy`.
+    Every entry carries a gradient; in return, the backward pass projects onto the vocabulary again.
+    The arguments are those of `cross_entropy`.
     """
     nothing = jnp.zeros(targets.shape, jnp.float32)
     return cross_entropy(hidden, embedding, bias, targets, nothing, layout, cap)[1]

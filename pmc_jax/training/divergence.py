@@ -1,4 +1,4 @@
-"""Stops a run that diverges: losses that are not finite, or a retain loss above its limit."""
+"""Stops a run that diverges: its losses are not finite, or its retain loss exceeds a limit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,12 +8,12 @@ from pmc_jax.errors import UserError, first_of
 
 
 class DivergenceGuard:
-    """Looks at every step's metrics.
+    """Checks the metrics of every step.
 
     Args:
-        settings: of the optimizer; `max_bad_steps` is read.
-        section: that the settings stand in, for messages.
-        max_retain_loss: of `PMCConfig`; None = no limit.
+        settings: of the training; `max_bad_steps` is read.
+        section: name of the settings' section, for error messages.
+        max_retain_loss: see `PMCConfig`; None = no limit.
     """
 
     def __init__(
@@ -23,15 +23,15 @@ class DivergenceGuard:
         self._max_retain_loss = max_retain_loss
 
     def check(self, step: int, metrics: Mapping[str, Any], ids: Sequence[str]) -> None:
-        """Raises when too many steps in a row could not be applied, or what is retained is lost.
+        """Raises if too many consecutive steps were not applied, or the retain loss is too high.
 
         Args:
             step: number of the step, from 1.
-            metrics: of `Trainer.step`; its last term is that of the retain rows.
-            ids: of the rows of the step.
+            metrics: of `Trainer.step`; the last term is the retain loss.
+            ids: ids of the step's rows.
 
         Raises:
-            UserError: it names the step, its rows and what to change.
+            UserError: with the step, its rows and the settings to change.
         """
         self._bad = 0 if metrics["applied"] else self._bad + 1
         limit, loss = self._max_retain_loss, metrics["terms"][-1]
@@ -39,9 +39,9 @@ class DivergenceGuard:
         lower = f"lower {self._section}.learning_rate={self._settings.learning_rate}"
         if self._bad >= self._settings.max_bad_steps:
             raise UserError(
-                f"step {step}: loss or gradient not finite {self._bad} times in a row, last on the "
-                f"rows {rows}; none of these steps was applied; {lower}, set "
-                f"{self._section}.max_grad_norm=1.0, or model.compute_dtype=float32"
+                f"step {step}: the loss or gradient was not finite {self._bad} times in a row, "
+                f"last on the rows {rows}; none of these steps was applied; {lower}, set "
+                f"{self._section}.max_grad_norm=1.0, or set model.compute_dtype=float32"
             )
         if limit is not None and metrics["applied"] and loss > limit:
             raise UserError(

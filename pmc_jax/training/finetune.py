@@ -1,7 +1,7 @@
-"""Supervised fine-tuning on question-answer pairs: makes the model that knows the data, where an
-experiment needs one, and attacks a model that was made to forget (`evaluation.relearn`).
+"""Supervised fine-tuning on question-answer pairs.
 
-Only this module and its command import `FinetuneSet`; unlearning cannot.
+It trains the model that knows the data, where an experiment needs one, and attacks an unlearned
+model (`evaluation.relearn`). Unlearning cannot import `FinetuneSet`.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,15 +35,15 @@ def finetune(
     checkpoints: Checkpoints | None = None,
     donate: bool = False,
 ) -> Decoder:
-    """Trains on question-answer pairs, loss on the answers only.
+    """Trains on question-answer pairs, with the loss on the answers only.
 
     Args:
         generator: the model to start from.
-        rows: what to learn.
-        settings: optimizer, epochs, rows a step.
+        rows: the training data.
+        settings: optimizer, epochs, rows per step.
         data: `max_length` and `long_rows` are read.
         checkpoints: training resumes from the newest one, and writes one every ten minutes; None =
-            nowhere.
+            neither.
         donate: training may reuse the model's buffers.
 
     Returns:
@@ -51,7 +51,7 @@ def finetune(
 
     Raises:
         UserError: no rows, rows that are too long, or losses that are not finite.
-        Preempted: the process was asked to stop; what was trained is in `checkpoints`.
+        Preempted: the process was asked to stop; `checkpoints` holds the training state.
     """
     if not len(rows):
         raise UserError("finetune.data: no rows")
@@ -99,21 +99,21 @@ def train_on_answers(
     checkpoints: Checkpoints | None = None,
     donate: bool = False,
 ) -> Decoder:
-    """The mean loss of answer tokens, for a fixed number of gradient steps.
+    """Trains on the mean loss of answer tokens, for a fixed number of gradient steps.
 
-    The epochs visit all sequences, each in a new order (`order.epoch_rows`).
+    Each epoch visits all sequences in a new order (`order.epoch_rows`).
 
     Args:
         generator: the model to start from, without adapters.
-        settings: optimizer, rows a step, and whether adapters are trained.
+        settings: optimizer, rows per step, and whether adapters are trained.
         seed: of the order, and of new adapters.
         on_step: called after each step with its number from 1, the metrics of `Trainer.step` and
             the ids of its rows; it raises to stop.
-        on_start: called with the number of steps that a checkpoint already holds, 0 without one.
+        on_start: called with the number of steps already in the checkpoint, 0 without one.
         checkpoints, donate: see `finetune`.
 
     Returns:
-        The trained weights, float32 where all are trained, adapters merged.
+        The trained weights, adapters merged; float32 where all weights are trained.
 
     Raises:
         Preempted: the process was asked to stop.

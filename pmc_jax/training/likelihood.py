@@ -1,7 +1,7 @@
-"""Log-probabilities of given tokens, many sequences at once: packed rows through one program.
+"""Log-probabilities of given tokens: one program scores packed rows of many sequences.
 
-Axis letters: R rows, S tokens, A scored positions a row, P prefix, D hidden, V vocabulary. It knows
-no text.
+It knows no text. Axis letters: R rows, S tokens, A scored positions per row, P prefix, D hidden, V
+vocabulary.
 """
 
 import dataclasses
@@ -20,21 +20,21 @@ from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.training.chunks import map_positions
 from pmc_jax.training.packing import PackedRows
 
-_ROW_TOKENS = 256  # a row holds at least this many, so that short sequences share one
+_ROW_TOKENS = 256  # minimum length of a row, so that short sequences share one
 _BATCH_TOKENS = 2048
-_SPARE = 1.1  # room for scored tokens, in units of the mean
-_POSITIONS_A_CHUNK = 16  # logits of so many positions a row exist at a time
+_SPARE = 1.1  # capacity for scored tokens, as a multiple of the mean
+_POSITIONS_A_CHUNK = 16  # positions per row whose logits exist at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenScores:
-    """What a model thinks of the scored tokens of one sequence.
+    """Scores of one sequence's scored tokens under a model.
 
     Attributes:
-        logp: f32[n], natural logarithm of the probability of each token, given all before it.
-        is_argmax: bool[n], whether no token is more likely.
-        min_k_plus_z: f32[n], logp as standard deviations from its mean, both under the model's
-            distribution (Min-K++, arXiv 2404.02936); the deviation is at least 1e-3.
+        logp: f32[n], natural logarithm of the probability of each token, given all earlier tokens.
+        is_argmax: bool[n], whether no other token is more likely.
+        min_k_plus_z: f32[n], logp minus its mean, in standard deviations, both under the model's
+            distribution (Min-K++, arXiv 2404.02936); the standard deviation is at least 1e-3.
     """
 
     logp: np.ndarray
@@ -50,7 +50,7 @@ def token_scores(
     *,
     dtype: jnp.dtype,
 ) -> list[TokenScores]:
-    """Scores the tokens of each sequence from `begin` on (at least from 1).
+    """Scores the tokens of each sequence from index max(`begin`, 1) on.
 
     Args:
         dtype: of activations and products; reductions over the vocabulary are float32.
@@ -61,12 +61,12 @@ def token_scores(
     own = [len(s) - len(prefix) for s in sequences]
     scored = [len(s) - max(s.begin, 1) for s in sequences]
     size = max(_ROW_TOKENS, round_up(max(own), 128))
-    # A row that is full of tokens has about so many that are scored.
+    # The expected number of scored tokens in a full row.
     share = min(1.0, _SPARE * sum(scored) / sum(own))
     slots = round_up(max(int(share * size), *scored), 32)
     rows = round_up(max(1, _BATCH_TOKENS // size), layout.row_multiple)
     batches = _assign_rows(sequences, len(prefix), rows, size, slots)
-    # The last batch may be short: take as few rows as this number of batches needs.
+    # The last batch may be short: use the fewest rows that still need only this many batches.
     last = 1 + max(row for _, row, _ in batches[-1])
     least = -(-((len(batches) - 1) * rows + last) // len(batches))
     for fewer in range(round_up(least, layout.row_multiple), rows, layout.row_multiple):
@@ -90,8 +90,8 @@ def token_scores(
 def _assign_rows(
     sequences: Sequence[TokenSequence], prefix_length: int, rows: int, size: int, slots: int
 ) -> list[list[tuple[int, int, int]]]:
-    """(which sequence, row, first token) of each batch: longest first, each into the first row
-    that has room for its tokens and for the scored ones.
+    """(sequence, row, first token) of each placement, by batch. The longest sequence is placed
+    first, each in the first row with room for all its tokens and all its scored tokens.
     """
     batches = []
     waiting = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
@@ -116,7 +116,7 @@ def _assign_rows(
 def _score(
     model, prefix, tokens, positions, segments, answer_positions, targets, *, config, layout, dtype
 ):
-    """f32[R,A], bool[R,A], f32[R,A], whole on every device."""
+    """The arrays of `TokenScores`, each [R,A], replicated on every device."""
     hidden = hidden_states(
         model,
         config,
@@ -137,7 +137,7 @@ def _score(
         p = jnp.exp(logp)
         mean = jnp.sum(p * logp, axis=-1)
         variance = jnp.sum(p * (logp - mean[..., None]) ** 2, axis=-1)
-        # By comparison: a gather along a sharded vocabulary would move the logits.
+        # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
         is_target = targets[..., None] == jnp.arange(logp.shape[-1])
         own = jnp.sum(jnp.where(is_target, logp, 0.0), axis=-1)
         return (

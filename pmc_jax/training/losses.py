@@ -1,13 +1,13 @@
-"""The losses of unlearning methods, a pure function each, and what each of them trains on.
+"""The losses of all unlearning methods, one pure function each, and the rows they train on.
 
-Terms are kinds of rows: `collapse` (the model's own chosen answers), `forget` (the true answers to
+A term is a kind of rows: `collapse` (the model's own chosen answers), `forget` (the true answers to
 the forget questions), `refusal` (a refusal as the answer to a forget question), `retain`. A loss is
-a function of their numbers (`Term`) and of the settings (`Objective`); adding a method is one
-function and one entry of `METHODS`. Letters as in the papers: l the mean cross-entropy of a token,
-L the sum over the tokens of a row, f forget, r retain, ref the model before unlearning.
+a function of the terms' statistics (`Term`) and of the settings (`Objective`); to add a method, add
+one function and one entry of `METHODS`. Letters as in the papers: l the mean cross-entropy of a
+token, L the sum over the tokens of a row, f forget, r retain, ref the model before unlearning.
 
-Losses use the natural logarithm. Which method reads true answers shows in its terms: PMC's has no
-`forget`.
+Losses use the natural logarithm. A method reads true answers exactly if `forget` is among its
+terms; it is not among PMC's.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from pmc_jax.config.method import MethodConfig
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """Numbers of one kind of rows in a micro-batch of B rows; those that no loss reads are None.
+    """Statistics of one term in a micro-batch of B rows; None where no loss reads them.
 
     Attributes:
         mean: f32[], l, the mean cross-entropy (of tokens, or of answers, see `train.loss_mean`).
@@ -47,8 +47,7 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Objective(MethodConfig):
-    """The settings of a method in a run, `beta` and `layer` known; hashable, part of the compiled
-    step.
+    """A method's settings in a run, with `beta` and `layer` resolved; hashable, a static argument.
 
     Attributes:
         lambda_retain: weight of the retain term.
@@ -60,8 +59,8 @@ class Objective(MethodConfig):
 
     @staticmethod
     def of(settings: MethodConfig, *, lambda_retain: float, layers: int, seed: int) -> "Objective":
-        """From the settings of a run of a model with so many layers."""
-        # Without what no loss reads: other refusals, the same program.
+        """Resolves the settings for a model with `layers` layers."""
+        # Settings that no loss reads are left out: they must not recompile the step.
         values = dataclasses.asdict(settings) | {"refusals": None, "max_seconds": None}
         if settings.beta is None:
             values["beta"] = {"simnpo": 4.5, "undial": 10.0}.get(settings.name, 0.1)
@@ -90,7 +89,7 @@ def pmc_alignment(terms: Terms, o: Objective):
 
 
 def retain_only(terms: Terms, o: Objective):
-    """l_r: what the same training does to a model that is not made to forget."""
+    """l_r: a control, which shows what the same training does without unlearning."""
     return terms["retain"].mean
 
 
@@ -159,11 +158,11 @@ class Method:
     """One method.
 
     Attributes:
-        loss: of the numbers of its terms.
+        loss: a function of its terms and settings.
         terms: the rows that it trains on, `retain` last.
-        needs: what the loss reads of them: `means` (it is linear in these, and the vocabulary is
-            projected onto once), `rows`, `distributions` or `hidden`.
-        reference_rows: terms whose `reference` it reads.
+        needs: what the loss reads of its terms: `means` (it is linear in them, and the step
+            projects onto the vocabulary once), `rows`, `distributions` or `hidden`.
+        reference_rows: terms whose `reference` the loss reads.
     """
 
     loss: Callable[[Terms, Objective], Any]
@@ -177,7 +176,7 @@ class Method:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the model before unlearning takes part in every step."""
+        """Whether every step runs the model before unlearning."""
         return self.needs in ("distributions", "hidden")
 
 
@@ -198,8 +197,8 @@ METHODS: Mapping[str, Method] = {
 
 
 def coefficients(objective: Objective) -> tuple[float, ...]:
-    """Of a loss that is linear in the means of its terms: the factor of each, in their order; of
-    any other, ones.
+    """The factor of each term in a loss that is linear in the means of its terms; ones for any
+    other loss.
     """
     method = objective.method
     if method.needs != "means":

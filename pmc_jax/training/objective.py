@@ -1,8 +1,7 @@
-"""Losses that are not a weighted sum of cross-entropies: from weights and rows to the numbers that
-`losses` are functions of.
+"""Losses that are not a weighted sum of cross-entropies: computes the `Term`s that `losses` read.
 
-Axis letters: R packed rows, S tokens, A answer positions a row, T terms, B rows of a term (their
-number in a micro-batch), D hidden, V vocabulary.
+Axis letters: R packed rows, S tokens, A answer positions per row, T terms, U terms whose loss reads
+single sequences, B sequences of a term in a micro-batch, D hidden, V vocabulary.
 """
 
 import math
@@ -17,7 +16,7 @@ from pmc_jax.training.cross_entropy import token_cross_entropy
 from pmc_jax.training.losses import Term
 from pmc_jax.training.step_config import StepConfig
 
-_POSITIONS_A_CHUNK = 16  # logits of so many positions a row exist at a time
+_POSITIONS_A_CHUNK = 16  # positions per row whose logits exist at a time
 
 
 def objective_loss(
@@ -34,7 +33,7 @@ def objective_loss(
             the loss reads hidden states.
     """
     method = static.objective.method
-    # Weights sum to 1 over all micro-batches, means are those of this one.
+    # Weights sum to 1 over all micro-batches; the means are over this micro-batch only.
     part = jnp.sum(batch.loss_weights, (1, 2))
     weights = batch.loss_weights / jnp.maximum(part, 1e-30)[:, None, None]
     if method.needs == "hidden":
@@ -58,7 +57,7 @@ def _scored(model, reference, batch, weights, static: StepConfig) -> dict[str, T
     if objective.method.needs == "rows":
         shape = batch.reference.shape
 
-        def by_row(x):  # [R,A] -> [U,B]; the last sum is of all other tokens
+        def by_row(x):  # [R,A] -> [U B]; the last segment, dropped, holds all other tokens
             index = batch.sequence_index.reshape(-1)
             return jax.ops.segment_sum(x.reshape(-1), index, math.prod(shape) + 1)[:-1]
 
@@ -84,7 +83,7 @@ def answer_states(
     answer_positions: jax.Array | None = None,
     layers: int | None = None,
 ) -> jax.Array:
-    """[R,A,D], the hidden states at `answer_positions`, by default those of the batch.
+    """The hidden states at `answer_positions`, [R,A,D], by default those of the batch.
 
     Args:
         layers: see `hidden_states`.
@@ -107,11 +106,19 @@ def answer_states(
 
 
 def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepConfig):
-    """Of hidden [R,A,D] of the model, those shown by the reference and targets i32[R,A], f32[R,A]
-    each: the cross-entropy from the reference's distribution to the model's, the entropy of the
-    reference's, and the cross-entropy from softmax(z_ref - beta onehot(target)). Differentiable in
-    the first two; logits of a few positions exist at a time, and are computed again for the
-    gradient.
+    """Cross-entropies of whole distributions, f32[R,A] each.
+
+    Logits exist for a few positions at a time; the backward pass computes them again.
+
+    Args:
+        hidden: [R,A,D], hidden states of the model; the result is differentiable in them.
+        shown: [R,A,D], hidden states of the reference.
+        targets: i32[R,A].
+
+    Returns:
+        The cross-entropy from the reference's distribution to the model's, the entropy of the
+        reference's distribution, and the cross-entropy from softmax(z_ref - beta onehot(target)) to
+        the model's.
     """
     config, layout = static.config, static.layout
 
@@ -120,7 +127,7 @@ def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepCo
         log_p = jax.nn.log_softmax(logits(model, config, hidden, layout))
         scores = jax.lax.stop_gradient(logits(reference, config, shown, layout))
         log_q = jax.nn.log_softmax(scores)
-        # By comparison: a gather along a sharded vocabulary would move the logits.
+        # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
         is_target = targets[..., None] == jnp.arange(scores.shape[-1])
         lowered = jax.nn.softmax(scores - static.objective.beta * is_target)
         q = jnp.exp(log_q)
@@ -131,7 +138,7 @@ def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepCo
 
 
 def _steered(model, reference, batch, weights, static: StepConfig) -> dict[str, Term]:
-    """RMU's distances, at the answer tokens of one layer's output; later layers do not run."""
+    """RMU's distances at the answer tokens of one layer's output; later layers do not run."""
     objective = static.objective
     options = dict(answer_positions=batch.answer_positions + 1, layers=objective.layer)
     hidden = answer_states(model, batch, static, **options).astype(jnp.float32)

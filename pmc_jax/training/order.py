@@ -1,7 +1,7 @@
 """Which rows each gradient step trains on, and the random streams that a run draws from.
 
-Every draw depends on (seed, stream, numbers such as the step) alone, so that a resumed run needs no
-saved random state.
+Every draw depends only on the seed, the stream and numbers such as the step. A resumed run
+therefore needs no saved random state.
 """
 
 import enum
@@ -24,8 +24,8 @@ class Stream(enum.IntEnum):
 
 
 def stream_rng(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:
-    """The generator for one purpose; `numbers` (0 or more) tell its draws apart, such as the step
-    and the question.
+    """The generator for one purpose. `numbers`, such as the step and the question, distinguish its
+    draws; each is >= 0.
     """
     return np.random.default_rng([seed, int(stream), *numbers])
 
@@ -36,7 +36,7 @@ class Step:
 
     Attributes:
         epoch: epoch of the first row, from 0.
-        index: number of the step in the run, from 0.
+        index: index of the step in the run, from 0.
         forget: int64 [rows], indices of forget questions.
         retain: int64 [retain_rows x rows], indices of retain pairs.
     """
@@ -53,16 +53,16 @@ def epoch_order(num_rows: int, epoch: int, seed: int) -> np.ndarray:
 
 
 def total_steps(num_rows: int, rows_per_step: int, epochs: int) -> int:
-    """Gradient steps of a run: all rows of all epochs, `rows_per_step` a step, rounded up."""
+    """The number of gradient steps that train on all rows of all epochs, rounded up."""
     return -(-num_rows * epochs // rows_per_step)
 
 
 def epoch_rows(num_rows: int, rows_per_step: int, step: int, seed: int) -> np.ndarray:
-    """The rows of one step: the epochs' orders one after the other, cut into steps, int64 [rows].
+    """The rows of one step, int64 [rows]: the orders of all epochs, concatenated, cut into steps.
 
     A step may hold the end of one epoch and the start of the next (the published Phi run takes 400
-    questions 40 times, 64 a step: 250 steps). The last step is filled up from one more order, so
-    that shapes stay fixed.
+    questions 40 times, 64 per step: 250 steps). One more order fills the last step, so that shapes
+    stay fixed.
     """
     positions = np.arange(step * rows_per_step, (step + 1) * rows_per_step)
     orders = {e: epoch_order(num_rows, int(e), seed) for e in np.unique(positions // num_rows)}
@@ -79,18 +79,18 @@ def plan_steps(
     start: int = 0,
     retain_rows: int = 1,
 ) -> Iterator[Step]:
-    """The rows of every step of an unlearning run.
+    """Yields the rows of each step of an unlearning run.
 
-    The epochs visit every forget question, see `epoch_rows`. Retain rows are drawn uniformly with
+    Every epoch visits all forget questions, see `epoch_rows`. Retain rows are drawn uniformly with
     replacement.
 
     Args:
         num_forget: number of forget questions, >= 1.
         num_retain: number of retain pairs, >= 1.
-        rows_per_step: forget rows of a gradient step (all micro-batches together), >= 1.
+        rows_per_step: forget rows of a gradient step, summed over its micro-batches, >= 1.
         epochs: passes over the forget questions.
-        seed: 0 or more.
-        start: the first step to yield; the steps are the same as without it (resume).
+        seed: >= 0.
+        start: the first step to yield, for a resumed run; it does not change the steps.
         retain_rows: retain rows for each forget row, >= 1.
     """
     for index in range(start, total_steps(num_forget, rows_per_step, epochs)):

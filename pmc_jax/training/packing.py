@@ -1,4 +1,4 @@
-"""Training rows are packed: several sequences a row, apart by segment number."""
+"""Sequence packing: several sequences per row, separated by segment ids."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ _SEQUENCES_A_ROW = 4
 
 
 class PackedRows:
-    """R rows of S tokens with A scored positions each, on the host; sequences are added to them.
+    """Host arrays of R rows of S tokens with A scored positions each, filled by `add`.
 
     Attributes:
         tokens, positions, segments: i32[R,S], see `decoder.hidden_states`.
         answer_positions, targets: i32[R,A], see `TrainBatch`.
 
     Args:
-        prefix_length: tokens of every sequence that the rows leave out.
+        prefix_length: number of leading tokens of every sequence that the rows leave out.
     """
 
     def __init__(self, rows: int, size: int, slots: int, prefix_length: int):
@@ -32,11 +32,11 @@ class PackedRows:
         self._used_slots, self._count = np.zeros(rows, int), np.zeros(rows, int)
 
     def add(self, sequence: TokenSequence, row: int, start: int) -> slice:
-        """Writes a sequence to a row, from token `start` on; scored are its tokens from `begin` on,
-        but never the first.
+        """Writes a sequence to a row, from token `start` on. Its tokens from index max(`begin`, 1)
+        on are scored.
 
         Returns:
-            The positions along A of its scored tokens.
+            The positions of its scored tokens along A.
         """
         skip, first = self._prefix_length, max(sequence.begin, 1)
         span = slice(start, start + len(sequence) - skip)
@@ -56,7 +56,7 @@ class PackedRows:
 
 
 class _Item(NamedTuple):
-    """A sequence of a micro-batch: its term, its weight in it, and t B + its number in the term."""
+    """A sequence of a micro-batch, its term t, its weight in the term, and its `sequence_index`."""
 
     sequence: TokenSequence
     term: int
@@ -66,12 +66,12 @@ class _Item(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Packer:
-    """Lays sequences out as packed rows, a fixed number of them, as long as a step needs.
+    """Packs sequences into a fixed number of rows, which are as long as a step needs.
 
     Attributes:
         prefix: i32[P], left out of the rows (`shared_prefix` of the run's prompts).
         rows: R.
-        shortest_row: S is at least this: a step shorter than most is not worth a shape of its own.
+        shortest_row: lower bound of S, so that short steps do not compile shapes of their own.
         loss_mean: see `TrainConfig`.
     """
 
@@ -88,10 +88,11 @@ class Packer:
         row_multiple: int,
         loss_mean: str = "tokens",
     ) -> "Packer":
-        """About four sequences a row: fewer leave rows of unequal length, more cost attention.
+        """A packer for about four sequences per row: with fewer, rows differ in length; with more,
+        attention costs more.
 
         Args:
-            typical: lengths of whole sequences as expected, in tokens.
+            typical: expected lengths of sequences, prefix included, in tokens.
             batch: sequences in a micro-batch.
             row_multiple: R is a multiple of this.
         """
@@ -112,16 +113,16 @@ class Packer:
         """Packs one gradient step, on the host.
 
         Every term of the loss is the mean over its answer tokens (or its answers, see `loss_mean`)
-        in each micro-batch, averaged over the micro-batches; `terms[t][i]` goes to micro-batch
+        in each micro-batch, averaged over the micro-batches; `terms[t][i]` is part of micro-batch
         `i * micro_batches // len(terms[t])`.
 
         Args:
-            terms: the sequences of each term, a multiple of `micro_batches` of them.
+            terms: the sequences of each term; their number is a multiple of `micro_batches`.
             coefficients: factor of each term.
             weights: of each sequence, 0 leaves it out of its term; None = all 1.
             micro_batches: M.
-            reference: cross-entropy of each sequence of the first terms, equally many in each,
-                under the model before unlearning, for losses of single sequences; None = none is.
+            reference: cross-entropy of each sequence of the first U terms under the model before
+                unlearning, equally many in each term; None = the loss reads no single sequences.
         """
         parts = _by_micro_batch(terms, weights, micro_batches)
         placements = [self._assign_rows([item.sequence for item in part]) for part in parts]
@@ -148,7 +149,7 @@ class Packer:
         return batch._replace(sequence_index=sequence_index, reference=np.moveaxis(each, 1, 0))
 
     def _assign_rows(self, sequences: Sequence[TokenSequence]) -> list[tuple[int, int]]:
-        """(row, first token) of each sequence: longest first, into the row that has least."""
+        """(row, first token) of each sequence: longest first, each in the emptiest row."""
         used = np.zeros(self.rows, int)
         placement = [(0, 0)] * len(sequences)
         for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])):
@@ -160,7 +161,7 @@ class Packer:
     def _shape(
         self, parts: Sequence[Sequence[_Item]], placements: Sequence[Sequence[tuple[int, int]]]
     ) -> tuple[int, int]:
-        """S and A: rounded up, so that a run compiles few shapes; A is about half of S."""
+        """S and A, rounded up so that a run compiles few shapes; A is about half of S."""
         size, counts = self.shortest_row, np.zeros((len(parts), self.rows), int)
         for m, (part, placement) in enumerate(zip(parts, placements, strict=True)):
             for (sequence, *_), (row, start) in zip(part, placement, strict=True):
@@ -176,7 +177,7 @@ def _by_micro_batch(
     weights: Sequence[Sequence[float]] | None,
     micro_batches: int,
 ) -> list[list[_Item]]:
-    """The sequences of each micro-batch that weigh something."""
+    """The sequences of each micro-batch whose weight is not 0."""
     parts = [[] for _ in range(micro_batches)]
     for t, sequences in enumerate(terms):
         each = len(sequences) // micro_batches

@@ -1,6 +1,6 @@
 """The training step: one pure jitted function, state donated. It knows no text and no method.
 
-Axis letters: M micro-batches, R rows, S tokens, A answer positions a row, T terms of the loss, P
+Axis letters: M micro-batches, R rows, S tokens, A answer positions per row, T terms of the loss, P
 prefix.
 """
 
@@ -22,11 +22,11 @@ from pmc_jax.training.step_config import StepConfig
 
 
 class TrainState(NamedTuple):
-    """Replaced by every step, never mutated.
+    """Weights and optimizer state. Every step replaces it; nothing mutates it.
 
     Attributes:
-        model: float32 master weights, all of them or adapters alone.
-        optimizer: optax state, sharded as the weights are.
+        model: float32 master weights: all weights, or only the adapters.
+        optimizer: optax state, sharded like the weights.
         step: i32[], steps taken.
     """
 
@@ -37,13 +37,13 @@ class TrainState(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("static",), donate_argnames=("model",))
 def init_state(model: Decoder, *, static: StepConfig) -> TrainState:
-    """The state before the first step; takes over the buffers of `model`, as every step does."""
+    """The state before the first step; donates the buffers of `model`."""
     return _pin(TrainState(model, static.optimizer.init(model), jnp.int32(0)), static)
 
 
 def _pin(state: TrainState, static: StepConfig) -> TrainState:
-    """Weights and moments on the mesh by the table: the compiler would keep a new state whole on
-    every device; the second step would then see other shardings and compile again.
+    """Constrains weights and moments to the sharding table. Without it, the compiler would
+    replicate a new state, and the second step would see other shardings and compile again.
     """
     return _by_table(state, static, lambda x, axes: static.layout.constrain(x, *axes))
 
@@ -53,7 +53,7 @@ def _by_table(
     static: StepConfig,
     each: Callable[[jax.Array, Sequence[str | None]], jax.Array],
 ) -> TrainState:
-    """`each` of all arrays of a state and their logical axes."""
+    """Maps `each` over the arrays of a state and their logical axes."""
     table = parameters(static.config)
     if static.lora is not None:
         table |= adapters(static.config, static.lora)
@@ -67,7 +67,7 @@ def _by_table(
 
 
 def abstract_state(model: Decoder, *, static: StepConfig) -> TrainState:
-    """What `init_state` returns, as shapes with shardings; so is `model`."""
+    """The result of `init_state` as shapes with shardings; `model` holds such shapes as well."""
     state = jax.eval_shape(functools.partial(init_state, static=static), model)
 
     def placed(x, axes):
@@ -80,7 +80,7 @@ def abstract_state(model: Decoder, *, static: StepConfig) -> TrainState:
 def batch_loss(
     model: Decoder, batch: TrainBatch, reference: Decoder | None = None, *, static: StepConfig
 ) -> tuple[jax.Array, jax.Array]:
-    """The loss of one micro-batch (arrays without M) and its terms f32[T], per token; see
+    """The loss of one micro-batch (arrays without M) and its terms f32[T], means per token; see
     `train_step`.
     """
     if static.objective is not None:
@@ -106,12 +106,12 @@ def train_step(
     *,
     static: StepConfig,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One gradient step over M micro-batches; `state` is donated, its buffers hold the new one.
+    """Takes one gradient step over M micro-batches; `state` is donated.
 
     A step whose loss or gradient is not finite changes nothing.
 
     Args:
-        base: the frozen weights that adapters in `state` belong to; None = all are trained.
+        base: the frozen weights under the adapters in `state`; None = all weights are trained.
         reference: the model before unlearning, for an objective that needs it.
 
     Returns:
@@ -134,7 +134,8 @@ def train_step(
 
         def add(total, part):
             (_, terms), grads = gradient(state.model, TrainBatch(**part, **shared))
-            # Apart: where it can, the TPU's compiler moves reductions out of the loop, and fails.
+            # The barrier keeps the reductions in the loop: the TPU compiler fails when it moves
+            # them out.
             part = jax.lax.optimization_barrier((terms, grads))
             return jax.tree.map(jnp.add, total, part), None
 

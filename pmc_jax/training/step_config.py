@@ -1,4 +1,4 @@
-"""What a training step is compiled for."""
+"""The static configuration of a compiled training step, and its optimizer."""
 
 import dataclasses
 import functools
@@ -14,15 +14,16 @@ from pmc_jax.training.losses import Objective
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """The static argument of a training step; hashable, one program a value and shape of batch.
+    """The static argument of a training step; hashable. One program is compiled per value and batch
+    shape.
 
     Attributes:
-        optimizer: from `make_optimizer`, which returns the same one for the same settings.
+        optimizer: from `make_optimizer`, which returns the same object for the same settings.
         config: of the decoder.
-        layout: mesh and training table.
+        layout: mesh and sharding table for training.
         dtype: of activations and products.
         remat, kernel: see `decoder.hidden_states`.
-        lora: how the adapters of the state count; None = all weights are trained.
+        lora: rank and scale of the adapters in the state; None = all weights are trained.
         objective: a loss other than a weighted sum of cross-entropies; None = the sum of the terms
             times `TrainBatch.coefficients`.
     """
@@ -45,8 +46,8 @@ class StepConfig:
         dtype: jnp.dtype,
         objective: Objective | None = None,
     ) -> "StepConfig":
-        """From the settings of a run of so many gradient steps."""
-        # Without what a subclass adds, such as the names of data: other names, the same program.
+        """Builds the configuration for a run of `total_steps` gradient steps."""
+        # Fields of subclasses, such as names of data, are left out: they must not recompile.
         names = (field.name for field in dataclasses.fields(TrainConfig))
         plain = TrainConfig(**{name: getattr(settings, name) for name in names})
         optimizer = make_optimizer(plain, total_steps)
@@ -56,8 +57,8 @@ class StepConfig:
 
 @functools.lru_cache
 def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTransformation:
-    """AdamW with linear warm-up from 0, then linear decay to 0 (the schedule of transformers), or
-    a constant rate.
+    """AdamW with linear warm-up from 0, then linear decay to 0 (the schedule of transformers) or a
+    constant learning rate.
     """
     warmup, peak = settings.warmup_steps, settings.learning_rate
     last = 0.0 if settings.decay == "linear" else peak

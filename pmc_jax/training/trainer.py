@@ -1,4 +1,4 @@
-"""Gradient steps one after the other: owns the training state, to a checkpoint and back."""
+"""The trainer: owns the training state, takes gradient steps, saves and restores the state."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,16 +25,16 @@ class Trainer:
     Args:
         model: weights to start from; copied unless `donate`.
         config: of the decoder.
-        layout: mesh and training table.
+        layout: mesh and sharding table for training.
         settings: optimizer, remat, and whether adapters are trained instead of all weights.
-        total_steps: gradient steps of the whole run, for the learning-rate decay.
+        total_steps: gradient steps of the complete run, for the learning-rate decay.
         dtype: of activations and products.
         donate: the trainer may reuse the buffers of `model`; the caller must not use it again.
         seed: of new adapters.
-        objective: see `train_step`; where it needs the model before unlearning, that is `model`.
+        objective: see `StepConfig`; `model` is its reference model, where it needs one.
 
     Raises:
-        UserError: `settings.attention` cannot run here.
+        UserError: the kernel `settings.attention` does not run on these devices or this model.
     """
 
     def __init__(
@@ -56,33 +56,33 @@ class Trainer:
             self._reference = jax.tree.map(lambda x: jnp.array(x, dtype, copy=True), model)
         self.lora = settings.lora if settings.lora.rank else None
         if self.lora is not None:
-            # Frozen, and read in the dtype of the products: no master copy of it is needed.
+            # The base is frozen and read in the compute dtype: it needs no float32 master copy.
             self._base = jax.tree.map(lambda x: x.astype(dtype), model)
             model, donate = init_adapters(config, self.lora, jax.random.key(seed), layout), True
         self._static = StepConfig.of(settings, total_steps, config, layout, dtype, objective)
-        # float32 master weights, whatever the model was read as.
+        # Master weights are float32, whatever the dtype of the model.
         master = jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=not donate), model)
         self.state: TrainState = init_state(master, static=self._static)
         self.tokens = 0
 
     @property
     def model(self) -> Decoder:
-        """The weights as they are now, with adapters where these are trained."""
+        """The current weights, with adapters attached where these are trained."""
         if self._base is None:
             return self.state.model
         return attach(self._base, self.state.model, self.lora)
 
     @property
     def adapters(self) -> Decoder | None:
-        """The adapters alone, where these are trained."""
+        """The current adapters; None where all weights are trained."""
         return None if self._base is None else self.state.model
 
     def step(self, batch: TrainBatch) -> dict[str, Any]:
-        """One gradient step on a host batch.
+        """Takes one gradient step on a host batch.
 
         Returns:
-            `terms`: list of the loss terms per token, before the step; `gradient_norm`;
-            `applied`: False where one of them was not finite, and nothing was changed.
+            `terms`: list of the loss terms before the step, means per token; `gradient_norm`;
+            `applied`: False if one of these was not finite, and the step changed nothing.
         """
         self.tokens += int((batch.segments > 0).sum())
         self.state, metrics = train_step(*self._arguments(batch), static=self._static)
@@ -93,7 +93,7 @@ class Trainer:
         }
 
     def lower(self, batch: TrainBatch) -> jax.stages.Lowered:
-        """The program of a step on a batch of this shape, which is not run."""
+        """Lowers the program of a step on a batch of this shape, without running it."""
         return train_step.lower(*self._arguments(batch), static=self._static)
 
     def _arguments(self, batch: TrainBatch) -> tuple[Any, ...]:
@@ -101,14 +101,14 @@ class Trainer:
         return self.state, placed, self._base, self._reference
 
     def release(self) -> Decoder:
-        """The weights, adapters merged; the optimizer state is dropped, no step may follow."""
+        """The weights, adapters merged. It drops the optimizer state, so no step may follow."""
         self.state = self.state._replace(optimizer=None)
         if self._base is None:
             return self.state.model
         return merge(self.model, config=self._static.config, layout=self._static.layout)
 
     def state_dict(self) -> dict[str, jax.Array]:
-        """The arrays of the state by their paths in it, such as `model/layers/q` and `step`."""
+        """The arrays of the state by path, such as `model/layers/q` and `step`."""
         paths = jax.tree_util.tree_leaves_with_path(self.state)
         return {_name(path): leaf for path, leaf in paths}
 
@@ -120,7 +120,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, jax.Array]) -> None:
-        """Resumes from what `state_dict` returned; `Checkpoints` has compared the names."""
+        """Restores a state that `state_dict` returned; `Checkpoints` has compared the names."""
         leaves = [state_dict[name] for name in self.state_dict()]
         self.state = jax.tree.unflatten(jax.tree.structure(self.state), leaves)
 
