@@ -2,8 +2,8 @@
 
 Each command is a module of `pmc_jax.commands`: its docstring is the help, `READS` names the
 settings that it reads, `add_arguments` declares its options, and `run` does its work and may return
-an exit status. Results go to stdout, progress and messages to stderr. Bad input gives one line and
-exit status 2.
+an exit status. Results go to stdout, progress and messages to stderr. Bad input ends a command with
+a message of one line and exit status 2.
 """
 
 import argparse
@@ -33,12 +33,12 @@ _INTERRUPTED = "pmc: the run was interrupted; the same command resumes it from t
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 1 where `verify` found a difference, 2 for bad
-    input, 75 (a temporary failure) when SIGTERM ended it and the same command resumes, 130 when
-    interrupted.
+    """Runs one command and returns the exit status: 0, 1 if `verify` found a difference, 2 for bad
+    input, 75 (a temporary failure) if SIGTERM ended it and the same command resumes, 130 if it was
+    interrupted, 141 if the reader of stdout closed it.
     """
     options = _parse(arguments)
-    # What is written is about people: only its owner may read it.
+    # Output files are about people: only their owner may read them.
     umask = os.umask(0o077)
     try:
         spec = launch.process_spec(options, os.environ) if "coordinator" in options else None
@@ -55,12 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(_INTERRUPTED, file=sys.stderr)
         return 130
+    except BrokenPipeError:  # such as `pmc config CONFIG.yaml | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes the flush at exit
+        return 141
     finally:
         os.umask(umask)
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """The options of a command; its help describes the settings that the command reads too."""
+    """The parser of a command; its help also describes the settings that the command reads."""
 
     def format_help(self) -> str:
         module = self.get_default("module")
@@ -69,7 +72,7 @@ class _CommandParser(argparse.ArgumentParser):
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options of a command, and its module as `module`; exits where they are wrong."""
+    """The options of a command, and its module as `module`; exits if they are wrong."""
     parser = argparse.ArgumentParser(
         prog="pmc",
         description="Partial Model Collapse: make a language model forget.",
@@ -85,12 +88,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command = commands.add_parser(name, help=doc.partition("\n\n")[0], description=doc)
         module.add_arguments(command)
         command.set_defaults(module=module)
-    if "_ARGCOMPLETE" in os.environ:  # a shell completes a command line
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
         import argcomplete
 
         argcomplete.autocomplete(parser)
     options, rest = parser.parse_known_args(arguments)
-    # Settings behind an option: argparse ends a list of positionals at the first option.
+    # `rest` has the settings after an option, where argparse ends the list of positionals.
     takes_overrides = "overrides" in options
     if unknown := [text for text in rest if text.startswith("-") or not takes_overrides]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -100,7 +103,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _with_others(options: argparse.Namespace, spec: launch.ProcessSpec, parent: Parent) -> NoReturn:
-    """The command as one of several processes; only the first prints."""
+    """Runs the command as one of several processes; only the first one prints."""
     start.quiet_libraries()
     import jax
 
@@ -141,7 +144,7 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _warn_of_this_process_only(index: int) -> None:
-    """Drops the warnings that all processes have, which the first prints."""
+    """Drops warnings that all processes issue, because the first process prints them."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: getattr(record, "of_process", False))
         handler.setFormatter(logging.Formatter(f"pmc: process {index}: %(message)s"))
@@ -149,7 +152,7 @@ def _warn_of_this_process_only(index: int) -> None:
 
 
 def command() -> int:
-    """`main` as a process of its own."""
+    """The entry point of `pmc`: `main` with a tuned allocator."""
     malloc.tune_glibc_malloc()
     return main()
 

@@ -1,4 +1,4 @@
-"""The settings of `pmc compare`: methods, their settings and seeds, under equal wall-clock.
+"""The settings of `pmc compare`: methods, their settings and seeds, under equal wall-clock time.
 
 A setting is named as on the command line of a run, `train.learning_rate`; a list of values is a
 search space. See docs/reference/comparison.md.
@@ -42,12 +42,12 @@ CRITERIA = ("mean", "harmonic_mean", "min")
 
 @dataclass(frozen=True)
 class EntryConfig(Section):
-    """A method that is compared.
+    """One method of the comparison.
 
     Fields:
         method: the method, one of `config.method.METHODS`; None = the name of the entry.
-        settings: name -> value, or a list of values to search; of the sections pmc, method and
-            train.
+        settings: name -> value, or a list of values to search; names are in the sections pmc,
+            method and train.
         num_trials: number of combinations of the listed values, drawn at random; None = all.
     """
 
@@ -57,7 +57,7 @@ class EntryConfig(Section):
 
     @property
     def space(self) -> dict[str, list[Any]]:
-        """Name -> the values that are searched; one value where nothing is searched."""
+        """Name -> the values to search; one value if the setting is fixed."""
         flat = schema.flatten(self.settings)
         return {n: list(v) if isinstance(v, list | tuple) else [v] for n, v in flat.items()}
 
@@ -67,7 +67,7 @@ class EntryConfig(Section):
         return math.prod(len(values) for values in self.space.values())
 
     def combination(self, number: int) -> dict[str, Any]:
-        """The combination of this number, name -> value; the last name varies fastest."""
+        """Combination `number` (from 0), name -> value; the last name varies fastest."""
         setting = {}
         for name, values in reversed(self.space.items()):
             number, index = divmod(number, len(values))
@@ -77,12 +77,12 @@ class EntryConfig(Section):
 
 @dataclass(frozen=True)
 class SearchConfig(Section):
-    """How one of a method's settings is chosen.
+    """How the search chooses among the combinations of a method's settings.
 
     Fields:
         seed: seed of the random draws.
-        criterion: what the chosen setting maximises, on average over the seeds: the mean, the
-            harmonic_mean or the min of unlearn quality and utility.
+        criterion: what the search maximises, averaged over the seeds: the mean, the harmonic_mean
+            or the min of unlearn quality and utility.
     """
 
     seed: int = setting(0, SEED)
@@ -91,10 +91,10 @@ class SearchConfig(Section):
 
 @dataclass(frozen=True)
 class ReferenceConfig(Section):
-    """The model that never saw the forget rows. Without it, leakage has no baseline.
+    """A model that never saw the forget rows; without it, leakage has no baseline.
 
     Fields:
-        data: sources of rows that the base model is fine-tuned on, by the settings of run.finetune.
+        data: sources of rows to fine-tune the base model on, with the settings of run.finetune.
         path: folder of an existing model.
     """
 
@@ -111,7 +111,7 @@ class ResultsConfig(Section):
 
     Fields:
         dir: folder of the comparison.
-        keep_models: the model of every run is kept, without its checkpoints.
+        keep_models: keep the model of every run; its checkpoints are always removed.
     """
 
     dir: str | None = None
@@ -120,15 +120,17 @@ class ResultsConfig(Section):
 
 @dataclass(frozen=True)
 class CompareConfig(Section):
-    """A comparison: each run is of one method with one setting and one seed.
+    """A comparison; each run has one method, one combination of its settings and one seed.
 
     Fields:
-        run: the settings of a run; in YAML also the name of a file that holds them, beside this.
-        settings: name -> value; replaces the setting of `run` in every run.
+        run: the settings of a run; in YAML also the path of a file with them, relative to this
+            file.
+        settings: name -> value, which replaces the setting of `run` in every run.
         max_seconds: seconds of sampling, scoring and training in every run.
-        at_seconds: seconds after which the model is also measured.
+        at_seconds: times in seconds at which the model is also measured.
         seeds: seeds of the runs; the target, the reference and the measures use the seed of `run`.
-        measures: measures of every finished run, names of `config.evaluate.MEASURES` or all.
+        measures: measures to compute for every finished run, names of `config.evaluate.MEASURES`,
+            or all.
         methods: name of an entry -> the method and its settings.
         search, reference, output: sections.
     """
@@ -199,7 +201,7 @@ class CompareConfig(Section):
         return faults
 
     def _faults_of_runs(self) -> list[str]:
-        """Faults of the runs' own settings, and what these lack for a comparison."""
+        """Faults in the settings of the runs, and settings that the comparison lacks."""
         try:
             base = self.base()
         except SettingsError as error:
@@ -215,12 +217,12 @@ class CompareConfig(Section):
         if reading and base.data.forget_answers.path is None:
             faults.append(
                 "run.data.forget_answers.path: not given; name the forget questions with their "
-                f"true answers, on which these train: {', '.join(reading)}"
+                f"true answers, which these methods train on: {', '.join(reading)}"
             )
         if self.reference.data and not base.finetune.data:
             faults.append(
-                "reference.data: run.finetune.data is empty, so no target is trained beside which "
-                "a reference could be trained; name an existing one in reference.path"
+                "reference.data: run.finetune.data is empty, so no target and no reference is "
+                "trained; name an existing reference in reference.path"
             )
         return list(dict.fromkeys(faults))
 
@@ -229,7 +231,7 @@ class CompareConfig(Section):
         return self.methods[name].method or name
 
     def trials_of(self, name: str) -> list[dict[str, Any]]:
-        """The settings of an entry that are tried: name -> value."""
+        """The combinations of an entry that are tried, each name -> value."""
         entry = self.methods[name]
         numbers = range(entry.size)
         if entry.num_trials is not None:
@@ -241,7 +243,7 @@ class CompareConfig(Section):
         """The settings that all runs share.
 
         Raises:
-            SettingsError: they are at fault.
+            SettingsError: these settings are invalid.
         """
         return _changed(self.run, schema.flatten(self.settings))
 
@@ -249,7 +251,7 @@ class CompareConfig(Section):
         """The settings of a run, except its folder and its model.
 
         Raises:
-            SettingsError: they are at fault.
+            SettingsError: these settings are invalid.
         """
         own = {
             "seed": seed,
@@ -265,11 +267,11 @@ class CompareConfig(Section):
 
 
 def load_compare(path: str | Path, overrides: Sequence[str] = ()) -> CompareConfig:
-    """The settings of a comparison from a YAML file, changed by `section.key=value` texts.
+    """Reads the settings of a comparison from YAML; applies `section.key=value` overrides.
 
     Raises:
-        UserError: a file cannot be read, or settings or overrides are at fault: every fault in one
-            line.
+        UserError: a file cannot be read, or settings or overrides are invalid; one line lists all
+            faults.
     """
     raw = read_settings(path)
     if isinstance(raw.get("run"), str):
@@ -280,7 +282,7 @@ def load_compare(path: str | Path, overrides: Sequence[str] = ()) -> CompareConf
 
 
 def _changed(run: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
-    """The settings of a run with some changed by dotted name."""
+    """The settings of a run with `changes`, dotted name -> value."""
     settings, faults = dict(run), []
     for name, value in changes.items():
         try:

@@ -33,14 +33,14 @@ QUANTISATIONS = ("int8", "int4", "nf4")
 
 @dataclass(frozen=True)
 class LeakageConfig(Section):
-    """Samples that are searched for the true answers.
+    """Samples that are searched for the true answers (measures `sampling` and `prefill`).
 
     Fields:
-        num_samples: answers sampled to each question.
-        temperature, top_p: temperature and nucleus of the sampling.
-        prefill_text: text that answers are made to begin with, for the measure `prefill`.
-        threshold: ROUGE-L recall of a true answer from which a sample counts as a leak.
-        confidence: confidence of the upper bounds.
+        num_samples: answers sampled per question.
+        temperature, top_p: temperature and nucleus probability of sampling.
+        prefill_text: text that every answer starts with in the measure `prefill`.
+        threshold: ROUGE-L recall of the true answer at or above which a sample counts as a leak.
+        confidence: confidence level of the upper bounds.
     """
 
     num_samples: int = setting(100, at_least(2))
@@ -53,12 +53,12 @@ class LeakageConfig(Section):
 
 @dataclass(frozen=True)
 class CorpusConfig(Section):
-    """Text that has nothing to do with the data, for side effects and perplexity.
+    """Text unrelated to the data, for side effects and perplexity.
 
     Fields:
-        path: text file; None = the first pages of a novel, which the package holds.
-        chunks: largest number of pieces that are read.
-        chunk_tokens: tokens of each piece.
+        path: text file; None = the first pages of a novel, included in the package.
+        chunks: maximum number of chunks to read.
+        chunk_tokens: tokens per chunk.
     """
 
     path: str | None = None
@@ -68,14 +68,14 @@ class CorpusConfig(Section):
 
 @dataclass(frozen=True)
 class RelearnConfig(Section):
-    """Fine-tuning of the unlearned model on a few rows that are not the forgotten ones.
+    """The relearning attack: fine-tunes the unlearned model on a few rows outside the forget set.
 
     Fields:
-        steps: gradient steps; leakage is measured after the last.
-        rows: rows that are trained on, the first ones of data.evaluate.relearn, or of data.retain
-            where that is not given.
-        batch_size: rows a step.
-        learning_rate: learning rate, which is constant.
+        steps: gradient steps; leakage is measured after the last one.
+        rows: number of training rows, the first of data.evaluate.relearn, or of data.retain if that
+            is not given.
+        batch_size: rows per step.
+        learning_rate: constant learning rate.
     """
 
     steps: int = setting(10, at_least(1))
@@ -86,24 +86,25 @@ class RelearnConfig(Section):
 
 @dataclass(frozen=True)
 class EvaluateConfig(Section):
-    """What is measured of a model, and how.
+    """Which measures are computed for a model, and how.
 
     Fields:
-        max_new_tokens: tokens of an answer at most.
+        max_new_tokens: maximum tokens per answer.
         batch_size: answers decoded at once.
-        every: steps of unlearning between two evaluations; 0 = before and after it only.
-        at_seconds: seconds of unlearning (sampling, scoring and training) after which models are
-            evaluated too.
-        measures: names of `MEASURES` that are computed beside unlearn quality and utility, or all.
-            `pmc unlearn` computes them at its end, for the model before it, the model after it and
-            the reference.
-        dir: folder where `pmc evaluate CONFIG` stores rows and resumes from them; None = none.
+        every: unlearning steps between two evaluations; 0 = only before and after unlearning.
+        at_seconds: times in seconds of unlearning (sampling, scoring and training) at which the
+            model is also evaluated.
+        measures: names of `MEASURES` to compute in addition to unlearn quality and utility, or all;
+            `pmc unlearn` computes them at its end for the models before and after unlearning and
+            for the reference.
+        dir: folder where `pmc evaluate CONFIG` stores its results and resumes from them; None =
+            nothing is stored.
         reference: folder of a model that never saw the forget rows, made by `pmc finetune` on
-            retain rows; its numbers stand beside the others. None = there is none.
-        quantisation: formats that weights are rounded to: int8, int4, nf4.
-        leakage: the measures of sampling and prefill.
-        corpus: text that has nothing to do with the data.
-        relearn: the attack by fine-tuning.
+            retain rows, to compare with; None = no reference.
+        quantisation: formats that the weights are quantised to: int8, int4, nf4.
+        leakage: settings of the measures `sampling` and `prefill`.
+        corpus: text unrelated to the data.
+        relearn: the relearning attack.
     """
 
     max_new_tokens: int = setting(96, at_least(1))
@@ -120,5 +121,5 @@ class EvaluateConfig(Section):
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The measures by name, in the order of `MEASURES`."""
+        """The names of the measures to compute, in the order of `MEASURES`."""
         return tuple(m for m in MEASURES if m in self.measures or "all" in self.measures)

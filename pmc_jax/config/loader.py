@@ -1,8 +1,8 @@
-"""YAML text and `section.key=value` overrides -> nested dicts, with the faults of both in words.
+"""Reads YAML and `section.key=value` overrides into nested dicts and reports the faults of both.
 
-Plain words are read as YAML 1.2 reads them, which is what people expect: `1e-5` is a number,
-`10:40` and `2025-04-10` are text (YAML 1.1 makes them 640 and a date), `yes` is text. Aliases,
-which can blow a small file up to any size, and repeated keys are refused.
+Plain scalars follow YAML 1.2, which is what people expect: `1e-5` is a number, `10:40` and
+`2025-04-10` are text (YAML 1.1 makes them 640 and a date), `yes` is text. The loader refuses
+repeated keys, and aliases, which can expand a small file to any size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the plain scalars of YAML 1.2, no alias, no key twice."""
+    """A SafeLoader with the plain scalars of YAML 1.2; refuses aliases and repeated keys."""
 
     yaml_implicit_resolvers: dict[str | None, list] = {}  # noqa: RUF012 (PyYAML's own form)
 
@@ -62,11 +62,11 @@ for _tag, _pattern, _first in (
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; an empty file gives an empty one.
+    """The mapping in a YAML file; empty for an empty file.
 
     Raises:
-        UserError: no readable file, above `MAX_FILE_BYTES`, bad YAML (names the line), or
-            something other than a mapping.
+        UserError: the file cannot be read, is larger than `MAX_FILE_BYTES`, is bad YAML (the
+            message names the line), or holds something other than a mapping.
     """
     with system_errors(f"{path}: cannot read the settings"), Path(path).open("rb") as file:
         text = file.read(MAX_FILE_BYTES + 1)
@@ -83,8 +83,11 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
 
 def line_numbers(path: str | Path, section: str = "") -> dict[str, str]:
-    """Dotted name -> "FILE:LINE" of what a file gives that `read_settings` reads; the file itself
-    for `section`, the dotted name of the section that it holds ("" = it holds all of them).
+    """Dotted name -> "FILE:LINE" of each setting in a file that `read_settings` reads.
+
+    Args:
+        section: dotted name of the section that the file holds ("" = all sections); its value is
+            the file without a line.
     """
     lines = {section: str(path)}
     nodes = [(section, yaml.compose(Path(path).read_bytes(), _Loader))]
@@ -99,11 +102,11 @@ def line_numbers(path: str | Path, section: str = "") -> dict[str, str]:
 def apply_overrides(
     settings: dict[str, Any], overrides: Sequence[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Settings changed by `section.key=value` texts, and the faults of those texts.
+    """Returns the settings changed by `section.key=value` texts, and the faults of those texts.
 
-    A value is read as a plain YAML scalar whatever is in it, as a quoted one if it starts with a
-    quote, as a list or mapping if it starts with `[` or `{`. Names are those of `set_dotted`;
-    `settings` itself is not changed.
+    A value that starts with a quote is a quoted YAML scalar, one that starts with `[` or `{` is a
+    list or mapping, and any other is a plain scalar. Names are as in `set_dotted`; `settings`
+    itself is not changed.
     """
     faults: list[str] = []
     for override in overrides:
@@ -122,10 +125,10 @@ def apply_overrides(
 
 
 def set_dotted(tree: Any, name: str, value: Any) -> Any:
-    """Nested settings with the entry of a dotted name set; `tree` itself is not changed.
+    """Returns nested settings with one entry set, by its dotted name; `tree` is not changed.
 
-    Missing sections are created, one given as null is empty, and a number in the name picks an
-    entry of a list.
+    Missing sections are created, a null section counts as empty, and a number in the name selects
+    an entry of a list.
 
     Raises:
         LookupError: a part of the name is neither a section nor an entry of a list.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pmc_jax.config.schema import Section, above, at_least, one_of, setting
 
-# Those that train on the true answers stand last: they need `data.forget_answers`.
+# TARGET_BASED methods train on the true answers, so they need `data.forget_answers`.
 ANSWER_FREE = ("pmc", "pmc_alignment", "idk", "retain_only")
 TARGET_BASED = (
     "gradient_ascent",
@@ -23,23 +23,24 @@ METHODS = ANSWER_FREE + TARGET_BASED
 
 @dataclass(frozen=True)
 class MethodConfig(Section):
-    """Which method unlearns, and the settings that only some of them read; see
-    `pmc_jax.training.losses`. `pmc.schedule` holds for all of them.
+    """The unlearning method, and settings that only some methods read; see
+    `pmc_jax.training.losses`. All methods read `pmc.schedule`.
 
     Fields:
         name: the method, one of `METHODS`.
-        beta: of DPO and NPO (inverse temperature), SimNPO and UNDIAL; None = 0.1 for DPO and NPO,
-            4.5 for SimNPO, 10 for UNDIAL.
+        beta: beta of DPO and NPO (inverse temperature), SimNPO and UNDIAL; None = 0.1 for DPO and
+            NPO, 4.5 for SimNPO, 10 for UNDIAL.
         margin: gamma of SimNPO.
-        margin_inside: SimNPO's margin stands inside beta, as in its authors' code.
+        margin_inside: multiply SimNPO's margin by beta too, as in its authors' code.
         steering: length of the vector that RMU steers hidden states to.
-        layer: decoder layer, from 1, that RMU works on; None = a third of them, at least 1.
+        layer: decoder layer, from 1, that RMU steers; None = a third of the number of layers, at
+            least 1.
         anchor: weight of RMU's retain term.
-        alignment: weight of the refusals in PMC-alignment, times the mean stored score.
-        refusals: file of answers, one a line, that idk, DPO and PMC-alignment train on; None = "I
-            don't know." for the first two, twenty shipped ones for the last.
-        max_seconds: the run stops after so many seconds of sampling, scoring and training,
-            compilation apart; None = no limit.
+        alignment: weight of the refusals in PMC-alignment, multiplied by the mean stored score.
+        refusals: file of answers, one per line, that idk, DPO and PMC-alignment train on; None = "I
+            don't know." for idk and DPO, twenty answers in the package for PMC-alignment.
+        max_seconds: the run stops after this many seconds of sampling, scoring and training,
+            compilation excluded; None = no limit.
     """
 
     name: str = setting("pmc", one_of(*METHODS))

@@ -9,19 +9,19 @@ from pmc_jax.config.schema import Check, Section, at_least, setting
 
 @dataclass(frozen=True)
 class PlanConfig(Section):
-    """The slice to compile for, and the size of the run where it cannot be read from the data.
+    """The TPU slice to compile for, and the size of the run where the data do not give it.
 
     Fields:
         topology: the TPU slice, such as v5e:4x4 or v5p:4x4x4.
-        num_slices: number of such slices, joined by the data-centre network.
-        search: search for a mesh, a remat and micro-batches that fit, near those of the settings.
-        file: the JSON file that the plan is written to.
-        questions: number of questions to forget; 0 = as many as data.forget has rows.
+        num_slices: number of these slices, joined by the data-centre network.
+        search: search near the settings for a mesh, a remat policy and micro-batches that fit.
+        file: the JSON file for the plan.
+        questions: number of questions to forget; 0 = the number of rows in data.forget.
         prompt_tokens: tokens of a question with its template.
-        answer_tokens: tokens of an answer, on average.
-        rows: packed rows of a micro-batch; 0 = as the trainer lays them out.
-        row_tokens: tokens of a row; 0 = as the trainer lays them out, with one row of
-            data.max_length.
+        answer_tokens: mean number of tokens of an answer.
+        rows: packed rows per micro-batch; 0 = as the trainer packs them.
+        row_tokens: tokens per packed row; 0 = as the trainer packs them, with one row of
+            data.max_length tokens.
     """
 
     topology: str | None = setting(None, Check("a slice such as v5e:4x4", bool))

@@ -27,17 +27,17 @@ class SamplingConfig(Section):
     """How answers to the forget questions are sampled.
 
     Fields:
-        num_samples: K, answers sampled to each question in one attempt.
-        max_attempts: the most attempts of a round at a question; the round stops sampling it once
-            an answer scores at most `selection.max_train_score` (0 where that is off).
-        temperature: of the softmax; 0 = greedy, with or without decay.
+        num_samples: K, answers sampled per question in one attempt.
+        max_attempts: maximum attempts per question in a round; a round stops sampling a question
+            once an answer scores at most `selection.max_train_score` (0 if that is off).
+        temperature: softmax temperature; 0 = greedy, with or without decay.
         temperature_decay_tokens: number of tokens over which the temperature falls linearly to
             `final_temperature`, so that answers begin in many ways and continue fluently; 0 = the
             temperature stays constant.
         final_temperature: temperature after the decay.
-        top_k: number of tokens kept before top-p; 0 = off.
+        top_k: number of tokens kept, before top-p; 0 = off.
         top_p: probability mass kept by nucleus sampling; 1 = off.
-        max_new_tokens: longest sampled answer, in tokens.
+        max_new_tokens: maximum tokens per sampled answer.
         batch_size: answers decoded at once, `num_samples` for each question.
     """
 
@@ -54,24 +54,24 @@ class SamplingConfig(Section):
 
 @dataclass(frozen=True)
 class ScoreConfig(Section):
-    """How similar an answer is to the original one. Lower is better.
+    """How similar an answer is to the original answer; lower is better.
 
     See docs/reference/scores.md.
 
     Fields:
         name: name of the score, or "package.module:function".
         weights: name of a score -> weight; their weighted mean replaces `name`.
-        threshold: a score up to this counts as 0, unless the sample has a secret word (a word that
-            occurs only in original answers to forget questions).
-        threshold_from: retain = each question's threshold is the mean score of the answers to the
-            most similar retain questions, in place of `threshold`; None = `threshold`.
-        min_len: answers of fewer words are penalised; 0 = off.
+        threshold: a score of at most this counts as 0, unless the sample has a secret word (a word
+            that occurs only in original answers to forget questions).
+        threshold_from: retain = the threshold of a question is the mean score of the answers to the
+            most similar retain questions; None = `threshold`.
+        min_len: answers with fewer words are penalised; 0 = off.
         guard_empty: an empty answer gets the worst score instead of a perfect 0.
-        forbidden: strings that the score `forbidden` searches for. Settings are repeated in the
-            files of a run; put strings that must stay private into `forbidden_file`.
-        forbidden_file: text file with such strings, one per line; None = none.
-        forbidden_similarity: percent; a part of a sample that is at least this similar to a
-            forbidden string counts as a match.
+        forbidden: strings that the score `forbidden` searches for; the files of a run repeat the
+            settings, so put strings that must stay private into `forbidden_file`.
+        forbidden_file: text file with such strings, one per line; None = no file.
+        forbidden_similarity: similarity in percent from which a part of a sample counts as a match
+            for a forbidden string.
         embedding: "package.module:function", texts -> vectors, for the score `embedding`.
     """
 
@@ -87,12 +87,12 @@ class ScoreConfig(Section):
     embedding: str | None = setting(None, NOT_EMPTY)
 
     def cross_faults(self) -> list[str]:
-        """What a score needs and does not get, or gets and nothing reads."""
+        """Inputs that a score needs but lacks, and inputs that no score reads."""
         names = set(self.weights) or {self.name}
         strings = bool(self.forbidden or self.forbidden_file)
         inputs = {"forbidden": strings, "embedding": self.embedding is not None}
         return [
-            f"{name}: needed by the score {name}, got nothing"
+            f"{name}: the score {name} needs it, got nothing"
             if name in names
             else f"{name}: no score reads it; add {name} to weights"
             for name, is_set in inputs.items()
@@ -105,21 +105,22 @@ class SelectionConfig(Section):
     """Which of the K samples becomes a question's replacement answer.
 
     Fields:
-        rule: best | bradley_terry; best is the lowest score.
+        rule: best | bradley_terry; best selects the sample with the lowest score.
         tau: temperature of bradley_terry, in units of the score.
-        prefer: first | least, the order among equal scores: the first sample, or the one with the
-            fewest secret words, of these the shortest, of these the most likely.
-        max_train_score: a question is trained on only once an answer scores at most this, and its
-            weight in the loss is 0 until then; None = off.
+        prefer: first | least, how ties between equal scores are broken: first selects the first
+            sample, least the one with the fewest secret words, then the shortest, then the most
+            likely.
+        max_train_score: a question has weight 0 in the loss until one of its answers scores at most
+            this; None = off.
         share_answers: one answer may replace the answers to all questions for which its score is
-            low enough, so that few sentences are learned; needs a larger
+            low enough, so that the model learns few sentences; needs a larger
             `schedule.lambda_retain`, see docs/reference/methods.md.
         min_words: a sample with fewer words is incoherent, unless the original answer is as short;
             0 = off.
-        max_repetition: largest share of a sample that may repeat itself, unless the original answer
-            does too; 1 = off.
-        max_perplexity: a sample with a higher perplexity per token, under the model that it was
-            sampled from and at temperature 1, is incoherent; None = off.
+        max_repetition: a sample with a larger repeated share is incoherent, unless the original
+            answer repeats as much; 1 = off.
+        max_perplexity: a sample with a higher perplexity per token is incoherent, under the model
+            that it was sampled from and at temperature 1; None = off.
     """
 
     rule: str = setting("best", one_of("best", "bradley_terry"))
@@ -139,10 +140,10 @@ class ScheduleConfig(Section):
     Fields:
         epochs: passes over the forget set.
         steps_per_round: gradient steps after each round of sampling.
-        retain_rows: retain rows for each forget row of a step.
+        retain_rows: retain rows per forget row in a step.
         lambda_retain: weight of the retain term in the loss.
-        max_retain_loss: the run stops with an error when the retain loss of a step exceeds this,
-            mean cross-entropy per token; None = no limit.
+        max_retain_loss: the run stops with an error when the retain loss of a step (mean
+            cross-entropy per token) exceeds this; None = no limit.
     """
 
     epochs: int = setting(12, at_least(0))
@@ -157,11 +158,11 @@ class AugmentationConfig(Section):
     """Changes to the prompts that replacement answers are trained with.
 
     Fields:
-        question_word_dropout: probability with which each word of a forget question is left out,
-            so that the replacement also answers other wordings of the question.
-        answer_prefix: probability with which the replacement is trained after the first tokens of
-            the original answer, which are not trained on: an answer that begins like the original
-            then turns into the replacement (Qi et al., arXiv 2406.05946, section 3).
+        question_word_dropout: probability of dropping each word of a forget question, so that the
+            replacement also answers other wordings of the question.
+        answer_prefix: probability of training the replacement after the first tokens of the
+            original answer, which have no loss: an answer that starts like the original then turns
+            into the replacement (Qi et al., arXiv 2406.05946, section 3).
     """
 
     question_word_dropout: float = setting(0.2, BELOW_ONE)
@@ -175,9 +176,9 @@ class StopConfig(Section):
     Fields:
         enabled: the run ends once every question has a replacement answer with score 0 and both
             conditions below hold.
-        max_score: largest mean score of the greedy answers to the forget questions.
-        max_retain_increase: largest increase of the loss on a sample of retain rows over its value
-            before unlearning, in mean cross-entropy per token.
+        max_score: maximum mean score of the greedy answers to the forget questions.
+        max_retain_increase: maximum increase of the loss on a sample of retain rows since before
+            unlearning, in mean cross-entropy per token.
     """
 
     enabled: bool = False
@@ -194,8 +195,8 @@ class PMCConfig(Section):
 
     Fields:
         sampling, score, selection, schedule, augmentation, stop: the parts of the algorithm.
-        reward_samples: samples of every forget question, drawn after each round, from which E[e^r]
-            and Var[e^r] are estimated (r = 1 - score); 0 = none.
+        reward_samples: samples per forget question, drawn after each round, that estimate E[e^r]
+            and Var[e^r] (r = 1 - score); 0 = no estimate.
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

@@ -9,14 +9,14 @@ from pmc_jax.config.schema import Check, Section, setting
 
 @dataclass(frozen=True)
 class ReportConfig(Section):
-    """The page of a run, `report.html`, and the same for machines, `report.json`.
+    """The report of a run: `report.html` for people and `report.json` for programs.
 
     Fields:
-        text: questions and answers stand in both, as far as the log holds them (`log.text`). They
-            are about people: off by default.
-        file: the page that `pmc report` writes, a name that ends in .html, the JSON beside it;
-            None = report.html in the run's folder, or in the current one where several runs stand
-            side by side.
+        text: show questions and answers in both files, if the log holds them (`log.text`); off by
+            default, because they are about people.
+        file: the page that `pmc report` writes, a name that ends in .html, with the JSON file next
+            to it; None = report.html in the folder of the run, or in the current folder for several
+            runs.
     """
 
     text: bool = False

@@ -1,8 +1,8 @@
 """The settings of a run: frozen dataclasses are the schema, `load_config` reads them from YAML.
 
 The defaults are those of the published Llama run where there is one (arXiv 2507.04219). A setting
-is refused as soon as it is built, from a file or in code; the checks and the wording of faults are
-in `pmc_jax.config.schema`. Paths of data are looked up by `pmc_jax.data`, not here.
+is checked as soon as it is built, from a file or in code; `pmc_jax.config.schema` has the checks
+and the wording of faults. `pmc_jax.data` looks up the paths of data.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ EVALUATION_SETS = (
     "retain",
     "world_facts",
     "real_authors",
-    "holdout",  # rows like the forget ones that no model has seen
-    "relearn",  # rows that the attack by fine-tuning trains on
+    "holdout",  # rows similar to the forget rows that no model has seen
+    "relearn",  # rows that the relearning attack trains on
 )
 
 
@@ -56,23 +56,23 @@ def _is_question_tag(text: str) -> bool:
 _ROWS = Check("rows as 'first:end' with end above first, such as '0:40'", _is_rows)
 _QUESTION_TAG = Check("text with {question} in it once and no other braces", _is_question_tag)
 _AXIS = Check("-1 (the rest of the devices) or at least 1", lambda size: size == -1 or size >= 1)
-_SLICES = Check("-1 (as the devices say) or at least 1", lambda size: size == -1 or size >= 1)
+_SLICES = Check("-1 (as devices report) or at least 1", lambda size: size == -1 or size >= 1)
 _LOGICAL = {schema.KEYS: LOGICAL_AXES}
 
 
 @dataclass(frozen=True)
 class SourceConfig(Section):
-    """Where rows of text come from. In YAML a bare text stands for `{path: text}`.
+    """Where rows of text come from; in YAML a bare text stands for `{path: text}`.
 
     Fields:
-        path: file, or a scheme that `pmc_jax.data.sources` knows; None = not given.
-        rows: "first:end", the rows to take, counted from 0, end not included; None = all.
-        question: name of the question's column.
-        answer: name of the answer's column; never read for the forget set.
-        paraphrased: name of the column with the answer in other words; read for evaluation, where
-            it is there.
-        wrong: name of the column with a list of wrong answers; read for evaluation, where it is
-            there.
+        path: a file, or a path with a scheme of `pmc_jax.data.sources`; None = not given.
+        rows: "first:end", the rows to read, counted from 0, end excluded; None = all.
+        question: name of the question column.
+        answer: name of the answer column; never read for the forget set.
+        paraphrased: name of the column with the paraphrased answer; only evaluation reads it, if
+            the source has it.
+        wrong: name of the column with a list of wrong answers; only evaluation reads it, if the
+            source has it.
     """
 
     path: str | None = None
@@ -87,19 +87,19 @@ class SourceConfig(Section):
 
 @dataclass(frozen=True)
 class ModelConfig(Section):
-    r"""The model and how a question is put to it.
+    r"""The model and the format of its prompts.
 
     Fields:
         path: folder of a Hugging Face checkpoint or a GGUF file.
-        config: config.json (or its folder) that `pmc plan` takes the shape of the model from; None
+        config: config.json (or its folder) from which `pmc plan` reads the shape of the model; None
             = that of `path`.
         compute_dtype: auto | float32 | bfloat16; auto = bfloat16 on TPU and GPU, float32 on CPU.
-        cache_dtype: auto | float32 | bfloat16, of keys and values while sampling; auto =
+        cache_dtype: auto | float32 | bfloat16, dtype of the key-value cache in sampling; auto =
             compute_dtype.
         format: auto | chat | tags; auto = chat if the tokenizer has a chat template.
-        system_prompt: system message of the chat format; None = none is given.
-        date_string: date that is passed to the chat template; None = none.
-        question_tag: prompt of the tags format, `{question}` stands for the question.
+        system_prompt: system message of the chat format; None = no system message.
+        date_string: date for the chat template; None = the default of the template.
+        question_tag: prompt of the tags format; `{question}` stands for the question.
         answer_tag: text before the answer in the tags format; the model learns to write it.
     """
 
@@ -119,10 +119,10 @@ class PeopleConfig(Section):
     """The generated fictitious people.
 
     Fields:
-        count: people.
-        forget: people of them to forget; below `count`, so that some are retained.
-        questions: questions a person.
-        seed: of the generator.
+        count: number of people.
+        forget: number of people to forget; below `count`, so that some are retained.
+        questions: questions per person.
+        seed: seed of the generator.
     """
 
     count: int = setting(12, at_least(2))
@@ -141,16 +141,17 @@ class DataConfig(Section):
     """The rows of a run.
 
     Fields:
-        root: folder that relative paths of sources are looked up in; "" = the current folder.
-        forget: questions to forget; its answers are never read.
-        retain: pairs to keep.
+        root: folder for the relative paths of sources; "" = the current folder.
+        forget: questions to forget; their answers are never read.
+        retain: question-answer pairs to keep.
         forget_answers: the forget questions with their true answers, for methods that train on
-            these; never read by PMC.
-        evaluate: name -> source of pairs that are only measured on; names of `EVALUATION_SETS`.
-        people: the generated people, for sources that ask for them.
-        max_length: tokens of a row, prompt and answer.
-        long_rows: error | drop, what happens to a row above `max_length`.
-        on_overlap: warn | error, what happens where a forget question is a retain question too.
+            them; PMC never reads this.
+        evaluate: name -> source of question-answer pairs for evaluation only; names of
+            `EVALUATION_SETS`.
+        people: the generated people, for sources with the path `people:...`.
+        max_length: maximum tokens of a row, prompt and answer together.
+        long_rows: error | drop, what happens to a row longer than `max_length`.
+        on_overlap: warn | error, what happens if a forget question is also a retain question.
     """
 
     root: str = ""
@@ -168,11 +169,12 @@ class DataConfig(Section):
 
 @dataclass(frozen=True)
 class FinetuneConfig(TrainConfig):
-    """Fine-tuning that makes a target model first: the settings of `train`, and two more.
+    """Fine-tuning of the target model before unlearning; also has the settings of `train`.
 
     Fields:
-        batch_size: rows a micro-batch.
-        data: sources of question-answer pairs, in YAML one or a list; empty = no fine-tuning.
+        batch_size: rows per micro-batch.
+        data: sources of question-answer pairs, in YAML one source or a list; empty = no
+            fine-tuning.
         epochs: passes over the data.
     """
 
@@ -182,17 +184,17 @@ class FinetuneConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class MeshConfig(Section):
-    """Devices along each axis of the mesh; -1 = the rest, on at most one of data, fsdp, tensor.
+    """Number of devices along each mesh axis; one of data, fsdp and tensor may be -1 = the rest.
 
     Fields:
-        data: copies of the model on a slice.
+        data: copies of the model per slice.
         fsdp: shards of weights and optimizer state, gathered layer by layer.
         tensor: shards of heads, hidden units and vocabulary.
         slices: groups of devices joined by the data-centre network, each with copies of the model;
-            -1 = as many as the devices say.
-        train_rules: logical axis -> mesh axes, in place of that row of the table for training; see
+            -1 = as many as the devices report.
+        train_rules: logical axis -> mesh axes, which replace those of the table for training; see
             `pmc_jax.config.sharding`.
-        sample_rules: the same of the table for sampling.
+        sample_rules: logical axis -> mesh axes, which replace those of the table for sampling.
     """
 
     data: int = setting(-1, _AXIS)
@@ -216,10 +218,10 @@ class OutputConfig(Section):
     """Where results go.
 
     Fields:
-        dir: folder of the run; the file or the command line must name one.
+        dir: folder of the run; the file or the command line must give one.
         checkpoint_every: gradient steps between checkpoints; 0 = every ten minutes.
-        checkpoint_end: whether a checkpoint is also written after the last step.
-        keep: number of checkpoints that are kept; the oldest one is removed first.
+        checkpoint_end: also write a checkpoint after the last step.
+        keep: number of checkpoints to keep; the oldest one is removed first.
     """
 
     dir: str | None = None
@@ -230,10 +232,10 @@ class OutputConfig(Section):
 
 @dataclass(frozen=True)
 class LogConfig(Section):
-    """The log.
+    """The log of a run.
 
     Fields:
-        text: whether the log holds questions and answers. They may hold the secret.
+        text: log questions and answers, which may contain the secret.
     """
 
     text: bool = False
@@ -247,7 +249,7 @@ class Config(Section):
         model, data, pmc, method, train, finetune, evaluate, mesh, plan, output, log, report: the
             sections.
         seed: seed of all random choices: sampling, pairing and order of rows.
-        profile: a trace of the second round is written to `output.dir`/profile, for XProf.
+        profile: write a trace of the second round to `output.dir`/profile, for XProf.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -269,23 +271,24 @@ class Config(Section):
         if self.method.name != "pmc_alignment" or self.pmc.selection.max_train_score != 0:
             return []
         return [
-            "pmc.selection.max_train_score: expected null or above 0 beside "
-            "method.name=pmc_alignment, whose refusals have the mean stored score for a weight; "
+            "pmc.selection.max_train_score: expected null or above 0 with "
+            "method.name=pmc_alignment, which weights its refusals by the mean stored score; "
             "got 0"
         ]
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The settings of a YAML file, changed by `section.key=value` texts in their order.
+    """Reads the settings of a run from a YAML file and applies `section.key=value` overrides.
 
     Args:
         path: YAML file; absent settings keep their default.
-        overrides: such as `pmc.schedule.epochs=20`, `data.evaluate.forget.path=forget.jsonl`,
-            `finetune.data=full.jsonl` or `finetune.data=[a.jsonl, b.jsonl]`.
+        overrides: applied in this order, such as `pmc.schedule.epochs=20`,
+            `data.evaluate.forget.path=forget.jsonl`, `finetune.data=full.jsonl` or
+            `finetune.data=[a.jsonl, b.jsonl]`.
 
     Raises:
-        UserError: the file cannot be read (names the line of bad YAML), or settings or overrides
-            are at fault: every fault in one line, separated by "; ".
+        UserError: the file cannot be read (the message names the line of bad YAML), or settings or
+            overrides are invalid; one line lists all faults, separated by "; ".
     """
     raw = read_settings(path)
     raw, faults = apply_overrides(raw, overrides)
@@ -294,20 +297,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def config_from_overrides(overrides: Sequence[str]) -> Config:
-    """The defaults, changed by `section.key=value` texts.
+    """The default settings with `section.key=value` overrides.
 
     Raises:
-        UserError: every fault in one line.
+        UserError: invalid overrides; one line lists all faults.
     """
     raw, faults = apply_overrides({}, overrides)
     return schema.build(Config, raw, where="overrides", faults=faults)
 
 
 def config_from_dict(settings: dict[str, Any], where: str = "settings") -> Config:
-    """The settings that `dataclasses.asdict` gave; `where` names their origin in a message.
+    """Settings from nested dicts, the inverse of `dataclasses.asdict`.
+
+    Args:
+        where: origin of the settings, for messages.
 
     Raises:
-        UserError: every fault in one line.
+        UserError: invalid settings; one line lists all faults.
     """
     return schema.build(Config, settings, where=where)
 

@@ -1,10 +1,10 @@
-"""Frozen dataclasses that check their own fields, and nested dicts turned into them.
+"""Frozen dataclasses that check their own fields, and their construction from nested dicts.
 
-A settings class derives from `Section`. Its type hints say what a field may hold: bool, int, float,
-str, another section, `X | None`, `dict[str, section]`, `tuple[section, ...]`, and Any, which is
-taken as it is; `setting` adds a `Check` of the value. One function, `_convert`, knows these kinds,
-so that values from a file and values given in code meet the same rules and the same words. Nothing
-here knows a setting's name.
+A settings class derives from `Section`. Its type hints declare what a field may hold: bool, int,
+float, str, another section, `X | None`, `dict[str, section]`, `tuple[section, ...]`, and Any, which
+is not converted; `setting` adds a `Check` of the value. One function, `_convert`, handles these
+types, so values from a file and values set in code follow the same rules and get the same messages.
+Nothing here knows the name of a setting.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEYS = "keys"  # metadata of a dict field: the names that its keys may have
 
 @dataclass(frozen=True)
 class Check:
-    """What a value must be: `expected` completes "expected ...", `holds` says if it is that."""
+    """A condition on a value: `expected` completes "expected ...", `holds` tests the value."""
 
     expected: str
     holds: Callable[[Any], bool]
@@ -62,14 +62,14 @@ SEED = between(0, 2**32 - 1)
 
 
 def setting(default: Any, check: Check) -> Any:
-    """A dataclass field with a default and a check, of each entry where the field has several;
-    None passes where the type allows None.
+    """A dataclass field with a default and a check of its value, or of each entry of a list or
+    mapping. Where the type allows None, None passes the check.
     """
     return dataclasses.field(default=default, metadata={CHECK: check})
 
 
 class SettingsError(UserError):
-    """Settings at fault; `faults` holds them one by one, each led by its dotted name."""
+    """Invalid settings; `faults` has one entry per fault, each led by its dotted name."""
 
     def __init__(self, where: str, faults: Sequence[str]):
         super().__init__(f"{where}: {'; '.join(faults)}")
@@ -78,12 +78,12 @@ class SettingsError(UserError):
 
 @dataclass(frozen=True)
 class Section:
-    """Base of settings classes: converts and checks its fields when built.
+    """Base class of settings: converts and checks its fields when built.
 
     Integers given for floats become floats, lists become tuples, mappings become sections.
 
     Raises:
-        SettingsError: every fault of the instance in one line, led by the class name.
+        SettingsError: invalid fields; one line lists all faults, led by the class name.
     """
 
     shorthand: ClassVar[str | None] = None  # the field that a bare text stands for
@@ -103,16 +103,16 @@ class Section:
 
 
 def build(cls: type[S], raw: Any, *, where: str, faults: Sequence[str] = ()) -> S:
-    """The section that nested dicts describe.
+    """Builds a section from nested dicts.
 
     Args:
         cls: class to build.
         raw: mapping of field names; None = all defaults.
-        where: origin, named in the message.
-        faults: faults found before, reported with the ones found here.
+        where: origin of the settings, for messages.
+        faults: earlier faults, which the error reports too.
 
     Raises:
-        SettingsError: every fault in one line, each led by its dotted name.
+        SettingsError: any fault; one line lists all faults, each led by its dotted name.
     """
     report = _Report(list(faults), tuple(dotted_names(cls)))
     section = _section(cls, raw, "", report)
@@ -122,7 +122,7 @@ def build(cls: type[S], raw: Any, *, where: str, faults: Sequence[str] = ()) -> 
 
 
 def dotted_names(cls: type[Section], prefix: str = "") -> Iterator[str]:
-    """Every dotted name under a section, entries of named dicts and of lists' sections too."""
+    """All dotted names under a section, including those of sections in lists and mappings."""
     for item in dataclasses.fields(cls):
         name, hint = f"{prefix}{item.name}", _hints(cls)[item.name]
         yield name
@@ -144,9 +144,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs between two nested mappings: `["seed: 15 there, 20 here", ...]`."""
+    """The differences between two nested mappings: `["seed: 15 there, 20 here", ...]`."""
     old, new = flatten(recorded), flatten(wanted)
-    # JSON text distinguishes 1 from true, and is what a settings digest sees.
+    # JSON text distinguishes 1 from true, and the settings digest hashes it too.
     old_text, new_text = (
         {name: json.dumps(value, sort_keys=True) for name, value in flat.items()}
         for flat in (old, new)
@@ -159,19 +159,19 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
 
 
 def nearest(name: str, candidates: Sequence[str]) -> str | None:
-    """The dotted candidate whose last part is most like that of `name`; None if none is near."""
+    """The dotted candidate with the last part most similar to that of `name`; None if none is."""
     by_last = {full.rpartition(".")[2]: full for full in reversed(candidates)}
     match = difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1, cutoff=0.6)
     return by_last[match[0]] if match else None
 
 
 def offer(guess: str | None, candidates: Sequence[str]) -> str:
-    """What to write in place of an unknown name: what `nearest` returned, else any candidate."""
+    """The fix for an unknown name: the guess of `nearest`, or else all candidates."""
     return f"did you mean {guess}?" if guess else f"known here: {', '.join(candidates)}"
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: on one line, short, in the words of YAML."""
+    """A value for messages: short, on one line, in YAML notation."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, Mapping):
@@ -196,7 +196,7 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-# type -> what a message calls it, the test, the conversion to the plain type
+# type -> its name in messages, the test, the conversion to the plain type
 _SCALARS: dict[type, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     bool: ("true or false", lambda value: isinstance(value, bool), bool),
     int: ("an integer", _is_integer, int),
@@ -212,7 +212,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 @dataclass
 class _Report:
-    """Faults found so far, and every dotted name that may be offered for an unknown one."""
+    """The faults so far, and all dotted names, to suggest one for an unknown name."""
 
     faults: list[str] = dataclasses.field(default_factory=list)
     names: tuple[str, ...] = ()
@@ -223,7 +223,7 @@ class _Report:
     def known_entries(
         self, raw: Mapping[str, Any], prefix: str, keys: Sequence[str]
     ) -> dict[str, Any]:
-        """The entries of `raw` whose key is one of `keys`; every other one is a fault."""
+        """The entries of `raw` whose key is in `keys`; any other key is a fault."""
         siblings = [f"{prefix}{key}" for key in keys]
         for key in raw:
             if key not in keys:
@@ -248,7 +248,7 @@ def _field_value(
 
 
 def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
-    """Dotted name and value of each entry of a list or mapping; a single value is one entry."""
+    """Dotted name and value of each entry of a list or mapping; any other value is one entry."""
     if isinstance(value, dict):
         return [(f"{name}.{key}", entry) for key, entry in value.items()]
     if isinstance(value, tuple):
@@ -259,7 +259,7 @@ def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
 def _convert(
     hint: Any, value: Any, name: str, report: _Report, keys: Sequence[str] | None = None
 ) -> Any:
-    """`value` as `hint` says; where it can't be, a fault is reported and the result is void."""
+    """Converts `value` to the type `hint`; reports a fault and returns None if it cannot."""
     if hint is Any:
         return value
     kind, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -292,7 +292,7 @@ def _convert(
 
 
 def _section(cls: type[Section], raw: Any, prefix: str, report: _Report) -> Any:
-    """A section of `raw`; `prefix` is its dotted name and a dot, or "" for the root."""
+    """Builds a section from `raw`; `prefix` is its dotted name and a dot, or "" for the root."""
     if isinstance(raw, cls):
         return raw
     if cls.shorthand and isinstance(raw, str | os.PathLike):
@@ -310,6 +310,6 @@ def _section(cls: type[Section], raw: Any, prefix: str, report: _Report) -> Any:
         return None
     try:
         return cls(**values)
-    except SettingsError as error:  # only a fault between fields can be left
+    except SettingsError as error:  # only faults between fields remain
         report.faults.extend(f"{prefix}{fault}" for fault in error.faults)
         return None

@@ -1,18 +1,18 @@
-"""The table from logical array axes to mesh axes; settings may replace its rows. Needs no JAX.
+"""The table from logical array axes to mesh axes; settings may replace its rows. Imports no JAX.
 
 Mesh axes (`AXES`), outermost first: `slice` (TPU slices, or groups of hosts, joined by the
 data-centre network: copies of the weights, only gradients cross), `data` (copies of the weights),
-`fsdp` (weights and optimizer state sharded, gathered for use), `tensor` (heads, MLP, vocabulary).
+`fsdp` (shards of weights and optimizer state, gathered for use), `tensor` (heads, MLP, vocabulary).
 
-Logical axes, of the arrays of a model and of a batch:
+Logical axes of the arrays of a model and of a batch:
 
     rows      sequences of a batch, prompts and cells of a sampling grid
-    sequence  tokens of a row, of the activations between the layers while training
+    sequence  tokens of a row, in the activations between the layers during training
     embed     hidden units of a weight; those of activations are never sharded
     vocab     rows of the embedding and of the output head, logits
     heads     query heads of q and o
-    kv_heads  key and value heads; of the sampling weights the query heads that belong to them too
-    mlp       units between up and down
+    kv_heads  key and value heads; in the sampling weights also the query heads of their groups
+    mlp       units between the up and down projections
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +23,11 @@ AXES = ("slice", "data", "fsdp", "tensor")
 
 Rules = Mapping[str, Sequence[str]]
 
-# Logical axis -> mesh axes. An axis that a mesh size does not divide is replicated instead.
+# Logical axis -> mesh axes. An axis whose size the mesh does not divide is replicated.
 TRAIN_RULES: Mapping[str, tuple[str, ...]] = {
     "rows": ("slice", "data", "fsdp"),
-    # ("tensor",) is the sequence parallelism of Megatron (arXiv 2205.05198): less memory for
-    # activations, but remat gathers them once more, so more is sent.
+    # ("tensor",) is the sequence parallelism of Megatron (arXiv 2205.05198): activations need less
+    # memory, but remat gathers them a second time, which needs more communication.
     "sequence": (),
     "embed": ("fsdp",),
     "vocab": ("tensor",),
@@ -35,14 +35,14 @@ TRAIN_RULES: Mapping[str, tuple[str, ...]] = {
     "kv_heads": ("tensor",),
     "mlp": ("tensor",),
 }
-# Decoding reads every weight at every step: gathered over `fsdp` once a round, never per step.
+# Decoding reads all weights in every step, so they are gathered over `fsdp` once per round.
 SAMPLE_RULES: Mapping[str, tuple[str, ...]] = {**TRAIN_RULES, "embed": ()}
 
 LOGICAL_AXES = tuple(TRAIN_RULES)
 
 
 def rule_faults(rules: Rules, where: str = "") -> Iterator[str]:
-    """What is wrong with rows of a table, each as "WHERE.axis: what, the fix"."""
+    """The faults in the rows of a table, each as "WHERE.axis: what is wrong, the fix"."""
     for logical, axes in rules.items():
         name = f"{where}.{logical}" if where else logical
         if logical not in LOGICAL_AXES:

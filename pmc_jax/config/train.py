@@ -1,4 +1,4 @@
-"""Settings of the optimizer and of what it trains; part of the schema in `pmc_jax.config.run`."""
+"""Settings of training; part of the schema in `pmc_jax.config.run`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class LoRAConfig(Section):
     """Low-rank adapters instead of all weights (arXiv 2106.09685).
 
     Fields:
-        rank: of the adapters; 0 = off, all weights are trained.
-        alpha: adapters count alpha / rank.
-        targets: projections that get one: q, k, v, o, gate, up, down.
+        rank: rank of the adapters; 0 = off, all weights are trained.
+        alpha: the adapters are scaled by alpha / rank.
+        targets: projections with an adapter: q, k, v, o, gate, up, down.
     """
 
     rank: int = setting(0, at_least(0))
@@ -32,9 +32,10 @@ class AdamWConfig(Section):
     """The AdamW optimizer (arXiv 1711.05101).
 
     Fields:
-        weight_decay: decoupled from the gradient; biases and norms have it too.
+        weight_decay: decoupled weight decay, also of biases and norms.
         beta1, beta2, epsilon: coefficients of Adam.
-        moment_dtype: float32 | bfloat16, of the first moment; bfloat16 saves two bytes a weight.
+        moment_dtype: float32 | bfloat16, dtype of the first moment; bfloat16 saves two bytes per
+            weight.
     """
 
     weight_decay: float = setting(0.01, at_least(0))
@@ -46,22 +47,23 @@ class AdamWConfig(Section):
 
 @dataclass(frozen=True)
 class TrainConfig(Section):
-    """The optimizer: AdamW, linear warm-up, then linear decay to 0 or none.
+    """The optimizer: AdamW with linear warm-up, then linear decay to 0 or a constant rate.
 
     Fields:
-        learning_rate: peak of the learning rate.
-        batch_size: forget rows a micro-batch; as many retain rows go with them.
-        accumulation_steps: micro-batches a gradient step.
+        learning_rate: peak learning rate.
+        batch_size: forget rows per micro-batch; `pmc.schedule.retain_rows` adds retain rows.
+        accumulation_steps: micro-batches per gradient step.
         warmup_steps: gradient steps of linear warm-up.
-        decay: linear | none, of the learning rate after the warm-up; linear reaches 0 at the end.
-        max_grad_norm: global norm that gradients are clipped to; None = no clipping.
+        decay: linear | none, decay of the learning rate after the warm-up; linear reaches 0 at the
+            end.
+        max_grad_norm: maximum global norm of the gradient, by clipping; None = no clipping.
         max_bad_steps: the run stops after this many steps in a row whose loss or gradient is not
             finite; such a step changes no weight.
-        loss_mean: tokens | answers, what a term of the loss is the mean over: the answer tokens of
-            a micro-batch (as in transformers), or its answers, each with the mean of its tokens.
-        remat: none | full | dots, what the backward pass computes again to save memory.
-        attention: xla | cudnn; cudnn needs NVIDIA GPUs and bfloat16.
-        adamw: the optimizer's other settings.
+        loss_mean: tokens | answers, what each loss term is averaged over: the answer tokens of a
+            micro-batch (as in transformers), or its answers, each the mean of its tokens.
+        remat: none | full | dots, what the backward pass recomputes to save memory.
+        attention: xla | cudnn, the attention kernel; cudnn needs NVIDIA GPUs and bfloat16.
+        adamw: other settings of the optimizer.
         lora: adapters instead of all weights.
     """
 

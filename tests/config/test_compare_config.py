@@ -156,7 +156,7 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
         ({"seeds": [1, 1]}, ["seeds: expected at least one, each once"]),
         ({"seeds": []}, ["seeds: expected at least one"]),
         ({"measures": ["sampled"]}, ["measures.0: expected one of", "'sampled'"]),
-        ({"run": RUN | {"data": {}}}, ["run.data.forget_answers.path: not given", "train: npo"]),
+        ({"run": RUN | {"data": {}}}, ["run.data.forget_answers.path: not given", "train on: npo"]),
         ({"run": 3}, ["run: expected a mapping, got 3"]),
         ({"reference": {"data": "r", "path": "x"}}, ["reference.path: leave it out"]),
         (

@@ -155,7 +155,7 @@ def test_all_faults_come_in_one_line(refuse):
         "train.remat: expected one of none, full, dots, got 'some'",
         "train.batch_size: expected an integer, got true",
         "mesh.tensor: expected -1 (the rest of the devices) or at least 1, got 0",
-        "mesh.slices: expected -1 (as the devices say) or at least 1, got 0",
+        "mesh.slices: expected -1 (as devices report) or at least 1, got 0",
         "mesh.sample_rules.mpl: unknown key, did you mean mesh.sample_rules.mlp?",
         "data.evaluate.forgt: unknown key, did you mean data.evaluate.forget?",
         "data.long_rows: expected text in quotes, got 1",
@@ -222,7 +222,7 @@ def test_bad_files(refuse, text, message):
 def test_alignment_needs_answers_that_are_not_resolved(load, refuse):
     said = refuse("method: {name: pmc_alignment}")
     assert (
-        "pmc.selection.max_train_score: expected null or above 0 beside method.name=pmc_align"
+        "pmc.selection.max_train_score: expected null or above 0 with method.name=pmc_align"
         in said
     )
     assert load(
