@@ -222,8 +222,7 @@ def test_bad_files(refuse, text, message):
 def test_alignment_needs_answers_that_are_not_resolved(load, refuse):
     said = refuse("method: {name: pmc_alignment}")
     assert (
-        "pmc.selection.max_train_score: expected null or above 0 with method.name=pmc_align"
-        in said
+        "pmc.selection.max_train_score: expected null or above 0 with method.name=pmc_align" in said
     )
     assert load(
         "method: {name: pmc_alignment}\npmc: {selection: {max_train_score: null}}"
