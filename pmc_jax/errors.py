@@ -27,4 +27,4 @@ def system_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{what}: {error.strerror or error}") from error
+        raise UserError(f"{what}: {error.strerror or str(error).strip()}") from error

@@ -27,7 +27,20 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
 
 
+# Folders and files whose tests compile next to nothing: `pytest -m quick`.
+_QUICK = (
+    *("config", "scoring", "data", "theory", "compare", "report", "test_structure.py"),
+    *("unlearning/test_store.py", "unlearning/test_selection.py", "unlearning/test_refusals.py"),
+    *("artifacts/test_manifest.py", "artifacts/test_log.py", "distributed/test_launch.py"),
+    *("planning/test_planning.py", "sampling/test_buckets.py", "test_cli.py", "test_docs.py"),
+)
+
+
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        name = item.path.relative_to(_TESTS).as_posix()
+        if name.startswith(_QUICK) and "slow" not in item.keywords:
+            item.add_marker(pytest.mark.quick)
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow: run pytest --slow")

@@ -39,10 +39,12 @@ CASES = {
 }
 
 
-SLOW = {"faults": pytest.mark.slow}  # a dozen processes one after the other
+FAST = ("sampling", "scoring")  # the others take as long as the machine is slow
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=SLOW.get(c, ())) for c in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in FAST else pytest.mark.slow) for c in CASES]
+)
 def test_last_line(case, tmp_path):
     tiny.write_inputs(tmp_path)
     arguments, path = CASES[case]

@@ -2,8 +2,10 @@
 
 import json
 import resource
+import shutil
 import struct
 import time
+from pathlib import Path
 
 import golden_models
 import malformed
@@ -12,28 +14,52 @@ import tiny_runs as tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.config.run import load_config
+from pmc_jax.commands.inputs import check_fits, load_model, read_inputs
+from pmc_jax.config.run import load_config, model_path
 from pmc_jax.errors import UserError
 from pmc_jax.models.families import decoder_config
 from pmc_jax.models.safetensors_folder import SafetensorsFolder
+from pmc_jax.sampling.generator import TextGenerator
 
 CORPUS = malformed.corpus()
 
 
-def test_the_corpus_is_large():
-    assert len(CORPUS) >= 200
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Path:
+    return tiny.write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
-@pytest.mark.parametrize("name", CORPUS)
-def test_malformed_input(name, tmp_path, monkeypatch):
-    spoil, overrides = CORPUS[name]
-    monkeypatch.chdir(tiny.write_inputs(tmp_path))
+@pytest.fixture
+def spoiled(request, inputs, tmp_path, monkeypatch) -> tuple[str, ...]:
+    """Inputs of which one is malformed, in the current folder; the overrides that read it."""
+    spoil, overrides = CORPUS[request.param]
+    shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     spoil(tmp_path)
-    memory, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    message = tiny.refused("unlearn", *overrides)
-    assert time.monotonic() - begin < 10
+    return overrides
+
+
+def read_everything(overrides: tuple[str, ...]) -> None:
+    """What `pmc unlearn` reads before it claims a folder."""
+    config = load_config("run.yaml", overrides)
+    rows = read_inputs(config)
+    lm = load_model(config, model_path(config), config.train)
+    check_fits(config, TextGenerator.of(lm, config.model), rows)
+
+
+@pytest.mark.parametrize("spoiled", CORPUS, indirect=True)
+def test_readers_refuse_malformed_input(spoiled):
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = tiny.fault(read_everything, spoiled)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 500_000  # kilobytes
     assert len(message) < 2000 and message.isprintable(), message
+
+
+@pytest.mark.parametrize("spoiled", list(CORPUS)[::20], indirect=True)
+def test_the_command_refuses_malformed_input(spoiled):
+    begin = time.monotonic()
+    tiny.refused("unlearn", *spoiled)
+    assert time.monotonic() - begin < 10
 
 
 # Anything at all, under the three readers that meet files of others first.

@@ -46,6 +46,7 @@ def test_only_where_the_cpu_computes_and_nobody_tunes_the_allocator(monkeypatch)
 
 
 @glibc
+@pytest.mark.slow  # it counts page faults of this machine
 def test_scratch_memory_is_not_cleared_again():
     """Eight runs with 32,768 pages each: new ones every time, or twice at most, where a run begins
     before the memory of the last one is free."""

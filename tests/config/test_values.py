@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pmc_jax.commands.settings_help import field_texts
 from pmc_jax.config import evaluate, method, pmc, train
 from pmc_jax.config import run as config_module
 from pmc_jax.config.pmc import (
@@ -141,9 +142,7 @@ def test_differences_name_dotted_keys():
 
 @pytest.mark.parametrize("cls", SECTIONS, ids=lambda cls: cls.__name__)
 def test_every_setting_is_documented_and_frozen(cls):
-    own = vars(cls).get("__annotations__", {})
-    assert own
-    for name in own:
-        assert name in cls.__doc__, f"{cls.__name__}.{name} has no line in the docstring"
+    names = {field.name for field in dataclasses.fields(cls)}
+    assert names and set(field_texts(cls)) == names
     with pytest.raises(dataclasses.FrozenInstanceError):
         cls().anything = 1

@@ -16,7 +16,10 @@ from browser import BROWSER, SITE, browse
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.report.write import write
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="needs Chromium"),
+    pytest.mark.slow,  # it measures how fast this machine draws
+]
 
 WIDTHS = (320, 390, 1280)
 # Measures a page at several widths; all results go through the console.
