@@ -27,4 +27,5 @@ def system_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{what}: {error.strerror or str(error).strip()}") from error
+        reason = error.strerror or " ".join(str(error).split())
+        raise UserError(f"{what}: {reason}") from error
