@@ -1,1 +1,1 @@
-"""Sampling: prefill and decode on the device, an engine of slots, text on both sides."""
+"""Sampling: prefill and decode on the device, continuous batching, and a text interface."""

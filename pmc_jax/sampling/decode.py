@@ -1,14 +1,14 @@
-"""The device side of decoding: first tokens, the decode batch, its steps, compaction; pure, jitted.
+"""The device side of decoding: first tokens, decode steps and compaction; pure and jitted.
 
-Axis letters: B rows of the decode batch (one question each), K slots in a row (one sample each),
-S = B K slots in all, P prompt tokens, padded left, T entries of the cache of generated tokens, U
-steps of one call, N key/value heads, G query heads a key/value head, H head_dim, D hidden, V
-vocabulary. A question's prompt is prefilled once, and its keys and values are read once a step for
+Axis letters: B rows of the decode batch (one question each), K slots per row (one sample each),
+S = B K slots in total, P prompt tokens, left-padded, T entries of the cache of generated tokens, U
+steps of one call, N key/value heads, G query heads per key/value head, H head_dim, D hidden, V
+vocabulary. A question's prompt is prefilled once, and each step reads its keys and values once for
 all slots of its row: two products, one softmax.
 
-At a step all slots write into the same entry of the cache, which makes it one update in place; the
-entries are a ring, and a slot sees as many of the newest ones as it has fed tokens. So samples
-start and end at any step. Nothing here knows text, questions or scores.
+In each step all slots write to the same entry of the cache, so the step needs one update in place.
+The entries are a ring buffer, and a slot attends to as many of the newest entries as it has fed
+tokens; so samples can start and end at any step. Nothing here knows text, questions or scores.
 """
 
 import functools
@@ -44,9 +44,9 @@ class Slots(NamedTuple):
     """The state of the sample in each slot.
 
     Attributes:
-        last: i32[B,K], its newest token, not fed yet.
-        age: i32[B,K], tokens that it has generated.
-        left: i32[B,K], tokens that it may still generate; 0 or less = it does not decode.
+        last: i32[B,K], its newest token, not fed to the model yet.
+        age: i32[B,K], number of tokens generated so far.
+        left: i32[B,K], number of tokens that it may still generate; 0 or less = idle.
     """
 
     last: jax.Array
@@ -62,11 +62,11 @@ def sample_first_tokens(
 
     Args:
         logits: f32[Q,V], of Q questions.
-        uniform: f32[Q,K,draws].
+        uniform: f32[Q,K,draws], random numbers in [0, 1).
 
     Returns:
-        The tokens i32[Q,K] and their negative log-probabilities f32[Q,K], as `decode` returns them;
-        whole on every device.
+        The tokens i32[Q,K] and their negative log-probabilities f32[Q,K], see `decode`; replicated
+        on every device.
     """
     repeated = jnp.repeat(logits, uniform.shape[1], axis=0)
     tokens = sample_tokens(repeated, uniform.reshape(-1, uniform.shape[2]), sampler)
@@ -75,8 +75,8 @@ def sample_first_tokens(
 
 
 def _token_nll(logits: jax.Array, tokens: jax.Array, sampler: Sampler) -> jax.Array:
-    """Negative log-probability f32[R] of tokens i32[R] at temperature 1; 0 where the sampler does
-    not return log-probabilities.
+    """Negative log-probability f32[R] of tokens i32[R] at temperature 1; 0 if the sampler does not
+    return log-probabilities.
     """
     if not sampler.return_logprobs:
         return jnp.zeros(tokens.shape, jnp.float32)
@@ -88,15 +88,15 @@ def _token_nll(logits: jax.Array, tokens: jax.Array, sampler: Sampler) -> jax.Ar
 def start_batch(
     prompts: PromptCache, rows: jax.Array, *, slots: int, cache_size: int, layout: Layout
 ) -> tuple[PromptCache, GeneratedCache]:
-    """A decode batch of B rows x `slots` with an empty cache of T = `cache_size`.
+    """Makes a decode batch of B rows x `slots` with an empty cache of T = `cache_size` entries.
 
     Args:
-        rows: i32[B], the prompt that each row continues.
+        rows: i32[B], index of the prompt that each row continues.
     """
     n, h, b = *prompts.keys[0].shape[1:3], rows.shape[0]
 
     def empty(*shape):
-        # Distinct buffers: decoding donates each of them.
+        # The buffers must be distinct, because decoding donates each of them.
         empty = jnp.zeros(shape, prompts.values[0].dtype)
         return layout.constrain(empty, "rows", "kv_heads", None, None)
 
@@ -121,7 +121,7 @@ def _constrain_prompts(prompts: PromptCache, layout: Layout) -> PromptCache:
 def load_prompt(
     prompts: PromptCache, source: PromptCache, row: jax.Array, index: jax.Array, *, layout: Layout
 ) -> PromptCache:
-    """Puts prompt `index` of `source` into row `row`, in place: `prompts` is donated."""
+    """Writes prompt `index` of `source` to row `row` in place; `prompts` is donated."""
 
     def put(x, new):
         return jax.lax.dynamic_update_index_in_dim(x, new[index], row, 0)
@@ -138,11 +138,11 @@ def compact_batch(
     *,
     layout: Layout,
 ) -> tuple[PromptCache, GeneratedCache]:
-    """Moves the samples that still decode into a smaller batch.
+    """Moves the active samples into a smaller batch.
 
     Args:
         rows: i32[B'], the old row whose prompt each new row continues.
-        slots: i32[B',K'], flat index b * K + k of the old slot.
+        slots: i32[B',K'], flat index b * K + k of the old slot that each new slot continues.
     """
 
     def select(x):
@@ -170,23 +170,23 @@ def decode(
     config: DecoderConfig,
     layout: Layout,
 ) -> tuple[GeneratedCache, jax.Array, jax.Array]:
-    """Decodes U steps, or fewer when no more than `stop_when_active` slots still decode.
+    """Decodes U steps, or fewer if at most `stop_when_active` slots remain active.
 
-    `cache` is donated: it is updated in place.
+    `cache` is donated and updated in place.
 
     Args:
-        uniform: f32[U,B,K,draws], the draws of these steps.
-        steps_run: i32, before these, since `start_batch`.
+        uniform: f32[U,B,K,draws], random numbers in [0, 1) of these steps.
+        steps_run: i32, number of steps run since `start_batch`.
         stop_when_active: i32, at least 0.
 
     Returns:
-        The cache; the tokens i32[U,B,K], -1 where a slot did not decode or the step did not run;
-        and, where the sampler returns log-probabilities, their negatives at temperature 1 with no
-        token dropped, f32[U,B,K], else 0. The last two are whole on every device.
+        The cache; the tokens i32[U,B,K], -1 where a slot was idle or the step did not run; and
+        their negative log-probabilities f32[U,B,K] at temperature 1 over the full vocabulary, 0 if
+        the sampler does not return them. The last two are replicated on every device.
     """
     b, k = slots.last.shape
     lengths = jnp.sum(prompts.valid, axis=1)
-    # From each prompt token to the first generated one.
+    # Distance from each prompt token to the first generated one.
     distance = lengths[:, None] - (jnp.cumsum(prompts.valid, axis=1) - 1)
     cache_size, static = cache.values[0].shape[2], {"config": config, "layout": layout}
 
@@ -230,9 +230,9 @@ def _feed(
     """Runs the newest token of every slot through the model.
 
     Args:
-        entry: i32, of the cache, where its keys and values are written.
+        entry: i32, cache entry to which the keys and values are written.
         lengths: i32[B], tokens of each prompt.
-        distance: i32[B,P], from each prompt token to the first generated one.
+        distance: i32[B,P], tokens from each prompt token to the first generated one.
 
     Returns:
         The cache and the logits f32[S,V].
@@ -267,12 +267,12 @@ def _feed(
 def _biases(
     valid: jax.Array, distance: jax.Array, age: jax.Array, back: jax.Array, window: int
 ) -> tuple[jax.Array, jax.Array]:
-    """What is added to attention scores: 0 where a token is seen, else `_MASKED`.
+    """Attention biases: 0 where a token is visible, else `_MASKED`.
 
     Args:
         valid, distance: [B,P], see `PromptCache` and `_feed`.
         age: i32[B,K], see `Slots`.
-        back: i32[T], how many entries before the newest.
+        back: i32[T], distance of each cache entry from the newest one.
 
     Returns:
         f32[S,1,1,P] for prompt tokens, and f32[S,1,1,T] for generated ones.
@@ -294,10 +294,10 @@ def _attention(
     config: DecoderConfig,
     layout: Layout,
 ) -> jax.Array:
-    """One softmax over the tokens of a row's prompt and those that a slot has generated.
+    """Attention with one softmax over the prompt of the row and the tokens of the slot.
 
     Args:
-        q: [S,NG,H], of the newest tokens.
+        q: [S,NG,H], queries of the newest tokens.
         prompt: keys [B,N,H,P] and values [B,N,P,H].
         generated: keys [S,N,H,T] and values [S,N,T,H].
         biases: see `_biases`.
@@ -315,11 +315,11 @@ def _attention(
 
     def row_product(x, y):
         """[S,N,G,I] x [B,N,I,J] -> [S,N,G,J], one product for all slots of a row."""
-        # Gathered by hand: XLA on CPU multiplies a tenth as fast from the einsum.
+        # Grouped explicitly: with a single einsum XLA on CPU is ten times slower.
         k = s // b
         rows = jnp.moveaxis(x.reshape(b, k, n, g, -1), 1, 2).reshape(b, n, k * g, -1)
         out = product("bnmi,bnij->bnmj", rows, y).reshape(b, n, k, g, -1)
-        # Pinned on both sides: the partitioner moves slots between devices otherwise.
+        # Pinned on both sides, or else the partitioner would move slots between devices.
         out = layout.constrain(out, "rows", "kv_heads", None, None, None)
         out = jnp.moveaxis(out, 2, 1)
         out = layout.constrain(out, "rows", None, "kv_heads", None, None)

@@ -1,16 +1,16 @@
-"""The host side of sampling: prefill, and the decode batch whose slots samples pass through.
+"""The host side of sampling: prefill, and continuous batching of the samples to decode.
 
-Between two calls of the decoder the host assigns the next samples to idle slots; a call ends when
-a sixteenth of the slots fell idle, so little compute is wasted on idle slots. When no sample waits,
-the active ones move into a smaller batch of a few fixed shapes, each compiled once. The engine
-knows token ids, no text.
+Between two calls of the decoder the host assigns the next samples to idle slots. A call ends when
+a sixteenth of the slots have become idle, so little compute is wasted on idle slots. When no
+sample waits, the active samples move into a smaller batch of a few fixed shapes, each compiled
+once. The engine handles token ids, not text.
 
 Index spaces:
-    question id: integer that names a question throughout a run; it is folded into the random key.
-    question index: position of a prompt in the list that one call of `generate` gets.
-    row: of the decode batch; it holds one prompt, and serves one question at a time.
-    slot: place in a row that one sample occupies while it decodes; the batch has rows x slots.
-    sample: number of an answer, 0 to K - 1, among those of its question.
+    question id: integer that names a question throughout a run; part of the random seed.
+    question index: position of a prompt in the list that is passed to one call of `generate`.
+    row: of the decode batch; it holds one prompt and serves one question at a time.
+    slot: position in a row that one sample occupies while it decodes; there are rows x slots.
+    sample: number of an answer to its question, 0 to K - 1.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class Usage:
 
     Attributes:
         useful: tokens generated, end tokens included.
-        computed: slots of the batch x steps run.
+        computed: slots of the batch x steps run, idle slots included.
     """
 
     useful: int = 0
@@ -58,11 +58,12 @@ class Samples:
 
     Attributes:
         questions: [Q], question indices.
-        tokens: i32[Q,K,max_new_tokens], -1 after the end; the end token is left out.
+        tokens: i32[Q,K,max_new_tokens] without the end token; -1 after the end.
         length: i32[Q,K], tokens before the end.
-        ended: bool[Q,K], False where max_new_tokens came first.
-        mean_nll: f32[Q,K], mean negative log-probability per token at temperature 1, no token
-            dropped, the end left out; nan without tokens, 0 where the sampler returns none.
+        ended: bool[Q,K], False where max_new_tokens was reached without an end token.
+        mean_nll: f32[Q,K], mean negative log-probability per token at temperature 1 over the full
+            vocabulary, without the end token; nan without tokens, 0 if the sampler returns no
+            log-probabilities.
     """
 
     questions: np.ndarray
@@ -74,24 +75,27 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """The fixed choices of a sampling run.
+    """The fixed settings of sampling.
 
     Attributes:
-        config, layout: of the weights that `generate` is given; `layout` by the sampling table.
+        config: the decoder that the weights belong to.
+        layout: layout of the weights by the sampling table.
         sampler: token choice.
-        num_samples: K answers a prompt.
-        max_new_tokens: tokens at most, the end token included.
-        end_tokens: any of these ends an answer.
+        num_samples: K answers per prompt.
+        max_new_tokens: maximum number of tokens, the end token included.
+        end_tokens: token ids that end an answer.
         batch_shape: rows and slots per row of the largest batch, see `largest_batch_shape`.
-        prompt_size: what follows the shared prefix is padded to this many tokens; one shape a run.
-        shared_prefix: token ids that every prompt begins with, prefilled once for all of them;
-            empty where `longrope` makes its keys depend on the length of the prompt.
-        cache_dtype: of keys and values; None = of the weights.
-        prefill_batch: prompts that are prefilled together.
-        decode_chunk: steps of one call of the decoder at most.
-        refill_fraction: while samples wait, a call ends when this fraction of the slots fell idle.
-        max_buckets, min_slots: of the batch shapes, see `batch_buckets`. Below eight slots a decode
-            step costs what reading the weights costs: no smaller batch pays.
+        prompt_size: prompts without their shared prefix are padded to this many tokens, so that
+            all of them have one shape.
+        shared_prefix: token ids that every prompt begins with, prefilled once for all prompts;
+            empty with `longrope`, whose keys depend on the length of the prompt.
+        cache_dtype: dtype of keys and values; None = dtype of the weights.
+        prefill_batch: number of prompts that are prefilled together.
+        decode_chunk: maximum number of steps in one call of the decoder.
+        refill_fraction: while samples wait, a call ends when this fraction of the slots has become
+            idle.
+        max_buckets, min_slots: limits of the batch shapes, see `batch_buckets`. Below eight slots a
+            decode step costs only the reading of the weights, so a smaller batch saves nothing.
     """
 
     config: DecoderConfig
@@ -130,23 +134,23 @@ class Engine:
         usage: Usage | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
     ) -> Iterator[Samples]:
-        """Samples answers; questions come in the order in which all their samples have ended.
+        """Samples answers; yields each question when all its samples have ended.
 
-        A sample depends on the weights, its prompt, `key`, its question id and its number only: in
-        float32 neither what decodes beside it nor the number of devices changes it. While the
-        caller works on what it was given, the device decodes on.
+        A sample depends only on the weights, its prompt, `key`, its question id and its number: in
+        float32 neither the other samples in the batch nor the number of devices changes it. The
+        device keeps decoding while the caller processes the yielded samples.
 
         Args:
             prompts: token ids of each prompt.
             key: jax.random key.
             ids: the question id of each prompt.
-            expected: guessed length of each answer; long ones start first.
-            usage: counts are added to it.
+            expected: estimated length of each answer in tokens; long answers start first.
+            usage: counters that the call increments.
             progress: called with the number of new useful tokens after each call of the decoder.
 
         Raises:
-            UserError: a prompt with another shared prefix, or without tokens after it, or with more
-                than `prompt_size`.
+            UserError: a prompt does not begin with the shared prefix, or does not have 1 to
+                `prompt_size` tokens after it.
         """
         skip = len(self.shared_prefix)
         for i, prompt in enumerate(prompts):
@@ -185,8 +189,9 @@ class Engine:
 
 @dataclasses.dataclass
 class _Run:
-    """One call of `generate`: the arrays on the device, and the sample in each slot. `order` are
-    the question indices that have not been prefilled; the rest as of `generate`.
+    """One call of `generate`: the arrays on the device, and the sample in each slot.
+
+    `order` holds the question indices that are not prefilled yet; see `generate` for the others.
     """
 
     engine: Engine
@@ -206,14 +211,16 @@ class _Run:
         self._put, self._buckets, self._steps_run = engine.layout.put, engine.buckets(), 0
         # The uniform numbers of each (question, sample), f32[max_new_tokens, draws].
         self._sample_draws: dict[tuple[int, int], np.ndarray] = {}
-        # Prefilled prompts of which samples wait, with the position of each question in them.
+        # Prefilled prompts with waiting samples, and the position of each question in them.
         self._prefilled: list[tuple[PromptCache, dict[int, int]]] = []
         self._batch: Batch | None = None
         self._prompt_cache = self._cache = self._tokens = self._nll = None
 
     def prepare(self) -> list[int]:
-        """Fills idle slots, or moves to a smaller batch when no sample waits; returns questions
-        whose samples all ended with their first token.
+        """Fills idle slots, or moves to a smaller batch when no sample waits.
+
+        Returns:
+            The questions whose samples have all ended with their first token.
         """
         ended = []
         while self.order and self._lacks_samples():
@@ -239,7 +246,7 @@ class _Run:
         return ended
 
     def _lacks_samples(self) -> bool:
-        """Whether slots would stay idle although prompts are left."""
+        """Whether too few samples wait to fill the idle slots."""
         waiting = self.scheduler.waiting
         if self._batch is None:
             return sum(map(len, waiting.values())) < math.prod(self._buckets[0])
@@ -248,7 +255,7 @@ class _Run:
         return int((~busy).sum()) > len(unassigned)
 
     def _load_prompts(self, new_prompts: list[tuple[int, int]]) -> None:
-        """Loads the prompts of questions into rows; `new_prompts` are (row, question)."""
+        """Loads the prompts of questions into rows; `new_prompts` are (row, question) pairs."""
         for row, question in new_prompts:
             source, i = next((p, rows[question]) for p, rows in self._prefilled if question in rows)
             row, i = jnp.int32(row), jnp.int32(i)
@@ -258,7 +265,7 @@ class _Run:
 
     def _prefill(self) -> list[int]:
         engine = self.engine
-        # Two shapes: many prompts, and a quarter for the few questions of a late round.
+        # Two shapes: the full batch, and a quarter of it for the few questions of a late round.
         multiple = engine.layout.row_multiple
         most = min(self._buckets[0][0], round_up(engine.prefill_batch, multiple))
         few = round_up(-(-most // 4), multiple)
@@ -288,7 +295,7 @@ class _Run:
         return self.scheduler.start(questions, first, nll)
 
     def _start(self) -> None:
-        """The first batch: the smallest that holds all samples at once, or the largest."""
+        """Starts the smallest batch that holds all samples at once, or else the largest one."""
         counts = np.array([len(samples) for samples in self.scheduler.waiting.values()])
         fitting = [(b, k) for b, k in self._buckets if np.sum(-(-counts // k)) <= b]
         b, k = min(fitting, key=math.prod) if fitting and not self.order else self._buckets[0]
@@ -308,7 +315,7 @@ class _Run:
         self._load_prompts(later)
 
     def decode(self) -> bool:
-        """Starts to decode on the device; False where no sample is left to decode."""
+        """Starts decoding on the device; returns False if no sample is left to decode."""
         if self._batch is None or not self._batch.active.any():
             return False
         engine, batch, scheduler = self.engine, self._batch, self.scheduler
@@ -338,7 +345,7 @@ class _Run:
         return True
 
     def _stop_when_active(self) -> int:
-        """How many samples still decode when the host can put the idle slots to use."""
+        """Number of active samples at which the call ends, so that the host can use idle slots."""
         active, slots = int(self._batch.active.sum()), self._batch.active.size
         if self.order or self.scheduler.waiting:
             return max(active - max(1, int(slots * self.engine.refill_fraction)), 0)
@@ -346,7 +353,7 @@ class _Run:
         return min(max(smaller), active - 1) if smaller else 0
 
     def collect(self) -> tuple[int, list[int]]:
-        """Waits for the decoder; its useful tokens, and questions whose samples have all ended."""
+        """Waits for the decoder; returns its useful tokens and the questions that have ended."""
         new = np.asarray(self._tokens)
         steps, useful = int((new >= 0).any((1, 2)).sum()), int((new >= 0).sum())
         self._steps_run += steps

@@ -1,4 +1,4 @@
-"""Questions in, answers out: the sampling engine with text on both sides."""
+"""Text generation: encodes questions, runs the sampling engine and decodes the answers."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -20,14 +20,14 @@ from pmc_jax.sampling.snapshot import SamplingWeights, snapshot
 
 
 def compute_dtype(name: str) -> jnp.dtype:
-    """`auto` is bfloat16 on TPU and GPU, and float32 on CPU, where bfloat16 products are slower."""
+    """Resolves `auto`: bfloat16 on TPU and GPU, float32 on CPU, where bfloat16 is slower."""
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(name)
 
 
 def pmc_sampler(pmc: PMCConfig) -> Sampler:
-    """How PMC draws its samples."""
+    """The sampler with the settings of PMC."""
     return Sampler(
         pmc.sampling.temperature,
         pmc.sampling.top_k,
@@ -40,13 +40,13 @@ def pmc_sampler(pmc: PMCConfig) -> Sampler:
 
 @dataclasses.dataclass(frozen=True)
 class TextGenerator:
-    """Generates text with a language model; the weights come with each call.
+    """Generates text with a language model; the weights are an argument of each call.
 
     Attributes:
         lm: configuration, tokenizer and mesh.
-        encoder: text to tokens.
-        dtype: of activations and of the snapshot.
-        cache_dtype: of keys and values while sampling; None = `dtype`.
+        encoder: converts text to token ids and back.
+        dtype: dtype of activations and of the snapshot.
+        cache_dtype: dtype of keys and values during sampling; None = `dtype`.
     """
 
     lm: LanguageModel
@@ -65,16 +65,16 @@ class TextGenerator:
         return self.lm.sample_layout
 
     def snapshot(self, model: Decoder) -> SamplingWeights:
-        """The weights as sampling reads them, see `pmc_jax.sampling.snapshot`."""
+        """The weights in the layout of sampling, see `pmc_jax.sampling.snapshot`."""
         return snapshot(model, self.lm.config, self.layout, self.dtype, self.lm.layout)
 
     def prompts(
         self, questions: Sequence[str], max_new_tokens: int, *, ids: Sequence[str] | None = None
     ) -> list[list[int]]:
-        """Token ids of the prompts; `ids` are their names in a message.
+        """Token ids of the prompts; `ids` are their names in error messages.
 
         Raises:
-            UserError: a prompt that leaves no room for the answer in the model's window.
+            UserError: a prompt and its answer do not fit into the model's context window.
         """
         prompts = multihost.map_sharded(lambda i: self.encoder.prompt(questions[i]), len(questions))
         for i, prompt in enumerate(prompts):
@@ -96,7 +96,7 @@ class TextGenerator:
         *,
         ids: Sequence[str],
     ) -> list[TokenSequence]:
-        """Training sequences of question-answer pairs; only the limits of `data` are read.
+        """Training sequences of question-answer pairs; uses only the limits in `data`.
 
         Raises:
             UserError: see `encode_pairs`.
@@ -121,13 +121,13 @@ class TextGenerator:
         max_prompts: int | None = None,
         answer_prefix: Sequence[int] = (),
     ) -> Engine:
-        """An engine whose shapes hold all of `prompts`; `batch_size` answers are decoded at once.
+        """Makes an engine that fits all `prompts` and decodes `batch_size` answers at once.
 
         Args:
-            max_prompts: prompts of one call at most; None = all of them.
-            answer_prefix: token ids that every one of `prompts` ends with.
+            max_prompts: maximum number of prompts in one call; None = all.
+            answer_prefix: token ids at the end of every prompt.
         """
-        # Two short questions more: a beginning that `prompts` share by chance must not count.
+        # Two more short questions exclude a prefix that `prompts` share only by chance.
         short = [[*self.encoder.prompt(question), *answer_prefix] for question in ("?", "A")]
         rope = self.lm.config.rope
         by_length = rope is not None and rope.kind == "longrope"
@@ -150,8 +150,10 @@ class TextGenerator:
     def generate(
         self, engine: Engine, weights: SamplingWeights, prompts: Sequence[Sequence[int]], **options
     ) -> Iterator[tuple[Samples, dict[int, list[str]]]]:
-        """`Engine.generate` with decoded answers: K texts by question index, for this process's
-        share of the questions.
+        """Runs `Engine.generate` and decodes the answers to the questions that this process owns.
+
+        Yields:
+            The samples, and question index -> K texts.
         """
         for samples in engine.generate(weights, prompts, **options):
             tokens, length = samples.tokens, samples.length
@@ -175,15 +177,15 @@ class TextGenerator:
         ids: Sequence[int] | None = None,
         answer_prefix: str = "",
     ) -> Iterator[dict[int, list[str]]]:
-        """`num_samples` answers by question index, as they end.
+        """Yields `num_samples` answers by question index, as soon as a question has all of them.
 
         Args:
-            ids: question ids, by which their samples differ; None = their indices.
-            answer_prefix: text that every answer is made to begin with; the answers come without.
+            ids: question ids, part of the random seed; None = the question indices.
+            answer_prefix: text that every answer is forced to begin with; not part of the answers.
 
         Raises:
             UserError: see `prompts`.
-            Preempted: the process was asked to stop.
+            Preempted: a stop was requested, see `preemption.check`.
         """
         if not questions:
             return
@@ -212,11 +214,11 @@ class TextGenerator:
         progress: Callable[[int], None] = lambda questions: None,
         **options,
     ) -> list[list[str]]:
-        """`num_samples` answers to each question, in the order of the questions.
+        """Returns `num_samples` answers to each question, in the order of the questions.
 
         Args:
             progress: called with the number of questions whose answers have just ended.
-            options: as of `stream`, with the same exceptions.
+            options: see `stream`, which also lists the exceptions.
         """
         answers: list[list[str]] = [[] for _ in questions]
         for ended in self.stream(weights, questions, sampler, **options):
@@ -228,10 +230,10 @@ class TextGenerator:
     def greedy(
         self, weights: SamplingWeights, questions: Sequence[str], **options
     ) -> dict[str, str]:
-        """The greedy answer to each question, by question; equal questions are sampled once.
+        """Returns question -> greedy answer; equal questions are sampled once.
 
         Args:
-            options: `max_new_tokens`, `batch_size` and `progress` as of `sample`.
+            options: `max_new_tokens`, `batch_size` and `progress`, see `sample`.
         """
         distinct = list(dict.fromkeys(questions))
         answers = self.sample(weights, distinct, GREEDY, **options)

@@ -1,23 +1,25 @@
-"""Longest common subsequence of token ids, on the device. It knows no text."""
+"""Longest common subsequence of token ids, on the device."""
 
 import jax
 import jax.numpy as jnp
 
-_NOT_SAMPLED, _NOT_REFERENCE = -1, -2  # equal to no token, nor to each other
+_NOT_SAMPLED, _NOT_REFERENCE = -1, -2  # equal neither to a token nor to each other
 
 
 @jax.jit
 def lcs_lengths(
     samples: jax.Array, lengths: jax.Array, references: jax.Array, reference_lengths: jax.Array
 ) -> jax.Array:
-    """Length of the longest common subsequence of each sample and its question's reference.
+    """Length of the longest common subsequence of each sample and the reference of its question.
 
     Args:
-        samples: i32[B,K,T], ids of 0 or more; `lengths` i32[B,K] of them count.
-        references: i32[B,R]; `reference_lengths` i32[B] of them count.
+        samples: i32[B,K,T], token ids, 0 or more.
+        lengths: i32[B,K], tokens of each sample; the rest is padding.
+        references: i32[B,R], token ids.
+        reference_lengths: i32[B], tokens of each reference; the rest is padding.
 
     Returns:
-        i32[B,K]. Divided by the reference's length it is the recall.
+        i32[B,K]; divided by the length of the reference, it is the recall.
     """
     size = references.shape[-1]
     inside = jnp.arange(samples.shape[-1]) < lengths[..., None]
@@ -30,7 +32,7 @@ def lcs_lengths(
         return jnp.concatenate([first[..., None], x[..., :-1]], axis=-1)
 
     def diagonal(state, token):
-        window, last, before = state  # [B,K,R] each: the sample's token that meets each reference's
+        window, last, before = state  # [B,K,R] each; window: sample token at each reference token
         window = shifted(window, token)
         nothing = jnp.zeros_like(token)
         matched = shifted(before, nothing) + (window == wanted).astype(jnp.int32)

@@ -1,7 +1,7 @@
 """Prefill: runs prompts through the model once; pure and jitted. Decoding shares its helpers.
 
-Axis letters: B prompts, P tokens of them, the first O of which all prompts share, N key/value
-heads, H head_dim, D hidden, V vocabulary.
+Axis letters: B prompts, P tokens per prompt, O tokens of the prefix that all prompts share, N
+key/value heads, H head_dim, D hidden, V vocabulary.
 """
 
 import functools
@@ -35,7 +35,7 @@ class PromptCache(NamedTuple):
 def vocabulary(
     weights: SamplingWeights, config: DecoderConfig, layout: Layout, x: jax.Array
 ) -> jax.Array:
-    """[..., D] -> logits f32[..., V]."""
+    """Computes logits f32[..., V] from activations [..., D]."""
     x = normalise(config, x, weights, "norm")
     logits = product(x, weights.output_embedding, dtype=jnp.float32)
     if (bias := weights.get("head_bias")) is not None:
@@ -51,16 +51,16 @@ def embed_tokens(
     tokens: jax.Array,
     positions: jax.Array,
 ) -> jax.Array:
-    """i32[...] -> [...,D] in the dtype of the weights."""
+    """Embeds token ids i32[...]; returns [...,D] in the dtype of the weights."""
     table = weights.rest["embed"]
     x = embed(config, table, weights.get("positions"), tokens, positions, table.dtype)
     return layout.constrain(x, "rows", *[None] * (x.ndim - 1))
 
 
 def rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.Array) -> dict:
-    """The angles of every rotary embedding of the model; prompt_length i32[B]."""
-    # With `longrope` a sequence keeps the factors that its prompt began with
-    # (`DecoderConfig.longest`).
+    """The angles of every rotary embedding of the model; `prompt_length` is i32[B]."""
+    # With `longrope` a sequence keeps the factors of its prompt length, see
+    # `DecoderConfig.longest`.
     ropes = dict.fromkeys(config.rope_of(i) for i in range(config.num_layers))
     return {
         r: rotation(r, config.head_dim, positions, prompt_length[:, None])
@@ -80,16 +80,16 @@ def prefill(
     layout: Layout,
     cache_dtype: jnp.dtype | None = None,
 ) -> tuple[PromptCache, jax.Array]:
-    """Runs the prompts through the model once, and the prefix that they share as one row.
+    """Runs the prompts through the model once; their shared prefix runs as a single row.
 
     Args:
         shared_prefix: i32[O], the tokens that every prompt begins with; may be empty.
         tokens: i32[B,P - O], the rest of each prompt, left-padded.
-        valid: bool[B,P - O].
-        cache_dtype: of keys and values, of the prompts and of generated tokens; None = as they are.
+        valid: bool[B,P - O], False at padding.
+        cache_dtype: dtype of keys and values in the caches; None = the computed dtype.
 
     Returns:
-        The cache of the prompts and the logits f32[B,V] of the first new token.
+        The cache of the prompts, and the logits f32[B,V] of the first new token.
     """
     skip, (rows, size) = len(shared_prefix), tokens.shape
     positions = skip + jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
@@ -102,7 +102,7 @@ def prefill(
     back = jnp.concatenate([jnp.broadcast_to(first, (rows, skip)), positions], axis=1)
     distance = positions[:, :, None] - back[:, None, :]
     prefix_distance = first[:, :, None] - first[:, None, :]
-    # One mask a window, not one a layer.
+    # One mask per window, not one per layer.
     windows = {0, *config.windows}
     masks = {w: mask & in_window(distance, w) if w else mask for w in windows}
     prefix_masks = {w: (prefix_distance >= 0) & in_window(prefix_distance, w) for w in windows}

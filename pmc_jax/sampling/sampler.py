@@ -1,10 +1,10 @@
 """Sampling of the next token: temperature, top-k, top-p, then a draw from uniform numbers.
 
-The vocabulary is never sorted, and no noise is drawn for it: a draw inverts the CDF in two levels,
-top-p is rejection, and a threshold, where one is needed, comes from a bisection over float32 bit
-patterns, which is exact. Order and definitions are those of Hugging Face `generate`: temperature,
-top-k, renormalise, top-p; a token stays in the nucleus while the mass strictly above it is below
-`top_p`.
+The sampler never sorts the vocabulary and draws no noise over it: a draw inverts the CDF in two
+levels, top-p uses rejection, and a threshold, if one is needed, is found by bisection over float32
+bit patterns, which is exact. Order and definitions are those of Hugging Face `generate`:
+temperature, top-k, renormalise, top-p; a token is in the nucleus if the mass of all likelier
+tokens is below `top_p`.
 """
 
 import dataclasses
@@ -15,24 +15,24 @@ import jax.numpy as jnp
 
 from pmc_jax.errors import UserError
 
-# Tokens in a block of the two-level CDF: the largest for which eight shards of the vocabulary
-# hold whole blocks.
+# Tokens per block of the two-level CDF: the largest size for which each of eight vocabulary shards
+# holds complete blocks.
 _BLOCKS = (128, 64, 32, 16, 8)
-# So many draws in a row all miss a nucleus of 0.95 with probability 6e-6.
+# This many draws in a row all miss a nucleus of 0.95 with probability 6e-6.
 _TRIES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """How the next token is drawn; hashable, a static argument of jitted functions.
+    """Settings of the token choice; hashable, a static argument of jitted functions.
 
     Attributes:
-        temperature: divides the logits; 0 = greedy, the first of the largest logits.
-        top_k: keep the k most likely tokens (and ties with the last of them); 0 = all.
+        temperature: divides the logits; 0 = greedy, the first token with the largest logit.
+        top_k: keep the k most likely tokens, and ties with the last of them; 0 = all.
         top_p: keep the smallest set of most likely tokens whose mass reaches `top_p`; 1 = all.
         temperature_decay_tokens: tokens of an answer over which the temperature falls linearly to
-            `final_temperature`; 0 = it stays.
-        final_temperature: temperature from then on.
+            `final_temperature`; 0 = constant temperature.
+        final_temperature: temperature after these tokens.
         return_logprobs: whether decoding also returns the log-probability of its tokens.
     """
 
@@ -51,11 +51,11 @@ class Sampler:
 
     @property
     def draws(self) -> int:
-        """How many uniform numbers one token takes."""
+        """Number of uniform numbers that one token needs."""
         return 1 if self.temperature == 0 or self.top_p == 1 else _TRIES + 1
 
     def temperature_after(self, age: jax.Array | None) -> float | jax.Array:
-        """Temperature of the token after `age` i32[R] others: a number, or f32[R,1]."""
+        """Temperature of the token that follows `age` i32[R] tokens: a number, or f32[R,1]."""
         if not self.temperature_decay_tokens or age is None:
             return self.temperature
         fraction = jnp.minimum(age / self.temperature_decay_tokens, 1)[:, None]
@@ -68,19 +68,19 @@ GREEDY = Sampler(temperature=0.0)
 def sample_tokens(
     logits: jax.Array, uniform: jax.Array, sampler: Sampler, age: jax.Array | None = None
 ) -> jax.Array:
-    """Draws one token a row.
+    """Draws one token per row.
 
-    Top-p by rejection: tokens drawn from the whole distribution until one lies in the nucleus are
-    distributed as the nucleus. After `_TRIES` misses the nucleus itself is searched.
+    Top-p uses rejection: it draws from the full distribution until a token is in the nucleus, which
+    gives the distribution of the nucleus. After `_TRIES` misses it computes the nucleus itself.
 
     Args:
         logits: f32[R,V].
         uniform: f32[R,sampler.draws] in [0, 1).
-        sampler: static.
+        sampler: settings, static.
         age: i32[R], tokens of the answer so far; None = 0.
 
     Returns:
-        i32[R].
+        Token ids i32[R].
     """
     if sampler.temperature == 0:
         return _first(logits == jnp.max(logits, axis=-1, keepdims=True))
@@ -125,13 +125,13 @@ def top_k_mass(logits: jax.Array, sampler: Sampler, age: jax.Array | None = None
 def nucleus_mass(mass: jax.Array, total: jax.Array, top_p: float) -> jax.Array:
     """`mass` f32[R,V] inside the nucleus, 0 outside; `total` f32[R] is the sum of each row."""
     holds = lambda part: jnp.sum(part, axis=-1) >= top_p * total  # noqa: E731
-    # All tokens below this hold less than 1 - top_p together, so the threshold is not below it.
+    # All tokens below this floor hold less than 1 - top_p together; the threshold is not below it.
     return _above_threshold(mass, 0.5 * (1 - top_p) * total / mass.shape[-1], holds)
 
 
 def _above_threshold(mass: jax.Array, floor: jax.Array, holds) -> jax.Array:
-    """Keeps mass >= t, per row with the largest t for which `holds(kept mass)` is true."""
-    # Non-negative floats order as their bit patterns do: bisect those, and the result is exact.
+    """Keeps mass >= t in each row, for the largest t for which `holds(kept mass)` is true."""
+    # Non-negative floats have the order of their bit patterns, so bisection over these is exact.
     low = jax.lax.bitcast_convert_type(floor.astype(jnp.float32), jnp.int32)
     high = jnp.full_like(low, jax.lax.bitcast_convert_type(jnp.float32(1), jnp.int32) + 1)
 
@@ -149,7 +149,7 @@ def _above_threshold(mass: jax.Array, floor: jax.Array, holds) -> jax.Array:
 
 
 class _Cdf(NamedTuple):
-    """Mass [R,V] in blocks [R,N,V/N], and sums of the blocks [R,N]."""
+    """Mass [R,V] in blocks [R,N,V/N], sums of the blocks [R,N] and their cumulative sums [R,N]."""
 
     mass: jax.Array
     blocks: jax.Array
@@ -170,7 +170,7 @@ def _cdf(mass: jax.Array) -> _Cdf:
 
 
 def _draw(cdf: _Cdf, uniform: jax.Array) -> jax.Array:
-    """Inverse CDF in two levels: the block of tokens, then the token inside it."""
+    """Inverts the CDF in two levels: first the block of tokens, then the token in the block."""
     target = uniform * cdf.total
     block = _first_above(cdf.blocks, cdf.cumulative, target)
     before = jnp.take_along_axis(cdf.cumulative, jnp.maximum(block - 1, 0)[:, None], 1)[:, 0]
@@ -181,8 +181,8 @@ def _draw(cdf: _Cdf, uniform: jax.Array) -> jax.Array:
 
 
 def _first_above(mass: jax.Array, cumulative: jax.Array, target: jax.Array) -> jax.Array:
-    """First index with mass whose cumulative mass exceeds the target; by rounding none: the last
-    with mass.
+    """First index with mass whose cumulative mass exceeds the target, or the last index with mass
+    if rounding leaves none.
     """
     above = (mass > 0) & (cumulative > target[:, None])
     index = jnp.arange(mass.shape[-1], dtype=jnp.int32)
@@ -191,6 +191,6 @@ def _first_above(mass: jax.Array, cumulative: jax.Array, target: jax.Array) -> j
 
 
 def _first(mask: jax.Array) -> jax.Array:
-    """Index of the first True in each row, by a vectorised minimum (argmax is not, on CPU)."""
+    """Index of the first True in each row, by a minimum; argmax is not vectorised on CPU."""
     index = jnp.arange(mask.shape[-1], dtype=jnp.int32)
     return jnp.min(jnp.where(mask, index, mask.shape[-1] - 1), axis=-1)

@@ -1,9 +1,9 @@
-"""Which sample decodes in which slot: host bookkeeping, no devices, no text.
+"""Continuous batching on the host: decides which sample decodes in which slot.
 
-The index spaces are those of `pmc_jax.sampling.engine`. A row serves one question at a time, whose
-prompt its slots share; a slot decodes one sample at a time. Idle slots take the next sample of
-their row's question, idle rows the next question, and when no sample waits the active ones move
-into a smaller batch.
+The index spaces are those of `pmc_jax.sampling.engine`. A row serves one question at a time, and
+its slots share the question's prompt; a slot decodes one sample at a time. An idle slot gets the
+next sample of its row's question, and an idle row gets the next question. When no sample waits,
+the active samples move into a smaller batch.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ IDLE = -1
 
 @dataclasses.dataclass
 class Batch:
-    """What the slots of a decode batch do.
+    """The assignment of samples to the slots of a decode batch.
 
     Attributes:
-        rows: i32[B], index of the question whose prompt a row holds; IDLE where none.
-        question: i32[B,K], index of the question of the slot's sample; IDLE where it decodes none.
-        sample: i32[B,K].
+        rows: i32[B], index of the question whose prompt is in each row; IDLE = none.
+        question: i32[B,K], question index of the sample in each slot; IDLE = no sample.
+        sample: i32[B,K], number of the sample in each slot.
     """
 
     rows: np.ndarray
@@ -35,28 +35,29 @@ class Batch:
 
     @property
     def active(self) -> np.ndarray:
-        """bool[B,K]."""
+        """bool[B,K], whether each slot decodes a sample."""
         return self.question != IDLE
 
     def active_slots(self) -> list[tuple[int, int]]:
-        """(row, slot) of the active ones."""
+        """(row, slot) of each active slot."""
         return [(int(row), int(slot)) for row, slot in np.argwhere(self.active)]
 
 
 class Scheduler:
-    """The state of all samples of a call.
+    """The state of all samples in one call of `Engine.generate`.
 
     Args:
-        num_questions, num_samples: of the call.
-        max_new_tokens: tokens at most, the end token included.
-        end_tokens: any of these ends a sample.
+        num_questions: Q questions.
+        num_samples: K samples per question.
+        max_new_tokens: maximum number of tokens, the end token included.
+        end_tokens: token ids that end a sample.
 
     Attributes:
-        tokens: i32[n,K,max_new_tokens], -1 where there is none (yet); end tokens are kept.
-        nll: f32[n,K,max_new_tokens], negative log-probability of each token.
-        count: i32[n,K], tokens so far.
-        waiting: by question, the samples that have their first token and no slot yet; only
-            questions that have some.
+        tokens: i32[Q,K,max_new_tokens], end tokens included; -1 where no token is generated (yet).
+        nll: f32[Q,K,max_new_tokens], negative log-probability of each token.
+        count: i32[Q,K], tokens generated so far.
+        waiting: question -> its samples that have their first token but no slot yet; questions
+            without such samples are absent.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class Scheduler:
         self._unfinished: dict[int, int] = {}  # question -> samples that have not ended
 
     def start(self, questions: Sequence[int], first: np.ndarray, nll: np.ndarray) -> list[int]:
-        """Adds the first tokens i32[len(questions),K] and their `nll` f32[len(questions),K];
-        returns the questions that ended with them.
+        """Adds the first tokens i32[len(questions),K] and their `nll` f32[len(questions),K].
+
+        Returns:
+            The questions whose samples have all ended.
         """
         ended = []
         for question, row, row_nll in zip(questions, first, nll, strict=True):
@@ -92,15 +95,17 @@ class Scheduler:
         return count == self.tokens.shape[-1] or int(last) in self._ends
 
     def assign(self, batch: Batch) -> list[tuple[int, int]]:
-        """Assigns waiting samples to idle slots; returns (row, question) where the row needs the
-        question's prompt.
+        """Assigns waiting samples to idle slots.
+
+        Returns:
+            (row, question) for each row into which the question's prompt must be loaded.
         """
         new_prompts = []
         for row in np.flatnonzero((~batch.active).any(1)):
             if not batch.active[row].any() and batch.rows[row] not in self.waiting:
                 started = set(batch.rows[batch.active.any(1)].tolist())
                 fresh = next((q for q in self.waiting if q not in started), None)
-                if fresh is None:  # a second row for the question that has most left to do
+                if fresh is None:  # a second row for the question with the most waiting samples
                     fresh = max(self.waiting, key=lambda q: len(self.waiting[q]), default=None)
                 if fresh is None:
                     continue
@@ -117,9 +122,14 @@ class Scheduler:
         return new_prompts
 
     def append_tokens(self, batch: Batch, new: np.ndarray, nll: np.ndarray) -> list[int]:
-        """Adds the tokens i32[U,B,K] of a decode call, -1 where a slot did not decode, and their
-        `nll` f32[U,B,K]; frees the slots of samples that ended and returns the questions of which
-        all samples have.
+        """Adds the tokens of a decode call and frees the slots of samples that have ended.
+
+        Args:
+            new: i32[U,B,K], -1 where a slot did not decode.
+            nll: f32[U,B,K], negative log-probability of each token.
+
+        Returns:
+            The questions whose samples have all ended.
         """
         ended = []
         for row, slot in batch.active_slots():
@@ -140,16 +150,16 @@ class Scheduler:
 
 
 def compacted(batch: Batch, buckets: Sequence[tuple[int, int]]) -> tuple[Batch, np.ndarray] | None:
-    """The smallest batch shape that holds what still decodes; None where it is the present one.
+    """Moves the active samples to the smallest batch shape that holds them.
 
-    A question with more active samples than a row has slots takes several rows.
+    A question with more active samples than slots per row takes several rows.
 
     Args:
         buckets: the batch shapes.
 
     Returns:
-        The batch, and i32[B',K'], the old slot (flat index) that each new one continues, 0 where
-        idle.
+        The smaller batch, and i32[B',K'], the flat index of the old slot that each new slot
+        continues, 0 for idle slots; None if no smaller shape fits.
     """
     questions, counts = np.unique(batch.question[batch.active], return_counts=True)
     fitting = [(b, k) for b, k in buckets if np.sum(-(-counts // k)) <= b]

@@ -1,8 +1,8 @@
-"""The snapshot that sampling reads: weights cast, fused and laid out, made once a round.
+"""The snapshot of the weights for sampling: cast, fused and resharded, once per round.
 
-Training does not depend on this layout, and sampling never touches the training state. Layers are
-apart instead of stacked: a decode step reads each matrix once, and a slice of a stacked array would
-be copied first.
+Training does not depend on this layout, and sampling never changes the training state. Layers are
+separate instead of stacked: a decode step reads each matrix once, and a slice of a stacked array
+would be copied first.
 """
 
 import functools
@@ -23,16 +23,16 @@ from pmc_jax.models.parameters import A, B, parameters
 
 
 class FusedLayer(NamedTuple):
-    """One layer; q, k and v in one product, gate and up in another; outputs first, see
-    `product`.
-    D, N, G, H, F as in the decoder.
+    """One layer: q, k and v are one product, gate and up another; output axes first, see `product`.
+
+    Axis letters D, N, G, H and F as in the decoder.
 
     Attributes:
-        qkv_weight: [N,G+2,H,D]: for each key/value head its G query heads, the key, the value.
+        qkv_weight: [N,G+2,H,D]: for each key/value head its G query heads, the key and the value.
         o: [D,N,G,H].
-        up_weight: [J,F,D]: gate and up, or up alone.
+        up_weight: [J,F,D]: gate and up (J = 2), or up alone (J = 1).
         down: [D,F].
-        biases: `qkv`, `o`, `up`, `down`, where the model has them.
+        biases: `qkv`, `o`, `up` and `down`, if the model has them.
         norms: by the decoder's names.
     """
 
@@ -65,24 +65,24 @@ class FusedLayer(NamedTuple):
         return y + self.biases[name] if name in self.biases else y
 
 
-# Above this many rows the transposes cost XLA on CPU what they win.
+# Above this many rows the transposes cost XLA on CPU as much time as they save.
 _FEW_ROWS = 256
 
 
 def product(
     x: jax.Array, weight: jax.Array, outputs: int = 1, dtype: jnp.dtype | None = None
 ) -> jax.Array:
-    """[..., inputs] x [*outputs, *inputs] -> [..., *outputs] in `dtype`, `outputs` axes of them."""
+    """[..., inputs] x [*outputs, *inputs] -> [..., *outputs] in `dtype`, with `outputs` axes."""
 
-    # The outputs stay apart: merged, a sharded one behind another would be gathered first.
+    # The output axes stay separate: merged, a sharded one after another would be gathered first.
     axes, size = "abc"[:outputs], x.shape[-1]
 
     def plain(x, weight):
         return jnp.einsum(f"ri,{axes}i->r{axes}", x, weight, preferred_element_type=dtype)
 
     def transposed(x, weight):
-        # Few rows against a large matrix: XLA on CPU takes four fifths of the time when the
-        # product comes out transposed. Without the barrier it would fold the transpose back in.
+        # For few rows and a large matrix XLA on CPU needs four fifths of the time if the product
+        # is transposed. Without the barrier it would fold the transpose into the product again.
         y = jnp.einsum(f"ri,{axes}i->{axes}r", x, weight, preferred_element_type=dtype)
         return jnp.moveaxis(jax.lax.optimization_barrier(y), -1, 0)
 
@@ -93,11 +93,11 @@ def product(
 
 
 class SamplingWeights(NamedTuple):
-    """Everything that prefill and decode read.
+    """The weights that prefill and decode read.
 
     Attributes:
         rest: the parameters outside the layers, by the decoder's names.
-        layers: one `FusedLayer` each.
+        layers: one `FusedLayer` per layer.
     """
 
     rest: dict[str, jax.Array]
@@ -108,7 +108,7 @@ class SamplingWeights(NamedTuple):
 
     @property
     def output_embedding(self) -> jax.Array:
-        """[V,D]; the embedding itself where the model ties them."""
+        """[V,D]; the input embedding if the model ties them."""
         return self.rest.get("head", self.rest["embed"])
 
 
@@ -116,21 +116,21 @@ class SamplingWeights(NamedTuple):
 def snapshot(
     model: Decoder, config: DecoderConfig, layout: Layout, dtype, source: Layout | None = None
 ) -> SamplingWeights:
-    """Casts, fuses and reshards the training weights: one jitted function, the whole weight sync.
+    """Casts, fuses and reshards the training weights: the complete weight sync in one jitted call.
 
-    Each device casts and fuses what it holds, and then receives what it lacks: every weight once,
-    in `dtype`.
+    Each device casts and fuses its own shards before it receives the missing ones, so every weight
+    is sent once, in `dtype`.
 
     Args:
-        model: float32 or `dtype`, with adapters or without.
-        layout: by the sampling table.
-        dtype: of the result.
-        source: of `model`; None = by `TRAIN_RULES` on the same mesh.
+        model: weights in float32 or `dtype`, with or without adapters.
+        layout: layout of the result, by the sampling table.
+        dtype: dtype of the result.
+        source: layout of `model`; None = by `TRAIN_RULES` on the same mesh.
     """
     source = training_layout(layout.mesh, TRAIN_RULES) if source is None else source
 
     def move(x: jax.Array, *axes: str | None) -> jax.Array:
-        # Pinned before: the partitioner would gather float32 weights and cast them after.
+        # Pinned here, or else the partitioner would gather float32 weights and then cast them.
         x = layout.constrain(source.constrain(x, *axes), *axes)
         spec = layout.spec(axes, x.shape)
         return jax.shard_map(_in_order, mesh=layout.mesh, in_specs=spec, out_specs=spec)(x)
@@ -146,21 +146,21 @@ def snapshot(
     for i in range(config.num_layers):
         own = {name: x[i] for name, x in stacked.items()}
         if i >= 2:
-            # Two layers travel at a time: all at once, they would wait in memory twice.
+            # Two layers are sent at a time; all at once would be in memory twice.
             own, layers[i - 2] = jax.lax.optimization_barrier((own, layers[i - 2]))
         layers.append(_fuse(own, config, source, move, dtype))
     return SamplingWeights(rest, tuple(layers))
 
 
 def _in_order(x: jax.Array) -> jax.Array:
-    """Laid out in memory as it is returned: left open, all layers would be copied in the end."""
+    """Fixes the row-major memory layout; without it XLA would copy all layers at the end."""
     return with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
 
 
 def _fuse(
     w: dict[str, jax.Array], config: DecoderConfig, source: Layout, move: Callable, dtype
 ) -> FusedLayer:
-    """One layer, from the weights of that layer."""
+    """Fuses the weights of one layer."""
     for name in [name.removesuffix(A) for name in w if name.endswith(A)]:
         w[name] = merged_weight(w[name], w.pop(name + A), w.pop(name + B))
     axes = {name: parameters(config)[f"layers.{name}"].axes[1:] for name in w}
