@@ -1,1 +1,1 @@
-"""The decoder, one file for each model family, and checkpoints in and out."""
+"""The decoder, one file per model family, and reading and writing of checkpoints."""

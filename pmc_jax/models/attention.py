@@ -1,4 +1,4 @@
-"""Attention of whole rows. One new token against a cache is in `pmc_jax.sampling.decode`."""
+"""Attention over complete rows; `pmc_jax.sampling.decode` has attention over a key/value cache."""
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,14 @@ KERNELS = ("xla", "cudnn")
 
 
 def check_kernel(kernel: str, config: DecoderConfig, dtype: jnp.dtype, platform: str) -> None:
-    """Checks that `attention` can run by a kernel.
+    """Checks that a kernel can run `attention`.
 
     Args:
         dtype: of activations.
         platform: of the devices, as in `jax.Device.platform`.
 
     Raises:
-        UserError: cuDNN has no such devices, dtype, cap or head size.
+        UserError: cuDNN does not support the devices, dtype, softcap or head size.
     """
     if kernel != "cudnn":
         return
@@ -41,20 +41,20 @@ def attention(
     mask: jax.Array,
     kernel: str = "xla",
 ) -> jax.Array:
-    """Softmax attention, reduced in float32, with the family's scale and cap on the scores.
+    """Softmax attention, reduced in float32, with the family's scale and softcap of the scores.
 
     Args:
         q: [B,S,N*G,H].
         k, v: [B,T,N,H].
-        mask: bool[B,S,T] or [1,S,T], True = seen.
-        kernel: of `KERNELS`, see `check_kernel`; or tpu, the products in an order that suits it.
+        mask: bool[B,S,T] or [1,S,T], True = attended to.
+        kernel: one of `KERNELS`, see `check_kernel`; or `tpu`, with memory layouts for TPUs.
 
     Returns:
         [B,S,N*G,H] in the dtype of `v`.
     """
     if config.attention_softcap is None:
         size = q.shape[1]
-        if kernel == "cudnn":  # with a mask it differentiates even lengths only
+        if kernel == "cudnn":  # with a mask, its backward pass supports only even lengths
             q, k, v, mask = _even(q, 1), _even(k, 1), _even(v, 1), _even(_even(mask, 1), 2)
         if kernel == "tpu":
             return _by_heads(q, k, v, mask, config.score_scale)
@@ -70,8 +70,8 @@ def attention(
 
 
 def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
-    """With the channels of a head in the lanes throughout: otherwise the TPU's compiler transposes
-    queries and results, and transposes them back for the products around them.
+    """Attention with the channels of a head in the lanes throughout. Otherwise the TPU compiler
+    transposes queries and results, and transposes them back for the products around them.
     """
     rows, size, all_heads, channels = q.shape
     heads = k.shape[2]
@@ -94,15 +94,15 @@ def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: 
 
 
 def _even(x: jax.Array, axis: int) -> jax.Array:
-    """An axis of odd size made longer by one, by zeros or False."""
+    """Pads an axis of odd size by one, with zeros or False."""
     return jnp.pad(x, [(0, x.shape[i] % 2 if i == axis else 0) for i in range(x.ndim)])
 
 
 def softcap(x: jax.Array, cap: float | None) -> jax.Array:
-    """c * tanh(x / c): never beyond +-c (Gemma 2, arXiv 2408.00118); None = x."""
+    """c * tanh(x / c), which stays within +-c (Gemma 2, arXiv 2408.00118); None = x unchanged."""
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
 def in_window(distance: jax.Array, window: jax.Array | int) -> jax.Array:
-    """Whether a key `distance` tokens back is seen; a window of 0 sees all."""
+    """Whether a key `distance` tokens back is within the window; a window of 0 has no limit."""
     return (distance < window) | (jnp.asarray(window) == 0)

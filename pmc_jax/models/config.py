@@ -1,4 +1,4 @@
-"""The shape of a decoder: every number that the mathematics of the model depends on, nothing else.
+"""The configuration of a decoder: exactly the values that determine what the model computes.
 
 A family (`pmc_jax.models.families`) reads it from a Hugging Face `config.json`. It is frozen and
 hashable, so jitted functions take it as a static argument.
@@ -12,16 +12,16 @@ class RopeConfig:
     """Rotary position embedding (arXiv 2104.09864) and its context-extension rule.
 
     Attributes:
-        theta: base of the geometric series of wave lengths.
-        kind: `default`, `linear` (positions divided by `factor`, arXiv 2306.15595), `llama3`
-            (long wave lengths divided by `factor`, short ones kept, a ramp between) or `longrope`
-            (each wave length has its own factor, arXiv 2402.13753).
+        theta: base of the geometric series of wavelengths.
+        kind: `default`, `linear` (positions divided by `factor`, arXiv 2306.15595), `llama3` (low
+            frequencies divided by `factor`, high ones kept, interpolated in between) or `longrope`
+            (each frequency has its own divisor, arXiv 2402.13753).
         factor, low_freq_factor, high_freq_factor, original_max_positions: parameters of `kind`;
             `original_max_positions` in tokens.
-        factors, long_factors: of `longrope`, one for each pair of channels: in sequences of up to
-            `original_max_positions` tokens, and in longer ones.
+        factors, long_factors: divisors of `longrope`, one per pair of channels: for sequences of
+            up to `original_max_positions` tokens, and for longer ones.
         magnitude: factor of the rotated queries and keys.
-        rotary_dim: the first channels of a head that are rotated; None = all.
+        rotary_dim: number of channels of a head that are rotated, from the first; None = all.
     """
 
     theta: float = 10_000.0
@@ -38,7 +38,7 @@ class RopeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """A decoder with grouped-query attention and one MLP a layer.
+    """A decoder with grouped-query attention and one MLP per layer.
 
     Attributes:
         vocab_size: rows of the embedding.
@@ -46,24 +46,24 @@ class DecoderConfig:
         num_layers, num_heads, num_kv_heads, head_dim: depth and attention shape.
         norm: `rms`, `rms_plus_one` (scaled by 1 + weight) or `layer` (with a bias).
         norm_eps: added to the mean square or the variance.
-        norms: which norms a layer has: `attention_norm` and `mlp_norm` of what a branch reads,
-            `attention_post_norm` and `mlp_post_norm` of what it adds.
+        norms: the norms of a layer: `attention_norm` and `mlp_norm` on the input of a branch,
+            `attention_post_norm` and `mlp_post_norm` on its output.
         parallel: both branches read the layer's input; without an `mlp_norm` they share a norm.
-        qk_norm: None, `head` (queries and keys, each head by itself) or `projection` (all heads
-            of a token together).
-        rope: rotary embedding; None = none.
-        local_rope: the one of layers with a window, where it differs.
-        windows: of each layer, how many tokens back it sees, its own included; 0 = all; () = all
-            layers see all.
+        qk_norm: norm of queries and keys: `head` (over each head), `projection` (over all heads of
+            a token) or None.
+        rope: rotary embedding; None = no rotary embedding.
+        local_rope: rotary embedding of layers with a window; None = `rope`.
+        windows: attention window of each layer in tokens, the current token included; 0 = no limit;
+            () = no layer has a window.
         attention_scale: of the scores before the softmax; None = head_dim ** -0.5.
-        attention_softcap, logit_softcap: c * tanh(x / c) on scores and on logits; None = off.
+        attention_softcap, logit_softcap: c in c * tanh(x / c) of scores and logits; None = off.
         activation: of the MLP, a key of `decoder.ACTIVATIONS`.
         gated_mlp: the MLP multiplies its activation with a second projection.
-        qkv_bias, o_bias, mlp_bias, head_bias: projections that carry biases.
+        qkv_bias, o_bias, mlp_bias, head_bias: which projections have biases.
         embed_scale: factor of the embedded tokens, rounded to their dtype.
-        learned_positions: a table of `max_positions` rows is added to them.
+        learned_positions: a table of `max_positions` rows is added to the embedded tokens.
         tie_embeddings: the output projection is the embedding, transposed.
-        max_positions: tokens in the longest sequence that the model is made for.
+        max_positions: length of the longest sequence that the model supports, in tokens.
     """
 
     vocab_size: int
@@ -102,18 +102,18 @@ class DecoderConfig:
 
     @property
     def score_scale(self) -> float:
-        """What attention scores are multiplied with."""
+        """Factor of the attention scores."""
         return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
     def window(self, layer: int) -> int:
-        """Tokens that a layer sees, 0 = all."""
+        """The attention window of a layer in tokens; 0 = no limit."""
         return self.windows[layer] if self.windows else 0
 
     def longest(self, prompt: int) -> int:
-        """Tokens that a sequence may have which is generated after a prompt of some tokens.
+        """Maximum length of a sequence, in tokens, that continues a prompt of `prompt` tokens.
 
-        Where a sequence grows beyond the original length of `longrope`, all its earlier keys
-        change: a cache cannot follow.
+        If a sequence grows beyond the original length of `longrope`, all its earlier keys change,
+        and a key/value cache becomes invalid.
         """
         if self.rope is None or self.rope.kind != "longrope":
             return self.max_positions

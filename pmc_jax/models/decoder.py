@@ -1,8 +1,8 @@
 """The decoder: parameters stacked over layers, scanned in training.
 
-Axis letters: B rows, S tokens, P shared-prefix tokens, D hidden, N key/value heads, G query heads a
-key/value head, H head_dim, F MLP width, V vocabulary, L layers. It knows no text, no loss and no
-cache of past tokens (`pmc_jax.sampling` decodes with the same `block`).
+Axis letters: B rows, S tokens, P shared-prefix tokens, D hidden, N key/value heads, G query heads
+per key/value head, H head_dim, F MLP width, V vocabulary, L layers. It knows no text, no loss and
+no key/value cache (`pmc_jax.sampling` decodes with the same `block`).
 """
 
 import dataclasses
@@ -38,12 +38,10 @@ ACTIVATIONS = {
 
 
 class Decoder(nnx.Module):
-    """A plain pytree of parameters: `jax.jit`, `jax.grad`, `lax.scan` and optax take it as it
-    is.
-    """
+    """A plain pytree of parameters, which `jax.jit`, `jax.grad`, `lax.scan` and optax accept."""
 
     def __init__(self, arrays: Mapping[str, jax.Array]):
-        """Args: arrays: one array for each name of `parameters(config)`."""
+        """Args: arrays: one array for each name in `parameters(config)`."""
         stacked = {
             k.removeprefix("layers."): v for k, v in arrays.items() if k.startswith("layers.")
         }
@@ -58,19 +56,19 @@ class Decoder(nnx.Module):
         return {".".join(path): variable.get_value() for path, variable in flat}
 
     def get(self, name: str) -> jax.Array | None:
-        """A parameter outside the layers, None where the model has none of this name."""
+        """A parameter outside the layers; None if the model has no parameter of this name."""
         variable = getattr(self, name, None)
         return None if variable is None else variable[...]
 
     @property
     def output_embedding(self) -> jax.Array:
-        """[V, D]: the embedding itself where it is tied."""
+        """The output embedding, [V,D]: the input embedding where the two are tied."""
         return self.head[...] if hasattr(self, "head") else self.embed[...]
 
 
 def init(config: DecoderConfig, key: jax.Array, layout: Layout, *, scale: float = 0.02) -> Decoder:
-    """Random float32 weights, made in place on the mesh: normal(0, scale), norms that
-    change nothing, biases 0.
+    """Random float32 weights, created sharded on the mesh: normal(0, scale), neutral norms, biases
+    0.
     """
     table = parameters(config)
 
@@ -91,10 +89,10 @@ def init(config: DecoderConfig, key: jax.Array, layout: Layout, *, scale: float 
 
 
 def normalise(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Array:
-    """The norm `name` of `weights` over the last axis, reduced in float32; dtype of `x` kept.
+    """Applies the norm `name` over the last axis, in the dtype of `x`; it reduces in float32.
 
-    `rms` and `rms_plus_one`: x / sqrt(mean(x²) + eps) * weight (arXiv 1910.07467); `layer`: of the
-    centred x, and a bias (arXiv 1607.06450).
+    `rms` and `rms_plus_one`: x / sqrt(mean(x²) + eps) * weight (arXiv 1910.07467); `layer`: the
+    same on the centred x, plus a bias (arXiv 1607.06450).
     """
     weight, wide = weights.get(name).astype(jnp.float32), x.astype(jnp.float32)
     if config.norm == "layer":
@@ -107,7 +105,7 @@ def normalise(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Ar
 
 
 def _mean(x: jax.Array) -> jax.Array:
-    """Over the last axis, which is kept."""
+    """The mean over the last axis, which is kept with size 1."""
 
     def in_two_stages(x: jax.Array) -> jax.Array:
         # A single long float32 sum loses a digit of the logits on CPU.
@@ -129,10 +127,10 @@ def embed(
     dtype: jnp.dtype,
     layout: Layout | None = None,
 ) -> jax.Array:
-    """i32[...] -> [...,D] in `dtype`: what enters the first layer.
+    """Embeds tokens: i32[...] -> [...,D] in `dtype`, the input of the first layer.
 
     Args:
-        layout: of a table that is sharded by the training table; `tokens` are then [B,S].
+        layout: where the training rules shard `table`; `tokens` are then [B,S].
     """
     x = (
         table[tokens].astype(dtype)
@@ -148,10 +146,10 @@ def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.A
     """One layer, for training (`Layers`) and for decoding (`pmc_jax.sampling.snapshot.FusedLayer`).
 
     Args:
-        weights: has `get`, `qkv`, `gate_up` and `project`.
+        weights: an object with `get`, `qkv`, `gate_up` and `project`.
         x: [...,D].
         angles: from `rotation`, for the positions of `x`; None = no rotation.
-        attend: q [...,N*G,H], k and v [...,N,H], rotated -> [...,N*G,H].
+        attend: rotated q [...,N*G,H], rotated k and v [...,N,H] -> [...,N*G,H].
     """
 
     def normed(x: jax.Array, name: str) -> jax.Array:
@@ -176,7 +174,7 @@ def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.A
 
 
 def _qk_norm(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Array:
-    """[...,heads,H], normed over H, or over both where the weights are for all heads."""
+    """Normalises [...,heads,H] over H, or over both axes where the norm spans all heads."""
     if config.qk_norm == "head":
         return normalise(config, x, weights, name)
     wide = x.astype(jnp.float32)
@@ -199,29 +197,28 @@ def hidden_states(
     kernel: str = "xla",
     layers: int | None = None,
 ) -> jax.Array:
-    """Final hidden states, after the last norm; the vocabulary projection is the caller's.
+    """Final hidden states, after the last norm; the caller projects them onto the vocabulary.
 
-    Rows may hold several packed sequences. A token attends to earlier tokens of its own segment
-    and, where `prefix` is given, to all of it: the prefix is then computed once for the whole
-    batch, which is exact because attention is causal and every sequence continues the prefix at
-    position P.
+    Rows may hold several packed sequences. A token attends to the earlier tokens of its own segment
+    and to the complete `prefix`. The prefix is computed once for the batch, which is exact because
+    attention is causal and every sequence continues the prefix at position P.
 
     Args:
         tokens: i32[B,S].
         positions: i32[B,S], in tokens from the start of each sequence, prefix included.
         segments: i32[B,S], 0 = padding.
-        prefix: i32[P], tokens that every sequence starts with, left out of `tokens`.
-        dtype: of activations and of the products; norms and softmax reduce in float32.
+        prefix: i32[P], tokens that all sequences start with, left out of `tokens`.
+        dtype: of activations and products; norms and softmax reduce in float32.
         remat: a key of `REMAT_POLICIES`.
-        kernel: of `attention`.
-        layers: only so many run, and no last norm: what comes out of the last of them.
+        kernel: see `attention`.
+        layers: run only the first `layers` layers, without the last norm; None = all.
 
     Returns:
         [B,S,D] in `dtype`; undefined at padding.
     """
     x = embed(config, model.embed[...], model.get("positions"), tokens, positions, dtype, layout)
     x = layout.constrain(x, "rows", "sequence", None)
-    # One length for the batch, as transformers has it: the prefix belongs to all its sequences.
+    # One length for the batch, as in transformers: all its sequences share the prefix.
     longest = jnp.max(jnp.where(segments != 0, positions, 0)) + 1
     shared = None
     if prefix is not None:
@@ -241,9 +238,9 @@ def hidden_states(
 
 
 def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kernel) -> jax.Array:
-    """All layers; the arguments are those of `map_over_row_shards`."""
+    """Runs all layers; the arguments are those of `map_over_row_shards`."""
     (x, positions, segments), (shared, longest) = rows, common
-    # The partitioner would gather what is pinned in memory.
+    # The partitioner would gather arrays whose memory layout is constrained.
     alone = all(layout.mesh.shape[a] == 1 for _, axes in layout.rules for a in axes)
     kernel = "xla" if kernel == "tpu" and not alone else kernel
     size = x.shape[1]
@@ -293,7 +290,7 @@ def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kern
 
 
 class _Angles:
-    """Rotations for some positions, of layers with and without a window."""
+    """Rotations at some positions, for layers with and without a window."""
 
     def __init__(self, config: DecoderConfig, positions: jax.Array, length: jax.Array):
         self._all, self._local = (
@@ -308,7 +305,7 @@ class _Angles:
 
 
 def logits(model: Decoder, config: DecoderConfig, hidden: jax.Array, layout: Layout) -> jax.Array:
-    """Scores of the next token: f32[..., V], the vocabulary sharded over `tensor`."""
+    """Logits of the next token, f32[B,S,V], with the vocabulary sharded over `tensor`."""
     out = jnp.einsum(
         "bsd,vd->bsv",
         hidden,

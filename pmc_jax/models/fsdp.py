@@ -1,8 +1,8 @@
 """FSDP collectives of the training step: sharded embedding lookup, weight all-gather, gradient
 reduce-scatter.
 
-Without them the compiler sends the whole embedding and its whole gradient, and cuts the products
-with weights that are sharded over `fsdp` into as many small ones as there are shards.
+Without them the compiler transfers the complete embedding and its complete gradient, and splits
+each product with a weight that is sharded over `fsdp` into one small product per shard.
 """
 
 import functools
@@ -21,18 +21,18 @@ from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.parameters import stacked
 
-# Of each step of a scatter the groups of positions along a mesh axis, None = all at once.
+# `axis_index_groups` of each stage of a scatter along mesh axes; None = one group of all devices.
 Stages = tuple[tuple[tuple[int, ...], ...] | None, ...]
-_SMALL = 2**24  # bytes of a whole weight
+_SMALL = 2**24  # bytes of an unsharded array, up to which it is gathered in stages
 
 
 def sharded_embedding_lookup(
     table: jax.Array, tokens: jax.Array, dtype: jnp.dtype, layout: Layout
 ) -> jax.Array:
-    """[V,D], i32[B,S] -> [B,S,D] in `dtype`.
+    """Looks up tokens i32[B,S] in a table [V,D]: [B,S,D] in `dtype`.
 
-    Every device looks up the tokens of its whole `embed` group in its own part of the table, and
-    sends each device of the group its rows; gradients return the same way.
+    Every device looks up the tokens of its `embed` group in its own part of the table, then sends
+    each device of the group the rows of that device. Gradients return the same way.
     """
     rows, _ = layout.sharded_axes(("rows", None), tokens.shape)
     vocab_axes, embed_axes = layout.sharded_axes(("vocab", "embed"), table.shape)
@@ -49,7 +49,7 @@ def sharded_embedding_lookup(
         x = jax.lax.psum(x, vocab_axes)
         if shared:
             return jax.lax.all_to_all(x, embed_axes, split_axis=0, concat_axis=2, tiled=True)
-        # All have the same tokens.
+        # All devices of the group have the same tokens.
         shards = jax.lax.axis_size(embed_axes)
         parts = jnp.zeros((*tokens.shape, shards, table.shape[1]), dtype)
         parts = parts.at[..., jax.lax.axis_index(embed_axes), :].set(x)
@@ -72,14 +72,13 @@ def map_over_row_shards(
     common: Any,
     weights: dict[str, jax.Array],
 ) -> jax.Array:
-    """`function(layout, gathered, rows, common, weights)` on every device for its own rows.
+    """Calls `function(layout, gathered, rows, common, weights)` on every device for its own rows.
 
     Args:
-        function: receives the layout of what its rows are still divided over, and `gathered`, which
-            makes the weights of one layer whole along `embed`, in `dtype`; their gradients go back
-            to the shards.
+        function: its `layout` has the mesh axes that are not mapped; its `gathered` all-gathers
+            the weights of one layer along `embed`, in `dtype`, and returns gradients to the shards.
         rows: arrays [B,...].
-        common: arrays that belong to all rows.
+        common: arrays that all rows share.
         weights: stacked over layers.
 
     Returns:
@@ -102,17 +101,17 @@ def map_over_row_shards(
 def _map_by_hand(
     function, layout: Layout, table, dtype, own: tuple[str, ...], rows, common, weights
 ):
-    """`map_over_row_shards` inside `jax.shard_map` over the mesh axes of the rows, `own`.
+    """`map_over_row_shards` as a `jax.shard_map` over `own`, the mesh axes of the rows.
 
     Args:
-        table: `Parameter` of each weight.
+        table: the `Parameter` of each weight.
     """
     mesh = layout.mesh
     shards = {
         name: [tuple(a for a in axes if a in own) for axes in layout.sharded_axes(p.axes, p.shape)]
         for name, p in table.items()
     }
-    # Axes of one device too: with all of them by hand nothing is left to the partitioner.
+    # Axes of size 1 are included: where all axes are manual, nothing is left to the partitioner.
     by_hand = {*own, *(a for a, size in mesh.shape.items() if size == 1)}
     rules = tuple((name, tuple(a for a in axes if a not in by_hand)) for name, axes in layout.rules)
 
@@ -147,11 +146,11 @@ def _map_by_hand(
 
 
 def _gather_axes(mesh: Mesh, shards: list[tuple[str, ...]], x: jax.Array) -> jax.Array:
-    """A weight, gathered along its first or its last dimension, where mesh axes shard these."""
+    """Gathers a weight along its first or last dimension, where mesh axes shard it."""
     for i, axes in enumerate(shards):
         if axes:
             assert i in (0, x.ndim - 1), shards
-            # As matrices: with an axis of heads the TPU's compiler copies what arrives.
+            # As matrices: with a heads axis the TPU compiler copies the gathered array.
             first, *inner = x.shape
             *outer, last = x.shape
             flat = x.reshape((-1, last) if i else (first, -1))
@@ -161,8 +160,9 @@ def _gather_axes(mesh: Mesh, shards: list[tuple[str, ...]], x: jax.Array) -> jax
 
 
 def _scatters(layout: Layout, tokens: int) -> bool:
-    """Whether gradients are scattered by hand. The TPU's compiler sends them in parts beside the
-    products where these are long and the shards few; else it adds up the whole on every device.
+    """Whether gradients are scattered by hand. On its own, the TPU compiler overlaps a
+    reduce-scatter with the products only if these are long and the shards few; otherwise it emits
+    an all-reduce.
     """
     if layout.platform != "tpu":
         return layout.platform == "cpu"
@@ -188,7 +188,7 @@ _constrained.defvjp(_constrained_forward, _constrained_backward)
 
 
 def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
-    """`function` of one device's part of `x`: the partitioner would gather it for collectives."""
+    """Applies `function` to each device's part of `x`; the partitioner would gather `x` for it."""
     if not (rest := {a for axes in dict(layout.rules).values() for a in axes}):
         return function(x)
     spec = layout.spec(axes, x.shape)
@@ -199,7 +199,7 @@ def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def gather(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages) -> jax.Array:
-    """Inside `jax.shard_map`: the parts of all devices along `axes`; gradients are scattered.
+    """All-gathers `x` along `axes`, inside `jax.shard_map`; gradients are reduce-scattered.
 
     Args:
         stages: `collective_stages` of the axes.
@@ -223,13 +223,13 @@ gather.defvjp(_gather_forward, _gather_backward)
 
 
 def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages) -> jax.Array:
-    """Inside `jax.shard_map`: the sum over the devices along `axes`, of which each keeps its part.
+    """Reduce-scatters `x` along `axes`, inside `jax.shard_map`: each device keeps its part.
 
     Args:
         stages: `collective_stages` of the axes.
     """
     x = jnp.moveaxis(x, dimension, 0)
-    if stages != (None,):  # not in the lanes, where shards are less than a tile
+    if stages != (None,):  # not along the lanes, where a shard is smaller than a tile
         x = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
     for groups in stages:
         x = jax.lax.psum_scatter(x, axes, axis_index_groups=groups, tiled=True)
@@ -237,11 +237,11 @@ def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages)
 
 
 def collective_stages(mesh: Mesh, axes: tuple[str, ...]) -> Stages:
-    """How to scatter along `axes` of TPUs: groups of devices, one dimension of their network after
-    the other. Over a plane at once the compiler adds up the whole on every device; so it does to
-    gather a small array, or over three dimensions.
+    """The stages of a scatter along `axes` of a TPU mesh: one network dimension after the other.
 
-    Other devices, a small part of the mesh, and devices in no such order are one group (None).
+    For a scatter over a plane at once, the TPU compiler emits an all-reduce; it does the same for
+    a gather of a small array or over three dimensions. Other devices, a small part of the mesh,
+    and devices that are not in network order form one group, (None,).
     """
     devices = np.moveaxis(mesh.devices, mesh.axis_names.index(axes[0]), -1)
     line = devices.reshape(-1, devices.shape[-1])[0]

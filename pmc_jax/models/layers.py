@@ -11,14 +11,10 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 
 class Layers(nnx.Module):
-    """The parameters of all layers, each with a leading axis L (or of one layer, inside the
-    scan).
-    """
+    """The parameters of all layers, each with a leading axis L; of one layer inside the scan."""
 
     def __init__(self, arrays: Mapping[str, jax.Array], *, by_rows: bool = False):
-        """Args:
-        by_rows: activations around the products lie in memory as `_by_rows` says; for TPUs.
-        """
+        """Args: by_rows: constrain activations around products to `_by_rows`; for TPUs."""
         self.by_rows = by_rows
         for name, array in arrays.items():
             setattr(self, name, nnx.Param(array))
@@ -44,7 +40,7 @@ class Layers(nnx.Module):
         contracted = 2 if name == "o" else 1
         lead, out = x.shape[:-contracted], weight.shape[contracted:]
         size = math.prod(weight.shape[:contracted])
-        # As matrices: XLA on CPU copies the operands of the weight gradient otherwise.
+        # As matrices: otherwise XLA on CPU copies the operands of the weight gradient.
         x = self._laid(x.reshape(-1, size), name in ("q", "k", "v", "o"), name in ("o", "down"))
         y = self._laid(x @ weight.reshape(size, -1), name in ("q", "k", "v"), True)
         if (a := self.get(f"{name}_lora_a")) is not None:
@@ -60,8 +56,8 @@ class Layers(nnx.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _by_rows(x: jax.Array, itself: bool, slope: bool) -> jax.Array:
-    """A matrix that lies in memory row by row, `itself` or its gradient (`slope`). Left alone the
-    TPU's compiler splits products by heads, and turns whole gradients over for later ones.
+    """Constrains a matrix (`itself`), its gradient (`slope`) or both to row-major memory. Otherwise
+    the TPU compiler splits products by heads, and transposes complete gradients for later products.
     """
     return with_layout_constraint(x, Layout((0, 1))) if itself else x
 

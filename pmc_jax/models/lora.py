@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685): W + alpha / rank * A B in place of W.
 
-A model with adapters is a `Decoder` that holds `NAME_lora_a` and `NAME_lora_b` beside `NAME`; the
-factor alpha / rank is in A. `Layers.project` and the sampling snapshot know what to do with them.
-Axis letters: r rank, others as in `decoder`.
+A model with adapters is a `Decoder` that holds `NAME_lora_a` and `NAME_lora_b` next to `NAME`; the
+factor alpha / rank is in A. `Layers.project` and the sampling snapshot apply them. Axis letters: r
+rank, others as in `decoder`.
 """
 
 import functools
@@ -19,7 +19,7 @@ from pmc_jax.models.parameters import A, B, Parameter, adapter_pair, parameters
 
 
 def adapters(config: DecoderConfig, lora: LoRAConfig) -> dict[str, Parameter]:
-    """Shapes and logical axes of all adapters, by name; targets that the model lacks have none."""
+    """Shapes and logical axes of all adapters, by name, without targets that the model lacks."""
     names = (f"layers.{target}" for target in lora.targets)
     pairs = (adapter_pair(config, n, lora.rank) for n in names if n in parameters(config))
     return {name: p for pair in pairs for name, p in pair.items()}
@@ -28,10 +28,11 @@ def adapters(config: DecoderConfig, lora: LoRAConfig) -> dict[str, Parameter]:
 def init_adapters(
     config: DecoderConfig, lora: LoRAConfig, key: jax.Array, layout: Layout
 ) -> Decoder:
-    """A uniform in +-1/sqrt(inputs), B zero, as in PEFT: at first the model is as it was.
+    """Initialises A uniformly in +-1/sqrt(inputs) and B with zeros, as PEFT does, so that the model
+    is unchanged at first.
 
     Returns:
-        The adapters alone, float32.
+        The adapters only, float32.
     """
     table = adapters(config, lora)
 
@@ -51,14 +52,14 @@ def init_adapters(
 
 
 def attach(base: Decoder, trained: Decoder, lora: LoRAConfig) -> Decoder:
-    """The model with its adapters; inside a jitted function or outside."""
+    """The model with its adapters; works inside and outside jitted functions."""
     scale = lora.alpha / lora.rank
     scaled = {n: scale * x if n.endswith(A) else x for n, x in trained.arrays().items()}
     return Decoder(base.arrays() | scaled)
 
 
 def merged_weight(weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    """W + A B of one layer, the product in float32; dtype and shape of W."""
+    """W + A B of one layer, computed in float32; the dtype and shape of W."""
     low, out = (x.astype(jnp.float32) for x in (a, b))
     product = low.reshape(-1, low.shape[-1]) @ out.reshape(out.shape[0], -1)
     return (weight.astype(jnp.float32) + product.reshape(weight.shape)).astype(weight.dtype)
@@ -66,7 +67,7 @@ def merged_weight(weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("config", "layout"))
 def merge(model: Decoder, *, config: DecoderConfig, layout: Layout) -> Decoder:
-    """The same function without adapters."""
+    """Merges the adapters into the weights; the model computes the same function without them."""
     arrays, table, out = model.arrays(), parameters(config), {}
     for name in table:
         whole = arrays[name]

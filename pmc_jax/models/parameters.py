@@ -1,6 +1,6 @@
 """Names, shapes and logical axes of every parameter of a decoder.
 
-Letters as in `decoder`; names with a dot are stacked over layers.
+Axis letters as in `decoder`; parameters with a dot in their name are stacked over layers.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class Parameter:
 
 
 def parameters(config: DecoderConfig) -> dict[str, Parameter]:
-    """Every parameter of the model by name."""
+    """All parameters of the model by name."""
     c = config
     table = {"embed": Parameter((c.vocab_size, c.hidden_size), ("vocab", "embed"))}
     if c.learned_positions:
@@ -37,7 +37,7 @@ def parameters(config: DecoderConfig) -> dict[str, Parameter]:
 
 
 def adapter_pair(config: DecoderConfig, name: str, rank: int) -> dict[str, Parameter]:
-    """The low-rank pair (`pmc_jax.models.lora`) of a stacked projection."""
+    """The low-rank pair A, B of a stacked projection, see `pmc_jax.models.lora`."""
     whole, split = parameters(config)[name], 1 + contracted_axes(name)
     shape, axes = whole.shape, whole.axes
     return {
@@ -47,7 +47,7 @@ def adapter_pair(config: DecoderConfig, name: str, rank: int) -> dict[str, Param
 
 
 def stacked(config: DecoderConfig, names: Iterable[str]) -> dict[str, Parameter]:
-    """The parameters of these names, as inside the layers (without "layers."), adapters too."""
+    """The stacked parameters and adapters with these names, which lack the prefix "layers."."""
     table = parameters(config)
     for name in names:
         if name.endswith(A):
@@ -56,12 +56,12 @@ def stacked(config: DecoderConfig, names: Iterable[str]) -> dict[str, Parameter]
 
 
 def contracted_axes(name: str) -> int:
-    """How many axes of a projection face its input."""
+    """The number of input axes of a projection."""
     return 2 if name.removeprefix("layers.") == "o" else 1
 
 
 def num_parameters(config: DecoderConfig) -> int:
-    """Learned numbers in all, a tied embedding counted once."""
+    """The total number of learned parameters; a tied embedding counts once."""
     return sum(math.prod(p.shape) for p in parameters(config).values())
 
 

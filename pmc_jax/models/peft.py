@@ -1,9 +1,9 @@
-"""Adapters as a PEFT folder: `adapter_config.json` and `adapter_model.safetensors`.
+"""Exports adapters as a PEFT folder: `adapter_config.json` and `adapter_model.safetensors`.
 
-PEFT puts one pair of matrices on each module: lora_A [r, in] and lora_B [out, r]. A module that
-holds several of our projections (Phi-3's qkv_proj) gets their adapters side by side: the A below
-one another, each B in its own rows and columns. Its rank is then r times the projections, and its
-alpha too, so that the factor alpha / rank stays.
+PEFT has one pair of matrices per module: lora_A [r, in] and lora_B [out, r]. For a module that
+holds several projections of ours (Phi-3's qkv_proj), the As are concatenated along r, and each B
+fills its own rows and columns. Rank and alpha of the module are then multiplied by the number of
+adapted projections, so that the factor alpha / rank does not change.
 """
 
 import re
@@ -37,12 +37,12 @@ def export_adapter(
     """Writes adapters that `peft.PeftModel.from_pretrained` loads onto the base model.
 
     Args:
-        lm: the base model; its source is named in the folder.
+        lm: the base model; `adapter_config.json` names its source.
         adapters: from `lora.init_adapters`, trained; rank and alpha are those of `lora`.
-        folder: must not exist, or be empty, unless `replace`.
+        folder: must be absent or empty, unless `replace`.
 
     Raises:
-        UserError: the folder is in use, or cannot be written.
+        UserError: the folder is not empty, or cannot be written.
     """
     tensors, ranks, modules = {}, {}, set()
     conv1d = False
@@ -79,7 +79,7 @@ def _config(lm, lora: LoRAConfig, modules: list[str], ranks: dict[str, int]) -> 
 
 
 def _letters(entry: Entry) -> tuple[str, str]:
-    """Letters into and out of the projection that an entry holds."""
+    """Letters of the input and output axes of the projection that an entry holds."""
     name, ours = entry.parts[0]
     cut = contracted_axes(name)
     return ours[:cut], ours[cut:]
@@ -88,7 +88,7 @@ def _letters(entry: Entry) -> tuple[str, str]:
 def _pairs(
     lm: LanguageModel, adapters: Decoder
 ) -> Iterator[tuple[Entry, int, np.ndarray, np.ndarray]]:
-    """Of every module with an adapter: entry, layer, A [r,in], B [out,r]."""
+    """(entry, layer, A [r,in], B [out,r]) of every module with an adapter."""
     arrays = {name: host_array(x) for name, x in adapters.arrays().items()}
     shapes = {name: x.shape for name, x in lm.model.arrays().items()}
     for entry in lm.naming.entries:

@@ -11,11 +11,11 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int, *, long: bool = False) 
     """Angle in radians per token for each rotated pair of channels.
 
     Args:
-        long: for sequences beyond the original length of `longrope`.
+        long: for sequences longer than `rope.original_max_positions`; read by `longrope`.
 
     Returns:
-        f32[R / 2], R = `rope.rotary_dim` or `head_dim`; `theta ** (-2i / R)`, stretched by the
-        rule of `rope.kind`.
+        f32[R / 2], R = `rope.rotary_dim` or `head_dim`; `theta ** (-2i / R)`, scaled by the rule of
+        `rope.kind`.
     """
     size = rope.rotary_dim or head_dim
     exponent = np.arange(0, size, 2, dtype=np.float64) / size
@@ -39,7 +39,7 @@ def rotation(
 
     Args:
         positions: i32[...], in tokens.
-        length: i32, broadcast over `positions`: tokens in the sequence, which `longrope` looks at.
+        length: i32, tokens in the sequence, broadcast over `positions`; read by `longrope`.
 
     Returns:
         Two arrays f32[..., R / 2].
@@ -56,8 +56,11 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     """Rotates channel i with channel i + R/2 (the layout of Hugging Face checkpoints).
 
     Args:
-        x: [..., heads, H], any float dtype, kept; channels from R on stay as they are.
+        x: [..., heads, H], any float dtype; channels from R on stay unchanged.
         cos, sin: f32[..., R / 2]; broadcast over heads.
+
+    Returns:
+        The rotated array, in the dtype of `x`.
     """
     half = cos.shape[-1]
     rotated, rest = jnp.split(x, (2 * half,), axis=-1)
@@ -67,15 +70,15 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
 
 
 def _reversed(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Halves change places by a reversal: unlike a concatenation, XLA on CPU fuses it."""
+    """Swaps halves by a reversal, which XLA on CPU fuses, unlike a concatenation."""
     pair = x.astype(jnp.float32).reshape(*x.shape[:-1], 2, -1)
     sin = jnp.stack([-sin, sin], axis=-2)
     return (pair * cos[..., None, :] + pair[..., ::-1, :] * sin).reshape(x.shape).astype(x.dtype)
 
 
 def _multiplied(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Halves change places by a product with a permutation, exact in any dtype: an axis of two
-    halves is padded to twice its size on TPU, and what moves lanes there is not fused.
+    """Swaps halves by a product with a permutation matrix, exact in any dtype. On TPU an axis of
+    two halves would be padded to twice its size, and operations that move lanes are not fused.
     """
     half = x.shape[-1] // 2
     turn = np.roll(np.eye(2 * half), half, axis=1).astype(x.dtype)
