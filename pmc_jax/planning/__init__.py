@@ -1,1 +1,1 @@
-"""What a run takes on a TPU slice: its programs compiled, taken apart and bounded in time."""
+"""Resource plans for TPU slices: compiles a run's programs, analyses them and bounds their time."""

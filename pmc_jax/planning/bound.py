@@ -1,4 +1,4 @@
-"""The least time that a program can take, by the published figures of a chip."""
+"""Lower bounds on the time of a program, from the published figures of a chip."""
 
 import collections
 import dataclasses
@@ -15,9 +15,9 @@ class Network:
     """The links between the devices of a mesh.
 
     Attributes:
-        chip: of all devices.
-        devices: partition i is `devices[i]`.
-        axes: name and size of the mesh axes, outermost first.
+        chip: kind of all devices.
+        devices: partition i runs on `devices[i]`.
+        axes: name and size of each mesh axis, outermost first.
     """
 
     chip: Chip
@@ -26,7 +26,7 @@ class Network:
 
     @functools.cached_property
     def _coordinates(self) -> np.ndarray:
-        """[devices, slice and coordinates in it]."""
+        """[devices, 1 + dimensions]: the slice of each device, and its coordinates in the slice."""
         return np.array([[getattr(d, "slice_index", 0) or 0, *d.coords] for d in self.devices])
 
     @functools.cached_property
@@ -34,18 +34,18 @@ class Network:
         return self._coordinates.max(0)[1:] + 1
 
     def spanned(self, collective: Collective) -> str:
-        """Mesh axes along which it moves data, such as "fsdp" or "data+tensor"."""
+        """Mesh axes along which a collective moves data, such as "fsdp" or "data+tensor"."""
         if collective.across:
             return self.axes[0][0]
         sizes = [size for _, size in self.axes]
-        # The positions on the mesh of the members of each group, or of each pair.
+        # Mesh positions of the members of the group, or of each pair.
         members = np.array(collective.pairs or [collective.group])
         positions = np.array(np.unravel_index(members, sizes))
         varies = (positions != positions[..., :1]).any((1, 2))
         return "+".join(name for (name, _), v in zip(self.axes, varies, strict=True) if v)
 
     def seconds(self, collective: Collective) -> float:
-        """Time that it takes by itself, all links of the spanned dimensions at their rate."""
+        """Seconds of a collective alone, with all links of its dimensions at their full rate."""
         if collective.across:
             return collective.moved / self.chip.dcn
         if collective.pairs:
@@ -55,7 +55,7 @@ class Network:
         inner = len(members) // slices
         moved, seconds = collective.moved, 0.0
         if slices > 1:
-            # First inside the slices, then each device sends its part between them.
+            # First within the slices; then each device sends its part between them.
             part = collective.result / inner
             twice = 2 if collective.kind == "all-reduce" else 1
             seconds = twice * part * (slices - 1) / slices / self.chip.dcn
@@ -75,7 +75,7 @@ class Network:
         apart = np.abs(ends[:, 0, 1:] - ends[:, 1, 1:])
         is_ring = self._extent % self.chip.wrap == 0
         apart = np.where(is_ring, np.minimum(apart, self._extent - apart), apart)
-        # Messages that go further use more links.
+        # Messages over longer distances use more links.
         return collective.result * max(1.0, float(apart.sum(1).mean())) / self.chip.link
 
 
@@ -84,10 +84,10 @@ class Bound:
     """Seconds of one run of a program.
 
     Attributes:
-        compute, hbm, network: what each alone would take at its peak rate.
-        estimated: the compiler's cycles, and collectives that nothing hides.
-        seconds: the largest of the three: no run is faster.
-        by: which of the three it is.
+        compute, hbm, network: time of each resource alone at its peak rate.
+        estimated: time of the compiler's cycles and of collectives that no computation hides.
+        seconds: the lower bound, the largest of compute, hbm and network.
+        by: the resource that sets the bound.
     """
 
     compute: float
@@ -99,7 +99,7 @@ class Bound:
 
 
 def bound(cost: Cost, network: Network) -> Bound:
-    """Of a program's cost, from `program_cost` with the clock and the network of the chip."""
+    """Bounds a cost that `program_cost` computed with the clock and network of the chip."""
     chip = network.chip
     parts = {
         "compute": cost.flops / chip.flops,
@@ -111,7 +111,7 @@ def bound(cost: Cost, network: Network) -> Bound:
 
 
 def by_axis(cost: Cost, network: Network) -> list[dict]:
-    """Collectives added up by kind and mesh axes: bytes that a device receives, how many."""
+    """Sums collectives by kind and mesh axes: count, bytes received per device, and seconds."""
     totals = collections.defaultdict(lambda: {"count": 0, "bytes": 0.0, "seconds": 0.0})
     for collective, count in cost.collectives.items():
         total = totals[collective.kind, network.spanned(collective)]

@@ -1,8 +1,8 @@
-"""Published figures of TPU chips, for each device that jax sees.
+"""Published figures of TPU chips, per jax device.
 
 Source: the system architecture pages of Cloud TPU (v4, v5e, v5p, v6e, TPU7x), read in 2026.
-Bidirectional interconnect bandwidth of a chip is divided over its links and both directions; that
-of the data-centre network is the pod's or host's, divided over its chips.
+The bidirectional interconnect bandwidth of a chip is divided by its links and both directions. The
+bandwidth of the data-centre network is that of the pod or host, divided by its chips.
 """
 
 import dataclasses
@@ -10,22 +10,21 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One jax device of a kind of TPU; a chip of v4 or TPU7x is two of them.
+    """Figures of one jax device of a kind of TPU; a v4 or TPU7x chip has two devices.
 
     Attributes:
-        name: as in the name of a topology.
-        device_kind: as in `jax.Device.device_kind`.
-        devices: of a chip.
+        name: name in a topology, such as "v5e".
+        device_kind: value of `jax.Device.device_kind`.
+        devices: devices per chip.
         flops: bfloat16 peak of a device, FLOP/s.
-        hbm: bytes of memory of a device that the compiler gives to programs, a little less than is
-            published.
+        hbm: bytes of device memory that the compiler gives to programs, slightly less than the
+            published size.
         hbm_bandwidth: bytes/s of a device.
         link: bytes/s of one link between chips, in one direction.
-        wrap: a dimension of the slice is a ring where its length is a multiple of this.
+        wrap: a dimension of the slice is a ring if its length is a multiple of this.
         dcn: bytes/s of a device to other slices.
-        clock: cycles/s that the compiler's estimates are in: what its matrix units need to reach
-            the peak.
-        largest: sizes of the largest slice, one a dimension.
+        clock: cycles/s of the compiler's estimates, at which the matrix units reach the peak.
+        largest: size of the largest slice in each dimension.
     """
 
     name: str

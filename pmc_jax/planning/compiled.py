@@ -1,4 +1,4 @@
-"""One program, compiled for a TPU: the memory that it takes and what it costs."""
+"""One program, compiled for a TPU: its memory and its cost."""
 
 import dataclasses
 import importlib.metadata
@@ -13,24 +13,25 @@ from pmc_jax.planning import hlo
 from pmc_jax.planning.bound import Bound, Network, bound, by_axis
 from pmc_jax.planning.cost import program_cost
 
-# Of the compiler's message: "Used 20.50G of 15.75G hbm", "HLO temporaries (20.50G) exceeds".
+# Matches the compiler's messages "Used 20.50G of 15.75G hbm", "HLO temporaries (20.50G) exceeds".
 _USED = re.compile(r"(?:Used |temporaries \()([\d.]+)([KMG])\b", re.IGNORECASE)
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled program on one device. What follows `compile_seconds` is None where the compiler
-    found no room for it.
+    """A compiled program on one device.
+
+    The attributes after `compile_seconds` are None if the compiler ran out of device memory.
 
     Attributes:
-        arguments_bytes, temporaries_bytes: in HBM; where it does not compile all are temporaries.
-        beside_bytes: in HBM while it runs, but not read by it.
-        fits: whether the device has room for it.
-        compile_seconds: how long the compiler took.
+        arguments_bytes, temporaries_bytes: in HBM; all bytes are temporaries if compiling failed.
+        beside_bytes: other data in HBM while the program runs.
+        fits: whether the program fits into the memory of the device.
+        compile_seconds: time of the compilation.
         flops, hbm_bytes, estimated_cycles: see `Cost`.
         collectives: see `by_axis`.
-        bound: its time.
+        bound: time of one run.
     """
 
     arguments_bytes: int
@@ -46,11 +47,11 @@ class Program:
 
     @property
     def total_bytes(self) -> int:
-        """In HBM while it runs."""
+        """Bytes in HBM while the program runs."""
         return self.arguments_bytes + self.temporaries_bytes + self.beside_bytes
 
     def record(self) -> dict[str, Any]:
-        """JSON values of what is known."""
+        """All values that are not None, as JSON values."""
         values = dataclasses.asdict(self) | {"total_bytes": self.total_bytes}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -58,10 +59,10 @@ class Program:
 def compile_program(
     name: str, lowered: jax.stages.Lowered, network: Network, beside_bytes: int
 ) -> tuple[Program, jax.stages.Compiled | None]:
-    """Compiles for the devices of the mesh and takes the program apart.
+    """Compiles a program for the devices of the mesh and analyses its memory and cost.
 
     Raises:
-        UserError: the compiler fails for another reason than memory.
+        UserError: the compiler fails for a reason other than memory.
     """
     begin = time.perf_counter()
     try:
@@ -71,9 +72,9 @@ def compile_program(
     except jax.errors.JaxRuntimeError as error:
         if (used := _USED.search(str(error))) is None:
             raise UserError(
-                f"pmc plan: the TPU compiler fails on {name} ({str(error).splitlines()[0]:.160}); "
-                f"this is jax {jax.__version__} with libtpu {importlib.metadata.version('libtpu')},"
-                " and pip install 'pmc_jax[plan]' brings the pair that belongs together"
+                f"pmc plan: the TPU compiler fails on {name} ({str(error).splitlines()[0]:.160}) "
+                f"with jax {jax.__version__} and libtpu {importlib.metadata.version('libtpu')}; "
+                "pip install 'pmc_jax[plan]' installs versions that match"
             ) from None
         size = int(float(used[1]) * _UNITS[used[2].upper()])
         return Program(0, size, beside_bytes, False, time.perf_counter() - begin), None

@@ -1,7 +1,7 @@
-"""What a compiled program costs one device: products, memory traffic, collectives, cycles.
+"""The cost of a compiled program on one device: FLOPs, memory traffic, collectives, cycles.
 
-Counted over the trips of its loops; a loop whose trips depend on data counts once (a call of the
-decoder is then one step), and of a conditional the cheaper branch does.
+A loop body counts once per iteration, or once if the number of iterations depends on data (so a
+call of the decoder counts as one step). A conditional counts as its cheaper branch.
 """
 
 import collections
@@ -19,7 +19,7 @@ from pmc_jax.planning.traffic import traffic
 
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _CHANNEL = re.compile(r"channel_id=(\d+)")
-# What slices send each other goes through their hosts.
+# Transfers between slices pass through the hosts.
 _MEETING = re.compile(r'_xla_host_transfer_rendezvous="([^"]+)"')
 _TRANSFER = re.compile(r'_xla_megascale_transfer_type="([^"]+)"')
 
@@ -29,11 +29,13 @@ class Collective:
     """One collective of the program.
 
     Attributes:
-        kind: of `KINDS`.
-        result: bytes of its results on one device.
-        group: partition numbers of the group that partition 0 belongs to, or of the pairs.
-        pairs: (source, target) of a collective-permute.
-        across: between slices, over the data-centre network; `group` then numbers the slices.
+        kind: one of `KINDS`.
+        result: bytes of the results on one device.
+        group: partition numbers of the group that partition 0 belongs to; (0, 1) if there are
+            pairs.
+        pairs: (source, target) partitions of a collective-permute.
+        across: whether it runs between slices, over the data-centre network; `group` then numbers
+            the slices.
     """
 
     kind: str
@@ -44,7 +46,7 @@ class Collective:
 
     @property
     def moved(self) -> float:
-        """Bytes that a device receives: (n-1)/n of the whole, twice that for an all-reduce."""
+        """Bytes that a device receives: (n-1)/n of all, twice that for an all-reduce."""
         n = len(self.group)
         if self.kind == "collective-permute":
             return self.result
@@ -55,14 +57,14 @@ class Collective:
 
 @dataclasses.dataclass
 class Cost:
-    """Of a program or a part of it, on one device.
+    """Cost of a program or a part of it, on one device.
 
     Attributes:
-        flops: of matrix products and convolutions.
+        flops: FLOPs of matrix products and convolutions.
         hbm: bytes read and written.
-        collectives: how often each runs.
-        cycles: the compiler's estimates, added up.
-        seconds: estimated: the cycles, and the time in which collectives keep the device waiting.
+        collectives: collective -> number of runs.
+        cycles: sum of the compiler's estimates.
+        seconds: estimated time: the cycles, and the time in which the device waits for collectives.
     """
 
     flops: float = 0.0
@@ -86,11 +88,11 @@ def program_cost(
     clock: float = 1.0,
     collective_seconds: Callable[[Collective], float] = lambda collective: 0.0,
 ) -> Cost:
-    """The cost of one run.
+    """Computes the cost of one run.
 
     Args:
-        clock: cycles a second of the compiler's estimates.
-        collective_seconds: time that a collective takes by itself.
+        clock: cycles per second of the compiler's estimates.
+        collective_seconds: returns the time of a collective alone.
     """
     return _Counter(module, clock, collective_seconds).of(module.entry)
 
@@ -106,7 +108,7 @@ class _Counter:
         return self._costs[name]
 
     def _walk(self, computation: Computation) -> Cost:
-        """Instruction by instruction in the order of the schedule, with a clock."""
+        """Adds up the instructions in the order of the schedule and keeps track of the time."""
         cost, ends, free = Cost(), {}, collections.Counter()
         for instruction in computation.instructions.values():
             opcode = instruction.opcode
@@ -119,7 +121,7 @@ class _Counter:
             collective, key = self._collective(instruction, computation)
             if collective is not None:
                 cost.collectives[collective] += 1
-                # Those of one kind of group share the links: one after the other.
+                # Collectives of equal groups share their links, so they run one after the other.
                 lane = collective.across or collective.pairs or collective.group
                 begin = max(cost.seconds, free[lane])
                 ends[key] = free[lane] = begin + self._seconds(collective)
@@ -144,7 +146,10 @@ class _Counter:
     def _collective(
         self, instruction: Instruction, computation: Computation
     ) -> tuple[Collective | None, str | None]:
-        """A collective that begins here, and what its end will name; None where it ends here."""
+        """The collective that an instruction starts, and the key that its end has.
+
+        The collective is None if none starts here; the key is None if it ends here, too.
+        """
         kind = instruction.opcode.removesuffix("-start")
         if kind in KINDS:
             is_async = instruction.opcode != kind
@@ -158,7 +163,7 @@ class _Counter:
             return None, None
         begins = '"AsyncCollectiveStart"' in targets
         if not begins and "async_collective_fusion_config" in own[0].rest:
-            return None, None  # beside this product runs a collective that was started before
+            return None, None  # this product overlaps with a collective that started earlier
         collective = described(own[0], inside)
         scattered = any(i.opcode == "dynamic-slice" for i in inside.instructions.values())
         if collective.kind == "all-reduce" and scattered:
@@ -167,7 +172,7 @@ class _Counter:
         return collective, _CHANNEL.search(own[0].rest)[0] if begins else None
 
     def _waited_for(self, instruction: Instruction, computation: Computation) -> str | None:
-        """The key of the collective that ends here."""
+        """The key of the collective that ends with this instruction; None if there is none."""
         if instruction.opcode == "recv-done":
             match = _MEETING.search(computation.instructions[instruction.operands[0]].rest)
             return match[1] if match else None
@@ -180,7 +185,7 @@ class _Counter:
         return None
 
     def _fused(self, fusion: Instruction) -> tuple[Computation, list[Instruction], set[str | None]]:
-        """What a fusion computes, its collectives, and the targets of its custom calls."""
+        """The computation of a fusion, its collectives, and the targets of its custom calls."""
         inside = self._module.computations[fusion.called("calls")]
         instructions = inside.instructions.values()
         targets = {i.attribute("custom_call_target") for i in instructions}
@@ -198,7 +203,7 @@ class _Counter:
 
 
 def described(instruction: Instruction, computation: Computation) -> Collective:
-    """The collective that an instruction runs or begins."""
+    """The collective that an instruction runs or starts."""
     kind = instruction.opcode.removesuffix("-start")
     shape = [a for a in instruction.shape if a.dims or kind == "all-reduce"]
     result = sum(a.size for a in shape)
@@ -220,7 +225,7 @@ def _between_slices(send: Instruction) -> Collective | None:
 
 
 def collective_bytes(program: jax.stages.Compiled) -> dict[str, int]:
-    """Bytes of the results of all collectives on one device, by kind (`KINDS`), of one run."""
+    """Bytes of the results of all collectives in one run on one device, by kind (`KINDS`)."""
     total: collections.Counter[str] = collections.Counter()
     for collective, count in program_cost(parse(program.as_text())).collectives.items():
         total[collective.kind] += count * collective.result
@@ -235,8 +240,10 @@ def _dot_flops(dot: Instruction, computation: Computation) -> float:
 
 
 def _convolution_flops(convolution: Instruction, computation: Computation) -> float:
-    """2 x batch x output features x input features x pairs of output and kernel positions that
-    meet an input: on TPU every product is written as a convolution, batch axes as dilated windows.
+    """FLOPs of a convolution: 2 x batch x output features x input features x pairs of output and
+    kernel positions that meet an input.
+
+    On TPU every product is a convolution, with batch axes as dilated windows.
     """
     left, right = (computation.instructions[n].shape[0].dims for n in convolution.operands[:2])
     names = re.match(r"(\w+)_(\w+)->(\w+)", convolution.attribute("dim_labels"))

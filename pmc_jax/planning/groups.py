@@ -1,4 +1,4 @@
-"""Which devices take part in a collective: the notations of HLO for groups of partitions."""
+"""Devices that take part in a collective: parses HLO's notations for groups of partitions."""
 
 import math
 import re
@@ -25,7 +25,7 @@ def replica_group(instruction: Instruction) -> tuple[int, ...]:
     """The partitions of the group that partition 0 belongs to.
 
     Raises:
-        ValueError: a notation that is not known.
+        ValueError: the notation is unknown.
     """
     rest = instruction.rest
     if match := _LIST.search(rest):
@@ -38,12 +38,12 @@ def replica_group(instruction: Instruction) -> tuple[int, ...]:
         return tuple(int(i) for i in rows[np.nonzero((rows == 0).any(1))[0][0]])
     if match := _MESH.search(rest):
         return _mesh_group(*match.groups())
-    raise ValueError(f"no group of partitions is known in: {rest[:200]}")
+    raise ValueError(f"unknown notation for a group of partitions: {rest[:200]}")
 
 
 def slices_group(instruction: Instruction) -> tuple[int, ...]:
-    """Numbers for the slices that take part in a transfer over the data-centre network; their
-    devices do so each with its own counterparts.
+    """Indices of the slices that take part in a transfer over the data-centre network; each device
+    exchanges data with its counterparts in the other slices.
     """
     count = 0
     for part in re.search(r'_xla_megascale_target="\{([^}]*)\}', instruction.rest)[1].split(","):
@@ -57,8 +57,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _mesh_group(axes: str, order: str | None, turned: str | None, grouped: str) -> tuple[int, ...]:
-    """Axes `'a'=4,'b'=2`, the partitions on them (`[2,4]T(1,0)` in the end), and the axes that a
-    group spans, `'a'` or a part of one, `'a':(2)2`.
+    """Parses a group in mesh notation.
+
+    Args:
+        axes: mesh axes, such as `'a'=4,'b'=2`.
+        order, turned: shape and permutation of the partition ids, such as `[2,4]T(1,0)`.
+        grouped: axes that a group spans, such as `'a'`, or `'a':(2)2` for a part of an axis.
     """
     sizes = {name: int(size) for name, _, _, size in _AXIS.findall(axes)}
     ids = np.arange(math.prod(sizes.values()))
@@ -69,5 +73,5 @@ def _mesh_group(axes: str, order: str | None, turned: str | None, grouped: str) 
     for name, before, size, _ in _AXIS.findall(grouped):
         before, count = (int(before), int(size)) if size else (1, sizes[name])
         index[name] = np.arange(count) * (sizes[name] // (before * count))
-    # The mesh may begin with another partition than 0: the group of that one has the same form.
+    # The mesh may begin with a partition other than 0, whose group has the same form.
     return tuple(int(i) for i in ids[np.ix_(*index.values())].ravel())

@@ -1,6 +1,6 @@
-"""The text of a compiled program (HLO) as data: computations, instructions, shapes, loop counts.
+"""Parser for compiled programs (HLO text): computations, instructions, shapes, loop counts.
 
-It knows the syntax and what a loop counts; costs are in `cost.py`.
+Costs are in `cost.py`.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ import functools
 import math
 import re
 
-# Collectives, as the opcodes of HLO.
+# HLO opcodes of the collectives.
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _LEFT = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = ")
@@ -18,7 +18,7 @@ _SPACE = re.compile(r"S\((\d+)\)")
 _NAME = re.compile(r"%([\w.-]+)")
 _NUMBER = re.compile(r"-?\d+")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-# Of one operand and with the same value: looked through when a number is traced.
+# Instructions that return the value of their one operand.
 _SAME_VALUE = ("bitcast", "convert", "copy")
 
 
@@ -27,9 +27,9 @@ class Array:
     """One array of a shape.
 
     Attributes:
-        bits: of an element.
-        dims: sizes.
-        space: memory that the compiler put it in; 0 = HBM (and scalars), others are on the chip.
+        bits: bits per element.
+        dims: size of each dimension.
+        space: memory space that the compiler chose; 0 = HBM (and scalars), others are on the chip.
     """
 
     bits: int
@@ -38,7 +38,7 @@ class Array:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.bits * math.prod(self.dims) // 8
 
     @property
@@ -51,10 +51,10 @@ class Instruction:
     """`name = shape opcode(operands), rest`.
 
     Attributes:
-        shape: its arrays, one unless it is a tuple.
-        operands: names.
-        inside: the text between the brackets.
-        rest: attributes, as text.
+        shape: arrays of the result, one unless it is a tuple.
+        operands: names of the operands.
+        inside: text between the parentheses.
+        rest: text of the attributes.
     """
 
     name: str
@@ -65,18 +65,18 @@ class Instruction:
     rest: str
 
     def called(self, key: str) -> str | None:
-        """The computation that an attribute names."""
+        """Name of the computation in an attribute."""
         match = re.search(rf"\b{key}=%?([\w.-]+)", self.rest)
         return match[1] if match else None
 
     def attribute(self, key: str) -> str | None:
-        """The text of an attribute up to a comma, or what its brackets hold, brackets included."""
+        """Text of an attribute up to a comma, or the text in its braces, braces included."""
         match = re.search(rf"\b{key}=(\{{\{{.*?\}}\}}|\{{[^}}]*\}}|[^,\s]+)", self.rest)
         return match[1] if match else None
 
     @property
     def branches(self) -> list[str]:
-        """Computations of a conditional."""
+        """Names of the computations of a conditional."""
         if match := re.search(r"branch_computations=\{([^}]*)\}", self.rest):
             return _NAME.findall(match[1])
         names = (self.called(f"{truth}_computation") for truth in ("true", "false"))
@@ -85,14 +85,14 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """Instructions in the order in which they run, by name; the root is what it returns."""
+    """Instructions by name, in the order in which they run; the root is the result."""
 
     instructions: dict[str, Instruction]
     root: str
 
     @functools.cached_property
     def parameters(self) -> list[Instruction]:
-        """In the order of their numbers."""
+        """Parameters in the order of their numbers."""
         parameters = [i for i in self.instructions.values() if i.opcode == "parameter"]
         return sorted(parameters, key=lambda i: int(i.inside))
 
@@ -108,16 +108,16 @@ class Computation:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A program: computations by name, and the one that is run."""
+    """A program: computations by name, and the name of the entry computation."""
 
     computations: dict[str, Computation]
     entry: str
 
     def trips(self, loop: Instruction, within: Computation) -> int | None:
-        """How often a `while` runs; None where that depends on data.
+        """Number of iterations of a `while`; None if it depends on data.
 
-        The compiler for TPUs does not write it down: a counter that starts at a constant, grows by
-        one and is compared with another constant.
+        The TPU compiler does not record it, so it is derived from the loop: a counter starts at a
+        constant, grows by a constant and is compared with another constant.
         """
         if match := _TRIPS.search(loop.rest):
             return int(match[1])
@@ -130,7 +130,7 @@ class Module:
         if counter is None:
             return None
         begin, end = self._initial(within, loop, counter), _constant(condition, test.operands[1])
-        if carried is not None:  # a limit that the loop carries along is what it began with
+        if carried is not None:  # the loop carries its limit unchanged
             end = self._initial(within, loop, carried)
         root = body.instructions[body.root]
         step = _added(body, root.operands[counter], counter) if root.opcode == "tuple" else None
@@ -158,7 +158,7 @@ def _constant(computation: Computation, name: str) -> int | None:
 
 
 def _element(computation: Computation, name: str) -> int | None:
-    """Which element of the loop's tuple this is."""
+    """Index of this value in the tuple of the loop; None if it is not an element."""
     instruction = _through(computation, name)
     if instruction.opcode != "get-tuple-element":
         return None
@@ -167,7 +167,7 @@ def _element(computation: Computation, name: str) -> int | None:
 
 
 def _added(body: Computation, name: str, index: int) -> int | None:
-    """What was added to the element until here, 0 where it is the element itself."""
+    """Constant that the body has added to the element; 0 = the element itself, None = unknown."""
     if _element(body, name) == index:
         return 0
     instruction = _through(body, name)
@@ -180,7 +180,7 @@ def _added(body: Computation, name: str, index: int) -> int | None:
 
 
 def parse(text: str) -> Module:
-    """The text of `jax.stages.Compiled.as_text()`."""
+    """Parses the text of `jax.stages.Compiled.as_text()`."""
     computations: dict[str, Computation] = {}
     entry, name, root, instructions = "", "", "", {}
     for line in text.splitlines():
@@ -206,13 +206,13 @@ def _instruction(name: str, text: str) -> Instruction:
 
 
 def _closing(text: str, begin: int) -> int:
-    """Where the bracket at `begin` ends."""
+    """Position of the parenthesis that closes the one at `begin`."""
     depth = 0
     for i in range(begin, len(text)):
         depth += (text[i] == "(") - (text[i] == ")")
         if not depth:
             return i
-    raise ValueError(f"a bracket does not end: {text[begin : begin + 60]}")
+    raise ValueError(f"unclosed parenthesis: {text[begin : begin + 60]}")
 
 
 @functools.lru_cache(maxsize=65536)

@@ -1,4 +1,4 @@
-"""`pmc plan`: compiles a run's programs for a TPU slice, without a TPU, and adds up their cost."""
+"""`pmc plan`: compiles a run's programs for a TPU slice, without a TPU, and sums their cost."""
 
 import dataclasses
 import functools
@@ -28,24 +28,24 @@ from pmc_jax.planning.compiled import Program, compile_program
 from pmc_jax.planning.topology import topology
 from pmc_jax.planning.workload import TrainShape, Workload, count_rows, workload
 
-_KIND = "pmc plan"  # marks a plan.json as ours
+_KIND = "pmc plan"  # marks a plan.json as written by pmc
 _TIMES = ("seconds", "estimated")  # of `Bound`
 _COUNTS = ("steps", "finetune_steps", "rounds", "decode_steps")  # of `Workload`
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run takes on a slice.
+    """The memory and time that a run needs on a slice.
 
     Attributes:
-        config: the settings, those that a search chose included.
-        chip: of all devices.
-        devices: how many jax sees.
-        model: the decoder.
-        mesh: size of each axis.
-        work: how often each program runs.
-        programs: by name: train_step, weight_sync, prefill, decode_step, and finetune_step.
-        decode_bytes: of sampling weights and of keys and values in a full batch, on a device.
+        config: the settings, including those that a search chose.
+        chip: kind of all devices.
+        devices: number of jax devices.
+        model: configuration of the decoder.
+        mesh: size of each mesh axis.
+        work: shapes of the programs and how often each runs.
+        programs: by name: train_step, weight_sync, prefill, decode_step and finetune_step.
+        decode_bytes: bytes of the sampling weights and the full caches on one device.
     """
 
     config: Config
@@ -67,13 +67,14 @@ class Plan:
 
     @functools.cached_property
     def _bounds(self) -> dict[str, Bound]:
-        """Of the programs that compile, by name."""
+        """Bounds of the programs that compile, by name."""
         return {name: p.bound for name, p in self.programs.items() if p.bound is not None}
 
     def model_flops(self, shape: TrainShape) -> float:
-        """6 x parameters x tokens of a gradient step (arXiv 2001.08361, section 2.1), with the
-        output head on answer positions only, where it is needed; of adapters 4 instead of 6, for
-        the frozen weights have no gradient.
+        """FLOPs of a gradient step: 6 x parameters x tokens (arXiv 2001.08361, section 2.1).
+
+        The output head counts at answer positions only. With adapters the factor is 4 instead of 6,
+        because the frozen weights have no gradient.
         """
         head = self.model.vocab_size * self.model.hidden_size
         embeddings = head * (1 if self.model.tie_embeddings else 2)
@@ -82,8 +83,8 @@ class Plan:
         return (4.0 if self.config.train.lora.rank else 6.0) * used
 
     def _rates(self) -> tuple[dict[str, Any], dict[str, float]]:
-        """Tokens a second and utilisation of the peak; and ratios: products of training to those
-        of 6 x parameters x tokens, traffic of a decode step to weights and cache read once.
+        """Rates (tokens per second, utilisation of the peak) and ratios: FLOPs of training to
+        6 x parameters x tokens, HBM traffic of a decode step to one read of weights and cache.
         """
         rates, ratios, work = {}, {}, self.work
         shapes = {"train_step": work.train, "finetune_step": work.finetune}
@@ -105,7 +106,7 @@ class Plan:
         return rates, ratios
 
     def _stage_seconds(self, kind: str) -> dict[str, float]:
-        """Seconds of the whole run by stage; `kind` is one of `_TIMES`, nan = does not fit."""
+        """Seconds of the run by stage; `kind` is one of `_TIMES`, nan = does not fit."""
 
         def seconds(name: str, runs: int) -> float:
             if runs == 0:
@@ -123,7 +124,7 @@ class Plan:
         return stages | {"total": sum(stages.values())}
 
     def record(self) -> dict[str, Any]:
-        """JSON values: what `plan.json` holds."""
+        """The content of `plan.json`, as JSON values."""
         rates, ratios = self._rates()
         bound, estimated = map(self._stage_seconds, _TIMES)
         return {
@@ -153,10 +154,10 @@ class Plan:
 
 
 def decoder_shape(config: Config) -> DecoderConfig:
-    """The decoder of `model.config`, or of `model.path`; no weights are read.
+    """Reads the decoder's configuration from `model.config` or `model.path`, without weights.
 
     Raises:
-        UserError: neither is there, or it is of no supported family.
+        UserError: neither exists, or the model family is not supported.
     """
     if config.model.config is not None:
         path = Path(config.model.config).expanduser()
@@ -164,7 +165,7 @@ def decoder_shape(config: Config) -> DecoderConfig:
         try:
             path = find(model_path(config))
         except UserError as error:
-            fix = "to plan alone, set model.config to its config.json"
+            fix = "for a plan alone, set model.config to its config.json"
             raise UserError(f"{error}; {fix}") from None
         if not path.is_dir():
             from pmc_jax.models.gguf import GGUFFile
@@ -176,11 +177,11 @@ def decoder_shape(config: Config) -> DecoderConfig:
 
 
 class Planner:
-    """Compiles the programs of settings for one slice; what two settings share is compiled once.
+    """Compiles the programs of settings for one slice; programs that settings share compile once.
 
     Raises:
-        UserError: no topology, or an unknown one; no shape of a model; no TPU compiler; an unknown
-            number of questions.
+        UserError: the topology is missing or unknown, the model's configuration or the TPU compiler
+            is missing, or the number of questions is unknown.
     """
 
     def __init__(self, config: Config, say: Callable[[str], None] = lambda text: None):
@@ -193,7 +194,7 @@ class Planner:
         self._say, self._compiled = say, {}
 
     def _on_mesh(self, config: Config) -> tuple[programs.Model, Workload]:
-        """The model on the mesh that settings ask for, and the work there."""
+        """The model on the mesh of the settings, and its workload."""
         c, settings = config.mesh, config.model
         slices = config.plan.num_slices if config.plan.num_slices > 1 else c.slices
         mesh = make_mesh(c.data, c.fsdp, c.tensor, slices=slices, devices=self.devices)
@@ -208,12 +209,12 @@ class Planner:
         return model, workload(config, self._rows, model.train.row_multiple)
 
     def weight_bytes(self, config: Config) -> int:
-        """Of the training state and the sampling weights on a device, by shapes alone."""
+        """Bytes of training state and sampling weights on one device, computed from shapes."""
         model, _ = self._on_mesh(config)
         return programs.device_bytes(model.state(config.train)) + programs.sampling_bytes(model)
 
     def train(self, config: Config) -> dict[str, Program]:
-        """`train_step`, and `finetune_step` where a target is made."""
+        """Compiles `train_step`, and `finetune_step` if the run makes the target model."""
         model, work = self._on_mesh(config)
         steps = {"train_step": (config.train, work.train)}
         if work.finetune is not None:
@@ -224,8 +225,10 @@ class Planner:
         }
 
     def sample(self, config: Config) -> tuple[dict[str, Program], int]:
-        """`weight_sync`, `prefill` and `decode_step`, as far as they fit; and `decode_bytes`, see
-        `Plan`.
+        """Compiles `weight_sync`, `prefill` and `decode_step` up to the first that does not fit.
+
+        Returns:
+            The programs by name, and `decode_bytes` of `Plan`.
         """
         model, work = self._on_mesh(config)
         state, base = model.state(config.train)
@@ -234,7 +237,7 @@ class Planner:
         key, shape, compiled = (config.train, work.sample), work.sample, {}
 
         def run(name: str, beside_bytes: int, lower: Callable[..., jax.stages.Lowered], *arguments):
-            """What the program returns, as shapes; None where it does not fit."""
+            """The program's outputs as shapes; None if the program does not fit."""
             compiled[name], out = self._compile(name, model, key, beside_bytes, lower, *arguments)
             return out if compiled[name].fits else None
 
@@ -259,8 +262,10 @@ class Planner:
         lower: Callable[..., jax.stages.Lowered],
         *arguments,
     ) -> tuple[Program, Any]:
-        """The program of `lower(model, *arguments)` and what it returns; compiled once for each
-        name, model, key and bytes beside it.
+        """Compiles `lower(model, *arguments)`, once for each name, model, key and `beside_bytes`.
+
+        Returns:
+            The program, and its outputs as shapes.
         """
         key = (name, model, *key, beside_bytes)
         if key not in self._compiled:
@@ -274,7 +279,7 @@ class Planner:
         return self._compiled[key]
 
     def plan(self, config: Config) -> Plan:
-        """All programs of the settings."""
+        """Compiles all programs of the settings."""
         model, work = self._on_mesh(config)
         training = self.train(config)
         sampling, decode_bytes = self.sample(config)
@@ -284,7 +289,7 @@ class Planner:
 
 
 def check_file(path: str | Path) -> None:
-    """Raises a UserError where the plan would replace a file that is not one."""
+    """Raises a UserError if the plan would replace a file that is not a plan."""
     path = Path(path)
     if path.exists():
         try:

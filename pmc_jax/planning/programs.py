@@ -1,4 +1,4 @@
-"""The programs of a run, lowered from shapes alone: nothing is allocated, no weights are read."""
+"""Lowers the programs of a run from shapes alone: allocates no arrays and reads no weights."""
 
 import dataclasses
 import functools
@@ -29,10 +29,10 @@ class Model:
     """A model on a mesh, as shapes.
 
     Attributes:
-        config: of the decoder.
-        train, sample: layouts.
-        dtype: of activations and of the sampling weights.
-        cache_dtype: of keys and values; None = `dtype`.
+        config: configuration of the decoder.
+        train, sample: layouts of training and sampling.
+        dtype: dtype of activations and of the sampling weights.
+        cache_dtype: dtype of keys and values; None = `dtype`.
     """
 
     config: DecoderConfig
@@ -42,16 +42,16 @@ class Model:
     cache_dtype: jnp.dtype | None = None
 
     def _weights(self, table: dict[str, Parameter], dtype: jnp.dtype) -> Decoder:
-        """In the training layout."""
+        """The weights of a parameter table in the training layout, as shapes."""
         return Decoder({n: put(self.train, p.shape, dtype, *p.axes) for n, p in table.items()})
 
     def step_config(self, settings: TrainConfig) -> StepConfig:
-        """Of a training step by XLA's own attention, which every device has."""
+        """Settings of a training step with XLA's attention, which every device supports."""
         static = StepConfig.of(settings, 1000, self.config, self.train, self.dtype)
         return dataclasses.replace(static, kernel="xla")
 
     def state(self, settings: TrainConfig) -> tuple[Any, Decoder | None]:
-        """The training state, and the frozen weights beside it where adapters are trained."""
+        """The training state, and the frozen weights if only adapters are trained, else None."""
         static = self.step_config(settings)
         table, base = parameters(self.config), None
         if static.lora is not None:
@@ -64,7 +64,7 @@ def put(layout: Layout, shape: tuple[int, ...], dtype, *axes: str | None) -> jax
 
 
 def lower_train(model: Model, settings: TrainConfig, shape: TrainShape) -> jax.stages.Lowered:
-    """A gradient step."""
+    """Lowers a gradient step."""
     m, r, s, a = shape.micro_batches, shape.rows, shape.tokens, shape.answers
     array = functools.partial(put, model.train)
     tokens = array((m, r, s), jnp.int32, None, "rows", None)
@@ -81,7 +81,7 @@ def lower_train(model: Model, settings: TrainConfig, shape: TrainShape) -> jax.s
 
 
 def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered:
-    """From the training layout to that of sampling."""
+    """Lowers the weight sync from the training layout to the sampling layout."""
     state, base = model.state(settings)
     options = (model.config, model.sample, model.dtype, model.train)
     if base is None:
@@ -94,20 +94,20 @@ def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered
 
 
 def sampling_bytes(model: Model) -> int:
-    """Bytes of the sampling weights on a device, by the sampling table."""
+    """Bytes of the sampling weights on one device, by the sampling table."""
     table = parameters(model.config).values()
     return device_bytes([put(model.sample, p.shape, model.dtype, *p.axes) for p in table])
 
 
 def device_bytes(tree: Any) -> int:
-    """Bytes of shapes with shardings, on one device."""
+    """Bytes of sharded arrays on one device, computed from shapes."""
     return sum(
         x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree)
     )
 
 
 def outputs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> Any:
-    """What a program returns, as shapes with the shardings that the compiler chose."""
+    """The outputs of a program, as shapes with the shardings that the compiler chose."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         lowered.out_info,
@@ -116,7 +116,7 @@ def outputs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> Any:
 
 
 def lower_prefill(model: Model, weights: Any, shape: SampleShape) -> jax.stages.Lowered:
-    """Prompts through the model; `weights` are `outputs` of the weight sync."""
+    """Lowers the prefill; `weights` are the `outputs` of the weight sync."""
     array = functools.partial(put, model.sample)
     size = (shape.prompts, shape.prompt_tokens)
     return prefill.lower(
@@ -131,7 +131,7 @@ def lower_prefill(model: Model, weights: Any, shape: SampleShape) -> jax.stages.
 
 
 def lower_start(model: Model, prompts: Any, shape: SampleShape) -> jax.stages.Lowered:
-    """The decode batch; `prompts` is the first of the `outputs` of the prefill."""
+    """Lowers the start of the decode batch; `prompts` is the first of the prefill's `outputs`."""
     b, k = shape.batch_shape
     rows, static = put(model.sample, (b,), jnp.int32, "rows"), {"layout": model.sample}
     return start_batch.lower(prompts, rows, slots=k, cache_size=shape.cache_size, **static)
@@ -140,8 +140,8 @@ def lower_start(model: Model, prompts: Any, shape: SampleShape) -> jax.stages.Lo
 def lower_decode(
     model: Model, weights: Any, prompts: Any, cache: Any, shape: SampleShape
 ) -> jax.stages.Lowered:
-    """A call of the decoder, of which its cost counts one step; `prompts` and `cache` are the
-    `outputs` of the start.
+    """Lowers a call of the decoder, whose cost counts as one step; `prompts` and `cache` are the
+    `outputs` of `lower_start`.
     """
     array = functools.partial(put, model.sample)
     slots = array(shape.batch_shape, jnp.int32, "rows", None)

@@ -1,4 +1,4 @@
-"""A plan as tables of plain text."""
+"""Plain-text tables of a plan."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _GIB = 2**30
 
 
 def plan_tables(plan: Plan) -> str:
-    """Memory, cost, collectives, rates and the whole run."""
+    """Tables of memory, cost, collectives and rates, and of the complete run."""
     record = plan.record()
     programs = record["programs"]
     parts = [_head(plan), _memory(programs, plan.chip.hbm), _cost(programs), _collectives(programs)]
@@ -38,7 +38,7 @@ def _memory(programs: dict[str, Any], hbm: float) -> str:
         sizes = [p[f"{part}_bytes"] for part in ("arguments", "temporaries", "beside", "total")]
         fits = "yes" if p["fits"] else "NO"
         rows.append((name, *(f"{n / _GIB:.2f}" for n in sizes), f"{sizes[-1] / hbm:.0%}", fits))
-    names = ("program", "arguments", "temporaries", "beside", "GiB a device", "of HBM", "fits")
+    names = ("program", "arguments", "temporaries", "other", "GiB per device", "of HBM", "fits")
     return table(rows, names)
 
 
@@ -51,8 +51,8 @@ def _cost(programs: dict[str, Any]) -> str:
             times = [1e3 * b[part] for part in ("compute", "hbm", "network", "seconds")]
             values = [f"{value:.3g}" for value in (*amounts, *times)]
             rows.append((name, *values, b["by"], f"{1e3 * b['estimated']:.3g}"))
-    names = ("a device, a run", "TFLOP", "HBM GB", "network GB", "compute ms", "HBM ms")
-    return table(rows, (*names, "network ms", "bound ms", "by", "estimated ms"))
+    names = ("per device and run", "TFLOP", "HBM GB", "network GB", "compute ms", "HBM ms")
+    return table(rows, (*names, "network ms", "bound ms", "bound by", "estimated ms"))
 
 
 def _collectives(programs: dict[str, Any]) -> str:
@@ -62,7 +62,7 @@ def _collectives(programs: dict[str, Any]) -> str:
         for c in p.get("collectives", ())
         if c["bytes"] >= 1e6
     ]
-    names = ("program", "collective", "mesh axes", "count", "GB a device")
+    names = ("program", "collective", "mesh axes", "count", "GB per device")
     return table(rows, names) if rows else ""
 
 
@@ -79,12 +79,12 @@ def _rates(record: dict[str, Any]) -> str:
 
 def _run(record: dict[str, Any]) -> str:
     if not record["fits"]:
-        return "It does NOT fit. plan.search=true looks for the nearest settings that do."
+        return "The run does NOT fit. plan.search=true finds the nearest settings that fit."
     run = record["run"]
     rows = [
         (stage, f"{run['bound_seconds'][stage] / 60:.1f}", f"{seconds / 60:.1f}")
         for stage, seconds in run["estimated_seconds"].items()
     ]
     hours = (f"{run[f'{kind}_chip_hours']:.1f}" for kind in ("bound", "estimated"))
-    title = "minutes of the whole run, if every round samples all its questions"
+    title = "minutes of the run, if every round samples all its questions"
     return table([*rows, ("chip-hours", *hours)], (title, "at least", "estimated"))

@@ -1,4 +1,4 @@
-"""The nearest settings that fit a slice: mesh, remat, micro-batches; nothing else is changed."""
+"""Search for the nearest settings that fit a slice; it changes mesh, remat and micro-batches."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -9,23 +9,25 @@ from pmc_jax.errors import UserError
 from pmc_jax.planning.plan import Plan, Planner
 
 _REMATS = ("none", "dots", "full")
-# Of the memory: what the arguments alone may take before the compiler is asked.
+# Fraction of HBM above which the weights alone rule out a mesh without compiling.
 _ROOM = 0.95
 
 
 def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan:
-    """The first settings in order of distance whose programs all fit: the mesh as it is, then
-    meshes of more and more `tensor` shards; on each the remat of the settings, then ones that keep
-    less, then micro-batches of half the rows, a quarter, ...
+    """Plans the nearest settings whose programs all fit.
+
+    Order of the search: first the mesh of the settings, then meshes with more and more `tensor`
+    shards; on each mesh the remat of the settings, then stronger remat, then micro-batches of half
+    the rows, a quarter, ...
 
     Raises:
-        UserError: none fits.
+        UserError: no settings fit.
     """
     for on_mesh in _meshes(planner, config):
         mesh = f"data {on_mesh.mesh.data}, fsdp {on_mesh.mesh.fsdp}, tensor {on_mesh.mesh.tensor}"
         size = planner.weight_bytes(on_mesh)
         if size > _ROOM * planner.chip.hbm:
-            say(f"{mesh}: the weights alone take {size / 2**30:.1f} GiB a device")
+            say(f"{mesh}: the weights alone take {size / 2**30:.1f} GiB per device")
             continue
         sampling, _ = planner.sample(on_mesh)
         if "decode_step" not in sampling or not all(p.fits for p in sampling.values()):
@@ -41,7 +43,7 @@ def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan
                 f"{train.batch_size}: a step takes {most / 2**30:.1f} GiB"
             )
     raise UserError(
-        f"plan.search: no mesh, remat or micro-batch fits {config.plan.topology}; take a larger "
+        f"plan.search: no mesh, remat or micro-batch fits {config.plan.topology}; choose a larger "
         "slice, or train adapters (train.lora.rank=16)"
     )
 
@@ -58,7 +60,7 @@ def _meshes(planner: Planner, config: Config) -> Iterator[Config]:
 
 
 def _smaller(config: Config) -> Iterator[Config]:
-    """The settings, and ones that need less memory for a step of the same rows."""
+    """Yields the settings, then settings that need less memory for the same rows per step."""
     for remat in _REMATS[_REMATS.index(config.train.remat) :]:
         yield _with(config, remat, 1)
     parts = 2

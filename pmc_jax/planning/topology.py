@@ -1,4 +1,4 @@
-"""Abstract TPU slices for ahead-of-time compilation: their devices, without a TPU."""
+"""Abstract TPU slices for ahead-of-time compilation (no TPU required)."""
 
 import contextlib
 import importlib.util
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pmc_jax.errors import UserError, first_of
 from pmc_jax.planning.chips import CHIPS, Chip
 
-# libtpu queries no metadata server, logs nothing and takes no lock: it compiles and runs nothing.
+# With these variables libtpu only compiles: it queries no server, logs nothing and takes no lock.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -24,13 +24,13 @@ _ENVIRONMENT = {
 
 
 def topology(name: str, num_slices: int = 1) -> tuple[Chip, Sequence]:
-    """The kind of chip, and a slice's devices as jax sees them, of all slices.
+    """Returns the kind of chip, and the jax devices of all slices.
 
     Args:
-        name: such as v5e:4x4.
+        name: kind and size of a slice, such as v5e:4x4.
 
     Raises:
-        UserError: no such slice, or no TPU compiler.
+        UserError: the slice is unknown, or the TPU compiler is not installed.
     """
     kind, _, size = name.partition(":")
     if kind not in CHIPS:
@@ -44,7 +44,7 @@ def topology(name: str, num_slices: int = 1) -> tuple[Chip, Sequence]:
 
 
 def slices(chip: Chip) -> list[str]:
-    """Sizes of the slices on offer, smallest first."""
+    """Sizes of the available slices, smallest first."""
     if len(chip.largest) == 2:
         return ["1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"]
     small = [(2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)]
@@ -56,7 +56,7 @@ def slices(chip: Chip) -> list[str]:
 def _described(name: str, size: str, num_slices: int) -> Sequence:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            "pmc plan needs libtpu, the TPU's compiler: pip install 'pmc_jax[plan]' on Linux x86-64"
+            "pmc plan needs libtpu, the TPU compiler: pip install 'pmc_jax[plan]' on Linux x86-64"
             f" (this is {platform.system()} {platform.machine()})"
         )
     for key, value in _ENVIRONMENT.items():
@@ -64,22 +64,22 @@ def _described(name: str, size: str, num_slices: int) -> Sequence:
     from jax.experimental import topologies
 
     options = {"num_slices": num_slices} if num_slices > 1 else {}
-    if size == "1x1":  # a host of its own
+    if size == "1x1":  # the only chip of its host
         options["chips_per_host_bounds"] = (1, 1, 1)
     try:
         with _quiet():
             return topologies.get_topology_desc(name, platform="tpu", **options).devices
-    except Exception as error:  # the compiler has no one type for these
+    except Exception as error:  # libtpu raises several types
         reason = str(error).strip().splitlines()[0]
         if "lockfile" in reason:
-            fix = "another process has libtpu: wait for it, or remove /tmp/libtpu_lockfile"
+            fix = "another process uses libtpu: wait for it, or remove /tmp/libtpu_lockfile"
             raise UserError(f"plan.topology={name}: {fix} ({reason:.120})") from None
-        raise UserError(f"plan.topology={name}: libtpu refuses it ({reason:.160})") from None
+        raise UserError(f"plan.topology={name}: libtpu rejects it ({reason:.160})") from None
 
 
 @contextlib.contextmanager
 def _quiet():
-    """Inside, what libtpu writes to stderr by itself is discarded."""
+    """Context in which everything that libtpu writes to stderr is discarded."""
     stderr = os.dup(2)
     with open(os.devnull, "w") as null:
         os.dup2(null.fileno(), 2)

@@ -1,12 +1,12 @@
-"""Memory traffic of an instruction: what it reads and writes in HBM.
+"""Memory traffic of an instruction: the bytes that it reads and writes in HBM.
 
-What the compiler keeps in on-chip memory costs nothing, of an array that is only sliced the slice
-counts, and an update in place counts as what is written.
+Arrays in on-chip memory cost nothing. If an array is only sliced, the slice counts; if it is
+updated in place, the update counts.
 """
 
 from pmc_jax.planning.hlo import KINDS, Array, Computation, Instruction, Module
 
-# Nothing is computed or moved by these.
+# These opcodes compute and move nothing.
 _FREE = {
     "parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id",
     "replica-id", "opt-barrier", "while", "conditional", "call", "iota", "reshape",
@@ -28,7 +28,7 @@ def traffic(instruction: Instruction, computation: Computation, module: Module) 
     if opcode == "custom-call" and instruction.attribute("custom_call_target") in _FREE_CALLS:
         return 0.0
     if opcode in ("copy-start", "slice-start"):
-        # Of the tuple: where from, where to, a flag.
+        # The tuple holds the source, the destination and a flag.
         to = instruction.shape[1 if opcode == "slice-start" else 0]
         source = operands[0][0]
         return to.size * (source.in_hbm + to.in_hbm)
@@ -63,7 +63,7 @@ def _fusion_traffic(
 
 
 def _read_of(parameter: Instruction, inside: Computation) -> int:
-    """Bytes of a fusion's operand that are read."""
+    """Bytes that a fusion reads of an operand."""
     whole, total, names = parameter.shape[0].size, 0, [parameter.name]
     while names:
         name = names.pop()
@@ -82,11 +82,11 @@ def _read_of(parameter: Instruction, inside: Computation) -> int:
 
 
 def _written(made: Instruction, inside: Computation, array: Array) -> int:
-    """Bytes of a fusion's result that are written."""
+    """Bytes that a fusion writes of a result."""
     while made.opcode in _SAME:
         made = inside.instructions[made.operands[0]]
     if made.opcode == "dynamic-update-slice":
         return inside.instructions[made.operands[1]].shape[0].size
     if made.opcode in ("parameter", *KINDS, "custom-call"):
-        return 0  # handed on; a collective's own traffic goes through the network
+        return 0  # passed on unchanged; the traffic of a collective is network traffic
     return array.size

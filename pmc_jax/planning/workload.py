@@ -1,4 +1,4 @@
-"""How much a run computes, from its settings: shapes of its programs, and how often each runs."""
+"""The workload of a run, from its settings: shapes of its programs, and how often each runs."""
 
 import dataclasses
 import math
@@ -22,7 +22,15 @@ from pmc_jax.training.packing import Packer
 
 @dataclasses.dataclass(frozen=True)
 class TrainShape:
-    """Of a training program: M micro-batches of R rows, S tokens and A answer positions."""
+    """Shape of a training program.
+
+    Attributes:
+        micro_batches: micro-batches per gradient step.
+        rows: rows per micro-batch.
+        tokens: tokens per row.
+        answers: answer positions per row.
+        terms: terms of the loss.
+    """
 
     micro_batches: int
     rows: int
@@ -32,19 +40,19 @@ class TrainShape:
 
     @property
     def step_tokens(self) -> int:
-        """Tokens of a gradient step, padding included."""
+        """Tokens per gradient step, padding included."""
         return self.micro_batches * self.rows * self.tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleShape:
-    """Of the sampling programs.
+    """Shape of the sampling programs.
 
     Attributes:
         batch_shape: rows and slots per row.
-        prompts: prefilled together.
-        prompt_tokens: of each, padded.
-        cache_size: generated tokens that the cache holds.
+        prompts: number of prompts that are prefilled together.
+        prompt_tokens: tokens per prompt, padding included.
+        cache_size: generated tokens per slot that the cache holds.
         sampler: token choice.
     """
 
@@ -56,22 +64,22 @@ class SampleShape:
 
     @property
     def step_tokens(self) -> int:
-        """Tokens of a decode step, one a slot."""
+        """Tokens per decode step, one per slot."""
         return math.prod(self.batch_shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """A run.
+    """The programs of a run and how often they run.
 
     Attributes:
-        train, finetune, sample: shapes; `finetune` None where no target is made.
-        steps, finetune_steps: gradient steps.
-        rounds: of sampling.
-        questions: of all rounds, if each of them samples all questions.
-        samples: answers to them.
-        greedy: answers of the untouched and of the unlearned model.
-        answer_tokens: of an answer.
+        train, finetune, sample: shapes; `finetune` is None if the run makes no target model.
+        steps, finetune_steps: number of gradient steps.
+        rounds: number of sampling rounds.
+        questions: questions of all rounds, if each round samples all its questions.
+        samples: sampled answers to these questions.
+        greedy: number of greedy answers, of the untouched and the unlearned model.
+        answer_tokens: tokens per answer.
     """
 
     train: TrainShape
@@ -87,20 +95,20 @@ class Workload:
 
     @property
     def decode_steps(self) -> int:
-        """Of all answers, the batch full as long as samples wait."""
+        """Decode steps of all answers, if the batch is full while samples wait."""
         slots = self.sample.step_tokens
         a_round = -(-self.samples // max(1, self.rounds) // slots)
         return (self.rounds * a_round + -(-self.greedy // slots)) * self.answer_tokens
 
     @property
     def prefills(self) -> int:
-        """Batches of prompts."""
+        """Number of prompt batches."""
         return -(-(self.questions + self.greedy) // self.sample.prompts)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """How many rows a run has: to forget, to teach the target, and to be evaluated on."""
+    """Number of rows to forget, to fine-tune the target model on, and to evaluate on."""
 
     forget: int
     finetune: int
@@ -108,10 +116,10 @@ class Rows:
 
 
 def count_rows(config: Config) -> Rows:
-    """Reads the data; where it cannot be read, numbers follow from that of the questions.
+    """Counts the rows of the data; unreadable data is estimated from the number of questions.
 
     Raises:
-        UserError: the number of questions is neither set nor can the data be read.
+        UserError: `plan.questions` is not set and the forget data cannot be read.
     """
 
     def count(read: Callable[[], Sized], otherwise: int) -> int:
@@ -124,7 +132,7 @@ def count_rows(config: Config) -> Rows:
     try:
         forget = config.plan.questions or len(forget_set(data.forget, data))
     except UserError as error:
-        raise UserError(f"{error}; or set plan.questions to their number") from None
+        raise UserError(f"{error}; or set plan.questions to the number of questions") from None
     finetune = count(lambda: finetune_set(taught, data), 10 * forget) if taught else 0
     evaluate = (
         count(lambda n=n, s=s: eval_set(n, s, data), forget) for n, s in data.evaluate.items()
@@ -133,14 +141,14 @@ def count_rows(config: Config) -> Rows:
 
 
 def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
-    """The run that the settings describe, on a mesh with this many shards of rows.
+    """The workload of the settings, on a mesh with `row_multiple` shards of rows.
 
     Raises:
-        UserError: a method other than PMC.
+        UserError: the method is not PMC.
     """
     plan, sampling, schedule = config.plan, config.pmc.sampling, config.pmc.schedule
     if config.method.name != "pmc":
-        raise UserError(f"method.name: {config.method.name}; only runs of pmc are planned")
+        raise UserError(f"method.name: {config.method.name}; pmc plan supports only the method pmc")
     step_rows = config.train.batch_size * config.train.accumulation_steps
     steps = total_steps(rows.forget, step_rows, schedule.epochs)
     finetune, finetune_steps = None, 0
@@ -179,8 +187,10 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
 def train_shape(
     config: Config, settings: TrainConfig, row_multiple: int, *, terms: Sequence[int]
 ) -> TrainShape:
-    """What the trainer's own packer makes of sequences of the expected length, one of them as long
-    as `data.max_length` allows; `terms` are the rows of each term for one of the batch.
+    """The shape of the training step, from the packer that the trainer uses.
+
+    The packer gets sequences of the expected length, and one of `data.max_length` tokens; `terms`
+    holds the number of rows of each loss term per batch row.
     """
     plan, longest = config.plan, config.data.max_length
     length = min(plan.prompt_tokens + plan.answer_tokens, longest)
