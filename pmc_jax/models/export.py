@@ -1,4 +1,4 @@
-"""A Hugging Face folder from a model: written aside, whole or not at all."""
+"""Exports a model as a Hugging Face folder, atomically: the folder is complete or unchanged."""
 
 import contextlib
 import json
@@ -34,20 +34,20 @@ def export_hf(
     replace: bool = False,
     marks: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes weights, configuration and tokenizer as `transformers` reads them.
+    """Writes weights, configuration and tokenizer in the format of `transformers`.
 
-    Every process of a multi-host run calls it; the first one writes. At most one shard is held on
-    the host.
+    All processes of a multi-host run must call it; the first one writes. The host holds at most one
+    shard at a time.
 
     Args:
-        folder: must not exist, or be empty, unless `replace`.
+        folder: must be absent or empty, unless `replace`.
         dtype: of all weights; by default each tensor's dtype in the source (float32 for GGUF).
-        shard_bytes: weights in one file.
-        replace: an existing folder is deleted once the new one is complete.
-        marks: file name -> JSON that is written beside the model.
+        shard_bytes: maximum size of the weights in one file.
+        replace: delete an existing folder once the new one is complete.
+        marks: file name -> JSON content of further files in the folder.
 
     Raises:
-        UserError: the folder is in use, or cannot be written.
+        UserError: the folder is not empty, or cannot be written.
     """
     with written_aside(folder, replace=replace) as aside:
         if aside is not None:
@@ -59,22 +59,22 @@ def export_hf(
 
 @contextlib.contextmanager
 def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path | None]:
-    """A folder to write into that becomes `folder` at the end, or is gone after a fault.
+    """Provides a temporary folder that is renamed to `folder` at the end, or deleted on an error.
 
     Args:
-        replace: an existing folder is deleted once the new one is complete; else it must be empty
-            or absent.
+        replace: delete an existing folder once the new one is complete; without it, `folder` must
+            be absent or empty.
 
     Yields:
-        Where to write; None in all processes of a multi-host run but the first.
+        The temporary folder; None in all processes of a multi-host run except the first.
 
     Raises:
-        UserError: the folder is in use, or cannot be written.
+        UserError: the folder is not empty, or cannot be written.
     """
     folder = Path(folder).expanduser().absolute()
     in_use = multihost.broadcast(lambda: folder.exists() and not _is_empty(folder))
     if in_use and not replace:
-        raise UserError(f"{folder}: exists and is not an empty folder; name another one")
+        raise UserError(f"{folder}: exists and is not an empty folder; choose another one")
     aside, old = (
         folder.with_name(f".{folder.name}.{os.getpid()}.{name}{PARTIAL}") for name in ("new", "old")
     )
@@ -84,14 +84,14 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
             aside.mkdir(parents=True)
         yield aside if writer else None
         if writer:
-            # The safetensors library makes files that only their owner can read.
+            # The safetensors library creates files that only their owner can read.
             mode = next(aside.glob("*.json")).stat().st_mode
             for path in aside.glob("*.safetensors"):
                 path.chmod(mode)
             if in_use:
                 folder.rename(old)
             aside.rename(folder)
-    except (OSError, SafetensorError) as error:  # the latter for a full disk, too
+    except (OSError, SafetensorError) as error:  # safetensors raises its own for a full disk
         raise UserError(f"{folder}: cannot be written ({error})") from None
     finally:
         if writer:
@@ -109,13 +109,13 @@ def _is_empty(folder: Path) -> bool:
 def _write_weights(
     lm: LanguageModel, folder: Path | None, dtype: str | None, shard_bytes: int
 ) -> None:
-    """Fills one shard after the other; `folder` None takes part in gathering only."""
+    """Writes one shard after the other; without a `folder`, only gathers the tensors."""
     files: list[dict[str, int]] = []  # of each shard: tensor name -> bytes
     shard: dict[str, np.ndarray] = {}
 
     def flush() -> None:
         if folder is not None and shard:
-            # transformers refuses files without this mark.
+            # transformers refuses files without this metadata.
             save_file(shard, folder / f"{len(files)}.part", metadata={"format": "pt"})
         files.append({name: array.nbytes for name, array in shard.items()})
         shard.clear()
@@ -142,7 +142,7 @@ def _write_weights(
 
 
 def _tensors(lm: LanguageModel, dtype: str | None) -> Iterator[tuple[str, np.ndarray]]:
-    """All that the export holds, by name."""
+    """Yields all exported tensors with their names."""
     for tensor, array in to_hf(lm.model, lm.naming, lm.config):
         array = array.astype(jnp.dtype(dtype or lm.source_dtype[tensor.name]), copy=False)
         yield tensor.name, array
@@ -159,12 +159,12 @@ def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
     config["architectures"] = [family_of(config, lm.source).architecture]
     source_dtype = lm.hf_config.get("dtype") or lm.hf_config.get("torch_dtype")
     config["dtype"] = dtype or source_dtype or lm.source_dtype[lm.naming.find("embed")[0].pattern]
-    config["torch_dtype"] = config["dtype"]  # the name before transformers 4.56
+    config["torch_dtype"] = config["dtype"]  # its name before transformers 4.56
     write_hf_json(folder / "config.json", config)
     if lm.generation_config is not None:
         write_hf_json(folder / "generation_config.json", lm.generation_config)
     lm.tokenizer.save_pretrained(folder)
-    # The class has two names; only this one is known to transformers 4 as well.
+    # The class has two names; transformers 4 knows only PreTrainedTokenizerFast.
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     if settings.get("tokenizer_class") == "TokenizersBackend":
@@ -172,6 +172,6 @@ def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
 
 
 def write_hf_json(path: Path, content: dict[str, Any]) -> None:
-    """As the files of a Hugging Face folder look."""
+    """Writes JSON in the formatting of Hugging Face folders."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Reading a `config.json` field by field, with messages that name the file and the fix."""
+"""Reads a `config.json` field by field, with errors that name the file and the fix."""
 
 import dataclasses
 import math
@@ -10,18 +10,18 @@ from pmc_jax.models.config import RopeConfig
 
 
 class Fields:
-    """The content of a `config.json`, or of an object in it. A field that is null is absent.
+    """The content of a `config.json`, or of an object in it. A null field counts as absent.
 
     Args:
         hf: the object.
-        where: path of the file, for messages.
+        where: path of the file, for error messages.
     """
 
     def __init__(self, hf: Mapping[str, Any], where: str):
         self.hf, self.where = hf, where
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> "Fields":
-        """The same fields, and those of `defaults` that are not there."""
+        """These fields, plus the fields of `defaults` that are absent here."""
         return Fields({**defaults, **self.hf}, self.where)
 
     def fail(self, what: str) -> UserError:
@@ -46,7 +46,7 @@ class Fields:
         return float(value)
 
     def optional_positive(self, key: str, default: float | None = None) -> float | None:
-        """A finite number above 0; absent, null or `default` None is None."""
+        """A finite number above 0; None if the field is null, or absent without a default."""
         if key in self.hf and self.hf[key] is None:
             return None
         return None if self.get(key, default) is None else self.positive(key, default)
@@ -58,24 +58,24 @@ class Fields:
         return value
 
     def one_of(self, key: str, choices: Mapping[str, Any], default: str) -> Any:
-        """What `choices` holds under the field's text."""
+        """The entry of `choices` that the field names."""
         value = self.get(key, default)
         if not isinstance(value, str) or value not in choices:
             raise self.fail(f"{key} {value!r} is not implemented; known: {', '.join(choices)}")
         return choices[value]
 
     def refuse(self, key: str, *harmless: Any) -> None:
-        """A field that changes the mathematics in a way that is not implemented.
+        """Refuses a field that changes what the model computes and is not implemented.
 
         Raises:
-            UserError: it is there with a value that is not in `harmless`.
+            UserError: the field has a value that is not in `harmless`.
         """
         value = self.get(key)
         if value is not None and value not in harmless:
             raise self.fail(f"{key} {value!r} is not implemented")
 
     def part(self, key: str) -> "Fields":
-        """An object in the object, {} where it is absent."""
+        """A nested object; empty if it is absent."""
         value = self.get(key, {})
         if not isinstance(value, Mapping):
             raise self.fail(f"{key} must be an object, got {value!r}")
@@ -91,10 +91,10 @@ class Fields:
 
 
 def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[str, int]:
-    """Sizes that all families with separate key/value heads name alike.
+    """The sizes of a decoder, whose field names most families share.
 
     Raises:
-        UserError: sizes that do not fit together.
+        UserError: a size is missing or invalid, or the sizes are inconsistent.
     """
     heads = fields.size("num_attention_heads")
     kv_heads = fields.size("num_key_value_heads", kv_default or heads)
@@ -116,17 +116,17 @@ def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[st
 
 
 def layer_windows(fields: Fields, default: Sequence[str], window: int | None) -> tuple[int, ...]:
-    """The window of each layer, from `layer_types` or by the family's pattern; () if none has one.
+    """The attention window of each layer in tokens, 0 = no limit; () if no layer has a window.
 
     Args:
-        default: a `layer_types` for configurations that have none; one for each layer.
-        window: of layers of sliding attention, in tokens; None = they see all.
+        default: `layer_types` for configurations without this field, one type per layer.
+        window: window of layers with sliding attention, in tokens; None = no limit.
     """
     num_layers = len(default)
     types = fields.get("layer_types", list(default))
     sizes = {"full_attention": 0, "sliding_attention": window or 0}
     if not isinstance(types, Sequence) or len(types) != num_layers:
-        raise fields.fail(f"layer_types must be a list of {num_layers}, one for each layer")
+        raise fields.fail(f"layer_types must be a list of {num_layers} entries, one per layer")
     if strange := [t for t in types if t not in sizes]:
         raise fields.fail(f"layer_types: {strange[0]!r} is not implemented; known: {list(sizes)}")
     windows = tuple(sizes[t] for t in types)
@@ -134,7 +134,7 @@ def layer_windows(fields: Fields, default: Sequence[str], window: int | None) ->
 
 
 def sliding_windows(fields: Fields) -> tuple[int, ...]:
-    """Windows where every layer has the one that `sliding_window` names, if it names one."""
+    """The windows of a family where `sliding_window`, if set, applies to all layers."""
     window = fields.size("sliding_window") if fields.get("sliding_window") else None
     return layer_windows(fields, ["sliding_attention"] * fields.size("num_hidden_layers"), window)
 
@@ -150,14 +150,14 @@ def rope_config(
     """The rotary embedding that the fields describe.
 
     Args:
-        default_share: of the channels, rotated where no `partial_rotary_factor` says otherwise.
+        default_share: default of `partial_rotary_factor`, the fraction of rotated channels.
         scaling: read instead of `rope_parameters` / `rope_scaling`.
 
     Raises:
-        UserError: a rule that is not implemented, or numbers that make no sense.
+        UserError: the scaling rule is not implemented, or its parameters are invalid.
     """
     if scaling is None:
-        # transformers 5 writes `rope_parameters`; earlier ones `rope_theta` and `rope_scaling`.
+        # transformers 5 writes `rope_parameters`, earlier versions `rope_theta` and `rope_scaling`.
         name = "rope_parameters" if fields.get("rope_parameters") else "rope_scaling"
         plain = {key: fields.get(key) for key in ("rope_theta", "partial_rotary_factor")}
         scaling = fields.part(name).with_defaults(plain)
@@ -165,7 +165,7 @@ def rope_config(
     share = scaling.positive("partial_rotary_factor", default_share)
     rotary = int(head_dim * share)
     if rotary % 2 or not 0 < rotary <= head_dim:
-        raise fields.fail(f"head_dim {head_dim}: rotary positions need an even width, got {rotary}")
+        raise fields.fail(f"head_dim {head_dim}: the rotary width must be even, got {rotary}")
     base = RopeConfig(theta, rotary_dim=None if rotary == head_dim else rotary)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if not isinstance(kind, str) or kind not in _RULES:
@@ -173,7 +173,8 @@ def rope_config(
     return _RULES[kind](base, scaling, fields, rotary // 2)
 
 
-# A rule takes the configuration without it, its own fields, those of the file, pairs of channels.
+# A rule takes the unscaled configuration, its own fields, the file's fields, and the number of
+# rotated channel pairs.
 
 
 def _linear(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> RopeConfig:
@@ -215,5 +216,5 @@ _RULES = {
     "linear": _linear,
     "llama3": _llama3,
     "longrope": _longrope,
-    "su": _longrope,  # the first name of longrope
+    "su": _longrope,  # the earlier name of longrope
 }

@@ -1,7 +1,7 @@
-"""GGUF files (llama.cpp): their metadata, and their tensors under Hugging Face names.
+"""Reads GGUF files (llama.cpp): their metadata, and their tensors under Hugging Face names.
 
-The package `gguf` reads the header, bounds-checked here, and decodes the block formats. Format:
-https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+The package `gguf` reads the header, with bounds checks added here, and decodes the block formats.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ _GEMMA_NORMS = {
 
 @dataclasses.dataclass(frozen=True)
 class TensorInfo:
-    """Where a tensor lies: shape in Hugging Face order [out, in], bytes from the file's start."""
+    """Location of a tensor: shape in Hugging Face order [out, in], offset in bytes in the file."""
 
     shape: tuple[int, ...]
     kind: GGMLQuantizationType
@@ -57,9 +57,10 @@ class TensorInfo:
 
 
 class _Reader(GGUFReader):
-    """Reads no byte beyond the end of the file, and an array of metadata as one value.
+    """A reader that checks lengths against the file, and reads a metadata array as one value.
 
-    `GGUFReader` trusts every length, reads empty values beyond the end, and makes an array a token.
+    `GGUFReader` trusts every length, reads empty values beyond the end of the file, and creates one
+    numpy array per entry of a metadata array.
     """
 
     def _get(self, offset, dtype, count=1, override_order=None):
@@ -67,7 +68,7 @@ class _Reader(GGUFReader):
             raise ValueError("big-endian")
         if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
             raise ValueError(
-                f"truncated: byte {offset} promises {count} values of {dtype.__name__}"
+                f"truncated: {count} values of {dtype.__name__} at byte {offset} exceed the file"
             )
         return np.frombuffer(self.data, dtype, int(count), int(offset))
 
@@ -91,22 +92,21 @@ class _Reader(GGUFReader):
 
 
 class GGUFFile:
-    """Header of a GGUF file, and a `TensorSource` over its weights.
+    """Header of a GGUF file, and a `TensorSource` of its weights.
 
     Attributes:
-        path: the file.
+        path: of the file.
         architecture: llama.cpp's name of the model family.
         metadata: key -> number, bool, str, list of str or array of numbers.
-        infos: GGUF tensor name -> place.
+        infos: GGUF tensor name -> location.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Reads the header; weights stay on disk.
+        """Reads the header only, in time and memory that the file's size bounds.
 
         Raises:
-            UserError: not GGUF, truncated, a header with false lengths, one part of a split model,
-                or a block format that is not supported. Time and memory are bounded by the file's
-                size.
+            UserError: the file is not GGUF, is truncated, has wrong lengths in its header, is one
+                part of a split model, or uses an unsupported block format.
         """
         self.path = Path(path)
         try:
@@ -122,13 +122,15 @@ class GGUFFile:
         except (ValueError, KeyError, ArithmeticError, RecursionError) as error:
             raise self._fault(" ".join(str(error).split())) from None
         if self.get("split.count", int, 1) > 1:
-            raise UserError(f"{self.path}: one part of a split model; join them with gguf-split")
+            raise UserError(
+                f"{self.path}: one part of a split model; join the parts with gguf-split"
+            )
         self._data = np.asarray(reader.data)
         self.infos = {tensor.name: self._info(tensor) for tensor in reader.tensors}
         self.architecture = self.get("general.architecture", str, "")
         if not re.fullmatch(r"[\w.-]+", self.architecture):
             raise self._fault(f"general.architecture {self.architecture!r}")
-        # llama.cpp stores what a norm multiplies with, Gemma's checkpoints one less.
+        # llama.cpp stores the factor of a norm; Gemma's checkpoints store the factor minus 1.
         self._is_gemma = self.architecture.startswith("gemma")
         names = dict(_LAYER_NAMES) | (dict(_GEMMA_NORMS) if self._is_gemma else {})
         self._source_names = {
@@ -139,10 +141,10 @@ class GGUFFile:
         self._heads = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads}
 
     def _fault(self, what: str) -> UserError:
-        return UserError(f"{self.path}: not a readable GGUF file ({what}); fetch it again")
+        return UserError(f"{self.path}: not a readable GGUF file ({what}); download it again")
 
     def _info(self, tensor: ReaderTensor) -> TensorInfo:
-        """Checks what `GGUFReader` does not: block format and dimensions."""
+        """Checks block format and dimensions, which `GGUFReader` does not."""
         name, kind, dims = tensor.name, tensor.tensor_type, tensor.shape.tolist()
         if kind.name not in _DECODED:
             raise UserError(
@@ -154,7 +156,7 @@ class GGUFFile:
         return TensorInfo(tuple(reversed(dims)), kind, tensor.data_offset, tensor.n_bytes)
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
-        """Metadata of a known type.
+        """A metadata value of type `kind`.
 
         Raises:
             UserError: the value is of another type.
@@ -176,14 +178,14 @@ class GGUFFile:
         return self.infos[self._source_names[name]].shape
 
     def dtype(self, name: str) -> str:
-        """`float32`, what every block format is decoded to."""
+        """`float32`: all block formats are decoded to it."""
         return "float32"
 
     def where(self, name: str) -> str:
         return str(self.path)
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """f32 block; only the rows that `index` selects are decoded."""
+        """Reads an f32 block; decodes only the rows that `index` selects."""
         info = self.infos[self._source_names[name]]
         raw = self._bytes(info)
         rows, *columns = index
@@ -197,7 +199,7 @@ class GGUFFile:
         return block[:, *columns]
 
     def rope_divisors(self) -> np.ndarray:
-        """f32[head_dim / 2]: what each rotary frequency is divided by, in `rope_freqs.weight`."""
+        """Divisors of the rotary frequencies, f32[head_dim / 2], from `rope_freqs.weight`."""
         info = self.infos[ROPE_FACTORS]
         return dequantize(self._bytes(info), info.kind).reshape(-1)
 
@@ -205,7 +207,7 @@ class GGUFFile:
         return self._data[info.offset : info.offset + info.num_bytes]
 
     def _unpermuted(self, name: str, x: np.ndarray, rows: slice, size: int) -> np.ndarray:
-        """Rows in Hugging Face order: llama.cpp stores those of q and k with pairs adjacent.
+        """Rows in Hugging Face order; llama.cpp interleaves the rows of q and k.
 
         Row (head, half, i) of the checkpoint is row (head, i, half) of the file.
         """
@@ -223,13 +225,13 @@ def _value(field: ReaderField) -> Any:
     if field.types == [GGUFValueType.ARRAY]:
         return field.parts[-1]
     if field.types == [GGUFValueType.FLOAT32]:
-        # The shortest decimal, as it was written before conversion.
+        # The shortest decimal, which is the value before conversion to float32.
         return float(str(field.parts[-1][0]))
     return field.contents()
 
 
 def _hf_name(name: str, layer_names: Mapping[str, str]) -> str:
-    """The Hugging Face name; a name without one is kept and refused where weights are checked."""
+    """The Hugging Face name. Unknown names stay unchanged; `hf.check` refuses them."""
     if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
         layer, module, kind = match.groups()
         if module in layer_names:

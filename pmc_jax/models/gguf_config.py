@@ -1,4 +1,4 @@
-"""The Hugging Face configuration that the metadata of a GGUF file stands for."""
+"""Derives the Hugging Face configuration from the metadata of a GGUF file."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from pmc_jax.models.rope import inverse_frequencies
 
 
 def hf_config(file: GGUFFile) -> dict[str, Any]:
-    """The `config.json` that the metadata stands for; a number that is absent stays absent.
+    """The content of `config.json`, derived from the metadata; absent values stay absent.
 
     Raises:
-        UserError: an architecture or features of the file that are not supported.
+        UserError: the file's architecture or one of its features is not supported.
     """
     if file.architecture not in _FAMILIES:
         raise UserError(
@@ -70,8 +70,8 @@ def _qwen(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
     return {"hidden_act": "silu", "use_sliding_window": False}
 
 
-# The largest model of each family scales its scores by the width of a head of equal shares; the
-# file does not say so, llama.cpp knows it by the number of layers.
+# Layers of the largest model of each family, whose query_pre_attn_scalar is hidden size / heads.
+# The file does not store it; llama.cpp infers it from the number of layers, too.
 _LARGEST = {"gemma2": 46, "gemma3": 62}
 
 
@@ -100,7 +100,7 @@ def _gemma3(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# llama.cpp's name of a family -> what its configurations have beyond the common fields.
+# llama.cpp's name of a family -> function that returns its fields beyond the common ones.
 _FAMILIES = {"llama": _llama, "qwen2": _qwen, "qwen3": _qwen, "gemma2": _gemma2, "gemma3": _gemma3}
 
 
@@ -117,10 +117,10 @@ def _rope_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
 
 
 def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
-    """The rule behind stored divisors of the rotary frequencies.
+    """Infers the parameters of the llama3 rule from the stored divisors of rotary frequencies.
 
-    The file keeps the divisors but not the rule's parameters. Every released Llama 3 has the same
-    ones but for the factor, which is the largest divisor; they count only if they give back all.
+    The file stores the divisors, not the parameters. All released Llama 3 models share these except
+    for the factor, which is the largest divisor; they must reproduce all divisors.
     """
     divisors = file.rope_divisors()
     if np.all(divisors == 1):
@@ -133,7 +133,7 @@ def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
         is_llama3 = np.allclose(plain, guess * divisors, rtol=1e-4, atol=0)
     if not is_llama3:
         raise UserError(
-            f"{file.path}: {ROPE_FACTORS} follows a rule that is not known; use safetensors"
+            f"{file.path}: {ROPE_FACTORS} follows an unknown rule; use the safetensors folder"
         )
     return {
         "rope_type": "llama3",
@@ -145,7 +145,7 @@ def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
 
 
 def generation_config(file: GGUFFile) -> dict[str, Any]:
-    """Start, stop and padding tokens; chat models name their end of turn apart."""
+    """Start, stop and padding tokens. Chat models have a separate end-of-turn token (`eot`)."""
     keys = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
     stops = list(dict.fromkeys(i for key in keys if (i := file.get(key, int)) is not None))
     config = {

@@ -1,7 +1,7 @@
-"""Checkpoints to parameters and back, by the table of the family.
+"""Converts checkpoints to parameters and back, by the table of the model family.
 
-Weights go from the file straight into sharded arrays: every device asks for its own slice of a
-parameter and only those bytes are read. This module knows no tokenizer and no configuration file.
+Weights are read from the file directly into sharded arrays: for each device, only the bytes of its
+own slice of a parameter are read. This module knows no tokenizer and no configuration file.
 """
 
 import math
@@ -38,33 +38,33 @@ class TensorSource(Protocol):
         """`float32`, `float16` or `bfloat16`."""
 
     def where(self, name: str) -> str:
-        """Path of the file that holds the tensor."""
+        """The path of the file that holds the tensor."""
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """The block that `index` (step 1, one slice for each dimension) selects, and no more."""
+        """Reads only the block that `index` selects: one slice per dimension, with step 1."""
 
 
 def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
-    """Compares names, shapes and dtypes with the configuration; reads no weights.
+    """Compares names, shapes and dtypes with the configuration; reads no weights but a tied head.
 
     Raises:
-        UserError: a missing or unexpected tensor, a shape or a dtype that does not fit, or a
-            separate output projection in a model whose configuration ties it.
+        UserError: a missing or unexpected tensor, a wrong shape or dtype, or an output projection
+            that differs from the embedding although the configuration ties them.
     """
     present = set(source.names())
     expected = {*naming.carried, naming.head}
     for tensor in naming.tensors(config):
-        # The first fault ends the loop: a false layer count must not cost time.
+        # The first fault ends the loop, so that a wrong number of layers costs no time.
         if tensor.name not in present:
             raise UserError(
                 f"{source.path}: tensor {tensor.name} {list(tensor.shape)} is missing; "
-                "config.json and the weights do not belong together"
+                "config.json and the weights do not match"
             )
         where, shape = source.where(tensor.name), source.shape(tensor.name)
         if shape != tensor.shape:
             raise UserError(
                 f"{where}: tensor {tensor.name} has shape {list(shape)}, "
-                f"config.json asks for {list(tensor.shape)}"
+                f"config.json requires {list(tensor.shape)}"
             )
         if (dtype := source.dtype(tensor.name)) not in DTYPES.values():
             raise UserError(
@@ -74,7 +74,7 @@ def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
         expected.add(tensor.name)
     for name in sorted(present - expected):
         raise UserError(
-            f"{source.where(name)}: tensor {name!r} {list(source.shape(name))} has no place in the "
+            f"{source.where(name)}: tensor {name!r} {list(source.shape(name))} is not part of the "
             "model that config.json describes"
         )
     if naming.head is not None:
@@ -92,8 +92,8 @@ def _check_tied_head(source: TensorSource, naming: Naming, config: DecoderConfig
             break
     if not same:
         raise UserError(
-            f"{source.where(head)}: {head} differs from {embed} although config.json says "
-            "tie_word_embeddings; set it to false there or remove the tensor"
+            f"{source.where(head)}: {head} differs from {embed} although config.json sets "
+            "tie_word_embeddings; set it to false or remove the tensor"
         )
 
 
@@ -104,13 +104,13 @@ def load_params(
     layout: Layout,
     dtype: jnp.dtype = jnp.float32,
 ) -> Decoder:
-    """Reads a checkpoint into arrays that are sharded from the start.
+    """Reads a checkpoint directly into sharded arrays.
 
     Args:
         dtype: of the parameters; a cast rounds to nearest.
 
     Raises:
-        UserError: the checkpoint is not the one that `config` describes (see `check`).
+        UserError: the checkpoint does not match `config`, see `check`.
     """
     check(source, naming, config)
     arrays = {}
@@ -122,7 +122,7 @@ def load_params(
 
 
 class _Reader:
-    """Host blocks of one parameter; devices that hold the same block share one read."""
+    """Reads host blocks of one parameter; devices with the same block share one read."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class _Reader:
         bound = whole | dict(zip(self.ours, bounds, strict=True))
         index = []
         for dimension, (outer, *inner) in enumerate(self.entry.theirs):
-            # A slice of a flattened dimension is one range only while the inner axes are whole.
+            # A slice of a flattened dimension is one range only if the inner axes are complete.
             assert all(bound[axis] == whole[axis] for axis in inner)
             stride = math.prod(self.sizes[axis] for axis in inner)
             begin = self.begin if dimension == self.entry.joined else 0
@@ -178,9 +178,9 @@ class _Reader:
 def to_hf(
     model: Decoder, naming: Naming, config: DecoderConfig
 ) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """The inverse of `load_params`: one tensor at a time on the host, in the dtype of `model`.
+    """The inverse of `load_params`: yields one host tensor at a time, in the dtype of `model`.
 
-    With several processes each must run it to the end, for a sharded tensor is gathered by all.
+    All processes of a multi-host job must exhaust it, as they gather sharded tensors together.
     """
     arrays = model.arrays()
     for tensor in naming.tensors(config):
@@ -196,14 +196,14 @@ def to_hf(
 def joined(
     parts: list[tuple[np.ndarray, str]], theirs: tuple[str, ...], along: int | None
 ) -> np.ndarray:
-    """The parts of a tensor in its layout.
+    """Joins the parts of a tensor in the layout of the checkpoint.
 
     Args:
         parts: arrays and the letters of their axes.
         theirs, along: `theirs` and `joined` of an `Entry`.
 
     Returns:
-        The whole; dimensions may still be apart that the tensor flattens.
+        The joined array; dimensions that the tensor flattens may still be separate.
     """
     letters = "".join(theirs).replace(PART, "")
     arrays = [array.transpose([ours.index(axis) for axis in letters]) for array, ours in parts]

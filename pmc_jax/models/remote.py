@@ -1,7 +1,7 @@
-"""Model folders at an address such as gs://bucket/model; only the bytes that are read are sent.
+"""Remote model folders, such as gs://bucket/model; only the bytes that are read are transferred.
 
-Through `etils.epath`, which uses fsspec (gcsfs for gs://, s3fs for s3://) or TensorFlow's file
-system where that is installed.
+It uses `etils.epath`, which uses fsspec (gcsfs for gs://, s3fs for s3://), or TensorFlow's file
+system if that is installed.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from etils import epath
 
 from pmc_jax.errors import UserError
 
-# Ends the names of folders that are not whole yet, or replaced already.
+# Suffix of folders that are incomplete or already replaced.
 PARTIAL = ".partial"
 
 _SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}  # scheme -> package behind it
 _HEADER_BYTES = 100_000_000  # the limit of the format
-# All of a model folder that is not weights.
+# All files of a model folder except weights.
 TEXT_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 _DTYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
@@ -34,7 +34,7 @@ _DTYPES = {
 
 
 def is_address(name: str | Path) -> bool:
-    """Whether a path is not of this machine."""
+    """Whether a path is a remote address."""
     return "://" in str(name)
 
 
@@ -42,12 +42,12 @@ def remote_folder(address: str) -> epath.Path:
     """The folder at an address.
 
     Raises:
-        UserError: it is not there, cannot be reached, or its scheme is not known.
+        UserError: the folder does not exist or cannot be reached, or its scheme is not supported.
     """
     scheme = address.partition("://")[0]
     if scheme not in _SCHEMES:
         supported = " and ".join(f"{name}://" for name in _SCHEMES)
-        raise UserError(f"{address}: no folder that can be read; supported are {supported}")
+        raise UserError(f"{address}: scheme not supported; supported are {supported}")
     with _reached(address):
         if (folder := epath.Path(address)).is_dir():
             return folder
@@ -63,7 +63,7 @@ def _reached(address: str) -> Iterator[None]:
     except ImportError:
         package = _SCHEMES[address.partition("://")[0]]
         raise UserError(f"{address}: needs another package; run: pip install {package}") from None
-    # Login, network and missing objects are faults of several libraries.
+    # Several libraries raise their own errors for logins, networks and missing objects.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0][:160]
         raise UserError(
@@ -74,7 +74,7 @@ def _reached(address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def local_texts(folder: Path) -> Iterator[Path]:
-    """The folder, or for a remote one a copy of its small files while the context lasts."""
+    """Yields the folder itself, or a temporary copy of the text files of a remote folder."""
     if not is_address(folder):
         yield folder
         return
@@ -88,7 +88,7 @@ def local_texts(folder: Path) -> Iterator[Path]:
 
 
 def listing(address: str) -> list[tuple[str, int, int]]:
-    """Name, bytes and time of change of every file: what tells one version from another.
+    """Name, size in bytes and modification time of every file, which identify a version.
 
     Raises:
         UserError: see `remote_folder`.
@@ -100,10 +100,10 @@ def listing(address: str) -> list[tuple[str, int, int]]:
 
 
 class RemoteSafetensors:
-    """One `*.safetensors` file at an address, with what `safetensors.safe_open` offers of it.
+    """One remote `*.safetensors` file, with the methods of `safetensors.safe_open`.
 
     Raises:
-        ValueError: the header is not that of a safetensors file of this length.
+        ValueError: the header is damaged or does not match the file's length.
     """
 
     def __init__(self, path: epath.Path) -> None:
@@ -114,7 +114,7 @@ class RemoteSafetensors:
             header = {k: v for k, v in json.loads(text).items() if k != "__metadata__"}
             self._slices = {n: _Slice(path, 8 + size, length, **x) for n, x in header.items()}
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise ValueError("its header is damaged, or the file is cut short") from None
+            raise ValueError("the header is damaged, or the file is truncated") from None
 
     def keys(self) -> list[str]:
         return list(self._slices)
@@ -124,10 +124,7 @@ class RemoteSafetensors:
 
 
 class _Slice:
-    """A tensor whose blocks are read when indexed.
-
-    Only the indexed rows of the first dimension are transferred.
-    """
+    """A tensor that is read when indexed; only the indexed rows (dimension 0) are transferred."""
 
     def __init__(
         self,

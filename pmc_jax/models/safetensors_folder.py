@@ -1,4 +1,4 @@
-"""The `*.safetensors` of a folder, here or at an address: headers at once, weights on demand."""
+"""Reads the `*.safetensors` of a local or remote folder: headers at once, weights on demand."""
 
 import functools
 import json
@@ -16,10 +16,10 @@ DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 class SafetensorsFolder:
-    """The `*.safetensors` of a folder: `model.safetensors`, or the files that its index lists."""
+    """The weights of a folder: `model.safetensors`, or the files that its index lists."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Opens every file; reads headers only.
+        """Opens all files and reads their headers only.
 
         Raises:
             UserError: no weights, a damaged file, or an index that does not match its files.
@@ -32,7 +32,7 @@ class SafetensorsFolder:
         elif (self.path / INDEX_FILE).is_file():
             listed = _read_index(self.path / INDEX_FILE)
         else:
-            raise UserError(f"{self.path}: neither {SINGLE_FILE} nor {INDEX_FILE} is there")
+            raise UserError(f"{self.path}: holds neither {SINGLE_FILE} nor {INDEX_FILE}")
         self._files: dict[str, Path] = {}
         self._slices = {}
         for file, names in listed.items():
@@ -41,13 +41,13 @@ class SafetensorsFolder:
                 handle = opened(path)
             except (SafetensorError, OSError, ValueError) as error:
                 raise UserError(
-                    f"{path}: no readable safetensors file ({error}); fetch it again"
+                    f"{path}: not a readable safetensors file ({error}); download it again"
                 ) from None
             keys = set(handle.keys())
             if names is not None and (wrong := sorted(keys ^ names)):
                 state = "lacks" if wrong[0] in names else "holds"
                 raise UserError(
-                    f"{path}: the file {state} tensor {wrong[0]!r}, {INDEX_FILE} says otherwise"
+                    f"{path}: the file {state} tensor {wrong[0]!r}, contrary to {INDEX_FILE}"
                 )
             for name in keys:
                 self._files[name] = path
@@ -76,7 +76,7 @@ def _read_index(path: Path) -> dict[str, set[str]]:
         weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         pairs = list(weight_map.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path}: no readable index (a JSON object with weight_map)") from None
+        raise UserError(f"{path}: not a readable JSON object with a weight_map") from None
     files: dict[str, set[str]] = {}
     for name, file in pairs:
         if (
@@ -88,7 +88,7 @@ def _read_index(path: Path) -> dict[str, set[str]]:
                 f"{path}: {name!r}: {file!r} is not a *.safetensors file of this folder"
             )
         if not (path.parent / file).is_file():
-            raise UserError(f"{path}: {file!r} is listed but not there; fetch the model again")
+            raise UserError(f"{path}: {file!r} is listed but missing; download the model again")
         files.setdefault(file, set()).add(name)
     if not files:
         raise UserError(f"{path}: weight_map is empty")

@@ -1,6 +1,6 @@
-"""How the tensors of a checkpoint and the parameters of the decoder correspond: tables, no bytes.
+"""Tables that map the tensors of a checkpoint to the parameters of the decoder; no weights.
 
-A family has one table of `Entry`; it is used in both directions. Letters as in `decoder`.
+A family has one table of `Entry`, which serves import and export. Axis letters as in `decoder`.
 """
 
 import dataclasses
@@ -11,21 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.parameters import parameters
 
-# In `Entry.theirs`: the number of the part, in a tensor whose parts alternate.
+# In `Entry.theirs`: the axis over parts, in a tensor whose parts alternate.
 PART = "p"
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One tensor of a checkpoint (of each layer).
+    """One tensor of a checkpoint, or one tensor of each layer.
 
     Attributes:
-        pattern: its name; `{i}` is the layer.
-        parts: (parameter, one letter for each axis of it, without L): one, or several that the
-            tensor holds together.
-        theirs: the tensor's dimensions, each the letters that it flattens, outermost first.
-        joined: the dimension along which several parts follow one another. Without it they
-            alternate, as `PART` in `theirs` says.
+        pattern: name of the tensor; `{i}` is the layer.
+        parts: (parameter, its axis letters without L) of every parameter that the tensor holds.
+        theirs: the tensor's dimensions: for each, the letters that it flattens, outermost first.
+        joined: dimension along which several parts are concatenated; None = they alternate along
+            `PART` in `theirs`.
     """
 
     pattern: str
@@ -35,7 +34,7 @@ class Entry:
 
     @property
     def stacked(self) -> bool:
-        """Whether every layer has one."""
+        """Whether every layer has its own tensor."""
         return self.parts[0][0].startswith("layers.")
 
 
@@ -46,7 +45,7 @@ def single(pattern: str, parameter: str, ours: str, *theirs: str) -> Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One tensor of a checkpoint; `layer` None for those outside the layers."""
+    """One tensor of a checkpoint; `layer` is None outside the layers."""
 
     name: str
     entry: Entry
@@ -59,9 +58,9 @@ class Naming:
     """The tensors of one checkpoint.
 
     Attributes:
-        entries: those that the configuration has parameters for.
-        head: where a tied output projection lies a second time; None = nowhere.
-        carried: tensors that are no part of the decoder and are written back as they were read.
+        entries: the entries that the configuration has parameters for.
+        head: tensor that repeats a tied output projection; None = no such tensor.
+        carried: tensors outside the decoder, which an export copies unchanged.
     """
 
     entries: tuple[Entry, ...]
@@ -79,8 +78,8 @@ class Naming:
         """The naming of a checkpoint with tensors `names`.
 
         Args:
-            variants: beginnings of names -> what stands in their place in some checkpoints.
-            carried: patterns of names, in the manner of a shell.
+            variants: prefix of names -> its replacement in some checkpoints.
+            carried: shell-style patterns of names.
         """
         names, table = set(names), parameters(config)
         entries = [e for e in entries if e.parts[0][0] in table or e.parts[0][0] == "head"]
@@ -96,7 +95,7 @@ class Naming:
         return Naming(entries, tied, tuple(sorted(extra)))
 
     def find(self, parameter: str) -> tuple[Entry, int]:
-        """The entry that holds a parameter, and as which of its parts."""
+        """The entry that holds a parameter, and the index of the parameter in its parts."""
         for entry in self.entries:
             for number, (name, _) in enumerate(entry.parts):
                 if name == parameter:
@@ -104,7 +103,7 @@ class Naming:
         raise KeyError(parameter)
 
     def tensors(self, config: DecoderConfig) -> Iterator[Tensor]:
-        """Every tensor of the decoder, lazily."""
+        """Yields every tensor of the decoder."""
         for entry in self.entries:
             shape = tensor_shape(entry, config)
             for i in range(config.num_layers) if entry.stacked else (None,):
@@ -119,7 +118,7 @@ def _rename(name: str, variant: Mapping[str, str]) -> str:
 
 
 def axis_sizes(entry: Entry, number: int, config: DecoderConfig) -> dict[str, int]:
-    """Letter -> size, of one part."""
+    """Axis letter -> size, for one part."""
     name, ours = entry.parts[number]
     shape = parameters(config)[name].shape[entry.stacked :]
     return {PART: len(entry.parts), **dict(zip(ours, shape, strict=True))}
@@ -136,7 +135,7 @@ def tensor_shape(entry: Entry, config: DecoderConfig) -> tuple[int, ...]:
 
 
 def part_begin(entry: Entry, number: int, config: DecoderConfig) -> int:
-    """Where a part begins along `entry.joined`."""
+    """The offset of a part along `entry.joined`."""
     group = entry.theirs[entry.joined]
     sizes = (axis_sizes(entry, before, config) for before in range(number))
     return sum(math.prod(size[axis] for axis in group) for size in sizes)

@@ -28,17 +28,17 @@ _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
 def load_tokenizer(
     folder: str | Path, *, where: str | Path | None = None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder: local files only, no code from them is run.
+    """Loads the tokenizer of a model folder, from local files only; runs no code from them.
 
-    `tokenizer.json` is the whole pipeline and is taken as it is. A class that transformers 5 picks
-    by name builds its own pre-tokenizer over that vocabulary: SmolLM2's folder on the hub says
-    `GPT2Tokenizer`, which then cuts "½" and runs of digits otherwise than the model was trained.
+    `tokenizer.json` is the complete pipeline and is used unchanged. The tokenizer classes of
+    transformers 5 build their own pre-tokenizer over its vocabulary: SmolLM2's folder on the hub
+    names `GPT2Tokenizer`, which splits "½" and runs of digits differently than in training.
 
     Args:
         where: the folder's name in messages.
 
     Raises:
-        UserError: no tokenizer is there, or its files cannot be read.
+        UserError: the folder has no tokenizer, or its files cannot be read.
     """
     folder = Path(folder)
     whole = (folder / "tokenizer.json").is_file()
@@ -46,10 +46,10 @@ def load_tokenizer(
         if whole:
             return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    # The tokenizers library raises bare Exception.
+    # The tokenizers library raises plain Exception.
     except Exception as error:
         raise UserError(
-            f"{where or folder}: no readable tokenizer ({_first_line(error)}); "
+            f"{where or folder}: cannot read the tokenizer ({_first_line(error)}); "
             "the folder needs tokenizer.json and tokenizer_config.json"
         ) from None
 
@@ -61,14 +61,14 @@ def _first_line(error: Exception) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class PreTokenizer:
-    """How text is cut before byte-level BPE, and what else goes with the cut.
+    """How text is split before byte-level BPE, and the options that belong to the split.
 
     Attributes:
         steps: splits, applied in order.
-        gpt2_split: GPT-2's own pattern is applied last, inside the byte-level step.
-        add_bos: the beginning-of-sequence token is put first unless the file says otherwise.
-        ignore_merges: a piece that is a token is taken whole.
-        nfc: text is NFC-normalised first.
+        gpt2_split: apply GPT-2's own pattern last, inside the byte-level step.
+        add_bos: prepend the beginning-of-sequence token, unless the file sets this itself.
+        ignore_merges: a piece that is in the vocabulary becomes one token, without merges.
+        nfc: NFC-normalise the text first.
     """
 
     steps: tuple[pre_tokenizers.PreTokenizer, ...] = ()
@@ -100,17 +100,17 @@ _PRE_TOKENIZERS = {
 
 
 def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
-    """The tokenizer that the metadata of a GGUF file describes, with its chat template.
+    """Builds the tokenizer that the metadata of a GGUF file describes, with its chat template.
 
     Raises:
-        UserError: a kind of tokenizer or a pre-tokenizer that is not known, or broken vocabularies.
+        UserError: an unknown kind of tokenizer or pre-tokenizer, or a damaged vocabulary.
     """
     tokens = file.get("tokenizer.ggml.tokens", list)
     if not tokens or not all(isinstance(token, str) for token in tokens):
         raise UserError(f"{file.path}: tokenizer.ggml.tokens is missing; use a complete GGUF file")
     vocabulary = {token: i for i, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
-        raise UserError(f"{file.path}: tokenizer.ggml.tokens holds a token twice")
+        raise UserError(f"{file.path}: tokenizer.ggml.tokens contains a duplicate token")
     kind = file.get("tokenizer.ggml.model", str)
     special = {
         name: _token(file, tokens, key)
@@ -129,9 +129,9 @@ def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
         _add_ends(file, backend, vocabulary, special, add_bos)
     except UserError:
         raise
-    # The tokenizers library raises bare Exception.
+    # The tokenizers library raises plain Exception.
     except Exception as error:
-        raise UserError(f"{file.path}: broken tokenizer metadata ({_first_line(error)})") from None
+        raise UserError(f"{file.path}: invalid tokenizer metadata ({_first_line(error)})") from None
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,
@@ -158,7 +158,7 @@ def _byte_level(file: GGUFFile, vocabulary: dict[str, int]) -> tuple[Tokenizer, 
             f"{', '.join(_PRE_TOKENIZERS)}; use the model's safetensors folder"
         )
     if name == "default":
-        logger.warning("%s: no pre-tokenizer is named; GPT-2's is used", file.path)
+        logger.warning("%s: the file names no pre-tokenizer; using GPT-2's", file.path)
     cut = _PRE_TOKENIZERS[name]
     merges = [tuple(m.split(" ")) for m in file.get("tokenizer.ggml.merges", list, [])]
     if wrong := next((merge for merge in merges if len(merge) != 2), None):
@@ -177,7 +177,7 @@ def _sentencepiece(
 ) -> Tokenizer:
     scores = file.metadata.get("tokenizer.ggml.scores", ())
     if len(scores) != len(tokens):
-        raise UserError(f"{file.path}: tokenizer.ggml.scores and tokens differ in length")
+        raise UserError(f"{file.path}: tokenizer.ggml.scores and .tokens differ in length")
     merges = _merges_from_scores(tokens, vocabulary, [float(score) for score in scores])
     backend = Tokenizer(
         models.BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
@@ -195,7 +195,7 @@ def _sentencepiece(
 def _merges_from_scores(
     tokens: list[str], vocabulary: Mapping[str, int], scores: list[float]
 ) -> list[tuple[str, str]]:
-    """SentencePiece keeps scores, not merges: the pair of the best-scored token goes first."""
+    """Merges from SentencePiece scores: pairs that form a token, the highest score first."""
     pairs = []
     for token, score in zip(tokens, scores, strict=True):
         for cut in range(1, len(token)):
@@ -208,7 +208,7 @@ def _merges_from_scores(
 def _add_special_tokens(file: GGUFFile, backend: Tokenizer, tokens: list[str]) -> None:
     kinds = file.metadata.get("tokenizer.ggml.token_type", ())
     if len(kinds) not in (0, len(tokens)):
-        raise UserError(f"{file.path}: tokenizer.ggml.token_type and tokens differ in length")
+        raise UserError(f"{file.path}: tokenizer.ggml.token_type and .tokens differ in length")
     added = [
         AddedToken(token, special=kind == _CONTROL, normalized=False)
         for token, kind in zip(tokens, kinds, strict=False)

@@ -176,9 +176,9 @@ def remove(name):
 
 Q = "model.layers.1.self_attn.q_proj.weight"
 BROKEN = {
-    "truncated": (truncate, [SINGLE_FILE, "fetch it again"]),
-    "not safetensors": (write(SINGLE_FILE, "<html>"), [SINGLE_FILE, "fetch it again"]),
-    "empty file": (write(SINGLE_FILE, ""), [SINGLE_FILE, "fetch it again"]),
+    "truncated": (truncate, [SINGLE_FILE, "download it again"]),
+    "not safetensors": (write(SINGLE_FILE, "<html>"), [SINGLE_FILE, "download it again"]),
+    "empty file": (write(SINGLE_FILE, ""), [SINGLE_FILE, "download it again"]),
     "missing tensor": (drop(Q), ["model:", Q, "[32, 32]", "missing"]),
     "no tensors": (lambda f: edit_tensors(f, dict.clear), ["embed_tokens.weight", "missing"]),
     "wrong shape": (put(Q, np.zeros((32, 31), "f")), [SINGLE_FILE, Q, "[32, 31]", "[32, 32]"]),
@@ -234,10 +234,10 @@ BROKEN_INDEX = {
     "outside": (lying_index(lambda m: m.update({NORM: "../x.safetensors"})), ["'../x.safe", "no"]),
     "absolute": (lying_index(lambda m: m.update({NORM: "/etc/passwd"})), ["'/etc/passwd'"]),
     "number": (lying_index(lambda m: m.update({NORM: 3})), [NORM, "3"]),
-    "absent file": (lying_index(lambda m: m.update({NORM: "a.safetensors"})), ["not there"]),
+    "absent file": (lying_index(lambda m: m.update({NORM: "a.safetensors"})), ["but missing"]),
     "moved": (
         lying_index(lambda m: m.update({NORM: "model-00001-of-00003.safetensors"})),
-        ["0000", "says otherwise", NORM],
+        ["0000", "contrary to", NORM],
     ),
     "unlisted": (lying_index(lambda m: m.pop(NORM)), ["00003", "holds", NORM]),
     "empty": (lying_index(dict.clear), ["empty"]),

@@ -133,14 +133,14 @@ def header(change):
 
 
 BROKEN = {
-    "cut short": (cut, [SINGLE_FILE, "cut short"]),
+    "cut short": (cut, [SINGLE_FILE, "truncated"]),
     "no header": (lambda f: (f / SINGLE_FILE).write_text("<html>"), [SINGLE_FILE, "damaged"]),
     "empty": (lambda f: (f / SINGLE_FILE).write_bytes(b""), [SINGLE_FILE, "damaged"]),
     "huge header": (header(lambda d: b"\xff" * 8 + d[8:]), [SINGLE_FILE, "damaged"]),
     "false offsets": (header(lambda d: d.replace(b"[0,", b"[8,", 1)), [SINGLE_FILE, "damaged"]),
     "false dtype": (header(lambda d: d.replace(b'"F32"', b'"F64"')), [SINGLE_FILE, "damaged"]),
     "unknown dtype": (header(lambda d: d.replace(b'"F32"', b'"X32"')), [SINGLE_FILE, "damaged"]),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), ["model: no readable tok"]),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), ["cannot read the tok"]),
     "no config": (lambda f: (f / "config.json").unlink(), ["lacks config.json"]),
 }
 

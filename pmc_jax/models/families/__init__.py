@@ -1,4 +1,4 @@
-"""The families of models: one file each, one table of all."""
+"""The supported model families: one file per family, and a table of all."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def family_of(hf: Mapping[str, Any], where: str) -> Family:
     """The family that a `config.json` names.
 
     Raises:
-        UserError: one that is not supported.
+        UserError: the family is not supported.
     """
     model_type = hf.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
@@ -36,11 +36,11 @@ def family_of(hf: Mapping[str, Any], where: str) -> Family:
 
 
 def naming(hf: Mapping[str, Any], config: DecoderConfig, names: Iterable[str]) -> Naming:
-    """Which tensor of a checkpoint is which parameter.
+    """The mapping from tensors of a checkpoint to parameters.
 
     Args:
         hf: the content of `config.json`.
-        config: from `decoder_config` of it.
+        config: the result of `decoder_config(hf)`.
         names: of the tensors in the checkpoint.
     """
     family = FAMILIES[hf["model_type"]]
@@ -52,15 +52,15 @@ def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:
 
     Args:
         hf: the content of `config.json`.
-        where: its path, for messages.
+        where: its path, for error messages.
 
     Raises:
-        UserError: an architecture or a field that changes the mathematics and is not implemented, a
-            missing field, or sizes that do not fit together.
+        UserError: the architecture is not supported, a field is missing, the sizes are
+            inconsistent, or a field changes what the model computes and is not implemented.
     """
     family = family_of(hf, where)
     if hf.get("quantization_config"):
         raise UserError(
-            f"{where}: quantised safetensors are not supported; export full weights first"
+            f"{where}: quantised safetensors are not supported; export unquantised weights first"
         )
     return family.read(Fields(hf, where))

@@ -1,4 +1,4 @@
-"""What a family of models is to the rest of the library: how to read its files."""
+"""The interface of a model family, how to read its files, and parts that families share."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -24,12 +24,12 @@ class Family:
     """Models that share a `model_type`.
 
     Attributes:
-        title: the models, as the README lists them.
-        architecture: class of transformers that loads an export.
-        read: `config.json` -> the decoder; raises UserError for what is not implemented.
-        entries: every tensor that a checkpoint of the family may hold.
-        variants: other names of the same tensors, see `Naming.of`.
-        carried: tensors that are no part of the decoder, see `Naming.of`.
+        title: the models, as listed in the README.
+        architecture: transformers class that loads an export.
+        read: reads `config.json`; raises UserError for features that are not implemented.
+        entries: all tensors that a checkpoint of the family may hold.
+        variants: alternative names of the same tensors, see `Naming.of`.
+        carried: patterns of tensors outside the decoder, see `Naming.of`.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Family:
 
 
 def norm_entries(names: Mapping[str, str]) -> tuple[Entry, ...]:
-    """Weight and bias of norms over the hidden size: parameter -> name of the module."""
+    """Entries for weight and bias of norms over the hidden size; `names`: parameter -> module."""
     return tuple(
         entry
         for parameter, module in names.items()
@@ -53,7 +53,8 @@ def norm_entries(names: Mapping[str, str]) -> tuple[Entry, ...]:
 
 
 def linear_entries(names: Mapping[str, tuple[str, str, str]]) -> tuple[Entry, ...]:
-    """Weight and bias of projections: parameter -> (module, letters into it, letters out of it).
+    """Entries for weight and bias of projections; `names`: parameter -> (module, input letters,
+    output letters).
 
     Weights of a projection are [out, in] in a checkpoint and [in, out] here.
     """
@@ -67,7 +68,7 @@ def linear_entries(names: Mapping[str, tuple[str, str, str]]) -> tuple[Entry, ..
     )
 
 
-# Projection -> its module in Llama, letters into it, letters out of it.
+# Projection -> its module in Llama, input letters, output letters.
 _PROJECTIONS = {
     "q": ("self_attn.q_proj", "d", "nh"),
     "k": ("self_attn.k_proj", "d", "nh"),
@@ -82,12 +83,12 @@ _PROJECTIONS = {
 def llama_names(
     layer_norms: Mapping[str, str], *, norm: str = "model.norm", **modules: str
 ) -> tuple[Entry, ...]:
-    """The names that most families took over from Llama.
+    """Entries with Llama's names, which most families share.
 
     Args:
         layer_norms: norm of a layer -> its module.
         norm: module of the last norm.
-        modules: projection -> its module, where that has another name.
+        modules: projection -> its module, where the name differs from Llama's.
     """
     layer = "model.layers.{i}."
     projections = {
@@ -107,7 +108,7 @@ PRE_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_la
 
 
 def qk_norm_entries(letters: str) -> tuple[Entry, ...]:
-    """Norms of queries and keys, over the axes `letters`."""
+    """Entries for the norms of queries and keys over the axes `letters`."""
     return tuple(
         single(
             f"model.layers.{{i}}.self_attn.{x}_norm.weight", f"layers.{x}_norm", letters, letters
@@ -127,7 +128,7 @@ def llama_config(
     """A decoder like Llama; `changes` are other fields of `DecoderConfig`.
 
     Args:
-        max_positions, norm_eps: where the fields do not say.
+        max_positions, norm_eps: defaults for absent fields.
         kv_default: see `attention_shape`.
     """
     shape = attention_shape(fields, kv_default=kv_default)

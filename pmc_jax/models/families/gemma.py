@@ -70,7 +70,7 @@ def _gemma3(fields: Fields) -> DecoderConfig:
     )
 
 
-# What transformers takes where the text part of a multimodal configuration is silent.
+# Defaults of transformers for the text part of a multimodal configuration.
 _TEXT = {
     "vocab_size": 262_208,
     "hidden_size": 2304,

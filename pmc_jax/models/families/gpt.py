@@ -41,7 +41,7 @@ def _neox(fields: Fields) -> DecoderConfig:
     # `rotary_pct` and `rotary_emb_base` are the names before transformers 5.
     older = {"rotary_pct": "partial_rotary_factor", "rotary_emb_base": "rope_theta"}
     renamed = {new: fields.hf[old] for old, new in older.items() if old in fields.hf}
-    # `num_key_value_heads` means nothing in this family.
+    # This family ignores `num_key_value_heads`.
     fields = Fields({**fields.hf, "num_key_value_heads": None}, fields.where).with_defaults(renamed)
     shape = attention_shape(fields)
     return DecoderConfig(
@@ -61,10 +61,10 @@ def _neox(fields: Fields) -> DecoderConfig:
 
 
 def _fused(module: str, theirs: str, *, joined: bool) -> tuple[Entry, Entry]:
-    """Weight and bias of the projection that makes queries, keys and values."""
+    """Entries for weight and bias of the fused projection to queries, keys and values."""
     weight = tuple((f"layers.{x}", "dnh") for x in "qkv")
     bias = tuple((f"layers.{x}_bias", "nh") for x in "qkv")
-    if joined:  # [in, out], as GPT-2 writes all its projections
+    if joined:  # [in, out], as for all projections of GPT-2
         groups, dimension = ("d", theirs), (1, 0)
     else:
         groups, dimension = (theirs, "d"), (None, None)
@@ -75,7 +75,7 @@ def _fused(module: str, theirs: str, *, joined: bool) -> tuple[Entry, Entry]:
 
 
 def _conv1d(module: str, parameter: str, into: str, out: str) -> tuple[Entry, Entry]:
-    """A projection that is [in, out] in the checkpoint too."""
+    """Entries for a projection whose weight is [in, out] in the checkpoint, too."""
     return (
         single(f"{module}.weight", parameter, into + out, into, out),
         single(f"{module}.bias", f"{parameter}_bias", out, out),

@@ -1,4 +1,4 @@
-"""OLMo 2 (arXiv 2501.00656): norms of what a branch adds, not of what it reads."""
+"""OLMo 2 (arXiv 2501.00656): norms on the output of each branch, not on its input."""
 
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families.family import Family, llama_config, llama_names, qk_norm_entries
