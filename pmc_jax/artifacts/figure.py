@@ -7,6 +7,7 @@ drawing serves the light page, the dark page and paper. What it does not know: w
 
 import html
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ LIGHT: Palette = {
     "run6": "#4d5560",
 }
 RUN_COLOURS = 6
+MIN_POINTS = 3  # fewer are a sentence instead of a drawing
 # matplotlib draws SVG with these, which the page's variables replace.
 _PLACEHOLDERS: Palette = {name: f"#0000{i:02x}" for i, name in enumerate(LIGHT, 1)}
 _FONT = 12.5
@@ -121,7 +123,7 @@ class Panel:
     """One pair of axes.
 
     Attributes:
-        layers: what is drawn, in this order; none = the panel says that there are no data.
+        layers: what is drawn, in this order.
         x, y: labels of the axes; "" = none.
         title: above it.
         bounds: of y, each None where the data decide; None = a little room on all four sides.
@@ -140,8 +142,6 @@ class Panel:
 
         for layer in self.layers:
             layer.draw(axes, colours)
-        if not self.layers:
-            axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center")
         axes.set(xlabel=self.x, ylabel=self.y)
         axes.set_title(self.title, loc="left", fontweight="bold", fontsize=_FONT + 1)
         if self.log:
@@ -171,7 +171,7 @@ class Figure:
         name: unique on a page; ids in the SVG begin with it.
         title, caption: for the page.
         panels: row by row.
-        alt: what it shows, for those who don't see it; "" = the caption.
+        alt: what it shows, without reference to the drawing; "" = the caption.
         size: width and height in units of 1/72 inch; a phone shows the default at nearly its size.
         columns: of panels.
         share_x: panels of a column have the same x axis.
@@ -185,6 +185,19 @@ class Figure:
     size: tuple[int, int] = (420, 270)
     columns: int = 1
     share_x: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """What the figure shows, in words that need no drawing."""
+        return self.alt or self.caption
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether a page shows the drawing; otherwise it shows the sentence."""
+        lines = [
+            layer for panel in self.panels for layer in panel.layers if isinstance(layer, Line)
+        ]
+        return num_points(lines) >= MIN_POINTS
 
     @property
     def svg(self) -> str:
@@ -232,6 +245,17 @@ class Figure:
             figure.savefig(file, **how)
 
 
+def num_points(lines: Sequence[Line]) -> int:
+    """Finite points of the longest line, or all distinct points that no line joins."""
+    longest, scattered = 0, set()
+    for line in lines:
+        if line.dash == "none":
+            scattered |= set(zip(line.x, line.y, strict=True))
+        else:
+            longest = max(longest, sum(map(math.isfinite, line.y)))
+    return max(longest, len(scattered))
+
+
 def spread_band(
     x: Sequence[float], y: Sequence[float], spread: Sequence[float], colour: str
 ) -> Band:
@@ -269,7 +293,7 @@ def _for_page(svg: str, figure: Figure) -> str:
     for name, colour in _PLACEHOLDERS.items():
         body = body.replace(colour, f"var(--{name})")
     body = re.sub(r"\s*\n\s*", " ", re.sub(r">\s+<", "><", body))
-    label = html.escape(figure.alt or figure.caption)
+    label = html.escape(figure.sentence)
     width, height = figure.size
     head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
     return (head + body).strip()

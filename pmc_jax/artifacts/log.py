@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from pmc_jax.artifacts.figure import Figure, Line, Panel
+from pmc_jax.artifacts.figure import MIN_POINTS, Figure, Line, Panel, num_points
 from pmc_jax.artifacts.files import plain
 from pmc_jax.distributed import multihost
 
@@ -167,9 +167,10 @@ def read_log(path: str | os.PathLike) -> list[dict]:
 
 
 def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:
-    """Draws loss.png, 1200 × 1000 pixels: the panels of `LOSS_PANELS` over a common step axis.
+    """Draws loss.png, 1200 pixels wide: the panels of `LOSS_PANELS` over a common step axis.
 
-    Each panel shows every logged value and, from 50 values on, their running mean.
+    Each panel shows every logged value and, from 50 values on, their running mean. A panel with
+    fewer than three values is omitted; without any panel the function writes no file and logs why.
 
     Args:
         rows: lines of a log, e.g. from `read_log`; rows without a panel's key are skipped there.
@@ -179,9 +180,13 @@ def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> Non
     panels = []
     for (key, title, label), colour in zip(LOSS_PANELS, ("run1", "run5", "run4"), strict=True):
         lines = _loss_lines(rows, key, colour)
-        low = None if any(min(line.y) < 0 for line in lines) else 0
-        panels.append(Panel(lines, "step", label, title, bounds=(low, None)))
-    figure = Figure("loss", "", "", panels, size=(864, 720), share_x=True)
+        if num_points(lines) >= MIN_POINTS:
+            low = None if any(min(line.y) < 0 for line in lines) else 0
+            panels.append(Panel(lines, "step", label, title, bounds=(low, None)))
+    if not panels:
+        _logger.info("%s: not drawn, no score or loss has %d values or more", path, MIN_POINTS)
+        return
+    figure = Figure("loss", "", "", panels, size=(864, 240 * len(panels)), share_x=True)
     Path(path).write_bytes(figure.png(dpi=100))
 
 
@@ -191,7 +196,7 @@ def _loss_lines(rows: Sequence[Mapping[str, Any]], key: str, colour: str) -> lis
         return []
     steps, values = np.array(points, np.float64).T
     if len(values) < 50:
-        return [Line("value", steps, values, colour, marker="o")]  # one value alone is no line
+        return [Line("value", steps, values, colour, marker="o")]
     width = max(5, len(values) // 40)
     window = np.ones(width)
     # Centred, over fewer values at both ends.

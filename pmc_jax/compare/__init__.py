@@ -1,6 +1,6 @@
-"""Methods of unlearning beside each other, under equal wall-clock: `pmc compare`.
+"""`pmc compare`: unlearning methods side by side under equal wall-clock time.
 
-`runs` says which runs a comparison is made of, `collect` reads what they left into one dictionary,
-which is `compare.json`, `narrative` says its numbers in tables and sentences, `plots` draws them,
-and `page` puts all into `compare.html`. Nothing here runs a model or imports jax.
+`runs` lists the runs of a comparison, `collect` reads their results into one dictionary, which
+becomes `compare.json`, `narrative` states its numbers in tables and sentences, `plots` draws them,
+and `page` renders `compare.html`. No module here runs a model or imports jax.
 """

@@ -1,8 +1,7 @@
-"""The finished runs of a comparison -> the dictionary that `compare.json` holds.
+"""Reads the finished runs of a comparison into the dictionary that `compare.json` contains.
 
-See docs/reference/comparison.md.
-
-A run has numbers of one seed; an entry has those of its chosen setting over the seeds.
+See docs/reference/comparison.md. A run has the numbers of one seed; an entry has the numbers of its
+chosen setting over all seeds.
 """
 
 import dataclasses
@@ -23,11 +22,11 @@ from pmc_jax.evaluation.quality import HEADLINE, SPLITS
 KIND, SCHEMA = "pmc_jax comparison", 1
 LIMITATIONS = ("side_effects", "multiple_choice", "sampling", "prefill")
 
-# Series of several seeds are concatenated or added up; others are not drawn.
+# Series of several seeds are concatenated or summed; no figure draws the other series.
 _CONCATENATED = ("worst", "true_score")
 _ADDED = ("rank", "reference.forget", "reference.other", "before.forget", "before.other")
 
-Row = dict[str, Any]  # what `compare.json` says of a run
+Row = dict[str, Any]  # a run in `compare.json`
 
 
 def collect(
@@ -40,13 +39,13 @@ def collect(
     """The comparison so far.
 
     Args:
-        runs: all of them.
-        done: those that are finished and measured.
-        failed: name of a run -> why its training ended.
-        evaluation: of the target (`before`) and the reference.
+        runs: all runs.
+        done: the runs that are finished and measured.
+        failed: name of a run -> why its training failed.
+        evaluation: the evaluation of the target (`before`) and the reference.
 
     Returns:
-        What `compare.json` holds.
+        The content of `compare.json`.
 
     Raises:
         UserError: a file of a run is damaged.
@@ -92,13 +91,13 @@ def read(path: Path) -> dict[str, Any]:
     """A JSON file of a run.
 
     Raises:
-        UserError: it cannot be read, or is not a JSON object.
+        UserError: the file cannot be read or has no JSON object.
     """
     return read_json(path, hint="remove the folder of this run to repeat the run")
 
 
 def _model(evaluation: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-    """Numbers and series of the target or the reference."""
+    """Numbers and series of the target or the reference; None without the model."""
     if key not in evaluation["models"]:
         return None
     values = evaluation["measures"]["quality"][key]["values"]
@@ -114,7 +113,7 @@ def _model(evaluation: Mapping[str, Any], key: str) -> dict[str, Any] | None:
 def _measures(
     evaluation: Mapping[str, Any], model: str
 ) -> tuple[dict[str, Mapping[str, float]], dict[str, Any]]:
-    """Measure -> the numbers of a model, except quality; limitation -> its series."""
+    """(measure -> values except quality, limitation -> series) of one model."""
     results = {name: by_model[model] for name, by_model in evaluation["measures"].items()}
     return (
         {name: one["values"] for name, one in results.items() if name != "quality"},
@@ -123,7 +122,7 @@ def _measures(
 
 
 def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, Any]]:
-    """Numbers of a run, and the series that figures show of it."""
+    """Numbers of a run, and the series for figures."""
     results = read(run.folder / run_folder.RESULTS)
     evaluation = read(run.folder / run_folder.EVALUATION_RESULTS)
     after, rounds, seconds = results["after"], results["rounds"], results["unlearning_seconds"]
@@ -159,7 +158,7 @@ def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, 
 def _entry(
     compare: CompareConfig, name: str, rows: Sequence[Row], series: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A method with the setting that was chosen for it."""
+    """A method with its chosen setting."""
     method = compare.method_of(name)
     settings = compare.trials_of(name)
     by_trial = [
@@ -170,7 +169,7 @@ def _entry(
         _trial(compare.search.criterion, setting, of_trial)
         for setting, of_trial in zip(settings, by_trial, strict=True)
     ]
-    # A setting that failed for some seeds is not preferred to one that did not.
+    # A setting that failed for some seeds ranks below one that did not.
     chosen = max(range(len(trials)), key=lambda i: (trials[i]["n"], trials[i]["score"] or 0.0, -i))
     own = by_trial[chosen]
     return {
@@ -205,7 +204,7 @@ def _trial(criterion: str, setting: Mapping[str, Any], rows: Sequence[Row]) -> d
 
 
 def _pooled(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Measure -> name -> series of all seeds together."""
+    """Measure -> name -> series pooled over all seeds."""
     pooled: dict[str, dict[str, list[float]]] = {}
     for measure, series in runs[0].items() if runs else ():
         for name in series:
@@ -221,7 +220,7 @@ def _pooled(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float
 def _curve(
     times: Sequence[float], curves: Sequence[Sequence[Mapping[str, float]]]
 ) -> list[dict[str, Any]]:
-    """Points over the seeds: the first measurement after each of the times, and the end."""
+    """Spread over the seeds of the first measurement after each time, and of the last one."""
     points = [
         [next((p for p in curve[:-1] if p["seconds"] >= time), {}) for curve in curves]
         for time in times
@@ -231,7 +230,7 @@ def _curve(
 
 
 def _paired(entries: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """PMC less every other entry, seed by seed: what varies between seeds for both cancels out."""
+    """PMC minus every other entry for each seed, which cancels the variation that both share."""
     by_seed = {
         entry["name"]: {row["seed"]: row["values"] for row in rows if row["name"] in entry["runs"]}
         for entry in entries

@@ -1,4 +1,4 @@
-"""A comparison in tables and sentences: plain words, each number with what it is of."""
+"""A comparison in tables and plain sentences that name what each number describes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,17 +16,17 @@ _RESULTS = (
     ("Unlearn quality", "unlearn_quality", "points", "quality"),
     ("Quality above the reference", "above_reference", "points", "above ref."),
     ("Utility", "utility", "points", "utility"),
-    ("Private answers told", "forget", "share", "forget"),
+    ("Private answers leaked", "forget", "share", "forget"),
     ("Answers kept", "retain", "share", "retain"),
     ("Seconds", "seconds", "s", "seconds"),
     ("Steps", "steps", "count", "steps"),
 )
 _MORE = (
-    ("Private answers told, asked in other words", "forget_paraphrased", "share", ""),
-    ("Facts of the world", "world_facts", "share", ""),
+    ("Private answers leaked, questions rephrased", "forget_paraphrased", "share", ""),
+    ("World facts", "world_facts", "share", ""),
     ("Real authors", "real_authors", "share", ""),
-    ("Word pieces sampled", "sampled_tokens", "count", ""),
-    ("Word pieces trained on", "trained_tokens", "count", ""),
+    ("Tokens sampled", "sampled_tokens", "count", ""),
+    ("Tokens trained on", "trained_tokens", "count", ""),
 )
 
 Comparison = Mapping[str, Any]
@@ -34,12 +34,12 @@ Column = tuple[str, str, str, str]
 
 
 def label(name: str, method: str) -> str:
-    """How an entry is called."""
+    """Name of an entry for people."""
     return LABELS[method] if name == method else name
 
 
 def format_mean_std(spread: Mapping[str, Any] | None, unit: str) -> str:
-    """ "95.6 ± 1.2", the deviation over seeds where there are two or more."""
+    """ "95.6 ± 1.2": mean and, from two seeds on, standard deviation."""
     if spread is None:
         return NOTHING
     is_exact = spread["std"] is None or (unit == "count" and not spread["std"])
@@ -57,43 +57,43 @@ def _headline(values: Mapping[str, Any]) -> list[str]:
 
 
 def measured(comparison: Comparison) -> list[Mapping[str, Any]]:
-    """The entries of which a run is finished."""
+    """The entries with a finished run."""
     return [entry for entry in comparison["entries"] if entry["values"]]
 
 
 def models(comparison: Comparison) -> list[tuple[str, Mapping[str, Any]]]:
-    """The target and the reference with their titles, as far as there are any."""
+    """Titles and numbers of the target and the reference, without missing models."""
     by_title = [(title, comparison["models"][name]) for title, name in _MODELS]
     return [(title, model) for title, model in by_title if model is not None]
 
 
 def _columns(comparison: Comparison, columns: Sequence[Column]) -> list[Column]:
-    """The columns of which an entry has values."""
+    """The columns for which an entry has values."""
     names = {name for entry in measured(comparison) for name in entry["values"]}
     return [column for column in columns if column[1] in names]
 
 
 def printed(comparison: Comparison) -> str:
-    """The results as plain text: mean ± deviation over seeds, and how many."""
+    """The results as plain text: mean ± standard deviation over seeds, and their number."""
     heads = [head for *_, head in _columns(comparison, _RESULTS)]
     rows = [[row.name, *row.texts] for row in results(comparison).rows]
     return table(rows, ("method", *heads, "n"))
 
 
 def results(comparison: Comparison) -> Table:
-    """What each method reached, beside the target and the reference."""
-    return _by_method(comparison, "Results, mean ± deviation over n seeds", _RESULTS)
+    """The results of each method, the target and the reference."""
+    return _by_method(comparison, "Results, mean ± standard deviation over n seeds", _RESULTS)
 
 
 def more(comparison: Comparison) -> Table:
-    """The parts of that, and the work done."""
-    return _by_method(comparison, "More numbers, mean ± deviation over n seeds", _MORE)
+    """The parts of the results, and the number of tokens."""
+    return _by_method(comparison, "More numbers, mean ± standard deviation over n seeds", _MORE)
 
 
 def _by_method(comparison: Comparison, caption: str, columns: Sequence[Column]) -> Table:
     columns, rows = _columns(comparison, columns), []
     for entry in measured(comparison):
-        note = "saw true answers" if entry["sees_answers"] else "questions alone"
+        note = "saw true answers" if entry["sees_answers"] else "questions only"
         texts = [format_mean_std(entry["values"].get(n), unit) for _, n, unit, _ in columns]
         rows.append(Row(entry["label"], [*texts, str(len(entry["runs"]))], note))
     for title, model in models(comparison):
@@ -107,7 +107,7 @@ def paired(comparison: Comparison) -> Table | None:
     names = {entry["name"]: entry["label"] for entry in comparison["entries"]}
     rows = [
         Row(
-            f"{names[pair['entry']]} less {names[pair['less']]}",
+            f"{names[pair['entry']]} minus {names[pair['less']]}",
             [*_headline(pair["values"]), str(pair["values"]["utility"]["n"])],
         )
         for pair in comparison["paired"]
@@ -117,7 +117,7 @@ def paired(comparison: Comparison) -> Table | None:
 
 
 def of_measure(comparison: Comparison, measure: str) -> Table | None:
-    """The values of one measure that are read first, a column a method."""
+    """The main values of one measure, one column per method."""
     described = comparison["descriptions"].get(measure, {})
     entries = [entry for entry in measured(comparison) if measure in entry["measures"]]
     columns = [(title, model["measures"].get(measure, {})) for title, model in models(comparison)]
@@ -133,7 +133,7 @@ def of_measure(comparison: Comparison, measure: str) -> Table | None:
 
 
 def trials(comparison: Comparison) -> list[dict[str, Any]]:
-    """Of each method: what was searched, every setting that was tried, the chosen one first."""
+    """For each method: the search space and every setting tried, the chosen one first."""
     sections = []
     for entry in comparison["entries"]:
         tried = entry["trials"]
@@ -142,7 +142,8 @@ def trials(comparison: Comparison) -> list[dict[str, Any]]:
         others.sort(key=lambda trial: -(trial["score"] or 0.0))
         rows = [
             Row(
-                ", ".join(f"{k}={v}" for k, v in trial["setting"].items()) or "as all others",
+                ", ".join(f"{k}={v}" for k, v in trial["setting"].items())
+                or "the same as all methods",
                 [*_headline(trial["values"]), shown(trial["score"], "points"), str(trial["n"])],
                 "chosen" if trial is chosen and others else "",
             )
@@ -160,12 +161,12 @@ def trials(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def criterion(comparison: Comparison) -> str:
-    """What a setting is chosen by."""
+    """The criterion that chooses a setting."""
     return TEXTS["compare"]["criteria"][comparison["criterion"]]
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """What the numbers say, in the order of a reader's questions."""
+    """The findings in sentences, in the order of a reader's questions."""
     entries = {entry["name"]: entry for entry in measured(comparison)}
     if not entries:
         return ["No run is finished yet."]
@@ -179,26 +180,26 @@ def findings(comparison: Comparison) -> list[str]:
 
     front = [entries[name] for name in comparison["front"] if name in entries]
     texts = [
-        "The best trade-offs: no other method is as good in one and better in the other as "
-        f"{', '.join(both(entry) for entry in front)}."
+        "The best trade-offs: no other method is at least as good in both numbers and better in "
+        f"one than {', '.join(both(entry) for entry in front)}."
     ]
     if comparison["models"]["reference"] is not None:
         over = [e for e in entries.values() if round(e["values"]["above_reference"]["mean"], 1) > 0]
         level = comparison["models"]["reference"]["values"]["unlearn_quality"]
         texts.append(
-            f"Over-forgetting: {REFERENCE} has unlearn quality {level:.1f}; above it, which is "
-            f"more than was asked for, end {names(over)}."
+            f"Over-forgetting: {REFERENCE} has unlearn quality {level:.1f}. These methods end "
+            f"above it and forget more than was requested: {names(over)}."
         )
     texts.append(
-        "True answers: trained on the true answers to the forget questions: "
-        f"{names([e for e in entries.values() if e['sees_answers']])}; never given them: "
+        "True answers: these methods trained on the true answers to the forget questions: "
+        f"{names([e for e in entries.values() if e['sees_answers']])}; these never used them: "
         f"{names([e for e in entries.values() if not e['sees_answers']])}."
     )
     return texts
 
 
 def limits(comparison: Comparison) -> list[str]:
-    """What the numbers do and do not show."""
+    """Statements on what the numbers show and what they do not."""
     texts, seeds = TEXTS["compare"]["limits"], len(comparison["seeds"])
     methods = ", ".join(entry["label"] for entry in comparison["entries"] if entry["sees_answers"])
     counts = {len(entry["trials"]) for entry in comparison["entries"]} - {1}

@@ -1,4 +1,4 @@
-"""The dictionary of `collect` -> `compare.html`: one file that loads nothing and runs nothing."""
+"""The dictionary of `collect` as `compare.html`: one file without scripts or external resources."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ MARK = '<meta name="generator" content="pmc_jax comparison">'
 
 
 def render(comparison: Mapping[str, Any]) -> tuple[str, list[Figure]]:
-    """The page of a comparison, HTML, and the figures on it."""
+    """The HTML page of a comparison, and the figures that it draws."""
     pareto, over_time = plots.pareto(comparison), plots.over_time(comparison)
     names = comparison["settings"]["measures"]
     names = list(MEASURES) if "all" in names else names
@@ -34,12 +34,18 @@ def render(comparison: Mapping[str, Any]) -> tuple[str, list[Figure]]:
         paired=narrative.paired(comparison),
         limitations=limitations,
         others=[_measure(comparison, name) for name in others],
+        not_tested=[
+            texts["title"]
+            for name, texts in MEASURES.items()
+            if name not in names or name in comparison["not_computed"]
+        ],
         trials=narrative.trials(comparison),
         criterion=narrative.criterion(comparison),
         devices=devices(comparison),
     )  # fmt: skip
     figures = [figure for one in limitations for figure in one["figures"]]
-    return html, [*([] if pareto is None else [pareto]), *over_time, *figures]
+    figures = [*([] if pareto is None else [pareto]), *over_time, *figures]
+    return html, [figure for figure in figures if figure.is_drawn]
 
 
 def _measure(comparison: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -58,10 +58,10 @@ def pareto(comparison: Comparison) -> Figure | None:
         level = models["reference"]["values"]["unlearn_quality"]
         layers.append(Level(level, "muted", vertical=True))
         beyond = " Right of the dashed line is over-forgetting."
-    several = "Large marks are means with their deviations, small ones single seeds; the"
+    marks = "Large marks are means with standard deviations, small marks are single seeds. "
     caption = (
-        f"Up and to the right is better. {several if len(comparison['seeds']) > 1 else 'The'} thin "
-        f"line joins the methods that no other beats in both.{beyond}"
+        f"Up and to the right is better. {marks if len(comparison['seeds']) > 1 else ''}The thin "
+        f"line joins the methods that no other method beats in both numbers.{beyond}"
     )
     layers = [front, *seeds, *means.values(), *layers]
     return Figure(
@@ -75,7 +75,7 @@ def pareto(comparison: Comparison) -> Figure | None:
 
 
 def over_time(comparison: Comparison) -> list[Figure]:
-    """Unlearn quality and utility over the minutes of unlearning."""
+    """Unlearn quality and utility over the time of unlearning, in minutes."""
     if not measured(comparison):
         return []
     return [_over_time(comparison, key, title) for key, title in _TITLES.items()]
@@ -97,14 +97,14 @@ def _over_time(comparison: Comparison, key: str, title: str) -> Figure:
     levels, level = [], ""
     if (reference := comparison["models"]["reference"]) is not None:
         levels = [Level(reference["values"][key], "ink", label="never saw the data")]
-        level = f"; {levels[0].value:.1f} in a model that never saw the data"
+        level = f"; {levels[0].value:.1f} for a model that never saw the data"
     several = ", means over seeds" if len(comparison["seeds"]) > 1 else ""
-    several += " with their deviation as a band" if bands else ""
     last = [f"{end:.1f}" for end in sorted(one.x[-1] for one in lines)]
     text = (
         f"{title} over the time of unlearning{several}: from {start:.1f} to {', '.join(ends)} "
         f"after {' to '.join(dict.fromkeys((last[0], last[-1])))} minutes{level}."
     )
+    caption = f"{text} The band is the standard deviation over seeds." if bands else text
     low = min(value for one in lines for value in one.y)
     panel = Panel(
         [*bands, *lines, *levels],
@@ -112,16 +112,16 @@ def _over_time(comparison: Comparison, key: str, title: str) -> Figure:
         title.lower(),
         bounds=(max(0, 10 * (low // 10) - 5), 102),
     )
-    return Figure(key, f"{title} over time", text, [panel])
+    return Figure(key, f"{title} over time", caption, [panel], alt=text)
 
 
 def of_measure(comparison: Comparison, measure: str) -> list[Figure]:
-    """Those of one limitation, all seeds of a method together."""
+    """The figures of one limitation; they pool all seeds of a method."""
     return distributions.of_measure(_as_runs(comparison), measure)
 
 
 def _as_runs(comparison: Comparison) -> list[dict[str, Any]]:
-    """The entries as finished runs of a report, as far as its distributions need them."""
+    """The entries in the form of a report's runs, with what `distributions` reads."""
     target, reference = (comparison["models"][name] for name in ("target", "reference"))
     runs = []
     for entry in measured(comparison):

@@ -1,4 +1,4 @@
-"""The runs that a comparison is made of."""
+"""The runs of a comparison."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from pmc_jax.errors import UserError
 
 RUNS = "runs"  # a folder of runs
 REFERENCE = "reference"  # its `target` is the model that never saw the forget rows
-# Weights of a run, which are removed once it is measured.
+# Weights of a run; the comparison removes them once the run is measured.
 WEIGHTS = (run_folder.CHECKPOINTS, run_folder.MODEL, run_folder.ADAPTER)
 
 
@@ -21,12 +21,12 @@ class Run:
     """One run of one method.
 
     Attributes:
-        name: of its folder under `RUNS`.
-        entry: of `methods`.
-        trial: number of its setting among those of its entry.
+        name: name of its folder under `RUNS`.
+        entry: its key in `methods`.
+        trial: index of its setting among the settings of the entry.
         setting: name -> value.
-        seed: of unlearning.
-        config: of the run.
+        seed: seed of unlearning.
+        config: settings of the run.
     """
 
     name: str
@@ -45,7 +45,7 @@ def folder_of(compare: CompareConfig) -> Path:
     """The output folder of the comparison.
 
     Raises:
-        UserError: no folder is named.
+        UserError: `output.dir` is not given.
     """
     if not compare.output.dir:
         raise UserError("output.dir: not given; name the folder for the comparison")
@@ -53,7 +53,7 @@ def folder_of(compare: CompareConfig) -> Path:
 
 
 def target_of(compare: CompareConfig) -> str:
-    """Folder of the model that all runs start from."""
+    """Folder of the model from which all runs start."""
     base = compare.base()
     if base.finetune.data:
         return str(folder_of(compare) / run_folder.TARGET)
@@ -63,14 +63,14 @@ def target_of(compare: CompareConfig) -> str:
 
 
 def reference_of(compare: CompareConfig) -> str | None:
-    """Folder of the model that never saw the forget rows; None = no reference."""
+    """Folder of the model that never saw the forget rows; None without a reference."""
     if compare.reference.data:
         return str(folder_of(compare) / REFERENCE / run_folder.TARGET)
     return compare.reference.path
 
 
 def runs_of(compare: CompareConfig) -> list[Run]:
-    """All runs, seed by seed, so that after an interruption all methods have equally many."""
+    """All runs in order of seeds, so that an interruption leaves all methods with equally many."""
     runs = []
     for seed in compare.seeds:
         for entry in compare.methods:
@@ -83,9 +83,9 @@ def runs_of(compare: CompareConfig) -> list[Run]:
 
 
 def _in_own_folder(compare: CompareConfig, config: Config, name: str) -> Config:
-    """The settings of a run that starts from the shared target and has a folder of its own."""
+    """The settings of a run that starts from the shared target and writes to its own folder."""
     folder = folder_of(compare) / RUNS / name
-    # Without a checkpoint at the end: it has gigabytes, and the run is measured at once.
+    # No checkpoint at the end: it takes gigabytes, and the run is measured at once.
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, path=target_of(compare)),

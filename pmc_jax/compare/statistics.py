@@ -1,4 +1,4 @@
-"""Numbers of several seeds."""
+"""Statistics over seeds."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,9 +8,9 @@ Spread = dict[str, Any]
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """`mean`, `std` and `n` of the numbers that are not None; None if all are.
+    """`mean`, `std` and `n` of the numbers that are not None; None if all are None.
 
-    The deviation is that of a sample, sqrt(sum (x - mean)^2 / (n - 1)); None of one number.
+    `std` is the sample standard deviation sqrt(sum (x - mean)^2 / (n - 1)); None for one number.
     """
     numbers = [value for value in values if value is not None]
     if not numbers:
@@ -20,17 +20,19 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
-    """Name -> `spread` over the rows, for every name of which some row has a number."""
+    """Name -> `spread` over the rows, for every name with a number in some row."""
     names = dict.fromkeys(name for row in rows for name in row)
     by_name = {name: spread(row.get(name) for row in rows) for name in names}
     return {name: one for name, one in by_name.items() if one is not None}
 
 
 def score(criterion: str, quality: float, utility: float) -> float:
-    """What a setting is chosen by, both and the result from 0 to 100.
+    """Score by which the search chooses a setting, 0 to 100.
 
     Args:
-        criterion: of `config.compare.CRITERIA`.
+        criterion: one of `config.compare.CRITERIA`.
+        quality: unlearn quality, 0 to 100.
+        utility: 0 to 100.
     """
     if criterion == "min":
         return min(quality, utility)
@@ -41,9 +43,7 @@ def score(criterion: str, quality: float, utility: float) -> float:
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Names of the points that no other is at least as good as in both numbers and better in one,
-    by the first number.
-    """
+    """Names of the Pareto-optimal points, in ascending order of the first number."""
     best = [
         name
         for name, (x, y) in points.items()

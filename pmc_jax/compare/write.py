@@ -1,4 +1,4 @@
-"""What a comparison leaves beside its runs: the page, its figures, the numbers."""
+"""Writes the page, the figures and the numbers of a comparison."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""What was removed, what it cost and what an attacker still gets: a page for people who decide.
+"""`report.html` and `report.json` of finished runs: a page for people who decide about a model.
 
-`collect` reads the folder of a finished run into one dictionary, which is `report.json`;
-`narrative` says its numbers in sentences; `plots` and `distributions` draw them; `page` puts all
-into `report.html`. Nothing here computes a measure, loads a model or imports jax.
+`collect` reads the folders of finished runs into one dictionary, the content of `report.json`.
+`narrative` states its numbers in sentences, `plots` and `distributions` draw them, and `page`
+renders `report.html`. No module here computes a measure, loads a model or imports jax.
 """

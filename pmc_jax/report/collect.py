@@ -1,6 +1,6 @@
-"""The folders of finished runs -> the dictionary that `report.json` holds.
+"""Reads the folders of finished runs into the dictionary that `report.json` contains.
 
-See docs/reference/report.md. Texts of questions and answers are included on request only;
+See docs/reference/report.md. The dictionary has texts of questions and answers only on request;
 everything else is numbers, settings, names and digests.
 """
 
@@ -30,18 +30,18 @@ _QUALITY_KEYS = ("unlearn_quality", "utility", "utility_splits", "splits")
 def collect(
     folders: Sequence[str | Path], *, text: bool, results: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The report of some runs.
+    """The report of one or more runs.
 
     Args:
-        folders: of finished runs.
-        text: whether questions and answers are taken from logs that hold them.
-        results: of the only run, where its `results.json` is not written yet.
+        folders: folders of finished runs.
+        text: whether to include questions and answers, if a log has them.
+        results: the results of a single run whose `results.json` is not written yet.
 
     Returns:
-        What `report.json` holds.
+        The content of `report.json`.
 
     Raises:
-        UserError: a folder that is not that of a finished run, or files in it that are damaged.
+        UserError: a folder has no finished run, or files in it are damaged.
     """
     paths = [Path(folder) for folder in folders]
     names = [path.resolve().name for path in paths]
@@ -93,18 +93,19 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
         }
         run["over_forgetting"] = narrative.over_forgetting(run["quality"])
         run["summary"] = narrative.summary(run)
+        run["to_delete"] = narrative.to_delete(run)
         run["not_tested"] = narrative.not_tested(run)
         run["not_claimed"] = narrative.not_claimed(run)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
-            f"{folder}: its files are not those of a finished run of this version "
+            f"{folder}: the files are not from a finished run of this version "
             f"({type(error).__name__}: {error}); pmc verify {folder} compares them"
         ) from error
     return run
 
 
 def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:
-    """Unlearn quality, utility and recalls: before, after, and of the reference or None."""
+    """Unlearn quality, utility and recalls of `before`, `after` and `reference` (or None)."""
     quality: dict[str, Any] = {
         moment: {key: results[moment].get(key) for key in _QUALITY_KEYS}
         for moment in ("before", "after")
@@ -121,7 +122,7 @@ def _steps(log: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def _questions(log: Iterable[dict[str, Any]], text: bool) -> list[dict[str, Any]]:
-    """Those without a replacement first, then by likeness of the final answer to the original."""
+    """Questions without a replacement first, then by overlap of final and original answer."""
     rows = [
         {key: row.get(key) for key in _QUESTION_KEYS}
         | {key: row[key] for key in _TEXT_KEYS if text and key in row}

@@ -1,7 +1,7 @@
-"""Figures of distributions: over questions, options and words, each with a sentence on it.
+"""Figures of distributions over questions, options and words, each with a sentence on its numbers.
 
-Of one run they show the models before and after and the reference; of several runs, each as it
-ended, and one reference.
+For one run, a figure shows the models before and after unlearning and the reference. For several
+runs, it shows the model of each after unlearning and one reference.
 """
 
 import math
@@ -21,21 +21,21 @@ _MODELS = (
 Styled = tuple[Sequence[float], dict[str, str]]  # a series and the style of its line
 
 
-# Measures of many answers to each question: title, how the answers came about.
+# Measures with many answers to each question: title, how the answers were obtained.
 _SAMPLED = {
     "sampling": (
-        "Asked many times: the most telling answer",
-        "How much of the true answer the most telling of many answers holds",
+        "Many sampled answers: the most revealing one",
+        "Share of the words of the true answer in the most revealing of many sampled answers",
     ),
     "prefill": (
-        "First words dictated: the most telling answer",
-        "The same where the model is made to begin its answer as an attacker likes",
+        "First words dictated: the most revealing answer",
+        "The same, where the attacker dictates the first words of the answers",
     ),
 }
 
 
 def of_measure(runs: Sequence[Run], measure: str) -> list[Figure]:
-    """Those of one measure."""
+    """The figures of one measure."""
     if measure in _SAMPLED:
         return existing(_worst(runs, measure))
     if measure == "multiple_choice":
@@ -44,7 +44,7 @@ def of_measure(runs: Sequence[Run], measure: str) -> list[Figure]:
 
 
 def _styled(runs: Sequence[Run], measure: str, name: str) -> list[Styled]:
-    """The series of each model of the only run, or of each run and a reference."""
+    """The series of each model of a single run, or of each run and one reference."""
     if len(runs) == 1:
         styled = [
             (series(runs[0], measure, model, name), {"label": label, "colour": model, "dash": dash})
@@ -54,7 +54,7 @@ def _styled(runs: Sequence[Run], measure: str, name: str) -> list[Styled]:
         styled = [
             (series(run, measure, "after", name), run_style(runs, i)) for i, run in enumerate(runs)
         ]
-        # In ink: a run may have the reference's own colour.
+        # In ink, because a run may have the colour of the reference.
         style = {"label": "never saw the data", "colour": "ink", "dash": "dashed"}
         references = [series(run, measure, "reference", name) for run in runs]
         styled += [(data, style) for data in references if data is not None][:1]
@@ -66,7 +66,7 @@ def _by_model(styled: Sequence[Styled], say: Callable[[Any], str], join: str = "
 
 
 def _ordered(styled: Sequence[Styled]) -> list[Line]:
-    """Values in percent, the largest first, over the share of questions up to them."""
+    """Values in percent in descending order, over the share of questions in percent."""
     return [
         Line(
             x=[100 * i / len(data) for i in range(len(data) + 1)],
@@ -85,20 +85,17 @@ def _worst(runs: Sequence[Run], measure: str) -> Figure | None:
     settings = runs[0]["evaluation"]["settings"]["leakage"]
     leak, (title, how) = settings["threshold"], _SAMPLED[measure]
     leaks = _by_model(styled, lambda data: percent(mean([value >= leak for value in data])))
-    text = (
-        f"{how}, questions with the most telling answers first; the grey line is "
-        f"{100 * leak:.0f} % of the true answer's words, which counts as a leak. Questions that "
-        f"leak: {leaks}."
-    )
+    text = f"{how}; {100 * leak:.0f} % or more count as a leak. Questions that leak: {leaks}."
     bound = values(runs[0], measure, "after").get("share_upper") if len(runs) == 1 else None
     if bound is not None:
         text += (
-            f" With {100 * settings['confidence']:g} % confidence at most {percent(bound)} of all "
+            f" With {100 * settings['confidence']:g} % confidence, at most {percent(bound)} of all "
             "such answers leak after unlearning."
         )
+    caption = f"{text} The grey line marks a leak; questions are in descending order."
     layers = [*_ordered(styled), Level(100 * leak, "muted")]
-    panel = Panel(layers, "share of questions, %", "words told, %", bounds=(0, 102))
-    return Figure(measure, title, text, [panel])
+    panel = Panel(layers, "share of questions, %", "words leaked, %", bounds=(0, 102))
+    return Figure(measure, title, caption, [panel], alt=text)
 
 
 def _ranks(runs: Sequence[Run]) -> Figure | None:
@@ -117,13 +114,14 @@ def _ranks(runs: Sequence[Run]) -> Figure | None:
         return f"{percent(data[0] / total)} first and {percent(data[-1] / total)} last"
 
     text = (
-        f"Where the true answer stands among {count} options, from the likeliest, 1, to the least "
-        f"likely, {count}; the grey line is pure chance, and a peak at either end gives the truth "
-        f"away: {_by_model(styled, say, '; ')}."
+        f"Rank of the true answer among {count} options, from the most likely, 1, to the least "
+        f"likely, {count}: {_by_model(styled, say, '; ')}."
     )
+    caption = f"{text} The grey line is chance; a peak at either end reveals the true answer."
     layers = [*lines, Level(100 / count, "muted")]
-    panel = Panel(layers, "place of the true answer", "share of questions, %")
-    return Figure("rank", "Place of the true answer among the options", text, [panel])
+    panel = Panel(layers, "rank of the true answer", "share of questions, %")
+    title = "Rank of the true answer among the options"
+    return Figure("rank", title, caption, [panel], alt=text)
 
 
 def _truth(runs: Sequence[Run]) -> Figure | None:
@@ -131,12 +129,12 @@ def _truth(runs: Sequence[Run]) -> Figure | None:
     if not styled:
         return None
     text = (
-        "How much weight the model gives the true answer beside the wrong ones, questions with "
-        f"most weight first; means: {_by_model(styled, lambda data: percent(mean(data)))}."
+        "Share of the likelihood of all options that the true answer has, mean over questions: "
+        f"{_by_model(styled, lambda data: percent(mean(data)))}."
     )
     lines = _ordered(styled)
-    panel = Panel(lines, "share of questions, %", "weight of the truth, %", bounds=(0, 102))
-    return Figure("truth", "Weight of the true answer among the options", text, [panel])
+    panel = Panel(lines, "share of questions, %", "likelihood share, %", bounds=(0, 102))
+    return Figure("truth", "Likelihood of the true answer among the options", text, [panel])
 
 
 def _side_effects(runs: Sequence[Run]) -> Figure | None:
@@ -154,19 +152,19 @@ def _side_effects(runs: Sequence[Run]) -> Figure | None:
     lines = [
         Line(
             x=[-1 + 2 / bins * i for i in range(bins + 1)],
-            y=[100 * n / sum(counts) if n else math.nan for n in counts],  # log: nothing, no line
+            y=[100 * n / sum(counts) if n else math.nan for n in counts],  # the axis is logarithmic
             steps=True,
             **style,
         )
         for counts, style in styled
     ]
-    beyond = math.floor((1 - DROP) / 2 * bins)  # bins that lie beyond the drop as a whole
+    beyond = math.floor((1 - DROP) / 2 * bins)  # bins completely below -DROP
     parts = _by_model(styled, lambda counts: percent(sum(counts[:beyond]) / sum(counts)))
-    where = "in a model that never saw the data" if measured else "in the model before"
+    where = "a model that never saw the data" if measured else "the model before unlearning"
     text = (
-        "How likely the words of the forgotten answers are in unrelated text, less how likely they "
-        f"are {where}; a heap at zero is no side effect, a tail to the left is words that the "
-        f"model has learned to avoid. Down by {1 - 2 * beyond / bins:.2f} or more: {parts}."
+        "Change of the probability of the words of the forgotten answers in unrelated text, "
+        f"against {where}. Down by {1 - 2 * beyond / bins:.2f} or more: {parts}."
     )
+    caption = f"{text} A peak at zero is no side effect; a tail to the left is avoided words."
     panel = Panel(lines, "change of probability", "share of words, %", log=True)
-    return Figure("side-effects", "Change in unrelated text", text, [panel])
+    return Figure("side-effects", "Change in unrelated text", caption, [panel], alt=text)

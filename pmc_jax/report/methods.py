@@ -1,4 +1,4 @@
-"""The method of a run, in words."""
+"""Names of the methods for people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,15 +9,15 @@ LABELS: Mapping[str, str] = TEXTS["methods"]  # of config.method.METHODS
 
 
 def method(run: Mapping[str, Any]) -> str:
-    """Name of the method of a run."""
+    """`method.name` of a run."""
     return run["settings"]["method"]["name"]
 
 
 def label(run: Mapping[str, Any]) -> str:
-    """What the method of a run is called."""
+    """Name of a run's method for people."""
     return LABELS[method(run)]
 
 
 def samples(run: Mapping[str, Any]) -> bool:
-    """Whether its method trains on the model's own answers."""
+    """Whether a run's method trains on the model's own answers."""
     return method(run) in ("pmc", "pmc_alignment")

@@ -1,6 +1,7 @@
-"""The report's numbers in sentences: plain words, each with what it was computed from.
+"""The report's numbers in plain sentences that name what each number was computed from.
 
-What is below the level of a model that never saw the data is over-forgetting, and is said.
+A model that ends below the level of a model that never saw the data has over-forgotten, and the
+sentences say so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ REFERENCE = "a model that never saw the data"
 
 
 def comes_first(measure: str, name: str) -> bool:
-    """Whether a value is shown at once."""
+    """Whether the page shows a value outside the folded part."""
     if measure in ("prompt_attacks", "quantised", "relearned"):
         return ".above_reference" not in name
     return name in MEASURES[measure].get("shown_first", (name,))
@@ -44,12 +45,12 @@ def mean(numbers: Sequence[float]) -> float:
 
 
 def measured(run: Mapping[str, Any], measure: str, model: str) -> dict[str, Any]:
-    """What a measure says of one model; empty where it was not measured."""
+    """The result of a measure for one model; empty if it was not measured."""
     return (run["evaluation"] or {}).get("measures", {}).get(measure, {}).get(model) or {}
 
 
 def series(run: Mapping[str, Any], measure: str, model: str, name: str) -> Any:
-    """What a figure shows of one model; None where it was not measured."""
+    """The data of a figure for one model; None if it was not measured."""
     return measured(run, measure, model).get("series", {}).get(name) or None
 
 
@@ -59,12 +60,12 @@ def values(run: Mapping[str, Any], measure: str, model: str) -> dict[str, float]
 
 
 def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How far unlearning went beyond a model that never saw the data; None where not known.
+    """How far unlearning went beyond a model that never saw the data; None if not known.
 
     Returns:
-        `points`: unlearn quality after, less that of the reference, in points; where one of them
-        is missing, the words that the reference tells and this model does not, in points.
-        `found`: whether it is above zero, to one decimal.
+        `points`: unlearn quality after unlearning minus that of the reference, in points; if one
+        of them is missing, the recall of the reference minus that of this model, in points.
+        `found`: whether `points` is above zero, rounded to one decimal.
     """
     after, reference = quality["after"], quality["reference"]
     if reference is None:
@@ -76,14 +77,14 @@ def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
         if None in recalls:
             return None
         ends = 100 * recalls[0], 100 * recalls[1]
-    # Of the numbers as they are shown, so that a reader who subtracts gets the same.
+    # Computed from the numbers as shown, so that a reader who subtracts gets the same.
     points = round(round(ends[0], 1) - round(ends[1], 1), 1)
     return {"points": points, "found": points > 0}
 
 
 def summary(run: Mapping[str, Any]) -> list[str]:
-    """Three sentences: what was removed, what it cost, what an attacker still gets."""
-    return [_removed(run), _cost(run), _attacker(run)]
+    """Four texts: what was removed, what it cost, what is left, what was not tested."""
+    return [_removed(run), _cost(run), _attacker(run), _untested(run)]
 
 
 def _removed(run: Mapping[str, Any]) -> str:
@@ -91,43 +92,43 @@ def _removed(run: Mapping[str, Any]) -> str:
     before, after = _forget_recall(quality["before"]), _forget_recall(quality["after"])
     if before is None or after is None:
         return (
-            "What was removed: this was not measured, the run had no true answers to compare with "
-            "(data.evaluate.forget)."
+            "What was removed: this was not measured, because the run had no true answers to "
+            "compare with (data.evaluate.forget)."
         )
     count = run["questions_asked"].get("forget")
     questions = f"the {count} private questions" if count else "the private questions"
     text = (
-        f"What was removed: asked {questions}, the model now says {percent(after)} of the words of "
-        f"the true answers ({percent(before)} before"
+        f"What was removed: asked {questions}, the model now gives {percent(after)} of the words "
+        f"of the true answers ({percent(before)} before"
     )
     reference = quality["reference"] and _forget_recall(quality["reference"])
     if reference is None:
         return (
-            f"{text}); how much of that is common words that any model would say is not known, "
+            f"{text}). How many of these are common words that any model would use is not known, "
             f"because {REFERENCE} was not measured."
         )
-    text += f"; {percent(reference)} {REFERENCE}, by common words alone)"
+    text += f"; {percent(reference)} for {REFERENCE}, which uses common words)."
     if not over:
-        return f"{text}."
-    both = "together with the rephrased questions " if _has_quality(quality) else ""
+        return text
+    both = "Together with the rephrased questions, " if _has_quality(quality) else ""
     if over["found"]:
-        less = f"{over['points']:.1f} points less than from {REFERENCE}"
-        return f"{text}; {both}that is {less}: over-forgetting."
+        less = f"{over['points']:.1f} points less than {REFERENCE}"
+        return f"{text} {both or 'Overall, '}the model reveals {less}: over-forgetting."
     level = f"{-over['points']:.1f} points more than" if over["points"] else "as much as"
-    return f"{text}; {both}that is {level} from {REFERENCE}: no over-forgetting."
+    return f"{text} {both or 'Overall, '}it reveals {level} {REFERENCE}: no over-forgetting."
 
 
 def _cost(run: Mapping[str, Any]) -> str:
     quality = run["quality"]
-    spent = f"the work took {duration(run['seconds']['total'])} on {devices(run)}"
+    spent = f"the run took {duration(run['seconds']['total'])} on {devices(run)}"
     before, after = quality["before"]["utility"], quality["after"]["utility"]
     if before is None or after is None:
-        return f"What it cost: {spent}; what else the model has lost was not measured."
+        return f"What it cost: {spent}; the loss of other knowledge was not measured."
     reference = (quality["reference"] or {}).get("utility")
-    beside = f"; {reference:.1f} {REFERENCE}" if reference is not None else ""
+    compared = f"; {reference:.1f} for {REFERENCE}" if reference is not None else ""
     return (
-        f"What it cost: on what it should still know, the model scores {after:.1f} of 100 "
-        f"({before:.1f} before{beside}), and {spent}."
+        f"What it cost: on the knowledge that must stay, the model scores {after:.1f} of 100 "
+        f"({before:.1f} before{compared}), and {spent}."
     )
 
 
@@ -143,53 +144,79 @@ def _attacker(run: Mapping[str, Any]) -> str:
                 attacks.append((after, before, reference, how))
     if not attacks:
         return (
-            "What an attacker still gets: beyond plain questions this was not measured; see what "
-            "was not tested."
+            "What an attacker still gets: this was not measured, because the run tried only plain "
+            "questions."
         )
     compared = all(reference is not None for _, _, reference, _ in attacks)
     strongest = max(attacks, key=lambda one: one[0] - one[2] if compared else one[0])
     after, before, reference, how = strongest
     others = [] if before is None else [f"{percent(before)} before"]
     others += [] if reference is None else [f"{percent(reference)} from {REFERENCE}"]
-    beside = f" ({'; '.join(others)})" if others else ""
+    levels = f" ({'; '.join(others)})" if others else ""
     how = how.format(samples=leakage.get("num_samples", "many"))
-    which = "the one that gets most"
+    which = "the strongest"
     if compared and after > reference:
-        which += f" beyond {REFERENCE}"
+        which = f"the one that gets most beyond {REFERENCE}"
     elif compared:
-        which = f"none gets more than from {REFERENCE}: the nearest to it"
+        which = f"none gets more than from {REFERENCE}; the closest"
     count = "one attack" if len(attacks) == 1 else f"{len(attacks)} attacks"
     return (
         f"What an attacker still gets: of {count} tried, {which}, {how}, gets {percent(after)} of "
-        f"the words of the true answers{beside}{_multiple_choice(run)}."
+        f"the words of the true answers{levels}.{_multiple_choice(run)}"
     )
 
 
 def _multiple_choice(run: Mapping[str, Any]) -> str:
-    """What an attacker with the true answer among wrong ones gets; "" where not measured."""
+    """How often multiple choice reveals the true answer; "" if it was not measured."""
     after, reference = (
         values(run, "multiple_choice", model).get("most_likely") for model in ("after", "reference")
     )
     if after is None:
         return ""
-    beside = "" if reference is None else f" ({percent(reference)} to {REFERENCE})"
-    share = f"{percent(after)} of the time{beside}"
-    return f"; beside wrong answers, the true one is the likeliest {share}"
+    level = "" if reference is None else f" ({percent(reference)} for {REFERENCE})"
+    return (
+        f" Among wrong answers, the model finds the true one most likely for {percent(after)} of "
+        f"the questions{level}."
+    )
+
+
+def to_delete(run: Mapping[str, Any]) -> list[str]:
+    """What may still contain the data after the run and has to be deleted."""
+    texts, settings, inputs = TEXTS["to_delete"], run["settings"], run["digests"]["inputs"]
+    data = [source["path"] for name, source in inputs.items() if _is_private(name)]
+    names = ["run", *(["target"] if settings["finetune"]["data"] else []), "model", "data"]
+    where = {
+        "folder": settings["output"]["dir"] or run["name"],
+        "model": inputs.get("model", {}).get("path") or settings["model"]["path"] or "model.path",
+        "data": f" ({', '.join(data)})" if data else "",
+    }
+    return [texts[name].format(**where) for name in (*names, "copies")]
+
+
+def _is_private(name: str) -> bool:
+    return any(part in name for part in ("forget", "forbidden", "finetune"))
+
+
+def _untested(run: Mapping[str, Any]) -> str:
+    names = [MEASURES[name]["title"].lower() for name in not_tested(run)]
+    if not names:
+        return "What was not tested: every measure on this page ran, but other attacks exist."
+    return f"What was not tested: {', '.join(names)}."
 
 
 def not_tested(run: Mapping[str, Any]) -> dict[str, str]:
-    """Measure -> why it was not computed."""
+    """Measure -> the reason why it was not computed."""
     evaluation = run["evaluation"] or {}
     reasons, done = evaluation.get("not_computed", {}), evaluation.get("measures", {})
     return {
-        name: reasons.get(name, "not asked for: evaluate.measures")
+        name: reasons.get(name, "not requested: evaluate.measures")
         for name in MEASURES
         if name not in done
     }
 
 
 def not_claimed(run: Mapping[str, Any]) -> list[str]:
-    """What the numbers of this report do not show."""
+    """Claims that the numbers of this report do not support."""
     texts = TEXTS["not_claimed"]
     claims = [texts["weights"]]
     if methods.method(run) in TARGET_BASED:
@@ -210,5 +237,5 @@ def _has_quality(quality: Mapping[str, Any]) -> bool:
 
 
 def _forget_recall(quality: Mapping[str, Any]) -> float | None:
-    """Share of the true answers' words that a model says to the forget questions."""
+    """Mean ROUGE-L recall on the forget questions, in [0, 1]."""
     return quality["splits"].get("forget", {}).get("rougeL_recall")

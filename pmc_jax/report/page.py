@@ -1,4 +1,4 @@
-"""The dictionary of `collect` -> `report.html`: one file that loads nothing and runs nothing."""
+"""The dictionary of `collect` as `report.html`: one file without scripts or external resources."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _SIDE_EFFECTS = ("side_effects", "perplexity")
 
 
 def environment() -> jinja2.Environment:
-    """The templates' environment."""
+    """The Jinja environment of the page templates."""
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("pmc_jax.report", "."),
         autoescape=True,
@@ -30,14 +30,14 @@ def environment() -> jinja2.Environment:
     templates.globals["light"] = LIGHT
     templates.filters |= {
         "percent": lambda share: tables.shown(share, "share"),
-        "drawing": Markup,  # its texts are escaped where it is drawn
+        "drawing": Markup,  # `Figure.svg` escapes its texts
         "lead": lambda sentence: sentence.partition(": "),
     }
     return templates
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The page of a report, HTML."""
+    """The HTML page of a report."""
     runs = report["runs"]
     return (
         environment()
@@ -79,7 +79,7 @@ def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[d
 
 
 def _models(run: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
-    """Group -> (name, path, SHA-256) of what a run read and wrote."""
+    """Group -> (name, path, SHA-256) of the files that a run read and wrote."""
     digests = run["digests"]
     files = [(n, source["path"], source["sha256"]) for n, source in digests["inputs"].items()]
     rows = [(name, "", sha) for name, sha in digests["data"].items() if name != "model"]
@@ -89,9 +89,9 @@ def _models(run: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
     measured = ((run["evaluation"] or {}).get("models") or {}).items()
     return {
         "Input model and data": files,
-        "Rows of data, as they were read": rows,
+        "Rows of data": rows,
         "Output model": models,
-        "Models that were measured": [
+        "Evaluated models": [
             (name, str(m.get("path", "")), str(m.get("sha256", ""))) for name, m in measured if m
         ],
     }

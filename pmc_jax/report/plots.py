@@ -1,6 +1,6 @@
-"""Figures of what happened over the steps of unlearning, each with a sentence that reads it.
+"""Figures over the steps of unlearning, each with a sentence that states its numbers.
 
-Of several runs each has a line in a colour of its own.
+In a report of several runs, each run has a line in its own colour.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,36 +16,36 @@ _DASHES = ("solid", "dashed", "mixed", "dotted")
 
 
 def removed(runs: Sequence[Run]) -> list[Figure]:
-    """What went, over the steps of unlearning."""
-    over = ", and what ends above it has forgotten more than was asked for"
+    """What the model forgot, over the steps of unlearning."""
+    over = "; a model above this line has forgotten more than was requested"
     quality = _over_steps(runs, "unlearn_quality", "Unlearn quality", over)
     loss = _loss(
         runs,
         "collapse_loss",
         "Loss on its own new answers",
-        "How unsure it is of its own new answers, which it is trained to give",
+        "How unsure the model is of its own new answers, on which it is trained",
     )
     return existing(quality, _score(runs), _without_replacement(runs), loss)
 
 
 def cost(runs: Sequence[Run]) -> list[Figure]:
-    """What it did to what is to be kept."""
+    """What the model lost of the knowledge that must stay."""
     loss = _loss(
         runs,
         "retain_loss",
-        "Loss on what is to be kept",
+        "Loss on the answers to keep",
         "How unsure the model is of the answers that it must keep",
     )
     return existing(_over_steps(runs, "utility", "Utility"), loss)
 
 
 def existing(*figures: Figure | None) -> list[Figure]:
-    """The figures of which there are data."""
+    """The figures that have data."""
     return [figure for figure in figures if figure is not None]
 
 
 def run_style(runs: Sequence[Run], index: int, label: str = "after") -> dict[str, str]:
-    """Label, colour and dash of a run's line; `label` is that of the only run."""
+    """Label, colour and dash of a run's line; a single run has the label `label`."""
     if len(runs) == 1:
         return {"label": label, "colour": "after", "dash": "solid"}
     colour = f"run{index % RUN_COLOURS + 1}"
@@ -66,7 +66,7 @@ def _lines(runs: Sequence[Run], points: Sequence[Points], label: str, **style: A
 
 
 def _by_run(runs: Sequence[Run], texts: Iterable[str]) -> str:
-    """The text of the only run, or that of each with its name."""
+    """The text of a single run, or the text of each run after its name."""
     named = [(run["name"], text) for run, text in zip(runs, texts, strict=True)]
     if len(runs) == 1:
         return named[0][1]
@@ -82,7 +82,7 @@ def _from_to(points: Points, form: str) -> str:
 
 
 def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str = "") -> Figure | None:
-    """Unlearn quality or utility: before, on the way, after."""
+    """Unlearn quality or utility before, during and after unlearning."""
     points = []
     for run in runs:
         last = run["rounds"][-1]["step"] if run["rounds"] else 0
@@ -92,20 +92,22 @@ def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str = "") -
         return None
     references = {(run["quality"]["reference"] or {}).get(name) for run in runs} - {None}
     text = f"{title}: {_by_run(runs, (_from_to(one, '.1f') for one in points))}"
+    sentence, caption = f"{text}.", f"{text}."
     if references:
         values = " or ".join(f"{value:.1f}" for value in sorted(references))
-        text += f"; the dashed line, {values}, is {REFERENCE}{reading}"
+        sentence = f"{text}; {REFERENCE} has {values}."
+        caption = f"{text}. The dashed line, {values}, is {REFERENCE}{reading}."
     levels = [
         Level(value, "reference", label="" if i else "never saw the data")
         for i, value in enumerate(references)
     ]
     layers = [*_lines(runs, points, title, marker="o"), *levels]
     panel = Panel(layers, "step", title.lower(), bounds=(0, 102))
-    return Figure(name, f"{title} over the steps", f"{text}.", [panel])
+    return Figure(name, f"{title} over the steps", caption, [panel], alt=sentence)
 
 
 def _score(runs: Sequence[Run]) -> Figure | None:
-    """Likeness of sampled answers to the original ones, its mean and spread in every round."""
+    """Similarity of sampled answers to the original ones: mean and spread per round."""
     all_samples = [_points(run["rounds"], "score_mean") for run in runs]
     lines = _lines(runs, all_samples, "all samples", marker="o")
     if not lines:
@@ -121,29 +123,32 @@ def _score(runs: Sequence[Run]) -> Figure | None:
     if len(runs) == 1:
         chosen = [_points(runs[0]["rounds"], "sampled_score")]
         style = {"colour": "before", "dash": "dotted", "marker": "o"}
-        lines += _lines(runs, chosen, "the chosen ones", **style)
+        lines += _lines(runs, chosen, "selected samples", **style)
     ends = [_from_to(mean, ".2f") if mean else "not sampled" for mean in all_samples]
     text = (
-        "How much of its own first answer the model still says when its answers are sampled (mean "
-        f"over all samples of a round, and their spread as a band): {_by_run(runs, ends)}. Rounds "
-        "in which nothing was sampled have no point."
+        "Share of the words of its first answer that the model still gives in sampled answers, "
+        f"mean over all samples of a round: {_by_run(runs, ends)}."
     )
-    panel = Panel([*bands, *lines], "step", "likeness, 0 to 1")
-    return Figure("score", "Likeness of new answers to the first ones", text, [panel])
+    caption = f"{text} The band is the standard deviation. Rounds without sampling have no point."
+    panel = Panel([*bands, *lines], "step", "similarity, 0 to 1")
+    title = "Similarity of new answers to the first ones"
+    return Figure("score", title, caption, [panel], alt=text)
 
 
 def _without_replacement(runs: Sequence[Run]) -> Figure | None:
     if not all(run["rounds"] and samples(run) for run in runs):
         return None
     points = [_points(run["rounds"], "without_replacement") for run in runs]
+    if not all(points):
+        return None
     texts = []
     for of_run in points:
         first = next((step for step, count in of_run if not count), None)
-        end = f"{of_run[-1][1]} are left" if first is None else f"none was left after step {first}"
-        texts.append(f"from {max(count for _, count in of_run)} at most, {end}")
+        end = f"{of_run[-1][1]} remain" if first is None else f"none remained after step {first}"
+        texts.append(f"at most {max(count for _, count in of_run)}, of which {end}")
     text = (
-        "Questions to which the model has not yet given an answer unlike its first one: "
-        f"{_by_run(runs, texts)}."
+        "Questions to which the model has not yet given an answer that shares no words with its "
+        f"first one: {_by_run(runs, texts)}."
     )
     lines = _lines(runs, points, "questions without a replacement")
     panel = Panel(lines, "step", "questions")
@@ -154,7 +159,9 @@ def _loss(runs: Sequence[Run], key: str, title: str, what: str) -> Figure | None
     points = [_points(run["steps"], key) for run in runs]
     if not all(points):
         return None
-    texts = [f"{_from_to(one, '.2f')}, {max(y for _, y in one):.2f} at worst" for one in points]
-    text = f"{what}: {_by_run(runs, texts)} (cross-entropy per token; lower is surer)."
+    texts = [f"{_from_to(one, '.2f')}, highest {max(y for _, y in one):.2f}" for one in points]
+    text = (
+        f"{what}: {_by_run(runs, texts)} (cross-entropy per token; a lower value is more certain)."
+    )
     panel = Panel(_lines(runs, points, "loss"), "step", "loss per token")
     return Figure(key, title, text, [panel])

@@ -1,4 +1,4 @@
-"""The report's tables as the page lays them out: a group of columns a run, words for every row."""
+"""The tables of the report page: one group of columns per run, with an explanation of each row."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,16 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its name, its texts, what it means, which numbers are better."""
+    """One row of a table.
+
+    Attributes:
+        texts: its cells, the columns of the first run, then those of the next.
+        note: what the numbers mean.
+        better: which numbers are better.
+    """
 
     name: str
-    texts: list[str]  # the columns of the first run, then those of the next
+    texts: list[str]
     note: str = ""
     better: str = ""
 
@@ -31,11 +37,10 @@ class Table:
     """A table of numbers.
 
     Attributes:
-        caption: what it holds.
-        heads: of the columns.
-        runs: names of the runs, each of which has these columns.
-        note: what holds for all rows.
-        footnotes: why numbers are missing.
+        heads: column titles of each run.
+        runs: names of the runs, each with these columns.
+        note: a remark on all rows.
+        footnotes: reasons for missing numbers.
     """
 
     caption: str
@@ -47,7 +52,7 @@ class Table:
 
 
 def headline(runs: Sequence[Run]) -> Table:
-    """Unlearn quality, utility, and the recalls that they are computed from."""
+    """Unlearn quality, utility, and the recalls from which they are computed."""
     models = [m for m in COLUMNS if any(run["quality"][m] is not None for run in runs)]
     rows = []
     for key, texts in TEXTS["quality"].items():
@@ -55,7 +60,7 @@ def headline(runs: Sequence[Run]) -> Table:
             numbers = [_quality(run["quality"][model], key) for run in runs for model in models]
             better = TEXTS["better"][texts["better"]]
             rows.append(Row(texts["name"], numbers, texts["note"], better))
-    caption = "What the model tells and what it still knows"
+    caption = "What the model leaks and what it still knows"
     return Table(caption, [COLUMNS[m] for m in models], rows, _names(runs))
 
 
@@ -72,10 +77,7 @@ def _quality(quality: Mapping[str, Any] | None, key: str) -> str:
 
 
 def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Table] | None:
-    """The values of one measure: those that are shown at once, and all the others.
-
-    None where no run has any.
-    """
+    """The values of one measure as two tables, one shown and one folded; None without values."""
     described: dict[str, Description] = {}
     for run in runs:
         described = (run["evaluation"] or {}).get("descriptions", {}).get(measure, {}) | described
@@ -98,14 +100,14 @@ def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Ta
 
 
 def described_row(name: str, about: Description, texts: list[str]) -> Row:
-    """The row of a value, in the words of its description where there is one."""
+    """The row of a value, with the text of its description if it has one."""
     text, unit = about.get("text", name), about.get("unit", "")
     note, better = TEXTS["units"].get(unit, ""), TEXTS["better"].get(about.get("better"), "")
     return Row(text[:1].upper() + text[1:], texts, note, better)
 
 
 def with_common_note(table: Table) -> Table:
-    """The table, which says once which numbers are better where that is the same in all rows."""
+    """Moves the statement which numbers are better to the table's note if all rows share it."""
     better = {row.better for row in table.rows}
     if len(table.rows) < 2 or len(better) > 1 or better == {""}:
         return table
@@ -114,7 +116,7 @@ def with_common_note(table: Table) -> Table:
 
 
 def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Description]) -> list[str]:
-    """Why numbers of the model after unlearning are missing, each reason once."""
+    """Reasons for missing numbers of the model after unlearning, each once."""
     reasons: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, reason in (measured(run, measure, "after").get("missing") or {}).items():
@@ -126,17 +128,17 @@ def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Descript
 
 
 def times(runs: Sequence[Run]) -> Table:
-    """Seconds by stage."""
+    """Time per stage."""
     rows = [
         Row(name, [duration(run["seconds"][stage]) for run in runs])
         for stage, name in TEXTS["stages"].items()
         if any(run["seconds"].get(stage) for run in runs)
     ]
-    return Table("Where the time went", ["Time"], rows, _names(runs))
+    return Table("Time by stage", ["Time"], rows, _names(runs))
 
 
 def shown(value: float | None, unit: str) -> str:
-    """A number as people read it."""
+    """A number in its unit's format."""
     if value is None:
         return NOTHING
     if unit == "share":
@@ -155,7 +157,7 @@ def settings(run: Run) -> dict[str, str]:
 
 
 def different_settings(runs: Sequence[Run]) -> Table | None:
-    """The settings in which runs differ."""
+    """The settings in which the runs differ; None if there are none."""
     flat = [settings(run) for run in runs]
     rows = []
     for name in dict.fromkeys(name for one in flat for name in one):

@@ -1,4 +1,4 @@
-"""The words of the pages, from `texts.yaml`."""
+"""The texts of the pages, read from `texts.yaml`."""
 
 import importlib.resources
 from typing import Any

@@ -1,6 +1,6 @@
-"""`pmc report`: the page and its JSON, made of the folders of finished runs.
+"""`pmc report`: writes the page and its JSON from the folders of finished runs.
 
-Both can be made again at any time, so `manifest.json`, which they quote, does not name them.
+Both can be written again at any time, so `manifest.json`, which they quote, does not list them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,19 +24,19 @@ def write(
     """Writes the report of one run, or of several side by side.
 
     Args:
-        folders: of finished runs, each once.
-        settings: `file` None is report.html in the only folder, or in the current one.
-        results: what `results.json` of the only folder will hold, before it is written.
+        folders: folders of finished runs, without duplicates.
+        settings: `file` None means report.html, in the folder of a single run or else in the
+            current folder.
+        results: the results of a single run whose `results.json` is not written yet.
 
     Returns:
-        The page; the JSON lies beside it.
+        Path of the page; the JSON is next to it.
 
     Raises:
-        UserError: a folder that is not that of a finished run, or an existing file that is not a
-            report.
+        UserError: a folder has no finished run, or an existing file is not a report.
     """
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
-        raise UserError("pmc report: a folder is named twice; name each once")
+        raise UserError("pmc report: a folder is named twice; name each folder once")
     folder = Path(folders[0]) if len(folders) == 1 else Path()
     page = Path(settings.file) if settings.file else folder / run_folder.REPORT
     data = page.with_suffix(".json")
@@ -44,7 +44,7 @@ def write(
     for path, mark in ((page, MARK), (data, f'"kind": "{KIND}"')):
         if path.exists() and not _begins_with(path, mark):
             raise UserError(
-                f"{path}: not a report written by pmc, nothing was changed; name another file with "
+                f"{path}: not a report written by pmc; nothing was changed. Name another file with "
                 "report.file=NAME.html"
             )
     html = render(report)

@@ -113,17 +113,32 @@ def test_read_log_warns_of_what_it_leaves_out(tmp_path, caplog):
     assert "line 2 is not complete" in caplog.text
 
 
-@pytest.mark.parametrize("num", [0, 1, 30, 300])
+@pytest.mark.parametrize("num", [0, 1, 2, 3, 30, 300])
 def test_plot_loss(tmp_path, num):
     rows = [{"kind": "config"}, {"step": 0, "unrelated": 1.0}]
     rows += [{"step": n, **{key: 1 / (1 + n) for key, _, _ in LOSS_PANELS}} for n in range(num)]
     plot_loss(rows, tmp_path / "loss.png")
+    if num < 3:
+        assert not (tmp_path / "loss.png").exists()
+        return
     image = imread(tmp_path / "loss.png")
     assert image.shape[:2] == (1000, 1200)
-    # Each third of the page has ink in its panel's colour exactly when there is data.
+    # Each third of the page has ink in its panel's colour.
     for third, main in zip(np.array_split(image[..., :3], 3), (2, 0, 1), strict=True):
-        inked = (third.argmax(-1) == main) & (third.max(-1) - third.min(-1) > 0.3)
-        assert inked.any() == (num > 0)
+        assert _is_inked(third, main)
+
+
+def _is_inked(pixels, main: int) -> bool:
+    return bool(((pixels.argmax(-1) == main) & (np.ptp(pixels, axis=-1) > 0.3)).any())
+
+
+def test_plot_loss_omits_a_panel_of_two_values(tmp_path):
+    rows = [{"step": n, "retain_loss": 1.0} for n in range(10)]
+    rows += [{"step": n, "collapse_loss": 1.0} for n in range(2)]
+    plot_loss(rows, tmp_path / "loss.png")
+    image = imread(tmp_path / "loss.png")
+    assert len(image) < 500
+    assert _is_inked(image[..., :3], 1) and not _is_inked(image[..., :3], 0)
 
 
 class Clock:

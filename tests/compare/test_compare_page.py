@@ -46,7 +46,7 @@ def _rows(source: str, caption: str) -> dict[str, list[str]]:
 
 def test_results_stand_beside_the_target_and_the_reference(made):
     _, parsed, source, data = made()
-    rows = _rows(source, "Results, mean ± deviation over n seeds")
+    rows = _rows(source, "Results, mean ± standard deviation over n seeds")
     assert list(rows) == ["", *LABELS, "Before unlearning", "Never saw the data"]
     assert rows[""][:3] == ["Unlearn quality", "Quality above the reference", "Utility"]
     for entry in data["entries"]:
@@ -56,8 +56,8 @@ def test_results_stand_beside_the_target_and_the_reference(made):
         assert texts[1] == f"{above['mean']:.1f} ± {above['std']:.1f}"
         assert texts[-1] == "3"
     assert rows["Before unlearning"][0] == "40.0" and rows["Never saw the data"][0] == "70.5"
-    assert "never given them: PMC, IDK, retain-only." in parsed.text
-    assert "more than was asked for, end PMC, NPO, SimNPO, GD, IDK." in parsed.text
+    assert "never used them: PMC, IDK, retain-only." in parsed.text
+    assert "more than was requested: PMC, NPO, SimNPO, GD, IDK." in parsed.text
 
 
 def test_what_is_searched_and_chosen_is_told_with_its_budget(made):
@@ -70,7 +70,7 @@ def test_what_is_searched_and_chosen_is_told_with_its_budget(made):
     assert list(rows)[1:] == ["train.learning_rate=1e-05", "train.learning_rate=3e-05"]
     assert rows["train.learning_rate=1e-05"][2:] == [f"{max(scores):.1f}", "3"]
     assert "NPO: 2 settings" in parsed.text and "PMC: 1 setting" in parsed.text
-    assert "2 settings were tried of each method that was searched" in parsed.text
+    assert "For each method with a search, 2 settings were tried" in parsed.text
     assert "the mean of unlearn quality and utility is largest" in parsed.text
 
 
@@ -105,25 +105,35 @@ def test_methods_differ_in_colour_and_in_the_shape_of_their_mark(made):
     assert len(set(shapes)) >= 8  # six methods, the target, the reference
 
 
+def test_a_single_method_has_a_sentence_instead_of_a_scatter_of_two_points(made):
+    folder, parsed, _, _ = made(seeds=[5], methods={"pmc": {}}, reference=False)
+    assert "figure-pareto" in {p.get("id") for p in parsed.all("p")}
+    assert "figure-pareto" not in {figure["id"] for figure in parsed.all("figure")}
+    assert "Unlearn quality and utility: PMC" in parsed.text
+    assert not (folder / "plots" / "pareto.png").exists()
+
+
 def test_limits_are_said(made):
     _, parsed, _, data = made()
     for part in (
-        *("Deviations are those of 3 seeds", "120 seconds of sampling, scoring and training"),
-        *("NPO, SimNPO, GD trained on the true answers", "One model, one set of data"),
-        "chosen on the same questions that are reported",
+        *("Standard deviations are over 3 seeds", "120 seconds of sampling, scoring and training"),
+        *("NPO, SimNPO, GD trained on the true answers", "One model and one data set"),
+        "chosen on the same questions that this page reports",
     ):
         assert part in parsed.text, part
     assert all(plain(text) in parsed.text for text in data["limits"])
+    assert "What was not tested: " in parsed.text and "a little fine-tuning" in parsed.text
+    assert "What has to be deleted: the target model (" in parsed.text
 
 
 def test_one_seed_has_no_deviation_and_no_pairs(made):
     _, parsed, source, data = made(seeds=[5], methods={"pmc": {}, "idk": {}})
     assert data["paired"] == [] and "Seed by seed" not in parsed.text
-    texts = _rows(source, "Results, mean ± deviation over n seeds")["PMC"]
+    texts = _rows(source, "Results, mean ± standard deviation over n seeds")["PMC"]
     assert "±" not in "".join(texts) and texts[-1] == "1"
     assert "With one seed there is no spread" in parsed.text
-    assert "No settings were searched here" in parsed.text
-    assert "No method here was given the true answers" in parsed.text
+    assert "No settings were searched" in parsed.text
+    assert "No method in this comparison used the true answers" in parsed.text
 
 
 def test_without_a_reference_nothing_is_said_of_over_forgetting(made):

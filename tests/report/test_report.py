@@ -45,24 +45,25 @@ def page(tmp_path_factory):
 def test_three_sentences_and_a_table_with_the_reference(page):
     parsed, source, data = page()
     (run,) = data["runs"]
-    removed, cost, attacker = (plain(sentence) for sentence in run["summary"])
+    removed, cost, attacker, untested = (plain(sentence) for sentence in run["summary"])
     for part in (
         "12 private questions",
         "22.9 %",
         "88.3 % before",
-        "32.7 % a model that never saw",
+        "32.7 % for a model that never saw",
     ):
         assert part in removed
-    for part in ("85.4 of 100", "88.6 before", "87.7 a model that never saw", "2 min 59 s"):
+    for part in ("85.4 of 100", "88.6 before", "87.7 for a model that never saw", "2 min 59 s"):
         assert part in cost
     assert "of 3 attacks tried, none gets more" in attacker and "100 answers" in attacker
-    for sentence in (removed, cost, attacker):
+    assert untested.startswith("What was not tested: rewritten prompts, a little fine-tuning")
+    for sentence in (removed, cost, attacker, untested):
         assert sentence in parsed.text
     rows = {texts[0]: texts[1:] for texts in _rows(source)}
     assert rows[""] == ["Before", "After", "Never saw the data"]
     assert rows["Unlearn quality"] == ["40.0", "77.9", "70.5"]
-    assert rows["Private answers: words told"] == ["88.3 %", "22.9 %", "32.7 %"]
-    assert rows["Answers to be kept"] == ["96.9 %", "89.9 %", "95.2 %"]
+    assert rows["Private answers: words leaked"] == ["88.3 %", "22.9 %", "32.7 %"]
+    assert rows["Answers to keep"] == ["96.9 %", "89.9 %", "95.2 %"]
 
 
 def _rows(source: str) -> list[list[str]]:
@@ -78,13 +79,11 @@ def _rows(source: str) -> list[list[str]]:
 def test_below_the_reference_is_over_forgetting_and_above_it_is_not(page):
     parsed, _, data = page()
     assert data["runs"][0]["over_forgetting"] == {"points": 7.4, "found": True}
-    assert (
-        "7.4 points less than from a model that never saw the data: over-forgetting." in parsed.text
-    )
+    assert "7.4 points less than a model that never saw the data: over-forgetting." in parsed.text
     assert "Over-forgetting. Unlearn quality is 7.4 points above" in parsed.text
     parsed, _, data = page(after=cases.quality(0.35, 0.27, 0.9, 0.9, 0.9))
     assert data["runs"][0]["over_forgetting"] == {"points": -1.5, "found": False}
-    assert "1.5 points more than from a model that never saw the data: no over-forgetting" in (
+    assert "1.5 points more than a model that never saw the data: no over-forgetting" in (
         parsed.text
     )
     assert "Over-forgetting. Unlearn" not in parsed.text
@@ -101,7 +100,7 @@ def test_the_attack_that_gets_most_is_named(page):
     assert "int4, gets 60.0 % of" in text and "95.0 % before; 41.0 % from a model" in text
     for measured in measures.values():
         measured.pop("reference")
-    assert "the one that gets most, dictating" in narrative.summary(run)[2]
+    assert "the strongest, dictating" in narrative.summary(run)[2]
 
 
 def test_without_a_reference_it_says_that_the_level_is_not_known(page):
@@ -124,7 +123,7 @@ def test_without_evaluation_nothing_is_claimed_of_attacks(page):
         "side_effects",
         "relearned",
     }
-    assert "no way to get the private answers out was tried" in parsed.text
+    assert "no attack was tried" in parsed.text
     assert not [f for f in parsed.all("figure") if f["id"] == "figure-sampling"]
 
 
@@ -143,6 +142,37 @@ def test_every_limitation_has_a_drawing_with_a_reading(page):
     assert "Questions that leak: before" in parsed.text
 
 
+def test_a_figure_of_two_points_is_a_sentence(page):
+    parsed, _, _ = page(steps=2)
+    drawn = {figure["id"] for figure in parsed.all("figure")}
+    told = {p["id"].removeprefix("figure-") for p in parsed.all("p") if "id" in p}
+    assert {"score", "without_replacement", "collapse_loss", "retain_loss"} <= told
+    assert not drawn & {f"figure-{name}" for name in told}
+    assert "Loss on the answers to keep. How unsure the model is" in plain("".join(parsed.hidden))
+    assert "The band is" not in "".join(parsed.hidden)
+    parsed, _, _ = page(questions=2)
+    told = {p["id"] for p in parsed.all("p") if "id" in p}
+    assert {"figure-sampling", "figure-prefill", "figure-truth"} <= told
+    assert "Questions that leak: before" in parsed.text and "marks a leak" not in parsed.text
+
+
+def test_what_has_to_be_deleted_is_listed(page):
+    parsed, _, data = page()
+    (run,) = data["runs"]
+    for part in ("pmc unlearn CONFIG --purge", "/models/SmolLM2", "/data/forget.jsonl", "backups"):
+        assert part in " ".join(run["to_delete"]) and part in parsed.text
+    assert "target model" not in " ".join(run["to_delete"])
+    run["settings"]["finetune"]["data"] = ["full.jsonl"]
+    assert "fine-tuned on the data" in " ".join(narrative.to_delete(run))
+
+
+def test_engineering_details_are_folded(page):
+    parsed, _, _ = page()
+    shown, hidden = parsed.text, plain("".join(parsed.hidden))
+    for part in ("a" * 64, "pmc.sampling.num_samples", "Loss on its own new answers", "Time by"):
+        assert part in hidden and part not in shown, part
+
+
 def test_words_that_were_dropped_are_counted_from_the_edge_that_is_named(page):
     parsed, _, _ = page()
     heap = [round(900 * math.exp(-(((i - 20) / 2.8) ** 2))) for i in range(41)]  # as `cases` has it
@@ -154,7 +184,7 @@ def test_words_that_were_dropped_are_counted_from_the_edge_that_is_named(page):
 def test_not_claimed_and_not_tested(page):
     parsed, _, data = page()
     for part in (
-        *("its weights may still encode the data", "the model's own answers were"),
+        *("its weights may still encode the data", "model's own answers, which could contain"),
         *("Only the questions, wordings and attacks on this page were tried", "relearn is empty"),
         "what was not tested: rewritten prompts, a little fine-tuning",
     ):
@@ -175,7 +205,7 @@ def test_settings_versions_seed_and_digests(page):
 
 def test_it_says_whether_it_holds_texts(page):
     parsed, _, data = page()
-    assert "This page holds no question and no answer" in parsed.text and not data["text"]
+    assert "This page contains no question and no answer" in parsed.text and not data["text"]
     for question in data["runs"][0]["questions"]:
         assert set(question) == {"id", "score", "has_replacement", "overlap"}
     parsed, _, data = page(text=True)  # of a log without them
@@ -204,7 +234,7 @@ def test_questions_without_a_replacement_come_first_then_what_still_says_most(pa
     for group in (questions[:2], questions[2:]):
         overlaps = [q["overlap"] for q in group]
         assert overlaps == sorted(overlaps, reverse=True)
-    assert "2 of 12 questions are without a replacement answer" in parsed.text
+    assert "2 of 12 questions have no replacement answer" in parsed.text
     assert "forget-3no replacement" in "".join(parsed.shown) and "forget-4" not in parsed.text
     assert source.index("forget-3<") < source.index("forget-4<")
 
