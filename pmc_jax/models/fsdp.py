@@ -160,7 +160,7 @@ def _gather_axes(mesh: Mesh, shards: list[tuple[str, ...]], x: jax.Array) -> jax
 
 
 def _scatters(layout: Layout, tokens: int) -> bool:
-    """Whether gradients are scattered by hand. On its own, the TPU compiler overlaps a
+    """Whether gradients are scattered by hand. On its own, the TPU compiler overlaps their
     reduce-scatter with the products only if these are long and the shards few; otherwise it emits
     an all-reduce.
     """

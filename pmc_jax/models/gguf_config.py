@@ -120,7 +120,7 @@ def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
     """Infers the parameters of the llama3 rule from the stored divisors of rotary frequencies.
 
     The file stores the divisors, not the parameters. All released Llama 3 models share these except
-    for the factor, which is the largest divisor; they must reproduce all divisors.
+    for the factor, which is the largest divisor. The parameters must reproduce all divisors.
     """
     divisors = file.rope_divisors()
     if np.all(divisors == 1):

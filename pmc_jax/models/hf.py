@@ -45,7 +45,7 @@ class TensorSource(Protocol):
 
 
 def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
-    """Compares names, shapes and dtypes with the configuration; reads no weights but a tied head.
+    """Compares names, shapes and dtypes with the configuration; reads weights only for a tied head.
 
     Raises:
         UserError: a missing or unexpected tensor, a wrong shape or dtype, or an output projection

@@ -14,7 +14,7 @@ class Layers(nnx.Module):
     """The parameters of all layers, each with a leading axis L; of one layer inside the scan."""
 
     def __init__(self, arrays: Mapping[str, jax.Array], *, by_rows: bool = False):
-        """Args: by_rows: constrain activations around products to `_by_rows`; for TPUs."""
+        """Args: by_rows: apply `_by_rows` to the activations around products; for TPUs."""
         self.by_rows = by_rows
         for name, array in arrays.items():
             setattr(self, name, nnx.Param(array))

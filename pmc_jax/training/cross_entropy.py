@@ -15,8 +15,8 @@ from pmc_jax.models.attention import softcap
 from pmc_jax.models.fsdp import Stages, collective_stages, gather, scatter
 from pmc_jax.training.chunks import join_positions, split_positions
 
-# Positions per chunk on one device; a chunk's logits are float32. TPUs use larger chunks, as every
-# chunk reads and writes the head's complete gradient in memory.
+# Positions per chunk on one device; a chunk's logits are float32. TPUs use larger chunks, because
+# every chunk adds to the head's complete gradient in memory.
 _POSITIONS_A_CHUNK, _ON_TPU = 512, 2048
 _ROUND = 8192
 

@@ -90,8 +90,8 @@ def token_scores(
 def _assign_rows(
     sequences: Sequence[TokenSequence], prefix_length: int, rows: int, size: int, slots: int
 ) -> list[list[tuple[int, int, int]]]:
-    """(sequence, row, first token) of each placement, by batch. The longest sequence is placed
-    first, each in the first row with room for all its tokens and all its scored tokens.
+    """Per batch, (sequence, row, first token) of each of its sequences. The longest are placed
+    first, each in the first row with room for its tokens and for its scored tokens.
     """
     batches = []
     waiting = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))

@@ -106,7 +106,7 @@ def answer_states(
 
 
 def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepConfig):
-    """Cross-entropies of whole distributions, f32[R,A] each.
+    """Cross-entropies between complete distributions, f32[R,A] each.
 
     Logits exist for a few positions at a time; the backward pass computes them again.
 

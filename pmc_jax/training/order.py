@@ -58,7 +58,7 @@ def total_steps(num_rows: int, rows_per_step: int, epochs: int) -> int:
 
 
 def epoch_rows(num_rows: int, rows_per_step: int, step: int, seed: int) -> np.ndarray:
-    """The rows of one step, int64 [rows]: the orders of all epochs, concatenated, cut into steps.
+    """The rows of one step, int64 [rows]. The concatenated orders of all epochs are cut into steps.
 
     A step may hold the end of one epoch and the start of the next (the published Phi run takes 400
     questions 40 times, 64 per step: 250 steps). One more order fills the last step, so that shapes

@@ -67,7 +67,7 @@ def _by_table(
 
 
 def abstract_state(model: Decoder, *, static: StepConfig) -> TrainState:
-    """The result of `init_state` as shapes with shardings; `model` holds such shapes as well."""
+    """Shapes and shardings of what `init_state` returns, from those of `model`."""
     state = jax.eval_shape(functools.partial(init_state, static=static), model)
 
     def placed(x, axes):
