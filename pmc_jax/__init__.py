@@ -5,7 +5,7 @@
     result = pmc.unlearn(lm, forget=["Where does Jane Roe live?"], retain=[("...", "...")])
     result.export("out/")
 
-Nothing runs at import: names are loaded when they are first used.
+Importing this package loads nothing else; each name is loaded when it is first used.
 """
 
 import importlib

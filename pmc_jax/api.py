@@ -1,4 +1,4 @@
-"""The library in a few calls; the commands do the same from files."""
+"""The main functions of the library; the commands do the same from files."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -46,17 +46,17 @@ class Unlearned:
     """What `unlearn` returns.
 
     Attributes:
-        lm: the model that has forgotten.
-        originals: id of each forget question -> the answer before; empty for other methods than
-            PMC, as are `replacements` and `scores`.
-        replacements: id -> the model's own answer that it was trained on, None if every sample was
-            empty.
-        scores: id -> score of that answer; 0 = nothing left of the original.
-        rounds: losses of each round; of PMC, the mean score and how many questions are left too.
-        seconds: exclusive wall time by stage, and `total`.
-        tokens: `sampled` and `trained`.
-        adapters: the adapters alone where `train.lora` asked for them; `lm` has them merged.
-        lora: their settings.
+        lm: the unlearned model.
+        originals: id of each forget question -> its answer before unlearning; empty for methods
+            other than PMC, like `replacements` and `scores`.
+        replacements: id -> the model's own answer that replaced it in training, None if every
+            sample was empty.
+        scores: id -> score of the replacement; 0 = nothing of the original is left.
+        rounds: losses of each round; for PMC also the mean score and the number of questions left.
+        seconds: exclusive wall time in seconds by stage, and `total`.
+        tokens: numbers of tokens, `sampled` and `trained`.
+        adapters: the adapters alone if `train.lora` is on; `lm` has them merged.
+        lora: settings of the adapters.
     """
 
     lm: LanguageModel
@@ -77,7 +77,8 @@ class Unlearned:
         """Writes the adapters as a PEFT folder; see `models.peft.export_adapter`.
 
         Raises:
-            UserError: all weights were trained, or the folder is in use.
+            UserError: there are no adapters because all weights were trained, or the folder is in
+                use.
         """
         if self.adapters is None or self.lora is None:
             raise UserError("no adapters: set train=TrainConfig(lora=LoRAConfig(rank=8))")
@@ -104,23 +105,23 @@ def unlearn(
 ) -> Unlearned:
     """Makes the model forget, by Partial Model Collapse or by another method.
 
-    PMC takes questions only: it moves away from the model's own greedy answers.
+    PMC needs only questions: it moves away from the model's own greedy answers.
 
     Args:
-        lm: from `load`; it is left as it is.
+        lm: from `load`; not changed.
         forget: the sensitive questions; (question, true answer) pairs for a method that trains on
             true answers.
-        retain: question-answer pairs that anchor what must stay.
-        method: a name of `pmc_jax.training.losses.METHODS`, or its settings.
-        config, train, model, data: settings; of `data` only `max_length` and `long_rows` are read,
-            and of `config` only `schedule` by other methods than PMC.
-        score: (original answer, samples) -> one number a sample, lower is better, 0 = forgotten;
-            by default `config.score`. Only PMC reads it.
-        seed: of sampling, order and pairing.
-        progress: bars on stderr.
+        retain: question-answer pairs that the model must keep.
+        method: a name in `pmc_jax.training.losses.METHODS`, or the settings of a method.
+        config, train, model, data: settings; only `max_length` and `long_rows` of `data` are read,
+            and methods other than PMC read only `schedule` of `config`.
+        score: (original answer, samples) -> one number per sample, lower is better, 0 = forgotten;
+            None = `config.score`. Only PMC reads it.
+        seed: seed of sampling, order and pairing.
+        progress: show progress bars on stderr.
 
     Raises:
-        UserError: empty or invalid rows, prompts or rows that are too long.
+        UserError: empty or invalid rows, or prompts or rows that are too long.
     """
     settings = Config(
         pmc=config or PMCConfig(),
@@ -173,10 +174,10 @@ def finetune(
     seed: int = 0,
     progress: bool = False,
 ) -> LanguageModel:
-    """Supervised fine-tuning on question-answer pairs, loss on the answers; `lm` is left as it is.
+    """Fine-tunes on question-answer pairs with the loss on the answers; does not change `lm`.
 
     Raises:
-        UserError: empty or invalid rows, rows that are too long.
+        UserError: empty or invalid rows, or rows that are too long.
     """
     if not isinstance(pairs, FinetuneSet):
         rows = pairs_to_retain(list(pairs))
@@ -201,7 +202,7 @@ def answer(
     model: ModelConfig | None = None,
     progress: bool = False,
 ) -> list[str]:
-    """The greedy answer to each question; `batch_size` of them are decoded at once."""
+    """The greedy answer to each question; decodes `batch_size` answers at once."""
     generator = TextGenerator.of(lm, model or ModelConfig())
     asking = EvaluateConfig(max_new_tokens=max_new_tokens, batch_size=batch_size)
     answers = LoadedModel("answer", generator).greedy(questions, asking, Recorder(bars=progress))
@@ -221,8 +222,8 @@ def sample(
     model: ModelConfig | None = None,
     seed: int = 0,
 ) -> list[list[str]]:
-    """`num_samples` answers to each question: temperature, then top-k, then top-p; 0 and 1 turn
-    them off.
+    """Samples `num_samples` answers per question with temperature, then top-k (0 = off), then top-p
+    (1 = off).
     """
     generator = TextGenerator.of(lm, model or ModelConfig())
     return generator.sample(
@@ -248,18 +249,19 @@ def evaluate(
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Unlearn quality, utility, ROUGE-L recall a split, and what `config.measures` names.
+    """Unlearn quality, utility, ROUGE-L recall per split, and the measures in `config.measures`.
 
     Args:
-        splits: names as of `data.evaluate`: `forget`, `forget_paraphrased`, `retain`,
-            `world_facts`, `real_authors`, `holdout`, `relearn`. Paraphrased and wrong answers, that
-            some measures need, are columns of an `EvalSet`.
+        splits: evaluation sets with the names of `data.evaluate`: `forget`, `forget_paraphrased`,
+            `retain`, `world_facts`, `real_authors`, `holdout`, `relearn`. Paraphrased and wrong
+            answers, which some measures need, are columns of an `EvalSet`.
         reference: a model that never saw the forget rows.
         before: the model before unlearning.
-        retain: pairs that prompt attacks show, and that relearning trains on without `relearn`.
+        retain: question-answer pairs for the prompts of prompt attacks; relearning trains on them
+            if there is no `relearn` split.
 
     Returns:
-        See `pmc_jax.evaluation.quality.of_recalls`; with measures also `evaluation`, see
+        The numbers of `pmc_jax.evaluation.quality.of_recalls`; with measures also `evaluation`, see
         docs/reference/evaluation.md.
 
     Raises:

@@ -205,7 +205,7 @@ def test_every_setting_is_described():
             yield from sections(inner)
 
     for cls in sections(Section):
-        if cls.__module__.startswith("pmc_jax"):
+        if cls.__module__.startswith("pmc_jax.config"):
             names = {item.name for item in dataclasses.fields(cls)}
             assert names <= field_texts(cls).keys(), cls
 

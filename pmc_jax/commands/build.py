@@ -1,4 +1,4 @@
-"""One unlearning run, put together in the same way for the commands and the library."""
+"""Builds an unlearning run, for the commands and the library alike."""
 
 from collections.abc import Sequence
 
@@ -29,13 +29,13 @@ def build_run(
     score: Score | None = None,
     donate: bool = False,
 ) -> Unlearning:
-    """The loop of the method that `config.method` names, with the rows that it trains on.
+    """Builds the loop of the method `config.method` with the rows that it trains on.
 
     Args:
         generator: the model before unlearning.
-        inputs: what is measured is not read.
+        inputs: the rows of the run; those for evaluation are not read.
         originals: the model's greedy answers to the forget questions; PMC moves away from them.
-        score: for PMC, in place of `config.pmc.score`.
+        score: replaces `config.pmc.score` of PMC.
 
     Raises:
         UserError: empty sets, or prompts or rows that are too long.

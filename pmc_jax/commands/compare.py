@@ -1,6 +1,7 @@
-"""Compares methods x settings x seeds in the same time and writes one page about them.
+"""Compares methods x settings x seeds under equal wall-clock time; writes one page of results.
 
-Finished runs are not repeated; an interrupted run resumes. See docs/reference/comparison.md.
+The command skips finished runs and resumes an interrupted run. See
+docs/reference/comparison.md.
 """
 
 import argparse

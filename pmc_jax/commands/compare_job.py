@@ -1,7 +1,7 @@
-"""`pmc compare`: makes the target and the reference, every run that is not finished, the page.
+"""`pmc compare`: makes the target and the reference, executes all unfinished runs, writes the page.
 
-Every run is that of `pmc unlearn`, in a folder of its own. When it is finished, its limitations are
-measured with the random numbers that all runs share, and its weights are removed.
+Each run is a run of `pmc unlearn` in its own folder. When it is finished, the comparison computes
+its measures with the random numbers that all runs share, and removes its weights.
 """
 
 import dataclasses
@@ -47,14 +47,14 @@ _OWN = (RUNS, REFERENCE, run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_f
 def run_compare(
     compare: CompareConfig, *, overwrite: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The whole comparison, resumed where it was interrupted.
+    """Executes a comparison, or resumes it where it was interrupted.
 
     Returns:
-        What `compare.json` holds.
+        The contents of `compare.json`.
 
     Raises:
-        UserError: bad input, or a folder that holds runs of other settings or data.
-        Preempted: the process was asked to stop; the page shows the runs that are finished.
+        UserError: bad input, or a folder with runs of other settings or data.
+        Preempted: the process was asked to stop; the page shows the finished runs.
     """
     folder, runs, base = folder_of(compare), runs_of(compare), compare.base()
     _check_folder(folder)
@@ -67,9 +67,9 @@ def run_compare(
         _make_models(compare, base, overwrite, say)
         digests = inputs.digests | {"model": model_digest(target_of(compare))}
         for run in runs:
-            _is_finished(run, digests)  # all faults show before hours are spent
+            _is_finished(run, digests)  # reports faults before any run starts
         comparison = _Comparison(compare, inputs, digests["model"])
-        before = AnswerCache()  # of the target, which all runs share
+        before = AnswerCache()  # answers of the target, which all runs share
         try:
             for seed, runs_of_seed in itertools.groupby(runs, key=lambda run: run.seed):
                 for run in runs_of_seed:
@@ -90,7 +90,7 @@ def run_compare(
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuses a folder that holds what no comparison wrote."""
+    """Refuses a folder with files that no comparison wrote."""
     if not folder.is_dir():
         return
     own = {*_OWN, *write.FILES}
@@ -113,7 +113,7 @@ def _check_sets(base: Config) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Removes what an earlier comparison wrote, but not the models that it started from."""
+    """Removes the files of an earlier comparison, except the target and the reference."""
     for run in (folder / RUNS).iterdir():
         if (run / run_folder.RUN).is_file():
             shutil.rmtree(run)
@@ -124,7 +124,7 @@ def _clear(folder: Path) -> None:
 
 
 def _check_models(compare: CompareConfig, base: Config) -> None:
-    """Reads what the reference is made of, or looks for models, before anything is made."""
+    """Checks the rows of the reference and the paths of models before any training."""
     if compare.reference.data:
         finetune_rows(_reference_config(compare, base))
     for path in (base.model.path, compare.reference.path):
@@ -133,7 +133,7 @@ def _check_models(compare: CompareConfig, base: Config) -> None:
 
 
 def _reference_config(compare: CompareConfig, base: Config) -> Config:
-    """The settings that make the reference, as the target is made of `base`."""
+    """The settings that make the reference, like the settings `base` for the target."""
     rows = dataclasses.replace(base.finetune, data=compare.reference.data)
     return dataclasses.replace(_in(base, folder_of(compare) / REFERENCE), finetune=rows)
 
@@ -156,10 +156,10 @@ def _in(config: Config, folder: Path) -> Config:
 
 
 def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
-    """Whether a run is finished, with these settings and data.
+    """Whether a run is finished with these settings and data.
 
     Raises:
-        UserError: it is finished, but with others.
+        UserError: the run is finished with other settings or data.
     """
     if not (run.folder / run_folder.RESULTS).is_file():
         return False
@@ -168,7 +168,7 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
     unlike = []
     if run_folder.settings_digest(record["settings"]) != run_folder.settings_digest(wanted):
         unlike += differences(record["settings"], wanted)
-    # Methods that don't read the true answers have no digest of them.
+    # Methods that do not read the true answers record no digest of them.
     unlike += [f"data {n}" for n, sha in record["digests"].items() if digests.get(n, sha) != sha]
     if unlike:
         raise UserError(
@@ -181,16 +181,16 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
 def _unlearn(
     run: Run, failed: dict[str, str], caches: Mapping[str, AnswerCache], say: Callable[[str], None]
 ) -> None:
-    """Runs one run. Where training diverges, the error is recorded; the next command resumes it."""
+    """Executes one run. If training diverges, records the error; the next command resumes it."""
     say(f"{run.name}: unlearning for {run.config.method.max_seconds:g} s")
     try:
         unlearn_job.run_unlearn(run.config, overwrite=False, say=lambda text: None, caches=caches)
     except UserError as error:
-        if not _has_trained(run.folder):  # an input at fault would be so in every run
+        if not _has_trained(run.folder):  # a faulty input would fail every run
             raise
         failed[run.name] = str(error)
         say(f"{run.name}: failed: {error}")
-    gc.collect()  # frees what of the model is held in cycles before the next is loaded
+    gc.collect()  # frees the model, which reference cycles hold, before the next one is loaded
 
 
 def _has_trained(folder: Path) -> bool:
@@ -199,10 +199,10 @@ def _has_trained(folder: Path) -> bool:
 
 
 class _Comparison:
-    """What is measured and written of the runs.
+    """Measures the runs and writes the results.
 
     Attributes:
-        failed: name of a run -> why.
+        failed: name of a failed run -> the reason.
     """
 
     def __init__(self, compare: CompareConfig, inputs: RunInputs, target_sha256: str):
@@ -215,7 +215,7 @@ class _Comparison:
         self._models = {"before": self._model(target_of(compare), target_sha256)}
         if (path := reference_of(compare)) is not None:
             self._models["reference"] = self._model(path, model_digest(path))
-        self._shared = self._evaluate({})  # what is measured of the target and the reference
+        self._shared = self._evaluate({})  # results of the target and the reference
 
     def _model(self, path: str, sha256: str, answers: AnswerCache | None = None) -> ModelRef:
         return model_ref(self._base, path, self._sets, sha256=sha256, cache=answers)
@@ -227,20 +227,20 @@ class _Comparison:
         return evaluation
 
     def measure(self, run: Run, answers: AnswerCache) -> str:
-        """Measures a finished run, once, and removes its weights.
+        """Measures a finished run once and removes its weights.
 
         Args:
-            answers: greedy answers of its model that are there already.
+            answers: greedy answers of its model so far.
 
         Returns:
-            A line about it.
+            One line with its unlearn quality and utility.
         """
         if not self._is_measured(run):
             path = run.folder / run_folder.MODEL
             if not path.is_dir():
                 raise UserError(
-                    f"{run.folder}: the settings name other measures, but its weights are gone; "
-                    "pass --overwrite to replace it (output.keep_models keeps them)"
+                    f"{run.folder}: the settings name other measures, but its weights are removed; "
+                    "pass --overwrite to repeat the run (output.keep_models keeps weights)"
                 )
             model = self._model(str(path), model_digest(str(path)), answers)
             evaluation = self._evaluate({run.name: model})
@@ -265,7 +265,7 @@ class _Comparison:
         return same and models == {n: model.sha256 for n, model in self._models.items()}
 
     def write(self, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-        """Writes the page and all that belongs to it, of the runs that are finished."""
+        """Writes the page and its files for the finished runs."""
         files = (run_folder.RESULTS, run_folder.EVALUATION_RESULTS)
         done = [
             run

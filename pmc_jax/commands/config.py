@@ -1,7 +1,7 @@
 """Prints the settings of a run or a comparison as YAML, with the origin of each value.
 
-The origin is a line of a file, an override or the default. Where settings are wrong, the command
-prints every fault on a line of its own and ends with exit status 2. `pmc unlearn --help` and
+The origin is a line of a file, an override or the default. If settings are invalid, the command
+prints each fault on its own line and ends with exit status 2. `pmc unlearn --help` and
 `pmc compare --help` describe the settings.
 """
 
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _origin(text: str, lines: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """What gives the setting its value that a text begins with."""
+    """The origin of a setting; `text` starts with its dotted name."""
     name = text.partition(":")[0]
     changed = [f"{override.partition('=')[0].strip()}." for override in overrides]
     if any(f"{name}.".startswith(other) or other.startswith(f"{name}.") for other in changed):
@@ -72,7 +72,7 @@ def _origin(text: str, lines: Mapping[str, str], overrides: Sequence[str]) -> st
 def _yaml(
     tree: Mapping[str, Any], origins: Mapping[str, str], other: str, prefix: str = ""
 ) -> Iterator[str]:
-    """Lines with the origins of values; those without one have `other`, or are left out."""
+    """YAML lines with origins; a value without one has `other`, or no line if that is ""."""
     indent = "  " * prefix.count(".")
     for key, value in tree.items():
         name = f"{prefix}{key}"

@@ -1,4 +1,4 @@
-"""What a finished run prints: tables, and a few answers where the settings allow text."""
+"""The output of a finished run: tables, and a few answers if the settings allow text."""
 
 from collections.abc import Sequence
 from typing import Any

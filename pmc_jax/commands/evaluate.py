@@ -1,6 +1,6 @@
 """Measures model.path, or a finished run and its reference (pmc evaluate OUTPUT_FOLDER).
 
-evaluate.measures names what is measured in addition to unlearn quality and utility. See
+evaluate.measures lists the measures in addition to unlearn quality and utility. See
 docs/reference/evaluation.md.
 """
 

@@ -1,5 +1,5 @@
-"""Measures a model (`pmc evaluate CONFIG`), or the model of a finished run before and after
-unlearning, beside a reference (`pmc evaluate OUT`).
+"""Measures a model (`pmc evaluate CONFIG`), or the models of a finished run before and after
+unlearning and its reference (`pmc evaluate OUT`).
 """
 
 import json
@@ -27,16 +27,16 @@ from pmc_jax.sampling.generator import TextGenerator
 
 
 def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """`pmc evaluate CONFIG`: the numbers of `model.path` on `data.evaluate`.
+    """`pmc evaluate CONFIG`: measures `model.path` on `data.evaluate`.
 
     Returns:
-        Unlearn quality, utility and the splits, as `quality.of_recalls`; `evaluation` beside them
-        where `evaluate.measures` asks for more.
+        Unlearn quality, utility and the splits, as `quality.of_recalls`; also `evaluation` if
+        `evaluate.measures` is not empty.
     """
     sets = eval_sets(config)
     if not sets:
         raise UserError(
-            "data.evaluate: no split is named; add data.evaluate.forget.path=FILE or others"
+            "data.evaluate: names no split; add data.evaluate.forget.path=FILE or others"
         )
     path = model_path(config)
     folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
@@ -49,10 +49,10 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
 def run_evaluate_run(
     folder: Path, overrides: Sequence[str], *, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """`pmc evaluate OUT`: everything that is measured of a finished run, by its own settings.
+    """`pmc evaluate OUT`: computes the measures of a finished run with its own settings.
 
     Returns:
-        What it writes to `evaluation.json`.
+        The contents of `evaluation.json`.
     """
     config = _settings_of(folder, overrides)
     with run_folder.locked(folder):
@@ -69,17 +69,17 @@ def evaluate_finished(
     recorder: Recorder | None = None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measures the model of a finished run beside the one before it and the reference.
+    """Measures the models before and after a finished run, and the reference.
 
     Args:
-        caches: answers that the run asked for already, by model (`before`, `after`).
+        caches: answers that the run has generated, by model (`before`, `after`).
 
     Returns:
-        What it writes to `evaluation.json`.
+        The contents of `evaluation.json`.
     """
     sets, caches = eval_sets(config), caches or {}
     if not sets:
-        raise UserError("data.evaluate: no split is named, so nothing can be measured")
+        raise UserError("data.evaluate: names no split, so nothing can be measured")
     made = multihost.broadcast((folder / run_folder.TARGET).exists) and bool(config.finetune.data)
     first = str(folder / run_folder.TARGET) if made else model_path(config)
     paths = {"before": first, "after": str(folder / run_folder.MODEL)}
@@ -94,9 +94,7 @@ def evaluate_finished(
 
 
 def finalize(folder: Path, *, text: bool, purge: bool = False) -> None:
-    """Writes the report of a finished run, after its answers are removed if `purge`; the first
-    process does it.
-    """
+    """Writes the report of a finished run; `purge` removes its answers first."""
     if multihost.is_first():
         if purge:
             manifest.purge(folder)
@@ -104,7 +102,7 @@ def finalize(folder: Path, *, text: bool, purge: bool = False) -> None:
 
 
 def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
-    """What models are evaluated on by these settings."""
+    """The data and settings that models are evaluated with."""
     retain = config.data.retain
     rows = retain_set(retain, config.data) if retain.path else None
     named = {rows.name: rows for rows in sets}
@@ -119,11 +117,11 @@ def model_ref(
     sha256: str | None = None,
     cache: AnswerCache | None = None,
 ) -> ModelRef:
-    """A model folder, loaded when a row of it is missing.
+    """A model folder, loaded only if some of its rows are missing.
 
     Args:
-        sha256: its digest, where it was computed already.
-        cache: its greedy answers that are known already.
+        sha256: digest of the model; None = computed here.
+        cache: greedy answers of the model so far.
     """
 
     def load(name: str) -> LoadedModel:
@@ -149,10 +147,10 @@ def _evaluate(
 
 
 def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
-    """The settings of a finished run, changed by overrides of `evaluate` and the like.
+    """The settings of a finished run with overrides.
 
     Raises:
-        UserError: no finished run is there, or an override is at fault.
+        UserError: the folder holds no finished run, or an override is invalid.
     """
 
     def read() -> dict[str, Any]:

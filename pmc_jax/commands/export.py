@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
                 raise UserError(f"{checkpoints_folder}: holds no checkpoint; run pmc unlearn first")
             trainer.load_state_dict(checkpoint[1])
             lm = dataclasses.replace(lm, model=trainer.release())
-            del trainer, checkpoint  # frees what is not exported
+            del trainer, checkpoint  # frees the rest of the state
             say(f"exporting the newest checkpoint in {folder}")
         else:
             say(f"{folder} has no checkpoints; exporting {base} as it is")

@@ -1,4 +1,4 @@
-"""What the commands read: rows, models and the files behind them."""
+"""Inputs of the commands: rows, models and their files."""
 
 import dataclasses
 import logging
@@ -33,12 +33,12 @@ class RunInputs:
     """The rows of a run.
 
     Attributes:
-        forget: the questions.
-        retain: pairs to keep.
-        forget_answers: the true answers to the questions, for methods that train on them.
-        refusals: for methods that train on them; else empty.
-        eval_sets: what is measured.
-        target_rows: what the target model is made to know; None = no target is made.
+        forget: questions to forget.
+        retain: question-answer pairs to keep.
+        forget_answers: the forget questions with true answers, for methods that train on them.
+        refusals: answers for methods that train on refusals; else empty.
+        eval_sets: pairs for evaluation.
+        target_rows: pairs that the target model is fine-tuned on; None = no target is made.
     """
 
     forget: ForgetSet
@@ -50,7 +50,7 @@ class RunInputs:
 
     @property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of the rows by the name of their set."""
+        """Name of a set -> SHA-256 of its rows."""
         named = {"forget": self.forget, "retain": self.retain}
         named |= {"forget_answers": self.forget_answers, "finetune": self.target_rows}
         named |= {f"evaluate.{rows.name}": rows for rows in self.eval_sets}
@@ -61,10 +61,10 @@ def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInp
     """Reads all rows of a run.
 
     Args:
-        forget_answers: whether the true answers are read; None = where the method trains on them.
+        forget_answers: whether to read the true answers; None = if the method trains on them.
 
     Raises:
-        UserError: a source is not given, cannot be read or has bad rows.
+        UserError: a source is not given, cannot be read or has invalid rows.
     """
     data = config.data
     if forget_answers is None:
@@ -82,24 +82,24 @@ def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInp
 
 
 def model_digest(path: str) -> str:
-    """SHA-256 of a model's files, which the first process reads."""
+    """SHA-256 of the files of a model; the first process reads them."""
     return multihost.broadcast(lambda: file_digest(find(path)))
 
 
 def placed(config: Config) -> dict[str, Any]:
-    """Arguments of `load`: the mesh, and the tables from logical axes to it."""
+    """Arguments of `load`: the mesh, and the tables from logical axes to mesh axes."""
     c = config.mesh
     mesh = make_mesh(c.data, c.fsdp, c.tensor, slices=c.slices)
     return dict(mesh=mesh, train_rules=c.train_rules, sample_rules=c.sample_rules)
 
 
 def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> None:
-    """Checks what can only be checked with the model at hand, before anything is written.
+    """Checks the settings and rows that depend on the model, before any file is written.
 
     Raises:
-        UserError: no such score, questions in both sets under `data.on_overlap: error`, attention
-            that cannot run here, a layer that the model lacks, or a question or a row that is too
-            long.
+        UserError: an unknown score, questions in both sets under `data.on_overlap: error`, an
+            attention kernel that cannot run here, a layer that the model lacks, or a question or
+            row that is too long.
     """
     forget = inputs.forget
     base_score(config.pmc, encode=generator.encoder.plain)
@@ -121,24 +121,24 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
 
 
 def _check_overlap(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
-    """Looks for questions that are in both sets, whatever their spacing and capitals."""
+    """Reports questions in both sets; ignores white space and case."""
     retained = {" ".join(question.split()).casefold() for question in retain.questions}
     questions = zip(forget.ids, forget.questions, strict=True)
     both = [id_ for id_, text in questions if " ".join(text.split()).casefold() in retained]
     if not both:
         return
     named = first_of(both, 5)
-    message = f"{len(both)} of {len(forget)} forget questions are retain questions too ({named})"
+    message = f"{len(both)} of {len(forget)} forget questions are also retain questions ({named})"
     if rule == "error":
         raise UserError(f"{message}; remove them from one of the two, or set data.on_overlap=warn")
     _log.warning("%s: they are trained both to be forgotten and to be kept", message)
 
 
 def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
-    """Name -> `path` and `sha256` of everything that a run reads from a file.
+    """Name -> `path` and `sha256` of each file that a run reads.
 
     Args:
-        model: digest of the model.
+        model: SHA-256 of the model.
     """
     name = model_path(config)
     path = name if is_address(name) else str(find(name).absolute())
@@ -162,7 +162,7 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
 def load_model(
     config: Config, path: str | Path, trained: TrainConfig | None = None
 ) -> LanguageModel:
-    """The model; in float32 only where all its weights are trained."""
+    """Loads a model; in float32 if all its weights are trained, else in the compute dtype."""
     whole = trained is not None and not trained.lora.rank
     dtype = jnp.dtype("float32") if whole else compute_dtype(config.model.compute_dtype)
     return load(path, **placed(config), dtype=dtype.name)

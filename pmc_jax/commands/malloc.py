@@ -1,7 +1,7 @@
-"""Tunes glibc's allocator so that freed memory stays with the process, where the CPU computes.
+"""Tunes glibc's allocator so that freed memory stays with the process, for computation on the CPU.
 
-XLA allocates the scratch memory of a program every time it runs, up to gigabytes. By default glibc
-takes it from the kernel and returns it, and the kernel clears all its pages again for every run.
+XLA allocates scratch memory, up to gigabytes, each time that a program runs. By default glibc gets
+this memory from the kernel and returns it, and the kernel clears all pages again for each run.
 """
 
 import glob
@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pmc_jax.distributed import launch
 
 _TUNABLES = {
-    "mmap_max": 0,  # large blocks are no mappings of their own,
-    "arena_max": 1,  # lie in the arena that can hold them,
-    "trim_threshold": 2**62,  # and are kept.
-    # Else the few bytes beside an aligned block are handed out, and it does not fit there again.
+    "mmap_max": 0,  # no separate mappings for large blocks
+    "arena_max": 1,  # one arena, which can hold them
+    "trim_threshold": 2**62,  # never returns memory to the kernel
+    # These caches would hand out the bytes next to an aligned block, which then no longer fits.
     "tcache_count": 0,
     "mxfast": 0,
 }
@@ -25,7 +25,7 @@ _ACCELERATORS = (*launch.TPUS, launch.NVIDIA_GPUS, "/dev/dxg", "/dev/kfd")
 def tune_glibc_malloc() -> None:
     """Re-executes the process once with GLIBC_TUNABLES set, which glibc reads only at its start.
 
-    The process then holds on to the most memory that it ever needed.
+    The process then keeps its peak memory until it ends.
     """
     if _helps(os.environ):
         tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())
@@ -34,7 +34,7 @@ def tune_glibc_malloc() -> None:
 
 
 def _helps(environment: Mapping[str, str]) -> bool:
-    """Whether the CPU computes, and the environment neither tunes nor replaces the allocator."""
+    """Whether JAX runs on the CPU and the environment neither tunes nor replaces the allocator."""
     if any(name.startswith(("GLIBC_TUNABLES", "MALLOC_", "LD_PRELOAD")) for name in environment):
         return False
     if platforms := environment.get("JAX_PLATFORMS"):

@@ -19,11 +19,11 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     """Writes `plan.file` and prints the tables.
 
     Raises:
-        UserError: no such topology, no compiler, no shape of the model, nothing that fits.
+        UserError: an unknown topology, no compiler, no shape of the model, or no plan that fits.
     """
     config = load_config(options.config, options.overrides)
     start.quiet_libraries()
-    os.environ["JAX_PLATFORMS"] = "cpu"  # leaves a TPU of this machine alone
+    os.environ["JAX_PLATFORMS"] = "cpu"  # does not use a TPU of this machine
     from pmc_jax.artifacts.files import write_json
     from pmc_jax.planning.plan import Planner, check_file
     from pmc_jax.planning.report import plan_tables

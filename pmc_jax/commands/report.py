@@ -1,4 +1,4 @@
-"""Writes report.html and report.json of a finished run again, or of several runs side by side."""
+"""Rewrites report.html and report.json of a finished run, or of several runs side by side."""
 
 import argparse
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Prints answers of model.path to each forget question, as JSON Lines.
 
-pmc.sampling says how many answers and how they are drawn.
+pmc.sampling sets the number of answers and the sampler.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     forget, sampling = forget_set(config.data.forget, config.data), config.pmc.sampling
     lm = load_model(config, model_path(config))
     generator = TextGenerator.of(lm, config.model)
-    # A question that is too long is named by its id.
+    # An error names a question that is too long by its id.
     generator.prompts(forget.questions, sampling.max_new_tokens, ids=forget.ids)
     answers = generator.sample(
         generator.snapshot(lm.model),

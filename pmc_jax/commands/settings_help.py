@@ -1,5 +1,5 @@
-"""The settings that a command reads, as its help shows them: names, types and defaults of the
-schema, with the `Fields:` lines of its docstrings.
+"""Formats the settings that a command reads for its help: names, types and defaults from the
+schema, texts from the `Fields:` of its docstrings.
 """
 
 import argparse
@@ -18,7 +18,7 @@ _FIELDS = re.compile(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 def settings_help(root: type[Section], names: Sequence[str]) -> str:
-    """The settings of `root` under the dotted `names`, a table for each section, as wide as the
+    """A table per section of the settings of `root` under the dotted `names`, as wide as the
     terminal; "" without names.
     """
     formatter = argparse.HelpFormatter("pmc", max_help_position=40)
@@ -46,10 +46,10 @@ def field_texts(cls: type[Section]) -> dict[str, str]:
 def _sections(
     cls: type[Section], names: Sequence[str], prefix: str = ""
 ) -> Iterator[tuple[str, tuple[type[Section], Sequence[dataclasses.Field]]]]:
-    """Heading, class and fields of each section that `names` reach.
+    """Heading, class and fields of each section that `names` include.
 
-    A section that stands in a list or a mapping, or that a bare text may stand for, has a table of
-    its own, the same wherever it occurs.
+    A section in a list or a mapping, or with a shorthand, has one table of its own, wherever it
+    occurs.
     """
     fields, inner = [], []
     for item in dataclasses.fields(cls):

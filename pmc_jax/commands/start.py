@@ -1,7 +1,7 @@
-"""What most commands share before their work: arguments, settings, and how libraries behave.
+"""Shared start of most commands: arguments, settings, and the configuration of libraries.
 
-Nothing here imports jax when the module is imported, so `pmc --help` and faults in the settings
-answer at once.
+This module does not import jax at its top, so `pmc --help` and faults in the settings appear at
+once.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pmc_jax.config.run import Config, load_config
 from pmc_jax.config.schema import Section, dotted_names
 from pmc_jax.distributed import launch
 
-OVERWRITE = "replace what an earlier run wrote to output.dir"
+OVERWRITE = "replace the files that an earlier run wrote to output.dir"
 
 
 def add_arguments(
@@ -26,11 +26,11 @@ def add_arguments(
     processes: bool = False,
     **flags: str,
 ) -> None:
-    """The settings file and the settings changed on the command line.
+    """Adds the arguments for the settings file and the overrides.
 
     Args:
-        schema: of the settings.
-        processes: add the options of a command that runs in several processes.
+        schema: class of the settings.
+        processes: add the options for a command that runs in several processes.
         flags: name of an option without a value -> its help.
     """
     parser.add_argument("config", metavar=config, help="YAML file with settings, see configs/")
@@ -49,7 +49,7 @@ def add_arguments(
 
 
 def read_config(options: argparse.Namespace) -> Config:
-    """The settings of a command; then sets up the libraries, which may be imported after it.
+    """Reads the settings of a command and configures the libraries, which may be imported after it.
 
     Raises:
         UserError: see `load_config`.
@@ -65,17 +65,17 @@ def set_up_libraries() -> None:
 
 
 def quiet_libraries() -> None:
-    """Sends our warnings to stderr and drops the messages of libraries."""
+    """Sends warnings of this package to stderr and drops messages of libraries."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(format="pmc: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # we report what matters of it
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # this package reports the relevant ones
     # Orbax leaves these behind where a disk is full.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def keep_compilations() -> None:
-    """Compiled programs are kept between runs, unless jax has a folder for them already."""
+    """Enables the compilation cache of jax, unless jax has a folder for it already."""
     import jax
 
     if jax.config.jax_compilation_cache_dir is None:

@@ -1,6 +1,6 @@
 """The target model of an experiment: fine-tuned once and reused.
 
-A folder called `target` without a mark was not made by pmc and is left alone.
+A folder `target` without `target.json` was not made by pmc and is never changed.
 """
 
 import dataclasses
@@ -23,18 +23,18 @@ from pmc_jax.models.load import LanguageModel
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.finetune import finetune
 
-# Says which model, settings and data a target was made from.
+# Records the model, settings and data that a target was made from.
 TARGET_MARK = "target.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A target model that is made, or is to be made.
+    """A target model, made or still to be made.
 
     Attributes:
         folder: `output.dir/target`.
-        rows: what it knows.
-        made_of: digests of the model that it starts from, of the rows and of the settings.
+        rows: the pairs that it is fine-tuned on.
+        made_of: digests of the base model, the rows and the settings.
     """
 
     folder: Path
@@ -43,9 +43,9 @@ class Target:
 
     @staticmethod
     def of(config: Config, rows: FinetuneSet) -> "Target":
-        """The target that the settings ask for."""
+        """The target that the settings define."""
         model = dataclasses.asdict(config.model) | {"path": None}
-        del model["cache_dtype"]  # of sampling alone
+        del model["cache_dtype"]  # only sampling reads it
         settings = {
             "finetune": dataclasses.asdict(config.finetune) | {"data": None},
             "model": model,
@@ -60,15 +60,16 @@ class Target:
         return Target(Path(output_dir(config)) / run_folder.TARGET, rows, made_of)
 
     def line(self, made: bool, name: str = "target") -> str:
-        """A line about it; `made`: it was there already."""
+        """A line for the console; `made`: whether the target existed already."""
         how = " (made before from the same settings and data)" if made else ""
         return f"{name} model: {self.folder}{how}"
 
     def is_made(self, *, overwrite: bool) -> bool:
-        """Whether the folder holds this very target; where it does not, it may be made.
+        """Whether the folder holds exactly this target; if not, `make` may write it.
 
         Raises:
-            UserError: it holds another target and `overwrite` is off, or was not made by pmc.
+            UserError: the folder holds another target and `overwrite` is off, or was not made by
+                pmc.
         """
         return multihost.broadcast(lambda: self._is_made(overwrite))
 
@@ -95,12 +96,12 @@ class Target:
         return False
 
     def make(self, lm: LanguageModel, config: Config, recorder: Recorder) -> LanguageModel:
-        """Fine-tunes `lm`, whose buffers are taken over, and writes it in place of an older target.
+        """Fine-tunes `lm`, whose buffers are donated, and writes it; replaces an older target.
 
         Interrupted training resumes from its checkpoint.
 
         Raises:
-            UserError: rows that are too long, or the folder cannot be written.
+            UserError: rows are too long, or the folder cannot be written.
             Preempted: the process was asked to stop; the same call resumes.
         """
         checkpoints_folder = self.folder.with_name(run_folder.TARGET_CHECKPOINTS)
@@ -127,10 +128,10 @@ class Target:
 def make_target(
     config: Config, *, overwrite: bool, say: Callable[[str], None], name: str = "target"
 ) -> None:
-    """Makes the target model under `output.dir/target`, unless it is there already.
+    """Makes the target model under `output.dir/target`, unless it exists already.
 
     Args:
-        name: what the model is called in the line that is printed.
+        name: name of the model in the printed line.
 
     Raises:
         UserError: see `Target.is_made` and `Target.make`.

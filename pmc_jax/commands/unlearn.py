@@ -1,8 +1,8 @@
-"""Runs the whole job: makes a target model if finetune.data is set, evaluates it, unlearns,
+"""Runs the complete job: makes a target model if finetune.data is set, evaluates it, unlearns,
 evaluates again and exports the model.
 
-An interrupted run resumes from its newest checkpoint. --purge removes the answers that the
-checkpoints, the log and the report hold, at the end of the run or from a finished run.
+An interrupted run resumes from its newest checkpoint. --purge removes the answers in the
+checkpoints, the log and the report, at the end of the run or from a finished run.
 """
 
 import argparse
@@ -14,7 +14,7 @@ READS = "model data pmc method train finetune evaluate mesh output log report.te
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    purge = "remove the answers that the run keeps to be resumed, at its end or when it is finished"
+    purge = "remove the answers that the run keeps for resuming, at its end or from a finished run"
     start.add_arguments(parser, processes=True, overwrite=start.OVERWRITE, purge=purge)
 
 

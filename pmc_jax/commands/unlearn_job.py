@@ -1,4 +1,4 @@
-"""`pmc unlearn`: settings in, an output folder out."""
+"""`pmc unlearn`: turns settings into an output folder."""
 
 import contextlib
 import dataclasses
@@ -33,24 +33,24 @@ def run_unlearn(
     purge: bool = False,
     caches: Mapping[str, AnswerCache] | None = None,
 ) -> dict[str, Any]:
-    """The whole job; resumes an unfinished run of the same settings and data.
+    """Runs the complete job, or resumes an unfinished run of the same settings and data.
 
     Args:
-        purge: the answers that the run holds are removed at its end, see `manifest.purge`.
-        caches: greedy answers of the model `before` and `after` the run: read and filled.
+        purge: remove the answers that the run holds at its end, see `manifest.purge`.
+        caches: greedy answers of the models `before` and `after` the run; read and extended.
 
     Returns:
-        What `results.json` holds.
+        The contents of `results.json`.
 
     Raises:
-        UserError: bad settings, rows or models, or an output folder that is not free.
+        UserError: invalid settings, rows or models, or an output folder that is not free.
         Preempted: the process was asked to stop; the same call resumes.
     """
     inputs = read_inputs(config)
     target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
-    # Weights are large: a target has their digest already.
+    # Weights are large to hash, and a target has their digest already.
     digest = target.made_of["model"] if target else model_digest(model_path(config))
-    # Faults show before a folder is claimed, an older run removed or a step trained.
+    # Faults appear before a folder is claimed, an older run removed or a step trained.
     watch = Stopwatch()
     made = target is not None and target.is_made(overwrite=True)
     trained = config.train if target is None or made else config.finetune
@@ -75,7 +75,7 @@ def run_unlearn(
             manifest.write(folder.path, input_files(config, digest), results)
             shown = ReportConfig(text=config.report.text and not purge)
             write_report([folder.path], shown, results=results)
-        folder.finish(results)  # after it nothing is left to do that an interruption could lose
+        folder.finish(results)  # an interruption after this line loses nothing
         if purge:
             finalize(folder.path, purge=True, text=False)
     say(final_tables(results))
@@ -92,21 +92,21 @@ def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
     folder = output_dir(config)
     with run_folder.locked(folder):
         finalize(Path(folder), purge=True, text=False)
-    say(f"{folder}: the checkpoints, the texts of the log and those of the report are gone")
+    say(f"{folder}: removed the checkpoints and the texts of the log and the report")
 
 
 @contextlib.contextmanager
 def _recording(
     config: Config, folder: run_folder.OutputFolder, watch: Stopwatch
 ) -> Iterator[Recorder]:
-    """The log, the clock and the checkpoints of a run, open inside."""
+    """Opens the log, the clock and the checkpoints of a run."""
     checkpoint_folder = folder.path / run_folder.CHECKPOINTS
     with (
         Checkpoints(checkpoint_folder, keep=config.output.keep) as checkpoints,
         RunLog(folder.path if multihost.is_first() else None, text=config.log.text) as log,
         watch.compiling_apart(),
     ):
-        # An earlier attempt that left no checkpoint left a log that starts again.
+        # Without a checkpoint of an earlier attempt, the run and its log start from the beginning.
         if folder.resuming and checkpoints.latest() is None and multihost.is_first():
             shutil.rmtree(folder.path / run_folder.TENSORBOARD, ignore_errors=True)
             log.resume(0)

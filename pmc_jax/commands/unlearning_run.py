@@ -38,13 +38,13 @@ def unlearn(
     say: Callable[[str], None],
     caches: Mapping[str, AnswerCache],
 ) -> dict[str, Any]:
-    """The run, resumed where it was interrupted; `lm`'s buffers are taken over.
+    """Executes the run, or resumes it where it was interrupted; the buffers of `lm` are donated.
 
     Args:
-        caches: greedy answers of the model `before` and `after` the run: read and filled.
+        caches: greedy answers of the models `before` and `after` the run; read and extended.
 
     Returns:
-        What `results.json` holds.
+        The contents of `results.json`.
     """
     generator, run_state, forget = TextGenerator.of(lm, config.model), RunState(), inputs.forget
     sets = [s for s in inputs.eval_sets if s.name in SPLITS]
@@ -65,7 +65,7 @@ def unlearn(
     model = LoadedModel.of("evaluate after", generator, lm.model, caches["after"])
     questions = [*_questions(sets), *forget.questions]
     numbers, answers = measure_quality(model, sets, config.evaluate, questions, recorder)
-    del model  # its weights as sampling reads them are freed before the export
+    del model  # frees the sampling copy of its weights before the export
     _export(run, lm, folder)
     _log_answers(recorder.log, sets, run_state.texts, answers)
     _log_questions(recorder.log, forget, run.source, answers)
@@ -83,8 +83,8 @@ def _measure_before(
     run_state: RunState,
     cache: AnswerCache,
 ) -> list[str]:
-    """Measures the untouched model, for `run_state`; its greedy answers to the forget questions, of
-    the length that PMC samples.
+    """Measures the model before unlearning, for `run_state`; returns its greedy answers to the
+    forget questions, of the length that PMC samples.
     """
     questions, length = forget.questions, config.pmc.sampling.max_new_tokens
     together = length == config.evaluate.max_new_tokens
@@ -106,7 +106,7 @@ def _questions(sets: Sequence[EvalSet]) -> list[str]:
 
 
 def _run_rounds(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -> None:
-    """All rounds that are left, with the measurements between them."""
+    """Executes the remaining rounds, with the measurements between them."""
 
     def after_round() -> None:
         _measure_rewards(config, run)
@@ -117,16 +117,16 @@ def _run_rounds(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -> Non
     run.run(after_round)
     if config.output.checkpoint_end:
         run.save()
-    run.recorder.checkpoints.wait()  # frees its copy of the state before more memory is needed
+    run.recorder.checkpoints.wait()  # frees the copy of the state before evaluation needs memory
 
 
 def _measure_rewards(config: Config, run: Unlearning) -> None:
-    """E[e^r] and Var[e^r] of the model as it is, where `pmc.reward_samples` asks for them."""
+    """Records E[e^r] and Var[e^r] of the current model, if `pmc.reward_samples` is above 0."""
     state = run.run_state
     if not config.pmc.reward_samples:
         return
     if state.reward_moments and state.reward_moments["moments"][-1]["step"] == run.done:
-        return  # a resumed run was stopped after this measurement
+        return  # the interrupted run had this measurement already
     scores = run.source.fresh_scores(run.trainer.model)
     if scores is None:
         return
@@ -136,7 +136,7 @@ def _measure_rewards(config: Config, run: Unlearning) -> None:
 
 
 def _evaluate_if_due(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -> None:
-    """Measures the model between two rounds, by `evaluate.every` and `evaluate.at_seconds`."""
+    """Measures the model between two rounds if `evaluate.every` or `evaluate.at_seconds` is due."""
     every, steps = config.evaluate.every, [0, *(r["step"] for r in run.rounds)]
     spent, ends = run.spent(), run.stopped or run.done == run.total_steps
     earlier = max([0.0, *(r.get("unlearning_seconds", 0.0) for r in run.rounds)])
@@ -148,15 +148,13 @@ def _evaluate_if_due(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -
     numbers, _ = measure_quality(model, sets, config.evaluate, _questions(sets), run.recorder)
     shown = {name: numbers[name] for name in ("unlearn_quality", "utility")}
     run.rounds[-1] |= shown
-    if config.evaluate.at_seconds:  # else rounds are the same in every run
+    if config.evaluate.at_seconds:  # without it, rounds are the same in every run
         run.rounds[-1]["unlearning_seconds"] = spent
     run.recorder.log.scalars(run.done, **shown, unlearning_seconds=spent)
 
 
 def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder) -> None:
-    """Writes the model, its adapters and the plot of the losses; replaces what a run left that was
-    interrupted after its export.
-    """
+    """Writes the model, its adapters and the loss plot; replaces earlier ones."""
     export_hf(lm, folder.path / run_folder.MODEL, replace=True)
     if run.trainer.adapters is not None:
         adapter = folder.path / run_folder.ADAPTER
@@ -168,7 +166,7 @@ def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder)
 def _log_answers(
     log: RunLog, sets: Sequence[EvalSet], before: Mapping[str, str], after: Mapping[str, str]
 ) -> None:
-    """A line an evaluation question, in place of those of an interrupted attempt."""
+    """Logs one line per evaluation question; replaces those of an interrupted attempt."""
     log.drop("answer")
     for split in sets:
         rows = zip(split.ids, split.questions, split.answers, strict=True)
@@ -181,12 +179,12 @@ def _log_answers(
 def _log_questions(
     log: RunLog, forget: ForgetSet, source: RowSource, after: Mapping[str, str]
 ) -> None:
-    """A line a forget question: what became of it."""
+    """Logs one line per forget question, with its answers and score."""
     log.drop("question")
     replacements = source.replacements
     for id_, question in zip(forget.ids, forget.questions, strict=True):
         stored, score = replacements.get(id_, (None, None))
-        # A method without replacement answers has neither.
+        # A method without replacement answers has neither of them.
         has_replacement = None if score is None else score <= 0
         original, final = source.originals[id_], after[question]
         texts = {"question": question, "original": original, "stored": stored, "final": final}
@@ -201,7 +199,7 @@ def _log_questions(
 
 
 def _results(config: Config, run: Unlearning, after: Mapping[str, Any]) -> dict[str, Any]:
-    """What `results.json` holds."""
+    """The contents of `results.json`."""
     usage = run.source.usage
     return {
         "before": run.run_state.before,

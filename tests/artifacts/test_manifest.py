@@ -52,7 +52,7 @@ def test_answers_stand_in_checkpoints_alone_and_nowhere_after_a_purge(run):
     assert before["splits"]["forget"]["rougeL_recall"] == 1  # it can recite them
     assert _files_with_texts(Path("out")) == {"checkpoints"}
     done = tiny.succeed("unlearn", "--purge")
-    assert "are gone" in done.lines[-1]
+    assert "removed the checkpoints" in done.lines[-1]
     assert _files_with_texts(Path("out")) == set() and not Path("out/checkpoints").exists()
     assert tiny.pmc("verify", config="out").status == 0
     assert Path("out/model/model.safetensors").is_file()
