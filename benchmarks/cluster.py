@@ -1,4 +1,4 @@
-"""Benchmarks on meshes and in several processes: the flags, and figures of one chip."""
+"""Flags of benchmarks on meshes and in several processes, and figures per chip."""
 
 import argparse
 import os
@@ -17,14 +17,14 @@ _TIMEOUT_SECONDS = 300.0  # after which a silent process counts as dead
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options, those of the mesh added; joins the other processes where there are some."""
+    """Adds the options of the mesh and parses all; joins the other processes if there are any."""
     for axis in ("fsdp", "tensor"):
         parser.add_argument(f"--{axis}", type=int, default=1, help="devices on this mesh axis")
     launch.add_flags(parser)
     options = parser.parse_args()
     if (spec := launch.process_spec(options, os.environ)) is not None:
         if getattr(options, "against", None):
-            parser.error("--against: in one process; leave out the flags of several")
+            parser.error("--against: supports one process only; remove the multi-process flags")
         launch.join(spec, _TIMEOUT_SECONDS)
     return options
 
@@ -34,13 +34,14 @@ def mesh(options: argparse.Namespace) -> Mesh:
 
 
 def per_chip(rate: float, config: DecoderConfig, flops_a_parameter: int) -> dict[str, Any]:
-    """A rate in tokens a second, of one chip and beside its published peak.
+    """Converts a rate in tokens per second to a rate per chip and a utilisation of its peak.
 
     Args:
-        flops_a_parameter: of a token, 6 to train on it and 2 to generate it.
+        flops_a_parameter: model FLOPs per parameter and token: 6 for training, 2 for generation.
 
     Returns:
-        `rate`, and `utilisation` in FLOP of the model; None where no peak is known.
+        `rate` in tokens per second, and `utilisation` as a fraction of the chip's published peak,
+        None if the peak is unknown.
     """
     chips = {(getattr(d, "slice_index", 0), *getattr(d, "coords", [d.id])) for d in jax.devices()}
     flops = flops_a_parameter * num_parameters(config) * rate / len(chips)

@@ -1,4 +1,4 @@
-"""What the benchmarks run on: questions and answers, of a file or generated."""
+"""Data of the benchmarks: questions and answers, from a file or generated."""
 
 import itertools
 import json
@@ -11,13 +11,13 @@ from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.packing import Packer
 
-# Of the collapse and the retain term.
+# Coefficients of the collapse term and the retain term.
 COEFFICIENTS = [1.0, 1.25]
 
 
 def rows(path: str | None, count: int) -> list[tuple[str, str]]:
-    """The first `count` pairs of question and answer of a JSON Lines file, or generated ones."""
-    if path is None:  # the same ones again where there are not so many people
+    """The first `count` question-answer pairs of a JSON Lines file, or generated ones."""
+    if path is None:  # generated pairs repeat if there are fewer than `count`
         made = generate.rows(PeopleConfig(count=min(count + 5, 200)), "all")
         rows = itertools.cycle((row.question, row.answer) for row in made)
         return list(itertools.islice(rows, count))
@@ -28,7 +28,7 @@ def rows(path: str | None, count: int) -> list[tuple[str, str]]:
 def training_step(
     generator: TextGenerator, pairs: list[tuple[str, str]]
 ) -> tuple[TrainBatch, list[list[TokenSequence]]]:
-    """A packed batch whose forget and retain rows are half of the pairs each, and these rows."""
+    """Packs half of the pairs as forget rows, half as retain rows; returns batch and rows."""
     sequences = [generator.encoder.sequence(*pair) for pair in pairs]
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
     lengths = [len(s) for s in sequences]

@@ -1,4 +1,4 @@
-"""A call of the decoder at a given batch shape, all of its slots active; with its warm times."""
+"""Arguments and warm times of a decoder call with a given batch shape and all slots active."""
 
 import time
 from typing import Any
@@ -24,7 +24,7 @@ def decode_arguments(
     batch_shape: tuple[int, int],
     cache_size: int,
 ) -> tuple[tuple, dict[str, Any]]:
-    """Arguments of `decode`: a prefilled prompt of 48 tokens in each row of the batch."""
+    """Makes arguments of `decode`, with a prefilled prompt of 48 tokens in each row."""
     (b, k), layout, config = batch_shape, generator.layout, generator.lm.config
     static = {"config": config, "layout": layout}
     tokens = np.ones((b, _PROMPT), np.int32)
@@ -46,7 +46,7 @@ def step_seconds(
     batch_shape: tuple[int, int],
     cache_size: int,
 ) -> list[float]:
-    """Warm times of a decode step."""
+    """Measures warm seconds per decode step."""
     arguments, static = decode_arguments(generator, weights, batch_shape, cache_size)
     weights, prompts, cache, *rest = arguments
     times = []

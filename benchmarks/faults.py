@@ -1,10 +1,9 @@
-"""Faults that a job survives: python benchmarks/faults.py CONFIG.yaml [section.key=value ...]
+"""Fault injection: python benchmarks/faults.py CONFIG.yaml [section.key=value ...]
 
-Runs `pmc unlearn` once without a fault. Then again and again, each time in a new output folder:
-killed (kill -9), asked to stop (SIGTERM), or killed with a file of the newest checkpoint spoilt, at
-random moments before its end, and resumed until it is finished. A fault is survived when the
-exported weights and the results are those of the run without one, bit for bit. The last line is
-JSON.
+Runs `pmc unlearn` once without a fault. Then runs it repeatedly, each time in a new output folder,
+with one fault at a random moment: kill -9, SIGTERM, or kill -9 and a damaged file in the newest
+checkpoint. Each run is then resumed. A run survives a fault if its exported weights and results
+equal those of the run without a fault, bit for bit. The last line is JSON.
 """
 
 import argparse
@@ -27,7 +26,7 @@ COMPARED = ("before", "after", "rounds", "tokens")
 
 
 class Job:
-    """One command in one output folder."""
+    """One `pmc unlearn` command with its own output folder."""
 
     def __init__(self, options: argparse.Namespace, out: Path):
         every = f"output.checkpoint_every={options.every}"
@@ -36,7 +35,7 @@ class Job:
         self.out = out
 
     def run(self, seconds: float | None = None, sent: int = signal.SIGKILL) -> tuple[int, str]:
-        """Exit status and stderr; `seconds` after its start the job is sent a signal."""
+        """Runs the job, signals it after `seconds`, and returns its exit status and stderr."""
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=said)
             try:
@@ -56,7 +55,7 @@ class Job:
         return digest.hexdigest(), {name: results[name] for name in COMPARED}
 
     def spoil(self, rng: random.Random) -> None:
-        """Cuts a file of the newest checkpoint in half, where there is one with another before."""
+        """Cuts a file of the newest checkpoint in half, if there is an older checkpoint, too."""
         folders = [p for p in (self.out / "checkpoints").glob("*") if p.name.isdigit()]
         if len(folders) > 1:
             newest = max(folders, key=lambda path: int(path.name))
@@ -71,7 +70,7 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", help="section.key=value")
     parser.add_argument("--kills", type=int, default=30, help="kill -9")
     parser.add_argument("--stops", type=int, default=10, help="SIGTERM")
-    parser.add_argument("--spoilt", type=int, default=10, help="kill -9 and a spoilt checkpoint")
+    parser.add_argument("--spoilt", type=int, default=10, help="kill -9 and a damaged checkpoint")
     parser.add_argument("--every", type=int, default=2, help="steps between two checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -88,7 +87,7 @@ def main() -> None:
         for kind in (kind for kind, count in kinds.items() for _ in range(count)):
             sent = signal.SIGTERM if kind == "stops" else signal.SIGKILL
             status = 0
-            while status == 0:  # it had ended before: then that moment is too late
+            while status == 0:  # 0 = the job ended before the signal: try an earlier moment
                 job = Job(options, Path(folder) / f"fault{len(faults)}")
                 shutil.rmtree(job.out, ignore_errors=True)
                 moment = rng.uniform(0, latest)
@@ -99,7 +98,7 @@ def main() -> None:
             finished = (job.out / "results.json").exists()
             again = (0, "") if finished else job.run()
             good = again[0] == 0 and job.result() == expected
-            if kind == "stops":  # before it listens, it just ends
+            if kind == "stops":  # SIGTERM before the handler is installed ends the process directly
                 good &= status in (TEMPORARY_FAILURE, -signal.SIGTERM)
             good &= "Traceback" not in said + again[1]
             faults.append({"kind": kind, "second": moment, "status": status, "survived": good})

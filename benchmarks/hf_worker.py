@@ -1,6 +1,6 @@
-"""The other side of `--against hf`: Hugging Face transformers on PyTorch, as people use it today.
+"""Worker of `--against hf`: Hugging Face transformers on PyTorch, in its usual configuration.
 
-Run by `pairs.Worker`; needs torch and transformers, and no part of pmc_jax.
+`pairs.Worker` runs it; it needs torch and transformers, but not pmc_jax.
 """
 
 import time
@@ -29,7 +29,7 @@ def padded(rows: list[list[int]], length: int, value: int, *, left: bool = False
 
 
 def sampling(arguments: dict) -> Callable[[], dict]:
-    """Useful tokens a second of `generate`: up to the end of each answer, where answers end."""
+    """Useful tokens per second of `generate`: those up to the end of each answer."""
     model = load(arguments).eval()
     longest = max(map(len, arguments["prompts"]))
     tokens = padded(arguments["prompts"], longest, 0, left=True).to(model.device)
@@ -55,14 +55,16 @@ def sampling(arguments: dict) -> Callable[[], dict]:
         seconds = time.perf_counter() - begin
         new = out[:, longest:]
         ended = torch.isin(new, torch.tensor(ends, device=new.device)).int()
-        # An end token counts, what follows it does not.
+        # An end token counts; the tokens after it do not.
         return {"hf": int((ended.cumsum(1) - ended == 0).sum()) / seconds}
 
     return once
 
 
 def training(arguments: dict) -> Callable[[], dict]:
-    """Real tokens a second of a PMC step, rows padded as the reference does and to the longest."""
+    """Real tokens per second of a PMC step, with rows padded to 200 tokens as in the reference, or
+    to the longest row.
+    """
     model = load(arguments).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments["learning_rate"])
     terms = arguments["terms"]

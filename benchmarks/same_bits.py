@@ -1,12 +1,12 @@
-"""Whether two commits compute the same: tiny runs of both, compared bit for bit.
+"""Checks whether two commits compute the same: runs tiny jobs of both and compares them bit by bit.
 
     python benchmarks/same_bits.py COMMIT COMMIT [--cases pmc npo ...] [--cache DIR]
 
-Each commit is checked out into a temporary folder and runs every case there, one after the other on
-this machine, in one process of this interpreter. Compared are the weights, `results.json`, the
-scalars and events of `log.jsonl`, `evaluation.json`, `compare.json` and `plan.json`: everything but
-times, paths, digests, versions and texts for people, and with keys as the newer commit names them.
-The last line is one JSON object; the exit status is 1 if a value differs by more than `--within`.
+Each commit is checked out into a temporary folder and runs all cases there, one after the other, in
+one process of this interpreter. The comparison covers the weights, `results.json`, the scalars and
+events of `log.jsonl`, `evaluation.json`, `compare.json` and `plan.json`, under the names of the
+newer commit. It ignores times, paths, digests, versions and texts for people. The last line is one
+JSON object; the exit status is 1 if a value differs by more than `--within`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 from same_bits_names import in_new_names, in_old_names
 
 REPOSITORY = Path(__file__).parents[1]
-# Not numbers of the computation, or different in every run.
+# Values that the computation does not determine, or that differ between runs.
 IGNORED = {
     *("seconds", "unlearning_seconds", "total_seconds", "time", "created", "versions", "devices"),
     *("path", "folder", "sha256", "digest", "config", "settings", "compile_seconds", "text"),
@@ -86,9 +86,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commits", nargs=2, metavar="COMMIT")
     parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--cache", type=Path, help="folder that keeps what a commit has computed")
-    parser.add_argument("--within", type=float, default=0.0, help="relative difference allowed")
-    # The process that runs one commit: where it is checked out, where its values go.
+    parser.add_argument("--cache", type=Path, help="folder that stores the values of each commit")
+    parser.add_argument("--within", type=float, default=0.0, help="allowed relative difference")
+    # For the process that runs one commit: the checkout, and the folder for its values.
     parser.add_argument("--run", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
@@ -107,7 +107,7 @@ def main() -> int:
 
 
 def record(commit: str, cases: list[str], cache: Path | None) -> dict[str, dict[str, Any]]:
-    """What a commit computes: case -> name of a value -> value."""
+    """Computes the values of a commit: case -> name of a value -> value."""
     git = ["git", "-C", str(REPOSITORY)]
     commit = subprocess.check_output([*git, "rev-parse", commit], text=True).strip()
     with tempfile.TemporaryDirectory() as name:
@@ -159,7 +159,7 @@ def run_cases(checkout: Path, results: Path, cases: list[str]) -> int:
                 cli, [command, "run.yaml", *(f"{n}={json.dumps(v)}" for n, v in overrides.items())]
             )
         values = dict(values_of(folder / "out"))
-        assert values, f"{case} left nothing that could be compared"
+        assert values, f"{case} wrote no values to compare"
         (results / f"{case}.json").write_text(json.dumps(values))
     return 0
 
@@ -187,7 +187,7 @@ def comparison(names: Any, old: bool) -> dict[str, Any]:
 
 
 def write_inputs(folder: Path) -> Path:
-    """A model of two layers with a vocabulary of its own, rows in it, and settings."""
+    """Writes a two-layer model with its own vocabulary, rows of data, and settings."""
     import numpy as np
 
     golden = REPOSITORY / "tests" / "golden" / "default"
@@ -230,7 +230,7 @@ def write_inputs(folder: Path) -> Path:
 
 
 def values_of(out: Path) -> Iterator[tuple[str, Any]]:
-    """Every value below an output folder that a computation gave, by its place."""
+    """Yields the name and value of every computed value in an output folder."""
     from safetensors.numpy import load_file
 
     for path in sorted(out.rglob("*.safetensors")):
@@ -258,7 +258,7 @@ def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def compare(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any, float]]:
-    """Name -> both values and their relative difference, of all that differ."""
+    """Finds values that differ: name -> both values and their relative difference."""
     different = {}
     for name in [*one, *(n for n in other if n not in one)]:
         a, b = one.get(name, "absent"), other.get(name, "absent")

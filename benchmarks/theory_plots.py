@@ -1,4 +1,4 @@
-"""Figures of `theory.py`: lottery, mixing, curation and its bound, a real run and theory."""
+"""Figures for `theory.py`: lottery, mixing, curation with its bound, and a real run with theory."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ _E_LABEL, _VAR_LABEL = "E[$e^r$]", "Var[$e^r$]"
 def plot_lottery(
     path: str | os.PathLike, alone: np.ndarray, mixed: np.ndarray, *, forgotten: int, alpha: float
 ) -> None:
-    """Shares over the rounds of one lottery without retain counts and one with them.
+    """Plots the shares per round of a lottery without retain counts and of one with them.
 
     Args:
-        path: the PNG to write.
+        path: the PNG file to write.
         alone, mixed: float [T + 1, n], from `dynamics.lottery`, without and with retain counts.
         forgotten: categories that have no retain counts, the first ones.
         alpha: retain counts / draws of the second lottery, for the expected share.
@@ -42,7 +42,7 @@ def plot_lottery(
 
 
 def _stack(path: np.ndarray, forgotten: int) -> list[Band]:
-    """Areas on top of each other: the categories to be forgotten in reds, the others in blues."""
+    """Stacks areas: the categories to be forgotten in shades of red, the others in blue."""
     edges = np.concatenate([np.zeros((len(path), 1)), path.cumsum(1)], axis=1)  # [T + 1, n + 1]
     groups = (("to be forgotten", "run5", forgotten),)
     groups += (("retained", "run1", path.shape[1] - forgotten),)
@@ -59,11 +59,11 @@ def plot_mixing(
     series: Sequence[tuple[float, np.ndarray, np.ndarray]],
     retain: np.ndarray,
 ) -> None:
-    """Distance to the retain distribution: the closed form as lines, the iteration as points.
+    """Plots the distance to the retain distribution: closed form as lines, iteration as points.
 
     Args:
-        path: the PNG to write.
-        series: retain weight alpha, closed form [T + 1, n] and iteration [T + 1, n] of each.
+        path: the PNG file to write.
+        series: per line the retain weight alpha, closed form [T + 1, n], iteration [T + 1, n].
         retain: p_r, float [n].
     """
     layers = []
@@ -83,11 +83,11 @@ def plot_curation(
     columns: Sequence[tuple[str, Sequence[tuple[str, Rows]]]],
     exp_reward_max: float,
 ) -> None:
-    """E[e^r] and Var[e^r] under exact curation, and the bound of each round from the one before.
+    """Plots E[e^r] and Var[e^r] under exact curation, and each round's bound from the previous one.
 
     Args:
-        path: the PNG to write.
-        columns: title and series of each column; a series is its label and the rows of
+        path: the PNG file to write.
+        columns: title and series of each column; a series is a label and the rows of
             `dynamics.beside_bound`.
         exp_reward_max: e^{r*}.
     """
@@ -116,16 +116,16 @@ def plot_run(
     exact: Rows = (),
     steps_per_refit: float = 1.0,
 ) -> None:
-    """A real run's moments beside those of exact refits of its first measurement.
+    """Plots the moments of a real run next to those of exact refits of its first measurement.
 
     Args:
-        path: the PNG to write.
-        measured: of each measurement `step`, `exp_reward_mean`, `exp_reward_var`, `low` and `high`;
+        path: the PNG file to write.
+        measured: `step`, `exp_reward_mean`, `exp_reward_var`, `low` and `high` of each measurement;
             at least one, in order of the steps.
         k: K of the run, for the bound from one measurement to the next.
         exp_reward_max: e^{r*}.
-        exact: rows of `reward_moments.exact_refit`, drawn from the first measurement's step on.
-        steps_per_refit: steps of the run beside one exact refit.
+        exact: rows of `reward_moments.exact_refit`, plotted from the step of the first measurement.
+        steps_per_refit: steps of the run that correspond to one exact refit.
     """
     steps = [one["step"] for one in measured]
     mean, var, low, high = ([one[key] for one in measured] for key in (_MEAN, _VAR, "low", "high"))

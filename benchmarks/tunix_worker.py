@@ -1,6 +1,6 @@
-"""The other side of `--against tunix`: its sampler on its Llama, prompts repeated for each sample.
+"""Worker of `--against tunix`: its sampler with its Llama; each prompt is repeated per sample.
 
-Run by `pairs.Worker`; needs google-tunix, and no part of pmc_jax.
+`pairs.Worker` runs it; it needs google-tunix, but not pmc_jax.
 """
 
 import importlib.metadata
@@ -19,7 +19,7 @@ from worker_loop import serve
 
 
 class TokenIds:
-    """A tokenizer for prompts that are token ids already, as JSON."""
+    """A tokenizer for prompts that are JSON lists of token ids."""
 
     def __init__(self, prompts: list[list[int]]):
         used = set(itertools.chain.from_iterable(prompts))
@@ -42,7 +42,7 @@ class TokenIds:
 
 
 def sampling(arguments: dict) -> Callable[[], dict]:
-    """New tokens a second, every sequence to its full length."""
+    """New tokens per second, with every sequence decoded to its full length."""
     shape = json.loads((Path(arguments["model"]) / "config.json").read_text())
     if shape["model_type"] != "llama":
         raise SystemExit(f"--against tunix: model_type {shape['model_type']}; expected llama")

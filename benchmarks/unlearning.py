@@ -1,8 +1,8 @@
-"""A whole job by stage: python benchmarks/unlearning.py CONFIG.yaml [section.key=value ...]
+"""Time of a job by stage: python benchmarks/unlearning.py CONFIG.yaml [section.key=value ...]
 
-Runs `pmc unlearn` in a process of its own and reads what it wrote. With --quality the model is
-evaluated every few steps, and the seconds of unlearning (evaluation apart) are given after which
-it first reached that unlearn quality. The last line is JSON.
+Runs `pmc unlearn` in a separate process and reads its results. With --quality it evaluates the
+model every few steps, and reports after how many seconds of unlearning (evaluation excluded) the
+model first reached that unlearn quality. The last line is JSON.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pmc_jax.distributed import launch
 
 
 def flags(spec: launch.ProcessSpec | None) -> list[str]:
-    """The flags that `launch` reads as this spec."""
+    """The flags from which `launch` makes this spec."""
     if spec is None:
         return []
     if spec.index is None:
@@ -33,7 +33,7 @@ def flags(spec: launch.ProcessSpec | None) -> list[str]:
 
 
 def rank(spec: launch.ProcessSpec) -> int:
-    """Index of this process, as clusters number them."""
+    """Index of this process; from the variables of the cluster if the spec has none."""
     if spec.index is not None:
         return spec.index
     names = ("TPU_WORKER_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
@@ -44,14 +44,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds of a job, by stage.")
     parser.add_argument("config")
     parser.add_argument("settings", nargs="*", help="section.key=value")
-    parser.add_argument("--quality", type=float, help="unlearn quality that is to be reached")
+    parser.add_argument("--quality", type=float, help="unlearn quality to reach")
     parser.add_argument("--every", type=int, default=5, help="steps between two evaluations")
-    parser.add_argument("--out", help="folder of the run, shared by all processes; default: none")
+    parser.add_argument("--out", help="output folder, shared by all processes; default: temporary")
     launch.add_flags(parser)
     options = parser.parse_args()
     spec = launch.process_spec(options, os.environ)
     if spec is not None and options.out is None:
-        parser.error("--out: needed with several processes, a folder that all of them share")
+        parser.error("--out: not given; multi-process jobs need a folder that all processes share")
     settings = list(options.settings)
     if options.quality is not None:
         settings.append(f"evaluate.every={options.every}")

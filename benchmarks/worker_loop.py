@@ -1,4 +1,4 @@
-"""The worker's side of `pairs.Worker`: arguments in a file, then a run for every line on stdin."""
+"""Main loop of a worker of `pairs.Worker`: reads a file of arguments, then runs per stdin line."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 
 def serve(begin: Callable[[dict], Callable[[], dict]], versions: Mapping[str, str]) -> None:
-    """Calls `begin` with the arguments; what it returns does the work once and gives figures."""
+    """Calls `begin` with the arguments, then calls the function that it returns per stdin line."""
     with open(sys.argv[1]) as file:
         once = begin(json.load(file))
     print(json.dumps(versions), flush=True)

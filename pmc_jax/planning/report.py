@@ -38,7 +38,7 @@ def _memory(programs: dict[str, Any], hbm: float) -> str:
         sizes = [p[f"{part}_bytes"] for part in ("arguments", "temporaries", "beside", "total")]
         fits = "yes" if p["fits"] else "NO"
         rows.append((name, *(f"{n / _GIB:.2f}" for n in sizes), f"{sizes[-1] / hbm:.0%}", fits))
-    names = ("program", "arguments", "temporaries", "other", "GiB per device", "of HBM", "fits")
+    names = ("GiB per device", "arguments", "temporaries", "other", "total", "of HBM", "fits")
     return table(rows, names)
 
 
