@@ -31,7 +31,7 @@ def plot_lottery(
     rounds = range(len(mixed))
     line = Line("expected share to be forgotten", rounds, expected, "ink", dash="dashed")
     titles = (
-        "Refits on own samples alone: one colour is left",
+        "Refits on own samples alone: one colour remains",
         "With retain counts: colours without them die out",
     )
     panels = [
@@ -74,7 +74,7 @@ def plot_mixing(
         layers.append(Line("", range(len(iterated)), iterated, colour, **points))
     layers.append(Line("iteration", [], [], "muted", dash="none", marker="o"))
     layers.append(Line("closed form", [], [], "muted"))
-    title = "Mixing with retain data: what is not in it decays geometrically"
+    title = "Mixing with retain data: categories without it decay geometrically"
     _write(path, [Panel(layers, "round", "½ Σ |$p_t - p_r$|", title, log=True)], (864, 432))
 
 
@@ -100,7 +100,7 @@ def plot_curation(
             upper.append(Line(label, rounds, [row[_MEAN] for row in rows], colour))
             lower.append(Line("", rounds, [row[_VAR] for row in rows], colour))
             upper.append(_dashed(rounds[1:], [row["bound"] for row in rows[1:]], colour, ""))
-        upper.append(_dashed([], [], "muted", "bound from the round before"))
+        upper.append(_dashed([], [], "muted", "bound from the previous round"))
         upper.append(_largest(exp_reward_max))
         means.append(Panel(upper, "round", _E_LABEL, title, bounds=(None, None)))
         variances.append(Panel(lower, "round", _VAR_LABEL))
@@ -134,11 +134,11 @@ def plot_run(
     for layers, values, name in ((upper, mean, _MEAN), (lower, var, _VAR)):
         if exact:
             x = [steps[0] + steps_per_refit * row["round"] for row in exact]
-            label = "theory: exact refits, within the first samples"
+            label = "theory: exact refits, restricted to the first samples"
             layers.append(Line(label, x, [row[name] for row in exact], "run4", marker="s"))
         layers.append(Line("measured", steps, values, "run1", marker="o"))
     lines = bound(np.array(mean[:-1]), np.array(var[:-1]), k, exp_reward_max)
-    upper.append(_dashed(steps[1:], lines, "run5", "bound from the measurement before"))
+    upper.append(_dashed(steps[1:], lines, "run5", "bound from the previous measurement"))
     upper.append(_largest(exp_reward_max))
     panels = [
         Panel(

@@ -120,8 +120,8 @@ def make_mesh(
     shown = {"slices": slices, **sizes} if slices != 1 else sizes
     if len(rest) > 1 or any(s != -1 and s < 1 for s in (slices, *sizes.values())):
         raise UserError(
-            "mesh: sizes must be positive, at most one of data, fsdp, tensor -1, slices -1 or more;"
-            f" got {shown}"
+            "mesh: sizes must be positive; slices and one of data, fsdp and tensor may be -1; "
+            f"got {shown}"
         )
     slices = _slices(slices, devices)
     each, fixed = len(devices) // slices, math.prod(s for s in sizes.values() if s != -1)
