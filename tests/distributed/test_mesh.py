@@ -67,7 +67,9 @@ class TestSizes:
         "sizes", [{"fsdp": -1}, {"tensor": 0}, {"data": -2}, {"data": 1, "fsdp": -8}], ids=str
     )
     def test_that_make_no_sense(self, sizes):
-        with pytest.raises(UserError, match="positive; slices and one of data, fsdp and tensor may be -1"):
+        with pytest.raises(
+            UserError, match="positive; slices and one of data, fsdp and tensor may be -1"
+        ):
             make_mesh(**sizes, devices=range(8))
 
 
