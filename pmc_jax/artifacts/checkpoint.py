@@ -1,14 +1,14 @@
 """Checkpoints of a run: a pytree of arrays and a dict of host values per step, through orbax v1.
 
 `ocp.training.Checkpointer` copies arrays to host memory before `save` returns (so that a training
-step may donate them at once), writes in the background, renames a whole checkpoint into place, and
-deletes the older ones. `Checkpoints` changes three of its defaults. A save during another one waits
-instead of being skipped. Host values are written by the JSON handler, not as a pytree with one
-array a string. Shapes and dtypes are saved beside the host values and compared first, because orbax
-casts and pads arrays of another model, or fails with an error that looks like damage.
+step may donate them at once), writes in the background, renames a complete checkpoint into place,
+and deletes older ones. `Checkpoints` changes three of its defaults. A save during another save
+waits instead of being skipped. The JSON handler writes the host values, not the pytree handler with
+one array per string. Shapes and dtypes are saved with the host values and compared first, because
+orbax casts and pads arrays of another model, or fails with an error that looks like damage.
 
-A restored state is bit for bit the saved one, in the shardings of `abstract_state`, which may
-differ from those it was saved with. A flipped bit in a file of the right length is not detected.
+A restored state has the same bits as the saved one, in the shardings of `abstract_state`, which may
+differ from the saved shardings. A flipped bit in a file of the right length is not detected.
 Orbax logs to the logger "absl". Close `Checkpoints`, as `with` does: an interpreter that exits
 during a background write prints orbax's tracebacks and loses that checkpoint.
 """
@@ -38,7 +38,7 @@ _HOST = "host"
 
 
 class Interval:
-    """Ten minutes between two checkpoints, where the settings have no number of steps."""
+    """The ten minutes between two checkpoints, if the settings give no number of steps."""
 
     def __init__(self):
         self.begin()
@@ -47,16 +47,16 @@ class Interval:
         self._since = time.monotonic()
 
     def is_over(self) -> bool:
-        """By the clock of the first process."""
+        """Whether the interval has passed, by the clock of the first process."""
         return multihost.broadcast(lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS)
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-    """The checkpoints in one folder; all processes of a run open the same one.
+    """The checkpoints in one folder; all processes of a run open the same folder.
 
     Args:
-        folder: made if absent. Checkpoint number 7 is its folder `7`.
-        keep: newest checkpoints kept, at least 1.
+        folder: created if absent. Checkpoint number 7 is its folder `7`.
+        keep: number of newest checkpoints to keep, at least 1.
 
     Raises:
         UserError: the folder cannot be made or read.
@@ -83,11 +83,12 @@ class Checkpoints(contextlib.AbstractContextManager):
             )
 
     def save(self, step: int, state: Any, host: dict[str, Any]) -> None:
-        """Starts to write a checkpoint; waits first for one that is still being written.
+        """Starts to write a checkpoint, after the previous write has finished.
 
-        Arrays and host values are copied before this returns: the caller may donate or delete
-        `state` and change `host` at once. A checkpoint is visible once it is whole on disk. One
-        that cannot be written, as the disk is full, is a warning; earlier ones are not affected.
+        Copies arrays and host values before it returns: the caller may donate or delete `state` and
+        change `host` at once. A checkpoint becomes visible when it is complete on disk. If it
+        cannot be written, for example because the disk is full, a warning is logged and earlier
+        checkpoints are not affected.
 
         Args:
             step: number of the checkpoint, above `latest()`.
@@ -96,13 +97,13 @@ class Checkpoints(contextlib.AbstractContextManager):
 
         Raises:
             ValueError: `step` is not above `latest()`.
-            TypeError: `host` holds something that JSON has no form for.
+            TypeError: `host` holds a value that JSON cannot represent.
         """
         self.wait()
         latest = self.latest()
         if latest is not None and step <= latest:
             raise ValueError(f"{self.folder}: step {step} is not above the saved step {latest}")
-        # A copy, as orbax writes host values as text in the background.
+        # A copy, because orbax serialises host values in the background.
         values = json.loads(json.dumps(host))
         content = {_STATE: state, _HOST: {"values": values, "arrays": _arrays(state)}}
         self._writing = step
@@ -112,9 +113,9 @@ class Checkpoints(contextlib.AbstractContextManager):
             self._warn_unwritten(error)
 
     def latest(self) -> int | None:
-        """Number of the newest checkpoint, one being written included; None if there is none.
+        """Step of the newest checkpoint, including one that is being written; None without one.
 
-        All processes of a job return what the first one has.
+        All processes of a job return the value of the first process.
         """
         return multihost.broadcast(lambda: getattr(self._checkpointer.latest, "step", None))
 
@@ -126,8 +127,8 @@ class Checkpoints(contextlib.AbstractContextManager):
             abstract_state: pytree of jax.ShapeDtypeStruct with shardings, of the saved structure.
 
         Raises:
-            UserError: the checkpoint is whole and its arrays are not those of `abstract_state`.
-            Exception: the checkpoint is absent or damaged; orbax has no single type for these.
+            UserError: the checkpoint is complete, but its arrays differ from `abstract_state`.
+            Exception: the checkpoint is absent or damaged; orbax has no single type for this.
         """
         self.wait()
         host = self._checkpointer.load_checkpointables(step, {_HOST: None})[_HOST]
@@ -141,15 +142,15 @@ class Checkpoints(contextlib.AbstractContextManager):
     def restore_latest(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Step, state and host values of the newest checkpoint that can be read.
 
-        Damaged checkpoints are skipped with a warning, and deleted once an older one has been read:
-        the run will reach their steps again.
+        Skips damaged checkpoints with a warning and deletes them after an older one has been read,
+        because the run will reach their steps again.
 
         Returns:
-            None if there is no checkpoint at all.
+            None if there is no checkpoint.
 
         Raises:
-            UserError: there are checkpoints and none can be read, or the arrays of the newest are
-                not those of `abstract_state`; nothing is deleted.
+            UserError: no existing checkpoint can be read, or the arrays of the newest differ from
+                `abstract_state`; nothing is deleted.
         """
         self.wait()
         steps = multihost.broadcast(lambda: [c.step for c in self._checkpointer.checkpoints])
@@ -160,7 +161,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 restored = self.restore(step, abstract_state)
             except UserError:
                 raise
-            except Exception as error:  # damage shows as any type, from KeyError to OSError
+            except Exception as error:  # damage raises any type, from KeyError to OSError
                 reason = _one_line(error)
             if not all(multihost.gather(restored is not None)):
                 _log.warning("checkpoint of step %d cannot be read: %s", step, reason)
@@ -173,18 +174,18 @@ class Checkpoints(contextlib.AbstractContextManager):
             return None
         raise UserError(
             f"{self.folder}: no checkpoint can be read (steps {', '.join(map(str, steps))}; "
-            f"the last fault: {reason}); move the folder away to start the run again"
+            f"the last error: {reason}); move the folder away to restart the run"
         )
 
     def wait(self) -> None:
-        """Returns when all that was saved is on disk; a write that failed is a warning."""
+        """Waits until all saved checkpoints are on disk; logs a warning if a write failed."""
         try:
             self._checkpointer.wait()
         except Exception as error:
             self._warn_unwritten(error)
 
     def _warn_unwritten(self, error: Exception) -> None:
-        """Warns that a checkpoint could not be written, and removes what was written of it."""
+        """Warns that a checkpoint could not be written, and removes its partial files."""
         _log.warning(
             "checkpoint of step %d cannot be written, the run continues: %s",
             self._writing,
@@ -198,7 +199,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     def close(self) -> None:
         """Waits for the last write, then releases the folder."""
         self.wait()
-        with contextlib.suppress(Exception):  # a failed write, again: `wait` has warned
+        with contextlib.suppress(Exception):  # the same failed write: `wait` has warned
             self._checkpointer.close()
 
     def __exit__(self, *_: object) -> None:

@@ -1,8 +1,9 @@
-"""Figures of one look: SVG that takes colours and fonts from its page, PNG for files.
+"""Figures in one style: SVG with the colours and fonts of its page, PNG for files.
 
 A figure has panels and a panel has layers: `Line`, `Band` and `Level`. matplotlib draws them; its
 fonts, ids and metadata are removed from SVG, and its colours become CSS variables, so that one
-drawing serves the light page, the dark page and paper. What it does not know: what is drawn.
+drawing serves the light page, the dark page and paper. This module does not know what the data
+mean.
 """
 
 import html
@@ -33,7 +34,7 @@ LIGHT: Palette = {
 }
 RUN_COLOURS = 6
 MIN_POINTS = 3  # fewer are a sentence instead of a drawing
-# matplotlib draws SVG with these, which the page's variables replace.
+# matplotlib draws SVG in these colours; CSS variables of the page replace them.
 _PLACEHOLDERS: Palette = {name: f"#0000{i:02x}" for i, name in enumerate(LIGHT, 1)}
 _FONT = 12.5
 _TICKS = (1, 2, 2.5, 5, 10)
@@ -51,14 +52,14 @@ class Line:
     """A line, points, or the outline of a histogram.
 
     Attributes:
-        label: in the legend; "" = not in it.
-        x, y: the points; of `steps`, y has one less and x are the edges.
+        label: text in the legend; "" = not in the legend.
+        x, y: the points; with `steps`, x are the edges and y has one value fewer.
         colour: name in the palette.
         dash: solid | dashed | dotted | mixed | none.
-        marker: shape of the points in matplotlib's letters; "" = not marked.
-        size, width: of markers and line, in units of the figure.
-        errors: half the lengths of bars along x and y; None = no bars.
-        steps: each y holds between two x.
+        marker: marker of the points in matplotlib's notation; "" = no markers.
+        size, width: size of markers and width of the line, in units of the figure.
+        errors: half lengths of the error bars along x and y; None = no bars.
+        steps: draw a histogram outline, each y between two x.
     """
 
     label: str
@@ -88,7 +89,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """The area between `low` and `high`, one value of each for every x."""
+    """The area between `low` and `high`, with one value of each per x."""
 
     x: Sequence[float]
     low: Sequence[float]
@@ -104,7 +105,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Level:
-    """A straight line across the panel, at a value of y, or of x where it is vertical."""
+    """A straight line across the panel, at a value of y, or of x if it is vertical."""
 
     value: float
     colour: str
@@ -123,10 +124,11 @@ class Panel:
     """One pair of axes.
 
     Attributes:
-        layers: what is drawn, in this order.
-        x, y: labels of the axes; "" = none.
-        title: above it.
-        bounds: of y, each None where the data decide; None = a little room on all four sides.
+        layers: layers to draw, in this order.
+        x, y: labels of the axes; "" = no label.
+        title: text above the panel.
+        bounds: lower and upper limit of y, each None = from the data; None = a margin on all four
+            sides.
         log: the y axis is logarithmic.
     """
 
@@ -165,16 +167,16 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels with a name and texts, drawn when it is asked for.
+    """Panels with a name and texts; drawn on demand.
 
     Attributes:
         name: unique on a page; ids in the SVG begin with it.
-        title, caption: for the page.
-        panels: row by row.
-        alt: what it shows, without reference to the drawing; "" = the caption.
-        size: width and height in units of 1/72 inch; a phone shows the default at nearly its size.
-        columns: of panels.
-        share_x: panels of a column have the same x axis.
+        title, caption: texts for the page.
+        panels: the panels, row by row.
+        alt: content of the figure, without reference to the drawing; "" = the caption.
+        size: width and height in units of 1/72 inch; a phone shows the default nearly unscaled.
+        columns: number of columns of panels.
+        share_x: panels of a column share the x axis.
     """
 
     name: str
@@ -188,12 +190,12 @@ class Figure:
 
     @property
     def sentence(self) -> str:
-        """What the figure shows, in words that need no drawing."""
+        """The content of the figure in words, for a page without the drawing."""
         return self.alt or self.caption
 
     @property
     def is_drawn(self) -> bool:
-        """Whether a page shows the drawing; otherwise it shows the sentence."""
+        """Whether a page shows the drawing instead of `sentence`."""
         lines = [
             layer for panel in self.panels for layer in panel.layers if isinstance(layer, Line)
         ]
@@ -201,7 +203,7 @@ class Figure:
 
     @property
     def svg(self) -> str:
-        """An `<svg>` that takes its colours from the page."""
+        """An `<svg>` element with the colours of the page."""
         from matplotlib.backends.backend_svg import FigureCanvasSVG
 
         file = io.StringIO()
@@ -209,7 +211,7 @@ class Figure:
         return _for_page(file.getvalue(), self)
 
     def png(self, dpi: int = 144) -> bytes:
-        """A file in the colours of the light page."""
+        """The content of a PNG file in the colours of the light page."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         file = io.BytesIO()
@@ -246,7 +248,7 @@ class Figure:
 
 
 def num_points(lines: Sequence[Line]) -> int:
-    """Finite points of the longest line, or all distinct points that no line joins."""
+    """Finite points of the longest line or distinct points without a line, the larger number."""
     longest, scattered = 0, set()
     for line in lines:
         if line.dash == "none":
@@ -280,7 +282,7 @@ def _style(colours: Palette) -> dict[str, Any]:
 
 
 def _for_page(svg: str, figure: Figure) -> str:
-    """The SVG without what is not seen, with unique ids and the page's colours."""
+    """The SVG without invisible parts, with unique ids and the colours of the page."""
     for part in (r"<metadata>.*?</metadata>", r"<style .*?</style>", r"<!--.*?-->"):
         svg = re.sub(part, "", svg, flags=re.DOTALL)
     svg = re.sub(r"<defs>\s*</defs>", "", svg)
@@ -300,7 +302,7 @@ def _for_page(svg: str, figure: Figure) -> str:
 
 
 def _short(tag: str) -> str:
-    """A tag without a font of its own and with coordinates to a tenth of a unit."""
+    """A tag without its font and with coordinates rounded to a tenth of a unit."""
     tag = re.sub(r" font-family: [^;]*;", "", tag)
     tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
     return re.sub(r"(?<![\w#])-?\d+\.\d{2,}", lambda m: f"{float(m[0]):.1f}", tag)

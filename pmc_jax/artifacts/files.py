@@ -1,4 +1,4 @@
-"""Reads and writes the files of a run: private, written in one piece, strict JSON."""
+"""Reads and writes the files of a run: private, written atomically, strict JSON."""
 
 import json
 import math
@@ -12,9 +12,9 @@ from pmc_jax.errors import UserError, system_errors
 
 
 def json_text(value: Any) -> str:
-    """The text of a run's JSON file.
+    """The JSON text of a value, for a file of a run.
 
-    Arrays and their scalars become lists and numbers; a number that is not finite becomes null.
+    Arrays and their scalars become lists and numbers; a non-finite number becomes null.
     """
     return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -23,7 +23,7 @@ def read_json(path: str | Path, *, hint: str) -> dict[str, Any]:
     """The JSON object in a file.
 
     Args:
-        hint: what to do about a file that cannot be read, for the message.
+        hint: the fix for a file that cannot be read, for the message.
 
     Raises:
         UserError: the file cannot be read, or is not a JSON object.
@@ -40,7 +40,7 @@ def read_json(path: str | Path, *, hint: str) -> dict[str, Any]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes `json_text` so that a reader finds the old file or the whole new one; mode 0600.
+    """Writes `json_text` so that readers see either the old or the complete new file; mode 0600.
 
     Raises:
         UserError: the file cannot be written.
@@ -78,7 +78,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The value as strict JSON: arrays to lists, paths to strings, not finite numbers to None."""
+    """The value as strict JSON: arrays to lists, paths to strings, non-finite numbers to None."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

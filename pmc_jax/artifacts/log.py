@@ -22,7 +22,7 @@ from pmc_jax.distributed import multihost
 
 _logger = logging.getLogger(__name__)
 
-# The values of a "scalars" line that loss.png shows: key, title, y label.
+# The values of "scalars" lines that loss.png shows: key, title, y label.
 LOSS_PANELS = (
     (
         "selected_score",
@@ -35,14 +35,14 @@ LOSS_PANELS = (
 
 
 class RunLog(contextlib.AbstractContextManager):
-    """Appends to `folder/log.jsonl` (one strict JSON object a line) and `folder/tensorboard`.
+    """Appends to `folder/log.jsonl` (one strict JSON object per line) and `folder/tensorboard`.
 
-    Every line has a "kind", is flushed when written, and has null for numbers that are not finite.
+    Every line has a "kind", is flushed when written, and has null for non-finite numbers.
 
     Args:
-        folder: made if missing. None: writes nothing, for all but the first process of a job and
+        folder: created if absent. None: writes nothing, for all but the first process of a job and
             for library use without an output folder.
-        text: whether the `texts` of `event` are written.
+        text: whether to write the `texts` of `event`.
     """
 
     def __init__(self, folder: str | os.PathLike | None, text: bool = False):
@@ -68,7 +68,7 @@ class RunLog(contextlib.AbstractContextManager):
     def scalars(self, step: int, **values: float | None) -> None:
         """Writes a line of kind "scalars", and each value to TensorBoard under its key.
 
-        Values that are None are left out; TensorBoard also skips what is not finite.
+        Values that are None are left out; TensorBoard also skips non-finite values.
         """
         numbers = {key: float(value) for key, value in values.items() if value is not None}
         self._write({"kind": "scalars", "step": int(step), **numbers})
@@ -84,22 +84,22 @@ class RunLog(contextlib.AbstractContextManager):
         Args:
             kind: the line's "kind".
             texts: values that quote the data or the model; dropped unless the log has text.
-            **values: JSON-able values, numpy numbers and arrays included; `step` if it has one.
+            **values: JSON values, including numpy numbers and arrays; `step` if the line has one.
         """
         self._write({"kind": kind, **values, **(texts if texts and self._text else {})})
 
     def resume(self, step: int, *, key: str = "step") -> None:
-        """Removes what an interrupted run logged after `step`, the step that is resumed from.
+        """Removes lines that an interrupted run logged after `step`, from which it resumes.
 
-        Removes lines with a greater `key` and a half-written last line; lines without a step stay.
-        TensorBoard hides what came after `step`.
+        Removes lines with a greater `key` and a half-written last line; keeps lines without a step.
+        TensorBoard hides events after `step`.
         """
         self._filter(lambda row: row.get(key) is None or row[key] <= step)
         if self._board is not None and key == "step":
             self._board.purge(int(step) + 1)
 
     def drop(self, kind: str) -> None:
-        """Removes the lines of a kind, which an interrupted run wrote and this one writes again."""
+        """Removes the lines of a kind, which the resumed run writes again."""
         self._filter(lambda row: row["kind"] != kind)
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class RunLog(contextlib.AbstractContextManager):
             return
         line = json.dumps(plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
         try:
-            # Ends what a full disk has left of the line before.
+            # Ends the partial line that a full disk has left.
             line = b"\n" + line if self._is_torn else line
             self._is_torn = self._file.write(line) < len(line)
             reason = "the disk is full"
@@ -135,12 +135,12 @@ class RunLog(contextlib.AbstractContextManager):
             self._file = self._open()
 
     def _open(self) -> BinaryIO:
-        # Without a buffer, which would write a failed line again later.
+        # Unbuffered, because a buffer would write a failed line again later.
         return self._path.open("ab", buffering=0)
 
 
 def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
-    """Replaces a log.jsonl by these lines, whole or not at all: written aside and renamed."""
+    """Replaces a log.jsonl by these lines atomically: writes a temporary file and renames it."""
     aside = path.with_suffix(".jsonl.tmp")
     with aside.open("w", encoding="utf-8") as file:
         for row in rows:
@@ -151,7 +151,7 @@ def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
 
 
 def read_log(path: str | os.PathLike) -> list[dict]:
-    """The lines of a log.jsonl; one that is not a JSON object (half-written) is left out."""
+    """The lines of a log.jsonl; skips lines that are not JSON objects (half-written)."""
     rows = []
     # Bytes, because a kill can also cut a character in two.
     for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
@@ -169,12 +169,12 @@ def read_log(path: str | os.PathLike) -> list[dict]:
 def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:
     """Draws loss.png, 1200 pixels wide: the panels of `LOSS_PANELS` over a common step axis.
 
-    Each panel shows every logged value and, from 50 values on, their running mean. A panel with
+    Each panel shows all logged values and, from 50 values on, their running mean. A panel with
     fewer than three values is omitted; without any panel the function writes no file and logs why.
 
     Args:
-        rows: lines of a log, e.g. from `read_log`; rows without a panel's key are skipped there.
-        path: the PNG to write.
+        rows: lines of a log, e.g. from `read_log`; a panel skips rows without its key.
+        path: the PNG file to write.
     """
     rows = [row for row in rows if row.get("step") is not None]
     panels = []
@@ -208,13 +208,13 @@ def _loss_lines(rows: Sequence[Mapping[str, Any]], key: str, colour: str) -> lis
 
 
 def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = True) -> tqdm:
-    """A progress bar on stderr with rate and time left.
+    """A progress bar on stderr with rate and remaining time.
 
     Args:
-        work: what to iterate over, or a total, to be counted with `.update(n)` and closed.
-        label: what is being done.
-        unit: what is counted, e.g. "question".
-        enabled: False draws nothing and costs nothing; only the first process draws.
+        work: an iterable, or a total; the caller then calls `.update(n)` and closes the bar.
+        label: name of the work.
+        unit: unit of the count, e.g. "question".
+        enabled: False draws nothing; only the first process draws.
     """
     enabled = enabled and multihost.is_first()
     source = {"total": work} if isinstance(work, int) else {"iterable": work}
@@ -225,12 +225,12 @@ def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = Tru
 
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
-    """Aligned plain text: headers, a rule, a line a row. Numbers right, text left.
+    """A plain-text table: headers, a rule, one line per row; numbers right-aligned, text left.
 
-    Floats have 4 significant digits (give a string for another format); None is "-".
+    Floats have 4 significant digits (pass a string for another format); None is "-".
 
     Raises:
-        ValueError: a row does not have one value a header.
+        ValueError: a row does not have one value per header.
     """
     for number, row in enumerate(rows):
         if len(row) != len(headers):

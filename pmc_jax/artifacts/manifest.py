@@ -1,7 +1,7 @@
-"""`manifest.json`: what a finished run read and wrote, by SHA-256; and what `--purge` removes.
+"""`manifest.json`: the inputs and outputs of a finished run, by SHA-256; also `--purge`.
 
-Checkpoints hold the people's data that a resumed run needs: the model's original answers and the
-stored ones. Nothing else that a run writes holds any, unless `log.text` is set.
+Checkpoints hold personal data that a resumed run needs: the original answers of the model and the
+replacement answers. No other file of a run holds such data, unless `log.text` is set.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ from pmc_jax.models.remote import is_address
 
 T = TypeVar("T")
 
-# Keys of a log line about a question that quote nothing.
+# Keys of a log line about a question whose values quote no text.
 _WITHOUT_TEXT = ("kind", "split", "id", "score", "has_replacement", "overlap")
 
 
 def write(
     folder: Path, inputs: Mapping[str, Mapping[str, str]], results: Mapping[str, Any]
 ) -> None:
-    """Writes `manifest.json`, before `results.json` ends the run.
+    """Writes `manifest.json`, before `results.json` marks the run as finished.
 
     Args:
-        folder: of the run; its logs and checkpoints are closed.
+        folder: folder of the run, whose logs and checkpoints are closed.
         inputs: name -> `path` and `sha256`, see `run_folder.file_digest`.
-        results: what `results.json` will hold.
+        results: the future contents of `results.json`.
 
     Raises:
         UserError: a file cannot be read or written.
@@ -56,10 +56,10 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
     """Compares a finished run with its manifest.
 
     Returns:
-        How many files are unchanged, and a line for each other one.
+        The number of unchanged files, and one line for each other file.
 
     Raises:
-        UserError: the manifest is missing, or the file is not one.
+        UserError: the manifest is missing or invalid.
     """
     folder = Path(folder)
     manifest = _read(folder)
@@ -82,10 +82,10 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
 
 
 def purge(folder: str | Path) -> None:
-    """Removes the answers that a finished run holds: its checkpoints, the texts in its log, and the
-    rows of its evaluation, which may hold answers too.
+    """Removes the answers of a finished run: its checkpoints, the texts in its log, and the rows of
+    its evaluation, which may also hold answers.
 
-    The caller has locked the folder (`run_folder.locked`, `run_folder.claim`).
+    The caller must have locked the folder (`run_folder.locked`, `run_folder.claim`).
 
     Raises:
         UserError: the run is not finished, or a file cannot be removed or written.
@@ -103,10 +103,10 @@ def purge(folder: str | Path) -> None:
 
 
 def drop(folder: str | Path, names: Sequence[str]) -> None:
-    """Removes outputs of a finished run, and their lines in its manifest.
+    """Removes outputs of a finished run from its folder and its manifest.
 
     Raises:
-        UserError: the manifest is missing, or something cannot be removed.
+        UserError: the manifest is missing, or an output cannot be removed.
     """
     folder = Path(folder)
     manifest = _read(folder)
@@ -116,7 +116,7 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
 
 
 def _without(outputs: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
-    """The outputs that are not in these folders of a run."""
+    """The outputs outside these entries of the folder of a run."""
     return {path: value for path, value in outputs.items() if path.split("/")[0] not in names}
 
 
@@ -133,8 +133,8 @@ def _remove_texts(log: Path) -> None:
 
 
 def _outputs(folder: Path) -> dict[str, str]:
-    """Relative path -> SHA-256 of the files of a run, without its record, its manifest and those
-    that may be written again when it is finished.
+    """Relative path -> SHA-256 of the files of a run, except its record, its manifest and files
+    that later commands may rewrite.
     """
     left_out = (run_folder.MANIFEST, run_folder.RUN, *run_folder.MADE_AGAIN)
     files = sorted(path for path in folder.rglob("*") if path.is_file())

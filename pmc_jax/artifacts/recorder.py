@@ -1,4 +1,4 @@
-"""Where training reports to: log, clock, checkpoints; and what a command keeps in a checkpoint."""
+"""The outputs of training (log, clock, checkpoints) and the state of a command in checkpoints."""
 
 import dataclasses
 from pathlib import Path
@@ -12,15 +12,15 @@ from pmc_jax.config.run import OutputConfig
 
 @dataclasses.dataclass(frozen=True)
 class Recorder:
-    """Where a loop reports to; every part may be left out.
+    """The outputs of a loop; every part is optional.
 
     Attributes:
-        log: scalars and events.
-        watch: seconds by stage.
-        checkpoints: None keeps none.
-        output: how often to keep one.
-        bars: progress bars on stderr.
-        profile: folder for the trace of one round; None = none is made.
+        log: log of scalars and events.
+        watch: wall time in seconds by stage.
+        checkpoints: None = no checkpoints.
+        output: settings of how often a checkpoint is written.
+        bars: show progress bars on stderr.
+        profile: folder for the trace of one round; None = no trace.
     """
 
     log: RunLog = dataclasses.field(default_factory=lambda: RunLog(None))
@@ -33,13 +33,13 @@ class Recorder:
 
 @dataclasses.dataclass
 class RunState:
-    """What a command knows of its run beside the training state; checkpoints hold it.
+    """The state of a run outside the trainer; checkpoints hold it.
 
     Attributes:
         before: the numbers of the model before unlearning; None = not measured.
-        texts: question -> its answer before unlearning; empty where the log holds no text.
+        texts: question -> its answer before unlearning; empty if the log holds no text.
         reward_moments: `start`, the scores [N,M] of the first measurement, and `moments`, one entry
-            a measurement; None = not measured.
+            per measurement; None = not measured.
     """
 
     before: dict[str, Any] | None = None
@@ -51,6 +51,6 @@ class RunState:
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Replaces all fields by those that `state_dict` returned."""
+        """Sets all fields to the values that `state_dict` returned."""
         for field in dataclasses.fields(self):
             setattr(self, field.name, state[field.name])

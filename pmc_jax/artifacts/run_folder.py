@@ -1,9 +1,9 @@
 """Output-folder lifecycle: claim, resume, finish. Refuses folders not created by pmc.
 
-A run writes `run.json` first and `results.json` last but its report. A folder with the first alone
-is an unfinished run, which the same settings and data resume; a folder with both is finished and
-stays unchanged. Nothing that a run did not write is ever removed. The first process of a job claims
-the folder.
+A run writes `run.json` first and `results.json` at its end. A folder with only `run.json` is an
+unfinished run, which resumes under the same settings and data; a folder with both is finished and
+does not change. Only files that a run wrote are ever removed. The first process of a job claims the
+folder.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation"  # rows from which evaluation resumes
 EVALUATION_RESULTS = "evaluation.json"
 MODEL = "model"
-ADAPTER = "adapter"  # of LoRA; `model` has it merged
+ADAPTER = "adapter"  # LoRA adapters, which `model` has merged
 REPORT, REPORT_JSON = "report.html", "report.json"
 TARGET = "target"  # the fine-tuned target model, which later runs reuse by digest
-TARGET_CHECKPOINTS = "target.checkpoints"  # of its training, until that ends
+TARGET_CHECKPOINTS = "target.checkpoints"  # until the training of the target ends
 
-# What `pmc evaluate` and `pmc report` may write again for a finished run.
+# Files of a finished run that `pmc evaluate` and `pmc report` may rewrite.
 MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
 
-# What `overwrite` removes; run.json last, so that an interrupted removal can be repeated.
+# Files that `overwrite` removes; run.json last, so that an interrupted removal can be repeated.
 OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, *MADE_AGAIN)
 OWN += (CHECKPOINTS, MODEL, ADAPTER, RUN)
 
@@ -64,9 +64,9 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers
 
 
 class OutputFolder(contextlib.AbstractContextManager):
-    """A folder that this job has claimed, and a context that releases it.
+    """A folder that this job has claimed; leaving its context releases it.
 
-    Only the first process of a job locks and writes it.
+    Only the first process of a job locks the folder and writes to it.
 
     Attributes:
         path: the folder, absolute.
@@ -111,16 +111,16 @@ def claim(
     All processes of a job call this; the first one decides for all.
 
     Args:
-        folder: made if absent, with the folders above it.
-        settings: the run's settings as nested dicts; `output` and `log` may differ on resuming.
+        folder: created if absent, with its parents.
+        settings: settings of the run as nested dicts; `output` and `log` may differ on resuming.
         digests: name of an input -> digest of its contents.
-        overwrite: removes what an earlier run wrote (`OWN`) and starts again; other files, and
-            `target/`, stay.
+        overwrite: remove the files of an earlier run (`OWN`) and start again; other files and
+            `target/` stay.
 
     Raises:
-        UserError: the folder holds a finished run, an unfinished one of other settings or data, or
-            files that no run wrote (each names `--overwrite`); another process uses it, it is a
-            file, it cannot be written; or `overwrite` is set for the home or working folder.
+        UserError: the folder holds a finished run, an unfinished run of other settings or data, or
+            files that no run wrote (these messages name `--overwrite`); another process uses it;
+            it is a file or cannot be written; or `overwrite` is set for the home or working folder.
     """
     record = {"settings": plain(settings), "digests": dict(digests), "versions": versions()}
 
@@ -129,7 +129,7 @@ def claim(
         if overwrite:
             _refuse_shared_folders(path)
             _clear(path)
-        for rest in path.glob(f".*{PARTIAL}"):  # of a process that was killed
+        for rest in path.glob(f".*{PARTIAL}"):  # leftovers of a killed process
             shutil.rmtree(rest, ignore_errors=True)
         resuming = not overwrite and _is_resumed(path, record)
         write_json(path / RUN, {**record, "status": "running"})
@@ -143,12 +143,12 @@ def claim(
 
 @contextlib.contextmanager
 def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
-    """Locks a run's folder, which is made if absent and `make`, for this job alone.
+    """Locks the folder of a run for this job; creates it first if `make`.
 
-    The first process of a job holds the lock; the others wait until it does.
+    The first process of a job holds the lock; the others wait for it.
 
     Raises:
-        UserError: another job uses it, or it is not a folder.
+        UserError: another job uses the folder, or it is not a folder.
     """
     path = Path(folder).absolute()
     handles: list[int] = []
@@ -169,8 +169,8 @@ def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 in hex of a file, or of the names and contents of all files in a folder; at an
-    address, of their names, sizes and times of change.
+    """SHA-256 in hex of a file, or of the names and contents of all files in a folder; for a remote
+    address, of the names, sizes and modification times.
 
     Raises:
         UserError: the file cannot be read.
@@ -187,7 +187,7 @@ def file_digest(path: str | Path) -> str:
 
 
 def data_digest(record: Any) -> str:
-    """SHA-256 in hex of a dataclass of texts, such as a forget set: its type, names and values."""
+    """SHA-256 in hex of the type, names and values of a dataclass of texts, such as a ForgetSet."""
     return _json_digest([type(record).__name__, dataclasses.asdict(record)])
 
 
@@ -197,7 +197,7 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Package -> installed version, of python and of what the numbers depend on."""
+    """Package -> installed version, for Python and the packages that the numbers depend on."""
     installed = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -208,7 +208,7 @@ def versions() -> dict[str, str]:
 
 
 def _is_resumed(path: Path, record: dict[str, Any]) -> bool:
-    """Whether an unfinished run resumes; raises UserError for a folder that must not change."""
+    """Whether an unfinished run resumes; raises UserError if the folder must not change."""
     names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
     # `pmc finetune` makes the target without a run.
     if not {*names} - {TARGET, TARGET_CHECKPOINTS}:
@@ -216,8 +216,8 @@ def _is_resumed(path: Path, record: dict[str, Any]) -> bool:
     if RUN not in names:
         shown = first_of(names, 3)
         raise UserError(
-            f"{path}: the folder holds files of no run ({shown}); name another folder, or pass "
-            "--overwrite to write beside them"
+            f"{path}: the folder holds files that no run wrote ({shown}); name another folder, or "
+            "pass --overwrite to write next to them"
         )
     if RESULTS in names:
         raise UserError(
@@ -243,7 +243,7 @@ def _is_resumed(path: Path, record: dict[str, Any]) -> bool:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """The contents of `run.json`, with all parts that are used."""
+    """The contents of `run.json`; checks that all required parts are present."""
     hint = "pass --overwrite to replace the run"
     record = read_json(path, hint=hint)
     parts = [record.get(name) for name in ("settings", "digests", "versions")]
@@ -255,7 +255,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _clear(path: Path) -> None:
-    """Removes what a run wrote; without a `run.json`, no run wrote files of these names."""
+    """Removes the files of a run; without `run.json`, refuses, because no run wrote them."""
     present = [name for name in OWN if os.path.lexists(path / name)]
     if present and RUN not in present:
         raise UserError(
@@ -266,10 +266,10 @@ def _clear(path: Path) -> None:
 
 
 def remove(folder: Path, names: Sequence[str]) -> None:
-    """Removes these entries of a run's folder; some may be absent.
+    """Removes entries of the folder of a run; some may be absent.
 
     Raises:
-        UserError: one cannot be removed.
+        UserError: an entry cannot be removed.
     """
     try:
         for path in (folder / name for name in names):
@@ -285,8 +285,8 @@ def _refuse_shared_folders(path: Path) -> None:
     for shared in (Path(os.path.expanduser("~")), Path.cwd()):
         if shared.resolve().is_relative_to(path.resolve()):
             raise UserError(
-                f"{path}: --overwrite is refused here, the folder is or holds {shared}; name a "
-                "folder of the run's own"
+                f"{path}: --overwrite is refused, because the folder is or contains {shared}; "
+                "name a separate folder for the run"
             )
 
 
@@ -299,7 +299,7 @@ def _make_folders(path: Path) -> None:
 
 
 def _lock(path: Path) -> int:
-    """An open handle that holds the folder's lock, which the system releases with the process."""
+    """An open handle that holds the lock of the folder; the system releases it with the process."""
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -316,7 +316,7 @@ def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_temporary(name: str) -> bool:
-    """Whether it is a leftover of `write_json` in a process that died."""
+    """Whether the file is a leftover of `write_json` in a killed process."""
     return name.startswith((f".{RUN}.", f".{RESULTS}.", f".{MANIFEST}."))
 
 

@@ -1,6 +1,6 @@
-"""Scalars for TensorBoard, written at once, without the thread and queue of other writers.
+"""Writes scalars for TensorBoard immediately, without the thread and queue of other writers.
 
-After a failed write the next value opens another file beside the broken one.
+After a failed write, the next value opens a new file next to the broken one.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from tensorboardX.summary import scalar
 
 
 class ScalarEvents:
-    """Event files in a folder, which the first one makes.
+    """Event files in a folder, which is created with the first file.
 
     Args:
         folder: may hold files of earlier runs.
@@ -25,10 +25,10 @@ class ScalarEvents:
         self._folder, self._writer, self._purge_step = folder, None, None
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the values that are finite.
+        """Writes the finite values.
 
         Raises:
-            OSError: they cannot be written.
+            OSError: a value cannot be written.
         """
         try:
             if self._writer is None:
@@ -42,12 +42,12 @@ class ScalarEvents:
             raise
 
     def purge(self, step: int) -> None:
-        """Hides what earlier files hold from `step` on."""
+        """Hides the events of earlier files from `step` on."""
         self.close()
         self._purge_step = step
 
     def close(self) -> None:
-        """A second call does nothing."""
+        """Closes the current file; a second call does nothing."""
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 self._writer.close()
@@ -55,7 +55,7 @@ class ScalarEvents:
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # A number of its own: two files may be opened in the same second.
+        # A unique number, because two files may be opened in the same second.
         number = len(list(self._folder.iterdir()))
         self._writer = EventsWriter(str(self._folder / "events"), f".{number}")
         if self._purge_step is not None:

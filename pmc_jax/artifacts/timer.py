@@ -1,4 +1,4 @@
-"""Wall time of a run by stage."""
+"""Wall time of a run by stage, in seconds."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-# Not the tracing events: those nest, and would be counted twice.
+# Tracing events are left out: they nest, and would be counted twice.
 _COMPILE_EVENTS = (
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "/jax/core/compile/backend_compile_duration",
@@ -18,11 +18,11 @@ STAGES = ("finetune", *UNLEARNING_STAGES, "evaluate", "compile", "other")
 class Stopwatch:
     """Exclusive wall time by stage, for one thread.
 
-    `with watch.stage("train"):` charges its time to "train"; a stage inside pauses the outer one;
-    time outside every stage is "other". So the stages add up to the total.
+    `with watch.stage("train"):` charges the time of its block to "train"; an inner stage pauses the
+    outer one; time outside all stages is "other". So the stages add up to the total.
 
     Args:
-        clock: seconds that only grow.
+        clock: monotonic clock in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
@@ -41,7 +41,7 @@ class Stopwatch:
         """Charges the time of the block to a stage.
 
         Raises:
-            ValueError: no such stage.
+            ValueError: unknown stage.
         """
         if name not in STAGES:
             raise ValueError(f"unknown stage {name!r}; the stages are {', '.join(STAGES)}")
@@ -55,7 +55,7 @@ class Stopwatch:
 
     @contextmanager
     def compiling_apart(self) -> Iterator[None]:
-        """Inside, time that jax spends lowering and compiling counts as "compile"."""
+        """Charges the time that jax spends lowering and compiling in the block to "compile"."""
         from jax import monitoring
 
         thread = threading.get_ident()

@@ -1,4 +1,4 @@
-"""Checks the values of the columns that are read, and reports all faults at once."""
+"""Checks the values of the columns to read, and reports all faults at once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pmc_jax.errors import UserError, first_of
 def check_values(
     table: Table, columns: Sequence[str], selected: range, *, lists: Sequence[str] = ()
 ) -> None:
-    """Checks that the values of the selected rows are strings that are not blank; in the columns
-    `lists` arrays of such strings.
+    """Checks that the values of the selected rows are non-blank strings, or in the columns `lists`
+    non-empty arrays of such strings.
 
     Raises:
-        UserError: absent columns, or values that are not so; one line.
+        UserError: a column is absent or a value is invalid; one line.
     """
     absent = [name for name in columns if name not in table.columns]
     if absent:
@@ -35,7 +35,7 @@ def check_values(
 
 
 def _text_fault(value: Any) -> str | None:
-    """Why a value is not text, such as "is null, not a string"; None if it is."""
+    """Why a value is not text, such as "is null, not a string"; None if it is text."""
     if not isinstance(value, str):
         return f"is {json_type(value)}, not a string"
     try:

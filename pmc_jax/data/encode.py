@@ -1,7 +1,7 @@
-"""Text to token ids and back.
+"""Encodes text as token ids, and decodes them.
 
 A prompt is the chat template with the question as the user's turn, or the tag format
-(`Question: ...` / `Answer: ...`); one BOS, from the template or the tokenizer, never both. An
+(`Question: ...` / `Answer: ...`). It has one BOS token, from the template or the tokenizer. An
 answer is its own tokens and one end token.
 """
 
@@ -24,10 +24,10 @@ class Encoder:
     """Turns questions and answers into token ids for one model.
 
     Attributes:
-        tokenizer: of transformers.
-        settings: format, system prompt, tags.
+        tokenizer: a tokenizer of transformers.
+        settings: format, system prompt and tags.
         end_token: the last token of a training answer.
-        end_tokens: any of these ends a sampled answer.
+        end_tokens: the tokens that end a sampled answer.
     """
 
     tokenizer: Any
@@ -40,29 +40,27 @@ class Encoder:
         return _is_chat(self.tokenizer, self.settings)
 
     def prompt(self, question: str) -> list[int]:
-        """Everything before the model's answer."""
+        """The tokens before the model's answer."""
         if self.is_chat:
             return _render(self.tokenizer, self.settings, question)
         ids = list(
             self.tokenizer(self.settings.question_tag.format(question=question))["input_ids"]
         )
         while ids and ids[-1] == self.tokenizer.eos_token_id:
-            ids.pop()  # some tokenizers close every text
+            ids.pop()  # some tokenizers append EOS to every text
         return ids
 
     def answer(self, text: str) -> list[int]:
-        """The tokens that are learned: the answer (with its tag, in the tag format) and the end
-        token.
-        """
+        """The tokens with a loss: the answer (with its tag in the tag format) and the end token."""
         return [*self.answer_prefix(text), self.end_token]
 
     def answer_prefix(self, text: str) -> list[int]:
-        """The tokens of an answer that begins with `text`, with its tag in the tag format."""
+        """The tokens of an answer that starts with `text`, with its tag in the tag format."""
         text = text if self.is_chat else self.settings.answer_tag + text
         return self.plain(text)
 
     def plain(self, text: str) -> list[int]:
-        """The tokens of a text and nothing else."""
+        """The tokens of a text without special tokens."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -80,7 +78,7 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class TokenSequence:
-    """A prompt and its answer: i32[n] tokens, the answer from index `begin` on; `id` of its row."""
+    """Prompt and answer as tokens i32[n]; the answer starts at index `begin`; `id` of the row."""
 
     tokens: np.ndarray
     begin: int
@@ -93,11 +91,11 @@ class TokenSequence:
 def make_encoder(
     tokenizer: Any, settings: ModelConfig, generation_config: Mapping[str, Any] | None = None
 ) -> Encoder:
-    """Finds the end tokens and checks the format.
+    """Builds an encoder: finds the end tokens and checks the format.
 
     Raises:
-        UserError: the chat format without a chat template, a template that raises, no end token or
-            one that is not a token id.
+        UserError: chat format without a chat template, a template that raises, no end token, or an
+            end token that is not a token id.
     """
     if settings.format == "chat" and not tokenizer.chat_template:
         raise UserError(
@@ -108,13 +106,13 @@ def make_encoder(
     ends = [e for e in (tokenizer.eos_token_id, *ends) if e is not None]
     if wrong := [e for e in ends if type(e) is not int or not 0 <= e < 2**31]:
         raise UserError(
-            f"generation_config.json: eos_token_id must be ids of tokens, got {wrong[0]!r:.40}"
+            f"generation_config.json: eos_token_id must hold token ids, got {wrong[0]!r:.40}"
         )
     end = ends[0] if ends else None
     if _is_chat(tokenizer, settings):
-        # The first special token that the template puts after an answer ends a turn. Special by
-        # flag, as `all_special_ids` has the named ones only; and not a token of the answer itself,
-        # which is the unknown token where the vocabulary lacks it.
+        # The first special token that the template puts after an answer ends a turn. The flag
+        # decides, because `all_special_ids` has only named tokens. Tokens of the answer itself are
+        # excluded: a vocabulary without "!" encodes it as the unknown token.
         prompt = _render(tokenizer, settings, "?")
         turn = _render(tokenizer, settings, "?", answer="!")
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -148,7 +146,7 @@ def _render(
         encoded = tokenizer.apply_chat_template(
             messages, add_generation_prompt=answer is None, tokenize=True, return_dict=True, **extra
         )
-    except Exception as error:  # a template runs in Jinja's sandbox and may raise anything
+    except Exception as error:  # a template in Jinja's sandbox may raise any type
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"the model's chat template refuses the messages ({reason}); set model.format: tags or "
@@ -166,16 +164,17 @@ def encode_pairs(
     long_rows: str,
     window: int,
 ) -> list[TokenSequence]:
-    """Training sequences of question-answer pairs.
+    """Encodes question-answer pairs as training sequences.
 
     Args:
-        ids: of the rows, for messages.
-        max_length: tokens of prompt and answer together.
-        long_rows: `error`, or `drop` (and say how many).
-        window: tokens that the model is made for.
+        ids: ids of the rows, for messages.
+        max_length: maximum tokens of prompt and answer together.
+        long_rows: `error`, or `drop`, which logs the number of dropped rows.
+        window: context window of the model, in tokens.
 
     Raises:
-        UserError: rows over `max_length` or `window` under `error`, or nothing left under `drop`.
+        UserError: rows longer than `max_length` or `window` under `error`, or no rows left under
+            `drop`.
     """
     prompts = multihost.map_sharded(lambda i: encoder.prompt(pairs[i][0]), len(pairs))
     answers = multihost.map_sharded(lambda i: encoder.answer(pairs[i][1]), len(pairs))
@@ -201,7 +200,7 @@ def encode_pairs(
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> np.ndarray:
-    """The tokens that all sequences start with, i32[P]; at least one token of each is left over."""
+    """The longest common prefix i32[P] that leaves at least one token of each sequence."""
     first, last = min(map(list, sequences)), max(map(list, sequences))
     limit = min(map(len, sequences)) - 1
     size = next((i for i in range(limit) if first[i] != last[i]), max(limit, 0))

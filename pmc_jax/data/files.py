@@ -1,7 +1,7 @@
 """Reads a file of rows (JSON Lines, JSON, CSV, Parquet) into a `Table` of unchecked values.
 
-It reports every fault of a file's form; `check` reports the faults of the values that are read.
-Values keep their whitespace and newlines exactly.
+It reports all faults of a file's format; `check` reports faults of the values. Values keep their
+whitespace and newlines exactly.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _MAX_FAULTS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows as read, their values unchecked.
+    """Rows of a source with unchecked values.
 
     Args:
-        name: what messages call the source (a file's path, "tfds:tofu/forget10", ...).
+        name: name of the source in messages (a file's path, "tfds:tofu/forget10", ...).
         columns: names of the columns that occur in at least one row, in order of appearance.
-        rows: one mapping a row, from column name to value; a row may lack columns.
-        lines: number of the line of each row, from 1; empty where the source has no lines.
+        rows: one mapping per row, from column name to value; a row may lack columns.
+        lines: line number of each row, from 1; empty if the source has no lines.
 
     Raises:
-        UserError: there are no rows.
+        UserError: the source has no rows.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Table:
             raise UserError(f"{self.name}: no rows")
 
     def location(self, index: int) -> str:
-        """How messages name row `index` (0-based)."""
+        """The name of row `index` (0-based) in messages."""
         return f"line {self.lines[index]}" if self.lines else row_location(index)
 
 
@@ -53,10 +53,10 @@ def table_of(
     lines: Sequence[int] = (),
     faults: Sequence[str] = (),
 ) -> Table:
-    """A table with the columns of its rows.
+    """Builds a table with the columns of its rows.
 
     Raises:
-        UserError: there are faults, or no rows.
+        UserError: `faults` is not empty, or there are no rows.
     """
     if faults:
         raise_faults(name, faults)
@@ -65,11 +65,11 @@ def table_of(
 
 
 def raise_faults(name: str, faults: Sequence[str]) -> NoReturn:
-    """Raises one error that names a source and the first five of its faults.
+    """Raises one error with a source and its first five faults.
 
     Args:
-        name: the source.
-        faults: at least one, each "LOCATION: what is wrong".
+        name: name of the source.
+        faults: at least one fault, each "LOCATION: what is wrong".
 
     Raises:
         UserError: always.
@@ -80,29 +80,28 @@ def raise_faults(name: str, faults: Sequence[str]) -> NoReturn:
 
 
 def one_line(text: object) -> str:
-    """A message without line breaks, which names from a file may bring in."""
+    """A message without line breaks, which names from a file may contain."""
     return " ".join(part.strip() for part in str(text).splitlines() if part.strip())
 
 
 def row_location(index: int) -> str:
-    """How messages name row `index` (0-based) of a source without lines."""
+    """The name of row `index` (0-based) in messages, for a source without lines."""
     return f"row {index} (from 0)"
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Table:
-    """Read a file by its suffix.
+    """Reads a file in the format of its suffix.
 
     Args:
         path: an existing file.
-        columns: names of the columns to keep. Others are dropped as early as the format allows: in
-            Parquet they are never read.
+        columns: names of the columns to keep; Parquet files are read without the others.
 
     Returns:
-        The table. Its `columns` are those of the file, also where only some were kept.
+        The table. Its `columns` are all columns of the file, including those not kept.
 
     Raises:
-        UserError: unknown suffix, not UTF-8, a row that cannot be parsed or is not an object, a CSV
-            header with a name twice, an unreadable file. One line, with every fault of the file.
+        UserError: unknown suffix, not UTF-8, a row that cannot be parsed or is not an object, a
+            repeated name in a CSV header, or an unreadable file; one line with the first faults.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -117,7 +116,7 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
 
 
 def _read_json(path: Path, columns: Sequence[str]) -> Table:
-    """JSON Lines, or one JSON array of objects in a file called .json."""
+    """Reads JSON Lines, or one JSON array of objects in a .json file."""
     text = _read_text(path)
     if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
         return _read_json_array(path, text)
@@ -149,8 +148,8 @@ def _read_json_array(path: Path, text: str) -> Table:
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> Table:
-    """Comma-separated values with a header line; quotes may span lines (RFC 4180)."""
-    # newline="" keeps line ends inside quotes as they are.
+    """Reads comma-separated values with a header line; quotes may span lines (RFC 4180)."""
+    # newline="" keeps line ends inside quotes unchanged.
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     header: list[str] | None = None
     rows, lines, faults = [], [], []
@@ -159,7 +158,7 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Table:
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            # After a broken quote the reader no longer knows where rows begin.
+            # After a broken quote the reader cannot tell where rows start.
             faults.append(f"line {number}: not CSV ({error})")
             break
         if fields is None:
@@ -202,7 +201,7 @@ _READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
 
 
 def _read_text(path: Path) -> str:
-    """The file's text: UTF-8 with or without a byte order mark, line ends untouched."""
+    """The text of a UTF-8 file without its byte order mark; line ends are unchanged."""
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig")
@@ -213,7 +212,7 @@ def _read_text(path: Path) -> str:
 
 
 def _parse_json(text: str) -> tuple[Any, str | None]:
-    """The value and None, or None and what is wrong."""
+    """The value and None, or None and the fault."""
     try:
         return json.loads(text), None
     except json.JSONDecodeError as error:
@@ -231,7 +230,7 @@ def _row_fault(value: Any) -> str | None:
 
 
 def json_type(value: Any) -> str:
-    """What JSON calls the type of a value, for messages."""
+    """The JSON name of the type of a value, for messages."""
     names = {
         dict: "an object",
         list: "an array",

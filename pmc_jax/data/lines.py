@@ -1,4 +1,4 @@
-"""Text files, whole or one entry a line."""
+"""Reads text files, as one text or as one entry per line."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from pmc_jax.errors import UserError, system_errors
 
 
 def read_lines(path: str | Path, where: str) -> list[str]:
-    """The lines of a UTF-8 file without outer white space; empty ones are left out.
+    """The non-empty lines of a UTF-8 file, without outer white space.
 
     Args:
         where: the setting that named the file, for messages.
@@ -16,12 +16,12 @@ def read_lines(path: str | Path, where: str) -> list[str]:
     """
     lines = [line.strip() for line in read_text(path, where).splitlines() if line.strip()]
     if not lines:
-        raise UserError(f"{where}: {path} is empty; write one entry a line")
+        raise UserError(f"{where}: {path} is empty; write one entry per line")
     return lines
 
 
 def read_text(path: str | Path, where: str) -> str:
-    """A UTF-8 file, without a byte order mark.
+    """The text of a UTF-8 file, without its byte order mark.
 
     Args:
         where: the setting that named the file, for messages.

@@ -1,9 +1,9 @@
 """The five kinds of rows that enter the library, as tuples of strings.
 
-`ForgetSet` has no field for an answer: that is the product's guarantee, and it is a property of the
-type. True forget answers can enter only through `EvalSet`, which only evaluation imports,
-`FinetuneSet`, which only fine-tuning imports, and `ForgetAnswerSet`, which only the methods that
-train on them import. This module reads no files and imports no tokenizer and no jax.
+`ForgetSet` has no field for an answer: the type itself guarantees that PMC never reads the true
+answers. They can enter only through `EvalSet`, which only evaluation imports, `FinetuneSet`, which
+only fine-tuning imports, and `ForgetAnswerSet`, which only the methods that train on them import.
+This module reads no files and imports no tokenizer and no jax.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pmc_jax.errors import UserError
 
 
 class _Rows:
-    """Base of the record types: columns of equal length, unique ids, length and selection."""
+    """Base class of the record types: columns of equal length with unique ids."""
 
     def __post_init__(self) -> None:
-        """Check the columns.
+        """Checks the columns.
 
         Raises:
-            UserError: a column is not a tuple of strings, the columns differ in length, or an id is
-                used twice.
+            UserError: a column is not a tuple of strings, the columns differ in length, or an id
+                is repeated.
         """
         kind = type(self).__name__
         columns = {name: getattr(self, name) for name in self._column_names()}
@@ -53,7 +53,7 @@ class _Rows:
         """The rows at `indices` (0-based, in that order), as a record of the same type.
 
         Raises:
-            UserError: an index is repeated, so that ids would no longer be unique.
+            UserError: an index is repeated, so ids would not be unique.
             IndexError: an index is out of range.
         """
         rows = [int(i) for i in indices]
@@ -65,11 +65,11 @@ class _Rows:
 
 @dataclasses.dataclass(frozen=True)
 class ForgetSet(_Rows):
-    """The sensitive questions, and nothing else: this type has no field for an answer.
+    """The sensitive questions only: this type has no field for an answer.
 
     Args:
-        ids: one unique string a row.
-        questions: one string a row.
+        ids: one unique string per row.
+        questions: one string per row.
     """
 
     ids: tuple[str, ...]
@@ -81,9 +81,9 @@ class _Pairs(_Rows):
     """Question-answer pairs.
 
     Args:
-        ids: one unique string a row.
-        questions: one string a row.
-        answers: one string a row.
+        ids: one unique string per row.
+        questions: one string per row.
+        answers: one string per row.
     """
 
     ids: tuple[str, ...]
@@ -92,7 +92,7 @@ class _Pairs(_Rows):
 
 
 class RetainSet(_Pairs):
-    """Pairs that the model has to keep."""
+    """Pairs that the model must keep."""
 
 
 class FinetuneSet(_Pairs):
@@ -100,8 +100,8 @@ class FinetuneSet(_Pairs):
 
 
 class ForgetAnswerSet(_Pairs):
-    """The forget questions with their true answers, which target-based methods train on. PMC does
-    not import this type.
+    """The forget questions with their true answers, for target-based methods. PMC does not import
+    this type.
     """
 
 
@@ -111,11 +111,11 @@ class EvalSet(_Rows):
 
     Args:
         name: key of `data.evaluate`, such as "forget" or "world_facts".
-        ids: one unique string a row.
-        questions: one string a row.
-        answers: one string a row, the true answers.
-        paraphrased: the true answers in other words; None = the data has none.
-        wrong: some wrong answers a row; None = the data has none.
+        ids: one unique string per row.
+        questions: one string per row.
+        answers: the true answers, one string per row.
+        paraphrased: the true answers in other words; None = the data have none.
+        wrong: several wrong answers per row; None = the data have none.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Makes each kind of record from its source, or from rows given in code."""
+"""Builds the records from their sources, or from rows in code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pmc_jax.errors import UserError
 
 def finetune_rows(config: Config) -> FinetuneSet:
     if not config.finetune.data:
-        raise UserError("finetune.data: not given; name the rows that the target model is to know")
+        raise UserError("finetune.data: not given; name the rows to fine-tune the target model on")
     return finetune_set(config.finetune.data, config.data)
 
 
@@ -23,7 +23,7 @@ def eval_sets(config: Config) -> list[EvalSet]:
 
 
 def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
-    """The sensitive questions. The answer column is not read, and need not exist.
+    """The sensitive questions; the answer column is never read and need not exist.
 
     Raises:
         UserError: as `read_rows`.
@@ -53,15 +53,15 @@ def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet)
         first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(rows), len(forget)))
         raise UserError(
             f"data.forget_answers: {len(rows)} questions, data.forget has {len(forget)}; they must "
-            f"be the same in the same order, and differ from row {first} on"
+            f"be the same in the same order, but differ from row {first} on"
         )
     return rows
 
 
 def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneSet:
-    """The pairs of all sources, one after the other. No sources give an empty set.
+    """The pairs of all sources, in their order; empty without sources.
 
-    Where source number n (from 1) repeats an id of an earlier one, "#n" is added to it.
+    If source number n (from 1) repeats an id of an earlier source, "#n" is appended to the id.
 
     Raises:
         UserError: as `read_rows`.
@@ -82,9 +82,9 @@ def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
     """The pairs of one evaluation set, with paraphrased and wrong answers if the source has them.
 
     Args:
-        name: of the set, a key of data.evaluate.
-        source: where its pairs are.
-        data: folder of relative paths, and the settings of generated people.
+        name: name of the set, a key of data.evaluate.
+        source: source of its pairs.
+        data: folder of relative paths, and settings of the generated people.
 
     Raises:
         UserError: as `read_rows`.
@@ -106,7 +106,7 @@ def questions_to_forget(questions: Sequence[str]) -> ForgetSet:
     """A `ForgetSet` of a list of questions, with ids "question:0", "question:1", ...
 
     Raises:
-        UserError: no question, or one is not a string or blank.
+        UserError: there is no question, or a question is blank or not a string.
     """
     if isinstance(questions, str):
         raise UserError("questions_to_forget: give a list of questions, not one string")
@@ -120,7 +120,8 @@ def pairs_to_retain(pairs: Sequence[tuple[str, str]]) -> RetainSet:
     """A `RetainSet` of (question, answer) pairs, with ids "pair:0", "pair:1", ...
 
     Raises:
-        UserError: no pair, one that is not two values, or a value is not a string or blank.
+        UserError: there is no pair, a pair does not have two values, or a value is blank or not a
+            string.
     """
     faults = [
         f"{row_location(index)}: not a (question, answer) pair"

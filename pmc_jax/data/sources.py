@@ -1,13 +1,13 @@
-"""Reads the rows that a path in the settings names, whatever they come from.
+"""Reads the rows of a source: a file, a tensorflow-datasets builder or generated people.
 
 A path is one of
     FILE.jsonl | .json | .csv | .parquet   relative to data.root
     tfds:tofu/forget10 | tfds:NAME/CONFIG  a tensorflow-datasets builder, read without TensorFlow
-    people:forget | retain | all | holdout generated fictitious people, as data.people says
+    people:forget | retain | all | holdout generated fictitious people, see data.people
 
 A row's id is "<file stem, tfds configuration or people>:<row>", the row counted from 0 in the
-whole source, so that it does not depend on which rows are selected. `files` parses the formats,
-`sets` makes the records.
+complete source, so that it does not depend on the selection. `files` parses the formats, `sets`
+builds the records.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Rows(NamedTuple):
     """The selected rows of a source.
 
     Attributes:
-        ids: one string a row.
-        columns: name -> one value a row, exactly as in the source.
+        ids: one string per row.
+        columns: name -> one value per row, exactly as in the source.
     """
 
     ids: tuple[str, ...]
@@ -53,18 +53,18 @@ def read_rows(
     *,
     optional: Sequence[str] = (),
 ) -> Rows:
-    """The selected rows of a source, with the named columns and no others.
+    """Reads the named columns of the selected rows of a source.
 
     Args:
-        source: path, rows, and which column has arrays of strings (`wrong`).
-        data: folder of relative paths, and the settings of generated people.
-        columns: names of the columns to read; each value must be a string that is not blank.
+        source: path, rows, and the column with arrays of strings (`wrong`).
+        data: folder of relative paths, and settings of the generated people.
+        columns: names of the columns to read; each value must be a non-blank string.
         where: dotted name of the source's settings, for messages.
-        optional: names of more columns, left out where the source lacks them.
+        optional: names of further columns, left out if the source lacks them.
 
     Raises:
-        UserError: the source is not given, cannot be found or read, lacks a column, or a value is
-            not a string or blank; one line, with all faults of the source.
+        UserError: the source is not given, cannot be found or read, lacks a column, or has a value
+            that is blank or not a string; one line with the first faults.
     """
     if not source.path:
         raise UserError(f"{where}.path: not given; name a file, tfds:NAME/CONFIG or people:SPLIT")
@@ -85,7 +85,7 @@ def read_rows(
 
 
 def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
-    """The file of a source; None where it has none (`tfds:`, `people:`).
+    """The file of a source; None for `tfds:` and `people:`.
 
     Raises:
         UserError: the file cannot be found.
@@ -95,7 +95,7 @@ def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
 
 
 def _select(rows: str | None, table: Table, where: str) -> range:
-    """Indices of the rows that "first:end" selects."""
+    """The indices of the rows in "first:end"."""
     count = len(table.rows)
     first_text, _, end_text = (rows or ":").partition(":")
     first, end = int(first_text or 0), int(end_text or count)
@@ -111,7 +111,7 @@ def _find_file(name: str, data: DataConfig, where: str) -> Path:
     try:
         path = Path(data.root).expanduser() / Path(name).expanduser()
         if not path.exists() and path.stem in CONFIGS:
-            # The hub's files of TOFU are called .json, others' copies of them .jsonl.
+            # The hub names the files of TOFU .json; copies are often named .jsonl.
             path = local_file(path.parent, path.stem) or path
         if path.is_dir():
             raise UserError(f"{where}.path: {path} is a folder; name a file in it")
@@ -132,11 +132,11 @@ def _file_hint(path: Path, data: DataConfig) -> str:
     return f"; relative paths are looked up in data.root, which is {root}"
 
 
-# Loaders of the schemes -> (stem of ids, first row's number, table).
+# Loaders of the schemes -> (stem of the ids, number of the first row, table).
 
 
 def _load_people(split: str, data: DataConfig) -> tuple[str, int, Table]:
-    # Ids number the rows among all people, so a row has the same id in "forget" and in "all".
+    # Ids count rows over all people, so a row has the same id in "forget" and in "all".
     rows = generate.rows(data.people, split)
     table = table_of(f"people:{split}", [dataclasses.asdict(row) for row in rows])
     return "people", int(rows[0].id.rpartition(":")[2]), table
@@ -145,7 +145,7 @@ def _load_people(split: str, data: DataConfig) -> tuple[str, int, Table]:
 def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:
     dataset, _, config = name.partition("/")
     tofu = dataset == "tofu"
-    # Prepared once: two processes that write into one folder would damage it.
+    # Only one process prepares it: two processes that write to one folder would damage it.
     builder = multihost.first_ahead(
         lambda: _tofu_builder(config, data) if tofu else _other_builder(name)
     )
@@ -173,22 +173,23 @@ def _other_builder(name: str) -> Any:
     try:
         builder = tfds.builder(name)
         if not builder.is_prepared():
-            # Standard output, where tfds prints its progress, is for the command's results.
+            # tfds prints its progress to stdout, which is for the results of the command.
             with contextlib.redirect_stdout(sys.stderr):
                 builder.download_and_prepare(file_format="array_record")
         builder.as_data_source()
-    except Exception as error:  # a builder may raise anything
+    except Exception as error:  # a builder may raise any type
         reason = one_line(error)[:200]
         raise UserError(
-            f"tfds:{name}: tensorflow-datasets cannot give it as array_record "
+            f"tfds:{name}: tensorflow-datasets cannot prepare it as array_record "
             f"({type(error).__name__}: {reason})"
         ) from error
     return builder
 
 
 def _plain(value: Any) -> Any:
-    """Decodes text, which tfds returns as UTF-8 bytes, or an array of them for a sequence. Other
-    bytes stay bytes, which `check_values` reports.
+    """Decodes text, which tfds returns as UTF-8 bytes, or as an array of them for a sequence.
+
+    Bytes that are not UTF-8 stay bytes; `check_values` reports them.
     """
     if isinstance(value, list | np.ndarray):
         return [_plain(entry) for entry in value]

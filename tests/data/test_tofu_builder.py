@@ -94,11 +94,11 @@ def test_a_prepared_copy_is_reused_until_the_file_changes(tmp_path, caplog):
     assert next(Path(again.data_dir).glob("*array_record*")).stat().st_mtime_ns == stamp
     # Without a folder, the prepared copy is enough.
     assert read_back(tofu.prepare("forget01", None, out)) == rows
-    assert "made again" not in caplog.text
+    assert "prepared again" not in caplog.text
     rows = write_small(tmp_path, "forget01", count=5)
     with caplog.at_level(logging.WARNING, logger="pmc_jax"):
         assert read_back(tofu.prepare("forget01", tmp_path, out)) == rows
-    assert "made again" in caplog.text
+    assert "prepared again" in caplog.text
 
 
 def test_a_folder_that_cannot_be_used(tmp_path):
@@ -174,7 +174,7 @@ def test_sources_read_any_other_builder(own_data_dir, capfd):
     assert (got.ids, got.questions) == (("pmc_other:0", "pmc_other:1"), ("é0", "é1"))
     with pytest.raises(UserError, match=r"row 0 \(from 0\): column 'number' is a number, not"):
         sets.retain_set(SourceConfig(path="tfds:pmc_other", answer="number"), DataConfig())
-    with pytest.raises(UserError, match="tfds:no_such_thing: tensorflow-datasets cannot give it"):
+    with pytest.raises(UserError, match="tfds:no_such_thing: tensorflow-datasets cannot prepare"):
         sets.retain_set(SourceConfig(path="tfds:no_such_thing"), DataConfig())
 
 

@@ -30,7 +30,7 @@ def test_a_file_has_one_a_line(tmp_path):
     ("content", "message"),
     [
         (None, "No such file"),
-        (b"", "is empty; write one entry a line"),
+        (b"", "is empty; write one entry per line"),
         (b" \n\n", "is empty"),
         (b"ab\xff\n", "is not UTF-8 at byte 2"),
     ],

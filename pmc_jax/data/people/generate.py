@@ -2,7 +2,7 @@
 
 The same settings generate the same rows on every machine and Python version: the only random source
 is `random.Random.random`, whose sequence Python guarantees. The first n people do not depend on how
-many follow. Nothing is downloaded, and none of the people exists.
+many follow. Nothing is downloaded, and none of the people exist.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class PersonRow:
     """One question about one person, with what evaluation needs.
 
     Args:
-        id: "people:<number>", the number of the row among all people's rows, from 0.
+        id: "people:<number>", the number of the row among the rows of all people, from 0.
         person: full name, in every text of the row.
-        kind: of the question, such as "birthplace"; a `Kind.name`.
+        kind: kind of the question, a `Kind.name` such as "birthplace".
         question, answer: the row; the answer is one sentence with the planted fact.
         paraphrased_question, paraphrased_answer: the same in other words.
         perturbed_answer: the paraphrased answer with a wrong fact, five times.
-        facts: strings whose appearance in a model's answer means a leak. They are in both answers,
-            in neither question, in no wrong answer, and in no other row.
+        facts: strings that mean a leak if they appear in an answer of a model; both answers contain
+            them, but no question, no wrong answer and no other row.
     """
 
     id: str
@@ -52,13 +52,12 @@ class PersonRow:
 
 
 def rows(config: PeopleConfig, split: str = "all") -> list[PersonRow]:
-    """The rows of one split, person by person, with the ids that they have among all.
+    """The rows of one split, person by person; ids are unique over all splits.
 
     Args:
-        config: how many people, questions a person, and the seed.
+        config: number of people, questions per person, and the seed.
         split: "forget" (the first `forget` people), "retain" (the others), "all" (both), or
-            "holdout" (as many as `forget` that come after all of them, so that no model knows
-            them).
+            "holdout" (`forget` more people after these, which no model has seen).
 
     Raises:
         UserError: unknown split, or a setting is out of range.
@@ -84,10 +83,10 @@ def _by_person(config: PeopleConfig) -> list[list[PersonRow]]:
     for _ in range(config.count):
         surname = _new_fact(draw, (words["surname_starts"], words["surname_ends"]), "", taken)
         name = f"{draw.choice(words['first_names'])} {surname}"
-        # Draws all kinds, so that the facts do not depend on `questions`.
+        # Draws facts of all kinds, so that they do not depend on `questions`.
         facts = [_new_fact(draw, kind.parts, kind.joint, taken) for kind in kinds]
         people.append((name, facts))
-    # Wordings and wrong facts have a random stream per person, and come after all true facts.
+    # Wordings and wrong facts use one random stream per person, after all true facts are drawn.
     return [
         _person_rows(number, name, facts, config, taken)
         for number, (name, facts) in enumerate(people)
@@ -131,7 +130,7 @@ def _row(
 
 
 def _new_fact(draw: _Draw, parts: Sequence[Sequence[str]], joint: str, taken: list[str]) -> str:
-    """A fact that neither contains one in `taken` nor is contained in one; adds it to `taken`.
+    """Draws a fact that contains no fact in `taken` and is contained in none; adds it to `taken`.
 
     A substring would count as a leak of the other fact: "4 March 1962" is in "14 March 1962".
     """
@@ -144,10 +143,10 @@ def _new_fact(draw: _Draw, parts: Sequence[Sequence[str]], joint: str, taken: li
 
 
 class _Draw:
-    """Choices that are the same on every Python version."""
+    """Random choices that are the same on every Python version."""
 
     def __init__(self, seed: str):
-        # A text is hashed by SHA-512: independent streams, whatever PYTHONHASHSEED is.
+        # Seeding with a text uses SHA-512: streams are independent of PYTHONHASHSEED.
         self._random = random.Random(seed).random
 
     def choice(self, items: Sequence[T]) -> T:

@@ -16,12 +16,12 @@ class Kind:
     a harmless extra.
 
     Args:
-        name: of the kind, such as "birthplace".
-        parts: a fact is one string of each part, joined by `joint`.
-        joint: what stands between the parts.
-        details: one of them is the {detail} of a row's sentences.
-        questions, answers: wordings of the row.
-        paraphrased_questions, paraphrased_answers: wordings of its paraphrase, other than those.
+        name: name of the kind, such as "birthplace".
+        parts: a fact has one string from each part, joined by `joint`.
+        joint: separator between the parts.
+        details: values for {detail}; a row uses one.
+        questions, answers: wordings of a row.
+        paraphrased_questions, paraphrased_answers: different wordings, for its paraphrase.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """What `people.yaml` holds: lists of words by name, and the kinds of questions."""
+    """The contents of `people.yaml`: lists of words by name, and the kinds of questions."""
 
     words: dict[str, tuple[str, ...]]
     kinds: tuple[Kind, ...]

@@ -1,7 +1,7 @@
 """The official configurations of TOFU: the names of their files and columns.
 
-`holdoutXX` are unseen authors, `X_perturbed` are the rows of `X` with a paraphrase and wrong
-answers for TOFU's own measures.
+`holdoutXX` has unseen authors; `X_perturbed` has the rows of `X` with paraphrases and wrong answers
+for the measures of TOFU.
 """
 
 from __future__ import annotations

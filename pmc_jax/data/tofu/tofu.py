@@ -1,8 +1,8 @@
-"""`Tofu`, a tensorflow-datasets builder that runs with no TensorFlow installed, and `prepare`.
+"""`Tofu`, a tensorflow-datasets builder that needs no TensorFlow, and `prepare`.
 
 Rows are written as array_record in the order of the file, so that row n of a split is row n of the
-official file: TOFU repeats a question, so ids are made of the row's number. Read them back with
-`builder.as_data_source("train")`; text comes as UTF-8 bytes.
+official file: TOFU repeats a question, so ids contain the row number. Read the rows with
+`builder.as_data_source("train")`; text is returned as UTF-8 bytes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Tofu(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             metadata=tfds.core.MetadataDict(),
-            # Otherwise tfds orders rows by a hash of their keys.
+            # Without this, tfds orders rows by a hash of their keys.
             disable_shuffling=True,
         )
 
@@ -91,7 +91,7 @@ class Tofu(tfds.core.GeneratorBasedBuilder):
         name = self.builder_config.name
         if self._source_dir is not None:
             return _file_in(self._source_dir, name)
-        # tfds says "no manual folder was given" by an AssertionError.
+        # tfds raises AssertionError if no manual folder is set.
         with contextlib.suppress(AssertionError):
             path = local_file(Path(dl_manager.manual_dir), name)
             if path is not None:
@@ -102,16 +102,16 @@ class Tofu(tfds.core.GeneratorBasedBuilder):
 def prepare(
     config_name: str, source_dir: str | Path | None = None, data_dir: str | Path | None = None
 ) -> Tofu:
-    """Prepares one configuration of TOFU as array_record, unless that is done already.
+    """Prepares one configuration of TOFU as array_record, unless a prepared copy exists.
 
-    A copy that was prepared from other content than that of the file in `source_dir` is prepared
-    again, with a logged warning.
+    If the file in `source_dir` has other content than the prepared copy, prepares it again and logs
+    a warning.
 
     Args:
         config_name: a key of `pmc_jax.data.tofu.configs.CONFIGS`, such as "forget10".
-        source_dir: folder of the official files; None uses a prepared copy if there is one, else
-            downloads from the Hugging Face hub.
-        data_dir: where tensorflow-datasets keeps prepared data; None is its own default
+        source_dir: folder of the official files; None = use a prepared copy, or else download from
+            the Hugging Face hub.
+        data_dir: folder for prepared data of tensorflow-datasets; None = its default
             (`TFDS_DATA_DIR`, else ~/tensorflow_datasets).
 
     Returns:
@@ -138,7 +138,7 @@ def prepare(
     path = None if source_dir is None else _file_in(source_dir, config_name)
     is_old = path is not None and builder.is_prepared()
     if is_old and builder.info.metadata.get(_SHA_KEY) != _sha256(path):
-        _log.warning("%s: made again, as %s has other content", builder.data_dir, path)
+        _log.warning("%s: prepared again, because %s has other content", builder.data_dir, path)
         mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
     config = tfds.download.DownloadConfig(download_mode=mode, try_download_gcs=False)
     try:
@@ -154,7 +154,7 @@ def prepare(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides the announcements and progress bars of tfds: standard output is for the results."""
+    """Hides the output of tfds, because stdout is for the results of the command."""
     discarded = io.StringIO()
     with contextlib.redirect_stdout(discarded), contextlib.redirect_stderr(discarded):
         yield
