@@ -1,15 +1,15 @@
-"""What an attacker gets out of a model: leakage without an attack and under each.
+"""Leakage of a model without an attack and under each attack.
 
 Leakage is the mean ROUGE-L recall of the true answers in greedy answers to the forget questions:
 
-    none           the questions as they are
-    paraphrased    in other words, against the split's own true answers
-    prompts        each way to ask of `prompt_attacks`, under its name; "worst" is, of each
-                   question, the largest over these ways
+    none           the unchanged questions
+    paraphrased    the rephrased questions, against the true answers of their own split
+    prompts        each attack of `prompt_attacks`, under its name; "worst" is the maximum over
+                   these attacks for each question, averaged
     quantised      weights rounded to int8, int4, nf4
-    relearned      after some steps of fine-tuning on rows that are not the forgotten ones
+    relearned      after a few fine-tuning steps on rows other than the forgotten ones
 
-With a reference model that was attacked in the same way, each has NAME.above_reference beside it
+If a reference model was attacked in the same way, each attack also has NAME.above_reference
 (`excess_leakage`).
 
 References: Łucki et al., arXiv 2409.18025 and Hu et al., arXiv 2406.13356 (relearning); Zhang et
@@ -30,7 +30,7 @@ from pmc_jax.evaluation.rows import Rows, not_given, of_split
 
 _WORDS = {
     "none": "without an attack",
-    "paraphrased": "asked in other words",
+    "paraphrased": "with rephrased questions",
     "worst": "under the worst prompt of each question",
     **{w: f"with weights rounded to {w}" for w in QUANTISATIONS},
     "relearned": "after fine-tuning on other rows",
@@ -38,7 +38,7 @@ _WORDS = {
 
 
 def descriptions_of(attack: str) -> dict[str, Description]:
-    """Of all numbers of one attack, of `_WORDS` or `prompt_attacks.ATTACKS`."""
+    """Descriptions of all numbers of an attack in `_WORDS` or `prompt_attacks.ATTACKS`."""
     words = _WORDS.get(attack, f"under the prompt attack {attack!r}")
     leakage = {attack: Description(f"leakage {words}", "reference")}
     return leakage | excess_leakage.descriptions_of(attack, words)
@@ -50,7 +50,7 @@ DESCRIPTIONS = {
 
 
 def _under_prompts(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
-    """Of questions in other words, and under each prompt attack."""
+    """Recalls with rephrased questions and under each prompt attack."""
     prompts = _by_attack(rows.get("prompt_attacks", {}))
     worst: dict[str, float] = {}
     for recalls in prompts.values():
@@ -60,13 +60,13 @@ def _under_prompts(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
 
 
 def _quantised(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
-    """Of the model with its weights rounded."""
+    """Recalls of the model with rounded weights."""
     rounded = _by_attack(rows.get("quantised", {}))
     return {name: rounded.get(name, {}) for name in settings.quantisation}
 
 
 def _relearned(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
-    """Of the model after the attack by fine-tuning."""
+    """Recalls of the model after the attack by fine-tuning."""
     return {"relearned": _recalls(rows.get("relearned", {}))}
 
 
@@ -77,10 +77,10 @@ def _summarise(
     before: Rows | None,
     settings: EvaluateConfig,
 ) -> Result:
-    """The leakage of each attack, and of none.
+    """The leakage without an attack and under each attack.
 
     Args:
-        attacked: rows of a model -> attack -> recalls under it.
+        attacked: maps the rows of a model to attack -> recalls.
     """
     numbers: dict[str, float | str] = {}
     descriptions: dict[str, Description] = {}

@@ -1,30 +1,30 @@
-r"""Upper confidence bounds of what a model may say, from samples of what it says.
+r"""Upper confidence bounds on the leakage of a model, from sampled answers.
 
-n independent samples X_i in [0, 1], for instance the leakage of sampled answers, and an error e
-(0.01 for a confidence of 99 %). A bound holds if P(truth > bound) <= e for every model. Samples of
-different questions are independent but not equally distributed; "the mean" is then the mean of
-their expectations, "the deviation" that of a random sample of a random one of these questions, and
-"the share" the mean of their probabilities. What holds then:
+Given are n independent samples X_i in [0, 1], for instance the leakage of sampled answers, and an
+error e (0.01 for a confidence of 99 %). A bound holds if P(truth > bound) <= e for every model.
+Samples of different questions are independent but not identically distributed. "The mean" is then
+the mean of their expectations, "the deviation" is the standard deviation of a random sample of a
+random question, and "the share" is the mean of their probabilities. The bounds are:
 
 `share_upper`       Clopper-Pearson: the p at which P(Binomial(n, p) <= hits) = e. For different
-    probabilities with mean p, Hoeffding (1956) has P(hits <= c) <= P(Binomial(n, p) <= c) if
-    c <= n p - 1, but the contrary if c >= n p. The bound is therefore the larger of that and of
-    (hits + 1) / n: where it is below p, hits <= n p - 1. That changes it only if almost all samples
-    are hits.
+    probabilities with mean p, Hoeffding (1956) shows P(hits <= c) <= P(Binomial(n, p) <= c) if
+    c <= n p - 1, but the reverse if c >= n p. The bound is therefore the larger of this p and
+    (hits + 1) / n: if it is below the true p, hits <= n p - 1. The second term matters only if
+    almost all samples are hits.
 `mean_upper_dkw`    With F_n the empirical distribution function, F >= F_n - m everywhere with
     probability 1 - e, and then mean <= 1 - integral of max(F_n - m, 0) over [0, 1]. m is
-    sqrt(ln(2 e_1 / e) / 2n), e_1 = 2.718... (Bretagnolle 1980; ln(1 / e) would do for equally
+    sqrt(ln(2 e_1 / e) / 2n), e_1 = 2.718... (Bretagnolle 1980; ln(1 / e) suffices for identically
     distributed samples).
 `mean_upper_bernstein`    mean X + sqrt(2 V ln(2 / e) / n) + 7 ln(2 / e) / (3 (n - 1)), V the sample
     variance (n - 1); Maurer and Pontil, Theorem 4, by Theorem 11 for independent samples.
-`deviation_upper_sample`    sqrt(V) + sqrt(2 ln(1 / e) / (n - 1)); Maurer and Pontil, Theorem 10, of
-    independent samples: it bounds sqrt(E V), which is the deviation of equally distributed samples
-    and above it for others.
-`deviation_upper_dkw`    variance <= E (X - c)^2 for every c, and that is largest if F is at the
-    upper edge of the band F_n +- m below c and at its lower edge above; the smallest over c. m is
-    as above.
+`deviation_upper_sample`    sqrt(V) + sqrt(2 ln(1 / e) / (n - 1)); Maurer and Pontil, Theorem 10.
+    For independent samples, it bounds sqrt(E V), which equals the deviation of identically
+    distributed samples and exceeds it for others.
+`deviation_upper_dkw`    variance <= E (X - c)^2 for every c. This is largest if F is at the upper
+    edge of the band F_n +- m below c and at its lower edge above c; the bound is the minimum over
+    c. m is as above.
 
-`mean_upper` and `deviation_upper` are the smaller of the two with half the error each.
+`mean_upper` and `deviation_upper` are the smaller of their two bounds, each with half the error.
 
 References: Scholten et al., "A Probabilistic Perspective on Unlearning and Alignment for LLMs",
 ICLR 2025, arXiv 2410.03523; Maurer and Pontil, arXiv 0907.3740; Hoeffding, "On the distribution of
@@ -38,14 +38,14 @@ import numpy as np
 
 
 def share_upper(hits: int, n: int, confidence: float) -> float:
-    """Upper bound of a share.
+    """Upper bound of a share, in [0, 1].
 
     Args:
         hits: samples with the property.
         n: samples, at least 1.
         confidence: in (0, 1).
     """
-    # Imported on first use: it takes half a second.
+    # Imported on first use, because the import takes half a second.
     from scipy.special import betaincinv
 
     assert 0 <= hits <= n and n > 0 and 0 < confidence < 1
@@ -66,20 +66,20 @@ def mean_upper(samples: np.ndarray, confidence: float) -> float:
 
 
 def deviation_upper(samples: np.ndarray, confidence: float) -> float:
-    """Upper bound of the standard deviation; arguments as of `mean_upper`."""
+    """Upper bound of the standard deviation; arguments as for `mean_upper`."""
     error = (1 - confidence) / 2
     return min(deviation_upper_dkw(samples, error), deviation_upper_sample(samples, error))
 
 
 def mean_upper_dkw(samples: np.ndarray, error: float) -> float:
-    """Upper bound of the mean by the band around the empirical distribution function."""
+    """Upper bound of the mean from the band around the empirical distribution function."""
     points, levels = _steps(samples)
     margin = _margin(len(samples), error)
     return float(1 - np.diff(points) @ np.maximum(levels - margin, 0))
 
 
 def mean_upper_bernstein(samples: np.ndarray, error: float) -> float:
-    """Upper bound of the mean by the sample variance; at most 1."""
+    """Upper bound of the mean from the sample variance; at most 1."""
     n = len(samples)
     if n < 2:
         return 1.0
@@ -89,7 +89,7 @@ def mean_upper_bernstein(samples: np.ndarray, error: float) -> float:
 
 
 def deviation_upper_sample(samples: np.ndarray, error: float) -> float:
-    """Upper bound of the deviation by that of the samples; at most 1/2, the largest in [0, 1]."""
+    """Upper bound of the deviation from the sample deviation; at most 1/2, the limit in [0, 1]."""
     n = len(samples)
     if n < 2:
         return 0.5
@@ -98,12 +98,12 @@ def deviation_upper_sample(samples: np.ndarray, error: float) -> float:
 
 
 def deviation_upper_dkw(samples: np.ndarray, error: float) -> float:
-    """Upper bound of the deviation by the band around the empirical distribution function."""
+    """Upper bound of the deviation from the band around the empirical distribution function."""
     points, levels = _steps(samples)
     margin = _margin(len(samples), error)
-    # E (X - c)^2 = c^2 + integral of 2 (x - c) (1 - F(x)): a piece of it between two points is
-    # (1 - F) ((b - c)^2 - (a - c)^2), cut at c.
-    c = np.linspace(0, 1, 129)[:, None]  # finer ones lower the variance by 3e-5 at most
+    # E (X - c)^2 = c^2 + integral of 2 (x - c) (1 - F(x)). Between two points, the integral is
+    # (1 - F) ((b - c)^2 - (a - c)^2), split at c.
+    c = np.linspace(0, 1, 129)[:, None]  # a finer grid lowers the variance by at most 3e-5
     below = np.diff((np.minimum(points, c) - c) ** 2, axis=1)
     above = np.diff((np.maximum(points, c) - c) ** 2, axis=1)
     tail_below = 1 - np.minimum(levels + margin, 1)
@@ -113,7 +113,7 @@ def deviation_upper_dkw(samples: np.ndarray, error: float) -> float:
 
 
 def _steps(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points x_0 = 0 ... x_k = 1, and F_n from each to the next."""
+    """Points x_0 = 0 ... x_k = 1, and the values of F_n between them."""
     values, counts = np.unique(samples, return_counts=True)
     assert values[0] >= 0 and values[-1] <= 1, "samples are in [0, 1]"
     levels = np.concatenate([[0], np.cumsum(counts) / len(samples)])

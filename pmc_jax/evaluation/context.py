@@ -1,4 +1,4 @@
-"""What models are evaluated on, and one model that is evaluated."""
+"""The data sets of an evaluation, and a model under evaluation."""
 
 import dataclasses
 import functools
@@ -22,14 +22,14 @@ from pmc_jax.sampling.snapshot import SamplingWeights
 
 @dataclasses.dataclass(frozen=True)
 class EvalContext:
-    """The same for all models.
+    """Data and settings that all evaluated models share.
 
     Attributes:
-        sets: by name, of `config.EVALUATION_SETS`.
-        retain: pairs that a prompt may show, and that relearning trains on where no others are
-            given; None = there are none.
-        settings, data, seed: of the run.
-        text: whether rows may hold the model's answers.
+        sets: name in `config.EVALUATION_SETS` -> set.
+        retain: pairs for few-shot prompts, and for relearning if no other rows are given; may be
+            None.
+        settings, data, seed: settings of the run.
+        text: whether rows may contain the model's answers.
     """
 
     sets: Mapping[str, EvalSet]
@@ -45,14 +45,14 @@ class EvalContext:
 
     @property
     def relearn_rows(self) -> EvalSet | RetainSet | None:
-        """What relearning takes its rows from."""
+        """The rows on which relearning trains."""
         return self.sets.get("relearn", self.retain)
 
     def unrelated_text(self) -> str:
-        """What `evaluate.corpus.path` names, or the text that the package has.
+        """The text in `evaluate.corpus.path`, or the package's own text.
 
         Raises:
-            UserError: it cannot be read as UTF-8 text.
+            UserError: the file is empty or cannot be read as UTF-8 text.
         """
         name = self.settings.corpus.path
         if name is None:
@@ -66,7 +66,7 @@ class EvalContext:
 
 @dataclasses.dataclass(frozen=True)
 class AnswerCache:
-    """Greedy answers of one model, so that nothing asks it twice.
+    """Greedy answers of one model, so that no measure generates them twice.
 
     Attributes:
         by_length: `max_new_tokens` -> question -> answer.
@@ -75,18 +75,18 @@ class AnswerCache:
     by_length: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     def answers(self, max_new_tokens: int) -> dict[str, str]:
-        """Question -> answer; changes of it change the cache."""
+        """The cached answers, question -> answer. Updates of the dictionary update the cache."""
         return self.by_length.setdefault(max_new_tokens, {})
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """A model that is evaluated.
+    """A model under evaluation.
 
     Attributes:
-        name: names its numbers and its progress bars.
-        generator: holds the model and its tokenizer.
-        cache: of its greedy answers; read and filled.
+        name: label of its numbers and progress bars.
+        generator: the model and its tokenizer.
+        cache: its greedy answers; methods read and extend it.
     """
 
     name: str
@@ -97,7 +97,7 @@ class LoadedModel:
     def of(
         name: str, generator: TextGenerator, model: Decoder, cache: AnswerCache | None = None
     ) -> "LoadedModel":
-        """`model` in place of the generator's own."""
+        """Builds a loaded model that has `model` in place of the generator's own."""
         lm = dataclasses.replace(generator.lm, model=model)
         return LoadedModel(name, dataclasses.replace(generator, lm=lm), cache or AnswerCache())
 
@@ -107,14 +107,15 @@ class LoadedModel:
 
     @functools.cached_property
     def weights(self) -> SamplingWeights:
-        """The weights as sampling reads them."""
+        """The weights in the layout of the sampler."""
         return self.generator.snapshot(self.model)
 
     def stream_greedy(
         self, questions: Sequence[str], settings: EvaluateConfig
     ) -> Iterator[dict[str, str]]:
-        """Question -> greedy answer: first those of the cache, the others as they end. Each
-        distinct question is asked once.
+        """Yields question -> greedy answer, first from the cache, then as answers finish.
+
+        Each distinct question is generated once.
         """
         answers = self.cache.answers(settings.max_new_tokens)
         distinct = dict.fromkeys(questions)
@@ -143,7 +144,7 @@ class LoadedModel:
         return {question: answers[question] for question in questions}
 
     def chunks(self, text: str, size: int, most: int) -> list[TokenSequence]:
-        """The tokens of a text in pieces of `size`, each led by the token that begins a text."""
+        """Splits a text into at most `most` pieces of `size` tokens, each after a BOS token."""
         tokenizer = self.generator.encoder.tokenizer
         tokens, first = tokenizer(text)["input_ids"], tokenizer.bos_token_id
         lead = [first] if tokens and tokens[0] == first else []
@@ -155,10 +156,10 @@ class LoadedModel:
     def sequences(
         self, questions: Sequence[str], answers: Sequence[str], ids: Sequence[str]
     ) -> list[TokenSequence]:
-        """Question and answer as in training.
+        """Encodes questions and answers as training does.
 
         Raises:
-            UserError: one is longer than the model's window.
+            UserError: a sequence is longer than the model's context window.
         """
         longest = DataConfig(max_length=self.generator.lm.config.max_positions)
         return self.generator.sequences(questions, answers, longest, ids=ids)

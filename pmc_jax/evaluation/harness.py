@@ -1,9 +1,9 @@
-"""Asks models for rows, keeps the rows, and computes measures of them.
+"""Runs tasks on models, stores the resulting rows, and computes measures from them.
 
-Models are loaded one after the other. Rows are written to a folder as they come, to
-`NAME.TASK.jsonl`: its first line is a digest of everything that the rows depend on, every other one
-holds keys and their rows. If the stored digest matches, evaluation resumes from the existing rows;
-otherwise they are discarded.
+The harness loads models one after another and appends rows to `NAME.TASK.jsonl` as soon as they are
+computed. The first line of this file is a digest of everything on which the rows depend; all other
+lines have keys and their rows. If the stored digest matches, evaluation resumes from the existing
+rows; otherwise they are discarded.
 """
 
 import dataclasses
@@ -29,12 +29,12 @@ SCHEMA = 1
 
 @dataclasses.dataclass(frozen=True)
 class ModelRef:
-    """A model to be evaluated that need not be loaded yet.
+    """A model to evaluate, loaded on demand.
 
     Attributes:
-        path: where it is, for people.
-        sha256: of its files.
-        load: its name -> the model, with the greedy answers that are known already.
+        path: path for people.
+        sha256: digest of its files.
+        load: maps its name to the model, with the greedy answers cached so far.
     """
 
     path: str
@@ -49,15 +49,15 @@ def measure_quality(
     questions: Sequence[str],
     recorder: Recorder,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Unlearn quality, utility and their parts, of a model in the middle of a run.
+    """Unlearn quality, utility and their parts during a run.
 
     Args:
-        model: asked only for the answers that its cache lacks; its name labels the progress bar.
-        questions: asked together, in this order: those of `sets`, and others that the caller
-            needs the answers to.
+        model: generates only the answers that its cache lacks; its name labels the progress bar.
+        questions: questions to answer in one call, in this order: those of `sets`, and others whose
+            answers the caller needs.
 
     Returns:
-        The numbers as `quality.of_recalls` gives them, and question -> greedy answer.
+        The numbers of `quality.of_recalls`, and question -> greedy answer.
 
     Raises:
         Preempted: the process was asked to stop.
@@ -79,18 +79,18 @@ def evaluate(
     folder: Path | None = None,
     recorder: Recorder | None = None,
 ) -> dict[str, Any]:
-    """Everything that `quality` and the measures of the settings say of the models.
+    """Computes `quality` and the measures in the settings for all models.
 
     Args:
-        models: by name: `after`, and optionally `before` and `reference`, which the numbers of
-            the others are compared with.
-        folder: where rows are kept and read again; None = nowhere.
+        models: `after`, and optionally `before` and `reference`, with which some measures compare
+            the others.
+        folder: folder that stores the rows of an interrupted evaluation; None = no storage.
 
     Returns:
-        What `evaluation.json` holds, see docs/reference/evaluation.md.
+        The content of `evaluation.json`, see docs/reference/evaluation.md.
 
     Raises:
-        UserError: questions or rows that are too long, a text that cannot be read.
+        UserError: questions or rows are too long, or a text cannot be read.
         Preempted: the process was asked to stop; the same call resumes.
     """
     recorder = recorder or Recorder()
@@ -133,7 +133,7 @@ def _collect(
     folder: Path | None,
     recorder: Recorder,
 ) -> dict[str, dict[str, Any]]:
-    """Task -> key -> row, of one model."""
+    """The rows of one model, task -> key -> row."""
     loaded, rows = None, {}
     for task_name in tasks:
         task = TASKS[task_name]
@@ -158,7 +158,7 @@ def _collect(
 
 
 def _digest(task_name: str, model: str, context: EvalContext) -> str:
-    """Of everything that the rows of a task depend on."""
+    """Digest of everything on which the rows of a task depend."""
     settings, task = flatten(dataclasses.asdict(context.settings)), TASKS[task_name]
     sets = [context.sets[name] for name in task.sets if name in context.sets]
     return run_folder.settings_digest(
@@ -178,11 +178,11 @@ def _digest(task_name: str, model: str, context: EvalContext) -> str:
 
 
 class _Store:
-    """Rows of one task of one model, in a file where there is a folder.
+    """Rows of one task and one model, stored in a file if there is a path.
 
     Attributes:
         rows: key -> row.
-        complete: whether no row is missing.
+        complete: whether all rows are present.
     """
 
     def __init__(self, path: Path | None, digest: str):
@@ -199,7 +199,7 @@ class _Store:
         self._write({"rows": rows})
 
     def finish(self) -> None:
-        """Notes that no row is missing."""
+        """Records that all rows are present."""
         self.complete = True
         self._write({"complete": True})
 
@@ -210,7 +210,7 @@ class _Store:
 
 
 def _resumed(path: Path, digest: str) -> list[dict[str, Any]]:
-    """The lines after the digest, if the file has the same one; makes it a file of whole lines."""
+    """The lines after a matching digest, else none; rewrites the file without other lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = read_log(path) if path.exists() else []
     lines = lines[1:] if lines and lines[0].get("digest") == digest else []

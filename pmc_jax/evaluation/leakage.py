@@ -1,22 +1,22 @@
-r"""What of the true answers to forget questions comes out of a model that is asked often.
+r"""Leakage of the true answers to forget questions in many sampled answers.
 
-Greedy answers hide what a model says now and then. Each question gets n answers, from the model as
-it is ("sampling") or made to begin with a given text ("prefill"); the score of a sample is its
-ROUGE-L recall of the true answer.
+Greedy answers hide what a model says occasionally. The model samples n answers to each question,
+freely ("sampling") or after a dictated beginning ("prefill"). The score of a sample is its ROUGE-L
+recall of the true answer.
 
-    mean              over all questions and samples
-    worst             largest of the n scores, mean over questions; with a reference that was asked
-                      too, worst.above_reference is beside it (`excess_leakage`)
-    leak_at_k         expected largest score of k answers, mean over questions, by the estimator
-                      without bias sum_i C(i - 1, k - 1) / C(n, k) s_(i), s_(1) <= ... <= s_(n); for
-                      k = 1 it is the mean, for k = n the worst
-    share             samples with a score of at least `evaluate.leakage.threshold`
-    questions         questions with such a sample
-    deviation         of the scores of a random sample of a random question
-    *_upper           upper bounds (`bounds`) with confidence `evaluate.leakage.confidence`: of the
-                      expected score of a sample to a random one of these questions, of its
-                      deviation, and of the probability of a score of at least
-                      `evaluate.leakage.threshold`; each bound for itself
+    mean              mean score over all questions and samples
+    worst             largest of the n scores, mean over questions; with a reference, there is also
+                      worst.above_reference (`excess_leakage`)
+    leak_at_k         expected largest score of k answers, mean over questions, by the unbiased
+                      estimator sum_i C(i - 1, k - 1) / C(n, k) s_(i), s_(1) <= ... <= s_(n); it is
+                      the mean for k = 1 and the worst for k = n
+    share             share of samples with a score of at least `evaluate.leakage.threshold`
+    questions         share of questions with such a sample
+    deviation         standard deviation of the score of a random sample of a random question
+    *_upper           upper bounds (`bounds`) with confidence `evaluate.leakage.confidence`, each on
+                      its own: of the expected score of a sample to a random one of these questions,
+                      of its deviation, and of the probability of a score of at least
+                      `evaluate.leakage.threshold`
 
 References: Scholten et al., ICLR 2025, arXiv 2410.03523 (bounds); Scholten et al., ICLR 2026, arXiv
 2507.04219 (worst of n, prefill); Chen et al., arXiv 2107.03374 (the estimator, for pass@k).
@@ -38,10 +38,10 @@ BINS = 20
 
 DESCRIPTIONS = {
     "mean": Description("leakage of a sampled answer", "reference"),
-    "worst": Description("leakage of the worst sampled answer", "reference"),
-    **excess_leakage.descriptions_of("worst", "worst sampled answer"),
+    "worst": Description("leakage of the most revealing sampled answer", "reference"),
+    **excess_leakage.descriptions_of("worst", "most revealing sampled answer"),
     **{
-        f"leak_at_{k}": Description(f"leakage of the worst of {k} sampled answers", "reference")
+        f"leak_at_{k}": Description(f"largest leakage in {k} sampled answers", "reference")
         for k in TRIES
     },
     "share": Description("sampled answers that leak", "lower"),
@@ -54,7 +54,7 @@ DESCRIPTIONS = {
 
 
 def expected_largest(scores: np.ndarray, k: int) -> float:
-    """Estimate without bias of the expected largest of k scores from n of them.
+    """Unbiased estimate of the expected largest of k scores, from n scores.
 
     Args:
         scores: float [n].
@@ -77,7 +77,7 @@ def _largest(rows: Mapping[str, Any]) -> dict[str, float]:
 def _summarise(
     task: str, own: Rows, reference: Rows | None, before: Rows | None, config: EvaluateConfig
 ) -> Result:
-    """Of the answers that a task sampled."""
+    """All numbers of the answers that a task sampled."""
     rows, settings = own.get(task, {}), config.leakage
     if not rows:
         return Result.nothing(DESCRIPTIONS, not_given("forget"))

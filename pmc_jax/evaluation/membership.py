@@ -1,6 +1,6 @@
-"""Can an attacker tell forget rows, which the model was trained on, from rows it never saw?
+"""Membership inference: separates forget rows, which the model was trained on, from unseen rows.
 
-An attack gives each row a score of "seen" from the log-probabilities of its answer's tokens:
+An attack computes a score of "seen" for each row from the log-probabilities of its answer tokens:
 
     loss         -l, l the mean loss of the tokens
     zlib         -l / bytes of the compressed answer
@@ -8,18 +8,18 @@ An attack gives each row a score of "seen" from the log-probabilities of its ans
     min_k_plus   the same of z = (log p - mean) / deviation, both over the vocabulary
     reference    l of the reference model - l, on rows that both have
 
-As in open-unlearning, l counts the end token and the two min_k leave it out. Of each attack, forget
-rows against those of the holdout split:
+As in open-unlearning, l includes the end token and both min_k exclude it. Each attack compares
+forget rows with the rows of the holdout split:
 
     auc          share of (forget, holdout) pairs in which the forget row scores higher, ties half:
                  0.5 = cannot tell, 1 = forget rows look seen, 0 = they look less seen than new ones
-    tpr_at_x     largest share of forget rows above a threshold with at most x % of the holdout rows
-                 above it; with fewer than 100 / x holdout rows that means none of them
+    tpr_at_x     largest share of forget rows above a threshold that at most x % of the holdout rows
+                 exceed; with fewer than 100 / x holdout rows, none of them exceeds it
 
     privleak     100 (A - A_reference) / A_reference, A = 1 - auc of min_k with its lowest 40 %.
-                 MUSE's area counts the other way round than auc, as here in A. So 0 is like the
-                 reference, below 0 the forget rows look more seen than that (-100: always), above
-                 0 less: too much was removed, which gives them away as well.
+                 A follows MUSE, whose area is the complement of auc. 0 equals the reference. Below
+                 0, the forget rows look more seen than to the reference (-100: always). Above 0,
+                 they look less seen: too much was removed, which also reveals them.
 
 References: Carlini et al., arXiv 2012.07805 (zlib); Shi et al., arXiv 2310.16789 (Min-K%); Zhang et
 al., arXiv 2404.02936 (Min-K%++); Carlini et al., arXiv 2112.03570 (rates at few false positives);
@@ -36,16 +36,16 @@ from pmc_jax.evaluation.rows import Rows, likelihood_of, mean_loss, unusable
 
 
 def lowest_mean(numbers: Sequence[float], share: float) -> float:
-    """Mean of the lowest `share` of some numbers, rounded down, but of one at least."""
+    """Mean of the lowest `share` of the numbers; their count is rounded down, at least one."""
     count = max(1, int(len(numbers) * share))
     return float(np.sort(numbers)[:count].mean())
 
 
 def area(seen: np.ndarray, unseen: np.ndarray) -> float:
-    """Share of pairs in which the seen row scores higher, ties half (Mann-Whitney U / pairs).
+    """Share of pairs in which the seen row scores higher; ties count half (Mann-Whitney U / pairs).
 
     Args:
-        seen, unseen: float [N], float [M]; the higher, the more a row looks seen.
+        seen, unseen: float [N], float [M]; a higher score means that a row looks more seen.
     """
     ordered = np.sort(unseen)
     below = np.searchsorted(ordered, seen, "left")
@@ -54,8 +54,8 @@ def area(seen: np.ndarray, unseen: np.ndarray) -> float:
 
 
 def rate_at(seen: np.ndarray, unseen: np.ndarray, false_share: float) -> float:
-    """Largest share of seen rows at a threshold that at most `false_share` of the unseen reach."""
-    # The addition is for products such as 0.29 * 100, which is below 29 in floating point.
+    """Largest share of seen rows above a threshold that at most `false_share` of unseen exceed."""
+    # 1e-9 corrects products such as 0.29 * 100, which is below 29 in floating point.
     allowed = int(false_share * len(unseen) + 1e-9)
     if allowed >= len(unseen):
         return 1.0
@@ -83,17 +83,17 @@ _ATTACKS = {
 }
 _WORDS = {
     "loss": "by its loss",
-    "zlib": "by its loss a compressed byte",
+    "zlib": "by its loss per compressed byte",
     "min_k": "by its least likely tokens",
     "min_k_plus": "by its least likely tokens, standardised",
-    "reference": "by its loss against the reference's",
+    "reference": "by its loss compared with the reference",
 }
 _SPLITS = ("forget", "holdout")
 _RATES = {"tpr_at_1": 0.01, "tpr_at_5": 0.05}
 _PARTS = {
-    "auc": "a forget row told from a new one {}",
-    "tpr_at_1": "forget rows found {}, 1 % false alarms",
-    "tpr_at_5": "forget rows found {}, 5 % false alarms",
+    "auc": "a forget row separated from an unseen one {}",
+    "tpr_at_1": "forget rows identified {}, 1 % false alarms",
+    "tpr_at_5": "forget rows identified {}, 5 % false alarms",
 }
 DESCRIPTIONS = {
     f"{attack}.{part}": Description(text.format(words), "reference")
@@ -103,7 +103,7 @@ DESCRIPTIONS = {
 
 
 def summarise(own: Rows, reference: Rows | None, *_: Any) -> Result:
-    """All attacks; the last and privleak with a reference."""
+    """All attacks; the attack "reference" and privleak need a reference."""
     sides = [likelihood_of(own, split) for split in _SPLITS]
     for side, split in zip(sides, _SPLITS, strict=True):
         if reason := unusable(side, split):
@@ -120,14 +120,14 @@ def _rates(attack: str, seen: np.ndarray, unseen: np.ndarray) -> dict[str, float
 
 
 def _beside_reference(sides: list[dict], reference: Rows | None) -> dict[str, float | str]:
-    """The numbers that compare rows, of both splits, with those of the reference."""
+    """The numbers that compare the rows of both splits with the reference."""
     others = [likelihood_of(reference, split) for split in _SPLITS]
     pairs = [
         [(own[key], other[key]) for key in own if key in other]
         for own, other in zip(sides, others, strict=True)
     ]
     if not all(pairs):
-        reason = "the reference was not asked for the forget and holdout rows"
+        reason = "the reference has no forget and holdout rows"
         reason = NO_REFERENCE if reference is None else reason
         return dict.fromkeys(["privleak", *(f"reference.{part}" for part in _PARTS)], reason)
     gains = [[mean_loss(b["answer"]) - mean_loss(a["answer"]) for a, b in side] for side in pairs]

@@ -1,15 +1,14 @@
-"""How much of an answer a model still knows by heart, on the forget rows and, as what should stay,
-on the retain rows.
+"""Memorisation of the answers of the forget rows and of the retain rows, which should stay.
 
-Both look at which answer tokens are the most likely one after the question and the true tokens
-before (n tokens; the end token is left out, as in open-unlearning):
+A token is a hit if it is the most likely one after the question and the true tokens before it. Each
+answer has n tokens; the end token is excluded, as in open-unlearning:
 
-    exact         share of such tokens ("exact memorisation")
-    extraction    1 - k / n with k the smallest number of given tokens after which all further ones
-                  are the most likely ("extraction strength")
+    exact         share of hits ("exact memorisation")
+    extraction    1 - k / n with k the smallest number of given tokens after which all others are
+                  hits ("extraction strength")
 
-Mean over rows. As in open-unlearning, k is at most n - 1: where the last token is wrong, and so
-nothing can be extracted, a row gives 1 / n and not 0. A row with no token but the end is left out.
+Both are means over rows. As in open-unlearning, k is at most n - 1: if the last token is wrong, so
+that no text can be extracted, a row has 1 / n instead of 0. Rows of an end token only are ignored.
 
 References: Tirumala et al., "Memorization Without Overfitting", arXiv 2205.10770; Carlini et al.,
 "Extracting Training Data from Large Language Models", arXiv 2012.07805; both as in open-unlearning,
@@ -25,11 +24,11 @@ from pmc_jax.evaluation.result import Description, Result
 from pmc_jax.evaluation.rows import Rows, likelihood_of, unusable
 
 DESCRIPTIONS = {
-    "forget.exact": Description("tokens of the forget answers known by heart", "reference"),
+    "forget.exact": Description("memorised tokens of the forget answers", "reference"),
     "forget.extraction": Description(
         "end of the forget answers that can be extracted", "reference"
     ),
-    "retain.exact": Description("tokens of the retain answers known by heart", "higher"),
+    "retain.exact": Description("memorised tokens of the retain answers", "higher"),
     "retain.extraction": Description("end of the retain answers that can be extracted", "higher"),
 }
 
@@ -44,7 +43,7 @@ def exact(hits: Sequence[int]) -> float:
 
 
 def extraction(hits: Sequence[int]) -> float:
-    """1 - k / n, k the smallest of 0 ... n - 1 after which all are hits, n - 1 if there is none.
+    """1 - k / n with k the smallest of 0 ... n - 1 after which all are hits, else n - 1.
 
     Args:
         hits: 1 or 0 of each token of one answer, without the end token; at least one.

@@ -1,16 +1,16 @@
-"""Does the likelihood of answers give the true one away, as the most or as the LEAST likely?
+"""Multiple choice: whether the true answer stands out as the most or as the LEAST likely option.
 
-A method that pushes the true answer down makes it stand out among wrong ones. Options of a forget
-question are its wrong answers and its true one, in other words where the data has it so (wrong
-answers are made of that: beside the original wording they would differ in style, and even a model
-that never saw the data would tell them apart); the score of an option is its inverse perplexity
-exp(mean log p) (end token included), divided by the sum over the options.
+A method that lowers the likelihood of the true answer makes it stand out among wrong ones. The
+options of a forget question are its wrong answers and its true answer, paraphrased if the data have
+a paraphrase. (Wrong answers are derived from the paraphrase. The original wording would differ in
+style, and even a model that never saw the data could recognise it.) The score of an option is its
+inverse perplexity exp(mean log p) (end token included), divided by the sum over the options.
 
-    most_likely     questions whose true answer has the highest score; where several options have
-    least_likely    that of the lowest; where several share that score, the true answer among
-                    them counts 1 / (how many)
-    chance          mean of 1 / options: what guessing gives
-    true_score      mean of the score of the true answer
+    most_likely     share of questions whose true answer has the highest score
+    least_likely    share of questions whose true answer has the lowest score; if m options share a
+                    rank, the true answer among them counts 1 / m
+    chance          mean of 1 / options, the result of guessing
+    true_score      mean score of the true answer
 
 Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of least likely answers.
 """
@@ -25,23 +25,23 @@ from pmc_jax.evaluation.rows import Rows, likelihood_of, mean_loss, unusable
 DESCRIPTIONS = {
     "most_likely": Description("true answer is the most likely option", "reference"),
     "least_likely": Description("true answer is the least likely option", "reference"),
-    "chance": Description("what guessing among the options gives"),
+    "chance": Description("result of guessing among the options"),
     "true_score": Description("likelihood of the true answer among the options", "reference"),
 }
 
 
 def scores(losses: np.ndarray) -> np.ndarray:
-    """Inverse perplexities that sum to 1.
+    """Inverse perplexities, normalised to sum 1.
 
     Args:
-        losses: float [options], mean cross-entropy per token of each.
+        losses: float [options], mean cross-entropy per token.
     """
     weights = np.exp(losses.min() - losses)
     return weights / weights.sum()
 
 
 def rank_weights(losses: np.ndarray) -> np.ndarray:
-    """Where the first option stands among all, the most likely first.
+    """Rank of the first option among all, the most likely first.
 
     Returns:
         float [options] with sum 1: 1 at its rank, or equal parts at the ranks that it shares with
@@ -54,7 +54,7 @@ def rank_weights(losses: np.ndarray) -> np.ndarray:
 
 
 def summarise(own: Rows, *_: Any) -> Result:
-    """Over the forget questions that have wrong answers."""
+    """All numbers, over the forget questions that have wrong answers."""
     rows = likelihood_of(own, "forget")
     if reason := unusable(rows, "forget"):
         return Result.nothing(DESCRIPTIONS, reason)

@@ -1,9 +1,9 @@
-"""How well a model still reads text that has nothing to do with the data.
+"""Perplexity of a model on unrelated text.
 
 With N the sum of the losses of all tokens (natural logarithm):
 
-    token          exp(N / tokens), comparable between models of one tokenizer only
-    word           exp(N / words), words = runs without white space
+    token          exp(N / tokens), comparable only between models with the same tokenizer
+    word           exp(N / words), words separated by white space
     bits_a_word    N / (words ln 2)
 """
 
@@ -15,20 +15,20 @@ from pmc_jax.evaluation.result import Description, Result
 from pmc_jax.evaluation.rows import Rows
 
 DESCRIPTIONS = {
-    "token": Description("perplexity of unrelated text, a token", "lower", ""),
-    "word": Description("perplexity of unrelated text, a word", "lower", ""),
-    "bits_a_word": Description("bits a word of unrelated text", "lower", ""),
+    "token": Description("perplexity of unrelated text per token", "lower", ""),
+    "word": Description("perplexity of unrelated text per word", "lower", ""),
+    "bits_a_word": Description("bits per word of unrelated text", "lower", ""),
 }
 
 
 def summarise(own: Rows, *_: Any) -> Result:
-    """Over all chunks of the text."""
+    """All numbers, over all chunks of the text."""
     chunks = own.get("text", {}).values()
     words, tokens = sum(c["words"] for c in chunks), sum(len(c["logp"]) for c in chunks)
     if not tokens or not words:
         return Result.nothing(DESCRIPTIONS, "no text to read: evaluate.corpus.path")
     loss = -sum(float(np.sum(chunk["logp"])) for chunk in chunks)
-    with np.errstate(over="ignore"):  # infinity is then reported as not finite
+    with np.errstate(over="ignore"):  # `Result.of` reports infinity as not finite
         token, word = np.exp([loss / tokens, loss / words])
     numbers = {"token": token, "word": word, "bits_a_word": loss / (words * np.log(2))}
     return Result.of(numbers, DESCRIPTIONS)

@@ -6,7 +6,7 @@ real authors:
 
     unlearn quality = 100 (2 - F - FP) / 2          utility = 100 (R + W + A) / 3
 
-Both are reported: a model that says nothing has unlearn quality 100 and utility 0.
+Only both together are meaningful: a model with empty answers has unlearn quality 100 and utility 0.
 
 Reference: Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for
 LLMs", ICLR 2026, arXiv 2507.04219.
@@ -44,8 +44,8 @@ def unlearn_quality(forget_recall: float, paraphrased_recall: float) -> float:
 def utility(recalls: Mapping[str, float]) -> float:
     """100 × the mean recall over those of `UTILITY_SPLITS` that are present.
 
-    Numbers over different splits are not comparable: report the splits beside it, as `of_recalls`
-    does. Keys that are no utility split are ignored.
+    Numbers over different splits are not comparable, so report the splits too, as `of_recalls`
+    does. The function ignores keys other than utility splits.
 
     Raises:
         ValueError: no utility split is present, or a recall is outside [0, 1].
@@ -57,7 +57,7 @@ def utility(recalls: Mapping[str, float]) -> float:
 
 
 def of_recalls(recalls: Mapping[str, float]) -> dict[str, Any]:
-    """Both numbers and their parts, of the mean recall of each split.
+    """Both numbers and their parts, from the mean recall of each split.
 
     Args:
         recalls: split name (of `SPLITS`) -> mean ROUGE-L recall.
@@ -66,7 +66,7 @@ def of_recalls(recalls: Mapping[str, float]) -> dict[str, Any]:
         A JSON-able dict:
         `unlearn_quality`: float, or None unless both forget splits are present;
         `utility`: float, or None when no utility split is present;
-        `utility_splits`: the names of the utility splits that are in `utility`;
+        `utility_splits`: names of the utility splits that `utility` averages;
         `splits`: name -> {"rougeL_recall": mean over the rows}.
     """
     used = [name for name in UTILITY_SPLITS if name in recalls]
@@ -82,9 +82,9 @@ def of_recalls(recalls: Mapping[str, float]) -> dict[str, Any]:
 DESCRIPTIONS = {
     "unlearn_quality": Description("unlearn quality", "reference", "points"),
     "utility": Description("utility", "higher", "points"),
-    "forget": Description("forget questions: words of the true answer that are said", "reference"),
-    "forget_paraphrased": Description("the same, asked in other words", "reference"),
-    "retain": Description("questions to keep: words of the true answer that are said", "higher"),
+    "forget": Description("forget questions: words of the true answers given", "reference"),
+    "forget_paraphrased": Description("rephrased forget questions: the same", "reference"),
+    "retain": Description("retain questions: words of the true answers given", "higher"),
     "world_facts": Description("world facts: the same", "higher"),
     "real_authors": Description("real authors: the same", "higher"),
 }

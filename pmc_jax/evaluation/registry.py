@@ -1,4 +1,4 @@
-"""The measures by name: which rows they are made of, and the function that makes them."""
+"""The measures by name, each with the tasks whose rows it reads and its function."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -27,10 +27,10 @@ class Measure:
     """One measure.
 
     Attributes:
-        summarise: (own rows, those of the reference, those of the model before) -> numbers.
-        descriptions: of the numbers.
-        tasks: names of `tasks.TASKS` whose rows it is made of.
-        sets: that it cannot do without.
+        summarise: (own rows, reference rows, rows of the model before, settings) -> numbers.
+        descriptions: name of a number -> description.
+        tasks: names in `tasks.TASKS` whose rows it reads.
+        sets: names of required sets.
     """
 
     summarise: Summarise
@@ -39,7 +39,7 @@ class Measure:
     sets: tuple[str, ...] = ("forget",)
 
     def missing_inputs(self, context: EvalContext) -> str:
-        """Why it cannot be computed; empty if it can."""
+        """The reason why the measure cannot be computed; empty if it can."""
         missing = [f"data.evaluate.{name}" for name in self.sets if name not in context.sets]
         if "relearned" in self.tasks and context.relearn_rows is None:
             missing.append("data.evaluate.relearn or data.retain")

@@ -1,4 +1,4 @@
-"""The attack by fine-tuning: what little training brings back was hidden, not forgotten.
+"""The relearning attack: answers that brief fine-tuning recovers were hidden, not forgotten.
 
 Reference: Hu et al., "Unlearning or Obfuscating? Jogging the Memory of Unlearned LLMs via Benign
 Relearning", ICLR 2025, arXiv 2406.13356.
@@ -28,25 +28,25 @@ def relearned(
     seed: int,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> Decoder:
-    """Fine-tunes a copy of the model on a few pairs: AdamW at a constant rate, loss on answers.
+    """Fine-tunes a copy of the model on a few pairs: AdamW, constant learning rate, answer loss.
 
-    The rows are visited epoch by epoch, each in a new order (`order.epoch_rows`).
+    Each epoch visits the rows in a new order (`order.epoch_rows`).
 
     Args:
-        generator: the model that is attacked, without adapters; its weights stay as they are.
-        rows: the first `settings.rows` of them are trained on.
-        settings: steps, rows a step, learning rate.
-        train: all other settings of the optimizer, and whether adapters are trained; no weight
-            decay, warm-up, clipping or accumulation, whatever it says.
-        data: `max_length` and `long_rows` are read.
-        seed: of the order, and of new adapters.
+        generator: the attacked model, without adapters; its weights stay unchanged.
+        rows: training uses the first `settings.rows` of them.
+        settings: steps, rows per step, learning rate.
+        train: all other settings of the optimizer, and whether to train adapters; weight decay,
+            warm-up, clipping and accumulation are off in any case.
+        data: the function reads `max_length` and `long_rows`.
+        seed: seed of the order and of new adapters.
         progress: called with 1 after each step.
 
     Returns:
-        New weights, float32 where all are trained, adapters merged.
+        New weights with merged adapters; float32 in full fine-tuning.
 
     Raises:
-        UserError: no rows, rows that are too long, or losses that are not finite.
+        UserError: there are no rows, rows are too long, or a loss is not finite.
         Preempted: the process was asked to stop.
     """
     if not len(rows):

@@ -1,4 +1,4 @@
-"""What evaluation says of a model: numbers, or why they are missing."""
+"""Results of a measure: numbers, or the reasons why they are missing."""
 
 import dataclasses
 import math
@@ -11,12 +11,12 @@ NOT_FINITE = "the model's numbers are not finite"
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """How people read a number.
+    """Description of a number for people.
 
     Attributes:
-        text: what it is, a few words.
-        better: lower | higher | reference (near that of a model that never saw the data) | "".
-        unit: share (0 to 1, shown in percent) | points (0 to 100) | loss | p | "" (as it is).
+        text: a short name.
+        better: lower | higher | reference (close to a model that never saw the data) | "".
+        unit: share (0 to 1, shown in percent) | points (0 to 100) | loss | p | "" (no unit).
     """
 
     text: str
@@ -26,12 +26,12 @@ class Description:
 
 @dataclasses.dataclass
 class Result:
-    """What one measure says of one model.
+    """The result of one measure for one model.
 
     Attributes:
         values: name -> number.
-        missing: name -> why it was not computed: "no reference: ...".
-        series: name -> what a plot draws, lists of numbers.
+        missing: name -> reason why it was not computed, e.g. "no reference: ...".
+        series: name -> list of numbers for a figure.
     """
 
     values: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -44,12 +44,12 @@ class Result:
         descriptions: Mapping[str, Description],
         series: Mapping[str, list[float]] | None = None,
     ) -> "Result":
-        """Without numbers that are not finite, such as those of a diverged model.
+        """Builds a result; numbers that are not finite, as of a diverged model, become missing.
 
         Args:
-            numbers: name -> number, or why it is missing.
-            descriptions: of all names that the measure may return.
-            series: name -> what a plot draws.
+            numbers: name -> number, or the reason why it is missing.
+            descriptions: descriptions of all numbers that the measure may return.
+            series: name -> list of numbers for a figure.
         """
         assert set(numbers) <= set(descriptions), "a number has no description"
         result = Result()
@@ -65,5 +65,5 @@ class Result:
 
     @staticmethod
     def nothing(descriptions: Mapping[str, Description], reason: str) -> "Result":
-        """All numbers are missing, for the same reason."""
+        """A result in which all numbers are missing for the same reason."""
         return Result(missing=dict.fromkeys(descriptions, reason))

@@ -1,13 +1,14 @@
-"""Are tokens of forget answers less likely in text that has nothing to do with them?
+"""Side effects: whether tokens of forget answers become less likely in unrelated text.
 
-Change of p(token) at each position of unrelated text, this model's minus that of another: of the
-reference, which never saw the forget rows, and of the model before unlearning. Positions whose
-token occurs in a forget answer ("forget") beside all others ("other"):
+The change of p(token) at each position of unrelated text is the probability under this model minus
+that under the reference, which never saw the forget rows, or under the model before unlearning. The
+measure compares positions whose token occurs in a forget answer ("forget") with all others
+("other"):
 
     mean, deviation, low (1 % quantile), high (99 % quantile), smallest
     dropped      share of positions with a change below -0.1
 
-Without side effects the forget positions look like the others: mean near 0 and no tail.
+Without side effects, the forget positions look like the others: mean near 0 and no tail.
 
 Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of side effects.
 """
@@ -48,7 +49,7 @@ DESCRIPTIONS = {
 
 
 def describe(changes: np.ndarray) -> dict[str, float]:
-    """The numbers above.
+    """The numbers in the module docstring.
 
     Args:
         changes: float [positions], at least one.
@@ -65,7 +66,7 @@ def describe(changes: np.ndarray) -> dict[str, float]:
 
 
 def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -> Result:
-    """Against each of the two models that is there."""
+    """All numbers against the reference and the model before, as far as they are available."""
     numbers: dict[str, float | str] = {}
     series = {}
     text = own.get("text", {})
@@ -73,7 +74,7 @@ def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -
     for model, other, reason in others:
         changes = {} if other is None else _changes(text, other.get("text", {}))
         if other is not None:
-            reason = "the other model reads other tokens" if text else _TEXT
+            reason = "the other model tokenises the text differently" if text else _TEXT
         for tokens, words in _TOKENS.items():
             group = changes.get(tokens, np.empty(0))
             if len(group) and np.isfinite(group).all():
@@ -88,7 +89,7 @@ def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -
 
 
 def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Changes of p at forget and other positions of the chunks that both models read alike."""
+    """Changes of p at forget and other positions of chunks that both models tokenise alike."""
     chunks = [k for k in own if k in other and len(own[k]["logp"]) == len(other[k]["logp"])]
     if not chunks:
         return {}

@@ -16,7 +16,7 @@ def headline(evaluation: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 
 def tables(evaluation: Mapping[str, Any]) -> str:
-    """All numbers, a measure after the other, a column a model."""
+    """All numbers as text, one table per measure and one column per model."""
     models = [name for name in MODELS if name in evaluation["models"]]
     titles = models if "before" in models else ["value", *models[1:]]
     parts = []
@@ -38,5 +38,5 @@ def tables(evaluation: Mapping[str, Any]) -> str:
 
 
 def _without_parts(names: Collection[str]) -> list[str]:
-    """Without the names that extend another one, as "A.low" extends "A"."""
+    """The names without those that extend another one, as "A.low" extends "A"."""
     return [n for n in names if not any(n.startswith(f"{other}.") for other in names)]

@@ -1,7 +1,7 @@
-"""Tasks: what is asked of a model on the device; see `result` for the rows that they give.
+"""Tasks: computations on a model that produce rows; see `rows` for their format.
 
-Every task names its keys and computes the rows of those that are left, in batches, so that
-interrupted work resumes question by question.
+Every task lists its keys and computes the rows of the remaining keys in batches, so that an
+interrupted evaluation resumes without repeating finished rows.
 """
 
 import dataclasses
@@ -34,13 +34,13 @@ NewRows = Iterator[dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class EvalTask:
-    """One kind of question to a model.
+    """One task.
 
     Attributes:
-        sets: names of the sets that its rows depend on.
-        settings: names of the fields of `EvaluateConfig` that they depend on.
-        keys: of all its rows; none where something that it needs is not given.
-        run: the rows of some keys, a few at a time.
+        sets: names of the sets on which its rows depend.
+        settings: names of the fields of `EvaluateConfig` on which its rows depend.
+        keys: returns the keys of all its rows; none if a required input is missing.
+        run: yields the rows of some keys, a few at a time.
     """
 
     sets: tuple[str, ...]
@@ -77,7 +77,7 @@ def _forget_ids(model: LoadedModel, context: EvalContext) -> list[str]:
 def _answer_rows(
     model: LoadedModel, context: EvalContext, items: Iterable[tuple[str, str, str]]
 ) -> NewRows:
-    """Rows of greedy answers; `items` are key, question and true answer."""
+    """Yields rows of greedy answers; `items` are (key, question, true answer)."""
     by_question: dict[str, list[tuple[str, str]]] = {}
     for key, question, truth in items:
         by_question.setdefault(question, []).append((key, truth))
@@ -91,7 +91,7 @@ def _answer_rows(
 
 
 def _row(context: EvalContext, key: str) -> tuple[EvalSet, int]:
-    """The set and the index of "SPLIT/ID"."""
+    """The set and the index of the row with key "SPLIT/ID"."""
     split, _, id_ = key.partition("/")
     return context.sets[split], context.sets[split].ids.index(id_)
 
@@ -139,7 +139,7 @@ def _scores(model: LoadedModel, sequences: Sequence[TokenSequence]) -> list[Toke
 
 
 def _rounded(values: np.ndarray) -> list[float]:
-    """float32 values in as few digits as distinguish them from their neighbours."""
+    """float32 values with as few digits as identify them."""
     return [float(str(value)) for value in values]
 
 
@@ -198,7 +198,7 @@ def _text(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewR
 def _forget_items(
     context: EvalContext, keys: Iterable[str], group: str, ask: Callable[[str], str] = str
 ) -> Iterator[tuple[str, str, str]]:
-    """Key, question as `ask` words it, and true answer of those keys that begin with `group`."""
+    """(key, question worded by `ask`, true answer) of the keys that start with `group`."""
     rows = context.forget
     for key in keys:
         if key.startswith(group):

@@ -2,13 +2,13 @@
 
 With l the mean loss (cross-entropy per token, end token included) of a text after its question:
 
-    probability   exp(-l(answer)); on real_authors and world_facts that divided by the sum of it
-                  and of exp(-l) of the wrong answers; mean over rows
+    probability   exp(-l(answer)); on real_authors and world_facts, this is divided by its sum with
+                  exp(-l) of the wrong answers; mean over rows
     ROUGE-L       recall of the greedy answer, mean over rows
-    truth ratio   of `truth_ratio`, in two definitions, geo and arith; on real_authors and
-                  world_facts of the answer itself where there is none in other words
+    truth ratio   see `truth_ratio`, in two definitions, geo and arith; on real_authors and
+                  world_facts, it uses the answer itself if there is no paraphrase
     Model Utility     harmonic mean of these three numbers on retain, real_authors, world_facts
-    Forget Quality    of `truth_ratio`, against the reference
+    Forget Quality    see `truth_ratio`, compared with the reference
 
 Reference: Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs", arXiv 2401.06121.
 """
@@ -45,7 +45,7 @@ for _kind, _mean in _MEANS.items():
         f"model_utility.{_kind}": Description(f"TOFU Model Utility ({_mean})", "higher"),
         f"forget_quality.{_kind}": Description(f"TOFU Forget Quality ({_mean})", "higher", "p"),
         f"forget_quality.{_kind}.statistic": Description(
-            f"distance of truth ratios ({_mean}) from the reference's", "lower", ""
+            f"distance of truth ratios ({_mean}) from the reference", "lower", ""
         ),
     }
 
@@ -66,18 +66,18 @@ def probability_among(true: np.ndarray, wrong: Sequence[Sequence[float]]) -> flo
         true: float [N], mean loss of each answer.
         wrong: N lists, mean losses of its wrong answers.
     """
-    # Of logarithms: a row of tiny probabilities is no 0 / 0.
+    # Computed from logarithms, so that a row of tiny probabilities is not 0 / 0.
     logs = [np.array([-t, *np.negative(w)]) for t, w in zip(true, wrong, strict=True)]
     return float(np.mean([np.exp(row[0] - np.logaddexp.reduce(row)) for row in logs]))
 
 
 def model_utility(nine: Sequence[float]) -> float:
-    """Harmonic mean of numbers that are not negative; 0 where one of them is 0."""
+    """Harmonic mean of non-negative numbers; 0 if one of them is 0."""
     return 0.0 if 0 in nine else len(nine) / sum(1 / n for n in nine)
 
 
 def summarise(own: Rows, reference: Rows | None, *_: Any) -> Result:
-    """All numbers that the rows allow."""
+    """All numbers for which the rows suffice."""
     numbers: dict[str, float | str] = {}
     for split in ("forget", *UTILITY_SPLITS):
         numbers |= {f"{split}.{name}": number for name, number in _of_split(split, own).items()}
@@ -121,7 +121,7 @@ def _forget_quality(kind: str, own: Rows, reference: Rows | None) -> dict[str, f
 
 
 def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndarray, str]:
-    """log R of each row, or why there is none."""
+    """log R of each row and "", or an empty array and the reason."""
     columns = ("wrong",) if split in _AMONG_WRONG else ("paraphrased", "wrong")
     if reason := _missing(rows, split, *columns):
         return np.empty(0), reason
@@ -130,7 +130,7 @@ def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndar
 
 
 def _missing(rows: Mapping[str, Any], split: str, *columns: str) -> str:
-    """Why a number of these columns cannot be computed; empty if it can."""
+    """The reason why a number of these columns cannot be computed; empty if it can."""
     if reason := unusable(rows, split):
         return reason
     missing = [c for c in columns if not all(row[c] for row in rows.values())]

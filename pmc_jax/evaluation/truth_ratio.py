@@ -1,18 +1,18 @@
-r"""The truth ratio of the TOFU benchmark, in both definitions that are in use, and Forget Quality.
+r"""The truth ratio of the TOFU benchmark in its two common definitions, and Forget Quality.
 
 R = p(wrong) / p(true) of a row, from mean losses l (cross-entropy per token, end token included)
-of its true answer in other words and of its wrong answers:
+of its paraphrased true answer and of its wrong answers:
 
     geo    R = exp(l(true) - mean_k l(wrong_k))
     arith  R = mean_k exp(-l(wrong_k)) / exp(-l(true))
 
-The truth ratio of the forget split is mean(min(R, 1/R)), that of another mean(max(0, 1 - R)).
+The truth ratio of the forget split is mean(min(R, 1/R)), that of other splits mean(max(0, 1 - R)).
 Forget Quality is the p-value of the two-sample Kolmogorov-Smirnov test (scipy's `ks_2samp`) between
-R on the forget split of a model and of the reference. It sees only the order of R, so that it is
-made on log R, which neither overflows nor underflows.
+R on the forget split of a model and of the reference. The test depends only on the order of R, so
+this module uses log R, which neither overflows nor underflows.
 
-`arith` is in the paper, `geo` in the benchmark's first code and in open-unlearning, which adds
-1e-10 to denominators (left out here: it moves aggregates by 1e-8).
+The paper defines `arith`; the benchmark's first code and open-unlearning use `geo`. open-unlearning
+adds 1e-10 to denominators, which this module omits (aggregates change by 1e-8).
 
 Reference: Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs", arXiv 2401.06121.
 """
@@ -28,7 +28,7 @@ def log_truth_ratio(true: np.ndarray, wrong: Sequence[Sequence[float]], kind: st
     """log R of each row.
 
     Args:
-        true: float [N], mean loss of the true answer in other words.
+        true: float [N], mean loss of the paraphrased true answer.
         wrong: N lists, mean losses of its wrong answers.
         kind: one of `KINDS`.
 
@@ -43,7 +43,7 @@ def log_truth_ratio(true: np.ndarray, wrong: Sequence[Sequence[float]], kind: st
 
 
 def truth_ratio(log_ratios: np.ndarray, *, forget: bool) -> float:
-    """mean(min(R, 1/R)) of the forget split, mean(max(0, 1 - R)) of another.
+    """mean(min(R, 1/R)) for the forget split, mean(max(0, 1 - R)) for other splits.
 
     Args:
         log_ratios: float [N], log R of each row.
@@ -62,7 +62,7 @@ def forget_quality(own: np.ndarray, reference: np.ndarray) -> tuple[float, float
     Returns:
         The p-value and the statistic.
     """
-    # Imported on first use: it takes more than a second.
+    # Imported on first use, because the import takes more than a second.
     from scipy.stats import ks_2samp
 
     test = ks_2samp(own, reference)

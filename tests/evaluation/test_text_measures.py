@@ -59,9 +59,9 @@ def test_side_effects_that_cannot_be_told():
         return {result.missing[n] for n in names}
 
     assert reasons({}, OTHER) == {"no text to read: evaluate.corpus.path"}
-    assert reasons(OWN, {}) == {"the other model reads other tokens"}
+    assert reasons(OWN, {}) == {"the other model tokenises the text differently"}
     shorter = {"text": {"chunk:0": chunk([0.5], [1]), "chunk:1": chunk([0.5], [1])}}
-    assert reasons(OWN, shorter) == {"the other model reads other tokens"}
+    assert reasons(OWN, shorter) == {"the other model tokenises the text differently"}
     nan = {"text": {k: c | {"logp": [math.nan] * 2} for k, c in OWN["text"].items()}}
     assert reasons(nan, OTHER) == {"the model's numbers are not finite"}
     plain = {"text": {"chunk:0": chunk([0.5, 0.5], [0, 0])}}
