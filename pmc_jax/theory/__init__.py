@@ -1,8 +1,8 @@
-"""What collapse does to a distribution, exactly, and how a real run compares with that.
+"""Exact dynamics of collapse on a distribution, and the comparison of a real run with them.
 
-A model that is refitted perfectly on what was chosen of its own samples is a distribution that one
-map takes to the next. `dynamics` has these maps, their limits and the theorem's bound for
-categorical distributions; `reward_moments` computes the same moments from the scores of a real run.
-All is numpy in float64; no language model and no jax. That a round of training is an exact refit is
-an assumption, which real runs with their gradient steps do not meet.
+If a model is refitted perfectly on selected samples of its own, its distribution follows a map from
+round to round. `dynamics` has these maps, their limits and the theorem's bound for categorical
+distributions. `reward_moments` computes the same moments from the scores of a real run. Both use
+numpy in float64, without a language model or jax. That a round of training is an exact refit is an
+assumption; real runs with their gradient steps do not satisfy it.
 """

@@ -1,11 +1,11 @@
 """Collapse of a categorical distribution: exact and sampled dynamics, and the theorem's bound.
 
-    lottery    samples of p_t alone, or with retain counts              `lottery`
+    lottery    samples of p_t, optionally with retain counts            `lottery`
     mixing     p_{t+1} = (p_t + alpha p_r) / (1 + alpha)                `mix`, `mixed`
     curation   one of K samples, chosen by reward r at temperature tau  `curated`, `curated_counts`
     bound      E_{t+1}[e^r] >= E_t[e^r] + (K-1)/K Var_t[e^r] / e^{r*}   `bound`, `beside_bound`
 
-Letters: n categories, T rounds, K samples a choice, L levels of reward, S nodes of a quadrature.
+Letters: n categories, T rounds, K samples per choice, L reward levels, S quadrature nodes.
 
 Scholten, Xhonneux, Schwinn, Günnemann, arXiv 2507.04219 (unlearning by collapse);
 Ferbach, Bertrand, Bose, Gidel, arXiv 2407.09499 (choice among K, the bound, the limits).
@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-# Colours of the balls in an urn of 100; the first three are to be forgotten.
+# Balls of each colour in an urn of 100; the first three colours are to be forgotten.
 COLOURS = (5, 10, 20, 15, 10, 10, 5, 10, 10, 5)
 FORGOTTEN = 3
 
-# Spacing of the quadrature's nodes; its error falls like exp(-pi² / spacing), here below 1e-16.
+# Spacing of the quadrature nodes; the error falls like exp(-pi² / spacing), here below 1e-16.
 _SPACING = 0.25
-# exp(-exp(_LARGE)) is 0 in float64; beside 1, exp(-_FAR) is lost in rounding, whatever K.
+# exp(-exp(_LARGE)) is 0 in float64; 1 + exp(-_FAR) rounds to 1 for every K.
 _LARGE, _FAR = 7.0, 60.0
 
 
@@ -48,18 +48,18 @@ def lottery(
 ) -> np.ndarray:
     """Refits on finite samples: p_{t+1} = (counts of `draws` samples of p_t + retain) / total.
 
-    Without retain counts the shares are martingales with two consequences: the expected diversity
-    1 - sum p_t² shrinks by 1 - 1/draws a round, so that one category is left in the end; category i
-    is that one with probability p_0[i]. With retain counts E[p_t] follows `mixed` with
-    alpha = sum(retain) / draws: a category without any is lost for good once it is not drawn,
-    and the others keep fluctuating around the retain shares.
+    Without retain counts, the shares are martingales. The expected diversity 1 - sum p_t² shrinks
+    by the factor 1 - 1/draws per round, so one category remains in the limit; it is category i with
+    probability p_0[i]. With retain counts, E[p_t] follows `mixed` with alpha = sum(retain) / draws.
+    A category without retain counts is lost forever once no sample has it; the others keep
+    fluctuating around the retain shares.
 
     Args:
         p: float [..., n], leading axes are independent lotteries.
         rounds: T.
-        rng: drawn from.
-        draws: samples a round.
-        retain: counts [n] that are added every round.
+        rng: random generator of the samples.
+        draws: samples per round.
+        retain: counts [n] added in every round.
 
     Returns:
         float64 [rounds + 1, ..., n].
@@ -70,7 +70,7 @@ def lottery(
 
 
 def mix(p: np.ndarray, retain: np.ndarray, alpha: float) -> np.ndarray:
-    """A refit on p and retain data of weight alpha, a share alpha / (1 + alpha). float64 [n]."""
+    """A refit on p and a share alpha / (1 + alpha) of retain data, float64 [n]."""
     return (_checked(p) + alpha * _checked(retain)) / (1 + alpha)
 
 
@@ -87,23 +87,23 @@ def mixed(p: np.ndarray, retain: np.ndarray, alpha: float, rounds: int) -> np.nd
 
 
 def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np.ndarray:
-    """The distribution of one of K samples of p, chosen with P(i) = e^{r_i/tau} / sum e^{r_j/tau}.
+    """Distribution of one of K samples of p, chosen with P(i) = e^{r_i/tau} / sum e^{r_j/tau}.
 
     With w = e^{r/tau} and K - 1 other samples, p'(x) = p(x) K E[w(x) / (w(x) + sum of others' w)].
-    As 1/a is the integral of e^{-as} over s > 0, this is
+    Because 1/a is the integral of e^{-as} over s > 0, this equals
 
         p'(x) = p(x) K ∫ w(x) e^{-s w(x)} E[e^{-s w}]^{K-1} ds,
 
-    an integral over log s by the trapezoidal rule, exact to rounding (tests: 1e-12 against
-    enumeration). tau = 0 is the best of K, by the distribution function of the reward, where equals
-    are as likely as they are in p. k = inf is p' ∝ p e^{r/tau}, and with tau = 0
-    p(x | r(x) = r*), r* the largest reward that has probability: the limit of curation.
+    which the trapezoidal rule over log s integrates exactly up to rounding (tests: 1e-12 against
+    enumeration). tau = 0 is the best of K, from the distribution function of the reward; ties
+    follow p. k = inf is p' ∝ p e^{r/tau}, and with tau = 0 it is p(x | r(x) = r*) with r* the
+    largest reward in the support of p, the limit of curation.
 
     Args:
         p: float [n], sums to 1.
         reward: float [n].
-        k: K, 1 or more; math.inf.
-        tau: temperature, 0 or more; math.inf changes nothing.
+        k: K, at least 1, or math.inf.
+        tau: temperature, at least 0; with math.inf, p stays unchanged.
 
     Returns:
         float64 [n].
@@ -133,8 +133,8 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
 
 
 def _best(mass: np.ndarray, k: float) -> np.ndarray:
-    """p'/p of each level if the best of K is chosen; levels in ascending order. [L] -> [L]."""
-    # P(a sample is of this level or above), then P(the best of K is).
+    """p'/p of each level for the best of K; levels in ascending order. [L] -> [L]."""
+    # P(a sample has at least this level), then the same for the best of K.
     at_least = np.minimum(np.cumsum(mass[::-1])[::-1], 1.0)
     at_least[0] = 1.0
     reached = np.append(zero_score_pick(at_least, k), 0.0)
@@ -143,13 +143,13 @@ def _best(mass: np.ndarray, k: float) -> np.ndarray:
 
 def _bradley_terry(mass: np.ndarray, log_w: np.ndarray, k: float) -> np.ndarray:
     """p'/p of each level at a temperature above 0. [L], [L] -> [L]."""
-    # Below the first node s w is lost in rounding, beyond the last e^{-sw} is 0 for every w.
+    # Below the first node, s w vanishes in rounding; above the last, e^{-sw} is 0 for every w.
     nodes = np.arange(-42.0 - math.log(k), _LARGE - log_w.min(), _SPACING)[:, None]  # log s, [S, 1]
     sw = np.exp(np.minimum(nodes + log_w, _LARGE))  # [S, L]
     mean = np.exp(-sw) @ mass  # E[e^{-sw}], [S]
     less = np.minimum(-np.expm1(-sw) @ mass, 1.0)  # 1 - E[e^{-sw}]
     with np.errstate(divide="ignore"):
-        # Exact at both ends, where K - 1 magnifies what rounding left.
+        # Exact at both ends, where K - 1 amplifies rounding errors.
         log_mean = np.where(mean < 0.5, np.log(mean), np.log1p(-less))
     others = np.exp((k - 1) * log_mean)
     return k * _SPACING * (others @ (sw * np.exp(-sw)))
@@ -158,24 +158,24 @@ def _bradley_terry(mass: np.ndarray, log_w: np.ndarray, k: float) -> np.ndarray:
 def curated_counts(
     p: np.ndarray, reward: np.ndarray, k: int, tau: float, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """How often each category is chosen in `draws` choices among K samples; int64 [n].
+    """Counts of each category in `draws` choices among K samples, int64 [n].
 
-    Counts / draws is the refit on finite samples, whose expectation is `curated`. Arguments as
-    there, k finite.
+    Counts / draws is the refit on finite samples; its expectation is `curated`. Arguments as for
+    `curated`, with finite k.
     """
     p, reward = _checked(p), _rewards(p, reward)
     _check_choice(k, tau)
     picks = rng.choice(len(p), size=(draws, k), p=p)
     value = reward[picks]
     if tau:
-        # The largest of r/tau + Gumbel noise is distributed as the choice.
+        # The argmax of r/tau + Gumbel noise has the distribution of the choice.
         value = value / tau + rng.gumbel(size=value.shape)
     chosen = np.take_along_axis(picks, value.argmax(axis=1)[:, None], axis=1)
     return np.bincount(chosen[:, 0], minlength=len(p))
 
 
 def zero_score_pick(p: np.ndarray | float, k: float) -> np.ndarray | float:
-    """P(the best of K has score 0) if a sample has it with probability p: 1 - (1 - p)^K."""
+    """P(the best of K has score 0) if one sample has score 0 with probability p: 1 - (1 - p)^K."""
     with np.errstate(divide="ignore"):
         return -np.expm1(k * np.log1p(-np.asarray(p, np.float64)))
 
@@ -191,18 +191,18 @@ def exp_reward(p: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def bound(mean: Any, var: Any, k: float, exp_reward_max: float) -> Any:
-    """Below E_{t+1}[e^r]: E_t[e^r] + (K-1)/K Var_t[e^r] / e^{r*}.
+    """Lower bound of E_{t+1}[e^r]: E_t[e^r] + (K-1)/K Var_t[e^r] / e^{r*}.
 
-    For tau = 1: the chosen sample has in expectation sum w² / sum w over the K, w = e^r, which is
-    mean(w) + (sum of squared deviations) / sum(w), and sum(w) <= K e^{r*}. For tau < 1 and the best
-    of K the left side is larger, so it holds as well; for tau > 1 it need not. It is linear, so it
-    holds for averages over questions that share r*.
+    For tau = 1, with w = e^r, the chosen of K samples has the expectation sum w² / sum w, which is
+    mean(w) + (sum of squared deviations) / sum(w), and sum(w) <= K e^{r*}. For tau < 1 and for the
+    best of K, the left side is larger, so the bound holds too; for tau > 1 it need not hold. The
+    bound is linear, so it holds for averages over questions that share r*.
 
     Args:
         mean: E_t[e^r].
         var: Var_t[e^r].
-        k: K, 1 or more; math.inf.
-        exp_reward_max: e^{r*}, at least every e^r that has probability.
+        k: K, at least 1, or math.inf.
+        exp_reward_max: e^{r*}, at least e^r for every r with positive probability.
     """
     return mean + (1 - 1 / k) * var / exp_reward_max
 
@@ -215,17 +215,18 @@ def beside_bound(
     retain: np.ndarray | None = None,
     alpha: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Both moments of every round of a path of curation, and the bound from the round before.
+    """Both moments in every round of a curation path, and the bound from the round before.
 
     Args:
         path: float [T + 1, n], of p -> mix(curated(p, reward, k, tau), retain, alpha), tau <= 1.
         reward: float [n].
         k: K.
-        retain: p_r, float [n]; its share is in the bound too.
-        alpha: its weight.
+        retain: p_r, float [n]; the bound includes its share.
+        alpha: weight of p_r.
 
     Returns:
-        Of each round `round`, `exp_reward_mean`, `exp_reward_var` and `bound`, None for round 0.
+        A dictionary per round with `round`, `exp_reward_mean`, `exp_reward_var` and `bound`, which
+        is None in round 0.
     """
     mean, var = exp_reward(path, reward)
     of_retain = 0.0 if retain is None else float(exp_reward(retain, reward)[0])
@@ -235,7 +236,7 @@ def beside_bound(
 
 
 def rows_of(mean: np.ndarray, var: np.ndarray, lower: Sequence[Any]) -> list[dict[str, Any]]:
-    """Moments and bounds [T + 1] as one dictionary a round."""
+    """Moments and bounds [T + 1] as one dictionary per round."""
     names = ("round", "exp_reward_mean", "exp_reward_var", "bound")
     columns = zip(range(len(mean)), mean.tolist(), var.tolist(), lower, strict=True)
     return [dict(zip(names, row, strict=True)) for row in columns]
@@ -244,17 +245,17 @@ def rows_of(mean: np.ndarray, var: np.ndarray, lower: Sequence[Any]) -> list[dic
 def _checked(p: np.ndarray) -> np.ndarray:
     p = np.asarray(p, np.float64)
     if not (p >= 0).all() or not np.allclose(p.sum(-1), 1, rtol=0, atol=1e-9):
-        raise ValueError("a distribution is not negative and sums to 1")
+        raise ValueError("a distribution must be non-negative and sum to 1")
     return p
 
 
 def _rewards(p: np.ndarray, reward: np.ndarray) -> np.ndarray:
     reward = np.asarray(reward, np.float64)
     if p.ndim != 1 or reward.shape != p.shape or not np.isfinite(reward).all():
-        raise ValueError("rewards are finite, one a category")
+        raise ValueError("rewards must be finite, one per category")
     return reward
 
 
 def _check_choice(k: float, tau: float) -> None:
     if not k >= 1 or not tau >= 0:
-        raise ValueError(f"k is {k} and tau {tau}; k must be at least 1, tau 0 or more")
+        raise ValueError(f"k is {k} and tau is {tau}; k must be at least 1 and tau at least 0")

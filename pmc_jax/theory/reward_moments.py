@@ -1,7 +1,7 @@
-"""The two moments of the theorem in a real run, and what exact refits would make of its start.
+"""The two moments of the theorem in a real run, and the moments after exact refits of its start.
 
-Letters: Q questions, M samples a question that were measured, K samples a choice, T rounds. A
-reward is r = 1 - score. Not known here: how samples were drawn and scored.
+Letters: Q questions, M measured samples per question, K samples per choice, T rounds. A reward is
+r = 1 - score. This module does not know how samples were drawn and scored.
 """
 
 import math
@@ -20,24 +20,24 @@ def reward_moments(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """E[e^r] and Var[e^r] of samples of a model, of each question, averaged over the questions.
+    """E[e^r] and Var[e^r] of a model's samples per question, averaged over the questions.
 
-    The variance is that of the M samples as they are; the model's own is M / (M - 1) times as large
-    in expectation, which makes the bound that follows from it a little lower, not higher.
+    The variance is the population variance of the M samples. The model's own variance is
+    M / (M - 1) times as large in expectation, so the resulting bound is slightly lower, not higher.
 
     Args:
         scores: float [Q, M], lower is better; r = 1 - score.
-        confidence: of the intervals: percentiles over questions that are drawn with replacement.
-        resamples: draws for them.
-        seed: of them.
+        confidence: confidence of the percentile bootstrap intervals over questions.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resamples.
 
     Returns:
         `exp_reward_mean` with `low` and `high`, `exp_reward_var` with `var_low` and `var_high`, and
-        `exp_reward_max`: e^{r*} with r* = 1, the reward of score 0 (more only where a score is
-        below 0).
+        `exp_reward_max`: e^{r*} with r* = 1, the reward of score 0 (larger only if a score is below
+        0).
 
     Raises:
-        ValueError: no scores, or some that are not finite.
+        ValueError: there are no scores, or some are not finite.
     """
     scores = _scores(scores)
     w = np.exp(1 - scores)
@@ -62,11 +62,11 @@ def reward_moments(
 def exact_refit(
     scores: Sequence[Sequence[float]] | np.ndarray, k: float, tau: float, rounds: int
 ) -> list[dict[str, Any]]:
-    """What exact refits would make of a measured model: `curated` on each question's M samples.
+    """Moments of a measured model after exact refits: `curated` on each question's M samples.
 
-    Each question starts as the distribution of its own M samples, so a score that none of them had
-    is never reached, and the curve is that of these samples, not of the model behind them. Answers
-    that were kept from earlier rounds, retain data and gradient steps are not in it.
+    Each question starts as the distribution of its own M samples, so it never reaches a score that
+    no sample had; the curve describes these samples, not the model. It does not include answers
+    stored from earlier rounds, retain data or gradient steps.
 
     Args:
         scores: float [Q, M], lower is better.
@@ -75,10 +75,11 @@ def exact_refit(
         rounds: T.
 
     Returns:
-        As of `beside_bound`, averaged over the questions, with r* = 1 in the bound (for tau <= 1).
+        Rows as from `beside_bound`, averaged over the questions, with r* = 1 in the bound (for
+        tau <= 1, else None).
 
     Raises:
-        ValueError: no scores, some that are not finite, or k or tau out of range.
+        ValueError: there are no scores, some are not finite, or k or tau is out of range.
     """
     scores = _scores(scores)
     moments = np.zeros((2, rounds + 1))
@@ -98,5 +99,5 @@ def _largest(scores: np.ndarray) -> float:
 def _scores(scores: Any) -> np.ndarray:
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
-        raise ValueError("scores are finite numbers [questions, samples], at least one of each")
+        raise ValueError("scores must be finite numbers [questions, samples], at least one of each")
     return scores

@@ -220,12 +220,12 @@ def test_exact_refits_of_a_measurement_by_hand():
 
 def test_what_is_refused():
     for p in (P * 2, P - 0.2):
-        with pytest.raises(ValueError, match="sums to 1"):
+        with pytest.raises(ValueError, match="sum to 1"):
             dynamics.curated(p, REWARD, 5)
-    with pytest.raises(ValueError, match="one a category"):
+    with pytest.raises(ValueError, match="one per category"):
         dynamics.curated(P, REWARD[:3], 5)
     for k, tau in ((0, 1), (math.nan, 1), (5, -1), (5, math.nan)):
-        with pytest.raises(ValueError, match="k must be at least 1, tau 0 or more"):
+        with pytest.raises(ValueError, match="k must be at least 1 and tau at least 0"):
             dynamics.curated(P, REWARD, k, tau)
     for scores in ([], [[]], [1.0], [[math.nan]]):
         with pytest.raises(ValueError, match=r"finite numbers \[questions, samples\]"):
