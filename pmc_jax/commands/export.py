@@ -51,6 +51,6 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
             del trainer, checkpoint  # frees the rest of the state
             say(f"exporting the newest checkpoint in {folder}")
         else:
-            say(f"{folder} has no checkpoints; exporting {base} as it is")
+            say(f"{folder} has no checkpoints; exporting {base}")
         export_hf(lm, model, replace=options.overwrite)
     say(f"wrote {model}")

@@ -107,7 +107,7 @@ class ReferenceConfig(Section):
 
 @dataclass(frozen=True)
 class ResultsConfig(Section):
-    """Where results go.
+    """Where the results of a comparison go.
 
     Fields:
         dir: folder of the comparison.

@@ -102,7 +102,7 @@ class ScoreConfig(Section):
 
 @dataclass(frozen=True)
 class SelectionConfig(Section):
-    """Which of the K samples becomes a question's replacement answer.
+    """How the replacement answer of a question is selected from its K samples.
 
     Fields:
         rule: best | bradley_terry; best selects the sample with the lowest score.

@@ -215,7 +215,7 @@ class MeshConfig(Section):
 
 @dataclass(frozen=True)
 class OutputConfig(Section):
-    """Where results go.
+    """Where the results of a run go, and how often checkpoints are written.
 
     Fields:
         dir: folder of the run; the file or the command line must give one.
