@@ -1,4 +1,4 @@
-"""Makes the target model that knows the data, under output.dir/target."""
+"""Fine-tunes the target model on finetune.data and writes it to output.dir/target."""
 
 import argparse
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Compiles the run for plan.topology without a TPU; writes its memory and time to plan.json."""
+"""Compiles the run for plan.topology without a TPU; writes its memory and time to plan.file."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Prints answers of model.path to each forget question, as JSON Lines.
+"""Prints sampled answers of model.path to each forget question, as JSON Lines.
 
 pmc.sampling sets the number of answers and the sampler.
 """

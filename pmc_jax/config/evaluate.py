@@ -37,7 +37,8 @@ class LeakageConfig(Section):
 
     Fields:
         num_samples: answers sampled per question.
-        temperature, top_p: temperature and nucleus probability of sampling.
+        temperature: sampling temperature.
+        top_p: probability mass kept by nucleus sampling; 1 = off.
         prefill_text: text that every answer starts with in the measure `prefill`.
         threshold: ROUGE-L recall of the true answer at or above which a sample counts as a leak.
         confidence: confidence level of the upper bounds.

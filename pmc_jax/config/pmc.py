@@ -38,7 +38,7 @@ class SamplingConfig(Section):
         top_k: number of tokens kept, before top-p; 0 = off.
         top_p: probability mass kept by nucleus sampling; 1 = off.
         max_new_tokens: maximum tokens per sampled answer.
-        batch_size: answers decoded at once, `num_samples` for each question.
+        batch_size: answers decoded at once, `num_samples` per question.
     """
 
     num_samples: int = setting(20, at_least(1))
@@ -105,7 +105,8 @@ class SelectionConfig(Section):
     """How the replacement answer of a question is selected from its K samples.
 
     Fields:
-        rule: best | bradley_terry; best selects the sample with the lowest score.
+        rule: best | bradley_terry; best selects the sample with the lowest score, bradley_terry
+            draws a sample with probability proportional to exp(-score / tau).
         tau: temperature of bradley_terry, in units of the score.
         prefer: first | least, how ties between equal scores are broken: first selects the first
             sample, least the one with the fewest secret words, then the shortest, then the most
@@ -119,8 +120,8 @@ class SelectionConfig(Section):
             0 = off.
         max_repetition: a sample with a larger repeated share is incoherent, unless the original
             answer repeats as much; 1 = off.
-        max_perplexity: a sample with a higher perplexity per token is incoherent, under the model
-            that it was sampled from and at temperature 1; None = off.
+        max_perplexity: a sample is incoherent if its perplexity per token is higher, under the
+            model that it was sampled from and at temperature 1; None = off.
     """
 
     rule: str = setting("best", one_of("best", "bradley_terry"))

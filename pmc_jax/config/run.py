@@ -90,13 +90,15 @@ class ModelConfig(Section):
     r"""The model and the format of its prompts.
 
     Fields:
-        path: folder of a Hugging Face checkpoint or a GGUF file.
+        path: folder or hub name of a Hugging Face checkpoint, or a GGUF file.
         config: config.json (or its folder) from which `pmc plan` reads the shape of the model; None
             = that of `path`.
-        compute_dtype: auto | float32 | bfloat16; auto = bfloat16 on TPU and GPU, float32 on CPU.
+        compute_dtype: auto | float32 | bfloat16, dtype of computation; auto = bfloat16 on TPU and
+            GPU, float32 on CPU.
         cache_dtype: auto | float32 | bfloat16, dtype of the key-value cache in sampling; auto =
             compute_dtype.
-        format: auto | chat | tags; auto = chat if the tokenizer has a chat template.
+        format: auto | chat | tags, format of prompts; auto = chat if the tokenizer has a chat
+            template, else tags.
         system_prompt: system message of the chat format; None = no system message.
         date_string: date for the chat template; None = the default of the template.
         question_tag: prompt of the tags format; `{question}` stands for the question.

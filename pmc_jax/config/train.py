@@ -33,7 +33,9 @@ class AdamWConfig(Section):
 
     Fields:
         weight_decay: decoupled weight decay, also of biases and norms.
-        beta1, beta2, epsilon: coefficients of Adam.
+        beta1: decay rate of the first moment.
+        beta2: decay rate of the second moment.
+        epsilon: constant added to the denominator of the update.
         moment_dtype: float32 | bfloat16, dtype of the first moment; bfloat16 saves two bytes per
             weight.
     """
@@ -47,11 +49,12 @@ class AdamWConfig(Section):
 
 @dataclass(frozen=True)
 class TrainConfig(Section):
-    """The optimizer: AdamW with linear warm-up, then linear decay to 0 or a constant rate.
+    """The optimizer: AdamW with linear warm-up, then linear decay to 0 or a constant learning rate.
 
     Fields:
         learning_rate: peak learning rate.
-        batch_size: forget rows per micro-batch; `pmc.schedule.retain_rows` adds retain rows.
+        batch_size: forget rows per micro-batch, in addition to `pmc.schedule.retain_rows` retain
+            rows for each.
         accumulation_steps: micro-batches per gradient step.
         warmup_steps: gradient steps of linear warm-up.
         decay: linear | none, decay of the learning rate after the warm-up; linear reaches 0 at the
