@@ -196,7 +196,8 @@ def test_settings_versions_seed_and_digests(page):
     parsed, source, _ = page()
     for digest in ("a" * 64, "b" * 64, "e" * 64, "r" * 64):
         assert digest in source
-    assert "Seed 0, on 1 × cpu" in parsed.text and "jax 0.10.2" in parsed.text
+    hidden = plain("".join(parsed.hidden))
+    assert "Seed 0, on 1 × cpu" in hidden and "jax 0.10.2" in hidden
     assert "pmc.sampling.num_samples" in "".join(parsed.hidden)
 
 
