@@ -14,7 +14,6 @@ import jax
 import numpy as np
 import pairs
 from data import rows
-from pmc_jax.token_lcs import token_lcs
 from record import print_record, spread
 from rouge_score import rouge_scorer
 
@@ -22,6 +21,7 @@ from pmc_jax.sampling.lcs import lcs_lengths
 from pmc_jax.scoring import rouge
 from pmc_jax.scoring.base import Score
 from pmc_jax.scoring.text import chrf, combined, forbidden, rougeL_recall
+from pmc_jax.scoring.token_lcs import token_lcs
 
 _TOKENS = 96  # maximum per answer on the device
 _FORBIDDEN = 20  # number of forbidden strings
