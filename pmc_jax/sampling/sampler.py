@@ -48,6 +48,12 @@ class Sampler:
             raise UserError(
                 f"sampling needs temperature >= 0, top_k >= 0, 0 < top_p <= 1; got {self}"
             )
+        decay, ends = self.temperature_decay_tokens, (self.temperature, self.final_temperature)
+        if decay < 0 or (decay and min(ends) <= 0):
+            raise UserError(
+                "temperature decay needs temperature_decay_tokens >= 0 and temperatures above 0; "
+                f"got {self}"
+            )
 
     @property
     def draws(self) -> int:

@@ -128,7 +128,9 @@ def test_nothing_that_was_kept_quotes_anything(measured):
 
 def test_what_is_there_is_not_asked_again(folder, monkeypatch):
     before = found()
-    monkeypatch.setattr(evaluate_job, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        evaluate_job, "load_model", lambda *_, **__: pytest.fail("a model was loaded")
+    )
     done = tiny.pmc("evaluate", *ALL, "evaluate.reference=other", config="out")
     assert done.status == 0, done.err
     assert {**found(), "seconds": 0} == {**before, "seconds": 0}
