@@ -40,7 +40,7 @@ SETTINGS = {
 }
 # Keys of results and logs of 0.1.0 -> keys of 0.2.0.
 KEYS = {
-    "unresolved": "without_replacement",
+    "unresolved": "unreplaced",
     "resolved": "has_replacement",
     "probe": "reward_moments",
     "choices": "multiple_choice",

@@ -45,7 +45,7 @@ def test_tofu_in_small_is_as_good_as_measured(shared, tmp_path):
     assert after["splits"]["retain"]["rougeL_recall"] >= 0.95
     rounds = results["rounds"]
     assert rounds[-1]["step"] == 60  # 12 times 40 questions, 8 a step
-    assert rounds[-1]["mean_score"] == 0 == rounds[-1]["without_replacement"]
+    assert rounds[-1]["mean_score"] == 0 == rounds[-1]["unreplaced"]
     # At most the target, which is not in the score.
     assert 0 < rounds[-1]["overlap_with_original"] <= 0.12
     # Nothing of the data is logged unless asked for.

@@ -8,7 +8,7 @@ from pmc_jax.evaluation.quality import HEADLINE
 from pmc_jax.report.methods import LABELS
 from pmc_jax.report.narrative import REFERENCE, comes_first, devices
 from pmc_jax.report.tables import NOTHING, Row, Table, described_row, shown, with_common_note
-from pmc_jax.report.texts import MEASURES, TEXTS
+from pmc_jax.report.texts import MEASURE_TEXTS, TEXTS
 
 _MODELS = (("Before unlearning", "target"), ("Never saw the data", "reference"))
 # Columns of tables: head, name of a value, unit, head in the printed table.
@@ -129,7 +129,7 @@ def of_measure(comparison: Comparison, measure: str) -> Table | None:
         texts += [shown(values.get(name), unit) for _, values in columns]
         rows.append(described_row(name, described[name], texts))
     heads = [*(entry["label"] for entry in entries), *(title for title, _ in columns)]
-    return with_common_note(Table(MEASURES[measure]["title"], heads, rows)) if rows else None
+    return with_common_note(Table(MEASURE_TEXTS[measure]["title"], heads, rows)) if rows else None
 
 
 def trials(comparison: Comparison) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pmc_jax.compare import narrative, plots
 from pmc_jax.compare.collect import LIMITATIONS
 from pmc_jax.report.narrative import devices
 from pmc_jax.report.page import environment
-from pmc_jax.report.texts import MEASURES
+from pmc_jax.report.texts import MEASURE_TEXTS
 
 MARK = '<meta name="generator" content="pmc_jax comparison">'
 
@@ -19,9 +19,9 @@ def render(comparison: Mapping[str, Any]) -> tuple[str, list[Figure]]:
     """The HTML page of a comparison, and the figures that it draws."""
     pareto, over_time = plots.pareto(comparison), plots.over_time(comparison)
     names = comparison["settings"]["measures"]
-    names = list(MEASURES) if "all" in names else names
+    names = list(MEASURE_TEXTS) if "all" in names else names
     limitations = [_measure(comparison, name) for name in LIMITATIONS if name in names]
-    others = [name for name in MEASURES if name in names and name not in LIMITATIONS]
+    others = [name for name in MEASURE_TEXTS if name in names and name not in LIMITATIONS]
     html = environment().get_template("compare.html.j2").render(
         mark=Markup(MARK),
         comparison=comparison,
@@ -36,7 +36,7 @@ def render(comparison: Mapping[str, Any]) -> tuple[str, list[Figure]]:
         others=[_measure(comparison, name) for name in others],
         not_tested=[
             texts["title"]
-            for name, texts in MEASURES.items()
+            for name, texts in MEASURE_TEXTS.items()
             if name not in names or name in comparison["not_computed"]
         ],
         trials=narrative.trials(comparison),
@@ -49,7 +49,7 @@ def render(comparison: Mapping[str, Any]) -> tuple[str, list[Figure]]:
 
 
 def _measure(comparison: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return MEASURES[name] | {
+    return MEASURE_TEXTS[name] | {
         "name": name,
         "figures": plots.of_measure(comparison, name),
         "table": narrative.of_measure(comparison, name),

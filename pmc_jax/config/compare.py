@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.config import schema
-from pmc_jax.config.evaluate import MEASURES
+from pmc_jax.config.evaluate import MEASURE_NAMES
 from pmc_jax.config.loader import apply_overrides, read_settings, set_dotted
-from pmc_jax.config.method import METHODS, TARGET_BASED
+from pmc_jax.config.method import METHOD_NAMES, TARGET_BASED
 from pmc_jax.config.run import Config, SourceConfig, config_from_dict
 from pmc_jax.config.schema import (
     SEED,
@@ -45,13 +45,13 @@ class EntryConfig(Section):
     """One method of the comparison.
 
     Fields:
-        method: the method, one of `config.method.METHODS`; None = the name of the entry.
+        method: the method; None = the name of the entry.
         settings: name -> value, or a list of values to search; names are in the sections pmc,
             method and train.
         num_trials: number of combinations of the listed values, drawn at random; None = all.
     """
 
-    method: str | None = setting(None, one_of(*METHODS))
+    method: str | None = setting(None, one_of(*METHOD_NAMES))
     settings: dict[str, Any] = field(default_factory=dict)
     num_trials: int | None = setting(None, at_least(1))
 
@@ -129,8 +129,7 @@ class CompareConfig(Section):
         max_seconds: seconds of sampling, scoring and training in every run.
         at_seconds: times in seconds at which the model is also measured.
         seeds: seeds of the runs; the target, the reference and the measures use the seed of `run`.
-        measures: measures to compute for every finished run, names of `config.evaluate.MEASURES`,
-            or all.
+        measures: measures to compute for every finished run, or all.
         methods: name of an entry -> the method and its settings.
         search, reference, output: sections.
     """
@@ -141,7 +140,7 @@ class CompareConfig(Section):
     at_seconds: tuple[float, ...] = ()
     seeds: tuple[int, ...] = setting((0,), SEED)
     measures: tuple[str, ...] = setting(
-        ("multiple_choice", "sampling", "prefill", "side_effects"), one_of("all", *MEASURES)
+        ("multiple_choice", "sampling", "prefill", "side_effects"), one_of("all", *MEASURE_NAMES)
     )
     methods: dict[str, EntryConfig] = field(default_factory=dict)
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -162,7 +161,7 @@ class CompareConfig(Section):
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             faults.append("seeds: expected at least one, each once")
         if not self.methods:
-            faults.append(f"methods: expected at least one of {', '.join(METHODS)}")
+            faults.append(f"methods: expected at least one of {', '.join(METHOD_NAMES)}")
         return faults
 
     def _faults_of_names(self) -> list[str]:
@@ -174,8 +173,8 @@ class CompareConfig(Section):
         for name, entry in self.methods.items():
             if not _NAME.fullmatch(name):
                 faults.append(f"methods.{name}: expected a name of letters, digits and _")
-            elif self.method_of(name) not in METHODS:
-                hint = schema.offer(schema.nearest(name, METHODS), METHODS)
+            elif self.method_of(name) not in METHOD_NAMES:
+                hint = schema.offer(schema.nearest(name, METHOD_NAMES), METHOD_NAMES)
                 faults.append(f"methods.{name}: unknown method, {hint} (or give its method:)")
             for key, values in entry.space.items():
                 where = f"methods.{name}.settings.{key}"

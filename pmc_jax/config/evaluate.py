@@ -15,7 +15,7 @@ from pmc_jax.config.schema import (
     setting,
 )
 
-MEASURES = (
+MEASURE_NAMES = (
     "tofu",
     "memorisation",
     "membership",
@@ -95,7 +95,7 @@ class EvaluateConfig(Section):
         every: unlearning steps between two evaluations; 0 = only before and after unlearning.
         at_seconds: times in seconds of unlearning (sampling, scoring and training) at which the
             model is also evaluated.
-        measures: names of `MEASURES` to compute in addition to unlearn quality and utility, or all;
+        measures: measures to compute in addition to unlearn quality and utility, or all;
             `pmc unlearn` computes them at its end for the models before and after unlearning and
             for the reference.
         dir: folder where `pmc evaluate CONFIG` stores its results and resumes from them; None =
@@ -112,7 +112,7 @@ class EvaluateConfig(Section):
     batch_size: int = setting(64, at_least(1))
     every: int = setting(0, at_least(0))
     at_seconds: tuple[float, ...] = setting((), above(0))
-    measures: tuple[str, ...] = setting((), one_of("all", *MEASURES))
+    measures: tuple[str, ...] = setting((), one_of("all", *MEASURE_NAMES))
     dir: str | None = None
     reference: str | None = None
     quantisation: tuple[str, ...] = setting(QUANTISATIONS, one_of(*QUANTISATIONS))
@@ -122,5 +122,5 @@ class EvaluateConfig(Section):
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The names of the measures to compute, in the order of `MEASURES`."""
-        return tuple(m for m in MEASURES if m in self.measures or "all" in self.measures)
+        """The names of the measures to compute, in the order of `MEASURE_NAMES`."""
+        return tuple(m for m in MEASURE_NAMES if m in self.measures or "all" in self.measures)

@@ -18,7 +18,7 @@ TARGET_BASED = (
     "rmu",
     "undial",
 )
-METHODS = ANSWER_FREE + TARGET_BASED
+METHOD_NAMES = ANSWER_FREE + TARGET_BASED
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class MethodConfig(Section):
     `pmc_jax.training.losses`. All methods read `pmc.schedule`.
 
     Fields:
-        name: the method, one of `METHODS`.
+        name: the method.
         beta: beta of DPO and NPO (inverse temperature), SimNPO and UNDIAL; None = 0.1 for DPO and
             NPO, 4.5 for SimNPO, 10 for UNDIAL.
         margin: gamma of SimNPO.
@@ -43,7 +43,7 @@ class MethodConfig(Section):
             compilation excluded; None = no limit.
     """
 
-    name: str = setting("pmc", one_of(*METHODS))
+    name: str = setting("pmc", one_of(*METHOD_NAMES))
     beta: float | None = setting(None, above(0))
     margin: float = setting(0.0, at_least(0))
     margin_inside: bool = False

@@ -48,6 +48,7 @@ class Measure:
 
 _LIKELIHOOD = ("likelihood",)
 
+# To add a measure, also add its name to `config/evaluate.py` and its texts to `report/texts.yaml`.
 MEASURES: Mapping[str, Measure] = {
     "quality": Measure(quality.summarise, quality.DESCRIPTIONS, ("greedy",), ()),
     "tofu": Measure(tofu.summarise, tofu.DESCRIPTIONS, ("greedy", "likelihood")),

@@ -20,7 +20,7 @@ from pmc_jax.report import narrative
 
 KIND, SCHEMA = "pmc_jax report", 1
 
-_STEP_KEYS = ("step", "selected_score", "sampled_score", "without_replacement", "collapse_loss")
+_STEP_KEYS = ("step", "selected_score", "sampled_score", "unreplaced", "collapse_loss")
 _STEP_KEYS += ("retain_loss", "unlearn_quality", "utility", "unlearning_seconds")
 _QUESTION_KEYS = ("id", "score", "has_replacement", "overlap")
 _TEXT_KEYS = ("question", "original", "stored", "final")

@@ -5,7 +5,7 @@ from typing import Any
 
 from pmc_jax.report.texts import TEXTS
 
-LABELS: Mapping[str, str] = TEXTS["methods"]  # of config.method.METHODS
+LABELS: Mapping[str, str] = TEXTS["methods"]  # of config.method.METHOD_NAMES
 
 
 def method(run: Mapping[str, Any]) -> str:

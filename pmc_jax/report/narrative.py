@@ -9,7 +9,7 @@ from typing import Any
 
 from pmc_jax.config.method import TARGET_BASED
 from pmc_jax.report import methods
-from pmc_jax.report.texts import MEASURES, TEXTS
+from pmc_jax.report.texts import MEASURE_TEXTS, TEXTS
 
 REFERENCE = "a model that never saw the data"
 
@@ -18,7 +18,7 @@ def comes_first(measure: str, name: str) -> bool:
     """Whether the page shows a value outside the folded part."""
     if measure in ("prompt_attacks", "quantised", "relearned"):
         return ".above_reference" not in name
-    return name in MEASURES[measure].get("shown_first", (name,))
+    return name in MEASURE_TEXTS[measure].get("shown_first", (name,))
 
 
 def percent(share: float) -> str:
@@ -135,7 +135,7 @@ def _cost(run: Mapping[str, Any]) -> str:
 def _attacker(run: Mapping[str, Any]) -> str:
     leakage = ((run["evaluation"] or {}).get("settings") or {}).get("leakage", {})
     attacks = []
-    for measure, texts in MEASURES.items():
+    for measure, texts in MEASURE_TEXTS.items():
         for name, how in texts.get("attacks", {}).items():
             after, before, reference = (
                 values(run, measure, model).get(name) for model in ("after", "before", "reference")
@@ -198,7 +198,7 @@ def _is_private(name: str) -> bool:
 
 
 def _untested(run: Mapping[str, Any]) -> str:
-    names = [MEASURES[name]["title"].lower() for name in not_tested(run)]
+    names = [MEASURE_TEXTS[name]["title"].lower() for name in not_tested(run)]
     if not names:
         return "What was not tested: every measure on this page ran, but other attacks exist."
     return f"What was not tested: {', '.join(names)}."
@@ -210,7 +210,7 @@ def not_tested(run: Mapping[str, Any]) -> dict[str, str]:
     reasons, done = evaluation.get("not_computed", {}), evaluation.get("measures", {})
     return {
         name: reasons.get(name, "not requested: evaluate.measures")
-        for name in MEASURES
+        for name in MEASURE_TEXTS
         if name not in done
     }
 

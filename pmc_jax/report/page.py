@@ -9,7 +9,7 @@ from markupsafe import Markup
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.figure import LIGHT
 from pmc_jax.report import distributions, methods, narrative, plots, tables
-from pmc_jax.report.texts import MEASURES
+from pmc_jax.report.texts import MEASURE_TEXTS
 
 MARK = '<meta name="generator" content="pmc_jax report">'  # identifies a page written by pmc
 
@@ -53,7 +53,7 @@ def render(report: Mapping[str, Any]) -> str:
             times=tables.times(runs),
             side_effects=_measures(runs, _SIDE_EFFECTS),
             attacks=_measures(runs, _FORGOTTEN),
-            titles={name: texts["title"] for name, texts in MEASURES.items()},
+            titles={name: texts["title"] for name, texts in MEASURE_TEXTS.items()},
             has_text=any("final" in question for run in runs for question in run["questions"]),
             different=tables.different_settings(runs) if len(runs) > 1 else None,
             settings=tables.settings,
@@ -68,7 +68,7 @@ def render(report: Mapping[str, Any]) -> str:
 def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
     sections = []
     for name in names:
-        texts = MEASURES[name]
+        texts = MEASURE_TEXTS[name]
         numbers = tables.of_measure(runs, name, texts["title"])
         figures = distributions.of_measure(runs, name)
         if numbers or figures:

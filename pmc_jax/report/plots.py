@@ -138,7 +138,7 @@ def _score(runs: Sequence[Run]) -> Figure | None:
 def _without_replacement(runs: Sequence[Run]) -> Figure | None:
     if not all(run["rounds"] and samples(run) for run in runs):
         return None
-    points = [_points(run["rounds"], "without_replacement") for run in runs]
+    points = [_points(run["rounds"], "unreplaced") for run in runs]
     if not all(points):
         return None
     texts = []
@@ -152,7 +152,7 @@ def _without_replacement(runs: Sequence[Run]) -> Figure | None:
     )
     lines = _lines(runs, points, "questions without a replacement")
     panel = Panel(lines, "step", "questions")
-    return Figure("without_replacement", "Questions without a replacement answer", text, [panel])
+    return Figure("unreplaced", "Questions without a replacement answer", text, [panel])
 
 
 def _loss(runs: Sequence[Run], key: str, title: str, what: str) -> Figure | None:

@@ -7,4 +7,4 @@ import yaml
 
 _FILE = importlib.resources.files("pmc_jax.report") / "texts.yaml"
 TEXTS: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
-MEASURES: dict[str, dict[str, Any]] = TEXTS["measures"]
+MEASURE_TEXTS: dict[str, dict[str, Any]] = TEXTS["measures"]

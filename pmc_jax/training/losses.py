@@ -2,8 +2,9 @@
 
 A term is a kind of rows: `collapse` (the model's own chosen answers), `forget` (the true answers to
 the forget questions), `refusal` (a refusal as the answer to a forget question), `retain`. A loss is
-a function of the terms' statistics (`Term`) and of the settings (`Objective`); to add a method, add
-one function and one entry of `METHODS`. Letters as in the papers: l the mean cross-entropy of a
+a function of the terms' statistics (`Term`) and of the settings (`Objective`). To add a method, add
+a function, an entry of `METHODS`, its name in `config/method.py` and its label in
+`report/texts.yaml`. Letters as in the papers: l the mean cross-entropy of a
 token, L the sum over the tokens of a row, f forget, r retain, ref the model before unlearning.
 
 Losses use the natural logarithm. A method reads true answers exactly if `forget` is among its

@@ -17,8 +17,8 @@ from pmc_jax.models.lora import adapters, attach
 from pmc_jax.models.parameters import parameters
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.cross_entropy import cross_entropy
-from pmc_jax.training.objective import answer_states, objective_loss
 from pmc_jax.training.step_config import StepConfig
+from pmc_jax.training.term_statistics import answer_states, objective_loss
 
 
 class TrainState(NamedTuple):

@@ -18,7 +18,7 @@ from pmc_jax.scoring.base import Score, score_batch
 from pmc_jax.scoring.preference import count_secret_words
 from pmc_jax.training.order import Stream, stream_rng
 from pmc_jax.unlearning.pmc import Selection
-from pmc_jax.unlearning.store import ResponseStore
+from pmc_jax.unlearning.store import ReplacementStore
 
 # `share_answers` tries this many stored answers and this many new ones.
 _MAX_STORED, _MAX_NEW = 16, 256
@@ -28,7 +28,7 @@ _NEARLY = 0.9
 
 
 def run_attempts(
-    store: ResponseStore,
+    store: ReplacementStore,
     questions: Sequence[str],
     run_round: Callable[[Sequence[str], int], list[Selection]],
     *,

@@ -11,8 +11,9 @@ answers have collapsed away from what it knew:
     run_round          sample K answers to each question, score them, select one, store it
     step_rows          one gradient step on  CE(stored answers) + lambda · CE(retain pairs)
 
-This file knows no model, no tokenizer and no device: sampling, scoring and selection are functions
-that the caller passes in. What this library adds to the paper is in `extensions.py`.
+This file knows no model, no tokenizer and no device: the caller passes in how answers are sampled,
+scored (by default ROUGE-L recall against the original answer, `scoring.text`) and selected (the
+lowest score, `select_index` below). What this library adds to the paper is in `extensions.py`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ import numpy as np
 
 from pmc_jax.training.order import Step
 from pmc_jax.unlearning.source import TermRows
-from pmc_jax.unlearning.store import ResponseStore
+from pmc_jax.unlearning.store import ReplacementStore
 
 
 class Rollout(NamedTuple):
@@ -76,7 +77,7 @@ def original_answers(questions: Sequence[str], answer_greedily: AnswerGreedily) 
 
 
 def run_round(
-    store: ResponseStore,
+    store: ReplacementStore,
     questions: Iterable[str],
     originals: Mapping[str, str],
     *,
@@ -85,13 +86,13 @@ def run_round(
     select: Select,
     revise: Callable[[list[Selection]], list[Selection]] = list,
 ) -> list[Selection]:
-    """Samples answers to the questions without a good enough replacement and stores the best.
+    """Samples K answers to each question without a good enough replacement and stores the best.
 
     Args:
         store: the replacement answers; changed in place.
         questions: ids of the questions of the next gradient steps.
         originals: id -> original answer.
-        sample, score, select: see above.
+        sample, score, select: see `Sample`, `Score` and `Select` above.
         revise: changes selections before they are stored (shared answers).
 
     Returns:
@@ -101,7 +102,8 @@ def run_round(
     def score_and_select(question: str, answers: Rollout) -> Selection:
         return select(question, answers, score(originals[question], answers.texts))
 
-    selections = sample(store.without_replacement(questions), score_and_select)
+    # Questions with a stored answer of score 0 are never sampled again.
+    selections = sample(store.unreplaced(questions), score_and_select)
     for selection in revise(selections):
         # The new answer replaces the stored one unless its score is worse.
         store.offer(selection.question, selection.answer, selection.score)
@@ -110,7 +112,7 @@ def run_round(
 
 def step_rows(
     step: Step,
-    store: ResponseStore,
+    store: ReplacementStore,
     ids: Sequence[str],
     encode: Callable[[int, int], Any],
     retain: Sequence[Any],

@@ -34,7 +34,7 @@ from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.rollouts import RolloutSampler
 from pmc_jax.unlearning.selection import Selector
 from pmc_jax.unlearning.source import RowSource, TermRows
-from pmc_jax.unlearning.store import ResponseStore
+from pmc_jax.unlearning.store import ReplacementStore
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class PMCSource(RowSource):
         self._custom_score, self._watch = score, recorder.watch
         self._rollouts = RolloutSampler(generator, forget, config, recorder.watch)
         self.prompts, self.usage = self._rollouts.prompts, self._rollouts.usage
-        self.store = ResponseStore(forget.ids, guard_empty=pmc.score.guard_empty)
+        self.store = ReplacementStore(forget.ids, guard_empty=pmc.score.guard_empty)
         self._refusals = [
             [generator.encoder.sequence(question, refusal, id_) for refusal in refusals]
             for id_, question in zip(forget.ids, forget.questions, strict=True)
@@ -124,9 +124,7 @@ class PMCSource(RowSource):
     ) -> dict[str, Any]:
         """Samples answers to the questions of the steps that need one, see `pmc.run_round`."""
         before = self.state_dict()
-        questions = self.store.without_replacement(
-            self.ids[i] for step in steps for i in step.forget
-        )
+        questions = self.store.unreplaced(self.ids[i] for step in steps for i in step.forget)
         if self._pmc.selection.share_answers:
             # Questions get the answers of others that fit them; the rest is sampled.
             shared = self._shared(questions, ())
@@ -230,13 +228,13 @@ class PMCSource(RowSource):
     def scalars(self) -> Mapping[str, float]:
         return {
             "selected_score": self.store.mean_score(),
-            "without_replacement": len(self.store.without_replacement(self.ids)),
+            "unreplaced": len(self.store.unreplaced(self.ids)),
         }
 
     def summary(self) -> Mapping[str, Any]:
         return {
             "mean_score": self.store.mean_score(),
-            "without_replacement": len(self.store.without_replacement(self.ids)),
+            "unreplaced": len(self.store.unreplaced(self.ids)),
             "overlap_with_original": overlap(self.originals, self.replacements),
         }
 
@@ -261,7 +259,7 @@ class PMCSource(RowSource):
         """Whether every question has a replacement answer and the greedy answers have collapsed
         too: their mean score is at most `pmc.stop.max_score`.
         """
-        if self.store.without_replacement(self.ids):
+        if self.store.unreplaced(self.ids):
             return False
         weights, questions = self._generator.snapshot(model), self._forget.questions
         answers = self._generator.greedy(weights, questions, **self._limits)

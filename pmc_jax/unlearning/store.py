@@ -14,7 +14,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.scoring.base import is_empty
 
 
-class ResponseStore:
+class ReplacementStore:
     """Best answer and score (lower is better) by question id.
 
     The rules, of Scholten et al., arXiv 2507.04219, and the authors' code:
@@ -34,7 +34,7 @@ class ResponseStore:
         self.guard_empty = guard_empty
         self._best: dict[str, tuple[str | None, float]] = dict.fromkeys(ids, (None, math.inf))
         if len(self._best) != len(ids):
-            raise ValueError("ResponseStore: question ids must be unique")
+            raise ValueError("ReplacementStore: question ids must be unique")
 
     @property
     def replacements(self) -> dict[str, tuple[str | None, float]]:
@@ -49,7 +49,7 @@ class ResponseStore:
         """The score of that answer, inf if there is none."""
         return self._best[id][1]
 
-    def without_replacement(self, ids: Iterable[str]) -> list[str]:
+    def unreplaced(self, ids: Iterable[str]) -> list[str]:
         """Those of `ids` with no answer or one with a score above 0, in order, each once."""
         return [id for id in dict.fromkeys(ids) if self.score(id) > 0]
 
@@ -112,7 +112,9 @@ class ResponseStore:
         """
         ids, answers, scores = state["ids"], state["answers"], state["scores"]
         if not len(ids) == len(answers) == len(scores) == len(set(ids)):
-            raise UserError("the checkpoint's response store is damaged; resume from another step")
+            raise UserError(
+                "the checkpoint's store of replacement answers is damaged; resume from another step"
+            )
         if list(ids) != list(self._best):
             raise UserError(
                 f"the checkpoint stores answers to {len(ids)} forget questions, which are not the "
@@ -123,7 +125,7 @@ class ResponseStore:
         for id, answer, score in zip(ids, answers, scores, strict=True):
             if (answer is None) != (score is None):
                 raise UserError(
-                    f"the checkpoint's response store is damaged at question {id!r}; "
+                    f"the checkpoint's store of replacement answers is damaged at question {id!r}; "
                     "resume from another step"
                 )
             best[id] = answer, math.inf if score is None else float(score)

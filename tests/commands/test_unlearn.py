@@ -47,7 +47,7 @@ def test_results_have_the_keys_that_readers_rely_on(name, request):
     for number, one in enumerate(found["rounds"], 1):
         assert one["step"] == number
         assert 0 <= one["mean_score"] <= 1 and 0 <= one["overlap_with_original"] <= 1
-        assert 0 <= one["without_replacement"] <= len(tiny.FORGET)
+        assert 0 <= one["unreplaced"] <= len(tiny.FORGET)
         assert one["collapse_loss"] > 0 and one["retain_loss"] > 0
         if one["sampled_questions"]:  # the best of K is no worse than their mean
             assert 0 <= one["sampled_score"] <= one["score_mean"] <= 1 and one["score_std"] >= 0
@@ -150,7 +150,7 @@ def test_it_forgets_what_it_was_taught_and_keeps_the_rest(taught):
     rounds = found["rounds"]
     assert rounds[0]["overlap_with_original"] == rounds[0]["mean_score"] > 0
     assert rounds[-1]["overlap_with_original"] == rounds[-1]["mean_score"] == 0
-    assert rounds[-1]["without_replacement"] == 0 and rounds[-1]["sampled_questions"] == 0
+    assert rounds[-1]["unreplaced"] == 0 and rounds[-1]["sampled_questions"] == 0
 
 
 def test_exported_model_gives_the_answers_that_were_logged(taught):

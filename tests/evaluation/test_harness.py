@@ -12,7 +12,7 @@ from host_runs import Job
 
 import pmc_jax
 from pmc_jax.commands import evaluate_job
-from pmc_jax.config.evaluate import MEASURES
+from pmc_jax.config.evaluate import MEASURE_NAMES
 from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.data.records import EvalSet
 from pmc_jax.evaluation import harness, tables, tasks
@@ -79,7 +79,7 @@ def rows(folder: Path, name: str) -> dict:
 def test_every_measure_says_something_of_every_model(measured):
     numbers = found(measured)
     assert set(numbers["models"]) == {"before", "after", "reference"}
-    assert set(numbers["measures"]) == {"quality", *MEASURES} and not numbers["not_computed"]
+    assert set(numbers["measures"]) == {"quality", *MEASURE_NAMES} and not numbers["not_computed"]
     for measure, by_model in numbers["measures"].items():
         assert set(by_model) == {"before", "after", "reference"}
         for result in by_model.values():

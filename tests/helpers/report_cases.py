@@ -109,7 +109,7 @@ def _round(step: int, steps: int, questions: int, rng: random.Random) -> dict[st
         "score_mean": 0.8 * left + 0.05 if sampling else None,
         "score_std": 0.2 * left if sampling else None,
         "sampled_questions": round(questions * left),
-        "without_replacement": max(2, round(questions * left)),
+        "unreplaced": max(2, round(questions * left)),
         "overlap_with_original": 0.5 * left,
         "collapse_loss": 0.6 + 2 * left + 0.2 * rng.random(),
         "retain_loss": 0.05 + 0.8 * left * (1 - left) + 0.05 * rng.random(),
@@ -120,7 +120,7 @@ def _round(step: int, steps: int, questions: int, rng: random.Random) -> dict[st
 
 
 def _scalars(one: dict[str, Any]) -> dict[str, Any]:
-    names = ("step", "sampled_score", "without_replacement", "collapse_loss", "retain_loss")
+    names = ("step", "sampled_score", "unreplaced", "collapse_loss", "retain_loss")
     return {n: one[n] for n in names if one[n] is not None} | {"selected_score": one["mean_score"]}
 
 

@@ -131,7 +131,7 @@ def test_every_limitation_has_a_drawing_with_a_reading(page):
     parsed, source, _ = page()
     figures = [figure["id"] for figure in parsed.all("figure")]
     assert {
-        *("figure-unlearn_quality", "figure-utility", "figure-score", "figure-without_replacement"),
+        *("figure-unlearn_quality", "figure-utility", "figure-score", "figure-unreplaced"),
         *("figure-side-effects", "figure-rank", "figure-sampling", "figure-prefill"),
     } <= set(figures)
     assert source.count("<figcaption>") == len(figures) == len(set(figures))
@@ -146,7 +146,7 @@ def test_a_figure_of_two_points_is_a_sentence(page):
     parsed, _, _ = page(steps=2)
     drawn = {figure["id"] for figure in parsed.all("figure")}
     told = {p["id"].removeprefix("figure-") for p in parsed.all("p") if "id" in p}
-    assert {"score", "without_replacement", "collapse_loss", "retain_loss"} <= told
+    assert {"score", "unreplaced", "collapse_loss", "retain_loss"} <= told
     assert not drawn & {f"figure-{name}" for name in told}
     assert "Loss on the answers to keep. How unsure the model is" in plain("".join(parsed.hidden))
     assert "The band is" not in "".join(parsed.hidden)

@@ -127,7 +127,7 @@ def test_pmc_stops_when_nothing_is_left(unlearn):
     found = unlearn(**rule)
     assert found["stopped"].startswith("every question has a replacement answer")
     last = found["rounds"][-1]
-    assert last["without_replacement"] == 0 and last["step"] < 200 and last["step"] % 2 == 0
+    assert last["unreplaced"] == 0 and last["step"] < 200 and last["step"] % 2 == 0
     never = unlearn(**(rule | {"pmc.stop.max_retain_increase": 0.0, "pmc.schedule.epochs": 4}))
     assert never["stopped"] is None and never["rounds"][-1]["step"] == 8
 

@@ -33,7 +33,7 @@ from pmc_jax.unlearning.pmc import (
     step_rows,
 )
 from pmc_jax.unlearning.selection import Selector
-from pmc_jax.unlearning.store import ResponseStore
+from pmc_jax.unlearning.store import ReplacementStore
 
 RNG = np.random.default_rng
 
@@ -163,7 +163,7 @@ def _rollout(texts):
 
 
 def test_a_round_keeps_the_best_sample_of_each_question():
-    store = ResponseStore(IDS)
+    store = ReplacementStore(IDS)
     samples = {"a": ["one two", "one", "one x"], "b": ["red green", "red", "green"]}
     found = play(store, samples, ["a", "b", "a"])
     assert [(s.question, s.answer, s.score) for s in found] == [
@@ -176,7 +176,7 @@ def test_a_round_keeps_the_best_sample_of_each_question():
     again = {"a": ["one two three"] * 3, "b": ["blue", "red", "green"]}
     assert [s.score for s in play(store, again, ["a", "b"])] == [0.75, 0]
     assert [store.answer(id_) for id_ in IDS] == ["one", "blue", None]
-    assert store.without_replacement(IDS) == ["a", "c"]
+    assert store.unreplaced(IDS) == ["a", "c"]
     assert [s.question for s in play(store, again, ["a", "b"])] == ["a"]
     assert play(store, {}, []) == []
 
@@ -184,16 +184,16 @@ def test_a_round_keeps_the_best_sample_of_each_question():
 def test_an_empty_sample_wins_only_without_the_guard():
     original = {"a": "one two"}
     for guard, expected in ((True, "one two"), (False, "")):
-        store = ResponseStore(["a"], guard_empty=guard)
+        store = ReplacementStore(["a"], guard_empty=guard)
         play(store, {"a": ["", "one two"]}, ["a"], originals=original)
         assert store.answer("a") == expected
-        assert store.without_replacement(["a"]) == (["a"] if guard else [])
-    store = ResponseStore(["a"])
+        assert store.unreplaced(["a"]) == (["a"] if guard else [])
+    store = ReplacementStore(["a"])
     for seed in range(20):
         samples = {"a": ["", " ", "one"]}
         play(store, samples, ["a"], originals=original, seed=seed, rule="bradley_terry", tau=9.0)
     assert store.answer("a") == "one"
-    silent = ResponseStore(["a"])
+    silent = ReplacementStore(["a"])
     assert play(silent, {"a": ["", " "]}, ["a"], originals=original)[0].score == 1.0
     assert silent.answer("a") is None
 
@@ -203,7 +203,7 @@ def test_a_bradley_terry_round_depends_on_seed_step_and_question_alone():
     samples = {f"q{n}": [f"one {n}", f"two {n}", f"three {n}"] for n in range(12)}
 
     def answers(seed, step, questions=ids):
-        store = ResponseStore(ids)
+        store = ReplacementStore(ids)
         settings = {"originals": dict.fromkeys(ids, "four"), "seed": seed, "step": step}
         play(store, samples, questions, **settings, rule="bradley_terry", tau=1.0)
         return [store.answer(id_) for id_ in ids]
@@ -216,7 +216,7 @@ def test_a_bradley_terry_round_depends_on_seed_step_and_question_alone():
 
 
 def test_attempts_go_on_until_an_answer_is_good_enough():
-    store, asked = ResponseStore(IDS), []
+    store, asked = ReplacementStore(IDS), []
 
     def one_round(questions, attempt):
         asked.append((list(questions), attempt))
@@ -237,7 +237,7 @@ def test_original_answers_are_in_the_order_of_the_questions():
 
 
 def test_the_rows_of_a_step_are_stored_answers_and_retain_pairs():
-    store = ResponseStore(IDS)
+    store = ReplacementStore(IDS)
     store.offer("a", "x", 0.2)
     store.offer("c", "y", 0.6)
     step = next(plan_steps(3, 5, 3, 1, seed=0, retain_rows=2))
@@ -324,10 +324,10 @@ def test_the_method_collapses_a_toy_model():
     """Refitting on the best of K own samples drives the original answer's share to nothing."""
     vocabulary = np.array(["secret plan", "secret", "blue sky", "green sea"])
     share = np.array([0.94, 0.02, 0.02, 0.02])
-    store = ResponseStore(["q"], guard_empty=True)
+    store = ReplacementStore(["q"], guard_empty=True)
     rng, means = RNG(0), []
     for step in range(60):
-        if not store.without_replacement(["q"]):
+        if not store.unreplaced(["q"]):
             break
         samples = {"q": list(rng.choice(vocabulary, 5, p=share))}
         (found,) = play(store, samples, ["q"], originals={"q": "secret plan"}, step=step)

@@ -1,4 +1,4 @@
-"""The response store: what is resolved, what replaces what, and its JSON round trip."""
+"""The replacement answers: what is sampled, what replaces what, and the JSON round trip."""
 
 import json
 import math
@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from pmc_jax.errors import UserError
-from pmc_jax.unlearning.store import ResponseStore
+from pmc_jax.unlearning.store import ReplacementStore
 
 IDS = ("q3", "q1", "q2")
 
 
 def test_starts_unresolved_in_the_given_order():
-    store = ResponseStore(IDS)
-    assert store.without_replacement(IDS) == ["q3", "q1", "q2"]
+    store = ReplacementStore(IDS)
+    assert store.unreplaced(IDS) == ["q3", "q1", "q2"]
     assert list(store.replacements.items()) == [(id_, (None, math.inf)) for id_ in IDS]
     assert math.isnan(store.mean_score())
 
 
 def test_better_and_equal_answers_replace_worse_ones_do_not():
-    store = ResponseStore(IDS)
+    store = ReplacementStore(IDS)
     assert store.offer("q1", "first", 0.5)
     assert not store.offer("q1", "worse", 0.6)
     assert (store.answer("q1"), store.score("q1")) == ("first", 0.5)
@@ -31,18 +31,18 @@ def test_better_and_equal_answers_replace_worse_ones_do_not():
 
 
 def test_zero_resolves_and_nothing_else_does():
-    store = ResponseStore(IDS)
+    store = ReplacementStore(IDS)
     store.offer("q1", "done", 0.0)
     store.offer("q2", "nearly", 1e-9)
-    assert store.without_replacement(["q2", "q1", "q3", "q2"]) == ["q2", "q3"]
+    assert store.unreplaced(["q2", "q1", "q3", "q2"]) == ["q2", "q3"]
     assert store.mean_score() == 1e-9 / 2
-    only = ResponseStore(["q1"])
+    only = ReplacementStore(["q1"])
     only.offer("q1", "done", 0.0)
     assert only.mean_score() == 0.0
 
 
 def test_guard_refuses_empty_answers_and_the_reference_freezes_them():
-    guarded = ResponseStore(IDS, guard_empty=True)
+    guarded = ReplacementStore(IDS, guard_empty=True)
     guarded.offer("q2", "text", 1.0)
     assert not guarded.offer("q1", " \n", 0.0)
     assert not guarded.offer("q2", "", 0.0)
@@ -51,15 +51,15 @@ def test_guard_refuses_empty_answers_and_the_reference_freezes_them():
         "q1": (None, math.inf),
         "q2": ("text", 1.0),
     }
-    assert guarded.without_replacement(IDS) == list(IDS)
-    reference = ResponseStore(IDS, guard_empty=False)
+    assert guarded.unreplaced(IDS) == list(IDS)
+    reference = ReplacementStore(IDS, guard_empty=False)
     assert reference.offer("q1", "", 0.0)
     assert reference.answer("q1") == ""
-    assert reference.without_replacement(IDS) == ["q3", "q2"]
+    assert reference.unreplaced(IDS) == ["q3", "q2"]
 
 
 def test_weights():
-    store = ResponseStore(IDS)
+    store = ReplacementStore(IDS)
     store.offer("q3", "a", 0.75)
     store.offer("q1", "b", 0.5)
     weights = store.trainable(["q3", "q1", "q2", "q3"])
@@ -70,11 +70,11 @@ def test_weights():
 
 
 def test_json_round_trip():
-    store = ResponseStore(IDS, guard_empty=False)
+    store = ReplacementStore(IDS, guard_empty=False)
     store.offer("q3", "Zürich", 1 / 3)
     store.offer("q1", "", 0.0)
     text = json.dumps(store.state_dict(), allow_nan=False)
-    copy = ResponseStore(IDS)
+    copy = ReplacementStore(IDS)
     copy.load_state_dict(json.loads(text))
     assert copy.state_dict() == store.state_dict()
     stored = {"q3": ("Zürich", 1 / 3), "q1": ("", 0.0), "q2": (None, math.inf)}
@@ -86,8 +86,8 @@ def test_json_round_trip():
 
 def test_rejects_bad_input():
     with pytest.raises(ValueError, match="unique"):
-        ResponseStore(["a", "a"])
-    store = ResponseStore(IDS)
+        ReplacementStore(["a", "a"])
+    store = ReplacementStore(IDS)
     with pytest.raises(ValueError, match="question 'q1' is nan"):
         store.offer("q1", "x", math.nan)
     with pytest.raises(KeyError):
@@ -103,8 +103,8 @@ def test_rejects_bad_input():
     ],
 )
 def test_rejects_a_damaged_or_foreign_checkpoint(change, message):
-    saved = ResponseStore(IDS).state_dict()
+    saved = ReplacementStore(IDS).state_dict()
     with pytest.raises(UserError, match=message):
-        ResponseStore(IDS).load_state_dict({**saved, **change})
+        ReplacementStore(IDS).load_state_dict({**saved, **change})
     with pytest.raises(UserError, match="which are not the 2 of"):
-        ResponseStore(["q3", "q1"]).load_state_dict(saved)
+        ReplacementStore(["q3", "q1"]).load_state_dict(saved)
