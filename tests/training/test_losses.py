@@ -13,8 +13,7 @@ import optax
 import pytest
 from tiny_cases import TINY, packer, sequences, tiny_model, train_layout
 
-from pmc_jax.config.method import ANSWER_FREE, TARGET_BASED
-from pmc_jax.config.method import METHOD_NAMES
+from pmc_jax.config.method import ANSWER_FREE, METHOD_NAMES, TARGET_BASED
 from pmc_jax.config.run import MethodConfig, TrainConfig
 from pmc_jax.models.decoder import hidden_states, logits
 from pmc_jax.training.batch import TrainBatch
