@@ -143,10 +143,7 @@ def _attacker(run: Mapping[str, Any]) -> str:
             if after is not None:
                 attacks.append((after, before, reference, how))
     if not attacks:
-        return (
-            "What an attacker still gets: this was not measured, because the run tried only plain "
-            "questions."
-        )
+        return "What an attacker still gets: this was not measured, because no attack was tried."
     compared = all(reference is not None for _, _, reference, _ in attacks)
     strongest = max(attacks, key=lambda one: one[0] - one[2] if compared else one[0])
     after, before, reference, how = strongest

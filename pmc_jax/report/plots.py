@@ -78,6 +78,8 @@ def _points(rows: Sequence[Mapping[str, Any]], key: str) -> Points:
 
 
 def _from_to(points: Points, form: str) -> str:
+    if len(points) == 1:
+        return f"{points[0][1]:{form}} (measured once)"
     return f"from {points[0][1]:{form}} to {points[-1][1]:{form}}"
 
 
@@ -145,7 +147,8 @@ def _without_replacement(runs: Sequence[Run]) -> Figure | None:
     for of_run in points:
         first = next((step for step, count in of_run if not count), None)
         end = f"{of_run[-1][1]} remain" if first is None else f"none remained after step {first}"
-        texts.append(f"at most {max(count for _, count in of_run)}, of which {end}")
+        most = max(count for _, count in of_run)
+        texts.append(f"at most {most}, of which {end}" if most else "none in any round")
     text = (
         "Questions to which the model has not yet given an answer that shares no words with its "
         f"first one: {_by_run(runs, texts)}."
