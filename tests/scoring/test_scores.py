@@ -234,8 +234,8 @@ def test_unknown_names_in_settings(settings, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "forbidden"}, "forbidden: needed by the score forbidden"),
-        ({"name": "embedding"}, "embedding: needed by"),
+        ({"name": "forbidden"}, "forbidden: the score forbidden needs it"),
+        ({"name": "embedding"}, "embedding: the score embedding needs it"),
         ({"forbidden": ["a"]}, "forbidden: no score reads it; add forbidden to"),
         ({"embedding": "m:f"}, "embedding: no score reads it"),
         ({"name": "forbidden", "forbidden": ["a", " "]}, "forbidden.1: exp"),
