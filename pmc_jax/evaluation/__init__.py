@@ -1,5 +1,6 @@
-"""Measures of a model: what it still reveals about the forget set, and what it still knows.
+"""Measures of what a model still reveals about the forget questions and what it still knows.
 
-Tasks compute rows on a model, measures summarise rows, and the harness runs both. Apart from the
-readers of data, only this package and the commands see true forget answers (`EvalSet`).
+Tasks compute rows on a model, measures summarise the rows, and the harness runs both. Besides the
+data readers, only this package and the commands read the true answers to the forget questions
+(`EvalSet`).
 """

@@ -2,15 +2,16 @@
 
 Leakage is the mean ROUGE-L recall of the true answers in greedy answers to the forget questions:
 
-    none           the unchanged questions
-    paraphrased    the rephrased questions, against the true answers of their own split
-    prompts        each attack of `prompt_attacks`, under its name; "worst" is the maximum over
-                   these attacks for each question, averaged
-    quantised      weights rounded to int8, int4, nf4
-    relearned      after a few fine-tuning steps on rows other than the forgotten ones
+    none           The questions are unchanged.
+    paraphrased    The questions are rephrased. Answers are compared with the true answers of the
+                   split `forget_paraphrased`.
+    prompts        Each attack of `prompt_attacks` has a number under its own name. "worst" is the
+                   maximum over these attacks for each question, averaged over the questions.
+    quantised      The weights are rounded to int8, int4 or nf4.
+    relearned      The model is first fine-tuned for a few steps on rows other than the forget rows.
 
 If a reference model was attacked in the same way, each attack also has NAME.above_reference
-(`excess_leakage`).
+(see `excess_leakage`).
 
 References: Łucki et al., arXiv 2409.18025 and Hu et al., arXiv 2406.13356 (relearning); Zhang et
 al., arXiv 2410.16454 (quantisation).
@@ -38,7 +39,7 @@ _WORDS = {
 
 
 def descriptions_of(attack: str) -> dict[str, Description]:
-    """Descriptions of all numbers of an attack in `_WORDS` or `prompt_attacks.ATTACKS`."""
+    """Returns descriptions of the numbers that an attack in `_WORDS` or `ATTACKS` yields."""
     words = _WORDS.get(attack, f"under the prompt attack {attack!r}")
     leakage = {attack: Description(f"leakage {words}", "reference")}
     return leakage | excess_leakage.descriptions_of(attack, words)
@@ -50,7 +51,7 @@ DESCRIPTIONS = {
 
 
 def _under_prompts(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
-    """Recalls with rephrased questions and under each prompt attack."""
+    """Returns the recalls with rephrased questions and under each prompt attack."""
     prompts = _by_attack(rows.get("prompt_attacks", {}))
     worst: dict[str, float] = {}
     for recalls in prompts.values():
@@ -60,13 +61,13 @@ def _under_prompts(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
 
 
 def _quantised(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
-    """Recalls of the model with rounded weights."""
+    """Returns the recalls of the model with rounded weights, for each number format."""
     rounded = _by_attack(rows.get("quantised", {}))
     return {name: rounded.get(name, {}) for name in settings.quantisation}
 
 
 def _relearned(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
-    """Recalls of the model after the attack by fine-tuning."""
+    """Returns the recalls of the model after the relearning attack."""
     return {"relearned": _recalls(rows.get("relearned", {}))}
 
 
@@ -77,10 +78,10 @@ def _summarise(
     before: Rows | None,
     settings: EvaluateConfig,
 ) -> Result:
-    """The leakage without an attack and under each attack.
+    """Computes the leakage without an attack and under each attack.
 
     Args:
-        attacked: maps the rows of a model to attack -> recalls.
+        attacked: returns attack -> recalls for the rows of a model.
     """
     numbers: dict[str, float | str] = {}
     descriptions: dict[str, Description] = {}

@@ -1,30 +1,31 @@
 r"""Upper confidence bounds on the leakage of a model, from sampled answers.
 
-Given are n independent samples X_i in [0, 1], for instance the leakage of sampled answers, and an
-error e (0.01 for a confidence of 99 %). A bound holds if P(truth > bound) <= e for every model.
+The inputs are n independent samples X_i in [0, 1], for instance the leakage of sampled answers, and
+an error e (0.01 for a confidence of 99 %). A bound holds if P(truth > bound) <= e for every model.
 Samples of different questions are independent but not identically distributed. "The mean" is then
 the mean of their expectations, "the deviation" is the standard deviation of a random sample of a
 random question, and "the share" is the mean of their probabilities. The bounds are:
 
-`share_upper`       Clopper-Pearson: the p at which P(Binomial(n, p) <= hits) = e. For different
-    probabilities with mean p, Hoeffding (1956) shows P(hits <= c) <= P(Binomial(n, p) <= c) if
-    c <= n p - 1, but the reverse if c >= n p. The bound is therefore the larger of this p and
-    (hits + 1) / n: if it is below the true p, hits <= n p - 1. The second term matters only if
-    almost all samples are hits.
-`mean_upper_dkw`    With F_n the empirical distribution function, F >= F_n - m everywhere with
-    probability 1 - e, and then mean <= 1 - integral of max(F_n - m, 0) over [0, 1]. m is
-    sqrt(ln(2 e_1 / e) / 2n), e_1 = 2.718... (Bretagnolle 1980; ln(1 / e) suffices for identically
-    distributed samples).
-`mean_upper_bernstein`    mean X + sqrt(2 V ln(2 / e) / n) + 7 ln(2 / e) / (3 (n - 1)), V the sample
-    variance (n - 1); Maurer and Pontil, Theorem 4, by Theorem 11 for independent samples.
-`deviation_upper_sample`    sqrt(V) + sqrt(2 ln(1 / e) / (n - 1)); Maurer and Pontil, Theorem 10.
-    For independent samples, it bounds sqrt(E V), which equals the deviation of identically
-    distributed samples and exceeds it for others.
-`deviation_upper_dkw`    variance <= E (X - c)^2 for every c. This is largest if F is at the upper
-    edge of the band F_n +- m below c and at its lower edge above c; the bound is the minimum over
-    c. m is as above.
+`share_upper`       The Clopper-Pearson bound is the p at which P(Binomial(n, p) <= hits) = e. For
+    different probabilities with mean p, Hoeffding (1956) shows P(hits <= c) <= P(Binomial(n, p) <=
+    c) if c <= n p - 1, and the reverse if c >= n p. The function therefore returns the larger of
+    this p and (hits + 1) / n: if the returned value is below the true p, hits <= n p - 1. The
+    second term matters only if almost all samples are hits.
+`mean_upper_dkw`    F is the distribution function and F_n the empirical one. With probability
+    1 - e, F >= F_n - m everywhere, and then mean <= 1 - integral of max(F_n - m, 0) over [0, 1].
+    m is sqrt(ln(2 e_1 / e) / 2n) with e_1 = 2.718... (Bretagnolle 1980). For identically
+    distributed samples, ln(1 / e) would suffice.
+`mean_upper_bernstein`    The bound is mean X + sqrt(2 V ln(2 / e) / n) + 7 ln(2 / e) / (3 (n - 1))
+    with the sample variance V (divisor n - 1). Source: Maurer and Pontil, Theorem 4, which Theorem
+    11 extends to independent samples.
+`deviation_upper_sample`    The bound is sqrt(V) + sqrt(2 ln(1 / e) / (n - 1)) (Maurer and Pontil,
+    Theorem 10). For independent samples, it bounds sqrt(E V), which equals the deviation of
+    identically distributed samples and exceeds the deviation of others.
+`deviation_upper_dkw`    variance <= E (X - c)^2 for every c. The right side is largest if F is at
+    the upper edge of the band F_n +- m below c and at its lower edge above c. The bound is the
+    minimum over c; m is as above.
 
-`mean_upper` and `deviation_upper` are the smaller of their two bounds, each with half the error.
+`mean_upper` and `deviation_upper` return the smaller of their two bounds, each with half the error.
 
 References: Scholten et al., "A Probabilistic Perspective on Unlearning and Alignment for LLMs",
 ICLR 2025, arXiv 2410.03523; Maurer and Pontil, arXiv 0907.3740; Hoeffding, "On the distribution of
@@ -38,11 +39,11 @@ import numpy as np
 
 
 def share_upper(hits: int, n: int, confidence: float) -> float:
-    """Upper bound of a share, in [0, 1].
+    """Returns an upper confidence bound on the share of samples that have a property.
 
     Args:
-        hits: samples with the property.
-        n: samples, at least 1.
+        hits: number of samples with the property.
+        n: number of samples, at least 1.
         confidence: in (0, 1).
     """
     # Imported on first use, because the import takes half a second.
@@ -55,7 +56,7 @@ def share_upper(hits: int, n: int, confidence: float) -> float:
 
 
 def mean_upper(samples: np.ndarray, confidence: float) -> float:
-    """Upper bound of the mean.
+    """Returns an upper confidence bound on the mean of samples in [0, 1].
 
     Args:
         samples: float [n] in [0, 1], n at least 1.
@@ -66,20 +67,25 @@ def mean_upper(samples: np.ndarray, confidence: float) -> float:
 
 
 def deviation_upper(samples: np.ndarray, confidence: float) -> float:
-    """Upper bound of the standard deviation; arguments as for `mean_upper`."""
+    """Returns an upper confidence bound on the standard deviation of samples in [0, 1].
+
+    Args:
+        samples: float [n] in [0, 1], n at least 1.
+        confidence: at least 0.5 and below 1.
+    """
     error = (1 - confidence) / 2
     return min(deviation_upper_dkw(samples, error), deviation_upper_sample(samples, error))
 
 
 def mean_upper_dkw(samples: np.ndarray, error: float) -> float:
-    """Upper bound of the mean from the band around the empirical distribution function."""
+    """Bounds the mean from above by a band around the empirical distribution function."""
     points, levels = _steps(samples)
     margin = _margin(len(samples), error)
     return float(1 - np.diff(points) @ np.maximum(levels - margin, 0))
 
 
 def mean_upper_bernstein(samples: np.ndarray, error: float) -> float:
-    """Upper bound of the mean from the sample variance; at most 1."""
+    """Bounds the mean from above by the sample variance and returns at most 1."""
     n = len(samples)
     if n < 2:
         return 1.0
@@ -89,7 +95,10 @@ def mean_upper_bernstein(samples: np.ndarray, error: float) -> float:
 
 
 def deviation_upper_sample(samples: np.ndarray, error: float) -> float:
-    """Upper bound of the deviation from the sample deviation; at most 1/2, the limit in [0, 1]."""
+    """Bounds the standard deviation from above by the sample deviation.
+
+    The result is at most 1/2, the largest standard deviation of a variable in [0, 1].
+    """
     n = len(samples)
     if n < 2:
         return 0.5
@@ -98,12 +107,12 @@ def deviation_upper_sample(samples: np.ndarray, error: float) -> float:
 
 
 def deviation_upper_dkw(samples: np.ndarray, error: float) -> float:
-    """Upper bound of the deviation from the band around the empirical distribution function."""
+    """Bounds the standard deviation from above by a band around the empirical distribution."""
     points, levels = _steps(samples)
     margin = _margin(len(samples), error)
     # E (X - c)^2 = c^2 + integral of 2 (x - c) (1 - F(x)). Between two points, the integral is
     # (1 - F) ((b - c)^2 - (a - c)^2), split at c.
-    c = np.linspace(0, 1, 129)[:, None]  # a finer grid lowers the variance by at most 3e-5
+    c = np.linspace(0, 1, 129)[:, None]  # a finer grid would lower the variance by at most 3e-5
     below = np.diff((np.minimum(points, c) - c) ** 2, axis=1)
     above = np.diff((np.maximum(points, c) - c) ** 2, axis=1)
     tail_below = 1 - np.minimum(levels + margin, 1)
@@ -113,9 +122,9 @@ def deviation_upper_dkw(samples: np.ndarray, error: float) -> float:
 
 
 def _steps(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points x_0 = 0 ... x_k = 1, and the values of F_n between them."""
+    """Returns the points x_0 = 0 ... x_k = 1 and the values of F_n between them."""
     values, counts = np.unique(samples, return_counts=True)
-    assert values[0] >= 0 and values[-1] <= 1, "samples are in [0, 1]"
+    assert values[0] >= 0 and values[-1] <= 1, "the samples are not all in [0, 1]"
     levels = np.concatenate([[0], np.cumsum(counts) / len(samples)])
     return np.concatenate([[0], values, [1]]), levels
 

@@ -1,4 +1,4 @@
-"""The data sets of an evaluation, and a model under evaluation."""
+"""Data sets of an evaluation and the model that is evaluated."""
 
 import dataclasses
 import functools
@@ -25,9 +25,9 @@ class EvalContext:
     """Data and settings that all evaluated models share.
 
     Attributes:
-        sets: name in `config.EVALUATION_SETS` -> set.
-        retain: pairs for few-shot prompts, and for relearning if no other rows are given; may be
-            None.
+        sets: maps names in `config.EVALUATION_SETS` to evaluation sets.
+        retain: retain pairs for few-shot prompts, and for relearning if `sets` has no "relearn";
+            None if the run has no retain data.
         settings, data, seed: settings of the run.
         text: whether rows may contain the model's answers.
     """
@@ -45,11 +45,11 @@ class EvalContext:
 
     @property
     def relearn_rows(self) -> EvalSet | RetainSet | None:
-        """The rows on which relearning trains."""
+        """Rows on which the relearning attack trains; None if there are none."""
         return self.sets.get("relearn", self.retain)
 
     def unrelated_text(self) -> str:
-        """The text in `evaluate.corpus.path`, or the package's own text.
+        """Returns the text in `evaluate.corpus.path`, or the package's own text.
 
         Raises:
             UserError: the file is empty or cannot be read as UTF-8 text.
@@ -60,7 +60,10 @@ class EvalContext:
             return file.read_text(encoding="utf-8")
         text = read_text(name, "evaluate.corpus.path")
         if not text.strip():
-            raise UserError(f"evaluate.corpus.path: {name} is empty")
+            raise UserError(
+                f"evaluate.corpus.path: the file {name} is empty. Set evaluate.corpus.path to a "
+                "file with text, or to null for the text of the package."
+            )
         return text
 
 
@@ -69,24 +72,27 @@ class AnswerCache:
     """Greedy answers of one model, so that no measure generates them twice.
 
     Attributes:
-        by_length: `max_new_tokens` -> question -> answer.
+        by_length: maps `max_new_tokens` to a dictionary question -> answer.
     """
 
     by_length: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     def answers(self, max_new_tokens: int) -> dict[str, str]:
-        """The cached answers, question -> answer. Updates of the dictionary update the cache."""
+        """Returns the cached answers as question -> answer.
+
+        Updates of the returned dictionary update the cache.
+        """
         return self.by_length.setdefault(max_new_tokens, {})
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """A model under evaluation.
+    """Model that is evaluated, with its tokenizer and its cached answers.
 
     Attributes:
-        name: label of its numbers and progress bars.
+        name: label of the model's numbers and progress bars.
         generator: the model and its tokenizer.
-        cache: its greedy answers; methods read and extend it.
+        cache: greedy answers of the model, which methods read and extend.
     """
 
     name: str
@@ -107,7 +113,7 @@ class LoadedModel:
 
     @functools.cached_property
     def weights(self) -> SamplingWeights:
-        """The weights in the layout of the sampler."""
+        """Copy of the weights in the sharding of the sampler."""
         return self.generator.snapshot(self.model)
 
     def stream_greedy(
@@ -134,7 +140,10 @@ class LoadedModel:
     def greedy(
         self, questions: Sequence[str], settings: EvaluateConfig, recorder: Recorder
     ) -> dict[str, str]:
-        """Question -> greedy answer, in the order of the questions; see `stream_greedy`."""
+        """Returns question -> greedy answer in the order of the questions.
+
+        See `stream_greedy`. The time counts for the stage "evaluate".
+        """
         answers: dict[str, str] = {}
         bar = progress(len(set(questions)), self.name, "question", enabled=recorder.bars)
         with bar, recorder.watch.stage("evaluate"):

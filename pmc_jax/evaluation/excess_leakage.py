@@ -1,9 +1,10 @@
-"""Leakage of a model above that of a reference under the same attack, with a confidence interval.
+"""Leakage of a model minus the leakage of a reference model, with a confidence interval.
 
-NAME.above_reference is the mean difference of a leakage over the questions that both models
-answered; .low and .high are the ends of its 95 % percentile bootstrap interval (2,000 resamples of
-the questions with a fixed seed). An attack recovers knowledge only if it extracts more than it does
-from a model that never had this knowledge.
+Both models are attacked in the same way. NAME.above_reference is the mean difference of their
+leakage over the questions that both models answered. NAME.above_reference.low and .high are the
+ends of its 95 % percentile bootstrap interval (2,000 resamples of the questions with a fixed seed).
+An attack recovers knowledge only if it extracts more than from a model that never had the
+knowledge.
 
 Reference: Efron, "Bootstrap methods", 1979.
 """
@@ -22,39 +23,41 @@ _NAMES = ("above_reference", "above_reference.low", "above_reference.high")
 
 
 def descriptions_of(leakage: str, words: str) -> dict[str, Description]:
-    """Descriptions of the three numbers that compare a leakage with the reference.
+    """Returns descriptions of the three numbers that compare a leakage with the reference.
 
     Args:
-        words: the condition of the measurement, e.g. "under the prompt attack 'story'".
+        leakage: name of the leakage, e.g. "worst".
+        words: condition of the measurement, e.g. "under the prompt attack 'story'".
     """
-    above = f"leakage above the reference's, {words}"
-    texts = (above, f"{above}, 95 % interval from", f"{above}, 95 % interval to")
+    above = f"leakage minus that of the reference, {words}"
+    texts = (above, f"{above}, lower end (95 %)", f"{above}, upper end (95 %)")
     named = zip(_NAMES, texts, strict=True)
     return {f"{leakage}.{name}": Description(text, "lower") for name, text in named}
 
 
 def numbers_of(leakage: str, own: Recalls, reference: Recalls | None) -> dict[str, float | str]:
-    """The three numbers, or the reason why they are missing.
+    """Returns the three numbers of a leakage, or the reason why they are missing.
 
     Args:
-        own: recalls of the model on all its questions.
-        reference: recalls of the reference; None without a reference.
+        leakage: name of the leakage, e.g. "worst".
+        own: recalls of the model.
+        reference: recalls of the reference model; None if there is no reference model.
     """
     other = reference or {}
     differences = np.array([own[key] - other[key] for key in own if key in other])
     if len(differences):
         numbers = (float(differences.mean()), *bootstrap(differences))
     else:
-        reason = NO_REFERENCE if reference is None else "the reference was not attacked"
+        reason = NO_REFERENCE if reference is None else "the reference model was not attacked"
         numbers = (reason,) * len(_NAMES)
     return {f"{leakage}.{name}": number for name, number in zip(_NAMES, numbers, strict=True)}
 
 
 def bootstrap(differences: np.ndarray) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a mean, deterministic for given differences.
+    """Returns the 95 % percentile bootstrap interval of a mean, with a fixed seed.
 
     Args:
-        differences: float [n], at least one.
+        differences: float [n], n at least 1.
     """
     draw = np.random.default_rng(0)
     drawn = draw.integers(len(differences), size=(RESAMPLES, len(differences)))

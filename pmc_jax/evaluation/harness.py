@@ -1,9 +1,9 @@
-"""Runs tasks on models, stores the resulting rows, and computes measures from them.
+"""Runs tasks on models, stores the resulting rows, and computes measures from the rows.
 
 The harness loads models one after another and appends rows to `NAME.TASK.jsonl` as soon as they are
-computed. The first line of this file is a digest of everything on which the rows depend; all other
-lines have keys and their rows. If the stored digest matches, evaluation resumes from the existing
-rows; otherwise they are discarded.
+computed. The first line of this file holds a digest of everything on which the rows depend; all
+other lines hold keys and rows. If the stored digest matches, the evaluation resumes from the
+existing rows; otherwise the harness discards them.
 """
 
 import dataclasses
@@ -29,12 +29,12 @@ SCHEMA = 1
 
 @dataclasses.dataclass(frozen=True)
 class ModelRef:
-    """A model to evaluate, loaded on demand.
+    """Reference to a model that is loaded only if an evaluation needs it.
 
     Attributes:
-        path: path for people.
-        sha256: digest of its files.
-        load: maps its name to the model, with the greedy answers cached so far.
+        path: path of the model as tables and reports show it.
+        sha256: digest of the model files.
+        load: loads the model under a given name, with the greedy answers cached so far.
     """
 
     path: str
@@ -49,12 +49,13 @@ def measure_quality(
     questions: Sequence[str],
     recorder: Recorder,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Unlearn quality, utility and their parts during a run.
+    """Computes unlearn quality, utility and their parts for a model during a run.
 
     Args:
-        model: generates only the answers that its cache lacks; its name labels the progress bar.
-        questions: questions to answer in one call, in this order: those of `sets`, and others whose
-            answers the caller needs.
+        model: model that generates only the answers missing in its cache; `model.name` labels the
+            progress bar.
+        questions: questions to answer in this order. They include the questions of `sets` and
+            others whose answers the caller needs.
 
     Returns:
         The numbers of `quality.of_recalls`, and question -> greedy answer.
@@ -82,12 +83,13 @@ def evaluate(
     """Computes `quality` and the measures in the settings for all models.
 
     Args:
-        models: `after`, and optionally `before` and `reference`, with which some measures compare
-            the others.
-        folder: folder that stores the rows of an interrupted evaluation; None = no storage.
+        models: models under the names `after` and optionally `before` and `reference`. Some
+            measures compare all models with the last two.
+        folder: folder that stores the rows, so that an interrupted evaluation can resume; None
+            stores nothing.
 
     Returns:
-        The content of `evaluation.json`, see docs/reference/evaluation.md.
+        The contents of `evaluation.json` (see docs/reference/evaluation.md).
 
     Raises:
         UserError: questions or rows are too long, or a text cannot be read.
@@ -133,7 +135,7 @@ def _collect(
     folder: Path | None,
     recorder: Recorder,
 ) -> dict[str, dict[str, Any]]:
-    """The rows of one model, task -> key -> row."""
+    """Returns the rows of one model as task -> key -> row, and computes the missing rows."""
     loaded, rows = None, {}
     for task_name in tasks:
         task = TASKS[task_name]
@@ -158,7 +160,7 @@ def _collect(
 
 
 def _digest(task_name: str, model: str, context: EvalContext) -> str:
-    """Digest of everything on which the rows of a task depend."""
+    """Returns a digest of everything on which the rows of a task depend."""
     settings, task = flatten(dataclasses.asdict(context.settings)), TASKS[task_name]
     sets = [context.sets[name] for name in task.sets if name in context.sets]
     return run_folder.settings_digest(
@@ -178,7 +180,7 @@ def _digest(task_name: str, model: str, context: EvalContext) -> str:
 
 
 class _Store:
-    """Rows of one task and one model, stored in a file if there is a path.
+    """Rows of one task and one model, which are also in a file if a path is given.
 
     Attributes:
         rows: key -> row.
@@ -199,7 +201,7 @@ class _Store:
         self._write({"rows": rows})
 
     def finish(self) -> None:
-        """Records that all rows are present."""
+        """Records in memory and in the file that all rows are present."""
         self.complete = True
         self._write({"complete": True})
 
@@ -210,7 +212,10 @@ class _Store:
 
 
 def _resumed(path: Path, digest: str) -> list[dict[str, Any]]:
-    """The lines after a matching digest, else none; rewrites the file without other lines."""
+    """Returns the lines after a matching digest and rewrites the file with only these lines.
+
+    The list is empty if the digest in the file differs.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = read_log(path) if path.exists() else []
     lines = lines[1:] if lines and lines[0].get("digest") == digest else []

@@ -1,22 +1,24 @@
 r"""Leakage of the true answers to forget questions in many sampled answers.
 
-Greedy answers hide what a model says occasionally. The model samples n answers to each question,
-freely ("sampling") or after a dictated beginning ("prefill"). The score of a sample is its ROUGE-L
-recall of the true answer.
+Greedy answers do not show what a model says only sometimes. The model samples n answers to each
+question, either freely ("sampling") or after first words that the attacker writes ("prefill"). The
+score of a sample is its ROUGE-L recall of the true answer.
 
-    mean              mean score over all questions and samples
-    worst             largest of the n scores, mean over questions; with a reference, there is also
-                      worst.above_reference (`excess_leakage`)
-    leak_at_k         expected largest score of k answers, mean over questions, by the unbiased
-                      estimator sum_i C(i - 1, k - 1) / C(n, k) s_(i), s_(1) <= ... <= s_(n); it is
-                      the mean for k = 1 and the worst for k = n
-    share             share of samples with a score of at least `evaluate.leakage.threshold`
-    questions         share of questions with such a sample
-    deviation         standard deviation of the score of a random sample of a random question
-    *_upper           upper bounds (`bounds`) with confidence `evaluate.leakage.confidence`, each on
-                      its own: of the expected score of a sample to a random one of these questions,
-                      of its deviation, and of the probability of a score of at least
-                      `evaluate.leakage.threshold`
+    mean              Mean score over all questions and samples.
+    worst             Largest of the n scores, averaged over questions. With a reference, there
+                      is also worst.above_reference (see `excess_leakage`).
+    leak_at_k         Expected largest score of k answers, averaged over questions. The unbiased
+                      estimator is sum_i C(i - 1, k - 1) / C(n, k) s_(i) with the sorted scores
+                      s_(1) <= ... <= s_(n). It equals mean for k = 1 and worst for k = n.
+    share             Share of samples with a score of at least `evaluate.leakage.threshold`.
+    questions         Share of questions with at least one such sample.
+    deviation         Standard deviation of the score of a random sample of a random question.
+    mean_upper        Upper bound on the expected score of a sample of a random question.
+    deviation_upper   Upper bound on the standard deviation of this score.
+    share_upper       Upper bound on the probability of a score of at least
+                      `evaluate.leakage.threshold`.
+
+Each upper bound separately has the confidence `evaluate.leakage.confidence` (see `bounds`).
 
 References: Scholten et al., ICLR 2025, arXiv 2410.03523 (bounds); Scholten et al., ICLR 2026, arXiv
 2507.04219 (worst of n, prefill); Chen et al., arXiv 2107.03374 (the estimator, for pass@k).
@@ -54,17 +56,17 @@ DESCRIPTIONS = {
 
 
 def expected_largest(scores: np.ndarray, k: int) -> float:
-    """Unbiased estimate of the expected largest of k scores, from n scores.
+    """Estimates the expected largest of k scores from n scores, without bias.
 
     Args:
         scores: float [n].
-        k: at least 1, at most n.
+        k: number of scores, from 1 to n.
     """
     ordered = np.sort(scores)[::-1]
     n = len(ordered)
     assert 1 <= k <= n, (k, n)
-    # The weight of the largest is k / n; that of s_(i-1) is the weight of s_(i) times
-    # (i - k) / (i - 1), which is 0 from s_(k-1) on.
+    # The weight of the largest score is k / n. The weight of s_(i-1) is the weight of s_(i) times
+    # (i - k) / (i - 1), so the weights of s_(k-1) and all smaller scores are 0.
     i = np.arange(n, 1, -1)
     ratios = np.maximum(i - k, 0) / (i - 1)
     return float(k / n * np.cumprod(np.concatenate([[1.0], ratios])) @ ordered)
@@ -77,7 +79,7 @@ def _largest(rows: Mapping[str, Any]) -> dict[str, float]:
 def _summarise(
     task: str, own: Rows, reference: Rows | None, before: Rows | None, config: EvaluateConfig
 ) -> Result:
-    """All numbers of the answers that a task sampled."""
+    """Computes all numbers of this module from the answers that a task sampled."""
     rows, settings = own.get(task, {}), config.leakage
     if not rows:
         return Result.nothing(DESCRIPTIONS, not_given("forget"))

@@ -1,25 +1,28 @@
-"""Membership inference: separates forget rows, which the model was trained on, from unseen rows.
+"""Membership inference, which tells forget rows from rows that the model never saw.
 
-An attack computes a score of "seen" for each row from the log-probabilities of its answer tokens:
+An attack computes a score for each row from the log-probabilities log p of its answer tokens. A
+higher score means that the model more likely saw the row in training. l is the mean loss -log p of
+the tokens.
 
-    loss         -l, l the mean loss of the tokens
-    zlib         -l / bytes of the compressed answer
-    min_k        mean of the lowest 20 % of log p (at least one token)
-    min_k_plus   the same of z = (log p - mean) / deviation, both over the vocabulary
-    reference    l of the reference model - l, on rows that both have
+    loss         Score -l.
+    zlib         Score -l / (bytes of the compressed answer).
+    min_k        Mean of the lowest 20 % of log p (at least one token).
+    min_k_plus   Mean of the lowest 20 % of z = (log p - mean) / deviation, with the mean and the
+                 standard deviation of log p over the vocabulary.
+    reference    (l of the reference model) - l, on the rows that both models have.
 
-As in open-unlearning, l includes the end token and both min_k exclude it. Each attack compares
-forget rows with the rows of the holdout split:
+As in open-unlearning, l includes the end token, while min_k and min_k_plus exclude it. Each attack
+compares the forget rows with the rows of the holdout split:
 
-    auc          share of (forget, holdout) pairs in which the forget row scores higher, ties half:
-                 0.5 = cannot tell, 1 = forget rows look seen, 0 = they look less seen than new ones
-    tpr_at_x     largest share of forget rows above a threshold that at most x % of the holdout rows
-                 exceed; with fewer than 100 / x holdout rows, none of them exceeds it
-
-    privleak     100 (A - A_reference) / A_reference, A = 1 - auc of min_k with its lowest 40 %.
-                 A follows MUSE, whose area is the complement of auc. 0 equals the reference. Below
-                 0, the forget rows look more seen than to the reference (-100: always). Above 0,
-                 they look less seen: too much was removed, which also reveals them.
+    auc          Share of (forget, holdout) pairs in which the forget row scores higher; ties count
+                 half. At 0.5, the attack cannot tell the rows apart. At 1, all forget rows look
+                 seen. At 0, they look less seen than the holdout rows.
+    tpr_at_x     Largest share of forget rows above a threshold that at most x % of the holdout rows
+                 exceed. With fewer than 100 / x holdout rows, no holdout row exceeds the threshold.
+    privleak     100 (A - A_reference) / A_reference with A = 1 - auc of min_k on the lowest 40 %
+                 (MUSE uses this complement of auc). At 0, the model equals the reference. Below 0,
+                 the forget rows look more seen than to the reference (-100 if they always do).
+                 Above 0, they look less seen, because too much was removed; that also reveals them.
 
 References: Carlini et al., arXiv 2012.07805 (zlib); Shi et al., arXiv 2310.16789 (Min-K%); Zhang et
 al., arXiv 2404.02936 (Min-K%++); Carlini et al., arXiv 2112.03570 (rates at few false positives);
@@ -36,13 +39,18 @@ from pmc_jax.evaluation.rows import Rows, likelihood_of, mean_loss, unusable
 
 
 def lowest_mean(numbers: Sequence[float], share: float) -> float:
-    """Mean of the lowest `share` of the numbers; their count is rounded down, at least one."""
+    """Returns the mean of the lowest numbers, whose count is `share` of all numbers.
+
+    The count is rounded down, but is at least 1.
+    """
     count = max(1, int(len(numbers) * share))
     return float(np.sort(numbers)[:count].mean())
 
 
 def area(seen: np.ndarray, unseen: np.ndarray) -> float:
-    """Share of pairs in which the seen row scores higher; ties count half (Mann-Whitney U / pairs).
+    """Returns the share of (seen, unseen) pairs in which the seen row scores higher.
+
+    Ties count half, so the result is the Mann-Whitney U statistic divided by the number of pairs.
 
     Args:
         seen, unseen: float [N], float [M]; a higher score means that a row looks more seen.
@@ -54,7 +62,10 @@ def area(seen: np.ndarray, unseen: np.ndarray) -> float:
 
 
 def rate_at(seen: np.ndarray, unseen: np.ndarray, false_share: float) -> float:
-    """Largest share of seen rows above a threshold that at most `false_share` of unseen exceed."""
+    """Returns the largest share of seen rows above a permitted threshold.
+
+    A threshold is permitted if at most the share `false_share` of the unseen rows exceeds it.
+    """
     # 1e-9 corrects products such as 0.29 * 100, which is below 29 in floating point.
     allowed = int(false_share * len(unseen) + 1e-9)
     if allowed >= len(unseen):
@@ -63,7 +74,7 @@ def rate_at(seen: np.ndarray, unseen: np.ndarray, false_share: float) -> float:
 
 
 def privleak(own_area: float, reference_area: float) -> float:
-    """100 (A - A_reference) / A_reference with A = 1 - area; reference_area is below 1."""
+    """Returns 100 (A - A_reference) / A_reference, A = 1 - area; `reference_area` is below 1."""
     return 100 * (reference_area - own_area) / (1 - reference_area)
 
 
@@ -82,16 +93,16 @@ _ATTACKS = {
     "min_k_plus": lambda row: lowest_mean(_without_end(row["answer"]["min_k_plus_z"]), 0.2),
 }
 _WORDS = {
-    "loss": "by its loss",
-    "zlib": "by its loss per compressed byte",
-    "min_k": "by its least likely tokens",
-    "min_k_plus": "by its least likely tokens, standardised",
-    "reference": "by its loss compared with the reference",
+    "loss": "by their loss",
+    "zlib": "by their loss per compressed byte",
+    "min_k": "by their least likely tokens",
+    "min_k_plus": "by their least likely tokens, standardised",
+    "reference": "by their loss minus the loss of the reference",
 }
 _SPLITS = ("forget", "holdout")
 _RATES = {"tpr_at_1": 0.01, "tpr_at_5": 0.05}
 _PARTS = {
-    "auc": "a forget row separated from an unseen one {}",
+    "auc": "forget rows separated from unseen rows {}",
     "tpr_at_1": "forget rows identified {}, 1 % false alarms",
     "tpr_at_5": "forget rows identified {}, 5 % false alarms",
 }
@@ -103,7 +114,10 @@ DESCRIPTIONS = {
 
 
 def summarise(own: Rows, reference: Rows | None, *_: Any) -> Result:
-    """All attacks; the attack "reference" and privleak need a reference."""
+    """Computes the numbers of all attacks.
+
+    The attack "reference" and privleak need the rows of a reference model.
+    """
     sides = [likelihood_of(own, split) for split in _SPLITS]
     for side, split in zip(sides, _SPLITS, strict=True):
         if reason := unusable(side, split):
@@ -120,14 +134,14 @@ def _rates(attack: str, seen: np.ndarray, unseen: np.ndarray) -> dict[str, float
 
 
 def _beside_reference(sides: list[dict], reference: Rows | None) -> dict[str, float | str]:
-    """The numbers that compare the rows of both splits with the reference."""
+    """Computes the numbers that compare both splits with the reference model."""
     others = [likelihood_of(reference, split) for split in _SPLITS]
     pairs = [
         [(own[key], other[key]) for key in own if key in other]
         for own, other in zip(sides, others, strict=True)
     ]
     if not all(pairs):
-        reason = "the reference has no forget and holdout rows"
+        reason = "the reference model shares no forget or no holdout rows with this model"
         reason = NO_REFERENCE if reference is None else reason
         return dict.fromkeys(["privleak", *(f"reference.{part}" for part in _PARTS)], reason)
     gains = [[mean_loss(b["answer"]) - mean_loss(a["answer"]) for a, b in side] for side in pairs]
@@ -135,7 +149,7 @@ def _beside_reference(sides: list[dict], reference: Rows | None) -> dict[str, fl
         area(*(np.array([_min_k(pair[model], 0.4) for pair in side]) for side in pairs))
         for model in (0, 1)
     )
-    leak: float | str = "forget rows look seen to the reference as well"
+    leak: float | str = "the reference model ranks every forget row above every holdout row"
     if other_area < 1:
         leak = privleak(own_area, other_area)
     return _rates("reference", *map(np.array, gains)) | {"privleak": leak}

@@ -1,14 +1,15 @@
-"""Memorisation of the answers of the forget rows and of the retain rows, which should stay.
+"""Memorisation of the answers to forget questions and to retain questions.
 
-A token is a hit if it is the most likely one after the question and the true tokens before it. Each
-answer has n tokens; the end token is excluded, as in open-unlearning:
+A token is a hit if it is the most likely token after the question and the true tokens before it. An
+answer has n tokens without the end token, which is excluded as in open-unlearning:
 
-    exact         share of hits ("exact memorisation")
-    extraction    1 - k / n with k the smallest number of given tokens after which all others are
-                  hits ("extraction strength")
+    exact         Share of hits ("exact memorisation").
+    extraction    1 - k / n ("extraction strength"), where k is the smallest number of given tokens
+                  after which all other tokens are hits.
 
-Both are means over rows. As in open-unlearning, k is at most n - 1: if the last token is wrong, so
-that no text can be extracted, a row has 1 / n instead of 0. Rows of an end token only are ignored.
+Both numbers are means over rows. As in open-unlearning, k is at most n - 1: if the last token is no
+hit, so that no text can be extracted, the row has 1 / n instead of 0. Rows that consist of an end
+token only are ignored.
 
 References: Tirumala et al., "Memorization Without Overfitting", arXiv 2205.10770; Carlini et al.,
 "Extracting Training Data from Large Language Models", arXiv 2012.07805; both as in open-unlearning,
@@ -26,27 +27,27 @@ from pmc_jax.evaluation.rows import Rows, likelihood_of, unusable
 DESCRIPTIONS = {
     "forget.exact": Description("memorised tokens of the forget answers", "reference"),
     "forget.extraction": Description(
-        "end of the forget answers that can be extracted", "reference"
+        "share of each forget answer that can be extracted", "reference"
     ),
     "retain.exact": Description("memorised tokens of the retain answers", "higher"),
-    "retain.extraction": Description("end of the retain answers that can be extracted", "higher"),
+    "retain.extraction": Description("share of each retain answer that can be extracted", "higher"),
 }
 
 
 def exact(hits: Sequence[int]) -> float:
-    """Share of hits.
+    """Returns the share of hits in one answer.
 
     Args:
-        hits: 1 or 0 of each token of one answer, without the end token; at least one.
+        hits: 1 (hit) or 0 for each token of the answer except the end token; at least one token.
     """
     return float(np.mean(hits))
 
 
 def extraction(hits: Sequence[int]) -> float:
-    """1 - k / n with k the smallest of 0 ... n - 1 after which all are hits, else n - 1.
+    """Returns the extraction strength 1 - k / n of one answer, see the module docstring.
 
     Args:
-        hits: 1 or 0 of each token of one answer, without the end token; at least one.
+        hits: 1 (hit) or 0 for each token of the answer except the end token; at least one token.
     """
     misses = np.flatnonzero(np.asarray(hits) == 0)
     k = misses[-1] + 1 if len(misses) else 0
@@ -54,7 +55,7 @@ def extraction(hits: Sequence[int]) -> float:
 
 
 def summarise(own: Rows, *_: Any) -> Result:
-    """Both numbers of both splits."""
+    """Computes both numbers for the forget rows and for the retain rows."""
     numbers: dict[str, float | str] = {}
     for split in ("forget", "retain"):
         rows = likelihood_of(own, split)

@@ -1,16 +1,17 @@
-"""Multiple choice: whether the true answer stands out as the most or as the LEAST likely option.
+"""Multiple-choice test of whether the true answer is the most or the least likely option.
 
-A method that lowers the likelihood of the true answer makes it stand out among wrong ones. The
-options of a forget question are its wrong answers and its true answer, paraphrased if the data have
-a paraphrase. (Wrong answers are derived from the paraphrase. The original wording would differ in
-style, and even a model that never saw the data could recognise it.) The score of an option is its
-inverse perplexity exp(mean log p) (end token included), divided by the sum over the options.
+A method that lowers the likelihood of the true answer makes it recognisable among wrong answers as
+the least likely one. The options of a forget question are its wrong answers and its true answer,
+paraphrased if the data have a paraphrase. (Wrong answers are derived from the paraphrase. The
+original wording would differ in style, and even a model that never saw the data could recognise
+it.) The score of an option is its inverse perplexity exp(mean log p) (end token included), divided
+by the sum over the options.
 
-    most_likely     share of questions whose true answer has the highest score
-    least_likely    share of questions whose true answer has the lowest score; if m options share a
-                    rank, the true answer among them counts 1 / m
-    chance          mean of 1 / options, the result of guessing
-    true_score      mean score of the true answer
+    most_likely     Share of questions whose true answer has the highest score.
+    least_likely    Share of questions whose true answer has the lowest score. If m options share a
+                    rank, the true answer among them counts 1 / m.
+    chance          Mean of 1 / (number of options), which is the result of guessing.
+    true_score      Mean score of the true answer.
 
 Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of least likely answers.
 """
@@ -31,21 +32,24 @@ DESCRIPTIONS = {
 
 
 def scores(losses: np.ndarray) -> np.ndarray:
-    """Inverse perplexities, normalised to sum 1.
+    """Returns the inverse perplexities of the options, normalised to sum 1.
 
     Args:
-        losses: float [options], mean cross-entropy per token.
+        losses: float [options], mean cross-entropy per token of each option.
     """
     weights = np.exp(losses.min() - losses)
     return weights / weights.sum()
 
 
 def rank_weights(losses: np.ndarray) -> np.ndarray:
-    """Rank of the first option among all, the most likely first.
+    """Returns the rank of the first option as weights over all ranks, most likely rank first.
+
+    Args:
+        losses: float [options], mean cross-entropy per token of each option.
 
     Returns:
-        float [options] with sum 1: 1 at its rank, or equal parts at the ranks that it shares with
-        options of equal loss.
+        Weights float [options] with sum 1. The rank of the first option has weight 1; if m options
+        have the same loss as the first, each rank that they share has weight 1 / m.
     """
     better, equal = np.sum(losses < losses[0]), np.sum(losses == losses[0])
     weights = np.zeros(len(losses))
@@ -54,7 +58,7 @@ def rank_weights(losses: np.ndarray) -> np.ndarray:
 
 
 def summarise(own: Rows, *_: Any) -> Result:
-    """All numbers, over the forget questions that have wrong answers."""
+    """Computes all numbers over the forget questions that have wrong answers."""
     rows = likelihood_of(own, "forget")
     if reason := unusable(rows, "forget"):
         return Result.nothing(DESCRIPTIONS, reason)

@@ -1,17 +1,17 @@
 """Perplexity of a model on unrelated text.
 
-With N the sum of the losses of all tokens (natural logarithm):
+N is the sum of the losses -ln p of all tokens. White space separates words.
 
-    token          exp(N / tokens), comparable only between models with the same tokenizer
-    word           exp(N / words), words separated by white space
-    bits_a_word    N / (words ln 2)
+    token          exp(N / tokens), which is comparable only between models with the same tokenizer.
+    word           exp(N / words).
+    bits_a_word    N / (words ln 2).
 """
 
 from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluation.result import Description, Result
+from pmc_jax.evaluation.result import NO_TEXT, Description, Result
 from pmc_jax.evaluation.rows import Rows
 
 DESCRIPTIONS = {
@@ -22,13 +22,13 @@ DESCRIPTIONS = {
 
 
 def summarise(own: Rows, *_: Any) -> Result:
-    """All numbers, over all chunks of the text."""
+    """Computes all numbers over all chunks of the text."""
     chunks = own.get("text", {}).values()
     words, tokens = sum(c["words"] for c in chunks), sum(len(c["logp"]) for c in chunks)
     if not tokens or not words:
-        return Result.nothing(DESCRIPTIONS, "no text to read: evaluate.corpus.path")
+        return Result.nothing(DESCRIPTIONS, NO_TEXT)
     loss = -sum(float(np.sum(chunk["logp"])) for chunk in chunks)
-    with np.errstate(over="ignore"):  # `Result.of` reports infinity as not finite
+    with np.errstate(over="ignore"):  # `Result.of` reports infinity as missing
         token, word = np.exp([loss / tokens, loss / words])
     numbers = {"token": token, "word": word, "bits_a_word": loss / (words * np.log(2))}
     return Result.of(numbers, DESCRIPTIONS)

@@ -1,12 +1,11 @@
-"""The two headline numbers of the PMC paper: unlearn quality and utility, both 0 to 100.
-
-With F, FP the mean ROUGE-L recall of greedy answers to the forget questions and to their
-paraphrases against the true answers, and R, W, A the same on retain questions, world facts and
-real authors:
+"""Unlearn quality and utility, the two headline numbers of the PMC paper, both from 0 to 100.
 
     unlearn quality = 100 (2 - F - FP) / 2          utility = 100 (R + W + A) / 3
 
-Only both together are meaningful: a model with empty answers has unlearn quality 100 and utility 0.
+F and FP are the mean ROUGE-L recalls of greedy answers to the forget questions and to their
+paraphrases. R, W and A are the mean recalls on retain questions, world facts and real authors. The
+recall compares each answer with the true answer. Only both numbers together are meaningful: a model
+with empty answers has unlearn quality 100 and utility 0.
 
 Reference: Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for
 LLMs", ICLR 2026, arXiv 2507.04219.
@@ -27,14 +26,14 @@ HEADLINE = ("unlearn_quality", "utility")
 
 
 def unlearn_quality(forget_recall: float, paraphrased_recall: float) -> float:
-    """100 (2 - F - FP) / 2.
+    """Computes the unlearn quality 100 (2 - F - FP) / 2.
 
     Args:
         forget_recall: F, mean ROUGE-L recall on the forget questions, in [0, 1].
-        paraphrased_recall: FP, the same on the paraphrased forget questions, in [0, 1].
+        paraphrased_recall: FP, mean ROUGE-L recall on the paraphrased forget questions, in [0, 1].
 
     Raises:
-        ValueError: a recall outside [0, 1].
+        ValueError: a recall is outside [0, 1].
     """
     forget = _recall("forget", forget_recall)
     paraphrased = _recall("forget_paraphrased", paraphrased_recall)
@@ -42,32 +41,38 @@ def unlearn_quality(forget_recall: float, paraphrased_recall: float) -> float:
 
 
 def utility(recalls: Mapping[str, float]) -> float:
-    """100 × the mean recall over those of `UTILITY_SPLITS` that are present.
+    """Computes the utility, 100 times the mean recall over the present `UTILITY_SPLITS`.
 
-    Numbers over different splits are not comparable, so report the splits too, as `of_recalls`
-    does. The function ignores keys other than utility splits.
+    Utilities over different splits are not comparable, so report the splits too, as `of_recalls`
+    does.
+
+    Args:
+        recalls: split -> mean ROUGE-L recall in [0, 1]; splits for other purposes are ignored.
 
     Raises:
         ValueError: no utility split is present, or a recall is outside [0, 1].
     """
     present = [_recall(name, recalls[name]) for name in UTILITY_SPLITS if name in recalls]
     if not present:
-        raise ValueError(f"utility needs at least one of the splits {', '.join(UTILITY_SPLITS)}")
+        raise ValueError(
+            "recalls: no utility split is present. Pass the recall of at least one of "
+            f"{', '.join(UTILITY_SPLITS)}."
+        )
     return 100.0 * sum(present) / len(present)
 
 
 def of_recalls(recalls: Mapping[str, float]) -> dict[str, Any]:
-    """Both numbers and their parts, from the mean recall of each split.
+    """Computes unlearn quality, utility and their parts from the mean recall of each split.
 
     Args:
-        recalls: split name (of `SPLITS`) -> mean ROUGE-L recall.
+        recalls: split name in `SPLITS` -> mean ROUGE-L recall.
 
     Returns:
-        A JSON-able dict:
-        `unlearn_quality`: float, or None unless both forget splits are present;
-        `utility`: float, or None when no utility split is present;
-        `utility_splits`: names of the utility splits that `utility` averages;
-        `splits`: name -> {"rougeL_recall": mean over the rows}.
+        A dictionary for JSON with four keys.
+        `unlearn_quality` is a float, or None if a forget split is missing.
+        `utility` is a float, or None if all utility splits are missing.
+        `utility_splits` lists the utility splits that `utility` averages.
+        `splits` maps each name to {"rougeL_recall": mean over the rows}.
     """
     used = [name for name in UTILITY_SPLITS if name in recalls]
     forgets = [recalls[name] for name in FORGET_SPLITS if name in recalls]
@@ -82,20 +87,22 @@ def of_recalls(recalls: Mapping[str, float]) -> dict[str, Any]:
 DESCRIPTIONS = {
     "unlearn_quality": Description("unlearn quality", "reference", "points"),
     "utility": Description("utility", "higher", "points"),
-    "forget": Description("forget questions: words of the true answers given", "reference"),
-    "forget_paraphrased": Description("rephrased forget questions: the same", "reference"),
-    "retain": Description("retain questions: words of the true answers given", "higher"),
-    "world_facts": Description("world facts: the same", "higher"),
-    "real_authors": Description("real authors: the same", "higher"),
+    "forget": Description("recall of the true answers, forget questions", "reference"),
+    "forget_paraphrased": Description(
+        "recall of the true answers, rephrased forget questions", "reference"
+    ),
+    "retain": Description("recall of the true answers, retain questions", "higher"),
+    "world_facts": Description("recall of the true answers, world facts", "higher"),
+    "real_authors": Description("recall of the true answers, real authors", "higher"),
 }
 _NEEDS = {
-    "unlearn_quality": "needs data.evaluate.forget and data.evaluate.forget_paraphrased",
-    "utility": f"needs one of {', '.join(f'data.evaluate.{n}' for n in UTILITY_SPLITS)}",
+    "unlearn_quality": "data.evaluate.forget or data.evaluate.forget_paraphrased is not given",
+    "utility": f"none of {', '.join(f'data.evaluate.{n}' for n in UTILITY_SPLITS)} is given",
 }
 
 
 def summarise(own: Rows, *_: Any) -> Result:
-    """Mean ROUGE-L recall of the greedy answers to each split, unlearn quality and utility."""
+    """Computes the mean ROUGE-L recall of greedy answers per split, unlearn quality and utility."""
     splits = {name: of_split(own["greedy"], name).values() for name in SPLITS}
     recalls = {n: float(np.mean([r["rougeL"] for r in rows])) for n, rows in splits.items() if rows}
     numbers = of_recalls(recalls)
@@ -105,5 +112,8 @@ def summarise(own: Rows, *_: Any) -> Result:
 
 def _recall(name: str, value: float) -> float:
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"the recall of {name!r} is {value!r}; it must be between 0 and 1")
+        raise ValueError(
+            f"recall of {name!r}: the value {value!r} is outside [0, 1]. Pass a share, not a "
+            "percentage."
+        )
     return float(value)

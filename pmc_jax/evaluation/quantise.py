@@ -1,18 +1,18 @@
-"""Simulated quantisation: rounds the weights to few levels and dequantises them.
+"""Simulated quantisation, which rounds weights to few levels and dequantises them.
 
 Deployed models are often quantised, and rounding can undo small changes of the weights and recover
 hidden answers (Zhang et al., "Catastrophic Failure of LLM Unlearning via Quantization", ICLR 2025,
 arXiv 2410.16454). Like deployed quantisers, this module rounds only the projections of the layers;
 embedding, head, norms and biases stay.
 
-A block of weights for neighbouring inputs of one output is divided by its largest magnitude. Each
-weight is then rounded to the nearest level of the kind in [-1, 1]:
+A block holds the weights of one output for neighbouring inputs. The module divides each block by
+its largest magnitude and rounds each weight to the nearest level in [-1, 1]:
 
-    int8  k / 127, a block is all inputs of an output (LLM.int8() without its split of outliers,
-          Dettmers et al., arXiv 2208.07339)
-    int4  k / 7, blocks of 64 inputs
-    nf4   the 16 levels of NormalFloat, blocks of 64 inputs (QLoRA without its second quantisation
-          of the magnitudes, Dettmers et al., arXiv 2305.14314)
+    int8  The levels are k / 127. A block holds all inputs of an output (LLM.int8() without its
+          separate treatment of outliers, Dettmers et al., arXiv 2208.07339).
+    int4  The levels are k / 7. A block holds 64 inputs.
+    nf4   The levels are the 16 levels of NormalFloat. A block holds 64 inputs (QLoRA without its
+          second quantisation of the magnitudes, Dettmers et al., arXiv 2305.14314).
 """
 
 import functools
@@ -30,7 +30,7 @@ from pmc_jax.models.lora import merge
 from pmc_jax.models.parameters import contracted_axes, parameters
 
 BLOCK = 64
-# QLoRA, appendix E: means of neighbouring quantiles of a normal distribution, with an exact 0.
+# QLoRA, appendix E: the levels are means of neighbouring normal quantiles, and 0 is exact.
 NF4_LEVELS = np.array(
     [
         *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
@@ -44,12 +44,10 @@ NF4_LEVELS = np.array(
 
 @functools.partial(jax.jit, static_argnames=("config", "layout", "kind"))
 def quantised(model: Decoder, config: DecoderConfig, layout: Layout, kind: str) -> Decoder:
-    """A copy of `model` with rounded projections; shapes, dtypes and shardings stay the same.
+    """Returns a copy of a model with rounded projections and the same shapes and shardings.
 
     Args:
-        model: adapters are merged into their projections first, as for deployment.
-        config: configuration of the decoder.
-        layout: layout of `model`.
+        model: model whose adapters are merged into the projections first, as for deployment.
         kind: int8 | int4 | nf4.
     """
     arrays, table = merge(model, config=config, layout=layout).arrays(), parameters(config)
@@ -61,11 +59,11 @@ def quantised(model: Decoder, config: DecoderConfig, layout: Layout, kind: str) 
 
 
 def round_trip(weight: jax.Array, contracted: int, kind: str) -> jax.Array:
-    """Rounds each weight to a level of its block. [L, *inputs, *outputs] -> the same shape.
+    """Rounds each weight to the nearest level of its block and keeps shape and dtype.
 
     Args:
-        weight: the projections of all layers.
-        contracted: number of input axes; blocks follow them in row-major order.
+        weight: float [L, *inputs, *outputs], one projection in all L layers.
+        contracted: number of input axes; blocks follow these axes in row-major order.
         kind: int8 | int4 | nf4.
     """
     inputs = math.prod(weight.shape[1 : 1 + contracted])
@@ -83,7 +81,7 @@ def round_trip(weight: jax.Array, contracted: int, kind: str) -> jax.Array:
 
 
 def _to_level(x: jax.Array, kind: str) -> jax.Array:
-    """The nearest level to each value in [-1, 1]."""
+    """Returns the nearest level to each value in [-1, 1]."""
     if kind == "nf4":
         levels = NF4_LEVELS
         index = jnp.searchsorted((levels[1:] + levels[:-1]) / 2, x, method="compare_all")
@@ -91,6 +89,6 @@ def _to_level(x: jax.Array, kind: str) -> jax.Array:
         most = {"int8": 127, "int4": 7}[kind]
         levels = (np.arange(-most, most + 1) / most).astype(np.float32)
         index = jnp.round(x * most).astype(jnp.int32) + most
-    # A table lookup, because XLA compiles a division by `most` to a product that misses 1, so that
-    # the largest magnitude would grow with each round trip.
+    # A table lookup replaces the division by `most`, because XLA compiles the division to a product
+    # that is not exactly 1 for the largest weight, which would then grow with each round trip.
     return jnp.asarray(levels)[index]

@@ -1,4 +1,4 @@
-"""The measures by name, each with the tasks whose rows it reads and its function."""
+"""Registry of the measures by name."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -24,13 +24,14 @@ Summarise = Callable[[Rows, Rows | None, Rows | None, EvaluateConfig], Result]
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """One measure.
+    """Measure with its function, its inputs and descriptions of its numbers.
 
     Attributes:
-        summarise: (own rows, reference rows, rows of the model before, settings) -> numbers.
+        summarise: computes a result from the model's rows, the reference model's rows, the rows of
+            the model before unlearning, and the settings.
         descriptions: name of a number -> description.
-        tasks: names in `tasks.TASKS` whose rows it reads.
-        sets: names of required sets.
+        tasks: names in `tasks.TASKS` whose rows the measure reads.
+        sets: names of required evaluation sets.
     """
 
     summarise: Summarise
@@ -39,16 +40,17 @@ class Measure:
     sets: tuple[str, ...] = ("forget",)
 
     def missing_inputs(self, context: EvalContext) -> str:
-        """The reason why the measure cannot be computed; empty if it can."""
+        """Returns the reason why the measure cannot be computed, or "" if it can."""
         missing = [f"data.evaluate.{name}" for name in self.sets if name not in context.sets]
         if "relearned" in self.tasks and context.relearn_rows is None:
             missing.append("data.evaluate.relearn or data.retain")
-        return f"{', '.join(missing)} not given" if missing else ""
+        verb = "are" if len(missing) > 1 else "is"
+        return f"{' and '.join(missing)} {verb} not given" if missing else ""
 
 
 _LIKELIHOOD = ("likelihood",)
 
-# To add a measure, also add its name to `config/evaluate.py` and its texts to `report/texts.yaml`.
+# A new measure also needs its name in `config/evaluate.py` and its texts in `report/texts.yaml`.
 MEASURES: Mapping[str, Measure] = {
     "quality": Measure(quality.summarise, quality.DESCRIPTIONS, ("greedy",), ()),
     "tofu": Measure(tofu.summarise, tofu.DESCRIPTIONS, ("greedy", "likelihood")),

@@ -1,4 +1,4 @@
-"""The relearning attack: answers that brief fine-tuning recovers were hidden, not forgotten.
+"""Relearning attack: answers that brief fine-tuning recovers were hidden, not forgotten.
 
 Reference: Hu et al., "Unlearning or Obfuscating? Jogging the Memory of Unlearned LLMs via Benign
 Relearning", ICLR 2025, arXiv 2406.13356.
@@ -28,29 +28,33 @@ def relearned(
     seed: int,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> Decoder:
-    """Fine-tunes a copy of the model on a few pairs: AdamW, constant learning rate, answer loss.
+    """Fine-tunes a copy of a model on a few question-answer pairs and returns the new weights.
 
-    Each epoch visits the rows in a new order (`order.epoch_rows`).
+    Training uses AdamW with a constant learning rate and the loss of the answer tokens. Each epoch
+    visits the rows in a new order (`order.epoch_rows`).
 
     Args:
-        generator: the attacked model, without adapters; its weights stay unchanged.
-        rows: training uses the first `settings.rows` of them.
-        settings: steps, rows per step, learning rate.
-        train: all other settings of the optimizer, and whether to train adapters; weight decay,
-            warm-up, clipping and accumulation are off in any case.
-        data: the function reads `max_length` and `long_rows`.
-        seed: seed of the order and of new adapters.
-        progress: called with 1 after each step.
+        generator: the attacked model without adapters; its weights stay unchanged.
+        rows: pairs, of which training uses the first `settings.rows`.
+        settings: number of steps, rows per step and learning rate.
+        train: all other settings of the optimizer, and whether adapters are trained. Weight decay,
+            warm-up, clipping and accumulation are always off.
+        data: settings of which the function reads `max_length` and `long_rows`.
+        seed: seed of the row order and of new adapters.
+        progress: function that is called with 1 after each step.
 
     Returns:
-        New weights with merged adapters; float32 in full fine-tuning.
+        New weights with merged adapters, in float32 after full fine-tuning.
 
     Raises:
         UserError: there are no rows, rows are too long, or a loss is not finite.
         Preempted: the process was asked to stop.
     """
     if not len(rows):
-        raise UserError("data.evaluate.relearn: no rows")
+        raise UserError(
+            "data.evaluate.relearn: the relearning attack has no rows to train on. Set "
+            "data.evaluate.relearn to a file with at least one row."
+        )
     rows = rows.select(range(min(settings.rows, len(rows))))
     sequences = generator.sequences(rows.questions, rows.answers, data, ids=rows.ids)
     optimizer = dataclasses.replace(
@@ -67,8 +71,8 @@ def relearned(
     def on_step(step: int, metrics: dict[str, Any], ids: Sequence[str]) -> None:
         if not metrics["applied"]:
             raise UserError(
-                f"evaluate.relearn: loss or gradient not finite in step {step}; lower "
-                f"evaluate.relearn.learning_rate={settings.learning_rate}"
+                f"evaluate.relearn: the loss or the gradient is not finite in step {step}. Lower "
+                f"evaluate.relearn.learning_rate={settings.learning_rate}."
             )
         progress(1)
 

@@ -1,20 +1,23 @@
-"""Results of a measure: numbers, or the reasons why they are missing."""
+"""Results of a measure, which are numbers or the reasons why numbers are missing."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
-NO_REFERENCE = "no reference: name a model that never saw the forget rows in evaluate.reference"
-NOT_FINITE = "the model's numbers are not finite"
+NO_REFERENCE = (
+    "no reference model is given; set evaluate.reference to a model that never saw the forget rows"
+)
+NO_TEXT = "the text is too short to score; set evaluate.corpus.path to a longer text"
+NOT_FINITE = "the model's numbers are not finite; check whether its training diverged"
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """Description of a number for people.
+    """Description of a number in tables and reports.
 
     Attributes:
-        text: a short name.
+        text: short name of the number.
         better: lower | higher | reference (close to a model that never saw the data) | "".
         unit: share (0 to 1, shown in percent) | points (0 to 100) | loss | p | "" (no unit).
     """
@@ -26,11 +29,11 @@ class Description:
 
 @dataclasses.dataclass
 class Result:
-    """The result of one measure for one model.
+    """Result of one measure for one model.
 
     Attributes:
         values: name -> number.
-        missing: name -> reason why it was not computed, e.g. "no reference: ...".
+        missing: name -> reason why the number was not computed.
         series: name -> list of numbers for a figure.
     """
 
@@ -44,10 +47,10 @@ class Result:
         descriptions: Mapping[str, Description],
         series: Mapping[str, list[float]] | None = None,
     ) -> "Result":
-        """Builds a result; numbers that are not finite, as of a diverged model, become missing.
+        """Builds a result in which numbers that are not finite count as missing.
 
         Args:
-            numbers: name -> number, or the reason why it is missing.
+            numbers: name -> number, or the reason why the number is missing.
             descriptions: descriptions of all numbers that the measure may return.
             series: name -> list of numbers for a figure.
         """
@@ -65,5 +68,5 @@ class Result:
 
     @staticmethod
     def nothing(descriptions: Mapping[str, Description], reason: str) -> "Result":
-        """A result in which all numbers are missing for the same reason."""
+        """Builds a result in which all numbers are missing for the same reason."""
         return Result(missing=dict.fromkeys(descriptions, reason))

@@ -1,24 +1,28 @@
-"""Rows: the results of tasks on a model, and how measures read them.
+"""Rows, which are the results of tasks on a model, and functions with which measures read them.
 
-A task computes one row per question and can resume after any of them. A measure is a pure function
-of the rows of a model and of a reference model. Rows contain numbers; `text` is the only text.
+A task computes one row per question and can resume after any row. A measure is a pure function of
+the rows of a model and of a reference model. Rows contain numbers; the only text is in `text`.
 
-Rows = task -> key -> value, JSON:
+`Rows` maps task -> key -> JSON value. T stands for the scores of one text:
 
-    greedy      "SPLIT/ID"    {"rougeL": recall, "text": the answer, only with `log.text`}
+    T = {"logp": [log p of each answer token, the end token last],
+         "is_argmax": [1 if no token is more likely, else 0],
+         "min_k_plus_z": [(log p - mean) / deviation over the vocabulary]}
+
+Only "answer" has "is_argmax" and "min_k_plus_z".
+
+    greedy      "SPLIT/ID"    {"rougeL": recall of the true answer, "text": answer (only if
+                               `log.text` is true)}
     likelihood  "SPLIT/ID"    {"answer": T, "paraphrased": T or None, "wrong": [T, ...] or None,
                                "zlib": bytes of the compressed answer}
-                              T = {"logp": [of each answer token, the end token last],
-                                   "is_argmax": [1 where no token is more likely, else 0],
-                                   "min_k_plus_z": [(logp - mean) / deviation of the model's log
-                                   p]}; only "answer" has the last two
-    sampling    "ID"          {"scores": [ROUGE-L recall of the true answer, each sample]}
-    prefill     "ID"          {"scores": [the same, with dictated first words]}
-    text        "chunk:N"     {"logp": [each token of unrelated text], "words": words in the chunk,
-                               "forget": [1 where the token occurs in a forget answer, else 0]}
-    prompt_attacks  "ATTACK/ID"   {"rougeL": recall of the true answer}
-    quantised       "FORMAT/ID"   {"rougeL": the same}
-    relearned       "ID"          {"rougeL": the same}
+    sampling    "ID"          {"scores": [recall of the true answer in each sample]}
+    prefill     "ID"          {"scores": [recall in each sample after given first words]}
+    text        "chunk:N"     {"logp": [log p of each token of unrelated text],
+                               "words": number of words in the chunk,
+                               "forget": [1 if the token occurs in a forget answer, else 0]}
+    prompt_attacks  "ATTACK/ID"   {"rougeL": recall of the true answer under the attack}
+    quantised       "FORMAT/ID"   {"rougeL": recall of the true answer with rounded weights}
+    relearned       "ID"          {"rougeL": recall of the true answer after relearning}
 """
 
 from collections.abc import Mapping
@@ -32,34 +36,35 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 def of_split(rows: Mapping[str, Any], split: str) -> dict[str, Any]:
-    """The rows "SPLIT/ID" of one split, id -> row, in their order."""
+    """Returns the rows with keys "SPLIT/ID" of one split as id -> row, in the same order."""
     start = f"{split}/"
     return {key[len(start) :]: value for key, value in rows.items() if key.startswith(start)}
 
 
 def likelihood_of(rows: Rows | None, split: str) -> dict[str, Any]:
-    """The likelihood rows of one split, id -> row."""
+    """Returns the likelihood rows of one split as id -> row."""
     return of_split((rows or {}).get("likelihood", {}), split)
 
 
 def not_given(split: str) -> str:
-    """The reason for a missing number of a split without rows."""
+    """Returns the reason for a number that is missing because its split has no rows."""
     return f"data.evaluate.{split} is not given"
 
 
 def mean_loss(text: Mapping[str, Any]) -> float:
-    """Mean cross-entropy per token of a text, the end token included.
+    """Returns the mean cross-entropy per token of a text, with the end token.
 
     Args:
-        text: a T of likelihood rows.
+        text: T of a likelihood row (see the module docstring).
     """
     return -float(np.mean(text["logp"]))
 
 
 def unusable(rows: Mapping[str, Any], split: str) -> str:
-    """The reason why likelihood rows of a split cannot be used; empty if they can.
+    """Returns the reason why the likelihood rows of a split cannot be used, or "" if they can.
 
-    Numbers from comparisons would hide that a model has diverged.
+    Rows with values that are not finite are rejected here, because numbers that only compare rows
+    would hide that a model has diverged.
     """
     if not rows:
         return not_given(split)

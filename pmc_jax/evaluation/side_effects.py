@@ -1,14 +1,15 @@
-"""Side effects: whether tokens of forget answers become less likely in unrelated text.
+"""Side effects of unlearning on the likelihood of forget-answer tokens in unrelated text.
 
-The change of p(token) at each position of unrelated text is the probability under this model minus
-that under the reference, which never saw the forget rows, or under the model before unlearning. The
-measure compares positions whose token occurs in a forget answer ("forget") with all others
-("other"):
+The change at a position of unrelated text is the probability of its token under this model minus
+the probability under another model. The other model is the reference model, which never saw the
+forget rows, or the model before unlearning. The measure compares positions whose token occurs in a
+forget answer ("forget") with all other positions ("other"):
 
-    mean, deviation, low (1 % quantile), high (99 % quantile), smallest
-    dropped      share of positions with a change below -0.1
+    mean, deviation, smallest    Mean, standard deviation and minimum of the changes.
+    low, high                    1 % and 99 % quantiles of the changes.
+    dropped                      Share of positions with a change below -0.1.
 
-Without side effects, the forget positions look like the others: mean near 0 and no tail.
+Without side effects, both groups have the same distribution, with a mean near 0 and no tail.
 
 Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of side effects.
 """
@@ -18,23 +19,21 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluation.result import NO_REFERENCE, NOT_FINITE, Description, Result
+from pmc_jax.evaluation.result import NO_REFERENCE, NO_TEXT, NOT_FINITE, Description, Result
 from pmc_jax.evaluation.rows import Rows
 
 DROP = 0.1
 BINS = 41
-_TEXT = "no text to read: evaluate.corpus.path"
-
-_NO_BEFORE = "no model before unlearning to compare with"
+_NO_BEFORE = "this evaluation has no model before unlearning"
 _MODELS = {"reference": "against the reference", "before": "against the model before"}
-_TOKENS = {"forget": "words of forgotten answers", "other": "other words"}
+_TOKENS = {"forget": "words of forget answers", "other": "other words"}
 _NUMBERS = {
     "mean": ("{}: mean change of probability", ""),
     "deviation": ("{}: spread of the change", "lower"),
-    "low": ("{}: 1 % change by less than this", "higher"),
-    "high": ("{}: 1 % change by more than this", ""),
+    "low": ("{}: 1 % quantile of the change", "higher"),
+    "high": ("{}: 99 % quantile of the change", ""),
     "smallest": ("{}: largest drop", "higher"),
-    "dropped": ("{}: share that drops by more than 0.1", "lower"),
+    "dropped": ("{}: share with a drop above 0.1", "lower"),
 }
 DESCRIPTIONS = {
     f"{model}.{tokens}.{number}": Description(
@@ -49,10 +48,10 @@ DESCRIPTIONS = {
 
 
 def describe(changes: np.ndarray) -> dict[str, float]:
-    """The numbers in the module docstring.
+    """Computes the numbers of the module docstring for one group of positions.
 
     Args:
-        changes: float [positions], at least one.
+        changes: float [positions], changes of probability; at least one position.
     """
     low, high = np.quantile(changes, [0.01, 0.99])
     return {
@@ -66,7 +65,7 @@ def describe(changes: np.ndarray) -> dict[str, float]:
 
 
 def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -> Result:
-    """All numbers against the reference and the model before, as far as they are available."""
+    """Compares the model with the reference model and the model before unlearning, if present."""
     numbers: dict[str, float | str] = {}
     series = {}
     text = own.get("text", {})
@@ -74,7 +73,7 @@ def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -
     for model, other, reason in others:
         changes = {} if other is None else _changes(text, other.get("text", {}))
         if other is not None:
-            reason = "the other model tokenises the text differently" if text else _TEXT
+            reason = "the other model tokenises the text differently" if text else NO_TEXT
         for tokens, words in _TOKENS.items():
             group = changes.get(tokens, np.empty(0))
             if len(group) and np.isfinite(group).all():
@@ -89,7 +88,10 @@ def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -
 
 
 def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Changes of p at forget and other positions of chunks that both models tokenise alike."""
+    """Returns the changes of probability for "forget" and "other" positions.
+
+    The function ignores chunks that the two models tokenise differently.
+    """
     chunks = [k for k in own if k in other and len(own[k]["logp"]) == len(other[k]["logp"])]
     if not chunks:
         return {}

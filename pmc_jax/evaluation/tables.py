@@ -1,4 +1,4 @@
-"""The numbers of an evaluation as tables of text."""
+"""Text tables with the numbers of an evaluation."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -10,13 +10,13 @@ MODELS = ("before", "after", "reference")
 
 
 def headline(evaluation: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """The numbers of `quality` of one model, as `quality.of_recalls` returns them."""
+    """Returns unlearn quality, utility and their parts of one model (see `quality.of_recalls`)."""
     values = evaluation["measures"]["quality"][model]["values"]
     return of_recalls({name: values[name] for name in SPLITS if name in values})
 
 
 def tables(evaluation: Mapping[str, Any]) -> str:
-    """All numbers as text, one table per measure and one column per model."""
+    """Formats all numbers as text, with one table per measure and one column per model."""
     models = [name for name in MODELS if name in evaluation["models"]]
     titles = models if "before" in models else ["value", *models[1:]]
     parts = []
@@ -30,13 +30,16 @@ def tables(evaluation: Mapping[str, Any]) -> str:
             for name, reason in by_model[model]["missing"].items():
                 reasons.setdefault(reason, {})[name] = None
         parts += [
-            f"{measure}: not computed: {', '.join(_without_parts(names))} ({reason})"
+            f"{measure}: {', '.join(_without_parts(names))} cannot be computed: {reason}"
             for reason, names in reasons.items()
         ]
-    parts += [f"{name}: not computed ({why})" for name, why in evaluation["not_computed"].items()]
+    parts += [
+        f"{name}: the measure cannot be computed: {why}"
+        for name, why in evaluation["not_computed"].items()
+    ]
     return "\n\n".join(parts)
 
 
 def _without_parts(names: Collection[str]) -> list[str]:
-    """The names without those that extend another one, as "A.low" extends "A"."""
+    """Returns the names that do not extend another name as "A.low" extends "A"."""
     return [n for n in names if not any(n.startswith(f"{other}.") for other in names)]

@@ -1,7 +1,7 @@
-"""Tasks: computations on a model that produce rows; see `rows` for their format.
+"""Tasks, which compute rows on a model; `rows` describes the format of the rows.
 
-Every task lists its keys and computes the rows of the remaining keys in batches, so that an
-interrupted evaluation resumes without repeating finished rows.
+Every task lists its keys and computes the rows of the remaining keys in batches. An interrupted
+evaluation therefore resumes without repeating finished rows.
 """
 
 import dataclasses
@@ -34,13 +34,13 @@ NewRows = Iterator[dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class EvalTask:
-    """One task.
+    """Task with its keys and the inputs on which its rows depend.
 
     Attributes:
-        sets: names of the sets on which its rows depend.
-        settings: names of the fields of `EvaluateConfig` on which its rows depend.
-        keys: returns the keys of all its rows; none if a required input is missing.
-        run: yields the rows of some keys, a few at a time.
+        sets: names of the evaluation sets on which the rows depend.
+        settings: names of the fields of `EvaluateConfig` on which the rows depend.
+        keys: returns the keys of all rows; the list is empty if a required input is missing.
+        run: yields the rows of the given keys, a few rows at a time.
     """
 
     sets: tuple[str, ...]
@@ -50,7 +50,7 @@ class EvalTask:
 
 
 def _of_sets(names: Iterable[str]) -> Keys:
-    """Keys of the rows of some sets."""
+    """Returns a function that lists the keys of all rows of the given sets."""
 
     def keys(model: LoadedModel, context: EvalContext) -> list[str]:
         sets = [context.sets[name] for name in names if name in context.sets]
@@ -60,7 +60,7 @@ def _of_sets(names: Iterable[str]) -> Keys:
 
 
 def _of_forget(groups: Callable[[EvalContext], Iterable[str]]) -> Keys:
-    """Keys of the forget rows, once for each group."""
+    """Returns a function that lists the keys of all forget rows, once for each group."""
 
     def keys(model: LoadedModel, context: EvalContext) -> list[str]:
         return [
@@ -77,7 +77,7 @@ def _forget_ids(model: LoadedModel, context: EvalContext) -> list[str]:
 def _answer_rows(
     model: LoadedModel, context: EvalContext, items: Iterable[tuple[str, str, str]]
 ) -> NewRows:
-    """Yields rows of greedy answers; `items` are (key, question, true answer)."""
+    """Yields rows with the recall of greedy answers for (key, question, true answer) items."""
     by_question: dict[str, list[tuple[str, str]]] = {}
     for key, question, truth in items:
         by_question.setdefault(question, []).append((key, truth))
@@ -91,7 +91,7 @@ def _answer_rows(
 
 
 def _row(context: EvalContext, key: str) -> tuple[EvalSet, int]:
-    """The set and the index of the row with key "SPLIT/ID"."""
+    """Returns the set and the index of the row with key "SPLIT/ID"."""
     split, _, id_ = key.partition("/")
     return context.sets[split], context.sets[split].ids.index(id_)
 
@@ -139,7 +139,7 @@ def _scores(model: LoadedModel, sequences: Sequence[TokenSequence]) -> list[Toke
 
 
 def _rounded(values: np.ndarray) -> list[float]:
-    """float32 values with as few digits as identify them."""
+    """Returns float32 values as floats with the fewest digits that identify them."""
     return [float(str(value)) for value in values]
 
 
@@ -198,7 +198,7 @@ def _text(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewR
 def _forget_items(
     context: EvalContext, keys: Iterable[str], group: str, ask: Callable[[str], str] = str
 ) -> Iterator[tuple[str, str, str]]:
-    """(key, question worded by `ask`, true answer) of the keys that start with `group`."""
+    """Yields (key, question worded by `ask`, true answer) for keys that start with `group`."""
     rows = context.forget
     for key in keys:
         if key.startswith(group):

@@ -1,14 +1,14 @@
-"""The measures of the TOFU benchmark.
+"""Measures of the TOFU benchmark.
 
-With l the mean loss (cross-entropy per token, end token included) of a text after its question:
+l is the mean loss (cross-entropy per token, end token included) of a text after its question.
 
-    probability   exp(-l(answer)); on real_authors and world_facts, this is divided by its sum with
-                  exp(-l) of the wrong answers; mean over rows
-    ROUGE-L       recall of the greedy answer, mean over rows
-    truth ratio   see `truth_ratio`, in two definitions, geo and arith; on real_authors and
-                  world_facts, it uses the answer itself if there is no paraphrase
-    Model Utility     harmonic mean of these three numbers on retain, real_authors, world_facts
-    Forget Quality    see `truth_ratio`, compared with the reference
+    probability       Mean over rows of exp(-l(answer)). On real_authors and world_facts, each value
+                      is divided by the sum of exp(-l) over the answer and the wrong answers.
+    ROUGE-L           Recall of the true answer in the greedy answer, mean over rows.
+    truth ratio       See `truth_ratio` for its two definitions, geo and arith. On real_authors and
+                      world_facts, it uses the answer itself if there is no paraphrase.
+    Model Utility     Harmonic mean of these three numbers on retain, real_authors, world_facts.
+    Forget Quality    Comparison with the reference model, see `truth_ratio`.
 
 Reference: Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs", arXiv 2401.06121.
 """
@@ -45,39 +45,41 @@ for _kind, _mean in _MEANS.items():
         f"model_utility.{_kind}": Description(f"TOFU Model Utility ({_mean})", "higher"),
         f"forget_quality.{_kind}": Description(f"TOFU Forget Quality ({_mean})", "higher", "p"),
         f"forget_quality.{_kind}.statistic": Description(
-            f"distance of truth ratios ({_mean}) from the reference", "lower", ""
+            f"distance of the truth ratios ({_mean}) from those of the reference", "lower", ""
         ),
     }
 
 
 def probability(true: np.ndarray) -> float:
-    """Mean of exp(-l).
+    """Returns the mean of exp(-l) over answers.
 
     Args:
-        true: float [N], mean loss of each answer.
+        true: float [N], mean loss l per token of each answer.
     """
     return float(np.exp(-true).mean())
 
 
 def probability_among(true: np.ndarray, wrong: Sequence[Sequence[float]]) -> float:
-    """Mean of p / (p + sum of p of the wrong answers).
+    """Returns the mean share of the true answer in the probability of all options.
+
+    The share is p / (p + sum of p over the wrong answers) with p = exp(-l).
 
     Args:
-        true: float [N], mean loss of each answer.
-        wrong: N lists, mean losses of its wrong answers.
+        true: float [N], mean loss l per token of each true answer.
+        wrong: N lists of mean losses of the wrong answers.
     """
-    # Computed from logarithms, so that a row of tiny probabilities is not 0 / 0.
+    # Logarithms avoid 0 / 0 in a row of tiny probabilities.
     logs = [np.array([-t, *np.negative(w)]) for t, w in zip(true, wrong, strict=True)]
     return float(np.mean([np.exp(row[0] - np.logaddexp.reduce(row)) for row in logs]))
 
 
 def model_utility(nine: Sequence[float]) -> float:
-    """Harmonic mean of non-negative numbers; 0 if one of them is 0."""
+    """Returns the harmonic mean of non-negative numbers, or 0 if one of them is 0."""
     return 0.0 if 0 in nine else len(nine) / sum(1 / n for n in nine)
 
 
 def summarise(own: Rows, reference: Rows | None, *_: Any) -> Result:
-    """All numbers for which the rows suffice."""
+    """Computes all numbers of the module docstring for which rows are available."""
     numbers: dict[str, float | str] = {}
     for split in ("forget", *UTILITY_SPLITS):
         numbers |= {f"{split}.{name}": number for name, number in _of_split(split, own).items()}
@@ -121,7 +123,7 @@ def _forget_quality(kind: str, own: Rows, reference: Rows | None) -> dict[str, f
 
 
 def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndarray, str]:
-    """log R of each row and "", or an empty array and the reason."""
+    """Returns log R of each row and "", or an empty array and the reason why R is missing."""
     columns = ("wrong",) if split in _AMONG_WRONG else ("paraphrased", "wrong")
     if reason := _missing(rows, split, *columns):
         return np.empty(0), reason
@@ -130,7 +132,7 @@ def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndar
 
 
 def _missing(rows: Mapping[str, Any], split: str, *columns: str) -> str:
-    """The reason why a number of these columns cannot be computed; empty if it can."""
+    """Returns the reason why these columns cannot be used, or "" if they can."""
     if reason := unusable(rows, split):
         return reason
     missing = [c for c in columns if not all(row[c] for row in rows.values())]

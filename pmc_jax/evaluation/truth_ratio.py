@@ -1,18 +1,18 @@
-r"""The truth ratio of the TOFU benchmark in its two common definitions, and Forget Quality.
+r"""Truth ratio of the TOFU benchmark in its two common definitions, and Forget Quality.
 
-R = p(wrong) / p(true) of a row, from mean losses l (cross-entropy per token, end token included)
-of its paraphrased true answer and of its wrong answers:
+The ratio R = p(wrong) / p(true) of a row depends on the mean losses l (cross-entropy per token, end
+token included) of its paraphrased true answer and of its wrong answers:
 
     geo    R = exp(l(true) - mean_k l(wrong_k))
     arith  R = mean_k exp(-l(wrong_k)) / exp(-l(true))
 
-The truth ratio of the forget split is mean(min(R, 1/R)), that of other splits mean(max(0, 1 - R)).
+The truth ratio is mean(min(R, 1/R)) on the forget split and mean(max(0, 1 - R)) on other splits.
 Forget Quality is the p-value of the two-sample Kolmogorov-Smirnov test (scipy's `ks_2samp`) between
 R on the forget split of a model and of the reference. The test depends only on the order of R, so
 this module uses log R, which neither overflows nor underflows.
 
-The paper defines `arith`; the benchmark's first code and open-unlearning use `geo`. open-unlearning
-adds 1e-10 to denominators, which this module omits (aggregates change by 1e-8).
+The paper defines `arith`; the first code of the benchmark and open-unlearning use `geo`.
+open-unlearning adds 1e-10 to denominators. This module does not, which changes aggregates by 1e-8.
 
 Reference: Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs", arXiv 2401.06121.
 """
@@ -25,11 +25,11 @@ KINDS = ("geo", "arith")
 
 
 def log_truth_ratio(true: np.ndarray, wrong: Sequence[Sequence[float]], kind: str) -> np.ndarray:
-    """log R of each row.
+    """Computes log R of each row.
 
     Args:
-        true: float [N], mean loss of the paraphrased true answer.
-        wrong: N lists, mean losses of its wrong answers.
+        true: float [N], mean loss of each paraphrased true answer.
+        wrong: N lists of mean losses of the wrong answers.
         kind: one of `KINDS`.
 
     Returns:
@@ -43,10 +43,11 @@ def log_truth_ratio(true: np.ndarray, wrong: Sequence[Sequence[float]], kind: st
 
 
 def truth_ratio(log_ratios: np.ndarray, *, forget: bool) -> float:
-    """mean(min(R, 1/R)) for the forget split, mean(max(0, 1 - R)) for other splits.
+    """Returns mean(min(R, 1/R)) for the forget split, mean(max(0, 1 - R)) for other splits.
 
     Args:
         log_ratios: float [N], log R of each row.
+        forget: whether the rows belong to the forget split.
     """
     if forget:
         return float(np.exp(-np.abs(log_ratios)).mean())
@@ -54,13 +55,13 @@ def truth_ratio(log_ratios: np.ndarray, *, forget: bool) -> float:
 
 
 def forget_quality(own: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """Two-sample Kolmogorov-Smirnov test of log R.
+    """Tests with the two-sample Kolmogorov-Smirnov test whether two models have the same R.
 
     Args:
-        own, reference: float [N], float [M].
+        own, reference: float [N], float [M], log R of the rows of each model.
 
     Returns:
-        The p-value and the statistic.
+        The p-value and the test statistic.
     """
     # Imported on first use, because the import takes more than a second.
     from scipy.stats import ks_2samp

@@ -76,7 +76,7 @@ def test_what_is_missing_is_said():
     nothing = attacks.summarise_relearned({}, None, None, SETTINGS)
     assert set(nothing.missing.values()) == {"data.evaluate.forget is not given"}
     unattacked = attacks.summarise_relearned(own, {}, None, SETTINGS)
-    reason = "the reference was not attacked"
+    reason = "the reference model was not attacked"
     assert unattacked.missing["relearned.above_reference"] == reason
 
 

@@ -79,7 +79,7 @@ def test_the_worst_beside_a_reference(task):
     numbers = [result.values[name] for name in ABOVE]
     assert numbers == [0.25, *bootstrap(differences)] == [0.25, -0.25, 0.75]
     not_asked = summarise({task: ROWS}, {}, None, SETTINGS)
-    reason = "the reference was not attacked"
+    reason = "the reference model was not attacked"
     assert [not_asked.missing[name] for name in ABOVE] == [reason] * 3
 
 

@@ -111,7 +111,8 @@ def test_what_is_missing_is_said():
     assert set(summarise(own, {}, None, SETTINGS).missing) == lacking
     nan = summarise(rows([row(math.nan)], [row(-1.0)]), own, None, SETTINGS)
     assert nan.missing == dict.fromkeys(
-        membership.DESCRIPTIONS, "the model's numbers are not finite"
+        membership.DESCRIPTIONS,
+        "the model's numbers are not finite; check whether its training diverged",
     )
     # The reference tells them apart by itself: nothing to divide by.
     told = summarise(own, own, None, SETTINGS)

@@ -7,6 +7,7 @@ import pytest
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import memorisation
 from pmc_jax.evaluation.memorisation import exact, extraction, summarise
+from pmc_jax.evaluation.result import NOT_FINITE
 
 SETTINGS = EvaluateConfig()
 
@@ -57,8 +58,8 @@ def test_what_is_missing_is_said():
     result = summarise({"likelihood": rows}, None, None, SETTINGS)
     assert result.values == {}
     assert result.missing == {
-        "forget.exact": "the model's numbers are not finite",
-        "forget.extraction": "the model's numbers are not finite",
+        "forget.exact": NOT_FINITE,
+        "forget.extraction": NOT_FINITE,
         "retain.exact": "data.evaluate.retain is not given",
         "retain.extraction": "data.evaluate.retain is not given",
     }

@@ -69,7 +69,10 @@ def test_the_true_option_is_in_the_words_of_the_wrong_ones_where_the_data_has_it
     [
         ({}, "data.evaluate.forget is not given"),
         ({"forget/0": row(2)}, "data.evaluate.forget has no wrong answers"),
-        ({"forget/0": row(2, math.nan)}, "the model's numbers are not finite"),
+        (
+            {"forget/0": row(2, math.nan)},
+            "the model's numbers are not finite; check whether its training diverged",
+        ),
     ],
 )
 def test_what_is_missing_is_said(rows, reason):

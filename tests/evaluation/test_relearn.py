@@ -133,7 +133,9 @@ def test_adapters_where_the_run_trains_them(generator):
 def test_faults_name_the_setting(generator):
     empty = RetainSet((), (), ())
     options = dict(settings=SETTINGS, train=TrainConfig(), data=DataConfig(), seed=0)
-    with pytest.raises(UserError, match=r"data\.evaluate\.relearn: no rows"):
+    with pytest.raises(
+        UserError, match=r"data\.evaluate\.relearn: the relearning attack has no rows"
+    ):
         relearned(generator, empty, **options)
     wild = dataclasses.replace(SETTINGS, learning_rate=1e30)
     with pytest.raises(UserError, match=r"lower evaluate\.relearn\.learning_rate=1e") as caught:

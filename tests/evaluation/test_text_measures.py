@@ -39,7 +39,7 @@ def test_side_effects_by_hand():
     assert (len(counts), counts.sum()) == (41, 2)
     assert np.flatnonzero(counts).tolist() == [4, 20]  # -0.8, and 0 in the middle
     assert set(result.values) | set(result.missing) == set(side_effects.DESCRIPTIONS)
-    assert set(result.missing.values()) == {"no model before unlearning to compare with"}
+    assert set(result.missing.values()) == {"this evaluation has no model before unlearning"}
 
 
 def test_side_effects_against_the_model_before():
@@ -58,15 +58,19 @@ def test_side_effects_that_cannot_be_told():
         assert not any(n in result.values for n in names)
         return {result.missing[n] for n in names}
 
-    assert reasons({}, OTHER) == {"no text to read: evaluate.corpus.path"}
+    assert reasons({}, OTHER) == {
+        "the text is too short to score; set evaluate.corpus.path to a longer text"
+    }
     assert reasons(OWN, {}) == {"the other model tokenises the text differently"}
     shorter = {"text": {"chunk:0": chunk([0.5], [1]), "chunk:1": chunk([0.5], [1])}}
     assert reasons(OWN, shorter) == {"the other model tokenises the text differently"}
     nan = {"text": {k: c | {"logp": [math.nan] * 2} for k, c in OWN["text"].items()}}
-    assert reasons(nan, OTHER) == {"the model's numbers are not finite"}
+    assert reasons(nan, OTHER) == {
+        "the model's numbers are not finite; check whether its training diverged"
+    }
     plain = {"text": {"chunk:0": chunk([0.5, 0.5], [0, 0])}}
     result = side_effects.summarise(plain, plain, None, SETTINGS)
-    assert result.missing["reference.forget.mean"] == "the text has no words of forgotten answers"
+    assert result.missing["reference.forget.mean"] == "the text has no words of forget answers"
     assert result.values["reference.other.mean"] == 0
 
 
@@ -82,7 +86,8 @@ def test_perplexity_by_hand():
 def test_perplexity_that_cannot_be_told():
     empty = perplexity.summarise({}, None, None, SETTINGS)
     assert empty.missing == dict.fromkeys(
-        perplexity.DESCRIPTIONS, "no text to read: evaluate.corpus.path"
+        perplexity.DESCRIPTIONS,
+        "the text is too short to score; set evaluate.corpus.path to a longer text",
     )
     huge = {"text": {"chunk:0": {"logp": [-2000.0], "words": 1, "forget": [0]}}}
     result = perplexity.summarise(huge, None, None, SETTINGS)

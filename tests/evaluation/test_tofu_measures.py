@@ -140,7 +140,9 @@ def test_a_model_that_diverged_gives_no_numbers():
         r["wrong"][0]["logp"] = [math.nan]
     result = tofu.summarise(rows, whole(), None, SETTINGS)
     assert set(result.values) == {f"{split}.rougeL_recall" for split in ("forget", *NAMES)}
-    assert set(result.missing.values()) == {"the model's numbers are not finite"}
+    assert set(result.missing.values()) == {
+        "the model's numbers are not finite; check whether its training diverged"
+    }
 
 
 def losses(folder, split):
