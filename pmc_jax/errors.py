@@ -17,15 +17,20 @@ class Preempted(Exception):
 
 
 def first_of(names: Sequence[str], most: int) -> str:
-    """The first `most` names, for a message."""
+    """Returns the first `most` names, separated by commas, for a message."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 @contextlib.contextmanager
-def system_errors(what: str) -> Iterator[None]:
-    """Turns an `OSError` in the block into a `UserError` with `what` and the reason."""
+def system_errors(what: str, fix: str = "") -> Iterator[None]:
+    """Turns an `OSError` in the block into a `UserError`.
+
+    Args:
+        what: the beginning of the message. A colon and the system's reason follow.
+        fix: a sentence that says what to do, which ends the message.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
-        raise UserError(f"{what}: {reason}") from error
+        raise UserError(f"{what}: {reason}. {fix}" if fix else f"{what}: {reason}") from error

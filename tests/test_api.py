@@ -190,10 +190,10 @@ def test_a_score_that_gives_the_wrong_number_of_values_is_named(taught):
 @pytest.mark.parametrize(
     ("forget", "retain", "message"),
     [
-        ([], OTHERS, "no rows"),
-        ("Zorbolant", OTHERS, "a list of questions, not one string"),
+        ([], OTHERS, "the source has no rows"),
+        ("Zorbolant", OTHERS, "`questions` is one string. Pass a list of strings"),
         (["  "], OTHERS, "row 0 .*'question' is empty"),
-        (QUESTIONS, [], "no rows"),
+        (QUESTIONS, [], "the source has no rows"),
         (QUESTIONS, ["Zorbolant"], "row 0 .*not a .question, answer. pair"),
         (QUESTIONS, [("Zorbolant", "")], "row 0 .*'answer' is empty"),
         ([" ".join(tiny.WORDS * 5)], OTHERS, "250 prompt tokens"),

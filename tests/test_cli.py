@@ -338,7 +338,7 @@ def test_a_process_unlearns_and_says_nothing_else(inputs):
     shown = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.strip()]
     bars = ("evaluate before:", "unlearn:", "evaluate after:")
     others = [line for line in shown if not line.startswith(bars)]
-    assert len(others) == 1 and others[0].startswith("pmc: 1 of 9 rows dropped")
+    assert len(others) == 1 and others[0].startswith("pmc: 1 of 9 rows are dropped")
     assert (inputs / "out" / "results.json").is_file()
     tiny.succeed("unlearn", *options, "output.dir=here")
     assert tiny.same_weights(inputs / "out" / "model", inputs / "here" / "model")

@@ -1,1 +1,1 @@
-"""Host-side data: records, the sources they are read from, and their encoding as tokens."""
+"""Host-side data: records, the sources that they are read from, and their encoding as token ids."""

@@ -1,8 +1,8 @@
-"""Encodes text as token ids, and decodes them.
+"""Encodes text as token ids and decodes token ids as text.
 
-A prompt is the chat template with the question as the user's turn, or the tag format
-(`Question: ...` / `Answer: ...`). It has one BOS token, from the template or the tokenizer. An
-answer is its own tokens and one end token.
+In the chat format, a prompt is the chat template with the question as the user's turn. In the tag
+format, a prompt is `Question: ...` and the answer begins with `Answer: `. The template or the
+tokenizer adds at most one BOS token to a prompt. One end token follows the tokens of an answer.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """Turns questions and answers into token ids for one model.
+    """Encoder of questions and answers as token ids for one model.
 
     Attributes:
         tokenizer: a tokenizer of transformers.
-        settings: format, system prompt and tags.
-        end_token: the last token of a training answer.
-        end_tokens: the tokens that end a sampled answer.
+        settings: settings with the prompt format, the system prompt and the tags.
+        end_token: id of the token that ends every answer in training.
+        end_tokens: ids of the tokens that end a sampled answer.
     """
 
     tokenizer: Any
@@ -40,31 +40,37 @@ class Encoder:
         return _is_chat(self.tokenizer, self.settings)
 
     def prompt(self, question: str) -> list[int]:
-        """The tokens before the model's answer."""
+        """Returns the token ids of the prompt for a question."""
         if self.is_chat:
             return _render(self.tokenizer, self.settings, question)
         ids = list(
             self.tokenizer(self.settings.question_tag.format(question=question))["input_ids"]
         )
         while ids and ids[-1] == self.tokenizer.eos_token_id:
-            ids.pop()  # some tokenizers append EOS to every text
+            ids.pop()  # Some tokenizers append EOS to every text.
         return ids
 
     def answer(self, text: str) -> list[int]:
-        """The tokens with a loss: the answer (with its tag in the tag format) and the end token."""
+        """Returns the token ids of an answer and its end token, which are the tokens with a loss.
+
+        In the tag format, the answer begins with its tag.
+        """
         return [*self.answer_prefix(text), self.end_token]
 
     def answer_prefix(self, text: str) -> list[int]:
-        """The tokens of an answer that starts with `text`, with its tag in the tag format."""
+        """Returns the token ids of an answer without the end token.
+
+        In the tag format, the answer begins with its tag.
+        """
         text = text if self.is_chat else self.settings.answer_tag + text
         return self.plain(text)
 
     def plain(self, text: str) -> list[int]:
-        """The tokens of a text without special tokens."""
+        """Returns the token ids of a text without adding special tokens."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of a sampled answer, without special tokens, tag and outer white space."""
+        """Returns the text of a sampled answer without special tokens, tag and outer space."""
         text = self.tokenizer.decode([int(t) for t in tokens], skip_special_tokens=True).strip()
         if not self.is_chat:
             text = text.removeprefix(self.settings.answer_tag.strip()).strip()
@@ -78,7 +84,13 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class TokenSequence:
-    """Prompt and answer as tokens i32[n]; the answer starts at index `begin`; `id` of the row."""
+    """Token ids of one prompt and its answer.
+
+    Attributes:
+        tokens: token ids i32[n] of the prompt, followed by those of the answer.
+        begin: index in `tokens` at which the answer starts.
+        id: id of the row, for messages.
+    """
 
     tokens: np.ndarray
     begin: int
@@ -91,28 +103,36 @@ class TokenSequence:
 def make_encoder(
     tokenizer: Any, settings: ModelConfig, generation_config: Mapping[str, Any] | None = None
 ) -> Encoder:
-    """Builds an encoder: finds the end tokens and checks the format.
+    """Builds the encoder of one model after finding its end tokens and checking its format.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        settings: settings with the prompt format, the system prompt and the tags.
+        generation_config: contents of generation_config.json, whose end tokens are added.
 
     Raises:
-        UserError: chat format without a chat template, a template that raises, no end token, or an
-            end token that is not a token id.
+        UserError: the format is chat but there is no chat template, the template raises an error,
+            there is no end token, or an end token is not a token id.
     """
     if settings.format == "chat" and not tokenizer.chat_template:
         raise UserError(
-            "model.format: chat, but the tokenizer has no chat template; use format: tags"
+            "model.format=chat needs a chat template, but the tokenizer has no chat template. Set "
+            "model.format=tags."
         )
     ends = (generation_config or {}).get("eos_token_id")
     ends = list(ends) if isinstance(ends, (list, tuple)) else [ends]
     ends = [e for e in (tokenizer.eos_token_id, *ends) if e is not None]
     if wrong := [e for e in ends if type(e) is not int or not 0 <= e < 2**31]:
         raise UserError(
-            f"generation_config.json: eos_token_id must hold token ids, got {wrong[0]!r:.40}"
+            f"generation_config.json: eos_token_id contains {wrong[0]!r:.40}, which is not a token "
+            "id. Correct eos_token_id in that file."
         )
     end = ends[0] if ends else None
     if _is_chat(tokenizer, settings):
-        # The first special token that the template puts after an answer ends a turn. The flag
-        # decides, because `all_special_ids` has only named tokens. Tokens of the answer itself are
-        # excluded: a vocabulary without "!" encodes it as the unknown token.
+        # The first special token that the template puts after an answer ends a turn. A token is
+        # special if its flag says so, because `all_special_ids` lists only named tokens. The tokens
+        # of the answer are excluded, because a vocabulary without "!" encodes it as the unknown
+        # token.
         prompt = _render(tokenizer, settings, "?")
         turn = _render(tokenizer, settings, "?", answer="!")
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -122,7 +142,7 @@ def make_encoder(
             end = after[0]
     if end is None:
         raise UserError(
-            "the tokenizer has no end token; set eos_token in its tokenizer_config.json"
+            "model.path: the tokenizer has no end token. Set eos_token in tokenizer_config.json."
         )
     return Encoder(tokenizer, settings, end, tuple(sorted({end, *ends})))
 
@@ -146,11 +166,11 @@ def _render(
         encoded = tokenizer.apply_chat_template(
             messages, add_generation_prompt=answer is None, tokenize=True, return_dict=True, **extra
         )
-    except Exception as error:  # a template in Jinja's sandbox may raise any type
+    except Exception as error:  # A template in Jinja's sandbox may raise any type.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"the model's chat template refuses the messages ({reason}); set model.format: tags or "
-            "change model.system_prompt"
+            f"model.path: the chat template does not accept the messages ({reason}). Set "
+            "model.format=tags or change model.system_prompt."
         ) from None
     return list(encoded["input_ids"])
 
@@ -167,14 +187,17 @@ def encode_pairs(
     """Encodes question-answer pairs as training sequences.
 
     Args:
+        encoder: encoder of the model.
+        pairs: (question, answer) of each row.
         ids: ids of the rows, for messages.
-        max_length: maximum tokens of prompt and answer together.
-        long_rows: `error`, or `drop`, which logs the number of dropped rows.
+        max_length: maximum number of tokens of prompt and answer together.
+        long_rows: `error` raises for a row that is too long. `drop` leaves such rows out and logs
+            their number.
         window: context window of the model, in tokens.
 
     Raises:
-        UserError: rows longer than `max_length` or `window` under `error`, or no rows left under
-            `drop`.
+        UserError: a row is longer than `max_length` or `window` and `long_rows` is `error`, or
+            every row is too long.
     """
     prompts = multihost.map_sharded(lambda i: encoder.prompt(pairs[i][0]), len(pairs))
     answers = multihost.map_sharded(lambda i: encoder.answer(pairs[i][1]), len(pairs))
@@ -190,17 +213,20 @@ def encode_pairs(
     names += f" and {len(long) - 5} more" if len(long) > 5 else ""
     if long_rows == "error" or len(long) == len(sequences):
         drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
-        fix = "raise it, shorten them" if limit < window else "shorten them"
+        fix = "Increase it, or shorten the rows" if limit < window else "Shorten the rows"
         is_setting = max_length <= window
-        name = f"data.max_length={limit}" if is_setting else f"the model's window of {limit}"
-        raise UserError(f"rows longer than {name}: {names}; {fix}{drop}")
-    dropped = f"{len(long)} of {len(sequences)} rows dropped"
-    _log.warning("%s, longer than %d tokens: %s", dropped, limit, names)
+        name = f"data.max_length={limit}" if is_setting else f"the model's window of {limit} tokens"
+        raise UserError(f"Some rows are longer than {name}: {names}. {fix}{drop}.")
+    message = "%d of %d rows are dropped: %s. Shorten rows to at most %d tokens to train on them."
+    _log.warning(message, len(long), len(sequences), names, limit)
     return [s for s in sequences if len(s) <= limit]
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> np.ndarray:
-    """The longest common prefix i32[P] that leaves at least one token of each sequence."""
+    """Returns the longest common prefix of token sequences, i32[P].
+
+    The prefix is shorter than each sequence by at least one token.
+    """
     first, last = min(map(list, sequences)), max(map(list, sequences))
     limit = min(map(len, sequences)) - 1
     size = next((i for i in range(limit) if first[i] != last[i]), max(limit, 0))

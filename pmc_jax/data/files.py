@@ -1,7 +1,7 @@
 """Reads a file of rows (JSON Lines, JSON, CSV, Parquet) into a `Table` of unchecked values.
 
-It reports all faults of a file's format; `check` reports faults of the values. Values keep their
-whitespace and newlines exactly.
+This module reports faults of a file's format, and `check` reports faults of the values. White space
+and line breaks in values are unchanged.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Table:
     """Rows of a source with unchecked values.
 
     Args:
-        name: name of the source in messages (a file's path, "tfds:tofu/forget10", ...).
+        name: name of the source in messages, such as a file's path or "tfds:tofu/forget10".
         columns: names of the columns that occur in at least one row, in order of appearance.
-        rows: one mapping per row, from column name to value; a row may lack columns.
-        lines: line number of each row, from 1; empty if the source has no lines.
+        rows: one mapping per row, from column name to value. A row may lack columns.
+        lines: line number of each row, counted from 1. It is empty if the source has no lines.
 
     Raises:
         UserError: the source has no rows.
@@ -40,10 +40,10 @@ class Table:
 
     def __post_init__(self) -> None:
         if not self.rows:
-            raise UserError(f"{self.name}: no rows")
+            raise UserError(f"{self.name}: the source has no rows. Add at least one row.")
 
     def location(self, index: int) -> str:
-        """The name of row `index` (0-based) in messages."""
+        """Returns the name of a row in messages, such as "line 2", from its 0-based index."""
         return f"line {self.lines[index]}" if self.lines else row_location(index)
 
 
@@ -53,7 +53,13 @@ def table_of(
     lines: Sequence[int] = (),
     faults: Sequence[str] = (),
 ) -> Table:
-    """Builds a table with the columns of its rows.
+    """Builds a table whose columns are all columns of its rows.
+
+    Args:
+        name: name of the source in messages.
+        rows: one mapping per row, from column name to value.
+        lines: line number of each row, counted from 1. It is empty if the source has no lines.
+        faults: faults that were found in the source, as for `raise_faults`.
 
     Raises:
         UserError: `faults` is not empty, or there are no rows.
@@ -65,27 +71,28 @@ def table_of(
 
 
 def raise_faults(name: str, faults: Sequence[str]) -> NoReturn:
-    """Raises one error with a source and its first five faults.
+    """Raises one error that names a source and its first five faults.
 
     Args:
         name: name of the source.
-        faults: at least one fault, each "LOCATION: what is wrong".
+        faults: at least one fault, each as "LOCATION: what is wrong".
 
     Raises:
         UserError: always.
     """
     shown = "; ".join(faults[:_MAX_FAULTS])
-    more = f"; and {len(faults) - _MAX_FAULTS} more" if len(faults) > _MAX_FAULTS else ""
-    raise UserError(one_line(f"{name}, {shown}{more}"))
+    more = f"; and {len(faults) - _MAX_FAULTS} more faults" if len(faults) > _MAX_FAULTS else ""
+    fix = "Correct this row." if len(faults) == 1 else "Correct these rows."
+    raise UserError(one_line(f"{name}, {shown}{more}. {fix}"))
 
 
 def one_line(text: object) -> str:
-    """A message without line breaks, which names from a file may contain."""
+    """Returns a text on one line, because names from a file may contain line breaks."""
     return " ".join(part.strip() for part in str(text).splitlines() if part.strip())
 
 
 def row_location(index: int) -> str:
-    """The name of row `index` (0-based) in messages, for a source without lines."""
+    """Returns the name of a row in messages from its 0-based index, for a source without lines."""
     return f"row {index} (from 0)"
 
 
@@ -94,34 +101,36 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
 
     Args:
         path: an existing file.
-        columns: names of the columns to keep; Parquet files are read without the others.
+        columns: names of the columns to keep. Other columns of a Parquet file are not read.
 
     Returns:
-        The table. Its `columns` are all columns of the file, including those not kept.
+        The table. Its `columns` are all columns of the file, even if their values are not kept.
 
     Raises:
-        UserError: unknown suffix, not UTF-8, a row that cannot be parsed or is not an object, a
-            repeated name in a CSV header, or an unreadable file; one line with the first faults.
+        UserError: the suffix is unknown, the file cannot be read or is not UTF-8, a row cannot be
+            parsed or is not an object, or a CSV header repeats a name. The message is one line
+            with the first faults.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         suffixes = ", ".join(_READERS)
         raise UserError(
-            f"{path}: unknown suffix '{path.suffix}'; a file of rows is one of {suffixes}"
+            f"{path}: the suffix '{path.suffix}' is unknown. Use a file with one of these "
+            f"suffixes: {suffixes}."
         )
-    with system_errors(f"{path}: cannot be read"):
+    with system_errors(f"{path}: the file cannot be read", "Check its permissions."):
         table = reader(path, columns)
     rows = tuple({k: v for k, v in row.items() if k in columns} for row in table.rows)
     return dataclasses.replace(table, rows=rows)
 
 
 def _read_json(path: Path, columns: Sequence[str]) -> Table:
-    """Reads JSON Lines, or one JSON array of objects in a .json file."""
+    """Reads a file of JSON Lines, or a .json file with one array of objects."""
     text = _read_text(path)
     if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
         return _read_json_array(path, text)
     rows, lines, faults = [], [], []
-    # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a string.
+    # Only "\n" ends a line. `str.splitlines` would also split at U+2028 inside a string.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -138,7 +147,7 @@ def _read_json(path: Path, columns: Sequence[str]) -> Table:
 def _read_json_array(path: Path, text: str) -> Table:
     values, fault = _parse_json(text)
     if fault is not None:
-        raise UserError(f"{path}, {fault}")
+        raise UserError(f"{path}, {fault}. Correct the file.")
     faults = [
         f"{row_location(index)}: {fault}"
         for index, value in enumerate(values)
@@ -148,7 +157,7 @@ def _read_json_array(path: Path, text: str) -> Table:
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> Table:
-    """Reads comma-separated values with a header line; quotes may span lines (RFC 4180)."""
+    """Reads comma-separated values with a header line. Quoted values may span lines (RFC 4180)."""
     # newline="" keeps line ends inside quotes unchanged.
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     header: list[str] | None = None
@@ -158,8 +167,8 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Table:
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            # After a broken quote the reader cannot tell where rows start.
-            faults.append(f"line {number}: not CSV ({error})")
+            # The reader cannot tell where rows start after a broken quote.
+            faults.append(f"line {number}: the row is not valid CSV ({error})")
             break
         if fields is None:
             break
@@ -169,10 +178,14 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Table:
             header = fields
             repeated = sorted({name for name in header if header.count(name) > 1})
             if repeated:
-                raise_faults(str(path), [f"line {number}: the header names '{repeated[0]}' twice"])
+                fault = f"the header has more than one column '{repeated[0]}'"
+                raise_faults(str(path), [f"line {number}: {fault}"])
         elif len(fields) != len(header):
             count = f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
-            faults.append(f"line {number}: {count}, but the header has {len(header)}; quote commas")
+            fault = (
+                f"the row has {count}, but the header has {len(header)} (quote values with commas)"
+            )
+            faults.append(f"line {number}: {fault}")
         else:
             rows.append(dict(zip(header, fields, strict=True)))
             lines.append(number)
@@ -188,7 +201,9 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
             names = tuple(file.schema_arrow.names)
             rows = file.read(columns=[name for name in columns if name in names]).to_pylist()
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({one_line(error)})") from error
+        raise UserError(
+            f"{path}: the file is not a readable Parquet file ({one_line(error)}). Write it again."
+        ) from error
     return Table(str(path), names, tuple(rows))
 
 
@@ -201,36 +216,39 @@ _READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
 
 
 def _read_text(path: Path) -> str:
-    """The text of a UTF-8 file without its byte order mark; line ends are unchanged."""
+    """Returns the text of a UTF-8 file without its byte order mark. Line ends are unchanged."""
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{content[error.start]:02x}"
-        raise UserError(f"{path}, line {line}: not UTF-8 ({byte}); save it as UTF-8") from error
+        raise UserError(
+            f"{path}, line {line}: the text is not UTF-8 ({byte}). Save the file as UTF-8."
+        ) from error
 
 
 def _parse_json(text: str) -> tuple[Any, str | None]:
-    """The value and None, or None and the fault."""
+    """Returns the value of a JSON text and None, or None and the fault in the text."""
     try:
         return json.loads(text), None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}: " if "\n" in text else ""
-        return None, f"{where}not valid JSON ({error.msg} at column {error.colno})"
+        fault = f"the text is not valid JSON ({error.msg} at column {error.colno})"
+        return None, f"{where}{fault}"
     except (ValueError, RecursionError) as error:
-        # A number of thousands of digits, or brackets nested thousands deep.
-        return None, f"not readable JSON ({one_line(error)})"
+        # The text contains a number with thousands of digits, or thousands of nested brackets.
+        return None, f"the text is not readable JSON ({one_line(error)})"
 
 
 def _row_fault(value: Any) -> str | None:
     if isinstance(value, dict):
         return None
-    return f'a row must be an object such as {{"question": ...}}, not {json_type(value)}'
+    return f'the row must be an object such as {{"question": ...}}, not {json_type(value)}'
 
 
 def json_type(value: Any) -> str:
-    """The JSON name of the type of a value, for messages."""
+    """Returns the JSON name for the type of a value, such as "an array"."""
     names = {
         dict: "an object",
         list: "an array",

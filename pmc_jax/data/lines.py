@@ -1,4 +1,4 @@
-"""Reads text files, as one text or as one entry per line."""
+"""Reads a text file as one text or as one entry per line."""
 
 from pathlib import Path
 
@@ -6,33 +6,36 @@ from pmc_jax.errors import UserError, system_errors
 
 
 def read_lines(path: str | Path, where: str) -> list[str]:
-    """The non-empty lines of a UTF-8 file, without outer white space.
+    """Returns the non-empty lines of a UTF-8 file without outer white space.
 
     Args:
-        where: the setting that named the file, for messages.
+        path: the file to read.
+        where: name of the setting that names the file, for messages.
 
     Raises:
         UserError: the file cannot be read, is not UTF-8, or has no line with text.
     """
     lines = [line.strip() for line in read_text(path, where).splitlines() if line.strip()]
     if not lines:
-        raise UserError(f"{where}: {path} is empty; write one entry per line")
+        raise UserError(f"{where}: the file {path} is empty. Write one entry per line.")
     return lines
 
 
 def read_text(path: str | Path, where: str) -> str:
-    """The text of a UTF-8 file, without its byte order mark.
+    """Returns the text of a UTF-8 file without its byte order mark.
 
     Args:
-        where: the setting that named the file, for messages.
+        path: the file to read.
+        where: name of the setting that names the file, for messages.
 
     Raises:
-        UserError: the file cannot be read, or is not UTF-8.
+        UserError: the file cannot be read or is not UTF-8.
     """
     try:
-        with system_errors(f"{where}: cannot read {path}"):
+        fix = f"Set {where} to a text file that can be read."
+        with system_errors(f"{where}: the file {path} cannot be read", fix):
             return Path(path).expanduser().read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{where}: {path} is not UTF-8 at byte {error.start}; save it as UTF-8"
+            f"{where}: the file {path} is not UTF-8 at byte {error.start}. Save the file as UTF-8."
         ) from None

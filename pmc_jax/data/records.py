@@ -1,9 +1,9 @@
-"""The five kinds of rows that enter the library, as tuples of strings.
+"""Record types for the rows that enter the library, as tuples of strings.
 
-`ForgetSet` has no field for an answer: the type itself guarantees that PMC never reads the true
-answers. They can enter only through `EvalSet`, which only evaluation imports, `FinetuneSet`, which
-only fine-tuning imports, and `ForgetAnswerSet`, which only the methods that train on them import.
-This module reads no files and imports no tokenizer and no jax.
+`ForgetSet` has no field for an answer, so its type guarantees that PMC never reads the true answers
+to forget questions. Only three types hold true answers. Evaluation imports `EvalSet`, fine-tuning
+imports `FinetuneSet`, and the methods that train on true answers import `ForgetAnswerSet`. This
+module reads no files and imports no tokenizer and no jax.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pmc_jax.errors import UserError
 
 
 class _Rows:
-    """Base class of the record types: columns of equal length with unique ids."""
+    """Base class of the record types, whose columns have equal lengths and whose ids are unique."""
 
     def __post_init__(self) -> None:
         """Checks the columns.
@@ -31,15 +31,18 @@ class _Rows:
         for name, values in columns.items():
             for texts in values if name == "wrong" else [values]:
                 if not isinstance(texts, tuple) or not all(isinstance(v, str) for v in texts):
-                    raise UserError(f"{kind}: '{name}' must be a tuple of str")
+                    raise UserError(f"{kind}: the column '{name}' must be a tuple of str.")
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
-            raise UserError(f"{kind}: the columns differ in length ({counts})")
+            raise UserError(
+                f"{kind}: the columns differ in length ({counts}). Give each row a value in every "
+                "column."
+            )
         repeated = [row_id for row_id, count in Counter(self.ids).items() if count > 1]
         if repeated:
             raise UserError(
-                f"{kind}: ids must be unique, but '{repeated[0]}' is used more than once"
+                f"{kind}: the id '{repeated[0]}' is used more than once. Give each row its own id."
             )
 
     def _column_names(self) -> tuple[str, ...]:
@@ -50,10 +53,10 @@ class _Rows:
         return len(self.ids)
 
     def select(self, indices: Iterable[int]) -> Self:
-        """The rows at `indices` (0-based, in that order), as a record of the same type.
+        """Returns the rows at 0-based indices, in the order of the indices, as a new record.
 
         Raises:
-            UserError: an index is repeated, so ids would not be unique.
+            UserError: an index is repeated, which would repeat an id.
             IndexError: an index is out of range.
         """
         rows = [int(i) for i in indices]
@@ -65,7 +68,7 @@ class _Rows:
 
 @dataclasses.dataclass(frozen=True)
 class ForgetSet(_Rows):
-    """The sensitive questions only: this type has no field for an answer.
+    """Forget questions without their answers, for which this type has no field.
 
     Args:
         ids: one unique string per row.
@@ -92,30 +95,33 @@ class _Pairs(_Rows):
 
 
 class RetainSet(_Pairs):
-    """Pairs that the model must keep."""
+    """Question-answer pairs that the model must keep."""
 
 
 class FinetuneSet(_Pairs):
-    """Pairs that a target model is trained on before unlearning. Only `finetune` imports this."""
+    """Question-answer pairs for training a target model. Only fine-tuning imports this type."""
 
 
 class ForgetAnswerSet(_Pairs):
-    """The forget questions with their true answers, for target-based methods. PMC does not import
-    this type.
+    """Forget questions with their true answers, for the methods that train on these answers.
+
+    PMC does not import this type.
     """
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalSet(_Rows):
-    """Pairs that a model's answers are compared with. Only evaluation imports this.
+    """Question-answer pairs that evaluation compares with a model's answers.
+
+    Only evaluation imports this type.
 
     Args:
-        name: key of `data.evaluate`, such as "forget" or "world_facts".
+        name: key in `data.evaluate`, such as "forget" or "world_facts".
         ids: one unique string per row.
         questions: one string per row.
         answers: the true answers, one string per row.
-        paraphrased: the true answers in other words; None = the data have none.
-        wrong: several wrong answers per row; None = the data have none.
+        paraphrased: the true answers in other words, or None if the data contain none.
+        wrong: several wrong answers per row, or None if the data contain none.
     """
 
     name: str

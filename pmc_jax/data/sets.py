@@ -1,4 +1,4 @@
-"""Builds the records from their sources, or from rows in code."""
+"""Builds the records from their sources or from Python values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from pmc_jax.errors import UserError
 
 def finetune_rows(config: Config) -> FinetuneSet:
     if not config.finetune.data:
-        raise UserError("finetune.data: not given; name the rows to fine-tune the target model on")
+        raise UserError(
+            "finetune.data is not set. Set it to the rows that the target model is trained on."
+        )
     return finetune_set(config.finetune.data, config.data)
 
 
@@ -23,48 +25,52 @@ def eval_sets(config: Config) -> list[EvalSet]:
 
 
 def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
-    """The sensitive questions; the answer column is never read and need not exist.
+    """Reads the forget questions of a source.
+
+    The answer column is never read and does not have to exist.
 
     Raises:
-        UserError: as `read_rows`.
+        UserError: the source has a fault that `read_rows` reports.
     """
     rows = read_rows(source, data, [source.question], "data.forget")
     return ForgetSet(rows.ids, rows.columns[source.question])
 
 
 def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
-    """The pairs to keep.
+    """Reads the retain pairs of a source.
 
     Raises:
-        UserError: as `read_rows`.
+        UserError: the source has a fault that `read_rows` reports.
     """
     return RetainSet(*_pairs(source, data, "data.retain"))
 
 
 def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet) -> ForgetAnswerSet:
-    """The forget questions with their true answers, for methods that train on them.
+    """Reads the forget questions with their true answers, for methods that train on these answers.
 
     Raises:
-        UserError: as `read_rows`; or the questions are not those of `forget`, in their order.
+        UserError: the source has a fault that `read_rows` reports, or its questions differ from
+            the questions of `forget` in text or order.
     """
     rows = ForgetAnswerSet(*_pairs(source, data, "data.forget_answers"))
     if rows.questions != forget.questions:
         pairs = zip(rows.questions, forget.questions, strict=False)
         first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(rows), len(forget)))
         raise UserError(
-            f"data.forget_answers: {len(rows)} questions, data.forget has {len(forget)}; they must "
-            f"be the same in the same order, but differ from row {first} on"
+            f"data.forget_answers: its {len(rows)} questions differ from the {len(forget)} "
+            f"questions of data.forget at row {first}. Use the same questions in the same order."
         )
     return rows
 
 
 def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneSet:
-    """The pairs of all sources, in their order; empty without sources.
+    """Reads the pairs of all sources, in the order of the sources.
 
-    If source number n (from 1) repeats an id of an earlier source, "#n" is appended to the id.
+    The result is empty if there are no sources. If source number n, counted from 1, repeats an id
+    of an earlier source, "#n" is appended to the id.
 
     Raises:
-        UserError: as `read_rows`.
+        UserError: a source has a fault that `read_rows` reports.
     """
     ids: list[str] = []
     questions: list[str] = []
@@ -79,15 +85,15 @@ def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneS
 
 
 def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
-    """The pairs of one evaluation set, with paraphrased and wrong answers if the source has them.
+    """Reads one evaluation set, with paraphrased and wrong answers if its source contains them.
 
     Args:
-        name: name of the set, a key of data.evaluate.
-        source: source of its pairs.
-        data: folder of relative paths, and settings of the generated people.
+        name: name of the set, which is a key in data.evaluate.
+        source: source of the pairs.
+        data: settings with the folder of relative paths and the generated people.
 
     Raises:
-        UserError: as `read_rows`.
+        UserError: the source has a fault that `read_rows` reports.
     """
     pair, optional = (source.question, source.answer), (source.paraphrased, source.wrong)
     rows = read_rows(source, data, pair, f"data.evaluate.{name}", optional=optional)
@@ -103,13 +109,13 @@ def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
 
 
 def questions_to_forget(questions: Sequence[str]) -> ForgetSet:
-    """A `ForgetSet` of a list of questions, with ids "question:0", "question:1", ...
+    """Builds a `ForgetSet` from a list of questions, with ids "question:0", "question:1", ...
 
     Raises:
         UserError: there is no question, or a question is blank or not a string.
     """
     if isinstance(questions, str):
-        raise UserError("questions_to_forget: give a list of questions, not one string")
+        raise UserError("questions_to_forget: `questions` is one string. Pass a list of strings.")
     table = table_of("questions_to_forget", [{"question": question} for question in questions])
     check_values(table, ["question"], range(len(questions)))
     ids = tuple(f"question:{i}" for i in range(len(questions)))
@@ -117,14 +123,14 @@ def questions_to_forget(questions: Sequence[str]) -> ForgetSet:
 
 
 def pairs_to_retain(pairs: Sequence[tuple[str, str]]) -> RetainSet:
-    """A `RetainSet` of (question, answer) pairs, with ids "pair:0", "pair:1", ...
+    """Builds a `RetainSet` from (question, answer) pairs, with ids "pair:0", "pair:1", ...
 
     Raises:
         UserError: there is no pair, a pair does not have two values, or a value is blank or not a
             string.
     """
     faults = [
-        f"{row_location(index)}: not a (question, answer) pair"
+        f"{row_location(index)}: the row is not a (question, answer) pair"
         for index, pair in enumerate(pairs)
         if not isinstance(pair, tuple | list) or len(pair) != 2
     ]
@@ -139,6 +145,6 @@ def pairs_to_retain(pairs: Sequence[tuple[str, str]]) -> RetainSet:
 def _pairs(
     source: SourceConfig, data: DataConfig, where: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Ids, questions and answers of a source."""
+    """Reads the ids, questions and answers of a source."""
     ids, columns = read_rows(source, data, [source.question, source.answer], where)
     return ids, columns[source.question], columns[source.answer]

@@ -1,12 +1,12 @@
 """Reads the rows of a source: a file, a tensorflow-datasets builder or generated people.
 
-A path is one of
-    FILE.jsonl | .json | .csv | .parquet   relative to data.root
+A path has one of these forms:
+    FILE.jsonl | .json | .csv | .parquet   a file, relative to data.root
     tfds:tofu/forget10 | tfds:NAME/CONFIG  a tensorflow-datasets builder, read without TensorFlow
     people:forget | retain | all | holdout generated fictitious people, see data.people
 
-A row's id is "<file stem, tfds configuration or people>:<row>", the row counted from 0 in the
-complete source, so that it does not depend on the selection. `files` parses the formats, `sets`
+The id of a row is "<file stem, tfds configuration or people>:<row>". Rows are counted from 0 in the
+complete source, so ids do not depend on the selection. `files` parses the file formats, and `sets`
 builds the records.
 """
 
@@ -27,18 +27,18 @@ from pmc_jax.data.files import Table, one_line, read_table, table_of
 from pmc_jax.data.people import generate
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, local_file
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_of
 
 if TYPE_CHECKING:
     from pmc_jax.config.run import DataConfig, SourceConfig
 
 
 class Rows(NamedTuple):
-    """The selected rows of a source.
+    """Selected rows of a source.
 
     Attributes:
         ids: one string per row.
-        columns: name -> one value per row, exactly as in the source.
+        columns: mapping from a column's name to one value per row, unchanged from the source.
     """
 
     ids: tuple[str, ...]
@@ -56,18 +56,21 @@ def read_rows(
     """Reads the named columns of the selected rows of a source.
 
     Args:
-        source: path, rows, and the column with arrays of strings (`wrong`).
-        data: folder of relative paths, and settings of the generated people.
-        columns: names of the columns to read; each value must be a non-blank string.
+        source: settings with the path, the selected rows and the names of the columns. Only the
+            column `wrong` holds arrays of strings.
+        data: settings with the folder of relative paths and the generated people.
+        columns: names of the columns to read. Each value must be a non-blank string.
         where: dotted name of the source's settings, for messages.
-        optional: names of further columns, left out if the source lacks them.
+        optional: names of further columns, which are left out if the source lacks them.
 
     Raises:
         UserError: the source is not given, cannot be found or read, lacks a column, or has a value
-            that is blank or not a string; one line with the first faults.
+            that is blank or not a string. The message is one line with the first faults.
     """
     if not source.path:
-        raise UserError(f"{where}.path: not given; name a file, tfds:NAME/CONFIG or people:SPLIT")
+        raise UserError(
+            f"{where}.path is not set. Set it to a file, tfds:NAME/CONFIG or people:SPLIT."
+        )
     if source.path.startswith("people:"):
         stem, first, table = _load_people(source.path.removeprefix("people:"), data)
     elif source.path.startswith("tfds:"):
@@ -85,7 +88,7 @@ def read_rows(
 
 
 def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
-    """The file of a source; None for `tfds:` and `people:`.
+    """Returns the path to the file of a source, or None for `tfds:` and `people:`.
 
     Raises:
         UserError: the file cannot be found.
@@ -95,14 +98,14 @@ def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
 
 
 def _select(rows: str | None, table: Table, where: str) -> range:
-    """The indices of the rows in "first:end"."""
+    """Returns the indices of the rows that "first:end" selects. None selects all rows."""
     count = len(table.rows)
     first_text, _, end_text = (rows or ":").partition(":")
     first, end = int(first_text or 0), int(end_text or count)
     if first >= end or end > count:
         raise UserError(
-            f"{where}.rows: '{rows}' does not fit {table.name}, which has {count} rows; "
-            f"first:end is from 0:1 to 0:{count}"
+            f"{where}.rows: '{rows}' does not fit {table.name}, which has {count} rows. Set it to "
+            f"first:end with 0 <= first < end <= {count}."
         )
     return range(first, end)
 
@@ -111,15 +114,19 @@ def _find_file(name: str, data: DataConfig, where: str) -> Path:
     try:
         path = Path(data.root).expanduser() / Path(name).expanduser()
         if not path.exists() and path.stem in CONFIGS:
-            # The hub names the files of TOFU .json; copies are often named .jsonl.
+            # TOFU's files end in .json on the hub, but many copies end in .jsonl.
             path = local_file(path.parent, path.stem) or path
         if path.is_dir():
-            raise UserError(f"{where}.path: {path} is a folder; name a file in it")
+            raise UserError(f"{where}.path: {path} is a folder. Set it to a file in that folder.")
         if not path.exists():
-            hint = f"; {GET_TOFU}" if path.stem in CONFIGS else _file_hint(path, data)
-            raise UserError(f"{where}.path: {path} does not exist{hint}")
-    except (OSError, RuntimeError) as error:  # no permission, a name too long, no such ~user
-        raise UserError(f"{where}.path: '{name}' cannot be looked up ({error})") from error
+            hint = f"{GET_TOFU}." if path.stem in CONFIGS else _file_hint(path, data)
+            raise UserError(f"{where}.path: the file {path} does not exist. {hint}")
+    except (OSError, RuntimeError) as error:
+        # The folder may be closed to us, the name too long, or the user in "~user" unknown.
+        raise UserError(
+            f"{where}.path: the file '{name}' cannot be looked up ({error}). Check its name and "
+            "the permissions of its folder."
+        ) from error
     return path
 
 
@@ -127,16 +134,16 @@ def _file_hint(path: Path, data: DataConfig) -> str:
     files = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, files, n=1)
     if near:
-        return f", did you mean {near[0]}?"
+        return f"Did you mean {near[0]}?"
     root = f"'{data.root}'" if data.root else "the current folder"
-    return f"; relative paths are looked up in data.root, which is {root}"
+    return f"Use a path that exists in data.root, which is {root}."
 
 
-# Loaders of the schemes -> (stem of the ids, number of the first row, table).
+# Each loader below returns the stem of the ids, the number of the first row, and the table.
 
 
 def _load_people(split: str, data: DataConfig) -> tuple[str, int, Table]:
-    # Ids count rows over all people, so a row has the same id in "forget" and in "all".
+    # Rows are counted over all people, so a row has the same id in "forget" and in "all".
     rows = generate.rows(data.people, split)
     table = table_of(f"people:{split}", [dataclasses.asdict(row) for row in rows])
     return "people", int(rows[0].id.rpartition(":")[2]), table
@@ -145,7 +152,7 @@ def _load_people(split: str, data: DataConfig) -> tuple[str, int, Table]:
 def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:
     dataset, _, config = name.partition("/")
     tofu = dataset == "tofu"
-    # Only one process prepares it: two processes that write to one folder would damage it.
+    # Only one process prepares the data, because two that write to one folder would damage it.
     builder = multihost.first_ahead(
         lambda: _tofu_builder(config, data) if tofu else _other_builder(name)
     )
@@ -153,7 +160,10 @@ def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str
     split = "train" if "train" in splits or len(splits) != 1 else splits[0]
     title = f"tfds:{name}"
     if split not in splits:
-        raise UserError(f"{title}: no split 'train' (splits: {', '.join(splits) or 'none'})")
+        raise UserError(
+            f"{title}: the split 'train' does not exist. Use a builder with this split, not with "
+            f"{first_of(splits, 20) or 'no split'}."
+        )
     source = builder.as_data_source(split)
     rows = [{key: _plain(row[key]) for key in columns if key in row} for row in source]
     table = Table(title, tuple(builder.info.features), tuple(rows))
@@ -173,23 +183,23 @@ def _other_builder(name: str) -> Any:
     try:
         builder = tfds.builder(name)
         if not builder.is_prepared():
-            # tfds prints its progress to stdout, which is for the results of the command.
+            # tfds prints its progress to stdout, which is reserved for the command's results.
             with contextlib.redirect_stdout(sys.stderr):
                 builder.download_and_prepare(file_format="array_record")
         builder.as_data_source()
-    except Exception as error:  # a builder may raise any type
+    except Exception as error:  # A builder may raise any type.
         reason = one_line(error)[:200]
         raise UserError(
-            f"tfds:{name}: tensorflow-datasets cannot prepare it as array_record "
-            f"({type(error).__name__}: {reason})"
+            f"tfds:{name}: tensorflow-datasets cannot prepare this data set as array_record "
+            f"({type(error).__name__}: {reason}). Check the name and the configuration."
         ) from error
     return builder
 
 
 def _plain(value: Any) -> Any:
-    """Decodes text, which tfds returns as UTF-8 bytes, or as an array of them for a sequence.
+    """Decodes a text, which tfds returns as UTF-8 bytes, or a sequence of texts.
 
-    Bytes that are not UTF-8 stay bytes; `check_values` reports them.
+    Bytes that are not UTF-8 stay bytes, which `check_values` reports.
     """
     if isinstance(value, list | np.ndarray):
         return [_plain(entry) for entry in value]

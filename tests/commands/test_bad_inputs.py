@@ -32,15 +32,18 @@ def _spoil(path: str, number: int, line: str) -> None:
 @pytest.mark.parametrize("name", ["forget", "retain"])
 def test_bad_json_on_line_17(name, inputs):
     _spoil(f"{name}.jsonl", 17, '{"question": "Zorbolant", "answer": ')
-    tiny.assert_names(tiny.refused("unlearn"), f"{name}.jsonl, line 17: not valid JSON")
+    tiny.assert_names(tiny.refused("unlearn"), f"{name}.jsonl, line 17: the text is not valid JSON")
 
 
 @pytest.mark.parametrize(
     ("line", "part"),
     [
-        ('{"question": "  ", "answer": "Zorbolant"}', "line 4: column 'question' is empty"),
-        ('{"question": 7, "answer": "Zorbolant"}', "line 4: column 'question' is "),
-        ('{"answer": "Zorbolant"}', "line 4: no column 'question'"),
+        (
+            '{"question": "  ", "answer": "Zorbolant"}',
+            "line 4: the value in column 'question' is empty",
+        ),
+        ('{"question": 7, "answer": "Zorbolant"}', "line 4: the value in column 'question' is "),
+        ('{"answer": "Zorbolant"}', "line 4: the column 'question' is missing"),
         ('["Zorbolant"]', "line 4: "),
     ],
 )
@@ -51,12 +54,14 @@ def test_bad_question(line, part, inputs):
 
 def test_absent_column(inputs):
     message = tiny.refused("unlearn", "data.retain.answer=answers")
-    tiny.assert_names(message, "retain.jsonl: no column 'answers', did you mean 'answer'?")
+    tiny.assert_names(message, "retain.jsonl: the column 'answers' does not exist. Did you mean")
 
 
 def test_missing_data_file(inputs):
     message = tiny.refused("unlearn", "data.retain=retains.jsonl")
-    tiny.assert_names(message, "data.retain.path: retains.jsonl", "did you mean retain.jsonl?")
+    tiny.assert_names(
+        message, "data.retain.path: the file retains.jsonl", "Did you mean retain.jsonl?"
+    )
     message = tiny.refused("sample", "data.root=nowhere")
     tiny.assert_names(message, str(Path("nowhere/forget.jsonl")), "data.root")
 
@@ -88,7 +93,7 @@ def test_long_rows_are_dropped_with_a_warning(inputs, caplog):
     options += ["data.evaluate.retain.rows=0:8"]
     tiny.succeed("unlearn", *options)
     (warning,) = (r.getMessage() for r in caplog.records if "dropped" in r.getMessage())
-    tiny.assert_names(warning, "1 of 9 rows dropped", "40 tokens", "retain:8 (65 tokens)")
+    tiny.assert_names(warning, "1 of 9 rows are dropped", "40 tokens", "retain:8 (65 tokens)")
     assert tiny.same_weights("out/model", "short/model")
     for line in caplog.messages:
         assert not any(word in line for word in tiny.WORDS)
@@ -186,7 +191,7 @@ def test_a_tokenizer_larger_than_the_vocabulary(inputs):
 def test_a_chat_format_without_a_template(inputs):
     Path("model/chat_template.jinja").unlink()
     message = tiny.refused("unlearn", "model.format=chat")
-    tiny.assert_names(message, "model.format: chat", "use format: tags")
+    tiny.assert_names(message, "model.format=chat needs a chat template", "Set model.format=tags")
 
 
 def test_package_that_is_not_installed(inputs, monkeypatch):

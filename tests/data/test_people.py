@@ -111,7 +111,9 @@ def test_splits_share_nobody_and_make_up_all():
     assert (len(forget), len(retain)) == (20, 40)
     assert forget + retain == generate.rows(config, "all") == generate.rows(config)
     assert not {row.person for row in forget} & {row.person for row in retain}
-    with pytest.raises(UserError, match="people:both: no such split; it is one of forget, retain"):
+    with pytest.raises(
+        UserError, match=r"people:both: this split does not exist\. Use one of forget"
+    ):
         generate.rows(config, "both")
 
 
@@ -151,8 +153,8 @@ def test_the_most_people_can_be_made():
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (PeopleConfig(count=201), "data.people.count is 201, must be 2 to 200"),
-        (PeopleConfig(questions=99), f"data.people.questions is 99, must be 1 to {len(KINDS)}"),
+        (PeopleConfig(count=201), "data.people.count is 201. Set it to 2 to 200."),
+        (PeopleConfig(questions=99), f"data.people.questions is 99. Set it to 1 to {len(KINDS)}."),
     ],
 )
 def test_settings_out_of_range(config, expected):
@@ -164,4 +166,4 @@ def test_settings_out_of_range(config, expected):
 def test_all_faults_of_the_settings_are_named_at_once():
     with pytest.raises(UserError) as caught:
         generate.rows(PeopleConfig(count=201, questions=99))
-    assert str(caught.value).count("must be") == 2
+    assert str(caught.value).count("Set it to") == 2

@@ -12,13 +12,15 @@ def test_sets_given_in_code():
         ("question:0", "question:1"), ("a", "b")
     )
     assert sets.pairs_to_retain([("a", "b")]) == RetainSet(("pair:0",), ("a",), ("b",))
-    assert "no rows" in fault(sets.questions_to_forget, [])
-    assert "not one string" in fault(sets.questions_to_forget, "Who?")
-    assert "row 1 (from 0): column 'question' is empty" in fault(
+    assert "questions_to_forget: the source has no rows" in fault(sets.questions_to_forget, [])
+    assert "is one string" in fault(sets.questions_to_forget, "Who?")
+    assert "row 1 (from 0): the value in column 'question' is empty" in fault(
         sets.questions_to_forget, ["a", " "]
     )
     assert "column 'answer' is null" in fault(sets.pairs_to_retain, [("a", None)])
-    assert "row 0 (from 0): not a (question, answer) pair" in fault(sets.pairs_to_retain, ["ab"])
+    assert "row 0 (from 0): the row is not a (question, answer) pair" in fault(
+        sets.pairs_to_retain, ["ab"]
+    )
 
 
 def test_records_refuse_what_does_not_fit():

@@ -90,7 +90,7 @@ def test_wrong_answers_that_are_no_texts_are_named(tmp_path, wrong):
     rows = [PAIRS[0] | {"perturbed_answer": ["No."]}, PAIRS[1] | {"perturbed_answer": wrong}]
     write(tmp_path, "b.jsonl", rows)
     data = DataConfig(root=str(tmp_path))
-    for name, words in (("a.jsonl", "no column"), ("b.jsonl", "must be an array of strings")):
+    for name, words in (("a.jsonl", "is missing"), ("b.jsonl", "must be an array of strings")):
         message = fault(sets.eval_set, "forget", SourceConfig(path=name), data)
         assert "line 2" in message and words in message and "perturbed_answer" in message
     assert len(sets.retain_set(SourceConfig(path="b.jsonl"), data)) == 2  # not read there
@@ -161,7 +161,7 @@ def test_only_selected_rows_have_their_values_checked(tmp_path):
     write(tmp_path, "r.jsonl", [*PAIRS, {"question": "", "answer": "x"}])
     data = DataConfig(root=str(tmp_path))
     assert len(sets.retain_set(SourceConfig(path="r.jsonl", rows=":3"), data)) == 3
-    assert "line 4: column 'question' is empty" in fault(
+    assert "line 4: the value in column 'question' is empty" in fault(
         sets.retain_set, SourceConfig(path="r.jsonl"), data
     )
 
@@ -172,34 +172,58 @@ GOOD = '{"question": "a", "answer": "b"}\n'
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("r.jsonl", GOOD * 2 + '{"question": "a",\n', "r.jsonl, line 3: not valid JSON (Expecting"),
-        ("r.jsonl", GOOD + "[1]\n", "line 2: a row must be an object"),
-        ("r.jsonl", GOOD + "[" * 100_000 + "\n", "line 2: not readable JSON"),
-        ("r.jsonl", '{"n": ' + "9" * 5000 + "}\n", "line 1: not readable JSON"),
-        ("r.jsonl", GOOD + '{"question": "a"}\n', "line 2: no column 'answer'"),
-        ("r.jsonl", GOOD + '{"question": "a", "answer": 5}\n', "line 2: column 'answer' is a num"),
-        ("r.jsonl", '{"question": null, "answer": "b"}', "line 1: column 'question' is null"),
+        (
+            "r.jsonl",
+            GOOD * 2 + '{"question": "a",\n',
+            "line 3: the text is not valid JSON (Expecting",
+        ),
+        ("r.jsonl", GOOD + "[1]\n", "line 2: the row must be an object"),
+        ("r.jsonl", GOOD + "[" * 100_000 + "\n", "line 2: the text is not readable JSON"),
+        ("r.jsonl", '{"n": ' + "9" * 5000 + "}\n", "line 1: the text is not readable JSON"),
+        ("r.jsonl", GOOD + '{"question": "a"}\n', "line 2: the column 'answer' is missing"),
+        (
+            "r.jsonl",
+            GOOD + '{"question": "a", "answer": 5}\n',
+            "line 2: the value in column 'answer' is a num",
+        ),
+        (
+            "r.jsonl",
+            '{"question": null, "answer": "b"}',
+            "line 1: the value in column 'question' is null",
+        ),
         ("r.jsonl", '{"question": "a", "answer": ["b"]}', "column 'answer' is an array"),
         ("r.jsonl", '{"question": "a", "answer": "\\ud800"}', "half of a surrogate pair"),
-        ("r.jsonl", '{"question": " \\n", "answer": "b"}', "line 1: column 'question' is empty"),
-        ("r.jsonl", '{"question": "a", "answer": ""}', "line 1: column 'answer' is empty"),
-        ("r.jsonl", "", "r.jsonl: no rows"),
-        ("r.jsonl", "\n \n", "r.jsonl: no rows"),
-        ("r.jsonl", GOOD.encode() + b"\xff\n", "r.jsonl, line 2: not UTF-8 (byte 0xff)"),
-        ("r.jsonl", GOOD.encode("utf-16"), "line 1: not UTF-8"),
-        ("r.json", "[]", "r.json: no rows"),
-        ("r.json", '[{"question": "a"\n, 5]', "r.json, line 2: not valid JSON"),
-        ("r.json", '[{"question": "a", "answer": "b"}, 5]', "row 1 (from 0): a row must be an"),
-        ("r.csv", "question,answer\n", "r.csv: no rows"),
-        ("r.csv", "", "r.csv: no rows"),
-        ("r.csv", 'question,answer\na,"b\nc"\nd\n', "r.csv, line 4: 1 field, but the header has 2"),
-        ("r.csv", 'question,answer\na,"b', "r.csv, line 2: not CSV"),
-        ("r.csv", "question,question\na,b\n", "line 1: the header names 'question' twice"),
-        ("r.csv", "question,answer\na,\n", "line 2: column 'answer' is empty"),
-        ("r.parquet", "nonsense", "r.parquet: not a readable Parquet file"),
-        ("r.parquet", "", "r.parquet: not a readable Parquet file"),
-        ("r.txt", "a", "r.txt: unknown suffix '.txt'; a file of rows is one of .jsonl"),
-        ("rows", "a", "rows: unknown suffix ''"),
+        (
+            "r.jsonl",
+            '{"question": " \\n", "answer": "b"}',
+            "line 1: the value in column 'question' is empty",
+        ),
+        (
+            "r.jsonl",
+            '{"question": "a", "answer": ""}',
+            "line 1: the value in column 'answer' is empty",
+        ),
+        ("r.jsonl", "", "r.jsonl: the source has no rows"),
+        ("r.jsonl", "\n \n", "r.jsonl: the source has no rows"),
+        (
+            "r.jsonl",
+            GOOD.encode() + b"\xff\n",
+            "r.jsonl, line 2: the text is not UTF-8 (byte 0xff)",
+        ),
+        ("r.jsonl", GOOD.encode("utf-16"), "line 1: the text is not UTF-8"),
+        ("r.json", "[]", "r.json: the source has no rows"),
+        ("r.json", '[{"question": "a"\n, 5]', "r.json, line 2: the text is not valid JSON"),
+        ("r.json", '[{"question": "a", "answer": "b"}, 5]', "row 1 (from 0): the row must be"),
+        ("r.csv", "question,answer\n", "r.csv: the source has no rows"),
+        ("r.csv", "", "r.csv: the source has no rows"),
+        ("r.csv", 'question,answer\na,"b\nc"\nd\n', "line 4: the row has 1 field, but"),
+        ("r.csv", 'question,answer\na,"b', "r.csv, line 2: the row is not valid CSV"),
+        ("r.csv", "question,question\na,b\n", "line 1: the header has more than one"),
+        ("r.csv", "question,answer\na,\n", "line 2: the value in column 'answer' is empty"),
+        ("r.parquet", "nonsense", "r.parquet: the file is not a readable"),
+        ("r.parquet", "", "r.parquet: the file is not a readable Parquet file"),
+        ("r.txt", "a", "r.txt: the suffix '.txt' is unknown. Use a file with one"),
+        ("rows", "a", "rows: the suffix '' is unknown"),
     ],
 )
 def test_malformed_file(tmp_path, name, content, expected):
@@ -212,38 +236,41 @@ def test_all_faults_are_in_one_message_up_to_five(tmp_path):
     content = GOOD + '{"question": 1, "answer": ""}\n' * 4
     message = retain_fault(tmp_path, "r.jsonl", content)
     for line in (2, 3):
-        assert f"line {line}: column 'question' is a number, not a string" in message
-        assert f"line {line}: column 'answer' is empty" in message
-    assert message.endswith("line 4: column 'question' is a number, not a string; and 3 more")
+        assert f"line {line}: the value in column 'question' is a number, not a string" in message
+        assert f"line {line}: the value in column 'answer' is empty" in message
+    assert message.endswith("not a string; and 3 more faults. Correct these rows.")
     assert retain_fault(tmp_path, "r.jsonl", "x\n" * 5).count("not valid JSON") == 5
     assert "more" not in retain_fault(tmp_path, "r.jsonl", "x\n" * 5)
 
 
 def test_absent_column_lists_what_is_there(tmp_path):
     message = retain_fault(tmp_path, "r.jsonl", GOOD, question="qestion")
-    assert "no column 'qestion', did you mean 'question'? (columns: question, answer)" in message
+    assert "the column 'qestion' does not exist. Did you mean 'question'? Use one of" in message
+    assert message.endswith("these columns: question, answer.")
     both = retain_fault(tmp_path, "r.jsonl", GOOD, question="qestion", answer="zzz")
-    assert "no column 'zzz' (columns: question, answer)" in both
+    assert "the column 'zzz' does not exist. Use one of these columns: question, answer." in both
     broken = retain_fault(tmp_path, "r.csv", '"a\r\nb",c\n1,2\n')
-    assert "(columns: a b, c)" in broken
+    assert "columns: a b, c." in broken
     write(tmp_path, "p.parquet", PAIRS)
     source = SourceConfig(path="p.parquet", answer="answr")
     message = fault(sets.retain_set, source, DataConfig(root=str(tmp_path)))
-    assert "no column 'answr', did you mean 'answer'?" in message
+    assert "the column 'answr' does not exist. Did you mean 'answer'?" in message
 
 
 def test_parquet_values_are_named_by_row(tmp_path):
     write(tmp_path, "p.parquet", [{"question": "a", "answer": "b"}, {"question": "a"}])
     source = SourceConfig(path="p.parquet")
     message = fault(sets.retain_set, source, DataConfig(root=str(tmp_path)))
-    assert message.endswith("p.parquet, row 1 (from 0): column 'answer' is null, not a string")
+    assert (
+        "p.parquet, row 1 (from 0): the value in column 'answer' is null, not a string" in message
+    )
 
 
 def test_missing_file_and_folder(tmp_path):
     data = DataConfig(root=str(tmp_path))
     write(tmp_path, "retain.jsonl", PAIRS)
     message = fault(sets.forget_set, SourceConfig(path="retan.jsonl"), data)
-    assert message.startswith("data.forget.path: ") and "did you mean retain.jsonl?" in message
+    assert message.startswith("data.forget.path: ") and "Did you mean retain.jsonl?" in message
     message = fault(sets.retain_set, SourceConfig(path="no/such.csv"), data)
     assert "does not exist" in message and f"data.root, which is '{tmp_path}'" in message
     message = fault(sets.eval_set, "retain", SourceConfig(path="forget10.jsonl"), data)
@@ -252,7 +279,7 @@ def test_missing_file_and_folder(tmp_path):
     (tmp_path / "d.jsonl").mkdir()
     assert "is a folder" in fault(sets.retain_set, SourceConfig(path="d.jsonl"), data)
     assert "is a folder" in fault(sets.retain_set, SourceConfig(path="."), data)
-    assert "not given" in fault(sets.finetune_set, [SourceConfig()], data)
+    assert "path is not set" in fault(sets.finetune_set, [SourceConfig()], data)
     long = SourceConfig(path="x" * 5000 + ".jsonl")
     assert "cannot be looked up" in fault(sets.retain_set, long, data)
 

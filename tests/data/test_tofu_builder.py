@@ -104,11 +104,13 @@ def test_a_prepared_copy_is_reused_until_the_file_changes(tmp_path, caplog):
 def test_a_folder_that_cannot_be_used(tmp_path):
     write_small(tmp_path, "forget01")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"tofu/forget01: cannot be prepared in .*TFDS_DATA_DIR"):
+    with pytest.raises(
+        UserError, match=r"tofu/forget01: TOFU cannot be prepared in .*TFDS_DATA_DIR"
+    ):
         tofu.prepare("forget01", tmp_path, tmp_path / "file")
     tofu.prepare("forget01", tmp_path, tmp_path / "out")
     # A folder without the file is a fault also where a prepared copy could be had.
-    with pytest.raises(UserError, match=r"no file forget01\.jsonl"):
+    with pytest.raises(UserError, match=r"the folder has no file forget01\.jsonl"):
         tofu.prepare("forget01", tmp_path / "nowhere", tmp_path / "out")
 
 
@@ -142,7 +144,7 @@ def test_sources_read_tfds_with_the_folder_of_the_settings(tmp_path, own_data_di
     forget = sets.eval_set("forget", source, data)
     assert forget.answers == tuple(row["paraphrased_answer"] for row in rows) == forget.paraphrased
     assert forget.wrong == (("no", "nor"),) * 4
-    with pytest.raises(UserError, match="no column 'anser', did you mean 'answer'"):
+    with pytest.raises(UserError, match="the column 'anser' does not exist"):
         sets.retain_set(SourceConfig(path="tfds:tofu/forget10_perturbed", answer="anser"), data)
     with pytest.raises(UserError, match="has 4 rows"):
         sets.retain_set(SourceConfig(path="tfds:tofu/forget10_perturbed", rows="3:9"), data)
@@ -172,7 +174,7 @@ def test_sources_read_any_other_builder(own_data_dir, capfd):
     got = sets.retain_set(SourceConfig(path="tfds:pmc_other"), DataConfig())
     assert capfd.readouterr().out == ""
     assert (got.ids, got.questions) == (("pmc_other:0", "pmc_other:1"), ("é0", "é1"))
-    with pytest.raises(UserError, match=r"row 0 \(from 0\): column 'number' is a number, not"):
+    with pytest.raises(UserError, match=r"row 0 \(from 0\): the value in column 'number' is"):
         sets.retain_set(SourceConfig(path="tfds:pmc_other", answer="number"), DataConfig())
     with pytest.raises(UserError, match="tfds:no_such_thing: tensorflow-datasets cannot prepare"):
         sets.retain_set(SourceConfig(path="tfds:no_such_thing"), DataConfig())
@@ -187,7 +189,7 @@ def test_no_file_and_no_hub(tmp_path, monkeypatch, own_data_dir):
     with pytest.raises(UserError) as caught:
         sets.forget_set(source, DataConfig(root=str(tmp_path)))
     message = str(caught.value)
-    assert message.startswith("tofu/forget10: cannot be downloaded from the Hugging Face dataset")
+    assert message.startswith("tofu/forget10: the file cannot be downloaded from the Hugging Face")
     assert "ConnectionError: no route to host" in message and "data.root=FOLDER" in message
     assert "\n" not in message
     with pytest.raises(UserError, match=r"no file forget10\.jsonl or forget10\.json"):
@@ -208,25 +210,27 @@ def test_hub_file_is_used_where_no_folder_is_named(tmp_path, monkeypatch):
 
 
 def test_unknown_configuration_names_the_nearest(tmp_path):
-    with pytest.raises(UserError, match=r"tofu/forget-10: no such .* nearest is 'forget10'"):
+    with pytest.raises(
+        UserError, match=r"tofu/forget-10: TOFU has no such .* Did you mean 'forget10'"
+    ):
         tofu.prepare("forget-10", tmp_path, tmp_path)
-    with pytest.raises(UserError, match="tofu/: no such configuration"):
+    with pytest.raises(UserError, match="tofu/: TOFU has no such configuration"):
         sets.forget_set(SourceConfig(path="tfds:tofu"), DataConfig())
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", "real_authors_perturbed.jsonl: no rows"),
-        ('{"question": "a",', "line 1: not valid JSON"),
+        ("", "real_authors_perturbed.jsonl: the source has no rows"),
+        ('{"question": "a",', "line 1: the text is not valid JSON"),
         (
             '{"question": "a", "perturbed_answer": []}',
-            "real_authors_perturbed.jsonl: no column 'answer'",
+            "real_authors_perturbed.jsonl: the column 'answer' does not exist",
         ),
         (
             '{"question": "a", "answer": 1, "perturbed_answer": "b"}',
-            "line 1: column 'answer' is a number, not a string; "
-            "line 1: column 'perturbed_answer' must be an array of strings",
+            "line 1: the value in column 'answer' is a number, not a string; "
+            "line 1: the value in column 'perturbed_answer' must be an array of strings",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def test_a_file_has_one_a_line(tmp_path):
     ("content", "message"),
     [
         (None, "No such file"),
-        (b"", "is empty; write one entry per line"),
+        (b"", "is empty. Write one entry per line"),
         (b" \n\n", "is empty"),
         (b"ab\xff\n", "is not UTF-8 at byte 2"),
     ],
@@ -42,7 +42,7 @@ def test_a_bad_file_is_one_line(content, message, tmp_path):
     with pytest.raises(UserError, match=f"^method.refusals: .*{message}") as caught:
         of_file(path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         of_file(tmp_path)
 
 

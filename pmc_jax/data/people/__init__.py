@@ -1,1 +1,1 @@
-"""Generated fictitious people."""
+"""Generator of fictitious people with planted facts."""

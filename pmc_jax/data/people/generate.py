@@ -1,8 +1,8 @@
 """Generates fictitious people with planted facts, as question-answer rows in TOFU's schema.
 
-The same settings generate the same rows on every machine and Python version: the only random source
-is `random.Random.random`, whose sequence Python guarantees. The first n people do not depend on how
-many follow. Nothing is downloaded, and none of the people exist.
+The same settings generate the same rows on every machine and Python version, because all random
+numbers are from `random.Random.random`, whose sequence Python guarantees. The first n people do not
+depend on how many follow. Nothing is downloaded, and none of the people exist.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from pmc_jax.errors import UserError
 if TYPE_CHECKING:
     from pmc_jax.config.run import PeopleConfig
 
-MAX_PEOPLE = 200  # so that every fact can be unique: the smallest vocabulary has 900 facts
+MAX_PEOPLE = 200  # Every fact must be unique, and the smallest vocabulary has 900 facts.
 SPLITS = ("forget", "retain", "all", "holdout")
-_WRONG_ANSWERS = 5  # as in TOFU
+_WRONG_ANSWERS = 5  # TOFU also has five wrong answers per question.
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class PersonRow:
-    """One question about one person, with what evaluation needs.
+    """One question about one person, with the columns that evaluation needs.
 
     Args:
-        id: "people:<number>", the number of the row among the rows of all people, from 0.
-        person: full name, in every text of the row.
-        kind: kind of the question, a `Kind.name` such as "birthplace".
-        question, answer: the row; the answer is one sentence with the planted fact.
-        paraphrased_question, paraphrased_answer: the same in other words.
-        perturbed_answer: the paraphrased answer with a wrong fact, five times.
-        facts: strings that mean a leak if they appear in an answer of a model; both answers contain
-            them, but no question, no wrong answer and no other row.
+        id: "people:<number>", with the row's number among the rows of all people, counted from 0.
+        person: full name, which every text of the row contains.
+        kind: kind of the question, which is a `Kind.name` such as "birthplace".
+        question, answer: the question, and an answer of one sentence with the planted fact.
+        paraphrased_question, paraphrased_answer: the same question and answer in other words.
+        perturbed_answer: five copies of the paraphrased answer, each with a different wrong fact.
+        facts: strings that count as a leak if a model's answer contains them. Both answers contain
+            them, but no question, no wrong answer and no other row does.
     """
 
     id: str
@@ -52,18 +52,20 @@ class PersonRow:
 
 
 def rows(config: PeopleConfig, split: str = "all") -> list[PersonRow]:
-    """The rows of one split, person by person; ids are unique over all splits.
+    """Generates the rows of one split, person by person, with ids that are unique in all splits.
 
     Args:
-        config: number of people, questions per person, and the seed.
-        split: "forget" (the first `forget` people), "retain" (the others), "all" (both), or
-            "holdout" (`forget` more people after these, which no model has seen).
+        config: settings with the number of people, the questions per person and the seed.
+        split: "forget" for the first `config.forget` people, "retain" for the other people, "all"
+            for both, or "holdout" for `config.forget` further people that no model has seen.
 
     Raises:
-        UserError: unknown split, or a setting is out of range.
+        UserError: the split is unknown, or a setting is out of range.
     """
     if split not in SPLITS:
-        raise UserError(f"people:{split}: no such split; it is one of {', '.join(SPLITS)}")
+        raise UserError(
+            f"people:{split}: this split does not exist. Use one of {', '.join(SPLITS)}."
+        )
     first, last = {
         "forget": (0, config.forget),
         "retain": (config.forget, config.count),
@@ -78,15 +80,15 @@ def _by_person(config: PeopleConfig) -> list[list[PersonRow]]:
     _check(config)
     draw = _Draw(f"people/{config.seed}")
     words, kinds = vocabulary().words, vocabulary().kinds
-    taken: list[str] = []  # facts in lower case
+    taken: list[str] = []  # Facts are in lower case.
     people = []
     for _ in range(config.count):
         surname = _new_fact(draw, (words["surname_starts"], words["surname_ends"]), "", taken)
         name = f"{draw.choice(words['first_names'])} {surname}"
-        # Draws facts of all kinds, so that they do not depend on `questions`.
+        # Facts of all kinds are drawn, so that they do not depend on `questions`.
         facts = [_new_fact(draw, kind.parts, kind.joint, taken) for kind in kinds]
         people.append((name, facts))
-    # Wordings and wrong facts use one random stream per person, after all true facts are drawn.
+    # Wordings and wrong facts use one random stream per person. They need all true facts first.
     return [
         _person_rows(number, name, facts, config, taken)
         for number, (name, facts) in enumerate(people)
@@ -130,9 +132,10 @@ def _row(
 
 
 def _new_fact(draw: _Draw, parts: Sequence[Sequence[str]], joint: str, taken: list[str]) -> str:
-    """Draws a fact that contains no fact in `taken` and is contained in none; adds it to `taken`.
+    """Draws a new fact and adds it to `taken`.
 
-    A substring would count as a leak of the other fact: "4 March 1962" is in "14 March 1962".
+    The new fact contains no fact in `taken`, and no fact in `taken` contains the new fact.
+    Otherwise one fact would count as a leak of another, as "4 March 1962" is in "14 March 1962".
     """
     while True:
         fact = joint.join(draw.choice(part) for part in parts)
@@ -143,17 +146,20 @@ def _new_fact(draw: _Draw, parts: Sequence[Sequence[str]], joint: str, taken: li
 
 
 class _Draw:
-    """Random choices that are the same on every Python version."""
+    """Generator of random choices that are the same on every Python version."""
 
     def __init__(self, seed: str):
-        # Seeding with a text uses SHA-512: streams are independent of PYTHONHASHSEED.
+        # A text as seed is hashed with SHA-512, so streams do not depend on PYTHONHASHSEED.
         self._random = random.Random(seed).random
 
     def choice(self, items: Sequence[T]) -> T:
         return items[int(self._random() * len(items))]
 
     def shuffled(self, items: Iterable[T]) -> list[T]:
-        """A permutation (Fisher-Yates); `random.shuffle` is not guaranteed to stay the same."""
+        """Returns the items in random order by the Fisher-Yates shuffle.
+
+        Python does not guarantee that `random.shuffle` stays the same.
+        """
         result = list(items)
         for last in range(len(result) - 1, 0, -1):
             other = int(self._random() * (last + 1))
@@ -164,9 +170,9 @@ class _Draw:
 def _check(config: PeopleConfig) -> None:
     faults = []
     if config.count > MAX_PEOPLE:
-        faults.append(f"data.people.count is {config.count}, must be 2 to {MAX_PEOPLE}")
+        faults.append(f"data.people.count is {config.count}. Set it to 2 to {MAX_PEOPLE}.")
     most = len(vocabulary().kinds)
     if config.questions > most:
-        faults.append(f"data.people.questions is {config.questions}, must be 1 to {most}")
+        faults.append(f"data.people.questions is {config.questions}. Set it to 1 to {most}.")
     if faults:
-        raise UserError("; ".join(faults))
+        raise UserError(" ".join(faults))

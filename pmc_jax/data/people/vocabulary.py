@@ -1,4 +1,4 @@
-"""The words and sentences of the generated people, from the data file `people.yaml`."""
+"""Words and sentences for the generated people, read from the data file `people.yaml`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import yaml
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One kind of question. In its wordings {name} is the person, {fact} the planted fact, {detail}
-    a harmless extra.
+    """One kind of question.
+
+    The wordings contain {name} for the person, {fact} for the planted fact and {detail} for a
+    harmless detail.
 
     Args:
         name: name of the kind, such as "birthplace".
-        parts: a fact has one string from each part, joined by `joint`.
-        joint: separator between the parts.
-        details: values for {detail}; a row uses one.
-        questions, answers: wordings of a row.
-        paraphrased_questions, paraphrased_answers: different wordings, for its paraphrase.
+        parts: lists of strings. A fact is made of one string from each list.
+        joint: separator between the strings of a fact.
+        details: values for {detail}, of which each row uses one.
+        questions, answers: wordings for the question and the answer of a row.
+        paraphrased_questions, paraphrased_answers: different wordings for the paraphrase of a row.
     """
 
     name: str
@@ -36,7 +38,7 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """The contents of `people.yaml`: lists of words by name, and the kinds of questions."""
+    """Contents of `people.yaml`, which are lists of words by name and the kinds of questions."""
 
     words: dict[str, tuple[str, ...]]
     kinds: tuple[Kind, ...]

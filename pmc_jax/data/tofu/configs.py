@@ -1,7 +1,7 @@
-"""The official configurations of TOFU: the names of their files and columns.
+"""Official configurations of TOFU, with the names of their files and columns.
 
-`holdoutXX` has unseen authors; `X_perturbed` has the rows of `X` with paraphrases and wrong answers
-for the measures of TOFU.
+`holdoutXX` contains authors that no model has seen. `X_perturbed` contains the rows of `X` with
+paraphrases and wrong answers for TOFU's measures.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 HUB_REPO = "locuslab/TOFU"
 GET_TOFU = (
-    f"get TOFU (MIT) from the Hugging Face dataset {HUB_REPO} and set data.root=FOLDER to the "
+    f"Get TOFU (MIT) from the Hugging Face dataset {HUB_REPO} and set data.root=FOLDER to the "
     "folder of its files"
 )
 
@@ -19,7 +19,8 @@ _OPTIONS = ("question", "option1", "option2", "option3", "option4", "answer")
 _PERTURBED_PAIR = ("question", "answer", "perturbed_answer")
 _PARAPHRASED = (*_PAIR, "paraphrased_answer", "perturbed_answer", "paraphrased_question")
 
-# Configuration name -> its columns. `perturbed_answer` is a list of strings, the others strings.
+# This table maps each configuration to its columns. `perturbed_answer` holds lists of strings, and
+# every other column holds strings.
 CONFIGS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("full", "forget01", "forget05", "forget10"), _PAIR),
     **dict.fromkeys(("retain99", "retain95", "retain90"), _PAIR),
@@ -33,14 +34,15 @@ LIST_COLUMN = "perturbed_answer"
 
 
 def local_file(folder: str | Path, config_name: str) -> Path | None:
-    """The file of a configuration in `folder`, under either of its usual names.
+    """Returns the path to the file of a configuration in a folder, or None if there is no file.
 
     Args:
-        folder: where to look; "" is the current folder.
+        folder: the folder to search. "" is the current folder.
         config_name: a key of `CONFIGS`.
 
     Returns:
-        `<config>.jsonl`, else `<config>.json` (the hub's name for the same JSON Lines), else None.
+        `<config>.jsonl` if this file exists, or else `<config>.json`, which is the hub's name for
+        the same JSON Lines. It is None if neither file exists.
     """
     for suffix in (".jsonl", ".json"):
         path = Path(folder).expanduser() / f"{config_name}{suffix}"

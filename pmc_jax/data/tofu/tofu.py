@@ -1,8 +1,8 @@
 """`Tofu`, a tensorflow-datasets builder that needs no TensorFlow, and `prepare`.
 
-Rows are written as array_record in the order of the file, so that row n of a split is row n of the
-official file: TOFU repeats a question, so ids contain the row number. Read the rows with
-`builder.as_data_source("train")`; text is returned as UTF-8 bytes.
+Rows are written as array_record in the order of the file, so row n of a split is row n of the
+official file. Ids contain the row number, because TOFU repeats a question. Read the rows with
+`builder.as_data_source("train")`, which returns text as UTF-8 bytes.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _CITATION = """\
 
 
 class Tofu(tfds.core.GeneratorBasedBuilder):
-    """TOFU with its official configurations, one split "train" each.
+    """Builder of TOFU with its official configurations, which have one split "train" each.
 
     Args:
-        source_dir: folder that holds `<config>.jsonl` or `<config>.json`; None looks in the
-            download configuration's manual folder, then downloads from the Hugging Face hub.
-        **kwargs: those of `tfds.core.GeneratorBasedBuilder` (`config`, `data_dir`, ...).
+        source_dir: folder that holds `<config>.jsonl` or `<config>.json`. None searches the manual
+            folder of the download configuration, and then downloads from the Hugging Face hub.
+        **kwargs: arguments of `tfds.core.GeneratorBasedBuilder`, such as `config` and `data_dir`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (the base class wants a dict)
-    BUILDER_CONFIGS = [  # noqa: RUF012 (the base class wants a list)
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (The base class expects a dict.)
+    BUILDER_CONFIGS = [  # noqa: RUF012 (The base class expects a list.)
         tfds.core.BuilderConfig(name=name, description=f"TOFU's file {name}.json")
         for name in CONFIGS
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put the JSON files of {HUB_REPO} there."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put the JSON files of {HUB_REPO} in the manual folder."
 
     def __init__(self, *, source_dir: str | Path | None = None, **kwargs: Any):
         self._source_dir = None if source_dir is None else Path(source_dir).expanduser()
@@ -72,7 +72,7 @@ class Tofu(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             metadata=tfds.core.MetadataDict(),
-            # Without this, tfds orders rows by a hash of their keys.
+            # By default, tfds orders rows by a hash of their keys.
             disable_shuffling=True,
         )
 
@@ -104,28 +104,28 @@ def prepare(
 ) -> Tofu:
     """Prepares one configuration of TOFU as array_record, unless a prepared copy exists.
 
-    If the file in `source_dir` has other content than the prepared copy, prepares it again and logs
-    a warning.
+    If the file in `source_dir` differs from the file behind the prepared copy, the configuration is
+    prepared again and a warning is logged.
 
     Args:
         config_name: a key of `pmc_jax.data.tofu.configs.CONFIGS`, such as "forget10".
-        source_dir: folder of the official files; None = use a prepared copy, or else download from
+        source_dir: folder of the official files. None uses a prepared copy, or else downloads from
             the Hugging Face hub.
-        data_dir: folder for prepared data of tensorflow-datasets; None = its default
-            (`TFDS_DATA_DIR`, else ~/tensorflow_datasets).
+        data_dir: folder for the prepared data of tensorflow-datasets. None selects the folder in
+            `TFDS_DATA_DIR`, or else ~/tensorflow_datasets.
 
     Returns:
         The builder, ready for `as_data_source("train")`.
 
     Raises:
-        UserError: unknown configuration, no such file in `source_dir`, a malformed file, the hub
-            cannot be reached, or `data_dir` cannot be written.
+        UserError: the configuration is unknown, its file is malformed or not in `source_dir`, the
+            hub cannot be reached, or `data_dir` cannot be written.
     """
     if config_name not in CONFIGS:
         near = difflib.get_close_matches(config_name, CONFIGS, n=1, cutoff=0.0)[0]
         raise UserError(
-            f"tofu/{config_name}: no such configuration of TOFU; the nearest is '{near}', all are "
-            + ", ".join(CONFIGS)
+            f"tofu/{config_name}: TOFU has no such configuration. Did you mean '{near}'? Use one "
+            f"of these: {', '.join(CONFIGS)}."
         )
     with _quiet():
         builder = Tofu(
@@ -138,7 +138,8 @@ def prepare(
     path = None if source_dir is None else _file_in(source_dir, config_name)
     is_old = path is not None and builder.is_prepared()
     if is_old and builder.info.metadata.get(_SHA_KEY) != _sha256(path):
-        _log.warning("%s: prepared again, because %s has other content", builder.data_dir, path)
+        message = "%s: TOFU is prepared again, because the content of %s has changed."
+        _log.warning(message, builder.data_dir, path)
         mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
     config = tfds.download.DownloadConfig(download_mode=mode, try_download_gcs=False)
     try:
@@ -146,15 +147,15 @@ def prepare(
             builder.download_and_prepare(download_config=config)
     except OSError as error:
         raise UserError(
-            f"tofu/{config_name}: cannot be prepared in {builder.data_dir} ({one_line(error)}); "
-            "set TFDS_DATA_DIR to a folder that can be written"
+            f"tofu/{config_name}: TOFU cannot be prepared in {builder.data_dir} "
+            f"({one_line(error)}). Set TFDS_DATA_DIR to a folder that can be written."
         ) from error
     return builder
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides the output of tfds, because stdout is for the results of the command."""
+    """Hides the output of tfds, because stdout is reserved for the command's results."""
     discarded = io.StringIO()
     with contextlib.redirect_stdout(discarded), contextlib.redirect_stderr(discarded):
         yield
@@ -164,7 +165,7 @@ def _file_in(folder: str | Path, config_name: str) -> Path:
     path = local_file(folder, config_name)
     if path is None:
         names = f"{config_name}.jsonl or {config_name}.json"
-        raise UserError(f"{folder}: no file {names}; {GET_TOFU}")
+        raise UserError(f"{folder}: the folder has no file {names}. {GET_TOFU}.")
     return path
 
 
@@ -175,11 +176,11 @@ def _download(config_name: str) -> Path:
         return Path(
             huggingface_hub.hf_hub_download(HUB_REPO, f"{config_name}.json", repo_type="dataset")
         )
-    except Exception as error:  # the hub client's errors share no base class
+    except Exception as error:  # The errors of the hub's client share no base class.
         reason = one_line(error)[:200]
         raise UserError(
-            f"tofu/{config_name}: cannot be downloaded from the Hugging Face dataset {HUB_REPO} "
-            f"({type(error).__name__}: {reason}); on a machine without network, {GET_TOFU}"
+            f"tofu/{config_name}: the file cannot be downloaded from the Hugging Face dataset "
+            f"{HUB_REPO} ({type(error).__name__}: {reason}). {GET_TOFU}."
         ) from error
 
 
