@@ -49,7 +49,7 @@ def test_utility_by_hand():
 def test_recalls_outside_the_unit_interval(bad):
     with pytest.raises(ValueError, match=r"'forget_paraphrased': the value .* is outside"):
         unlearn_quality(0.5, bad)
-    with pytest.raises(ValueError, match=r"'retain' is .* between 0 and 1"):
+    with pytest.raises(ValueError, match=r"'retain': the value .* is outside"):
         utility({"retain": bad})
 
 
