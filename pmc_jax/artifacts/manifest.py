@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.digests import file_digest
 from pmc_jax.artifacts.files import json_text, read_json, write_json
 from pmc_jax.artifacts.log import read_log, rewrite_log
 from pmc_jax.errors import UserError, system_errors
@@ -29,7 +30,7 @@ def write(
 
     Args:
         folder: folder of the run, whose logs and checkpoints are closed.
-        inputs: name -> `path` and `sha256`, see `run_folder.file_digest`.
+        inputs: name -> `path` and `sha256`, see `digests.file_digest`.
         results: the future contents of `results.json`.
 
     Raises:
@@ -74,7 +75,7 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
         path = source["path"]
         if not is_address(path) and not os.path.exists(path):
             faults.append(f"input missing: {name}, {path}")
-        elif run_folder.file_digest(path) != source["sha256"]:
+        elif file_digest(path) != source["sha256"]:
             faults.append(f"input changed: {name}, {path}")
         else:
             good += 1
@@ -98,7 +99,7 @@ def purge(folder: str | Path) -> None:
     _remove_texts(folder / run_folder.LOG)
     # Other files are not read again, so that `verify` still reports what has changed in them.
     outputs = _without(manifest["outputs"], (run_folder.CHECKPOINTS,))
-    outputs[run_folder.LOG] = run_folder.file_digest(folder / run_folder.LOG)
+    outputs[run_folder.LOG] = file_digest(folder / run_folder.LOG)
     write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs})
 
 
@@ -139,7 +140,7 @@ def _outputs(folder: Path) -> dict[str, str]:
     left_out = (run_folder.MANIFEST, run_folder.RUN, *run_folder.MADE_AGAIN)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     paths = _without({str(path.relative_to(folder)): path for path in files}, left_out)
-    return {name: run_folder.file_digest(path) for name, path in paths.items()}
+    return {name: file_digest(path) for name, path in paths.items()}
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -9,10 +9,7 @@ folder.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
 import importlib.metadata
-import json
 import logging
 import os
 import platform
@@ -21,11 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pmc_jax.artifacts.digests import relevant
 from pmc_jax.artifacts.files import plain, read_json, write_json
 from pmc_jax.config.schema import differences
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError, first_of, system_errors
-from pmc_jax.models.remote import PARTIAL, is_address, listing
+from pmc_jax.models.remote import PARTIAL
 
 try:
     import fcntl
@@ -45,6 +43,7 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation"  # rows from which evaluation resumes
 EVALUATION_RESULTS = "evaluation.json"
 MODEL = "model"
+STEP_MODEL = "model-step-"  # and the step: models that `pmc export --partial` writes
 ADAPTER = "adapter"  # LoRA adapters, which `model` has merged
 REPORT, REPORT_JSON = "report.html", "report.json"
 TARGET = "target"  # the fine-tuned target model, which later runs reuse by digest
@@ -56,9 +55,6 @@ MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
 # Files that `overwrite` removes; run.json last, so that an interrupted removal can be repeated.
 OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, *MADE_AGAIN)
 OWN += (CHECKPOINTS, MODEL, ADAPTER, RUN)
-
-# Sections of settings that do not change what is computed.
-_IRRELEVANT_SECTIONS = ("output", "log", "plan", "report", "profile")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "pmc_jax")
 
@@ -99,6 +95,26 @@ class OutputFolder(contextlib.AbstractContextManager):
         self.close()
 
 
+def check(
+    folder: str | Path,
+    *,
+    settings: Mapping[str, Any],
+    digests: Mapping[str, str],
+    overwrite: bool = False,
+) -> None:
+    """Checks that `claim` would succeed, and changes nothing.
+
+    Raises:
+        UserError: see `claim`.
+    """
+    record, path = {"settings": plain(settings), "digests": dict(digests)}, Path(folder).absolute()
+    if multihost.broadcast(path.is_dir):
+        with locked(folder):
+            multihost.broadcast(lambda: _is_resumed(path, record, overwrite))
+    else:
+        multihost.broadcast(lambda: _refuse_files(path))
+
+
 def claim(
     folder: str | Path,
     *,
@@ -126,12 +142,13 @@ def claim(
 
     def prepare() -> tuple[str, bool]:
         path = Path(folder).absolute()
+        resuming = _is_resumed(path, record, overwrite)
+        if resuming:
+            _warn_of_versions(path, record)
         if overwrite:
-            _refuse_shared_folders(path)
-            _clear(path)
+            remove(path, _own(path))
         for rest in path.glob(f".*{PARTIAL}"):  # leftovers of a killed process
             shutil.rmtree(rest, ignore_errors=True)
-        resuming = not overwrite and _is_resumed(path, record)
         write_json(path / RUN, {**record, "status": "running"})
         return str(path), resuming
 
@@ -168,34 +185,6 @@ def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
             os.close(handle)
 
 
-def file_digest(path: str | Path) -> str:
-    """SHA-256 in hex of a file, or of the names and contents of all files in a folder; for a remote
-    address, of the names, sizes and modification times.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    if is_address(path):
-        return _json_digest(listing(str(path)))
-    path = Path(path)
-    with system_errors(f"{path}: cannot read this"):
-        if not path.is_dir():
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        files = sorted(entry for entry in path.rglob("*") if entry.is_file())
-        return _json_digest([[str(f.relative_to(path)), file_digest(f)] for f in files])
-
-
-def data_digest(record: Any) -> str:
-    """SHA-256 in hex of the type, names and values of a dataclass of texts, such as a ForgetSet."""
-    return _json_digest([type(record).__name__, dataclasses.asdict(record)])
-
-
-def settings_digest(settings: Mapping[str, Any]) -> str:
-    """SHA-256 in hex of the settings that change what is computed."""
-    return _json_digest(_relevant(plain(settings)))
-
-
 def versions() -> dict[str, str]:
     """Package -> installed version, for Python and the packages that the numbers depend on."""
     installed = {"python": platform.python_version()}
@@ -207,8 +196,12 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def _is_resumed(path: Path, record: dict[str, Any]) -> bool:
+def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
     """Whether an unfinished run resumes; raises UserError if the folder must not change."""
+    if overwrite:
+        _refuse_shared_folders(path)
+        _own(path)
+        return False
     names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
     # `pmc finetune` makes the target without a run.
     if not {*names} - {TARGET, TARGET_CHECKPOINTS}:
@@ -224,8 +217,8 @@ def _is_resumed(path: Path, record: dict[str, Any]) -> bool:
             f"{path}: the folder holds a finished run, nothing was changed; name another folder, "
             "or pass --overwrite to replace it"
         )
-    recorded = _read_record(path / RUN)
-    unlike = differences(_relevant(recorded["settings"]), _relevant(record["settings"]))
+    recorded = read_record(path / RUN)
+    unlike = differences(relevant(recorded["settings"]), relevant(record["settings"]))
     short_digests = [
         {f"data {name}": digest[:12] for name, digest in side.items()}
         for side in (recorded["digests"], record["digests"])
@@ -237,13 +230,21 @@ def _is_resumed(path: Path, record: dict[str, Any]) -> bool:
             f"{path}: the folder holds an unfinished run of other settings or data: {shown}; name "
             "another folder, or pass --overwrite to replace it"
         )
-    if changed := differences(recorded["versions"], record["versions"]):
-        _log.warning("%s: resumed under other versions: %s", path, "; ".join(changed))
     return True
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    """The contents of `run.json`; checks that all required parts are present."""
+def _warn_of_versions(path: Path, record: dict[str, Any]) -> None:
+    recorded = read_record(path / RUN)
+    if changed := differences(recorded["versions"], record["versions"]):
+        _log.warning("%s: resumed under other versions: %s", path, "; ".join(changed))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Reads `run.json`.
+
+    Raises:
+        UserError: the file cannot be read, or `settings`, `digests` or `versions` is missing.
+    """
     hint = "pass --overwrite to replace the run"
     record = read_json(path, hint=hint)
     parts = [record.get(name) for name in ("settings", "digests", "versions")]
@@ -254,15 +255,20 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _clear(path: Path) -> None:
-    """Removes the files of a run; without `run.json`, refuses, because no run wrote them."""
-    present = [name for name in OWN if os.path.lexists(path / name)]
+def step_models(folder: Path) -> list[str]:
+    """The names of the models in the folder of a run that `pmc export --partial` wrote."""
+    return sorted(path.name for path in folder.glob(f"{STEP_MODEL}[0-9]*"))
+
+
+def _own(path: Path) -> list[str]:
+    """The names of the files of a run; without `run.json`, refuses, because no run wrote them."""
+    present = [*step_models(path), *(name for name in OWN if os.path.lexists(path / name))]
     if present and RUN not in present:
         raise UserError(
             f"{path}: {', '.join(present)} would be overwritten but no run wrote it (there is no "
             f"{RUN}); name another folder"
         )
-    remove(path, present)
+    return present
 
 
 def remove(folder: Path, names: Sequence[str]) -> None:
@@ -290,10 +296,15 @@ def _refuse_shared_folders(path: Path) -> None:
             )
 
 
-def _make_folders(path: Path) -> None:
+def _refuse_files(path: Path) -> None:
     for folder in (*reversed(path.parents), path):
         if folder.is_file():
-            raise UserError(f"{folder}: this is a file, name a folder")
+            raise UserError(f"{folder}: this is a file; name a folder")
+
+
+def _make_folders(path: Path) -> None:
+    _refuse_files(path)
+    for folder in (*reversed(path.parents), path):
         if not folder.is_dir():
             folder.mkdir(mode=0o700)
 
@@ -311,14 +322,6 @@ def _lock(path: Path) -> int:
     return handle
 
 
-def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in _IRRELEVANT_SECTIONS}
-
-
 def _is_temporary(name: str) -> bool:
     """Whether the file is a leftover of `write_json` in a killed process."""
     return name.startswith((f".{RUN}.", f".{RESULTS}.", f".{MANIFEST}."))
-
-
-def _json_digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

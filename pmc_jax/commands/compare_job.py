@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts.digests import settings_digest
 from pmc_jax.artifacts.files import plain, write_json
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import unlearn_job
@@ -166,7 +167,7 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
     record = collect.read(run.folder / run_folder.RUN)
     wanted = plain(dataclasses.asdict(run.config))
     unlike = []
-    if run_folder.settings_digest(record["settings"]) != run_folder.settings_digest(wanted):
+    if settings_digest(record["settings"]) != settings_digest(wanted):
         unlike += differences(record["settings"], wanted)
     # Methods that do not read the true answers record no digest of them.
     unlike += [f"data {n}" for n, sha in record["digests"].items() if digests.get(n, sha) != sha]

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from pmc_jax.artifacts.run_folder import data_digest, file_digest
+from pmc_jax.artifacts.digests import data_digest, file_digest
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
+from pmc_jax.artifacts.digests import data_digest, settings_digest
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.inputs import load_model, model_digest
 from pmc_jax.config.run import Config, model_path, output_dir
@@ -54,8 +55,8 @@ class Target:
         }
         made_of = {
             "model": model_digest(model_path(config)),
-            "data": run_folder.data_digest(rows),
-            "settings": run_folder.settings_digest(settings),
+            "data": data_digest(rows),
+            "settings": settings_digest(settings),
         }
         return Target(Path(output_dir(config)) / run_folder.TARGET, rows, made_of)
 
@@ -106,7 +107,7 @@ class Target:
         """
         checkpoints_folder = self.folder.with_name(run_folder.TARGET_CHECKPOINTS)
         # A folder for each digest: training of another target never resumes from it.
-        name = run_folder.settings_digest(self.made_of)[:16]
+        name = settings_digest(self.made_of)[:16]
         with Checkpoints(checkpoints_folder / name, keep=1) as checkpoints:
             model = finetune(
                 TextGenerator.of(lm, config.model),

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     config = start.read_config(options)
     from pmc_jax.commands import unlearn_job
 
-    if options.purge and unlearn_job.is_finished(config):
+    if options.purge and not options.overwrite and unlearn_job.is_finished(config):
         unlearn_job.run_purge(config, say=say)
     else:
         unlearn_job.run_unlearn(config, overwrite=options.overwrite, say=say, purge=options.purge)

@@ -46,24 +46,25 @@ def run_unlearn(
         UserError: invalid settings, rows or models, or an output folder that is not free.
         Preempted: the process was asked to stop; the same call resumes.
     """
+    path = output_dir(config)
     inputs = read_inputs(config)
     target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
     # Weights are large to hash, and a target has their digest already.
     digest = target.made_of["model"] if target else model_digest(model_path(config))
+    claim = dict(
+        settings=dataclasses.asdict(config),
+        digests={"model": digest} | inputs.digests,
+        overwrite=overwrite,
+    )
+    run_folder.check(path, **claim)  # before the model is loaded
     # Faults appear before a folder is claimed, an older run removed or a step trained.
     watch = Stopwatch()
     made = target is not None and target.is_made(overwrite=True)
     trained = config.train if target is None or made else config.finetune
     lm = load_model(config, target.folder if made else model_path(config), trained)
     check_fits(config, TextGenerator.of(lm, config.model), inputs)
-    claimed = run_folder.claim(
-        output_dir(config),
-        settings=dataclasses.asdict(config),
-        digests={"model": digest} | inputs.digests,
-        overwrite=overwrite,
-    )
     caches = caches or {"before": AnswerCache(), "after": AnswerCache()}
-    with claimed as folder:
+    with run_folder.claim(path, **claim) as folder:
         with _recording(config, folder, watch) as recorder:
             if target is not None:
                 lm = lm if made else target.make(lm, config, recorder)

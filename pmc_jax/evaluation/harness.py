@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.digests import data_digest, settings_digest
 from pmc_jax.artifacts.log import progress, read_log, rewrite_log
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.run import DataConfig, EvaluateConfig
@@ -163,13 +164,13 @@ def _digest(task_name: str, model: str, context: EvalContext) -> str:
     """Returns a digest of everything on which the rows of a task depend."""
     settings, task = flatten(dataclasses.asdict(context.settings)), TASKS[task_name]
     sets = [context.sets[name] for name in task.sets if name in context.sets]
-    return run_folder.settings_digest(
+    return settings_digest(
         {
             "task": task_name,
             "schema": SCHEMA,
             "model": model,
-            "sets": {s.name: run_folder.data_digest(s) for s in sets},
-            "retain": None if context.retain is None else run_folder.data_digest(context.retain),
+            "sets": {s.name: data_digest(s) for s in sets},
+            "retain": None if context.retain is None else data_digest(context.retain),
             "settings": {
                 name: value for name, value in settings.items() if name.startswith(task.settings)
             },

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.digests import data_digest, file_digest, settings_digest
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.config.run import Config, OutputConfig, PMCConfig
 from pmc_jax.errors import UserError
@@ -31,6 +32,11 @@ def somewhere_else(tmp_path_factory, monkeypatch):
 def _claim(folder, *, epochs=15, digests=DIGESTS, overwrite=False, **sections):
     settings = dataclasses.asdict(Config(pmc=PMCConfig(schedule={"epochs": epochs}), **sections))
     return run_folder.claim(folder, settings=settings, digests=digests, overwrite=overwrite)
+
+
+def _check(folder, *, overwrite=False, digests=DIGESTS):
+    settings = dataclasses.asdict(Config(pmc=PMCConfig(schedule={"epochs": 15})))
+    run_folder.check(folder, settings=settings, digests=digests, overwrite=overwrite)
 
 
 def _run(folder, *, finished):
@@ -195,6 +201,29 @@ def test_a_place_that_cannot_be_written_is_one_line():
         write_json("/proc/pmc.json", {})
 
 
+def test_a_check_refuses_what_a_claim_refuses_and_changes_nothing(tmp_path):
+    finished = _run(tmp_path / "finished", finished=True)
+    unfinished = _run(tmp_path / "unfinished", finished=False)
+    (tmp_path / "file").write_text("")
+    before = _contents(tmp_path)
+    _check(tmp_path / "new" / "run")
+    _check(finished, overwrite=True)
+    _check(unfinished)
+    for folder, options, message in (
+        (finished, {}, "finished run, nothing was changed"),
+        (unfinished, {"digests": DIGESTS | {"model": "c"}}, "data model"),
+        (tmp_path, {}, "files that no run wrote"),
+        (tmp_path / "file", {}, "this is a file"),
+        (Path(), {"overwrite": True}, "--overwrite is refused"),
+    ):
+        with pytest.raises(UserError, match=message):
+            _check(folder, **options)
+    with _claim(unfinished), pytest.raises(UserError, match="another process"):
+        _check(unfinished)
+    assert _contents(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 1, "digests": {}, "versions": {}}'])
 def test_broken_record_names_overwrite(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
@@ -268,27 +297,27 @@ def test_digests_tell_contents_apart(tmp_path):
         ids: tuple[str, ...]
         questions: tuple[str, ...]
 
-    one = run_folder.data_digest(Rows(("1",), ("a", "b")))
+    one = data_digest(Rows(("1",), ("a", "b")))
     assert len(one) == 64
-    assert one == run_folder.data_digest(Rows(("1",), ("a", "b")))
-    assert one != run_folder.data_digest(Rows(("1",), ("ab",)))
-    assert one != run_folder.data_digest(Rows(("1", "a"), ("b",)))
+    assert one == data_digest(Rows(("1",), ("a", "b")))
+    assert one != data_digest(Rows(("1",), ("ab",)))
+    assert one != data_digest(Rows(("1", "a"), ("b",)))
 
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # published
     file = tmp_path / "model" / "file"
     file.parent.mkdir()
     file.write_text("")
-    assert run_folder.file_digest(file) == empty
-    before = run_folder.file_digest(file.parent)
+    assert file_digest(file) == empty
+    before = file_digest(file.parent)
     file.rename(file.with_name("other"))
-    assert run_folder.file_digest(file.parent) != before
+    assert file_digest(file.parent) != before
     with pytest.raises(UserError, match="missing: cannot read"):
-        run_folder.file_digest(tmp_path / "missing")
+        file_digest(tmp_path / "missing")
 
 
 def test_settings_digest_sees_only_what_is_computed():
     def digest(**sections):
-        return run_folder.settings_digest(dataclasses.asdict(Config(**sections)))
+        return settings_digest(dataclasses.asdict(Config(**sections)))
 
     assert digest() == digest(output=OutputConfig(dir="x"))
     assert digest() != digest(seed=1)

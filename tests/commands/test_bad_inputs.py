@@ -9,6 +9,7 @@ import pytest
 import tiny_runs as tiny
 from safetensors.numpy import save_file
 
+from pmc_jax.commands import unlearn_job
 from pmc_jax.models import load as load_module
 
 
@@ -140,6 +141,14 @@ def test_evaluation_question_that_does_not_fit_the_window(inputs):
 
 
 # Models
+
+
+def test_an_output_folder_is_checked_before_the_model_is_loaded(inputs, monkeypatch):
+    monkeypatch.setattr(unlearn_job, "load_model", lambda *_: pytest.fail("loaded"))
+    assert "output.dir: not given" in tiny.refused("unlearn", "output.dir=null")
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("")
+    assert "files that no run wrote" in tiny.refused("unlearn", "output.dir=mine")
 
 
 def test_a_folder_that_is_no_model(inputs):

@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 from golden_models import model_folder, one_device
 from safetensors.numpy import load_file, save_file
 
-from pmc_jax.artifacts.run_folder import file_digest
+from pmc_jax.artifacts.digests import file_digest
 from pmc_jax.errors import UserError
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import find, load
