@@ -1,4 +1,4 @@
-"""The protocol of a score, the check of what it returns, and the penalties that any may have."""
+"""Protocol of a score, checks of its results, and penalties for short and empty answers."""
 
 import functools
 import math
@@ -9,28 +9,34 @@ import numpy as np
 
 
 class Score(Protocol):
-    """(original answer, its K samples) -> float [K], finite, lower is better."""
+    """Function that maps an original answer and its K samples to K scores.
+
+    The scores are finite floats [K]. Lower is better.
+    """
 
     def __call__(self, original: str, samples: Sequence[str]) -> np.ndarray: ...
 
 
 def is_empty(text: str) -> bool:
-    """Whether an answer says nothing: no character but white space."""
+    """Returns whether an answer contains no character other than white space."""
     return not text.strip()
 
 
 def worst_where(refused: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """`scores` [K] with 1 where `refused` bool [K], or the worst of all K if that is above 1."""
+    """Replaces the scores [K] of refused samples (bool [K]) by the worst score.
+
+    The worst score is 1, or the largest of all K scores if that is above 1.
+    """
     return np.where(refused, np.max(scores, initial=1.0), scores)
 
 
 def with_min_len(score: Score, min_len: int) -> Score:
-    """Penalises short answers: `min(1, score + exp(-n))` where `n < min_len`.
+    """Adds a penalty for short answers to a score: `min(1, score + exp(-n))` if `n < min_len`.
 
-    `n = len(text.strip().split(" "))`, the reference's count: pieces between single spaces, so
-    that an empty text counts 1 and a double space adds one. `min_len = 0` changes nothing.
+    `n` is `len(text.strip().split(" "))`, as in the reference implementation. An empty text counts
+    1, and each double space adds 1. `min_len = 0` changes nothing.
 
-    A score above 1, which only a user's function gives, is left as it is rather than lowered.
+    A score above 1, which only a user's function returns, is not lowered to 1.
     """
     if min_len <= 0:
         return score
@@ -46,10 +52,10 @@ def with_min_len(score: Score, min_len: int) -> Score:
 
 
 def with_empty_guard(score: Score) -> Score:
-    """Gives an empty sample the worst score: 1, or the worst of the other samples if above 1.
+    """Gives empty samples the worst score: 1, or the worst of the other samples if that is above 1.
 
-    Without it an empty answer recalls nothing, scores a perfect 0 and is kept for ever: the model
-    is trained to be silent. The published runs had no guard.
+    Without this guard, an empty answer scores a perfect 0 and is never replaced, so the model
+    learns to be silent. The published runs had no guard.
     """
 
     @functools.wraps(score)
@@ -63,18 +69,19 @@ def with_empty_guard(score: Score) -> Score:
 def score_batch(
     score: Score, originals: Sequence[str], samples: Sequence[Sequence[str]]
 ) -> np.ndarray:
-    """Scores a batch of questions.
+    """Computes the scores of K samples for each of B questions.
 
     Args:
-        score: from `run_score`, or any `Score`.
+        score: the result of `run_score`, or any other `Score`.
         originals: B original answers.
         samples: B × K samples.
 
     Returns:
-        float64 [B, K].
+        The scores, float64 [B, K].
 
     Raises:
-        ValueError: lengths that do not fit, or a score that returned anything but K finite numbers.
+        ValueError: `originals` and `samples` have different lengths, or the score does not return
+            K finite numbers for a question.
     """
     safe = checked(score)
     scores = [safe(original, answers) for original, answers in zip(originals, samples, strict=True)]
@@ -82,21 +89,29 @@ def score_batch(
 
 
 def checked(score: Score) -> Score:
-    """`score`, with a clear ValueError when it does not return K finite numbers."""
+    """Adds a check to a score: it raises ValueError unless the score returns K finite numbers."""
     name = getattr(score, "__name__", type(score).__name__)
 
     @functools.wraps(score, updated=())
     def checked(original: str, samples: Sequence[str]) -> np.ndarray:
         returned = score(original, samples)
-        wanted = f"score {name!r} must return {len(samples)} finite numbers, one a sample"
+        expected = f"score {name!r}: the function must return {len(samples)} finite numbers"
         try:
             scores = np.asarray(returned, np.float64)
         except (TypeError, ValueError):
-            raise ValueError(f"{wanted}; it returned a {type(returned).__name__}") from None
+            kind = type(returned).__name__
+            raise ValueError(
+                f"{expected}, but it returned a {kind}. Return one per sample."
+            ) from None
         if scores.shape != (len(samples),):
-            raise ValueError(f"{wanted}; it returned the shape {scores.shape}")
+            raise ValueError(
+                f"{expected}, but it returned the shape {scores.shape}. Return one per sample."
+            )
         if not np.isfinite(scores).all():
-            raise ValueError(f"{wanted}; sample {int(np.argmin(np.isfinite(scores)))} is not")
+            sample = int(np.argmin(np.isfinite(scores)))
+            raise ValueError(
+                f"{expected}, but the score of sample {sample} is not finite. Correct the function."
+            )
         return scores
 
     return checked

@@ -1,7 +1,7 @@
-"""Which samples are no answers: fragments, loops, and what the model itself finds unlikely.
+"""Rules by which a sample counts as an answer: enough words, little repetition, low perplexity.
 
-An unlearning score rewards whatever is unlike the original answer, so that text which says nothing
-would win. It knows no model: the caller measures the log-probabilities.
+A score rewards every text that is unlike the original answer, so meaningless text would win without
+these rules. This module runs no model: the caller measures the log-probabilities.
 """
 
 import math
@@ -18,11 +18,12 @@ _PIECE = re.compile(r"\w+|[^\w\s]")
 
 
 def repetition(text: str) -> float:
-    """How much of a text repeats itself, from 0 to 1.
+    """Computes the fraction of a text that repeats itself, from 0 to 1.
 
-    The larger of two shares, over words and punctuation marks with case ignored: pairs of
-    neighbours that have stood before, and neighbours within the longest run of one word. "the the
-    the" has 1, "in town in town in town" 3/5, a text of one piece 0.
+    The text is split into words and punctuation marks, and case is ignored. The result is the
+    larger of two fractions of the neighbouring pairs: pairs that occurred before, and pairs within
+    the longest run of one word. "the the the" has 1, "in town in town in town" has 3/5, and a text
+    of one piece has 0.
     """
     pieces = [piece.casefold() for piece in _PIECE.findall(text)]
     if len(pieces) < 2:
@@ -39,21 +40,21 @@ def coherent(
     *,
     mean_nll: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Whether each sample can count as an answer.
+    """Checks for each sample whether it counts as an answer.
 
-    The original answer sets the measure where it would not pass itself: a sample may always be as
-    short and as repetitive as it.
+    A sample may always be as short and as repetitive as the original answer, even if the original
+    answer breaks the rules.
 
     Args:
         original: the original answer.
         samples: K samples.
-        settings: `min_words`, `max_repetition` and `max_perplexity` are read.
-        mean_nll: mean negative log-probability per token of each sample, under the model that it
-            was drawn from at temperature 1; needed where `max_perplexity` is set. nan (no token at
-            all) passes.
+        settings: only `min_words`, `max_repetition` and `max_perplexity` are read.
+        mean_nll: mean negative log-probability per token of each sample, at temperature 1 and under
+            the model that generated the sample. The argument is required if `max_perplexity` is
+            set. A sample with nan, which has no token, passes.
 
     Returns:
-        bool [K].
+        bool [K], True for samples that count as answers.
     """
     fine = np.ones(len(samples), bool)
     if settings.min_words:

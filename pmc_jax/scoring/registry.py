@@ -1,4 +1,4 @@
-"""From settings to a score: names, user functions, weighted means, thresholds and penalties."""
+"""Construction of a score from the settings: functions, weights, thresholds and penalties."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from pmc_jax.scoring.text import chrf, combined, embedding, forbidden, rouge1_re
 from pmc_jax.scoring.threshold import by_original, never_saw_scores, with_threshold
 from pmc_jax.scoring.token_lcs import token_lcs
 
-# Those that need nothing but the texts, and those that need a tokenizer or settings too.
+# SCORES need only texts. The other scores in NAMES also need a tokenizer or settings.
 SCORES = {"rougeL_recall": rougeL_recall, "rouge1_recall": rouge1_recall, "chrf": chrf}
 NAMES = (*SCORES, "token_lcs", "embedding", "forbidden")
 
@@ -22,15 +22,17 @@ Encode = Callable[[str], Sequence[int]]
 def base_score(
     pmc: PMCConfig, *, encode: Encode | None = None, score: str | Callable | None = None
 ) -> Score:
-    """The score that the settings name, without threshold and penalties.
+    """Returns the score that the settings name, without threshold and penalties.
 
     Args:
-        pmc: `score` is read.
-        encode: a text -> its token ids without special tokens, for token_lcs.
-        score: a name or a function in place of `pmc.score.name` and `pmc.score.weights`.
+        pmc: settings of PMC; only `pmc.score` is read.
+        encode: function that maps a text to its token ids without special tokens; `token_lcs`
+            requires it.
+        score: name or function that replaces `pmc.score.name` and `pmc.score.weights`.
 
     Raises:
-        UserError: no such name, module or function, or one that lacks what it needs.
+        UserError: the name, module or function does not exist, or the score lacks a tokenizer or a
+            setting.
     """
     if score is not None or not pmc.score.weights:
         name = pmc.score.name if score is None else score
@@ -51,14 +53,16 @@ def run_score(
     score: str | Callable | None = None,
     secrets: frozenset[str] = frozenset(),
 ) -> Score:
-    """The score of a run: that of `base_score`, above its threshold, with its penalties on top.
+    """Returns the score of a run: the result of `base_score` with threshold and penalties.
 
     Args:
         pmc, encode, score: see `base_score`.
         originals: N original answers.
         questions: N forget questions.
-        retain_questions, retain_answers: the retain pairs, read for `score.threshold_from: retain`.
-        secrets: words that no threshold excuses, see `preference.secret_words`.
+        retain_questions, retain_answers: the retain pairs, read only if `score.threshold_from` is
+            `retain`.
+        secrets: secret words, see `preference.secret_words`. The threshold does not apply to a
+            sample that contains a secret word.
 
     Raises:
         UserError: see `base_score`.
@@ -76,22 +80,30 @@ def run_score(
 def _score(name: str | Callable, settings: ScoreConfig, encode: Encode | None, where: str) -> Score:
     if name == "token_lcs":
         if encode is None:
-            raise UserError(f"{where}: token_lcs needs a tokenizer; give encode=, or a model")
+            raise UserError(
+                f"{where}: the score 'token_lcs' needs a tokenizer. Pass encode= or a model."
+            )
         return token_lcs(encode)
     if name == "embedding":
         if settings.embedding is None:
-            raise UserError(f"{where}: embedding needs pmc.score.embedding=package.module:function")
+            raise UserError(
+                f"{where}: the score 'embedding' needs a function. "
+                "Set pmc.score.embedding to package.module:function."
+            )
         return checked(embedding(_function(settings.embedding, "pmc.score.embedding")))
     if name == "forbidden":
         strings, file = [*settings.forbidden], settings.forbidden_file
         if file is not None:
             strings += read_lines(file, "pmc.score.forbidden_file")
         if not strings:
-            raise UserError(f"{where}: forbidden needs strings; give pmc.score.forbidden=[...]")
+            raise UserError(
+                f"{where}: the score 'forbidden' needs strings. Set pmc.score.forbidden=[...] "
+                "or pmc.score.forbidden_file."
+            )
         return forbidden(strings, similarity=settings.forbidden_similarity)
     score = _lookup(name, where) if isinstance(name, str) else name
     if not callable(score):
-        raise UserError(f"{where}: {name!r} is not a function; give one")
+        raise UserError(f"{where}: {name!r} is not a function. Pass a function or a score's name.")
     return checked(score)
 
 
@@ -102,26 +114,26 @@ def _lookup(name: str, where: str) -> Callable:
         return _function(name, where)
     near = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
     raise UserError(
-        f"{where}: no score {name!r}; did you mean {near!r}? "
-        "(a function of your own is written package.module:function)"
+        f"{where}: the score {name!r} does not exist. Did you mean {near!r}? "
+        "Write a function of your own as package.module:function."
     )
 
 
 def _function(name: str, where: str) -> Callable:
-    """The function that "package.module:function" names."""
+    """Imports the function that a setting names as "package.module:function"."""
     module_name, _, function = name.partition(":")
     try:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError) as error:
         raise UserError(
-            f"{where}: cannot import {module_name!r} of {name!r} ({error}); "
-            "install it or put its folder on PYTHONPATH"
+            f"{where}: the module {module_name!r} cannot be imported ({error}). "
+            "Install the package or add its folder to PYTHONPATH."
         ) from error
     if not hasattr(module, function):
         near = get_close_matches(function, dir(module), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "name a function of it"
-        raise UserError(f"{where}: module {module_name!r} has no {function!r}; {hint}")
+        hint = f"Did you mean {near[0]!r}?" if near else "Name one of its functions."
+        raise UserError(f"{where}: the module {module_name!r} has no {function!r}. {hint}")
     value = getattr(module, function)
     if not callable(value):
-        raise UserError(f"{where}: {name!r} is not a function; give one")
+        raise UserError(f"{where}: {name!r} is not a function. Name a function of the module.")
     return value

@@ -1,8 +1,8 @@
-"""ROUGE recall of short answers, equal to `rouge_score` 0.1.2 with `use_stemmer=True` to the bit.
+"""ROUGE recall of short answers, bit-identical to `rouge_score` 0.1.2 with `use_stemmer=True`.
 
-Tokens come from rouge_score's own tokenizer, with the Porter stem of each distinct word computed
-once; the longest common subsequence comes from rapidfuzz (C++, bit-parallel). There is no
-precision, F-measure, ROUGE-2 or ROUGE-Lsum, which PMC and TOFU do not use.
+The tokenizer is that of rouge_score, but each distinct word is stemmed only once. rapidfuzz
+computes the longest common subsequence (C++, bit-parallel). Precision, F-measure, ROUGE-2 and
+ROUGE-Lsum are not implemented because PMC and TOFU do not use them.
 
 Reference: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004.
 """
@@ -18,16 +18,16 @@ from rouge_score import tokenize as rouge_tokenize
 
 @cache
 def _porter():
-    # Imported on first use: nltk takes about a second to import.
+    # nltk takes about a second to import, so it is imported on first use.
     from nltk.stem.porter import PorterStemmer
 
     return PorterStemmer()
 
 
 class _CachedStemmer:
-    """The object with a `.stem` that rouge_score's tokenizer expects; stems each word once.
+    """Stemmer for the tokenizer of rouge_score that stems each distinct word only once.
 
-    Stemming is 90 % of the time of an uncached score and the words of answers repeat.
+    Stemming takes 90 % of the time of an uncached score, and the same words occur in many answers.
     """
 
     @staticmethod
@@ -37,28 +37,29 @@ class _CachedStemmer:
 
 
 def tokenize(text: str) -> tuple[str, ...]:
-    """Lower-cased runs of `[a-z0-9]`; those longer than 3 characters Porter-stemmed.
+    """Splits a text into lower-case tokens and stems those of more than 3 characters (Porter).
 
-    Every other character, non-ASCII letters included, separates tokens, as in rouge_score.
+    A token is a run of `[a-z0-9]`. Every other character separates tokens, including non-ASCII
+    letters, as in rouge_score.
     """
     return tuple(rouge_tokenize.tokenize(text, _CachedStemmer))
 
 
 def rougeL_recall(reference: str, hypothesis: str) -> float:
-    """ROUGE-L recall: length of the longest common token subsequence / reference tokens.
+    """Computes ROUGE-L recall: longest common subsequence of tokens / number of reference tokens.
 
     Args:
-        reference: the text to be recalled (the true, or the original model's, answer).
+        reference: the text to be recalled, such as the true answer or the original answer.
         hypothesis: the text that is scored.
 
     Returns:
-        A float in [0, 1]; 0 when either text has no token.
+        A float in [0, 1]; 0 if either text has no token.
     """
     expected, actual = tokenize(reference), tokenize(hypothesis)
     if not expected or not actual:
         return 0.0
-    # rapidfuzz compares hashes: small integers hash to themselves, so that equal means equal.
-    # A token that the reference lacks cannot be in a common subsequence and is left out.
+    # rapidfuzz compares hashes. Small integers hash to themselves, so the comparison is exact.
+    # A token that the reference lacks cannot be in a common subsequence, so it is dropped.
     index: dict[str, int] = {}
     left = [index.setdefault(token, len(index)) for token in expected]
     right = [index[token] for token in actual if token in index]
@@ -66,27 +67,23 @@ def rougeL_recall(reference: str, hypothesis: str) -> float:
 
 
 def rouge1_recall(reference: str, hypothesis: str) -> float:
-    """ROUGE-1 recall: tokens in common, counted with multiplicity, / reference tokens.
+    """Computes ROUGE-1 recall: common tokens (with multiplicity) / number of reference tokens.
 
     Returns:
-        A float in [0, 1]; 0 when either text has no token.
+        A float in [0, 1]; 0 if either text has no token.
     """
     expected, actual = Counter(tokenize(reference)), Counter(tokenize(hypothesis))
     return (expected & actual).total() / max(expected.total(), 1)
 
 
 def rougeL_recall_many(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
-    """`rougeL_recall` of each pair.
-
-    Args:
-        references: N texts.
-        hypotheses: N texts.
+    """Computes `rougeL_recall` for each of N pairs of reference and hypothesis.
 
     Returns:
-        float64 [N].
+        The recalls, float64 [N].
 
     Raises:
-        ValueError: the two have different lengths.
+        ValueError: `references` and `hypotheses` have different lengths.
     """
     pairs = zip(references, hypotheses, strict=True)
     return np.array([rougeL_recall(*pair) for pair in pairs], np.float64)

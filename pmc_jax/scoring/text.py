@@ -1,6 +1,6 @@
-"""Scores of texts, on the host: ROUGE, chrF, embeddings, forbidden strings, weighted means.
+"""Scores of texts: ROUGE, chrF, embeddings, forbidden strings, weighted means.
 
-What this module does not know: settings, tokenizers, penalties.
+They run on the host. This module handles no settings, tokenizers or penalties.
 """
 
 import re
@@ -13,27 +13,32 @@ from rapidfuzz import fuzz, process
 from pmc_jax.scoring import rouge
 from pmc_jax.scoring.base import Score
 
-_ORDERS, _BETA = 6, 2  # of chrF: n-grams up to this length, recall weighs beta² times precision
-_FUZZY_CHARACTERS = 5  # shorter strings stand by chance in many words
+# chrF uses n-grams of up to 6 characters, and recall has beta² times the weight of precision.
+_ORDERS, _BETA = 6, 2
+# Shorter strings occur by chance in many words.
+_FUZZY_CHARACTERS = 5
 
 
 def rougeL_recall(original: str, samples: Sequence[str]) -> np.ndarray:
-    """ROUGE-L recall of each sample, the reference being the original answer. float64 [K]."""
+    """Computes the ROUGE-L recall of the original answer in each sample. Returns float64 [K]."""
     return rouge.rougeL_recall_many([original] * len(samples), samples)
 
 
 def rouge1_recall(original: str, samples: Sequence[str]) -> np.ndarray:
-    """ROUGE-1 recall: stricter, word order does not help a sample. float64 [K]."""
+    """Computes the ROUGE-1 recall of the original answer in each sample. Returns float64 [K].
+
+    ROUGE-1 is stricter than ROUGE-L, because another order of the words does not lower the score.
+    """
     return np.array([rouge.rouge1_recall(original, sample) for sample in samples], np.float64)
 
 
 def chrf(original: str, samples: Sequence[str]) -> np.ndarray:
-    """chrF2 of each sample, the reference being the original answer. float64 [K] in [0, 1].
+    """Computes chrF2 of each sample against the original answer. Returns float64 [K] in [0, 1].
 
-    P and R are the precision and recall of character n-grams, averaged over those n = 1..6 that
-    both texts have; the score is 5PR / (4P + R). White space is left out and case ignored, as in
-    sacreBLEU's `CHRF(lowercase=True)`. It needs no words, so it serves any script. Two texts of one
-    language share letters: it is hardly ever 0, so give it a target.
+    P and R are the precision and recall of character n-grams, averaged over the n = 1..6 for which
+    both texts have n-grams. The score is 5PR / (4P + R). White space and case are ignored, as in
+    sacreBLEU's `CHRF(lowercase=True)`. chrF needs no word boundaries, so it works in any script.
+    Two texts in one language share letters, so the score is rarely 0 and needs a threshold.
 
     Reference: Popović, "chrF: character n-gram F-score for automatic MT evaluation", WMT 2015.
     """
@@ -43,13 +48,13 @@ def chrf(original: str, samples: Sequence[str]) -> np.ndarray:
     if not len(reference) or not sizes.any():
         return np.zeros(len(samples))
     alphabet, reference_codes = np.unique(reference, return_inverse=True)
-    base = len(alphabet) + 1  # the last code is that of all other characters
-    # All samples in one row, each followed by a character that the reference lacks.
+    base = len(alphabet) + 1  # All characters that the reference lacks share the last code.
+    # All samples are joined, each followed by a character that the reference lacks.
     joined = np.concatenate([np.append(text, 0) for text in texts])
     sample_of = np.repeat(np.arange(len(texts)), sizes + 1)
     nearest = np.searchsorted(alphabet, joined).clip(max=base - 2)
     codes = np.where(alphabet[nearest] == joined, nearest, base - 1)
-    # Of the n-gram that starts at each character its number among the reference's, or `kinds`.
+    # `grams` numbers the n-gram that starts at each character; `kinds` = not in the reference.
     reference_grams, grams, kinds = reference_codes, codes, base - 1
     precision, recall, orders = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts))
     for n in range(1, min(_ORDERS, len(reference)) + 1):
@@ -59,7 +64,8 @@ def chrf(original: str, samples: Sequence[str]) -> np.ndarray:
             table = np.full((kinds + 1) * base, len(keys))
             table[keys] = np.arange(len(keys))
             grams, kinds = table[grams[:-1] * base + codes[n - 1 :]], len(keys)
-        pairs = sample_of[: len(grams)] * (kinds + 1) + grams  # (sample, n-gram) as one number
+        # Each pair (sample, n-gram) becomes one number, which bincount counts.
+        pairs = sample_of[: len(grams)] * (kinds + 1) + grams
         counts = np.bincount(pairs, minlength=len(texts) * (kinds + 1)).reshape(len(texts), -1)
         common = np.minimum(counts[:, :kinds], np.bincount(reference_grams)).sum(1)
         has = sizes >= n
@@ -72,31 +78,38 @@ def chrf(original: str, samples: Sequence[str]) -> np.ndarray:
 
 
 def _characters(text: str) -> np.ndarray:
-    """Code points without white space and case, uint32 [n]."""
+    """Returns the code points of a case-folded text without white space, uint32 [n]."""
     return np.frombuffer("".join(text.casefold().split()).encode("utf-32-le", "replace"), "<u4")
 
 
 def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
-    """max(0, cosine) of the vectors of original answer and sample.
+    """Returns a score: max(0, cosine) of the vectors of the original answer and the sample.
+
+    The score raises ValueError if the function does not return n finite vectors.
 
     Args:
-        function: n texts -> float [n, d]; any model of sentences. Called once a question with the
-            original answer first. A vector of zeros is like nothing.
-
-    Raises:
-        ValueError: from the score, where the function returns anything else.
+        function: maps n texts to vectors, float [n, d], such as a sentence embedding model. It is
+            called once per question, with the original answer first. A zero vector has similarity
+            0 with every vector.
     """
 
     def embedding_similarity(original: str, samples: Sequence[str]) -> np.ndarray:
-        wanted = f"pmc.score.embedding must return {len(samples) + 1} vectors of finite numbers"
+        count = len(samples) + 1
+        expected = f"pmc.score.embedding: the function must return {count} vectors"
         try:
             vectors = np.asarray(function([original, *samples]), np.float64)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{wanted} ({error})") from error
-        if vectors.ndim != 2 or len(vectors) != len(samples) + 1:
-            raise ValueError(f"{wanted}; it returned the shape {vectors.shape}")
+            raise ValueError(
+                f"{expected}, but it failed ({error}). Correct the function."
+            ) from error
+        if vectors.ndim != 2 or len(vectors) != count:
+            raise ValueError(
+                f"{expected}, but it returned the shape {vectors.shape}. Return one per text."
+            )
         if not np.isfinite(vectors).all():
-            raise ValueError(f"{wanted}; some are not finite")
+            raise ValueError(
+                f"{expected} of finite numbers, but some are not finite. Correct the function."
+            )
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         units = vectors / np.where(lengths > 0, lengths, 1)
         return np.clip(units[1:] @ units[0], 0, 1)
@@ -105,16 +118,17 @@ def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
 
 
 def forbidden(strings: Sequence[str], *, similarity: float = 90.0) -> Score:
-    """Whether a sample says one of some strings, whatever the original answer was.
+    """Returns a score of 1 for samples with a forbidden string, whatever the original answer is.
 
     Args:
-        strings: what must not be said. Case, white space and the width of characters are ignored.
-        similarity: in percent. A string of at least five characters also counts where a part of
-            the sample is so similar to it (rapidfuzz `partial_ratio`); 100 = exact matches only.
+        strings: the forbidden strings. Case, white space and the width of characters are ignored.
+        similarity: minimum similarity in percent. A string of at least five characters also counts
+            if a part of the sample reaches this similarity (rapidfuzz `partial_ratio`). With 100,
+            only exact matches count.
 
     Returns:
-        A score: 1 for a sample that holds one of the strings between word boundaries, else the
-        similarity of the most similar one as a share of 1, or 0 where that is below `similarity`.
+        The score. It is 1 if the sample contains a string between word boundaries. Otherwise it is
+        the highest similarity / 100, or 0 if that similarity is below `similarity`.
     """
     plain = [_plain(text) for text in strings]
     assert plain and all(plain)
@@ -136,17 +150,20 @@ def _plain(text: str) -> str:
 
 
 def _most_similar(strings: Sequence[str], texts: Sequence[str], cutoff: float) -> np.ndarray:
-    """Percent [texts]: of the string most like a part of the text; 0 below the cutoff."""
+    """Computes for each text the highest similarity of a string to a part of the text.
+
+    The result is in percent, float64 [texts], and 0 if the similarity is below the cutoff.
+    """
     options = {"score_cutoff": cutoff, "dtype": np.float64}
     parts = process.cdist(strings, texts, scorer=fuzz.partial_ratio, **options)
     whole = process.cdist(strings, texts, scorer=fuzz.ratio, **options)
-    # Of a text shorter than the string, partial_ratio looks for the text in the string.
+    # If the text is shorter than the string, partial_ratio searches the string for the text.
     short = np.array([[len(text) < len(string) for text in texts] for string in strings])
     return np.where(short, whole, parts).max(0)
 
 
 def combined(scores: Sequence[Score], weights: Sequence[float]) -> Score:
-    """The weighted mean of some scores: sum(w · score) / sum(w). Weights are above 0."""
+    """Returns the weighted mean of several scores: sum(w · score) / sum(w), for weights above 0."""
     assert len(scores) == len(weights) and min(weights) > 0
     weight = np.array(weights, np.float64)
 

@@ -1,9 +1,8 @@
-"""Score thresholds: the expected score of a model that never saw the data; sampling of a question
-stops there.
+"""Score thresholds: the expected score of a model that never saw the data.
 
-A model that never saw the data still says "was born in the town of ...". Collapsing below that
-level forgets more than was asked for. Thresholds are computed from questions, original answers and
-retain pairs.
+Sampling for a question stops at its threshold. A model that never saw the data still says "was born
+in the town of ...". Unlearning below that level forgets more than was asked for. Thresholds are
+computed from questions, original answers and retain pairs.
 """
 
 import functools
@@ -23,17 +22,18 @@ _WORD = re.compile(r"\w+")
 def with_threshold(
     score: Score, thresholds: float | Mapping[str, float], secrets: frozenset[str] = frozenset()
 ) -> Score:
-    """max(0, score - threshold) / (1 - threshold): 0 up to the threshold, 1 stays 1.
+    """Rescales a score so that it starts at its threshold: max(0, score - t) / (1 - t).
 
-    Every sample up to the threshold is good enough: rejection sampling from the model's own
-    distribution, conditioned on score <= threshold. A threshold excuses what anybody would say; a
-    sample with a secret word keeps its score.
+    The result is 0 up to the threshold t, and 1 stays 1. Every sample up to the threshold is good
+    enough, so PMC does rejection sampling from the model's own distribution, conditioned on score
+    <= t. A sample with a secret word keeps its original score.
 
     Args:
-        score: of the original answer and its samples.
-        thresholds: from 0 to 1, one for all or by original answer (0 for those that are not in
-            it). With a threshold of 1 every score up to 1 counts as 0.
-        secrets: see `preference.secret_words`.
+        score: the score to rescale.
+        thresholds: one number from 0 to 1 for all questions, or a mapping from original answers to
+            such numbers. An original answer that is not in the mapping has threshold 0. With a
+            threshold of 1, every score up to 1 counts as 0.
+        secrets: secret words, see `preference.secret_words`.
     """
 
     @functools.wraps(score)
@@ -58,23 +58,23 @@ def never_saw_scores(
     *,
     neighbours: int = 3,
 ) -> np.ndarray:
-    """Estimates what a model that never saw the data would score on each forget question.
+    """Estimates the score of a model that never saw the data for each forget question.
 
-    To each forget question the retain questions most like it are found, by ROUGE-L F over words
-    (the first of equals); the mean score of their answers is the level. They speak of somebody or
-    something else, so whatever they share with the original answer is form and not secret. What
-    the question itself gives away, such as a name, is put into them: see `with_swapped_names`.
+    The estimate is the mean score of the answers to the most similar retain questions. Similarity
+    is the ROUGE-L F-measure over words, and the first of equally similar questions is taken. These
+    answers are about other subjects, so they share form with the original answer but no secrets.
+    Names in the forget question are put into them, see `with_swapped_names`.
 
     Args:
-        score: the one in use, without threshold and penalties.
+        score: the score of the run, without threshold and penalties.
         originals: N original answers.
         questions: N forget questions.
-        retain_questions, retain_answers: M pairs. A pair whose question is one of the forget
-            questions, but for case and punctuation, is left out for that question.
-        neighbours: pairs a question, at least 1.
+        retain_questions, retain_answers: M retain pairs. A pair is left out for a forget question
+            if both questions are equal except for case and punctuation.
+        neighbours: number of retain pairs for each forget question, at least 1.
 
     Returns:
-        float64 [N] in [0, 1]; 0 where no pair is left.
+        float64 [N] in [0, 1]; 0 for questions without a retain pair.
     """
     assert len(originals) == len(questions) and len(retain_questions) == len(retain_answers)
     assert neighbours >= 1
@@ -85,7 +85,7 @@ def never_saw_scores(
     forget_words, retain_words = (
         [_numbered(text, number) for text in texts] for texts in (questions, retain_questions)
     )
-    # Of two sequences `fuzz.ratio` is twice their LCS over their summed length: ROUGE-L's F.
+    # `fuzz.ratio` is twice the LCS divided by the sum of the lengths, which is ROUGE-L's F-measure.
     alike = process.cdist(forget_words, retain_words, scorer=fuzz.ratio, dtype=np.float32)
     order = np.argsort(-alike, axis=1, kind="stable")
     for row, original in enumerate(originals):
@@ -100,11 +100,14 @@ def never_saw_scores(
 
 
 def with_swapped_names(answer: str, question: str, to: str) -> str:
-    """An answer to one question, in the terms of another one.
+    """Replaces the names of one question by the names of another question in an answer.
 
-    Where the two differ, words of the question that are not lower case are replaced by their
-    counterparts wherever they stand in the answer: "Bo Low was born in Oslo", asked of Jane Roe, is
-    "Jane Roe was born in Oslo".
+    A name is a word that differs between the questions and is not lower case. In a question about
+    Jane Roe, the answer "Bo Low was born in Oslo" becomes "Jane Roe was born in Oslo".
+
+    Args:
+        answer: an answer to `question`.
+        to: the other question.
     """
     old, new = _WORD.findall(question), _WORD.findall(to)
     swaps: dict[str, str] = {}
@@ -112,7 +115,7 @@ def with_swapped_names(answer: str, question: str, to: str) -> str:
         if kind != "replace":
             continue
         runs = [(old[i:i_end], new[j:j_end])]
-        if i_end - i == j_end - j:  # also where only one of the words is used, such as a surname
+        if i_end - i == j_end - j:  # The answer may contain only one of the words, e.g. a surname.
             runs = [([a], [b]) for a, b in zip(*runs[0], strict=True)]
         swaps |= {" ".join(a): " ".join(b) for a, b in runs if not any(map(str.islower, a))}
     if not swaps:
@@ -122,7 +125,10 @@ def with_swapped_names(answer: str, question: str, to: str) -> str:
 
 
 def by_original(originals: Sequence[str], levels: Sequence[float]) -> dict[str, float]:
-    """Original answer -> threshold; the lowest where questions share an original answer."""
+    """Maps each original answer to its threshold.
+
+    If several questions share an original answer, it gets their lowest threshold.
+    """
     thresholds: dict[str, float] = {}
     for original, level in zip(originals, levels, strict=True):
         thresholds[original] = min(float(level), thresholds.get(original, 1.0))
@@ -130,7 +136,8 @@ def by_original(originals: Sequence[str], levels: Sequence[float]) -> dict[str, 
 
 
 def _numbered(text: str, number: dict[str, int]) -> list[int]:
-    """A number for each word, case ignored: rapidfuzz compares hashes, those of small integers are
-    exact.
+    """Converts the case-folded words of a text to numbers.
+
+    rapidfuzz compares hashes, and small integers hash to themselves.
     """
     return [number.setdefault(word, len(number)) for word in _WORD.findall(text.casefold())]

@@ -1,13 +1,13 @@
-"""Longest common subsequence of token ids, on the device. It knows no text.
+"""Score from the longest common subsequence of token ids, computed on the device.
 
 Axis letters: B questions, K samples, T tokens of a sample, R tokens of a reference.
 
-With L(i, j) for the first i tokens of the reference and the first j of the sample,
+Let L(i, j) be the length for the first i tokens of the reference and the first j of the sample:
 
     L(i, j) = max(L(i-1, j), L(i, j-1), L(i-1, j-1) + [reference_i = sample_j])
 
-whose anti-diagonals i + j = const depend on the two before them only: T + R - 1 steps, each of a
-few elementwise operations on [B, K, R].
+Each anti-diagonal i + j = const depends only on the two before it. The computation takes T + R - 1
+steps, each with a few elementwise operations on [B, K, R].
 """
 
 from collections.abc import Callable, Sequence
@@ -18,18 +18,21 @@ import numpy as np
 from pmc_jax.sampling.lcs import lcs_lengths
 from pmc_jax.scoring.base import Score
 
-_SMALLEST = 32  # tokens: sizes are this times a power of two, so that few programs are compiled
+# Sizes in tokens are this number times a power of two, so that few programs are compiled.
+_SMALLEST = 32
 
 
 def token_lcs(encode: Callable[[str], Sequence[int]]) -> Score:
-    """LCS recall over tokens: no stemming, and punctuation and spelling count.
+    """Returns a score: the recall by longest common subsequence over token ids.
+
+    Tokens are not stemmed, so punctuation and spelling count.
 
     Args:
-        encode: a text -> its token ids, without special tokens.
+        encode: function that maps a text to its token ids without special tokens.
 
     Returns:
-        A score; 0 where the original answer has no token. A program is compiled for each K and
-        each power of two of tokens.
+        The score, which is 0 if the original answer has no token. JAX compiles one program for each
+        K and each power of two of tokens.
     """
 
     def token_lcs_recall(original: str, samples: Sequence[str]) -> np.ndarray:

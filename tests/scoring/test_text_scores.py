@@ -128,7 +128,9 @@ def test_embedding_is_the_cosine_or_nothing():
     ],
 )
 def test_a_bad_embedding_is_named(function, message):
-    with pytest.raises(ValueError, match=f"pmc.score.embedding must return .*{message}"):
+    with pytest.raises(
+        ValueError, match=f"pmc.score.embedding: the function must return .*{message}"
+    ):
         embedding(function)("a", ["b", "c"])
 
 
