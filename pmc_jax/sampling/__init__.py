@@ -1,1 +1,1 @@
-"""Sampling: prefill and decode on the device, continuous batching, and a text interface."""
+"""Sampling of answers: prefill, decoding, continuous batching, and an interface for text."""

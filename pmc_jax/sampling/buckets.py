@@ -1,6 +1,6 @@
-"""The few shapes that sampling compiles: batch shapes for decoding, and the prompt size.
+"""Array shapes for which sampling is compiled: a few batch shapes, and the prompt size.
 
-A batch shape (B, K) is the number of rows and of slots per row, see `pmc_jax.sampling.engine`.
+A batch shape (B, K) has B rows with K slots each, see `pmc_jax.sampling.engine`.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ _PROMPT_MULTIPLE = 16
 
 
 def prompt_size(prompts: Sequence[Sequence[int]]) -> int:
-    """The smallest allowed prompt size P, in tokens, that holds every prompt."""
+    """Returns the smallest allowed prompt size P, in tokens, that fits every prompt."""
     return round_up(max(map(len, prompts)), _PROMPT_MULTIPLE)
 
 
 def largest_batch_shape(
     num_questions: int, num_samples: int, batch_size: int, *, platform: str = "cpu"
 ) -> tuple[int, int]:
-    """The batch shape that decodes `batch_size` samples at once, or all samples if fewer.
+    """Returns the batch shape (B, K) that decodes up to `batch_size` samples at once.
 
-    When samples wait for slots, wide rows read a prompt's keys once for more samples, while narrow
-    rows leave fewer slots idle until all samples of a row have ended: with 500 samples of mixed
-    length and 64 slots, rows of 1, 2 and 4 slots keep 95, 87 and 63 % of the slots busy.
+    Wide rows read a prompt's keys once for more samples. Narrow rows leave fewer slots idle until
+    all samples of a row have ended. With 500 samples of mixed length and 64 slots, rows of 1, 2 and
+    4 slots keep 95, 87 and 63 % of the slots busy.
     """
     if num_questions * num_samples <= batch_size:
         return num_questions, num_samples
-    # On a CPU, reading keys costs nothing compared with the products with the weights.
+    # On a CPU, the time to read keys is negligible compared with the products with the weights.
     width = 1 if platform == "cpu" else min(num_samples, 2)
     return max(1, batch_size // width), width
 
@@ -34,11 +34,13 @@ def largest_batch_shape(
 def batch_buckets(
     largest: tuple[int, int], row_multiple: int, *, max_buckets: int, min_slots: int
 ) -> list[tuple[int, int]]:
-    """Batch shapes (B, K), largest first: the slots per row are halved first, then the rows.
+    """Computes the batch shapes (B, K), from the largest to the smallest.
+
+    Each shape halves the slots per row of the one before, or the rows if a row has one slot.
 
     Args:
         largest: the largest batch shape.
-        row_multiple: B is a multiple of this.
+        row_multiple: number of which B is a multiple.
         max_buckets: maximum number of shapes.
         min_slots: minimum of B K, except for the largest shape.
     """

@@ -1,14 +1,16 @@
-"""The device side of decoding: first tokens, decode steps and compaction; pure and jitted.
+"""Decoding on the device as pure, jitted functions: first tokens, decode steps and compaction.
 
-Axis letters: B rows of the decode batch (one question each), K slots per row (one sample each),
-S = B K slots in total, P prompt tokens, left-padded, T entries of the cache of generated tokens, U
-steps of one call, N key/value heads, G query heads per key/value head, H head_dim, D hidden, V
-vocabulary. A question's prompt is prefilled once, and each step reads its keys and values once for
-all slots of its row: two products, one softmax.
+Axis letters: B rows of the decode batch (one question per row), K slots per row (one sample per
+slot), S = B K slots in total, P prompt tokens (left-padded), T cache entries for generated tokens,
+U steps of one call, N key/value heads, G query heads per key/value head, H head_dim, D hidden, V
+vocabulary.
 
-In each step all slots write to the same entry of the cache, so the step needs one update in place.
-The entries are a ring buffer, and a slot attends to as many of the newest entries as it has fed
-tokens; so samples can start and end at any step. Nothing here knows text, questions or scores.
+The prompt of a question is prefilled once. Each step reads the prompt's keys and values once for
+all slots of the row, with two products and one softmax.
+
+In each step, all slots write to the same cache entry, so a step needs only one in-place update. The
+entries form a ring buffer. A slot attends to as many of the newest entries as it has fed tokens, so
+samples can start and end at any step. This module handles no text, questions or scores.
 """
 
 import functools
@@ -29,11 +31,11 @@ _MASKED = -1e30
 
 
 class GeneratedCache(NamedTuple):
-    """Keys and values of generated tokens.
+    """Keys and values of the generated tokens.
 
     Attributes:
-        keys: per layer [S,N,H,T].
-        values: per layer [S,N,T,H].
+        keys: one array [S,N,H,T] per layer.
+        values: one array [S,N,T,H] per layer.
     """
 
     keys: tuple[jax.Array, ...]
@@ -41,12 +43,12 @@ class GeneratedCache(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """The state of the sample in each slot.
+    """State of the sample in each slot.
 
     Attributes:
-        last: i32[B,K], its newest token, not fed to the model yet.
+        last: i32[B,K], newest token of the sample, which is not yet fed to the model.
         age: i32[B,K], number of tokens generated so far.
-        left: i32[B,K], number of tokens that it may still generate; 0 or less = idle.
+        left: i32[B,K], number of tokens that the sample may still generate; 0 or less = idle slot.
     """
 
     last: jax.Array
@@ -61,12 +63,12 @@ def sample_first_tokens(
     """Draws the first token of every sample.
 
     Args:
-        logits: f32[Q,V], of Q questions.
+        logits: f32[Q,V], logits of Q questions.
         uniform: f32[Q,K,draws], random numbers in [0, 1).
 
     Returns:
-        The tokens i32[Q,K] and their negative log-probabilities f32[Q,K], see `decode`; replicated
-        on every device.
+        The token ids i32[Q,K] and their negative log-probabilities f32[Q,K], see `decode`. Both are
+        replicated on every device.
     """
     repeated = jnp.repeat(logits, uniform.shape[1], axis=0)
     tokens = sample_tokens(repeated, uniform.reshape(-1, uniform.shape[2]), sampler)
@@ -75,8 +77,9 @@ def sample_first_tokens(
 
 
 def _token_nll(logits: jax.Array, tokens: jax.Array, sampler: Sampler) -> jax.Array:
-    """Negative log-probability f32[R] of tokens i32[R] at temperature 1; 0 if the sampler does not
-    return log-probabilities.
+    """Computes the negative log-probabilities f32[R] of tokens i32[R] at temperature 1.
+
+    They are 0 if the sampler does not return log-probabilities.
     """
     if not sampler.return_logprobs:
         return jnp.zeros(tokens.shape, jnp.float32)
@@ -88,9 +91,10 @@ def _token_nll(logits: jax.Array, tokens: jax.Array, sampler: Sampler) -> jax.Ar
 def start_batch(
     prompts: PromptCache, rows: jax.Array, *, slots: int, cache_size: int, layout: Layout
 ) -> tuple[PromptCache, GeneratedCache]:
-    """Makes a decode batch of B rows x `slots` with an empty cache of T = `cache_size` entries.
+    """Creates a decode batch of B rows x `slots` with an empty cache of T = `cache_size` entries.
 
     Args:
+        prompts: cache of the prefilled prompts.
         rows: i32[B], index of the prompt that each row continues.
     """
     n, h, b = *prompts.keys[0].shape[1:3], rows.shape[0]
@@ -121,7 +125,7 @@ def _constrain_prompts(prompts: PromptCache, layout: Layout) -> PromptCache:
 def load_prompt(
     prompts: PromptCache, source: PromptCache, row: jax.Array, index: jax.Array, *, layout: Layout
 ) -> PromptCache:
-    """Writes prompt `index` of `source` to row `row` in place; `prompts` is donated."""
+    """Copies the prompt `index` of `source` into the row `row` of `prompts`, which is donated."""
 
     def put(x, new):
         return jax.lax.dynamic_update_index_in_dim(x, new[index], row, 0)
@@ -138,10 +142,10 @@ def compact_batch(
     *,
     layout: Layout,
 ) -> tuple[PromptCache, GeneratedCache]:
-    """Moves the active samples into a smaller batch.
+    """Moves the active samples into a smaller batch of shape (B', K').
 
     Args:
-        rows: i32[B'], the old row whose prompt each new row continues.
+        rows: i32[B'], index of the old row whose prompt each new row continues.
         slots: i32[B',K'], flat index b * K + k of the old slot that each new slot continues.
     """
 
@@ -170,23 +174,24 @@ def decode(
     config: DecoderConfig,
     layout: Layout,
 ) -> tuple[GeneratedCache, jax.Array, jax.Array]:
-    """Decodes U steps, or fewer if at most `stop_when_active` slots remain active.
+    """Runs up to U decode steps, and stops when at most `stop_when_active` slots are active.
 
     `cache` is donated and updated in place.
 
     Args:
-        uniform: f32[U,B,K,draws], random numbers in [0, 1) of these steps.
+        uniform: f32[U,B,K,draws], random numbers in [0, 1) for these steps.
         steps_run: i32, number of steps run since `start_batch`.
-        stop_when_active: i32, at least 0.
+        stop_when_active: i32, number of active slots at which decoding stops, at least 0.
 
     Returns:
-        The cache; the tokens i32[U,B,K], -1 where a slot was idle or the step did not run; and
-        their negative log-probabilities f32[U,B,K] at temperature 1 over the full vocabulary, 0 if
-        the sampler does not return them. The last two are replicated on every device.
+        The cache, the token ids i32[U,B,K], and their negative log-probabilities f32[U,B,K] at
+        temperature 1 over the full vocabulary. A token id is -1 if the slot was idle or the step
+        did not run. The log-probabilities are 0 if the sampler does not return them. The last two
+        arrays are replicated on every device.
     """
     b, k = slots.last.shape
     lengths = jnp.sum(prompts.valid, axis=1)
-    # Distance from each prompt token to the first generated one.
+    # This is the distance from each prompt token to the first generated token.
     distance = lengths[:, None] - (jnp.cumsum(prompts.valid, axis=1) - 1)
     cache_size, static = cache.values[0].shape[2], {"config": config, "layout": layout}
 
@@ -230,15 +235,15 @@ def _feed(
     """Runs the newest token of every slot through the model.
 
     Args:
-        entry: i32, cache entry to which the keys and values are written.
-        lengths: i32[B], tokens of each prompt.
-        distance: i32[B,P], tokens from each prompt token to the first generated one.
+        entry: i32, index of the cache entry to which the keys and values are written.
+        lengths: i32[B], number of tokens in each prompt.
+        distance: i32[B,P], distance in tokens from each prompt token to the first generated token.
 
     Returns:
-        The cache and the logits f32[S,V].
+        The updated cache, and the logits f32[S,V].
     """
     b, k = slots.last.shape
-    positions = lengths[:, None] + slots.age - 1  # of the tokens that are fed now
+    positions = lengths[:, None] + slots.age - 1
     x = embed_tokens(weights, config, layout, slots.last.reshape(-1), positions.reshape(-1))
     angles = rotations(config, positions, lengths)
     angles = {r: tuple(a.reshape(b * k, -1) for a in pair) for r, pair in angles.items()}
@@ -267,15 +272,15 @@ def _feed(
 def _biases(
     valid: jax.Array, distance: jax.Array, age: jax.Array, back: jax.Array, window: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Attention biases: 0 where a token is visible, else `_MASKED`.
+    """Computes attention biases: 0 for a visible token, `_MASKED` for a hidden token.
 
     Args:
         valid, distance: [B,P], see `PromptCache` and `_feed`.
         age: i32[B,K], see `Slots`.
-        back: i32[T], distance of each cache entry from the newest one.
+        back: i32[T], distance of each cache entry from the newest entry.
 
     Returns:
-        f32[S,1,1,P] for prompt tokens, and f32[S,1,1,T] for generated ones.
+        The biases f32[S,1,1,P] of the prompt tokens and f32[S,1,1,T] of the generated tokens.
     """
     b, k = age.shape
     new = (back < age[..., None]) & in_window(back, window)
@@ -294,7 +299,7 @@ def _attention(
     config: DecoderConfig,
     layout: Layout,
 ) -> jax.Array:
-    """Attention with one softmax over the prompt of the row and the tokens of the slot.
+    """Computes attention with one softmax over the prompt of the row and the tokens of the slot.
 
     Args:
         q: [S,NG,H], queries of the newest tokens.
@@ -303,7 +308,7 @@ def _attention(
         biases: see `_biases`.
 
     Returns:
-        [S,NG,H].
+        The attention outputs [S,NG,H].
     """
     n, g, h = config.num_kv_heads, config.group_size, config.head_dim
     b, s, dtype = len(prompt[0]), len(q), q.dtype
@@ -314,12 +319,12 @@ def _attention(
         return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
 
     def row_product(x, y):
-        """[S,N,G,I] x [B,N,I,J] -> [S,N,G,J], one product for all slots of a row."""
-        # Grouped explicitly: with a single einsum XLA on CPU is ten times slower.
+        """Computes [S,N,G,I] x [B,N,I,J] -> [S,N,G,J] with one product for all slots of a row."""
+        # The slots are grouped explicitly. With a single einsum, XLA on CPU is ten times slower.
         k = s // b
         rows = jnp.moveaxis(x.reshape(b, k, n, g, -1), 1, 2).reshape(b, n, k * g, -1)
         out = product("bnmi,bnij->bnmj", rows, y).reshape(b, n, k, g, -1)
-        # Pinned on both sides, or else the partitioner would move slots between devices.
+        # Without both constraints, the partitioner would move slots between devices.
         out = layout.constrain(out, "rows", "kv_heads", None, None, None)
         out = jnp.moveaxis(out, 2, 1)
         out = layout.constrain(out, "rows", None, "kv_heads", None, None)

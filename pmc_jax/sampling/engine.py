@@ -1,15 +1,15 @@
-"""The host side of sampling: prefill, and continuous batching of the samples to decode.
+"""The host side of sampling: prefill and continuous batching.
 
-Between two calls of the decoder the host assigns the next samples to idle slots. A call ends when
-a sixteenth of the slots have become idle, so little compute is wasted on idle slots. When no
-sample waits, the active samples move into a smaller batch of a few fixed shapes, each compiled
-once. The engine handles token ids, not text.
+Between two calls of the decoder, the host assigns waiting samples to idle slots. A call ends when a
+sixteenth of the slots have become idle, so little compute is wasted on idle slots. When no sample
+waits, the active samples move into a smaller batch. The batch has one of a few fixed shapes, so
+each shape is compiled once. The engine handles token ids, not text.
 
 Index spaces:
-    question id: integer that names a question throughout a run; part of the random seed.
+    question id: integer that names a question throughout a run and is part of the random seed.
     question index: position of a prompt in the list that is passed to one call of `generate`.
-    row: of the decode batch; it holds one prompt and serves one question at a time.
-    slot: position in a row that one sample occupies while it decodes; there are rows x slots.
+    row: part of the decode batch that holds one prompt and serves one question at a time.
+    slot: position in a row that one sample occupies while it decodes.
     sample: number of an answer to its question, 0 to K - 1.
 """
 
@@ -41,11 +41,11 @@ from pmc_jax.sampling.snapshot import SamplingWeights
 
 @dataclasses.dataclass
 class Usage:
-    """Counts over calls of `generate`.
+    """Token counts over several calls of `generate`.
 
     Attributes:
-        useful: tokens generated, end tokens included.
-        computed: slots of the batch x steps run, idle slots included.
+        useful: number of generated tokens, end tokens included.
+        computed: number of slots x number of steps, idle slots included.
     """
 
     useful: int = 0
@@ -58,12 +58,12 @@ class Samples:
 
     Attributes:
         questions: [Q], question indices.
-        tokens: i32[Q,K,max_new_tokens] without the end token; -1 after the end.
-        length: i32[Q,K], tokens before the end.
-        ended: bool[Q,K], False where max_new_tokens was reached without an end token.
+        tokens: i32[Q,K,max_new_tokens], token ids without the end token; -1 after the end.
+        length: i32[Q,K], number of tokens before the end.
+        ended: bool[Q,K], False if the sample reached max_new_tokens without an end token.
         mean_nll: f32[Q,K], mean negative log-probability per token at temperature 1 over the full
-            vocabulary, without the end token; nan without tokens, 0 if the sampler returns no
-            log-probabilities.
+            vocabulary, without the end token. It is nan for a sample without tokens, and 0 if the
+            sampler returns no log-probabilities.
     """
 
     questions: np.ndarray
@@ -75,27 +75,27 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """The fixed settings of sampling.
+    """Sampling engine with fixed settings.
 
     Attributes:
-        config: the decoder that the weights belong to.
-        layout: layout of the weights by the sampling table.
-        sampler: token choice.
-        num_samples: K answers per prompt.
-        max_new_tokens: maximum number of tokens, the end token included.
+        config: configuration of the decoder.
+        layout: mesh and sharding rules of the sampling weights.
+        sampler: settings by which a token is chosen.
+        num_samples: number K of answers per prompt.
+        max_new_tokens: maximum number of tokens in an answer, the end token included.
         end_tokens: token ids that end an answer.
-        batch_shape: rows and slots per row of the largest batch, see `largest_batch_shape`.
-        prompt_size: prompts without their shared prefix are padded to this many tokens, so that
-            all of them have one shape.
-        shared_prefix: token ids that every prompt begins with, prefilled once for all prompts;
-            empty with `longrope`, whose keys depend on the length of the prompt.
+        batch_shape: largest batch shape (B, K), see `largest_batch_shape`.
+        prompt_size: number of tokens to which prompts are padded, without their shared prefix.
+        shared_prefix: token ids that every prompt begins with. They are prefilled once for all
+            prompts. The prefix is empty with `longrope`, whose keys depend on the prompt length.
         cache_dtype: dtype of keys and values; None = dtype of the weights.
         prefill_batch: number of prompts that are prefilled together.
         decode_chunk: maximum number of steps in one call of the decoder.
-        refill_fraction: while samples wait, a call ends when this fraction of the slots has become
-            idle.
-        max_buckets, min_slots: limits of the batch shapes, see `batch_buckets`. Below eight slots a
-            decode step costs only the reading of the weights, so a smaller batch saves nothing.
+        refill_fraction: fraction of the slots that must become idle to end a call while samples
+            wait.
+        max_buckets, min_slots: limits of the batch shapes, see `batch_buckets`. With fewer than
+            eight slots, a step only takes the time to read the weights, so a smaller batch saves
+            nothing.
     """
 
     config: DecoderConfig
@@ -115,7 +115,7 @@ class Engine:
     min_slots: int = 8
 
     def buckets(self) -> list[tuple[int, int]]:
-        """Batch shapes (B, K), largest first."""
+        """Returns the batch shapes (B, K), from the largest to the smallest."""
         return batch_buckets(
             self.batch_shape,
             self.layout.row_multiple,
@@ -134,32 +134,36 @@ class Engine:
         usage: Usage | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
     ) -> Iterator[Samples]:
-        """Samples answers; yields each question when all its samples have ended.
+        """Generates answers, and yields each question when all its samples have ended.
 
-        A sample depends only on the weights, its prompt, `key`, its question id and its number: in
-        float32 neither the other samples in the batch nor the number of devices changes it. The
+        A sample depends only on the weights, its prompt, `key`, its question id and its number. In
+        float32, neither the other samples in the batch nor the number of devices changes it. The
         device keeps decoding while the caller processes the yielded samples.
 
         Args:
+            weights: snapshot of the weights.
             prompts: token ids of each prompt.
             key: jax.random key.
-            ids: the question id of each prompt.
+            ids: question id of each prompt.
             expected: estimated length of each answer in tokens; long answers start first.
             usage: counters that the call increments.
             progress: called with the number of new useful tokens after each call of the decoder.
 
         Raises:
-            UserError: a prompt does not begin with the shared prefix, or does not have 1 to
-                `prompt_size` tokens after it.
+            UserError: a prompt does not begin with the shared prefix, or it does not have 1 to
+                `prompt_size` tokens after the prefix.
         """
         skip = len(self.shared_prefix)
         for i, prompt in enumerate(prompts):
             if tuple(prompt[:skip]) != self.shared_prefix:
-                raise UserError(f"prompt {i} does not begin with the shared prefix")
+                raise UserError(
+                    f"prompt {i} does not begin with the engine's shared prefix. "
+                    "Create the engine with all prompts."
+                )
             if not 0 < len(prompt) - skip <= self.prompt_size:
                 raise UserError(
-                    f"prompt {i} has {len(prompt)} tokens; expected {skip + 1} to "
-                    f"{skip + self.prompt_size}"
+                    f"prompt {i} has {len(prompt)} tokens, but the engine accepts {skip + 1} to "
+                    f"{skip + self.prompt_size}. Create the engine with all prompts."
                 )
         order = list(range(len(prompts)))
         if expected is not None:
@@ -189,9 +193,10 @@ class Engine:
 
 @dataclasses.dataclass
 class _Run:
-    """One call of `generate`: the arrays on the device, and the sample in each slot.
+    """State of one call of `generate`: the arrays on the device, and the sample in each slot.
 
-    `order` holds the question indices that are not prefilled yet; see `generate` for the others.
+    `order` holds the indices of the questions that are not prefilled yet. The other fields are the
+    arguments of `generate`.
     """
 
     engine: Engine
@@ -209,18 +214,18 @@ class _Run:
         )
         self._key_words = np.asarray(jax.random.key_data(self.key)).tolist()
         self._put, self._buckets, self._steps_run = engine.layout.put, engine.buckets(), 0
-        # The uniform numbers of each (question, sample), f32[max_new_tokens, draws].
+        # Each (question, sample) has uniform random numbers f32[max_new_tokens, draws].
         self._sample_draws: dict[tuple[int, int], np.ndarray] = {}
-        # Prefilled prompts with waiting samples, and the position of each question in them.
+        # Each entry has prefilled prompts and the position of each question in them.
         self._prefilled: list[tuple[PromptCache, dict[int, int]]] = []
         self._batch: Batch | None = None
         self._prompt_cache = self._cache = self._tokens = self._nll = None
 
     def prepare(self) -> list[int]:
-        """Fills idle slots, or moves to a smaller batch when no sample waits.
+        """Fills idle slots, or moves the samples to a smaller batch if no sample waits.
 
         Returns:
-            The questions whose samples have all ended with their first token.
+            The indices of the questions whose samples have all ended with their first token.
         """
         ended = []
         while self.order and self._lacks_samples():
@@ -246,7 +251,7 @@ class _Run:
         return ended
 
     def _lacks_samples(self) -> bool:
-        """Whether too few samples wait to fill the idle slots."""
+        """Returns whether there are too few waiting samples to fill the idle slots."""
         waiting = self.scheduler.waiting
         if self._batch is None:
             return sum(map(len, waiting.values())) < math.prod(self._buckets[0])
@@ -255,7 +260,7 @@ class _Run:
         return int((~busy).sum()) > len(unassigned)
 
     def _load_prompts(self, new_prompts: list[tuple[int, int]]) -> None:
-        """Loads the prompts of questions into rows; `new_prompts` are (row, question) pairs."""
+        """Loads the question's prompt into the row, for each (row, question) in `new_prompts`."""
         for row, question in new_prompts:
             source, i = next((p, rows[question]) for p, rows in self._prefilled if question in rows)
             row, i = jnp.int32(row), jnp.int32(i)
@@ -265,7 +270,8 @@ class _Run:
 
     def _prefill(self) -> list[int]:
         engine = self.engine
-        # Two shapes: the full batch, and a quarter of it for the few questions of a late round.
+        # Prefill has two shapes: the full batch, and a quarter of it for late rounds with few
+        # questions.
         multiple = engine.layout.row_multiple
         most = min(self._buckets[0][0], round_up(engine.prefill_batch, multiple))
         few = round_up(-(-most // 4), multiple)
@@ -295,7 +301,7 @@ class _Run:
         return self.scheduler.start(questions, first, nll)
 
     def _start(self) -> None:
-        """Starts the smallest batch that holds all samples at once, or else the largest one."""
+        """Starts the smallest batch that holds all samples, or the largest batch if none does."""
         counts = np.array([len(samples) for samples in self.scheduler.waiting.values()])
         fitting = [(b, k) for b, k in self._buckets if np.sum(-(-counts // k)) <= b]
         b, k = min(fitting, key=math.prod) if fitting and not self.order else self._buckets[0]
@@ -315,7 +321,7 @@ class _Run:
         self._load_prompts(later)
 
     def decode(self) -> bool:
-        """Starts decoding on the device; returns False if no sample is left to decode."""
+        """Starts decoding on the device. Returns False if no sample is left to decode."""
         if self._batch is None or not self._batch.active.any():
             return False
         engine, batch, scheduler = self.engine, self._batch, self.scheduler
@@ -345,7 +351,7 @@ class _Run:
         return True
 
     def _stop_when_active(self) -> int:
-        """Number of active samples at which the call ends, so that the host can use idle slots."""
+        """Returns the number of active samples at which the host takes over to use idle slots."""
         active, slots = int(self._batch.active.sum()), self._batch.active.size
         if self.order or self.scheduler.waiting:
             return max(active - max(1, int(slots * self.engine.refill_fraction)), 0)
@@ -353,7 +359,7 @@ class _Run:
         return min(max(smaller), active - 1) if smaller else 0
 
     def collect(self) -> tuple[int, list[int]]:
-        """Waits for the decoder; returns its useful tokens and the questions that have ended."""
+        """Waits for the decoder. Returns the number of useful tokens and the ended questions."""
         new = np.asarray(self._tokens)
         steps, useful = int((new >= 0).any((1, 2)).sum()), int((new >= 0).sum())
         self._steps_run += steps

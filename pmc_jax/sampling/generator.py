@@ -20,14 +20,17 @@ from pmc_jax.sampling.snapshot import SamplingWeights, snapshot
 
 
 def compute_dtype(name: str) -> jnp.dtype:
-    """Resolves `auto`: bfloat16 on TPU and GPU, float32 on CPU, where bfloat16 is slower."""
+    """Returns the dtype with this name. `auto` is float32 on CPU and bfloat16 on TPU and GPU.
+
+    bfloat16 is slower than float32 on CPU.
+    """
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(name)
 
 
 def pmc_sampler(pmc: PMCConfig) -> Sampler:
-    """The sampler with the settings of PMC."""
+    """Returns a sampler with the settings of PMC."""
     return Sampler(
         pmc.sampling.temperature,
         pmc.sampling.top_k,
@@ -40,11 +43,11 @@ def pmc_sampler(pmc: PMCConfig) -> Sampler:
 
 @dataclasses.dataclass(frozen=True)
 class TextGenerator:
-    """Generates text with a language model; the weights are an argument of each call.
+    """Text generator for a language model whose weights are an argument of each call.
 
     Attributes:
-        lm: configuration, tokenizer and mesh.
-        encoder: converts text to token ids and back.
+        lm: language model with its configuration, tokenizer and mesh.
+        encoder: converter from text to token ids and back.
         dtype: dtype of activations and of the snapshot.
         cache_dtype: dtype of keys and values during sampling; None = `dtype`.
     """
@@ -65,16 +68,20 @@ class TextGenerator:
         return self.lm.sample_layout
 
     def snapshot(self, model: Decoder) -> SamplingWeights:
-        """The weights in the layout of sampling, see `pmc_jax.sampling.snapshot`."""
+        """Converts the weights to the layout of sampling, see `pmc_jax.sampling.snapshot`."""
         return snapshot(model, self.lm.config, self.layout, self.dtype, self.lm.layout)
 
     def prompts(
         self, questions: Sequence[str], max_new_tokens: int, *, ids: Sequence[str] | None = None
     ) -> list[list[int]]:
-        """Token ids of the prompts; `ids` are their names in error messages.
+        """Encodes questions as prompts. Returns the token ids of each prompt.
+
+        Args:
+            max_new_tokens: maximum number of tokens in an answer.
+            ids: names of the questions in error messages.
 
         Raises:
-            UserError: a prompt and its answer do not fit into the model's context window.
+            UserError: a prompt and its answer do not fit into the context window of the model.
         """
         prompts = multihost.map_sharded(lambda i: self.encoder.prompt(questions[i]), len(questions))
         for i, prompt in enumerate(prompts):
@@ -82,9 +89,9 @@ class TextGenerator:
             if len(prompt) + max_new_tokens > window:
                 name = f"question {i}" if ids is None else ids[i]
                 raise UserError(
-                    f"{name}: {len(prompt)} prompt tokens and {max_new_tokens} new ones do "
-                    f"not fit the model's window of {window}; shorten the question or lower "
-                    "max_new_tokens"
+                    f"{name}: {len(prompt)} prompt tokens and {max_new_tokens} answer tokens "
+                    f"exceed the model's context window of {window} tokens. Shorten the question "
+                    "or lower max_new_tokens."
                 )
         return prompts
 
@@ -96,7 +103,11 @@ class TextGenerator:
         *,
         ids: Sequence[str],
     ) -> list[TokenSequence]:
-        """Training sequences of question-answer pairs; uses only the limits in `data`.
+        """Encodes pairs of questions and answers as training sequences.
+
+        Args:
+            data: settings, of which only the length limits are read.
+            ids: names of the pairs in error messages.
 
         Raises:
             UserError: see `encode_pairs`.
@@ -121,13 +132,13 @@ class TextGenerator:
         max_prompts: int | None = None,
         answer_prefix: Sequence[int] = (),
     ) -> Engine:
-        """Makes an engine that fits all `prompts` and decodes `batch_size` answers at once.
+        """Creates an engine that fits all `prompts` and decodes `batch_size` answers at once.
 
         Args:
-            max_prompts: maximum number of prompts in one call; None = all.
+            max_prompts: maximum number of prompts in one call; None = all prompts.
             answer_prefix: token ids at the end of every prompt.
         """
-        # Two more short questions exclude a prefix that `prompts` share only by chance.
+        # The two short questions exclude a prefix that `prompts` share only by chance.
         short = [[*self.encoder.prompt(question), *answer_prefix] for question in ("?", "A")]
         rope = self.lm.config.rope
         by_length = rope is not None and rope.kind == "longrope"
@@ -153,7 +164,7 @@ class TextGenerator:
         """Runs `Engine.generate` and decodes the answers to the questions that this process owns.
 
         Yields:
-            The samples, and question index -> K texts.
+            The samples, and a dict from question index to K texts.
         """
         for samples in engine.generate(weights, prompts, **options):
             tokens, length = samples.tokens, samples.length
@@ -177,11 +188,15 @@ class TextGenerator:
         ids: Sequence[int] | None = None,
         answer_prefix: str = "",
     ) -> Iterator[dict[int, list[str]]]:
-        """Yields `num_samples` answers by question index, as soon as a question has all of them.
+        """Yields the `num_samples` answers to each question as soon as they are complete.
 
         Args:
-            ids: question ids, part of the random seed; None = the question indices.
-            answer_prefix: text that every answer is forced to begin with; not part of the answers.
+            ids: question ids, which are part of the random seed; None = the question indices.
+            answer_prefix: text that every answer is forced to begin with. The yielded answers do
+                not contain it.
+
+        Yields:
+            A dict from question index to answers.
 
         Raises:
             UserError: see `prompts`.
@@ -217,8 +232,8 @@ class TextGenerator:
         """Returns `num_samples` answers to each question, in the order of the questions.
 
         Args:
-            progress: called with the number of questions whose answers have just ended.
-            options: see `stream`, which also lists the exceptions.
+            progress: called with the number of questions whose answers are newly complete.
+            options: options of `stream`, which also lists the exceptions.
         """
         answers: list[list[str]] = [[] for _ in questions]
         for ended in self.stream(weights, questions, sampler, **options):
@@ -230,7 +245,7 @@ class TextGenerator:
     def greedy(
         self, weights: SamplingWeights, questions: Sequence[str], **options
     ) -> dict[str, str]:
-        """Returns question -> greedy answer; equal questions are sampled once.
+        """Returns a dict from question to greedy answer. Equal questions are sampled once.
 
         Args:
             options: `max_new_tokens`, `batch_size` and `progress`, see `sample`.

@@ -1,25 +1,26 @@
-"""Longest common subsequence of token ids, on the device."""
+"""Longest common subsequence of token ids, computed on the device."""
 
 import jax
 import jax.numpy as jnp
 
-_NOT_SAMPLED, _NOT_REFERENCE = -1, -2  # equal neither to a token nor to each other
+# Padding values that are equal neither to a token id nor to each other.
+_NOT_SAMPLED, _NOT_REFERENCE = -1, -2
 
 
 @jax.jit
 def lcs_lengths(
     samples: jax.Array, lengths: jax.Array, references: jax.Array, reference_lengths: jax.Array
 ) -> jax.Array:
-    """Length of the longest common subsequence of each sample and the reference of its question.
+    """Computes the length of the longest common subsequence of each sample and its reference.
 
     Args:
-        samples: i32[B,K,T], token ids, 0 or more.
-        lengths: i32[B,K], tokens of each sample; the rest is padding.
-        references: i32[B,R], token ids.
-        reference_lengths: i32[B], tokens of each reference; the rest is padding.
+        samples: i32[B,K,T], token ids of K samples for each question, 0 or more.
+        lengths: i32[B,K], number of tokens in each sample; the rest is padding.
+        references: i32[B,R], token ids of one reference for each question.
+        reference_lengths: i32[B], number of tokens in each reference; the rest is padding.
 
     Returns:
-        i32[B,K]; divided by the length of the reference, it is the recall.
+        The lengths i32[B,K]. Divided by the length of the reference, they are the recall.
     """
     size = references.shape[-1]
     inside = jnp.arange(samples.shape[-1]) < lengths[..., None]
@@ -32,7 +33,8 @@ def lcs_lengths(
         return jnp.concatenate([first[..., None], x[..., :-1]], axis=-1)
 
     def diagonal(state, token):
-        window, last, before = state  # [B,K,R] each; window: sample token at each reference token
+        # All are [B,K,R]; `window` has the sample token that is compared with each reference token.
+        window, last, before = state
         window = shifted(window, token)
         nothing = jnp.zeros_like(token)
         matched = shifted(before, nothing) + (window == wanted).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""Prefill: runs prompts through the model once; pure and jitted. Decoding shares its helpers.
+"""Prefill of prompts as a pure, jitted function, with helpers that decoding shares.
 
 Axis letters: B prompts, P tokens per prompt, O tokens of the prefix that all prompts share, N
 key/value heads, H head_dim, D hidden, V vocabulary.
@@ -22,8 +22,8 @@ class PromptCache(NamedTuple):
     """Keys and values of prompts.
 
     Attributes:
-        keys: per layer [B,N,H,P], rotated, transposed for the product with queries.
-        values: per layer [B,N,P,H].
+        keys: one array [B,N,H,P] per layer, rotated and transposed for the product with queries.
+        values: one array [B,N,P,H] per layer.
         valid: bool[B,P], False at padding.
     """
 
@@ -35,7 +35,7 @@ class PromptCache(NamedTuple):
 def vocabulary(
     weights: SamplingWeights, config: DecoderConfig, layout: Layout, x: jax.Array
 ) -> jax.Array:
-    """Computes logits f32[..., V] from activations [..., D]."""
+    """Computes logits f32[...,V] from the activations [...,D] of the last layer."""
     x = normalise(config, x, weights, "norm")
     logits = product(x, weights.output_embedding, dtype=jnp.float32)
     if (bias := weights.get("head_bias")) is not None:
@@ -51,15 +51,23 @@ def embed_tokens(
     tokens: jax.Array,
     positions: jax.Array,
 ) -> jax.Array:
-    """Embeds token ids i32[...]; returns [...,D] in the dtype of the weights."""
+    """Embeds token ids i32[...]. Returns activations [...,D] in the dtype of the weights."""
     table = weights.rest["embed"]
     x = embed(config, table, weights.get("positions"), tokens, positions, table.dtype)
     return layout.constrain(x, "rows", *[None] * (x.ndim - 1))
 
 
 def rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.Array) -> dict:
-    """The angles of every rotary embedding of the model; `prompt_length` is i32[B]."""
-    # With `longrope` a sequence keeps the factors of its prompt length, see
+    """Computes the angles of every rotary embedding of the model.
+
+    Args:
+        positions: i32[B,...], positions of the tokens.
+        prompt_length: i32[B], number of tokens in each prompt.
+
+    Returns:
+        A dict from rotary embedding to its cosines and sines.
+    """
+    # With `longrope`, a sequence keeps the factors for its prompt length, see
     # `DecoderConfig.longest`.
     ropes = dict.fromkeys(config.rope_of(i) for i in range(config.num_layers))
     return {
@@ -80,13 +88,13 @@ def prefill(
     layout: Layout,
     cache_dtype: jnp.dtype | None = None,
 ) -> tuple[PromptCache, jax.Array]:
-    """Runs the prompts through the model once; their shared prefix runs as a single row.
+    """Runs the prompts through the model once. Their shared prefix runs as a single row.
 
     Args:
-        shared_prefix: i32[O], the tokens that every prompt begins with; may be empty.
-        tokens: i32[B,P - O], the rest of each prompt, left-padded.
+        shared_prefix: i32[O], token ids that every prompt begins with; may be empty.
+        tokens: i32[B,P - O], token ids of each prompt after the prefix, left-padded.
         valid: bool[B,P - O], False at padding.
-        cache_dtype: dtype of keys and values in the caches; None = the computed dtype.
+        cache_dtype: dtype of keys and values in the cache; None = the computed dtype.
 
     Returns:
         The cache of the prompts, and the logits f32[B,V] of the first new token.
@@ -102,7 +110,7 @@ def prefill(
     back = jnp.concatenate([jnp.broadcast_to(first, (rows, skip)), positions], axis=1)
     distance = positions[:, :, None] - back[:, None, :]
     prefix_distance = first[:, :, None] - first[:, None, :]
-    # One mask per window, not one per layer.
+    # Layers with the same window share a mask.
     windows = {0, *config.windows}
     masks = {w: mask & in_window(distance, w) if w else mask for w in windows}
     prefix_masks = {w: (prefix_distance >= 0) & in_window(prefix_distance, w) for w in windows}

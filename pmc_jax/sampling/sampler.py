@@ -1,10 +1,10 @@
 """Sampling of the next token: temperature, top-k, top-p, then a draw from uniform numbers.
 
-The sampler never sorts the vocabulary and draws no noise over it: a draw inverts the CDF in two
-levels, top-p uses rejection, and a threshold, if one is needed, is found by bisection over float32
-bit patterns, which is exact. Order and definitions are those of Hugging Face `generate`:
-temperature, top-k, renormalise, top-p; a token is in the nucleus if the mass of all likelier
-tokens is below `top_p`.
+The sampler neither sorts the vocabulary nor draws noise for every token. A draw inverts the CDF
+(cumulative distribution function) in two levels, and top-p uses rejection. If a threshold is
+needed, bisection over float32 bit patterns finds it exactly. The order and the definitions are
+those of Hugging Face `generate`: temperature, top-k, renormalise, top-p. A token is in the nucleus
+if the mass of all likelier tokens is below `top_p`.
 """
 
 import dataclasses
@@ -15,25 +15,25 @@ import jax.numpy as jnp
 
 from pmc_jax.errors import UserError
 
-# Tokens per block of the two-level CDF: the largest size for which each of eight vocabulary shards
-# holds complete blocks.
+# The two-level CDF uses the largest of these block sizes (in tokens) for which each of eight
+# vocabulary shards holds complete blocks.
 _BLOCKS = (128, 64, 32, 16, 8)
-# This many draws in a row all miss a nucleus of 0.95 with probability 6e-6.
+# The probability that four draws in a row miss a nucleus of 0.95 is 6e-6.
 _TRIES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """Settings of the token choice; hashable, a static argument of jitted functions.
+    """Settings by which a token is chosen; jitted functions take them as a static argument.
 
     Attributes:
-        temperature: divides the logits; 0 = greedy, the first token with the largest logit.
-        top_k: keep the k most likely tokens, and ties with the last of them; 0 = all.
-        top_p: keep the smallest set of most likely tokens whose mass reaches `top_p`; 1 = all.
-        temperature_decay_tokens: tokens of an answer over which the temperature falls linearly to
-            `final_temperature`; 0 = constant temperature.
+        temperature: divisor of the logits; 0 = greedy, the first token with the largest logit.
+        top_k: number of most likely tokens to keep, plus ties with the last of them; 0 = all.
+        top_p: mass that the smallest set of most likely tokens must reach to be kept; 1 = all.
+        temperature_decay_tokens: number of answer tokens over which the temperature changes
+            linearly to `final_temperature`; 0 = constant temperature.
         final_temperature: temperature after these tokens.
-        return_logprobs: whether decoding also returns the log-probability of its tokens.
+        return_logprobs: whether decoding also returns the log-probabilities of its tokens.
     """
 
     temperature: float = 1.0
@@ -46,22 +46,26 @@ class Sampler:
     def __post_init__(self):
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise UserError(
-                f"sampling needs temperature >= 0, top_k >= 0, 0 < top_p <= 1; got {self}"
+                f"{self}: temperature, top_k or top_p is out of range. "
+                "Set temperature >= 0, top_k >= 0 and 0 < top_p <= 1."
             )
         decay, ends = self.temperature_decay_tokens, (self.temperature, self.final_temperature)
         if decay < 0 or (decay and min(ends) <= 0):
             raise UserError(
-                "temperature decay needs temperature_decay_tokens >= 0 and temperatures above 0; "
-                f"got {self}"
+                f"{self}: the temperature decay is out of range. "
+                "Set temperature_decay_tokens >= 0, temperature > 0 and final_temperature > 0."
             )
 
     @property
     def draws(self) -> int:
-        """Number of uniform numbers that one token needs."""
+        """Number of uniform random numbers that the draw of one token needs."""
         return 1 if self.temperature == 0 or self.top_p == 1 else _TRIES + 1
 
     def temperature_after(self, age: jax.Array | None) -> float | jax.Array:
-        """Temperature of the token that follows `age` i32[R] tokens: a number, or f32[R,1]."""
+        """Returns the temperature for the token that follows `age` i32[R] tokens of the answer.
+
+        The result is a number if the temperature is constant, and f32[R,1] otherwise.
+        """
         if not self.temperature_decay_tokens or age is None:
             return self.temperature
         fraction = jnp.minimum(age / self.temperature_decay_tokens, 1)[:, None]
@@ -76,14 +80,15 @@ def sample_tokens(
 ) -> jax.Array:
     """Draws one token per row.
 
-    Top-p uses rejection: it draws from the full distribution until a token is in the nucleus, which
-    gives the distribution of the nucleus. After `_TRIES` misses it computes the nucleus itself.
+    Top-p uses rejection: it draws from the full distribution until a token is in the nucleus. The
+    accepted tokens follow the distribution of the nucleus. After `_TRIES` misses, the sampler
+    computes the nucleus itself.
 
     Args:
         logits: f32[R,V].
         uniform: f32[R,sampler.draws] in [0, 1).
-        sampler: settings, static.
-        age: i32[R], tokens of the answer so far; None = 0.
+        sampler: settings of the draw.
+        age: i32[R], number of answer tokens so far; None = 0.
 
     Returns:
         Token ids i32[R].
@@ -119,7 +124,10 @@ def sample_tokens(
 
 
 def top_k_mass(logits: jax.Array, sampler: Sampler, age: jax.Array | None = None) -> jax.Array:
-    """Unnormalised probabilities f32[R,V] after temperature and top-k; 0 for dropped tokens."""
+    """Computes the unnormalised probabilities f32[R,V] after temperature and top-k.
+
+    Tokens that top-k drops have probability 0.
+    """
     peak = jnp.max(logits, axis=-1, keepdims=True)
     mass = jnp.exp((logits - peak) / sampler.temperature_after(age))
     if not 0 < sampler.top_k < logits.shape[-1]:
@@ -129,15 +137,15 @@ def top_k_mass(logits: jax.Array, sampler: Sampler, age: jax.Array | None = None
 
 
 def nucleus_mass(mass: jax.Array, total: jax.Array, top_p: float) -> jax.Array:
-    """`mass` f32[R,V] inside the nucleus, 0 outside; `total` f32[R] is the sum of each row."""
+    """Sets the mass f32[R,V] outside the nucleus to 0; `total` f32[R] is the sum of each row."""
     holds = lambda part: jnp.sum(part, axis=-1) >= top_p * total  # noqa: E731
-    # All tokens below this floor hold less than 1 - top_p together; the threshold is not below it.
+    # All tokens below this floor together hold less than 1 - top_p, so the threshold is not lower.
     return _above_threshold(mass, 0.5 * (1 - top_p) * total / mass.shape[-1], holds)
 
 
 def _above_threshold(mass: jax.Array, floor: jax.Array, holds) -> jax.Array:
     """Keeps mass >= t in each row, for the largest t for which `holds(kept mass)` is true."""
-    # Non-negative floats have the order of their bit patterns, so bisection over these is exact.
+    # Non-negative floats have the order of their bit patterns, so bisection over them is exact.
     low = jax.lax.bitcast_convert_type(floor.astype(jnp.float32), jnp.int32)
     high = jnp.full_like(low, jax.lax.bitcast_convert_type(jnp.float32(1), jnp.int32) + 1)
 
@@ -155,7 +163,7 @@ def _above_threshold(mass: jax.Array, floor: jax.Array, holds) -> jax.Array:
 
 
 class _Cdf(NamedTuple):
-    """Mass [R,V] in blocks [R,N,V/N], sums of the blocks [R,N] and their cumulative sums [R,N]."""
+    """Mass in blocks [R,N,V/N], sums of the blocks [R,N] and their cumulative sums [R,N]."""
 
     mass: jax.Array
     blocks: jax.Array
@@ -176,7 +184,7 @@ def _cdf(mass: jax.Array) -> _Cdf:
 
 
 def _draw(cdf: _Cdf, uniform: jax.Array) -> jax.Array:
-    """Inverts the CDF in two levels: first the block of tokens, then the token in the block."""
+    """Inverts the CDF in two levels: it finds the block of tokens, then the token in the block."""
     target = uniform * cdf.total
     block = _first_above(cdf.blocks, cdf.cumulative, target)
     before = jnp.take_along_axis(cdf.cumulative, jnp.maximum(block - 1, 0)[:, None], 1)[:, 0]
@@ -187,8 +195,9 @@ def _draw(cdf: _Cdf, uniform: jax.Array) -> jax.Array:
 
 
 def _first_above(mass: jax.Array, cumulative: jax.Array, target: jax.Array) -> jax.Array:
-    """First index with mass whose cumulative mass exceeds the target, or the last index with mass
-    if rounding leaves none.
+    """Returns the first index with mass at which the cumulative mass exceeds the target.
+
+    If rounding leaves no such index, the function returns the last index with mass.
     """
     above = (mass > 0) & (cumulative > target[:, None])
     index = jnp.arange(mass.shape[-1], dtype=jnp.int32)
@@ -197,6 +206,9 @@ def _first_above(mass: jax.Array, cumulative: jax.Array, target: jax.Array) -> j
 
 
 def _first(mask: jax.Array) -> jax.Array:
-    """Index of the first True in each row, by a minimum; argmax is not vectorised on CPU."""
+    """Returns the index of the first True in each row.
+
+    The index is a minimum over positions, because XLA does not vectorise argmax on CPU.
+    """
     index = jnp.arange(mask.shape[-1], dtype=jnp.int32)
     return jnp.min(jnp.where(mask, index, mask.shape[-1] - 1), axis=-1)

@@ -1,4 +1,4 @@
-"""Continuous batching on the host: decides which sample decodes in which slot.
+"""Continuous batching on the host: the assignment of samples to slots.
 
 The index spaces are those of `pmc_jax.sampling.engine`. A row serves one question at a time, and
 its slots share the question's prompt; a slot decodes one sample at a time. An idle slot gets the
@@ -16,10 +16,10 @@ IDLE = -1
 
 @dataclasses.dataclass
 class Batch:
-    """The assignment of samples to the slots of a decode batch.
+    """Assignment of samples to the slots of a decode batch.
 
     Attributes:
-        rows: i32[B], index of the question whose prompt is in each row; IDLE = none.
+        rows: i32[B], index of the question whose prompt is in each row; IDLE = no prompt.
         question: i32[B,K], question index of the sample in each slot; IDLE = no sample.
         sample: i32[B,K], number of the sample in each slot.
     """
@@ -35,29 +35,29 @@ class Batch:
 
     @property
     def active(self) -> np.ndarray:
-        """bool[B,K], whether each slot decodes a sample."""
+        """Mask bool[B,K] of the slots that decode a sample."""
         return self.question != IDLE
 
     def active_slots(self) -> list[tuple[int, int]]:
-        """(row, slot) of each active slot."""
+        """Returns the pair (row, slot) of each active slot."""
         return [(int(row), int(slot)) for row, slot in np.argwhere(self.active)]
 
 
 class Scheduler:
-    """The state of all samples in one call of `Engine.generate`.
+    """State of all samples in one call of `Engine.generate`.
 
     Args:
-        num_questions: Q questions.
-        num_samples: K samples per question.
-        max_new_tokens: maximum number of tokens, the end token included.
+        num_questions: number Q of questions.
+        num_samples: number K of samples per question.
+        max_new_tokens: maximum number of tokens in a sample, the end token included.
         end_tokens: token ids that end a sample.
 
     Attributes:
-        tokens: i32[Q,K,max_new_tokens], end tokens included; -1 where no token is generated (yet).
+        tokens: i32[Q,K,max_new_tokens], token ids with end tokens; -1 after the newest token.
         nll: f32[Q,K,max_new_tokens], negative log-probability of each token.
-        count: i32[Q,K], tokens generated so far.
-        waiting: question -> its samples that have their first token but no slot yet; questions
-            without such samples are absent.
+        count: i32[Q,K], number of tokens generated so far.
+        waiting: dict from question index to the samples that have a first token but no slot yet.
+            Questions without such samples are absent.
     """
 
     def __init__(
@@ -72,10 +72,15 @@ class Scheduler:
         self._unfinished: dict[int, int] = {}  # question -> samples that have not ended
 
     def start(self, questions: Sequence[int], first: np.ndarray, nll: np.ndarray) -> list[int]:
-        """Adds the first tokens i32[len(questions),K] and their `nll` f32[len(questions),K].
+        """Adds the first token of each sample of some questions.
+
+        Args:
+            questions: question indices.
+            first: i32[len(questions),K], token ids.
+            nll: f32[len(questions),K], negative log-probability of each token.
 
         Returns:
-            The questions whose samples have all ended.
+            The indices of the questions whose samples have all ended.
         """
         ended = []
         for question, row, row_nll in zip(questions, first, nll, strict=True):
@@ -98,14 +103,14 @@ class Scheduler:
         """Assigns waiting samples to idle slots.
 
         Returns:
-            (row, question) for each row into which the question's prompt must be loaded.
+            A pair (row, question) for each row into which the question's prompt must be loaded.
         """
         new_prompts = []
         for row in np.flatnonzero((~batch.active).any(1)):
             if not batch.active[row].any() and batch.rows[row] not in self.waiting:
                 started = set(batch.rows[batch.active.any(1)].tolist())
                 fresh = next((q for q in self.waiting if q not in started), None)
-                if fresh is None:  # a second row for the question with the most waiting samples
+                if fresh is None:  # The question with the most waiting samples gets another row.
                     fresh = max(self.waiting, key=lambda q: len(self.waiting[q]), default=None)
                 if fresh is None:
                     continue
@@ -125,11 +130,11 @@ class Scheduler:
         """Adds the tokens of a decode call and frees the slots of samples that have ended.
 
         Args:
-            new: i32[U,B,K], -1 where a slot did not decode.
+            new: i32[U,B,K], token ids; -1 for a slot that did not decode.
             nll: f32[U,B,K], negative log-probability of each token.
 
         Returns:
-            The questions whose samples have all ended.
+            The indices of the questions whose samples have all ended.
         """
         ended = []
         for row, slot in batch.active_slots():
@@ -155,11 +160,11 @@ def compacted(batch: Batch, buckets: Sequence[tuple[int, int]]) -> tuple[Batch, 
     A question with more active samples than slots per row takes several rows.
 
     Args:
-        buckets: the batch shapes.
+        buckets: batch shapes (B, K).
 
     Returns:
-        The smaller batch, and i32[B',K'], the flat index of the old slot that each new slot
-        continues, 0 for idle slots; None if no smaller shape fits.
+        The smaller batch, and the flat indices i32[B',K'] of the old slots that the new slots
+        continue (0 for idle slots). The function returns None if no smaller shape fits.
     """
     questions, counts = np.unique(batch.question[batch.active], return_counts=True)
     fitting = [(b, k) for b, k in buckets if np.sum(-(-counts // k)) <= b]

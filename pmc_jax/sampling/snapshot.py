@@ -1,8 +1,8 @@
-"""The snapshot of the weights for sampling: cast, fused and resharded, once per round.
+"""Snapshot of the weights for sampling, which is cast, fused and resharded once per round.
 
-Training does not depend on this layout, and sampling never changes the training state. Layers are
-separate instead of stacked: a decode step reads each matrix once, and a slice of a stacked array
-would be copied first.
+Training does not depend on this layout, and sampling never changes the training state. The layers
+are separate arrays: a decode step reads each matrix once, and XLA would first copy a slice of a
+stacked array.
 """
 
 import functools
@@ -23,17 +23,18 @@ from pmc_jax.models.parameters import A, B, parameters
 
 
 class FusedLayer(NamedTuple):
-    """One layer: q, k and v are one product, gate and up another; output axes first, see `product`.
+    """One layer, in which one product computes q, k and v, and one product computes gate and up.
 
-    Axis letters D, N, G, H and F as in the decoder.
+    The output axes of each weight come first, see `product`. Axis letters D, N, G, H and F are
+    those of the decoder.
 
     Attributes:
         qkv_weight: [N,G+2,H,D]: for each key/value head its G query heads, the key and the value.
-        o: [D,N,G,H].
+        o: [D,N,G,H], weight of the output projection.
         up_weight: [J,F,D]: gate and up (J = 2), or up alone (J = 1).
-        down: [D,F].
-        biases: `qkv`, `o`, `up` and `down`, if the model has them.
-        norms: by the decoder's names.
+        down: [D,F], weight of the down projection.
+        biases: biases `qkv`, `o`, `up` and `down`, if the model has them.
+        norms: parameters of the norms, by the names of the decoder.
     """
 
     qkv_weight: jax.Array
@@ -65,24 +66,27 @@ class FusedLayer(NamedTuple):
         return y + self.biases[name] if name in self.biases else y
 
 
-# Above this many rows the transposes cost XLA on CPU as much time as they save.
+# With more rows than this, the transposes cost XLA on CPU as much time as they save.
 _FEW_ROWS = 256
 
 
 def product(
     x: jax.Array, weight: jax.Array, outputs: int = 1, dtype: jnp.dtype | None = None
 ) -> jax.Array:
-    """[..., inputs] x [*outputs, *inputs] -> [..., *outputs] in `dtype`, with `outputs` axes."""
+    """Computes [..., inputs] x [*outputs, *inputs] -> [..., *outputs] in `dtype`.
 
-    # The output axes stay separate: merged, a sharded one after another would be gathered first.
+    `outputs` is the number of output axes.
+    """
+
+    # The output axes stay separate. XLA would gather a sharded axis to merge it into another axis.
     axes, size = "abc"[:outputs], x.shape[-1]
 
     def plain(x, weight):
         return jnp.einsum(f"ri,{axes}i->r{axes}", x, weight, preferred_element_type=dtype)
 
     def transposed(x, weight):
-        # For few rows and a large matrix XLA on CPU needs four fifths of the time if the product
-        # is transposed. Without the barrier it would fold the transpose into the product again.
+        # For few rows and a large matrix, XLA on CPU takes four fifths of the time if the product
+        # is transposed. Without the barrier, XLA would fold the transpose into the product again.
         y = jnp.einsum(f"ri,{axes}i->{axes}r", x, weight, preferred_element_type=dtype)
         return jnp.moveaxis(jax.lax.optimization_barrier(y), -1, 0)
 
@@ -93,10 +97,10 @@ def product(
 
 
 class SamplingWeights(NamedTuple):
-    """The weights that prefill and decode read.
+    """Weights for prefill and decoding.
 
     Attributes:
-        rest: the parameters outside the layers, by the decoder's names.
+        rest: parameters outside the layers, by the names of the decoder.
         layers: one `FusedLayer` per layer.
     """
 
@@ -108,7 +112,7 @@ class SamplingWeights(NamedTuple):
 
     @property
     def output_embedding(self) -> jax.Array:
-        """[V,D]; the input embedding if the model ties them."""
+        """Output embedding [V,D], which is the input embedding if the model ties them."""
         return self.rest.get("head", self.rest["embed"])
 
 
@@ -116,21 +120,21 @@ class SamplingWeights(NamedTuple):
 def snapshot(
     model: Decoder, config: DecoderConfig, layout: Layout, dtype, source: Layout | None = None
 ) -> SamplingWeights:
-    """Casts, fuses and reshards the training weights: the complete weight sync in one jitted call.
+    """Converts the training weights to the layout of sampling in one jitted call.
 
-    Each device casts and fuses its own shards before it receives the missing ones, so every weight
-    is sent once, in `dtype`.
+    The call casts, fuses and reshards the weights. Each device casts and fuses its own shards before
+    it receives the missing shards, so every weight is sent once, in `dtype`.
 
     Args:
         model: weights in float32 or `dtype`, with or without adapters.
-        layout: layout of the result, by the sampling table.
+        layout: mesh and sharding rules of the result.
         dtype: dtype of the result.
-        source: layout of `model`; None = by `TRAIN_RULES` on the same mesh.
+        source: mesh and sharding rules of `model`; None = `TRAIN_RULES` on the same mesh.
     """
     source = training_layout(layout.mesh, TRAIN_RULES) if source is None else source
 
     def move(x: jax.Array, *axes: str | None) -> jax.Array:
-        # Pinned here, or else the partitioner would gather float32 weights and then cast them.
+        # Without this constraint, the partitioner would gather float32 weights and then cast them.
         x = layout.constrain(source.constrain(x, *axes), *axes)
         spec = layout.spec(axes, x.shape)
         return jax.shard_map(_in_order, mesh=layout.mesh, in_specs=spec, out_specs=spec)(x)
@@ -146,14 +150,14 @@ def snapshot(
     for i in range(config.num_layers):
         own = {name: x[i] for name, x in stacked.items()}
         if i >= 2:
-            # Two layers are sent at a time; all at once would be in memory twice.
+            # Two layers are sent at a time. All layers at once would be in memory twice.
             own, layers[i - 2] = jax.lax.optimization_barrier((own, layers[i - 2]))
         layers.append(_fuse(own, config, source, move, dtype))
     return SamplingWeights(rest, tuple(layers))
 
 
 def _in_order(x: jax.Array) -> jax.Array:
-    """Fixes the row-major memory layout; without it XLA would copy all layers at the end."""
+    """Fixes the row-major memory layout. Otherwise XLA would copy all layers at the end."""
     return with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
 
 

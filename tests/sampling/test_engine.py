@@ -214,7 +214,9 @@ def test_no_prompts_no_samples(weights):
 
 @pytest.mark.parametrize("prompt", [[1] * 17, []])
 def test_prompts_that_do_not_fit_are_named(weights, prompt):
-    with pytest.raises(UserError, match=rf"prompt 1 has {len(prompt)} tokens; expected 1 to 16"):
+    with pytest.raises(
+        UserError, match=rf"prompt 1 has {len(prompt)} tokens, but the engine accepts 1 to 16"
+    ):
         next(BASE.generate(weights, [[1], prompt], key=KEY, ids=[0, 1]))
 
 
@@ -224,7 +226,7 @@ def test_a_shared_prefix_changes_no_sample(weights):
     whole = dataclasses.replace(BASE, prompt_size=prompt_size(prompts))
     apart = dataclasses.replace(BASE, shared_prefix=shared_prefix)
     assert_same(run(apart, weights, prompts), run(whole, weights, prompts))
-    with pytest.raises(UserError, match="prompt 0 does not begin with the shared prefix"):
+    with pytest.raises(UserError, match="prompt 0 does not begin with the engine's shared prefix"):
         run(apart, weights, PROMPTS)
 
 
