@@ -122,8 +122,8 @@ def snapshot(
 ) -> SamplingWeights:
     """Converts the training weights to the layout of sampling in one jitted call.
 
-    The call casts, fuses and reshards the weights. Each device casts and fuses its own shards before
-    it receives the missing shards, so every weight is sent once, in `dtype`.
+    The call casts, fuses and reshards the weights. Each device casts and fuses its own shards
+    before it receives the missing shards, so every weight is sent once, in `dtype`.
 
     Args:
         model: weights in float32 or `dtype`, with or without adapters.
