@@ -56,7 +56,9 @@ def test_rows_of_the_sharding_tables_reach_training_and_sampling(lm):
     assert generator.layout.mesh == changed.layout.mesh
     up = changed.model.arrays()["layers.up"].sharding
     assert up.spec == jax.P(None, None, "fsdp")
-    with pytest.raises(pmc.UserError, match=r"mpl: unknown logical axis, did you mean mlp\?"):
+    with pytest.raises(
+        pmc.UserError, match=r"mpl: this logical axis is unknown\. Did you mean mlp\?"
+    ):
         pmc.load(lm.source, sample_rules={"mpl": ["fsdp"]})
 
 

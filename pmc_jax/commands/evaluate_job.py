@@ -160,5 +160,5 @@ def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
 
     settings, faults = apply_overrides(multihost.broadcast(read), overrides)
     if faults:
-        raise UserError("; ".join(faults))
+        raise UserError(" ".join(faults))
     return config_from_dict(settings, where=f"{folder} with overrides")

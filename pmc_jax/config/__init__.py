@@ -1,1 +1,1 @@
-"""Settings: one YAML file, checked as a whole before anything runs."""
+"""Settings of all commands, which are checked before a command starts its work."""

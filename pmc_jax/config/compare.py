@@ -1,7 +1,7 @@
-"""The settings of `pmc compare`: methods, their settings and seeds, under equal wall-clock time.
+"""Settings of `pmc compare`, which compares unlearning methods within equal wall-clock time.
 
-A setting is named as on the command line of a run, `train.learning_rate`; a list of values is a
-search space. See docs/reference/comparison.md.
+Settings have dotted names as on the command line of a run, such as `train.learning_rate`. A list of
+values is a search space. docs/reference/comparison.md describes the comparison.
 """
 
 from __future__ import annotations
@@ -30,25 +30,26 @@ from pmc_jax.config.schema import (
 )
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
-# Settings of every run that the comparison sets itself.
+# The comparison itself sets these settings in every run.
 _OWN = ("seed", "profile", "method.name", "method.max_seconds")
 _OWN += ("output.dir", "output.keep", "output.checkpoint_end", "report.file")
 _OWN += tuple(f"evaluate.{name}" for name in ("every", "at_seconds", "measures", "reference"))
-# Sections in which methods may differ: all others are the same for every method.
+# Methods may differ in these sections only; all other sections are the same for every method.
 _OF_METHODS = ("pmc", "method", "train")
-_MAX_TRIALS = 1000  # of one method
+_MAX_TRIALS = 1000  # This limit holds for each method.
 CRITERIA = ("mean", "harmonic_mean", "min")
 
 
 @dataclass(frozen=True)
 class EntryConfig(Section):
-    """One method of the comparison.
+    """One method of the comparison with its settings.
 
     Fields:
-        method: the method; None = the name of the entry.
-        settings: name -> value, or a list of values to search; names are in the sections pmc,
-            method and train.
-        num_trials: number of combinations of the listed values, drawn at random; None = all.
+        method: name of the method; None selects the name of the entry.
+        settings: mapping from names of settings in the sections pmc, method and train to a value or
+            to a list of values that are tried.
+        num_trials: number of combinations of listed values that are drawn at random; None selects
+            all combinations.
     """
 
     method: str | None = setting(None, one_of(*METHOD_NAMES))
@@ -57,17 +58,21 @@ class EntryConfig(Section):
 
     @property
     def space(self) -> dict[str, list[Any]]:
-        """Name -> the values to search; one value if the setting is fixed."""
+        """Values to try for each setting; a fixed setting has one value."""
         flat = schema.flatten(self.settings)
         return {n: list(v) if isinstance(v, list | tuple) else [v] for n, v in flat.items()}
 
     @property
     def size(self) -> int:
-        """The number of all combinations."""
+        """Number of all combinations."""
         return math.prod(len(values) for values in self.space.values())
 
     def combination(self, number: int) -> dict[str, Any]:
-        """Combination `number` (from 0), name -> value; the last name varies fastest."""
+        """Returns one combination of values by the names of their settings.
+
+        Args:
+            number: index of the combination, from 0. The value of the last name varies fastest.
+        """
         setting = {}
         for name, values in reversed(self.space.items()):
             number, index = divmod(number, len(values))
@@ -77,12 +82,12 @@ class EntryConfig(Section):
 
 @dataclass(frozen=True)
 class SearchConfig(Section):
-    """How the search chooses among the combinations of a method's settings.
+    """The search for the best combination of settings of each method.
 
     Fields:
         seed: seed of the random draws.
-        criterion: what the search maximises, averaged over the seeds: the mean, the harmonic_mean
-            or the min of unlearn quality and utility.
+        criterion: number that the search maximises, averaged over the seeds: the mean, the
+            harmonic_mean or the min of unlearn quality and utility.
     """
 
     seed: int = setting(0, SEED)
@@ -91,27 +96,30 @@ class SearchConfig(Section):
 
 @dataclass(frozen=True)
 class ReferenceConfig(Section):
-    """A model that never saw the forget rows; without it, leakage has no baseline.
+    """The reference model, which never saw the forget rows and is the baseline for leakage.
 
     Fields:
-        data: sources of rows to fine-tune the base model on, with the settings of run.finetune.
-        path: folder of an existing model.
+        data: sources of rows on which the base model is fine-tuned, with the settings of
+            `run.finetune`.
+        path: folder of an existing reference model.
     """
 
     data: tuple[SourceConfig, ...] = ()
     path: str | None = None
 
     def cross_faults(self) -> list[str]:
-        return ["path: leave it out where data is given"] if self.data and self.path else []
+        if not (self.data and self.path):
+            return []
+        return ["path: both path and data are given. Remove one of them."]
 
 
 @dataclass(frozen=True)
 class ResultsConfig(Section):
-    """Where the results of a comparison go.
+    """The folder of a comparison and the files that are kept in it.
 
     Fields:
         dir: folder of the comparison.
-        keep_models: keep the model of every run; its checkpoints are always removed.
+        keep_models: whether to keep the model of each run; checkpoints are always removed.
     """
 
     dir: str | None = None
@@ -120,18 +128,19 @@ class ResultsConfig(Section):
 
 @dataclass(frozen=True)
 class CompareConfig(Section):
-    """A comparison; each run has one method, one combination of its settings and one seed.
+    """A comparison, in which each run has one method, one combination of settings and one seed.
 
     Fields:
-        run: the settings of a run; in YAML also the path of a file with them, relative to this
-            file.
-        settings: name -> value, which replaces the setting of `run` in every run.
-        max_seconds: seconds of sampling, scoring and training in every run.
-        at_seconds: times in seconds at which the model is also measured.
-        seeds: seeds of the runs; the target, the reference and the measures use the seed of `run`.
-        measures: measures to compute for every finished run, or all.
-        methods: name of an entry -> the method and its settings.
-        search, reference, output: sections.
+        run: settings that all runs share, or the path of a YAML file with these settings, relative
+            to the file of the comparison.
+        settings: mapping from dotted names to values, which replace settings of `run`.
+        max_seconds: time limit of each run in seconds of sampling, scoring and training.
+        at_seconds: times in seconds at which the model is also evaluated.
+        seeds: seeds of the runs; the target model, the reference model and the measures use the
+            seed of `run`.
+        measures: measures that are computed for each finished run, or all.
+        methods: mapping from the names of entries to methods and their settings.
+        search, reference, output: sections of the settings.
     """
 
     run: dict[str, Any] = field(default_factory=dict)
@@ -154,53 +163,65 @@ class CompareConfig(Section):
     def _faults_of_lists(self) -> list[str]:
         end = self.max_seconds
         faults = [
-            f"at_seconds: expected above 0 and below max_seconds ({end:g}), got {seconds!r}"
+            f"at_seconds: the value must be above 0 and below max_seconds ({end:g}), but it is "
+            f"{seconds!r}."
             for seconds in self.at_seconds
             if not 0 < seconds < end
         ]
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            faults.append("seeds: expected at least one, each once")
+            faults.append("seeds: the list is empty or repeats a seed. Name each seed once.")
         if not self.methods:
-            faults.append(f"methods: expected at least one of {', '.join(METHOD_NAMES)}")
+            names = ", ".join(METHOD_NAMES)
+            faults.append(f"methods: no method is given. Name at least one of {names}.")
         return faults
 
     def _faults_of_names(self) -> list[str]:
         faults = [
-            f"settings.{name}: a comparison sets this itself"
+            f"settings.{name}: the comparison sets this value itself. Remove the setting."
             for name in schema.flatten(self.settings)
             if any(name == own or name.startswith(f"{own}.") for own in _OWN)
         ]
         for name, entry in self.methods.items():
             if not _NAME.fullmatch(name):
-                faults.append(f"methods.{name}: expected a name of letters, digits and _")
+                faults.append(
+                    f"methods.{name}: the name of an entry may only contain letters, digits and _. "
+                    "Rename the entry."
+                )
             elif self.method_of(name) not in METHOD_NAMES:
                 hint = schema.offer(schema.nearest(name, METHOD_NAMES), METHOD_NAMES)
-                faults.append(f"methods.{name}: unknown method, {hint} (or give its method:)")
+                faults.append(
+                    f"methods.{name}: no method has this name. {hint} To keep the name, set "
+                    f"methods.{name}.method."
+                )
             for key, values in entry.space.items():
                 where = f"methods.{name}.settings.{key}"
                 if key in _OWN or key.split(".")[0] not in _OF_METHODS:
-                    faults.append(f"{where}: methods differ in pmc, method and train only")
+                    faults.append(
+                        f"{where}: methods may only differ in settings of the sections pmc, method "
+                        "and train. Remove the setting."
+                    )
                 if not values:
-                    faults.append(f"{where}: expected at least one value")
+                    faults.append(f"{where}: the list is empty. Give at least one value.")
         return faults
 
     def _faults_of_budgets(self) -> list[str]:
         budgets = {name: entry.num_trials or entry.size for name, entry in self.methods.items()}
         faults = [
-            f"methods.{name}.num_trials: expected at most {most} of the {entry.size} combinations"
+            f"methods.{name}.num_trials: at most {most} of the {entry.size} combinations can be "
+            f"tried. Set num_trials to at most {most}."
             for name, entry in self.methods.items()
             if budgets[name] > (most := min(entry.size, _MAX_TRIALS))
         ]
         if not faults and len(set(budgets.values()) - {1}) > 1:
             counts = ", ".join(f"{name} {n}" for name, n in budgets.items())
             faults.append(
-                f"methods: unequal budgets, settings tried: {counts}; set num_trials, so that "
-                "every method that is searched tries equally many"
+                f"methods: the methods try different numbers of combinations ({counts}). Set "
+                "num_trials of each method with a list of values to the same number."
             )
         return faults
 
     def _faults_of_runs(self) -> list[str]:
-        """Faults in the settings of the runs, and settings that the comparison lacks."""
+        """Returns faults in the settings of the runs, and faults for missing settings."""
         try:
             base = self.base()
         except SettingsError as error:
@@ -215,22 +236,23 @@ class CompareConfig(Section):
         reading = [name for name in self.methods if self.method_of(name) in TARGET_BASED]
         if reading and base.data.forget_answers.path is None:
             faults.append(
-                "run.data.forget_answers.path: not given; name the forget questions with their "
-                f"true answers, which these methods train on: {', '.join(reading)}"
+                "run.data.forget_answers.path: no path is given, but these methods train on true "
+                f"answers: {', '.join(reading)}. Set the path to a file of the forget questions "
+                "with their true answers."
             )
         if self.reference.data and not base.finetune.data:
             faults.append(
-                "reference.data: run.finetune.data is empty, so no target and no reference is "
-                "trained; name an existing reference in reference.path"
+                "reference.data: run.finetune.data is empty, so no reference model can be trained. "
+                "Set reference.path to an existing reference model."
             )
         return list(dict.fromkeys(faults))
 
     def method_of(self, name: str) -> str:
-        """The method of an entry."""
+        """Returns the name of an entry's method."""
         return self.methods[name].method or name
 
     def trials_of(self, name: str) -> list[dict[str, Any]]:
-        """The combinations of an entry that are tried, each name -> value."""
+        """Returns the combinations that are tried for an entry, each as values by name."""
         entry = self.methods[name]
         numbers = range(entry.size)
         if entry.num_trials is not None:
@@ -239,7 +261,7 @@ class CompareConfig(Section):
         return [entry.combination(number) for number in numbers]
 
     def base(self) -> Config:
-        """The settings that all runs share.
+        """Returns the settings that all runs share.
 
         Raises:
             SettingsError: these settings are invalid.
@@ -247,7 +269,12 @@ class CompareConfig(Section):
         return _changed(self.run, schema.flatten(self.settings))
 
     def settings_of(self, name: str, trial: Mapping[str, Any], seed: int) -> Config:
-        """The settings of a run, except its folder and its model.
+        """Returns the settings of a run, except its folder and its model.
+
+        Args:
+            name: name of the entry.
+            trial: one of the combinations that `trials_of` returns.
+            seed: seed of the run.
 
         Raises:
             SettingsError: these settings are invalid.
@@ -266,11 +293,11 @@ class CompareConfig(Section):
 
 
 def load_compare(path: str | Path, overrides: Sequence[str] = ()) -> CompareConfig:
-    """Reads the settings of a comparison from YAML; applies `section.key=value` overrides.
+    """Reads the settings of a comparison from YAML and applies `section.key=value` overrides.
 
     Raises:
-        UserError: a file cannot be read, or settings or overrides are invalid; one line lists all
-            faults.
+        UserError: a file cannot be read, or settings or overrides are invalid (the message lists
+            all faults).
     """
     raw = read_settings(path)
     if isinstance(raw.get("run"), str):
@@ -281,7 +308,7 @@ def load_compare(path: str | Path, overrides: Sequence[str] = ()) -> CompareConf
 
 
 def _changed(run: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
-    """The settings of a run with `changes`, dotted name -> value."""
+    """Returns the settings of a run, in which `changes` replaces values by dotted name."""
     settings, faults = dict(run), []
     for name, value in changes.items():
         try:

@@ -1,4 +1,4 @@
-"""Settings of evaluation; part of the schema in `pmc_jax.config.run`."""
+"""Settings of evaluation (section `evaluate`)."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ QUANTISATIONS = ("int8", "int4", "nf4")
 
 @dataclass(frozen=True)
 class LeakageConfig(Section):
-    """Samples that are searched for the true answers (measures `sampling` and `prefill`).
+    """The samples in which the measures `sampling` and `prefill` search for the true answers.
 
     Fields:
-        num_samples: answers sampled per question.
+        num_samples: number of answers sampled for each question.
         temperature: sampling temperature.
-        top_p: probability mass kept by nucleus sampling; 1 = off.
-        prefill_text: text that every answer starts with in the measure `prefill`.
-        threshold: ROUGE-L recall of the true answer at or above which a sample counts as a leak.
+        top_p: probability mass that nucleus sampling keeps; 1 disables nucleus sampling.
+        prefill_text: text with which every answer starts in the measure `prefill`.
+        threshold: minimum ROUGE-L recall of the true answer for a sample to count as a leak.
         confidence: confidence level of the upper bounds.
     """
 
@@ -49,17 +49,17 @@ class LeakageConfig(Section):
     top_p: float = setting(1.0, FRACTION)
     prefill_text: str = setting("The answer is:", NOT_EMPTY)
     threshold: float = setting(0.5, FRACTION)
-    confidence: float = setting(0.99, Check("from 0.5 to below 1", lambda v: 0.5 <= v < 1))
+    confidence: float = setting(0.99, Check("at least 0.5 and below 1", lambda v: 0.5 <= v < 1))
 
 
 @dataclass(frozen=True)
 class CorpusConfig(Section):
-    """Text unrelated to the data, for side effects and perplexity.
+    """Text unrelated to the data, which the measures `side_effects` and `perplexity` read.
 
     Fields:
-        path: text file; None = the first pages of a novel, included in the package.
+        path: text file; None selects the first pages of a novel, which the package includes.
         chunks: maximum number of chunks to read.
-        chunk_tokens: tokens per chunk.
+        chunk_tokens: number of tokens in a chunk.
     """
 
     path: str | None = None
@@ -69,13 +69,13 @@ class CorpusConfig(Section):
 
 @dataclass(frozen=True)
 class RelearnConfig(Section):
-    """The relearning attack: fine-tunes the unlearned model on a few rows outside the forget set.
+    """The relearning attack, which fine-tunes the unlearned model on rows outside the forget set.
 
     Fields:
-        steps: gradient steps; leakage is measured after the last one.
-        rows: number of training rows, the first of data.evaluate.relearn, or of data.retain if that
-            is not given.
-        batch_size: rows per step.
+        steps: number of steps after which leakage is measured.
+        rows: number of training rows, which are the first rows of `data.evaluate.relearn`, or of
+            `data.retain` if `data.evaluate.relearn` is not given.
+        batch_size: number of rows per step.
         learning_rate: constant learning rate.
     """
 
@@ -87,25 +87,26 @@ class RelearnConfig(Section):
 
 @dataclass(frozen=True)
 class EvaluateConfig(Section):
-    """Which measures are computed for a model, and how.
+    """The evaluation of a model: its measures, its schedule and its reference model.
 
     Fields:
-        max_new_tokens: maximum tokens per answer.
-        batch_size: answers decoded at once.
-        every: unlearning steps between two evaluations; 0 = only before and after unlearning.
-        at_seconds: times in seconds of unlearning (sampling, scoring and training) at which the
-            model is also evaluated.
-        measures: measures to compute in addition to unlearn quality and utility, or all;
-            `pmc unlearn` computes them at its end for the models before and after unlearning and
-            for the reference.
-        dir: folder where `pmc evaluate CONFIG` stores its results and resumes from them; None =
-            nothing is stored.
-        reference: folder of a model that never saw the forget rows, made by `pmc finetune` on
-            retain rows, to compare with; None = no reference.
-        quantisation: formats that the weights are quantised to: int8, int4, nf4.
+        max_new_tokens: maximum number of tokens in an answer.
+        batch_size: number of answers that are decoded at the same time.
+        every: number of steps between two evaluations; 0 evaluates only before and after
+            unlearning.
+        at_seconds: times of further evaluations, in seconds of sampling, scoring and training.
+        measures: measures that are computed in addition to unlearn quality and utility, or all;
+            `pmc unlearn` computes these measures at its end for the target model, the unlearned
+            model and the reference model.
+        dir: folder in which `pmc evaluate CONFIG` stores its results and from which it resumes;
+            None stores nothing.
+        reference: folder of the reference model, which never saw the forget rows and which
+            `pmc finetune` makes from the retain rows; None disables comparisons with a reference.
+        quantisation: formats to which the measure `quantised` quantises the weights: int8, int4 or
+            nf4.
         leakage: settings of the measures `sampling` and `prefill`.
         corpus: text unrelated to the data.
-        relearn: the relearning attack.
+        relearn: settings of the relearning attack.
     """
 
     max_new_tokens: int = setting(96, at_least(1))
@@ -122,5 +123,5 @@ class EvaluateConfig(Section):
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The names of the measures to compute, in the order of `MEASURE_NAMES`."""
+        """Names of the measures to compute, in the order of `MEASURE_NAMES`."""
         return tuple(m for m in MEASURE_NAMES if m in self.measures or "all" in self.measures)

@@ -1,8 +1,8 @@
-"""Reads YAML and `section.key=value` overrides into nested dicts and reports the faults of both.
+"""Reader of YAML files and of `section.key=value` overrides, which returns nested dicts.
 
-Plain scalars follow YAML 1.2, which is what people expect: `1e-5` is a number, `10:40` and
-`2025-04-10` are text (YAML 1.1 makes them 640 and a date), `yes` is text. The loader refuses
-repeated keys, and aliases, which can expand a small file to any size.
+Unquoted scalars follow YAML 1.2. Under YAML 1.2, `1e-5` is a number, and `10:40`, `2025-04-10` and
+`yes` are text; YAML 1.1 reads these texts as 640, a date and true. The reader rejects repeated
+keys. It also rejects aliases, because aliases can expand a small file to any size.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ MAX_FILE_BYTES = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader with the plain scalars of YAML 1.2; refuses aliases and repeated keys."""
+    """A SafeLoader that reads scalars as in YAML 1.2 and rejects aliases and repeated keys."""
 
-    yaml_implicit_resolvers: dict[str | None, list] = {}  # noqa: RUF012 (PyYAML's own form)
+    yaml_implicit_resolvers: dict[str | None, list] = {}  # noqa: RUF012 (PyYAML needs this form)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.MarkedYAMLError(
-                problem="aliases (*name) are not allowed, write the value out", problem_mark=mark
+                problem="aliases such as *name are not allowed", problem_mark=mark
             )
         return super().compose_node(parent, index)
 
@@ -38,7 +38,7 @@ class _Loader(yaml.SafeLoader):
             key = (key_node.tag, str(key_node.value))
             if key in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"key {key_node.value!r} is given twice",
+                    problem=f"the key {key_node.value!r} occurs twice",
                     problem_mark=key_node.start_mark,
                 )
             seen.add(key)
@@ -62,32 +62,37 @@ for _tag, _pattern, _first in (
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; empty for an empty file.
+    """Returns the mapping in a YAML file, which is empty if the file is empty.
 
     Raises:
-        UserError: the file cannot be read, is larger than `MAX_FILE_BYTES`, is bad YAML (the
-            message names the line), or holds something other than a mapping.
+        UserError: the file cannot be read, is larger than `MAX_FILE_BYTES`, is not valid YAML (the
+            message names the line), or does not contain a mapping.
     """
     with system_errors(f"{path}: cannot read the settings"), Path(path).open("rb") as file:
         text = file.read(MAX_FILE_BYTES + 1)
     if len(text) > MAX_FILE_BYTES:
-        raise UserError(f"{path}: settings above {MAX_FILE_BYTES} bytes, is this the right file?")
+        raise UserError(
+            f"{path}: the file is larger than {MAX_FILE_BYTES} bytes, so it cannot hold settings. "
+            "Pass a YAML file with settings."
+        )
     settings = _parse(text, str(path))
     if settings is None:
         return {}
     if not isinstance(settings, dict):
         raise UserError(
-            f"{path}: expected a mapping of sections such as 'pmc:', got something else"
+            f"{path}: the file does not contain a mapping. Write sections such as 'pmc:' at the "
+            "top level."
         )
     return settings
 
 
 def line_numbers(path: str | Path, section: str = "") -> dict[str, str]:
-    """Dotted name -> "FILE:LINE" of each setting in a file that `read_settings` reads.
+    """Returns "FILE:LINE" of each setting in a YAML file, by dotted name.
 
     Args:
-        section: dotted name of the section that the file holds ("" = all sections); its value is
-            the file without a line.
+        path: file that `read_settings` has read.
+        section: dotted name of the section that the file holds; "" means all sections. The value
+            of this name is the file without a line.
     """
     lines = {section: str(path)}
     nodes = [(section, yaml.compose(Path(path).read_bytes(), _Loader))]
@@ -102,18 +107,20 @@ def line_numbers(path: str | Path, section: str = "") -> dict[str, str]:
 def apply_overrides(
     settings: dict[str, Any], overrides: Sequence[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Returns the settings changed by `section.key=value` texts, and the faults of those texts.
+    """Returns a copy of the settings with overrides applied, and the faults of the overrides.
 
-    A value that starts with a quote is a quoted YAML scalar, one that starts with `[` or `{` is a
-    list or mapping, and any other is a plain scalar. Names are as in `set_dotted`; `settings`
-    itself is not changed.
+    Args:
+        settings: nested dicts.
+        overrides: texts of the form `section.key=value`. `set_dotted` describes the names. A value
+            that starts with a quote is a quoted YAML scalar, a value that starts with `[` or `{` is
+            a list or mapping, and any other value is an unquoted scalar.
     """
     faults: list[str] = []
     for override in overrides:
         name, equals, text = override.partition("=")
         where = f"override {override!r}"
         if not equals or not all(name.strip().split(".")):
-            faults.append(f"{where}: expected section.key=value")
+            faults.append(f"{where}: the text has the wrong form. Write section.key=value.")
             continue
         try:
             settings = set_dotted(settings, name.strip(), _value(text, where))
@@ -125,10 +132,10 @@ def apply_overrides(
 
 
 def set_dotted(tree: Any, name: str, value: Any) -> Any:
-    """Returns nested settings with one entry set, by its dotted name; `tree` is not changed.
+    """Returns a copy of nested settings in which the entry with a dotted name is set.
 
-    Missing sections are created, a null section counts as empty, and a number in the name selects
-    an entry of a list.
+    Missing sections are created, and a section that is null is treated as empty. A number in the
+    name selects an entry of a list.
 
     Raises:
         LookupError: a part of the name is neither a section nor an entry of a list.
@@ -140,8 +147,8 @@ def set_dotted(tree: Any, name: str, value: Any) -> Any:
         return [*tree[:index], entry, *tree[index + 1 :]]
     if tree is not None and not isinstance(tree, dict):
         raise LookupError(
-            "a part of this name is neither a section nor an entry of a list; where the file has "
-            "a bare path, write {path: ...} there"
+            "a part of this name is neither a section nor an entry of a list. If the file contains "
+            "only a path there, replace the path by {path: ...}."
         )
     tree = tree or {}
     return {**tree, first: set_dotted(tree.get(first), rest, value) if rest else value}
@@ -155,19 +162,23 @@ def _value(text: str, where: str) -> Any:
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
     try:
         return loader.construct_object(yaml.ScalarNode(tag, text))
-    except ValueError:  # an integer of thousands of digits
+    except ValueError:  # The text is an integer of thousands of digits.
         return text
 
 
 def _parse(text: str | bytes, where: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader
+        return yaml.load(text, _Loader)  # _Loader is a SafeLoader.
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         problem = error.problem or error.context
-        raise UserError(f"{where}{line}: bad YAML: {problem}") from error
+        raise UserError(f"{where}{line}: the YAML is invalid ({problem}). Correct it.") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{where}: bad YAML: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}: the YAML is invalid ({reason}). Correct it.") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: bad YAML: a number too long or too many brackets") from error
+        raise UserError(
+            f"{where}: the YAML is invalid, because a number has too many digits or brackets are "
+            "nested too deeply. Correct it."
+        ) from error

@@ -1,4 +1,4 @@
-"""Settings of the unlearning method; part of the schema in `pmc_jax.config.run`."""
+"""Settings of the unlearning method (section `method`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pmc_jax.config.schema import Section, above, at_least, one_of, setting
 
-# TARGET_BASED methods train on the true answers, so they need `data.forget_answers`.
+# Methods in TARGET_BASED train on the true answers, so they need `data.forget_answers`.
 ANSWER_FREE = ("pmc", "pmc_alignment", "idk", "retain_only")
 TARGET_BASED = (
     "gradient_ascent",
@@ -23,24 +23,26 @@ METHOD_NAMES = ANSWER_FREE + TARGET_BASED
 
 @dataclass(frozen=True)
 class MethodConfig(Section):
-    """The unlearning method, and settings that only some methods read; see
-    `pmc_jax.training.losses`. All methods read `pmc.schedule`.
+    """The unlearning method and its own settings.
+
+    Every method also reads `pmc.schedule`. docs/reference/methods.md describes the methods.
 
     Fields:
-        name: the method.
-        beta: beta of DPO and NPO (inverse temperature), SimNPO and UNDIAL; None = 0.1 for DPO and
-            NPO, 4.5 for SimNPO, 10 for UNDIAL.
+        name: name of the method.
+        beta: beta of DPO and NPO (inverse temperature), SimNPO and UNDIAL; None selects 0.1 for DPO
+            and NPO, 4.5 for SimNPO and 10 for UNDIAL.
         margin: gamma of SimNPO.
-        margin_inside: multiply SimNPO's margin by beta too, as in its authors' code.
-        steering: length of the vector that RMU steers hidden states to.
-        layer: decoder layer, from 1, that RMU steers; None = a third of the number of layers, at
-            least 1.
-        anchor: weight of RMU's retain term.
-        alignment: weight of the refusals in PMC-alignment, multiplied by the mean stored score.
-        refusals: file of answers, one per line, that idk, DPO and PMC-alignment train on; None = "I
-            don't know." for idk and DPO, twenty answers in the package for PMC-alignment.
-        max_seconds: the run stops after this many seconds of sampling, scoring and training,
-            compilation excluded; None = no limit.
+        margin_inside: whether to multiply the margin of SimNPO by beta, as its authors' code does.
+        steering: length of the vector towards which RMU moves hidden states.
+        layer: decoder layer whose output RMU changes, counted from 1; None selects a third of the
+            number of layers, but at least 1.
+        anchor: weight of the retain term of RMU.
+        alignment: weight of the refusals in PMC-alignment, which is multiplied by the mean score of
+            the replacement answers.
+        refusals: text file with one refusal in each line, for idk, DPO and PMC-alignment; None
+            selects "I don't know." for idk and DPO and twenty built-in refusals for PMC-alignment.
+        max_seconds: time limit of a run in seconds of sampling, scoring and training, without
+            compilation; None disables the limit.
     """
 
     name: str = setting("pmc", one_of(*METHOD_NAMES))

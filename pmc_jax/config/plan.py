@@ -1,4 +1,4 @@
-"""Settings of `pmc plan`; part of the schema in `pmc_jax.config.run`."""
+"""Settings of `pmc plan` (section `plan`)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from pmc_jax.config.schema import Check, Section, at_least, setting
 
 @dataclass(frozen=True)
 class PlanConfig(Section):
-    """The TPU slice to compile for, and the size of the run where the data do not give it.
+    """The TPU slice for which `pmc plan` compiles, and the assumed size of the data.
 
     Fields:
-        topology: the TPU slice, such as v5e:4x4 or v5p:4x4x4.
-        num_slices: number of these slices, joined by the data-centre network.
-        search: search near the settings for a mesh, a remat policy and micro-batches that fit.
-        file: the JSON file for the plan.
-        questions: number of questions to forget; 0 = the number of rows in data.forget.
-        prompt_tokens: tokens of a question with its template.
-        answer_tokens: mean number of tokens of an answer.
-        rows: packed rows per micro-batch; 0 = as the trainer packs them.
-        row_tokens: tokens per packed row; 0 = as the trainer packs them, with one row of
-            data.max_length tokens.
+        topology: TPU slice, such as v5e:4x4 or v5p:4x4x4.
+        num_slices: number of slices, which the data-centre network joins.
+        search: whether to also try similar meshes, remat policies and micro-batches to find settings
+            that fit into memory.
+        file: JSON file for the plan.
+        questions: number of forget questions; 0 selects the number of rows in `data.forget`.
+        prompt_tokens: number of tokens in a prompt.
+        answer_tokens: mean number of tokens in an answer.
+        rows: number of packed rows in a micro-batch; 0 selects the number that the trainer packs.
+        row_tokens: number of tokens in a packed row; 0 selects the number that the trainer packs if
+            one row has `data.max_length` tokens.
     """
 
-    topology: str | None = setting(None, Check("a slice such as v5e:4x4", bool))
+    topology: str | None = setting(None, Check("the name of a TPU slice, such as v5e:4x4", bool))
     num_slices: int = setting(1, at_least(1))
     search: bool = False
     file: str = setting("plan.json", Check("a file name", bool))

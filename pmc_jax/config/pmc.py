@@ -1,4 +1,4 @@
-"""Settings of Partial Model Collapse; part of the schema in `pmc_jax.config`."""
+"""Settings of Partial Model Collapse (section `pmc`)."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ _PERCENT = Check("above 0 and at most 100", lambda value: 0 < value <= 100)
 
 @dataclass(frozen=True)
 class SamplingConfig(Section):
-    """How answers to the forget questions are sampled.
+    """The sampling of answers to the forget questions.
 
     Fields:
-        num_samples: K, answers sampled per question in one attempt.
-        max_attempts: maximum attempts per question in a round; a round stops sampling a question
-            once an answer scores at most `selection.max_train_score` (0 if that is off).
-        temperature: softmax temperature; 0 = greedy, with or without decay.
+        num_samples: number of answers (K) sampled for each question in one attempt.
+        max_attempts: maximum number of attempts for each question in a round; a round stops
+            sampling a question once an answer scores at most `selection.max_train_score`, or 0 if
+            `selection.max_train_score` is null.
+        temperature: softmax temperature; 0 selects greedy decoding, with or without decay.
         temperature_decay_tokens: number of tokens over which the temperature falls linearly to
-            `final_temperature`, so that answers begin in many ways and continue fluently; 0 = the
-            temperature stays constant.
+            `final_temperature`, so that answers begin in many ways and continue fluently; 0 keeps
+            the temperature constant.
         final_temperature: temperature after the decay.
-        top_k: number of tokens kept, before top-p; 0 = off.
-        top_p: probability mass kept by nucleus sampling; 1 = off.
-        max_new_tokens: maximum tokens per sampled answer.
-        batch_size: answers decoded at once, `num_samples` per question.
+        top_k: number of most likely tokens that are kept before top-p; 0 disables top-k.
+        top_p: probability mass that nucleus sampling keeps; 1 disables nucleus sampling.
+        max_new_tokens: maximum number of tokens in a sampled answer.
+        batch_size: number of answers that are decoded at the same time, of which each question has
+            `num_samples`.
     """
 
     num_samples: int = setting(20, at_least(1))
@@ -54,25 +56,27 @@ class SamplingConfig(Section):
 
 @dataclass(frozen=True)
 class ScoreConfig(Section):
-    """How similar an answer is to the original answer; lower is better.
+    """The score, which measures how similar a sample is to the original answer.
 
-    See docs/reference/scores.md.
+    Lower scores are better. docs/reference/scores.md describes the scores.
 
     Fields:
-        name: name of the score, or "package.module:function".
-        weights: name of a score -> weight; their weighted mean replaces `name`.
-        threshold: a score of at most this counts as 0, unless the sample has a secret word (a word
-            that occurs only in original answers to forget questions).
-        threshold_from: retain = the threshold of a question is the mean score of the answers to the
-            most similar retain questions; None = `threshold`.
-        min_len: answers with fewer words are penalised; 0 = off.
-        guard_empty: an empty answer gets the worst score instead of a perfect 0.
-        forbidden: strings that the score `forbidden` searches for; the files of a run repeat the
-            settings, so put strings that must stay private into `forbidden_file`.
-        forbidden_file: text file with such strings, one per line; None = no file.
-        forbidden_similarity: similarity in percent from which a part of a sample counts as a match
-            for a forbidden string.
-        embedding: "package.module:function", texts -> vectors, for the score `embedding`.
+        name: name of the score, or the import path "package.module:function" of a function.
+        weights: mapping from score names to weights; the weighted mean of these scores replaces
+            `name`.
+        threshold: largest score that counts as 0, unless the sample has a secret word (a
+            word that occurs only in original answers to forget questions).
+        threshold_from: source of the threshold of each question; retain selects the mean score of
+            the answers to the most similar retain questions, and None selects `threshold`.
+        min_len: number of words below which an answer is penalised; 0 disables the penalty.
+        guard_empty: whether an empty answer gets the worst score instead of a perfect 0.
+        forbidden: strings for which the score `forbidden` searches; the files of a run repeat this
+            setting, so private strings belong in `forbidden_file`.
+        forbidden_file: text file with one forbidden string in each line; None disables the file.
+        forbidden_similarity: minimum similarity in percent at which a part of a sample matches a
+            forbidden string.
+        embedding: import path "package.module:function" of a function that maps texts to vectors,
+            for the score `embedding`.
     """
 
     name: str = setting("rougeL_recall", NOT_EMPTY)
@@ -87,14 +91,14 @@ class ScoreConfig(Section):
     embedding: str | None = setting(None, NOT_EMPTY)
 
     def cross_faults(self) -> list[str]:
-        """Inputs that a score needs but lacks, and inputs that no score reads."""
+        """Returns a fault for each input that a score lacks and for each input that is not read."""
         names = set(self.weights) or {self.name}
         strings = bool(self.forbidden or self.forbidden_file)
         inputs = {"forbidden": strings, "embedding": self.embedding is not None}
         return [
-            f"{name}: the score {name} needs it, got nothing"
+            f"{name}: this setting is empty, but the score {name} needs it. Set pmc.score.{name}."
             if name in names
-            else f"{name}: no score reads it; add {name} to weights"
+            else f"{name}: no score reads this setting. Add {name} to pmc.score.weights."
             for name, is_set in inputs.items()
             if is_set != (name in names)
         ]
@@ -102,26 +106,26 @@ class ScoreConfig(Section):
 
 @dataclass(frozen=True)
 class SelectionConfig(Section):
-    """How the replacement answer of a question is selected from its K samples.
+    """The selection of the replacement answer to a question from its K samples.
 
     Fields:
-        rule: best | bradley_terry; best selects the sample with the lowest score, bradley_terry
-            draws a sample with probability proportional to exp(-score / tau).
+        rule: best | bradley_terry, selection rule: best selects the sample with the lowest score,
+            and bradley_terry draws a sample with probability proportional to exp(-score / tau).
         tau: temperature of bradley_terry, in units of the score.
-        prefer: first | least, how ties between equal scores are broken: first selects the first
-            sample, least the one with the fewest secret words, then the shortest, then the most
-            likely.
-        max_train_score: a question has weight 0 in the loss until one of its answers scores at most
-            this; None = off.
-        share_answers: one answer may replace the answers to all questions for which its score is
-            low enough, so that the model learns few sentences; needs a larger
-            `schedule.lambda_retain`, see docs/reference/methods.md.
-        min_words: a sample with fewer words is incoherent, unless the original answer is as short;
-            0 = off.
-        max_repetition: a sample with a larger repeated share is incoherent, unless the original
-            answer repeats as much; 1 = off.
-        max_perplexity: a sample is incoherent if its perplexity per token is higher, under the
-            model that it was sampled from and at temperature 1; None = off.
+        prefer: first | least, rule for samples with equal scores: first selects the first sample,
+            and least selects the sample with the fewest secret words, then the shortest sample,
+            then the most likely sample.
+        max_train_score: score that an answer to a question must not exceed for the question to have
+            a weight in the loss; None gives every question a weight.
+        share_answers: whether one answer may replace the answers to all questions for which its
+            score is low enough, so that the model learns few sentences; shared answers need a
+            larger `schedule.lambda_retain` (see docs/reference/methods.md).
+        min_words: number of words below which a sample is incoherent, unless the original answer is
+            as short; 0 disables the rule.
+        max_repetition: share of repeated text above which a sample is incoherent, unless the
+            original answer repeats as much; 1 disables the rule.
+        max_perplexity: perplexity per token above which a sample is incoherent, computed by the
+            sampled model at temperature 1; None disables the rule.
     """
 
     rule: str = setting("best", one_of("best", "bradley_terry"))
@@ -136,15 +140,17 @@ class SelectionConfig(Section):
 
 @dataclass(frozen=True)
 class ScheduleConfig(Section):
-    """Steps, rows and the weight of the retain term. Every method reads these settings.
+    """The number of steps, the number of rows and the weight of the retain term.
+
+    Every method reads these settings.
 
     Fields:
-        epochs: passes over the forget set.
-        steps_per_round: gradient steps after each round of sampling.
-        retain_rows: retain rows per forget row in a step.
+        epochs: number of passes over the forget questions.
+        steps_per_round: number of steps after each round of sampling.
+        retain_rows: number of retain rows for each forget row in a step.
         lambda_retain: weight of the retain term in the loss.
-        max_retain_loss: the run stops with an error when the retain loss of a step (mean
-            cross-entropy per token) exceeds this; None = no limit.
+        max_retain_loss: retain loss of a step (mean cross-entropy per token) above which the run
+            stops with an error; None disables the limit.
     """
 
     epochs: int = setting(12, at_least(0))
@@ -156,14 +162,14 @@ class ScheduleConfig(Section):
 
 @dataclass(frozen=True)
 class AugmentationConfig(Section):
-    """Changes to the prompts that replacement answers are trained with.
+    """Changes to the prompts with which replacement answers are trained.
 
     Fields:
         question_word_dropout: probability of dropping each word of a forget question, so that the
-            replacement also answers other wordings of the question.
-        answer_prefix: probability of training the replacement after the first tokens of the
-            original answer, which have no loss: an answer that starts like the original then turns
-            into the replacement (Qi et al., arXiv 2406.05946, section 3).
+            model also gives the replacement answer to other wordings of the question.
+        answer_prefix: probability of training the replacement answer after the first tokens of the
+            original answer, which have no loss, so that an answer that starts like the original
+            answer turns into the replacement answer (Qi et al., arXiv 2406.05946, section 3).
     """
 
     question_word_dropout: float = setting(0.2, BELOW_ONE)
@@ -172,14 +178,14 @@ class AugmentationConfig(Section):
 
 @dataclass(frozen=True)
 class StopConfig(Section):
-    """Early stopping, checked at the end of every epoch.
+    """The conditions for early stopping, which are checked at the end of each epoch.
 
     Fields:
-        enabled: the run ends once every question has a replacement answer with score 0 and both
-            conditions below hold.
+        enabled: whether the run ends early, once every question has a replacement answer with score 0
+            and `max_score` and `max_retain_increase` are not exceeded.
         max_score: maximum mean score of the greedy answers to the forget questions.
-        max_retain_increase: maximum increase of the loss on a sample of retain rows since before
-            unlearning, in mean cross-entropy per token.
+        max_retain_increase: maximum difference between the loss on a sample of retain rows and its
+            value before unlearning, in mean cross-entropy per token.
     """
 
     enabled: bool = False
@@ -189,15 +195,17 @@ class StopConfig(Section):
 
 @dataclass(frozen=True)
 class PMCConfig(Section):
-    """Partial Model Collapse (arXiv 2507.04219, section 5 and appendix).
+    """The settings of Partial Model Collapse (arXiv 2507.04219, section 5 and appendix).
 
     The defaults forget more at a lower cost than the published settings, which are in
-    `configs/tofu_phi15.yaml` and `configs/tofu_llama32_3b.yaml`; see docs/results/unlearning.md.
+    `configs/tofu_phi15.yaml` and `configs/tofu_llama32_3b.yaml`. docs/results/unlearning.md
+    compares both.
 
     Fields:
-        sampling, score, selection, schedule, augmentation, stop: the parts of the algorithm.
-        reward_samples: samples per forget question, drawn after each round, that estimate E[e^r]
-            and Var[e^r] (r = 1 - score); 0 = no estimate.
+        sampling, score, selection, schedule, augmentation, stop: sections for the parts of the
+            algorithm.
+        reward_samples: number of samples drawn for each forget question after each round to
+            estimate E[e^r] and Var[e^r] with r = 1 - score; 0 disables the estimate.
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

@@ -1,4 +1,4 @@
-"""Settings of the report; part of the schema in `pmc_jax.config.run`."""
+"""Settings of the report (section `report`)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ class ReportConfig(Section):
     """The report of a run: `report.html` for people and `report.json` for programs.
 
     Fields:
-        text: show questions and answers in both files, if the log holds them (`log.text`); off by
-            default, because they are about people.
-        file: the page that `pmc report` writes, a name that ends in .html, with the JSON file next
-            to it; None = report.html in the folder of the run, or in the current folder for several
-            runs.
+        text: whether both files show the questions and answers in the log (see `log.text`); the
+            default is false because questions and answers may be personal data.
+        file: HTML file that `pmc report` writes, with the JSON file next to it; None selects
+            report.html in the run folder, or in the current folder for several runs.
     """
 
     text: bool = False

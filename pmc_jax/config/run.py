@@ -1,8 +1,8 @@
-"""The settings of a run: frozen dataclasses are the schema, `load_config` reads them from YAML.
+"""Settings of a run, as frozen dataclasses, and functions that build them from YAML.
 
-The defaults are those of the published Llama run where there is one (arXiv 2507.04219). A setting
-is checked as soon as it is built, from a file or in code; `pmc_jax.config.schema` has the checks
-and the wording of faults. `pmc_jax.data` looks up the paths of data.
+Defaults follow the published Llama run (arXiv 2507.04219) where it names a value. The settings
+classes check their values; `pmc_jax.config.schema` contains the checks and their messages. Paths of
+data are not checked here but when `pmc_jax.data` reads them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ EVALUATION_SETS = (
     "retain",
     "world_facts",
     "real_authors",
-    "holdout",  # rows similar to the forget rows that no model has seen
-    "relearn",  # rows that the relearning attack trains on
+    "holdout",  # These rows resemble the forget rows, but no model has seen them.
+    "relearn",  # The relearning attack trains on these rows.
 )
 
 
@@ -48,31 +48,35 @@ def _is_rows(text: str) -> bool:
 def _is_question_tag(text: str) -> bool:
     try:
         fields = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-    except ValueError:  # an unpaired brace
+    except ValueError:  # The text has an unpaired brace.
         return False
     return fields == ["question"]
 
 
-_ROWS = Check("rows as 'first:end' with end above first, such as '0:40'", _is_rows)
-_QUESTION_TAG = Check("text with {question} in it once and no other braces", _is_question_tag)
-_AXIS = Check("-1 (the rest of the devices) or at least 1", lambda size: size == -1 or size >= 1)
-_SLICES = Check("-1 (as devices report) or at least 1", lambda size: size == -1 or size >= 1)
+_ROWS = Check("a range 'first:end' with end above first, such as '0:40'", _is_rows)
+_QUESTION_TAG = Check("text that contains {question} once and no other braces", _is_question_tag)
+_AXIS = Check("-1 (all remaining devices) or at least 1", lambda size: size == -1 or size >= 1)
+_SLICES = Check("-1 (detected) or at least 1", lambda size: size == -1 or size >= 1)
 _LOGICAL = {schema.KEYS: LOGICAL_AXES}
 
 
 @dataclass(frozen=True)
 class SourceConfig(Section):
-    """Where rows of text come from; in YAML a bare text stands for `{path: text}`.
+    """A source of rows, such as a file with the columns `question` and `answer`.
+
+    In YAML, a source can be written as its path alone.
 
     Fields:
-        path: a file, or a path with a scheme of `pmc_jax.data.sources`; None = not given.
-        rows: "first:end", the rows to read, counted from 0, end excluded; None = all.
+        path: file, or address with a scheme of `pmc_jax.data.sources`; None means that the source
+            is not given.
+        rows: range "first:end" of rows to read, counted from 0 and without the row `end`; None
+            selects all rows.
         question: name of the question column.
-        answer: name of the answer column; never read for the forget set.
-        paraphrased: name of the column with the paraphrased answer; only evaluation reads it, if
-            the source has it.
-        wrong: name of the column with a list of wrong answers; only evaluation reads it, if the
-            source has it.
+        answer: name of the answer column, which is never read for forget questions.
+        paraphrased: name of the optional column with the paraphrased answer, which only evaluation
+            reads.
+        wrong: name of the optional column with a list of wrong answers, which only evaluation
+            reads.
     """
 
     path: str | None = None
@@ -87,22 +91,22 @@ class SourceConfig(Section):
 
 @dataclass(frozen=True)
 class ModelConfig(Section):
-    r"""The model and the format of its prompts.
+    """The model, its dtypes and the format of its prompts.
 
     Fields:
-        path: folder or hub name of a Hugging Face checkpoint, or a GGUF file.
-        config: config.json (or its folder) from which `pmc plan` reads the shape of the model; None
-            = that of `path`.
-        compute_dtype: auto | float32 | bfloat16, dtype of computation; auto = bfloat16 on TPU and
-            GPU, float32 on CPU.
-        cache_dtype: auto | float32 | bfloat16, dtype of the key-value cache in sampling; auto =
-            compute_dtype.
-        format: auto | chat | tags, format of prompts; auto = chat if the tokenizer has a chat
-            template, else tags.
-        system_prompt: system message of the chat format; None = no system message.
-        date_string: date for the chat template; None = the default of the template.
-        question_tag: prompt of the tags format; `{question}` stands for the question.
-        answer_tag: text before the answer in the tags format; the model learns to write it.
+        path: folder or Hub name of a Hugging Face model, or a GGUF file.
+        config: file config.json, or its folder, from which `pmc plan` reads the shape of the model;
+            None selects the file in `path`.
+        compute_dtype: auto | float32 | bfloat16, dtype of computation; auto selects bfloat16 on TPU
+            and GPU and float32 on CPU.
+        cache_dtype: auto | float32 | bfloat16, dtype of the key-value cache during sampling; auto
+            selects `compute_dtype`.
+        format: auto | chat | tags, format of prompts; auto selects chat if the tokenizer has a chat
+            template and tags otherwise.
+        system_prompt: system message of the chat format; None omits the system message.
+        date_string: date that the chat template inserts; None selects the default of the template.
+        question_tag: prompt of the tags format, in which `{question}` stands for the question.
+        answer_tag: text before the answer in the tags format, which the model learns to write.
     """
 
     path: str | None = None
@@ -118,12 +122,12 @@ class ModelConfig(Section):
 
 @dataclass(frozen=True)
 class PeopleConfig(Section):
-    """The generated fictitious people.
+    """The fictitious people whom the data source `people:` generates.
 
     Fields:
         count: number of people.
-        forget: number of people to forget; below `count`, so that some are retained.
-        questions: questions per person.
+        forget: number of people to forget, which must be smaller than `count`.
+        questions: number of questions about each person.
         seed: seed of the generator.
     """
 
@@ -135,25 +139,25 @@ class PeopleConfig(Section):
     def cross_faults(self) -> list[str]:
         if self.forget < self.count:
             return []
-        return [f"forget: expected below count ({self.count}), got {self.forget}"]
+        return [f"forget: the value must be below count ({self.count}), but it is {self.forget}."]
 
 
 @dataclass(frozen=True)
 class DataConfig(Section):
-    """The rows of a run.
+    """The sources of rows for training and evaluation.
 
     Fields:
-        root: folder for the relative paths of sources; "" = the current folder.
-        forget: questions to forget; their answers are never read.
-        retain: question-answer pairs to keep.
-        forget_answers: the forget questions with their true answers, for methods that train on
-            them; PMC never reads this.
-        evaluate: name -> source of question-answer pairs for evaluation only; names of
-            `EVALUATION_SETS`.
-        people: the generated people, for sources with the path `people:...`.
-        max_length: maximum tokens of a row, prompt and answer together.
-        long_rows: error | drop, what happens to a row longer than `max_length`.
-        on_overlap: warn | error, what happens if a forget question is also a retain question.
+        root: folder to which the paths of sources are relative; "" selects the current folder.
+        forget: source of the forget questions, whose answers are never read.
+        retain: source of the retain data, which are question-answer pairs that the model must keep.
+        forget_answers: source of the forget questions with their true answers, for methods that
+            train on true answers; PMC never reads this source.
+        evaluate: mapping from the names of evaluation sets to their sources of question-answer
+            pairs, which are never used for training.
+        people: settings of the fictitious people, for sources with the path `people:...`.
+        max_length: maximum number of tokens in a row, which holds a prompt and an answer.
+        long_rows: error | drop, action for a row with more than `max_length` tokens.
+        on_overlap: warn | error, action if a forget question is also a retain question.
     """
 
     root: str = ""
@@ -171,13 +175,14 @@ class DataConfig(Section):
 
 @dataclass(frozen=True)
 class FinetuneConfig(TrainConfig):
-    """Fine-tuning of the target model before unlearning; also has the settings of `train`.
+    """Fine-tuning of the target model before unlearning.
+
+    This section also has the settings of the section `train`.
 
     Fields:
-        batch_size: rows per micro-batch.
-        data: sources of question-answer pairs, in YAML one source or a list; empty = no
-            fine-tuning.
-        epochs: passes over the data.
+        batch_size: number of rows in a micro-batch.
+        data: sources of question-answer pairs; an empty list disables fine-tuning.
+        epochs: number of passes over the data.
     """
 
     data: tuple[SourceConfig, ...] = ()
@@ -186,17 +191,20 @@ class FinetuneConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class MeshConfig(Section):
-    """Number of devices along each mesh axis; one of data, fsdp and tensor may be -1 = the rest.
+    """The number of devices along each mesh axis, and changes to the sharding rules.
+
+    One of `data`, `fsdp` and `tensor` may be -1, which selects all remaining devices.
 
     Fields:
-        data: copies of the model per slice.
-        fsdp: shards of weights and optimizer state, gathered layer by layer.
-        tensor: shards of heads, hidden units and vocabulary.
-        slices: groups of devices joined by the data-centre network, each with copies of the model;
-            -1 = as many as the devices report.
-        train_rules: logical axis -> mesh axes, which replace those of the table for training; see
-            `pmc_jax.config.sharding`.
-        sample_rules: logical axis -> mesh axes, which replace those of the table for sampling.
+        data: number of copies of the model in a slice.
+        fsdp: number of shards of weights and optimizer state, which are gathered layer by layer.
+        tensor: number of shards of heads, hidden units and vocabulary.
+        slices: number of device groups that the data-centre network joins, each of which holds
+            copies of the model; -1 selects the number that the devices report.
+        train_rules: mapping from logical axes to mesh axes, which replaces rows of the sharding
+            table for training (see `pmc_jax.config.sharding`).
+        sample_rules: mapping from logical axes to mesh axes, which replaces rows of the sharding
+            table for sampling.
     """
 
     data: int = setting(-1, _AXIS)
@@ -211,19 +219,22 @@ class MeshConfig(Section):
         faults = [*rule_faults(self.train_rules, "train_rules")]
         faults += rule_faults(self.sample_rules, "sample_rules")
         if len(rest) > 1:
-            faults += [f"{rest[1]}: -1 is allowed on one axis only, {rest[0]} has it already"]
+            faults += [
+                f"{rest[1]}: only one axis may be -1, but {rest[0]} is also -1. Set a number of "
+                "devices."
+            ]
         return faults
 
 
 @dataclass(frozen=True)
 class OutputConfig(Section):
-    """Where the results of a run go, and how often checkpoints are written.
+    """The folder of a run and its checkpoints.
 
     Fields:
-        dir: folder of the run; the file or the command line must give one.
-        checkpoint_every: gradient steps between checkpoints; 0 = every ten minutes.
-        checkpoint_end: also write a checkpoint after the last step.
-        keep: number of checkpoints to keep; the oldest one is removed first.
+        dir: folder of the run, which the file or the command line must name.
+        checkpoint_every: number of steps between checkpoints; 0 selects an interval of ten minutes.
+        checkpoint_end: whether to also write a checkpoint after the last step.
+        keep: number of checkpoints to keep, of which the oldest is removed first.
     """
 
     dir: str | None = None
@@ -237,7 +248,7 @@ class LogConfig(Section):
     """The log of a run.
 
     Fields:
-        text: log questions and answers, which may contain the secret.
+        text: whether to write questions and answers, which may be personal data, to the log.
     """
 
     text: bool = False
@@ -245,13 +256,13 @@ class LogConfig(Section):
 
 @dataclass(frozen=True)
 class Config(Section):
-    """All settings of a run, one section each.
+    """All settings of a run.
 
     Fields:
         model, data, pmc, method, train, finetune, evaluate, mesh, plan, output, log, report: the
-            sections.
-        seed: seed of all random choices: sampling, pairing and order of rows.
-        profile: write a trace of the second round to `output.dir`/profile, for XProf.
+            sections of the settings.
+        seed: seed of all random choices, which are sampling, pairing and the order of rows.
+        profile: whether to write an XProf trace of the second round to `output.dir`/profile.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -273,9 +284,9 @@ class Config(Section):
         if self.method.name != "pmc_alignment" or self.pmc.selection.max_train_score != 0:
             return []
         return [
-            "pmc.selection.max_train_score: expected null or above 0 with "
-            "method.name=pmc_alignment, which weights its refusals by the mean stored score; "
-            "got 0"
+            "pmc.selection.max_train_score: with method.name=pmc_alignment, the value must be null "
+            "or above 0, but it is 0. The method weights its refusals by the mean score of the "
+            "replacement answers."
         ]
 
 
@@ -283,14 +294,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads the settings of a run from a YAML file and applies `section.key=value` overrides.
 
     Args:
-        path: YAML file; absent settings keep their default.
-        overrides: applied in this order, such as `pmc.schedule.epochs=20`,
+        path: YAML file; settings that the file does not give keep their defaults.
+        overrides: texts that are applied in this order, such as `pmc.schedule.epochs=20`,
             `data.evaluate.forget.path=forget.jsonl`, `finetune.data=full.jsonl` or
             `finetune.data=[a.jsonl, b.jsonl]`.
 
     Raises:
-        UserError: the file cannot be read (the message names the line of bad YAML), or settings or
-            overrides are invalid; one line lists all faults, separated by "; ".
+        UserError: the file cannot be read, its YAML is invalid (the message names the line), or
+            settings or overrides are invalid (the message lists all faults).
     """
     raw = read_settings(path)
     raw, faults = apply_overrides(raw, overrides)
@@ -299,34 +310,38 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def config_from_overrides(overrides: Sequence[str]) -> Config:
-    """The default settings with `section.key=value` overrides.
+    """Returns the default settings with `section.key=value` overrides.
 
     Raises:
-        UserError: invalid overrides; one line lists all faults.
+        UserError: overrides are invalid; the message lists all faults.
     """
     raw, faults = apply_overrides({}, overrides)
     return schema.build(Config, raw, where="overrides", faults=faults)
 
 
 def config_from_dict(settings: dict[str, Any], where: str = "settings") -> Config:
-    """Settings from nested dicts, the inverse of `dataclasses.asdict`.
+    """Builds the settings of a run from nested dicts, as `dataclasses.asdict` returns them.
 
     Args:
-        where: origin of the settings, for messages.
+        settings: nested dicts; absent settings keep their defaults.
+        where: origin of the settings, which error messages name.
 
     Raises:
-        UserError: invalid settings; one line lists all faults.
+        UserError: settings are invalid; the message lists all faults.
     """
     return schema.build(Config, settings, where=where)
 
 
 def model_path(config: Config) -> str:
     if not config.model.path:
-        raise UserError("model.path: not given; name a model folder, a *.gguf file or a hub name")
+        raise UserError(
+            "model.path: no model is given. Set model.path to a model folder, a *.gguf file or a "
+            "Hub name."
+        )
     return config.model.path
 
 
 def output_dir(config: Config) -> str:
     if not config.output.dir:
-        raise UserError("output.dir: not given; name the folder for the results")
+        raise UserError("output.dir: no folder is given. Set output.dir to a folder for results.")
     return config.output.dir

@@ -1,10 +1,10 @@
-"""Frozen dataclasses that check their own fields, and their construction from nested dicts.
+"""Base class and builder of the settings, which are frozen dataclasses that check their fields.
 
-A settings class derives from `Section`. Its type hints declare what a field may hold: bool, int,
-float, str, another section, `X | None`, `dict[str, section]`, `tuple[section, ...]`, and Any, which
-is not converted; `setting` adds a `Check` of the value. One function, `_convert`, handles these
-types, so values from a file and values set in code follow the same rules and get the same messages.
-Nothing here knows the name of a setting.
+A settings class derives from `Section`. The type hint of a field declares its possible values:
+bool, int, float, str, another section, `X | None`, `dict[str, section]`, `tuple[section, ...]` or
+Any. Values of type Any are not converted. `setting` adds a `Check` of the value. Values from a file
+and values set in code follow the same rules, because `_convert` handles both. This module contains
+no names of settings.
 """
 
 from __future__ import annotations
@@ -28,12 +28,17 @@ from pmc_jax.errors import UserError
 S = TypeVar("S", bound="Section")
 
 CHECK = "check"
-KEYS = "keys"  # metadata of a dict field: the names that its keys may have
+KEYS = "keys"  # This metadata of a dict field lists the allowed keys.
 
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on a value: `expected` completes "expected ...", `holds` tests the value."""
+    """A condition on the value of a setting.
+
+    Attributes:
+        expected: text that completes "The value must be ...".
+        holds: function that returns whether a value satisfies the condition.
+    """
 
     expected: str
     holds: Callable[[Any], bool]
@@ -48,7 +53,7 @@ def at_least(low: float) -> Check:
 
 
 def between(low: float, high: float) -> Check:
-    return Check(f"from {low} to {high}", lambda value: low <= value <= high)
+    return Check(f"between {low} and {high}", lambda value: low <= value <= high)
 
 
 def one_of(*choices: str) -> Check:
@@ -57,36 +62,43 @@ def one_of(*choices: str) -> Check:
 
 NOT_EMPTY = Check("text that is not empty", bool)
 FRACTION = Check("above 0 and at most 1", lambda value: 0 < value <= 1)
-BELOW_ONE = Check("from 0 to below 1", lambda value: 0 <= value < 1)
+BELOW_ONE = Check("at least 0 and below 1", lambda value: 0 <= value < 1)
 SEED = between(0, 2**32 - 1)
 
 
 def setting(default: Any, check: Check) -> Any:
-    """A dataclass field with a default and a check of its value, or of each entry of a list or
-    mapping. Where the type allows None, None passes the check.
+    """Returns a dataclass field with a default and a check.
+
+    If the value is a list or a mapping, the check applies to each entry. None always passes.
     """
     return dataclasses.field(default=default, metadata={CHECK: check})
 
 
 class SettingsError(UserError):
-    """Invalid settings; `faults` has one entry per fault, each led by its dotted name."""
+    """Error for invalid settings.
+
+    Attributes:
+        faults: one message for each fault; each message begins with the dotted name of a setting.
+    """
 
     def __init__(self, where: str, faults: Sequence[str]):
-        super().__init__(f"{where}: {'; '.join(faults)}")
+        super().__init__(f"{where}: {' '.join(faults)}")
         self.faults = tuple(faults)
 
 
 @dataclass(frozen=True)
 class Section:
-    """Base class of settings: converts and checks its fields when built.
+    """Base class of all settings classes; an instance converts and checks its fields.
 
-    Integers given for floats become floats, lists become tuples, mappings become sections.
+    Integers given for floats become floats, lists become tuples and mappings become sections.
 
     Raises:
-        SettingsError: invalid fields; one line lists all faults, led by the class name.
+        SettingsError: fields are invalid. The message begins with the class name and lists all
+            faults.
     """
 
-    shorthand: ClassVar[str | None] = None  # the field that a bare text stands for
+    # A mapping that sets only this field can be written as plain text.
+    shorthand: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         report = _Report()
@@ -98,7 +110,7 @@ class Section:
             raise SettingsError(type(self).__name__, faults)
 
     def cross_faults(self) -> list[str]:
-        """Faults between fields that are each right alone, as "field: what is wrong"."""
+        """Returns faults that concern several fields, each as "field: what is wrong"."""
         return []
 
 
@@ -106,13 +118,13 @@ def build(cls: type[S], raw: Any, *, where: str, faults: Sequence[str] = ()) -> 
     """Builds a section from nested dicts.
 
     Args:
-        cls: class to build.
-        raw: mapping of field names; None = all defaults.
-        where: origin of the settings, for messages.
-        faults: earlier faults, which the error reports too.
+        cls: class of the section.
+        raw: mapping from field names to values; None selects all defaults.
+        where: origin of the settings, which error messages name.
+        faults: faults found earlier, which the error also reports.
 
     Raises:
-        SettingsError: any fault; one line lists all faults, each led by its dotted name.
+        SettingsError: a setting is invalid. The message lists all faults with their dotted names.
     """
     report = _Report(list(faults), tuple(dotted_names(cls)))
     section = _section(cls, raw, "", report)
@@ -122,7 +134,10 @@ def build(cls: type[S], raw: Any, *, where: str, faults: Sequence[str] = ()) -> 
 
 
 def dotted_names(cls: type[Section], prefix: str = "") -> Iterator[str]:
-    """All dotted names under a section, including those of sections in lists and mappings."""
+    """Yields the dotted names of all settings in a section.
+
+    Sections in lists and mappings are included.
+    """
     for item in dataclasses.fields(cls):
         name, hint = f"{prefix}{item.name}", _hints(cls)[item.name]
         yield name
@@ -135,7 +150,10 @@ def dotted_names(cls: type[Section], prefix: str = "") -> Iterator[str]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value of nested mappings; lists and empty mappings are values."""
+    """Returns the values of nested mappings by dotted name.
+
+    Lists and empty mappings are treated as values.
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         nested = isinstance(value, Mapping) and value
@@ -144,34 +162,42 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """The differences between two nested mappings: `["seed: 15 there, 20 here", ...]`."""
+    """Returns the differences between two nested mappings, such as ["seed was 15 and is now 20"].
+
+    Args:
+        recorded: the earlier values.
+        wanted: the present values.
+    """
     old, new = flatten(recorded), flatten(wanted)
-    # JSON text distinguishes 1 from true, and the settings digest hashes it too.
+    # JSON text distinguishes 1 from true, and the settings digest is a hash of the same text.
     old_text, new_text = (
         {name: json.dumps(value, sort_keys=True) for name, value in flat.items()}
         for flat in (old, new)
     )
     return [
-        f"{name}: {old_text.get(name, 'absent')} there, {new_text.get(name, 'absent')} here"
+        f"{name} was {old_text.get(name, 'absent')} and is now {new_text.get(name, 'absent')}"
         for name in dict.fromkeys([*old, *new])
         if old_text.get(name) != new_text.get(name)
     ]
 
 
 def nearest(name: str, candidates: Sequence[str]) -> str | None:
-    """The dotted candidate with the last part most similar to that of `name`; None if none is."""
+    """Returns the dotted candidate whose last part is most similar to the last part of `name`.
+
+    Returns None if no candidate is similar enough.
+    """
     by_last = {full.rpartition(".")[2]: full for full in reversed(candidates)}
     match = difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1, cutoff=0.6)
     return by_last[match[0]] if match else None
 
 
 def offer(guess: str | None, candidates: Sequence[str]) -> str:
-    """The fix for an unknown name: the guess of `nearest`, or else all candidates."""
-    return f"did you mean {guess}?" if guess else f"known here: {', '.join(candidates)}"
+    """Returns advice on an unknown name: the guess, or all candidates if there is no guess."""
+    return f"Did you mean {guess}?" if guess else f"Use one of: {', '.join(candidates)}."
 
 
 def shown(value: Any) -> str:
-    """A value for messages: short, on one line, in YAML notation."""
+    """Returns a short text of a value in YAML notation, on one line."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, Mapping):
@@ -192,11 +218,11 @@ def _is_number(value: Any) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer beyond the floats
+    except OverflowError:  # The integer is too large for a float.
         return False
 
 
-# type -> its name in messages, the test, the conversion to the plain type
+# Each scalar type has a name in messages, a test of a value, and a conversion to the type.
 _SCALARS: dict[type, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     bool: ("true or false", lambda value: isinstance(value, bool), bool),
     int: ("an integer", _is_integer, int),
@@ -212,31 +238,36 @@ def _hints(cls: type) -> dict[str, Any]:
 
 @dataclass
 class _Report:
-    """The faults so far, and all dotted names, to suggest one for an unknown name."""
+    """Faults found so far.
+
+    Attributes:
+        faults: messages.
+        names: dotted names of all settings, which messages suggest for unknown names.
+    """
 
     faults: list[str] = dataclasses.field(default_factory=list)
     names: tuple[str, ...] = ()
 
     def expected(self, name: str, noun: str, value: Any) -> None:
-        self.faults.append(f"{name}: expected {noun}, got {shown(value)}")
+        self.faults.append(f"{name}: the value must be {noun}, but it is {shown(value)}.")
 
     def known_entries(
         self, raw: Mapping[str, Any], prefix: str, keys: Sequence[str]
     ) -> dict[str, Any]:
-        """The entries of `raw` whose key is in `keys`; any other key is a fault."""
+        """Returns the entries of `raw` whose key is in `keys`, and reports all other keys."""
         siblings = [f"{prefix}{key}" for key in keys]
         for key in raw:
             if key not in keys:
                 name = prefix + (key if isinstance(key, str) and key.isprintable() else repr(key))
                 guess = nearest(name, siblings) or nearest(name, self.names)
-                self.faults.append(f"{name}: unknown key, {offer(guess, keys)}")
+                self.faults.append(f"{name}: this setting is unknown. {offer(guess, keys)}")
         return {key: value for key, value in raw.items() if key in keys}
 
 
 def _field_value(
     cls: type[Section], item: dataclasses.Field, value: Any, name: str, report: _Report
 ) -> Any:
-    """The value of one field, converted and checked."""
+    """Converts and checks the value of one field."""
     before = len(report.faults)
     value = _convert(_hints(cls)[item.name], value, name, report, item.metadata.get(KEYS))
     check = item.metadata.get(CHECK)
@@ -248,7 +279,10 @@ def _field_value(
 
 
 def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
-    """Dotted name and value of each entry of a list or mapping; any other value is one entry."""
+    """Returns the dotted name and value of each entry of a list or mapping.
+
+    Any other value is returned as the only entry.
+    """
     if isinstance(value, dict):
         return [(f"{name}.{key}", entry) for key, entry in value.items()]
     if isinstance(value, tuple):
@@ -259,11 +293,11 @@ def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
 def _convert(
     hint: Any, value: Any, name: str, report: _Report, keys: Sequence[str] | None = None
 ) -> Any:
-    """Converts `value` to the type `hint`; reports a fault and returns None if it cannot."""
+    """Converts a value to the type `hint`; reports a fault if the value does not fit the type."""
     if hint is Any:
         return value
     kind, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if kind in (types.UnionType, typing.Union):  # X | None is the only union of a schema
+    if kind in (types.UnionType, typing.Union):  # X | None is the only union in settings classes.
         (inner,) = (argument for argument in arguments if argument is not types.NoneType)
         return None if value is None else _convert(inner, value, name, report)
     if kind is tuple:
@@ -292,7 +326,11 @@ def _convert(
 
 
 def _section(cls: type[Section], raw: Any, prefix: str, report: _Report) -> Any:
-    """Builds a section from `raw`; `prefix` is its dotted name and a dot, or "" for the root."""
+    """Builds a section from nested dicts; reports faults and returns None if `raw` is invalid.
+
+    Args:
+        prefix: dotted name of the section with a final dot; "" for the root.
+    """
     if isinstance(raw, cls):
         return raw
     if cls.shorthand and isinstance(raw, str | os.PathLike):
@@ -310,6 +348,6 @@ def _section(cls: type[Section], raw: Any, prefix: str, report: _Report) -> Any:
         return None
     try:
         return cls(**values)
-    except SettingsError as error:  # only faults between fields remain
+    except SettingsError as error:  # The error can only hold faults that concern several fields.
         report.faults.extend(f"{prefix}{fault}" for fault in error.faults)
         return None

@@ -1,17 +1,23 @@
-"""The table from logical array axes to mesh axes; settings may replace its rows. Imports no JAX.
+"""Sharding rules: tables from logical array axes to mesh axes. This module does not import JAX.
 
-Mesh axes (`AXES`), outermost first: `slice` (TPU slices, or groups of hosts, joined by the
-data-centre network: copies of the weights, only gradients cross), `data` (copies of the weights),
-`fsdp` (shards of weights and optimizer state, gathered for use), `tensor` (heads, MLP, vocabulary).
+The settings `mesh.train_rules` and `mesh.sample_rules` replace rows of the tables.
 
-Logical axes of the arrays of a model and of a batch:
+The mesh axes (`AXES`), outermost first:
 
-    rows      sequences of a batch, prompts and cells of a sampling grid
-    sequence  tokens of a row, in the activations between the layers during training
-    embed     hidden units of a weight; those of activations are never sharded
-    vocab     rows of the embedding and of the output head, logits
-    heads     query heads of q and o
-    kv_heads  key and value heads; in the sampling weights also the query heads of their groups
+    slice   TPU slices, or groups of hosts that the data-centre network joins. Each slice has a copy
+            of the weights, and only gradients are sent between slices.
+    data    copies of the weights
+    fsdp    shards of weights and optimizer state, which are gathered before use
+    tensor  shards of heads, MLP units and vocabulary
+
+The logical axes of model and batch arrays:
+
+    rows      sequences of a training batch; prompts and slots of a decode batch
+    sequence  tokens of a row, for activations between layers during training
+    embed     hidden units of a weight; the hidden units of activations are never sharded
+    vocab     rows of the embedding and of the output head, and logits
+    heads     query heads of the q and o projections
+    kv_heads  key and value heads; in the sampling weights, also the query heads of each group
     mlp       units between the up and down projections
 """
 
@@ -23,11 +29,11 @@ AXES = ("slice", "data", "fsdp", "tensor")
 
 Rules = Mapping[str, Sequence[str]]
 
-# Logical axis -> mesh axes. An axis whose size the mesh does not divide is replicated.
+# An axis is replicated if the number of its shards does not divide its size.
 TRAIN_RULES: Mapping[str, tuple[str, ...]] = {
     "rows": ("slice", "data", "fsdp"),
-    # ("tensor",) is the sequence parallelism of Megatron (arXiv 2205.05198): activations need less
-    # memory, but remat gathers them a second time, which needs more communication.
+    # ("tensor",) would be the sequence parallelism of Megatron (arXiv 2205.05198). Activations need
+    # less memory then, but remat gathers them a second time, which needs more communication.
     "sequence": (),
     "embed": ("fsdp",),
     "vocab": ("tensor",),
@@ -35,21 +41,22 @@ TRAIN_RULES: Mapping[str, tuple[str, ...]] = {
     "kv_heads": ("tensor",),
     "mlp": ("tensor",),
 }
-# Decoding reads all weights in every step, so they are gathered over `fsdp` once per round.
+# Decoding reads all weights at each token, so weights are gathered over `fsdp` once per round.
 SAMPLE_RULES: Mapping[str, tuple[str, ...]] = {**TRAIN_RULES, "embed": ()}
 
 LOGICAL_AXES = tuple(TRAIN_RULES)
 
 
 def rule_faults(rules: Rules, where: str = "") -> Iterator[str]:
-    """The faults in the rows of a table, each as "WHERE.axis: what is wrong, the fix"."""
+    """Yields a message for each invalid row of a table, as "WHERE.axis: what is wrong"."""
     for logical, axes in rules.items():
         name = f"{where}.{logical}" if where else logical
         if logical not in LOGICAL_AXES:
             guess = nearest(logical, LOGICAL_AXES)
-            yield f"{name}: unknown logical axis, {offer(guess, LOGICAL_AXES)}"
+            yield f"{name}: this logical axis is unknown. {offer(guess, LOGICAL_AXES)}"
         for axis in axes:
             if axis not in AXES:
-                yield f"{name}: unknown mesh axis {axis!r}, {offer(nearest(axis, AXES), AXES)}"
+                advice = offer(nearest(axis, AXES), AXES)
+                yield f"{name}: the mesh axis {axis!r} is unknown. {advice}"
         if len(set(axes)) < len(axes):
-            yield f"{name}: names a mesh axis twice"
+            yield f"{name}: a mesh axis occurs twice. Name each mesh axis once."

@@ -1,4 +1,4 @@
-"""Settings of training; part of the schema in `pmc_jax.config.run`."""
+"""Settings of training (section `train`)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 
 @dataclass(frozen=True)
 class LoRAConfig(Section):
-    """Low-rank adapters instead of all weights (arXiv 2106.09685).
+    """Low-rank adapters (LoRA, arXiv 2106.09685), which are trained in place of all weights.
 
     Fields:
-        rank: rank of the adapters; 0 = off, all weights are trained.
-        alpha: the adapters are scaled by alpha / rank.
-        targets: projections with an adapter: q, k, v, o, gate, up, down.
+        rank: rank of the adapters; 0 disables adapters and trains all weights.
+        alpha: numerator of the scale of the adapters, which is alpha / rank.
+        targets: projections that get an adapter, from q, k, v, o, gate, up and down.
     """
 
     rank: int = setting(0, at_least(0))
@@ -24,7 +24,7 @@ class LoRAConfig(Section):
     targets: tuple[str, ...] = setting(PROJECTIONS, one_of(*PROJECTIONS))
 
     def cross_faults(self) -> list[str]:
-        return [] if self.targets else ["targets: expected at least one"]
+        return [] if self.targets else ["targets: the list is empty. Name at least one projection."]
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class AdamWConfig(Section):
     """The AdamW optimizer (arXiv 1711.05101).
 
     Fields:
-        weight_decay: decoupled weight decay, also of biases and norms.
+        weight_decay: decoupled weight decay, which also applies to biases and norms.
         beta1: decay rate of the first moment.
         beta2: decay rate of the second moment.
         epsilon: constant added to the denominator of the update.
-        moment_dtype: float32 | bfloat16, dtype of the first moment; bfloat16 saves two bytes per
-            weight.
+        moment_dtype: float32 | bfloat16, dtype of the first moment; bfloat16 saves two bytes for
+            each weight.
     """
 
     weight_decay: float = setting(0.01, at_least(0))
@@ -49,25 +49,26 @@ class AdamWConfig(Section):
 
 @dataclass(frozen=True)
 class TrainConfig(Section):
-    """The optimizer: AdamW with linear warm-up, then linear decay to 0 or a constant learning rate.
+    """The training loop and its optimizer, AdamW with linear warm-up of the learning rate.
 
     Fields:
         learning_rate: peak learning rate.
-        batch_size: forget rows per micro-batch, in addition to `pmc.schedule.retain_rows` retain
-            rows for each.
-        accumulation_steps: micro-batches per gradient step.
-        warmup_steps: gradient steps of linear warm-up.
-        decay: linear | none, decay of the learning rate after the warm-up; linear reaches 0 at the
-            end.
-        max_grad_norm: maximum global norm of the gradient, by clipping; None = no clipping.
-        max_bad_steps: the run stops after this many steps in a row whose loss or gradient is not
-            finite; such a step changes no weight.
-        loss_mean: tokens | answers, what each loss term is averaged over: the answer tokens of a
-            micro-batch (as in transformers), or its answers, each the mean of its tokens.
-        remat: none | full | dots, what the backward pass recomputes to save memory.
-        attention: xla | cudnn, the attention kernel; cudnn needs NVIDIA GPUs and bfloat16.
+        batch_size: number of forget rows in a micro-batch, which also has
+            `pmc.schedule.retain_rows` retain rows for each forget row.
+        accumulation_steps: number of micro-batches per step.
+        warmup_steps: number of steps in which the learning rate rises linearly to its peak.
+        decay: linear | none, decay of the learning rate after the warm-up; linear decay ends at 0.
+        max_grad_norm: global norm to which the gradient is clipped; None disables clipping.
+        max_bad_steps: number of successive steps without a finite loss and gradient after which the
+            run stops; such a step does not change the weights.
+        loss_mean: tokens | answers, mean in each loss term: tokens averages over all answer tokens
+            of a micro-batch (as in transformers), and answers averages over the means of its
+            answers.
+        remat: none | full | dots, activations that the backward pass recomputes to save memory:
+            none, all, or all except the outputs of the projections.
+        attention: xla | cudnn, attention kernel; cudnn needs NVIDIA GPUs and bfloat16.
         adamw: other settings of the optimizer.
-        lora: adapters instead of all weights.
+        lora: low-rank adapters, which are trained in place of all weights.
     """
 
     learning_rate: float = setting(1e-5, above(0))

@@ -201,7 +201,7 @@ def layout(
             "as make_mesh returns them"
         )
     if faults := list(rule_faults(changed or {})):
-        raise UserError(f"rules: {'; '.join(faults)}")
+        raise UserError(f"rules: {' '.join(faults)}")
     table = {**rules, **{name: tuple(axes) for name, axes in (changed or {}).items()}}
     return Layout(mesh, tuple(sorted(table.items())))
 

@@ -190,10 +190,10 @@ def test_nothing_readable_is_an_error_and_nothing_is_deleted(folder, caplog):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"step": jax.ShapeDtypeStruct((), jnp.float32)}, '"int32[]" there, "float32[]" here'),
-        ({"step": jax.ShapeDtypeStruct((2,), jnp.int32)}, '"int32[]" there, "int32[2]" here'),
-        ({"more": jax.ShapeDtypeStruct((2,), jnp.int32)}, "['more']: absent there"),
-        ({"key": {}}, "['key']: \"uint32[2]\" there, absent here"),
+        ({"step": jax.ShapeDtypeStruct((), jnp.float32)}, 'was "int32[]" and is now "float32[]"'),
+        ({"step": jax.ShapeDtypeStruct((2,), jnp.int32)}, 'was "int32[]" and is now "int32[2]"'),
+        ({"more": jax.ShapeDtypeStruct((2,), jnp.int32)}, "['more'] was absent"),
+        ({"key": {}}, "['key'] was \"uint32[2]\" and is now absent"),
     ],
 )
 def test_state_of_another_model_is_no_damage(folder, change, fault):

@@ -101,8 +101,8 @@ def test_other_settings_or_data_are_listed_and_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         _claim(folder, epochs=20, digests={**DIGESTS, "forget": "c" * 64})
     message = str(caught.value)
-    assert "pmc.schedule.epochs: 15 there, 20 here" in message
-    assert f'data forget: "{"a" * 12}" there, "{"c" * 12}" here' in message
+    assert "pmc.schedule.epochs was 15 and is now 20" in message
+    assert f'data forget was "{"a" * 12}" and is now "{"c" * 12}"' in message
     assert "--overwrite" in message
     assert "\n" not in message
     assert _contents(folder) == before
@@ -239,7 +239,7 @@ def test_other_versions_are_warned_of(tmp_path, caplog):
     write_json(tmp_path / "run.json", record)
     with _claim(tmp_path) as claimed:
         assert claimed.resuming
-    assert 'jax: "0.0.1" there' in caplog.text
+    assert 'jax was "0.0.1"' in caplog.text
 
 
 def test_a_folder_in_use_is_refused_until_its_process_ends(tmp_path):

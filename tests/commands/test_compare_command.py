@@ -252,9 +252,9 @@ def test_a_finished_comparison_is_not_run_again_and_makes_the_same_page(compared
     [
         (
             "settings.pmc.schedule.lambda_retain=2",
-            ["pmc-seed0", "pmc.schedule.lambda_retain: 1.25 there, 2.0 here"],
+            ["pmc-seed0", "pmc.schedule.lambda_retain was 1.25 and is now 2.0"],
         ),
-        ("max_seconds=99", ["pmc-seed0", "method.max_seconds: 1000.0 there, 99.0 here"]),
+        ("max_seconds=99", ["pmc-seed0", "method.max_seconds was 1000.0 and is now 99.0"]),
         ("settings.data.evaluate.retain.rows=0:4", ["pmc-seed0", "other settings or data"]),
         ("settings.finetune.epochs=2", ["target of other settings or data"]),
     ],

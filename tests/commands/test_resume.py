@@ -164,8 +164,8 @@ def test_another_setting_is_named_when_an_unfinished_run_is_there(inputs):
         "unlearn", "output.checkpoint_every=1", "pmc.schedule.epochs=7", "train.batch_size=2"
     )
     assert done.status == 2 and len(done.err.splitlines()) == 1
-    assert "pmc.schedule.epochs: 16 there, 7 here" in done.err
-    assert "train.batch_size: 4 there, 2 here" in done.err and "--overwrite" in done.err
+    assert "pmc.schedule.epochs was 16 and is now 7" in done.err
+    assert "train.batch_size was 4 and is now 2" in done.err and "--overwrite" in done.err
     tiny.write_rows(Path("retain.jsonl"), tiny.RETAIN[1:])
     done = tiny.pmc("unlearn", "output.checkpoint_every=1")
     assert done.status == 2 and "data retain: " in done.err and "data forget" not in done.err

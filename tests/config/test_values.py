@@ -135,8 +135,8 @@ def test_differences_name_dotted_keys():
     )
     assert differences(there, there) == []
     found = differences(there, here)
-    assert "pmc.schedule.epochs: 12 there, 20 here" in found
-    assert 'data.evaluate.retain.path: absent there, "r" here' in found
+    assert "pmc.schedule.epochs was 12 and is now 20" in found
+    assert 'data.evaluate.retain.path was absent and is now "r"' in found
     assert not [line for line in found if line.startswith(("train", "finetune", "model"))]
 
 

@@ -189,11 +189,14 @@ def test_rows_of_the_table_may_be_changed():
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"mpl": ["fsdp"]}, "mpl: unknown logical axis, did you mean mlp?"),
-        ({"zzz": ["fsdp"]}, "zzz: unknown logical axis, known here: rows, "),
-        ({"mlp": ["tensr"]}, "mlp: unknown mesh axis 'tensr', did you mean tensor?"),
-        ({"mlp": ["x"]}, "mlp: unknown mesh axis 'x', known here: slice, data, fsdp, tensor"),
-        ({"mlp": ["fsdp", "fsdp"]}, "mlp: names a mesh axis twice"),
+        ({"mpl": ["fsdp"]}, "mpl: this logical axis is unknown. Did you mean mlp?"),
+        ({"zzz": ["fsdp"]}, "zzz: this logical axis is unknown. Use one of: rows, "),
+        ({"mlp": ["tensr"]}, "mlp: the mesh axis 'tensr' is unknown. Did you mean tensor?"),
+        (
+            {"mlp": ["x"]},
+            "mlp: the mesh axis 'x' is unknown. Use one of: slice, data, fsdp, tensor",
+        ),
+        ({"mlp": ["fsdp", "fsdp"]}, "mlp: a mesh axis occurs twice"),
     ],
     ids=str,
 )
