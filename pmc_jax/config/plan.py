@@ -14,8 +14,8 @@ class PlanConfig(Section):
     Fields:
         topology: TPU slice, such as v5e:4x4 or v5p:4x4x4.
         num_slices: number of slices, which the data-centre network joins.
-        search: whether to also try similar meshes, remat policies and micro-batches to find settings
-            that fit into memory.
+        search: whether to also try similar meshes, remat policies and micro-batches to find
+            settings that fit into memory.
         file: JSON file for the plan.
         questions: number of forget questions; 0 selects the number of rows in `data.forget`.
         prompt_tokens: number of tokens in a prompt.

@@ -181,8 +181,8 @@ class StopConfig(Section):
     """The conditions for early stopping, which are checked at the end of each epoch.
 
     Fields:
-        enabled: whether the run ends early, once every question has a replacement answer with score 0
-            and `max_score` and `max_retain_increase` are not exceeded.
+        enabled: whether the run ends early, once every question has a replacement answer with score
+            0 and `max_score` and `max_retain_increase` are not exceeded.
         max_score: maximum mean score of the greedy answers to the forget questions.
         max_retain_increase: maximum difference between the loss on a sample of retain rows and its
             value before unlearning, in mean cross-entropy per token.
