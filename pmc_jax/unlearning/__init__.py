@@ -1,13 +1,15 @@
-"""Unlearning: the algorithm, what it remembers, and the loop that takes its steps.
+"""Unlearning methods, the replacement answers, and the loop that takes gradient steps.
 
-    pmc.py            Partial Model Collapse, in the order of the paper
-    extensions.py     what this library adds to it
-    pmc_source.py     connects it with the model, the tokenizer and the settings
-    rollouts.py       K samples to each question
-    selection.py      scores, coherence and preference of a run
-    store.py          the replacement answers
-    source.py         what the loop asks of a method; answer_source.py: methods with given answers
-    loop.py           rounds and gradient steps, log, checkpoints
+    pmc.py            defines Partial Model Collapse, in the order of the paper
+    extensions.py     defines this library's additions to the paper
+    pmc_source.py     connects the algorithm with the model, the tokenizer and the settings
+    rollouts.py       samples K answers to each question
+    selection.py      scores samples and selects one for each question
+    store.py          stores the replacement answers
+    source.py         defines the interface between the loop and a method
+    answer_source.py  defines the methods that train on given answers
+    loop.py           runs rounds of gradient steps, logs them and saves checkpoints
 
-Nothing here imports `EvalSet` or `FinetuneSet`: true forget answers cannot get in.
+No module here imports `EvalSet` or `FinetuneSet`. Only `answer_source.py` imports
+`ForgetAnswerSet`, so PMC has no access to true forget answers.
 """

@@ -1,6 +1,7 @@
-"""The rows of methods that train on given answers: the true ones (`ForgetAnswerSet`) or refusals.
+"""Training rows for methods with given answers, which are true answers or refusals.
 
-The only module of unlearning that may hold true forget answers. PMC does not import it.
+This is the only unlearning module that may hold true forget answers (`ForgetAnswerSet`). PMC does
+not import this module.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,18 +22,19 @@ from pmc_jax.unlearning.source import RowSource, TermRows
 
 
 class ForgetAnswerSource(RowSource):
-    """A `RowSource`; see there.
+    """`RowSource` of a method that trains on true answers or refusals.
 
     Args:
         generator: the model before unlearning.
-        forget: the questions.
-        answers: the same questions with their true answers; None = the method reads none.
-        refusals: what is answered instead; empty where the method trains on none.
-        originals: the untouched model's greedy answers; nothing is trained on them.
-        config: of the run.
+        forget: the forget questions.
+        answers: the forget questions with their true answers, or None if the method reads no true
+            answers.
+        refusals: refusals to train on. It is empty if the method trains on no refusals.
+        originals: original answers to the forget questions. The method does not train on them.
+        config: settings of the run.
 
     Raises:
-        UserError: rows that are too long.
+        UserError: a row is too long.
     """
 
     def __init__(
@@ -49,12 +51,13 @@ class ForgetAnswerSource(RowSource):
         assert (answers is not None) == method.reads_true_answers
         self.ids, self._seed, self._method = forget.ids, config.seed, method
         self.replacements: Mapping[str, tuple[str | None, float]] = {}
-        self.usage = Usage()  # nothing is sampled
+        self.usage = Usage()  # It stays 0, because the method samples no answers.
         self.originals = dict(zip(forget.ids, originals, strict=True))
         self.prompts = generator.prompts(
             forget.questions, config.pmc.sampling.max_new_tokens, ids=forget.ids
         )
-        self._rows: dict[str, list[list[TokenSequence]]] = {}  # term -> question -> its sequences
+        # The outer list of a term has one entry per question, and the inner list its sequences.
+        self._rows: dict[str, list[list[TokenSequence]]] = {}
 
         def encoded(texts: Sequence[str]) -> list[TokenSequence]:
             return generator.sequences(forget.questions, texts, config.data, ids=forget.ids)
@@ -66,7 +69,7 @@ class ForgetAnswerSource(RowSource):
             self._rows["refusal"] = [list(row) for row in zip(*columns, strict=True)]
         every = [s for rows in self._rows.values() for row in rows for s in row]
         self.lengths = [len(s) for s in every] or [len(p) for p in self.prompts]
-        # Cross-entropy of each sequence under the model before unlearning.
+        # `_reference` holds the cross-entropy of each sequence under the model before unlearning.
         self._reference: dict[str, list[list[float]]] = {}
         for name in method.reference_rows:
             lm, rows = generator.lm, self._rows[name]

@@ -1,11 +1,11 @@
-"""What this library adds to the paper's algorithm, each a function that its setting turns on.
+"""Additions of this library to the paper's algorithm. A setting turns on each function.
 
-    run_attempts            pmc.sampling.max_attempts      several attempts in a round
-    share_answers           pmc.selection.share_answers    few answers, each for many questions
+    run_attempts            pmc.sampling.max_attempts
+    share_answers           pmc.selection.share_answers
     question_word_dropout   pmc.augmentation.question_word_dropout
     sample_answer_prefix    pmc.augmentation.answer_prefix
 
-Score thresholds, the other addition, are in `scoring.threshold`.
+Score thresholds are also an addition, which `scoring.threshold` defines.
 """
 
 import itertools
@@ -20,10 +20,11 @@ from pmc_jax.training.order import Stream, stream_rng
 from pmc_jax.unlearning.pmc import Selection
 from pmc_jax.unlearning.store import ReplacementStore
 
-# `share_answers` tries this many stored answers and this many new ones.
+# `share_answers` tries at most `_MAX_STORED` stored answers and about `_MAX_NEW` new answers.
 _MAX_STORED, _MAX_NEW = 16, 256
 
-# A more likely new answer is preferred if it fits this share of what the best one fits.
+# The most likely new answer is chosen from those that fit at least this share of the questions
+# that the best new answer fits.
 _NEARLY = 0.9
 
 
@@ -39,10 +40,10 @@ def run_attempts(
 
     Args:
         store: the replacement answers.
-        questions: ids of the questions that are sampled first.
-        run_round: (ids, number of the attempt) -> selections.
-        max_attempts: rounds at most.
-        good_enough: score up to which a question is sampled no more.
+        questions: ids of the questions in the first attempt.
+        run_round: maps question ids and the number of the attempt to selections.
+        max_attempts: maximum number of attempts.
+        good_enough: highest score with which a question needs no further attempt.
 
     Returns:
         The selections of all attempts.
@@ -66,22 +67,25 @@ def share_answers(
     good_enough: float,
     secrets: frozenset[str],
 ) -> dict[str, tuple[str, float]]:
-    """Few answers, each for as many questions as its score is good enough for.
+    """Gives the questions few shared answers, each to as many questions as it fits.
 
-    The stored answer that most questions have comes first. Of the new answers, the most likely one
-    is taken among those that fit about as many questions as any, until none fits one more.
+    An answer fits a question if its score is at most `good_enough`. Stored answers are shared
+    first, the most frequent of them before the others. Then the most likely new answer is shared
+    among those that fit about the most questions. This step repeats until no answer fits a
+    question without an answer.
 
     Args:
-        questions: ids of the questions that get an answer.
-        originals: their original answers.
-        stored: answers that questions have, as often as they are stored.
-        new: answers that may be shared, with their mean negative log-probability per token.
+        questions: ids of the questions that need an answer.
+        originals: original answers to these questions.
+        stored: stored answers of all questions, with repetitions.
+        new: new answers that may be shared, with their mean negative log-probability per token.
         score: the score of the run.
-        good_enough: highest score of an answer that fits a question.
-        secrets: no stored answer with such a word is shared, see `preference.secret_words`.
+        good_enough: highest score with which an answer fits a question.
+        secrets: secret words from `preference.secret_words`. A stored answer that contains such a
+            word is not shared.
 
     Returns:
-        id -> answer and score, for the questions that an answer fits.
+        The shared answer and its score by question id, for the questions that an answer fits.
     """
     used = [text for text, _ in Counter(stored).most_common(_MAX_STORED)]
     secret = count_secret_words(used, secrets)
@@ -105,12 +109,16 @@ def share_answers(
 
 
 def question_word_dropout(question: str, dropout: float, seed: int, step: int, index: int) -> str:
-    """The question with each word left out at random; the whole question if no word would remain.
+    """Drops each word of a question at random.
 
     Args:
-        question: words are separated by white space.
-        dropout: probability with which a word is left out.
-        seed, step, index: of the run, of the gradient step, of the question; all 0 or more.
+        question: the question, whose words are separated by white space.
+        dropout: probability with which each word is dropped.
+        seed, step, index: seed of the run, index of the gradient step and index of the question.
+            Each is at least 0.
+
+    Returns:
+        The remaining words, or the unchanged question if no word remains.
     """
     words = question.split()
     keep = stream_rng(seed, Stream.WORD_DROPOUT, step, index).random(len(words)) >= dropout
@@ -120,12 +128,17 @@ def question_word_dropout(question: str, dropout: float, seed: int, step: int, i
 def sample_answer_prefix(
     answer: Sequence[int], probability: float, seed: int, step: int, index: int
 ) -> list[int]:
-    """With a probability, the first tokens of an answer, 1 to all but one (uniform); else nothing.
+    """Samples a prefix of an answer.
 
     Args:
-        answer: token ids.
-        probability: of a prefix that is not empty.
-        seed, step, index: as for `question_word_dropout`.
+        answer: token ids of the answer.
+        probability: probability with which the prefix is not empty.
+        seed, step, index: seed of the run, index of the gradient step and index of the question.
+            Each is at least 0.
+
+    Returns:
+        The first n tokens, with n uniform from 1 to the length of the answer - 1. The prefix is
+        empty with probability 1 - `probability`, or if the answer has fewer than two tokens.
     """
     rng = stream_rng(seed, Stream.ANSWER_PREFIX, step, index)
     if len(answer) < 2 or rng.random() >= probability:

@@ -1,9 +1,9 @@
-"""The host loop: rounds of preparation and gradient steps, logged and saved.
+"""Host loop of unlearning, which prepares rounds, takes gradient steps and saves checkpoints.
 
-A round is what a method prepares under one snapshot of the weights (PMC samples answers, see
-`pmc.run_round`) and the N gradient steps that follow; N = 1 is the paper's algorithm. The loop
-knows no algorithm: the `RowSource` provides the rows, the `Objective` their weights in the loss.
-Files, folders and evaluation are the caller's.
+In a round, a method first prepares rows under one snapshot of the weights. PMC samples answers in
+this phase (see `pmc.run_round`). N gradient steps follow, and N = 1 is the paper's algorithm. The
+loop does not depend on the algorithm: the `RowSource` provides the rows, and the `Objective`
+provides their weights in the loss. The caller handles files, folders and evaluation.
 """
 
 import contextlib
@@ -36,22 +36,28 @@ from pmc_jax.unlearning.source import RowSource
 
 
 class Unlearning:
-    """One run of a method; `run`, then read `trainer.model` and `rounds`.
+    """One run of an unlearning method.
+
+    Call `run`, and then read `trainer.model` and `rounds`.
 
     Args:
-        generator: the model to start from, and how it is asked.
-        source: the rows of the method.
-        retain: pairs that anchor everything else.
-        config: settings; `pmc`, `method`, `train` and of `data` the limits of rows are read.
-        recorder: log, clock, checkpoints.
-        run_state: of the caller; checkpoints hold it, and `resume` restores it.
-        donate: the buffers of the model may be reused; the caller must not use it again.
+        generator: the target model with its prompts and its decoding.
+        source: the rows that the method trains on.
+        retain: the retain pairs.
+        config: settings of the run. Only `pmc`, `method`, `train`, `seed` and the row limits in
+            `data` are read.
+        recorder: log, clock and checkpoints of the run.
+        run_state: state of the caller, which checkpoints hold and `resume` restores.
+        donate: whether the run may reuse the model's buffers. If so, the caller must not use the
+            model again.
 
     Attributes:
-        stopped: why the run ended before its last step, None where it did not.
+        stopped: reason for which the run ended before its last step, or None.
+        rounds: numbers of each finished round.
+        done: number of finished gradient steps.
 
     Raises:
-        UserError: empty sets, or rows that are too long.
+        UserError: there are no forget questions or no retain pairs, or a row is too long.
     """
 
     def __init__(
@@ -67,7 +73,7 @@ class Unlearning:
     ):
         for name, rows in (("forget", source.ids), ("retain", retain)):
             if not len(rows):
-                raise UserError(f"data.{name}: no rows; unlearning needs at least one")
+                raise UserError(f"data.{name} has no rows. Set it to a source with rows.")
         self.generator, self.source, self.recorder = generator, source, recorder
         self.run_state = run_state or RunState()
         self._config, self._schedule, self._train = config, config.pmc.schedule, config.train
@@ -88,7 +94,8 @@ class Unlearning:
         self.total_steps = total_steps(len(source.ids), self._rows_per_step, self._schedule.epochs)
         self._packer = self._fit_packer()
         self._retain_loss = None
-        if config.pmc.stop.enabled:  # before the trainer, which takes over these weights
+        if config.pmc.stop.enabled:
+            # The trainer below may reuse the buffers of the weights that are read here.
             self._retain_loss = RetainLoss(generator, self._retain, config.seed)
         self.trainer = Trainer(
             lm.model,
@@ -105,7 +112,7 @@ class Unlearning:
             self._train, "train", max_retain_loss=self._schedule.max_retain_loss
         )
         self.done = 0
-        # The current round: the numbers of its preparation, and the losses of its steps.
+        # `_round` holds the preparation's numbers and the losses of the current round's steps.
         self._round: dict[str, Any] | None = None
         self._interval = Interval()
 
@@ -123,7 +130,11 @@ class Unlearning:
         )
 
     def resume(self) -> bool:
-        """Restores the newest complete checkpoint; False where there is none."""
+        """Restores the newest complete checkpoint.
+
+        Returns:
+            False if there is no complete checkpoint, else True.
+        """
         checkpoints = self.recorder.checkpoints
         newest = checkpoints.restore_latest(self.trainer.abstract_state()) if checkpoints else None
         if newest is None:
@@ -140,7 +151,7 @@ class Unlearning:
         return True
 
     def save(self) -> None:
-        """Saves a checkpoint, unless the newest one is of this step."""
+        """Saves a checkpoint, unless the newest checkpoint already holds the current step."""
         checkpoints = self.recorder.checkpoints
         if checkpoints is None or checkpoints.latest() == self.done:
             return
@@ -157,16 +168,19 @@ class Unlearning:
         self._interval.begin()
 
     def spent(self) -> float:
-        """Seconds of sampling, scoring and training until now, compilation apart."""
+        """Returns the seconds of sampling, scoring and training so far, without compilation."""
         seconds = self.recorder.watch.seconds()
         return sum(seconds[name] for name in UNLEARNING_STAGES)
 
     def run(self, after_round: Callable[[], None] = lambda: None) -> None:
-        """Runs the remaining rounds; `after_round` may add to the newest of `rounds`.
+        """Runs the remaining rounds.
+
+        Args:
+            after_round: called after each round. It may add numbers to the last entry of `rounds`.
 
         Raises:
-            Preempted: the process was asked to stop; the run is saved and can be resumed.
-            UserError: losses that are not finite, or retain answers that are lost.
+            Preempted: the process was asked to stop. A checkpoint was saved for `resume`.
+            UserError: a loss is not finite, or the retain loss exceeds its limit.
         """
         steps = plan_steps(
             len(self.source.ids),
@@ -178,7 +192,7 @@ class Unlearning:
             retain_rows=self._schedule.retain_rows,
         )
         size = self._schedule.steps_per_round
-        second = (self.done // size + 1) * size  # the first round compiles
+        second = (self.done // size + 1) * size  # The first round also compiles.
         profiled = second if second < self.total_steps else self.done
         bar = progress(self.total_steps, "unlearn", "step", enabled=self.recorder.bars)
         with bar:
@@ -201,7 +215,7 @@ class Unlearning:
         self.source.finish()
 
     def _run_round(self, steps: Sequence[Step], bar: tqdm, after_round: Callable[[], None]) -> None:
-        """Prepares a round, unless that was done before an interruption, and takes its steps."""
+        """Runs one round of steps, and prepares it if no earlier run has prepared it."""
         preemption.check()
         if self._round is None:
 
@@ -228,10 +242,10 @@ class Unlearning:
                 preemption.check()
 
     def _stop_reason(self, step: Step) -> str | None:
-        """Why the run ends after this step, None where it does not."""
+        """Returns the reason for which the run ends after this step, or None if it continues."""
         limit = self._config.method.max_seconds
         if limit is not None and multihost.broadcast(self.spent) >= limit:
-            return f"method.max_seconds={limit:g} are over"
+            return f"the limit method.max_seconds={limit:g} is reached"
         ends_epoch = (step.index + 1) * self._rows_per_step // len(self.source.ids) > step.epoch
         if self._retain_loss is None or not ends_epoch or self.done == self.total_steps:
             return None
@@ -267,7 +281,7 @@ class Unlearning:
         self.rounds.append({"step": self.done, **self._round, **self.source.summary(), **means})
 
     def _batch(self, step: Step) -> tuple[TrainBatch, list[TokenSequence]]:
-        """The packed rows of a step, and the rows one by one."""
+        """Returns the rows of a step as a packed batch and as separate sequences."""
         rows = self.source.rows(step, self._retain)
         terms = [rows[name] for name in self._method.terms]
         reference = None

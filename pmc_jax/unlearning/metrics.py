@@ -1,4 +1,4 @@
-"""Numbers of a round of sampling, for the log and the list of rounds."""
+"""Metrics of a sampling round, for the log and the list of rounds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,12 @@ from pmc_jax.unlearning.pmc import Selection
 
 
 def score_moments(selections: Sequence[Selection]) -> dict[str, Any]:
-    """Numbers of a round: mean score of the selected samples, and mean and standard deviation of
-    the scores of all samples, whose limits the theory gives.
+    """Computes statistics of the scores in one round.
+
+    Returns:
+        `sampled_score`, the mean score of the selected samples; `score_mean` and `score_std`, the
+        mean and standard deviation of the scores of all samples, for which the theory gives limits;
+        and `sampled_questions`, the number of selections. Scores are None without selections.
     """
     names = ("sampled_score", "score_mean", "score_std")
     if not selections:
@@ -26,11 +30,15 @@ def score_moments(selections: Sequence[Selection]) -> dict[str, Any]:
 def overlap(
     originals: Mapping[str, str], replacements: Mapping[str, tuple[str | None, float]]
 ) -> float:
-    """Mean ROUGE-L recall of the original answers in the answers that are trained on; nan if there
-    are none.
+    """Computes the mean ROUGE-L recall of the original answers in the replacement answers.
 
-    The honest side of "no forget answer is a target": before the model has collapsed, its own
-    samples may still hold what it knew. Always ROUGE-L, whatever score selects.
+    Replacement answers are samples of the model, so early ones may still contain what the model
+    knew. The metric is ROUGE-L even if another score selects samples. It is nan without replacement
+    answers.
+
+    Args:
+        originals: original answer by question id.
+        replacements: replacement answer and score by question id. The answer may be None.
     """
     pairs = [(originals[i], text) for i, (text, _) in replacements.items() if text is not None]
     if not pairs:

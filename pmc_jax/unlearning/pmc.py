@@ -1,19 +1,20 @@
-"""Partial Model Collapse: the algorithm of the paper, in its order.
+"""Partial Model Collapse (PMC), the algorithm of the paper, in the paper's order.
 
     Scholten, Xhonneux, Schwinn, Günnemann, "Model Collapse Is Not a Bug but a Feature in Machine
     Unlearning for LLMs", ICLR 2026, arXiv 2507.04219.
 
-The true answers to the forget questions are never used. The model answers these questions itself
-and is fine-tuned on those of its own answers that are least like its original ones, until its
+PMC never uses the true answers to the forget questions. The model answers these questions itself.
+It is then trained on its own answers that are least similar to its original answers, until its
 answers have collapsed away from what it knew:
 
-    original_answers   the untouched model's greedy answer to every forget question, once
-    run_round          sample K answers to each question, score them, select one, store it
-    step_rows          one gradient step on  CE(stored answers) + lambda · CE(retain pairs)
+    original_answers   returns the target model's greedy answer to every forget question
+    run_round          samples K answers to each question, scores them, selects one and stores it
+    step_rows          returns the rows of a step on CE(stored answers) + lambda · CE(retain pairs)
 
-This file knows no model, no tokenizer and no device: the caller passes in how answers are sampled,
-scored (by default ROUGE-L recall against the original answer, `scoring.text`) and selected (the
-lowest score, `select_index` below). What this library adds to the paper is in `extensions.py`.
+This module depends on no model, tokenizer or device. The caller passes functions that sample, score
+and select answers. By default, the score is ROUGE-L recall against the original answer
+(`scoring.text`), and the sample with the lowest score is selected (`select_index`). The module
+`extensions` defines this library's additions to the paper.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,9 +31,9 @@ class Rollout(NamedTuple):
     """K sampled answers to one question.
 
     Attributes:
-        texts: the answers.
-        length: int [K], tokens of each.
-        mean_nll: float [K], mean negative log-probability per token at temperature 1.
+        texts: texts of the K answers.
+        length: number of tokens of each answer, int [K].
+        mean_nll: mean negative log-probability per token at temperature 1, float [K].
     """
 
     texts: list[str]
@@ -41,15 +42,15 @@ class Rollout(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The sample that was selected for a question.
+    """Sample that was selected for one question.
 
     Attributes:
         question: id of the question.
         answer: text of the selected sample.
-        score: its score.
+        score: score of the selected sample.
         scores: scores of all K samples.
-        shareable: samples that may replace the answers to other questions too, each with its mean
-            negative log-probability per token; empty unless answers are shared.
+        shareable: samples that may also replace answers to other questions, each with its mean
+            negative log-probability per token. It is empty unless answers are shared.
     """
 
     question: str
@@ -59,19 +60,21 @@ class Selection(NamedTuple):
     shareable: Sequence[tuple[str, float]] = ()
 
 
-# What the caller passes in.
+# The caller passes functions of the following types.
+
+# Maps questions to the model's greedy answers.
 AnswerGreedily = Callable[[Sequence[str]], Mapping[str, str]]
-# Draws K answers to each question (ids) under the current weights and maps each id and its answers
-# through a function, on the host, while the device samples on.
+# Samples K answers to each question id under the current weights. The host maps each id and its
+# answers to a selection while the device continues to sample.
 Sample = Callable[[Sequence[str], Callable[[str, Rollout], Selection]], list[Selection]]
-# (original answer, K answers) -> float64 [K], lower is better.
+# Maps an original answer and K answers to scores, float64 [K]. Lower is better.
 Score = Callable[[str, Sequence[str]], np.ndarray]
-# (id, K answers, their scores) -> the selection.
+# Maps a question id, K answers and their scores to the selection.
 Select = Callable[[str, Rollout, np.ndarray], Selection]
 
 
 def original_answers(questions: Sequence[str], answer_greedily: AnswerGreedily) -> list[str]:
-    """The untouched model's greedy answer to every forget question."""
+    """Returns the target model's greedy answer to every forget question."""
     answers = answer_greedily(questions)
     return [answers[question] for question in questions]
 
@@ -86,17 +89,19 @@ def run_round(
     select: Select,
     revise: Callable[[list[Selection]], list[Selection]] = list,
 ) -> list[Selection]:
-    """Samples K answers to each question without a good enough replacement and stores the best.
+    """Samples K answers to each question that needs one, and stores the selected answers.
+
+    A question needs an answer if it has no stored answer with score 0.
 
     Args:
-        store: the replacement answers; changed in place.
-        questions: ids of the questions of the next gradient steps.
-        originals: id -> original answer.
-        sample, score, select: see `Sample`, `Score` and `Select` above.
-        revise: changes selections before they are stored (shared answers).
+        store: the replacement answers, which this function changes in place.
+        questions: ids of the questions in the next gradient steps.
+        originals: original answer by question id.
+        sample, score, select: functions of the types `Sample`, `Score` and `Select`.
+        revise: function that changes selections before they are stored, for shared answers.
 
     Returns:
-        The selections, before `revise`, in the order of the questions.
+        The selections before `revise`, in the order of the questions.
     """
 
     def score_and_select(question: str, answers: Rollout) -> Selection:
@@ -118,11 +123,19 @@ def step_rows(
     retain: Sequence[Any],
     max_train_score: float | None,
 ) -> dict[str, TermRows]:
-    """The rows of one gradient step on CE(stored answers) + lambda · CE(retain pairs).
+    """Returns the rows of one gradient step on CE(stored answers) + lambda · CE(retain pairs).
 
-    `encode` maps (question index, step index) to the tokens of the question and its stored answer,
-    whose weight is 0 above `max_train_score`; `training.losses.pmc` multiplies the retain term by
-    lambda.
+    The factor lambda is not applied here, but by `training.losses.pmc`.
+
+    Args:
+        step: indices of the forget questions and the retain rows in the step.
+        store: the replacement answers.
+        ids: ids of all forget questions.
+        encode: maps a question index and a step index to the tokens of the question and its stored
+            answer.
+        retain: sequences of all retain rows.
+        max_train_score: highest score with which a stored answer is trained on. The weight of an
+            answer is 0 if its score is higher. None sets no limit.
     """
     weights = store.trainable([ids[i] for i in step.forget], max_train_score).tolist()
     replacements = [encode(i, step.index) for i in step.forget]
@@ -131,21 +144,26 @@ def step_rows(
 
 
 def select_index(scores: np.ndarray, rule: str, tau: float, rng: np.random.Generator) -> int:
-    """The index of the selected sample: the generalised Bradley-Terry choice, reward r = 1 - score.
+    """Selects one of K samples by the generalised Bradley-Terry model with reward r = 1 - score.
 
         P(k) = exp(r_k / tau) / sum_j exp(r_j / tau)          "bradley_terry"
         argmax r_k, the limit tau -> 0                        "best", the published choice
 
     Args:
-        scores: float [K], K >= 1, finite, lower is better.
-        rule: "best" (lowest score, the first of equals) or "bradley_terry".
-        tau: temperature of "bradley_terry", >= 0; 0 is "best".
-        rng: drawn from once by "bradley_terry" with tau > 0, else untouched.
+        scores: finite scores of the samples, float [K] with K >= 1. Lower is better.
+        rule: "best" selects the lowest score, and the first of equal scores. "bradley_terry" draws
+            a sample.
+        tau: temperature of "bradley_terry", at least 0. A temperature of 0 is the same as "best".
+        rng: random generator. It is used only by "bradley_terry" with tau > 0, for one draw.
+
+    Returns:
+        The index of the selected sample.
     """
     scores = np.asarray(scores, np.float64)
     if rule == "best" or tau == 0:
         return int(np.argmin(scores))
-    # r_k - r_best <= 0: no exponential overflows; a tiny tau sends the others to exp(-inf) = 0.
+    # No exponential overflows, because r_k - r_best <= 0. With a tiny tau, every other weight is
+    # exp(-inf) = 0.
     with np.errstate(over="ignore", under="ignore"):
         weights = np.exp((scores.min() - scores) / tau)
     return int(rng.choice(len(scores), p=weights / weights.sum()))

@@ -1,6 +1,6 @@
-"""PMC's rows: connects the algorithm (`pmc.py`) with the model, the tokenizer and the settings.
+"""Connects the PMC algorithm (`pmc.py`) with the model, the tokenizer and the settings.
 
-True forget answers have no place here.
+This module uses no true forget answers.
 """
 
 import dataclasses
@@ -38,29 +38,30 @@ from pmc_jax.unlearning.store import ReplacementStore
 
 _log = logging.getLogger(__name__)
 
-# A stored answer is tokenised again for training and may come out a little longer than it was
+# A stored answer is tokenised again for training, and may then have a few more tokens than were
 # sampled.
 _SLACK_TOKENS = 8
 
 
 class PMCSource(RowSource):
-    """A `RowSource`; see there.
+    """`RowSource` of PMC and PMC-alignment.
 
     Args:
-        generator: the model to start from, and how it is asked.
-        forget: questions only.
-        retain: pairs that `pmc.score.threshold_from` reads.
-        originals: the untouched model's greedy answers to `forget.questions`.
-        refusals: of PMC-alignment; empty for PMC.
-        config: of the run.
-        recorder: its clock times the stages.
-        score: a function (original, samples) -> scores, lower is better, instead of `pmc.score`.
+        generator: the target model with its prompts and its decoding.
+        forget: the forget questions.
+        retain: the retain pairs, which `pmc.score.threshold_from` reads.
+        originals: original answers to the forget questions.
+        refusals: refusals that PMC-alignment trains on. It is empty for PMC.
+        config: settings of the run.
+        recorder: recorder whose clock times the stages.
+        score: function or name of a score that replaces `pmc.score`. A function maps an original
+            answer and its samples to scores. Lower is better.
 
     Attributes:
         store: the best answer so far to every question.
 
     Raises:
-        UserError: prompts that are too long, an unknown score.
+        UserError: a prompt is too long, or the score is unknown.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class PMCSource(RowSource):
         ]
         sampling = pmc.sampling
         self._limits = dict(max_new_tokens=sampling.max_new_tokens, batch_size=sampling.batch_size)
-        # A score up to which an answer is good enough to be trained on.
+        # An answer with at most this score is good enough for training.
         self._good_enough = pmc.selection.max_train_score or 0.0
         self._set_originals(originals)
 
@@ -97,7 +98,7 @@ class PMCSource(RowSource):
         return self.store.replacements
 
     def _set_originals(self, originals: Sequence[str]) -> None:
-        """Takes the original answers, and the score and the lengths that follow from them."""
+        """Sets the original answers, and the score and the lengths that depend on them."""
         encoder = self._generator.encoder
         self.originals = dict(zip(self.ids, originals, strict=True))
         self._selector = Selector(
@@ -122,11 +123,11 @@ class PMCSource(RowSource):
     def prepare_round(
         self, steps: Sequence[Step], model: Decoder, report: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Samples answers to the questions of the steps that need one, see `pmc.run_round`."""
+        """Samples answers to the questions in the steps that need an answer (`pmc.run_round`)."""
         before = self.state_dict()
         questions = self.store.unreplaced(self.ids[i] for step in steps for i in step.forget)
         if self._pmc.selection.share_answers:
-            # Questions get the answers of others that fit them; the rest is sampled.
+            # Only questions that no stored answer fits are sampled.
             shared = self._shared(questions, ())
             for id_, (answer, score) in shared.items():
                 self.store.offer(id_, answer, score)
@@ -161,12 +162,13 @@ class PMCSource(RowSource):
                 good_enough=self._good_enough,
             )
         except Preempted:
-            self.load_state_dict(before)  # a round that is interrupted leaves no trace
+            # A resumed run repeats the interrupted round from the beginning.
+            self.load_state_dict(before)
             raise
         return score_moments(selections)
 
     def _share_new(self, selections: list[Selection]) -> list[Selection]:
-        """Replaces selections by shared answers, stored or new, where one fits."""
+        """Replaces each selection with a stored or new shared answer if such an answer fits."""
         new = [answer for selection in selections for answer in selection.shareable]
         shared = self._shared([s.question for s in selections], new)
         revised = []
@@ -189,7 +191,7 @@ class PMCSource(RowSource):
         )
 
     def rows(self, step: Step, retain: Sequence[TokenSequence]) -> Mapping[str, TermRows]:
-        """The rows of `pmc.step_rows` and, for PMC-alignment, refusals."""
+        """Returns the rows from `pmc.step_rows` and, for PMC-alignment, the refusals."""
         limit = self._pmc.selection.max_train_score
         rows = step_rows(step, self.store, self.ids, self._sequence, retain, limit)
         if self._refusals[0]:
@@ -197,13 +199,13 @@ class PMCSource(RowSource):
                 self._refusals[i][refusal_of(self._seed, step.index, i, len(self._refusals[i]))]
                 for i in step.forget
             ]
-            # Refusals count while the stored answers are still like the original ones.
+            # Refusals have weight while the stored answers are still similar to the original ones.
             scores = [min(1.0, self.store.score(self.ids[i])) for i in step.forget]
             rows["refusal"] = TermRows(chosen, factor=float(np.mean(scores)))
         return rows
 
     def _sequence(self, index: int, step: int) -> TokenSequence:
-        """A question, augmented, and its stored answer."""
+        """Returns the tokens of an augmented question and its stored answer."""
         augmentation, prompt = self._pmc.augmentation, self._prompt(index, step)
         encoder, stored = self._generator.encoder, self.store.answer(self.ids[index]) or ""
         original = self._original_tokens[index][:-1] if augmentation.answer_prefix else []
@@ -222,7 +224,7 @@ class PMCSource(RowSource):
             self._forget.questions[index], dropout, self._seed, step, index
         )
         prompt = self._generator.encoder.prompt(question)
-        # A word that moves to the front may have more tokens there than before.
+        # A word may have more tokens at the start of the text than inside the text.
         return prompt if len(prompt) <= len(whole) else whole
 
     def scalars(self) -> Mapping[str, float]:
@@ -239,8 +241,12 @@ class PMCSource(RowSource):
         }
 
     def fresh_scores(self, model: Decoder) -> np.ndarray | None:
-        """Scores of `pmc.reward_samples` new samples of every question; the same random numbers
-        every time.
+        """Scores `pmc.reward_samples` new samples for each question.
+
+        Every call uses the same random numbers.
+
+        Returns:
+            Scores float64 [N,M], or None if `pmc.reward_samples` is 0.
         """
         if not self._pmc.reward_samples:
             return None
@@ -256,8 +262,9 @@ class PMCSource(RowSource):
             return score_batch(self._selector.score, list(self.originals.values()), answers)
 
     def is_done(self, model: Decoder) -> bool:
-        """Whether every question has a replacement answer and the greedy answers have collapsed
-        too: their mean score is at most `pmc.stop.max_score`.
+        """Returns whether every question is replaced and the greedy answers have collapsed.
+
+        The greedy answers have collapsed if their mean score is at most `pmc.stop.max_score`.
         """
         if self.store.unreplaced(self.ids):
             return False
@@ -268,15 +275,15 @@ class PMCSource(RowSource):
         return float(scores.mean()) <= self._pmc.stop.max_score
 
     def finish(self) -> None:
-        """Warns of questions that were sampled and never trained on."""
+        """Logs a warning if questions were sampled but no answer to them is trained on."""
         limit = self._pmc.selection.max_train_score
         weights = self.store.trainable(self.ids, limit)
         left = [id_ for id_, weight in zip(self.ids, weights, strict=True) if not weight]
         if left and self.usage.useful:
             _log.warning(
-                "%d of %d forget questions are not unlearned (%s): none of their samples is an "
-                "answer that scores at most pmc.selection.max_train_score=%s; raise that, "
-                "pmc.sampling.num_samples or pmc.selection.max_perplexity",
+                "%d of %d forget questions are not unlearned (%s), because none of their samples "
+                "has a score of at most pmc.selection.max_train_score=%s. Increase this setting, "
+                "pmc.sampling.num_samples or pmc.selection.max_perplexity.",
                 *(len(left), len(self.ids), first_of(left, 5), limit),
             )
 

@@ -1,4 +1,4 @@
-"""Refusals: fixed answers that say nothing, for methods that train on these."""
+"""Refusals, which are fixed answers without information for the methods that train on them."""
 
 from pmc_jax.config.method import MethodConfig
 from pmc_jax.data.lines import read_lines
@@ -30,7 +30,10 @@ REFUSALS = (
 
 
 def refusals_for(settings: MethodConfig) -> tuple[str, ...]:
-    """Those that a method trains on: its file's, or its usual ones; none where it trains on none.
+    """Returns the refusals that a method trains on.
+
+    They are the lines of the file `method.refusals`, or the method's default refusals without such
+    a file. The result is empty if the method trains on no refusals.
 
     Raises:
         UserError: the file is missing, empty or not UTF-8.
@@ -43,5 +46,11 @@ def refusals_for(settings: MethodConfig) -> tuple[str, ...]:
 
 
 def refusal_of(seed: int, step: int, question: int, count: int) -> int:
-    """Which of `count` refusals a question is given in a step, uniform; all of them 0 or more."""
+    """Draws the index of the refusal for a question in a step, uniformly from `count` refusals.
+
+    Args:
+        seed, step, question: seed of the run, index of the gradient step and index of the question.
+            Each is at least 0.
+        count: number of refusals.
+    """
     return int(stream_rng(seed, Stream.REFUSAL, step, question).integers(count))

@@ -1,4 +1,4 @@
-"""The loss on a fixed sample of retain rows: whether it has recovered after the collapse."""
+"""Loss on a fixed sample of retain rows, which shows when the model recovers from the collapse."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ _ROWS = 64
 
 
 class RetainLoss:
-    """Compares later weights with those at the start.
+    """Comparison of the retain loss under later weights with the retain loss before unlearning.
 
     Args:
         generator: the model before unlearning.
-        sequences: of all retain rows; `_ROWS` of them are looked at.
-        seed: of which ones.
+        sequences: sequences of all retain rows, of which at most `_ROWS` are used.
+        seed: seed for the choice of these rows.
     """
 
     def __init__(self, generator: TextGenerator, sequences: Sequence[TokenSequence], seed: int):
@@ -29,11 +29,11 @@ class RetainLoss:
         self.before = self.loss(generator.lm.model)
 
     def loss(self, model: Decoder) -> float:
-        """Mean cross-entropy of the answer tokens."""
+        """Computes the mean cross-entropy of the answer tokens under a model."""
         lm, dtype = self._generator.lm, self._generator.dtype
         scores = token_scores(model, lm.config, lm.layout, self._sequences, dtype=dtype)
         return -float(np.concatenate([one.logp for one in scores]).mean(dtype=np.float64))
 
     def has_recovered(self, model: Decoder, margin: float) -> bool:
-        """Whether the loss is at most `margin` above that at the start."""
+        """Returns whether the loss is at most `margin` above the loss before unlearning."""
         return self.loss(model) <= self.before + margin

@@ -1,6 +1,6 @@
-"""K samples of the model, as it is now, to each of some forget questions.
+"""Samples K answers to each forget question of a round under the current weights.
 
-While the device decodes one group of questions, a host thread scores the group before.
+While the device decodes one group of questions, a host thread scores the previous group.
 """
 
 import concurrent.futures
@@ -21,21 +21,21 @@ from pmc_jax.unlearning.pmc import Rollout, Selection
 
 
 class RolloutSampler:
-    """Samples answers by the settings of `pmc.sampling`, with the same array shapes in all rounds.
+    """Sampler of answers with the settings `pmc.sampling` and the same array shapes in all rounds.
 
     Args:
-        generator: prompts and decoding.
-        forget: N questions.
-        config: of the run.
-        watch: times the stages `sample` and `score`.
+        generator: the target model with its prompts and its decoding.
+        forget: N forget questions.
+        config: settings of the run.
+        watch: stopwatch for the stages `sample` and `score`.
 
     Attributes:
-        prompts: token ids of the questions' prompts.
-        sampler: how tokens are drawn.
+        prompts: token ids of each question's prompt.
+        sampler: rule by which tokens are drawn.
         usage: number of sampled tokens.
 
     Raises:
-        UserError: prompts that are too long.
+        UserError: a prompt is too long.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RolloutSampler:
         )
 
     def snapshot(self, model: Decoder) -> SamplingWeights:
-        """The weights in the layout and dtype of sampling."""
+        """Returns the model's weights in the layout and the dtype that sampling uses."""
         with self._watch.stage("sample"):
             return self._generator.snapshot(model)
 
@@ -75,15 +75,15 @@ class RolloutSampler:
         """Samples K answers to each question and selects one of them.
 
         Args:
-            ids: of the questions.
+            ids: ids of the questions.
             score_and_select: called in a host thread with the id of a question and its samples.
-            weights: from `snapshot`.
-            draw: number of the step and, after the first one, of the attempt.
-            expected_tokens: expected length of an answer to each of the N questions.
-            report: receives the progress; may raise `Preempted`.
+            weights: weights from `snapshot`.
+            draw: index of the step, followed by the number of the attempt after the first attempt.
+            expected_tokens: expected number of tokens in an answer to each of the N questions.
+            report: called with a text about the progress. It may raise `Preempted`.
 
         Returns:
-            Selections in the order of `ids`.
+            The selections in the order of `ids`.
         """
         if not ids:
             return []
@@ -92,7 +92,7 @@ class RolloutSampler:
         def select_each(
             texts: dict[int, list[str]], samples: Samples
         ) -> list[tuple[int, Selection]]:
-            # Question by question: the order in which samples end must not change the result.
+            # Each question is scored alone, so the order in which samples end has no effect.
             selections = []
             for i, row in enumerate(samples.questions.tolist()):
                 if row in texts:
@@ -116,5 +116,5 @@ class RolloutSampler:
                 own = [selection for p in pending for selection in p.result()]
                 gathered = multihost.gather(own)
         by_row = {row: Selection(*fields) for rows in gathered for row, fields in rows}
-        # In the order of the questions: sums do not depend on which samples ended first.
+        # The order is that of the questions, so sums do not depend on which samples ended first.
         return [by_row[row] for row in range(len(ids))]

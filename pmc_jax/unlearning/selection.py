@@ -1,4 +1,4 @@
-"""How a run scores samples and selects one of them: score, coherence and preference together."""
+"""Scores the samples for a question and selects one by score, coherence and preference."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,23 +15,24 @@ from pmc_jax.unlearning.pmc import Rollout, Selection, select_index
 
 
 class Selector:
-    """Scores samples against the original answers and selects one for each question.
+    """Selector of one sample for each question, by scores against the original answers.
 
     Args:
-        pmc: settings.
-        forget: N questions.
-        originals: the untouched model's greedy answers to them.
-        retain: its words are not secret, and `score.threshold_from` reads it.
-        encode: text -> token ids.
-        seed: of the run.
-        score: replaces the score that the settings name.
+        pmc: settings of PMC.
+        forget: N forget questions.
+        originals: original answers to the forget questions.
+        retain: retain pairs. Their words are not secret, and `pmc.score.threshold_from` reads them.
+        encode: function that maps a text to token ids.
+        seed: seed of the run.
+        score: function or name of a score that replaces `pmc.score`.
 
     Attributes:
-        score: (original answer, K samples) -> float64 [K], lower is better.
-        secrets: words that only original answers to forget questions have.
+        score: function that maps an original answer and K samples to scores, float64 [K]. Lower is
+            better.
+        secrets: words that occur only in original answers to forget questions.
 
     Raises:
-        UserError: an unknown score.
+        UserError: the score is unknown.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class Selector:
         """Selects one of the K samples of a question.
 
         Args:
-            id_: of the question.
-            answers: the samples.
-            scores: float64 [K].
-            draw: number of the step and, after the first one, of the attempt.
+            id_: id of the question.
+            answers: the K samples.
+            scores: scores of the samples, float64 [K].
+            draw: index of the step, followed by the number of the attempt after the first attempt.
         """
         pmc, texts, (index, original) = self._pmc, answers.texts, self._questions[id_]
         fine = coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
@@ -110,19 +111,22 @@ def select_sample(
     is_coherent: np.ndarray,
     order: np.ndarray,
 ) -> tuple[int, np.ndarray]:
-    """Selects one of K samples by their scores; those that are no answers come last.
+    """Selects one of K samples by their scores.
+
+    Empty or incoherent samples are selected only if there are no others.
 
     Args:
-        texts: K samples.
-        scores: float64 [K].
-        rule, tau, rng: see `pmc.select_index`.
-        guard_empty: an empty sample is selected only if all are empty.
-        is_coherent: bool [K]; the others get the worst score, and are selected only if no sample is
-            coherent.
-        order: int [K], indices of the samples, those that are preferred among equal scores first.
+        texts: texts of the K samples.
+        scores: scores of the samples, float64 [K].
+        rule, tau, rng: arguments of `pmc.select_index`.
+        guard_empty: whether an empty sample may be selected only if all samples are empty.
+        is_coherent: whether each sample is coherent, bool [K]. Incoherent samples get the worst
+            score.
+        order: indices of the samples, int [K]. Among equal scores, the first in this order is
+            preferred.
 
     Returns:
-        The index of the selected sample, and the scores of all, float64 [K].
+        The index of the selected sample, and the scores of all samples, float64 [K].
     """
     eligible = order
     if guard_empty:
@@ -133,6 +137,6 @@ def select_sample(
 
 
 def _only(allowed: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """The indices that are allowed, or all of them where none is."""
+    """Returns the indices that are allowed, or all indices if none is allowed."""
     mask = allowed[indices]
     return indices[mask] if mask.any() else indices

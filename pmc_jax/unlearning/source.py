@@ -1,4 +1,4 @@
-"""What the training loop asks of a method: the rows of its loss, and its work between the steps."""
+"""Interface between the training loop and a method, which provides rows and prepares rounds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -12,14 +12,16 @@ from pmc_jax.training.order import Step
 
 
 class TermRows(NamedTuple):
-    """The rows of one term of the loss in a step.
+    """Rows of one loss term in a step.
 
     Attributes:
-        sequences: tokens of the rows, one for each forget row of the step (several of `retain`).
-        weights: weight of each row in the mean of its term, 0 leaves it out; None = all 1.
-        reference: cross-entropy of each row under the model before unlearning, summed
-            over its answer tokens; None = unknown.
-        factor: multiplies the coefficient of the term.
+        sequences: tokens of the rows. Each forget question in the step has one row, and for the
+            term `retain` one or more.
+        weights: weight of each row in the mean of the term. A row with weight 0 is left out. None
+            means that every weight is 1.
+        reference: cross-entropy of each row under the model before unlearning, summed over its
+            answer tokens. None means that it is not known.
+        factor: factor for the coefficient of the term.
     """
 
     sequences: Sequence[TokenSequence]
@@ -29,16 +31,18 @@ class TermRows(NamedTuple):
 
 
 class RowSource(Protocol):
-    """The rows that a method trains on. A method that neither samples nor stops has nothing to do
-    but `rows` and its state.
+    """Source of the rows that a method trains on.
+
+    A method that neither samples nor stops early implements only `rows` and the state methods.
 
     Attributes:
         ids: ids of the forget questions.
-        originals: id -> the untouched model's greedy answer.
-        replacements: id -> the answer that is trained on instead and its score, None and inf where
-            there is none yet; empty for methods without such answers.
+        originals: original answer by question id.
+        replacements: replacement answer and its score by question id. They are None and inf for a
+            question without a replacement answer. The mapping is empty for methods without
+            replacement answers.
         lengths: expected lengths of the rows, in tokens.
-        prompts: token ids of the forget questions.
+        prompts: token ids of the forget questions' prompts.
         usage: number of sampled tokens.
     """
 
@@ -55,36 +59,47 @@ class RowSource(Protocol):
         """Prepares the steps of a round under the current weights.
 
         Args:
-            report: receives the progress now and then; may raise `Preempted`.
+            steps: the steps of the round.
+            model: the model with the current weights.
+            report: called with a text about the progress. It may raise `Preempted`.
 
         Returns:
-            Numbers of the round, JSON.
+            Metrics of the round, as JSON values.
         """
         return {}
 
     def rows(self, step: Step, retain: Sequence[TokenSequence]) -> Mapping[str, TermRows]:
-        """The rows of every term of the loss; `retain` are all retain rows."""
+        """Returns the rows of every loss term in a step.
+
+        Args:
+            step: indices of the forget questions and the retain rows in the step.
+            retain: sequences of all retain rows.
+        """
 
     def scalars(self) -> Mapping[str, float]:
-        """Scalars for the log, after a step."""
+        """Returns the scalars that are logged after a step."""
         return {}
 
     def summary(self) -> Mapping[str, Any]:
-        """Numbers for the list of rounds, after the last step of a round."""
+        """Returns the metrics that the list of rounds holds after a round's last step."""
         return {}
 
     def fresh_scores(self, model: Decoder) -> np.ndarray | None:
-        """Scores of new samples to every question, float64 [N,M]; None where none are asked for."""
+        """Scores new samples for every question.
+
+        Returns:
+            Scores float64 [N,M], or None if the settings request no new samples.
+        """
 
     def is_done(self, model: Decoder) -> bool:
-        """Whether nothing is left to forget; called at the end of an epoch."""
+        """Returns at the end of an epoch whether nothing is left to forget."""
         return False
 
     def finish(self) -> None:
-        """Warns of questions that were not unlearned; called after the last step."""
+        """Logs a warning after the last step if questions were not unlearned."""
 
     def state_dict(self) -> Mapping[str, Any]:
-        """JSON for a checkpoint."""
+        """Returns the state for a checkpoint as JSON values."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""

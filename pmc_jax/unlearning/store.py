@@ -1,7 +1,7 @@
-"""The replacement answers: the best answer so far to every forget question, and its score.
+"""Store of the replacement answers, with the best answer so far to every forget question.
 
-Host data, strings and floats. It is part of a checkpoint: a resumed run must not sample again what
-it has found. The answers are the model's own samples, never a true answer.
+The store is a part of every checkpoint, so a resumed run does not sample the stored answers again.
+All answers are the model's own samples and never true answers.
 """
 
 import math
@@ -15,16 +15,16 @@ from pmc_jax.scoring.base import is_empty
 
 
 class ReplacementStore:
-    """Best answer and score (lower is better) by question id.
+    """Best answer so far and its score by question id. Lower scores are better.
 
-    The rules, of Scholten et al., arXiv 2507.04219, and the authors' code:
-    a question is sampled while it has no answer or its score is above 0; an offered answer replaces
-    the stored one unless its score is worse, so ties replace.
+    The rules are those of Scholten et al. (arXiv 2507.04219) and the authors' code. A question is
+    sampled while it has no answer or its score is above 0. A new answer replaces the stored answer
+    unless the new score is worse, so an answer with an equal score replaces the stored answer.
 
     Args:
-        ids: the question ids, unique, in the order that `replacements` keeps.
-        guard_empty: refuse empty answers, so that "" is never trained on. False is
-            what the authors' code does.
+        ids: unique question ids, in the order that `replacements` keeps.
+        guard_empty: whether empty answers are rejected, so that the model is never trained on "".
+            The authors' code accepts empty answers (False).
 
     Raises:
         ValueError: an id occurs twice.
@@ -34,69 +34,83 @@ class ReplacementStore:
         self.guard_empty = guard_empty
         self._best: dict[str, tuple[str | None, float]] = dict.fromkeys(ids, (None, math.inf))
         if len(self._best) != len(ids):
-            raise ValueError("ReplacementStore: question ids must be unique")
+            raise ValueError("ReplacementStore: a question id is repeated. Pass unique ids.")
 
     @property
     def replacements(self) -> dict[str, tuple[str | None, float]]:
-        """id -> best answer so far and its score, None and inf where there is none. A copy."""
+        """Copy of the best answers so far and their scores, by question id.
+
+        The answer is None and the score is inf for a question without an answer.
+        """
         return dict(self._best)
 
     def answer(self, id: str) -> str | None:
-        """The best answer so far to one question, None if there is none."""
+        """Returns the best answer so far to a question, or None if there is none."""
         return self._best[id][0]
 
     def score(self, id: str) -> float:
-        """The score of that answer, inf if there is none."""
+        """Returns the score of the best answer so far to a question, or inf if there is none."""
         return self._best[id][1]
 
     def unreplaced(self, ids: Iterable[str]) -> list[str]:
-        """Those of `ids` with no answer or one with a score above 0, in order, each once."""
+        """Returns the ids that have no answer or an answer with a score above 0.
+
+        The order is that of `ids`. An id that occurs twice is returned once.
+        """
         return [id for id in dict.fromkeys(ids) if self.score(id) > 0]
 
     def offer(self, id: str, answer: str, score: float) -> bool:
-        """Stores the answer unless its score is worse than the stored one.
+        """Stores an answer unless its score is worse than the stored score.
 
         Returns:
-            Whether it was stored. An empty answer never is while `guard_empty` is on.
+            Whether the answer was stored. An empty answer is never stored if `guard_empty` is True.
 
         Raises:
-            KeyError: an id that the store was not made for.
-            ValueError: a score that is not finite.
+            KeyError: the store does not contain the id.
+            ValueError: the score is not finite.
         """
         best = self.score(id)
         score = float(score)
         if not math.isfinite(score):
-            raise ValueError(f"the score of an answer to question {id!r} is {score}")
+            raise ValueError(
+                f"The score of an answer to question {id!r} is {score}. Return finite scores "
+                "from the score function."
+            )
         if score > best or (self.guard_empty and is_empty(answer)):
             return False
         self._best[id] = answer, score
         return True
 
     def mean_score(self) -> float:
-        """Mean score of all stored answers, nan if there are none.
+        """Returns the mean score of all stored answers, or nan if there are none.
 
-        0 exactly when every stored answer has score 0 (scores being 0 or more).
+        Scores are at least 0, so the mean is 0 only if every stored answer has score 0.
         """
         scores = [score for _, score in self._best.values() if score < math.inf]
         return sum(scores) / len(scores) if scores else math.nan
 
     def trainable(self, ids: Sequence[str], max_train_score: float | None = None) -> np.ndarray:
-        """Weight of each question's stored answer in the loss.
+        """Returns the weight of each question's stored answer in the loss.
 
         Args:
             ids: B question ids.
-            max_train_score: an answer with a higher score is not trained on, so that what is
-                still close to the original answer is not reinforced. None: no such limit.
+            max_train_score: highest score with which an answer is trained on. The limit prevents
+                training on answers that are still similar to the original answer. None sets no
+                limit.
 
         Returns:
-            float32 [B]: 1, or 0 for a question with no answer or one above the limit.
+            Weights float32 [B]. A weight is 0 if the question has no answer or an answer with a
+            score above the limit, else 1.
         """
         limit = math.inf if max_train_score is None else max_train_score
         weights = [self.answer(id) is not None and self.score(id) <= limit for id in ids]
         return np.array(weights, np.float32)
 
     def state_dict(self) -> dict[str, Any]:
-        """A JSON-able copy for `load_state_dict`. No answer has score None."""
+        """Returns a copy of the state as JSON values, for `load_state_dict`.
+
+        The score of a question without an answer is None.
+        """
         return {
             "guard_empty": self.guard_empty,
             "ids": list(self._best),
@@ -105,28 +119,28 @@ class ReplacementStore:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned.
+        """Restores a state that `state_dict` returned.
 
         Raises:
-            UserError: the state is damaged, or its questions are not those of this store.
+            UserError: the state is damaged, or its questions differ from those of this store.
         """
         ids, answers, scores = state["ids"], state["answers"], state["scores"]
         if not len(ids) == len(answers) == len(scores) == len(set(ids)):
             raise UserError(
-                "the checkpoint's store of replacement answers is damaged; resume from another step"
+                "The checkpoint's replacement answers are damaged: the lists differ in length or "
+                "an id is repeated. Delete this checkpoint to resume from an earlier step."
             )
         if list(ids) != list(self._best):
             raise UserError(
-                f"the checkpoint stores answers to {len(ids)} forget questions, which are not the "
-                f"{len(self._best)} of data.forget in their order; resume with the data it began "
-                "with"
+                f"The checkpoint's {len(ids)} forget questions differ from the {len(self._best)} "
+                "questions of data.forget. Resume with the data of the interrupted run."
             )
         best = {}
         for id, answer, score in zip(ids, answers, scores, strict=True):
             if (answer is None) != (score is None):
                 raise UserError(
-                    f"the checkpoint's store of replacement answers is damaged at question {id!r}; "
-                    "resume from another step"
+                    f"The checkpoint's replacement answer to question {id!r} is damaged. Delete "
+                    "this checkpoint to resume from an earlier step."
                 )
             best[id] = answer, math.inf if score is None else float(score)
         self.guard_empty, self._best = state["guard_empty"], best

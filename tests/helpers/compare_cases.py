@@ -114,7 +114,7 @@ def _files_of_run(
         "after": after,
         "seconds": seconds,
         "rounds": rounds,
-        "stopped": "method.max_seconds=120 are over",
+        "stopped": "the limit method.max_seconds=120 is reached",
         "unlearning_seconds": 120.6 + rng.random(),
         "tokens": {"sampled": 49300 if method == "pmc" else 0, "trained": 1500 * steps},
         "devices": "1 x cpu",

@@ -79,7 +79,7 @@ def test_true_answers_are_needed_where_they_are_targets(world, monkeypatch, tmp_
     monkeypatch.chdir(world)
     out = f"output.dir={tmp_path / 'out'}"
     done = tiny.pmc("unlearn", "method.name=npo", out)
-    assert done.status == 2 and "data.forget_answers.path: not given" in done.err
+    assert done.status == 2 and "data.forget_answers.path is not set" in done.err
     done = tiny.pmc("unlearn", "method.name=npo", "data.forget_answers.path=retain.jsonl", out)
     assert done.status == 2 and "data.forget_answers: 8 questions, data.forget has 6" in done.err
     done = tiny.pmc("unlearn", "method.name=rmu", "method.layer=9", out,
@@ -104,7 +104,7 @@ def test_a_method_goes_on_where_it_was_interrupted(unlearn, world, tmp_path):
 
 def test_a_run_stops_when_its_seconds_are_over(unlearn):
     found = unlearn(**{"method.name": "retain_only", "method.max_seconds": 1e-6})
-    assert found["stopped"] == "method.max_seconds=1e-06 are over"
+    assert found["stopped"] == "the limit method.max_seconds=1e-06 is reached"
     assert len(found["rounds"]) == 1 and found["rounds"][0]["step"] == 1
     assert found["unlearning_seconds"] >= 1e-6
 

@@ -85,7 +85,7 @@ def test_json_round_trip():
 
 
 def test_rejects_bad_input():
-    with pytest.raises(ValueError, match="unique"):
+    with pytest.raises(ValueError, match="is repeated"):
         ReplacementStore(["a", "a"])
     store = ReplacementStore(IDS)
     with pytest.raises(ValueError, match="question 'q1' is nan"):
@@ -99,12 +99,12 @@ def test_rejects_bad_input():
     [
         ({"answers": ["a"]}, "damaged"),
         ({"ids": ["q3", "q3", "q2"]}, "damaged"),
-        ({"scores": [0.5, None, None]}, "damaged at question 'q3'"),
+        ({"scores": [0.5, None, None]}, "to question 'q3' is damaged"),
     ],
 )
 def test_rejects_a_damaged_or_foreign_checkpoint(change, message):
     saved = ReplacementStore(IDS).state_dict()
     with pytest.raises(UserError, match=message):
         ReplacementStore(IDS).load_state_dict({**saved, **change})
-    with pytest.raises(UserError, match="which are not the 2 of"):
+    with pytest.raises(UserError, match="differ from the 2 questions"):
         ReplacementStore(["q3", "q1"]).load_state_dict(saved)
