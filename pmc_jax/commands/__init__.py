@@ -1,1 +1,1 @@
-"""The commands, one module each, and what they share."""
+"""Commands of the command line, one module per command, and the code that they share."""

@@ -1,4 +1,4 @@
-"""Builds an unlearning run, for the commands and the library alike."""
+"""Construction of an unlearning run, which the commands and the Python API share."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from pmc_jax.unlearning.pmc_source import PMCSource
 
 
 def trains_on_own_answers(config: Config) -> bool:
-    """Whether the method is PMC or a variant of it."""
+    """Returns whether the method trains on the model's own answers, as PMC and its variants do."""
     return "collapse" in METHODS[config.method.name].terms
 
 
@@ -29,16 +29,19 @@ def build_run(
     score: Score | None = None,
     donate: bool = False,
 ) -> Unlearning:
-    """Builds the loop of the method `config.method` with the rows that it trains on.
+    """Builds the unlearning loop for the method, the model and the rows of a run.
 
     Args:
         generator: the model before unlearning.
-        inputs: the rows of the run; those for evaluation are not read.
-        originals: the model's greedy answers to the forget questions; PMC moves away from them.
-        score: replaces `config.pmc.score` of PMC.
+        inputs: rows of the run; the function does not read the evaluation sets.
+        originals: original answers to the forget questions, from which PMC moves the model away.
+        recorder: log, clock and checkpoints of the run.
+        run_state: numbers that the checkpoints keep for the results; None starts without numbers.
+        score: score that replaces `config.pmc.score`.
+        donate: whether training may reuse the buffers of the model.
 
     Raises:
-        UserError: empty sets, or prompts or rows that are too long.
+        UserError: a set is empty, or a prompt or a row is too long.
     """
     common = dict(originals=originals, config=config)
     forget, retain, refusals = inputs.forget, inputs.retain, inputs.refusals

@@ -1,4 +1,4 @@
-"""Compares methods x settings x seeds under equal wall-clock time; writes one page of results.
+"""Compares methods, settings and seeds under equal wall-clock time and writes one page of results.
 
 The command skips finished runs and resumes an interrupted run. See
 docs/reference/comparison.md.

@@ -1,7 +1,7 @@
-"""`pmc compare`: makes the target and the reference, executes all unfinished runs, writes the page.
+"""Job of `pmc compare`, which makes the models, executes all unfinished runs and writes the page.
 
-Each run is a run of `pmc unlearn` in its own folder. When it is finished, the comparison computes
-its measures with the random numbers that all runs share, and removes its weights.
+Each run is a run of `pmc unlearn` in its own folder. After a run, the comparison computes the
+measures with the random numbers that all runs share, and removes the weights of the run.
 """
 
 import dataclasses
@@ -48,14 +48,14 @@ _OWN = (RUNS, REFERENCE, run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_f
 def run_compare(
     compare: CompareConfig, *, overwrite: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Executes a comparison, or resumes it where it was interrupted.
+    """Executes a comparison or resumes an interrupted comparison.
 
     Returns:
         The contents of `compare.json`.
 
     Raises:
-        UserError: bad input, or a folder with runs of other settings or data.
-        Preempted: the process was asked to stop; the page shows the finished runs.
+        UserError: the input is invalid, or the folder holds runs of other settings or data.
+        Preempted: the process was asked to stop. The page then shows the finished runs.
     """
     folder, runs, base = folder_of(compare), runs_of(compare), compare.base()
     _check_folder(folder)
@@ -86,12 +86,15 @@ def run_compare(
             comparison.write()
             raise
         if len(comparison.failed) == len(runs):
-            raise UserError(f"every run failed; the last one: {comparison.failed[runs[-1].name]}")
+            raise UserError(
+                f"{folder}: all {len(runs)} runs failed. Correct the settings. The error of the "
+                f"last run is: {comparison.failed[runs[-1].name]}"
+            )
         return comparison.write(say)
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuses a folder with files that no comparison wrote."""
+    """Raises a UserError if the folder holds files that no comparison wrote."""
     if not folder.is_dir():
         return
     own = {*_OWN, *write.FILES}
@@ -99,8 +102,8 @@ def _check_folder(folder: Path) -> None:
     foreign = [name for name in names if name not in own]
     if foreign:
         raise UserError(
-            f"{folder}: holds files that no comparison wrote ({first_of(foreign, 3)}); "
-            "name another output.dir"
+            f"output.dir: the folder {folder} holds files that no comparison wrote "
+            f"({first_of(foreign, 3)}). Set output.dir to another folder."
         )
 
 
@@ -110,11 +113,13 @@ def _check_sets(base: Config) -> None:
     if not names & set(UTILITY_SPLITS):
         lacking.append("retain (or world_facts, real_authors)")
     if lacking:
-        raise UserError(f"run.data.evaluate: a comparison needs {', '.join(lacking)} too")
+        raise UserError(
+            f"run.data.evaluate: a comparison needs {', '.join(lacking)}. Add the missing splits."
+        )
 
 
 def _clear(folder: Path) -> None:
-    """Removes the files of an earlier comparison, except the target and the reference."""
+    """Removes the files of an earlier comparison, except the target and reference models."""
     for run in (folder / RUNS).iterdir():
         if (run / run_folder.RUN).is_file():
             shutil.rmtree(run)
@@ -125,7 +130,7 @@ def _clear(folder: Path) -> None:
 
 
 def _check_models(compare: CompareConfig, base: Config) -> None:
-    """Checks the rows of the reference and the paths of models before any training."""
+    """Checks the rows of the reference model and the paths of all models before any training."""
     if compare.reference.data:
         finetune_rows(_reference_config(compare, base))
     for path in (base.model.path, compare.reference.path):
@@ -134,7 +139,7 @@ def _check_models(compare: CompareConfig, base: Config) -> None:
 
 
 def _reference_config(compare: CompareConfig, base: Config) -> Config:
-    """The settings that make the reference, like the settings `base` for the target."""
+    """Returns the settings for making the reference model: `base` with other rows and folder."""
     rows = dataclasses.replace(base.finetune, data=compare.reference.data)
     return dataclasses.replace(_in(base, folder_of(compare) / REFERENCE), finetune=rows)
 
@@ -142,7 +147,7 @@ def _reference_config(compare: CompareConfig, base: Config) -> Config:
 def _make_models(
     compare: CompareConfig, base: Config, overwrite: bool, say: Callable[[str], None]
 ) -> None:
-    """Makes the target and the reference, each once."""
+    """Makes the target model and the reference model unless they exist already."""
     if base.finetune.data:
         make_target(_in(base, folder_of(compare)), overwrite=overwrite, say=say)
         gc.collect()
@@ -157,10 +162,10 @@ def _in(config: Config, folder: Path) -> Config:
 
 
 def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
-    """Whether a run is finished with these settings and data.
+    """Returns whether a run is finished with these settings and data.
 
     Raises:
-        UserError: the run is finished with other settings or data.
+        UserError: the run is finished, but with other settings or data.
     """
     if not (run.folder / run_folder.RESULTS).is_file():
         return False
@@ -173,8 +178,9 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
     unlike += [f"data {n}" for n, sha in record["digests"].items() if digests.get(n, sha) != sha]
     if unlike:
         raise UserError(
-            f"{run.folder}: holds a finished run of other settings or data: "
-            f"{'; '.join(unlike[:4])}; name another output.dir, or pass --overwrite to replace it"
+            f"{run.folder}: the folder holds a finished run of other settings or data "
+            f"({'; '.join(unlike[:4])}). Set output.dir to another folder, or pass --overwrite to "
+            "replace the run."
         )
     return True
 
@@ -182,16 +188,19 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
 def _unlearn(
     run: Run, failed: dict[str, str], caches: Mapping[str, AnswerCache], say: Callable[[str], None]
 ) -> None:
-    """Executes one run. If training diverges, records the error; the next command resumes it."""
-    say(f"{run.name}: unlearning for {run.config.method.max_seconds:g} s")
+    """Executes one run, and records the error in `failed` if training diverges.
+
+    The next command resumes a failed run.
+    """
+    say(f"{run.name}: the run unlearns for {run.config.method.max_seconds:g} s")
     try:
         unlearn_job.run_unlearn(run.config, overwrite=False, say=lambda text: None, caches=caches)
     except UserError as error:
-        if not _has_trained(run.folder):  # a faulty input would fail every run
+        if not _has_trained(run.folder):  # the input is faulty, so every run would fail
             raise
         failed[run.name] = str(error)
-        say(f"{run.name}: failed: {error}")
-    gc.collect()  # frees the model, which reference cycles hold, before the next one is loaded
+        say(f"{run.name}: the run failed: {error}")
+    gc.collect()  # frees the model, which reference cycles hold, before the next load
 
 
 def _has_trained(folder: Path) -> bool:
@@ -200,10 +209,10 @@ def _has_trained(folder: Path) -> bool:
 
 
 class _Comparison:
-    """Measures the runs and writes the results.
+    """Measurements and results of a comparison.
 
     Attributes:
-        failed: name of a failed run -> the reason.
+        failed: name of a failed run -> error message.
     """
 
     def __init__(self, compare: CompareConfig, inputs: RunInputs, target_sha256: str):
@@ -216,7 +225,7 @@ class _Comparison:
         self._models = {"before": self._model(target_of(compare), target_sha256)}
         if (path := reference_of(compare)) is not None:
             self._models["reference"] = self._model(path, model_digest(path))
-        self._shared = self._evaluate({})  # results of the target and the reference
+        self._shared = self._evaluate({})  # of the target and the reference
 
     def _model(self, path: str, sha256: str, answers: AnswerCache | None = None) -> ModelRef:
         return model_ref(self._base, path, self._sets, sha256=sha256, cache=answers)
@@ -231,17 +240,21 @@ class _Comparison:
         """Measures a finished run once and removes its weights.
 
         Args:
-            answers: greedy answers of its model so far.
+            answers: greedy answers that the run's model has generated so far.
 
         Returns:
-            One line with its unlearn quality and utility.
+            One line with the unlearn quality and the utility of the run.
+
+        Raises:
+            UserError: the run needs other measurements, but its weights are removed.
         """
         if not self._is_measured(run):
             path = run.folder / run_folder.MODEL
             if not path.is_dir():
                 raise UserError(
-                    f"{run.folder}: the settings name other measures, but its weights are removed; "
-                    "pass --overwrite to repeat the run (output.keep_models keeps weights)"
+                    f"{run.folder}: the run was measured with other settings or models, and its "
+                    "weights are removed. Pass --overwrite to repeat the run, and set "
+                    "output.keep_models=true to keep weights."
                 )
             model = self._model(str(path), model_digest(str(path)), answers)
             evaluation = self._evaluate({run.name: model})
@@ -266,7 +279,7 @@ class _Comparison:
         return same and models == {n: model.sha256 for n, model in self._models.items()}
 
     def write(self, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-        """Writes the page and its files for the finished runs."""
+        """Writes the page and the other results of the finished runs and returns the numbers."""
         files = (run_folder.RESULTS, run_folder.EVALUATION_RESULTS)
         done = [
             run

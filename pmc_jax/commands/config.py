@@ -24,7 +24,7 @@ READS = ""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_arguments(
-        parser, changed="leave out the settings that neither the file nor an override gives"
+        parser, changed="print only the settings that the file or an override gives"
     )
 
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     if load is load_compare:
         settings["run"] = dataclasses.asdict(config_from_dict(settings["run"]))
     written = flatten(apply_overrides(raw, overrides)[0])
-    # A bare text stands for the path of a source.
+    # A plain string in the file is the path of a source.
     origins = {
         name: _origin(name, lines, overrides)
         for name in flatten(settings)
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _origin(text: str, lines: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """The origin of a setting; `text` starts with its dotted name."""
+    """Returns the origin of the setting with whose dotted name `text` starts."""
     name = text.partition(":")[0]
     changed = [f"{override.partition('=')[0].strip()}." for override in overrides]
     if any(f"{name}.".startswith(other) or other.startswith(f"{name}.") for other in changed):
@@ -72,7 +72,10 @@ def _origin(text: str, lines: Mapping[str, str], overrides: Sequence[str]) -> st
 def _yaml(
     tree: Mapping[str, Any], origins: Mapping[str, str], other: str, prefix: str = ""
 ) -> Iterator[str]:
-    """YAML lines with origins; a value without one has `other`, or no line if that is ""."""
+    """Yields YAML lines with the origin of each value.
+
+    A value that is not in `origins` has the origin `other`, or no line if `other` is "".
+    """
     indent = "  " * prefix.count(".")
     for key, value in tree.items():
         name = f"{prefix}{key}"

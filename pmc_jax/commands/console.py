@@ -1,4 +1,4 @@
-"""The output of a finished run: tables, and a few answers if the settings allow text."""
+"""Console output of a finished run: tables, and a few answers if the settings allow text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ _EXAMPLES = 3
 
 
 def final_tables(results: dict[str, Any]) -> str:
-    """The final tables: quality before and after, seconds by stage."""
+    """Formats tables with the quality before and after unlearning and the seconds per stage."""
     before, after = results["before"], results["after"]
     rows = [
         (name, before[key], after[key])
@@ -30,7 +30,7 @@ def final_tables(results: dict[str, Any]) -> str:
 
 
 def examples(sets: Sequence[EvalSet], before: dict[str, str], after: dict[str, str]) -> str:
-    """The first questions of the forget and retain splits, with both answers."""
+    """Formats a few forget and retain questions with the answers before and after unlearning."""
     lines = []
     for split in (s for s in sets if s.name in ("forget", "retain")):
         for question in split.questions[:_EXAMPLES]:

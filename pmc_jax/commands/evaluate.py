@@ -1,6 +1,6 @@
-"""Measures model.path, or a finished run and its reference (pmc evaluate OUTPUT_FOLDER).
+"""Measures the model in model.path, or the models of a finished run (pmc evaluate OUTPUT_FOLDER).
 
-evaluate.measures lists the measures in addition to unlearn quality and utility. See
+The setting evaluate.measures lists measures in addition to unlearn quality and utility. See
 docs/reference/evaluation.md.
 """
 

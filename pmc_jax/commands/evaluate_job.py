@@ -1,5 +1,7 @@
-"""Measures a model (`pmc evaluate CONFIG`), or the models of a finished run before and after
-unlearning and its reference (`pmc evaluate OUT`).
+"""Jobs of `pmc evaluate`.
+
+`pmc evaluate CONFIG` measures one model. `pmc evaluate OUTPUT_FOLDER` measures the models of a
+finished run before and after unlearning, and the reference model.
 """
 
 import json
@@ -27,16 +29,20 @@ from pmc_jax.sampling.generator import TextGenerator
 
 
 def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """`pmc evaluate CONFIG`: measures `model.path` on `data.evaluate`.
+    """Measures the model in `model.path` on `data.evaluate` for `pmc evaluate CONFIG`.
 
     Returns:
-        Unlearn quality, utility and the splits, as `quality.of_recalls`; also `evaluation` if
-        `evaluate.measures` is not empty.
+        The dictionary of `quality.of_recalls`. If `evaluate.measures` is not empty, the key
+        `evaluation` has the contents of `evaluation.json`.
+
+    Raises:
+        UserError: `data.evaluate` names no split, or a model or a row is invalid.
     """
     sets = eval_sets(config)
     if not sets:
         raise UserError(
-            "data.evaluate: names no split; add data.evaluate.forget.path=FILE or others"
+            "data.evaluate: the setting names no split. Set data.evaluate.forget.path=FILE or "
+            "another split."
         )
     path = model_path(config)
     folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
@@ -49,7 +55,11 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
 def run_evaluate_run(
     folder: Path, overrides: Sequence[str], *, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """`pmc evaluate OUT`: computes the measures of a finished run with its own settings.
+    """Computes the measures of a finished run for `pmc evaluate OUTPUT_FOLDER`.
+
+    Args:
+        folder: output folder of the run, whose settings apply.
+        overrides: texts "section.key=value" that change the settings.
 
     Returns:
         The contents of `evaluation.json`.
@@ -69,17 +79,20 @@ def evaluate_finished(
     recorder: Recorder | None = None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measures the models before and after a finished run, and the reference.
+    """Measures the models before and after a finished run, and the reference model.
 
     Args:
-        caches: answers that the run has generated, by model (`before`, `after`).
+        caches: greedy answers that the run has generated, for the models `before` and `after`.
 
     Returns:
         The contents of `evaluation.json`.
     """
     sets, caches = eval_sets(config), caches or {}
     if not sets:
-        raise UserError("data.evaluate: names no split, so nothing can be measured")
+        raise UserError(
+            "data.evaluate: the setting names no split, so nothing can be measured. Set "
+            "data.evaluate.forget.path=FILE or another split."
+        )
     made = multihost.broadcast((folder / run_folder.TARGET).exists) and bool(config.finetune.data)
     first = str(folder / run_folder.TARGET) if made else model_path(config)
     paths = {"before": first, "after": str(folder / run_folder.MODEL)}
@@ -94,7 +107,7 @@ def evaluate_finished(
 
 
 def finalize(folder: Path, *, text: bool, purge: bool = False) -> None:
-    """Writes the report of a finished run; `purge` removes its answers first."""
+    """Writes the report of a finished run, after removing its answers if `purge` is true."""
     if multihost.is_first():
         if purge:
             manifest.purge(folder)
@@ -102,7 +115,7 @@ def finalize(folder: Path, *, text: bool, purge: bool = False) -> None:
 
 
 def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
-    """The data and settings that models are evaluated with."""
+    """Returns the data and settings with which models are evaluated."""
     retain = config.data.retain
     rows = retain_set(retain, config.data) if retain.path else None
     named = {rows.name: rows for rows in sets}
@@ -117,16 +130,17 @@ def model_ref(
     sha256: str | None = None,
     cache: AnswerCache | None = None,
 ) -> ModelRef:
-    """A model folder, loaded only if some of its rows are missing.
+    """Returns a reference to a model folder, which is loaded only if some rows are missing.
 
     Args:
-        sha256: digest of the model; None = computed here.
+        sha256: digest of the model files; None computes the digest here.
         cache: greedy answers of the model so far.
     """
 
     def load(name: str) -> LoadedModel:
         generator = TextGenerator.of(load_model(config, path), config.model)
-        for rows in (s for s in sets if s.name in SPLITS):  # names a question that is too long
+        # Raises an error that names the id of a question that is too long.
+        for rows in (s for s in sets if s.name in SPLITS):
             generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
         return LoadedModel(name, generator, cache or AnswerCache())
 
@@ -140,14 +154,14 @@ def _evaluate(
     folder: Path | None,
     recorder: Recorder | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the models and the reference."""
+    """Evaluates the models and, if `evaluate.reference` is set, the reference model."""
     if config.evaluate.reference is not None:
         models["reference"] = model_ref(config, config.evaluate.reference, sets)
     return evaluate(models, eval_context(config, sets), folder=folder, recorder=recorder)
 
 
 def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
-    """The settings of a finished run with overrides.
+    """Returns the settings of a finished run, changed by overrides.
 
     Raises:
         UserError: the folder holds no finished run, or an override is invalid.
@@ -155,7 +169,7 @@ def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
 
     def read() -> dict[str, Any]:
         if not (folder / run_folder.RESULTS).is_file():
-            raise UserError(f"{folder}: holds no finished run; run pmc unlearn first")
+            raise UserError(f"{folder}: the folder holds no finished run. Run pmc unlearn first.")
         return json.loads((folder / run_folder.RUN).read_text(encoding="utf-8"))["settings"]
 
     settings, faults = apply_overrides(multihost.broadcast(read), overrides)

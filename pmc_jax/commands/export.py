@@ -1,6 +1,6 @@
-"""Writes the newest checkpoint of output.dir as a Hugging Face folder, output.dir/model.
+"""Writes the newest checkpoint of output.dir to output.dir/model in Hugging Face format.
 
-If output.dir has no checkpoints, the command converts model.path itself.
+If output.dir has no checkpoints, the command converts the model in model.path.
 """
 
 import argparse
@@ -33,7 +33,10 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     folder = Path(output_dir(config))
     model, checkpoints_folder = folder / run_folder.MODEL, folder / run_folder.CHECKPOINTS
     if multihost.broadcast(model.exists) and not options.overwrite:
-        raise UserError(f"{model}: exists already; move it away or pass --overwrite")
+        raise UserError(
+            f"{model}: the folder exists already. Move the folder, or pass --overwrite to "
+            "replace the files in it."
+        )
     target = folder / run_folder.TARGET
     has_target = bool(config.finetune.data) and multihost.broadcast(target.exists)
     base = str(target) if has_target else model_path(config)
@@ -45,12 +48,14 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
             with Checkpoints(checkpoints_folder, keep=config.output.keep) as checkpoints:
                 checkpoint = checkpoints.restore_latest(trainer.abstract_state())
             if checkpoint is None:
-                raise UserError(f"{checkpoints_folder}: holds no checkpoint; run pmc unlearn first")
+                raise UserError(
+                    f"{checkpoints_folder}: the folder holds no checkpoint. Run pmc unlearn first."
+                )
             trainer.load_state_dict(checkpoint[1])
             lm = dataclasses.replace(lm, model=trainer.release())
             del trainer, checkpoint  # frees the rest of the state
-            say(f"exporting the newest checkpoint in {folder}")
+            say(f"{folder}: pmc exports the newest checkpoint")
         else:
-            say(f"{folder} has no checkpoints; exporting {base}")
+            say(f"{folder}: the folder has no checkpoints, so pmc exports the model {base}")
         export_hf(lm, model, replace=options.overwrite)
     say(f"wrote {model}")

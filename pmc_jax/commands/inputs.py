@@ -1,4 +1,4 @@
-"""Inputs of the commands: rows, models and their files."""
+"""Rows, models and files that the commands read."""
 
 import dataclasses
 import logging
@@ -30,15 +30,15 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class RunInputs:
-    """The rows of a run.
+    """Rows that a run trains on or is evaluated on.
 
     Attributes:
-        forget: questions to forget.
-        retain: question-answer pairs to keep.
-        forget_answers: the forget questions with true answers, for methods that train on them.
-        refusals: answers for methods that train on refusals; else empty.
+        forget: forget questions.
+        retain: retain pairs.
+        forget_answers: forget questions with true answers; None unless the method trains on them.
+        refusals: answers for methods that train on refusals; empty for other methods.
         eval_sets: pairs for evaluation.
-        target_rows: pairs that the target model is fine-tuned on; None = no target is made.
+        target_rows: pairs on which the target model is fine-tuned; None if no target is made.
     """
 
     forget: ForgetSet
@@ -50,7 +50,7 @@ class RunInputs:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Name of a set -> SHA-256 of its rows."""
+        """SHA-256 digest of the rows of each set, under the name of the set."""
         named = {"forget": self.forget, "retain": self.retain}
         named |= {"forget_answers": self.forget_answers, "finetune": self.target_rows}
         named |= {f"evaluate.{rows.name}": rows for rows in self.eval_sets}
@@ -61,7 +61,8 @@ def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInp
     """Reads all rows of a run.
 
     Args:
-        forget_answers: whether to read the true answers; None = if the method trains on them.
+        forget_answers: whether to read the true answers; None reads them only if the method trains
+            on true answers.
 
     Raises:
         UserError: a source is not given, cannot be read or has invalid rows.
@@ -82,12 +83,12 @@ def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInp
 
 
 def model_digest(path: str) -> str:
-    """SHA-256 of the files of a model; the first process reads them."""
+    """Returns the SHA-256 digest of the model files, which only the first process reads."""
     return multihost.broadcast(lambda: file_digest(find(path)))
 
 
 def placed(config: Config) -> dict[str, Any]:
-    """Arguments of `load`: the mesh, and the tables from logical axes to mesh axes."""
+    """Returns the mesh and the tables from logical to mesh axes, as arguments of `load`."""
     c = config.mesh
     mesh = make_mesh(c.data, c.fsdp, c.tensor, slices=c.slices)
     return dict(mesh=mesh, train_rules=c.train_rules, sample_rules=c.sample_rules)
@@ -97,9 +98,9 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
     """Checks the settings and rows that depend on the model, before any file is written.
 
     Raises:
-        UserError: an unknown score, questions in both sets under `data.on_overlap: error`, an
-            attention kernel that cannot run here, a layer that the model lacks, or a question or
-            row that is too long.
+        UserError: the score is unknown, a question is in both sets under
+            `data.on_overlap: error`, the attention kernel cannot run here, the model lacks
+            `method.layer`, or a question or a row is too long.
     """
     forget = inputs.forget
     base_score(config.pmc, encode=generator.encoder.plain)
@@ -111,7 +112,10 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
     generator.prompts(forget.questions, config.pmc.sampling.max_new_tokens, ids=forget.ids)
     layer, layers = config.method.layer, generator.lm.config.num_layers
     if layer is not None and layer > layers:
-        raise UserError(f"method.layer: {layer}, but the model has {layers} layers")
+        raise UserError(
+            f"method.layer: the value is {layer}, but the model has {layers} layers. Choose a "
+            f"layer from 1 to {layers}."
+        )
     for rows in inputs.eval_sets:
         generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
     if config.data.long_rows == "error":
@@ -121,24 +125,33 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
 
 
 def _check_overlap(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
-    """Reports questions in both sets; ignores white space and case."""
+    """Warns of questions in both sets, or raises a UserError if `rule` is "error".
+
+    The comparison ignores white space and case.
+    """
     retained = {" ".join(question.split()).casefold() for question in retain.questions}
     questions = zip(forget.ids, forget.questions, strict=True)
     both = [id_ for id_, text in questions if " ".join(text.split()).casefold() in retained]
     if not both:
         return
     named = first_of(both, 5)
-    message = f"{len(both)} of {len(forget)} forget questions are also retain questions ({named})"
+    message = (
+        f"data.retain: {len(both)} of {len(forget)} forget questions are also retain questions "
+        f"({named}). Remove these questions from data.retain or data.forget"
+    )
     if rule == "error":
-        raise UserError(f"{message}; remove them from one of the two, or set data.on_overlap=warn")
-    _log.warning("%s: they are trained both to be forgotten and to be kept", message)
+        raise UserError(f"{message}, or set data.on_overlap=warn.")
+    _log.warning("%s, because the run trains the model both to forget and to keep them.", message)
 
 
 def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
-    """Name -> `path` and `sha256` of each file that a run reads.
+    """Returns the path and the SHA-256 digest of each file that a run reads.
 
     Args:
-        model: SHA-256 of the model.
+        model: SHA-256 digest of the model files.
+
+    Returns:
+        "model" or the setting that names the file -> {"path", "sha256"}.
     """
     name = model_path(config)
     path = name if is_address(name) else str(find(name).absolute())
@@ -162,7 +175,7 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
 def load_model(
     config: Config, path: str | Path, trained: TrainConfig | None = None
 ) -> LanguageModel:
-    """Loads a model; in float32 if all its weights are trained, else in the compute dtype."""
+    """Loads a model in float32 if training changes all weights, else in the compute dtype."""
     whole = trained is not None and not trained.lora.rank
     dtype = jnp.dtype("float32") if whole else compute_dtype(config.model.compute_dtype)
     return load(path, **placed(config), dtype=dtype.name)

@@ -1,7 +1,7 @@
-"""Tunes glibc's allocator so that freed memory stays with the process, for computation on the CPU.
+"""Settings of glibc's allocator that keep freed memory in a process that computes on CPUs.
 
-XLA allocates scratch memory, up to gigabytes, each time that a program runs. By default glibc gets
-this memory from the kernel and returns it, and the kernel clears all pages again for each run.
+XLA allocates up to gigabytes of scratch memory each time that a program runs. By default, glibc
+returns this memory to the kernel after each run, and the kernel clears all pages for the next run.
 """
 
 import glob
@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pmc_jax.distributed import launch
 
 _TUNABLES = {
-    "mmap_max": 0,  # no separate mappings for large blocks
-    "arena_max": 1,  # one arena, which can hold them
+    "mmap_max": 0,  # uses no separate mappings for large blocks
+    "arena_max": 1,  # uses one arena, which can hold large blocks
     "trim_threshold": 2**62,  # never returns memory to the kernel
-    # These caches would hand out the bytes next to an aligned block, which then no longer fits.
+    # These caches would give away the bytes next to a freed aligned block, so that the next aligned
+    # block would not fit there.
     "tcache_count": 0,
     "mxfast": 0,
 }
@@ -23,7 +24,7 @@ _ACCELERATORS = (*launch.TPUS, launch.NVIDIA_GPUS, "/dev/dxg", "/dev/kfd")
 
 
 def tune_glibc_malloc() -> None:
-    """Re-executes the process once with GLIBC_TUNABLES set, which glibc reads only at its start.
+    """Re-executes the process once with GLIBC_TUNABLES, which glibc reads only at process start.
 
     The process then keeps its peak memory until it ends.
     """
@@ -34,7 +35,7 @@ def tune_glibc_malloc() -> None:
 
 
 def _helps(environment: Mapping[str, str]) -> bool:
-    """Whether JAX runs on the CPU and the environment neither tunes nor replaces the allocator."""
+    """Returns whether JAX uses the CPU and the environment leaves the allocator at its defaults."""
     if any(name.startswith(("GLIBC_TUNABLES", "MALLOC_", "LD_PRELOAD")) for name in environment):
         return False
     if platforms := environment.get("JAX_PLATFORMS"):

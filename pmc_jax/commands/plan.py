@@ -1,4 +1,4 @@
-"""Compiles the run for plan.topology without a TPU; writes its memory and time to plan.file."""
+"""Compiles the run for plan.topology without a TPU and writes memory and time to plan.file."""
 
 import argparse
 import os
@@ -16,14 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
-    """Writes `plan.file` and prints the tables.
+    """Writes the plan to `plan.file` and prints its tables.
 
     Raises:
-        UserError: an unknown topology, no compiler, no shape of the model, or no plan that fits.
+        UserError: the topology is unknown, the TPU compiler or the shape of the model is missing,
+            or no plan fits.
     """
     config = load_config(options.config, options.overrides)
     start.quiet_libraries()
-    os.environ["JAX_PLATFORMS"] = "cpu"  # does not use a TPU of this machine
+    os.environ["JAX_PLATFORMS"] = "cpu"  # a plan needs no TPU, even if this machine has one
     from pmc_jax.artifacts.files import write_json
     from pmc_jax.planning.plan import Planner, check_file
     from pmc_jax.planning.report import plan_tables

@@ -1,4 +1,4 @@
-"""Rewrites report.html and report.json of a finished run, or of several runs side by side."""
+"""Writes report.html and report.json again for a finished run, or for several runs together."""
 
 import argparse
 from collections.abc import Callable
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "arguments",
         nargs="+",
         metavar="OUTPUT_FOLDER|report.key=value",
-        help="folders of finished runs, and settings of the report",
+        help="output folders of finished runs, and settings of the report",
     )
 
 

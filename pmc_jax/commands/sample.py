@@ -1,6 +1,6 @@
-"""Prints sampled answers of model.path to each forget question, as JSON Lines.
+"""Prints sampled answers of the model in model.path to each forget question, as JSON Lines.
 
-pmc.sampling sets the number of answers and the sampler.
+The settings in pmc.sampling give the number of answers and the sampler.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     forget, sampling = forget_set(config.data.forget, config.data), config.pmc.sampling
     lm = load_model(config, model_path(config))
     generator = TextGenerator.of(lm, config.model)
-    # An error names a question that is too long by its id.
+    # Raises an error that names the id of a question that is too long.
     generator.prompts(forget.questions, sampling.max_new_tokens, ids=forget.ids)
     answers = generator.sample(
         generator.snapshot(lm.model),

@@ -1,5 +1,6 @@
-"""Formats the settings that a command reads for its help: names, types and defaults from the
-schema, texts from the `Fields:` of its docstrings.
+"""Tables of the settings that a command reads, for the help of the command.
+
+Names, types and defaults come from the schema, and texts from `Fields:` in its docstrings.
 """
 
 import argparse
@@ -18,8 +19,11 @@ _FIELDS = re.compile(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 def settings_help(root: type[Section], names: Sequence[str]) -> str:
-    """A table per section of the settings of `root` under the dotted `names`, as wide as the
-    terminal; "" without names.
+    """Formats one table per section of the settings, as wide as the terminal.
+
+    Args:
+        root: class of all settings.
+        names: dotted names of the settings or sections to include. The result is "" without names.
     """
     formatter = argparse.HelpFormatter("pmc", max_help_position=40)
     for heading, (cls, fields) in dict(_sections(root, names)).items():
@@ -37,7 +41,7 @@ def settings_help(root: type[Section], names: Sequence[str]) -> str:
 
 
 def field_texts(cls: type[Section]) -> dict[str, str]:
-    """Name of a field -> what the docstring of the class, or of a class above it, says of it."""
+    """Returns the text of each field from `Fields:` in the docstrings of a class and its bases."""
     docs = [inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__)]
     entries = [row for doc in docs for row in _FIELDS.findall(doc.partition("Fields:\n")[2])]
     return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
@@ -46,10 +50,9 @@ def field_texts(cls: type[Section]) -> dict[str, str]:
 def _sections(
     cls: type[Section], names: Sequence[str], prefix: str = ""
 ) -> Iterator[tuple[str, tuple[type[Section], Sequence[dataclasses.Field]]]]:
-    """Heading, class and fields of each section that `names` include.
+    """Yields the heading, the class and the fields of each section that `names` include.
 
-    A section in a list or a mapping, or with a shorthand, has one table of its own, wherever it
-    occurs.
+    A section class that occurs in a list or a mapping, or that has a shorthand, has its own table.
     """
     fields, inner = [], []
     for item in dataclasses.fields(cls):

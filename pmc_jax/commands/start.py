@@ -1,7 +1,7 @@
-"""Shared start of most commands: arguments, settings, and the configuration of libraries.
+"""Arguments, settings and library configuration with which most commands start.
 
-This module does not import jax at its top, so `pmc --help` and faults in the settings appear at
-once.
+The top of this module does not import jax, so that `pmc --help` and faults in the settings appear
+without delay.
 """
 
 import argparse
@@ -29,18 +29,21 @@ def add_arguments(
     """Adds the arguments for the settings file and the overrides.
 
     Args:
+        config: name of the settings file in the help.
         schema: class of the settings.
-        processes: add the options for a command that runs in several processes.
-        flags: name of an option without a value -> its help.
+        processes: whether to add the options of a command that runs in several processes.
+        flags: name of an option without a value -> help text.
     """
-    parser.add_argument("config", metavar=config, help="YAML file with settings, see configs/")
+    parser.add_argument(
+        "config", metavar=config, help="YAML file with settings (examples: configs/)"
+    )
     settings = parser.add_argument(
         "overrides",
         nargs="*",
         metavar="section.key=value",
-        help="settings that replace those of the file",
+        help="settings that replace the values in the file",
     )
-    # The attribute that argcomplete reads.
+    # argcomplete reads this attribute.
     settings.completer = lambda **_: [f"{name}=" for name in dotted_names(schema)]
     for name, text in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
@@ -49,10 +52,12 @@ def add_arguments(
 
 
 def read_config(options: argparse.Namespace) -> Config:
-    """Reads the settings of a command and configures the libraries, which may be imported after it.
+    """Reads the settings of a command and configures the libraries.
+
+    Commands import the libraries only after this call.
 
     Raises:
-        UserError: see `load_config`.
+        UserError: the settings are invalid, see `load_config`.
     """
     config = load_config(options.config, options.overrides)
     set_up_libraries()
@@ -69,13 +74,13 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(format="pmc: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # this package reports the relevant ones
-    # Orbax leaves these behind where a disk is full.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # this package reports what matters
+    # Orbax causes these warnings if the disk is full.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def keep_compilations() -> None:
-    """Enables the compilation cache of jax, unless jax has a folder for it already."""
+    """Enables the compilation cache of jax, unless a cache folder is configured already."""
     import jax
 
     if jax.config.jax_compilation_cache_dir is None:

@@ -1,6 +1,6 @@
-"""The target model of an experiment: fine-tuned once and reused.
+"""Target model of an experiment, which is fine-tuned once and then reused.
 
-A folder `target` without `target.json` was not made by pmc and is never changed.
+A folder `target` without `target.json` was not made by pmc, and pmc never changes it.
 """
 
 import dataclasses
@@ -24,17 +24,17 @@ from pmc_jax.models.load import LanguageModel
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.finetune import finetune
 
-# Records the model, settings and data that a target was made from.
+# This file records the model, settings and data from which a target was made.
 TARGET_MARK = "target.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A target model, made or still to be made.
+    """Target model that exists already or is still to be made.
 
     Attributes:
         folder: `output.dir/target`.
-        rows: the pairs that it is fine-tuned on.
+        rows: pairs on which the target is fine-tuned.
         made_of: digests of the base model, the rows and the settings.
     """
 
@@ -44,7 +44,7 @@ class Target:
 
     @staticmethod
     def of(config: Config, rows: FinetuneSet) -> "Target":
-        """The target that the settings define."""
+        """Returns the target that the settings and the rows define."""
         model = dataclasses.asdict(config.model) | {"path": None}
         del model["cache_dtype"]  # only sampling reads it
         settings = {
@@ -61,16 +61,16 @@ class Target:
         return Target(Path(output_dir(config)) / run_folder.TARGET, rows, made_of)
 
     def line(self, made: bool, name: str = "target") -> str:
-        """A line for the console; `made`: whether the target existed already."""
-        how = " (made before from the same settings and data)" if made else ""
+        """Formats the console line about the target, which existed already if `made` is true."""
+        how = " (it was made before from the same settings and data)" if made else ""
         return f"{name} model: {self.folder}{how}"
 
     def is_made(self, *, overwrite: bool) -> bool:
-        """Whether the folder holds exactly this target; if not, `make` may write it.
+        """Returns whether the folder holds this target; if not, `make` may write the folder.
 
         Raises:
-            UserError: the folder holds another target and `overwrite` is off, or was not made by
-                pmc.
+            UserError: the folder holds another target and `overwrite` is false, or pmc did not
+                make the folder.
         """
         return multihost.broadcast(lambda: self._is_made(overwrite))
 
@@ -80,8 +80,8 @@ class Target:
         mark = self.folder / TARGET_MARK
         if not mark.is_file():
             raise UserError(
-                f"{self.folder}: was not made by pmc (it has no {TARGET_MARK}); move it away "
-                "or name another output.dir"
+                f"{self.folder}: pmc did not make this folder, because {TARGET_MARK} is missing. "
+                "Move the folder, or set output.dir to another folder."
             )
         try:
             made_of = json.loads(mark.read_text(encoding="utf-8"))
@@ -91,22 +91,22 @@ class Target:
             return True
         if not overwrite:
             raise UserError(
-                f"{self.folder}: holds a target of other settings or data; name another "
-                "output.dir, or pass --overwrite to replace it"
+                f"{self.folder}: the folder holds a target of other settings or data. Set "
+                "output.dir to another folder, or pass --overwrite to replace the target."
             )
         return False
 
     def make(self, lm: LanguageModel, config: Config, recorder: Recorder) -> LanguageModel:
-        """Fine-tunes `lm`, whose buffers are donated, and writes it; replaces an older target.
+        """Fine-tunes `lm` and writes it as the target, which replaces an older target.
 
-        Interrupted training resumes from its checkpoint.
+        The buffers of `lm` are donated. Interrupted training resumes from its checkpoint.
 
         Raises:
             UserError: rows are too long, or the folder cannot be written.
             Preempted: the process was asked to stop; the same call resumes.
         """
         checkpoints_folder = self.folder.with_name(run_folder.TARGET_CHECKPOINTS)
-        # A folder for each digest: training of another target never resumes from it.
+        # Each digest has its own folder, so training never resumes from another target.
         name = settings_digest(self.made_of)[:16]
         with Checkpoints(checkpoints_folder / name, keep=1) as checkpoints:
             model = finetune(
@@ -129,10 +129,10 @@ class Target:
 def make_target(
     config: Config, *, overwrite: bool, say: Callable[[str], None], name: str = "target"
 ) -> None:
-    """Makes the target model under `output.dir/target`, unless it exists already.
+    """Makes the target model in `output.dir/target`, unless it exists already.
 
     Args:
-        name: name of the model in the printed line.
+        name: name of the model in the console line.
 
     Raises:
         UserError: see `Target.is_made` and `Target.make`.

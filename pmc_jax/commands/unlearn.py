@@ -1,8 +1,9 @@
-"""Runs the complete job: makes a target model if finetune.data is set, evaluates it, unlearns,
-evaluates again and exports the model.
+"""Runs a complete unlearning job, from the settings to the exported model and the report.
 
-An interrupted run resumes from its newest checkpoint. --purge removes the answers in the
-checkpoints, the log and the report, at the end of the run or from a finished run.
+The command makes a target model if finetune.data is set, evaluates the model, unlearns, evaluates
+again and exports the model. An interrupted run resumes from its newest checkpoint. --purge removes
+the answers in the checkpoints, the log and the report, at the end of the run or from a finished
+run.
 """
 
 import argparse
@@ -14,7 +15,7 @@ READS = "model data pmc method train finetune evaluate mesh output log report.te
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    purge = "remove the answers that the run keeps for resuming, at its end or from a finished run"
+    purge = "remove the answers that the run stores, at its end or from a finished run"
     start.add_arguments(parser, processes=True, overwrite=start.OVERWRITE, purge=purge)
 
 

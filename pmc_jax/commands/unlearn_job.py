@@ -1,4 +1,4 @@
-"""`pmc unlearn`: turns settings into an output folder."""
+"""Job of `pmc unlearn`, which turns settings into an output folder."""
 
 import contextlib
 import dataclasses
@@ -33,23 +33,25 @@ def run_unlearn(
     purge: bool = False,
     caches: Mapping[str, AnswerCache] | None = None,
 ) -> dict[str, Any]:
-    """Runs the complete job, or resumes an unfinished run of the same settings and data.
+    """Runs a complete job or resumes an unfinished run of the same settings and data.
 
     Args:
-        purge: remove the answers that the run holds at its end, see `manifest.purge`.
-        caches: greedy answers of the models `before` and `after` the run; read and extended.
+        overwrite: whether to replace an earlier run in the output folder.
+        say: function that prints a line.
+        purge: whether to remove the stored answers at the end of the run (see `manifest.purge`).
+        caches: greedy answers of the models `before` and `after`, which the run reads and extends.
 
     Returns:
         The contents of `results.json`.
 
     Raises:
-        UserError: invalid settings, rows or models, or an output folder that is not free.
+        UserError: settings, rows or models are invalid, or the output folder is not free.
         Preempted: the process was asked to stop; the same call resumes.
     """
     path = output_dir(config)
     inputs = read_inputs(config)
     target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
-    # Weights are large to hash, and a target has their digest already.
+    # Hashing the weights takes long, and a target holds their digest already.
     digest = target.made_of["model"] if target else model_digest(model_path(config))
     claim = dict(
         settings=dataclasses.asdict(config),
@@ -57,7 +59,7 @@ def run_unlearn(
         overwrite=overwrite,
     )
     run_folder.check(path, **claim)  # before the model is loaded
-    # Faults appear before a folder is claimed, an older run removed or a step trained.
+    # The checks come before a folder is claimed, an older run is removed or a step is trained.
     watch = Stopwatch()
     made = target is not None and target.is_made(overwrite=True)
     trained = config.train if target is None or made else config.finetune
@@ -84,30 +86,30 @@ def run_unlearn(
 
 
 def is_finished(config: Config) -> bool:
-    """Whether `output.dir` holds a finished run."""
+    """Returns whether `output.dir` holds a finished run."""
     return multihost.broadcast(lambda: (Path(output_dir(config)) / run_folder.RESULTS).exists())
 
 
 def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
-    """`pmc unlearn --purge` on a finished run."""
+    """Removes the stored answers of a finished run for `pmc unlearn --purge`."""
     folder = output_dir(config)
     with run_folder.locked(folder):
         finalize(Path(folder), purge=True, text=False)
-    say(f"{folder}: removed the checkpoints and the texts of the log and the report")
+    say(f"{folder}: pmc removed the checkpoints and the texts in the log and the report")
 
 
 @contextlib.contextmanager
 def _recording(
     config: Config, folder: run_folder.OutputFolder, watch: Stopwatch
 ) -> Iterator[Recorder]:
-    """Opens the log, the clock and the checkpoints of a run."""
+    """Opens the log and the checkpoints of a run and yields its recorder."""
     checkpoint_folder = folder.path / run_folder.CHECKPOINTS
     with (
         Checkpoints(checkpoint_folder, keep=config.output.keep) as checkpoints,
         RunLog(folder.path if multihost.is_first() else None, text=config.log.text) as log,
         watch.compiling_apart(),
     ):
-        # Without a checkpoint of an earlier attempt, the run and its log start from the beginning.
+        # Without a checkpoint of an earlier attempt, the run and its log start at step 0.
         if folder.resuming and checkpoints.latest() is None and multihost.is_first():
             shutil.rmtree(folder.path / run_folder.TENSORBOARD, ignore_errors=True)
             log.resume(0)

@@ -1,4 +1,4 @@
-"""One unlearning run inside a claimed output folder: measure, unlearn, measure, export."""
+"""Stages of an unlearning run in a claimed output folder: measure, unlearn, measure, export."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -38,10 +38,10 @@ def unlearn(
     say: Callable[[str], None],
     caches: Mapping[str, AnswerCache],
 ) -> dict[str, Any]:
-    """Executes the run, or resumes it where it was interrupted; the buffers of `lm` are donated.
+    """Executes a run or resumes an interrupted run, and donates the buffers of `lm`.
 
     Args:
-        caches: greedy answers of the models `before` and `after` the run; read and extended.
+        caches: greedy answers of the models `before` and `after`, which the run reads and extends.
 
     Returns:
         The contents of `results.json`.
@@ -57,15 +57,16 @@ def unlearn(
     how = dict(config=config, recorder=recorder, run_state=run_state, donate=True)
     run = build_run(generator, inputs, originals, **how)
     if resuming and run.resume():
-        say(f"resuming {folder.path} at step {run.done} of {run.total_steps}")
+        say(f"{folder.path}: the run is resuming at step {run.done} of {run.total_steps}")
     _run_rounds(config, run, sets)
     if run.stopped:
-        say(f"stopped after step {run.done} of {run.total_steps}: {run.stopped}")
+        done = f"step {run.done} of {run.total_steps}"
+        say(f"{folder.path}: the run stopped after {done}, because {run.stopped}")
     lm = dataclasses.replace(lm, model=run.trainer.release())
     model = LoadedModel.of("evaluate after", generator, lm.model, caches["after"])
     questions = [*_questions(sets), *forget.questions]
     numbers, answers = measure_quality(model, sets, config.evaluate, questions, recorder)
-    del model  # frees the sampling copy of its weights before the export
+    del model  # frees the sampling copy of the weights before the export
     _export(run, lm, folder)
     _log_answers(recorder.log, sets, run_state.texts, answers)
     _log_questions(recorder.log, forget, run.source, answers)
@@ -83,8 +84,10 @@ def _measure_before(
     run_state: RunState,
     cache: AnswerCache,
 ) -> list[str]:
-    """Measures the model before unlearning, for `run_state`; returns its greedy answers to the
-    forget questions, of the length that PMC samples.
+    """Measures the model before unlearning and returns its original answers.
+
+    `run_state` stores the measurements. The original answers have at most
+    `pmc.sampling.max_new_tokens` tokens, like the samples of PMC.
     """
     questions, length = forget.questions, config.pmc.sampling.max_new_tokens
     together = length == config.evaluate.max_new_tokens
@@ -106,7 +109,7 @@ def _questions(sets: Sequence[EvalSet]) -> list[str]:
 
 
 def _run_rounds(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -> None:
-    """Executes the remaining rounds, with the measurements between them."""
+    """Executes the remaining rounds and the measurements between them."""
 
     def after_round() -> None:
         _measure_rewards(config, run)
@@ -121,12 +124,12 @@ def _run_rounds(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -> Non
 
 
 def _measure_rewards(config: Config, run: Unlearning) -> None:
-    """Records E[e^r] and Var[e^r] of the current model, if `pmc.reward_samples` is above 0."""
+    """Records E[e^r] and Var[e^r] of the reward r if `pmc.reward_samples` is above 0."""
     state = run.run_state
     if not config.pmc.reward_samples:
         return
     if state.reward_moments and state.reward_moments["moments"][-1]["step"] == run.done:
-        return  # the interrupted run had this measurement already
+        return  # the interrupted run made this measurement already
     scores = run.source.fresh_scores(run.trainer.model)
     if scores is None:
         return
@@ -136,7 +139,11 @@ def _measure_rewards(config: Config, run: Unlearning) -> None:
 
 
 def _evaluate_if_due(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -> None:
-    """Measures the model between two rounds if `evaluate.every` or `evaluate.at_seconds` is due."""
+    """Measures the model after a round in which an evaluation is due.
+
+    `evaluate.every` and `evaluate.at_seconds` set when evaluations are due. The last round has
+    none, because the evaluation after unlearning follows.
+    """
     every, steps = config.evaluate.every, [0, *(r["step"] for r in run.rounds)]
     spent, ends = run.spent(), run.stopped or run.done == run.total_steps
     earlier = max([0.0, *(r.get("unlearning_seconds", 0.0) for r in run.rounds)])
@@ -148,13 +155,13 @@ def _evaluate_if_due(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -
     numbers, _ = measure_quality(model, sets, config.evaluate, _questions(sets), run.recorder)
     shown = {name: numbers[name] for name in ("unlearn_quality", "utility")}
     run.rounds[-1] |= shown
-    if config.evaluate.at_seconds:  # without it, rounds are the same in every run
+    if config.evaluate.at_seconds:  # only then, because seconds differ between equal runs
         run.rounds[-1]["unlearning_seconds"] = spent
     run.recorder.log.scalars(run.done, **shown, unlearning_seconds=spent)
 
 
 def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder) -> None:
-    """Writes the model, its adapters and the loss plot; replaces earlier ones."""
+    """Writes the model, its adapters and the loss plot, and replaces earlier files."""
     export_hf(lm, folder.path / run_folder.MODEL, replace=True)
     if run.trainer.adapters is not None:
         adapter = folder.path / run_folder.ADAPTER
@@ -166,7 +173,7 @@ def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder)
 def _log_answers(
     log: RunLog, sets: Sequence[EvalSet], before: Mapping[str, str], after: Mapping[str, str]
 ) -> None:
-    """Logs one line per evaluation question; replaces those of an interrupted attempt."""
+    """Logs one line per evaluation question and drops the lines of an interrupted attempt."""
     log.drop("answer")
     for split in sets:
         rows = zip(split.ids, split.questions, split.answers, strict=True)
@@ -179,12 +186,12 @@ def _log_answers(
 def _log_questions(
     log: RunLog, forget: ForgetSet, source: RowSource, after: Mapping[str, str]
 ) -> None:
-    """Logs one line per forget question, with its answers and score."""
+    """Logs one line per forget question with its answers and its score."""
     log.drop("question")
     replacements = source.replacements
     for id_, question in zip(forget.ids, forget.questions, strict=True):
         stored, score = replacements.get(id_, (None, None))
-        # A method without replacement answers has neither of them.
+        # A method without replacement answers has no score either.
         has_replacement = None if score is None else score <= 0
         original, final = source.originals[id_], after[question]
         texts = {"question": question, "original": original, "stored": stored, "final": final}
@@ -199,7 +206,7 @@ def _log_questions(
 
 
 def _results(config: Config, run: Unlearning, after: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of `results.json`."""
+    """Returns the contents of `results.json`."""
     usage = run.source.usage
     return {
         "before": run.run_state.before,

@@ -10,7 +10,7 @@ READS = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="OUTPUT_FOLDER", help="the output.dir of the run")
+    parser.add_argument("folder", metavar="OUTPUT_FOLDER", help="output.dir of the run")
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
@@ -19,5 +19,5 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     good, faults = manifest.verify(options.folder)
     for line in faults:
         say(line)
-    say(f"{good} files as recorded" + (f", {len(faults)} not" if faults else ""))
+    say(f"{good} files match the manifest" + (f", and {len(faults)} do not" if faults else ""))
     return int(bool(faults))

@@ -115,7 +115,7 @@ def test_a_manifest_names_every_file(canaries):
 
 def test_verify_finds_every_difference(run):
     done = tiny.pmc("verify", config="out")
-    assert done.status == 0 and done.lines[-1].endswith("files as recorded")
+    assert done.status == 0 and done.lines[-1].endswith("files match the manifest")
     Path("out/model/config.json").write_text("{}")
     Path("out/loss.png").unlink()
     Path("out/note.txt").write_text("?")
@@ -133,7 +133,7 @@ def test_verify_finds_every_difference(run):
         *("input missing: data.forget, gone", "input changed: data.retain, retain.jsonl"),
     ):
         assert line in done.lines, done.out
-    assert done.lines[-1].endswith(", 7 not")  # retain.jsonl is three inputs
+    assert done.lines[-1].endswith(", and 7 do not")  # retain.jsonl is three inputs
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"inputs": {}, "outputs": 3}', "{\0"])
