@@ -1,1 +1,1 @@
-"""The decoder, one file per model family, and reading and writing of checkpoints."""
+"""The decoder, the model families, and the import and export of checkpoints."""

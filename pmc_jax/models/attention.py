@@ -1,4 +1,7 @@
-"""Attention over complete rows; `pmc_jax.sampling.decode` has attention over a key/value cache."""
+"""Attention over complete rows.
+
+Attention over a key/value cache is in `pmc_jax.sampling.decode`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +14,15 @@ KERNELS = ("xla", "cudnn")
 
 
 def check_kernel(kernel: str, config: DecoderConfig, dtype: jnp.dtype, platform: str) -> None:
-    """Checks that a kernel can run `attention`.
+    """Checks that the devices and the model support an attention kernel.
 
     Args:
-        dtype: of activations.
-        platform: of the devices, as in `jax.Device.platform`.
+        kernel: one of `KERNELS`.
+        dtype: dtype of the activations.
+        platform: platform of the devices, as in `jax.Device.platform`.
 
     Raises:
-        UserError: cuDNN does not support the devices, dtype, softcap or head size.
+        UserError: cuDNN does not support the devices, the dtype, the softcap or the head size.
     """
     if kernel != "cudnn":
         return
@@ -30,7 +34,7 @@ def check_kernel(kernel: str, config: DecoderConfig, dtype: jnp.dtype, platform:
         or config.head_dim > 128,
     }
     if needed := [what for what, wrong in faults.items() if wrong]:
-        raise UserError(f"train.attention=cudnn needs {needed[0]}; set train.attention=xla")
+        raise UserError(f"train.attention=cudnn needs {needed[0]}. Set train.attention=xla.")
 
 
 def attention(
@@ -41,20 +45,22 @@ def attention(
     mask: jax.Array,
     kernel: str = "xla",
 ) -> jax.Array:
-    """Softmax attention, reduced in float32, with the family's scale and softcap of the scores.
+    """Computes softmax attention with the scale and the softcap of the model family.
+
+    The softmax is reduced in float32.
 
     Args:
-        q: [B,S,N*G,H].
-        k, v: [B,T,N,H].
-        mask: bool[B,S,T] or [1,S,T], True = attended to.
-        kernel: one of `KERNELS`, see `check_kernel`; or `tpu`, with memory layouts for TPUs.
+        q: queries [B,S,N*G,H].
+        k, v: keys and values [B,T,N,H].
+        mask: bool[B,S,T] or bool[1,S,T], True if the query attends to the key.
+        kernel: one of `KERNELS`, see `check_kernel`, or `tpu`, which sets memory layouts for TPUs.
 
     Returns:
-        [B,S,N*G,H] in the dtype of `v`.
+        The attention outputs [B,S,N*G,H] in the dtype of `v`.
     """
     if config.attention_softcap is None:
         size = q.shape[1]
-        if kernel == "cudnn":  # with a mask, its backward pass supports only even lengths
+        if kernel == "cudnn":  # With a mask, the backward pass supports only even lengths.
             q, k, v, mask = _even(q, 1), _even(k, 1), _even(v, 1), _even(_even(mask, 1), 2)
         if kernel == "tpu":
             return _by_heads(q, k, v, mask, config.score_scale)
@@ -70,8 +76,10 @@ def attention(
 
 
 def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
-    """Attention with the channels of a head in the lanes throughout. Otherwise the TPU compiler
-    transposes queries and results, and transposes them back for the products around them.
+    """Computes attention with the channels of a head in the TPU's lanes throughout.
+
+    Otherwise the TPU compiler transposes queries and results, and transposes them back for the
+    adjacent products.
     """
     rows, size, all_heads, channels = q.shape
     heads = k.shape[2]
@@ -99,10 +107,13 @@ def _even(x: jax.Array, axis: int) -> jax.Array:
 
 
 def softcap(x: jax.Array, cap: float | None) -> jax.Array:
-    """c * tanh(x / c), which stays within +-c (Gemma 2, arXiv 2408.00118); None = x unchanged."""
+    """Computes cap * tanh(x / cap), which stays within +-cap (Gemma 2, arXiv 2408.00118).
+
+    If `cap` is None, the function returns `x` unchanged.
+    """
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
 def in_window(distance: jax.Array, window: jax.Array | int) -> jax.Array:
-    """Whether a key `distance` tokens back is within the window; a window of 0 has no limit."""
+    """Returns whether a key `distance` tokens back is within the window. 0 means no limit."""
     return (distance < window) | (jnp.asarray(window) == 0)

@@ -1,7 +1,7 @@
-"""The configuration of a decoder: exactly the values that determine what the model computes.
+"""Configuration of a decoder: exactly the values that determine what the model computes.
 
-A family (`pmc_jax.models.families`) reads it from a Hugging Face `config.json`. It is frozen and
-hashable, so jitted functions take it as a static argument.
+A family (`pmc_jax.models.families`) reads the configuration from a Hugging Face `config.json`. The
+configuration is frozen and hashable, so jitted functions take it as a static argument.
 """
 
 import dataclasses
@@ -13,15 +13,17 @@ class RopeConfig:
 
     Attributes:
         theta: base of the geometric series of wavelengths.
-        kind: `default`, `linear` (positions divided by `factor`, arXiv 2306.15595), `llama3` (low
-            frequencies divided by `factor`, high ones kept, interpolated in between) or `longrope`
-            (each frequency has its own divisor, arXiv 2402.13753).
+        kind: extension rule. `default` changes nothing. `linear` divides positions by `factor`
+            (arXiv 2306.15595). `llama3` divides low frequencies by `factor`, keeps high frequencies
+            and interpolates in between. `longrope` gives each frequency its own divisor (arXiv
+            2402.13753).
         factor, low_freq_factor, high_freq_factor, original_max_positions: parameters of `kind`;
-            `original_max_positions` in tokens.
-        factors, long_factors: divisors of `longrope`, one per pair of channels: for sequences of
-            up to `original_max_positions` tokens, and for longer ones.
+            `original_max_positions` is in tokens.
+        factors: divisors of `longrope`, one per pair of channels, for sequences of up to
+            `original_max_positions` tokens.
+        long_factors: divisors of `longrope` for longer sequences.
         magnitude: factor of the rotated queries and keys.
-        rotary_dim: number of channels of a head that are rotated, from the first; None = all.
+        rotary_dim: number of rotated channels of a head, counted from the first; None = all.
     """
 
     theta: float = 10_000.0
@@ -38,32 +40,34 @@ class RopeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """A decoder with grouped-query attention and one MLP per layer.
+    """Configuration of a decoder with grouped-query attention and one MLP per layer.
 
     Attributes:
-        vocab_size: rows of the embedding.
+        vocab_size: number of rows of the embedding.
         hidden_size, intermediate_size: widths of the residual stream and of the MLP.
-        num_layers, num_heads, num_kv_heads, head_dim: depth and attention shape.
+        num_layers: number of layers.
+        num_heads, num_kv_heads, head_dim: shape of the attention.
         norm: `rms`, `rms_plus_one` (scaled by 1 + weight) or `layer` (with a bias).
-        norm_eps: added to the mean square or the variance.
-        norms: the norms of a layer: `attention_norm` and `mlp_norm` on the input of a branch,
+        norm_eps: number that is added to the mean square or the variance.
+        norms: norms of a layer: `attention_norm` and `mlp_norm` on the input of a branch,
             `attention_post_norm` and `mlp_post_norm` on its output.
-        parallel: both branches read the layer's input; without an `mlp_norm` they share a norm.
+        parallel: whether both branches read the layer's input. Without an `mlp_norm`, they share a
+            norm.
         qk_norm: norm of queries and keys: `head` (over each head), `projection` (over all heads of
             a token) or None.
         rope: rotary embedding; None = no rotary embedding.
         local_rope: rotary embedding of layers with a window; None = `rope`.
         windows: attention window of each layer in tokens, the current token included; 0 = no limit;
             () = no layer has a window.
-        attention_scale: of the scores before the softmax; None = head_dim ** -0.5.
+        attention_scale: factor of the scores before the softmax; None = head_dim ** -0.5.
         attention_softcap, logit_softcap: c in c * tanh(x / c) of scores and logits; None = off.
-        activation: of the MLP, a key of `decoder.ACTIVATIONS`.
-        gated_mlp: the MLP multiplies its activation with a second projection.
-        qkv_bias, o_bias, mlp_bias, head_bias: which projections have biases.
+        activation: activation function of the MLP, a key of `decoder.ACTIVATIONS`.
+        gated_mlp: whether the MLP multiplies its activation with a second projection.
+        qkv_bias, o_bias, mlp_bias, head_bias: whether these projections have biases.
         embed_scale: factor of the embedded tokens, rounded to their dtype.
-        learned_positions: a table of `max_positions` rows is added to the embedded tokens.
-        tie_embeddings: the output projection is the embedding, transposed.
-        max_positions: length of the longest sequence that the model supports, in tokens.
+        learned_positions: whether a table of `max_positions` rows is added to the embedded tokens.
+        tie_embeddings: whether the output projection is the transposed embedding.
+        max_positions: maximum length of a sequence in tokens.
     """
 
     vocab_size: int
@@ -97,7 +101,7 @@ class DecoderConfig:
 
     @property
     def group_size(self) -> int:
-        """Query heads that share one key/value head."""
+        """Number of query heads that share one key/value head."""
         return self.num_heads // self.num_kv_heads
 
     @property
@@ -106,11 +110,11 @@ class DecoderConfig:
         return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
     def window(self, layer: int) -> int:
-        """The attention window of a layer in tokens; 0 = no limit."""
+        """Returns the attention window of a layer in tokens. 0 means no limit."""
         return self.windows[layer] if self.windows else 0
 
     def longest(self, prompt: int) -> int:
-        """Maximum length of a sequence, in tokens, that continues a prompt of `prompt` tokens.
+        """Returns the maximum length, in tokens, of a sequence with a prompt of `prompt` tokens.
 
         If a sequence grows beyond the original length of `longrope`, all its earlier keys change,
         and a key/value cache becomes invalid.
@@ -121,5 +125,5 @@ class DecoderConfig:
         return min(original, self.max_positions) if prompt <= original else self.max_positions
 
     def rope_of(self, layer: int) -> RopeConfig | None:
-        """The rotary embedding of a layer."""
+        """Returns the rotary embedding of a layer, or None if the model has none."""
         return self.local_rope if self.local_rope and self.window(layer) else self.rope

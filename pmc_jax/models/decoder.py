@@ -1,8 +1,8 @@
-"""The decoder: parameters stacked over layers, scanned in training.
+"""The decoder, whose parameters are stacked over layers and scanned in training.
 
 Axis letters: B rows, S tokens, P shared-prefix tokens, D hidden, N key/value heads, G query heads
-per key/value head, H head_dim, F MLP width, V vocabulary, L layers. It knows no text, no loss and
-no key/value cache (`pmc_jax.sampling` decodes with the same `block`).
+per key/value head, H head_dim, F MLP width, V vocabulary, L layers. This module handles no text, no
+loss and no key/value cache. `pmc_jax.sampling` decodes with the same `block`.
 """
 
 import dataclasses
@@ -38,10 +38,13 @@ ACTIVATIONS = {
 
 
 class Decoder(nnx.Module):
-    """A plain pytree of parameters, which `jax.jit`, `jax.grad`, `lax.scan` and optax accept."""
+    """Decoder as a plain pytree, which `jax.jit`, `jax.grad`, `lax.scan` and optax accept.
+
+    Args:
+        arrays: one array for each name in `parameters(config)`.
+    """
 
     def __init__(self, arrays: Mapping[str, jax.Array]):
-        """Args: arrays: one array for each name in `parameters(config)`."""
         stacked = {
             k.removeprefix("layers."): v for k, v in arrays.items() if k.startswith("layers.")
         }
@@ -51,24 +54,25 @@ class Decoder(nnx.Module):
                 setattr(self, name, nnx.Param(array))
 
     def arrays(self) -> dict[str, jax.Array]:
-        """The inverse of the constructor."""
+        """Returns the arrays by name, as the constructor takes them."""
         flat = nnx.to_flat_state(nnx.state(self))
         return {".".join(path): variable.get_value() for path, variable in flat}
 
     def get(self, name: str) -> jax.Array | None:
-        """A parameter outside the layers; None if the model has no parameter of this name."""
+        """Returns a parameter outside the layers, or None if the model does not have it."""
         variable = getattr(self, name, None)
         return None if variable is None else variable[...]
 
     @property
     def output_embedding(self) -> jax.Array:
-        """The output embedding, [V,D]: the input embedding where the two are tied."""
+        """Output embedding [V,D], which is the input embedding if the model ties them."""
         return self.head[...] if hasattr(self, "head") else self.embed[...]
 
 
 def init(config: DecoderConfig, key: jax.Array, layout: Layout, *, scale: float = 0.02) -> Decoder:
-    """Random float32 weights, created sharded on the mesh: normal(0, scale), neutral norms, biases
-    0.
+    """Creates a decoder with random float32 weights, sharded on the mesh.
+
+    Norms are neutral, biases are 0, and all other weights are drawn from normal(0, scale).
     """
     table = parameters(config)
 
@@ -89,10 +93,11 @@ def init(config: DecoderConfig, key: jax.Array, layout: Layout, *, scale: float 
 
 
 def normalise(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Array:
-    """Applies the norm `name` over the last axis, in the dtype of `x`; it reduces in float32.
+    """Applies the norm `name` over the last axis in float32. The result has the dtype of `x`.
 
-    `rms` and `rms_plus_one`: x / sqrt(mean(x²) + eps) * weight (arXiv 1910.07467); `layer`: the
-    same on the centred x, plus a bias (arXiv 1607.06450).
+    `rms` computes x / sqrt(mean(x²) + eps) * weight (arXiv 1910.07467). `rms_plus_one` uses 1 +
+    weight instead. `layer` computes the same as `rms` on the centred x and adds a bias (arXiv
+    1607.06450).
     """
     weight, wide = weights.get(name).astype(jnp.float32), x.astype(jnp.float32)
     if config.norm == "layer":
@@ -105,7 +110,7 @@ def normalise(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Ar
 
 
 def _mean(x: jax.Array) -> jax.Array:
-    """The mean over the last axis, which is kept with size 1."""
+    """Computes the mean over the last axis, which is kept with size 1."""
 
     def in_two_stages(x: jax.Array) -> jax.Array:
         # A single long float32 sum loses a digit of the logits on CPU.
@@ -127,10 +132,12 @@ def embed(
     dtype: jnp.dtype,
     layout: Layout | None = None,
 ) -> jax.Array:
-    """Embeds tokens: i32[...] -> [...,D] in `dtype`, the input of the first layer.
+    """Embeds token ids i32[...]. Returns the input [...,D] of the first layer in `dtype`.
 
     Args:
-        layout: where the training rules shard `table`; `tokens` are then [B,S].
+        table: input embedding [V,D].
+        position_table: learned positions; None = the model has no learned positions.
+        layout: layout that shards `table` in training; `tokens` are then [B,S]. None = no sharding.
     """
     x = (
         table[tokens].astype(dtype)
@@ -143,13 +150,15 @@ def embed(
 
 
 def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.Array:
-    """One layer, for training (`Layers`) and for decoding (`pmc_jax.sampling.snapshot.FusedLayer`).
+    """Computes one layer, both in training and in decoding.
 
     Args:
-        weights: an object with `get`, `qkv`, `gate_up` and `project`.
-        x: [...,D].
-        angles: from `rotation`, for the positions of `x`; None = no rotation.
-        attend: rotated q [...,N*G,H], rotated k and v [...,N,H] -> [...,N*G,H].
+        weights: object with the methods `get`, `qkv`, `gate_up` and `project`, such as `Layers` or
+            `pmc_jax.sampling.snapshot.FusedLayer`.
+        x: input [...,D] of the layer.
+        angles: result of `rotation` for the positions of `x`; None = no rotation.
+        attend: function that maps rotated q [...,N*G,H], rotated k [...,N,H] and v [...,N,H] to the
+            attention outputs [...,N*G,H].
     """
 
     def normed(x: jax.Array, name: str) -> jax.Array:
@@ -174,7 +183,7 @@ def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.A
 
 
 def _qk_norm(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Array:
-    """Normalises [...,heads,H] over H, or over both axes where the norm spans all heads."""
+    """Normalises [...,heads,H] over H, or over both axes if the norm spans all heads."""
     if config.qk_norm == "head":
         return normalise(config, x, weights, name)
     wide = x.astype(jnp.float32)
@@ -197,28 +206,28 @@ def hidden_states(
     kernel: str = "xla",
     layers: int | None = None,
 ) -> jax.Array:
-    """Final hidden states, after the last norm; the caller projects them onto the vocabulary.
+    """Computes the hidden states after the last norm, which the caller projects to logits.
 
     Rows may hold several packed sequences. A token attends to the earlier tokens of its own segment
-    and to the complete `prefix`. The prefix is computed once for the batch, which is exact because
+    and to the complete `prefix`. The prefix is computed once for the batch. This is exact because
     attention is causal and every sequence continues the prefix at position P.
 
     Args:
-        tokens: i32[B,S].
-        positions: i32[B,S], in tokens from the start of each sequence, prefix included.
-        segments: i32[B,S], 0 = padding.
-        prefix: i32[P], tokens that all sequences start with, left out of `tokens`.
-        dtype: of activations and products; norms and softmax reduce in float32.
-        remat: a key of `REMAT_POLICIES`.
-        kernel: see `attention`.
-        layers: run only the first `layers` layers, without the last norm; None = all.
+        tokens: i32[B,S], token ids without the prefix.
+        positions: i32[B,S], positions from the start of each sequence, prefix included.
+        segments: i32[B,S], number of the sequence to which each token belongs; 0 = padding.
+        prefix: i32[P], token ids that all sequences start with; None = no shared prefix.
+        dtype: dtype of activations and products; norms and softmax reduce in float32.
+        remat: key of `REMAT_POLICIES`.
+        kernel: kernel of `attention`.
+        layers: number of layers to run, without the last norm; None = all layers and the last norm.
 
     Returns:
-        [B,S,D] in `dtype`; undefined at padding.
+        The hidden states [B,S,D] in `dtype`, which are undefined at padding.
     """
     x = embed(config, model.embed[...], model.get("positions"), tokens, positions, dtype, layout)
     x = layout.constrain(x, "rows", "sequence", None)
-    # One length for the batch, as in transformers: all its sequences share the prefix.
+    # The batch has one length, as in transformers, because all its sequences share the prefix.
     longest = jnp.max(jnp.where(segments != 0, positions, 0)) + 1
     shared = None
     if prefix is not None:
@@ -238,7 +247,7 @@ def hidden_states(
 
 
 def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kernel) -> jax.Array:
-    """Runs all layers; the arguments are those of `map_over_row_shards`."""
+    """Runs all layers. The arguments are those of `map_over_row_shards`."""
     (x, positions, segments), (shared, longest) = rows, common
     # The partitioner would gather arrays whose memory layout is constrained.
     alone = all(layout.mesh.shape[a] == 1 for _, axes in layout.rules for a in axes)
@@ -290,7 +299,7 @@ def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kern
 
 
 class _Angles:
-    """Rotations at some positions, for layers with and without a window."""
+    """Cosines and sines at some positions, for layers with and without a window."""
 
     def __init__(self, config: DecoderConfig, positions: jax.Array, length: jax.Array):
         self._all, self._local = (
@@ -305,7 +314,10 @@ class _Angles:
 
 
 def logits(model: Decoder, config: DecoderConfig, hidden: jax.Array, layout: Layout) -> jax.Array:
-    """Logits of the next token, f32[B,S,V], with the vocabulary sharded over `tensor`."""
+    """Computes the logits f32[B,S,V] of the next token from hidden states [B,S,D].
+
+    The vocabulary of the logits is sharded over `tensor`.
+    """
     out = jnp.einsum(
         "bsd,vd->bsv",
         hidden,

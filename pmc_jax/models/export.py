@@ -1,4 +1,4 @@
-"""Exports a model as a Hugging Face folder, atomically: the folder is complete or unchanged."""
+"""Export of a model as a Hugging Face folder, which is either complete or unchanged."""
 
 import contextlib
 import json
@@ -36,18 +36,18 @@ def export_hf(
 ) -> None:
     """Writes weights, configuration and tokenizer in the format of `transformers`.
 
-    All processes of a multi-host run must call it; the first one writes. The host holds at most one
-    shard at a time.
+    All processes of a multi-host run must call this function, and the first process writes. The
+    host holds at most one shard at a time.
 
     Args:
-        folder: must be absent or empty, unless `replace`.
-        dtype: of all weights; by default each tensor's dtype in the source (float32 for GGUF).
+        folder: folder to write; it must be absent or empty unless `replace` is set.
+        dtype: dtype of all weights; None = dtype of each tensor in the source (float32 for GGUF).
         shard_bytes: maximum size of the weights in one file.
-        replace: delete an existing folder once the new one is complete.
-        marks: file name -> JSON content of further files in the folder.
+        replace: whether to delete an existing folder once the new folder is complete.
+        marks: dict from file name to JSON content, for further files in the folder.
 
     Raises:
-        UserError: the folder is not empty, or cannot be written.
+        UserError: the folder is not empty, or it cannot be written.
     """
     with written_aside(folder, replace=replace) as aside:
         if aside is not None:
@@ -62,19 +62,21 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
     """Provides a temporary folder that is renamed to `folder` at the end, or deleted on an error.
 
     Args:
-        replace: delete an existing folder once the new one is complete; without it, `folder` must
-            be absent or empty.
+        folder: folder to write; it must be absent or empty unless `replace` is set.
+        replace: whether to delete an existing folder once the new folder is complete.
 
     Yields:
-        The temporary folder; None in all processes of a multi-host run except the first.
+        The temporary folder. It is None in all processes of a multi-host run except the first.
 
     Raises:
-        UserError: the folder is not empty, or cannot be written.
+        UserError: the folder is not empty, or it cannot be written.
     """
     folder = Path(folder).expanduser().absolute()
     in_use = multihost.broadcast(lambda: folder.exists() and not _is_empty(folder))
     if in_use and not replace:
-        raise UserError(f"{folder}: exists and is not an empty folder; choose another one")
+        raise UserError(
+            f"{folder}: the path exists and is not an empty folder. Choose another folder."
+        )
     aside, old = (
         folder.with_name(f".{folder.name}.{os.getpid()}.{name}{PARTIAL}") for name in ("new", "old")
     )
@@ -91,8 +93,11 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
             if in_use:
                 folder.rename(old)
             aside.rename(folder)
-    except (OSError, SafetensorError) as error:  # safetensors raises its own for a full disk
-        raise UserError(f"{folder}: cannot be written ({error})") from None
+    except (OSError, SafetensorError) as error:  # A full disk causes a SafetensorError.
+        raise UserError(
+            f"{folder}: the folder cannot be written ({error}). "
+            "Check its permissions and the free disk space."
+        ) from None
     finally:
         if writer:
             if old.exists() and not folder.exists():
@@ -109,8 +114,8 @@ def _is_empty(folder: Path) -> bool:
 def _write_weights(
     lm: LanguageModel, folder: Path | None, dtype: str | None, shard_bytes: int
 ) -> None:
-    """Writes one shard after the other; without a `folder`, only gathers the tensors."""
-    files: list[dict[str, int]] = []  # of each shard: tensor name -> bytes
+    """Writes the weights shard by shard. Without a folder, it only gathers the tensors."""
+    files: list[dict[str, int]] = []  # Each shard has a dict from tensor name to bytes.
     shard: dict[str, np.ndarray] = {}
 
     def flush() -> None:
@@ -142,7 +147,7 @@ def _write_weights(
 
 
 def _tensors(lm: LanguageModel, dtype: str | None) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields all exported tensors with their names."""
+    """Yields the name and the array of each exported tensor."""
     for tensor, array in to_hf(lm.model, lm.naming, lm.config):
         array = array.astype(jnp.dtype(dtype or lm.source_dtype[tensor.name]), copy=False)
         yield tensor.name, array
@@ -159,7 +164,7 @@ def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
     config["architectures"] = [family_of(config, lm.source).architecture]
     source_dtype = lm.hf_config.get("dtype") or lm.hf_config.get("torch_dtype")
     config["dtype"] = dtype or source_dtype or lm.source_dtype[lm.naming.find("embed")[0].pattern]
-    config["torch_dtype"] = config["dtype"]  # its name before transformers 4.56
+    config["torch_dtype"] = config["dtype"]  # The key had this name before transformers 4.56.
     write_hf_json(folder / "config.json", config)
     if lm.generation_config is not None:
         write_hf_json(folder / "generation_config.json", lm.generation_config)
@@ -172,6 +177,6 @@ def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
 
 
 def write_hf_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON in the formatting of Hugging Face folders."""
+    """Writes a JSON file with the formatting of Hugging Face folders."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")

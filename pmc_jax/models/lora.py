@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685): W + alpha / rank * A B in place of W.
 
-A model with adapters is a `Decoder` that holds `NAME_lora_a` and `NAME_lora_b` next to `NAME`; the
-factor alpha / rank is in A. `Layers.project` and the sampling snapshot apply them. Axis letters: r
-rank, others as in `decoder`.
+A model with adapters is a `Decoder` that holds `NAME_lora_a` and `NAME_lora_b` next to `NAME`. The
+factor alpha / rank is in A. `Layers.project` and the sampling snapshot apply the adapters. Axis
+letters: r rank, others as in `decoder`.
 """
 
 import functools
@@ -19,7 +19,7 @@ from pmc_jax.models.parameters import A, B, Parameter, adapter_pair, parameters
 
 
 def adapters(config: DecoderConfig, lora: LoRAConfig) -> dict[str, Parameter]:
-    """Shapes and logical axes of all adapters, by name, without targets that the model lacks."""
+    """Returns shapes and logical axes of all adapters by name, without targets the model lacks."""
     names = (f"layers.{target}" for target in lora.targets)
     pairs = (adapter_pair(config, n, lora.rank) for n in names if n in parameters(config))
     return {name: p for pair in pairs for name, p in pair.items()}
@@ -28,11 +28,12 @@ def adapters(config: DecoderConfig, lora: LoRAConfig) -> dict[str, Parameter]:
 def init_adapters(
     config: DecoderConfig, lora: LoRAConfig, key: jax.Array, layout: Layout
 ) -> Decoder:
-    """Initialises A uniformly in +-1/sqrt(inputs) and B with zeros, as PEFT does, so that the model
-    is unchanged at first.
+    """Creates adapters that leave the model unchanged at first.
+
+    A is uniform in +-1/sqrt(inputs) and B is zero, as in PEFT.
 
     Returns:
-        The adapters only, float32.
+        A decoder with only the adapters, in float32.
     """
     table = adapters(config, lora)
 
@@ -52,14 +53,14 @@ def init_adapters(
 
 
 def attach(base: Decoder, trained: Decoder, lora: LoRAConfig) -> Decoder:
-    """The model with its adapters; works inside and outside jitted functions."""
+    """Returns the base model with its adapters, both inside and outside jitted functions."""
     scale = lora.alpha / lora.rank
     scaled = {n: scale * x if n.endswith(A) else x for n, x in trained.arrays().items()}
     return Decoder(base.arrays() | scaled)
 
 
 def merged_weight(weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    """W + A B of one layer, computed in float32; the dtype and shape of W."""
+    """Computes W + A B of one layer in float32. The result has the dtype and shape of W."""
     low, out = (x.astype(jnp.float32) for x in (a, b))
     product = low.reshape(-1, low.shape[-1]) @ out.reshape(out.shape[0], -1)
     return (weight.astype(jnp.float32) + product.reshape(weight.shape)).astype(weight.dtype)
@@ -67,7 +68,7 @@ def merged_weight(weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("config", "layout"))
 def merge(model: Decoder, *, config: DecoderConfig, layout: Layout) -> Decoder:
-    """Merges the adapters into the weights; the model computes the same function without them."""
+    """Merges the adapters into the weights. The merged model computes the same function."""
     arrays, table, out = model.arrays(), parameters(config), {}
     for name in table:
         whole = arrays[name]

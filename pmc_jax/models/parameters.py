@@ -1,6 +1,6 @@
 """Names, shapes and logical axes of every parameter of a decoder.
 
-Axis letters as in `decoder`; parameters with a dot in their name are stacked over layers.
+Axis letters are those of `decoder`. Parameters with a dot in their name are stacked over layers.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ A, B = "_lora_a", "_lora_b"
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """Shape and logical axes of one (stacked) parameter."""
+    """Shape and logical axes of one parameter, which may be stacked over layers."""
 
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]
 
 
 def parameters(config: DecoderConfig) -> dict[str, Parameter]:
-    """All parameters of the model by name."""
+    """Returns all parameters of the model by name."""
     c = config
     table = {"embed": Parameter((c.vocab_size, c.hidden_size), ("vocab", "embed"))}
     if c.learned_positions:
@@ -37,7 +37,7 @@ def parameters(config: DecoderConfig) -> dict[str, Parameter]:
 
 
 def adapter_pair(config: DecoderConfig, name: str, rank: int) -> dict[str, Parameter]:
-    """The low-rank pair A, B of a stacked projection, see `pmc_jax.models.lora`."""
+    """Returns the low-rank pair A, B of a stacked projection, see `pmc_jax.models.lora`."""
     whole, split = parameters(config)[name], 1 + contracted_axes(name)
     shape, axes = whole.shape, whole.axes
     return {
@@ -47,7 +47,7 @@ def adapter_pair(config: DecoderConfig, name: str, rank: int) -> dict[str, Param
 
 
 def stacked(config: DecoderConfig, names: Iterable[str]) -> dict[str, Parameter]:
-    """The stacked parameters and adapters with these names, which lack the prefix "layers."."""
+    """Returns the stacked parameters and adapters for names that lack the prefix "layers."."""
     table = parameters(config)
     for name in names:
         if name.endswith(A):
@@ -56,12 +56,12 @@ def stacked(config: DecoderConfig, names: Iterable[str]) -> dict[str, Parameter]
 
 
 def contracted_axes(name: str) -> int:
-    """The number of input axes of a projection."""
+    """Returns the number of input axes of a projection."""
     return 2 if name.removeprefix("layers.") == "o" else 1
 
 
 def num_parameters(config: DecoderConfig) -> int:
-    """The total number of learned parameters; a tied embedding counts once."""
+    """Counts the learned parameters of a model. A tied embedding counts once."""
     return sum(math.prod(p.shape) for p in parameters(config).values())
 
 

@@ -1,9 +1,9 @@
-"""Exports adapters as a PEFT folder: `adapter_config.json` and `adapter_model.safetensors`.
+"""Export of adapters as a PEFT folder: `adapter_config.json` and `adapter_model.safetensors`.
 
-PEFT has one pair of matrices per module: lora_A [r, in] and lora_B [out, r]. For a module that
-holds several projections of ours (Phi-3's qkv_proj), the As are concatenated along r, and each B
-fills its own rows and columns. Rank and alpha of the module are then multiplied by the number of
-adapted projections, so that the factor alpha / rank does not change.
+PEFT has one pair of matrices per module: lora_A [r, in] and lora_B [out, r]. Some modules hold
+several projections, such as Phi-3's qkv_proj. For these, the A matrices are concatenated along r,
+and each B fills its own rows and columns. Rank and alpha of the module are multiplied by the number
+of adapted projections, so that the factor alpha / rank does not change.
 """
 
 import re
@@ -37,12 +37,14 @@ def export_adapter(
     """Writes adapters that `peft.PeftModel.from_pretrained` loads onto the base model.
 
     Args:
-        lm: the base model; `adapter_config.json` names its source.
-        adapters: from `lora.init_adapters`, trained; rank and alpha are those of `lora`.
-        folder: must be absent or empty, unless `replace`.
+        lm: base model, whose source `adapter_config.json` names.
+        adapters: trained adapters, created by `lora.init_adapters`.
+        lora: settings with the rank and alpha of the adapters.
+        folder: folder to write; it must be absent or empty unless `replace` is set.
+        replace: whether to delete an existing folder once the new folder is complete.
 
     Raises:
-        UserError: the folder is not empty, or cannot be written.
+        UserError: the folder is not empty, or it cannot be written.
     """
     tensors, ranks, modules = {}, {}, set()
     conv1d = False
@@ -79,7 +81,7 @@ def _config(lm, lora: LoRAConfig, modules: list[str], ranks: dict[str, int]) -> 
 
 
 def _letters(entry: Entry) -> tuple[str, str]:
-    """Letters of the input and output axes of the projection that an entry holds."""
+    """Returns the letters of the input and output axes of the projection that an entry holds."""
     name, ours = entry.parts[0]
     cut = contracted_axes(name)
     return ours[:cut], ours[cut:]
@@ -88,7 +90,7 @@ def _letters(entry: Entry) -> tuple[str, str]:
 def _pairs(
     lm: LanguageModel, adapters: Decoder
 ) -> Iterator[tuple[Entry, int, np.ndarray, np.ndarray]]:
-    """(entry, layer, A [r,in], B [out,r]) of every module with an adapter."""
+    """Yields (entry, layer, A [r,in], B [out,r]) for every module with an adapter."""
     arrays = {name: host_array(x) for name, x in adapters.arrays().items()}
     shapes = {name: x.shape for name, x in lm.model.arrays().items()}
     for entry in lm.naming.entries:

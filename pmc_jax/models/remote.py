@@ -1,7 +1,7 @@
-"""Remote model folders, such as gs://bucket/model; only the bytes that are read are transferred.
+"""Access to remote model folders such as gs://bucket/model.
 
-It uses `etils.epath`, which uses fsspec (gcsfs for gs://, s3fs for s3://), or TensorFlow's file
-system if that is installed.
+Only the bytes that are read are transferred. The module uses `etils.epath`, which uses fsspec
+(gcsfs for gs://, s3fs for s3://) or, if TensorFlow is installed, TensorFlow's file system.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from etils import epath
 
 from pmc_jax.errors import UserError
 
-# Suffix of folders that are incomplete or already replaced.
+# This suffix marks folders that are incomplete or already replaced.
 PARTIAL = ".partial"
 
-_SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}  # scheme -> package behind it
-_HEADER_BYTES = 100_000_000  # the limit of the format
-# All files of a model folder except weights.
+_SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}  # Each scheme needs one package.
+_HEADER_BYTES = 100_000_000  # The format has this limit.
+# These patterns match all files of a model folder except weights.
 TEXT_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 _DTYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
@@ -34,24 +34,24 @@ _DTYPES = {
 
 
 def is_address(name: str | Path) -> bool:
-    """Whether a path is a remote address."""
+    """Returns whether a path is a remote address."""
     return "://" in str(name)
 
 
 def remote_folder(address: str) -> epath.Path:
-    """The folder at an address.
+    """Returns the folder at a remote address.
 
     Raises:
         UserError: the folder does not exist or cannot be reached, or its scheme is not supported.
     """
     scheme = address.partition("://")[0]
     if scheme not in _SCHEMES:
-        supported = " and ".join(f"{name}://" for name in _SCHEMES)
-        raise UserError(f"{address}: scheme not supported; supported are {supported}")
+        supported = " or ".join(f"{name}://" for name in _SCHEMES)
+        raise UserError(f"{address}: the scheme {scheme!r} is not supported. Use {supported}.")
     with _reached(address):
         if (folder := epath.Path(address)).is_dir():
             return folder
-    raise UserError(f"{address}: no such folder")
+    raise UserError(f"{address}: the folder does not exist. Check the address.")
 
 
 @contextlib.contextmanager
@@ -62,19 +62,21 @@ def _reached(address: str) -> Iterator[None]:
         raise
     except ImportError:
         package = _SCHEMES[address.partition("://")[0]]
-        raise UserError(f"{address}: needs another package; run: pip install {package}") from None
+        raise UserError(
+            f"{address}: the package {package} is not installed. Run: pip install {package}"
+        ) from None
     # Several libraries raise their own errors for logins, networks and missing objects.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0][:160]
         raise UserError(
-            f"{address}: cannot be read ({type(error).__name__}: {reason}); check the address and "
-            "the login, or copy the folder to this machine"
+            f"{address}: the address cannot be read ({type(error).__name__}: {reason}). Check the "
+            "address and the login, or copy the folder to this machine."
         ) from None
 
 
 @contextlib.contextmanager
 def local_texts(folder: Path) -> Iterator[Path]:
-    """Yields the folder itself, or a temporary copy of the text files of a remote folder."""
+    """Yields the folder itself, or a temporary copy of the text files if the folder is remote."""
     if not is_address(folder):
         yield folder
         return
@@ -88,7 +90,9 @@ def local_texts(folder: Path) -> Iterator[Path]:
 
 
 def listing(address: str) -> list[tuple[str, int, int]]:
-    """Name, size in bytes and modification time of every file, which identify a version.
+    """Returns name, size in bytes and modification time of every file in a remote folder.
+
+    Together they identify a version of the folder.
 
     Raises:
         UserError: see `remote_folder`.
@@ -100,10 +104,10 @@ def listing(address: str) -> list[tuple[str, int, int]]:
 
 
 class RemoteSafetensors:
-    """One remote `*.safetensors` file, with the methods of `safetensors.safe_open`.
+    """Remote `*.safetensors` file with the methods of `safetensors.safe_open`.
 
     Raises:
-        ValueError: the header is damaged or does not match the file's length.
+        ValueError: the header is damaged, or it does not match the length of the file.
     """
 
     def __init__(self, path: epath.Path) -> None:
@@ -124,7 +128,7 @@ class RemoteSafetensors:
 
 
 class _Slice:
-    """A tensor that is read when indexed; only the indexed rows (dimension 0) are transferred."""
+    """Tensor of which only the indexed rows (dimension 0) are transferred."""
 
     def __init__(
         self,

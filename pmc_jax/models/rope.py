@@ -1,4 +1,4 @@
-"""Rotary position embedding: angles from positions, and the rotation of queries and keys."""
+"""Rotary position embedding: angles for positions, and the rotation of queries and keys."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,15 @@ from pmc_jax.models.config import RopeConfig
 
 
 def inverse_frequencies(rope: RopeConfig, head_dim: int, *, long: bool = False) -> np.ndarray:
-    """Angle in radians per token for each rotated pair of channels.
+    """Computes the angle in radians per token for each rotated pair of channels.
 
     Args:
-        long: for sequences longer than `rope.original_max_positions`; read by `longrope`.
+        long: whether the sequence is longer than `rope.original_max_positions`; only `longrope`
+            reads this argument.
 
     Returns:
-        f32[R / 2], R = `rope.rotary_dim` or `head_dim`; `theta ** (-2i / R)`, scaled by the rule of
-        `rope.kind`.
+        The angles f32[R / 2], where R is `rope.rotary_dim` or `head_dim`. They are
+        `theta ** (-2i / R)`, scaled by the rule of `rope.kind`.
     """
     size = rope.rotary_dim or head_dim
     exponent = np.arange(0, size, 2, dtype=np.float64) / size
@@ -35,14 +36,15 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int, *, long: bool = False) 
 def rotation(
     rope: RopeConfig, head_dim: int, positions: jax.Array, length: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines for `rotate`, `rope.magnitude` included.
+    """Computes the cosines and sines for `rotate`, multiplied by `rope.magnitude`.
 
     Args:
-        positions: i32[...], in tokens.
-        length: i32, tokens in the sequence, broadcast over `positions`; read by `longrope`.
+        positions: i32[...], positions in tokens.
+        length: i32, number of tokens in the sequence, which is broadcast over `positions`; only
+            `longrope` reads this argument.
 
     Returns:
-        Two arrays f32[..., R / 2].
+        The cosines and the sines, f32[..., R / 2] each.
     """
     frequency = inverse_frequencies(rope, head_dim)
     if rope.kind == "longrope":
@@ -53,11 +55,11 @@ def rotation(
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotates channel i with channel i + R/2 (the layout of Hugging Face checkpoints).
+    """Rotates channel i with channel i + R/2, as in the layout of Hugging Face checkpoints.
 
     Args:
-        x: [..., heads, H], any float dtype; channels from R on stay unchanged.
-        cos, sin: f32[..., R / 2]; broadcast over heads.
+        x: [..., heads, H] in any float dtype; channels from R on stay unchanged.
+        cos, sin: f32[..., R / 2], which are broadcast over heads.
 
     Returns:
         The rotated array, in the dtype of `x`.
@@ -70,15 +72,17 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
 
 
 def _reversed(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Swaps halves by a reversal, which XLA on CPU fuses, unlike a concatenation."""
+    """Rotates by a reversal of the two halves, which XLA on CPU fuses, unlike a concatenation."""
     pair = x.astype(jnp.float32).reshape(*x.shape[:-1], 2, -1)
     sin = jnp.stack([-sin, sin], axis=-2)
     return (pair * cos[..., None, :] + pair[..., ::-1, :] * sin).reshape(x.shape).astype(x.dtype)
 
 
 def _multiplied(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Swaps halves by a product with a permutation matrix, exact in any dtype. On TPU an axis of
-    two halves would be padded to twice its size, and operations that move lanes are not fused.
+    """Rotates by a product with a permutation matrix, which is exact in any dtype.
+
+    On TPU, an axis of two halves would be padded to twice its size, and operations that move lanes
+    are not fused.
     """
     half = x.shape[-1] // 2
     turn = np.roll(np.eye(2 * half), half, axis=1).astype(x.dtype)

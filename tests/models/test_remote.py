@@ -140,7 +140,10 @@ BROKEN = {
     "false offsets": (header(lambda d: d.replace(b"[0,", b"[8,", 1)), [SINGLE_FILE, "damaged"]),
     "false dtype": (header(lambda d: d.replace(b'"F32"', b'"F64"')), [SINGLE_FILE, "damaged"]),
     "unknown dtype": (header(lambda d: d.replace(b'"F32"', b'"X32"')), [SINGLE_FILE, "damaged"]),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), ["cannot read the tok"]),
+    "no tokenizer": (
+        lambda f: (f / "tokenizer.json").write_text("{}"),
+        ["tokenizer cannot be read"],
+    ),
     "no config": (lambda f: (f / "config.json").unlink(), ["lacks config.json"]),
 }
 
@@ -158,8 +161,8 @@ def test_broken_folder(bucket, fault):
 
 def test_addresses_that_are_no_folder(bucket, monkeypatch):
     for address, part in {
-        "gs://bucket/absent": "no such folder",
-        "ftp://host/model": "supported are gs:// and s3://",
+        "gs://bucket/absent": "folder does not exist",
+        "ftp://host/model": "Use gs:// or s3://",
     }.items():
         with pytest.raises(UserError, match=part):
             find(address)

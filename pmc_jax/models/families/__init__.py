@@ -1,4 +1,4 @@
-"""The supported model families: one file per family, and a table of all."""
+"""Supported model families, with one file per family and a table of all families."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from pmc_jax.models.families.family import Family
 from pmc_jax.models.fields import Fields
 from pmc_jax.models.tensors import Naming
 
-# `model_type` of config.json -> family.
+# The keys are values of `model_type` in config.json.
 FAMILIES = {
     **llama.FAMILIES,
     **phi.FAMILIES,
@@ -22,7 +22,11 @@ FAMILIES = {
 
 
 def family_of(hf: Mapping[str, Any], where: str) -> Family:
-    """The family that a `config.json` names.
+    """Returns the model family that a `config.json` names.
+
+    Args:
+        hf: content of `config.json`.
+        where: path of the file, for error messages.
 
     Raises:
         UserError: the family is not supported.
@@ -30,29 +34,30 @@ def family_of(hf: Mapping[str, Any], where: str) -> Family:
     model_type = hf.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise UserError(
-            f"{where}: model_type {model_type!r} is not supported; supported: {', '.join(FAMILIES)}"
+            f"{where}: model_type {model_type!r} is not supported. "
+            f"Use a model of one of these types: {', '.join(FAMILIES)}."
         )
     return FAMILIES[model_type]
 
 
 def naming(hf: Mapping[str, Any], config: DecoderConfig, names: Iterable[str]) -> Naming:
-    """The mapping from tensors of a checkpoint to parameters.
+    """Returns the mapping from the tensors of a checkpoint to parameters.
 
     Args:
-        hf: the content of `config.json`.
-        config: the result of `decoder_config(hf)`.
-        names: of the tensors in the checkpoint.
+        hf: content of `config.json`.
+        config: result of `decoder_config` for `hf`.
+        names: names of the tensors in the checkpoint.
     """
     family = FAMILIES[hf["model_type"]]
     return Naming.of(family.entries, config, names, family.variants, family.carried)
 
 
 def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:
-    """Reads a Hugging Face configuration.
+    """Converts a Hugging Face configuration to the configuration of the decoder.
 
     Args:
-        hf: the content of `config.json`.
-        where: its path, for error messages.
+        hf: content of `config.json`.
+        where: path of the file, for error messages.
 
     Raises:
         UserError: the architecture is not supported, a field is missing, the sizes are
@@ -61,6 +66,7 @@ def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     family = family_of(hf, where)
     if hf.get("quantization_config"):
         raise UserError(
-            f"{where}: quantised safetensors are not supported; export unquantised weights first"
+            f"{where}: quantization_config is set, but quantised safetensors are not supported. "
+            "Export unquantised weights first."
         )
     return family.read(Fields(hf, where))

@@ -1,4 +1,4 @@
-"""The interface of a model family, how to read its files, and parts that families share."""
+"""Interface of a model family, and helpers that several families share."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -7,7 +7,8 @@ from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.fields import Fields, attention_shape, rope_config
 from pmc_jax.models.tensors import Entry, single
 
-# `hidden_act` of transformers -> a key of `decoder.ACTIVATIONS`.
+# The keys are values of `hidden_act` in transformers, and the values are keys of
+# `decoder.ACTIVATIONS`.
 ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
@@ -21,15 +22,16 @@ ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Models that share a `model_type`.
+    """Family of models that share a `model_type`.
 
     Attributes:
-        title: the models, as listed in the README.
+        title: names of the models, as listed in the README.
         architecture: transformers class that loads an export.
-        read: reads `config.json`; raises UserError for features that are not implemented.
-        entries: all tensors that a checkpoint of the family may hold.
+        read: function that reads `config.json`. It raises UserError for features that are not
+            implemented.
+        entries: entries of all tensors that a checkpoint of the family may hold.
         variants: alternative names of the same tensors, see `Naming.of`.
-        carried: patterns of tensors outside the decoder, see `Naming.of`.
+        carried: patterns of names of tensors outside the decoder, see `Naming.of`.
     """
 
     title: str
@@ -41,7 +43,11 @@ class Family:
 
 
 def norm_entries(names: Mapping[str, str]) -> tuple[Entry, ...]:
-    """Entries for weight and bias of norms over the hidden size; `names`: parameter -> module."""
+    """Returns the entries for weights and biases of norms over the hidden size.
+
+    Args:
+        names: dict from parameter to module.
+    """
     return tuple(
         entry
         for parameter, module in names.items()
@@ -53,10 +59,12 @@ def norm_entries(names: Mapping[str, str]) -> tuple[Entry, ...]:
 
 
 def linear_entries(names: Mapping[str, tuple[str, str, str]]) -> tuple[Entry, ...]:
-    """Entries for weight and bias of projections; `names`: parameter -> (module, input letters,
-    output letters).
+    """Returns the entries for weights and biases of projections.
 
-    Weights of a projection are [out, in] in a checkpoint and [in, out] here.
+    The weight of a projection is [out, in] in a checkpoint and [in, out] in the decoder.
+
+    Args:
+        names: dict from parameter to (module, input letters, output letters).
     """
     return tuple(
         entry
@@ -68,7 +76,7 @@ def linear_entries(names: Mapping[str, tuple[str, str, str]]) -> tuple[Entry, ..
     )
 
 
-# Projection -> its module in Llama, input letters, output letters.
+# Each projection has its module in Llama, its input letters and its output letters.
 _PROJECTIONS = {
     "q": ("self_attn.q_proj", "d", "nh"),
     "k": ("self_attn.k_proj", "d", "nh"),
@@ -83,12 +91,12 @@ _PROJECTIONS = {
 def llama_names(
     layer_norms: Mapping[str, str], *, norm: str = "model.norm", **modules: str
 ) -> tuple[Entry, ...]:
-    """Entries with Llama's names, which most families share.
+    """Returns the entries of a model with Llama's names, which most families share.
 
     Args:
-        layer_norms: norm of a layer -> its module.
+        layer_norms: dict from norm of a layer to module.
         norm: module of the last norm.
-        modules: projection -> its module, where the name differs from Llama's.
+        modules: modules of the projections whose names differ from Llama's.
     """
     layer = "model.layers.{i}."
     projections = {
@@ -108,7 +116,7 @@ PRE_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_la
 
 
 def qk_norm_entries(letters: str) -> tuple[Entry, ...]:
-    """Entries for the norms of queries and keys over the axes `letters`."""
+    """Returns the entries for the norms of queries and keys over the axes `letters`."""
     return tuple(
         single(
             f"model.layers.{{i}}.self_attn.{x}_norm.weight", f"layers.{x}_norm", letters, letters
@@ -125,11 +133,12 @@ def llama_config(
     kv_default: int | None = None,
     **changes,
 ) -> DecoderConfig:
-    """A decoder like Llama; `changes` are other fields of `DecoderConfig`.
+    """Returns the configuration of a decoder like Llama.
 
     Args:
-        max_positions, norm_eps: defaults for absent fields.
+        max_positions, norm_eps: defaults of `max_position_embeddings` and `rms_norm_eps`.
         kv_default: see `attention_shape`.
+        changes: other fields of `DecoderConfig`.
     """
     shape = attention_shape(fields, kv_default=kv_default)
     return DecoderConfig(

@@ -70,7 +70,7 @@ def _gemma3(fields: Fields) -> DecoderConfig:
     )
 
 
-# Defaults of transformers for the text part of a multimodal configuration.
+# transformers has these defaults for the text part of a multimodal configuration.
 _TEXT = {
     "vocab_size": 262_208,
     "hidden_size": 2304,

@@ -13,7 +13,9 @@ def _gpt2(fields: Fields) -> DecoderConfig:
     hidden = fields.size("n_embd", 768)
     heads = fields.size("n_head", 12)
     if hidden % heads:
-        raise fields.fail(f"n_embd {hidden} is not a multiple of n_head {heads}")
+        raise fields.fail(
+            f"n_embd {hidden} is not a multiple of n_head {heads}. Correct these fields."
+        )
     return DecoderConfig(
         vocab_size=fields.size("vocab_size", 50_257),
         hidden_size=hidden,
@@ -61,10 +63,15 @@ def _neox(fields: Fields) -> DecoderConfig:
 
 
 def _fused(module: str, theirs: str, *, joined: bool) -> tuple[Entry, Entry]:
-    """Entries for weight and bias of the fused projection to queries, keys and values."""
+    """Returns the entries for weight and bias of the fused projection to queries, keys and values.
+
+    Args:
+        theirs: letters of the output axes in the checkpoint.
+        joined: whether the parts are concatenated. Otherwise they alternate.
+    """
     weight = tuple((f"layers.{x}", "dnh") for x in "qkv")
     bias = tuple((f"layers.{x}_bias", "nh") for x in "qkv")
-    if joined:  # [in, out], as for all projections of GPT-2
+    if joined:  # All projections of GPT-2 are [in, out].
         groups, dimension = ("d", theirs), (1, 0)
     else:
         groups, dimension = (theirs, "d"), (None, None)
@@ -75,7 +82,7 @@ def _fused(module: str, theirs: str, *, joined: bool) -> tuple[Entry, Entry]:
 
 
 def _conv1d(module: str, parameter: str, into: str, out: str) -> tuple[Entry, Entry]:
-    """Entries for a projection whose weight is [in, out] in the checkpoint, too."""
+    """Returns the entries for a projection whose weight is also [in, out] in the checkpoint."""
     return (
         single(f"{module}.weight", parameter, into + out, into, out),
         single(f"{module}.bias", f"{parameter}_bias", out, out),
