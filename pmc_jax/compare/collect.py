@@ -1,7 +1,7 @@
-"""Reads the finished runs of a comparison into the dictionary that `compare.json` contains.
+"""Collection of finished runs into the dictionary that becomes `compare.json`.
 
-See docs/reference/comparison.md. A run has the numbers of one seed; an entry has the numbers of its
-chosen setting over all seeds.
+A run has the numbers of one seed. An entry is a method with its chosen setting and has the numbers
+over all seeds. See docs/reference/comparison.md.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from pmc_jax.evaluation.quality import HEADLINE, SPLITS
 KIND, SCHEMA = "pmc_jax comparison", 1
 LIMITATIONS = ("side_effects", "multiple_choice", "sampling", "prefill")
 
-# Series of several seeds are concatenated or summed; no figure draws the other series.
+# Figures draw only these series. Those of several seeds are concatenated or summed.
 _CONCATENATED = ("worst", "true_score")
 _ADDED = ("rank", "reference.forget", "reference.other", "before.forget", "before.other")
 
@@ -36,19 +36,20 @@ def collect(
     failed: Mapping[str, str],
     evaluation: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The comparison so far.
+    """Collects the results of a comparison so far.
 
     Args:
+        compare: settings of the comparison.
         runs: all runs.
-        done: the runs that are finished and measured.
-        failed: name of a run -> why its training failed.
-        evaluation: the evaluation of the target (`before`) and the reference.
+        done: runs that are finished and measured.
+        failed: name of a run -> the reason why its training failed.
+        evaluation: the evaluation of the target model (`before`) and the reference model.
 
     Returns:
-        The content of `compare.json`.
+        The contents of `compare.json`.
 
     Raises:
-        UserError: a file of a run is damaged.
+        UserError: a file of a run cannot be read.
     """
     models = {"target": _model(evaluation, "before"), "reference": _model(evaluation, "reference")}
     rows, series = [], {}
@@ -88,7 +89,7 @@ def collect(
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A JSON file of a run.
+    """Reads a JSON file of a run.
 
     Raises:
         UserError: the file cannot be read or has no JSON object.
@@ -97,7 +98,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _model(evaluation: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-    """Numbers and series of the target or the reference; None without the model."""
+    """Returns numbers and series of the target or reference model, or None if it is missing."""
     if key not in evaluation["models"]:
         return None
     values = evaluation["measures"]["quality"][key]["values"]
@@ -113,7 +114,11 @@ def _model(evaluation: Mapping[str, Any], key: str) -> dict[str, Any] | None:
 def _measures(
     evaluation: Mapping[str, Any], model: str
 ) -> tuple[dict[str, Mapping[str, float]], dict[str, Any]]:
-    """(measure -> values except quality, limitation -> series) of one model."""
+    """Returns the values and the series of one model.
+
+    The first result maps each measure except quality to its values. The second result maps each
+    measure in `LIMITATIONS` to its series.
+    """
     results = {name: by_model[model] for name, by_model in evaluation["measures"].items()}
     return (
         {name: one["values"] for name, one in results.items() if name != "quality"},
@@ -122,7 +127,7 @@ def _measures(
 
 
 def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, Any]]:
-    """Numbers of a run, and the series for figures."""
+    """Returns the numbers of a run and the series for figures."""
     results = read(run.folder / run_folder.RESULTS)
     evaluation = read(run.folder / run_folder.EVALUATION_RESULTS)
     after, rounds, seconds = results["after"], results["rounds"], results["unlearning_seconds"]
@@ -158,7 +163,7 @@ def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, 
 def _entry(
     compare: CompareConfig, name: str, rows: Sequence[Row], series: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A method with its chosen setting."""
+    """Returns the entry of a method, which has the numbers of the chosen setting."""
     method = compare.method_of(name)
     settings = compare.trials_of(name)
     by_trial = [
@@ -169,7 +174,7 @@ def _entry(
         _trial(compare.search.criterion, setting, of_trial)
         for setting, of_trial in zip(settings, by_trial, strict=True)
     ]
-    # A setting that failed for some seeds ranks below one that did not.
+    # A setting that failed for some seeds ranks below every setting with more finished runs.
     chosen = max(range(len(trials)), key=lambda i: (trials[i]["n"], trials[i]["score"] or 0.0, -i))
     own = by_trial[chosen]
     return {
@@ -192,7 +197,7 @@ def _entry(
 
 
 def _trial(criterion: str, setting: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """The results of one setting."""
+    """Returns the results of one setting over all seeds."""
     values = [{key: row["values"][key] for key in HEADLINE} for row in rows]
     mean = spread(score(criterion, *one.values()) for one in values)
     return {
@@ -204,7 +209,7 @@ def _trial(criterion: str, setting: Mapping[str, Any], rows: Sequence[Row]) -> d
 
 
 def _pooled(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Measure -> name -> series pooled over all seeds."""
+    """Pools the series over all seeds and returns measure -> name -> series."""
     pooled: dict[str, dict[str, list[float]]] = {}
     for measure, series in runs[0].items() if runs else ():
         for name in series:
@@ -220,7 +225,10 @@ def _pooled(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float
 def _curve(
     times: Sequence[float], curves: Sequence[Sequence[Mapping[str, float]]]
 ) -> list[dict[str, Any]]:
-    """Spread over the seeds of the first measurement after each time, and of the last one."""
+    """Returns the spread over seeds at each point of the curves.
+
+    The points are the first measurement after each time in `times`, and the last measurement.
+    """
     points = [
         [next((p for p in curve[:-1] if p["seconds"] >= time), {}) for curve in curves]
         for time in times
@@ -230,7 +238,10 @@ def _curve(
 
 
 def _paired(entries: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """PMC minus every other entry for each seed, which cancels the variation that both share."""
+    """Returns the spread over seeds of PMC minus every other entry.
+
+    Differences of the same seed cancel the variation that both runs share.
+    """
     by_seed = {
         entry["name"]: {row["seed"]: row["values"] for row in rows if row["name"] in entry["runs"]}
         for entry in entries

@@ -1,4 +1,4 @@
-"""A comparison in tables and plain sentences that name what each number describes."""
+"""Tables and sentences that state the results of a comparison."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from pmc_jax.report.tables import NOTHING, Row, Table, described_row, shown, wit
 from pmc_jax.report.texts import MEASURE_TEXTS, TEXTS
 
 _MODELS = (("Before unlearning", "target"), ("Never saw the data", "reference"))
-# Columns of tables: head, name of a value, unit, head in the printed table.
+# Each column has a head, the name of a value, a unit, and a short head for the printed table.
 _RESULTS = (
     ("Unlearn quality", "unlearn_quality", "points", "quality"),
     ("Quality above the reference", "above_reference", "points", "above ref."),
@@ -34,12 +34,12 @@ Column = tuple[str, str, str, str]
 
 
 def label(name: str, method: str) -> str:
-    """Name of an entry for people."""
+    """Returns the name of an entry as tables show it."""
     return LABELS[method] if name == method else name
 
 
 def format_mean_std(spread: Mapping[str, Any] | None, unit: str) -> str:
-    """ "95.6 ± 1.2": mean and, from two seeds on, standard deviation."""
+    """Formats a mean and, if there are two or more seeds, its standard deviation ("95.6 ± 1.2")."""
     if spread is None:
         return NOTHING
     is_exact = spread["std"] is None or (unit == "count" and not spread["std"])
@@ -52,41 +52,41 @@ def format_mean_std(spread: Mapping[str, Any] | None, unit: str) -> str:
 
 
 def _headline(values: Mapping[str, Any]) -> list[str]:
-    """Unlearn quality and utility, "95.6 ± 1.2"."""
+    """Formats unlearn quality and utility, each as "95.6 ± 1.2"."""
     return [format_mean_std(values.get(key), "points") for key in HEADLINE]
 
 
 def measured(comparison: Comparison) -> list[Mapping[str, Any]]:
-    """The entries with a finished run."""
+    """Returns the entries that have a finished run."""
     return [entry for entry in comparison["entries"] if entry["values"]]
 
 
 def models(comparison: Comparison) -> list[tuple[str, Mapping[str, Any]]]:
-    """Titles and numbers of the target and the reference, without missing models."""
+    """Returns titles and numbers of the target and reference models that are present."""
     by_title = [(title, comparison["models"][name]) for title, name in _MODELS]
     return [(title, model) for title, model in by_title if model is not None]
 
 
 def _columns(comparison: Comparison, columns: Sequence[Column]) -> list[Column]:
-    """The columns for which an entry has values."""
+    """Returns the columns for which at least one entry has values."""
     names = {name for entry in measured(comparison) for name in entry["values"]}
     return [column for column in columns if column[1] in names]
 
 
 def printed(comparison: Comparison) -> str:
-    """The results as plain text: mean ± standard deviation over seeds, and their number."""
+    """Formats the results as plain text, with mean ± standard deviation over n seeds."""
     heads = [head for *_, head in _columns(comparison, _RESULTS)]
     rows = [[row.name, *row.texts] for row in results(comparison).rows]
     return table(rows, ("method", *heads, "n"))
 
 
 def results(comparison: Comparison) -> Table:
-    """The results of each method, the target and the reference."""
+    """Returns the results of each method and of the target and reference models."""
     return _by_method(comparison, "Results, mean ± standard deviation over n seeds", _RESULTS)
 
 
 def more(comparison: Comparison) -> Table:
-    """The parts of the results, and the number of tokens."""
+    """Returns the parts of the results and the numbers of tokens."""
     return _by_method(comparison, "More numbers, mean ± standard deviation over n seeds", _MORE)
 
 
@@ -103,7 +103,7 @@ def _by_method(comparison: Comparison, caption: str, columns: Sequence[Column]) 
 
 
 def paired(comparison: Comparison) -> Table | None:
-    """PMC less each other method, seed by seed."""
+    """Returns the mean difference between PMC and each other method over equal seeds."""
     names = {entry["name"]: entry["label"] for entry in comparison["entries"]}
     rows = [
         Row(
@@ -117,7 +117,7 @@ def paired(comparison: Comparison) -> Table | None:
 
 
 def of_measure(comparison: Comparison, measure: str) -> Table | None:
-    """The main values of one measure, one column per method."""
+    """Returns the main values of one measure, with one column per method."""
     described = comparison["descriptions"].get(measure, {})
     entries = [entry for entry in measured(comparison) if measure in entry["measures"]]
     columns = [(title, model["measures"].get(measure, {})) for title, model in models(comparison)]
@@ -133,7 +133,7 @@ def of_measure(comparison: Comparison, measure: str) -> Table | None:
 
 
 def trials(comparison: Comparison) -> list[dict[str, Any]]:
-    """For each method: the search space and every setting tried, the chosen one first."""
+    """Returns for each method the search space and all tried settings, the chosen one first."""
     sections = []
     for entry in comparison["entries"]:
         tried = entry["trials"]
@@ -161,12 +161,12 @@ def trials(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def criterion(comparison: Comparison) -> str:
-    """The criterion that chooses a setting."""
+    """Returns the text of the criterion that chooses a setting."""
     return TEXTS["compare"]["criteria"][comparison["criterion"]]
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """The findings in sentences, in the order of a reader's questions."""
+    """Returns the findings as sentences, the trade-off between both numbers first."""
     entries = {entry["name"]: entry for entry in measured(comparison)}
     if not entries:
         return ["No run is finished yet."]
@@ -180,26 +180,26 @@ def findings(comparison: Comparison) -> list[str]:
 
     front = [entries[name] for name in comparison["front"] if name in entries]
     texts = [
-        "The best trade-offs: no other method is at least as good in both numbers and better in "
-        f"one than {', '.join(both(entry) for entry in front)}."
+        "These methods have the best trade-offs, because no other method is at least as good in "
+        f"both numbers and better in one: {', '.join(both(entry) for entry in front)}."
     ]
     if comparison["models"]["reference"] is not None:
         over = [e for e in entries.values() if round(e["values"]["above_reference"]["mean"], 1) > 0]
         level = comparison["models"]["reference"]["values"]["unlearn_quality"]
         texts.append(
-            f"Over-forgetting: {REFERENCE} has unlearn quality {level:.1f}. These methods end "
-            f"above it and forget more than was requested: {names(over)}."
+            f"Over-forgetting: {REFERENCE} has unlearn quality {level:.1f}. These methods have a "
+            f"higher unlearn quality, so they forget more than was requested: {names(over)}."
         )
     texts.append(
         "True answers: these methods trained on the true answers to the forget questions: "
-        f"{names([e for e in entries.values() if e['sees_answers']])}; these never used them: "
-        f"{names([e for e in entries.values() if not e['sees_answers']])}."
+        f"{names([e for e in entries.values() if e['sees_answers']])}. These methods never used "
+        f"the true answers: {names([e for e in entries.values() if not e['sees_answers']])}."
     )
     return texts
 
 
 def limits(comparison: Comparison) -> list[str]:
-    """Statements on what the numbers show and what they do not."""
+    """Returns sentences about what the numbers show and what they do not show."""
     texts, seeds = TEXTS["compare"]["limits"], len(comparison["seeds"])
     methods = ", ".join(entry["label"] for entry in comparison["entries"] if entry["sees_answers"])
     counts = {len(entry["trials"]) for entry in comparison["entries"]} - {1}

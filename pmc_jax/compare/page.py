@@ -1,4 +1,4 @@
-"""The dictionary of `collect` as `compare.html`: one file without scripts or external resources."""
+"""HTML page of a comparison: one file without scripts or external resources."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ MARK = '<meta name="generator" content="pmc_jax comparison">'
 
 
 def render(comparison: Mapping[str, Any]) -> tuple[str, list[Figure]]:
-    """The HTML page of a comparison, and the figures that it draws."""
+    """Renders the HTML page of a comparison and returns the page and its figures."""
     pareto, over_time = plots.pareto(comparison), plots.over_time(comparison)
     names = comparison["settings"]["measures"]
     names = list(MEASURE_TEXTS) if "all" in names else names

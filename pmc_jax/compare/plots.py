@@ -1,4 +1,4 @@
-"""Figures of a comparison: quality against utility, both over time, the four limitations."""
+"""Figures of a comparison: quality against utility, both over time, and four limitations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _TITLES = {"unlearn_quality": "Unlearn quality", "utility": "Utility"}
 
 
 def _styles(comparison: Comparison) -> dict[str, dict[str, str]]:
-    """Entry -> label, colour, dash and marker, the same in all figures."""
+    """Returns entry -> label, colour, dash and marker, which are the same in all figures."""
     entries = measured(comparison)
     runs = [{"name": entry["label"]} for entry in entries]
     return {
@@ -28,7 +28,7 @@ def _both(values: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def pareto(comparison: Comparison) -> Figure | None:
-    """Unlearn quality against utility."""
+    """Draws unlearn quality against utility; returns None if no run is finished."""
     entries, styles = measured(comparison), _styles(comparison)
     if not entries:
         return None
@@ -57,11 +57,12 @@ def pareto(comparison: Comparison) -> Figure | None:
     if models["reference"] is not None:
         level = models["reference"]["values"]["unlearn_quality"]
         layers.append(Level(level, "muted", vertical=True))
-        beyond = " Right of the dashed line is over-forgetting."
+        beyond = " Points to the right of the dashed line show over-forgetting."
     marks = "Large marks are means with standard deviations, small marks are single seeds. "
     caption = (
-        f"Up and to the right is better. {marks if len(comparison['seeds']) > 1 else ''}The thin "
-        f"line joins the methods that no other method beats in both numbers.{beyond}"
+        "Points further up and to the right are better. "
+        f"{marks if len(comparison['seeds']) > 1 else ''}The thin line joins the methods that no "
+        f"other method beats in both numbers.{beyond}"
     )
     layers = [front, *seeds, *means.values(), *layers]
     return Figure(
@@ -75,7 +76,7 @@ def pareto(comparison: Comparison) -> Figure | None:
 
 
 def over_time(comparison: Comparison) -> list[Figure]:
-    """Unlearn quality and utility over the time of unlearning, in minutes."""
+    """Draws unlearn quality and utility over the minutes of unlearning."""
     if not measured(comparison):
         return []
     return [_over_time(comparison, key, title) for key, title in _TITLES.items()]
@@ -116,12 +117,12 @@ def _over_time(comparison: Comparison, key: str, title: str) -> Figure:
 
 
 def of_measure(comparison: Comparison, measure: str) -> list[Figure]:
-    """The figures of one limitation; they pool all seeds of a method."""
+    """Draws the figures of one limitation, which pool all seeds of a method."""
     return distributions.of_measure(_as_runs(comparison), measure)
 
 
 def _as_runs(comparison: Comparison) -> list[dict[str, Any]]:
-    """The entries in the form of a report's runs, with what `distributions` reads."""
+    """Returns the entries in the format of report runs, as far as `distributions` reads it."""
     target, reference = (comparison["models"][name] for name in ("target", "reference"))
     runs = []
     for entry in measured(comparison):

@@ -1,4 +1,4 @@
-"""The runs of a comparison."""
+"""Runs of a comparison and the folders of its models."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.run import Config, FinetuneConfig
 from pmc_jax.errors import UserError
 
-RUNS = "runs"  # a folder of runs
-REFERENCE = "reference"  # its `target` is the model that never saw the forget rows
-# Weights of a run; the comparison removes them once the run is measured.
+RUNS = "runs"  # folder of all runs
+REFERENCE = "reference"  # folder in which `target` is the reference model
+# The comparison removes these weights of a run after measuring the run.
 WEIGHTS = (run_folder.CHECKPOINTS, run_folder.MODEL, run_folder.ADAPTER)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run of one method.
+    """Run of one method with one setting and one seed.
 
     Attributes:
-        name: name of its folder under `RUNS`.
-        entry: its key in `methods`.
-        trial: index of its setting among the settings of the entry.
-        setting: name -> value.
+        name: name of the run's folder in `RUNS`.
+        entry: key of the method in `methods`.
+        trial: index of the setting among the settings of the entry.
+        setting: name of a searched setting -> value.
         seed: seed of unlearning.
         config: settings of the run.
     """
@@ -42,35 +42,47 @@ class Run:
 
 
 def folder_of(compare: CompareConfig) -> Path:
-    """The output folder of the comparison.
+    """Returns the output folder of the comparison.
 
     Raises:
         UserError: `output.dir` is not given.
     """
     if not compare.output.dir:
-        raise UserError("output.dir: not given; name the folder for the comparison")
+        raise UserError(
+            "output.dir: no folder is given. Set output.dir to a folder for the comparison."
+        )
     return Path(compare.output.dir)
 
 
 def target_of(compare: CompareConfig) -> str:
-    """Folder of the model from which all runs start."""
+    """Returns the path of the target model, from which all runs start.
+
+    Raises:
+        UserError: the settings name no model.
+    """
     base = compare.base()
     if base.finetune.data:
         return str(folder_of(compare) / run_folder.TARGET)
     if not base.model.path:
-        raise UserError("run.model.path: not given; name the model that is to forget")
+        raise UserError(
+            "run.model.path: no model is given. Set run.model.path to a model folder, or set "
+            "run.finetune.data to make the target model."
+        )
     return base.model.path
 
 
 def reference_of(compare: CompareConfig) -> str | None:
-    """Folder of the model that never saw the forget rows; None without a reference."""
+    """Returns the path of the reference model, or None if there is no reference model."""
     if compare.reference.data:
         return str(folder_of(compare) / REFERENCE / run_folder.TARGET)
     return compare.reference.path
 
 
 def runs_of(compare: CompareConfig) -> list[Run]:
-    """All runs in order of seeds, so that an interruption leaves all methods with equally many."""
+    """Returns all runs in the order of seeds.
+
+    After an interruption, all methods therefore have about the same number of finished runs.
+    """
     runs = []
     for seed in compare.seeds:
         for entry in compare.methods:
@@ -83,9 +95,9 @@ def runs_of(compare: CompareConfig) -> list[Run]:
 
 
 def _in_own_folder(compare: CompareConfig, config: Config, name: str) -> Config:
-    """The settings of a run that starts from the shared target and writes to its own folder."""
+    """Returns the settings of a run with the shared target model and its own output folder."""
     folder = folder_of(compare) / RUNS / name
-    # No checkpoint at the end: it takes gigabytes, and the run is measured at once.
+    # A checkpoint at the end would take gigabytes, and nothing resumes from it.
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, path=target_of(compare)),

@@ -1,4 +1,4 @@
-"""Statistics over seeds."""
+"""Statistics over seeds: spread, search score and Pareto front."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,9 +8,9 @@ Spread = dict[str, Any]
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """`mean`, `std` and `n` of the numbers that are not None; None if all are None.
+    """Returns `mean`, `std` and `n` of the values that are not None, or None if all are None.
 
-    `std` is the sample standard deviation sqrt(sum (x - mean)^2 / (n - 1)); None for one number.
+    `std` is the sample standard deviation sqrt(sum (x - mean)^2 / (n - 1)), or None if n = 1.
     """
     numbers = [value for value in values if value is not None]
     if not numbers:
@@ -20,19 +20,19 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
-    """Name -> `spread` over the rows, for every name with a number in some row."""
+    """Returns name -> `spread` over the rows for every name that has a number in some row."""
     names = dict.fromkeys(name for row in rows for name in row)
     by_name = {name: spread(row.get(name) for row in rows) for name in names}
     return {name: one for name, one in by_name.items() if one is not None}
 
 
 def score(criterion: str, quality: float, utility: float) -> float:
-    """Score by which the search chooses a setting, 0 to 100.
+    """Returns the score, from 0 to 100, by which the search chooses a setting.
 
     Args:
         criterion: one of `config.compare.CRITERIA`.
         quality: unlearn quality, 0 to 100.
-        utility: 0 to 100.
+        utility: utility, 0 to 100.
     """
     if criterion == "min":
         return min(quality, utility)
@@ -43,7 +43,7 @@ def score(criterion: str, quality: float, utility: float) -> float:
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Names of the Pareto-optimal points, in ascending order of the first number."""
+    """Returns the names of the Pareto-optimal points in ascending order of the first number."""
     best = [
         name
         for name, (x, y) in points.items()

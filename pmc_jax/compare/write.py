@@ -1,4 +1,4 @@
-"""Writes the page, the figures and the numbers of a comparison."""
+"""Writer of the page, the figures and the numbers of a comparison."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ def write(folder: Path, comparison: Mapping[str, Any], *, say: Callable[[str], N
     """Writes `compare.json`, `compare.html` and `plots/*.png`, and prints the results.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: a file cannot be written.
     """
     page, figures = render(comparison)
     write_text(folder / JSON, json_text(comparison))

@@ -56,7 +56,7 @@ def test_results_stand_beside_the_target_and_the_reference(made):
         assert texts[1] == f"{above['mean']:.1f} ± {above['std']:.1f}"
         assert texts[-1] == "3"
     assert rows["Before unlearning"][0] == "40.0" and rows["Never saw the data"][0] == "70.5"
-    assert "never used them: PMC, IDK, retain-only." in parsed.text
+    assert "never used the true answers: PMC, IDK, retain-only." in parsed.text
     assert "more than was requested: PMC, NPO, SimNPO, GD, IDK." in parsed.text
 
 
