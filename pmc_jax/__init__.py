@@ -1,11 +1,11 @@
-"""pmc_jax: make a language model forget, by Partial Model Collapse (arXiv 2507.04219).
+"""Machine unlearning for language models by Partial Model Collapse (arXiv 2507.04219).
 
     import pmc_jax as pmc
     lm = pmc.load("path/or/name")
     result = pmc.unlearn(lm, forget=["Where does Jane Roe live?"], retain=[("...", "...")])
     result.export("out/")
 
-Importing this package loads nothing else; each name is loaded when it is first used.
+Each name of this package is imported when it is first used, so that `import pmc_jax` is fast.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The main functions of the library; the commands do the same from files."""
+"""Functions of the library: unlearn, fine-tune, answer, sample and evaluate."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -43,20 +43,23 @@ Pairs = Sequence[tuple[str, str]]
 
 @dataclasses.dataclass(frozen=True)
 class Unlearned:
-    """What `unlearn` returns.
+    """The result of `unlearn`: the unlearned model and a report of the training.
+
+    `originals`, `replacements` and `scores` are empty for methods other than PMC.
 
     Attributes:
-        lm: the unlearned model.
-        originals: id of each forget question -> its answer before unlearning; empty for methods
-            other than PMC, like `replacements` and `scores`.
-        replacements: id -> the model's own answer that replaced it in training, None if every
-            sample was empty.
-        scores: id -> score of the replacement; 0 = nothing of the original is left.
-        rounds: losses of each round; for PMC also the mean score and the number of questions left.
-        seconds: exclusive wall time in seconds by stage, and `total`.
-        tokens: numbers of tokens, `sampled` and `trained`.
-        adapters: the adapters alone if `train.lora` is on; `lm` has them merged.
-        lora: settings of the adapters.
+        lm: unlearned model.
+        originals: original answer to each forget question by the id of the question.
+        replacements: replacement answer by the id of the question, or None if every sample was
+            empty.
+        scores: score of the replacement answer by the id of the question; 0 means that no part of
+            the original answer is left.
+        rounds: losses of each round. PMC also reports the mean score and the number of questions
+            without a replacement answer.
+        seconds: exclusive wall time in seconds by stage, and the sum as `total`.
+        tokens: number of tokens that were `sampled` and `trained`.
+        adapters: LoRA adapters, which are merged into `lm`, or None without LoRA.
+        lora: settings of the adapters, or None without LoRA.
     """
 
     lm: LanguageModel
@@ -70,22 +73,30 @@ class Unlearned:
     lora: LoRAConfig | None = None
 
     def export(self, folder: str | Path, *, dtype: str | None = None) -> None:
-        """Writes the model as a Hugging Face folder; see `export_hf`."""
+        """Writes the unlearned model as a Hugging Face folder, as `pmc_jax.export_hf` does."""
         export_hf(self.lm, folder, dtype=dtype)
 
     def export_adapter(self, folder: str | Path) -> None:
-        """Writes the adapters as a PEFT folder; see `models.peft.export_adapter`.
+        """Writes the LoRA adapters as a PEFT folder.
 
         Raises:
-            UserError: there are no adapters because all weights were trained, or the folder is in
-                use.
+            UserError: the model has no adapters because all weights were trained, or the folder
+                already exists.
         """
         if self.adapters is None or self.lora is None:
-            raise UserError("no adapters: set train=TrainConfig(lora=LoRAConfig(rank=8))")
+            raise UserError(
+                "the model has no adapters, because all weights were trained. Call unlearn with "
+                "train=TrainConfig(lora=LoRAConfig(rank=8))."
+            )
         export_adapter(self.lm, self.adapters, self.lora, folder)
 
     def answer(self, questions: Sequence[str], **options: Any) -> list[str]:
-        """Greedy answers of the unlearned model; options as in `pmc_jax.answer`."""
+        """Returns the greedy answer of the unlearned model to each question.
+
+        Args:
+            questions: questions without a prompt template.
+            **options: keyword arguments of `pmc_jax.answer`.
+        """
         return answer(self.lm, questions, **options)
 
 
@@ -103,25 +114,28 @@ def unlearn(
     seed: int = 0,
     progress: bool = False,
 ) -> Unlearned:
-    """Makes the model forget, by Partial Model Collapse or by another method.
+    """Unlearns the forget questions by Partial Model Collapse (PMC) or by another method.
 
-    PMC needs only questions: it moves away from the model's own greedy answers.
+    PMC needs no true answers, because it trains the model away from its own original answers.
 
     Args:
-        lm: from `load`; not changed.
-        forget: the sensitive questions; (question, true answer) pairs for a method that trains on
-            true answers.
+        lm: model that `load` returns; this model is not changed.
+        forget: forget questions, or (question, true answer) pairs for a method that trains on true
+            answers.
         retain: question-answer pairs that the model must keep.
-        method: a name in `pmc_jax.training.losses.METHODS`, or the settings of a method.
-        config, train, model, data: settings; only `max_length` and `long_rows` of `data` are read,
-            and methods other than PMC read only `schedule` of `config`.
-        score: (original answer, samples) -> one number per sample, lower is better, 0 = forgotten;
-            None = `config.score`. Only PMC reads it.
-        seed: seed of sampling, order and pairing.
-        progress: show progress bars on stderr.
+        method: name in `pmc_jax.training.losses.METHODS`, or settings of a method.
+        config: settings of PMC; other methods read only `config.schedule`.
+        train: settings of training.
+        model: settings of prompts and dtypes.
+        data: settings of rows, of which only `max_length` and `long_rows` are read.
+        score: function that maps an original answer and a list of samples to one number per sample,
+            where lower is better and 0 means forgotten; None selects `config.score`. Only PMC reads
+            this argument.
+        seed: seed of sampling, pairing and the order of rows.
+        progress: whether to show progress bars on stderr.
 
     Raises:
-        UserError: empty or invalid rows, or prompts or rows that are too long.
+        UserError: rows are empty or invalid, or prompts or rows are too long.
     """
     settings = Config(
         pmc=config or PMCConfig(),
@@ -174,10 +188,22 @@ def finetune(
     seed: int = 0,
     progress: bool = False,
 ) -> LanguageModel:
-    """Fine-tunes on question-answer pairs with the loss on the answers; does not change `lm`.
+    """Fine-tunes a copy of a model on question-answer pairs, with the loss on the answer tokens.
+
+    Args:
+        lm: model that `load` returns; this model is not changed.
+        pairs: question-answer pairs to learn.
+        config: settings of fine-tuning.
+        model: settings of prompts and dtypes.
+        data: settings of rows, of which only `max_length` and `long_rows` are read.
+        seed: seed of the order of rows.
+        progress: whether to show progress bars on stderr.
+
+    Returns:
+        The fine-tuned model.
 
     Raises:
-        UserError: empty or invalid rows, or rows that are too long.
+        UserError: rows are empty, invalid or too long.
     """
     if not isinstance(pairs, FinetuneSet):
         rows = pairs_to_retain(list(pairs))
@@ -202,7 +228,16 @@ def answer(
     model: ModelConfig | None = None,
     progress: bool = False,
 ) -> list[str]:
-    """The greedy answer to each question; decodes `batch_size` answers at once."""
+    """Returns the greedy answer to each question.
+
+    Args:
+        lm: model that `load` returns.
+        questions: questions without a prompt template.
+        max_new_tokens: maximum number of tokens in an answer.
+        batch_size: number of answers that are decoded at the same time.
+        model: settings of prompts and dtypes.
+        progress: whether to show progress bars on stderr.
+    """
     generator = TextGenerator.of(lm, model or ModelConfig())
     asking = EvaluateConfig(max_new_tokens=max_new_tokens, batch_size=batch_size)
     answers = LoadedModel("answer", generator).greedy(questions, asking, Recorder(bars=progress))
@@ -222,8 +257,22 @@ def sample(
     model: ModelConfig | None = None,
     seed: int = 0,
 ) -> list[list[str]]:
-    """Samples `num_samples` answers per question with temperature, then top-k (0 = off), then top-p
-    (1 = off).
+    """Samples answers to each question with temperature, then top-k, then top-p.
+
+    Args:
+        lm: model that `load` returns.
+        questions: questions without a prompt template.
+        num_samples: number of answers to each question.
+        temperature: softmax temperature; 0 selects greedy decoding.
+        top_p: probability mass that nucleus sampling keeps; 1 disables nucleus sampling.
+        top_k: number of most likely tokens that are kept; 0 disables top-k.
+        max_new_tokens: maximum number of tokens in an answer.
+        batch_size: number of answers that are decoded at the same time.
+        model: settings of prompts and dtypes.
+        seed: seed of the random draws.
+
+    Returns:
+        A list of `num_samples` answers for each question.
     """
     generator = TextGenerator.of(lm, model or ModelConfig())
     return generator.sample(
@@ -249,30 +298,35 @@ def evaluate(
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Unlearn quality, utility, ROUGE-L recall per split, and the measures in `config.measures`.
+    """Evaluates a model: unlearn quality, utility, ROUGE-L recalls and further measures.
 
     Args:
-        splits: evaluation sets with the names of `data.evaluate`: `forget`, `forget_paraphrased`,
-            `retain`, `world_facts`, `real_authors`, `holdout`, `relearn`. Paraphrased and wrong
-            answers, which some measures need, are columns of an `EvalSet`.
-        reference: a model that never saw the forget rows.
-        before: the model before unlearning.
-        retain: question-answer pairs for the prompts of prompt attacks; relearning trains on them
-            if there is no `relearn` split.
+        lm: model to evaluate.
+        splits: evaluation sets with the names of `data.evaluate`, which are `forget`,
+            `forget_paraphrased`, `retain`, `world_facts`, `real_authors`, `holdout` and `relearn`.
+            Some measures need paraphrased and wrong answers, which are columns of an `EvalSet`.
+        config: settings of evaluation, which select the measures.
+        reference: model that never saw the forget rows.
+        before: model before unlearning.
+        retain: question-answer pairs for the prompts of prompt attacks, on which relearning also
+            trains if there is no split `relearn`.
+        model: settings of prompts and dtypes.
+        seed: seed of the random draws.
+        progress: whether to show progress bars on stderr.
 
     Returns:
-        The numbers of `pmc_jax.evaluation.quality.of_recalls`; with measures also `evaluation`, see
-        docs/reference/evaluation.md.
+        A dict of the numbers that `pmc_jax.evaluation.quality.of_recalls` returns. If measures are
+        selected, the key `evaluation` holds their results (see docs/reference/evaluation.md).
 
     Raises:
-        UserError: an unknown split, or rows that are too long.
+        UserError: a split has an unknown name, or rows are too long.
     """
     if isinstance(splits, Mapping):
         rows = {name: pairs_to_retain(list(pairs)) for name, pairs in splits.items()}
         splits = [EvalSet(n, r.ids, r.questions, r.answers) for n, r in rows.items()]
     if unknown := sorted({s.name for s in splits} - set(EVALUATION_SETS)):
         names = ", ".join(EVALUATION_SETS)
-        raise UserError(f"evaluate: unknown split {unknown[0]!r}; the splits are {names}")
+        raise UserError(f"splits: the split {unknown[0]!r} is unknown. Use one of: {names}.")
     retain = _retain_set(retain) if retain else None
     asking, settings = config or EvaluateConfig(), model or ModelConfig()
 

@@ -1,9 +1,9 @@
-"""The command line: `pmc COMMAND CONFIG.yaml [section.key=value ...] [--overwrite]`.
+"""The command line, `pmc COMMAND CONFIG.yaml [section.key=value ...] [--overwrite]`.
 
-Each command is a module of `pmc_jax.commands`: its docstring is the help, `READS` names the
-settings that it reads, `add_arguments` declares its options, and `run` does its work and may return
-an exit status. Results go to stdout, progress and messages to stderr. Bad input ends a command with
-a message of one line and exit status 2.
+Each command is a module of `pmc_jax.commands`. The docstring of the module is the help text,
+`READS` names the settings that the command reads, `add_arguments` declares its options, and `run`
+executes the command and may return an exit status. Commands write results to stdout, and progress
+and messages to stderr. Invalid input ends a command with a message of one line and exit status 2.
 """
 
 import argparse
@@ -28,17 +28,28 @@ COMMANDS = (
     *("plan", "report", "verify", "config"),
 )
 
-_ASKED_TO_STOP = "pmc: the run was asked to stop; the same command resumes it from the checkpoint"
-_INTERRUPTED = "pmc: the run was interrupted; the same command resumes it from the last checkpoint"
+_RECEIVED_SIGTERM = (
+    "pmc: the run received SIGTERM and stopped. Run the same command again to resume it from its "
+    "checkpoint."
+)
+_INTERRUPTED = (
+    "pmc: the run was interrupted. Run the same command again to resume it from its last "
+    "checkpoint."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit status: 0, 1 if `verify` found a difference, 2 for bad
-    input, 75 (a temporary failure) if SIGTERM ended it and the same command resumes, 130 if it was
-    interrupted, 141 if the reader of stdout closed it.
+    """Runs one command and returns its exit status.
+
+    The exit status is 0 after success, 1 if `verify` has found a difference, 2 for invalid input,
+    75 (temporary failure) if SIGTERM has stopped the command and the same command can resume, 130
+    after an interrupt, and 141 if the reader of stdout has closed it.
+
+    Args:
+        arguments: words of the command line; None selects `sys.argv`.
     """
     options = _parse(arguments)
-    # Output files are about people: only their owner may read them.
+    # Output files may hold personal data, so only their owner may read them.
     umask = os.umask(0o077)
     try:
         spec = launch.process_spec(options, os.environ) if "coordinator" in options else None
@@ -50,20 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pmc: error: {error}", file=sys.stderr)
         return 2
     except Preempted:
-        print(_ASKED_TO_STOP, file=sys.stderr)
+        print(_RECEIVED_SIGTERM, file=sys.stderr)
         return 75
     except KeyboardInterrupt:
         print(_INTERRUPTED, file=sys.stderr)
         return 130
-    except BrokenPipeError:  # such as `pmc config CONFIG.yaml | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes the flush at exit
+    except BrokenPipeError:  # A command such as `pmc config CONFIG.yaml | head` closes the pipe.
+        # Python flushes stdout at its exit, which would fail on a closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     finally:
         os.umask(umask)
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """The parser of a command; its help also describes the settings that the command reads."""
+    """Argument parser whose help also describes the settings that a command reads."""
 
     def format_help(self) -> str:
         module = self.get_default("module")
@@ -72,12 +84,16 @@ class _CommandParser(argparse.ArgumentParser):
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options of a command, and its module as `module`; exits if they are wrong."""
+    """Parses the command line, and exits if it is invalid.
+
+    Returns:
+        The options of the command, and the module of the command as `module`.
+    """
     parser = argparse.ArgumentParser(
         prog="pmc",
-        description="Partial Model Collapse: make a language model forget.",
-        epilog="Most commands: pmc COMMAND CONFIG.yaml [section.key=value ...] [--overwrite]. "
-        "`pmc COMMAND --help` describes the options and the settings of each.",
+        description="Unlearn questions from a language model by Partial Model Collapse.",
+        epilog="Most commands have the form pmc COMMAND CONFIG.yaml [section.key=value ...] "
+        "[--overwrite]. Run `pmc COMMAND --help` for the options and settings of a command.",
     )
     version = importlib.metadata.version("pmc_jax")
     parser.add_argument("--version", action="version", version=f"pmc_jax {version}")
@@ -88,12 +104,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command = commands.add_parser(name, help=doc.partition("\n\n")[0], description=doc)
         module.add_arguments(command)
         command.set_defaults(module=module)
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+    if "_ARGCOMPLETE" in os.environ:  # The shell sets this variable to request completions.
         import argcomplete
 
         argcomplete.autocomplete(parser)
     options, rest = parser.parse_known_args(arguments)
-    # `rest` has the settings after an option, where argparse ends the list of positionals.
+    # argparse does not parse positional arguments after an option, so `rest` holds these settings.
     takes_overrides = "overrides" in options
     if unknown := [text for text in rest if text.startswith("-") or not takes_overrides]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -103,7 +119,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _with_others(options: argparse.Namespace, spec: launch.ProcessSpec, parent: Parent) -> NoReturn:
-    """Runs the command as one of several processes; only the first one prints."""
+    """Runs a command as one process of a multi-process job, in which only process 0 prints."""
     start.quiet_libraries()
     import jax
 
@@ -132,7 +148,7 @@ def _with_others(options: argparse.Namespace, spec: launch.ProcessSpec, parent: 
     watchdog.stop()
     says = status == 75 and multihost.is_first()
     jax.distributed.shutdown()
-    parent.exit(status, _ASKED_TO_STOP if says else "")
+    parent.exit(status, _RECEIVED_SIGTERM if says else "")
 
 
 def _say(text: str) -> None:
@@ -144,7 +160,7 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _warn_of_this_process_only(index: int) -> None:
-    """Drops warnings that all processes issue, because the first process prints them."""
+    """Drops warnings that all processes issue, because process 0 prints these warnings."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: getattr(record, "of_process", False))
         handler.setFormatter(logging.Formatter(f"pmc: process {index}: %(message)s"))
@@ -152,7 +168,7 @@ def _warn_of_this_process_only(index: int) -> None:
 
 
 def command() -> int:
-    """The entry point of `pmc`: `main` with a tuned allocator."""
+    """Runs `main` with a tuned memory allocator, as the entry point of `pmc`."""
     malloc.tune_glibc_malloc()
     return main()
 

@@ -1,19 +1,20 @@
-"""Exceptions for bad input and for a requested stop, and helpers for their messages."""
+"""Exceptions for invalid input and for a requested stop, with helpers for their messages."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
 
 
 class UserError(ValueError):
-    """Bad input: one line that names the file, row or key at fault and the fix.
+    """Error for invalid input.
 
-    The command line prints it to stderr without a traceback and exits with status 2; library users
-    catch it as a `ValueError`.
+    The message is one line that names the file, row or setting at fault and says what to do. The
+    command line prints the message to stderr without a traceback and exits with status 2. Library
+    users can catch the error as a `ValueError`.
     """
 
 
 class Preempted(Exception):
-    """The process was asked to stop and has saved its state."""
+    """Signal that the process has received SIGTERM and has reached a point where it can resume."""
 
 
 def first_of(names: Sequence[str], most: int) -> str:
@@ -23,11 +24,11 @@ def first_of(names: Sequence[str], most: int) -> str:
 
 @contextlib.contextmanager
 def system_errors(what: str, fix: str = "") -> Iterator[None]:
-    """Turns an `OSError` in the block into a `UserError`.
+    """Converts an `OSError` in a `with` block to a `UserError`.
 
     Args:
-        what: the beginning of the message. A colon and the system's reason follow.
-        fix: a sentence that says what to do, which ends the message.
+        what: first part of the message. A colon and the reason of the system follow.
+        fix: sentence at the end of the message, which says what to do.
     """
     try:
         yield

@@ -1,1 +1,1 @@
-"""The device mesh, jobs of several processes, failure detection and preemption."""
+"""Device meshes, multi-process jobs, failure detection and preemption."""

@@ -1,6 +1,6 @@
-"""Starts multi-process jobs: the processes find each other by flags or cluster variables.
+"""Start of multi-process jobs, whose processes find each other by flags or cluster variables.
 
-This module imports jax only in `join`, which a single process never calls.
+Only `join` imports jax, so a single process starts without this import.
 """
 
 import argparse
@@ -24,10 +24,12 @@ _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID",
 
 @dataclasses.dataclass(frozen=True)
 class ProcessSpec:
-    """One process of a multi-process job; jax detects the values that are None.
+    """Address and size of a multi-process job, with the index of this process.
+
+    jax detects values that are None.
 
     Attributes:
-        coordinator: host:port of process 0.
+        coordinator: address of process 0, as "host:port".
         count: number of processes.
         index: index of this process, from 0.
     """
@@ -38,21 +40,23 @@ class ProcessSpec:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("multi-process jobs, one process per host")
+    group = parser.add_argument_group("multi-process jobs, with one process per host")
     group.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="host of process 0 and a free port on it"
+        "--coordinator", metavar="HOST:PORT", help="host of process 0, and a free port on this host"
     )
     group.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
     group.add_argument("--process-id", type=int, metavar="I", help="index of this process, from 0")
     group.add_argument(
         "--distributed",
         action="store_true",
-        help="run as a multi-process job that jax detects, if pmc does not detect it by itself",
+        help="let jax detect the processes of the job, if pmc does not detect the job by itself",
     )
 
 
 def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) -> ProcessSpec | None:
-    """Reads flags and environment variables; returns None for a single process.
+    """Reads the process spec from flags and environment variables.
+
+    Returns None if the job has a single process.
 
     Raises:
         UserError: flags or variables contradict each other or are incomplete.
@@ -61,11 +65,14 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
     if any(flag is not None for flag in flags):
         if options.distributed:
             raise UserError(
-                "--distributed detects the processes; remove --coordinator, --num-processes and "
-                "--process-id"
+                "--distributed detects the processes, so other flags contradict it. Remove "
+                "--coordinator, --num-processes and --process-id."
             )
         if any(flag is None for flag in flags):
-            raise UserError("--coordinator, --num-processes and --process-id must be set together")
+            raise UserError(
+                "--coordinator, --num-processes and --process-id must be set together. Pass all "
+                "three flags or none of them."
+            )
         return _checked(*flags, names=("--coordinator", "--num-processes", "--process-id"))
     if options.distributed:
         return ProcessSpec()
@@ -75,10 +82,16 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
         try:
             numbers = int(count), int(index)
         except ValueError:
-            raise UserError(f"{names[1]}={count}, {names[2]}={index}: expected numbers") from None
+            raise UserError(
+                f"{names[1]}={count}, {names[2]}={index}: one of these values is not a number. Set "
+                "both variables to numbers."
+            ) from None
         return _checked(address, *numbers, names=names)
     if bool(count) != bool(index):
-        raise UserError(f"{names[0]}, {names[1]} and {names[2]} must be set together")
+        raise UserError(
+            f"{names[0]}, {names[1]} and {names[2]} must be set together. Set all three variables "
+            "or none of them."
+        )
     several = address or _cluster_processes(environment) > 1
     return ProcessSpec(address or None) if several else None
 
@@ -89,22 +102,24 @@ def _checked(
     """Checks the values of the flags or variables `names`; returns None for one process."""
     if count < 1 or not 0 <= index < count:
         raise UserError(
-            f"{names[1]}={count}, {names[2]}={index}: expected an index from 0 to the number of "
-            "processes - 1"
+            f"{names[1]}={count}, {names[2]}={index}: the index is out of range. Set "
+            f"{names[2]} to at least 0 and below {names[1]}."
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserError(f"{names[0]}={coordinator}: expected HOST:PORT")
+        raise UserError(
+            f"{names[0]}={coordinator}: the value is not an address. Set {names[0]} to HOST:PORT."
+        )
     return ProcessSpec(coordinator, count, index) if count > 1 else None
 
 
 def _cluster_processes(environment: Mapping[str, str]) -> int:
-    """Number of processes that a scheduler has started, as far as the environment shows it."""
+    """Returns the number of processes that a scheduler has started, from environment variables."""
     workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
     counts = [len((workers or "").split(",")), _number(environment.get("OMPI_COMM_WORLD_SIZE"))]
     if environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
         counts.append(_number(environment.get("MEGASCALE_NUM_SLICES", "2")))
-    # A shell inside an allocation has some of these; a task that srun started has them all.
+    # A shell inside an allocation has some of these variables, and a task of srun has all of them.
     if all(name in environment for name in _SLURM):
         tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment["SLURM_NTASKS"]
         counts.append(_number(tasks))
@@ -128,22 +143,25 @@ def _is_tpu_vm(environment: Mapping[str, str]) -> bool:
 
 
 def _tpu_vm_workers() -> int:
-    """Number of hosts in this TPU VM's slice, from the metadata server that jax queries too."""
+    """Returns the number of hosts in the slice of this TPU VM, from Google's metadata server."""
     import urllib.request
 
     request = urllib.request.Request(_WORKER_ENDPOINTS, headers={"Metadata-Flavor": "Google"})
     try:
         with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as reply:
             return len(reply.read().decode().split(","))
-    except (OSError, ValueError):  # not on Google's cloud
+    except (OSError, ValueError):  # The machine is not in Google's cloud.
         return 1
 
 
 def join(spec: ProcessSpec, timeout: float) -> None:
-    """Joins the job; must be called before any other use of jax's devices.
+    """Connects this process to the other processes of the job.
+
+    Must be called before any other use of jax's devices.
 
     Args:
-        timeout: seconds after which a silent process counts as dead.
+        spec: address and size of the job.
+        timeout: number of seconds without a heartbeat after which a process counts as failed.
 
     Raises:
         UserError: the other processes cannot be reached.
@@ -153,7 +171,7 @@ def join(spec: ProcessSpec, timeout: float) -> None:
     from pmc_jax.distributed.multihost import seconds_of
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # Jax's service would handle SIGTERM; `preemption` agrees on a safe point by itself.
+    # jax's preemption service would handle SIGTERM in place of the module `preemption`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -163,22 +181,22 @@ def join(spec: ProcessSpec, timeout: float) -> None:
             local_device_ids=_local_devices(os.environ),
             cluster_detection_method=None if spec.count is None else "deactivate",
             initialization_timeout=int(seconds_of("PMC_JOIN_SECONDS", _JOIN_SECONDS)),
-            # Later than the watchdog, whose message is clearer than that of jax.
+            # This timeout ends after that of the watchdog, whose message is clearer.
             heartbeat_timeout_seconds=int(2 * timeout + 10),
             shutdown_timeout_seconds=int(timeout + 1),
         )
-    except Exception as error:  # jax raises many types, for a missing variable or a busy port
+    except Exception as error:  # jax raises errors of many types.
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"cannot join the other processes ({reason}); give --coordinator HOST:PORT, "
-            "--num-processes and --process-id"
+            f"this process cannot join the other processes ({reason}). Pass --coordinator "
+            "HOST:PORT, --num-processes and --process-id."
         ) from None
 
 
 def _local_devices(environment: Mapping[str, str]) -> list[int] | None:
-    """Indices of all GPUs of the host; None = jax chooses.
+    """Returns the indices of all GPUs of this host, or None if jax selects the devices.
 
-    Under Slurm and Open MPI jax would use one GPU per process; pmc runs one process per host.
+    Under Slurm and Open MPI, jax selects one GPU per process, but pmc runs one process per host.
     """
     alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1" or (
         environment.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"

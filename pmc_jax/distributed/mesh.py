@@ -1,7 +1,7 @@
-"""Device meshes and layouts; a layout is a mesh and a table of logical axes to mesh axes.
+"""Device meshes, and layouts that map the logical axes of arrays to mesh axes.
 
-Arrays carry a `NamedSharding`, and jitted functions follow it. The axes and the tables are in
-`pmc_jax.config.sharding`. A single device is the 1 x 1 x 1 x 1 mesh.
+Each array has a `NamedSharding`, from which jitted functions take their shardings. The axes and the
+tables are in `pmc_jax.config.sharding`. A single device forms a 1 x 1 x 1 x 1 mesh.
 """
 
 import collections
@@ -22,18 +22,25 @@ __all__ = ["AXES", "SAMPLE_RULES", "TRAIN_RULES", "Layout", "layout", "make_mesh
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A mesh and a table; hashable, so that it can be a static argument of a jitted function.
+    """A mesh with sharding rules, which is hashable and can be a static argument of jax.jit.
 
     Attributes:
-        mesh: devices, with the axes `AXES`.
-        rules: pairs (logical axis, mesh axes).
+        mesh: mesh of devices with the axes `AXES`.
+        rules: pairs of a logical axis and its mesh axes.
     """
 
     mesh: Mesh
     rules: tuple[tuple[str, tuple[str, ...]], ...]
 
     def axes(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[tuple[str, ...]]:
-        """Mesh axes of each dimension by the table; none if they do not divide its size."""
+        """Returns the mesh axes along which each dimension of an array is sharded.
+
+        The result for a dimension is empty if its size is not a multiple of its number of shards.
+
+        Args:
+            logical: logical axis of each dimension; None means that a dimension is never sharded.
+            shape: size of each dimension.
+        """
         table = dict(self.rules)
         entries, used = [], set()
         for name, size in zip(logical, shape, strict=True):
@@ -48,30 +55,30 @@ class Layout:
     def sharded_axes(
         self, logical: Sequence[str | None], shape: Sequence[int]
     ) -> list[tuple[str, ...]]:
-        """`axes` without mesh axes of size 1, along which no communication is needed."""
+        """Returns the result of `axes` without mesh axes of size 1, which need no communication."""
         all_axes = self.axes(logical, shape)
         return [tuple(a for a in axes if self.mesh.shape[a] > 1) for axes in all_axes]
 
     def spec(self, logical: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
-        """`axes` as a `PartitionSpec`."""
+        """Returns the result of `axes` as a `PartitionSpec`."""
         return PartitionSpec(*(axes or None for axes in self.axes(logical, shape)))
 
     def sharding(self, logical: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
         return NamedSharding(self.mesh, self.spec(logical, shape))
 
     def constrain(self, x: jax.Array, *logical: str | None) -> jax.Array:
-        """Pins the sharding of `x` inside a jitted function."""
+        """Constrains the sharding of `x` inside a jitted function."""
         return jax.lax.with_sharding_constraint(x, self.sharding(logical, x.shape))
 
     def put(self, x: np.ndarray, *logical: str | None) -> jax.Array:
-        """Turns a host array into a global array; each process copies its devices' rows only."""
+        """Converts a host array to a global array; each process copies the rows of its devices."""
         x = np.asarray(x)
         return jax.make_array_from_callback(
             x.shape, self.sharding(logical, x.shape), lambda index: x[index]
         )
 
     def unsharded_dims(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[str]:
-        """Dimensions that stay unsharded because their size does not divide, as "kv_heads 2"."""
+        """Returns the dimensions, such as "kv_heads 2", whose size prevents sharding."""
         table = dict(self.rules)
         pairs = zip(logical, self.axes(logical, shape), shape, strict=True)
         return [
@@ -82,12 +89,15 @@ class Layout:
 
     @property
     def platform(self) -> str:
-        """Platform of the devices: cpu, gpu or tpu."""
+        """Platform of the devices, which is cpu, gpu or tpu."""
         return self.mesh.devices.flat[0].platform
 
     @property
     def row_multiple(self) -> int:
-        """Batches are padded to a multiple of this many rows."""
+        """Number of shards along the rows of a batch.
+
+        Batches are padded to a multiple of this number.
+        """
         return math.prod(self.mesh.shape[a] for a in dict(self.rules)["rows"])
 
 
@@ -99,20 +109,21 @@ def make_mesh(
     slices: int = 1,
     devices: Sequence | None = None,
 ) -> Mesh:
-    """Lays the devices out as `slices` x `data` x `fsdp` x `tensor`.
+    """Builds a mesh with `slices` x `data` x `fsdp` x `tensor` devices.
 
-    Devices are grouped by `slice_index` if they have one; by process if there are as many
-    processes as slices; otherwise in their order, as for virtual CPU devices.
+    Devices are grouped by `slice_index` if they have this attribute, and by process if there are as
+    many processes as slices. Other devices, such as virtual CPU devices, keep their order.
 
     Args:
-        data, fsdp, tensor: sizes on each slice; one of them may be -1 = all remaining devices.
-        slices: groups of devices joined by the data-centre network; -1 = the number that the
-            devices report, or 1 if they report none.
-        devices: the devices to use; None = all.
+        data, fsdp, tensor: sizes of the axes within each slice; one of these sizes may be -1, which
+            selects all remaining devices.
+        slices: number of device groups that the data-centre network joins; -1 selects the number
+            that the devices report, or 1 if they report no slices.
+        devices: devices of the mesh; None selects all devices.
 
     Raises:
-        UserError: the product of the sizes is not the number of devices, or `slices` is not the
-            number of slices of the devices.
+        UserError: the product of the sizes differs from the number of devices, or `slices` differs
+            from the number of slices that the devices report.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -120,15 +131,17 @@ def make_mesh(
     shown = {"slices": slices, **sizes} if slices != 1 else sizes
     if len(rest) > 1 or any(s != -1 and s < 1 for s in (slices, *sizes.values())):
         raise UserError(
-            "mesh: sizes must be positive; slices and one of data, fsdp and tensor may be -1; "
-            f"got {shown}"
+            f"mesh: the sizes {shown} are invalid. Set positive numbers; only slices and one of "
+            "data, fsdp and tensor may be -1."
         )
     slices = _slices(slices, devices)
     each, fixed = len(devices) // slices, math.prod(s for s in sizes.values() if s != -1)
     if each % fixed if rest else fixed != each:
-        available = f"{len(devices)} devices" if slices == 1 else f"{each} devices per slice"
+        available = "devices" if slices == 1 else "devices per slice"
         raise UserError(
-            f"mesh: {shown} does not fit {available}; sizes that divide them: {_divisors(each)}"
+            f"mesh: the sizes {shown} do not match the number of {available} ({each}). Set sizes "
+            f"from {_divisors(each)} "
+            f"with the product {each}."
         )
     if rest:
         sizes[rest[0]] = each // fixed
@@ -137,32 +150,33 @@ def make_mesh(
         return Mesh(_by_slice(shape, devices), AXES, axis_types=types)
     try:
         return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
-    except NotImplementedError:  # sizes that split a dimension of the TPU's network
+    except NotImplementedError:  # The sizes split a dimension of the TPU network.
         array = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    except AssertionError:  # jax has no order for the two devices of a v4 chip
+    except AssertionError:  # jax has no order for the two devices of a v4 chip.
         array = np.array(devices).reshape(shape)
     return Mesh(array, AXES, axis_types=types)
 
 
 def _slices(wanted: int, devices: Sequence) -> int:
-    """Number of slices, checked against the `slice_index` of the devices."""
+    """Returns the number of slices after a check against the `slice_index` of the devices."""
     counts = collections.Counter(getattr(device, "slice_index", None) for device in devices)
     actual = len(counts)
     if actual > 1 and wanted not in (-1, actual):
         raise UserError(
-            f"mesh.slices: {wanted}, but the devices form {actual} slices; set {actual}, or -1"
+            f"mesh.slices: the value is {wanted}, but the devices form {actual} slices. Set "
+            f"mesh.slices to {actual} or -1."
         )
     if len(set(counts.values())) > 1:
         raise UserError(
-            f"mesh.slices: the {actual} slices hold {sorted(counts.values())} devices; "
-            "expected the same number on each"
+            f"mesh.slices: the {actual} slices hold {sorted(counts.values())} devices. Use slices "
+            "with equal numbers of devices."
         )
     if wanted == -1:
         return actual
     if len(devices) % wanted:
         raise UserError(
-            f"mesh.slices: {wanted} does not fit {len(devices)} devices; "
-            f"sizes that divide them: {_divisors(len(devices))}"
+            f"mesh.slices: {len(devices)} devices cannot be divided into {wanted} equal slices. "
+            f"Set mesh.slices to one of {_divisors(len(devices))}."
         )
     return wanted
 
@@ -172,7 +186,7 @@ def _divisors(count: int) -> list[int]:
 
 
 def _by_slice(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
-    """Arranges devices in an array of this shape; each slice follows its own network."""
+    """Arranges devices in an array of the given shape, in the network order of each slice."""
     slices, *inner = shape
     for attribute in ("slice_index", "process_index"):
         counts = collections.Counter(getattr(device, attribute, 0) for device in devices)
@@ -190,15 +204,20 @@ def _by_slice(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
 def layout(
     mesh: Mesh, rules: Mapping[str, tuple[str, ...]], changed: Rules | None = None
 ) -> Layout:
-    """Makes a layout from a table; rows in `changed` replace those of the table.
+    """Builds a layout from a mesh and sharding rules.
+
+    Args:
+        mesh: mesh that `make_mesh` returns.
+        rules: table from logical axes to mesh axes.
+        changed: rows that replace rows of the table.
 
     Raises:
-        UserError: the mesh lacks the axes of `make_mesh`, or a row names an unknown axis.
+        UserError: the mesh does not have the axes of `make_mesh`, or a row names an unknown axis.
     """
     if set(mesh.axis_names) != set(AXES):
         raise UserError(
-            f"mesh: its axes are {', '.join(mesh.axis_names)}; expected {', '.join(AXES)}, "
-            "as make_mesh returns them"
+            f"mesh: the axes are {', '.join(mesh.axis_names)} instead of {', '.join(AXES)}. Build "
+            "the mesh with pmc_jax.make_mesh."
         )
     if faults := list(rule_faults(changed or {})):
         raise UserError(f"rules: {' '.join(faults)}")

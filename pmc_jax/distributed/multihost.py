@@ -1,9 +1,10 @@
-"""Host-side communication of a multi-process job, one process per host: gather, broadcast, barrier.
+"""Host-side communication between the processes of a job: gather, broadcast and barrier.
 
-Every process must make the same calls in the same order, as it runs the same device programs.
-Values are sent through the key-value store of jax's distributed runtime, not through the devices:
-a float64 stays a float64, and no call waits for a device program. In a single process every
-function returns its own value. `launch` starts the processes; `watchdog` detects a dead one.
+A job has one process per host. All processes must make the same calls in the same order. Values are
+sent through the key-value store of jax's distributed runtime and not through the devices, so
+float64 values keep their precision and no call waits for a device program. In a single process,
+each function returns the value of this process. `launch` starts the processes, and `watchdog`
+detects failed processes.
 """
 
 import itertools
@@ -14,49 +15,54 @@ from typing import TYPE_CHECKING, Any
 
 from pmc_jax.errors import UserError
 
-if TYPE_CHECKING:  # the command line must respond before the libraries are imported
+if TYPE_CHECKING:  # The command line must respond before the libraries are imported.
     import jax
     import numpy as np
 
-# One process waits this long for another that is alive and may be writing a large model.
+# This limit is high because a process may wait while another process writes a large model.
 _BARRIER_SECONDS = 1800.0
 _PIECE_BYTES = 1 << 20
 
 _numbers = itertools.count()
-_unread: list[str] = []  # keys that other processes may not have read yet
+_unread: list[str] = []  # Other processes may not have read these keys yet.
 
 
 def count() -> int:
-    """Number of processes in this job; starts no backend in a single process."""
+    """Returns the number of processes in this job.
+
+    In a single process, the call does not start a jax backend.
+    """
     import jax
 
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def index() -> int:
-    """The index of this process, from 0."""
+    """Returns the index of this process, from 0."""
     import jax
 
     return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
 def is_first() -> bool:
-    """Whether this process writes the files and prints messages."""
+    """Returns whether this process is the first one, which writes files and prints messages."""
     return index() == 0
 
 
 def store() -> Any:
-    """The client of the key-value store; jax has no public API for it."""
+    """Returns the client of jax's key-value store, for which jax has no public API."""
     from jax._src import distributed
 
     return distributed.global_state.client
 
 
 def gather(value: Any) -> list[Any]:
-    """Gathers JSON values of any size from all processes, in their order; floats bit for bit.
+    """Returns the JSON values of all processes, ordered by process.
+
+    Values may have any size, and floats keep all bits.
 
     Raises:
-        UserError: a process did not call this within `PMC_BARRIER_SECONDS`.
+        UserError: a process did not call this function within `PMC_BARRIER_SECONDS`.
     """
     if count() == 1:
         return [value]
@@ -77,7 +83,7 @@ def gather(value: Any) -> list[Any]:
         parts = [client.key_value_try_get_bytes(f"{folder}/{process}/{i}") for i in range(pieces)]
         values.append(json.loads(b"".join(parts)))
     if is_first():
-        # All processes are past the barrier, so they have read all earlier keys.
+        # All processes have passed the barrier, so they have read all earlier keys.
         while _unread:
             client.key_value_delete(_unread.pop())
         _unread.append(f"{folder}/")
@@ -85,7 +91,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def broadcast(make: Callable[[], Any]) -> Any:
-    """Calls `make` in the first process only; returns its JSON value in every process.
+    """Calls `make` in the first process only, and returns the JSON value in every process.
 
     Raises:
         UserError: the first process did not return within `PMC_BARRIER_SECONDS`.
@@ -106,7 +112,7 @@ def broadcast(make: Callable[[], Any]) -> Any:
 
 
 def first_ahead(make: Callable[[], Any]) -> Any:
-    """Calls `make` in every process, in the first one before all others; returns its value."""
+    """Calls `make` in the first process, then in all other processes, and returns its value."""
     if not is_first():
         barrier("first process ready")
     made = make()
@@ -116,7 +122,10 @@ def first_ahead(make: Callable[[], Any]) -> Any:
 
 
 def barrier(name: str) -> None:
-    """Waits until every process has called this.
+    """Waits until every process has called this function.
+
+    Args:
+        name: name of the barrier, for messages; each name can be used once.
 
     Raises:
         UserError: `PMC_BARRIER_SECONDS` have passed; the message names the missing processes.
@@ -131,28 +140,37 @@ def barrier(name: str) -> None:
 
 
 def _timed_out(error: Exception, processes: str, where: str) -> Exception:
-    """Turns the timeout of a wait into a message for the user; returns other errors unchanged."""
+    """Converts a timeout to a UserError that names the missing processes.
+
+    Returns any other error unchanged.
+    """
     if "DEADLINE_EXCEEDED" not in str(error):
         return error
     return UserError(
-        f"timed out after {_barrier_milliseconds() / 1000:g} s waiting for process {processes} of "
-        f"{count()} at {where}; look at its log, or raise PMC_BARRIER_SECONDS"
+        f"{where}: this process has waited {_barrier_milliseconds() / 1000:g} s for process "
+        f"{processes} of {count()}. Read the log of that process, or raise PMC_BARRIER_SECONDS."
     )
 
 
 def owns(number: int) -> bool:
-    """Whether this process does work item `number`; items are assigned round-robin."""
+    """Returns whether this process handles work item `number`; items are assigned round-robin."""
     return number % count() == index()
 
 
 def map_sharded(make: Callable[[int], Sequence[int]], size: int) -> list[list[int]]:
-    """Returns `[make(0), ..., make(size - 1)]`, lists of token ids; one process makes each call."""
+    """Returns the lists of token ids `[make(0), ..., make(size - 1)]` in every process.
+
+    The calls are divided among the processes.
+    """
     by_process = gather([list(make(i)) for i in range(size) if owns(i)])
     return [by_process[i % count()][i // count()] for i in range(size)]
 
 
 def host_array(array: "jax.Array") -> "np.ndarray":
-    """Copies a complete sharded array to the host; all processes must call this."""
+    """Copies a sharded array to the memory of every host.
+
+    All processes must call this function.
+    """
     import numpy as np
 
     if array.is_fully_addressable or array.is_fully_replicated:
@@ -178,5 +196,8 @@ def seconds_of(variable: str, default: float) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise UserError(f"{variable}={text}: expected a number of seconds above 0")
+        raise UserError(
+            f"{variable}={text}: the value is not a number of seconds. Set {variable} to a number "
+            "above 0."
+        )
     return seconds

@@ -1,12 +1,12 @@
 """Graceful stop on SIGTERM, which schedulers send before they preempt a machine.
 
-Code that can save its state calls `check` at its safe points; `check` raises `Preempted` after a
-SIGTERM. Outside `handle_sigterm` the signal handlers of the caller stay in place.
+Code that can save its state calls `check` at safe points, and `check` raises `Preempted` after a
+SIGTERM. Outside of `handle_sigterm`, the signal handlers of the caller stay in place.
 
-All processes of a job pass the same safe points in the same order, so a count identifies a point.
-The watchdogs share a request to stop; each one pauses its process and publishes how many points
-that process has passed. All processes then stop at the first point that none of them has passed.
-Without a request, no process waits for another.
+All processes of a job pass the same safe points in the same order, so a count identifies a safe
+point. After a SIGTERM, the watchdog of each process pauses its process and publishes the number of
+safe points that the process has passed. All processes then stop at the first safe point that no
+process has passed. Without a SIGTERM, no process waits for another process.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _requested = threading.Event()
 
 
 class _SafePoints:
-    """Counts the safe points that this process has passed."""
+    """Count of the safe points that this process has passed."""
 
     def __init__(self):
         self.changed = threading.Condition()
@@ -33,7 +33,7 @@ _safe_points = _SafePoints()
 
 @contextlib.contextmanager
 def handle_sigterm() -> Iterator[None]:
-    """Context in which SIGTERM requests a stop; only for the main thread."""
+    """Makes SIGTERM request a stop inside a `with` block of the main thread."""
     _requested.clear()
     before = signal.signal(signal.SIGTERM, lambda *_: _requested.set())
     try:
@@ -44,12 +44,16 @@ def handle_sigterm() -> Iterator[None]:
 
 
 def is_requested() -> bool:
-    """Whether this process has received SIGTERM."""
+    """Returns whether this process has received SIGTERM."""
     return _requested.is_set()
 
 
 def check() -> None:
-    """Marks a safe point; raises `Preempted` if a process of the job has received SIGTERM."""
+    """Marks a safe point.
+
+    Raises:
+        Preempted: a process of the job has received SIGTERM and this process must stop here.
+    """
     if multihost.count() == 1:
         if is_requested():
             raise Preempted
@@ -63,14 +67,17 @@ def check() -> None:
 
 
 def pause() -> int:
-    """Holds this process at its next safe point until `stop_after`; returns the number passed."""
+    """Pauses this process at its next safe point until `stop_after` is called.
+
+    Returns the number of safe points that this process has passed.
+    """
     with _safe_points.changed:
         _safe_points.paused = True
         return _safe_points.passed
 
 
 def stop_after(passed: int) -> None:
-    """Makes this process stop once it has passed this many safe points."""
+    """Makes this process stop once it has passed `passed` safe points."""
     with _safe_points.changed:
         _safe_points.stop_after = passed
         _safe_points.changed.notify_all()

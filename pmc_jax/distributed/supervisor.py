@@ -1,10 +1,10 @@
-"""Supervision of multi-process jobs: a forked child does the work, and its parent watches it.
+"""Supervision of multi-process jobs, in which a forked child does the work of each process.
 
-When the host of process 0 fails, jax ends all other processes from C++, within milliseconds and
-with its own messages; none of their Python code runs any more. So a forked child does the work.
-The output of native code is written to a file, and shown only if nothing else explains a death.
-The parent forwards signals, prints the last message once, and returns the exit status. It does
-not import jax.
+When the host of process 0 fails, jax ends all other processes from C++ within milliseconds and
+prints its own messages. Python code of these processes cannot run after that, so their parents
+report the failure. A parent forwards signals, prints one message and returns the exit status. The
+output of native code is written to a file and is only shown if nothing else explains a failure. The
+parent does not import jax.
 """
 
 import dataclasses
@@ -20,25 +20,27 @@ from typing import Any, BinaryIO, NoReturn
 
 from pmc_jax.errors import UserError
 
-_FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP")  # names, since some systems lack some of them
-_SHOWN_BYTES = 4000  # of native output, if nothing else explains a death
-_TEXT_CHARACTERS = 30_000  # fits into the buffer of a pipe that is not read yet
+_FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP")  # Some systems lack some of these signals.
+_SHOWN_BYTES = 4000  # This many bytes of native output are shown.
+_TEXT_CHARACTERS = 30_000  # A text of this length fits into the buffer of a pipe.
+# This advice ends the messages about a failed process.
+RESUME = "Read the log of that process, then run the same command again to resume."
 
 
 @dataclasses.dataclass(frozen=True)
 class Parent:
-    """The child's two pipes to its parent.
+    """Pipes between a child and its parent, as the child uses them.
 
     Attributes:
-        messages: file descriptor to write to, one JSON object per line.
-        alive: file descriptor that reports end of file once the parent is dead.
+        messages: file descriptor to which the child writes one JSON object per line.
+        alive: file descriptor that reports end of file once the parent has ended.
     """
 
     messages: int
     alive: int
 
     def announce(self, index: int, hosts: list[str]) -> None:
-        """Sends this process's index and all host names, which the parent uses in messages."""
+        """Sends the index of this process and all host names, which the parent's messages use."""
         self._send({"index": index, "hosts": hosts})
 
     def exit(self, status: int, text: str = "") -> NoReturn:
@@ -46,20 +48,26 @@ class Parent:
         self._send({"text": text[-_TEXT_CHARACTERS:]})
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(status)  # a thread that waits for a lost process would never end
+        os._exit(status)  # A normal exit would wait for threads that wait for failed processes.
 
     def _send(self, message: dict[str, Any]) -> None:
         os.write(self.messages, json.dumps(message).encode() + b"\n")
 
 
 def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
-    """Runs `work`, which ends with `Parent.exit`, in a child; returns the exit status.
+    """Runs `work` in a forked child, waits for the child and returns its exit status.
+
+    Args:
+        work: function that ends with a call of `Parent.exit`.
 
     Raises:
         UserError: the system cannot fork.
     """
     if not hasattr(os, "fork"):
-        raise UserError("multi-process jobs: this system cannot fork; run the job on Linux")
+        raise UserError(
+            "this system cannot fork processes, which multi-process jobs need. Run the job on "
+            "Linux."
+        )
     read_end, messages = os.pipe()
     alive, write_end = os.pipe()
     native = tempfile.TemporaryFile()  # noqa: SIM115
@@ -69,7 +77,7 @@ def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
     if not child:
         os.close(read_end)
         os.close(write_end)
-        # A terminal signals the parent alone, which forwards the signal.
+        # A terminal then sends signals to the parent only, which forwards them.
         os.setpgid(0, 0)
         _redirect_native_output(native)
         parent = Parent(messages, alive)
@@ -83,14 +91,14 @@ def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
     for number in numbers:
         signal.signal(number, lambda number, _: os.kill(child, number))
     _, wait_status = os.waitpid(child, 0)
-    # The child's process id may belong to another process from now on.
+    # The system may now give the process id of the child to another process.
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
     return _report_end(os.waitstatus_to_exitcode(wait_status), _read_messages(read_end), native)
 
 
 def _redirect_native_output(native: BinaryIO) -> None:
-    """Redirects the output of native code to a file; Python still writes to the streams."""
+    """Redirects the output of native code to a file, but keeps the output of Python code."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         writer = open(  # noqa: SIM115
@@ -101,7 +109,10 @@ def _redirect_native_output(native: BinaryIO) -> None:
 
 
 def _read_messages(handle: int) -> dict[str, Any]:
-    """Reads the child's messages into one dict; does not wait for processes it has started."""
+    """Returns the messages of the child as one dict.
+
+    Does not wait for processes that the child has started.
+    """
     os.set_blocking(handle, False)
     with open(handle, "rb", buffering=0) as pipe:
         text = pipe.readall() or b""
@@ -112,7 +123,7 @@ def _read_messages(handle: int) -> dict[str, Any]:
 
 
 def _report_end(status: int, messages: dict[str, Any], native: BinaryIO) -> int:
-    """Prints why the child ended; returns the exit status of this process."""
+    """Prints why the child ended, and returns the exit status for this process."""
     if "text" in messages:
         if messages["text"]:
             print(messages["text"], file=sys.stderr)
@@ -125,16 +136,19 @@ def _report_end(status: int, messages: dict[str, Any], native: BinaryIO) -> int:
         return f"process {number} ({hosts[number]})" if number < len(hosts) else f"process {number}"
 
     if "RegisterTask" in output and "DEADLINE_EXCEEDED" in output:
-        text = "timed out waiting for all processes; start them all, or raise PMC_JOIN_SECONDS"
+        text = (
+            "some processes have not joined the job. Start all of them, or raise PMC_JOIN_SECONDS."
+        )
     elif "Aborted connect attempt" in output:
-        text = "another process has the same --process-id"
+        text = "another process has the same --process-id. Give each process its own index."
     elif unhealthy := re.search(r"stopped sending heartbeats\):\s*((?:\d+\s)+)", output):
-        text = f"{', '.join(named(int(n)) for n in unhealthy[1].split())} died: no heartbeat"
+        silent = ", ".join(named(int(n)) for n in unhealthy[1].split())
+        text = f"{silent} stopped sending heartbeats. {RESUME}"
     elif "distributed service detected fatal errors" in output and index != 0:
-        text = f"{named(0)} died: the connection to it was lost"
+        text = f"{named(0)} closed its connection. {RESUME}"
     else:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        text = ("this process" if index is None else named(index)) + f" {how}"
+        text = ("this process" if index is None else named(index)) + f" {how}. {RESUME}"
         if status != -signal.SIGKILL:
             print(output[-_SHOWN_BYTES:], file=sys.stderr)
     print(f"pmc: error: {text}", file=sys.stderr)

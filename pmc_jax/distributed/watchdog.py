@@ -1,9 +1,10 @@
-"""Failure detection for multi-process jobs: if one dies, all others exit and report it once.
+"""Failure detection for multi-process jobs: if one process fails, all other processes exit.
 
-A thread of each process writes heartbeats to the key-value store and reads those of the others.
-Process 0 publishes a verdict that all processes follow: which process failed, the exit status and
-the message. If process 0 itself dies, jax ends the others, and `supervisor` reports it. The same
-thread passes a request to stop from one process to all others, see `preemption`.
+A thread of each process writes heartbeats to the key-value store and reads the heartbeats of other
+processes. Process 0 publishes a verdict that names the failed process, the exit status and the
+message, and all processes follow the verdict. If process 0 fails, jax ends all other processes, and
+`supervisor` reports the failure. The thread also sends a request to stop to all processes (see
+`preemption`).
 """
 
 import dataclasses
@@ -18,31 +19,35 @@ import traceback
 from typing import Any, NamedTuple, NoReturn
 
 from pmc_jax.distributed import multihost, preemption
-from pmc_jax.distributed.supervisor import Parent
+from pmc_jax.distributed.supervisor import RESUME, Parent
 from pmc_jax.errors import UserError
 
-# A process without a heartbeat for this long counts as dead.
+# A process counts as failed after this time without a heartbeat.
 _TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
-# Several processes often find the same bad input: process 0 has this long to report it.
+# Several processes often find the same bad input, so process 0 has this time to report it.
 _GRACE_SECONDS = 2.0
 _FOLDER = "pmc/live/"
-# Errors of the runtime that do not mean that another process has died.
+# These errors of jax's runtime have causes in the process itself.
 _OWN_ERRORS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
 
 
 def timeout() -> float:
-    """Seconds without a heartbeat after which a process counts as dead: `PMC_HOST_SECONDS`."""
+    """Returns the time in seconds without a heartbeat after which a process counts as failed.
+
+    The environment variable `PMC_HOST_SECONDS` sets this time.
+    """
     return multihost.seconds_of("PMC_HOST_SECONDS", _TIMEOUT_SECONDS)
 
 
 class ExitReport(NamedTuple):
-    """What ended the work of a process.
+    """Exit status and messages of a process whose work has failed.
 
     Attributes:
         status: exit status.
         here: text that this process prints.
-        elsewhere: text that the others print after the name of this process; "" = nothing.
+        elsewhere: text that other processes print after the name of this process, or "" if they
+            print nothing.
     """
 
     status: int
@@ -51,27 +56,36 @@ class ExitReport(NamedTuple):
 
 
 def exit_report(error: BaseException, *, interrupted: str) -> ExitReport:
-    """Describes an error: only one process prints bad input; one process prints a traceback, and
-    every other one a single line.
+    """Returns the report on an error that ends this process.
+
+    Only one process reports bad input. For any other error, this process prints a traceback and all
+    other processes print one line.
+
+    Args:
+        error: error that ends this process.
+        interrupted: text that this process prints after a keyboard interrupt.
     """
     if isinstance(error, UserError):
         return ExitReport(2, f"pmc: error: {error}", "")
     if isinstance(error, KeyboardInterrupt):
-        return ExitReport(130, interrupted, "was interrupted")
+        return ExitReport(
+            130, interrupted, "was interrupted. Run the same command again to resume."
+        )
     text = " ".join(f"{type(error).__name__}: {error}".split())
     here = "".join(traceback.format_exception(error)).rstrip()
-    return ExitReport(1, here, f"failed: {text[:300]}")
+    return ExitReport(1, here, f"failed ({text[:300]}). Read the log of that process.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """Why a process ends.
+    """The failure of a process.
 
     Attributes:
-        process: index of the process.
+        process: index of the failed process.
         status: exit status.
-        line: text that the others print; "" = nothing.
-        is_secondary: whether another process's death may be the cause.
+        line: text that other processes print after the name of the process, or "" if they print
+            nothing.
+        is_secondary: whether the failure of another process may be the cause.
         has_ended: whether the process has already ended.
     """
 
@@ -83,11 +97,11 @@ class Fault:
 
 
 class Watchdog(threading.Thread):
-    """Watches the other processes until `stop`.
+    """Thread that watches all other processes of a job until `stop` is called.
 
     Args:
         parent: pipes to the parent of this process.
-        seconds: see `timeout`.
+        seconds: time without a heartbeat after which a process counts as failed.
     """
 
     def __init__(self, parent: Parent, seconds: float):
@@ -95,14 +109,15 @@ class Watchdog(threading.Thread):
         self._parent, self._timeout = parent, seconds
         self._store, self._index = multihost.store(), multihost.index()
         self._count = multihost.count()
-        # Less often with many processes: all of them query the first one.
+        # All processes query process 0, so large jobs query less often.
         self._poll = max(min(_POLL_SECONDS, seconds / 10), self._count / 256)
         self._hosts = multihost.gather(socket.gethostname())
         self._parent.announce(self._index, self._hosts)
-        self._heartbeats: dict[int, tuple[str, float]] = {}  # newest heartbeat and its time
+        # For each process, its newest heartbeat and the time at which it was read.
+        self._heartbeats: dict[int, tuple[str, float]] = {}
         self._checked_at = time.monotonic()
         self._failed_at: float | None = None
-        self._text = ""  # text that this process prints for its own fault
+        self._text = ""  # This process prints this text if it fails itself.
         self._exiting = threading.Lock()
         self._stopped = threading.Event()
 
@@ -112,35 +127,37 @@ class Watchdog(threading.Thread):
             heartbeat += 1
             try:
                 self._check(heartbeat)
-            except Exception as error:  # the store does not answer
+            except Exception as error:  # The store does not respond.
                 if self._stopped.is_set():
                     return
-                lost = f"lost its key-value store: {error}"
-                line = "died: the connection to it was lost" if self._index else lost
+                reason = " ".join(str(error).split())
+                lost = f"lost its key-value store ({reason}). {RESUME}"
+                line = f"closed its connection. {RESUME}" if self._index else lost
                 self._exit(Fault(0, 1, line))
 
     def stop(self) -> None:
-        """Stops the thread; called when all processes have finished."""
+        """Stops the thread after all processes have finished."""
         self._stopped.set()
         self.join()
 
     def fail(self, error: BaseException, report: ExitReport) -> NoReturn:
-        """Ends this process and all others, for this error or for the fault of another process
-        that caused it.
+        """Ends all processes because of an error in this process.
+
+        If the failure of another process has caused the error, the processes report that failure.
         """
         self._text = report.here
         secondary = _is_secondary(error)
         fault = Fault(self._index, report.status, report.elsewhere, is_secondary=secondary)
         try:
             self._publish(f"fault/{self._index}", dataclasses.asdict(fault))
-            # The thread ends the process during this sleep, once there is a verdict.
+            # The thread ends the process during this sleep, once a verdict is published.
             time.sleep(self._timeout + 10 * self._poll + _GRACE_SECONDS)
         except Exception:
             time.sleep(2 * self._poll)
         self._exit(fault)
 
     def _check(self, heartbeat: int) -> None:
-        """Writes a heartbeat, reads what the others have published, and acts on it."""
+        """Writes a heartbeat, reads the entries of all processes and acts on them."""
         self._publish(f"heartbeat/{self._index}", heartbeat)
         if preemption.is_requested():
             self._publish("stop", 1)
@@ -151,7 +168,7 @@ class Watchdog(threading.Thread):
             self._exit(Fault(**published["verdict"]))
         parent_died = select.select([self._parent.alive], [], [], 0)[0]
         if parent_died:
-            fault = Fault(self._index, 1, "was killed", has_ended=True)
+            fault = Fault(self._index, 1, f"was killed. {RESUME}", has_ended=True)
             if self._index == 0:
                 self.publish_verdict(fault)
             self._publish(f"fault/{self._index}", dataclasses.asdict(fault))
@@ -174,7 +191,10 @@ class Watchdog(threading.Thread):
             preemption.stop_after(max(passed))
 
     def _decide(self, published: dict[str, Any]) -> None:
-        """Process 0 publishes the verdict once it is clear which process failed first."""
+        """Publishes the verdict once it is clear which process failed first.
+
+        Only process 0 calls this method.
+        """
         now = time.monotonic()
         silent = self._silent_processes(published, now)
         faults = [Fault(**value) for name, value in published.items() if name.startswith("fault/")]
@@ -188,14 +208,15 @@ class Watchdog(threading.Thread):
         ):
             self.publish_verdict(primary[0])
         elif silent:
-            line = f"died: no heartbeat for {self._timeout:g} s"
+            line = f"has sent no heartbeat for {self._timeout:g} s. {RESUME}"
             self.publish_verdict(Fault(silent[0], 1, line, has_ended=True))
-        # A death would have been detected by now, so the fault is not secondary after all.
+        # No other process has failed within the timeout, so the fault is not secondary.
         elif waited > self._timeout + 4 * self._poll:
             self.publish_verdict(faults[0])
 
     def _silent_processes(self, published: dict[str, Any], now: float) -> list[int]:
-        if now - self._checked_at > self._timeout / 2:  # this process was suspended, not the others
+        if now - self._checked_at > self._timeout / 2:
+            # This process was suspended, so the ages of the heartbeats are wrong.
             self._heartbeats.clear()
         self._checked_at, silent = now, []
         for i in range(1, self._count):
@@ -207,7 +228,7 @@ class Watchdog(threading.Thread):
         return silent
 
     def publish_verdict(self, verdict: Fault) -> NoReturn:
-        """Ends all processes for this fault; called by process 0."""
+        """Ends all processes because of a fault. Only process 0 calls this method."""
         self._publish("verdict", dataclasses.asdict(verdict))
         # The store ends with this process, so the others must read the verdict first.
         deadline = time.monotonic() + min(self._timeout, 10 * self._poll)
@@ -218,7 +239,7 @@ class Watchdog(threading.Thread):
         self._exit(verdict)
 
     def _exit(self, fault: Fault) -> NoReturn:
-        self._exiting.acquire()  # never released: one thread ends the process
+        self._exiting.acquire()  # The lock is never released, so one thread ends the process.
         if fault.process == self._index and self._text:
             text = self._text
         elif fault.line:
@@ -227,7 +248,7 @@ class Watchdog(threading.Thread):
         else:
             text = ""
         if text and not self._text and multihost.is_first():
-            print(file=sys.stderr)  # ends the line of a progress bar
+            print(file=sys.stderr)  # This ends the line of a progress bar.
         try:
             if self._index != 0:
                 self._publish(f"left/{self._index}", 1)
@@ -236,7 +257,7 @@ class Watchdog(threading.Thread):
 
 
 def _is_secondary(error: BaseException | None) -> bool:
-    """Whether a runtime call failed in a way that another process's death can cause."""
+    """Returns whether the failure of another process can be the cause of an error."""
     while error is not None:
         if type(error).__name__ == "JaxRuntimeError" and not str(error).startswith(_OWN_ERRORS):
             return True

@@ -67,7 +67,7 @@ def copied(compared, tmp_path, monkeypatch) -> Path:
 
 
 def test_an_interruption_leaves_a_page_and_finished_runs_are_not_run_again(compared):
-    assert compared.first.status == 75 and "asked to stop" in compared.first.err
+    assert compared.first.status == 75 and "received SIGTERM" in compared.first.err
     between = Page(compared.page)
     assert "3 of 4 runs are finished" in between.text
     assert compared.again.status == 0, compared.again.err

@@ -15,6 +15,7 @@ import tiny_runs as tiny
 from host_runs import Ended, Job
 
 from pmc_jax.artifacts import run_folder
+from pmc_jax.distributed.supervisor import RESUME
 
 SETTINGS = {
     "mesh": {"data": 2, "fsdp": 2, "tensor": 2},
@@ -113,7 +114,8 @@ def stop_in_unlearning(cache: Path) -> int:
     first, second = job.ended()
     assert (first.status, second.status) == (75, 75), first.err[-2000:] + second.err[-2000:]
     assert first.said == [
-        "pmc: the run was asked to stop; the same command resumes it from the checkpoint"
+        "pmc: the run received SIGTERM and stopped. Run the same command again to resume it from "
+        "its checkpoint."
     ]
     assert second.err == second.out == ""
     steps = sorted(int(p.name) for p in Path("out/checkpoints").iterdir() if p.name.isdigit())
@@ -130,9 +132,9 @@ def test_the_others_end_and_name_the_process_that_is_lost(lost, inputs, cache):
     processes = job.ended(30)
     assert processes[lost].status == -signal.SIGKILL
     left = processes[1 - lost]
-    why = ("the connection to it was lost", "no heartbeat for 3 s")[lost]
+    why = ("closed its connection", "has sent no heartbeat for 3 s")[lost]
     assert left.status == 1
-    assert left.said == [f"pmc: error: process {lost} ({HOST}) died: {why}"]
+    assert left.said == [f"pmc: error: process {lost} ({HOST}) {why}. {RESUME}"]
 
 
 def test_bad_input_is_said_once(inputs, cache):
@@ -168,7 +170,8 @@ def test_a_fault_is_shown_once_and_ends_all(index, inputs, cache):
     assert processes[index].err.count("Traceback") == 1
     assert processes[index].said[-1] == "RuntimeError: a fault of its own"
     assert processes[1 - index].said == [
-        f"pmc: error: process {index} ({HOST}) failed: RuntimeError: a fault of its own"
+        f"pmc: error: process {index} ({HOST}) failed (RuntimeError: a fault of its own). Read the "
+        "log of that process."
     ]
 
 
@@ -188,9 +191,8 @@ def test_a_process_that_is_alive_and_late_is_named(late, inputs, cache):
     processes = unlearn(cache, script=FAULTY, **variables).ended(120)
     assert [p.status for p in processes] == [2, 2]
     (line,) = processes[1 - late].said
-    wait = f"timed out after 4 s waiting for process {late} of 2 at "
-    assert line.startswith(f"pmc: error: {wait}")
-    assert line.endswith("; look at its log, or raise PMC_BARRIER_SECONDS")
+    assert f": this process has waited 4 s for process {late} of 2. " in line
+    assert line.endswith(" or raise PMC_BARRIER_SECONDS.")
     assert processes[late].said == []
 
 
@@ -210,7 +212,7 @@ def test_a_process_that_is_killed_alone_is_named_at_once(inputs, cache):
     job.send(1, signal.SIGKILL)
     first, _ = job.ended(15)
     assert first.status == 1
-    assert first.said == [f"pmc: error: process 1 ({HOST}) was killed"]
+    assert first.said == [f"pmc: error: process 1 ({HOST}) was killed. {RESUME}"]
 
 
 @pytest.mark.slow
@@ -225,7 +227,8 @@ def test_a_process_that_never_starts_is_missed(inputs, cache):
     (process,) = job.ended(60)
     assert process.status == 1
     assert process.said == [
-        "pmc: error: timed out waiting for all processes; start them all, or raise PMC_JOIN_SECONDS"
+        "pmc: error: some processes have not joined the job. Start all of them, or raise "
+        "PMC_JOIN_SECONDS."
     ]
 
 

@@ -69,7 +69,7 @@ def test_a_run_that_was_asked_to_stop_ends_as_one_that_was_not(
         done = tiny.pmc("unlearn")
     assert done.status == 75
     assert done.err.splitlines()[-1].startswith(
-        "pmc: the run was asked to stop; the same command resumes"
+        "pmc: the run received SIGTERM and stopped. Run the same command"
     )
     assert not Path("out/results.json").exists() and not Path("out/model").exists()
     assert signal.getsignal(signal.SIGTERM) is handler
@@ -147,5 +147,5 @@ def test_a_process_of_its_own_ends_with_75(inputs):
     process.send_signal(signal.SIGTERM)
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 75, rest[-2000:]
-    assert rest.splitlines()[-1].startswith("pmc: the run was asked to stop")
+    assert rest.splitlines()[-1].startswith("pmc: the run received SIGTERM")
     assert "Traceback" not in rest and list(Path("out/checkpoints").iterdir())
