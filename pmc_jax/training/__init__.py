@@ -1,11 +1,11 @@
-"""Training: packed batches, the jitted step, the losses of all methods, fine-tuning.
+"""Packed batches, the jitted training step, the losses of all methods, and fine-tuning.
 
-    batch.py, packing.py   rows of several sequences
-    step.py, trainer.py    one gradient step; the training state and its checkpoints
-    losses.py              the loss of each method, a function of per-term statistics
-    term_statistics.py     these statistics, computed inside the step
-    order.py               which rows each step trains on, and the random streams of a run
-    finetune.py            supervised fine-tuning
+    batch.py, packing.py   pack several sequences into each row
+    step.py, trainer.py    take gradient steps, and hold the training state
+    losses.py              defines the loss of each method as a function of statistics per term
+    term_statistics.py     computes these statistics inside the step
+    order.py               chooses the rows of each step, and defines the random streams of a run
+    finetune.py            trains on question-answer pairs
 
-Nothing here knows an unlearning method beyond its loss.
+Of an unlearning method, these modules define only its loss.
 """

@@ -1,7 +1,7 @@
-"""The input of a training step: the host packs it (`packing`), the device trains on it.
+"""Input of a training step, which the host packs (`packing`) and the device trains on.
 
 Axis letters: M micro-batches, R rows, S tokens, A answer positions per row, T terms of the loss, U
-terms whose loss reads single sequences, B sequences of a term in a micro-batch, P prefix.
+terms whose loss reads single sequences, B sequences of a term in a micro-batch, P prefix tokens.
 """
 
 from typing import NamedTuple
@@ -15,17 +15,18 @@ class TrainBatch(NamedTuple):
     """Packed rows of one gradient step.
 
     Attributes:
-        tokens, positions, segments: i32[M,R,S], see `decoder.hidden_states`.
-        answer_positions: i32[M,R,A], index in the row of the token before each answer token.
-        targets: i32[M,R,A], the answer tokens, end token included.
-        loss_weights: f32[T,M,R,A], weight of each answer token in the mean of its term. The weights
-            of a term sum to 1, or to less where a micro-batch has no tokens of it.
-        coefficients: f32[T], factor of each term in the loss.
-        prefix: i32[P], tokens that all sequences of the run start with.
-        sequence_index: i32[M,R,A], the sequence that each answer token belongs to: t B + its number
-            for the first U terms, U B elsewhere; None where the loss reads no single sequences.
-        reference: f32[M,U,B], cross-entropy of each of these sequences under the model before
-            unlearning, 0 where no loss reads it; None where `sequence_index` is None.
+        tokens, positions, segments: inputs of `decoder.hidden_states`, i32[M,R,S].
+        answer_positions: index in the row of the token before each answer token, i32[M,R,A].
+        targets: the answer tokens, which include the end token, i32[M,R,A].
+        loss_weights: weight of each answer token in the mean of its term, f32[T,M,R,A]. The weights
+            of a term sum to 1, or to less if a micro-batch has no tokens of the term.
+        coefficients: factor of each term in the loss, f32[T].
+        prefix: tokens with which all sequences of the run start, i32[P].
+        sequence_index: number of the sequence that each answer token belongs to, i32[M,R,A]. In the
+            first U terms, the number is t B + the sequence's number in the term. All other tokens
+            have the number U B. None if the loss reads no single sequences.
+        reference: cross-entropy of each of these sequences under the model before unlearning, or 0
+            if no loss reads it, f32[M,U,B]. None if `sequence_index` is None.
     """
 
     tokens: jax.Array
@@ -41,7 +42,7 @@ class TrainBatch(NamedTuple):
 
     @staticmethod
     def put(batch: "TrainBatch", layout: Layout) -> "TrainBatch":
-        """Puts host arrays on the devices as global arrays, rows sharded over the data axes."""
+        """Puts a host batch on the devices as global arrays whose rows are sharded."""
         axes = {
             "loss_weights": (None, None, "rows", None),
             "coefficients": (None,),

@@ -1,4 +1,4 @@
-"""Splits rows into chunks of positions, as the logits of all positions would fill the memory.
+"""Splits rows into chunks of positions, because the logits of all positions need much memory.
 
 Axis letters: R rows, A positions per row, K chunks of C positions.
 """
@@ -10,13 +10,16 @@ import jax.numpy as jnp
 
 
 def split_positions(x: jax.Array, size: int) -> jax.Array:
-    """[R,A,...] -> [K,R,C,...] with C = `size`, padded with zeros at the end."""
+    """Splits an array [R,A,...] into chunks [K,R,C,...] with C = `size`.
+
+    The last chunk is padded with zeros.
+    """
     x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size)) + ((0, 0),) * (x.ndim - 2))
     return jnp.moveaxis(x.reshape(len(x), -1, size, *x.shape[2:]), 1, 0)
 
 
 def join_positions(x: jax.Array, positions: int) -> jax.Array:
-    """[K,R,C,...] -> [R,A,...] with A = `positions`."""
+    """Joins chunks [K,R,C,...] to an array [R,A,...] with A = `positions`."""
     x = jnp.moveaxis(x, 0, 1)
     return x.reshape(len(x), -1, *x.shape[3:])[:, :positions]
 
@@ -24,7 +27,7 @@ def join_positions(x: jax.Array, positions: int) -> jax.Array:
 def map_positions(
     function: Callable[..., tuple[jax.Array, ...]], size: int, *arrays: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """Maps `function` over chunks of `size` positions: arrays [R,A,...] to arrays [R,A]."""
+    """Maps a function over chunks of `size` positions, from arrays [R,A,...] to arrays [R,A]."""
     parts = tuple(split_positions(x, size) for x in arrays)
     results = jax.lax.map(lambda part: function(*part), parts)
     return tuple(join_positions(x, arrays[0].shape[1]) for x in results)

@@ -1,7 +1,8 @@
 """Chunked cross-entropy that includes the projection onto the vocabulary.
 
-Logits of all positions never exist at once. Axis letters: R rows, A answer positions per row, D
-hidden, V vocabulary; r and v, d are the shards of one device.
+The logits of all positions are never in memory at once. Axis letters: R rows, A answer positions
+per row, D hidden size, V vocabulary size. Lower-case r, v and d are the sizes of one device's
+shards.
 """
 
 import functools
@@ -15,8 +16,8 @@ from pmc_jax.models.attention import softcap
 from pmc_jax.models.fsdp import Stages, collective_stages, gather, scatter
 from pmc_jax.training.chunks import join_positions, split_positions
 
-# Positions per chunk on one device; a chunk's logits are float32. TPUs use larger chunks, because
-# every chunk adds to the head's complete gradient in memory.
+# Positions per chunk on one device. The logits of a chunk are float32. TPUs use larger chunks,
+# because every chunk reads and writes the complete gradient of the head.
 _POSITIONS_A_CHUNK, _ON_TPU = 512, 2048
 _ROUND = 8192
 
@@ -31,18 +32,20 @@ def cross_entropy(
     layout: Layout,
     cap: float | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Weighted cross-entropy of next tokens (natural logarithm).
+    """Computes the weighted cross-entropy of next tokens with the natural logarithm.
 
-    Only the weighted sum carries a gradient, to `hidden`, `embedding` and `bias`. The forward pass
-    computes this gradient with each chunk of logits, so the backward pass does not project again.
+    Only the weighted sum is differentiable, in `hidden`, `embedding` and `bias`. The forward pass
+    computes this gradient from each chunk of logits, so the backward pass does not project again.
 
     Args:
-        hidden: [R,A,D], any float dtype; products run in this dtype and accumulate in float32.
-        embedding: [V,D], the output embedding.
-        bias: [V], added to the logits; None = no bias.
-        targets: i32[R,A].
-        weights: f32[R,A], 0 at padding.
-        cap: of `softcap` on the logits; None = no cap.
+        hidden: hidden states [R,A,D] of any float dtype. Products run in this dtype and accumulate
+            in float32.
+        embedding: the output embedding [V,D].
+        bias: bias [V] of the logits, or None if there is no bias.
+        targets: the next tokens, i32[R,A].
+        weights: weight of each position, f32[R,A]. The weight of padding is 0.
+        layout: mesh and sharding table for training.
+        cap: cap of `softcap` on the logits, or None if there is no cap.
 
     Returns:
         The sum of weights x cross-entropy, f32[], and the cross-entropy of each position, f32[R,A].
@@ -52,10 +55,10 @@ def cross_entropy(
 
 
 def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients: bool):
-    """Runs `_own_chunks` on every device, on its own rows and its part of the vocabulary.
+    """Runs `_own_chunks` on every device, with its rows and its part of the vocabulary.
 
-    The `shard_map` is explicit because, for every chunk, the compiler would gather the embedding
-    and reduce its gradient over all devices.
+    Without the explicit `shard_map`, the compiler would gather the embedding and reduce its
+    gradient over all devices for every chunk.
     """
     row_axes, *_ = layout.sharded_axes(("rows", None, None), hidden.shape)
     vocab_axes, embed_axes = layout.sharded_axes(("vocab", "embed"), embedding.shape)
@@ -98,18 +101,18 @@ def _own_chunks(
     cap: float | None,
     gradients: bool,
 ):
-    """One device's part: `hidden` [r,A,D] and `embedding` [v,d].
+    """Computes one device's part, from `hidden` [r,A,D] and `embedding` [v,d].
 
     Args:
         vocab_axes: mesh axes that shard the vocabulary.
-        embed_axes: mesh axes that shard D in the embedding; they shard the rows too.
-        embed_stages: `collective_stages` of `embed_axes`.
+        embed_axes: mesh axes that shard D in the embedding. They also shard the rows.
+        embed_stages: result of `collective_stages` for `embed_axes`.
         other_axes: all other mesh axes that shard the rows.
-        chunk: number of positions whose logits exist at a time.
+        chunk: number of positions whose logits are in memory at a time.
 
     Returns:
-        The loss summed over all devices, the cross-entropy of this device's rows, and the gradients
-        of the first three arguments.
+        The loss summed over all devices, the cross-entropy of this device's positions, and the
+        gradients of the first three arguments.
     """
     rows, positions, _ = hidden.shape
     size = min(positions, max(1, chunk // rows))
@@ -127,13 +130,14 @@ def _own_chunks(
     each = join_positions(each, positions)
     if not gradients:
         return loss, each, None
-    # Reduced once per step, not once per chunk, in the dtype of the other weights' gradients.
+    # The gradient is reduced once per step, not once per chunk, and in the dtype of the other
+    # weights' gradients.
     table, *biases = head_gradient
     table = jax.lax.psum(table.astype(hidden.dtype), other_axes)
     biases = jax.lax.psum(biases, other_axes)
     if embed_axes:
-        # Split off a multiple of _ROUND entries: for other sizes the TPU compiler emits an
-        # all-reduce of the complete array.
+        # A multiple of _ROUND entries is scattered separately. For other sizes, the TPU compiler
+        # emits an all-reduce of the complete array.
         parts = jnp.split(table, [len(table) // _ROUND * _ROUND])
         table = jnp.concatenate([scatter(x, embed_axes, 1, embed_stages) for x in parts])
     biases = [jax.lax.psum(x, embed_axes).astype(bias.dtype) for x in biases]
@@ -142,17 +146,18 @@ def _own_chunks(
 
 
 def _chunk(carry, chunk, *, projection, bias, entries, vocab_axes, cap):
-    """One step of the scan over chunks of C positions.
+    """Computes one step of the scan over chunks of C positions.
 
     Args:
-        carry: the loss so far, f32[], and the gradients of `projection` and `bias`, float32; None =
-            compute no gradients.
-        chunk: hidden [r,C,D], targets i32[r,C], weights f32[r,C].
+        carry: the loss so far, f32[], and the float32 gradients of `projection` and `bias`. No
+            gradients are computed if they are None.
+        chunk: hidden [r,C,D], targets i32[r,C] and weights f32[r,C] of the chunk.
         projection, bias: this device's part of the head, [v,D] and [v] or None.
-        entries: i32[v], the tokens of this part.
+        entries: token ids of this part, i32[v].
 
     Returns:
-        The new carry; the cross-entropy f32[r,C] and this device's part of the gradient of hidden.
+        The new carry, and a pair with the cross-entropy f32[r,C] and this device's part of the
+        gradient of hidden.
     """
     (loss, head_gradient), (hidden, targets, weights) = carry, chunk
     logits = jnp.einsum("rad,vd->rav", hidden, projection, preferred_element_type=jnp.float32)
@@ -162,7 +167,7 @@ def _chunk(carry, chunk, *, projection, bias, entries, vocab_axes, cap):
     peak = jax.lax.pmax(jnp.max(logits, axis=-1), vocab_axes)
     total = jax.lax.psum(jnp.sum(jnp.exp(logits - peak[..., None]), axis=-1), vocab_axes)
     log_total = peak + jnp.log(total)
-    # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
+    # The comparison replaces a gather, which would move logits that are sharded by vocabulary.
     is_target = targets[..., None] == entries
     target_logits = jax.lax.psum(jnp.sum(jnp.where(is_target, logits, 0), axis=-1), vocab_axes)
     each = log_total - target_logits
@@ -190,7 +195,7 @@ def _forward(hidden, embedding, bias, targets, weights, layout, cap):
 
 def _backward(layout, cap, residuals, cotangents):
     scale, _ = cotangents
-    # Scaled in float32, then back to the dtype of each input.
+    # The product is computed in float32 and then cast to the dtype of each input.
     scaled = (
         None if g is None else (scale * g.astype(jnp.float32)).astype(g.dtype) for g in residuals
     )
@@ -209,10 +214,10 @@ def token_cross_entropy(
     layout: Layout,
     cap: float | None = None,
 ) -> jax.Array:
-    """Cross-entropy of each next token, f32[R,A], for losses that are not linear in it.
+    """Computes the cross-entropy of each next token, f32[R,A], for losses that are not linear.
 
-    Every entry carries a gradient; in return, the backward pass projects onto the vocabulary again.
-    The arguments are those of `cross_entropy`.
+    Every entry is differentiable, so the backward pass projects onto the vocabulary again. The
+    arguments are those of `cross_entropy`.
     """
     nothing = jnp.zeros(targets.shape, jnp.float32)
     return cross_entropy(hidden, embedding, bias, targets, nothing, layout, cap)[1]

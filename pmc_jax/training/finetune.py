@@ -1,7 +1,7 @@
 """Supervised fine-tuning on question-answer pairs.
 
-It trains the model that knows the data, where an experiment needs one, and attacks an unlearned
-model (`evaluation.relearn`). Unlearning cannot import `FinetuneSet`.
+Fine-tuning trains the target model of an experiment, and attacks an unlearned model
+(`evaluation.relearn`). Unlearning cannot import `FinetuneSet`.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,26 +35,28 @@ def finetune(
     checkpoints: Checkpoints | None = None,
     donate: bool = False,
 ) -> Decoder:
-    """Trains on question-answer pairs, with the loss on the answers only.
+    """Trains a model on question-answer pairs, with a loss only on the answers.
 
     Args:
-        generator: the model to start from.
-        rows: the training data.
-        settings: optimizer, epochs, rows per step.
-        data: `max_length` and `long_rows` are read.
-        checkpoints: training resumes from the newest one, and writes one every ten minutes; None =
-            neither.
-        donate: training may reuse the model's buffers.
+        generator: the model before fine-tuning.
+        rows: question-answer pairs to train on.
+        settings: settings with the optimizer, the epochs and the rows per step.
+        data: settings with the limits `max_length` and `long_rows`.
+        seed: seed for the order of the rows and for new adapters.
+        recorder: log, clock and progress bar of the run.
+        checkpoints: store of checkpoints. Training resumes from its newest checkpoint, and saves a
+            checkpoint every ten minutes. None saves no checkpoints.
+        donate: whether training may reuse the model's buffers.
 
     Returns:
         The trained weights.
 
     Raises:
-        UserError: no rows, rows that are too long, or losses that are not finite.
-        Preempted: the process was asked to stop; `checkpoints` holds the training state.
+        UserError: there are no rows, a row is too long, or a loss is not finite.
+        Preempted: the process was asked to stop. `checkpoints` holds the training state.
     """
     if not len(rows):
-        raise UserError("finetune.data: no rows")
+        raise UserError("finetune.data has no rows. Set it to a source with rows.")
     sequences = generator.sequences(rows.questions, rows.answers, data, ids=rows.ids)
     steps = total_steps(
         len(sequences), settings.batch_size * settings.accumulation_steps, settings.epochs
@@ -99,21 +101,23 @@ def train_on_answers(
     checkpoints: Checkpoints | None = None,
     donate: bool = False,
 ) -> Decoder:
-    """Trains on the mean loss of answer tokens, for a fixed number of gradient steps.
+    """Trains a model on answer tokens for a fixed number of gradient steps.
 
     Each epoch visits all sequences in a new order (`order.epoch_rows`).
 
     Args:
-        generator: the model to start from, without adapters.
-        settings: optimizer, rows per step, and whether adapters are trained.
-        seed: of the order, and of new adapters.
-        on_step: called after each step with its number from 1, the metrics of `Trainer.step` and
-            the ids of its rows; it raises to stop.
-        on_start: called with the number of steps already in the checkpoint, 0 without one.
-        checkpoints, donate: see `finetune`.
+        generator: the model before training, without adapters.
+        sequences: the sequences to train on.
+        settings: settings with the optimizer, the rows per step and the adapters.
+        steps: number of gradient steps.
+        seed: seed for the order of the sequences and for new adapters.
+        on_step: called after each step with its number, counted from 1, the metrics from
+            `Trainer.step` and the ids of its rows. It raises an error to stop the training.
+        on_start: called with the number of steps in the checkpoint, or 0 without a checkpoint.
+        checkpoints, donate: arguments of `finetune`.
 
     Returns:
-        The trained weights, adapters merged; float32 where all weights are trained.
+        The trained weights with merged adapters. They are float32 if all weights are trained.
 
     Raises:
         Preempted: the process was asked to stop.

@@ -1,7 +1,7 @@
-"""Log-probabilities of given tokens: one program scores packed rows of many sequences.
+"""Log-probabilities of given tokens, from one program that scores packed rows of many sequences.
 
-It knows no text. Axis letters: R rows, S tokens, A scored positions per row, P prefix, D hidden, V
-vocabulary.
+Axis letters: R rows, S tokens, A scored positions per row, P prefix tokens, D hidden size, V
+vocabulary size.
 """
 
 import dataclasses
@@ -20,21 +20,25 @@ from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.training.chunks import map_positions
 from pmc_jax.training.packing import PackedRows
 
-_ROW_TOKENS = 256  # minimum length of a row, so that short sequences share one
+# Minimum length of a row, so that short sequences share a row.
+_ROW_TOKENS = 256
 _BATCH_TOKENS = 2048
-_SPARE = 1.1  # capacity for scored tokens, as a multiple of the mean
-_POSITIONS_A_CHUNK = 16  # positions per row whose logits exist at a time
+# Capacity of a row for scored tokens, as a multiple of the mean.
+_SPARE = 1.1
+# Number of positions per row whose logits are in memory at a time.
+_POSITIONS_A_CHUNK = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenScores:
-    """Scores of one sequence's scored tokens under a model.
+    """Scores of the n scored tokens in one sequence under a model.
 
     Attributes:
-        logp: f32[n], natural logarithm of the probability of each token, given all earlier tokens.
-        is_argmax: bool[n], whether no other token is more likely.
-        min_k_plus_z: f32[n], logp minus its mean, in standard deviations, both under the model's
-            distribution (Min-K++, arXiv 2404.02936); the standard deviation is at least 1e-3.
+        logp: natural logarithm of each token's probability given all earlier tokens, f32[n].
+        is_argmax: whether no other token is more likely, bool[n].
+        min_k_plus_z: difference of logp to its mean, divided by its standard deviation, f32[n].
+            Both are taken under the model's distribution (Min-K++, arXiv 2404.02936). The standard
+            deviation is at least 1e-3.
     """
 
     logp: np.ndarray
@@ -50,10 +54,17 @@ def token_scores(
     *,
     dtype: jnp.dtype,
 ) -> list[TokenScores]:
-    """Scores the tokens of each sequence from index max(`begin`, 1) on.
+    """Scores the tokens of each sequence from the index max(`begin`, 1) to the end.
 
     Args:
-        dtype: of activations and products; reductions over the vocabulary are float32.
+        model: weights of the model.
+        config: configuration of the decoder.
+        layout: mesh and sharding table of the weights.
+        sequences: the sequences to score.
+        dtype: dtype of activations and products. Reductions over the vocabulary are float32.
+
+    Returns:
+        The scores of each sequence, in the order of the sequences.
     """
     if not sequences:
         return []
@@ -61,12 +72,12 @@ def token_scores(
     own = [len(s) - len(prefix) for s in sequences]
     scored = [len(s) - max(s.begin, 1) for s in sequences]
     size = max(_ROW_TOKENS, round_up(max(own), 128))
-    # The expected number of scored tokens in a full row.
+    # `share * size` is the expected number of scored tokens in a full row.
     share = min(1.0, _SPARE * sum(scored) / sum(own))
     slots = round_up(max(int(share * size), *scored), 32)
     rows = round_up(max(1, _BATCH_TOKENS // size), layout.row_multiple)
     batches = _assign_rows(sequences, len(prefix), rows, size, slots)
-    # The last batch may be short: use the fewest rows that still need only this many batches.
+    # The last batch may be short, so the batches get the fewest rows that do not need more batches.
     last = 1 + max(row for _, row, _ in batches[-1])
     least = -(-((len(batches) - 1) * rows + last) // len(batches))
     for fewer in range(round_up(least, layout.row_multiple), rows, layout.row_multiple):
@@ -90,8 +101,12 @@ def token_scores(
 def _assign_rows(
     sequences: Sequence[TokenSequence], prefix_length: int, rows: int, size: int, slots: int
 ) -> list[list[tuple[int, int, int]]]:
-    """Per batch, (sequence, row, first token) of each of its sequences. The longest are placed
-    first, each in the first row with room for its tokens and for its scored tokens.
+    """Assigns sequences to rows, longest first.
+
+    Each sequence is placed in the first row with space for its tokens and its scored tokens.
+
+    Returns:
+        For each batch, the (sequence, row, first token) of each sequence in the batch.
     """
     batches = []
     waiting = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
@@ -116,7 +131,7 @@ def _assign_rows(
 def _score(
     model, prefix, tokens, positions, segments, answer_positions, targets, *, config, layout, dtype
 ):
-    """The arrays of `TokenScores`, each [R,A], replicated on every device."""
+    """Computes the arrays of `TokenScores` for packed rows, each [R,A] and replicated."""
     hidden = hidden_states(
         model,
         config,
@@ -137,7 +152,7 @@ def _score(
         p = jnp.exp(logp)
         mean = jnp.sum(p * logp, axis=-1)
         variance = jnp.sum(p * (logp - mean[..., None]) ** 2, axis=-1)
-        # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
+        # The comparison replaces a gather, which would move logits that are sharded by vocabulary.
         is_target = targets[..., None] == jnp.arange(logp.shape[-1])
         own = jnp.sum(jnp.where(is_target, logp, 0.0), axis=-1)
         return (

@@ -1,14 +1,15 @@
-"""The losses of all unlearning methods, one pure function each, and the rows they train on.
+"""Losses of all unlearning methods, as one pure function per method, and the rows they train on.
 
-A term is a kind of rows: `collapse` (the model's own chosen answers), `forget` (the true answers to
-the forget questions), `refusal` (a refusal as the answer to a forget question), `retain`. A loss is
-a function of the terms' statistics (`Term`) and of the settings (`Objective`). To add a method, add
-a function, an entry of `METHODS`, its name in `config/method.py` and its label in
-`report/texts.yaml`. Letters as in the papers: l the mean cross-entropy of a
-token, L the sum over the tokens of a row, f forget, r retain, ref the model before unlearning.
+A term is a kind of rows: `collapse` (replacement answers), `forget` (true answers to the forget
+questions), `refusal` (refusals as answers to the forget questions) or `retain` (retain pairs). A
+loss is a function of the terms' statistics (`Term`) and the settings (`Objective`). To add a
+method, add a function, an entry in `METHODS`, a name in `config/method.py` and a label in
+`report/texts.yaml`.
 
-Losses use the natural logarithm. A method reads true answers exactly if `forget` is among its
-terms; it is not among PMC's.
+The letters are those of the papers: l is the mean cross-entropy of a token, L is the sum over the
+tokens of a row, f is forget, r is retain, and ref is the model before unlearning. Losses use the
+natural logarithm. A method reads true answers if and only if `forget` is one of its terms, which it
+is not for PMC.
 """
 
 import dataclasses
@@ -23,17 +24,19 @@ from pmc_jax.config.method import MethodConfig
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """Statistics of one term in a micro-batch of B rows; None where no loss reads them.
+    """Statistics of one term in a micro-batch of B rows.
+
+    A statistic is None if the loss does not read it.
 
     Attributes:
-        mean: f32[], l, the mean cross-entropy (of tokens, or of answers, see `train.loss_mean`).
-        sums: f32[B], L of each row.
-        lengths: f32[B], |y|, answer tokens of each row.
-        reference: f32[B], L of each row under the model before unlearning.
-        divergence: f32[], mean of KL(ref || model) over the answer tokens.
-        adjusted: f32[], mean cross-entropy to softmax(z_ref - beta onehot(target)).
-        steered: f32[], mean squared distance of hidden states from RMU's vector.
-        moved: f32[], mean squared distance of hidden states from those of ref.
+        mean: mean cross-entropy l over tokens or answers (see `train.loss_mean`), f32[].
+        sums: cross-entropy L of each row, f32[B].
+        lengths: number of answer tokens |y| in each row, f32[B].
+        reference: L of each row under the model before unlearning, f32[B].
+        divergence: mean of KL(ref || model) over the answer tokens, f32[].
+        adjusted: mean cross-entropy to softmax(z_ref - beta onehot(target)), f32[].
+        steered: mean squared distance of hidden states from RMU's vector, f32[].
+        moved: mean squared distance of hidden states from those of ref, f32[].
     """
 
     mean: Any = None
@@ -48,11 +51,13 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Objective(MethodConfig):
-    """A method's settings in a run, with `beta` and `layer` resolved; hashable, a static argument.
+    """Settings of a method in a run, with values for `beta` and `layer`.
+
+    The class is hashable, so it can be a static argument of a jitted function.
 
     Attributes:
         lambda_retain: weight of the retain term.
-        seed: of RMU's vector.
+        seed: seed of RMU's vector.
     """
 
     lambda_retain: float = 1.0
@@ -60,8 +65,8 @@ class Objective(MethodConfig):
 
     @staticmethod
     def of(settings: MethodConfig, *, lambda_retain: float, layers: int, seed: int) -> "Objective":
-        """Resolves the settings for a model with `layers` layers."""
-        # Settings that no loss reads are left out: they must not recompile the step.
+        """Builds the objective from a method's settings, for a model with `layers` layers."""
+        # Settings that no loss reads are left out, so that they do not recompile the step.
         values = dataclasses.asdict(settings) | {"refusals": None, "max_seconds": None}
         if settings.beta is None:
             values["beta"] = {"simnpo": 4.5, "undial": 10.0}.get(settings.name, 0.1)
@@ -78,51 +83,55 @@ Terms = Mapping[str, Term]
 
 
 def pmc(terms: Terms, o: Objective):
-    """l(own answers) + lambda l_r (arXiv 2507.04219)."""
+    """Computes l(replacement answers) + lambda l_r (arXiv 2507.04219)."""
     return terms["collapse"].mean + o.lambda_retain * terms["retain"].mean
 
 
 def pmc_alignment(terms: Terms, o: Objective):
-    """PMC + alignment l(refusals); the caller multiplies `alignment` by the mean stored score of
-    the batch, so that refusals count while there is something to collapse.
+    """Computes PMC's loss + alignment l(refusals).
+
+    The caller multiplies `alignment` by the mean stored score of the batch, so that refusals have
+    no weight after the collapse.
     """
     return pmc(terms, o) + o.alignment * terms["refusal"].mean
 
 
 def retain_only(terms: Terms, o: Objective):
-    """l_r: a control, which shows what the same training does without unlearning."""
+    """Computes l_r, as a control with the same training but without unlearning."""
     return terms["retain"].mean
 
 
 def idk(terms: Terms, o: Objective):
-    """l("I don't know.") + lambda l_r (arXiv 2401.06121)."""
+    """Computes l("I don't know.") + lambda l_r (arXiv 2401.06121)."""
     return terms["refusal"].mean + o.lambda_retain * terms["retain"].mean
 
 
 def gradient_ascent(terms: Terms, o: Objective):
-    """-l_f (arXiv 2210.01504)."""
+    """Computes -l_f (arXiv 2210.01504)."""
     return -terms["forget"].mean
 
 
 def gradient_difference(terms: Terms, o: Objective):
-    """lambda l_r - l_f (arXiv 2203.12817)."""
+    """Computes lambda l_r - l_f (arXiv 2203.12817)."""
     return o.lambda_retain * terms["retain"].mean - terms["forget"].mean
 
 
 def kl(terms: Terms, o: Objective):
-    """lambda KL(ref || model on retain rows) - l_f (arXiv 2401.06121)."""
+    """Computes lambda KL(ref || model on retain rows) - l_f (arXiv 2401.06121)."""
     return o.lambda_retain * terms["retain"].divergence - terms["forget"].mean
 
 
 def npo(terms: Terms, o: Objective):
-    """lambda l_r - 2/beta mean log sigmoid(beta (L_f - L_f^ref)) (arXiv 2404.05868)."""
+    """Computes lambda l_r - 2/beta mean log sigmoid(beta (L_f - L_f^ref)) (arXiv 2404.05868)."""
     forget = terms["forget"]
     return _preferred(forget.sums - forget.reference, terms, o)
 
 
 def simnpo(terms: Terms, o: Objective):
-    """lambda l_r - 2/beta mean log sigmoid(beta L_f/|y| - gamma) (arXiv 2410.07163, equation of
-    the paper); with `margin_inside` beta (L_f/|y| - gamma), as in its authors' code.
+    """Computes lambda l_r - 2/beta mean log sigmoid(beta L_f/|y| - gamma).
+
+    This is the equation in the paper (arXiv 2410.07163). With `margin_inside`, the argument of the
+    sigmoid is beta (L_f/|y| - gamma), as in the authors' code.
     """
     forget = terms["forget"]
     margin = o.margin if o.margin_inside else o.margin / o.beta
@@ -130,8 +139,9 @@ def simnpo(terms: Terms, o: Objective):
 
 
 def dpo(terms: Terms, o: Objective):
-    """lambda l_r - 2/beta mean log sigmoid(beta [(L_f - L_f^ref) - (L_idk - L_idk^ref)])
-    (arXiv 2305.18290), the refusal preferred to the true answer.
+    """Computes lambda l_r - 2/beta mean log sigmoid(beta [(L_f - L_f^ref) - (L_idk - L_idk^ref)]).
+
+    This is DPO (arXiv 2305.18290) that prefers the refusal to the true answer.
     """
     forget, refusal = terms["forget"], terms["refusal"]
     forgotten = forget.sums - forget.reference
@@ -139,31 +149,38 @@ def dpo(terms: Terms, o: Objective):
 
 
 def rmu(terms: Terms, o: Objective):
-    """mse(h_l(f), c u/|u|) + anchor mse(h_l(r), h_l^ref(r)) at one layer l (arXiv 2403.03218)."""
+    """Computes mse(h_l(f), c u/|u|) + anchor mse(h_l(r), h_l^ref(r)) (arXiv 2403.03218).
+
+    Here, h_l are the hidden states after layer l, c is `steering` and u is a random vector.
+    """
     return terms["forget"].steered + o.anchor * terms["retain"].moved
 
 
 def undial(terms: Terms, o: Objective):
-    """lambda l_r + cross-entropy to softmax(z_ref - beta onehot(target)) (arXiv 2402.10052)."""
+    """Computes lambda l_r + the cross-entropy to softmax(z_ref - beta onehot(target)).
+
+    The source is arXiv 2402.10052.
+    """
     return o.lambda_retain * terms["retain"].mean + terms["forget"].adjusted
 
 
 def _preferred(gain, terms: Terms, o: Objective):
-    """lambda l_r - 2/beta mean log sigmoid(beta gain)."""
+    """Computes lambda l_r - 2/beta mean log sigmoid(beta gain)."""
     preference = -2 / o.beta * jnp.mean(jax.nn.log_sigmoid(o.beta * gain))
     return o.lambda_retain * terms["retain"].mean + preference
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One method.
+    """Loss of one unlearning method, with the rows that the method trains on.
 
     Attributes:
-        loss: a function of its terms and settings.
-        terms: the rows that it trains on, `retain` last.
-        needs: what the loss reads of its terms: `means` (it is linear in them, and the step
-            projects onto the vocabulary once), `rows`, `distributions` or `hidden`.
-        reference_rows: terms whose `reference` the loss reads.
+        loss: function that maps the terms and the settings to the loss.
+        terms: names of the terms, of which `retain` is last.
+        needs: kind of statistics that the loss reads, which is `means`, `rows`, `distributions` or
+            `hidden`. A loss that reads `means` is linear in them, so the step projects onto the
+            vocabulary only once.
+        reference_rows: names of the terms whose `reference` the loss reads.
     """
 
     loss: Callable[[Terms, Objective], Any]
@@ -198,8 +215,9 @@ METHODS: Mapping[str, Method] = {
 
 
 def coefficients(objective: Objective) -> tuple[float, ...]:
-    """The factor of each term in a loss that is linear in the means of its terms; ones for any
-    other loss.
+    """Returns the factor of each term in a loss that is linear in the means of its terms.
+
+    For any other loss, every factor is 1.
     """
     method = objective.method
     if method.needs != "means":

@@ -1,4 +1,4 @@
-"""Which rows each gradient step trains on, and the random streams that a run draws from.
+"""Choice of the rows for each gradient step, and the random streams of a run.
 
 Every draw depends only on the seed, the stream and numbers such as the step. A resumed run
 therefore needs no saved random state.
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Stream(enum.IntEnum):
-    """One number for each purpose, so that draws for different purposes are independent."""
+    """Numbers of the random streams, one for each purpose, so that their draws are independent."""
 
     ORDER = 1
     RETAIN = 2
@@ -24,21 +24,26 @@ class Stream(enum.IntEnum):
 
 
 def stream_rng(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:
-    """The generator for one purpose. `numbers`, such as the step and the question, distinguish its
-    draws; each is >= 0.
+    """Returns the random generator for one purpose.
+
+    Args:
+        seed: seed of the run.
+        stream: the purpose.
+        numbers: numbers such as the step and the question, each at least 0. Different numbers give
+            independent draws.
     """
     return np.random.default_rng([seed, int(stream), *numbers])
 
 
 @dataclass(frozen=True)
 class Step:
-    """The rows of one gradient step.
+    """Rows of one gradient step.
 
     Attributes:
-        epoch: epoch of the first row, from 0.
-        index: index of the step in the run, from 0.
-        forget: int64 [rows], indices of forget questions.
-        retain: int64 [retain_rows x rows], indices of retain pairs.
+        epoch: epoch of the first row, counted from 0.
+        index: index of the step in the run, counted from 0.
+        forget: indices of forget questions, int64 [rows].
+        retain: indices of retain pairs, int64 [retain_rows x rows].
     """
 
     epoch: int
@@ -48,21 +53,22 @@ class Step:
 
 
 def epoch_order(num_rows: int, epoch: int, seed: int) -> np.ndarray:
-    """The order of the rows in an epoch: a permutation, int64 [num_rows]."""
+    """Draws the order of the rows in an epoch, a permutation int64 [num_rows]."""
     return stream_rng(seed, Stream.ORDER, epoch).permutation(num_rows)
 
 
 def total_steps(num_rows: int, rows_per_step: int, epochs: int) -> int:
-    """The number of gradient steps that train on all rows of all epochs, rounded up."""
+    """Returns the number of gradient steps in all epochs, rounded up."""
     return -(-num_rows * epochs // rows_per_step)
 
 
 def epoch_rows(num_rows: int, rows_per_step: int, step: int, seed: int) -> np.ndarray:
-    """The rows of one step, int64 [rows]. The concatenated orders of all epochs are cut into steps.
+    """Returns the indices of the rows in one step, int64 [rows_per_step].
 
-    A step may hold the end of one epoch and the start of the next (the published Phi run takes 400
-    questions 40 times, 64 per step: 250 steps). One more order fills the last step, so that shapes
-    stay fixed.
+    The orders of all epochs are concatenated and cut into steps. A step may contain the end of one
+    epoch and the start of the next epoch. For example, the published Phi run visits 400 questions
+    40 times with 64 questions per step, in 250 steps. Rows of one more epoch fill the last step, so
+    that array shapes stay fixed.
     """
     positions = np.arange(step * rows_per_step, (step + 1) * rows_per_step)
     orders = {e: epoch_order(num_rows, int(e), seed) for e in np.unique(positions // num_rows)}
@@ -79,19 +85,20 @@ def plan_steps(
     start: int = 0,
     retain_rows: int = 1,
 ) -> Iterator[Step]:
-    """Yields the rows of each step of an unlearning run.
+    """Yields the rows of each step in an unlearning run.
 
-    Every epoch visits all forget questions, see `epoch_rows`. Retain rows are drawn uniformly with
+    Every epoch visits all forget questions (`epoch_rows`). Retain rows are drawn uniformly with
     replacement.
 
     Args:
-        num_forget: number of forget questions, >= 1.
-        num_retain: number of retain pairs, >= 1.
-        rows_per_step: forget rows of a gradient step, summed over its micro-batches, >= 1.
-        epochs: passes over the forget questions.
-        seed: >= 0.
-        start: the first step to yield, for a resumed run; it does not change the steps.
-        retain_rows: retain rows for each forget row, >= 1.
+        num_forget: number of forget questions, at least 1.
+        num_retain: number of retain pairs, at least 1.
+        rows_per_step: number of forget rows per step in all its micro-batches, at least 1.
+        epochs: number of passes over the forget questions.
+        seed: seed of the run, at least 0.
+        start: index of the first step to yield, for a resumed run. It does not change the rows of a
+            step.
+        retain_rows: number of retain rows for each forget row, at least 1.
     """
     for index in range(start, total_steps(num_forget, rows_per_step, epochs)):
         forget = epoch_rows(num_forget, rows_per_step, index, seed)

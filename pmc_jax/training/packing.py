@@ -1,4 +1,4 @@
-"""Sequence packing: several sequences per row, separated by segment ids."""
+"""Sequence packing, which puts several sequences in a row and separates them by segment ids."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,14 +15,17 @@ _SEQUENCES_A_ROW = 4
 
 
 class PackedRows:
-    """Host arrays of R rows of S tokens with A scored positions each, filled by `add`.
-
-    Attributes:
-        tokens, positions, segments: i32[R,S], see `decoder.hidden_states`.
-        answer_positions, targets: i32[R,A], see `TrainBatch`.
+    """Host arrays of R rows, each with S tokens and A scored positions, which `add` fills.
 
     Args:
-        prefix_length: number of leading tokens of every sequence that the rows leave out.
+        rows: number of rows R.
+        size: number of tokens S per row.
+        slots: number of scored positions A per row.
+        prefix_length: number of first tokens that are left out of every sequence.
+
+    Attributes:
+        tokens, positions, segments: inputs of `decoder.hidden_states`, i32[R,S].
+        answer_positions, targets: attributes of `TrainBatch`, i32[R,A].
     """
 
     def __init__(self, rows: int, size: int, slots: int, prefix_length: int):
@@ -32,11 +35,17 @@ class PackedRows:
         self._used_slots, self._count = np.zeros(rows, int), np.zeros(rows, int)
 
     def add(self, sequence: TokenSequence, row: int, start: int) -> slice:
-        """Writes a sequence to a row, from token `start` on. Its tokens from index max(`begin`, 1)
-        on are scored.
+        """Writes a sequence into a row.
+
+        The tokens from index max(`begin`, 1) to the end of the sequence are scored.
+
+        Args:
+            sequence: the sequence to write.
+            row: index of the row.
+            start: index in the row of the sequence's first token.
 
         Returns:
-            The positions of its scored tokens along A.
+            The positions of the scored tokens along A.
         """
         skip, first = self._prefix_length, max(sequence.begin, 1)
         span = slice(start, start + len(sequence) - skip)
@@ -51,12 +60,12 @@ class PackedRows:
         return slots
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """The attributes, in the order of a `TrainBatch`."""
+        """Returns the arrays in the order of the fields in `TrainBatch`."""
         return self.tokens, self.positions, self.segments, self.answer_positions, self.targets
 
 
 class _Item(NamedTuple):
-    """A sequence of a micro-batch, its term t, its weight in the term, and its `sequence_index`."""
+    """Sequence in a micro-batch, its term t, its weight in the term and its `sequence_index`."""
 
     sequence: TokenSequence
     term: int
@@ -66,13 +75,13 @@ class _Item(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Packer:
-    """Packs sequences into a fixed number of rows, which are as long as a step needs.
+    """Packer of sequences into a fixed number of rows that are as long as a step needs.
 
     Attributes:
-        prefix: i32[P], left out of the rows (`shared_prefix` of the run's prompts).
-        rows: R.
-        shortest_row: lower bound of S, so that short steps do not compile shapes of their own.
-        loss_mean: see `TrainConfig`.
+        prefix: `shared_prefix` of the run's prompts, which the rows leave out, i32[P].
+        rows: number of rows R.
+        shortest_row: lower bound of S, so that short steps do not compile further shapes.
+        loss_mean: the setting `train.loss_mean`.
     """
 
     prefix: np.ndarray
@@ -88,13 +97,17 @@ class Packer:
         row_multiple: int,
         loss_mean: str = "tokens",
     ) -> "Packer":
-        """A packer for about four sequences per row: with fewer, rows differ in length; with more,
-        attention costs more.
+        """Builds a packer for about four sequences per row.
+
+        With fewer sequences per row, rows differ more in length. With more sequences per row,
+        attention takes more time.
 
         Args:
-            typical: expected lengths of sequences, prefix included, in tokens.
-            batch: sequences in a micro-batch.
-            row_multiple: R is a multiple of this.
+            prefix: tokens that the rows leave out, i32[P].
+            typical: expected lengths of sequences with their prefix, in tokens.
+            batch: number of sequences in a micro-batch.
+            row_multiple: number of which R is a multiple.
+            loss_mean: the setting `train.loss_mean`.
         """
         mean = max(1.0, float(np.mean(typical)) - len(prefix))
         rows = round_up(-(-batch // _SEQUENCES_A_ROW), row_multiple)
@@ -110,19 +123,21 @@ class Packer:
         micro_batches: int = 1,
         reference: Sequence[Sequence[float]] | None = None,
     ) -> TrainBatch:
-        """Packs one gradient step, on the host.
+        """Packs the sequences of one gradient step on the host.
 
-        Every term of the loss is the mean over its answer tokens (or its answers, see `loss_mean`)
-        in each micro-batch, averaged over the micro-batches; `terms[t][i]` is part of micro-batch
-        `i * micro_batches // len(terms[t])`.
+        Every term of the loss is the mean over its answer tokens in each micro-batch, averaged over
+        the micro-batches. With `loss_mean` "answers", it is the mean over its answers. The sequence
+        `terms[t][i]` is in micro-batch `i * micro_batches // len(terms[t])`.
 
         Args:
-            terms: the sequences of each term; their number is a multiple of `micro_batches`.
+            terms: the sequences of each term. Their number is a multiple of `micro_batches`.
             coefficients: factor of each term.
-            weights: of each sequence, 0 leaves it out of its term; None = all 1.
-            micro_batches: M.
-            reference: cross-entropy of each sequence of the first U terms under the model before
-                unlearning, equally many in each term; None = the loss reads no single sequences.
+            weights: weight of each sequence in its term. A weight of 0 leaves the sequence out.
+                None means that every weight is 1.
+            micro_batches: number of micro-batches M.
+            reference: cross-entropy of each sequence in the first U terms under the model before
+                unlearning. These terms have equally many sequences. None means that the loss reads
+                no single sequences.
         """
         parts = _by_micro_batch(terms, weights, micro_batches)
         placements = [self._assign_rows([item.sequence for item in part]) for part in parts]
@@ -149,7 +164,11 @@ class Packer:
         return batch._replace(sequence_index=sequence_index, reference=np.moveaxis(each, 1, 0))
 
     def _assign_rows(self, sequences: Sequence[TokenSequence]) -> list[tuple[int, int]]:
-        """(row, first token) of each sequence: longest first, each in the emptiest row."""
+        """Assigns sequences to rows, longest first, each to the emptiest row.
+
+        Returns:
+            The (row, first token) of each sequence.
+        """
         used = np.zeros(self.rows, int)
         placement = [(0, 0)] * len(sequences)
         for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])):
@@ -161,7 +180,10 @@ class Packer:
     def _shape(
         self, parts: Sequence[Sequence[_Item]], placements: Sequence[Sequence[tuple[int, int]]]
     ) -> tuple[int, int]:
-        """S and A, rounded up so that a run compiles few shapes; A is about half of S."""
+        """Computes S and A, which are rounded up so that a run compiles few shapes.
+
+        A is about half of S.
+        """
         size, counts = self.shortest_row, np.zeros((len(parts), self.rows), int)
         for m, (part, placement) in enumerate(zip(parts, placements, strict=True)):
             for (sequence, *_), (row, start) in zip(part, placement, strict=True):
@@ -177,7 +199,7 @@ def _by_micro_batch(
     weights: Sequence[Sequence[float]] | None,
     micro_batches: int,
 ) -> list[list[_Item]]:
-    """The sequences of each micro-batch whose weight is not 0."""
+    """Returns the sequences in each micro-batch, without those of weight 0."""
     parts = [[] for _ in range(micro_batches)]
     for t, sequences in enumerate(terms):
         each = len(sequences) // micro_batches

@@ -1,7 +1,7 @@
-"""The training step: one pure jitted function, state donated. It knows no text and no method.
+"""Training step, as one pure jitted function whose state is donated.
 
 Axis letters: M micro-batches, R rows, S tokens, A answer positions per row, T terms of the loss, P
-prefix.
+prefix tokens.
 """
 
 import functools
@@ -22,12 +22,12 @@ from pmc_jax.training.term_statistics import answer_states, objective_loss
 
 
 class TrainState(NamedTuple):
-    """Weights and optimizer state. Every step replaces it; nothing mutates it.
+    """Weights and optimizer state. Every step returns a new state.
 
     Attributes:
-        model: float32 master weights: all weights, or only the adapters.
-        optimizer: optax state, sharded like the weights.
-        step: i32[], steps taken.
+        model: float32 master weights of the complete model or only of the adapters.
+        optimizer: state of the optax optimizer, which is sharded like the weights.
+        step: number of finished steps, i32[].
     """
 
     model: Decoder
@@ -37,13 +37,15 @@ class TrainState(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("static",), donate_argnames=("model",))
 def init_state(model: Decoder, *, static: StepConfig) -> TrainState:
-    """The state before the first step; donates the buffers of `model`."""
+    """Returns the state before the first step. The buffers of `model` are donated."""
     return _pin(TrainState(model, static.optimizer.init(model), jnp.int32(0)), static)
 
 
 def _pin(state: TrainState, static: StepConfig) -> TrainState:
-    """Constrains weights and moments to the sharding table. Without it, the compiler would
-    replicate a new state, and the second step would see other shardings and compile again.
+    """Constrains weights and moments to the shardings in the sharding table.
+
+    Without the constraint, the compiler would replicate a new state. The second step would then get
+    other shardings and compile again.
     """
     return _by_table(state, static, lambda x, axes: static.layout.constrain(x, *axes))
 
@@ -53,7 +55,7 @@ def _by_table(
     static: StepConfig,
     each: Callable[[jax.Array, Sequence[str | None]], jax.Array],
 ) -> TrainState:
-    """Maps `each` over the arrays of a state and their logical axes."""
+    """Applies a function to each array of a state and its logical axes."""
     table = parameters(static.config)
     if static.lora is not None:
         table |= adapters(static.config, static.lora)
@@ -67,7 +69,7 @@ def _by_table(
 
 
 def abstract_state(model: Decoder, *, static: StepConfig) -> TrainState:
-    """Shapes and shardings of what `init_state` returns, from those of `model`."""
+    """Returns the shapes and shardings of the state that `init_state` returns for a model."""
     state = jax.eval_shape(functools.partial(init_state, static=static), model)
 
     def placed(x, axes):
@@ -80,8 +82,16 @@ def abstract_state(model: Decoder, *, static: StepConfig) -> TrainState:
 def batch_loss(
     model: Decoder, batch: TrainBatch, reference: Decoder | None = None, *, static: StepConfig
 ) -> tuple[jax.Array, jax.Array]:
-    """The loss of one micro-batch (arrays without M) and its terms f32[T], means per token; see
-    `train_step`.
+    """Computes the loss of one micro-batch, whose arrays have no axis M.
+
+    Args:
+        model: the model with the trained weights.
+        batch: the micro-batch.
+        reference: the model before unlearning, if the objective needs it.
+        static: static configuration of the step.
+
+    Returns:
+        The loss f32[], and the mean per token of each term, f32[T].
     """
     if static.objective is not None:
         return objective_loss(model, reference, batch, static)
@@ -106,17 +116,21 @@ def train_step(
     *,
     static: StepConfig,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Takes one gradient step over M micro-batches; `state` is donated.
+    """Takes one gradient step over M micro-batches.
 
-    A step whose loss or gradient is not finite changes nothing.
+    The state does not change if the loss or the gradient is not finite.
 
     Args:
-        base: the frozen weights under the adapters in `state`; None = all weights are trained.
-        reference: the model before unlearning, for an objective that needs it.
+        state: the state before the step, whose buffers are donated.
+        batch: the packed rows of the step.
+        base: the frozen weights under the adapters in `state`. None if all weights are trained.
+        reference: the model before unlearning, if the objective needs it.
+        static: static configuration of the step.
 
     Returns:
-        The new state and metrics: `terms` f32[T] (mean cross-entropy), `gradient_norm` f32[] before
-            clipping, `applied` bool[].
+        The new state, and metrics: `terms` f32[T] is the mean cross-entropy of each term,
+        `gradient_norm` f32[] is the norm before clipping, and `applied` bool[] is whether the state
+        has changed.
     """
 
     def loss(trained: Decoder, batch: TrainBatch):
@@ -134,8 +148,8 @@ def train_step(
 
         def add(total, part):
             (_, terms), grads = gradient(state.model, TrainBatch(**part, **shared))
-            # The barrier keeps the reductions in the loop: the TPU compiler fails when it moves
-            # them out.
+            # The barrier keeps the reductions in the loop, because the TPU compiler fails if it
+            # moves them out.
             part = jax.lax.optimization_barrier((terms, grads))
             return jax.tree.map(jnp.add, total, part), None
 

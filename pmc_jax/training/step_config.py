@@ -1,4 +1,4 @@
-"""The static configuration of a compiled training step, and its optimizer."""
+"""Static configuration of a compiled training step, and its optimizer."""
 
 import dataclasses
 import functools
@@ -14,18 +14,20 @@ from pmc_jax.training.losses import Objective
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """The static argument of a training step; hashable. One program is compiled per value and batch
-    shape.
+    """Static argument of a training step.
+
+    One program is compiled for each configuration and batch shape.
 
     Attributes:
-        optimizer: from `make_optimizer`, which returns the same object for the same settings.
-        config: of the decoder.
+        optimizer: optimizer from `make_optimizer`, which returns the same object for the same
+            settings.
+        config: configuration of the decoder.
         layout: mesh and sharding table for training.
-        dtype: of activations and products.
-        remat, kernel: see `decoder.hidden_states`.
-        lora: rank and scale of the adapters in the state; None = all weights are trained.
-        objective: a loss other than a weighted sum of cross-entropies; None = the sum of the terms
-            times `TrainBatch.coefficients`.
+        dtype: dtype of activations and products.
+        remat, kernel: arguments of `decoder.hidden_states`.
+        lora: rank and scale of the adapters in the state. None if all weights are trained.
+        objective: objective of a loss that is not a weighted sum of cross-entropies. None means
+            that the loss is the sum of the terms times `TrainBatch.coefficients`.
     """
 
     optimizer: optax.GradientTransformation
@@ -47,7 +49,8 @@ class StepConfig:
         objective: Objective | None = None,
     ) -> "StepConfig":
         """Builds the configuration for a run of `total_steps` gradient steps."""
-        # Fields of subclasses, such as names of data, are left out: they must not recompile.
+        # Fields of subclasses, such as the data, are left out, so that they do not recompile the
+        # step.
         names = (field.name for field in dataclasses.fields(TrainConfig))
         plain = TrainConfig(**{name: getattr(settings, name) for name in names})
         optimizer = make_optimizer(plain, total_steps)
@@ -57,8 +60,10 @@ class StepConfig:
 
 @functools.lru_cache
 def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTransformation:
-    """AdamW with linear warm-up from 0, then linear decay to 0 (the schedule of transformers) or a
-    constant learning rate.
+    """Builds the AdamW optimizer for a run of `total_steps` gradient steps.
+
+    The learning rate rises linearly from 0 during warm-up. Then it decays linearly to 0, as in the
+    schedule of transformers, or stays constant.
     """
     warmup, peak = settings.warmup_steps, settings.learning_rate
     last = 0.0 if settings.decay == "linear" else peak

@@ -1,7 +1,7 @@
-"""Losses that are not a weighted sum of cross-entropies: computes the `Term`s that `losses` read.
+"""Computes the `Term`s that a loss in `losses` reads if it is no weighted sum of cross-entropies.
 
 Axis letters: R packed rows, S tokens, A answer positions per row, T terms, U terms whose loss reads
-single sequences, B sequences of a term in a micro-batch, D hidden, V vocabulary.
+single sequences, B sequences of a term in a micro-batch, D hidden size, V vocabulary size.
 """
 
 import math
@@ -16,24 +16,27 @@ from pmc_jax.training.cross_entropy import token_cross_entropy
 from pmc_jax.training.losses import Term
 from pmc_jax.training.step_config import StepConfig
 
-_POSITIONS_A_CHUNK = 16  # positions per row whose logits exist at a time
+# Number of positions per row whose logits are in memory at a time.
+_POSITIONS_A_CHUNK = 16
 
 
 def objective_loss(
     model: Decoder, reference: Decoder | None, batch: TrainBatch, static: StepConfig
 ) -> tuple[jax.Array, jax.Array]:
-    """The loss of one micro-batch and its terms.
+    """Computes the loss of one micro-batch and its terms.
 
     Args:
-        reference: the model before unlearning, where `static.objective.method.needs_reference`.
-        batch: arrays without M.
+        model: the model with the trained weights.
+        reference: the model before unlearning, or None if the method does not need it.
+        batch: the micro-batch, whose arrays have no axis M.
+        static: static configuration of the step.
 
     Returns:
-        f32[], and f32[T]: the mean cross-entropy of each term, or the mean squared distance where
-            the loss reads hidden states.
+        The loss f32[], and the mean cross-entropy of each term, f32[T]. If the loss reads hidden
+        states, the mean squared distances replace the cross-entropies.
     """
     method = static.objective.method
-    # Weights sum to 1 over all micro-batches; the means are over this micro-batch only.
+    # Weights sum to 1 over all micro-batches, but the means are over this micro-batch.
     part = jnp.sum(batch.loss_weights, (1, 2))
     weights = batch.loss_weights / jnp.maximum(part, 1e-30)[:, None, None]
     if method.needs == "hidden":
@@ -57,7 +60,8 @@ def _scored(model, reference, batch, weights, static: StepConfig) -> dict[str, T
     if objective.method.needs == "rows":
         shape = batch.reference.shape
 
-        def by_row(x):  # [R,A] -> [U B]; the last segment, dropped, holds all other tokens
+        def by_row(x):
+            # Sums [R,A] to [U B]. The last segment holds all other tokens and is dropped.
             index = batch.sequence_index.reshape(-1)
             return jax.ops.segment_sum(x.reshape(-1), index, math.prod(shape) + 1)[:-1]
 
@@ -83,10 +87,14 @@ def answer_states(
     answer_positions: jax.Array | None = None,
     layers: int | None = None,
 ) -> jax.Array:
-    """The hidden states at `answer_positions`, [R,A,D], by default those of the batch.
+    """Computes the hidden states at the answer positions, [R,A,D].
 
     Args:
-        layers: see `hidden_states`.
+        model: the model to run.
+        batch: the micro-batch, whose arrays have no axis M.
+        static: static configuration of the step.
+        answer_positions: positions in the rows, i32[R,A]. None selects those of the batch.
+        layers: argument of `hidden_states`.
     """
     hidden = hidden_states(
         model,
@@ -106,14 +114,14 @@ def answer_states(
 
 
 def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepConfig):
-    """Cross-entropies between complete distributions, f32[R,A] each.
+    """Computes cross-entropies between complete distributions, f32[R,A] each.
 
-    Logits exist for a few positions at a time; the backward pass computes them again.
+    The logits of a few positions are in memory at a time. The backward pass computes them again.
 
     Args:
-        hidden: [R,A,D], hidden states of the model; the result is differentiable in them.
-        shown: [R,A,D], hidden states of the reference.
-        targets: i32[R,A].
+        hidden: hidden states of the model, [R,A,D]. The result is differentiable in them.
+        shown: hidden states of the reference, [R,A,D].
+        targets: the answer tokens, i32[R,A].
 
     Returns:
         The cross-entropy from the reference's distribution to the model's, the entropy of the
@@ -127,7 +135,7 @@ def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepCo
         log_p = jax.nn.log_softmax(logits(model, config, hidden, layout))
         scores = jax.lax.stop_gradient(logits(reference, config, shown, layout))
         log_q = jax.nn.log_softmax(scores)
-        # One-hot by comparison: a gather along a sharded vocabulary would move the logits.
+        # The comparison replaces a gather, which would move logits that are sharded by vocabulary.
         is_target = targets[..., None] == jnp.arange(scores.shape[-1])
         lowered = jax.nn.softmax(scores - static.objective.beta * is_target)
         q = jnp.exp(log_q)
@@ -138,7 +146,7 @@ def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepCo
 
 
 def _steered(model, reference, batch, weights, static: StepConfig) -> dict[str, Term]:
-    """RMU's distances at the answer tokens of one layer's output; later layers do not run."""
+    """Computes RMU's distances at the answer tokens after one layer. Later layers do not run."""
     objective = static.objective
     options = dict(answer_positions=batch.answer_positions + 1, layers=objective.layer)
     hidden = answer_states(model, batch, static, **options).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""The trainer: owns the training state, takes gradient steps, saves and restores the state."""
+"""Trainer, which holds the training state, takes gradient steps and restores a saved state."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,21 +20,23 @@ from pmc_jax.training.step_config import StepConfig
 
 
 class Trainer:
-    """The training state and the jitted step that replaces it.
+    """Training state with the jitted step that replaces it.
 
     Args:
-        model: weights to start from; copied unless `donate`.
-        config: of the decoder.
+        model: weights before training. They are copied unless `donate` is True.
+        config: configuration of the decoder.
         layout: mesh and sharding table for training.
-        settings: optimizer, remat, and whether adapters are trained instead of all weights.
-        total_steps: gradient steps of the complete run, for the learning-rate decay.
-        dtype: of activations and products.
-        donate: the trainer may reuse the buffers of `model`; the caller must not use it again.
-        seed: of new adapters.
-        objective: see `StepConfig`; `model` is its reference model, where it needs one.
+        settings: settings with the optimizer, remat and adapters.
+        total_steps: number of gradient steps in the complete run, for the learning-rate decay.
+        dtype: dtype of activations and products.
+        donate: whether the trainer may reuse the buffers of `model`. If so, the caller must not use
+            the model again.
+        seed: seed for new adapters.
+        objective: objective as in `StepConfig`. `model` is the reference model if the objective
+            needs one.
 
     Raises:
-        UserError: the kernel `settings.attention` does not run on these devices or this model.
+        UserError: the kernel `settings.attention` does not support these devices or this model.
     """
 
     def __init__(
@@ -56,33 +58,33 @@ class Trainer:
             self._reference = jax.tree.map(lambda x: jnp.array(x, dtype, copy=True), model)
         self.lora = settings.lora if settings.lora.rank else None
         if self.lora is not None:
-            # The base is frozen and read in the compute dtype: it needs no float32 master copy.
+            # The base is frozen and read in the compute dtype, so it needs no float32 copy.
             self._base = jax.tree.map(lambda x: x.astype(dtype), model)
             model, donate = init_adapters(config, self.lora, jax.random.key(seed), layout), True
         self._static = StepConfig.of(settings, total_steps, config, layout, dtype, objective)
-        # Master weights are float32, whatever the dtype of the model.
+        # Master weights are always float32.
         master = jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=not donate), model)
         self.state: TrainState = init_state(master, static=self._static)
         self.tokens = 0
 
     @property
     def model(self) -> Decoder:
-        """The current weights, with adapters attached where these are trained."""
+        """Current weights, with the adapters attached if adapters are trained."""
         if self._base is None:
             return self.state.model
         return attach(self._base, self.state.model, self.lora)
 
     @property
     def adapters(self) -> Decoder | None:
-        """The current adapters; None where all weights are trained."""
+        """Current adapters, or None if all weights are trained."""
         return None if self._base is None else self.state.model
 
     def step(self, batch: TrainBatch) -> dict[str, Any]:
         """Takes one gradient step on a host batch.
 
         Returns:
-            `terms`: list of the loss terms before the step, means per token; `gradient_norm`;
-            `applied`: False if one of these was not finite, and the step changed nothing.
+            `terms`, the mean per token of each loss term before the step; `gradient_norm`; and
+            `applied`, which is False if one of these was not finite and the state did not change.
         """
         self.tokens += int((batch.segments > 0).sum())
         self.state, metrics = train_step(*self._arguments(batch), static=self._static)
@@ -93,7 +95,7 @@ class Trainer:
         }
 
     def lower(self, batch: TrainBatch) -> jax.stages.Lowered:
-        """Lowers the program of a step on a batch of this shape, without running it."""
+        """Lowers the program of a step for the shapes of a batch, without running the program."""
         return train_step.lower(*self._arguments(batch), static=self._static)
 
     def _arguments(self, batch: TrainBatch) -> tuple[Any, ...]:
@@ -101,26 +103,32 @@ class Trainer:
         return self.state, placed, self._base, self._reference
 
     def release(self) -> Decoder:
-        """The weights, adapters merged. It drops the optimizer state, so no step may follow."""
+        """Returns the weights with merged adapters and deletes the optimizer state.
+
+        No step may follow.
+        """
         self.state = self.state._replace(optimizer=None)
         if self._base is None:
             return self.state.model
         return merge(self.model, config=self._static.config, layout=self._static.layout)
 
     def state_dict(self) -> dict[str, jax.Array]:
-        """The arrays of the state by path, such as `model/layers/q` and `step`."""
+        """Returns the arrays of the state by path, such as `model/layers/q` and `step`."""
         paths = jax.tree_util.tree_leaves_with_path(self.state)
         return {_name(path): leaf for path, leaf in paths}
 
     def abstract_state(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes, dtypes and shardings of `state_dict()`."""
+        """Returns the shapes, dtypes and shardings of the arrays in `state_dict()`."""
         return {
             name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
             for name, x in self.state_dict().items()
         }
 
     def load_state_dict(self, state_dict: Mapping[str, jax.Array]) -> None:
-        """Restores a state that `state_dict` returned; `Checkpoints` has compared the names."""
+        """Restores a state that `state_dict` returned.
+
+        `Checkpoints` has already compared the names.
+        """
         leaves = [state_dict[name] for name in self.state_dict()]
         self.state = jax.tree.unflatten(jax.tree.structure(self.state), leaves)
 
