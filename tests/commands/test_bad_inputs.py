@@ -127,8 +127,8 @@ def test_question_that_does_not_fit_the_window(command, inputs):
     tiny.write_rows(inputs / "forget.jsonl", content)
     options = ["data.max_length=300", "data.evaluate.forget.rows=0:6"]
     message = tiny.refused(command, *options)
-    tiny.assert_names(message, "forget:6", "250 prompt tokens and 8 new", "window of 256")
-    tiny.assert_names(message, "shorten the question or lower", "max_new_tokens")
+    tiny.assert_names(message, "forget:6", "250 prompt tokens and 8 answer", "window of 256")
+    tiny.assert_names(message, "Shorten the question or lower", "max_new_tokens")
 
 
 def test_evaluation_question_that_does_not_fit_the_window(inputs):

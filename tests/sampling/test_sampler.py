@@ -195,7 +195,7 @@ def test_the_temperature_cools_with_the_age_of_an_answer(top_p):
     ids=str,
 )
 def test_a_falling_temperature_needs_temperatures(fields):
-    with pytest.raises(UserError, match=r"temperature_decay_tokens >= 0 and temperatures above 0"):
+    with pytest.raises(UserError, match="the temperature decay is out of range"):
         Sampler(**{"temperature_decay_tokens": 2} | fields)
 
 
