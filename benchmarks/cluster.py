@@ -1,4 +1,4 @@
-"""Flags of benchmarks on meshes and in several processes, and figures per chip."""
+"""Options for meshes and several processes, and rates per chip, for the benchmarks."""
 
 import argparse
 import os
@@ -13,18 +13,22 @@ from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.parameters import num_parameters
 from pmc_jax.planning.chips import CHIPS
 
-_TIMEOUT_SECONDS = 300.0  # after which a silent process counts as dead
+_TIMEOUT_SECONDS = 300.0  # maximum wait for the other processes
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Adds the options of the mesh and parses all; joins the other processes if there are any."""
+    """Adds the options of the mesh, parses all options and joins the other processes, if any."""
     for axis in ("fsdp", "tensor"):
-        parser.add_argument(f"--{axis}", type=int, default=1, help="devices on this mesh axis")
+        parser.add_argument(
+            f"--{axis}", type=int, default=1, help="number of devices on this mesh axis"
+        )
     launch.add_flags(parser)
     options = parser.parse_args()
     if (spec := launch.process_spec(options, os.environ)) is not None:
         if getattr(options, "against", None):
-            parser.error("--against: supports one process only; remove the multi-process flags")
+            parser.error(
+                "--against: the comparison runs in one process. Remove the options for processes."
+            )
         launch.join(spec, _TIMEOUT_SECONDS)
     return options
 
@@ -34,14 +38,16 @@ def mesh(options: argparse.Namespace) -> Mesh:
 
 
 def per_chip(rate: float, config: DecoderConfig, flops_a_parameter: int) -> dict[str, Any]:
-    """Converts a rate in tokens per second to a rate per chip and a utilisation of its peak.
+    """Computes the rate per chip and the utilisation of the chip.
 
     Args:
-        flops_a_parameter: model FLOPs per parameter and token: 6 for training, 2 for generation.
+        rate: tokens per second of all chips.
+        config: configuration of the decoder.
+        flops_a_parameter: model FLOPs per parameter and token, 6 for training or 2 for generation.
 
     Returns:
-        `rate` in tokens per second, and `utilisation` as a fraction of the chip's published peak,
-        None if the peak is unknown.
+        `rate` in tokens per second, and `utilisation` as a fraction of the chip's published peak.
+        `utilisation` is None if the peak is unknown.
     """
     chips = {(getattr(d, "slice_index", 0), *getattr(d, "coords", [d.id])) for d in jax.devices()}
     flops = flops_a_parameter * num_parameters(config) * rate / len(chips)

@@ -1,4 +1,4 @@
-"""Data of the benchmarks: questions and answers, from a file or generated."""
+"""Questions and answers for the benchmarks, from a file or generated."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ COEFFICIENTS = [1.0, 1.25]
 
 
 def rows(path: str | None, count: int) -> list[tuple[str, str]]:
-    """The first `count` question-answer pairs of a JSON Lines file, or generated ones."""
+    """Returns the first `count` question-answer pairs of a JSON Lines file, or generated pairs."""
     if path is None:  # generated pairs repeat if there are fewer than `count`
         made = generate.rows(PeopleConfig(count=min(count + 5, 200)), "all")
         rows = itertools.cycle((row.question, row.answer) for row in made)
@@ -28,7 +28,11 @@ def rows(path: str | None, count: int) -> list[tuple[str, str]]:
 def training_step(
     generator: TextGenerator, pairs: list[tuple[str, str]]
 ) -> tuple[TrainBatch, list[list[TokenSequence]]]:
-    """Packs half of the pairs as forget rows, half as retain rows; returns batch and rows."""
+    """Packs half of the pairs as forget rows and half as retain rows.
+
+    Returns:
+        The packed batch, and the token sequences of both terms.
+    """
     sequences = [generator.encoder.sequence(*pair) for pair in pairs]
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
     lengths = [len(s) for s in sequences]

@@ -1,4 +1,4 @@
-"""Arguments and warm times of a decoder call with a given batch shape and all slots active."""
+"""Arguments and warm times of a decoder call in which all slots are active."""
 
 import time
 from typing import Any
@@ -24,7 +24,12 @@ def decode_arguments(
     batch_shape: tuple[int, int],
     cache_size: int,
 ) -> tuple[tuple, dict[str, Any]]:
-    """Makes arguments of `decode`, with a prefilled prompt of 48 tokens in each row."""
+    """Makes the arguments of `decode` for prompts of 48 tokens.
+
+    Args:
+        batch_shape: number of prompts and of slots per prompt.
+        cache_size: number of new tokens that the cache can hold.
+    """
     (b, k), layout, config = batch_shape, generator.layout, generator.lm.config
     static = {"config": config, "layout": layout}
     tokens = np.ones((b, _PROMPT), np.int32)
@@ -46,7 +51,7 @@ def step_seconds(
     batch_shape: tuple[int, int],
     cache_size: int,
 ) -> list[float]:
-    """Measures warm seconds per decode step."""
+    """Measures five times the warm seconds per decode step (arguments: see `decode_arguments`)."""
     arguments, static = decode_arguments(generator, weights, batch_shape, cache_size)
     weights, prompts, cache, *rest = arguments
     times = []

@@ -1,9 +1,9 @@
-"""Fault injection: python benchmarks/faults.py CONFIG.yaml [section.key=value ...]
+"""Counts survived faults: python benchmarks/faults.py CONFIG.yaml [section.key=value ...]
 
-Runs `pmc unlearn` once without a fault. Then runs it repeatedly, each time in a new output folder,
-with one fault at a random moment: kill -9, SIGTERM, or kill -9 and a damaged file in the newest
-checkpoint. Each run is then resumed. A run survives a fault if its exported weights and results
-equal those of the run without a fault, bit for bit. The last line is JSON.
+The script runs `pmc unlearn` once without a fault. It then repeats the run in new output folders,
+each time with one fault at a random moment: kill -9, SIGTERM, or kill -9 and a damaged file in the
+newest checkpoint. The script resumes each run. A run survives a fault if its exported weights and
+results equal those of the run without a fault, bit for bit. The last output line is JSON.
 """
 
 import argparse
@@ -26,7 +26,7 @@ COMPARED = ("before", "after", "rounds", "tokens")
 
 
 class Job:
-    """One `pmc unlearn` command with its own output folder."""
+    """`pmc unlearn` command with its own output folder."""
 
     def __init__(self, options: argparse.Namespace, out: Path):
         every = f"output.checkpoint_every={options.every}"
@@ -35,7 +35,7 @@ class Job:
         self.out = out
 
     def run(self, seconds: float | None = None, sent: int = signal.SIGKILL) -> tuple[int, str]:
-        """Runs the job, signals it after `seconds`, and returns its exit status and stderr."""
+        """Runs the job, signals the process after `seconds`, and returns exit status and stderr."""
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=said)
             try:
@@ -47,7 +47,7 @@ class Job:
             return status, said.read()
 
     def result(self) -> tuple[str, dict[str, Any]]:
-        """Digest of the exported weights, and the results that do not depend on time."""
+        """Returns a digest of the exported weights and the results that do not depend on time."""
         digest = hashlib.sha256()
         for path in sorted((self.out / "model").glob("*.safetensors")):
             digest.update(path.read_bytes())
@@ -55,7 +55,7 @@ class Job:
         return digest.hexdigest(), {name: results[name] for name in COMPARED}
 
     def spoil(self, rng: random.Random) -> None:
-        """Cuts a file of the newest checkpoint in half, if there is an older checkpoint, too."""
+        """Cuts a file of the newest checkpoint in half if there is also an older checkpoint."""
         folders = [p for p in (self.out / "checkpoints").glob("*") if p.name.isdigit()]
         if len(folders) > 1:
             newest = max(folders, key=lambda path: int(path.name))
@@ -65,14 +65,21 @@ class Job:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Counts the faults that a job survives.")
-    parser.add_argument("config")
-    parser.add_argument("settings", nargs="*", help="section.key=value")
-    parser.add_argument("--kills", type=int, default=30, help="kill -9")
-    parser.add_argument("--stops", type=int, default=10, help="SIGTERM")
-    parser.add_argument("--spoilt", type=int, default=10, help="kill -9 and a damaged checkpoint")
-    parser.add_argument("--every", type=int, default=2, help="steps between two checkpoints")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(description="Counts the faults that a run survives.")
+    parser.add_argument("config", metavar="CONFIG.yaml", help="YAML file with settings")
+    parser.add_argument(
+        "settings", nargs="*", metavar="section.key=value", help="settings that replace the file's"
+    )
+    parser.add_argument("--kills", type=int, default=30, help="number of faults by kill -9")
+    parser.add_argument("--stops", type=int, default=10, help="number of faults by SIGTERM")
+    parser.add_argument(
+        "--spoilt",
+        type=int,
+        default=10,
+        help="number of faults by kill -9 and a damaged checkpoint",
+    )
+    parser.add_argument("--every", type=int, default=2, help="number of steps between checkpoints")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     options = parser.parse_args()
     rng, faults = random.Random(options.seed), []
     with tempfile.TemporaryDirectory() as folder:
@@ -80,14 +87,16 @@ def main() -> None:
         begin = time.monotonic()
         status, said = whole.run()
         if status:
-            parser.error(f"the job itself fails:\n{said}")
+            parser.error(
+                f"{options.config}: the run fails without a fault. Correct this error:\n{said}"
+            )
         seconds = latest = time.monotonic() - begin
         expected = whole.result()
         kinds = {"kills": options.kills, "stops": options.stops, "spoilt": options.spoilt}
         for kind in (kind for kind, count in kinds.items() for _ in range(count)):
             sent = signal.SIGTERM if kind == "stops" else signal.SIGKILL
             status = 0
-            while status == 0:  # 0 = the job ended before the signal: try an earlier moment
+            while status == 0:  # 0 = the run ended before the signal
                 job = Job(options, Path(folder) / f"fault{len(faults)}")
                 shutil.rmtree(job.out, ignore_errors=True)
                 moment = rng.uniform(0, latest)
@@ -98,7 +107,7 @@ def main() -> None:
             finished = (job.out / "results.json").exists()
             again = (0, "") if finished else job.run()
             good = again[0] == 0 and job.result() == expected
-            if kind == "stops":  # SIGTERM before the handler is installed ends the process directly
+            if kind == "stops":  # before its handler exists, SIGTERM ends the process directly
                 good &= status in (TEMPORARY_FAILURE, -signal.SIGTERM)
             good &= "Traceback" not in said + again[1]
             faults.append({"kind": kind, "second": moment, "status": status, "survived": good})

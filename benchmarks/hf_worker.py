@@ -1,6 +1,6 @@
-"""Worker of `--against hf`: Hugging Face transformers on PyTorch, in its usual configuration.
+"""Worker of `--against hf`, which runs transformers on PyTorch in its usual configuration.
 
-`pairs.Worker` runs it; it needs torch and transformers, but not pmc_jax.
+`pairs.Worker` starts this script. The script needs torch and transformers, but not pmc_jax.
 """
 
 import time
@@ -29,7 +29,10 @@ def padded(rows: list[list[int]], length: int, value: int, *, left: bool = False
 
 
 def sampling(arguments: dict) -> Callable[[], dict]:
-    """Useful tokens per second of `generate`: those up to the end of each answer."""
+    """Returns a function that measures the useful tokens per second of `generate`.
+
+    Useful tokens are the tokens up to the end of each answer.
+    """
     model = load(arguments).eval()
     longest = max(map(len, arguments["prompts"]))
     tokens = padded(arguments["prompts"], longest, 0, left=True).to(model.device)
@@ -55,15 +58,16 @@ def sampling(arguments: dict) -> Callable[[], dict]:
         seconds = time.perf_counter() - begin
         new = out[:, longest:]
         ended = torch.isin(new, torch.tensor(ends, device=new.device)).int()
-        # An end token counts; the tokens after it do not.
+        # An end token counts, but the tokens after an end token do not.
         return {"hf": int((ended.cumsum(1) - ended == 0).sum()) / seconds}
 
     return once
 
 
 def training(arguments: dict) -> Callable[[], dict]:
-    """Real tokens per second of a PMC step, with rows padded to 200 tokens as in the reference, or
-    to the longest row.
+    """Returns a function that measures the real tokens per second of a PMC step.
+
+    Rows are padded to 200 tokens, as in the reference implementation, or to the longest row.
     """
     model = load(arguments).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments["learning_rate"])

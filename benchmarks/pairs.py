@@ -1,8 +1,8 @@
-"""Paired measurement of two programs: ours in this process, the other one in a worker process.
+"""Paired measurement of this package and another program, which runs in a worker process.
 
-A worker is `python SCRIPT ARGUMENTS_FILE`: it loads its model and prints its versions as a line of
-JSON. Then for every line on stdin it does its work once and prints a JSON object of figures. The
-two programs run in turn, so each has the machine to itself.
+A worker is `python SCRIPT ARGUMENTS_FILE`. The worker loads its model and prints its versions as a
+line of JSON. For every line on stdin, the worker then does its work once and prints a JSON object
+of figures. The two programs run in turn, so each program has the machine to itself.
 """
 
 import argparse
@@ -27,24 +27,29 @@ WORKERS = {"hf": "hf_worker.py", "tunix": "tunix_worker.py"}
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    parser.add_argument("--against", choices=names, help="program to compare with, pair by pair")
+    parser.add_argument("--against", choices=names, help="program with which to compare in pairs")
     parser.add_argument(
-        "--against-python", default=sys.executable, help="Python that has this program installed"
+        "--against-python",
+        default=sys.executable,
+        help="Python interpreter that has the program installed",
     )
 
 
 class Worker:
-    """The other program; the context ends its process.
+    """Worker process of the other program, which ends with the context.
+
+    Attributes:
+        versions: versions of the packages that the worker uses.
 
     Raises:
-        SystemExit: it cannot start; the message says what to install.
+        SystemExit: the worker cannot start. The message names the packages to install.
     """
 
     def __init__(self, name: str, python: str, arguments: Mapping[str, Any]):
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name) / "arguments.json"
         path.write_text(json.dumps(arguments))
-        # Its threads must not spin while our program runs.
+        # The threads of the worker must not spin while this process measures.
         environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
         self._process = subprocess.Popen(
             [python, str(Path(__file__).with_name(WORKERS[name])), str(path)],
@@ -58,7 +63,8 @@ class Worker:
         except ValueError:
             self.__exit__(None, None, None)
             raise SystemExit(
-                f"--against {name}: {python} cannot run it; install '.[bench-{name}]' there"
+                f"--against {name}: the worker does not start with {python}. "
+                f"Install '.[bench-{name}]' for this interpreter."
             ) from None
 
     def __enter__(self) -> "Worker":
@@ -80,7 +86,7 @@ class Worker:
         return json.loads(self._process.stdout.readline())
 
     def run(self) -> dict[str, float]:
-        """Runs the other program once and returns its figures.
+        """Runs the work of the other program once and returns its figures.
 
         Raises:
             SystemExit: the other program has ended.
@@ -89,14 +95,16 @@ class Worker:
             print(file=self._process.stdin, flush=True)
             return self._read()
         except (ValueError, BrokenPipeError):
-            raise SystemExit("the other program ended; see its output above") from None
+            raise SystemExit(
+                "--against: the worker process ended. Read its error message above."
+            ) from None
 
 
 @contextlib.contextmanager
 def other(
     options: argparse.Namespace, lm: LanguageModel, arguments: Mapping[str, Any]
 ) -> Iterator[Worker | None]:
-    """Starts the worker of `--against` with an export of the model; None without `--against`."""
+    """Yields the worker of `--against` with an export of the model, or None without `--against`."""
     if not options.against:
         yield None
         return
@@ -109,7 +117,7 @@ def other(
 
 
 def rates(ours: Callable[[], float], worker: Worker | None, repeats: int) -> dict[str, Any]:
-    """Measures warm rates of our program, and of the other program if there is a worker."""
+    """Measures warm rates of this package, and of the other program if there is a worker."""
     if worker is not None:
         return in_turn(ours, worker, repeats)
     ours()  # compiles
@@ -117,7 +125,7 @@ def rates(ours: Callable[[], float], worker: Worker | None, repeats: int) -> dic
 
 
 def in_turn(ours: Callable[[], float], worker: Worker, repeats: int) -> dict[str, Any]:
-    """Runs both programs in turn; the first pair is warm-up and does not count."""
+    """Measures both programs in turn and ignores the first pair, which warms up."""
     ours()
     worker.run()
     own, others = [], []

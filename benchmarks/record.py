@@ -1,4 +1,4 @@
-"""The last line of every benchmark: one JSON object."""
+"""Last output line of every benchmark, which is one JSON object."""
 
 import argparse
 import json
@@ -13,12 +13,12 @@ from pmc_jax.distributed import multihost
 
 
 def spread(numbers: Sequence[float]) -> dict[str, float]:
-    """Minimum, median and maximum."""
+    """Returns the minimum, the median and the maximum."""
     return {"min": min(numbers), "median": statistics.median(numbers), "max": max(numbers)}
 
 
 def print_record(benchmark: str, options: argparse.Namespace, **figures: Any) -> None:
-    """Prints the figures with their shape, devices and versions, in the first process."""
+    """Prints figures, options, devices and versions as JSON in the first process."""
     if not multihost.is_first():
         return
     record = {

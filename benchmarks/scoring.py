@@ -1,9 +1,10 @@
-"""Rates of the scores: python benchmarks/scoring.py [--data FILE] [--against rouge_score]
+"""Measures the scores: python benchmarks/scoring.py [--data FILE] [--against rouge_score]
 
-Each answer of a JSON Lines file (or generated answer) is scored against another one, as PMC scores
-samples. `--against` also scores the same pairs with rouge_score. The other scores are measured with
-`--samples` samples per question. token_lcs uses words as tokens: once as a score of texts, and once
-(lcs_lengths) with all questions in one call on the device. The last line is JSON.
+The script scores each answer of a JSON Lines file (or each generated answer) against another
+answer, as PMC scores samples. `--against` also scores the same pairs with rouge_score. The other
+scores are measured with `--samples` samples per question. token_lcs uses words as tokens. It is
+measured as a score of texts and, as lcs_lengths, with all questions in one call on the device. The
+last output line is JSON.
 """
 
 import argparse
@@ -23,14 +24,14 @@ from pmc_jax.scoring.base import Score
 from pmc_jax.scoring.text import chrf, combined, forbidden, rougeL_recall
 from pmc_jax.scoring.token_lcs import token_lcs
 
-_TOKENS = 96  # maximum per answer on the device
+_TOKENS = 96  # maximum number of tokens per answer on the device
 _FORBIDDEN = 20  # number of forbidden strings
 
 Questions = Sequence[tuple[str, Sequence[str]]]
 
 
 def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Measures warm answers per second of each score."""
+    """Measures how many answers per second each score handles when warm."""
     encode = WordIds()
     strings = [" ".join(text.split()[-3:]) for text, _ in questions[:_FORBIDDEN]]
     forbidden_strings = forbidden(strings)
@@ -60,7 +61,7 @@ def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[st
 
 
 class WordIds:
-    """Numbers words in the order of their first occurrence."""
+    """Map from words to ids in the order of their first occurrence."""
 
     def __init__(self):
         self._ids: dict[str, int] = {}
@@ -70,7 +71,7 @@ class WordIds:
 
 
 def token_arrays(questions: Questions, encode: WordIds) -> list[jax.Array]:
-    """The arguments of `lcs_lengths`, on the device."""
+    """Returns the arguments of `lcs_lengths` on the device."""
 
     def padded(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         rows = [encode(text)[:_TOKENS] for text in texts]
@@ -93,11 +94,11 @@ def _seconds(run: Callable[[], None]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Answers scored per second.")
-    parser.add_argument("--data", help="JSON Lines with columns question and answer")
-    parser.add_argument("--answers", type=int, default=8000)
-    parser.add_argument("--samples", type=int, default=20, help="samples per question")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = argparse.ArgumentParser(description="Measures the answers per second of each score.")
+    parser.add_argument("--data", help="JSON Lines file with columns question and answer")
+    parser.add_argument("--answers", type=int, default=8000, help="number of answers")
+    parser.add_argument("--samples", type=int, default=20, help="number of samples per question")
+    parser.add_argument("--repeats", type=int, default=3, help="number of measurements")
     pairs.add_options(parser, "rouge_score")
     options = parser.parse_args()
 

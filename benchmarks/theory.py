@@ -1,9 +1,10 @@
-"""Collapse and its bound: python benchmarks/theory.py [--out FOLDER] [--run RUN_FOLDER]
+"""Checks the bound on collapse: python benchmarks/theory.py [--out FOLDER] [--run RUN_FOLDER]
 
-Compares exact and sampled dynamics of categorical distributions with the theorem's bound in every
-round; the exit status is 1 if an exact value is below its bound. --out draws figures. --run
-compares the `reward_moments` of a finished `pmc unlearn` with their bound and with exact refits of
-the first measurement; real runs may be below the bound. The last line is JSON.
+The script compares exact and sampled dynamics of categorical distributions with the bound of the
+theorem in every round. The exit status is 1 if an exact value is below its bound. --out draws
+figures. --run compares the `reward_moments` of a finished `pmc unlearn` with their bound and with
+exact refits of the first measurement. Real runs may be below the bound. The last output line is
+JSON.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pmc_jax.artifacts.log import table
 from pmc_jax.theory import dynamics
 from pmc_jax.theory.reward_moments import exact_refit, reward_moments
 
-# Allowance for rounding: in the limit the bound is an equality.
+# This tolerance allows for rounding, because the bound is an equality in the limit.
 TOLERANCE = 1e-12
 CHOICES = [(2, 1.0), (5, 1.0), (20, 1.0), (math.inf, 1.0), (5, 0.3), (5, 0.0)]
 COUNTS = np.array(dynamics.COLOURS)
@@ -30,18 +31,21 @@ RETAINED = np.where(np.arange(len(COUNTS)) < dynamics.FORGOTTEN, 0, COUNTS)
 START, RETAIN = COUNTS / COUNTS.sum(), RETAINED / RETAINED.sum()
 ALPHA = RETAINED.sum() / COUNTS.sum()
 Paths = dict[tuple[float, float], list[dict]]  # (K, tau) -> rounds
-# Reward of each category, for curation.
+# The reward of each category determines which samples are selected.
 REWARD = np.linspace(0, 1, len(COUNTS))
 
 
 def name(k: float, tau: float) -> str:
-    """Name of a choice in tables and figures."""
+    """Returns the name of a choice of K and tau in tables and figures."""
     chosen = "best" if tau == 0 else f"τ = {tau:g}"
     return f"K = {'∞' if math.isinf(k) else f'{k:g}'}, {chosen}"
 
 
 def curation(options: argparse.Namespace, alpha: float) -> Paths:
-    """Computes the rounds of every choice: exact, with its bound, and sampled if K is finite."""
+    """Computes the rounds of every choice of K and tau.
+
+    Each round has exact values and their bound, and sampled values if K is finite.
+    """
     paths = {}
     for k, tau in CHOICES:
         rng = np.random.default_rng(options.seed)
@@ -65,7 +69,7 @@ def curation(options: argparse.Namespace, alpha: float) -> Paths:
 
 
 def show(paths: Paths, title: str) -> float:
-    """Prints the table; returns the smallest distance of a value above its bound."""
+    """Prints the table and returns the smallest difference between a value and its bound."""
     rows, slack = [], []
     for choice, path in paths.items():
         for row in path:
@@ -80,7 +84,7 @@ def show(paths: Paths, title: str) -> float:
 
 
 def draw(out: Path, paths: Paths, seed: int) -> None:
-    """Draws the three figures of the dynamics."""
+    """Draws the three figures of the dynamics into the folder `out`."""
     rng, draws = np.random.default_rng(seed), int(COUNTS.sum())
     alone = dynamics.lottery(START, 300, rng, draws=draws)
     with_retain = dynamics.lottery(START, 30, rng, draws=draws, retain=RETAINED)
@@ -102,20 +106,28 @@ def read_run(folder: Path) -> dict[str, Any]:
     """Reads the results of a finished run that measured reward moments.
 
     Raises:
-        SystemExit: the run is not finished, or has no such measurements.
+        SystemExit: the run is not finished or measured no reward moments.
     """
     path = folder / "results.json"
     try:
         results = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise SystemExit(f"{path}: not the results of a finished run: {error}") from None
+        raise SystemExit(
+            f"{path}: the results cannot be read ({error}). Pass the folder of a finished run."
+        ) from None
     if not results.get("reward_moments"):
-        raise SystemExit(f"{path}: this run has no reward_moments; set pmc.reward_samples=16")
+        raise SystemExit(
+            f"{path}: the run has no reward moments. Repeat the run with pmc.reward_samples=16."
+        )
     return results
 
 
 def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
-    """Prints and draws the measurements of a real run, their bound and exact refits."""
+    """Prints and draws the measurements of a real run, their bound and exact refits.
+
+    Returns:
+        K, tau, the measurements and the exact refits.
+    """
     measured, scores = (results["reward_moments"][key] for key in ("moments", "start"))
     pmc = results["config"]["pmc"]
     k, selection = pmc["sampling"]["num_samples"], pmc["selection"]
@@ -138,12 +150,14 @@ def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Collapse and its bound.")
-    parser.add_argument("--out", help="folder for the figures; default: no figures")
+    parser = argparse.ArgumentParser(description="Checks the bound on collapse.")
+    parser.add_argument("--out", help="folder for figures; without it, none are drawn")
     parser.add_argument("--run", help="folder of a finished run that measured reward moments")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--draws", type=int, default=10000, help="sampled choices per round")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=15, help="number of rounds")
+    parser.add_argument(
+        "--draws", type=int, default=10000, help="number of sampled choices per round"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampled dynamics")
     options = parser.parse_args()
     results = read_run(Path(options.run)) if options.run else None
     out = Path(options.out) if options.out else None

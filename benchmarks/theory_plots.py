@@ -1,4 +1,4 @@
-"""Figures for `theory.py`: lottery, mixing, curation with its bound, and a real run with theory."""
+"""Figures for `theory.py`: lottery, mixing, curation and its bound, and a real run with theory."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,21 @@ _E_LABEL, _VAR_LABEL = "E[$e^r$]", "Var[$e^r$]"
 def plot_lottery(
     path: str | os.PathLike, alone: np.ndarray, mixed: np.ndarray, *, forgotten: int, alpha: float
 ) -> None:
-    """Plots the shares per round of a lottery without retain counts and of one with them.
+    """Plots the shares per round of a lottery without and of a lottery with retain counts.
 
     Args:
-        path: the PNG file to write.
-        alone, mixed: float [T + 1, n], from `dynamics.lottery`, without and with retain counts.
-        forgotten: categories that have no retain counts, the first ones.
+        path: PNG file to write.
+        alone, mixed: float [T + 1, n], shares from `dynamics.lottery` without and with retain
+            counts.
+        forgotten: number of categories without retain counts, which come first.
         alpha: retain counts / draws of the second lottery, for the expected share.
     """
     expected = alone[0, :forgotten].sum() * (1 + alpha) ** -np.arange(len(mixed), dtype=float)
     rounds = range(len(mixed))
     line = Line("expected share to be forgotten", rounds, expected, "ink", dash="dashed")
     titles = (
-        "Refits on own samples alone: one colour remains",
-        "With retain counts: colours without them die out",
+        "Refits on own samples alone: one category remains",
+        "With retain counts: categories without them vanish",
     )
     panels = [
         Panel([*_stack(distributions, forgotten), *lines], "round", "share", title, bounds=(0, 1))
@@ -42,7 +43,7 @@ def plot_lottery(
 
 
 def _stack(path: np.ndarray, forgotten: int) -> list[Band]:
-    """Stacks areas: the categories to be forgotten in shades of red, the others in blue."""
+    """Returns stacked areas, in red for categories to be forgotten and in blue for the others."""
     edges = np.concatenate([np.zeros((len(path), 1)), path.cumsum(1)], axis=1)  # [T + 1, n + 1]
     groups = (("to be forgotten", "run5", forgotten),)
     groups += (("retained", "run1", path.shape[1] - forgotten),)
@@ -59,12 +60,13 @@ def plot_mixing(
     series: Sequence[tuple[float, np.ndarray, np.ndarray]],
     retain: np.ndarray,
 ) -> None:
-    """Plots the distance to the retain distribution: closed form as lines, iteration as points.
+    """Plots the distance to the retain distribution, in closed form (lines) and iterated (points).
 
     Args:
-        path: the PNG file to write.
-        series: per line the retain weight alpha, closed form [T + 1, n], iteration [T + 1, n].
-        retain: p_r, float [n].
+        path: PNG file to write.
+        series: for each line the retain weight alpha, the closed form float [T + 1, n] and the
+            iteration float [T + 1, n].
+        retain: float [n], the retain distribution p_r.
     """
     layers = []
     for colour, (alpha, *paths) in zip(_COLOURS, series, strict=False):
@@ -74,7 +76,7 @@ def plot_mixing(
         layers.append(Line("", range(len(iterated)), iterated, colour, **points))
     layers.append(Line("iteration", [], [], "muted", dash="none", marker="o"))
     layers.append(Line("closed form", [], [], "muted"))
-    title = "Mixing with retain data: categories without it decay geometrically"
+    title = "Mixing with retain data: other categories decay geometrically"
     _write(path, [Panel(layers, "round", "½ Σ |$p_t - p_r$|", title, log=True)], (864, 432))
 
 
@@ -83,13 +85,13 @@ def plot_curation(
     columns: Sequence[tuple[str, Sequence[tuple[str, Rows]]]],
     exp_reward_max: float,
 ) -> None:
-    """Plots E[e^r] and Var[e^r] under exact curation, and each round's bound from the previous one.
+    """Plots E[e^r], its bound from the previous round, and Var[e^r] under exact curation.
 
     Args:
-        path: the PNG file to write.
-        columns: title and series of each column; a series is a label and the rows of
+        path: PNG file to write.
+        columns: title and series of each column. A series is a label and the rows of
             `dynamics.beside_bound`.
-        exp_reward_max: e^{r*}.
+        exp_reward_max: e^{r*}, the largest possible value of e^r.
     """
     means, variances = [], []
     for title, series in columns:
@@ -116,14 +118,14 @@ def plot_run(
     exact: Rows = (),
     steps_per_refit: float = 1.0,
 ) -> None:
-    """Plots the moments of a real run next to those of exact refits of its first measurement.
+    """Plots the moments of a real run and of exact refits of its first measurement.
 
     Args:
-        path: the PNG file to write.
-        measured: `step`, `exp_reward_mean`, `exp_reward_var`, `low` and `high` of each measurement;
-            at least one, in order of the steps.
+        path: PNG file to write.
+        measured: measurements in the order of the steps, at least one. Each has `step`,
+            `exp_reward_mean`, `exp_reward_var`, `low` and `high`.
         k: K of the run, for the bound from one measurement to the next.
-        exp_reward_max: e^{r*}.
+        exp_reward_max: e^{r*}, the largest possible value of e^r.
         exact: rows of `reward_moments.exact_refit`, plotted from the step of the first measurement.
         steps_per_refit: steps of the run that correspond to one exact refit.
     """

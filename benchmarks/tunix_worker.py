@@ -1,6 +1,7 @@
-"""Worker of `--against tunix`: its sampler with its Llama; each prompt is repeated per sample.
+"""Worker of `--against tunix`, which runs the tunix sampler on the tunix Llama.
 
-`pairs.Worker` runs it; it needs google-tunix, but not pmc_jax.
+Each prompt is repeated once for each sample. `pairs.Worker` starts this script. The script needs
+google-tunix, but not pmc_jax.
 """
 
 import importlib.metadata
@@ -19,7 +20,7 @@ from worker_loop import serve
 
 
 class TokenIds:
-    """A tokenizer for prompts that are JSON lists of token ids."""
+    """Tokenizer for prompts that are JSON lists of token ids."""
 
     def __init__(self, prompts: list[list[int]]):
         used = set(itertools.chain.from_iterable(prompts))
@@ -42,10 +43,13 @@ class TokenIds:
 
 
 def sampling(arguments: dict) -> Callable[[], dict]:
-    """New tokens per second, with every sequence decoded to its full length."""
+    """Returns a function that measures new tokens per second, with all sequences at full length."""
     shape = json.loads((Path(arguments["model"]) / "config.json").read_text())
     if shape["model_type"] != "llama":
-        raise SystemExit(f"--against tunix: model_type {shape['model_type']}; expected llama")
+        raise SystemExit(
+            f"--against tunix: the model_type is {shape['model_type']!r}. Pass a model whose "
+            "model_type is 'llama'."
+        )
     heads = shape["num_attention_heads"]
     config = model.ModelConfig(
         num_layers=shape["num_hidden_layers"],

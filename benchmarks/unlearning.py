@@ -1,8 +1,8 @@
-"""Time of a job by stage: python benchmarks/unlearning.py CONFIG.yaml [section.key=value ...]
+"""Times the stages of a job: python benchmarks/unlearning.py CONFIG.yaml [section.key=value ...]
 
-Runs `pmc unlearn` in a separate process and reads its results. With --quality it evaluates the
-model every few steps, and reports after how many seconds of unlearning (evaluation excluded) the
-model first reached that unlearn quality. The last line is JSON.
+The script runs `pmc unlearn` in a separate process and reads the results. With --quality, the run
+evaluates the model every few steps, and the record has the seconds of unlearning (evaluation
+excluded) after which the model first reached that unlearn quality. The last output line is JSON.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pmc_jax.distributed import launch
 
 
 def flags(spec: launch.ProcessSpec | None) -> list[str]:
-    """The flags from which `launch` makes this spec."""
+    """Returns the options from which `launch` makes this spec."""
     if spec is None:
         return []
     if spec.index is None:
@@ -33,7 +33,7 @@ def flags(spec: launch.ProcessSpec | None) -> list[str]:
 
 
 def rank(spec: launch.ProcessSpec) -> int:
-    """Index of this process; from the variables of the cluster if the spec has none."""
+    """Returns the index of this process from the spec or from the variables of the cluster."""
     if spec.index is not None:
         return spec.index
     names = ("TPU_WORKER_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
@@ -41,17 +41,19 @@ def rank(spec: launch.ProcessSpec) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Seconds of a job, by stage.")
-    parser.add_argument("config")
-    parser.add_argument("settings", nargs="*", help="section.key=value")
+    parser = argparse.ArgumentParser(description="Measures the seconds of a job by stage.")
+    parser.add_argument("config", metavar="CONFIG.yaml", help="YAML file with settings")
+    parser.add_argument(
+        "settings", nargs="*", metavar="section.key=value", help="settings that replace the file's"
+    )
     parser.add_argument("--quality", type=float, help="unlearn quality to reach")
-    parser.add_argument("--every", type=int, default=5, help="steps between two evaluations")
-    parser.add_argument("--out", help="output folder, shared by all processes; default: temporary")
+    parser.add_argument("--every", type=int, default=5, help="number of steps between evaluations")
+    parser.add_argument("--out", help="output folder for all processes; default: temporary")
     launch.add_flags(parser)
     options = parser.parse_args()
     spec = launch.process_spec(options, os.environ)
     if spec is not None and options.out is None:
-        parser.error("--out: not given; multi-process jobs need a folder that all processes share")
+        parser.error("--out: no folder is given. Pass a folder that all processes share.")
     settings = list(options.settings)
     if options.quality is not None:
         settings.append(f"evaluate.every={options.every}")

@@ -1,4 +1,4 @@
-"""Main loop of a worker of `pairs.Worker`: reads its arguments, then runs once per stdin line."""
+"""Main loop of the scripts that `pairs.Worker` starts."""
 
 import json
 import sys
@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping
 
 
 def serve(begin: Callable[[dict], Callable[[], dict]], versions: Mapping[str, str]) -> None:
-    """Calls `begin` with the arguments, and the function that it returns once per stdin line."""
+    """Serves measurements: prints the versions, then measures once for each line on stdin.
+
+    Args:
+        begin: function that takes the arguments in the file and returns the measuring function.
+        versions: package -> version.
+    """
     with open(sys.argv[1]) as file:
         once = begin(json.load(file))
     print(json.dumps(versions), flush=True)

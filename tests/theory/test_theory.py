@@ -283,8 +283,8 @@ def test_a_real_run(benchmark, tmp_path, capsys):
 
     (tmp_path / "results.json").write_text(json.dumps({"rounds": [{"step": 1}]}))
     for folder, said in (
-        (tmp_path, "has no reward_moments"),
-        (tmp_path / "none", "not the results"),
+        (tmp_path, "has no reward moments"),
+        (tmp_path / "none", "the results cannot be read"),
     ):
         with pytest.raises(SystemExit) as ended:
             benchmark.read_run(folder)
