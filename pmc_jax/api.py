@@ -166,7 +166,7 @@ def unlearn(
         run.run()
     source, replacements = run.source, run.source.replacements
     return Unlearned(
-        lm=dataclasses.replace(lm, model=run.trainer.release()),
+        lm=generator.trained(run.trainer.release()),
         originals=dict(source.originals) if replacements else {},
         replacements={id_: answer for id_, (answer, _) in replacements.items()},
         scores={id_: score for id_, (_, score) in replacements.items()},
@@ -208,15 +208,16 @@ def finetune(
     if not isinstance(pairs, FinetuneSet):
         rows = pairs_to_retain(list(pairs))
         pairs = FinetuneSet(rows.ids, rows.questions, rows.answers)
+    generator = TextGenerator.of(lm, model or ModelConfig())
     weights = _finetune(
-        TextGenerator.of(lm, model or ModelConfig()),
+        generator,
         pairs,
         config or FinetuneConfig(),
         data or DataConfig(),
         seed=seed,
         recorder=Recorder(bars=progress),
     )
-    return dataclasses.replace(lm, model=weights)
+    return generator.trained(weights)
 
 
 def answer(

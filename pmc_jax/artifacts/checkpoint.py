@@ -119,6 +119,31 @@ class Checkpoints(contextlib.AbstractContextManager):
         """
         return multihost.broadcast(lambda: getattr(self._checkpointer.latest, "step", None))
 
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints, the newest last; the list of the first process."""
+        return multihost.broadcast(lambda: [c.step for c in self._checkpointer.checkpoints])
+
+    def read(self, step: int, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Returns the state and the host values of one checkpoint.
+
+        Args:
+            abstract_state: see `restore`; None = the state is not read, and None in its place.
+
+        Raises:
+            UserError: the checkpoint cannot be read, or holds the state of another model.
+        """
+        try:
+            if abstract_state is not None:
+                return self.restore(step, abstract_state)
+            return None, self._host(step)["values"]
+        except UserError:
+            raise
+        except Exception as error:  # damage raises any type, from KeyError to OSError
+            raise UserError(
+                f"{self.folder / str(step)}: this checkpoint cannot be read ({_one_line(error)})"
+            ) from error
+
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
         """The state and host values of one checkpoint.
 
@@ -131,13 +156,16 @@ class Checkpoints(contextlib.AbstractContextManager):
             Exception: the checkpoint is absent or damaged; orbax has no single type for this.
         """
         self.wait()
-        host = self._checkpointer.load_checkpointables(step, {_HOST: None})[_HOST]
+        host = self._host(step)
         unlike = differences(host["arrays"], _arrays(abstract_state))
         if unlike:
             shown = "; ".join(unlike[:3]) + ("; ..." if len(unlike) > 3 else "")
             raise UserError(f"{self.folder}: step {step} holds the state of another model: {shown}")
         state = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})[_STATE]
         return state, host["values"]
+
+    def _host(self, step: int) -> dict[str, Any]:
+        return self._checkpointer.load_checkpointables(step, {_HOST: None})[_HOST]
 
     def restore_latest(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Step, state and host values of the newest checkpoint that can be read.
@@ -153,8 +181,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 `abstract_state`; nothing is deleted.
         """
         self.wait()
-        steps = multihost.broadcast(lambda: [c.step for c in self._checkpointer.checkpoints])
-        damaged: list[int] = []
+        steps, damaged = self.steps, []
         for step in reversed(steps):
             restored, reason = None, "another process could not read it"
             try:

@@ -139,6 +139,7 @@ def _outputs(folder: Path) -> dict[str, str]:
     """
     left_out = (run_folder.MANIFEST, run_folder.RUN, *run_folder.MADE_AGAIN)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    left_out += tuple(run_folder.step_models(folder))
     paths = _without({str(path.relative_to(folder)): path for path in files}, left_out)
     return {name: file_digest(path) for name, path in paths.items()}
 

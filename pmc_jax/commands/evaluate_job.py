@@ -4,7 +4,6 @@
 finished run before and after unlearning, and the reference model.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.inputs import load_model, model_digest
-from pmc_jax.config.loader import apply_overrides
+from pmc_jax.commands.recorded import recorded_config
 from pmc_jax.config.report import ReportConfig
-from pmc_jax.config.run import Config, config_from_dict, model_path
+from pmc_jax.config.run import Config, model_path
 from pmc_jax.data.records import EvalSet
 from pmc_jax.data.sets import eval_sets, retain_set
 from pmc_jax.distributed import multihost
@@ -166,13 +165,6 @@ def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
     Raises:
         UserError: the folder holds no finished run, or an override is invalid.
     """
-
-    def read() -> dict[str, Any]:
-        if not (folder / run_folder.RESULTS).is_file():
-            raise UserError(f"{folder}: the folder holds no finished run. Run pmc unlearn first.")
-        return json.loads((folder / run_folder.RUN).read_text(encoding="utf-8"))["settings"]
-
-    settings, faults = apply_overrides(multihost.broadcast(read), overrides)
-    if faults:
-        raise UserError(" ".join(faults))
-    return config_from_dict(settings, where=f"{folder} with overrides")
+    if not multihost.broadcast((folder / run_folder.RESULTS).is_file):
+        raise UserError(f"{folder}: the folder holds no finished run. Run pmc unlearn first.")
+    return recorded_config(folder, overrides)

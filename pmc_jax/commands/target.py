@@ -45,20 +45,8 @@ class Target:
     @staticmethod
     def of(config: Config, rows: FinetuneSet) -> "Target":
         """Returns the target that the settings and the rows define."""
-        model = dataclasses.asdict(config.model) | {"path": None}
-        del model["cache_dtype"]  # only sampling reads it
-        settings = {
-            "finetune": dataclasses.asdict(config.finetune) | {"data": None},
-            "model": model,
-            "long_rows": [config.data.max_length, config.data.long_rows],
-            "seed": config.seed,
-        }
-        made_of = {
-            "model": model_digest(model_path(config)),
-            "data": data_digest(rows),
-            "settings": settings_digest(settings),
-        }
-        return Target(Path(output_dir(config)) / run_folder.TARGET, rows, made_of)
+        digests = made_of(config, model_digest(model_path(config)), data_digest(rows))
+        return Target(Path(output_dir(config)) / run_folder.TARGET, rows, digests)
 
     def line(self, made: bool, name: str = "target") -> str:
         """Formats the console line about the target, which existed already if `made` is true."""
@@ -108,9 +96,10 @@ class Target:
         checkpoints_folder = self.folder.with_name(run_folder.TARGET_CHECKPOINTS)
         # Each digest has its own folder, so training never resumes from another target.
         name = settings_digest(self.made_of)[:16]
+        generator = TextGenerator.of(lm, config.model)
         with Checkpoints(checkpoints_folder / name, keep=1) as checkpoints:
             model = finetune(
-                TextGenerator.of(lm, config.model),
+                generator,
                 self.rows,
                 config.finetune,
                 config.data,
@@ -119,11 +108,29 @@ class Target:
                 checkpoints=checkpoints,
                 donate=True,
             )
-        lm = dataclasses.replace(lm, model=model)
+        lm = generator.trained(model)
         export_hf(lm, self.folder, replace=True, marks={TARGET_MARK: self.made_of})
         if multihost.is_first():
             shutil.rmtree(checkpoints_folder)
         return lm
+
+
+def made_of(config: Config, model: str, rows: str) -> dict[str, str]:
+    """Returns the digests that define a target.
+
+    Args:
+        model: digest of the base model.
+        rows: digest of the rows that it is fine-tuned on.
+    """
+    settings = dataclasses.asdict(config.model) | {"path": None}
+    del settings["cache_dtype"]  # only sampling reads it
+    settings = {
+        "finetune": dataclasses.asdict(config.finetune) | {"data": None},
+        "model": settings,
+        "long_rows": [config.data.max_length, config.data.long_rows],
+        "seed": config.seed,
+    }
+    return {"model": model, "data": rows, "settings": settings_digest(settings)}
 
 
 def make_target(

@@ -62,7 +62,7 @@ def unlearn(
     if run.stopped:
         done = f"step {run.done} of {run.total_steps}"
         say(f"{folder.path}: the run stopped after {done}, because {run.stopped}")
-    lm = dataclasses.replace(lm, model=run.trainer.release())
+    lm = generator.trained(run.trainer.release())
     model = LoadedModel.of("evaluate after", generator, lm.model, caches["after"])
     questions = [*_questions(sets), *forget.questions]
     numbers, answers = measure_quality(model, sets, config.evaluate, questions, recorder)
@@ -218,6 +218,8 @@ def _results(config: Config, run: Unlearning, after: Mapping[str, Any]) -> dict[
             "trained": run.trainer.tokens,
         },
         "rounds": run.rounds,
+        "step": run.done,
+        "total_steps": run.total_steps,
         "stopped": run.stopped,
         "unlearning_seconds": run.spent(),
         "reward_moments": run.run_state.reward_moments,

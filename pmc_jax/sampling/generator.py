@@ -18,6 +18,8 @@ from pmc_jax.sampling.engine import Engine, Samples
 from pmc_jax.sampling.sampler import GREEDY, Sampler
 from pmc_jax.sampling.snapshot import SamplingWeights, snapshot
 
+_NAMED_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
 
 def compute_dtype(name: str) -> jnp.dtype:
     """Returns the dtype with this name. `auto` is float32 on CPU and bfloat16 on TPU and GPU.
@@ -62,6 +64,22 @@ class TextGenerator:
         encoder = make_encoder(lm.tokenizer, settings, lm.generation_config)
         cache = None if settings.cache_dtype == "auto" else jnp.dtype(settings.cache_dtype)
         return TextGenerator(lm, encoder, compute_dtype(settings.compute_dtype), cache)
+
+    def trained(self, model: Decoder) -> LanguageModel:
+        """Returns the language model with other weights, ready for the export.
+
+        Its `generation_config` names every token that ends an answer here, so that other programs
+        stop where the sampler does.
+        """
+        config = self.lm.generation_config
+        if config is None:  # what transformers then reads from config.json
+            config = {k: v for k in _NAMED_TOKENS if (v := self.lm.hf_config.get(k)) is not None}
+        stops = config.get("eos_token_id")
+        stops = list(stops) if isinstance(stops, list | tuple) else [stops]
+        stops = [stop for stop in stops if stop is not None]
+        stops += [stop for stop in self.encoder.end_tokens if stop not in stops]
+        config = config | {"eos_token_id": stops if len(stops) > 1 else stops[0]}
+        return dataclasses.replace(self.lm, model=model, generation_config=config)
 
     @property
     def layout(self) -> Layout:

@@ -160,6 +160,7 @@ class Unlearning:
             "rounds": self.rounds,
             "round": self._round,
             "stopped": self.stopped,
+            "total_steps": self.total_steps,
             "trained_tokens": self.trainer.tokens,
             "seconds": self.recorder.watch.seconds(),
             "run_state": self.run_state.state_dict(),

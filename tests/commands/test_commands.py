@@ -1,21 +1,14 @@
 """The other commands on a tiny model, and how often the jitted functions are compiled."""
 
 import json
-import shutil
-from pathlib import Path
 
 import jax
 import pytest
 import tiny_runs as tiny
 from jax import monitoring
 
-import pmc_jax
-from pmc_jax.artifacts import run_folder
-from pmc_jax.artifacts.checkpoint import Checkpoints
-from pmc_jax.models import export
 from pmc_jax.sampling import engine
 from pmc_jax.training import trainer as trainer_module
-from pmc_jax.training.trainer import Trainer
 
 JITTED = ("prefill", "start_batch", "compact_batch", "decode", "train_step")
 
@@ -66,44 +59,6 @@ def test_sample_prints_json_lines(inputs):
     assert tiny.digest(inputs) == before
 
 
-def test_export_writes_the_newest_checkpoint(finished, plain):
-    refused = tiny.pmc("export", "output.checkpoint_every=1")
-    assert refused.status == 2 and "--overwrite" in refused.err and "out/model" in refused.err
-    shutil.rmtree("out/model")
-    done = tiny.succeed("export")
-    assert done.lines[-1] == "wrote out/model"
-    assert tiny.same_weights("out/model", plain.out / "model")
-    shutil.rmtree(f"out/checkpoints/{tiny.STEPS}")
-    tiny.succeed("export", "--overwrite")
-    assert not tiny.same_weights("out/model", plain.out / "model")
-
-
-def test_export_of_an_interrupted_run_is_its_last_step(inputs):
-    with tiny.crashing(Trainer, "step", 2):
-        tiny.pmc("unlearn", "output.checkpoint_every=1", "train.max_grad_norm=1.0")
-    tiny.succeed("export", "train.max_grad_norm=1.0")
-    assert not tiny.same_weights("out/model", "model")
-    lm = pmc_jax.load("out/model")
-    with Checkpoints("out/checkpoints", keep=2) as checkpoints:
-        assert checkpoints.latest() == 2
-    assert len(pmc_jax.answer(lm, [tiny.FORGET[0]["question"]], max_new_tokens=4)) == 1
-
-
-def test_export_without_checkpoints_converts_the_model(inputs):
-    done = tiny.succeed("export", "output.dir=converted")
-    assert "no checkpoints" in done.out
-    assert tiny.same_weights("converted/model", "model")
-    assert [path.name for path in Path("converted").iterdir()] == ["model"]
-
-
-def test_export_of_a_run_that_was_taught_starts_from_its_target(taught, copied):
-    tiny.succeed("export", "--overwrite")
-    assert tiny.same_weights("out/model", taught.out / "model")
-    shutil.rmtree("out/checkpoints")
-    tiny.succeed("export", "--overwrite")
-    assert tiny.same_weights("out/model", "out/target")
-
-
 # Compilations
 
 
@@ -137,28 +92,6 @@ class Calls:
 
     def count(self) -> dict[str, int]:
         return {name: self.compiled.count(name) for name in JITTED}
-
-
-def test_export_waits_for_no_run_and_touches_none(finished):
-    """A run may be writing its checkpoints: its folder is in use."""
-    before = tiny.digest(finished / "out")
-    with run_folder.locked("out"):
-        message = tiny.refused("export", "--overwrite")
-    tiny.assert_names(message, "another process is writing to this folder")
-    assert tiny.digest(finished / "out") == before
-
-
-def test_an_export_that_fails_leaves_the_old_one(finished, monkeypatch):
-    before = tiny.digest(finished / "out" / "model")
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(export, "save_file", full)
-    done = tiny.pmc("export", "--overwrite")
-    assert done.status == 2 and "No space left" in done.err
-    assert tiny.digest(finished / "out" / "model") == before
-    assert not list((finished / "out").glob(".*"))
 
 
 def test_every_shape_compiles_once_and_an_identical_run_compiles_nothing(tmp_path, monkeypatch):

@@ -1,0 +1,121 @@
+"""`pmc export`: writes the weights of a checkpoint, and never others than it says."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts.checkpoint import Checkpoints
+from pmc_jax.artifacts.files import read_json
+from pmc_jax.commands.inputs import placed
+from pmc_jax.commands.recorded import recorded_config, source_model
+from pmc_jax.config.run import Config, output_dir
+from pmc_jax.distributed import multihost
+from pmc_jax.errors import UserError
+from pmc_jax.models.export import export_hf
+from pmc_jax.models.load import LanguageModel, load
+from pmc_jax.sampling.generator import TextGenerator
+from pmc_jax.training.trainer import Trainer
+
+
+def run_export(
+    config: Config, *, overwrite: bool, partial: bool, say: Callable[[str], None]
+) -> None:
+    """Writes the result of a finished run to `model/`, or under `partial` the newest checkpoint to
+    `model-step-N/`.
+
+    Args:
+        config: `model.path`, `mesh` and `output` are read; the other settings are those that the
+            run in `output.dir` recorded.
+
+    Raises:
+        UserError: the folder holds no run, or not the weights that are to be exported; the model
+            folder exists and `overwrite` is off.
+    """
+    folder = Path(output_dir(config))
+    own = recorded_config(folder)
+    model = dataclasses.replace(own.model, path=config.model.path)
+    config = dataclasses.replace(own, mesh=config.mesh, output=config.output, model=model)
+    with run_folder.locked(folder), _checkpoints(folder, config) as checkpoints:
+        step, what = _choose(folder, checkpoints, partial)
+        name = f"{run_folder.STEP_MODEL}{step}" if partial else run_folder.MODEL
+        if multihost.broadcast((folder / name).exists) and not overwrite:
+            raise UserError(
+                f"{folder / name}: this folder exists already; move it away, or pass --overwrite"
+            )
+        lm = _load_step(config, folder, checkpoints, step)
+        export_hf(lm, folder / name, replace=overwrite)
+    say(f"wrote {folder / name}: {what}")
+
+
+def _checkpoints(folder: Path, config: Config) -> contextlib.AbstractContextManager:
+    """The checkpoints of a run; None in their place where it has no folder of them."""
+    path = folder / run_folder.CHECKPOINTS
+    if not multihost.broadcast(path.is_dir):
+        return contextlib.nullcontext()
+    return Checkpoints(path, keep=config.output.keep)
+
+
+def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tuple[int, str]:
+    """The step whose weights are exported, and what these are."""
+    steps = checkpoints.steps if checkpoints else []
+    results = multihost.broadcast(lambda: _results(folder))
+    if results is None:
+        return _choose_unfinished(folder, checkpoints, steps, partial)
+    step, total = results["step"], results["total_steps"]
+    if not steps:
+        has_model = multihost.broadcast((folder / run_folder.MODEL).is_dir)
+        holder = "only model/ holds" if has_model else "nothing holds"
+        fix = "copy model/" if has_model else "repeat the run: pmc unlearn CONFIG --overwrite"
+        raise UserError(
+            f"{folder}: the run is finished and its checkpoints are removed, so {holder} the "
+            f"unlearned weights; {fix}"
+        )
+    if partial:
+        return steps[-1], f"the weights of step {steps[-1]} of {total}"
+    if step == 0:
+        raise UserError(f"{folder}: step 0 of {total}: not unlearned; raise pmc.schedule.epochs")
+    if step not in steps:
+        raise UserError(
+            f"{folder}: no checkpoint is of step {step}, the result of the run; --partial writes "
+            f"the newest one to {run_folder.STEP_MODEL}{steps[-1]}/"
+        )
+    why = f", where the run stopped: {results['stopped']}" if results["stopped"] else ""
+    return step, f"the unlearned weights of step {step} of {total}{why}"
+
+
+def _choose_unfinished(
+    folder: Path, checkpoints: Checkpoints | None, steps: Sequence[int], partial: bool
+) -> tuple[int, str]:
+    """As `_choose`, of an unfinished run."""
+    if not steps:
+        raise UserError(
+            f"{folder}: the run is not finished and has no checkpoint; the same pmc unlearn "
+            "command finishes it"
+        )
+    newest = steps[-1]
+    total = checkpoints.read(newest)[1]["total_steps"]
+    if partial:
+        return newest, f"the weights of step {newest} of {total} of an unfinished run"
+    state = "not unlearned" if newest < total else "not finished"
+    raise UserError(
+        f"{folder}: step {newest} of {total}: {state}; the same pmc unlearn command finishes the "
+        f"run; --partial writes these weights to {run_folder.STEP_MODEL}{newest}/"
+    )
+
+
+def _results(folder: Path) -> dict[str, Any] | None:
+    path = folder / run_folder.RESULTS
+    return read_json(path, hint=f"pmc verify {folder} compares files") if path.is_file() else None
+
+
+def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int) -> LanguageModel:
+    """The model that the run started from, with the weights of a checkpoint."""
+    lm = load(source_model(config, folder)[0], **placed(config))
+    generator = TextGenerator.of(lm, config.model)
+    trainer = Trainer(lm.model, lm.config, lm.layout, config.train, 1, generator.dtype, donate=True)
+    state, _ = checkpoints.read(step, trainer.abstract_state())
+    trainer.load_state_dict(state)
+    return generator.trained(trainer.release())
