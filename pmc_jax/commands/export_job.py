@@ -27,7 +27,7 @@ def run_export(
     `model-step-N/`.
 
     Args:
-        config: `model.path`, `mesh` and `output` are read; the other settings are those that the
+        config: `model.path` (None = that of the run), `mesh` and `output` are read; the other settings are those that the
             run in `output.dir` recorded.
 
     Raises:
@@ -36,7 +36,7 @@ def run_export(
     """
     folder = Path(output_dir(config))
     own = recorded_config(folder)
-    model = dataclasses.replace(own.model, path=config.model.path)
+    model = dataclasses.replace(own.model, path=config.model.path or own.model.path)
     config = dataclasses.replace(own, mesh=config.mesh, output=config.output, model=model)
     with run_folder.locked(folder), _checkpoints(folder, config) as checkpoints:
         step, what = _choose(folder, checkpoints, partial)

@@ -151,7 +151,7 @@ def test_an_output_folder_is_checked_before_the_model_is_loaded(inputs, monkeypa
 
 def test_a_folder_that_is_no_model(inputs):
     Path("empty").mkdir()
-    for command in ("unlearn", "evaluate", "sample", "export"):
+    for command in ("unlearn", "evaluate", "sample"):
         message = tiny.refused(command, "model.path=empty")
         tiny.assert_names(
             message, "empty: the folder is not a model", "config.json", "model.safetensors"

@@ -26,7 +26,7 @@ def test_results_have_the_keys_that_readers_rely_on(name, request):
     found = tiny.results(run.out)
     assert set(found) == {
         *("before", "after", "seconds", "tokens", "rounds", "versions", "devices", "config"),
-        *("stopped", "unlearning_seconds", "reward_moments"),
+        *("step", "total_steps", "stopped", "unlearning_seconds", "reward_moments"),
     }
     for moment in ("before", "after"):
         assert set(found[moment]) == {"unlearn_quality", "utility", "utility_splits", "splits"}
