@@ -141,7 +141,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             raise
         except Exception as error:  # damage raises any type, from KeyError to OSError
             raise UserError(
-                f"{self.folder / str(step)}: this checkpoint cannot be read ({_one_line(error)})"
+                f"{self.folder / str(step)}: the checkpoint cannot be read ({_one_line(error)})."
             ) from error
 
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:

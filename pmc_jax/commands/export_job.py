@@ -23,12 +23,12 @@ from pmc_jax.training.trainer import Trainer
 def run_export(
     config: Config, *, overwrite: bool, partial: bool, say: Callable[[str], None]
 ) -> None:
-    """Writes the result of a finished run to `model/`, or under `partial` the newest checkpoint to
-    `model-step-N/`.
+    """Writes the result of a finished run to `model/`; with `partial`, writes the newest
+    checkpoint to `model-step-N/` instead.
 
     Args:
-        config: `model.path` (None = that of the run), `mesh` and `output` are read; the other settings are those that the
-            run in `output.dir` recorded.
+        config: the function reads `model.path` (None = that of the run), `mesh` and `output`;
+            all other settings are those that the run in `output.dir` recorded.
 
     Raises:
         UserError: the folder holds no run, or not the weights that are to be exported; the model
@@ -43,7 +43,8 @@ def run_export(
         name = f"{run_folder.STEP_MODEL}{step}" if partial else run_folder.MODEL
         if multihost.broadcast((folder / name).exists) and not overwrite:
             raise UserError(
-                f"{folder / name}: this folder exists already; move it away, or pass --overwrite"
+                f"{folder / name}: the folder exists already. Move the folder, or pass "
+                "--overwrite to replace it."
             )
         lm = _load_step(config, folder, checkpoints, step)
         export_hf(lm, folder / name, replace=overwrite)
@@ -51,7 +52,7 @@ def run_export(
 
 
 def _checkpoints(folder: Path, config: Config) -> contextlib.AbstractContextManager:
-    """The checkpoints of a run; None in their place where it has no folder of them."""
+    """Opens the checkpoints of a run; provides None if the run has no folder of them."""
     path = folder / run_folder.CHECKPOINTS
     if not multihost.broadcast(path.is_dir):
         return contextlib.nullcontext()
@@ -59,7 +60,7 @@ def _checkpoints(folder: Path, config: Config) -> contextlib.AbstractContextMana
 
 
 def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tuple[int, str]:
-    """The step whose weights are exported, and what these are."""
+    """Returns the step whose weights are exported, and a description of them."""
     steps = checkpoints.steps if checkpoints else []
     results = multihost.broadcast(lambda: _results(folder))
     if results is None:
@@ -68,51 +69,54 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
     if not steps:
         has_model = multihost.broadcast((folder / run_folder.MODEL).is_dir)
         holder = "only model/ holds" if has_model else "nothing holds"
-        fix = "copy model/" if has_model else "repeat the run: pmc unlearn CONFIG --overwrite"
+        fix = "Copy model/" if has_model else "Repeat the run with pmc unlearn CONFIG --overwrite"
         raise UserError(
             f"{folder}: the run is finished and its checkpoints are removed, so {holder} the "
-            f"unlearned weights; {fix}"
+            f"unlearned weights. {fix}."
         )
     if partial:
         return steps[-1], f"the weights of step {steps[-1]} of {total}"
     if step == 0:
-        raise UserError(f"{folder}: step 0 of {total}: not unlearned; raise pmc.schedule.epochs")
+        raise UserError(
+            f"{folder}: step 0 of {total}: the weights are not unlearned. Raise "
+            "pmc.schedule.epochs and repeat the run."
+        )
     if step not in steps:
         raise UserError(
-            f"{folder}: no checkpoint is of step {step}, the result of the run; --partial writes "
-            f"the newest one to {run_folder.STEP_MODEL}{steps[-1]}/"
+            f"{folder}: the checkpoint of step {step}, the result of the run, is missing. Pass "
+            f"--partial to write the newest one to {run_folder.STEP_MODEL}{steps[-1]}/."
         )
-    why = f", where the run stopped: {results['stopped']}" if results["stopped"] else ""
+    why = f", where the run stopped because {results['stopped']}" if results["stopped"] else ""
     return step, f"the unlearned weights of step {step} of {total}{why}"
 
 
 def _choose_unfinished(
     folder: Path, checkpoints: Checkpoints | None, steps: Sequence[int], partial: bool
 ) -> tuple[int, str]:
-    """As `_choose`, of an unfinished run."""
+    """Returns what `_choose` does, for an unfinished run."""
     if not steps:
         raise UserError(
-            f"{folder}: the run is not finished and has no checkpoint; the same pmc unlearn "
-            "command finishes it"
+            f"{folder}: the run is not finished and has no checkpoint. Repeat the pmc unlearn "
+            "command to finish it."
         )
     newest = steps[-1]
     total = checkpoints.read(newest)[1]["total_steps"]
     if partial:
         return newest, f"the weights of step {newest} of {total} of an unfinished run"
-    state = "not unlearned" if newest < total else "not finished"
+    state = "the weights are not unlearned" if newest < total else "the run is not finished"
     raise UserError(
-        f"{folder}: step {newest} of {total}: {state}; the same pmc unlearn command finishes the "
-        f"run; --partial writes these weights to {run_folder.STEP_MODEL}{newest}/"
+        f"{folder}: step {newest} of {total}: {state}. Repeat the pmc unlearn command to finish "
+        f"the run, or pass --partial to write {run_folder.STEP_MODEL}{newest}/."
     )
 
 
 def _results(folder: Path) -> dict[str, Any] | None:
     path = folder / run_folder.RESULTS
-    return read_json(path, hint=f"pmc verify {folder} compares files") if path.is_file() else None
+    return read_json(path, hint=f"run pmc verify {folder}") if path.is_file() else None
 
 
 def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int) -> LanguageModel:
-    """The model that the run started from, with the weights of a checkpoint."""
+    """Loads the model that the run started from, with the weights of a checkpoint."""
     lm = load(source_model(config, folder)[0], **placed(config))
     generator = TextGenerator.of(lm, config.model)
     trainer = Trainer(lm.model, lm.config, lm.layout, config.train, 1, generator.dtype, donate=True)

@@ -22,12 +22,12 @@ def recorded_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
 
     def read() -> dict:
         if not (folder / run_folder.RUN).is_file():
-            raise UserError(f"{folder}: this folder holds no run; run pmc unlearn first")
+            raise UserError(f"{folder}: the folder holds no run. Run pmc unlearn first.")
         return run_folder.read_record(folder / run_folder.RUN)["settings"]
 
     settings, faults = apply_overrides(multihost.broadcast(read), overrides)
     if faults:
-        raise UserError("; ".join(faults))
+        raise UserError(" ".join(faults))
     return config_from_dict(settings, where=f"{folder} with overrides")
 
 
@@ -47,21 +47,23 @@ def source_model(config: Config, folder: Path) -> tuple[str, str]:
         path = model_path(config)
         if (digest := model_digest(path)) != digests["model"]:
             raise UserError(
-                f"{path}: this is not the model that the run in {folder} started from; set "
-                "model.path to that model"
+                f"{path}: this is not the model that the run in {folder} started from. Set "
+                "model.path to that model."
             )
         return path, digest
     target = folder / run_folder.TARGET
     wanted = made_of(config, digests["model"], digests["finetune"])
     if not multihost.broadcast(target.is_dir):
         raise UserError(
-            f"{target}: the model that the run started from is removed; pmc finetune CONFIG makes "
-            "it again"
+            f"{target}: the model that the run started from is removed. Run pmc finetune CONFIG "
+            "to make it again."
         )
-    mark = multihost.broadcast(lambda: read_json(target / TARGET_MARK, hint="run pmc finetune"))
+    mark = multihost.broadcast(
+        lambda: read_json(target / TARGET_MARK, hint="Run pmc finetune CONFIG --overwrite.")
+    )
     if mark != wanted:
         raise UserError(
-            f"{target}: this is not the model that the run started from; pmc finetune CONFIG "
-            "--overwrite makes that model again from the settings and data of the run"
+            f"{target}: this is not the model that the run started from. Run pmc finetune CONFIG "
+            "--overwrite with the settings and data of the run to make that model again."
         )
     return str(target), model_digest(str(target))

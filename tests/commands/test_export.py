@@ -55,10 +55,10 @@ def test_the_model_that_a_run_started_from_must_be_unchanged(finished):
 def test_a_run_without_its_last_checkpoint_has_no_model_to_export(finished):
     shutil.rmtree(f"out/checkpoints/{tiny.STEPS}")
     message = tiny.refused("export", "--overwrite")
-    tiny.assert_names(message, "no checkpoint is of step 24", "--partial", "model-step-23/")
+    tiny.assert_names(message, "checkpoint of step 24", "is missing", "--partial", "model-step-23/")
     Path("out/checkpoints/23/state").rename("state")
     done = tiny.pmc("export", "--partial")
-    assert done.status == 2 and "checkpoints/23: this checkpoint cannot be read" in done.err
+    assert done.status == 2 and "checkpoints/23: the checkpoint cannot be read" in done.err
 
 
 @pytest.mark.parametrize("options", [["--overwrite"], ["--partial"]])
@@ -67,15 +67,17 @@ def test_a_purged_run_keeps_its_model(options, finished):
     message = tiny.refused("export", *options)
     tiny.assert_names(message, "checkpoints are removed", "only model/ holds")
     shutil.rmtree("out/model")
-    tiny.assert_names(tiny.refused("export", *options), "repeat the run")
+    tiny.assert_names(tiny.refused("export", *options), "Repeat the run")
 
 
 def test_an_unfinished_run_exports_only_a_model_that_names_its_step(inputs):
-    assert "out: this folder holds no run" in tiny.refused("export")
+    assert "out: the folder holds no run" in tiny.refused("export")
     with tiny.crashing(Trainer, "step", 2):
         tiny.pmc("unlearn", "output.checkpoint_every=1")
     message = tiny.refused("export", "--overwrite")
-    tiny.assert_names(message, "step 2 of 24: not unlearned", "--partial", "model-step-2/")
+    tiny.assert_names(
+        message, "step 2 of 24: the weights are not unlearned", "--partial", "model-step-2/"
+    )
     done = tiny.succeed("export", "--partial")
     assert done.lines[0].startswith("wrote out/model-step-2: the weights of step 2 of 24")
     assert not tiny.same_weights("out/model-step-2", "model") and not Path("out/model").exists()
@@ -84,7 +86,7 @@ def test_an_unfinished_run_exports_only_a_model_that_names_its_step(inputs):
     # It belongs to the run, and a new run removes it.
     tiny.succeed("unlearn", "--overwrite", "pmc.schedule.epochs=0")
     assert not Path("out/model-step-2").exists()
-    assert "step 0 of 0: not unlearned" in tiny.refused("export", "--overwrite")
+    assert "step 0 of 0: the weights are not unlearned" in tiny.refused("export", "--overwrite")
 
 
 def test_a_model_of_a_step_is_no_fault_of_the_run(finished):
