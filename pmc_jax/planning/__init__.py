@@ -1,1 +1,1 @@
-"""Resource plans for TPU slices: compiles a run's programs, analyses them and bounds their time."""
+"""Resource plans for TPU slices, from compiled programs and bounds on their time."""

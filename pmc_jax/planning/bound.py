@@ -1,4 +1,4 @@
-"""Lower bounds on the time of a program, from the published figures of a chip."""
+"""Lower bounds on a program's time, from a chip's published figures."""
 
 import collections
 import dataclasses
@@ -12,12 +12,12 @@ from pmc_jax.planning.cost import Collective, Cost
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The links between the devices of a mesh.
+    """Links between the devices of a mesh.
 
     Attributes:
         chip: kind of all devices.
-        devices: partition i runs on `devices[i]`.
-        axes: name and size of each mesh axis, outermost first.
+        devices: devices of the mesh. Partition i runs on `devices[i]`.
+        axes: name and size of each mesh axis, from the outermost axis to the innermost.
     """
 
     chip: Chip
@@ -26,7 +26,7 @@ class Network:
 
     @functools.cached_property
     def _coordinates(self) -> np.ndarray:
-        """[devices, 1 + dimensions]: the slice of each device, and its coordinates in the slice."""
+        """Slice of each device and its coordinates in the slice, [devices, 1 + dimensions]."""
         return np.array([[getattr(d, "slice_index", 0) or 0, *d.coords] for d in self.devices])
 
     @functools.cached_property
@@ -34,18 +34,18 @@ class Network:
         return self._coordinates.max(0)[1:] + 1
 
     def spanned(self, collective: Collective) -> str:
-        """Mesh axes along which a collective moves data, such as "fsdp" or "data+tensor"."""
+        """Returns the mesh axes along which a collective moves data, such as "data+tensor"."""
         if collective.across:
             return self.axes[0][0]
         sizes = [size for _, size in self.axes]
-        # Mesh positions of the members of the group, or of each pair.
+        # `positions` holds the mesh positions of the group's members, or of each pair.
         members = np.array(collective.pairs or [collective.group])
         positions = np.array(np.unravel_index(members, sizes))
         varies = (positions != positions[..., :1]).any((1, 2))
         return "+".join(name for (name, _), v in zip(self.axes, varies, strict=True) if v)
 
     def seconds(self, collective: Collective) -> float:
-        """Seconds of a collective alone, with all links of its dimensions at their full rate."""
+        """Computes the seconds of a collective alone, with all its links at their full rate."""
         if collective.across:
             return collective.moved / self.chip.dcn
         if collective.pairs:
@@ -55,7 +55,7 @@ class Network:
         inner = len(members) // slices
         moved, seconds = collective.moved, 0.0
         if slices > 1:
-            # First within the slices; then each device sends its part between them.
+            # Data moves within the slices first. Then each device sends its part to other slices.
             part = collective.result / inner
             twice = 2 if collective.kind == "all-reduce" else 1
             seconds = twice * part * (slices - 1) / slices / self.chip.dcn
@@ -64,7 +64,7 @@ class Network:
         is_ring = (spans == self._extent) & (spans % self.chip.wrap == 0)
         if links := int(np.sum((spans > 1) * (1 + is_ring))):
             seconds += moved / (links * self.chip.link)
-        elif inner > 1:  # two devices of one chip
+        elif inner > 1:  # The two devices are on one chip.
             seconds += moved / self.chip.hbm_bandwidth
         return seconds
 
@@ -81,13 +81,13 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """Seconds of one run of a program.
+    """Seconds that one run of a program takes.
 
     Attributes:
         compute, hbm, network: time of each resource alone at its peak rate.
         estimated: time of the compiler's cycles and of collectives that no computation hides.
-        seconds: the lower bound, the largest of compute, hbm and network.
-        by: the resource that sets the bound.
+        seconds: lower bound, which is the largest of `compute`, `hbm` and `network`.
+        by: name of the resource that sets the bound.
     """
 
     compute: float
@@ -99,7 +99,10 @@ class Bound:
 
 
 def bound(cost: Cost, network: Network) -> Bound:
-    """Bounds a cost that `program_cost` computed with the clock and network of the chip."""
+    """Computes the bound of a program from its cost.
+
+    `program_cost` must have computed the cost with the clock and the network of the chip.
+    """
     chip = network.chip
     parts = {
         "compute": cost.flops / chip.flops,
@@ -111,7 +114,11 @@ def bound(cost: Cost, network: Network) -> Bound:
 
 
 def by_axis(cost: Cost, network: Network) -> list[dict]:
-    """Sums collectives by kind and mesh axes: count, bytes received per device, and seconds."""
+    """Sums collectives by kind and mesh axes.
+
+    Returns:
+        For each kind and axes, the count, the bytes that a device receives, and the seconds.
+    """
     totals = collections.defaultdict(lambda: {"count": 0, "bytes": 0.0, "seconds": 0.0})
     for collective, count in cost.collectives.items():
         total = totals[collective.kind, network.spanned(collective)]

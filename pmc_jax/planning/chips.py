@@ -1,8 +1,8 @@
 """Published figures of TPU chips, per jax device.
 
-Source: the system architecture pages of Cloud TPU (v4, v5e, v5p, v6e, TPU7x), read in 2026.
+The source is the system architecture pages of Cloud TPU (v4, v5e, v5p, v6e, TPU7x), read in 2026.
 The bidirectional interconnect bandwidth of a chip is divided by its links and both directions. The
-bandwidth of the data-centre network is that of the pod or host, divided by its chips.
+data-centre bandwidth of a pod or host is divided by its chips.
 """
 
 import dataclasses
@@ -10,21 +10,21 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Figures of one jax device of a kind of TPU; a v4 or TPU7x chip has two devices.
+    """Figures of one jax device for a kind of TPU. A v4 or TPU7x chip has two devices.
 
     Attributes:
         name: name in a topology, such as "v5e".
         device_kind: value of `jax.Device.device_kind`.
         devices: devices per chip.
-        flops: bfloat16 peak of a device, FLOP/s.
-        hbm: bytes of device memory that the compiler gives to programs, slightly less than the
-            published size.
+        flops: peak rate of a device in bfloat16, FLOP/s.
+        hbm: bytes of device memory that the compiler gives to programs. They are slightly less than
+            the published size.
         hbm_bandwidth: bytes/s of a device.
         link: bytes/s of one link between chips, in one direction.
-        wrap: a dimension of the slice is a ring if its length is a multiple of this.
-        dcn: bytes/s of a device to other slices.
-        clock: cycles/s of the compiler's estimates, at which the matrix units reach the peak.
-        largest: size of the largest slice in each dimension.
+        wrap: number of which a dimension's length is a multiple if the dimension is a ring.
+        dcn: bytes/s from a device to other slices.
+        clock: cycles/s in the compiler's estimates, at which the matrix units reach the peak rate.
+        largest: length of the largest slice in each dimension.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Chip:
     largest: tuple[int, ...]
 
 
-_G = 2**30  # bytes in a GiB
+_G = 2**30  # This is the number of bytes in a GiB.
 _V4 = Chip("v4", "TPU v4", 2, 137.5e12, 15.25 * _G, 614e9, 5e10, 4, 3.125e9, 1.05e9, (16, 16, 16))
 _V5E = Chip("v5e", "TPU v5 lite", 1, 197e12, 15.75 * _G, 819e9, 5e10, 16, 3.125e9, 1.5e9, (16, 16))
 _V5P = Chip("v5p", "TPU v5", 1, 459e12, 95.74 * _G, 2765e9, 1e11, 4, 6.25e9, 1.75e9, (16, 20, 28))

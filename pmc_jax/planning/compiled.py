@@ -1,4 +1,4 @@
-"""One program, compiled for a TPU: its memory and its cost."""
+"""Memory and cost of one program that is compiled for a TPU."""
 
 import dataclasses
 import importlib.metadata
@@ -13,25 +13,27 @@ from pmc_jax.planning import hlo
 from pmc_jax.planning.bound import Bound, Network, bound, by_axis
 from pmc_jax.planning.cost import program_cost
 
-# Matches the compiler's messages "Used 20.50G of 15.75G hbm", "HLO temporaries (20.50G) exceeds".
+# This pattern matches the compiler's messages "Used 20.50G of 15.75G hbm" and "HLO temporaries
+# (20.50G) exceeds".
 _USED = re.compile(r"(?:Used |temporaries \()([\d.]+)([KMG])\b", re.IGNORECASE)
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled program on one device.
+    """Memory and cost of a compiled program on one device.
 
     The attributes after `compile_seconds` are None if the compiler ran out of device memory.
 
     Attributes:
-        arguments_bytes, temporaries_bytes: in HBM; all bytes are temporaries if compiling failed.
-        beside_bytes: other data in HBM while the program runs.
+        arguments_bytes, temporaries_bytes: bytes in HBM. All bytes are temporaries if the compiler
+            ran out of memory.
+        beside_bytes: bytes of other data in HBM while the program runs.
         fits: whether the program fits into the memory of the device.
         compile_seconds: time of the compilation.
-        flops, hbm_bytes, estimated_cycles: see `Cost`.
-        collectives: see `by_axis`.
-        bound: time of one run.
+        flops, hbm_bytes, estimated_cycles: attributes of `Cost`.
+        collectives: result of `by_axis`.
+        bound: bound on the time of one run.
     """
 
     arguments_bytes: int
@@ -51,7 +53,7 @@ class Program:
         return self.arguments_bytes + self.temporaries_bytes + self.beside_bytes
 
     def record(self) -> dict[str, Any]:
-        """All values that are not None, as JSON values."""
+        """Returns all values that are not None, as JSON values."""
         values = dataclasses.asdict(self) | {"total_bytes": self.total_bytes}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -60,6 +62,16 @@ def compile_program(
     name: str, lowered: jax.stages.Lowered, network: Network, beside_bytes: int
 ) -> tuple[Program, jax.stages.Compiled | None]:
     """Compiles a program for the devices of the mesh and analyses its memory and cost.
+
+    Args:
+        name: name of the program, for messages.
+        lowered: the lowered program.
+        network: links between the devices of the mesh.
+        beside_bytes: bytes of other data in HBM while the program runs.
+
+    Returns:
+        The memory and cost, and the compiled program. The latter is None if the compiler ran out of
+        device memory.
 
     Raises:
         UserError: the compiler fails for a reason other than memory.
@@ -72,9 +84,9 @@ def compile_program(
     except jax.errors.JaxRuntimeError as error:
         if (used := _USED.search(str(error))) is None:
             raise UserError(
-                f"pmc plan: the TPU compiler fails on {name} ({str(error).splitlines()[0]:.160}) "
-                f"with jax {jax.__version__} and libtpu {importlib.metadata.version('libtpu')}; "
-                "pip install 'pmc_jax[plan]' installs versions that match"
+                f"pmc plan: the TPU compiler fails on {name} with jax {jax.__version__} and libtpu "
+                f"{importlib.metadata.version('libtpu')} ({str(error).splitlines()[0]:.160}). "
+                "Install versions that match with pip install 'pmc_jax[plan]'."
             ) from None
         size = int(float(used[1]) * _UNITS[used[2].upper()])
         return Program(0, size, beside_bytes, False, time.perf_counter() - begin), None

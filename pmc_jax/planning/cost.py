@@ -1,7 +1,7 @@
-"""The cost of a compiled program on one device: FLOPs, memory traffic, collectives, cycles.
+"""Cost of a compiled program on one device in FLOPs, memory traffic, collectives and cycles.
 
-A loop body counts once per iteration, or once if the number of iterations depends on data (so a
-call of the decoder counts as one step). A conditional counts as its cheaper branch.
+A loop body counts once per iteration. It counts once if the number of iterations depends on data,
+so a call of the decoder counts as one step. A conditional counts as its cheaper branch.
 """
 
 import collections
@@ -26,16 +26,15 @@ _TRANSFER = re.compile(r'_xla_megascale_transfer_type="([^"]+)"')
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One collective of the program.
+    """One collective in a program.
 
     Attributes:
         kind: one of `KINDS`.
         result: bytes of the results on one device.
-        group: partition numbers of the group that partition 0 belongs to; (0, 1) if there are
-            pairs.
+        group: numbers of the partitions in the group that contains partition 0. It is (0, 1) if
+            there are pairs, and holds numbers of slices if `across` is True.
         pairs: (source, target) partitions of a collective-permute.
-        across: whether it runs between slices, over the data-centre network; `group` then numbers
-            the slices.
+        across: whether the collective runs between slices over the data-centre network.
     """
 
     kind: str
@@ -46,7 +45,10 @@ class Collective:
 
     @property
     def moved(self) -> float:
-        """Bytes that a device receives: (n-1)/n of all, twice that for an all-reduce."""
+        """Bytes that a device receives.
+
+        They are (n-1)/n of all bytes, or 2 (n-1)/n of all bytes in an all-reduce.
+        """
         n = len(self.group)
         if self.kind == "collective-permute":
             return self.result
@@ -57,14 +59,15 @@ class Collective:
 
 @dataclasses.dataclass
 class Cost:
-    """Cost of a program or a part of it, on one device.
+    """Cost of a program, or of a part of a program, on one device.
 
     Attributes:
         flops: FLOPs of matrix products and convolutions.
-        hbm: bytes read and written.
-        collectives: collective -> number of runs.
-        cycles: sum of the compiler's estimates.
-        seconds: estimated time: the cycles, and the time in which the device waits for collectives.
+        hbm: bytes that are read from or written to HBM.
+        collectives: number of runs by collective.
+        cycles: sum of the cycles that the compiler estimates.
+        seconds: estimated time, which is the time of the cycles and the time in which the device
+            waits for collectives.
     """
 
     flops: float = 0.0
@@ -88,11 +91,12 @@ def program_cost(
     clock: float = 1.0,
     collective_seconds: Callable[[Collective], float] = lambda collective: 0.0,
 ) -> Cost:
-    """Computes the cost of one run.
+    """Computes the cost of one run of a program.
 
     Args:
-        clock: cycles per second of the compiler's estimates.
-        collective_seconds: returns the time of a collective alone.
+        module: the parsed program.
+        clock: cycles per second in the compiler's estimates.
+        collective_seconds: function that returns the time of a collective alone.
     """
     return _Counter(module, clock, collective_seconds).of(module.entry)
 
@@ -108,7 +112,7 @@ class _Counter:
         return self._costs[name]
 
     def _walk(self, computation: Computation) -> Cost:
-        """Adds up the instructions in the order of the schedule and keeps track of the time."""
+        """Sums the cost of a computation's instructions in the order of the schedule."""
         cost, ends, free = Cost(), {}, collections.Counter()
         for instruction in computation.instructions.values():
             opcode = instruction.opcode
@@ -121,7 +125,7 @@ class _Counter:
             collective, key = self._collective(instruction, computation)
             if collective is not None:
                 cost.collectives[collective] += 1
-                # Collectives of equal groups share their links, so they run one after the other.
+                # Collectives of the same group share their links, so they run one after another.
                 lane = collective.across or collective.pairs or collective.group
                 begin = max(cost.seconds, free[lane])
                 ends[key] = free[lane] = begin + self._seconds(collective)
@@ -146,9 +150,10 @@ class _Counter:
     def _collective(
         self, instruction: Instruction, computation: Computation
     ) -> tuple[Collective | None, str | None]:
-        """The collective that an instruction starts, and the key that its end has.
+        """Returns the collective that an instruction starts, and the key of its end.
 
-        The collective is None if none starts here; the key is None if it ends here, too.
+        The collective is None if the instruction starts no collective. The key is None if the
+        collective also ends with this instruction.
         """
         kind = instruction.opcode.removesuffix("-start")
         if kind in KINDS:
@@ -163,7 +168,7 @@ class _Counter:
             return None, None
         begins = '"AsyncCollectiveStart"' in targets
         if not begins and "async_collective_fusion_config" in own[0].rest:
-            return None, None  # this product overlaps with a collective that started earlier
+            return None, None  # This product overlaps with a collective that started earlier.
         collective = described(own[0], inside)
         scattered = any(i.opcode == "dynamic-slice" for i in inside.instructions.values())
         if collective.kind == "all-reduce" and scattered:
@@ -172,7 +177,7 @@ class _Counter:
         return collective, _CHANNEL.search(own[0].rest)[0] if begins else None
 
     def _waited_for(self, instruction: Instruction, computation: Computation) -> str | None:
-        """The key of the collective that ends with this instruction; None if there is none."""
+        """Returns the key of the collective that ends with this instruction, or None."""
         if instruction.opcode == "recv-done":
             match = _MEETING.search(computation.instructions[instruction.operands[0]].rest)
             return match[1] if match else None
@@ -185,7 +190,7 @@ class _Counter:
         return None
 
     def _fused(self, fusion: Instruction) -> tuple[Computation, list[Instruction], set[str | None]]:
-        """The computation of a fusion, its collectives, and the targets of its custom calls."""
+        """Returns a fusion's computation, its collectives, and the targets of its custom calls."""
         inside = self._module.computations[fusion.called("calls")]
         instructions = inside.instructions.values()
         targets = {i.attribute("custom_call_target") for i in instructions}
@@ -203,12 +208,12 @@ class _Counter:
 
 
 def described(instruction: Instruction, computation: Computation) -> Collective:
-    """The collective that an instruction runs or starts."""
+    """Returns the collective that an instruction runs or starts."""
     kind = instruction.opcode.removesuffix("-start")
     shape = [a for a in instruction.shape if a.dims or kind == "all-reduce"]
     result = sum(a.size for a in shape)
     if instruction.opcode != kind and kind in ("all-gather", "collective-permute"):
-        # A tuple of operands and results.
+        # The shape is a tuple of the operands and the results.
         operands = (computation.instructions[name].shape for name in instruction.operands)
         result -= sum(array.size for shape in operands for array in shape)
     pairs = source_target_pairs(instruction) if kind == "collective-permute" else ()
@@ -225,7 +230,7 @@ def _between_slices(send: Instruction) -> Collective | None:
 
 
 def collective_bytes(program: jax.stages.Compiled) -> dict[str, int]:
-    """Bytes of the results of all collectives in one run on one device, by kind (`KINDS`)."""
+    """Sums the result bytes of all collectives in one run on one device, by kind (`KINDS`)."""
     total: collections.Counter[str] = collections.Counter()
     for collective, count in program_cost(parse(program.as_text())).collectives.items():
         total[collective.kind] += count * collective.result
@@ -240,10 +245,11 @@ def _dot_flops(dot: Instruction, computation: Computation) -> float:
 
 
 def _convolution_flops(convolution: Instruction, computation: Computation) -> float:
-    """FLOPs of a convolution: 2 x batch x output features x input features x pairs of output and
-    kernel positions that meet an input.
+    """Computes the FLOPs of a convolution.
 
-    On TPU every product is a convolution, with batch axes as dilated windows.
+    They are 2 x batch x output features x input features x pairs. A pair is an output position and
+    a kernel position that together read an input. On TPU, every product is a convolution whose
+    batch axes are dilated windows.
     """
     left, right = (computation.instructions[n].shape[0].dims for n in convolution.operands[:2])
     names = re.match(r"(\w+)_(\w+)->(\w+)", convolution.attribute("dim_labels"))

@@ -1,4 +1,4 @@
-"""Devices that take part in a collective: parses HLO's notations for groups of partitions."""
+"""Parses HLO's notations for the groups of partitions that take part in a collective."""
 
 import math
 import re
@@ -16,13 +16,13 @@ _PAIR = re.compile(r"\{(\d+),(\d+)\}")
 
 
 def source_target_pairs(instruction: Instruction) -> tuple[tuple[int, int], ...]:
-    """(source, target) partitions of a collective-permute."""
+    """Returns the (source, target) partitions of a collective-permute."""
     text = re.search(r"source_target_pairs=\{(.*?)\}\}", instruction.rest)[1] + "}"
     return tuple((int(a), int(b)) for a, b in _PAIR.findall(text))
 
 
 def replica_group(instruction: Instruction) -> tuple[int, ...]:
-    """The partitions of the group that partition 0 belongs to.
+    """Returns the partitions in the group that contains partition 0.
 
     Raises:
         ValueError: the notation is unknown.
@@ -38,12 +38,16 @@ def replica_group(instruction: Instruction) -> tuple[int, ...]:
         return tuple(int(i) for i in rows[np.nonzero((rows == 0).any(1))[0][0]])
     if match := _MESH.search(rest):
         return _mesh_group(*match.groups())
-    raise ValueError(f"unknown notation for a group of partitions: {rest[:200]}")
+    raise ValueError(
+        f"pmc plan: the notation for a group of partitions is unknown in {rest[:200]!r}. Report "
+        "this text with the versions of jax and libtpu."
+    )
 
 
 def slices_group(instruction: Instruction) -> tuple[int, ...]:
-    """Indices of the slices that take part in a transfer over the data-centre network; each device
-    exchanges data with its counterparts in the other slices.
+    """Returns the indices of the slices in a transfer over the data-centre network.
+
+    Each device exchanges data with the corresponding devices of the other slices.
     """
     count = 0
     for part in re.search(r'_xla_megascale_target="\{([^}]*)\}', instruction.rest)[1].split(","):
@@ -57,12 +61,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _mesh_group(axes: str, order: str | None, turned: str | None, grouped: str) -> tuple[int, ...]:
-    """Parses a group in mesh notation.
+    """Returns the partitions of a group in mesh notation.
 
     Args:
         axes: mesh axes, such as `'a'=4,'b'=2`.
         order, turned: shape and permutation of the partition ids, such as `[2,4]T(1,0)`.
-        grouped: axes that a group spans, such as `'a'`, or `'a':(2)2` for a part of an axis.
+        grouped: axes that a group spans, such as `'a'`. `'a':(2)2` is a part of an axis.
     """
     sizes = {name: int(size) for name, _, _, size in _AXIS.findall(axes)}
     ids = np.arange(math.prod(sizes.values()))
@@ -73,5 +77,5 @@ def _mesh_group(axes: str, order: str | None, turned: str | None, grouped: str) 
     for name, before, size, _ in _AXIS.findall(grouped):
         before, count = (int(before), int(size)) if size else (1, sizes[name])
         index[name] = np.arange(count) * (sizes[name] // (before * count))
-    # The mesh may begin with a partition other than 0, whose group has the same form.
+    # The first partition of the mesh may not be 0, but its group has the same form.
     return tuple(int(i) for i in ids[np.ix_(*index.values())].ravel())

@@ -1,6 +1,6 @@
-"""Parser for compiled programs (HLO text): computations, instructions, shapes, loop counts.
+"""Parser for the HLO text of compiled programs, with the iteration counts of loops.
 
-Costs are in `cost.py`.
+`cost.py` computes the costs.
 """
 
 import dataclasses
@@ -18,18 +18,19 @@ _SPACE = re.compile(r"S\((\d+)\)")
 _NAME = re.compile(r"%([\w.-]+)")
 _NUMBER = re.compile(r"-?\d+")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-# Instructions that return the value of their one operand.
+# These instructions return the value of their only operand.
 _SAME_VALUE = ("bitcast", "convert", "copy")
 
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """One array of a shape.
+    """One array in a shape.
 
     Attributes:
-        bits: bits per element.
+        bits: number of bits per element.
         dims: size of each dimension.
-        space: memory space that the compiler chose; 0 = HBM (and scalars), others are on the chip.
+        space: memory space that the compiler chose. 0 is HBM, and also the space of scalars. Other
+            spaces are on the chip.
     """
 
     bits: int
@@ -48,10 +49,10 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """`name = shape opcode(operands), rest`.
+    """One instruction, which is written as `name = shape opcode(operands), rest`.
 
     Attributes:
-        shape: arrays of the result, one unless it is a tuple.
+        shape: arrays of the result. There is one array unless the result is a tuple.
         operands: names of the operands.
         inside: text between the parentheses.
         rest: text of the attributes.
@@ -65,18 +66,22 @@ class Instruction:
     rest: str
 
     def called(self, key: str) -> str | None:
-        """Name of the computation in an attribute."""
+        """Returns the name of the computation in the attribute `key`, or None."""
         match = re.search(rf"\b{key}=%?([\w.-]+)", self.rest)
         return match[1] if match else None
 
     def attribute(self, key: str) -> str | None:
-        """Text of an attribute up to a comma, or the text in its braces, braces included."""
+        """Returns the text of the attribute `key`, or None.
+
+        The text ends before a comma or a space. If it starts with a brace, it ends with the closing
+        brace.
+        """
         match = re.search(rf"\b{key}=(\{{\{{.*?\}}\}}|\{{[^}}]*\}}|[^,\s]+)", self.rest)
         return match[1] if match else None
 
     @property
     def branches(self) -> list[str]:
-        """Names of the computations of a conditional."""
+        """Names of the computations that a conditional may run."""
         if match := re.search(r"branch_computations=\{([^}]*)\}", self.rest):
             return _NAME.findall(match[1])
         names = (self.called(f"{truth}_computation") for truth in ("true", "false"))
@@ -85,7 +90,7 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """Instructions by name, in the order in which they run; the root is the result."""
+    """Instructions by name in the order in which they run. The root computes the result."""
 
     instructions: dict[str, Instruction]
     root: str
@@ -98,7 +103,7 @@ class Computation:
 
     @functools.cached_property
     def users(self) -> dict[str, list[Instruction]]:
-        """Name -> the instructions that read it."""
+        """Instructions that read each instruction's result, by name."""
         users: dict[str, list[Instruction]] = {name: [] for name in self.instructions}
         for instruction in self.instructions.values():
             for name in dict.fromkeys(instruction.operands):
@@ -108,16 +113,16 @@ class Computation:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A program: computations by name, and the name of the entry computation."""
+    """Computations of a program by name, and the name of the entry computation."""
 
     computations: dict[str, Computation]
     entry: str
 
     def trips(self, loop: Instruction, within: Computation) -> int | None:
-        """Number of iterations of a `while`; None if it depends on data.
+        """Returns the number of iterations of a `while`, or None if the number depends on data.
 
-        The TPU compiler does not record it, so it is derived from the loop: a counter starts at a
-        constant, grows by a constant and is compared with another constant.
+        The TPU compiler does not record the number, so it is derived from the loop. The loop's
+        counter starts at a constant, grows by a constant and is compared with another constant.
         """
         if match := _TRIPS.search(loop.rest):
             return int(match[1])
@@ -130,7 +135,7 @@ class Module:
         if counter is None:
             return None
         begin, end = self._initial(within, loop, counter), _constant(condition, test.operands[1])
-        if carried is not None:  # the loop carries its limit unchanged
+        if carried is not None:  # The loop carries its limit unchanged.
             end = self._initial(within, loop, carried)
         root = body.instructions[body.root]
         step = _added(body, root.operands[counter], counter) if root.opcode == "tuple" else None
@@ -158,7 +163,7 @@ def _constant(computation: Computation, name: str) -> int | None:
 
 
 def _element(computation: Computation, name: str) -> int | None:
-    """Index of this value in the tuple of the loop; None if it is not an element."""
+    """Returns the index of a value in the loop's tuple, or None if it is not in the tuple."""
     instruction = _through(computation, name)
     if instruction.opcode != "get-tuple-element":
         return None
@@ -167,7 +172,10 @@ def _element(computation: Computation, name: str) -> int | None:
 
 
 def _added(body: Computation, name: str, index: int) -> int | None:
-    """Constant that the body has added to the element; 0 = the element itself, None = unknown."""
+    """Returns the constant that the body adds to a tuple element, or None if it is unknown.
+
+    The constant is 0 for the element itself.
+    """
     if _element(body, name) == index:
         return 0
     instruction = _through(body, name)
@@ -206,13 +214,16 @@ def _instruction(name: str, text: str) -> Instruction:
 
 
 def _closing(text: str, begin: int) -> int:
-    """Position of the parenthesis that closes the one at `begin`."""
+    """Returns the position of the parenthesis that closes the parenthesis at `begin`."""
     depth = 0
     for i in range(begin, len(text)):
         depth += (text[i] == "(") - (text[i] == ")")
         if not depth:
             return i
-    raise ValueError(f"unclosed parenthesis: {text[begin : begin + 60]}")
+    raise ValueError(
+        f"pmc plan: a parenthesis in the HLO text {text[begin : begin + 60]!r} is not closed. "
+        "Report this text with the versions of jax and libtpu."
+    )
 
 
 @functools.lru_cache(maxsize=65536)

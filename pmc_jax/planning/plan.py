@@ -1,4 +1,4 @@
-"""`pmc plan`: compiles a run's programs for a TPU slice, without a TPU, and sums their cost."""
+"""Plan of a run on a TPU slice, whose programs are compiled without a TPU."""
 
 import dataclasses
 import functools
@@ -28,23 +28,24 @@ from pmc_jax.planning.compiled import Program, compile_program
 from pmc_jax.planning.topology import topology
 from pmc_jax.planning.workload import TrainShape, Workload, count_rows, workload
 
-_KIND = "pmc plan"  # marks a plan.json as written by pmc
-_TIMES = ("seconds", "estimated")  # of `Bound`
-_COUNTS = ("steps", "finetune_steps", "rounds", "decode_steps")  # of `Workload`
+_KIND = "pmc plan"  # This value marks a plan.json that pmc has written.
+_TIMES = ("seconds", "estimated")  # These are attributes of `Bound`.
+_COUNTS = ("steps", "finetune_steps", "rounds", "decode_steps")  # These are those of `Workload`.
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The memory and time that a run needs on a slice.
+    """Memory and time that a run needs on a TPU slice.
 
     Attributes:
-        config: the settings, including those that a search chose.
+        config: settings of the run, which include the settings that a search chose.
         chip: kind of all devices.
         devices: number of jax devices.
         model: configuration of the decoder.
         mesh: size of each mesh axis.
-        work: shapes of the programs and how often each runs.
-        programs: by name: train_step, weight_sync, prefill, decode_step and finetune_step.
+        work: shapes of the programs, and how often each program runs.
+        programs: programs by name, which are train_step, weight_sync, prefill, decode_step and
+            finetune_step.
         decode_bytes: bytes of the sampling weights and the full caches on one device.
     """
 
@@ -67,14 +68,14 @@ class Plan:
 
     @functools.cached_property
     def _bounds(self) -> dict[str, Bound]:
-        """Bounds of the programs that compile, by name."""
+        """Bounds by the name of each program that compiles."""
         return {name: p.bound for name, p in self.programs.items() if p.bound is not None}
 
     def model_flops(self, shape: TrainShape) -> float:
-        """FLOPs of a gradient step: 6 x parameters x tokens (arXiv 2001.08361, section 2.1).
+        """Computes the FLOPs of a gradient step (arXiv 2001.08361, section 2.1).
 
-        The output head counts at answer positions only. With adapters the factor is 4 instead of 6,
-        because the frozen weights have no gradient.
+        They are 6 x parameters x tokens. The output head counts only at answer positions. With
+        adapters, the factor is 4 instead of 6, because the frozen weights have no gradient.
         """
         head = self.model.vocab_size * self.model.hidden_size
         embeddings = head * (1 if self.model.tie_embeddings else 2)
@@ -83,8 +84,12 @@ class Plan:
         return (4.0 if self.config.train.lora.rank else 6.0) * used
 
     def _rates(self) -> tuple[dict[str, Any], dict[str, float]]:
-        """Rates (tokens per second, utilisation of the peak) and ratios: FLOPs of training to
-        6 x parameters x tokens, HBM traffic of a decode step to one read of weights and cache.
+        """Computes rates and ratios of the programs.
+
+        Returns:
+            The rates, which are tokens per second and utilisation of the peak FLOP/s. The ratios,
+            which are training FLOPs to 6 x parameters x tokens, and HBM traffic of a decode step to
+            one read of weights and cache.
         """
         rates, ratios, work = {}, {}, self.work
         shapes = {"train_step": work.train, "finetune_step": work.finetune}
@@ -106,7 +111,10 @@ class Plan:
         return rates, ratios
 
     def _stage_seconds(self, kind: str) -> dict[str, float]:
-        """Seconds of the run by stage; `kind` is one of `_TIMES`, nan = does not fit."""
+        """Computes the seconds of the run by stage, which are nan if a program does not fit.
+
+        `kind` is one of `_TIMES`.
+        """
 
         def seconds(name: str, runs: int) -> float:
             if runs == 0:
@@ -124,7 +132,7 @@ class Plan:
         return stages | {"total": sum(stages.values())}
 
     def record(self) -> dict[str, Any]:
-        """The content of `plan.json`, as JSON values."""
+        """Returns the content of `plan.json` as JSON values."""
         rates, ratios = self._rates()
         bound, estimated = map(self._stage_seconds, _TIMES)
         return {
@@ -154,10 +162,10 @@ class Plan:
 
 
 def decoder_shape(config: Config) -> DecoderConfig:
-    """Reads the decoder's configuration from `model.config` or `model.path`, without weights.
+    """Reads the decoder's configuration from `model.config` or `model.path`, but no weights.
 
     Raises:
-        UserError: neither exists, or the model family is not supported.
+        UserError: the configuration does not exist, or the model family is not supported.
     """
     if config.model.config is not None:
         path = Path(config.model.config).expanduser()
@@ -165,8 +173,8 @@ def decoder_shape(config: Config) -> DecoderConfig:
         try:
             path = find(model_path(config))
         except UserError as error:
-            fix = "for a plan alone, set model.config to its config.json"
-            raise UserError(f"{error}; {fix}") from None
+            fix = "For a plan, you can also set model.config to its config.json."
+            raise UserError(f"{str(error).rstrip('.')}. {fix}") from None
         if not path.is_dir():
             from pmc_jax.models.gguf import GGUFFile
             from pmc_jax.models.gguf_config import hf_config
@@ -177,7 +185,13 @@ def decoder_shape(config: Config) -> DecoderConfig:
 
 
 class Planner:
-    """Compiles the programs of settings for one slice; programs that settings share compile once.
+    """Planner that compiles the programs of runs for one slice.
+
+    A program that several settings share is compiled once.
+
+    Args:
+        config: settings with the topology, the model and the data.
+        say: function that reports the progress.
 
     Raises:
         UserError: the topology is missing or unknown, the model's configuration or the TPU compiler
@@ -187,14 +201,14 @@ class Planner:
     def __init__(self, config: Config, say: Callable[[str], None] = lambda text: None):
         plan = config.plan
         if plan.topology is None:
-            raise UserError("plan.topology: not given; name a TPU slice such as v5e:4x4")
+            raise UserError("plan.topology is not set. Set it to a TPU slice such as v5e:4x4.")
         self.model = decoder_shape(config)
         self.chip, self.devices = topology(plan.topology, plan.num_slices)
         self._rows = count_rows(config)
         self._say, self._compiled = say, {}
 
     def _on_mesh(self, config: Config) -> tuple[programs.Model, Workload]:
-        """The model on the mesh of the settings, and its workload."""
+        """Returns the model on the mesh of the settings, and the workload."""
         c, settings = config.mesh, config.model
         slices = config.plan.num_slices if config.plan.num_slices > 1 else c.slices
         mesh = make_mesh(c.data, c.fsdp, c.tensor, slices=slices, devices=self.devices)
@@ -209,12 +223,12 @@ class Planner:
         return model, workload(config, self._rows, model.train.row_multiple)
 
     def weight_bytes(self, config: Config) -> int:
-        """Bytes of training state and sampling weights on one device, computed from shapes."""
+        """Computes the bytes of training state and sampling weights on one device."""
         model, _ = self._on_mesh(config)
         return programs.device_bytes(model.state(config.train)) + programs.sampling_bytes(model)
 
     def train(self, config: Config) -> dict[str, Program]:
-        """Compiles `train_step`, and `finetune_step` if the run makes the target model."""
+        """Compiles `train_step`, and `finetune_step` if the run trains the target model."""
         model, work = self._on_mesh(config)
         steps = {"train_step": (config.train, work.train)}
         if work.finetune is not None:
@@ -225,10 +239,10 @@ class Planner:
         }
 
     def sample(self, config: Config) -> tuple[dict[str, Program], int]:
-        """Compiles `weight_sync`, `prefill` and `decode_step` up to the first that does not fit.
+        """Compiles `weight_sync`, `prefill` and `decode_step` until a program does not fit.
 
         Returns:
-            The programs by name, and `decode_bytes` of `Plan`.
+            The programs by name, and the attribute `decode_bytes` of `Plan`.
         """
         model, work = self._on_mesh(config)
         state, base = model.state(config.train)
@@ -237,7 +251,7 @@ class Planner:
         key, shape, compiled = (config.train, work.sample), work.sample, {}
 
         def run(name: str, beside_bytes: int, lower: Callable[..., jax.stages.Lowered], *arguments):
-            """The program's outputs as shapes; None if the program does not fit."""
+            """Compiles a program and returns its outputs as shapes, or None if it does not fit."""
             compiled[name], out = self._compile(name, model, key, beside_bytes, lower, *arguments)
             return out if compiled[name].fits else None
 
@@ -262,7 +276,7 @@ class Planner:
         lower: Callable[..., jax.stages.Lowered],
         *arguments,
     ) -> tuple[Program, Any]:
-        """Compiles `lower(model, *arguments)`, once for each name, model, key and `beside_bytes`.
+        """Compiles `lower(model, *arguments)` once per name, model, key and `beside_bytes`.
 
         Returns:
             The program, and its outputs as shapes.
@@ -279,7 +293,7 @@ class Planner:
         return self._compiled[key]
 
     def plan(self, config: Config) -> Plan:
-        """Compiles all programs of the settings."""
+        """Compiles all programs of a run and returns its plan."""
         model, work = self._on_mesh(config)
         training = self.train(config)
         sampling, decode_bytes = self.sample(config)
@@ -289,7 +303,7 @@ class Planner:
 
 
 def check_file(path: str | Path) -> None:
-    """Raises a UserError if the plan would replace a file that is not a plan."""
+    """Raises a UserError if `path` is an existing file that is not a plan."""
     path = Path(path)
     if path.exists():
         try:
@@ -297,4 +311,7 @@ def check_file(path: str | Path) -> None:
         except (OSError, ValueError, LookupError, TypeError):
             ours = False
         if not ours:
-            raise UserError(f"{path}: not a plan written by pmc; move it away or set plan.file")
+            raise UserError(
+                f"{path}: this file is not a plan that pmc has written. Move it or set plan.file "
+                "to a new name."
+            )

@@ -1,4 +1,4 @@
-"""Lowers the programs of a run from shapes alone: allocates no arrays and reads no weights."""
+"""Lowers the programs of a run from shapes, without arrays and weights."""
 
 import dataclasses
 import functools
@@ -26,13 +26,13 @@ from pmc_jax.training.step_config import StepConfig
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model on a mesh, as shapes.
+    """Shapes of a model on a mesh.
 
     Attributes:
         config: configuration of the decoder.
         train, sample: layouts of training and sampling.
         dtype: dtype of activations and of the sampling weights.
-        cache_dtype: dtype of keys and values; None = `dtype`.
+        cache_dtype: dtype of keys and values. None selects `dtype`.
     """
 
     config: DecoderConfig
@@ -42,16 +42,19 @@ class Model:
     cache_dtype: jnp.dtype | None = None
 
     def _weights(self, table: dict[str, Parameter], dtype: jnp.dtype) -> Decoder:
-        """The weights of a parameter table in the training layout, as shapes."""
+        """Returns the weights of a parameter table in the training layout, as shapes."""
         return Decoder({n: put(self.train, p.shape, dtype, *p.axes) for n, p in table.items()})
 
     def step_config(self, settings: TrainConfig) -> StepConfig:
-        """Settings of a training step with XLA's attention, which every device supports."""
+        """Builds a step's configuration with XLA's attention, which every device supports."""
         static = StepConfig.of(settings, 1000, self.config, self.train, self.dtype)
         return dataclasses.replace(static, kernel="xla")
 
     def state(self, settings: TrainConfig) -> tuple[Any, Decoder | None]:
-        """The training state, and the frozen weights if only adapters are trained, else None."""
+        """Returns the training state, and the frozen weights if adapters are trained, as shapes.
+
+        The frozen weights are None if all weights are trained.
+        """
         static = self.step_config(settings)
         table, base = parameters(self.config), None
         if static.lora is not None:
@@ -94,20 +97,20 @@ def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered
 
 
 def sampling_bytes(model: Model) -> int:
-    """Bytes of the sampling weights on one device, by the sampling table."""
+    """Computes the bytes of the sampling weights on one device in the sampling layout."""
     table = parameters(model.config).values()
     return device_bytes([put(model.sample, p.shape, model.dtype, *p.axes) for p in table])
 
 
 def device_bytes(tree: Any) -> int:
-    """Bytes of sharded arrays on one device, computed from shapes."""
+    """Computes the bytes of sharded arrays on one device from their shapes."""
     return sum(
         x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree)
     )
 
 
 def outputs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> Any:
-    """The outputs of a program, as shapes with the shardings that the compiler chose."""
+    """Returns a program's outputs as shapes with the shardings that the compiler chose."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         lowered.out_info,
@@ -116,7 +119,7 @@ def outputs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> Any:
 
 
 def lower_prefill(model: Model, weights: Any, shape: SampleShape) -> jax.stages.Lowered:
-    """Lowers the prefill; `weights` are the `outputs` of the weight sync."""
+    """Lowers the prefill, with the `outputs` of the weight sync as `weights`."""
     array = functools.partial(put, model.sample)
     size = (shape.prompts, shape.prompt_tokens)
     return prefill.lower(
@@ -131,7 +134,7 @@ def lower_prefill(model: Model, weights: Any, shape: SampleShape) -> jax.stages.
 
 
 def lower_start(model: Model, prompts: Any, shape: SampleShape) -> jax.stages.Lowered:
-    """Lowers the start of the decode batch; `prompts` is the first of the prefill's `outputs`."""
+    """Lowers the start of the decode batch, with the first of the prefill's `outputs`."""
     b, k = shape.batch_shape
     rows, static = put(model.sample, (b,), jnp.int32, "rows"), {"layout": model.sample}
     return start_batch.lower(prompts, rows, slots=k, cache_size=shape.cache_size, **static)
@@ -140,8 +143,9 @@ def lower_start(model: Model, prompts: Any, shape: SampleShape) -> jax.stages.Lo
 def lower_decode(
     model: Model, weights: Any, prompts: Any, cache: Any, shape: SampleShape
 ) -> jax.stages.Lowered:
-    """Lowers a call of the decoder, whose cost counts as one step; `prompts` and `cache` are the
-    `outputs` of `lower_start`.
+    """Lowers a call of the decoder, whose cost counts as one step.
+
+    `prompts` and `cache` are the `outputs` of `lower_start`.
     """
     array = functools.partial(put, model.sample)
     slots = array(shape.batch_shape, jnp.int32, "rows", None)

@@ -10,7 +10,7 @@ _GIB = 2**30
 
 
 def plan_tables(plan: Plan) -> str:
-    """Tables of memory, cost, collectives and rates, and of the complete run."""
+    """Returns a plan's tables of memory, cost, collectives, rates and the complete run as text."""
     record = plan.record()
     programs = record["programs"]
     parts = [_head(plan), _memory(programs, plan.chip.hbm), _cost(programs), _collectives(programs)]
@@ -79,7 +79,7 @@ def _rates(record: dict[str, Any]) -> str:
 
 def _run(record: dict[str, Any]) -> str:
     if not record["fits"]:
-        return "The run does NOT fit. plan.search=true finds the nearest settings that fit."
+        return "The run does NOT fit. Set plan.search=true to find the nearest settings that fit."
     run = record["run"]
     rows = [
         (stage, f"{run['bound_seconds'][stage] / 60:.1f}", f"{seconds / 60:.1f}")

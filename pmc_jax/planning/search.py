@@ -1,4 +1,4 @@
-"""Search for the nearest settings that fit a slice; it changes mesh, remat and micro-batches."""
+"""Search for the nearest mesh, remat and number of micro-batches that fit a slice."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -9,16 +9,16 @@ from pmc_jax.errors import UserError
 from pmc_jax.planning.plan import Plan, Planner
 
 _REMATS = ("none", "dots", "full")
-# Fraction of HBM above which the weights alone rule out a mesh without compiling.
+# A mesh is rejected without compilation if the weights need more than this fraction of HBM.
 _ROOM = 0.95
 
 
 def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan:
     """Plans the nearest settings whose programs all fit.
 
-    Order of the search: first the mesh of the settings, then meshes with more and more `tensor`
-    shards; on each mesh the remat of the settings, then stronger remat, then micro-batches of half
-    the rows, a quarter, ...
+    The search starts with the mesh of the settings and then tries meshes with more and more
+    `tensor` shards. On each mesh, it tries the remat of the settings, then stronger remat, and then
+    micro-batches with half the rows, a quarter of the rows, and so on.
 
     Raises:
         UserError: no settings fit.
@@ -27,11 +27,12 @@ def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan
         mesh = f"data {on_mesh.mesh.data}, fsdp {on_mesh.mesh.fsdp}, tensor {on_mesh.mesh.tensor}"
         size = planner.weight_bytes(on_mesh)
         if size > _ROOM * planner.chip.hbm:
-            say(f"{mesh}: the weights alone take {size / 2**30:.1f} GiB per device")
+            need = f"{size / 2**30:.1f} GiB per device"
+            say(f"mesh {mesh}: the training state and the sampling weights need {need}")
             continue
         sampling, _ = planner.sample(on_mesh)
         if "decode_step" not in sampling or not all(p.fits for p in sampling.values()):
-            say(f"{mesh}: sampling does not fit")
+            say(f"mesh {mesh}: sampling does not fit into the device memory")
             continue
         for changed in _smaller(on_mesh):
             training = planner.train(changed).values()
@@ -39,12 +40,12 @@ def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan
                 return planner.plan(changed)
             train, most = changed.train, max(program.total_bytes for program in training)
             say(
-                f"{mesh}, remat {train.remat}, {train.accumulation_steps} micro-batches of "
-                f"{train.batch_size}: a step takes {most / 2**30:.1f} GiB"
+                f"mesh {mesh}, remat {train.remat}, {train.accumulation_steps} micro-batches of "
+                f"{train.batch_size} rows: a step needs {most / 2**30:.1f} GiB per device"
             )
     raise UserError(
-        f"plan.search: no mesh, remat or micro-batch fits {config.plan.topology}; choose a larger "
-        "slice, or train adapters (train.lora.rank=16)"
+        f"plan.search: no mesh, remat or micro-batch fits plan.topology={config.plan.topology}. "
+        "Set plan.topology to a larger slice, or train adapters with train.lora.rank=16."
     )
 
 
@@ -60,7 +61,7 @@ def _meshes(planner: Planner, config: Config) -> Iterator[Config]:
 
 
 def _smaller(config: Config) -> Iterator[Config]:
-    """Yields the settings, then settings that need less memory for the same rows per step."""
+    """Yields the settings, and then settings that need less memory for the same rows per step."""
     for remat in _REMATS[_REMATS.index(config.train.remat) :]:
         yield _with(config, remat, 1)
     parts = 2

@@ -1,4 +1,4 @@
-"""Abstract TPU slices for ahead-of-time compilation (no TPU required)."""
+"""Abstract TPU slices for ahead-of-time compilation, which needs no TPU."""
 
 import contextlib
 import importlib.util
@@ -8,10 +8,10 @@ import os
 import platform
 from collections.abc import Sequence
 
-from pmc_jax.errors import UserError, first_of
+from pmc_jax.errors import UserError
 from pmc_jax.planning.chips import CHIPS, Chip
 
-# With these variables libtpu only compiles: it queries no server, logs nothing and takes no lock.
+# With these variables, libtpu compiles without server queries, log lines and a lock.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -24,27 +24,31 @@ _ENVIRONMENT = {
 
 
 def topology(name: str, num_slices: int = 1) -> tuple[Chip, Sequence]:
-    """Returns the kind of chip, and the jax devices of all slices.
+    """Returns the kind of chip and the jax devices of all slices.
 
     Args:
         name: kind and size of a slice, such as v5e:4x4.
+        num_slices: number of slices.
 
     Raises:
         UserError: the slice is unknown, or the TPU compiler is not installed.
     """
     kind, _, size = name.partition(":")
     if kind not in CHIPS:
-        raise UserError(f"plan.topology: no TPU {kind!r}; known: {', '.join(CHIPS)}")
+        raise UserError(
+            f"plan.topology: the TPU {kind!r} is unknown. Use one of {', '.join(CHIPS)}."
+        )
     sizes = slices(CHIPS[kind])
     if size not in sizes:
         raise UserError(
-            f"plan.topology: {kind} has no slice {size!r}; known: {first_of(sizes, 12)}"
+            f"plan.topology: {kind} has no slice {size!r}. Use a size such as "
+            f"{', '.join(sizes[:12])}."
         )
     return CHIPS[kind], _described(name, size, num_slices)
 
 
 def slices(chip: Chip) -> list[str]:
-    """Sizes of the available slices, smallest first."""
+    """Returns the sizes of the available slices, from the smallest to the largest."""
     if len(chip.largest) == 2:
         return ["1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"]
     small = [(2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)]
@@ -56,30 +60,35 @@ def slices(chip: Chip) -> list[str]:
 def _described(name: str, size: str, num_slices: int) -> Sequence:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            "pmc plan needs libtpu, the TPU compiler: pip install 'pmc_jax[plan]' on Linux x86-64"
-            f" (this is {platform.system()} {platform.machine()})"
+            "pmc plan: the TPU compiler libtpu is not installed. Run pip install 'pmc_jax[plan]' "
+            f"on Linux x86-64 (this machine is {platform.system()} {platform.machine()})."
         )
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     from jax.experimental import topologies
 
     options = {"num_slices": num_slices} if num_slices > 1 else {}
-    if size == "1x1":  # the only chip of its host
+    if size == "1x1":  # The host of this slice has only one chip.
         options["chips_per_host_bounds"] = (1, 1, 1)
     try:
         with _quiet():
             return topologies.get_topology_desc(name, platform="tpu", **options).devices
-    except Exception as error:  # libtpu raises several types
+    except Exception as error:  # libtpu raises errors of several types.
         reason = str(error).strip().splitlines()[0]
         if "lockfile" in reason:
-            fix = "another process uses libtpu: wait for it, or remove /tmp/libtpu_lockfile"
-            raise UserError(f"plan.topology={name}: {fix} ({reason:.120})") from None
-        raise UserError(f"plan.topology={name}: libtpu rejects it ({reason:.160})") from None
+            raise UserError(
+                f"plan.topology={name}: another process uses libtpu ({reason:.120}). Wait until "
+                "that process ends, or remove /tmp/libtpu_lockfile."
+            ) from None
+        raise UserError(
+            f"plan.topology={name}: libtpu does not accept this slice ({reason:.160}). Set "
+            "plan.topology and plan.num_slices to another slice."
+        ) from None
 
 
 @contextlib.contextmanager
 def _quiet():
-    """Context in which everything that libtpu writes to stderr is discarded."""
+    """Discards everything that libtpu writes to stderr in the block."""
     stderr = os.dup(2)
     with open(os.devnull, "w") as null:
         os.dup2(null.fileno(), 2)

@@ -1,12 +1,12 @@
-"""Memory traffic of an instruction: the bytes that it reads and writes in HBM.
+"""Memory traffic of an instruction, as the bytes that are read and written in HBM.
 
-Arrays in on-chip memory cost nothing. If an array is only sliced, the slice counts; if it is
-updated in place, the update counts.
+Arrays in on-chip memory cost nothing. If an array is only sliced, the bytes of the slice count. If
+an array is updated in place, the bytes of the update count.
 """
 
 from pmc_jax.planning.hlo import KINDS, Array, Computation, Instruction, Module
 
-# These opcodes compute and move nothing.
+# These opcodes neither compute nor move data.
 _FREE = {
     "parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id",
     "replica-id", "opt-barrier", "while", "conditional", "call", "iota", "reshape",
@@ -17,7 +17,7 @@ _SAME = ("bitcast", "reshape", "convert", "copy", "transpose")
 
 
 def traffic(instruction: Instruction, computation: Computation, module: Module) -> float:
-    """Bytes that an instruction reads and writes in HBM."""
+    """Computes the bytes that an instruction reads and writes in HBM."""
     opcode = instruction.opcode
     if opcode in _FREE or opcode.endswith("-done"):
         return 0.0
@@ -63,7 +63,7 @@ def _fusion_traffic(
 
 
 def _read_of(parameter: Instruction, inside: Computation) -> int:
-    """Bytes that a fusion reads of an operand."""
+    """Computes the bytes that a fusion reads from an operand."""
     whole, total, names = parameter.shape[0].size, 0, [parameter.name]
     while names:
         name = names.pop()
@@ -82,11 +82,11 @@ def _read_of(parameter: Instruction, inside: Computation) -> int:
 
 
 def _written(made: Instruction, inside: Computation, array: Array) -> int:
-    """Bytes that a fusion writes of a result."""
+    """Computes the bytes that a fusion writes to a result."""
     while made.opcode in _SAME:
         made = inside.instructions[made.operands[0]]
     if made.opcode == "dynamic-update-slice":
         return inside.instructions[made.operands[1]].shape[0].size
     if made.opcode in ("parameter", *KINDS, "custom-call"):
-        return 0  # passed on unchanged; the traffic of a collective is network traffic
+        return 0  # These values are not written here. A collective has network traffic instead.
     return array.size

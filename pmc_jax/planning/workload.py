@@ -1,4 +1,4 @@
-"""The workload of a run, from its settings: shapes of its programs, and how often each runs."""
+"""Workload of a run, with the shapes of its programs and how often each program runs."""
 
 import dataclasses
 import math
@@ -25,11 +25,11 @@ class TrainShape:
     """Shape of a training program.
 
     Attributes:
-        micro_batches: micro-batches per gradient step.
-        rows: rows per micro-batch.
-        tokens: tokens per row.
-        answers: answer positions per row.
-        terms: terms of the loss.
+        micro_batches: number of micro-batches per gradient step.
+        rows: number of rows per micro-batch.
+        tokens: number of tokens per row.
+        answers: number of answer positions per row.
+        terms: number of loss terms.
     """
 
     micro_batches: int
@@ -40,7 +40,7 @@ class TrainShape:
 
     @property
     def step_tokens(self) -> int:
-        """Tokens per gradient step, padding included."""
+        """Number of tokens per gradient step, with padding."""
         return self.micro_batches * self.rows * self.tokens
 
 
@@ -49,11 +49,11 @@ class SampleShape:
     """Shape of the sampling programs.
 
     Attributes:
-        batch_shape: rows and slots per row.
+        batch_shape: number of rows and number of slots per row.
         prompts: number of prompts that are prefilled together.
-        prompt_tokens: tokens per prompt, padding included.
-        cache_size: generated tokens per slot that the cache holds.
-        sampler: token choice.
+        prompt_tokens: number of tokens per prompt, with padding.
+        cache_size: number of generated tokens per slot that the cache holds.
+        sampler: rule by which tokens are drawn.
     """
 
     batch_shape: tuple[int, int]
@@ -64,22 +64,23 @@ class SampleShape:
 
     @property
     def step_tokens(self) -> int:
-        """Tokens per decode step, one per slot."""
+        """Number of tokens per decode step, which is the number of slots."""
         return math.prod(self.batch_shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """The programs of a run and how often they run.
+    """Programs of a run, and how often each program runs.
 
     Attributes:
-        train, finetune, sample: shapes; `finetune` is None if the run makes no target model.
-        steps, finetune_steps: number of gradient steps.
+        train, finetune, sample: shapes of the programs. `finetune` is None if the run trains no
+            target model.
+        steps, finetune_steps: numbers of gradient steps.
         rounds: number of sampling rounds.
-        questions: questions of all rounds, if each round samples all its questions.
-        samples: sampled answers to these questions.
-        greedy: number of greedy answers, of the untouched and the unlearned model.
-        answer_tokens: tokens per answer.
+        questions: number of questions in all rounds, if each round samples all its questions.
+        samples: number of sampled answers to these questions.
+        greedy: number of greedy answers by the model before and after unlearning.
+        answer_tokens: number of tokens per answer.
     """
 
     train: TrainShape
@@ -95,7 +96,7 @@ class Workload:
 
     @property
     def decode_steps(self) -> int:
-        """Decode steps of all answers, if the batch is full while samples wait."""
+        """Number of decode steps for all answers, if the batch stays full while samples wait."""
         slots = self.sample.step_tokens
         a_round = -(-self.samples // max(1, self.rounds) // slots)
         return (self.rounds * a_round + -(-self.greedy // slots)) * self.answer_tokens
@@ -108,7 +109,7 @@ class Workload:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Number of rows to forget, to fine-tune the target model on, and to evaluate on."""
+    """Numbers of forget questions, of rows to fine-tune on, and of rows to evaluate on."""
 
     forget: int
     finetune: int
@@ -116,7 +117,9 @@ class Rows:
 
 
 def count_rows(config: Config) -> Rows:
-    """Counts the rows of the data; unreadable data is estimated from the number of questions.
+    """Counts the rows of the data.
+
+    The rows of data that cannot be read are estimated from the number of forget questions.
 
     Raises:
         UserError: `plan.questions` is not set and the forget data cannot be read.
@@ -132,7 +135,9 @@ def count_rows(config: Config) -> Rows:
     try:
         forget = config.plan.questions or len(forget_set(data.forget, data))
     except UserError as error:
-        raise UserError(f"{error}; or set plan.questions to the number of questions") from None
+        raise UserError(
+            f"{str(error).rstrip('.')}. You can also set plan.questions to the number of questions."
+        ) from None
     finetune = count(lambda: finetune_set(taught, data), 10 * forget) if taught else 0
     evaluate = (
         count(lambda n=n, s=s: eval_set(n, s, data), forget) for n, s in data.evaluate.items()
@@ -141,14 +146,21 @@ def count_rows(config: Config) -> Rows:
 
 
 def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
-    """The workload of the settings, on a mesh with `row_multiple` shards of rows.
+    """Computes the workload of a run from its settings.
+
+    Args:
+        config: settings of the run.
+        rows: numbers of rows from `count_rows`.
+        row_multiple: number of shards in which the mesh splits rows.
 
     Raises:
         UserError: the method is not PMC.
     """
     plan, sampling, schedule = config.plan, config.pmc.sampling, config.pmc.schedule
     if config.method.name != "pmc":
-        raise UserError(f"method.name: {config.method.name}; pmc plan supports only the method pmc")
+        raise UserError(
+            f"method.name={config.method.name}: pmc plan supports only PMC. Set method.name=pmc."
+        )
     step_rows = config.train.batch_size * config.train.accumulation_steps
     steps = total_steps(rows.forget, step_rows, schedule.epochs)
     finetune, finetune_steps = None, 0
@@ -187,10 +199,15 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
 def train_shape(
     config: Config, settings: TrainConfig, row_multiple: int, *, terms: Sequence[int]
 ) -> TrainShape:
-    """The shape of the training step, from the packer that the trainer uses.
+    """Computes the shape of the training step with the packer that the trainer uses.
 
-    The packer gets sequences of the expected length, and one of `data.max_length` tokens; `terms`
-    holds the number of rows of each loss term per batch row.
+    The packer gets sequences of the expected length and one sequence of `data.max_length` tokens.
+
+    Args:
+        config: settings with the plan and the data.
+        settings: settings of the training.
+        row_multiple: number of shards in which the mesh splits rows.
+        terms: number of rows in each loss term per row of `batch_size`.
     """
     plan, longest = config.plan, config.data.max_length
     length = min(plan.prompt_tokens + plan.answer_tokens, longest)

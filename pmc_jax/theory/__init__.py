@@ -1,8 +1,8 @@
-"""Exact dynamics of collapse on a distribution, and the comparison of a real run with them.
+"""Exact dynamics of collapse on a distribution, and their comparison with a real run.
 
 If a model is refitted perfectly on selected samples of its own, its distribution follows a map from
-round to round. `dynamics` has these maps, their limits and the theorem's bound for categorical
-distributions. `reward_moments` computes the same moments from the scores of a real run. Both use
-numpy in float64, without a language model or jax. That a round of training is an exact refit is an
-assumption; real runs with their gradient steps do not satisfy it.
+round to round. `dynamics` computes these maps, their limits and the theorem's bound for categorical
+distributions. `reward_moments` computes the same moments from the scores of a real run. Both
+modules use numpy in float64, without a language model or jax. The theory assumes that every round
+of training is an exact refit, but the gradient steps of a real run do not satisfy this assumption.
 """

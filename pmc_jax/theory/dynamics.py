@@ -1,4 +1,4 @@
-"""Collapse of a categorical distribution: exact and sampled dynamics, and the theorem's bound.
+"""Exact and sampled dynamics of collapse for a categorical distribution, and the theorem's bound.
 
     lottery    samples of p_t, optionally with retain counts            `lottery`
     mixing     p_{t+1} = (p_t + alpha p_r) / (1 + alpha)                `mix`, `mixed`
@@ -17,25 +17,26 @@ from typing import Any
 
 import numpy as np
 
-# Balls of each colour in an urn of 100; the first three colours are to be forgotten.
+# Number of balls of each colour in an urn of 100. The first three colours are to be forgotten.
 COLOURS = (5, 10, 20, 15, 10, 10, 5, 10, 10, 5)
 FORGOTTEN = 3
 
-# Spacing of the quadrature nodes; the error falls like exp(-pi² / spacing), here below 1e-16.
+# Spacing of the quadrature nodes. The error decreases like exp(-pi² / spacing) and is below 1e-16
+# for this spacing.
 _SPACING = 0.25
-# exp(-exp(_LARGE)) is 0 in float64; 1 + exp(-_FAR) rounds to 1 for every K.
+# exp(-exp(_LARGE)) is 0 in float64, and 1 + exp(-_FAR) rounds to 1 for every K.
 _LARGE, _FAR = 7.0, 60.0
 
 
 def trajectory(step: Callable[[np.ndarray], np.ndarray], p: np.ndarray, rounds: int) -> np.ndarray:
-    """p, step(p), step(step(p)) ... float64 [rounds + 1, ...]."""
+    """Returns the sequence p, step(p), step(step(p)), ... as float64 [rounds + 1, ...]."""
     path = [np.asarray(p, np.float64)]
     for _ in range(rounds):
         path.append(step(path[-1]))
     return np.stack(path)
 
 
-# Without preference
+# The following functions have no preference among samples.
 
 
 def lottery(
@@ -48,21 +49,21 @@ def lottery(
 ) -> np.ndarray:
     """Refits on finite samples: p_{t+1} = (counts of `draws` samples of p_t + retain) / total.
 
-    Without retain counts, the shares are martingales. The expected diversity 1 - sum p_t² shrinks
-    by the factor 1 - 1/draws per round, so one category remains in the limit; it is category i with
-    probability p_0[i]. With retain counts, E[p_t] follows `mixed` with alpha = sum(retain) / draws.
-    A category without retain counts is lost forever once no sample has it; the others keep
-    fluctuating around the retain shares.
+    Without retain counts, the shares are martingales. The expected diversity 1 - sum p_t² decreases
+    by the factor 1 - 1/draws per round, so one category remains in the limit. Category i remains
+    with probability p_0[i]. With retain counts, E[p_t] follows `mixed` with alpha = sum(retain) /
+    draws. A category without retain counts is lost forever once no sample has this category. The
+    shares of the other categories fluctuate around the retain shares.
 
     Args:
-        p: float [..., n], leading axes are independent lotteries.
-        rounds: T.
-        rng: random generator of the samples.
-        draws: samples per round.
-        retain: counts [n] added in every round.
+        p: initial distribution, float [..., n]. The first axes are independent lotteries.
+        rounds: number of rounds T.
+        rng: random generator for the samples.
+        draws: number of samples per round.
+        retain: retain counts [n] that are added in every round. None adds no counts.
 
     Returns:
-        float64 [rounds + 1, ..., n].
+        The distribution in every round, float64 [rounds + 1, ..., n].
     """
     added = np.zeros(np.shape(p)[-1]) if retain is None else np.asarray(retain, np.float64)
     total = draws + added.sum()
@@ -70,12 +71,12 @@ def lottery(
 
 
 def mix(p: np.ndarray, retain: np.ndarray, alpha: float) -> np.ndarray:
-    """A refit on p and a share alpha / (1 + alpha) of retain data, float64 [n]."""
+    """Refits on p and a share alpha / (1 + alpha) of retain data, and returns float64 [n]."""
     return (_checked(p) + alpha * _checked(retain)) / (1 + alpha)
 
 
 def mixed(p: np.ndarray, retain: np.ndarray, alpha: float, rounds: int) -> np.ndarray:
-    """All rounds of `mix` in closed form, float64 [rounds + 1, n].
+    """Computes all rounds of `mix` in closed form, float64 [rounds + 1, n].
 
     p_t = [1 - (1 + alpha)^-t] p_r + (1 + alpha)^-t p_0.
     """
@@ -83,30 +84,32 @@ def mixed(p: np.ndarray, retain: np.ndarray, alpha: float, rounds: int) -> np.nd
     return (1 - old) * _checked(retain) + old * _checked(p)
 
 
-# With preference
+# The following functions prefer samples with a high reward.
 
 
 def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np.ndarray:
-    """Distribution of one of K samples of p, chosen with P(i) = e^{r_i/tau} / sum e^{r_j/tau}.
+    """Computes the distribution of a sample that is chosen among K samples of p.
 
-    With w = e^{r/tau} and K - 1 other samples, p'(x) = p(x) K E[w(x) / (w(x) + sum of others' w)].
-    Because 1/a is the integral of e^{-as} over s > 0, this equals
+    The choice has the probabilities P(i) = e^{r_i/tau} / sum e^{r_j/tau}. With w = e^{r/tau} and
+    K - 1 other samples, p'(x) = p(x) K E[w(x) / (w(x) + sum of others' w)]. Because 1/a is the
+    integral of e^{-as} over s > 0, this expression equals
 
         p'(x) = p(x) K ∫ w(x) e^{-s w(x)} E[e^{-s w}]^{K-1} ds,
 
-    which the trapezoidal rule over log s integrates exactly up to rounding (tests: 1e-12 against
-    enumeration). tau = 0 is the best of K, from the distribution function of the reward; ties
-    follow p. k = inf is p' ∝ p e^{r/tau}, and with tau = 0 it is p(x | r(x) = r*) with r* the
-    largest reward in the support of p, the limit of curation.
+    which the trapezoidal rule over log s integrates exactly up to rounding (the tests find 1e-12
+    against enumeration). tau = 0 chooses the best of K, which is computed from the distribution
+    function of the reward. Ties are broken in proportion to p. k = inf gives p' ∝ p e^{r/tau}. With
+    tau = 0, it gives the limit of curation p(x | r(x) = r*), where r* is the largest reward in the
+    support of p.
 
     Args:
-        p: float [n], sums to 1.
-        reward: float [n].
-        k: K, at least 1, or math.inf.
-        tau: temperature, at least 0; with math.inf, p stays unchanged.
+        p: distribution float [n].
+        reward: reward of each category, float [n].
+        k: number of samples K, at least 1, or math.inf.
+        tau: temperature, at least 0. math.inf leaves p unchanged.
 
     Returns:
-        float64 [n].
+        The distribution of the chosen sample, float64 [n].
 
     Raises:
         ValueError: p is not a distribution, rewards are not finite, k or tau is out of range.
@@ -133,8 +136,8 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
 
 
 def _best(mass: np.ndarray, k: float) -> np.ndarray:
-    """p'/p of each level for the best of K; levels in ascending order. [L] -> [L]."""
-    # P(a sample has at least this level), then the same for the best of K.
+    """Computes p'/p of each level for the best of K, [L] -> [L], with levels in ascending order."""
+    # `at_least` is P(a sample has at least this level). `reached` is the same for the best of K.
     at_least = np.minimum(np.cumsum(mass[::-1])[::-1], 1.0)
     at_least[0] = 1.0
     reached = np.append(zero_score_pick(at_least, k), 0.0)
@@ -142,14 +145,14 @@ def _best(mass: np.ndarray, k: float) -> np.ndarray:
 
 
 def _bradley_terry(mass: np.ndarray, log_w: np.ndarray, k: float) -> np.ndarray:
-    """p'/p of each level at a temperature above 0. [L], [L] -> [L]."""
-    # Below the first node, s w vanishes in rounding; above the last, e^{-sw} is 0 for every w.
+    """Computes p'/p of each level at a temperature above 0, [L], [L] -> [L]."""
+    # Below the first node, s w is 0 up to rounding. Above the last node, e^{-sw} is 0 for every w.
     nodes = np.arange(-42.0 - math.log(k), _LARGE - log_w.min(), _SPACING)[:, None]  # log s, [S, 1]
     sw = np.exp(np.minimum(nodes + log_w, _LARGE))  # [S, L]
     mean = np.exp(-sw) @ mass  # E[e^{-sw}], [S]
     less = np.minimum(-np.expm1(-sw) @ mass, 1.0)  # 1 - E[e^{-sw}]
     with np.errstate(divide="ignore"):
-        # Exact at both ends, where K - 1 amplifies rounding errors.
+        # The two branches are exact at both ends, where K - 1 amplifies rounding errors.
         log_mean = np.where(mean < 0.5, np.log(mean), np.log1p(-less))
     others = np.exp((k - 1) * log_mean)
     return k * _SPACING * (others @ (sw * np.exp(-sw)))
@@ -158,10 +161,10 @@ def _bradley_terry(mass: np.ndarray, log_w: np.ndarray, k: float) -> np.ndarray:
 def curated_counts(
     p: np.ndarray, reward: np.ndarray, k: int, tau: float, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Counts of each category in `draws` choices among K samples, int64 [n].
+    """Samples how often each category is chosen in `draws` choices among K samples, int64 [n].
 
-    Counts / draws is the refit on finite samples; its expectation is `curated`. Arguments as for
-    `curated`, with finite k.
+    The refit on finite samples is counts / draws, whose expectation is `curated`. The arguments are
+    those of `curated`, but k must be finite.
     """
     p, reward = _checked(p), _rewards(p, reward)
     _check_choice(k, tau)
@@ -175,34 +178,37 @@ def curated_counts(
 
 
 def zero_score_pick(p: np.ndarray | float, k: float) -> np.ndarray | float:
-    """P(the best of K has score 0) if one sample has score 0 with probability p: 1 - (1 - p)^K."""
+    """Computes the probability 1 - (1 - p)^K that the best of K samples has score 0.
+
+    Here, p is the probability with which one sample has score 0.
+    """
     with np.errstate(divide="ignore"):
         return -np.expm1(k * np.log1p(-np.asarray(p, np.float64)))
 
 
-# The bound
+# The following functions compute the theorem's bound.
 
 
 def exp_reward(p: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """E[e^r] and Var[e^r] under p; float [..., n], float [n] -> float64 [...], [...]."""
+    """Computes E[e^r] and Var[e^r] under p; float [..., n], float [n] -> float64 [...], [...]."""
     w = np.exp(np.asarray(reward, np.float64))
     mean = np.asarray(p, np.float64) @ w
     return mean, (p * (w - mean[..., None]) ** 2).sum(-1)
 
 
 def bound(mean: Any, var: Any, k: float, exp_reward_max: float) -> Any:
-    """Lower bound of E_{t+1}[e^r]: E_t[e^r] + (K-1)/K Var_t[e^r] / e^{r*}.
+    """Computes the lower bound E_t[e^r] + (K-1)/K Var_t[e^r] / e^{r*} of E_{t+1}[e^r].
 
-    For tau = 1, with w = e^r, the chosen of K samples has the expectation sum w² / sum w, which is
+    For tau = 1 and w = e^r, the sample chosen among K has the expectation sum w² / sum w. It equals
     mean(w) + (sum of squared deviations) / sum(w), and sum(w) <= K e^{r*}. For tau < 1 and for the
-    best of K, the left side is larger, so the bound holds too; for tau > 1 it need not hold. The
-    bound is linear, so it holds for averages over questions that share r*.
+    best of K, the left side is larger, so the bound also holds. For tau > 1, the bound may fail.
+    The bound is linear, so it holds for averages over questions with the same r*.
 
     Args:
         mean: E_t[e^r].
         var: Var_t[e^r].
-        k: K, at least 1, or math.inf.
-        exp_reward_max: e^{r*}, at least e^r for every r with positive probability.
+        k: number of samples K, at least 1, or math.inf.
+        exp_reward_max: e^{r*}, which is at least e^r for every r with positive probability.
     """
     return mean + (1 - 1 / k) * var / exp_reward_max
 
@@ -215,13 +221,15 @@ def beside_bound(
     retain: np.ndarray | None = None,
     alpha: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Both moments in every round of a curation path, and the bound from the round before.
+    """Computes both moments in every round of a curation path, and the bound from the last round.
 
     Args:
-        path: float [T + 1, n], of p -> mix(curated(p, reward, k, tau), retain, alpha), tau <= 1.
-        reward: float [n].
-        k: K.
-        retain: p_r, float [n]; the bound includes its share.
+        path: distribution in every round, float [T + 1, n]. A round maps p to
+            mix(curated(p, reward, k, tau), retain, alpha) with tau <= 1.
+        reward: reward of each category, float [n].
+        k: number of samples K.
+        retain: retain distribution p_r, float [n], whose share the bound includes. None for no
+            retain data.
         alpha: weight of p_r.
 
     Returns:
@@ -236,7 +244,7 @@ def beside_bound(
 
 
 def rows_of(mean: np.ndarray, var: np.ndarray, lower: Sequence[Any]) -> list[dict[str, Any]]:
-    """Moments and bounds [T + 1] as one dictionary per round."""
+    """Converts moments and bounds [T + 1] to one dictionary per round."""
     names = ("round", "exp_reward_mean", "exp_reward_var", "bound")
     columns = zip(range(len(mean)), mean.tolist(), var.tolist(), lower, strict=True)
     return [dict(zip(names, row, strict=True)) for row in columns]
@@ -245,17 +253,20 @@ def rows_of(mean: np.ndarray, var: np.ndarray, lower: Sequence[Any]) -> list[dic
 def _checked(p: np.ndarray) -> np.ndarray:
     p = np.asarray(p, np.float64)
     if not (p >= 0).all() or not np.allclose(p.sum(-1), 1, rtol=0, atol=1e-9):
-        raise ValueError("a distribution must be non-negative and sum to 1")
+        raise ValueError("p is not a distribution. Pass non-negative values that sum to 1.")
     return p
 
 
 def _rewards(p: np.ndarray, reward: np.ndarray) -> np.ndarray:
     reward = np.asarray(reward, np.float64)
     if p.ndim != 1 or reward.shape != p.shape or not np.isfinite(reward).all():
-        raise ValueError("rewards must be finite, one per category")
+        raise ValueError(
+            f"reward has the shape {reward.shape} for the shape {p.shape} of p, or is not finite. "
+            "Pass one finite reward per category."
+        )
     return reward
 
 
 def _check_choice(k: float, tau: float) -> None:
     if not k >= 1 or not tau >= 0:
-        raise ValueError(f"k is {k} and tau is {tau}; k must be at least 1 and tau at least 0")
+        raise ValueError(f"k is {k} and tau is {tau}. Set k to at least 1 and tau to at least 0.")

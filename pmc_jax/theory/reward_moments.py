@@ -1,7 +1,7 @@
-"""The two moments of the theorem in a real run, and the moments after exact refits of its start.
+"""The theorem's two moments in a real run, and after exact refits of the run's first samples.
 
 Letters: Q questions, M measured samples per question, K samples per choice, T rounds. A reward is
-r = 1 - score. This module does not know how samples were drawn and scored.
+r = 1 - score. This module reads only scores, and neither samples nor scores answers.
 """
 
 import math
@@ -20,21 +20,21 @@ def reward_moments(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """E[e^r] and Var[e^r] of a model's samples per question, averaged over the questions.
+    """Computes E[e^r] and Var[e^r] of a model's samples, averaged over the questions.
 
     The variance is the population variance of the M samples. The model's own variance is
-    M / (M - 1) times as large in expectation, so the resulting bound is slightly lower, not higher.
+    M / (M - 1) times as large in expectation, so the resulting bound is slightly too low.
 
     Args:
-        scores: float [Q, M], lower is better; r = 1 - score.
+        scores: scores float [Q, M] with r = 1 - score. Lower is better.
         confidence: confidence of the percentile bootstrap intervals over questions.
         resamples: number of bootstrap resamples.
         seed: seed of the resamples.
 
     Returns:
         `exp_reward_mean` with `low` and `high`, `exp_reward_var` with `var_low` and `var_high`, and
-        `exp_reward_max`: e^{r*} with r* = 1, the reward of score 0 (larger only if a score is below
-        0).
+        `exp_reward_max`, which is e^{r*}. The largest reward r* is 1, the reward of score 0. It is
+        larger only if a score is below 0.
 
     Raises:
         ValueError: there are no scores, or some are not finite.
@@ -62,21 +62,21 @@ def reward_moments(
 def exact_refit(
     scores: Sequence[Sequence[float]] | np.ndarray, k: float, tau: float, rounds: int
 ) -> list[dict[str, Any]]:
-    """Moments of a measured model after exact refits: `curated` on each question's M samples.
+    """Computes the moments after exact refits with `curated` on each question's M samples.
 
-    Each question starts as the distribution of its own M samples, so it never reaches a score that
-    no sample had; the curve describes these samples, not the model. It does not include answers
-    stored from earlier rounds, retain data or gradient steps.
+    The initial distribution of a question is that of its M samples. A refit therefore never reaches
+    a score that no sample had, and the curve describes these samples, not the model. The curve does
+    not include answers from earlier rounds, retain data or gradient steps.
 
     Args:
-        scores: float [Q, M], lower is better.
-        k: K.
-        tau: temperature of the choice; 0 is the best of K.
-        rounds: T.
+        scores: scores float [Q, M]. Lower is better.
+        k: number of samples K.
+        tau: temperature of the choice. 0 chooses the best of K.
+        rounds: number of rounds T.
 
     Returns:
-        Rows as from `beside_bound`, averaged over the questions, with r* = 1 in the bound (for
-        tau <= 1, else None).
+        One dictionary per round as from `beside_bound`, averaged over the questions. The bound uses
+        r* = 1, and is None if tau > 1.
 
     Raises:
         ValueError: there are no scores, some are not finite, or k or tau is out of range.
@@ -99,5 +99,8 @@ def _largest(scores: np.ndarray) -> float:
 def _scores(scores: Any) -> np.ndarray:
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
-        raise ValueError("scores must be finite numbers [questions, samples], at least one of each")
+        raise ValueError(
+            f"scores has the shape {scores.shape} or is not finite. Pass finite scores [questions, "
+            "samples] with at least one of each."
+        )
     return scores

@@ -154,7 +154,7 @@ def test_a_search_finds_the_nearest_that_fits(more_plans):
 
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tiny.write_inputs(tmp_path))
-    assert "plan.topology: not given" in tiny.refused("plan")
+    assert "plan.topology is not set" in tiny.refused("plan")
     message = tiny.refused("plan", "plan.topology=v5e:5x5")
     assert "v5e has no slice '5x5'" in message
     done = tiny.succeed("plan", "plan.topology=v5e:2x2", "mesh.data=1", "mesh.fsdp=4")

@@ -257,21 +257,27 @@ class TestWorkload:
 
 class TestFaults:
     def test_names_of_topologies(self):
-        with pytest.raises(UserError, match=r"no TPU 'v7x'; known: v4, v5e, v5p, v6e, tpu7x"):
+        with pytest.raises(
+            UserError, match=r"the TPU 'v7x' is unknown\. Use one of v4, v5e, v5p, v6e, tpu7x"
+        ):
             topology("v7x:2x2")
-        with pytest.raises(UserError, match=r"v5e has no slice '3x7'; known: .*4x4.*8x8"):
+        with pytest.raises(
+            UserError, match=r"v5e has no slice '3x7'\. Use a size such as .*4x4.*8x8"
+        ):
             topology("v5e:3x7")
-        with pytest.raises(UserError, match=r"v5p has no slice '';.*2x2x1"):
+        with pytest.raises(UserError, match=r"v5p has no slice ''\..*2x2x1"):
             topology("v5p")
         assert "16x16x16" in slices(CHIPS["v5p"]) and "4x4x8" in slices(CHIPS["v4"])
 
     def test_no_compiler(self, monkeypatch):
         monkeypatch.setattr(topologies.importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(UserError, match=r"needs libtpu.*pip install 'pmc_jax\[plan\]'"):
+        with pytest.raises(
+            UserError, match=r"libtpu is not installed.*pip install 'pmc_jax\[plan\]'"
+        ):
             topology("v5e:4x4")
 
     def test_no_topology_and_no_shape(self, tmp_path):
-        with pytest.raises(UserError, match=r"plan\.topology: not given"):
+        with pytest.raises(UserError, match=r"plan\.topology is not set"):
             Planner(config_from_dict({}))
         config = config_from_dict(
             {"model": {"path": str(tmp_path / "absent")}, "plan": {"topology": "v5e:4x4"}}
@@ -285,7 +291,7 @@ class TestFaults:
         for text in ('{"kind": "notes"}', "[1]", "not JSON"):
             file.write_text(text)
             with pytest.raises(
-                UserError, match=r"plan\.json: not a plan written by pmc.*plan\.file"
+                UserError, match=r"plan\.json: this file is not a plan that pmc.*plan\.file"
             ):
                 check_file(file)
 

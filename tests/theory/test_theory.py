@@ -222,13 +222,13 @@ def test_what_is_refused():
     for p in (P * 2, P - 0.2):
         with pytest.raises(ValueError, match="sum to 1"):
             dynamics.curated(p, REWARD, 5)
-    with pytest.raises(ValueError, match="one per category"):
+    with pytest.raises(ValueError, match="one finite reward per category"):
         dynamics.curated(P, REWARD[:3], 5)
     for k, tau in ((0, 1), (math.nan, 1), (5, -1), (5, math.nan)):
-        with pytest.raises(ValueError, match="k must be at least 1 and tau at least 0"):
+        with pytest.raises(ValueError, match="Set k to at least 1 and tau to at least 0"):
             dynamics.curated(P, REWARD, k, tau)
     for scores in ([], [[]], [1.0], [[math.nan]]):
-        with pytest.raises(ValueError, match=r"finite numbers \[questions, samples\]"):
+        with pytest.raises(ValueError, match=r"finite scores \[questions, samples\]"):
             reward_moments(scores)
 
 
