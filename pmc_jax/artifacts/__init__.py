@@ -1,1 +1,1 @@
-"""Files of a run: its folder, checkpoints, log and digests."""
+"""Files of a run: the run folder, checkpoints, the log, figures, digests and the manifest."""

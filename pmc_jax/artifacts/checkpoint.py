@@ -1,16 +1,18 @@
-"""Checkpoints of a run: a pytree of arrays and a dict of host values per step, through orbax v1.
+"""Checkpoints of a run, each of which holds a pytree of arrays and a dict of host values.
 
-`ocp.training.Checkpointer` copies arrays to host memory before `save` returns (so that a training
-step may donate them at once), writes in the background, renames a complete checkpoint into place,
-and deletes older ones. `Checkpoints` changes three of its defaults. A save during another save
-waits instead of being skipped. The JSON handler writes the host values, not the pytree handler with
-one array per string. Shapes and dtypes are saved with the host values and compared first, because
-orbax casts and pads arrays of another model, or fails with an error that looks like damage.
+`ocp.training.Checkpointer` of orbax v1 copies arrays to host memory before `save` returns, so that
+a training step may donate the arrays at once. It writes in the background, renames a complete
+checkpoint into place and deletes older checkpoints. `Checkpoints` changes three defaults of orbax:
 
-A restored state has the same bits as the saved one, in the shardings of `abstract_state`, which may
-differ from the saved shardings. A flipped bit in a file of the right length is not detected.
-Orbax logs to the logger "absl". Close `Checkpoints`, as `with` does: an interpreter that exits
-during a background write prints orbax's tracebacks and loses that checkpoint.
+- A save that starts during another save waits, and is not skipped.
+- The JSON handler writes the host values, because the pytree handler writes one array per string.
+- Shapes and dtypes are saved with the host values and are compared before arrays are read. Without
+  this comparison, orbax casts and pads arrays of another model or reports a damaged file.
+
+A restored state has the same bits as the saved state. The shardings are those of `abstract_state`,
+which may differ from the saved shardings. A flipped bit in a file of the right length is not
+detected. Orbax logs to the logger "absl". `Checkpoints` must be closed, as a `with` block does,
+because an interpreter that exits during a background write loses the checkpoint.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _HOST = "host"
 
 
 class Interval:
-    """The ten minutes between two checkpoints, if the settings give no number of steps."""
+    """Timer for checkpoints every ten minutes, which is used if `checkpoint_every` is 0."""
 
     def __init__(self):
         self.begin()
@@ -47,25 +49,28 @@ class Interval:
         self._since = time.monotonic()
 
     def is_over(self) -> bool:
-        """Whether the interval has passed, by the clock of the first process."""
+        """Returns whether the interval has passed, by the clock of the first process."""
         return multihost.broadcast(lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS)
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-    """The checkpoints in one folder; all processes of a run open the same folder.
+    """Writer and reader of the checkpoints in one folder.
+
+    All processes of a run open the same folder.
 
     Args:
-        folder: created if absent. Checkpoint number 7 is its folder `7`.
+        folder: folder of the checkpoints, which is created if it does not exist. The checkpoint of
+            step 7 is the subfolder `7`.
         keep: number of newest checkpoints to keep, at least 1.
 
     Raises:
-        UserError: the folder cannot be made or read.
+        UserError: the folder cannot be created or read.
     """
 
     def __init__(self, folder: str | Path, *, keep: int):
         if keep < 1:
-            raise UserError(f"keep: expected at least 1 checkpoint, got {keep}")
-        self.folder = Path(folder).absolute()  # orbax refuses relative paths
+            raise UserError(f"keep: the value must be at least 1, but it is {keep}.")
+        self.folder = Path(folder).absolute()  # orbax rejects relative paths.
         self._writing = -1
         registry = ocp.handlers.local_registry()
         registry.add(ocp.handlers.JsonHandler, checkpointable_name=_HOST)
@@ -73,7 +78,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         context.checkpointables.registry = registry
         context.file_options.path_permission_mode = 0o700
         context.atomicity.mode = ocp.options.AtomicityMode.ATOMIC_RENAME
-        with system_errors(f"{folder}: cannot keep checkpoints here"):
+        fix = "Check its permissions, or set output.dir to another folder."
+        with system_errors(f"{folder}: the folder of checkpoints cannot be used", fix):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._checkpointer = ocp.training.Checkpointer(
                 self.folder,
@@ -83,17 +89,17 @@ class Checkpoints(contextlib.AbstractContextManager):
             )
 
     def save(self, step: int, state: Any, host: dict[str, Any]) -> None:
-        """Starts to write a checkpoint, after the previous write has finished.
+        """Waits for the previous write, then starts to write a checkpoint in the background.
 
-        Copies arrays and host values before it returns: the caller may donate or delete `state` and
-        change `host` at once. A checkpoint becomes visible when it is complete on disk. If it
-        cannot be written, for example because the disk is full, a warning is logged and earlier
-        checkpoints are not affected.
+        Arrays and host values are copied before the method returns, so the caller may donate or
+        delete `state` and change `host` at once. A checkpoint becomes visible when it is complete
+        on disk. If a checkpoint cannot be written, for example because the disk is full, a warning
+        is logged and earlier checkpoints are not changed.
 
         Args:
-            step: number of the checkpoint, above `latest()`.
-            state: pytree of jax.Array, at least one.
-            host: JSON values, the same in all processes.
+            step: step of the checkpoint, which must be above `latest()`.
+            state: pytree with at least one jax.Array.
+            host: JSON values, which must be the same in all processes.
 
         Raises:
             ValueError: `step` is not above `latest()`.
@@ -102,20 +108,24 @@ class Checkpoints(contextlib.AbstractContextManager):
         self.wait()
         latest = self.latest()
         if latest is not None and step <= latest:
-            raise ValueError(f"{self.folder}: step {step} is not above the saved step {latest}")
-        # A copy, because orbax serialises host values in the background.
+            raise ValueError(
+                f"{self.folder}: step {step} is not above the saved step {latest}. Save "
+                "checkpoints in the order of their steps."
+            )
+        # The values are copied, because orbax serialises host values in the background.
         values = json.loads(json.dumps(host))
         content = {_STATE: state, _HOST: {"values": values, "arrays": _arrays(state)}}
         self._writing = step
         try:
             self._checkpointer.save_checkpointables_async(step, content, force=True)
-        except Exception as error:  # orbax has no single type for a full disk
+        except Exception as error:  # orbax raises errors of several types for a full disk.
             self._warn_unwritten(error)
 
     def latest(self) -> int | None:
-        """Step of the newest checkpoint, including one that is being written; None without one.
+        """Returns the step of the newest checkpoint, or None if no checkpoint exists.
 
-        All processes of a job return the value of the first process.
+        A checkpoint that is still being written counts. All processes of a job return the value of
+        the first process.
         """
         return multihost.broadcast(lambda: getattr(self._checkpointer.latest, "step", None))
 
@@ -145,22 +155,26 @@ class Checkpoints(contextlib.AbstractContextManager):
             ) from error
 
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
-        """The state and host values of one checkpoint.
+        """Returns the state and the host values of one checkpoint.
 
         Args:
-            step: number of a checkpoint.
-            abstract_state: pytree of jax.ShapeDtypeStruct with shardings, of the saved structure.
+            step: step of the checkpoint.
+            abstract_state: pytree of jax.ShapeDtypeStruct with shardings, which has the structure
+                of the saved state.
 
         Raises:
             UserError: the checkpoint is complete, but its arrays differ from `abstract_state`.
-            Exception: the checkpoint is absent or damaged; orbax has no single type for this.
+            Exception: the checkpoint is missing or damaged; the type of the error depends on orbax.
         """
         self.wait()
         host = self._host(step)
         unlike = differences(host["arrays"], _arrays(abstract_state))
         if unlike:
             shown = "; ".join(unlike[:3]) + ("; ..." if len(unlike) > 3 else "")
-            raise UserError(f"{self.folder}: step {step} holds the state of another model: {shown}")
+            raise UserError(
+                f"{self.folder}: the checkpoint of step {step} holds the state of another model "
+                f"({shown}). Use the model of the run, or move the folder away to restart the run."
+            )
         state = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})[_STATE]
         return state, host["values"]
 
@@ -168,17 +182,17 @@ class Checkpoints(contextlib.AbstractContextManager):
         return self._checkpointer.load_checkpointables(step, {_HOST: None})[_HOST]
 
     def restore_latest(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
-        """Step, state and host values of the newest checkpoint that can be read.
+        """Restores the newest checkpoint that can be read.
 
-        Skips damaged checkpoints with a warning and deletes them after an older one has been read,
-        because the run will reach their steps again.
+        Damaged checkpoints are skipped with a warning. After an older checkpoint has been read,
+        they are deleted, because the run will reach their steps again.
 
         Returns:
-            None if there is no checkpoint.
+            The step, the state and the host values, or None if no checkpoint exists.
 
         Raises:
-            UserError: no existing checkpoint can be read, or the arrays of the newest differ from
-                `abstract_state`; nothing is deleted.
+            UserError: no checkpoint can be read, or the arrays of the newest checkpoint differ from
+                `abstract_state`. No checkpoint is deleted then.
         """
         self.wait()
         steps, damaged = self.steps, []
@@ -188,10 +202,16 @@ class Checkpoints(contextlib.AbstractContextManager):
                 restored = self.restore(step, abstract_state)
             except UserError:
                 raise
-            except Exception as error:  # damage raises any type, from KeyError to OSError
+            except Exception as error:  # Damage can raise any type, from KeyError to OSError.
                 reason = _one_line(error)
             if not all(multihost.gather(restored is not None)):
-                _log.warning("checkpoint of step %d cannot be read: %s", step, reason)
+                _log.warning(
+                    "%s: the checkpoint of step %d cannot be read (%s). The run tries older "
+                    "checkpoints.",
+                    self.folder,
+                    step,
+                    reason,
+                )
                 damaged.append(step)
                 continue
             for broken in damaged:
@@ -200,21 +220,23 @@ class Checkpoints(contextlib.AbstractContextManager):
         if not steps:
             return None
         raise UserError(
-            f"{self.folder}: no checkpoint can be read (steps {', '.join(map(str, steps))}; "
-            f"the last error: {reason}); move the folder away to restart the run"
+            f"{self.folder}: no checkpoint can be read (steps {', '.join(map(str, steps))}). The "
+            f"last error was {reason}. Move the folder away to restart the run."
         )
 
     def wait(self) -> None:
-        """Waits until all saved checkpoints are on disk; logs a warning if a write failed."""
+        """Waits until all checkpoints are on disk, and logs a warning if a write has failed."""
         try:
             self._checkpointer.wait()
         except Exception as error:
             self._warn_unwritten(error)
 
     def _warn_unwritten(self, error: Exception) -> None:
-        """Warns that a checkpoint could not be written, and removes its partial files."""
+        """Warns that a checkpoint could not be written, and removes its incomplete files."""
         _log.warning(
-            "checkpoint of step %d cannot be written, the run continues: %s",
+            "%s: the checkpoint of step %d cannot be written, but the run continues (%s). Check "
+            "the disk.",
+            self.folder,
             self._writing,
             _one_line(error),
             extra={"of_process": True},
@@ -224,9 +246,9 @@ class Checkpoints(contextlib.AbstractContextManager):
                 shutil.rmtree(partial, ignore_errors=True)
 
     def close(self) -> None:
-        """Waits for the last write, then releases the folder."""
+        """Waits for the last write and releases the folder."""
         self.wait()
-        with contextlib.suppress(Exception):  # the same failed write: `wait` has warned
+        with contextlib.suppress(Exception):  # `wait` has already warned of a failed write.
             self._checkpointer.close()
 
     def __exit__(self, *_: object) -> None:
@@ -234,7 +256,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
 
 def _arrays(state: Any) -> dict[str, str]:
-    """Path of every array -> its dtype and shape, such as "float32[2,3]"."""
+    """Returns the dtype and shape of each array, such as "float32[2,3]", by its path."""
     return {
         jax.tree_util.keystr(path): f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
@@ -242,7 +264,7 @@ def _arrays(state: Any) -> dict[str, str]:
 
 
 def _one_line(error: BaseException) -> str:
-    """The first cause of an error in at most 200 characters."""
+    """Returns a text of at most 200 characters that describes the first cause of an error."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"

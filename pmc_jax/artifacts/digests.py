@@ -1,4 +1,4 @@
-"""SHA-256 digests of files, of rows, and of the settings that change what is computed."""
+"""SHA-256 digests of files, of rows and of settings."""
 
 import dataclasses
 import hashlib
@@ -11,13 +11,15 @@ from pmc_jax.artifacts.files import plain
 from pmc_jax.errors import system_errors
 from pmc_jax.models.remote import is_address, listing
 
-# Sections of settings that do not change what is computed.
+# The settings in these sections do not change the results of a run.
 _IRRELEVANT_SECTIONS = ("output", "log", "plan", "report", "profile")
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 in hex of a file, or of the names and contents of all files in a folder; for a remote
-    address, of the names, sizes and modification times.
+    """Returns the SHA-256 digest of a file or folder, in hexadecimal.
+
+    The digest of a folder covers the names and contents of all its files. The digest of a remote
+    address covers the names, sizes and modification times of its files.
 
     Raises:
         UserError: the file cannot be read.
@@ -25,7 +27,7 @@ def file_digest(path: str | Path) -> str:
     if is_address(path):
         return _json_digest(listing(str(path)))
     path = Path(path)
-    with system_errors(f"{path}: cannot read this"):
+    with system_errors(f"{path}: the file cannot be read", "Check its permissions."):
         if not path.is_dir():
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -34,17 +36,20 @@ def file_digest(path: str | Path) -> str:
 
 
 def data_digest(record: Any) -> str:
-    """SHA-256 in hex of the type, names and values of a dataclass of texts, such as a ForgetSet."""
+    """Returns the SHA-256 digest of a dataclass of texts, such as a ForgetSet, in hexadecimal.
+
+    The digest covers the class name and the names and values of all fields.
+    """
     return _json_digest([type(record).__name__, dataclasses.asdict(record)])
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
-    """SHA-256 in hex of the settings that change what is computed."""
+    """Returns the SHA-256 digest of the settings that `relevant` returns, in hexadecimal."""
     return _json_digest(relevant(plain(settings)))
 
 
 def relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the sections of the settings that change what is computed."""
+    """Returns the sections of the settings that can change the results of a run."""
     return {name: value for name, value in settings.items() if name not in _IRRELEVANT_SECTIONS}
 
 

@@ -1,9 +1,8 @@
-"""Figures in one style: SVG with the colours and fonts of its page, PNG for files.
+"""Figures in one style, as SVG for web pages and as PNG files.
 
-A figure has panels and a panel has layers: `Line`, `Band` and `Level`. matplotlib draws them; its
-fonts, ids and metadata are removed from SVG, and its colours become CSS variables, so that one
-drawing serves the light page, the dark page and paper. This module does not know what the data
-mean.
+A figure has panels, and a panel has layers of the types `Line`, `Band` and `Level`. matplotlib
+draws the figures. In SVG, its fonts, ids and metadata are removed and its colours become CSS
+variables, so that one drawing suits the light page, the dark page and paper.
 """
 
 import html
@@ -14,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Palette = Mapping[str, str]  # name of a CSS variable -> colour
+Palette = Mapping[str, str]  # This type maps names of CSS variables to colours.
 
-# The light page and every PNG.
+# The light page and all PNG files have these colours.
 LIGHT: Palette = {
     "paper": "#ffffff",
     "ink": "#1c2127",
@@ -33,8 +32,8 @@ LIGHT: Palette = {
     "run6": "#4d5560",
 }
 RUN_COLOURS = 6
-MIN_POINTS = 3  # fewer are a sentence instead of a drawing
-# matplotlib draws SVG in these colours; CSS variables of the page replace them.
+MIN_POINTS = 3  # A page shows a sentence in place of a figure with fewer points.
+# matplotlib draws SVG in these colours, which CSS variables of the page then replace.
 _PLACEHOLDERS: Palette = {name: f"#0000{i:02x}" for i, name in enumerate(LIGHT, 1)}
 _FONT = 12.5
 _TICKS = (1, 2, 2.5, 5, 10)
@@ -49,17 +48,20 @@ _DASHES = {
 
 @dataclass(frozen=True)
 class Line:
-    """A line, points, or the outline of a histogram.
+    """A layer with a line, with points or with the outline of a histogram.
 
     Attributes:
-        label: text in the legend; "" = not in the legend.
-        x, y: the points; with `steps`, x are the edges and y has one value fewer.
-        colour: name in the palette.
-        dash: solid | dashed | dotted | mixed | none.
-        marker: marker of the points in matplotlib's notation; "" = no markers.
-        size, width: size of markers and width of the line, in units of the figure.
-        errors: half lengths of the error bars along x and y; None = no bars.
-        steps: draw a histogram outline, each y between two x.
+        label: text in the legend; "" omits the layer from the legend.
+        x, y: coordinates of the points. For a histogram, x holds the edges of the bins and y holds
+            the height of each bin.
+        colour: name of a colour in the palette.
+        dash: solid | dashed | dotted | mixed | none, style of the line.
+        marker: marker of the points in matplotlib's notation; "" omits markers.
+        size: size of the markers in points.
+        width: width of the line in points.
+        alpha: opacity from 0 to 1.
+        errors: half lengths of the error bars along x and y; None omits error bars.
+        steps: whether to draw the outline of a histogram.
     """
 
     label: str
@@ -89,7 +91,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """The area between `low` and `high`, with one value of each per x."""
+    """A layer that fills the area between the curves `low` and `high`, which share `x`."""
 
     x: Sequence[float]
     low: Sequence[float]
@@ -105,7 +107,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Level:
-    """A straight line across the panel, at a value of y, or of x if it is vertical."""
+    """A layer with a straight line across the panel, at a value of y, or of x if `vertical`."""
 
     value: float
     colour: str
@@ -121,15 +123,15 @@ class Level:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes.
+    """A pair of axes with layers.
 
     Attributes:
-        layers: layers to draw, in this order.
-        x, y: labels of the axes; "" = no label.
+        layers: layers in the order in which they are drawn.
+        x, y: labels of the axes; "" omits a label.
         title: text above the panel.
-        bounds: lower and upper limit of y, each None = from the data; None = a margin on all four
-            sides.
-        log: the y axis is logarithmic.
+        bounds: lower and upper limit of y, where None selects the limit of the data. If `bounds`
+            itself is None, the data have a margin on all four sides.
+        log: whether the y axis is logarithmic.
     """
 
     layers: Sequence[Line | Band | Level]
@@ -167,16 +169,16 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels with a name and texts; drawn on demand.
+    """A figure with panels, which is drawn when `svg` or `png` is called.
 
     Attributes:
-        name: unique on a page; ids in the SVG begin with it.
+        name: name that is unique on a page; ids in the SVG begin with this name.
         title, caption: texts for the page.
-        panels: the panels, row by row.
-        alt: content of the figure, without reference to the drawing; "" = the caption.
-        size: width and height in units of 1/72 inch; a phone shows the default nearly unscaled.
+        panels: panels, ordered by row.
+        alt: text that states the content of the figure without the drawing; "" selects the caption.
+        size: width and height in units of 1/72 inch. The default fits the screen of a phone.
         columns: number of columns of panels.
-        share_x: panels of a column share the x axis.
+        share_x: whether the panels of a column share the x axis.
     """
 
     name: str
@@ -190,12 +192,12 @@ class Figure:
 
     @property
     def sentence(self) -> str:
-        """The content of the figure in words, for a page without the drawing."""
+        """Content of the figure in words, for a page without the drawing."""
         return self.alt or self.caption
 
     @property
     def is_drawn(self) -> bool:
-        """Whether a page shows the drawing instead of `sentence`."""
+        """True if the figure has enough points for a page to show the drawing."""
         lines = [
             layer for panel in self.panels for layer in panel.layers if isinstance(layer, Line)
         ]
@@ -203,7 +205,7 @@ class Figure:
 
     @property
     def svg(self) -> str:
-        """An `<svg>` element with the colours of the page."""
+        """Drawing as an `<svg>` element with the colours of the page."""
         from matplotlib.backends.backend_svg import FigureCanvasSVG
 
         file = io.StringIO()
@@ -211,7 +213,7 @@ class Figure:
         return _for_page(file.getvalue(), self)
 
     def png(self, dpi: int = 144) -> bytes:
-        """The content of a PNG file in the colours of the light page."""
+        """Returns the content of a PNG file in the colours of the light page."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         file = io.BytesIO()
@@ -248,7 +250,11 @@ class Figure:
 
 
 def num_points(lines: Sequence[Line]) -> int:
-    """Finite points of the longest line or distinct points without a line, the larger number."""
+    """Returns the number of points from which a figure is judged worth drawing.
+
+    This number is the larger of two numbers: the finite points of the longest line, and the
+    distinct points of all layers without a line.
+    """
     longest, scattered = 0, set()
     for line in lines:
         if line.dash == "none":
@@ -261,7 +267,7 @@ def num_points(lines: Sequence[Line]) -> int:
 def spread_band(
     x: Sequence[float], y: Sequence[float], spread: Sequence[float], colour: str
 ) -> Band:
-    """A band of y ± spread, not below zero."""
+    """Returns a band between y - spread and y + spread, whose lower edge is at least 0."""
     low = [max(value - s, 0.0) for value, s in zip(y, spread, strict=True)]
     high = [value + s for value, s in zip(y, spread, strict=True)]
     return Band(x, low, high, colour)
@@ -282,7 +288,7 @@ def _style(colours: Palette) -> dict[str, Any]:
 
 
 def _for_page(svg: str, figure: Figure) -> str:
-    """The SVG without invisible parts, with unique ids and the colours of the page."""
+    """Returns an SVG without invisible parts, with unique ids and with the colours of the page."""
     for part in (r"<metadata>.*?</metadata>", r"<style .*?</style>", r"<!--.*?-->"):
         svg = re.sub(part, "", svg, flags=re.DOTALL)
     svg = re.sub(r"<defs>\s*</defs>", "", svg)
@@ -302,7 +308,7 @@ def _for_page(svg: str, figure: Figure) -> str:
 
 
 def _short(tag: str) -> str:
-    """A tag without its font and with coordinates rounded to a tenth of a unit."""
+    """Returns an SVG tag without its font and with coordinates rounded to a tenth of a unit."""
     tag = re.sub(r" font-family: [^;]*;", "", tag)
     tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
     return re.sub(r"(?<![\w#])-?\d+\.\d{2,}", lambda m: f"{float(m[0]):.1f}", tag)

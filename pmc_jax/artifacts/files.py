@@ -1,4 +1,7 @@
-"""Reads and writes the files of a run: private, written atomically, strict JSON."""
+"""Functions that read and write the files of a run.
+
+Files are written atomically, only their owner may read them, and JSON follows the standard.
+"""
 
 import json
 import math
@@ -12,35 +15,38 @@ from pmc_jax.errors import UserError, system_errors
 
 
 def json_text(value: Any) -> str:
-    """The JSON text of a value, for a file of a run.
+    """Returns the JSON text of a value.
 
-    Arrays and their scalars become lists and numbers; a non-finite number becomes null.
+    Arrays become lists, their scalars become numbers and non-finite numbers become null.
     """
     return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: str | Path, *, hint: str) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Returns the JSON object in a file.
 
     Args:
-        hint: the fix for a file that cannot be read, for the message.
+        path: file to read.
+        hint: sentence that says what to do if the file cannot be read, for the message.
 
     Raises:
-        UserError: the file cannot be read, or is not a JSON object.
+        UserError: the file cannot be read, or does not contain a JSON object.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
+        raise UserError(f"{path}: the file cannot be read ({error.strerror}). {hint}") from error
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: not a JSON object; {hint}")
+        raise UserError(f"{path}: the file does not contain a JSON object. {hint}")
     return content
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes `json_text` so that readers see either the old or the complete new file; mode 0600.
+    """Writes a value as a JSON file with mode 0600.
+
+    Readers see either the old file or the complete new file.
 
     Raises:
         UserError: the file cannot be written.
@@ -49,7 +55,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text as `write_json` does.
+    """Writes a text file atomically with mode 0600.
 
     Raises:
         UserError: the file cannot be written.
@@ -58,13 +64,14 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a file as `write_json` does.
+    """Writes a binary file atomically with mode 0600.
 
     Raises:
         UserError: the file cannot be written.
     """
     path = Path(path)
-    with system_errors(f"{path}: cannot write this file"):
+    fix = "Check the disk and the permissions of the folder."
+    with system_errors(f"{path}: the file cannot be written", fix):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -78,7 +85,10 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The value as strict JSON: arrays to lists, paths to strings, non-finite numbers to None."""
+    """Converts a value to JSON types.
+
+    Arrays become lists, paths become strings and non-finite numbers become None.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

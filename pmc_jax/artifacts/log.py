@@ -1,7 +1,7 @@
-"""The log of a run: log.jsonl, TensorBoard scalars, loss.png; and progress bars and tables.
+"""The log of a run (log.jsonl, TensorBoard scalars and loss.png), progress bars and tables.
 
-TensorBoard receives numbers only. Text of the data or of the model reaches log.jsonl only through
-the `texts` argument of `RunLog.event`, which is dropped unless `log.text` is set.
+TensorBoard receives only numbers. Texts of the data or of the model reach log.jsonl only through
+the argument `texts` of `RunLog.event`, which is ignored unless the setting `log.text` is true.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from pmc_jax.distributed import multihost
 
 _logger = logging.getLogger(__name__)
 
-# The values of "scalars" lines that loss.png shows: key, title, y label.
+# The panels of loss.png: key of a value in "scalars" lines, title and label of the y axis.
 LOSS_PANELS = (
     (
         "selected_score",
@@ -35,14 +35,15 @@ LOSS_PANELS = (
 
 
 class RunLog(contextlib.AbstractContextManager):
-    """Appends to `folder/log.jsonl` (one strict JSON object per line) and `folder/tensorboard`.
+    """Log that appends to `folder/log.jsonl` and `folder/tensorboard`.
 
-    Every line has a "kind", is flushed when written, and has null for non-finite numbers.
+    Each line of log.jsonl is a JSON object with the key "kind". A line is flushed when it is
+    written, and non-finite numbers are written as null.
 
     Args:
-        folder: created if absent. None: writes nothing, for all but the first process of a job and
-            for library use without an output folder.
-        text: whether to write the `texts` of `event`.
+        folder: folder of the log, which is created if it does not exist; None writes nothing, for
+            all processes of a job except the first and for library use without an output folder.
+        text: whether to write the argument `texts` of `event`.
     """
 
     def __init__(self, folder: str | os.PathLike | None, text: bool = False):
@@ -54,10 +55,10 @@ class RunLog(contextlib.AbstractContextManager):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._path = self._folder / "log.jsonl"
             written = self._path.read_bytes() if self._path.exists() else b""
-            if written and not written.endswith(b"\n"):  # half a line, after a kill
+            if written and not written.endswith(b"\n"):  # A killed process leaves half a line.
                 rewrite_log(self._path, read_log(self._path))
             self._file = self._open()
-            # Imported here: tensorboardX imports torch where that is installed.
+            # This import is slow, because tensorboardX imports torch if torch is installed.
             from pmc_jax.artifacts.tensorboard import ScalarEvents
 
             self._board = ScalarEvents(self._folder / "tensorboard")
@@ -66,9 +67,9 @@ class RunLog(contextlib.AbstractContextManager):
         self.close()
 
     def scalars(self, step: int, **values: float | None) -> None:
-        """Writes a line of kind "scalars", and each value to TensorBoard under its key.
+        """Writes values to a line of kind "scalars" and to TensorBoard.
 
-        Values that are None are left out; TensorBoard also skips non-finite values.
+        Values that are None are skipped. TensorBoard also skips non-finite values.
         """
         numbers = {key: float(value) for key, value in values.items() if value is not None}
         self._write({"kind": "scalars", "step": int(step), **numbers})
@@ -79,31 +80,35 @@ class RunLog(contextlib.AbstractContextManager):
                 self._warn(error.strerror)
 
     def event(self, kind: str, *, texts: Mapping[str, Any] | None = None, **values: Any) -> None:
-        """Writes a line of any kind.
+        """Writes a line of the given kind.
 
         Args:
-            kind: the line's "kind".
-            texts: values that quote the data or the model; dropped unless the log has text.
-            **values: JSON values, including numpy numbers and arrays; `step` if the line has one.
+            kind: value of the key "kind".
+            texts: values that quote the data or the model, which are ignored unless the log was
+                created with `text=True`.
+            **values: JSON values, numpy numbers or arrays, such as `step`.
         """
         self._write({"kind": kind, **values, **(texts if texts and self._text else {})})
 
     def resume(self, step: int, *, key: str = "step") -> None:
-        """Removes lines that an interrupted run logged after `step`, from which it resumes.
+        """Removes the lines that an interrupted run has logged after the step where it resumes.
 
-        Removes lines with a greater `key` and a half-written last line; keeps lines without a step.
-        TensorBoard hides events after `step`.
+        An incomplete last line is also removed. TensorBoard hides its events after this step.
+
+        Args:
+            step: step where the run resumes.
+            key: key of the number that is compared with `step`; lines without this key are kept.
         """
         self._filter(lambda row: row.get(key) is None or row[key] <= step)
         if self._board is not None and key == "step":
             self._board.purge(int(step) + 1)
 
     def drop(self, kind: str) -> None:
-        """Removes the lines of a kind, which the resumed run writes again."""
+        """Removes all lines of a kind, because the resumed run writes them again."""
         self._filter(lambda row: row["kind"] != kind)
 
     def close(self) -> None:
-        """Flushes and closes both logs; a second call does nothing."""
+        """Closes log.jsonl and the TensorBoard files; a second call does nothing."""
         for sink in (self._file, self._board):
             if sink is not None:
                 sink.close()
@@ -114,7 +119,7 @@ class RunLog(contextlib.AbstractContextManager):
             return
         line = json.dumps(plain(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
         try:
-            # Ends the partial line that a full disk has left.
+            # A full disk can leave an incomplete line, which the newline ends.
             line = b"\n" + line if self._is_torn else line
             self._is_torn = self._file.write(line) < len(line)
             reason = "the disk is full"
@@ -125,7 +130,11 @@ class RunLog(contextlib.AbstractContextManager):
 
     def _warn(self, reason: str) -> None:
         if not self._has_warned:
-            _logger.warning("%s: cannot be written, the run continues: %s", self._folder, reason)
+            _logger.warning(
+                "%s: the log cannot be written, but the run continues (%s). Check the disk.",
+                self._folder,
+                reason,
+            )
         self._has_warned = True
 
     def _filter(self, keep: Callable[[dict], bool]) -> None:
@@ -135,12 +144,12 @@ class RunLog(contextlib.AbstractContextManager):
             self._file = self._open()
 
     def _open(self) -> BinaryIO:
-        # Unbuffered, because a buffer would write a failed line again later.
+        # The file is unbuffered, because a buffer would write a failed line again later.
         return self._path.open("ab", buffering=0)
 
 
 def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
-    """Replaces a log.jsonl by these lines atomically: writes a temporary file and renames it."""
+    """Replaces the lines of a log.jsonl atomically: writes a temporary file, then renames it."""
     aside = path.with_suffix(".jsonl.tmp")
     with aside.open("w", encoding="utf-8") as file:
         for row in rows:
@@ -151,9 +160,12 @@ def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
 
 
 def read_log(path: str | os.PathLike) -> list[dict]:
-    """The lines of a log.jsonl; skips lines that are not JSON objects (half-written)."""
+    """Returns the lines of a log.jsonl as dicts.
+
+    Lines that are not JSON objects, such as incomplete lines, are skipped with a warning.
+    """
     rows = []
-    # Bytes, because a kill can also cut a character in two.
+    # The file is read as bytes, because a killed process can leave half a character.
     for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
@@ -162,19 +174,20 @@ def read_log(path: str | os.PathLike) -> list[dict]:
         if isinstance(row, dict):
             rows.append(row)
         elif line.strip():
-            _logger.warning("%s line %d is not complete and is left out", path, number)
+            _logger.warning("%s: line %d is incomplete, so it is skipped.", path, number)
     return rows
 
 
 def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:
-    """Draws loss.png, 1200 pixels wide: the panels of `LOSS_PANELS` over a common step axis.
+    """Draws the scores and losses of a run over its steps, as a PNG file 1200 pixels wide.
 
-    Each panel shows all logged values and, from 50 values on, their running mean. A panel with
-    fewer than three values is omitted; without any panel the function writes no file and logs why.
+    The panels are those of `LOSS_PANELS`. Each panel shows all logged values and, if the log has at
+    least 50 values, their running mean. A panel with fewer than three values is omitted. If all
+    panels are omitted, no file is written and a log message gives the reason.
 
     Args:
-        rows: lines of a log, e.g. from `read_log`; a panel skips rows without its key.
-        path: the PNG file to write.
+        rows: lines of a log, such as `read_log` returns; a panel skips rows without its key.
+        path: PNG file to write.
     """
     rows = [row for row in rows if row.get("step") is not None]
     panels = []
@@ -184,7 +197,11 @@ def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> Non
             low = None if any(min(line.y) < 0 for line in lines) else 0
             panels.append(Panel(lines, "step", label, title, bounds=(low, None)))
     if not panels:
-        _logger.info("%s: not drawn, no score or loss has %d values or more", path, MIN_POINTS)
+        _logger.info(
+            "%s: the plot is not drawn, because no score or loss has at least %d values.",
+            path,
+            MIN_POINTS,
+        )
         return
     figure = Figure("loss", "", "", panels, size=(864, 240 * len(panels)), share_x=True)
     Path(path).write_bytes(figure.png(dpi=100))
@@ -199,7 +216,7 @@ def _loss_lines(rows: Sequence[Mapping[str, Any]], key: str, colour: str) -> lis
         return [Line("value", steps, values, colour, marker="o")]
     width = max(5, len(values) // 40)
     window = np.ones(width)
-    # Centred, over fewer values at both ends.
+    # The mean is centred and covers fewer values at both ends.
     mean = np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
     return [
         Line("value", steps, values, colour, width=1.0, alpha=0.35),
@@ -208,33 +225,40 @@ def _loss_lines(rows: Sequence[Mapping[str, Any]], key: str, colour: str) -> lis
 
 
 def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = True) -> tqdm:
-    """A progress bar on stderr with rate and remaining time.
+    """Returns a progress bar on stderr that shows the rate and the remaining time.
+
+    Only the first process of a job draws the bar.
 
     Args:
-        work: an iterable, or a total; the caller then calls `.update(n)` and closes the bar.
+        work: iterable whose items are counted, or the total count. With a total, the caller calls
+            `.update(n)` and closes the bar.
         label: name of the work.
-        unit: unit of the count, e.g. "question".
-        enabled: False draws nothing; only the first process draws.
+        unit: unit of the count, such as "question".
+        enabled: whether to draw the bar.
     """
     enabled = enabled and multihost.is_first()
     source = {"total": work} if isinstance(work, int) else {"iterable": work}
-    unit = f" {unit}"  # tqdm writes the unit straight after the number
+    unit = f" {unit}"  # tqdm writes no space between the number and the unit.
     return tqdm(
         **source, desc=label, unit=unit, file=sys.stderr, disable=not enabled, dynamic_ncols=True
     )
 
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
-    """A plain-text table: headers, a rule, one line per row; numbers right-aligned, text left.
+    """Formats rows as a plain-text table with headers and a rule.
 
-    Floats have 4 significant digits (pass a string for another format); None is "-".
+    Numbers are aligned right and texts left. Floats have 4 significant digits, and None is shown as
+    "-". A string keeps its own format.
 
     Raises:
-        ValueError: a row does not have one value per header.
+        ValueError: the number of values in a row differs from the number of headers.
     """
     for number, row in enumerate(rows):
         if len(row) != len(headers):
-            raise ValueError(f"table row {number} has {len(row)} cells for {len(headers)} headers")
+            raise ValueError(
+                f"table: row {number} has {len(row)} cells for {len(headers)} headers. Pass one "
+                "value per header."
+            )
     columns = []
     for header, *values in zip(headers, *rows, strict=True):
         texts = [str(header), *map(_format, values)]

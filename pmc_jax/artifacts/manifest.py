@@ -1,7 +1,7 @@
-"""`manifest.json`: the inputs and outputs of a finished run, by SHA-256; also `--purge`.
+"""Manifest of a finished run with the SHA-256 digests of its files, and removal of its answers.
 
-Checkpoints hold personal data that a resumed run needs: the original answers of the model and the
-replacement answers. No other file of a run holds such data, unless `log.text` is set.
+Checkpoints hold the original answers and the replacement answers, which a resumed run needs and
+which may be personal data. Other files of a run hold such data only if `log.text` is true.
 """
 
 import hashlib
@@ -19,19 +19,19 @@ from pmc_jax.models.remote import is_address
 
 T = TypeVar("T")
 
-# Keys of a log line about a question whose values quote no text.
+# The values of these keys quote no text in a log line about a question.
 _WITHOUT_TEXT = ("kind", "split", "id", "score", "has_replacement", "overlap")
 
 
 def write(
     folder: Path, inputs: Mapping[str, Mapping[str, str]], results: Mapping[str, Any]
 ) -> None:
-    """Writes `manifest.json`, before `results.json` marks the run as finished.
+    """Writes `manifest.json` before `results.json` marks the run as finished.
 
     Args:
-        folder: folder of the run, whose logs and checkpoints are closed.
-        inputs: name -> `path` and `sha256`, see `digests.file_digest`.
-        results: the future contents of `results.json`.
+        folder: folder of the run, whose logs and checkpoints must be closed.
+        inputs: `path` and `sha256` of each input by name, as `digests.file_digest` returns them.
+        results: later contents of `results.json`.
 
     Raises:
         UserError: a file cannot be read or written.
@@ -54,10 +54,10 @@ def write(
 
 
 def verify(folder: str | Path) -> tuple[int, list[str]]:
-    """Compares a finished run with its manifest.
+    """Compares the files of a finished run with its manifest.
 
     Returns:
-        The number of unchanged files, and one line for each other file.
+        The number of unchanged files, and one line for each changed, missing or new file.
 
     Raises:
         UserError: the manifest is missing or invalid.
@@ -83,10 +83,10 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
 
 
 def purge(folder: str | Path) -> None:
-    """Removes the answers of a finished run: its checkpoints, the texts in its log, and the rows of
-    its evaluation, which may also hold answers.
+    """Removes all answers from the folder of a finished run.
 
-    The caller must have locked the folder (`run_folder.locked`, `run_folder.claim`).
+    Checkpoints, texts in the log and the stored rows of evaluation may hold answers. The caller
+    must have locked the folder with `run_folder.locked` or `run_folder.claim`.
 
     Raises:
         UserError: the run is not finished, or a file cannot be removed or written.
@@ -94,17 +94,19 @@ def purge(folder: str | Path) -> None:
     folder = Path(folder)
     manifest = _read(folder)
     if not (folder / run_folder.RESULTS).exists():
-        raise UserError(f"{folder}: the run is not finished and needs its checkpoints")
+        raise UserError(
+            f"{folder}: the run is not finished, so it needs its checkpoints. Finish the run first."
+        )
     run_folder.remove(folder, (run_folder.CHECKPOINTS, run_folder.EVALUATION))
     _remove_texts(folder / run_folder.LOG)
-    # Other files are not read again, so that `verify` still reports what has changed in them.
+    # Other files keep their old digests, so that `verify` still reports changes in these files.
     outputs = _without(manifest["outputs"], (run_folder.CHECKPOINTS,))
     outputs[run_folder.LOG] = file_digest(folder / run_folder.LOG)
     write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs})
 
 
 def drop(folder: str | Path, names: Sequence[str]) -> None:
-    """Removes outputs of a finished run from its folder and its manifest.
+    """Removes outputs of a finished run from its folder and from its manifest.
 
     Raises:
         UserError: the manifest is missing, or an output cannot be removed.
@@ -117,13 +119,13 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
 
 
 def _without(outputs: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
-    """The outputs outside these entries of the folder of a run."""
+    """Returns the outputs whose path does not begin with one of the names."""
     return {path: value for path, value in outputs.items() if path.split("/")[0] not in names}
 
 
 def _remove_texts(log: Path) -> None:
     """Removes questions and answers from a log."""
-    with system_errors(f"{log}: cannot be written"):
+    with system_errors(f"{log}: the file cannot be written", "Check the disk."):
         rows = [
             {key: row[key] for key in _WITHOUT_TEXT if key in row}
             if row["kind"] in ("answer", "question")
@@ -134,8 +136,9 @@ def _remove_texts(log: Path) -> None:
 
 
 def _outputs(folder: Path) -> dict[str, str]:
-    """Relative path -> SHA-256 of the files of a run, except its record, its manifest and files
-    that later commands may rewrite.
+    """Returns the SHA-256 digests of the files of a run by relative path.
+
+    The record, the manifest and files that later commands may rewrite are excluded.
     """
     left_out = (run_folder.MANIFEST, run_folder.RUN, *run_folder.MADE_AGAIN)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -146,7 +149,7 @@ def _outputs(folder: Path) -> dict[str, str]:
 
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / run_folder.MANIFEST
-    hint = "only a finished run has a manifest"
+    hint = "Name the folder of a finished run."
     manifest = read_json(path, hint=hint)
     try:
         sources = manifest["inputs"].values()
@@ -154,5 +157,5 @@ def _read(folder: Path) -> dict[str, Any]:
         if not complete or not isinstance(manifest["outputs"], dict):
             raise TypeError
     except (LookupError, TypeError, AttributeError):
-        raise UserError(f"{path}: not the manifest of a run; {hint}") from None
+        raise UserError(f"{path}: the file is not the manifest of a run. {hint}") from None
     return manifest

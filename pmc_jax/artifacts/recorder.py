@@ -1,4 +1,4 @@
-"""The outputs of training (log, clock, checkpoints) and the state of a command in checkpoints."""
+"""Log, stopwatch and checkpoints of a training loop, and the state of a run outside the trainer."""
 
 import dataclasses
 from pathlib import Path
@@ -12,15 +12,15 @@ from pmc_jax.config.run import OutputConfig
 
 @dataclasses.dataclass(frozen=True)
 class Recorder:
-    """The outputs of a loop; every part is optional.
+    """Log, stopwatch and checkpoints to which a training loop writes; each of them is optional.
 
     Attributes:
         log: log of scalars and events.
-        watch: wall time in seconds by stage.
-        checkpoints: None = no checkpoints.
-        output: settings of how often a checkpoint is written.
-        bars: show progress bars on stderr.
-        profile: folder for the trace of one round; None = no trace.
+        watch: stopwatch for the wall time of each stage.
+        checkpoints: checkpoints to write; None writes no checkpoints.
+        output: settings that determine how often a checkpoint is written.
+        bars: whether to show progress bars on stderr.
+        profile: folder for the trace of one round; None writes no trace.
     """
 
     log: RunLog = dataclasses.field(default_factory=lambda: RunLog(None))
@@ -33,13 +33,13 @@ class Recorder:
 
 @dataclasses.dataclass
 class RunState:
-    """The state of a run outside the trainer; checkpoints hold it.
+    """State of a run outside of the trainer, which checkpoints also hold.
 
     Attributes:
-        before: the numbers of the model before unlearning; None = not measured.
-        texts: question -> its answer before unlearning; empty if the log holds no text.
-        reward_moments: `start`, the scores [N,M] of the first measurement, and `moments`, one entry
-            per measurement; None = not measured.
+        before: results of the evaluation before unlearning; None if no evaluation was made.
+        texts: answers before unlearning by question; empty if the log holds no text.
+        reward_moments: dict with the scores `start` [N,M] of the first measurement and a list
+            `moments` with one entry per measurement; None if rewards are not measured.
     """
 
     before: dict[str, Any] | None = None
@@ -47,7 +47,7 @@ class RunState:
     reward_moments: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON for a checkpoint."""
+        """Returns the fields as JSON values for a checkpoint."""
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

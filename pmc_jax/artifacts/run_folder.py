@@ -1,9 +1,9 @@
-"""Output-folder lifecycle: claim, resume, finish. Refuses folders not created by pmc.
+"""Run folders, which a run claims when it starts, resumes after an interruption and then finishes.
 
-A run writes `run.json` first and `results.json` at its end. A folder with only `run.json` is an
-unfinished run, which resumes under the same settings and data; a folder with both is finished and
-does not change. Only files that a run wrote are ever removed. The first process of a job claims the
-folder.
+A run writes `run.json` at its start and `results.json` at its end. A folder without `results.json`
+holds an unfinished run, which resumes with the same settings and data. A folder with both files
+holds a finished run and does not change. Only files that a run wrote are removed, and folders with
+other files are rejected. The first process of a job claims the folder for all processes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pmc_jax.models.remote import PARTIAL
 
 try:
     import fcntl
-except ImportError:  # Windows: no lock there
+except ImportError:  # Windows has no such module, so folders are not locked there.
     fcntl = None
 
 _log = logging.getLogger(__name__)
@@ -40,19 +40,20 @@ TENSORBOARD = "tensorboard"
 LOSS_PLOT = "loss.png"
 PROFILE = "profile"
 CHECKPOINTS = "checkpoints"
-EVALUATION = "evaluation"  # rows from which evaluation resumes
+EVALUATION = "evaluation"  # Evaluation resumes from the rows in this folder.
 EVALUATION_RESULTS = "evaluation.json"
 MODEL = "model"
-STEP_MODEL = "model-step-"  # and the step: models that `pmc export --partial` writes
-ADAPTER = "adapter"  # LoRA adapters, which `model` has merged
+STEP_MODEL = "model-step-"  # `pmc export --partial` writes models with this prefix and a step.
+ADAPTER = "adapter"  # This folder holds the LoRA adapters, which are merged into `model`.
 REPORT, REPORT_JSON = "report.html", "report.json"
-TARGET = "target"  # the fine-tuned target model, which later runs reuse by digest
-TARGET_CHECKPOINTS = "target.checkpoints"  # until the training of the target ends
+TARGET = "target"  # Later runs reuse the target model in this folder if its digests match.
+TARGET_CHECKPOINTS = "target.checkpoints"  # This folder exists until the target model is trained.
 
-# Files of a finished run that `pmc evaluate` and `pmc report` may rewrite.
+# `pmc evaluate` and `pmc report` may rewrite these files of a finished run.
 MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
 
-# Files that `overwrite` removes; run.json last, so that an interrupted removal can be repeated.
+# `overwrite` removes these files. It removes run.json last, so that an interrupted removal can be
+# repeated.
 OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, *MADE_AGAIN)
 OWN += (CHECKPOINTS, MODEL, ADAPTER, RUN)
 
@@ -60,13 +61,13 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers
 
 
 class OutputFolder(contextlib.AbstractContextManager):
-    """A folder that this job has claimed; leaving its context releases it.
+    """Run folder that this job has claimed; the end of a `with` block releases the folder.
 
     Only the first process of a job locks the folder and writes to it.
 
     Attributes:
-        path: the folder, absolute.
-        resuming: whether it holds an unfinished run of the same settings and data.
+        path: absolute path of the folder.
+        resuming: whether the folder holds an unfinished run with the same settings and data.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class OutputFolder(contextlib.AbstractContextManager):
         self._lock = lock
 
     def finish(self, results: Mapping[str, Any]) -> None:
-        """Writes `results.json`, then marks the run as finished.
+        """Writes `results.json` and marks the run as finished.
 
         Raises:
             UserError: the folder cannot be written to.
@@ -102,10 +103,10 @@ def check(
     digests: Mapping[str, str],
     overwrite: bool = False,
 ) -> None:
-    """Checks that `claim` would succeed, and changes nothing.
+    """Checks whether `claim` with the same arguments would succeed, and changes no files.
 
     Raises:
-        UserError: see `claim`.
+        UserError: `claim` would raise this error.
     """
     record, path = {"settings": plain(settings), "digests": dict(digests)}, Path(folder).absolute()
     if multihost.broadcast(path.is_dir):
@@ -122,21 +123,23 @@ def claim(
     digests: Mapping[str, str],
     overwrite: bool = False,
 ) -> OutputFolder:
-    """Claims a new folder for a run, or the folder of an unfinished run, which resumes.
+    """Claims a new folder for a run, or the folder of an unfinished run, which then resumes.
 
-    All processes of a job call this; the first one decides for all.
+    All processes of a job call this function, and the first process decides for all processes.
 
     Args:
-        folder: created if absent, with its parents.
-        settings: settings of the run as nested dicts; `output` and `log` may differ on resuming.
-        digests: name of an input -> digest of its contents.
-        overwrite: remove the files of an earlier run (`OWN`) and start again; other files and
-            `target/` stay.
+        folder: folder of the run, which is created with its parents if it does not exist.
+        settings: settings of the run as nested dicts. Sections such as `output` and `log`, which do
+            not change results, may differ from those of an unfinished run.
+        digests: digests of the inputs by name.
+        overwrite: whether to remove the files of an earlier run (`OWN`) and start again. Other
+            files and the folder `target` are kept.
 
     Raises:
-        UserError: the folder holds a finished run, an unfinished run of other settings or data, or
-            files that no run wrote (these messages name `--overwrite`); another process uses it;
-            it is a file or cannot be written; or `overwrite` is set for the home or working folder.
+        UserError: the folder holds a finished run, an unfinished run with other settings or data,
+            or files that no run wrote; another process uses the folder; the path is a file or the
+            folder cannot be written; or `overwrite` is set for the home folder or the current
+            folder.
     """
     record = {"settings": plain(settings), "digests": dict(digests), "versions": versions()}
 
@@ -147,7 +150,7 @@ def claim(
             _warn_of_versions(path, record)
         if overwrite:
             remove(path, _own(path))
-        for rest in path.glob(f".*{PARTIAL}"):  # leftovers of a killed process
+        for rest in path.glob(f".*{PARTIAL}"):  # A killed process leaves such files.
             shutil.rmtree(rest, ignore_errors=True)
         write_json(path / RUN, {**record, "status": "running"})
         return str(path), resuming
@@ -160,18 +163,23 @@ def claim(
 
 @contextlib.contextmanager
 def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
-    """Locks the folder of a run for this job; creates it first if `make`.
+    """Locks the folder of a run for this job inside a `with` block.
 
-    The first process of a job holds the lock; the others wait for it.
+    The first process of a job holds the lock, and all other processes wait until it has the lock.
+
+    Args:
+        folder: folder of the run.
+        make: whether to create the folder first.
 
     Raises:
-        UserError: another job uses the folder, or it is not a folder.
+        UserError: another job uses the folder, or the path is not a folder.
     """
     path = Path(folder).absolute()
     handles: list[int] = []
 
     def acquire() -> None:
-        with system_errors(f"{folder}: cannot use this folder"):
+        fix = "Set output.dir to another folder."
+        with system_errors(f"{folder}: the folder cannot be used", fix):
             if make:
                 _make_folders(path)
             if fcntl is not None:
@@ -186,7 +194,7 @@ def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """Package -> installed version, for Python and the packages that the numbers depend on."""
+    """Returns the installed versions of Python and of the packages that results depend on."""
     installed = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -197,25 +205,29 @@ def versions() -> dict[str, str]:
 
 
 def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
-    """Whether an unfinished run resumes; raises UserError if the folder must not change."""
+    """Returns whether the folder holds an unfinished run that resumes.
+
+    Raises:
+        UserError: the folder must not change.
+    """
     if overwrite:
         _refuse_shared_folders(path)
         _own(path)
         return False
     names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
-    # `pmc finetune` makes the target without a run.
+    # `pmc finetune` writes the target model before a run exists.
     if not {*names} - {TARGET, TARGET_CHECKPOINTS}:
         return False
     if RUN not in names:
         shown = first_of(names, 3)
         raise UserError(
-            f"{path}: the folder holds files that no run wrote ({shown}); name another folder, or "
-            "pass --overwrite to write next to them"
+            f"{path}: the folder holds files that no run wrote ({shown}). Set output.dir to "
+            "another folder, or pass --overwrite to keep these files and write next to them."
         )
     if RESULTS in names:
         raise UserError(
-            f"{path}: the folder holds a finished run, nothing was changed; name another folder, "
-            "or pass --overwrite to replace it"
+            f"{path}: the folder holds a finished run, so nothing was changed. Set output.dir to "
+            "another folder, or pass --overwrite to replace the run."
         )
     recorded = read_record(path / RUN)
     unlike = differences(relevant(recorded["settings"]), relevant(record["settings"]))
@@ -227,8 +239,8 @@ def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
     if unlike:
         shown = "; ".join(unlike[:8]) + (f"; and {len(unlike) - 8} more" if unlike[8:] else "")
         raise UserError(
-            f"{path}: the folder holds an unfinished run of other settings or data: {shown}; name "
-            "another folder, or pass --overwrite to replace it"
+            f"{path}: the folder holds an unfinished run with other settings or data ({shown}). "
+            "Set output.dir to another folder, or pass --overwrite to replace the run."
         )
     return True
 
@@ -236,43 +248,52 @@ def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
 def _warn_of_versions(path: Path, record: dict[str, Any]) -> None:
     recorded = read_record(path / RUN)
     if changed := differences(recorded["versions"], record["versions"]):
-        _log.warning("%s: resumed under other versions: %s", path, "; ".join(changed))
+        _log.warning(
+            "%s: the run resumes with other versions of packages (%s). Install the recorded "
+            "versions for identical results.",
+            path,
+            "; ".join(changed),
+        )
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Reads `run.json`.
+    """Reads the record of a run from `run.json`.
 
     Raises:
         UserError: the file cannot be read, or `settings`, `digests` or `versions` is missing.
     """
-    hint = "pass --overwrite to replace the run"
+    hint = "Pass --overwrite to replace the run."
     record = read_json(path, hint=hint)
     parts = [record.get(name) for name in ("settings", "digests", "versions")]
     if not all(isinstance(part, dict) for part in parts) or not all(
         isinstance(text, str) for part in parts[1:] for text in part.values()
     ):
-        raise UserError(f"{path}: not the record of a run; {hint}")
+        raise UserError(f"{path}: the file is not the record of a run. {hint}")
     return record
 
 
 def step_models(folder: Path) -> list[str]:
-    """The names of the models in the folder of a run that `pmc export --partial` wrote."""
+    """Returns the names of the models that `pmc export --partial` wrote to the folder of a run."""
     return sorted(path.name for path in folder.glob(f"{STEP_MODEL}[0-9]*"))
 
 
 def _own(path: Path) -> list[str]:
-    """The names of the files of a run; without `run.json`, refuses, because no run wrote them."""
+    """Returns the names of all files that a run wrote to a folder.
+
+    Raises:
+        UserError: `run.json` is missing, so no run wrote these files.
+    """
     present = [*step_models(path), *(name for name in OWN if os.path.lexists(path / name))]
     if present and RUN not in present:
         raise UserError(
-            f"{path}: {', '.join(present)} would be overwritten but no run wrote it (there is no "
-            f"{RUN}); name another folder"
+            f"{path}: --overwrite would remove {', '.join(present)}, but no run wrote these files, "
+            f"because {RUN} is missing. Set output.dir to another folder."
         )
     return present
 
 
 def remove(folder: Path, names: Sequence[str]) -> None:
-    """Removes entries of the folder of a run; some may be absent.
+    """Removes files and folders from the folder of a run; names that do not exist are ignored.
 
     Raises:
         UserError: an entry cannot be removed.
@@ -284,22 +305,25 @@ def remove(folder: Path, names: Sequence[str]) -> None:
             else:
                 path.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{error.filename}: cannot be removed: {error.strerror}") from error
+        raise UserError(
+            f"{error.filename}: the file cannot be removed ({error.strerror}). Check the "
+            "permissions of its folder."
+        ) from error
 
 
 def _refuse_shared_folders(path: Path) -> None:
     for shared in (Path(os.path.expanduser("~")), Path.cwd()):
         if shared.resolve().is_relative_to(path.resolve()):
             raise UserError(
-                f"{path}: --overwrite is refused, because the folder is or contains {shared}; "
-                "name a separate folder for the run"
+                f"{path}: --overwrite is refused, because the folder is or contains {shared}. Set "
+                "output.dir to a separate folder."
             )
 
 
 def _refuse_files(path: Path) -> None:
     for folder in (*reversed(path.parents), path):
         if folder.is_file():
-            raise UserError(f"{folder}: this is a file; name a folder")
+            raise UserError(f"{folder}: the path is a file. Set output.dir to a folder.")
 
 
 def _make_folders(path: Path) -> None:
@@ -310,18 +334,24 @@ def _make_folders(path: Path) -> None:
 
 
 def _lock(path: Path) -> int:
-    """An open handle that holds the lock of the folder; the system releases it with the process."""
+    """Locks a folder and returns the open handle, which holds the lock until it is closed."""
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
-        raise UserError(f"{path}: another process is writing to this folder") from error
-    except OSError:  # a file system without locks
-        _log.warning("%s: the file system has no locks; do not start a second run here", path)
+        raise UserError(
+            f"{path}: another process is writing to this folder. Wait until that process has "
+            "ended, or set output.dir to another folder."
+        ) from error
+    except OSError:  # The file system does not support locks.
+        _log.warning(
+            "%s: the file system does not support locks. Do not start a second run in this folder.",
+            path,
+        )
     return handle
 
 
 def _is_temporary(name: str) -> bool:
-    """Whether the file is a leftover of `write_json` in a killed process."""
+    """Returns whether a file is a temporary file that `write_json` has left in a killed process."""
     return name.startswith((f".{RUN}.", f".{RESULTS}.", f".{MANIFEST}."))

@@ -1,6 +1,6 @@
-"""Writes scalars for TensorBoard immediately, without the thread and queue of other writers.
+"""Writer of TensorBoard scalars that writes each value at once, without a thread and a queue.
 
-After a failed write, the next value opens a new file next to the broken one.
+After a failed write, the next value opens a new file next to the incomplete file.
 """
 
 import contextlib
@@ -15,17 +15,18 @@ from tensorboardX.summary import scalar
 
 
 class ScalarEvents:
-    """Event files in a folder, which is created with the first file.
+    """Writer of TensorBoard event files in one folder.
 
     Args:
-        folder: may hold files of earlier runs.
+        folder: folder of the files, which is created with the first file and may hold files of
+            earlier runs.
     """
 
     def __init__(self, folder: Path):
         self._folder, self._writer, self._purge_step = folder, None, None
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the finite values.
+        """Writes the finite values of one step.
 
         Raises:
             OSError: a value cannot be written.
@@ -42,12 +43,12 @@ class ScalarEvents:
             raise
 
     def purge(self, step: int) -> None:
-        """Hides the events of earlier files from `step` on."""
+        """Hides all events of earlier files whose step is at least `step`."""
         self.close()
         self._purge_step = step
 
     def close(self) -> None:
-        """Closes the current file; a second call does nothing."""
+        """Closes the current file. A second call does nothing."""
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 self._writer.close()
@@ -55,7 +56,7 @@ class ScalarEvents:
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # A unique number, because two files may be opened in the same second.
+        # The number makes the name unique, because two files may be opened in the same second.
         number = len(list(self._folder.iterdir()))
         self._writer = EventsWriter(str(self._folder / "events"), f".{number}")
         if self._purge_step is not None:

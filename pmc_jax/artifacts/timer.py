@@ -1,4 +1,4 @@
-"""Wall time of a run by stage, in seconds."""
+"""Stopwatch for the wall time of each stage of a run."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-# Tracing events are left out: they nest, and would be counted twice.
+# Tracing events are excluded, because they nest and would be counted twice.
 _COMPILE_EVENTS = (
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "/jax/core/compile/backend_compile_duration",
@@ -16,13 +16,14 @@ STAGES = ("finetune", *UNLEARNING_STAGES, "evaluate", "compile", "other")
 
 
 class Stopwatch:
-    """Exclusive wall time by stage, for one thread.
+    """Stopwatch for the exclusive wall time of each stage, for one thread.
 
-    `with watch.stage("train"):` charges the time of its block to "train"; an inner stage pauses the
-    outer one; time outside all stages is "other". So the stages add up to the total.
+    `with watch.stage("train"):` adds the time of its block to the stage "train". An inner stage
+    pauses the outer stage, and time outside of all stages belongs to "other". The times of all
+    stages therefore add up to the total time.
 
     Args:
-        clock: monotonic clock in seconds.
+        clock: function that returns a monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
@@ -32,19 +33,19 @@ class Stopwatch:
         self._since = clock()
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Adds the seconds of the run before an interruption, as `seconds` returned them."""
+        """Adds the times that `seconds` returned before an interruption of the run."""
         for name in STAGES:
             self._spent[name] += float(seconds.get(name, 0.0))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Charges the time of the block to a stage.
+        """Adds the time of a `with` block to a stage.
 
         Raises:
-            ValueError: unknown stage.
+            ValueError: the stage is unknown.
         """
         if name not in STAGES:
-            raise ValueError(f"unknown stage {name!r}; the stages are {', '.join(STAGES)}")
+            raise ValueError(f"the stage {name!r} is unknown. Use one of: {', '.join(STAGES)}.")
         self._charge()
         self._running.append(name)
         try:
@@ -55,7 +56,7 @@ class Stopwatch:
 
     @contextmanager
     def compiling_apart(self) -> Iterator[None]:
-        """Charges the time that jax spends lowering and compiling in the block to "compile"."""
+        """Adds the time that jax spends on compilation in a `with` block to the stage "compile"."""
         from jax import monitoring
 
         thread = threading.get_ident()
@@ -73,7 +74,7 @@ class Stopwatch:
             monitoring.unregister_event_duration_listener(listener)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of every stage until now, and "total", their sum."""
+        """Returns the time of each stage until now in seconds, and their sum as "total"."""
         self._charge()
         return {**self._spent, "total": sum(self._spent.values())}
 

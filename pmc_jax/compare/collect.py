@@ -94,7 +94,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read or has no JSON object.
     """
-    return read_json(path, hint="remove the folder of this run to repeat the run")
+    return read_json(path, hint="Remove the folder of this run to repeat the run.")
 
 
 def _model(evaluation: Mapping[str, Any], key: str) -> dict[str, Any] | None:

@@ -58,7 +58,7 @@ def collect(
 
 
 def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None) -> dict[str, Any]:
-    hint = f"pmc report needs the folder of a finished run; pmc verify {folder} compares files"
+    hint = f"Name the folder of a finished run, or run pmc verify {folder} to compare its files."
     if results is None:
         results = read_json(folder / run_folder.RESULTS, hint=hint)
         ended = datetime.fromtimestamp((folder / run_folder.RESULTS).stat().st_mtime, UTC)

@@ -208,7 +208,7 @@ def test_state_of_another_model_is_no_damage(folder, change, fault):
 
 def test_bad_arguments(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot keep checkpoints here"):
+    with pytest.raises(UserError, match="the folder of checkpoints cannot be used"):
         Checkpoints(tmp_path / "file", keep=1)
     with pytest.raises(UserError, match="at least 1"):
         Checkpoints(tmp_path / "c", keep=0)

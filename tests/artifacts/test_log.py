@@ -110,7 +110,7 @@ def test_read_log_warns_of_what_it_leaves_out(tmp_path, caplog):
     path = tmp_path / "log.jsonl"
     path.write_text('{"kind": "a"}\n[1]\n\n{"kind": "b"}\n')
     assert read_log(path) == [{"kind": "a"}, {"kind": "b"}]
-    assert "line 2 is not complete" in caplog.text
+    assert "line 2 is incomplete" in caplog.text
 
 
 @pytest.mark.parametrize("num", [0, 1, 2, 3, 30, 300])
@@ -197,7 +197,10 @@ def test_stopwatch_keeps_compiling_apart():
 
 
 def test_stopwatch_rejects_unknown_stages():
-    with pytest.raises(ValueError, match="unknown stage 'trian'"), Stopwatch().stage("trian"):
+    with (
+        pytest.raises(ValueError, match="the stage 'trian' is unknown"),
+        Stopwatch().stage("trian"),
+    ):
         pass
 
 
@@ -249,6 +252,7 @@ def test_lines_that_find_no_room_are_lost_alone(tmp_path, caplog):
         for number in range(2, 6):
             log.event("a", number=number)
     assert [r.getMessage() for r in caplog.records] == [
-        f"{tmp_path}: cannot be written, the run continues: the disk is full"
+        f"{tmp_path}: the log cannot be written, but the run continues (the disk is full). Check "
+        "the disk."
     ]
     assert [row["number"] for row in read_log(tmp_path / "log.jsonl")] == [1, 4, 5]

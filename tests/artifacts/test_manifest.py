@@ -142,5 +142,5 @@ def test_a_file_that_is_not_a_manifest(text, tmp_path, monkeypatch):
     Path("out").mkdir()
     if text is not None:
         Path("out/manifest.json").write_text(text)
-    part = "only a finished run has a manifest" if text is None else ": not "
+    part = "Name the folder of a finished run." if text is None else ": the file "
     tiny.assert_names(tiny.refused("verify", config="out"), "out/manifest.json", part)

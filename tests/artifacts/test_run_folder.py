@@ -190,14 +190,14 @@ def test_overwrite_is_refused_in_shared_folders(tmp_path, monkeypatch):
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UserError, match="file: this is a file"):
+        with pytest.raises(UserError, match="file: the path is a file"):
             _claim(folder)
 
 
 def test_a_place_that_cannot_be_written_is_one_line():
-    with pytest.raises(UserError, match="/proc/pmc/run: cannot use this folder"):
+    with pytest.raises(UserError, match="/proc/pmc/run: the folder cannot be used"):
         _claim("/proc/pmc/run")
-    with pytest.raises(UserError, match=r"/proc/pmc\.json: cannot write"):
+    with pytest.raises(UserError, match=r"/proc/pmc\.json: the file cannot be written"):
         write_json("/proc/pmc.json", {})
 
 
@@ -210,10 +210,10 @@ def test_a_check_refuses_what_a_claim_refuses_and_changes_nothing(tmp_path):
     _check(finished, overwrite=True)
     _check(unfinished)
     for folder, options, message in (
-        (finished, {}, "finished run, nothing was changed"),
+        (finished, {}, "finished run, so nothing was changed"),
         (unfinished, {"digests": DIGESTS | {"model": "c"}}, "data model"),
         (tmp_path, {}, "files that no run wrote"),
-        (tmp_path / "file", {}, "this is a file"),
+        (tmp_path / "file", {}, "the path is a file"),
         (Path(), {"overwrite": True}, "--overwrite is refused"),
     ):
         with pytest.raises(UserError, match=message):
@@ -227,7 +227,7 @@ def test_a_check_refuses_what_a_claim_refuses_and_changes_nothing(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 1, "digests": {}, "versions": {}}'])
 def test_broken_record_names_overwrite(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(UserError, match=r"run\.json: not .*--overwrite"):
+    with pytest.raises(UserError, match=r"run\.json: the file .* Pass --overwrite"):
         _claim(tmp_path)
     _claim(tmp_path, overwrite=True).close()
 
@@ -311,7 +311,7 @@ def test_digests_tell_contents_apart(tmp_path):
     before = file_digest(file.parent)
     file.rename(file.with_name("other"))
     assert file_digest(file.parent) != before
-    with pytest.raises(UserError, match="missing: cannot read"):
+    with pytest.raises(UserError, match="missing: the file cannot be read"):
         file_digest(tmp_path / "missing")
 
 
