@@ -21,6 +21,7 @@ from pmc_jax.config.run import (
 from pmc_jax.config.train import LoRAConfig, TrainConfig
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
+from pmc_jax.data.twins import check_twins
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation import harness
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
@@ -152,6 +153,7 @@ def unlearn(
     elif not isinstance(forget, ForgetSet):
         forget = questions_to_forget(forget)
     inputs = RunInputs(forget, _retain_set(retain), answers, refusals_for(settings.method))
+    check_twins(settings.data.on_overlap, inputs.forget, inputs.retain)
     generator, recorder = TextGenerator.of(lm, model or ModelConfig()), Recorder(bars=progress)
     with recorder.watch.compiling_apart():
         originals = [""] * len(forget)

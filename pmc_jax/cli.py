@@ -21,7 +21,7 @@ from pmc_jax.commands.settings_help import settings_help
 from pmc_jax.config.run import Config
 from pmc_jax.distributed import launch, preemption
 from pmc_jax.distributed.supervisor import Parent, run_supervised
-from pmc_jax.errors import Preempted, UserError
+from pmc_jax.errors import Preempted, UserError, print_unexpected
 
 COMMANDS = (
     *("finetune", "unlearn", "evaluate", "sample", "compare", "export"),
@@ -168,7 +168,11 @@ def _warn_of_this_process_only(index: int) -> None:
 
 
 def command() -> int:
-    """Runs `main` with a tuned memory allocator, as the entry point of `pmc`."""
+    """Runs `main` with a tuned memory allocator, as the entry point of `pmc`.
+
+    The traceback of an unexpected error shows no text of the data.
+    """
+    sys.excepthook = print_unexpected
     malloc.tune_glibc_malloc()
     return main()
 

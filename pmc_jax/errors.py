@@ -1,7 +1,12 @@
 """Exceptions for invalid input and for a requested stop, with helpers for their messages."""
 
 import contextlib
+import os
+import re
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
+from types import TracebackType
 
 
 class UserError(ValueError):
@@ -22,6 +27,56 @@ def first_of(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
+def reason(error: BaseException) -> str:
+    """Returns the type and the first line of a library's error, in at most 160 characters.
+
+    Quoted parts are left out, because a library may quote its input, which may be private text.
+    """
+    text = (str(error).strip().splitlines() or [""])[0]
+    text = re.sub(r"(?<!\w\w)(['\"`])(.*\1|.*)", "...", text)[:160].strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def public_text(error: BaseException) -> str:
+    """Returns the type of an unexpected error, with its text only if that cannot quote the data.
+
+    The text is included for invalid input, for an error of the operating system, and for an error
+    of the JAX runtime, which receives no texts. It is always included if the environment has
+    `PMC_ERROR_TEXT=1`.
+    """
+    name = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: {error.strerror}"
+    if isinstance(error, UserError) or name == "JaxRuntimeError" or _shows_texts():
+        return f"{name}: {error}"
+    return name
+
+
+def traceback_text(error: BaseException) -> str:
+    """Returns the traceback of an error and of its causes, each with its `public_text`."""
+    parts = []
+    link: BaseException | None = error
+    while link is not None:
+        frames = "".join(traceback.format_tb(link.__traceback__))
+        parts.append(f"Traceback (most recent call last):\n{frames}{public_text(link)}")
+        context = None if link.__suppress_context__ else link.__context__
+        link = link.__cause__ or context
+    text = "\n\nThis error led to the next one:\n\n".join(reversed(parts))
+    hint = "The texts of errors are hidden, because they may quote the data. Set PMC_ERROR_TEXT=1."
+    return text if _shows_texts() else f"{text}\n{hint}"
+
+
+def print_unexpected(
+    kind: type[BaseException], error: BaseException, frames: TracebackType | None
+) -> None:
+    """Prints `traceback_text` to stderr; the arguments are those of `sys.excepthook`."""
+    print(traceback_text(error), file=sys.stderr)
+
+
+def _shows_texts() -> bool:
+    return os.environ.get("PMC_ERROR_TEXT", "") not in ("", "0")
+
+
 @contextlib.contextmanager
 def system_errors(what: str, fix: str = "") -> Iterator[None]:
     """Converts an `OSError` in a `with` block to a `UserError`.
@@ -33,5 +88,5 @@ def system_errors(what: str, fix: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
-        raise UserError(f"{what}: {reason}. {fix}" if fix else f"{what}: {reason}") from error
+        cause = error.strerror or type(error).__name__
+        raise UserError(f"{what}: {cause}. {fix}" if fix else f"{what}: {cause}") from None

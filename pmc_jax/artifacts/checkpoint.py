@@ -30,7 +30,7 @@ from orbax.checkpoint import v1 as ocp
 
 from pmc_jax.config.schema import differences
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError, system_errors
+from pmc_jax.errors import UserError, reason, system_errors
 
 _log = logging.getLogger(__name__)
 
@@ -197,20 +197,20 @@ class Checkpoints(contextlib.AbstractContextManager):
         self.wait()
         steps, damaged = self.steps, []
         for step in reversed(steps):
-            restored, reason = None, "another process could not read it"
+            restored, cause = None, "another process could not read it"
             try:
                 restored = self.restore(step, abstract_state)
             except UserError:
                 raise
             except Exception as error:  # Damage can raise any type, from KeyError to OSError.
-                reason = _one_line(error)
+                cause = _one_line(error)
             if not all(multihost.gather(restored is not None)):
                 _log.warning(
                     "%s: the checkpoint of step %d cannot be read (%s). The run tries older "
                     "checkpoints.",
                     self.folder,
                     step,
-                    reason,
+                    cause,
                 )
                 damaged.append(step)
                 continue
@@ -221,7 +221,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             return None
         raise UserError(
             f"{self.folder}: no checkpoint can be read (steps {', '.join(map(str, steps))}). The "
-            f"last error was {reason}. Move the folder away to restart the run."
+            f"last error was {cause}. Move the folder away to restart the run."
         )
 
     def wait(self) -> None:
@@ -264,8 +264,9 @@ def _arrays(state: Any) -> dict[str, str]:
 
 
 def _one_line(error: BaseException) -> str:
-    """Returns a text of at most 200 characters that describes the first cause of an error."""
+    """Returns a text that describes the first cause of an error, without what the error quotes."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return text if len(text) <= 200 else f"{text[:197]}..."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"
+    return reason(error)

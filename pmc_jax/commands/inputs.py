@@ -1,7 +1,6 @@
 """Rows, models and files that the commands read."""
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import eval_sets, finetune_rows, forget_answer_set, forget_set, retain_set
+from pmc_jax.data.twins import check_twins
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.mesh import make_mesh
-from pmc_jax.errors import UserError, first_of
+from pmc_jax.errors import UserError
 from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
@@ -24,8 +24,6 @@ from pmc_jax.sampling.generator import TextGenerator, compute_dtype
 from pmc_jax.scoring.registry import base_score
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.refusals import refusals_for
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +102,7 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
     """
     forget = inputs.forget
     base_score(config.pmc, encode=generator.encoder.plain)
-    _check_overlap(config.data.on_overlap, forget, inputs.retain)
+    check_twins(config.data.on_overlap, forget, inputs.retain)
     for settings in (config.train, *([config.finetune] if config.finetune.data else [])):
         check_kernel(
             settings.attention, generator.lm.config, generator.dtype, generator.layout.platform
@@ -122,26 +120,6 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
         for pairs in (inputs.retain, inputs.target_rows, inputs.forget_answers):
             if pairs is not None:
                 generator.sequences(pairs.questions, pairs.answers, config.data, ids=pairs.ids)
-
-
-def _check_overlap(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
-    """Warns of questions in both sets, or raises a UserError if `rule` is "error".
-
-    The comparison ignores white space and case.
-    """
-    retained = {" ".join(question.split()).casefold() for question in retain.questions}
-    questions = zip(forget.ids, forget.questions, strict=True)
-    both = [id_ for id_, text in questions if " ".join(text.split()).casefold() in retained]
-    if not both:
-        return
-    named = first_of(both, 5)
-    message = (
-        f"data.retain: {len(both)} of {len(forget)} forget questions are also retain questions "
-        f"({named}). Remove these questions from data.retain or data.forget"
-    )
-    if rule == "error":
-        raise UserError(f"{message}, or set data.on_overlap=warn.")
-    _log.warning("%s, because the run trains the model both to forget and to keep them.", message)
 
 
 def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:

@@ -14,9 +14,14 @@ from typing import Any
 
 import yaml
 
-from pmc_jax.errors import UserError, system_errors
+from pmc_jax.config.wording import is_name
+from pmc_jax.errors import UserError, reason, system_errors
 
 MAX_FILE_BYTES = 1_000_000
+
+
+class _Own(str):
+    """Text of a fault that this module wrote itself, so that it quotes nothing private."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -28,7 +33,7 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.MarkedYAMLError(
-                problem="aliases such as *name are not allowed", problem_mark=mark
+                problem=_Own("aliases such as *name are not allowed"), problem_mark=mark
             )
         return super().compose_node(parent, index)
 
@@ -37,9 +42,9 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in getattr(node, "value", ()):
             key = (key_node.tag, str(key_node.value))
             if key in seen:
+                name = f"the key '{key[1]}'" if is_name(key[1]) else "a key"
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key_node.value!r} occurs twice",
-                    problem_mark=key_node.start_mark,
+                    problem=_Own(f"{name} occurs twice"), problem_mark=key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -116,9 +121,9 @@ def apply_overrides(
             a list or mapping, and any other value is an unquoted scalar.
     """
     faults: list[str] = []
-    for override in overrides:
+    for number, override in enumerate(overrides, start=1):
         name, equals, text = override.partition("=")
-        where = f"override {override!r}"
+        where = f"override '{name.strip()}'" if is_name(name.strip()) else f"override {number}"
         if not equals or not all(name.strip().split(".")):
             faults.append(f"{where}: the text has the wrong form. Write section.key=value.")
             continue
@@ -172,13 +177,21 @@ def _parse(text: str | bytes, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        problem = error.problem or error.context
-        raise UserError(f"{where}{line}: the YAML is invalid ({problem}). Correct it.") from error
+        problem = error.problem or error.context or "unknown fault"
+        problem = problem if isinstance(problem, _Own) else _QUOTED.sub(_without_text, problem)
+        raise UserError(f"{where}{line}: the YAML is invalid ({problem}). Correct it.") from None
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{where}: the YAML is invalid ({reason}). Correct it.") from error
-    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: the YAML is invalid ({reason(error)}). Correct it.") from None
+    except (ValueError, LookupError, AttributeError, RecursionError):
         raise UserError(
-            f"{where}: the YAML is invalid, because a number has too many digits or brackets are "
-            "nested too deeply. Correct it."
-        ) from error
+            f"{where}: the YAML is invalid, because a value does not fit its tag (such as !!int), "
+            "a number has too many digits or brackets are nested too deeply. Correct it."
+        ) from None
+
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+def _without_text(quoted: re.Match) -> str:
+    """Returns a quoted sign or kind of token in PyYAML's message, or "..." for other text."""
+    return quoted[0] if re.fullmatch(r".(<[a-z ]+>|\W|\\.).", quoted[0]) else "..."

@@ -10,19 +10,18 @@ no names of settings.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import json
 import math
 import numbers
 import os
-import reprlib
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from pmc_jax.config.wording import is_word, key_name, nearest, offer, shown
 from pmc_jax.errors import UserError
 
 S = TypeVar("S", bound="Section")
@@ -175,38 +174,23 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
         for flat in (old, new)
     )
     return [
-        f"{name} was {old_text.get(name, 'absent')} and is now {new_text.get(name, 'absent')}"
+        f"{name} was {_brief(old, name)} and is now {_brief(new, name)}"
         for name in dict.fromkeys([*old, *new])
         if old_text.get(name) != new_text.get(name)
     ]
 
 
-def nearest(name: str, candidates: Sequence[str]) -> str | None:
-    """Returns the dotted candidate whose last part is most similar to the last part of `name`.
-
-    Returns None if no candidate is similar enough.
-    """
-    by_last = {full.rpartition(".")[2]: full for full in reversed(candidates)}
-    match = difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1, cutoff=0.6)
-    return by_last[match[0]] if match else None
-
-
-def offer(guess: str | None, candidates: Sequence[str]) -> str:
-    """Returns advice on an unknown name: the guess, or all candidates if there is no guess."""
-    return f"Did you mean {guess}?" if guess else f"Use one of: {', '.join(candidates)}."
-
-
-def shown(value: Any) -> str:
-    """Returns a short text of a value in YAML notation, on one line."""
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return "a list"
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = 60
-    return short.repr(value)
+def _brief(flat: Mapping[str, Any], name: str) -> str:
+    """Returns the JSON text of a value, or its length if it is a text that may be private."""
+    if name not in flat:
+        return "absent"
+    value = flat[name]
+    for entry in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(entry, Mapping | list | tuple):
+            return shown(value)
+        if isinstance(entry, str) and not is_word(entry):
+            return shown(value)
+    return json.dumps(value)
 
 
 def _is_integer(value: Any) -> bool:
@@ -258,8 +242,8 @@ class _Report:
         siblings = [f"{prefix}{key}" for key in keys]
         for key in raw:
             if key not in keys:
-                name = prefix + (key if isinstance(key, str) and key.isprintable() else repr(key))
-                guess = nearest(name, siblings) or nearest(name, self.names)
+                guess = nearest(f"{prefix}{key}", siblings) or nearest(str(key), self.names)
+                name = prefix + key_name(key, list(raw))
                 self.faults.append(f"{name}: this setting is unknown. {offer(guess, keys)}")
         return {key: value for key, value in raw.items() if key in keys}
 
@@ -284,7 +268,8 @@ def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
     Any other value is returned as the only entry.
     """
     if isinstance(value, dict):
-        return [(f"{name}.{key}", entry) for key, entry in value.items()]
+        keys = list(value)
+        return [(f"{name}.{key_name(key, keys)}", entry) for key, entry in value.items()]
     if isinstance(value, tuple):
         return [(f"{name}.{index}", entry) for index, entry in enumerate(value)]
     return [(name, value)]
@@ -313,7 +298,7 @@ def _convert(
             return None
         entries = report.known_entries(value or {}, f"{name}.", keys or list(value or {}))
         return {
-            key: _convert(arguments[1], entry, f"{name}.{key}", report)
+            key: _convert(arguments[1], entry, f"{name}.{key_name(key, list(entries))}", report)
             for key, entry in entries.items()
         }
     if hint in _SCALARS:

@@ -23,7 +23,7 @@ The logical axes of model and batch arrays:
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pmc_jax.config.schema import nearest, offer
+from pmc_jax.config.wording import nearest, offer
 
 AXES = ("slice", "data", "fsdp", "tensor")
 

@@ -1,4 +1,9 @@
-"""Checks the values in the columns of a source and reports all faults in one error."""
+"""Checks the values in the columns of a source and reports all faults in one error.
+
+A message names the columns that the settings ask for and columns with common names. All other names
+are only counted, because they may be private text: the first row of a file without a header, or a
+key that is itself a question.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,16 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from pmc_jax.data.files import Table, json_type, one_line, raise_faults
-from pmc_jax.errors import UserError, first_of
+from pmc_jax.data.files import Table, json_type, raise_faults
+from pmc_jax.data.visible import is_visible
+from pmc_jax.errors import UserError
+
+# Messages may show these names of columns.
+_COMMON = (
+    *("question", "answer", "prompt", "completion", "response", "instruction", "input", "output"),
+    *("text", "query", "reply", "target", "label", "messages", "paraphrased_answer"),
+    *("paraphrased_question", "perturbed_answer", "questions", "answers", "id"),
+)
 
 
 def check_values(
@@ -26,7 +39,7 @@ def check_values(
     """
     absent = [name for name in columns if name not in table.columns]
     if absent:
-        raise UserError(one_line(" ".join(_absent(table, name) for name in absent)))
+        raise UserError(_absent(table, absent))
     faults = []
     for index in selected:
         row = table.rows[index]
@@ -48,7 +61,9 @@ def _text_fault(value: Any) -> str | None:
     except UnicodeEncodeError:
         # JSON may contain half of a surrogate pair (\\ud800), which no tokenizer accepts.
         return "contains half of a surrogate pair, which is not valid text"
-    return None if value.strip() else "is empty"
+    if not value.strip():
+        return "is empty"
+    return None if is_visible(value) else "has no visible character"
 
 
 def _list_fault(value: Any) -> str | None:
@@ -57,10 +72,23 @@ def _list_fault(value: Any) -> str | None:
     return "must be an array of strings that are not empty"
 
 
-def _absent(table: Table, name: str) -> str:
-    near = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
-    guess = f" Did you mean '{near[0]}'?" if near else ""
-    return (
-        f"{table.name}: the column '{name}' does not exist.{guess} Use one of these columns: "
-        f"{first_of(table.columns, 20)}."
-    )
+def _absent(table: Table, names: Sequence[str]) -> str:
+    common = [name for name in table.columns if name.strip().casefold() in _COMMON]
+    faults = []
+    for name in names:
+        near = difflib.get_close_matches(name, common, n=1, cutoff=0.5)
+        guess = f" Did you mean '{_plain(near[0])}'?" if near else ""
+        faults.append(f"the column '{name}' does not exist.{guess}")
+    others = len(table.columns) - len(common)
+    there = [_plain(name) for name in common]
+    if others:
+        there.append(f"{others} with {'other names' if others > 1 else 'another name'}")
+    fix = "Name the columns of this source in the settings"
+    if table.name.lower().endswith(".csv") and not common:
+        fix = f"Write the names of the columns in the first line. Or {fix[0].lower()}{fix[1:]}"
+    return f"{table.name}: {' '.join(faults)} The columns are: {', '.join(there)}. {fix}."
+
+
+def _plain(name: str) -> str:
+    """Returns a common name for a message, in quotes if white space surrounds it."""
+    return name if name == name.strip() else repr(name)

@@ -5,14 +5,18 @@ format, a prompt is `Question: ...` and the answer begins with `Answer: `. The t
 tokenizer adds at most one BOS token to a prompt. One end token follows the tokens of an answer.
 """
 
+import contextlib
 import dataclasses
+import functools
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pmc_jax.config.run import ModelConfig
+from pmc_jax.data.template import encode_messages, encode_text, special_texts
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 
@@ -40,9 +44,19 @@ class Encoder:
         return _is_chat(self.tokenizer, self.settings)
 
     def prompt(self, question: str) -> list[int]:
-        """Returns the token ids of the prompt for a question."""
+        """Returns the token ids of the prompt for a question.
+
+        A special token that the question spells out, such as "</s>", is encoded as text.
+
+        Raises:
+            UserError: the chat template or the tokenizer does not accept the question.
+        """
+        spells_token = self._in_prompts.search(question) is not None
         if self.is_chat:
-            return _render(self.tokenizer, self.settings, question)
+            return _render(self.tokenizer, self.settings, question, as_text=spells_token)
+        if spells_token:
+            before, after = self.settings.question_tag.split("{question}")
+            return [*self._lead, *encode_text(self.tokenizer, before, question, after)]
         ids = list(
             self.tokenizer(self.settings.question_tag.format(question=question))["input_ids"]
         )
@@ -62,12 +76,38 @@ class Encoder:
 
         In the tag format, the answer begins with its tag.
         """
-        text = text if self.is_chat else self.settings.answer_tag + text
-        return self.plain(text)
+        return self._after("" if self.is_chat else self.settings.answer_tag, text)
 
     def plain(self, text: str) -> list[int]:
-        """Returns the token ids of a text without adding special tokens."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Returns the token ids of a text without adding special tokens.
+
+        A special token that the text spells out, such as "</s>", is encoded as text.
+
+        Raises:
+            UserError: the tokenizer cannot encode a special token as text.
+        """
+        return self._after("", text)
+
+    def _after(self, tag: str, text: str) -> list[int]:
+        if self._in_answers.search(text):
+            return encode_text(self.tokenizer, tag, text)
+        return list(self.tokenizer(tag + text, add_special_tokens=False)["input_ids"])
+
+    @functools.cached_property
+    def _in_prompts(self) -> re.Pattern:
+        return special_texts(self.tokenizer, of_template=self.is_chat)
+
+    @functools.cached_property
+    def _in_answers(self) -> re.Pattern:
+        # The model's own answer may hold tokens of its template, such as "<think>".
+        return special_texts(self.tokenizer, of_template=False)
+
+    @functools.cached_property
+    def _lead(self) -> list[int]:
+        """The special tokens that the tokenizer adds before a text."""
+        with_lead, text = self.tokenizer("?")["input_ids"], self.plain("?")
+        starts = range(len(with_lead) - len(text) + 1)
+        return with_lead[: next(i for i in starts if with_lead[i : i + len(text)] == text)]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Returns the text of a sampled answer without special tokens, tag and outer space."""
@@ -154,7 +194,12 @@ def _is_chat(tokenizer: Any, settings: ModelConfig) -> bool:
 
 
 def _render(
-    tokenizer: Any, settings: ModelConfig, question: str, answer: str | None = None
+    tokenizer: Any,
+    settings: ModelConfig,
+    question: str,
+    answer: str | None = None,
+    *,
+    as_text: bool = False,
 ) -> list[int]:
     messages = [{"role": "user", "content": question}]
     if settings.system_prompt is not None:
@@ -162,17 +207,17 @@ def _render(
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})
     extra = {} if settings.date_string is None else {"date_string": settings.date_string}
+    open_end = answer is None
+    return encode_messages(tokenizer, messages, ends_open=open_end, as_text=as_text, **extra)
+
+
+@contextlib.contextmanager
+def of_row(id: str) -> Iterator[None]:
+    """Puts the id of a row at the start of the message of a `UserError` in a `with` block."""
     try:
-        encoded = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=answer is None, tokenize=True, return_dict=True, **extra
-        )
-    except Exception as error:  # A template in Jinja's sandbox may raise any type.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"model.path: the chat template does not accept the messages ({reason}). Set "
-            "model.format=tags or change model.system_prompt."
-        ) from None
-    return list(encoded["input_ids"])
+        yield
+    except UserError as error:
+        raise UserError(f"{id}: {error}") from None
 
 
 def encode_pairs(
@@ -196,11 +241,18 @@ def encode_pairs(
         window: context window of the model, in tokens.
 
     Raises:
-        UserError: a row is longer than `max_length` or `window` and `long_rows` is `error`, or
-            every row is too long.
+        UserError: a row is longer than `max_length` or `window` and `long_rows` is `error`, every
+            row is too long, or the chat template or the tokenizer does not accept a row.
     """
-    prompts = multihost.map_sharded(lambda i: encoder.prompt(pairs[i][0]), len(pairs))
-    answers = multihost.map_sharded(lambda i: encoder.answer(pairs[i][1]), len(pairs))
+
+    def ids_of(encode: Callable[[str], list[int]], column: int) -> list[list[int]]:
+        def of(index: int) -> list[int]:
+            with of_row(ids[index]):
+                return encode(pairs[index][column])
+
+        return multihost.map_sharded(of, len(pairs))
+
+    prompts, answers = ids_of(encoder.prompt, 0), ids_of(encoder.answer, 1)
     sequences = [
         TokenSequence(np.array(prompt + answer, np.int32), len(prompt), id_)
         for prompt, answer, id_ in zip(prompts, answers, ids, strict=True)

@@ -176,10 +176,8 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Table:
             continue
         if header is None:
             header = fields
-            repeated = sorted({name for name in header if header.count(name) > 1})
-            if repeated:
-                fault = f"the header has more than one column '{repeated[0]}'"
-                raise_faults(str(path), [f"line {number}: {fault}"])
+            if repeated := _repeated(header):
+                raise_faults(str(path), [f"line {number}: {repeated}"])
         elif len(fields) != len(header):
             count = f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
             fault = (
@@ -199,11 +197,14 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = tuple(file.schema_arrow.names)
+            if repeated := _repeated(names):
+                raise UserError(f"{path}: {repeated}. Give each column its own name.")
             rows = file.read(columns=[name for name in columns if name in names]).to_pylist()
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        kind = type(error).__name__
         raise UserError(
-            f"{path}: the file is not a readable Parquet file ({one_line(error)}). Write it again."
-        ) from error
+            f"{path}: the file is not a readable Parquet file ({kind}). Write it again."
+        ) from None
     return Table(str(path), names, tuple(rows))
 
 
@@ -225,20 +226,44 @@ def _read_text(path: Path) -> str:
         byte = f"byte 0x{content[error.start]:02x}"
         raise UserError(
             f"{path}, line {line}: the text is not UTF-8 ({byte}). Save the file as UTF-8."
-        ) from error
+        ) from None
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    """Returns the fault of the first name that occurs twice, or None if all names differ."""
+    for index, name in enumerate(names):
+        if (first := names.index(name)) < index:
+            return f"columns {first + 1} and {index + 1} have the same name"
+    return None
+
+
+class _RepeatedKeyError(ValueError):
+    """Error for a JSON object that contains one key twice, so that its value is not defined."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Builds a JSON object from its (key, value) pairs and refuses repeated keys."""
+    if len(value := dict(pairs)) < len(pairs):
+        keys = [key for key, _ in pairs]
+        again = next(index for index, key in enumerate(keys) if key in keys[:index])
+        first = keys.index(keys[again])
+        raise _RepeatedKeyError(f"keys {first + 1} and {again + 1} of an object are the same")
+    return value
 
 
 def _parse_json(text: str) -> tuple[Any, str | None]:
     """Returns the value of a JSON text and None, or None and the fault in the text."""
     try:
-        return json.loads(text), None
+        return json.loads(text, object_pairs_hook=_object), None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}: " if "\n" in text else ""
-        fault = f"the text is not valid JSON ({error.msg} at column {error.colno})"
+        problem = error.msg.partition(":")[0]  # The rest would quote an invalid escape.
+        fault = f"the text is not valid JSON ({problem} at column {error.colno})"
         return None, f"{where}{fault}"
-    except (ValueError, RecursionError) as error:
-        # The text contains a number with thousands of digits, or thousands of nested brackets.
-        return None, f"the text is not readable JSON ({one_line(error)})"
+    except _RepeatedKeyError as error:
+        return None, str(error)
+    except (ValueError, RecursionError):
+        return None, "the text is not readable JSON (a number or the nesting is too long)"
 
 
 def _row_fault(value: Any) -> str | None:

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pmc_jax.data.check import check_values
-from pmc_jax.data.files import Table, one_line, read_table, table_of
+from pmc_jax.data.files import Table, read_table, table_of
 from pmc_jax.data.people import generate
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, local_file
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError, first_of
+from pmc_jax.errors import UserError, first_of, reason
 
 if TYPE_CHECKING:
     from pmc_jax.config.run import DataConfig, SourceConfig
@@ -124,9 +124,9 @@ def _find_file(name: str, data: DataConfig, where: str) -> Path:
     except (OSError, RuntimeError) as error:
         # The folder may be closed to us, the name too long, or the user in "~user" unknown.
         raise UserError(
-            f"{where}.path: the file '{name}' cannot be looked up ({error}). Check its name and "
-            "the permissions of its folder."
-        ) from error
+            f"{where}.path: the file '{name}' cannot be looked up ({reason(error)}). Check its "
+            "name and the permissions of its folder."
+        ) from None
     return path
 
 
@@ -188,11 +188,10 @@ def _other_builder(name: str) -> Any:
                 builder.download_and_prepare(file_format="array_record")
         builder.as_data_source()
     except Exception as error:  # A builder may raise any type.
-        reason = one_line(error)[:200]
         raise UserError(
             f"tfds:{name}: tensorflow-datasets cannot prepare this data set as array_record "
-            f"({type(error).__name__}: {reason}). Check the name and the configuration."
-        ) from error
+            f"({reason(error)}). Check the name and the configuration."
+        ) from None
     return builder
 
 

@@ -15,12 +15,11 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from typing import Any, NamedTuple, NoReturn
 
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.distributed.supervisor import RESUME, Parent
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, public_text, traceback_text
 
 # A process counts as failed after this time without a heartbeat.
 _TIMEOUT_SECONDS = 60.0
@@ -71,9 +70,10 @@ def exit_report(error: BaseException, *, interrupted: str) -> ExitReport:
         return ExitReport(
             130, interrupted, "was interrupted. Run the same command again to resume."
         )
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    here = "".join(traceback.format_exception(error)).rstrip()
-    return ExitReport(1, here, f"failed ({text[:300]}). Read the log of that process.")
+    text = " ".join(public_text(error).split())
+    return ExitReport(
+        1, traceback_text(error), f"failed ({text[:300]}). Read the log of that process."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

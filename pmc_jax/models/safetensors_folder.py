@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, reason
 from pmc_jax.models.remote import RemoteSafetensors, is_address, remote_folder
 
 SINGLE_FILE = "model.safetensors"
@@ -48,7 +48,7 @@ class SafetensorsFolder:
                 handle = opened(path)
             except (SafetensorError, OSError, ValueError) as error:
                 raise UserError(
-                    f"{path}: the file is not a valid safetensors file ({error}). "
+                    f"{path}: the file is not a valid safetensors file ({reason(error)}). "
                     "Download it again."
                 ) from None
             keys = set(handle.keys())

@@ -17,7 +17,7 @@ from tokenizers import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, reason
 from pmc_jax.models.gguf import GGUFFile
 
 logger = logging.getLogger(__name__)
@@ -49,14 +49,9 @@ def load_tokenizer(
     # The tokenizers library raises plain Exception.
     except Exception as error:
         raise UserError(
-            f"{where or folder}: the tokenizer cannot be read ({_first_line(error)}). "
+            f"{where or folder}: the tokenizer cannot be read ({reason(error)}). "
             "Add tokenizer.json and tokenizer_config.json to the folder."
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +133,7 @@ def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
     # The tokenizers library raises plain Exception.
     except Exception as error:
         raise UserError(
-            f"{file.path}: the tokenizer metadata is invalid ({_first_line(error)}). "
+            f"{file.path}: the tokenizer metadata is invalid ({reason(error)}). "
             "Download the file again."
         ) from None
     return PreTrainedTokenizerFast(

@@ -99,7 +99,7 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{folder}: the files are not from a finished run of this version "
-            f"({type(error).__name__}: {error}); pmc verify {folder} compares them"
+            f"({type(error).__name__}); pmc verify {folder} compares them"
         ) from error
     return run
 

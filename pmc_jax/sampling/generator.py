@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax.config.run import DataConfig, ModelConfig, PMCConfig
-from pmc_jax.data.encode import Encoder, TokenSequence, encode_pairs, make_encoder, shared_prefix
+from pmc_jax.data.encode import (
+    Encoder,
+    TokenSequence,
+    encode_pairs,
+    make_encoder,
+    of_row,
+    shared_prefix,
+)
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.distributed.mesh import Layout
 from pmc_jax.errors import UserError
@@ -99,15 +106,23 @@ class TextGenerator:
             ids: names of the questions in error messages.
 
         Raises:
-            UserError: a prompt and its answer do not fit into the context window of the model.
+            UserError: a prompt and its answer do not fit into the context window of the model, or
+                the chat template or the tokenizer does not accept a question.
         """
-        prompts = multihost.map_sharded(lambda i: self.encoder.prompt(questions[i]), len(questions))
+
+        def name(index: int) -> str:
+            return f"question {index}" if ids is None else ids[index]
+
+        def encoded(index: int) -> list[int]:
+            with of_row(name(index)):
+                return self.encoder.prompt(questions[index])
+
+        prompts = multihost.map_sharded(encoded, len(questions))
         for i, prompt in enumerate(prompts):
             window = self.lm.config.longest(len(prompt))
             if len(prompt) + max_new_tokens > window:
-                name = f"question {i}" if ids is None else ids[i]
                 raise UserError(
-                    f"{name}: {len(prompt)} prompt tokens and {max_new_tokens} answer tokens "
+                    f"{name(i)}: {len(prompt)} prompt tokens and {max_new_tokens} answer tokens "
                     f"exceed the model's context window of {window} tokens. Shorten the question "
                     "or lower max_new_tokens."
                 )

@@ -2,10 +2,13 @@
 
 import functools
 import math
+import traceback
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+
+from pmc_jax.errors import UserError
 
 
 class Score(Protocol):
@@ -80,8 +83,8 @@ def score_batch(
         The scores, float64 [B, K].
 
     Raises:
-        ValueError: `originals` and `samples` have different lengths, or the score does not return
-            K finite numbers for a question.
+        ValueError: `originals` and `samples` have different lengths.
+        UserError: the score raises, or does not return K finite numbers for a question.
     """
     safe = checked(score)
     scores = [safe(original, answers) for original, answers in zip(originals, samples, strict=True)]
@@ -89,13 +92,26 @@ def score_batch(
 
 
 def checked(score: Score) -> Score:
-    """Adds a check to a score: it raises ValueError unless the score returns K finite numbers."""
+    """Adds a check to a score: it raises UserError unless the score returns K finite numbers.
+
+    If the score itself raises, the message has the type and the line of the error without its text,
+    which may quote an answer.
+    """
     name = getattr(score, "__name__", type(score).__name__)
 
     @functools.wraps(score, updated=())
     def checked(original: str, samples: Sequence[str]) -> np.ndarray:
-        returned = score(original, samples)
         expected = f"score {name!r}: the function must return {len(samples)} finite numbers"
+        try:
+            returned = score(original, samples)
+        except UserError:
+            raise
+        except Exception as error:  # A user's function may raise any type.
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise UserError(
+                f"{expected}, but it raised {type(error).__name__} in line {last.lineno} of "
+                f"{last.filename}. Correct the function."
+            ) from None
         try:
             scores = np.asarray(returned, np.float64)
         except (TypeError, ValueError):

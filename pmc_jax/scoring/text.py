@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from rapidfuzz import fuzz, process
 
+from pmc_jax.errors import UserError
 from pmc_jax.scoring import rouge
 from pmc_jax.scoring.base import Score
 
@@ -85,7 +86,7 @@ def _characters(text: str) -> np.ndarray:
 def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
     """Returns a score: max(0, cosine) of the vectors of the original answer and the sample.
 
-    The score raises ValueError if the function does not return n finite vectors.
+    The score raises UserError if the function does not return n finite vectors.
 
     Args:
         function: maps n texts to vectors, float [n, d], such as a sentence embedding model. It is
@@ -99,15 +100,14 @@ def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
         try:
             vectors = np.asarray(function([original, *samples]), np.float64)
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{expected}, but it failed ({error}). Correct the function."
-            ) from error
+            kind = type(error).__name__
+            raise UserError(f"{expected}, but it raised {kind}. Correct the function.") from None
         if vectors.ndim != 2 or len(vectors) != count:
-            raise ValueError(
+            raise UserError(
                 f"{expected}, but it returned the shape {vectors.shape}. Return one per text."
             )
         if not np.isfinite(vectors).all():
-            raise ValueError(
+            raise UserError(
                 f"{expected} of finite numbers, but some are not finite. Correct the function."
             )
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -106,7 +106,7 @@ def test_questions_to_forget_and_to_retain(inputs, caplog):
     message = tiny.refused("unlearn", "data.on_overlap=error")
     tiny.assert_names(message, "2 of 6 forget questions", "forget:1, forget:4", "on_overlap=warn")
     tiny.succeed("unlearn", "pmc.schedule.epochs=1")
-    said = [r.getMessage() for r in caplog.records if r.name == "pmc_jax.commands.inputs"]
+    said = [r.getMessage() for r in caplog.records if r.name == "pmc_jax.data.twins"]
     assert len(said) == 1 and "(forget:1, forget:4)" in said[0]
     assert "trains the model both to forget and to keep them" in said[0]
     assert not any(row["question"] in said[0] for row in shared)

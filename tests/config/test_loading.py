@@ -195,7 +195,7 @@ def test_fault_in_a_list_names_the_entry(refuse):
     message = refuse("finetune: {data: [a, {pth: b}, 3]}", "finetune.data.7.path=c")
     assert "data.1.pth: this setting is unknown. Did you mean finetune.data.1.path?" in message
     assert "finetune.data.2: the value must be a mapping, but it is 3." in message
-    assert "override 'finetune.data.7.path=c'" in message
+    assert "override 'finetune.data.7.path'" in message
 
 
 @pytest.mark.parametrize(

@@ -168,10 +168,9 @@ def test_a_fault_is_shown_once_and_ends_all(index, inputs, cache):
     processes = unlearn(cache, script=FAULTY, PROCESS=str(index), FAULT="own").ended(90)
     assert [p.status for p in processes] == [1, 1]
     assert processes[index].err.count("Traceback") == 1
-    assert processes[index].said[-1] == "RuntimeError: a fault of its own"
+    assert "RuntimeError" in processes[index].said  # its text might quote the data
     assert processes[1 - index].said == [
-        f"pmc: error: process {index} ({HOST}) failed (RuntimeError: a fault of its own). Read the "
-        "log of that process."
+        f"pmc: error: process {index} ({HOST}) failed (RuntimeError). Read the log of that process."
     ]
 
 

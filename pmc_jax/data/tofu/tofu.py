@@ -19,9 +19,9 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from pmc_jax.data.check import check_values
-from pmc_jax.data.files import one_line, read_table
+from pmc_jax.data.files import read_table
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, HUB_REPO, LIST_COLUMN, local_file
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, reason
 
 _log = logging.getLogger(__name__)
 _SHA_KEY = "source_sha256"
@@ -148,7 +148,7 @@ def prepare(
     except OSError as error:
         raise UserError(
             f"tofu/{config_name}: TOFU cannot be prepared in {builder.data_dir} "
-            f"({one_line(error)}). Set TFDS_DATA_DIR to a folder that can be written."
+            f"({reason(error)}). Set TFDS_DATA_DIR to a folder that can be written."
         ) from error
     return builder
 
@@ -177,10 +177,9 @@ def _download(config_name: str) -> Path:
             huggingface_hub.hf_hub_download(HUB_REPO, f"{config_name}.json", repo_type="dataset")
         )
     except Exception as error:  # The errors of the hub's client share no base class.
-        reason = one_line(error)[:200]
         raise UserError(
             f"tofu/{config_name}: the file cannot be downloaded from the Hugging Face dataset "
-            f"{HUB_REPO} ({type(error).__name__}: {reason}). {GET_TOFU}."
+            f"{HUB_REPO} ({reason(error)}). {GET_TOFU}."
         ) from error
 
 

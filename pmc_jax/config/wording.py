@@ -1,0 +1,65 @@
+"""Names and values of settings in messages.
+
+A message shows a key or a text only if it has the form of a name or a word. Any other may be
+private text in the wrong place, so the message gives its position or its length.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def is_name(key: Any) -> bool:
+    """Returns whether a key has the form of a name of a setting or of a score.
+
+    Messages show only such keys, because any other key may be private text in the wrong place.
+    """
+    return isinstance(key, str) and bool(re.fullmatch(r"[a-z_][\w.:-]{0,79}", key, re.ASCII))
+
+
+def is_word(text: str) -> bool:
+    """Returns whether messages may show a text: a short word, path or number without spaces."""
+    return bool(re.fullmatch(r"[\w./:+,=-]{0,40}", text, re.ASCII))
+
+
+def nearest(name: str, candidates: Sequence[str]) -> str | None:
+    """Returns the dotted candidate whose last part is most similar to the last part of `name`.
+
+    Returns None if no candidate is similar enough.
+    """
+    by_last = {full.rpartition(".")[2]: full for full in reversed(candidates)}
+    match = difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1, cutoff=0.6)
+    return by_last[match[0]] if match else None
+
+
+def offer(guess: str | None, candidates: Sequence[str]) -> str:
+    """Returns advice on an unknown name: the guess, or all candidates if there is no guess."""
+    return f"Did you mean {guess}?" if guess else f"Use one of: {', '.join(candidates)}."
+
+
+def key_name(key: Any, siblings: Sequence[Any]) -> str:
+    """Returns a key of a file, or its position (from 1) if the key may be private text."""
+    return key if is_name(key) else f"(key {siblings.index(key) + 1})"
+
+
+def shown(value: Any) -> str:
+    """Returns a short text of a value in YAML notation, on one line.
+
+    Only the length of a text is shown if it is not a word, because it may be private.
+    """
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, str):
+        return repr(value) if is_word(value) else f"a text of {len(value)} characters"
+    short = reprlib.Repr()
+    short.maxother = short.maxlong = 60
+    return short.repr(value)

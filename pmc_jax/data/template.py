@@ -1,0 +1,116 @@
+"""Encodes messages with the chat template of a model, and text that spells out special tokens.
+
+A tokenizer encodes the text of a special token, such as "</s>", as that token at any position. In a
+question or an answer it is ordinary text, so such a row is encoded with the option
+`sanitize_control_tokens` of transformers. Every other row keeps the token ids of the tokenizer.
+"""
+
+import json
+import re
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pmc_jax.errors import UserError
+
+Messages = Sequence[Mapping[str, str]]
+
+_MIN_SHOWN = 8  # Shorter text of a template may also occur in the data.
+
+
+def special_texts(tokenizer: Any, *, of_template: bool) -> re.Pattern:
+    """Returns a pattern that matches the text of any special token.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        of_template: whether to include other added tokens that the chat template contains, such as
+            "<think>".
+    """
+    template = str(tokenizer.chat_template or "") if of_template else ""
+    added = [
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special or (token.content in template and _is_markup(token.content))
+    ]
+    longest_first = sorted(filter(None, added), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+
+def _is_markup(text: str) -> bool:
+    return bool(text.strip()) and not text.strip().isalnum()
+
+
+def encode_messages(
+    tokenizer: Any, messages: Messages, *, ends_open: bool, as_text: bool = False, **variables: str
+) -> list[int]:
+    """Returns the token ids of messages in the chat template of the model.
+
+    Args:
+        tokenizer: a tokenizer of transformers with a chat template.
+        messages: a mapping with `role` and `content` for each message.
+        ends_open: whether to end where the answer of the model begins.
+        as_text: whether to encode special tokens in the messages as text.
+        variables: further variables of the template.
+
+    Raises:
+        UserError: the template raises, or a special token cannot be encoded as text.
+    """
+    try:
+        encoded = tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=ends_open,
+            tokenize=True,
+            return_dict=True,
+            sanitize_control_tokens=as_text,
+            **variables,
+        )
+    except Exception as error:  # A template in Jinja's sandbox may raise any type
+        _check_can_be_text(error)
+        fault = _fault(error, str(tokenizer.chat_template), messages)
+        raise UserError(
+            f"the chat template of model.path does not accept the messages ({fault}). Set "
+            "model.format=tags, or change model.system_prompt or the template."
+        ) from None
+    return list(encoded["input_ids"])
+
+
+def encode_text(tokenizer: Any, before: str, text: str, after: str = "") -> list[int]:
+    """Returns the token ids of `before + text + after`, with special tokens in `text` as text.
+
+    Raises:
+        UserError: a special token cannot be encoded as text.
+    """
+    literals = (json.dumps(part, ensure_ascii=False) for part in (before, after))
+    template = "{{{{ {} }}}}{{{{ messages[0]['content'] }}}}{{{{ {} }}}}".format(*literals)
+    messages = [{"role": "user", "content": text}]
+    how = dict(chat_template=template, tokenize=True, return_dict=True)
+    try:
+        encoded = tokenizer.apply_chat_template(messages, sanitize_control_tokens=True, **how)
+    except ValueError as error:
+        _check_can_be_text(error)
+        raise
+    return list(encoded["input_ids"])
+
+
+def _check_can_be_text(error: Exception) -> None:
+    """Raises a UserError if transformers reports that it cannot encode a token as text."""
+    if isinstance(error, ValueError) and str(error).startswith("Can't sanitize"):
+        raise UserError(
+            "the text spells out a special token of the model, which its tokenizer cannot encode "
+            "as text. Change the text, such as by a space inside the token."
+        ) from None
+
+
+def _fault(error: Exception, template: str, messages: Messages) -> str:
+    """Returns what a template raised.
+
+    The text of the error is returned only if it is in the template and not in the messages.
+    """
+    words = str(error)
+    in_data = any(words in message["content"] for message in messages)
+    if len(words) >= _MIN_SHOWN and words in template and not in_data and words.isprintable():
+        return words
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == "<template>"]
+    line = lines[-1] if lines else getattr(error, "lineno", None)
+    return type(error).__name__ + (f" in line {line} of the template" if line else "")

@@ -1,0 +1,56 @@
+"""Finds questions that look the same: in both sets of a run, or more than once in one set."""
+
+import logging
+
+from pmc_jax.data.records import ForgetSet, RetainSet
+from pmc_jax.data.visible import appearance
+from pmc_jax.errors import UserError, first_of
+
+_log = logging.getLogger(__name__)
+
+
+def check_twins(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
+    """Reports questions that are in both sets, and warns of repeated questions in one set.
+
+    Two questions are the same if they look the same, see `visible.appearance`.
+
+    Args:
+        rule: `warn` or `error`, what happens if a question is in both sets.
+        forget: questions to forget.
+        retain: question-answer pairs to keep.
+
+    Raises:
+        UserError: a question is in both sets and `rule` is `error`.
+    """
+    for name, rows in (("forget", forget), ("retain", retain)):
+        if again := _repeats(rows):
+            _log.warning(
+                "data.%s: %d of %d questions look the same as an earlier one (%s), and the run "
+                "counts each as a question of its own. Remove these rows.",
+                *(name, len(again), len(rows), first_of(again, 5)),
+            )
+    retained = set(map(appearance, retain.questions))
+    pairs = zip(forget.ids, forget.questions, strict=True)
+    both = [id_ for id_, question in pairs if appearance(question) in retained]
+    if not both:
+        return
+    named = first_of(both, 5)
+    message = (
+        f"data.retain: {len(both)} of {len(forget)} forget questions are also retain questions "
+        f"({named}). Remove these questions from data.retain or data.forget"
+    )
+    if rule == "error":
+        raise UserError(f"{message}, or set data.on_overlap=warn.")
+    _log.warning("%s, because the run trains the model both to forget and to keep them.", message)
+
+
+def _repeats(rows: ForgetSet | RetainSet) -> list[str]:
+    """Returns the ids of the rows whose question looks the same as that of an earlier row."""
+    seen: set[str] = set()
+    again = []
+    for id_, question in zip(rows.ids, rows.questions, strict=True):
+        look = appearance(question)
+        if look in seen:
+            again.append(id_)
+        seen.add(look)
+    return again
