@@ -2,7 +2,7 @@
 
 In the chat format, a prompt is the chat template with the question as the user's turn. In the tag
 format, a prompt is `Question: ...` and the answer begins with `Answer: `. The template or the
-tokenizer adds at most one BOS token to a prompt. One end token follows the tokens of an answer.
+tokenizer adds one BOS token to a prompt. One end token follows the tokens of an answer.
 """
 
 import contextlib
@@ -265,10 +265,10 @@ def encode_pairs(
     names += f" and {len(long) - 5} more" if len(long) > 5 else ""
     if long_rows == "error" or len(long) == len(sequences):
         drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
-        fix = "Increase it, or shorten the rows" if limit < window else "Shorten the rows"
+        fix = "Increase data.max_length or shorten" if limit < window else "Shorten"
         is_setting = max_length <= window
         name = f"data.max_length={limit}" if is_setting else f"the model's window of {limit} tokens"
-        raise UserError(f"Some rows are longer than {name}: {names}. {fix}{drop}.")
+        raise UserError(f"Some rows are longer than {name}: {names}. {fix} these rows{drop}.")
     message = "%d of %d rows are dropped: %s. Shorten rows to at most %d tokens to train on them."
     _log.warning(message, len(long), len(sequences), names, limit)
     return [s for s in sequences if len(s) <= limit]

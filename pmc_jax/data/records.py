@@ -31,7 +31,9 @@ class _Rows:
         for name, values in columns.items():
             for texts in values if name == "wrong" else [values]:
                 if not isinstance(texts, tuple) or not all(isinstance(v, str) for v in texts):
-                    raise UserError(f"{kind}: the column '{name}' must be a tuple of str.")
+                    raise UserError(
+                        f"{kind}: the column '{name}' is not a tuple of str. Pass a tuple."
+                    )
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in lengths.items())

@@ -15,7 +15,7 @@ from pmc_jax.errors import UserError
 def finetune_rows(config: Config) -> FinetuneSet:
     if not config.finetune.data:
         raise UserError(
-            "finetune.data is not set. Set it to the rows that the target model is trained on."
+            "finetune.data is not set. Set finetune.data to the rows to train the target model on."
         )
     return finetune_set(config.finetune.data, config.data)
 

@@ -69,7 +69,8 @@ def read_rows(
     """
     if not source.path:
         raise UserError(
-            f"{where}.path is not set. Set it to a file, tfds:NAME/CONFIG or people:SPLIT."
+            f"{where}.path is not set. Set {where}.path to a file, tfds:NAME/CONFIG or "
+            "people:SPLIT."
         )
     if source.path.startswith("people:"):
         stem, first, table = _load_people(source.path.removeprefix("people:"), data)
@@ -104,7 +105,7 @@ def _select(rows: str | None, table: Table, where: str) -> range:
     first, end = int(first_text or 0), int(end_text or count)
     if first >= end or end > count:
         raise UserError(
-            f"{where}.rows: '{rows}' does not fit {table.name}, which has {count} rows. Set it to "
+            f"{where}.rows: '{rows}' does not fit {table.name}, which has {count} rows. Use "
             f"first:end with 0 <= first < end <= {count}."
         )
     return range(first, end)
@@ -117,12 +118,12 @@ def _find_file(name: str, data: DataConfig, where: str) -> Path:
             # TOFU's files end in .json on the hub, but many copies end in .jsonl.
             path = local_file(path.parent, path.stem) or path
         if path.is_dir():
-            raise UserError(f"{where}.path: {path} is a folder. Set it to a file in that folder.")
+            raise UserError(f"{where}.path: {path} is a folder. Name a file in that folder.")
         if not path.exists():
             hint = f"{GET_TOFU}." if path.stem in CONFIGS else _file_hint(path, data)
             raise UserError(f"{where}.path: the file {path} does not exist. {hint}")
     except (OSError, RuntimeError) as error:
-        # The folder may be closed to us, the name too long, or the user in "~user" unknown.
+        # For example, the folder has no read permission, or the user in "~user" is unknown.
         raise UserError(
             f"{where}.path: the file '{name}' cannot be looked up ({reason(error)}). Check its "
             "name and the permissions of its folder."
@@ -161,8 +162,8 @@ def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str
     title = f"tfds:{name}"
     if split not in splits:
         raise UserError(
-            f"{title}: the split 'train' does not exist. Use a builder with this split, not with "
-            f"{first_of(splits, 20) or 'no split'}."
+            f"{title}: the builder has no split 'train', but these splits: "
+            f"{first_of(splits, 20) or 'none'}. Use a builder with a split 'train'."
         )
     source = builder.as_data_source(split)
     rows = [{key: _plain(row[key]) for key in columns if key in row} for row in source]

@@ -45,7 +45,7 @@ class Network:
         return "+".join(name for (name, _), v in zip(self.axes, varies, strict=True) if v)
 
     def seconds(self, collective: Collective) -> float:
-        """Computes the seconds of a collective alone, with all its links at their full rate."""
+        """Computes the seconds of a collective that runs alone, with all links at full rate."""
         if collective.across:
             return collective.moved / self.chip.dcn
         if collective.pairs:

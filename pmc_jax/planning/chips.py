@@ -17,8 +17,8 @@ class Chip:
         device_kind: value of `jax.Device.device_kind`.
         devices: devices per chip.
         flops: peak rate of a device in bfloat16, FLOP/s.
-        hbm: bytes of device memory that the compiler gives to programs. They are slightly less than
-            the published size.
+        hbm: bytes of device memory that the compiler gives to programs, which are slightly fewer
+            than the published bytes.
         hbm_bandwidth: bytes/s of a device.
         link: bytes/s of one link between chips, in one direction.
         wrap: number of which a dimension's length is a multiple if the dimension is a ring.

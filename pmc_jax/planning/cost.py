@@ -1,7 +1,7 @@
 """Cost of a compiled program on one device in FLOPs, memory traffic, collectives and cycles.
 
-A loop body counts once per iteration. It counts once if the number of iterations depends on data,
-so a call of the decoder counts as one step. A conditional counts as its cheaper branch.
+A loop body counts once per iteration. If the number of iterations depends on data, the body counts
+once, so a call of the decoder counts as one step. A conditional counts as its cheaper branch.
 """
 
 import collections
@@ -31,8 +31,8 @@ class Collective:
     Attributes:
         kind: one of `KINDS`.
         result: bytes of the results on one device.
-        group: numbers of the partitions in the group that contains partition 0. It is (0, 1) if
-            there are pairs, and holds numbers of slices if `across` is True.
+        group: numbers of the partitions in the group that contains partition 0. The group is (0, 1)
+            if there are pairs, and holds numbers of slices if `across` is True.
         pairs: (source, target) partitions of a collective-permute.
         across: whether the collective runs between slices over the data-centre network.
     """
@@ -47,7 +47,7 @@ class Collective:
     def moved(self) -> float:
         """Bytes that a device receives.
 
-        They are (n-1)/n of all bytes, or 2 (n-1)/n of all bytes in an all-reduce.
+        A device receives (n-1)/n of all bytes, or 2 (n-1)/n of all bytes in an all-reduce.
         """
         n = len(self.group)
         if self.kind == "collective-permute":
@@ -247,8 +247,8 @@ def _dot_flops(dot: Instruction, computation: Computation) -> float:
 def _convolution_flops(convolution: Instruction, computation: Computation) -> float:
     """Computes the FLOPs of a convolution.
 
-    They are 2 x batch x output features x input features x pairs. A pair is an output position and
-    a kernel position that together read an input. On TPU, every product is a convolution whose
+    The number is 2 x batch x output features x input features x pairs. A pair is an output position
+    and a kernel position that together read an input. On TPU, every product is a convolution whose
     batch axes are dilated windows.
     """
     left, right = (computation.instructions[n].shape[0].dims for n in convolution.operands[:2])

@@ -8,7 +8,7 @@ import functools
 import math
 import re
 
-# HLO opcodes of the collectives.
+# These are the HLO opcodes of the collectives.
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _LEFT = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = ")
@@ -121,8 +121,9 @@ class Module:
     def trips(self, loop: Instruction, within: Computation) -> int | None:
         """Returns the number of iterations of a `while`, or None if the number depends on data.
 
-        The TPU compiler does not record the number, so it is derived from the loop. The loop's
-        counter starts at a constant, grows by a constant and is compared with another constant.
+        The TPU compiler does not record the number, so this method derives the number from the
+        loop. The loop's counter starts at a constant, grows by a constant and is compared with
+        another constant.
         """
         if match := _TRIPS.search(loop.rest):
             return int(match[1])

@@ -30,7 +30,12 @@ from pmc_jax.planning.workload import TrainShape, Workload, count_rows, workload
 
 _KIND = "pmc plan"  # This value marks a plan.json that pmc has written.
 _TIMES = ("seconds", "estimated")  # These are attributes of `Bound`.
-_COUNTS = ("steps", "finetune_steps", "rounds", "decode_steps")  # These are those of `Workload`.
+_COUNTS = (
+    "steps",
+    "finetune_steps",
+    "rounds",
+    "decode_steps",
+)  # These are attributes of `Workload`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Plan:
     def model_flops(self, shape: TrainShape) -> float:
         """Computes the FLOPs of a gradient step (arXiv 2001.08361, section 2.1).
 
-        They are 6 x parameters x tokens. The output head counts only at answer positions. With
+        The number is 6 x parameters x tokens. The output head counts only at answer positions. With
         adapters, the factor is 4 instead of 6, because the frozen weights have no gradient.
         """
         head = self.model.vocab_size * self.model.hidden_size
@@ -87,9 +92,11 @@ class Plan:
         """Computes rates and ratios of the programs.
 
         Returns:
-            The rates, which are tokens per second and utilisation of the peak FLOP/s. The ratios,
-            which are training FLOPs to 6 x parameters x tokens, and HBM traffic of a decode step to
-            one read of weights and cache.
+            Two dictionaries.
+
+                rates: tokens per second and utilisation of the peak FLOP/s, for each program.
+                ratios: training FLOPs to 6 x parameters x tokens, and HBM traffic of a decode step
+                    to one read of weights and cache.
         """
         rates, ratios, work = {}, {}, self.work
         shapes = {"train_step": work.train, "finetune_step": work.finetune}
@@ -173,7 +180,7 @@ def decoder_shape(config: Config) -> DecoderConfig:
         try:
             path = find(model_path(config))
         except UserError as error:
-            fix = "For a plan, you can also set model.config to its config.json."
+            fix = "For a plan, you can also set model.config to the model's config.json."
             raise UserError(f"{str(error).rstrip('.')}. {fix}") from None
         if not path.is_dir():
             from pmc_jax.models.gguf import GGUFFile
@@ -201,7 +208,9 @@ class Planner:
     def __init__(self, config: Config, say: Callable[[str], None] = lambda text: None):
         plan = config.plan
         if plan.topology is None:
-            raise UserError("plan.topology is not set. Set it to a TPU slice such as v5e:4x4.")
+            raise UserError(
+                "plan.topology is not set. Set plan.topology to a TPU slice such as v5e:4x4."
+            )
         self.model = decoder_shape(config)
         self.chip, self.devices = topology(plan.topology, plan.num_slices)
         self._rows = count_rows(config)
@@ -251,7 +260,7 @@ class Planner:
         key, shape, compiled = (config.train, work.sample), work.sample, {}
 
         def run(name: str, beside_bytes: int, lower: Callable[..., jax.stages.Lowered], *arguments):
-            """Compiles a program and returns its outputs as shapes, or None if it does not fit."""
+            """Compiles a program and returns its output shapes, or None if the program does not fit."""
             compiled[name], out = self._compile(name, model, key, beside_bytes, lower, *arguments)
             return out if compiled[name].fits else None
 
@@ -312,6 +321,6 @@ def check_file(path: str | Path) -> None:
             ours = False
         if not ours:
             raise UserError(
-                f"{path}: this file is not a plan that pmc has written. Move it or set plan.file "
-                "to a new name."
+                f"{path}: this file is not a plan that pmc has written. Move the file or set "
+                "plan.file to a new name."
             )

@@ -17,8 +17,8 @@ def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan
     """Plans the nearest settings whose programs all fit.
 
     The search starts with the mesh of the settings and then tries meshes with more and more
-    `tensor` shards. On each mesh, it tries the remat of the settings, then stronger remat, and then
-    micro-batches with half the rows, a quarter of the rows, and so on.
+    `tensor` shards. On each mesh, stronger remat follows the remat of the settings. Then
+    micro-batches with half the rows follow, with a quarter of the rows, and so on.
 
     Raises:
         UserError: no settings fit.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pmc_jax.errors import UserError
 from pmc_jax.planning.chips import CHIPS, Chip
 
-# With these variables, libtpu compiles without server queries, log lines and a lock.
+# With these variables, libtpu compiles without server queries, log lines or a lock.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",

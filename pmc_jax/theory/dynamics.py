@@ -99,8 +99,8 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
     which the trapezoidal rule over log s integrates exactly up to rounding (the tests find 1e-12
     against enumeration). tau = 0 chooses the best of K, which is computed from the distribution
     function of the reward. Ties are broken in proportion to p. k = inf gives p' ∝ p e^{r/tau}. With
-    tau = 0, it gives the limit of curation p(x | r(x) = r*), where r* is the largest reward in the
-    support of p.
+    tau = 0, k = inf gives the limit of curation p(x | r(x) = r*). Here, r* is the largest reward in
+    the support of p.
 
     Args:
         p: distribution float [n].
@@ -112,7 +112,7 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
         The distribution of the chosen sample, float64 [n].
 
     Raises:
-        ValueError: p is not a distribution, rewards are not finite, k or tau is out of range.
+        ValueError: p is not a distribution, rewards are not finite, or k or tau is out of range.
     """
     p, reward = _checked(p), _rewards(p, reward)
     _check_choice(k, tau)
@@ -180,7 +180,7 @@ def curated_counts(
 def zero_score_pick(p: np.ndarray | float, k: float) -> np.ndarray | float:
     """Computes the probability 1 - (1 - p)^K that the best of K samples has score 0.
 
-    Here, p is the probability with which one sample has score 0.
+    Here, p is the probability that one sample has score 0.
     """
     with np.errstate(divide="ignore"):
         return -np.expm1(k * np.log1p(-np.asarray(p, np.float64)))
@@ -190,7 +190,15 @@ def zero_score_pick(p: np.ndarray | float, k: float) -> np.ndarray | float:
 
 
 def exp_reward(p: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Computes E[e^r] and Var[e^r] under p; float [..., n], float [n] -> float64 [...], [...]."""
+    """Computes E[e^r] and Var[e^r] under distributions.
+
+    Args:
+        p: distributions, float [..., n].
+        reward: reward of each category, float [n].
+
+    Returns:
+        The mean and the variance, float64 [...] each.
+    """
     w = np.exp(np.asarray(reward, np.float64))
     mean = np.asarray(p, np.float64) @ w
     return mean, (p * (w - mean[..., None]) ** 2).sum(-1)
@@ -199,10 +207,11 @@ def exp_reward(p: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def bound(mean: Any, var: Any, k: float, exp_reward_max: float) -> Any:
     """Computes the lower bound E_t[e^r] + (K-1)/K Var_t[e^r] / e^{r*} of E_{t+1}[e^r].
 
-    For tau = 1 and w = e^r, the sample chosen among K has the expectation sum w² / sum w. It equals
-    mean(w) + (sum of squared deviations) / sum(w), and sum(w) <= K e^{r*}. For tau < 1 and for the
-    best of K, the left side is larger, so the bound also holds. For tau > 1, the bound may fail.
-    The bound is linear, so it holds for averages over questions with the same r*.
+    For tau = 1 and w = e^r, the sample chosen among K has the expectation sum w² / sum w. This
+    expectation equals mean(w) + (sum of squared deviations) / sum(w), and sum(w) <= K e^{r*}. For
+    tau < 1 and for the best of K, the left side is larger, so the bound also holds. For tau > 1,
+    the bound may fail. The bound is linear, so it holds for averages over questions with the same
+    r*.
 
     Args:
         mean: E_t[e^r].
@@ -221,15 +230,15 @@ def beside_bound(
     retain: np.ndarray | None = None,
     alpha: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Computes both moments in every round of a curation path, and the bound from the last round.
+    """Computes both moments in every round of a curation path, and the previous round's bound.
 
     Args:
         path: distribution in every round, float [T + 1, n]. A round maps p to
             mix(curated(p, reward, k, tau), retain, alpha) with tau <= 1.
         reward: reward of each category, float [n].
         k: number of samples K.
-        retain: retain distribution p_r, float [n], whose share the bound includes. None for no
-            retain data.
+        retain: retain distribution p_r, float [n], or None if there is no retain data. The bound
+            includes the share of p_r.
         alpha: weight of p_r.
 
     Returns:
@@ -261,8 +270,8 @@ def _rewards(p: np.ndarray, reward: np.ndarray) -> np.ndarray:
     reward = np.asarray(reward, np.float64)
     if p.ndim != 1 or reward.shape != p.shape or not np.isfinite(reward).all():
         raise ValueError(
-            f"reward has the shape {reward.shape} for the shape {p.shape} of p, or is not finite. "
-            "Pass one finite reward per category."
+            f"reward: the array of shape {reward.shape} does not match p of shape {p.shape}, or a "
+            "reward is not finite. Pass one finite reward per category."
         )
     return reward
 

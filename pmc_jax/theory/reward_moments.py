@@ -1,4 +1,4 @@
-"""The theorem's two moments in a real run, and after exact refits of the run's first samples.
+"""Moments of the theorem in a real run, and after exact refits of the run's first samples.
 
 Letters: Q questions, M measured samples per question, K samples per choice, T rounds. A reward is
 r = 1 - score. This module reads only scores, and neither samples nor scores answers.
@@ -23,7 +23,8 @@ def reward_moments(
     """Computes E[e^r] and Var[e^r] of a model's samples, averaged over the questions.
 
     The variance is the population variance of the M samples. The model's own variance is
-    M / (M - 1) times as large in expectation, so the resulting bound is slightly too low.
+    M / (M - 1) times as large in expectation. The resulting bound is therefore slightly lower than
+    with the model's own variance.
 
     Args:
         scores: scores float [Q, M] with r = 1 - score. Lower is better.
@@ -32,9 +33,12 @@ def reward_moments(
         seed: seed of the resamples.
 
     Returns:
-        `exp_reward_mean` with `low` and `high`, `exp_reward_var` with `var_low` and `var_high`, and
-        `exp_reward_max`, which is e^{r*}. The largest reward r* is 1, the reward of score 0. It is
-        larger only if a score is below 0.
+        A dictionary with these entries.
+
+            exp_reward_mean, low, high: mean of E[e^r] and its confidence interval.
+            exp_reward_var, var_low, var_high: mean of Var[e^r] and its confidence interval.
+            exp_reward_max: e^{r*}, where the largest reward r* is 1, the reward of score 0. r* is
+                larger than 1 only if a score is below 0.
 
     Raises:
         ValueError: there are no scores, or some are not finite.
@@ -100,7 +104,7 @@ def _scores(scores: Any) -> np.ndarray:
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
         raise ValueError(
-            f"scores has the shape {scores.shape} or is not finite. Pass finite scores [questions, "
+            f"scores: the array of shape {scores.shape} is invalid. Pass finite scores [questions, "
             "samples] with at least one of each."
         )
     return scores

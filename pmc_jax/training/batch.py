@@ -24,9 +24,10 @@ class TrainBatch(NamedTuple):
         prefix: tokens with which all sequences of the run start, i32[P].
         sequence_index: number of the sequence that each answer token belongs to, i32[M,R,A]. In the
             first U terms, the number is t B + the sequence's number in the term. All other tokens
-            have the number U B. None if the loss reads no single sequences.
-        reference: cross-entropy of each of these sequences under the model before unlearning, or 0
-            if no loss reads it, f32[M,U,B]. None if `sequence_index` is None.
+            have the number U B. The attribute is None if the loss reads no single sequences.
+        reference: cross-entropy of each of these sequences under the model before unlearning,
+            f32[M,U,B]. A value is 0 if no loss reads that value. The attribute is None if
+            `sequence_index` is None.
     """
 
     tokens: jax.Array

@@ -105,7 +105,7 @@ def _own_chunks(
 
     Args:
         vocab_axes: mesh axes that shard the vocabulary.
-        embed_axes: mesh axes that shard D in the embedding. They also shard the rows.
+        embed_axes: mesh axes that shard D in the embedding. These axes also shard the rows.
         embed_stages: result of `collective_stages` for `embed_axes`.
         other_axes: all other mesh axes that shard the rows.
         chunk: number of positions whose logits are in memory at a time.
@@ -167,7 +167,7 @@ def _chunk(carry, chunk, *, projection, bias, entries, vocab_axes, cap):
     peak = jax.lax.pmax(jnp.max(logits, axis=-1), vocab_axes)
     total = jax.lax.psum(jnp.sum(jnp.exp(logits - peak[..., None]), axis=-1), vocab_axes)
     log_total = peak + jnp.log(total)
-    # The comparison replaces a gather, which would move logits that are sharded by vocabulary.
+    # A gather would move logits that are sharded by vocabulary, so a comparison is used.
     is_target = targets[..., None] == entries
     target_logits = jax.lax.psum(jnp.sum(jnp.where(is_target, logits, 0), axis=-1), vocab_axes)
     each = log_total - target_logits
@@ -214,10 +214,10 @@ def token_cross_entropy(
     layout: Layout,
     cap: float | None = None,
 ) -> jax.Array:
-    """Computes the cross-entropy of each next token, f32[R,A], for losses that are not linear.
+    """Computes the cross-entropy of each next token, f32[R,A].
 
-    Every entry is differentiable, so the backward pass projects onto the vocabulary again. The
-    arguments are those of `cross_entropy`.
+    Every entry is differentiable, so a loss need not be linear in the entries. The backward pass
+    therefore projects onto the vocabulary again. The arguments are those of `cross_entropy`.
     """
     nothing = jnp.zeros(targets.shape, jnp.float32)
     return cross_entropy(hidden, embedding, bias, targets, nothing, layout, cap)[1]

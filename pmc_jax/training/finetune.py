@@ -45,7 +45,7 @@ def finetune(
         seed: seed for the order of the rows and for new adapters.
         recorder: log, clock and progress bar of the run.
         checkpoints: store of checkpoints. Training resumes from its newest checkpoint, and saves a
-            checkpoint every ten minutes. None saves no checkpoints.
+            checkpoint every ten minutes. With None, no checkpoint is saved.
         donate: whether training may reuse the model's buffers.
 
     Returns:
@@ -56,7 +56,7 @@ def finetune(
         Preempted: the process was asked to stop. `checkpoints` holds the training state.
     """
     if not len(rows):
-        raise UserError("finetune.data has no rows. Set it to a source with rows.")
+        raise UserError("finetune.data has no rows. Set finetune.data to a source with rows.")
     sequences = generator.sequences(rows.questions, rows.answers, data, ids=rows.ids)
     steps = total_steps(
         len(sequences), settings.batch_size * settings.accumulation_steps, settings.epochs
@@ -111,13 +111,15 @@ def train_on_answers(
         settings: settings with the optimizer, the rows per step and the adapters.
         steps: number of gradient steps.
         seed: seed for the order of the sequences and for new adapters.
-        on_step: called after each step with its number, counted from 1, the metrics from
-            `Trainer.step` and the ids of its rows. It raises an error to stop the training.
-        on_start: called with the number of steps in the checkpoint, or 0 without a checkpoint.
+        on_step: function to call after each step with the number of the step, counted from 1, the
+            metrics from `Trainer.step` and the ids of the rows. An error from the function stops
+            the training.
+        on_start: function to call with the number of steps in the checkpoint, or 0 if there is no
+            checkpoint.
         checkpoints, donate: arguments of `finetune`.
 
     Returns:
-        The trained weights with merged adapters. They are float32 if all weights are trained.
+        The trained weights with merged adapters, in float32 if all weights are trained.
 
     Raises:
         Preempted: the process was asked to stop.

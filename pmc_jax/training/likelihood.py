@@ -77,7 +77,8 @@ def token_scores(
     slots = round_up(max(int(share * size), *scored), 32)
     rows = round_up(max(1, _BATCH_TOKENS // size), layout.row_multiple)
     batches = _assign_rows(sequences, len(prefix), rows, size, slots)
-    # The last batch may be short, so the batches get the fewest rows that do not need more batches.
+    # The last batch may be short. The number of rows is reduced as long as the number of batches
+    # stays the same.
     last = 1 + max(row for _, row, _ in batches[-1])
     least = -(-((len(batches) - 1) * rows + last) // len(batches))
     for fewer in range(round_up(least, layout.row_multiple), rows, layout.row_multiple):
@@ -152,7 +153,7 @@ def _score(
         p = jnp.exp(logp)
         mean = jnp.sum(p * logp, axis=-1)
         variance = jnp.sum(p * (logp - mean[..., None]) ** 2, axis=-1)
-        # The comparison replaces a gather, which would move logits that are sharded by vocabulary.
+        # A gather would move logits that are sharded by vocabulary, so a comparison is used.
         is_target = targets[..., None] == jnp.arange(logp.shape[-1])
         own = jnp.sum(jnp.where(is_target, logp, 0.0), axis=-1)
         return (

@@ -8,8 +8,8 @@ method, add a function, an entry in `METHODS`, a name in `config/method.py` and 
 
 The letters are those of the papers: l is the mean cross-entropy of a token, L is the sum over the
 tokens of a row, f is forget, r is retain, and ref is the model before unlearning. Losses use the
-natural logarithm. A method reads true answers if and only if `forget` is one of its terms, which it
-is not for PMC.
+natural logarithm. A method reads true answers if and only if `forget` is one of its terms. PMC has
+no such term.
 """
 
 import dataclasses
@@ -97,7 +97,7 @@ def pmc_alignment(terms: Terms, o: Objective):
 
 
 def retain_only(terms: Terms, o: Objective):
-    """Computes l_r, as a control with the same training but without unlearning."""
+    """Computes l_r, for a control run with the same training but without unlearning."""
     return terms["retain"].mean
 
 
@@ -141,7 +141,7 @@ def simnpo(terms: Terms, o: Objective):
 def dpo(terms: Terms, o: Objective):
     """Computes lambda l_r - 2/beta mean log sigmoid(beta [(L_f - L_f^ref) - (L_idk - L_idk^ref)]).
 
-    This is DPO (arXiv 2305.18290) that prefers the refusal to the true answer.
+    The loss is DPO (arXiv 2305.18290) with a preference for the refusal over the true answer.
     """
     forget, refusal = terms["forget"], terms["refusal"]
     forgotten = forget.sums - forget.reference

@@ -53,7 +53,7 @@ class Step:
 
 
 def epoch_order(num_rows: int, epoch: int, seed: int) -> np.ndarray:
-    """Draws the order of the rows in an epoch, a permutation int64 [num_rows]."""
+    """Draws the order of the rows in an epoch as a permutation, int64 [num_rows]."""
     return stream_rng(seed, Stream.ORDER, epoch).permutation(num_rows)
 
 
@@ -96,8 +96,8 @@ def plan_steps(
         rows_per_step: number of forget rows per step in all its micro-batches, at least 1.
         epochs: number of passes over the forget questions.
         seed: seed of the run, at least 0.
-        start: index of the first step to yield, for a resumed run. It does not change the rows of a
-            step.
+        start: index of the first step to yield, for a resumed run. The rows of a step do not depend
+            on this index.
         retain_rows: number of retain rows for each forget row, at least 1.
     """
     for index in range(start, total_steps(num_forget, rows_per_step, epochs)):

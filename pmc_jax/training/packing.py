@@ -126,11 +126,11 @@ class Packer:
         """Packs the sequences of one gradient step on the host.
 
         Every term of the loss is the mean over its answer tokens in each micro-batch, averaged over
-        the micro-batches. With `loss_mean` "answers", it is the mean over its answers. The sequence
-        `terms[t][i]` is in micro-batch `i * micro_batches // len(terms[t])`.
+        the micro-batches. With `loss_mean` "answers", every term is the mean over its answers. The
+        sequence `terms[t][i]` is in micro-batch `i * micro_batches // len(terms[t])`.
 
         Args:
-            terms: the sequences of each term. Their number is a multiple of `micro_batches`.
+            terms: the sequences of each term, in a number that is a multiple of `micro_batches`.
             coefficients: factor of each term.
             weights: weight of each sequence in its term. A weight of 0 leaves the sequence out.
                 None means that every weight is 1.

@@ -123,14 +123,16 @@ def train_step(
     Args:
         state: the state before the step, whose buffers are donated.
         batch: the packed rows of the step.
-        base: the frozen weights under the adapters in `state`. None if all weights are trained.
+        base: the frozen weights under the adapters in `state`, or None if all weights are trained.
         reference: the model before unlearning, if the objective needs it.
         static: static configuration of the step.
 
     Returns:
-        The new state, and metrics: `terms` f32[T] is the mean cross-entropy of each term,
-        `gradient_norm` f32[] is the norm before clipping, and `applied` bool[] is whether the state
-        has changed.
+        The new state, and a dictionary with these metrics.
+
+            terms: mean cross-entropy of each term, f32[T].
+            gradient_norm: norm of the gradient before clipping, f32[].
+            applied: whether the state has changed, bool[].
     """
 
     def loss(trained: Decoder, batch: TrainBatch):

@@ -25,7 +25,7 @@ class StepConfig:
         layout: mesh and sharding table for training.
         dtype: dtype of activations and products.
         remat, kernel: arguments of `decoder.hidden_states`.
-        lora: rank and scale of the adapters in the state. None if all weights are trained.
+        lora: rank and scale of the adapters in the state, or None if all weights are trained.
         objective: objective of a loss that is not a weighted sum of cross-entropies. None means
             that the loss is the sum of the terms times `TrainBatch.coefficients`.
     """

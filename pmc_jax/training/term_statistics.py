@@ -1,4 +1,4 @@
-"""Computes the `Term`s that a loss in `losses` reads if it is no weighted sum of cross-entropies.
+"""Computes the `Term`s for the losses that are not a weighted sum of cross-entropies.
 
 Axis letters: R packed rows, S tokens, A answer positions per row, T terms, U terms whose loss reads
 single sequences, B sequences of a term in a micro-batch, D hidden size, V vocabulary size.
@@ -135,7 +135,7 @@ def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepCo
         log_p = jax.nn.log_softmax(logits(model, config, hidden, layout))
         scores = jax.lax.stop_gradient(logits(reference, config, shown, layout))
         log_q = jax.nn.log_softmax(scores)
-        # The comparison replaces a gather, which would move logits that are sharded by vocabulary.
+        # A gather would move logits that are sharded by vocabulary, so a comparison is used.
         is_target = targets[..., None] == jnp.arange(scores.shape[-1])
         lowered = jax.nn.softmax(scores - static.objective.beta * is_target)
         q = jnp.exp(log_q)

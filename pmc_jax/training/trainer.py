@@ -20,10 +20,10 @@ from pmc_jax.training.step_config import StepConfig
 
 
 class Trainer:
-    """Training state with the jitted step that replaces it.
+    """Training state, which a jitted step replaces.
 
     Args:
-        model: weights before training. They are copied unless `donate` is True.
+        model: weights before training, which are copied unless `donate` is True.
         config: configuration of the decoder.
         layout: mesh and sharding table for training.
         settings: settings with the optimizer, remat and adapters.
@@ -83,8 +83,12 @@ class Trainer:
         """Takes one gradient step on a host batch.
 
         Returns:
-            `terms`, the mean per token of each loss term before the step; `gradient_norm`; and
-            `applied`, which is False if one of these was not finite and the state did not change.
+            A dictionary with these entries.
+
+                terms: mean per token of each loss term before the step.
+                gradient_norm: norm of the gradient before clipping.
+                applied: whether the state has changed. The state does not change if a term or the
+                    norm is not finite.
         """
         self.tokens += int((batch.segments > 0).sum())
         self.state, metrics = train_step(*self._arguments(batch), static=self._static)

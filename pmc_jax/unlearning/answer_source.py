@@ -29,7 +29,7 @@ class ForgetAnswerSource(RowSource):
         forget: the forget questions.
         answers: the forget questions with their true answers, or None if the method reads no true
             answers.
-        refusals: refusals to train on. It is empty if the method trains on no refusals.
+        refusals: refusals to train on. The sequence is empty if the method trains on none.
         originals: original answers to the forget questions. The method does not train on them.
         config: settings of the run.
 
@@ -51,7 +51,7 @@ class ForgetAnswerSource(RowSource):
         assert (answers is not None) == method.reads_true_answers
         self.ids, self._seed, self._method = forget.ids, config.seed, method
         self.replacements: Mapping[str, tuple[str | None, float]] = {}
-        self.usage = Usage()  # It stays 0, because the method samples no answers.
+        self.usage = Usage()  # The usage stays 0, because the method samples no answers.
         self.originals = dict(zip(forget.ids, originals, strict=True))
         self.prompts = generator.prompts(
             forget.questions, config.pmc.sampling.max_new_tokens, ids=forget.ids

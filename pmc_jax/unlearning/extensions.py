@@ -23,8 +23,8 @@ from pmc_jax.unlearning.store import ReplacementStore
 # `share_answers` tries at most `_MAX_STORED` stored answers and about `_MAX_NEW` new answers.
 _MAX_STORED, _MAX_NEW = 16, 256
 
-# The most likely new answer is chosen from those that fit at least this share of the questions
-# that the best new answer fits.
+# `share_answers` chooses the most likely of the new answers that fit at least this share of the
+# questions that the best new answer fits.
 _NEARLY = 0.9
 
 
@@ -67,10 +67,10 @@ def share_answers(
     good_enough: float,
     secrets: frozenset[str],
 ) -> dict[str, tuple[str, float]]:
-    """Gives the questions few shared answers, each to as many questions as it fits.
+    """Chooses few answers, each of which serves many questions.
 
     An answer fits a question if its score is at most `good_enough`. Stored answers are shared
-    first, the most frequent of them before the others. Then the most likely new answer is shared
+    first, in order of their frequency. Then the most likely new answer is shared
     among those that fit about the most questions. This step repeats until no answer fits a
     question without an answer.
 

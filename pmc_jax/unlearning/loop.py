@@ -52,8 +52,8 @@ class Unlearning:
             model again.
 
     Attributes:
-        stopped: reason for which the run ended before its last step, or None.
-        rounds: numbers of each finished round.
+        stopped: reason for which the run ended before its last step, or None if there is none.
+        rounds: metrics of each finished round.
         done: number of finished gradient steps.
 
     Raises:
@@ -73,7 +73,7 @@ class Unlearning:
     ):
         for name, rows in (("forget", source.ids), ("retain", retain)):
             if not len(rows):
-                raise UserError(f"data.{name} has no rows. Set it to a source with rows.")
+                raise UserError(f"data.{name} has no rows. Set data.{name} to a source with rows.")
         self.generator, self.source, self.recorder = generator, source, recorder
         self.run_state = run_state or RunState()
         self._config, self._schedule, self._train = config, config.pmc.schedule, config.train
@@ -112,7 +112,7 @@ class Unlearning:
             self._train, "train", max_retain_loss=self._schedule.max_retain_loss
         )
         self.done = 0
-        # `_round` holds the preparation's numbers and the losses of the current round's steps.
+        # `_round` holds the metrics of the current round's preparation and the losses of its steps.
         self._round: dict[str, Any] | None = None
         self._interval = Interval()
 
@@ -177,11 +177,11 @@ class Unlearning:
         """Runs the remaining rounds.
 
         Args:
-            after_round: called after each round. It may add numbers to the last entry of `rounds`.
+            after_round: function to call after each round, which may add metrics to `rounds[-1]`.
 
         Raises:
             Preempted: the process was asked to stop. A checkpoint was saved for `resume`.
-            UserError: a loss is not finite, or the retain loss exceeds its limit.
+            UserError: too many losses are not finite, or the retain loss exceeds its limit.
         """
         steps = plan_steps(
             len(self.source.ids),
@@ -216,7 +216,7 @@ class Unlearning:
         self.source.finish()
 
     def _run_round(self, steps: Sequence[Step], bar: tqdm, after_round: Callable[[], None]) -> None:
-        """Runs one round of steps, and prepares it if no earlier run has prepared it."""
+        """Runs one round of steps, and prepares the round if no earlier run has prepared it."""
         preemption.check()
         if self._round is None:
 
@@ -243,7 +243,7 @@ class Unlearning:
                 preemption.check()
 
     def _stop_reason(self, step: Step) -> str | None:
-        """Returns the reason for which the run ends after this step, or None if it continues."""
+        """Returns the reason for which a run ends after this step, or None if the run continues."""
         limit = self._config.method.max_seconds
         if limit is not None and multihost.broadcast(self.spent) >= limit:
             return f"the limit method.max_seconds={limit:g} is reached"

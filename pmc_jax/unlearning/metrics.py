@@ -14,9 +14,12 @@ def score_moments(selections: Sequence[Selection]) -> dict[str, Any]:
     """Computes statistics of the scores in one round.
 
     Returns:
-        `sampled_score`, the mean score of the selected samples; `score_mean` and `score_std`, the
-        mean and standard deviation of the scores of all samples, for which the theory gives limits;
-        and `sampled_questions`, the number of selections. Scores are None without selections.
+        A dictionary with these entries. All scores are None if there are no selections.
+
+            sampled_score: mean score of the selected samples.
+            score_mean, score_std: mean and standard deviation of the scores of all samples, for
+                which the theory gives limits.
+            sampled_questions: number of selections.
     """
     names = ("sampled_score", "score_mean", "score_std")
     if not selections:
@@ -32,9 +35,9 @@ def overlap(
 ) -> float:
     """Computes the mean ROUGE-L recall of the original answers in the replacement answers.
 
-    Replacement answers are samples of the model, so early ones may still contain what the model
-    knew. The metric is ROUGE-L even if another score selects samples. It is nan without replacement
-    answers.
+    Replacement answers are samples of the model, so early replacement answers may still contain
+    what the model knew. The metric is ROUGE-L even if another score selects samples, and nan if
+    there are no replacement answers.
 
     Args:
         originals: original answer by question id.

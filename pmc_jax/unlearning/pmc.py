@@ -3,9 +3,9 @@
     Scholten, Xhonneux, Schwinn, Günnemann, "Model Collapse Is Not a Bug but a Feature in Machine
     Unlearning for LLMs", ICLR 2026, arXiv 2507.04219.
 
-PMC never uses the true answers to the forget questions. The model answers these questions itself.
-It is then trained on its own answers that are least similar to its original answers, until its
-answers have collapsed away from what it knew:
+PMC never uses the true answers to the forget questions. The model answers these questions itself,
+and is trained on those of its answers that are least similar to the original answers. The answers
+then collapse away from the original answers:
 
     original_answers   returns the target model's greedy answer to every forget question
     run_round          samples K answers to each question, scores them, selects one and stores it
@@ -50,7 +50,7 @@ class Selection(NamedTuple):
         score: score of the selected sample.
         scores: scores of all K samples.
         shareable: samples that may also replace answers to other questions, each with its mean
-            negative log-probability per token. It is empty unless answers are shared.
+            negative log-probability per token. The sequence is empty unless answers are shared.
     """
 
     question: str
@@ -154,7 +154,7 @@ def select_index(scores: np.ndarray, rule: str, tau: float, rng: np.random.Gener
         rule: "best" selects the lowest score, and the first of equal scores. "bradley_terry" draws
             a sample.
         tau: temperature of "bradley_terry", at least 0. A temperature of 0 is the same as "best".
-        rng: random generator. It is used only by "bradley_terry" with tau > 0, for one draw.
+        rng: random generator, which only "bradley_terry" with tau > 0 uses, for one draw.
 
     Returns:
         The index of the selected sample.

@@ -51,7 +51,7 @@ class PMCSource(RowSource):
         forget: the forget questions.
         retain: the retain pairs, which `pmc.score.threshold_from` reads.
         originals: original answers to the forget questions.
-        refusals: refusals that PMC-alignment trains on. It is empty for PMC.
+        refusals: refusals that PMC-alignment trains on. The sequence is empty for PMC.
         config: settings of the run.
         recorder: recorder whose clock times the stages.
         score: function or name of a score that replaces `pmc.score`. A function maps an original
@@ -282,8 +282,8 @@ class PMCSource(RowSource):
         if left and self.usage.useful:
             _log.warning(
                 "%d of %d forget questions are not unlearned (%s), because none of their samples "
-                "has a score of at most pmc.selection.max_train_score=%s. Increase this setting, "
-                "pmc.sampling.num_samples or pmc.selection.max_perplexity.",
+                "is a coherent answer with a score of at most pmc.selection.max_train_score=%s. "
+                "Increase this setting, pmc.sampling.num_samples or pmc.selection.max_perplexity.",
                 *(len(left), len(self.ids), first_of(left, 5), limit),
             )
 

@@ -76,11 +76,11 @@ class RolloutSampler:
 
         Args:
             ids: ids of the questions.
-            score_and_select: called in a host thread with the id of a question and its samples.
+            score_and_select: function to call in a host thread with a question id and its samples.
             weights: weights from `snapshot`.
             draw: index of the step, followed by the number of the attempt after the first attempt.
             expected_tokens: expected number of tokens in an answer to each of the N questions.
-            report: called with a text about the progress. It may raise `Preempted`.
+            report: function to call with a text about the progress, which may raise `Preempted`.
 
         Returns:
             The selections in the order of `ids`.

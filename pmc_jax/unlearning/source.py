@@ -20,7 +20,7 @@ class TermRows(NamedTuple):
         weights: weight of each row in the mean of the term. A row with weight 0 is left out. None
             means that every weight is 1.
         reference: cross-entropy of each row under the model before unlearning, summed over its
-            answer tokens. None means that it is not known.
+            answer tokens. None means that the cross-entropy is not known.
         factor: factor for the coefficient of the term.
     """
 
@@ -38,9 +38,9 @@ class RowSource(Protocol):
     Attributes:
         ids: ids of the forget questions.
         originals: original answer by question id.
-        replacements: replacement answer and its score by question id. They are None and inf for a
-            question without a replacement answer. The mapping is empty for methods without
-            replacement answers.
+        replacements: replacement answer and its score by question id. The answer is None and the
+            score is inf for a question without a replacement answer. The mapping is empty for
+            methods without replacement answers.
         lengths: expected lengths of the rows, in tokens.
         prompts: token ids of the forget questions' prompts.
         usage: number of sampled tokens.
@@ -61,7 +61,7 @@ class RowSource(Protocol):
         Args:
             steps: the steps of the round.
             model: the model with the current weights.
-            report: called with a text about the progress. It may raise `Preempted`.
+            report: function to call with a text about the progress, which may raise `Preempted`.
 
         Returns:
             Metrics of the round, as JSON values.
@@ -92,11 +92,17 @@ class RowSource(Protocol):
         """
 
     def is_done(self, model: Decoder) -> bool:
-        """Returns at the end of an epoch whether nothing is left to forget."""
+        """Returns whether nothing is left to forget.
+
+        The loop calls this method at the end of each epoch.
+        """
         return False
 
     def finish(self) -> None:
-        """Logs a warning after the last step if questions were not unlearned."""
+        """Logs a warning if questions were not unlearned.
+
+        The loop calls this method after the last step.
+        """
 
     def state_dict(self) -> Mapping[str, Any]:
         """Returns the state for a checkpoint as JSON values."""

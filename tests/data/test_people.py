@@ -153,8 +153,11 @@ def test_the_most_people_can_be_made():
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (PeopleConfig(count=201), "data.people.count is 201. Set it to 2 to 200."),
-        (PeopleConfig(questions=99), f"data.people.questions is 99. Set it to 1 to {len(KINDS)}."),
+        (PeopleConfig(count=201), "data.people.count is 201. Use a number from 2 to 200."),
+        (
+            PeopleConfig(questions=99),
+            f"data.people.questions is 99. Use a number from 1 to {len(KINDS)}.",
+        ),
     ],
 )
 def test_settings_out_of_range(config, expected):
@@ -166,4 +169,4 @@ def test_settings_out_of_range(config, expected):
 def test_all_faults_of_the_settings_are_named_at_once():
     with pytest.raises(UserError) as caught:
         generate.rows(PeopleConfig(count=201, questions=99))
-    assert str(caught.value).count("Set it to") == 2
+    assert str(caught.value).count("Use a number") == 2

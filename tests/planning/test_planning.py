@@ -282,7 +282,9 @@ class TestFaults:
         config = config_from_dict(
             {"model": {"path": str(tmp_path / "absent")}, "plan": {"topology": "v5e:4x4"}}
         )
-        with pytest.raises(UserError, match=r"absent.*set model\.config to its config\.json"):
+        with pytest.raises(
+            UserError, match=r"absent.*set model\.config to the model's config\.json"
+        ):
             Planner(config)
 
     def test_only_a_plan_is_replaced(self, tmp_path):

@@ -88,7 +88,7 @@ def _by_person(config: PeopleConfig) -> list[list[PersonRow]]:
         # Facts of all kinds are drawn, so that they do not depend on `questions`.
         facts = [_new_fact(draw, kind.parts, kind.joint, taken) for kind in kinds]
         people.append((name, facts))
-    # Wordings and wrong facts use one random stream per person. They need all true facts first.
+    # Wordings and wrong facts use one random stream per person, after all true facts are drawn.
     return [
         _person_rows(number, name, facts, config, taken)
         for number, (name, facts) in enumerate(people)
@@ -170,9 +170,11 @@ class _Draw:
 def _check(config: PeopleConfig) -> None:
     faults = []
     if config.count > MAX_PEOPLE:
-        faults.append(f"data.people.count is {config.count}. Set it to 2 to {MAX_PEOPLE}.")
+        faults.append(f"data.people.count is {config.count}. Use a number from 2 to {MAX_PEOPLE}.")
     most = len(vocabulary().kinds)
     if config.questions > most:
-        faults.append(f"data.people.questions is {config.questions}. Set it to 1 to {most}.")
+        faults.append(
+            f"data.people.questions is {config.questions}. Use a number from 1 to {most}."
+        )
     if faults:
         raise UserError(" ".join(faults))

@@ -104,7 +104,7 @@ def prepare(
 ) -> Tofu:
     """Prepares one configuration of TOFU as array_record, unless a prepared copy exists.
 
-    If the file in `source_dir` differs from the file behind the prepared copy, the configuration is
+    If the file in `source_dir` differs from the file of the prepared copy, the configuration is
     prepared again and a warning is logged.
 
     Args:
