@@ -260,7 +260,7 @@ class Planner:
         key, shape, compiled = (config.train, work.sample), work.sample, {}
 
         def run(name: str, beside_bytes: int, lower: Callable[..., jax.stages.Lowered], *arguments):
-            """Compiles a program and returns its output shapes, or None if the program does not fit."""
+            """Compiles a program and returns its output shapes, or None if memory runs out."""
             compiled[name], out = self._compile(name, model, key, beside_bytes, lower, *arguments)
             return out if compiled[name].fits else None
 
