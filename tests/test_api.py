@@ -149,7 +149,7 @@ def test_export_in_another_dtype(unlearned, tmp_path):
     assert {str(array.dtype) for array in tiny.weights(tmp_path / "half").values()} == {"bfloat16"}
     config = json.loads((tmp_path / "half" / "config.json").read_text())
     assert config["dtype"] == "bfloat16"
-    with pytest.raises(pmc.UserError, match="half: exists"):
+    with pytest.raises(pmc.UserError, match="half: the path exists"):
         unlearned.export(tmp_path / "half")
 
 

@@ -143,7 +143,7 @@ def test_evaluation_question_that_does_not_fit_the_window(inputs):
 
 def test_an_output_folder_is_checked_before_the_model_is_loaded(inputs, monkeypatch):
     monkeypatch.setattr(unlearn_job, "load_model", lambda *_: pytest.fail("loaded"))
-    assert "output.dir: not given" in tiny.refused("unlearn", "output.dir=null")
+    assert "output.dir: no folder is given" in tiny.refused("unlearn", "output.dir=null")
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("")
     assert "files that no run wrote" in tiny.refused("unlearn", "output.dir=mine")
