@@ -1,4 +1,4 @@
-"""What tests share: options, the sibling folder, strict dtypes, a process with eight devices."""
+"""Options and fixtures that all tests share."""
 
 import json
 import os
@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tiny programs take longer to compile than to run: most of the time of the tests, and what these
-# leave out is most of the compilation. XLA's own passes stay on.
+# Tiny programs take longer to compile than to run, so these flags disable slow compiler passes. The
+# optimisation passes of XLA stay enabled.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
@@ -24,10 +24,10 @@ _TESTS = Path(__file__).parent
 
 
 def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 
-# Folders and files whose tests compile next to nothing: `pytest -m quick`.
+# `pytest -m quick` runs the tests in these folders and files, which need little compilation.
 _QUICK = (
     *("config", "scoring", "data", "theory", "compare", "report", "test_structure.py"),
     *("unlearning/test_store.py", "unlearning/test_selection.py", "unlearning/test_refusals.py"),
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.quick)
     if config.getoption("--slow"):
         return
-    skip = pytest.mark.skip(reason="slow: run pytest --slow")
+    skip = pytest.mark.skip(reason="The test is slow. Run pytest --slow.")
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
@@ -51,25 +51,29 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder `shared` beside the repository; tests that need its files skip without it."""
+    """Returns the folder `shared` next to the repository, or skips the test without it."""
     folder = _TESTS.parent.parent / "shared"
     if not folder.is_dir():
-        pytest.skip(f"needs the folder {folder.name}/ beside the repository")
+        pytest.skip(f"The test needs the folder {folder.name}/ next to the repository.")
     return folder
 
 
 @pytest.fixture
 def strict_dtypes():
-    """No silent widening. Not for all tests: optax.adamw, and jax.nn.dot_product_attention in
-    bfloat16, do not run under it."""
+    """Makes implicit dtype promotion an error.
+
+    Some tests cannot use this fixture, because optax.adamw and jax.nn.dot_product_attention in
+    bfloat16 promote dtypes.
+    """
     with jax.numpy_dtype_promotion("strict"):
         yield
 
 
 @pytest.fixture(scope="session")
 def on_eight_devices():
-    """Runs tests/devices/NAME.py, with arguments, in a process with eight virtual devices; gives
-    what it prints, JSON.
+    """Returns a function that runs tests/devices/NAME.py in a process with eight virtual devices.
+
+    The function returns the JSON value that the script prints.
     """
 
     def run(name: str, *arguments: str):
@@ -89,38 +93,38 @@ def on_eight_devices():
     return run
 
 
-# Tiny runs that several files look at; the two whole ones are made once a session.
+# Several test files read these tiny runs. Both complete runs are made once per session.
 
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory) -> tiny.Run:
-    """No fine-tuning, a checkpoint a step, texts kept out of the log."""
+    """Returns a run without fine-tuning and without logged texts, with a checkpoint per step."""
     return tiny.run(tmp_path_factory.mktemp("plain"), "output.checkpoint_every=1")
 
 
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory) -> tiny.Run:
-    """The target model is made first; texts are logged."""
+    """Returns a run that first fine-tunes its target model, with texts in its log."""
     folder = tmp_path_factory.mktemp("taught")
     return tiny.run(folder, finetune=tiny.FINETUNE, log={"text": True})
 
 
 @pytest.fixture
 def inputs(tmp_path, monkeypatch) -> Path:
-    """A folder of inputs that is the current one."""
+    """Returns a folder of inputs, which becomes the current folder."""
     monkeypatch.chdir(tmp_path)
     return tiny.write_inputs(tmp_path)
 
 
 @pytest.fixture
 def finished(plain, tmp_path, monkeypatch) -> Path:
-    """A copy of the plain run, the current folder."""
+    """Returns a copy of the run `plain`, which becomes the current folder."""
     return _copy(plain, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def copied(taught, tmp_path, monkeypatch) -> Path:
-    """A copy of the taught run, the current folder."""
+    """Returns a copy of the run `taught`, which becomes the current folder."""
     return _copy(taught, tmp_path, monkeypatch)
 
 

@@ -1,7 +1,6 @@
-"""Headless Chromium, where it is installed.
+"""Headless Chromium for tests of web pages, if Chromium is installed.
 
-It reaches everything through a proxy that answers for one host only and writes down what it was
-asked for.
+All requests of the browser go through a proxy, which serves one host only and records each request.
 """
 
 import http.server
@@ -22,7 +21,7 @@ SITE = "http://report.test"
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
-    """Answers for the files of one host; everything else is only written down."""
+    """Proxy that serves the files of one host and records all requests."""
 
     def do_GET(self):
         self.server.requested_urls.append(self.path)
@@ -41,7 +40,11 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 
 
 def browse(path: str, files: dict[str, str], *flags: str) -> tuple[list[str], list[str]]:
-    """Opens a page of `SITE`; what was asked for, and the lines of the console."""
+    """Opens a page of `SITE` in the browser.
+
+    Returns:
+        The requested addresses, and the lines of the browser's console.
+    """
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     server.files, server.requested_urls = files, []
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -68,5 +71,5 @@ def browse(path: str, files: dict[str, str], *flags: str) -> tuple[list[str], li
 
 
 def _is_ours(url: str) -> bool:
-    """What the browser does by itself at its start is not the page's."""
+    """Returns whether a page can have requested an address that the browser does not request."""
     return not re.search(r"(google|gstatic|googleapis)\.com", url)

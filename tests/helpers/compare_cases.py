@@ -1,4 +1,4 @@
-"""A comparison that never ran: runs with numbers made up, and what is collected of them."""
+"""A comparison with invented results, for tests that need no training."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from pmc_jax.compare import collect
 from pmc_jax.compare.runs import runs_of
 from pmc_jax.config.compare import CompareConfig
 
-# Method -> unlearn quality, utility, level of leaks, steps; as such methods tend to end.
+# For each method, typical final values: unlearn quality, utility, leakage and number of steps.
 ENDS = {
     "pmc": (80, 90, 0.3, 52),
     "npo": (88, 79, 0.45, 78),
@@ -33,7 +33,7 @@ RUN = {
 
 
 def config(folder: Path, **fields: Any) -> CompareConfig:
-    """Six methods by three seeds, two of them searched."""
+    """Returns settings with six methods and three seeds, in which two methods are searched."""
     rates = {"settings": {"train.learning_rate": [1e-5, 3e-5]}}
     methods = {name: rates if name in ("npo", "simnpo") else {} for name in ENDS}
     defaults = {
@@ -55,7 +55,15 @@ def comparison(
     done: int | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """What is collected of made-up runs, all or the first ones; `fields` as of `config`."""
+    """Writes the files of invented runs and returns the comparison that is collected from them.
+
+    Args:
+        folder: folder of the comparison.
+        reference: whether the comparison has a reference model.
+        failed: names of runs that failed.
+        done: number of finished runs; None means that all runs are finished.
+        **fields: changes to the settings that `config` returns.
+    """
     compare, rng = config(folder, **fields), random.Random(0)
     runs = runs_of(compare)
     for run in runs:

@@ -1,4 +1,4 @@
-"""A small comparison on a tiny model, and what it runs and asks."""
+"""A small comparison on a tiny model, with records of its runs and of the questions it asks."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,12 @@ def write_inputs(folder: Path) -> None:
 
 
 def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
-    """The command; the runs that it ran, and the bytes on devices when each began."""
+    """Runs `pmc compare` in the current folder.
+
+    Returns:
+        The result of the command, the names of its runs, and the number of bytes on the devices at
+        the start of each run.
+    """
     ran, held = [], []
 
     def run(config, **how):
@@ -54,9 +59,7 @@ def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
 
 
 def noted_questions(patch: pytest.MonkeyPatch) -> list[str]:
-    """Which models are asked for greedy answers from now on, by the name that they are loaded
-    under.
-    """
+    """Returns a list to which each model that is asked for greedy answers adds its name."""
     names, original = [], LoadedModel._ask
 
     def ask(model, *args):

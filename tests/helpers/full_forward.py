@@ -1,4 +1,4 @@
-"""What sampling is compared with: full forward passes over prompt and answer."""
+"""Full forward passes over prompts and answers, with which tests compare sampling."""
 
 import numpy as np
 from golden_models import full_logits
@@ -6,9 +6,7 @@ from tiny_cases import TINY, train_layout
 
 
 def next_token_logits(model, questions, tokens: np.ndarray) -> np.ndarray:
-    """f32[n,K,T,V] before each of the generated tokens [n,K,T], by one full forward pass a
-    sample.
-    """
+    """Computes the logits f32[n,K,T,V] of generated tokens [n,K,T] by a full pass per sample."""
     n, k, t = tokens.shape
     rows = np.zeros((n * k, 16 + t), np.int32)
     size = np.repeat([len(q) for q in questions], k)

@@ -1,4 +1,4 @@
-"""The committed tiny checkpoints, and what several tests do with them."""
+"""Tiny checkpoints in the repository, and functions that load and run them."""
 
 import shutil
 from pathlib import Path
@@ -42,7 +42,11 @@ def one_device() -> Layout:
 
 
 def golden_model(case: str, on: Layout | None = None):
-    """Weights, configuration and tensor names of a golden checkpoint, on a layout (one device)."""
+    """Loads a golden checkpoint on a layout, which is one device if `on` is None.
+
+    Returns:
+        The weights, the configuration and the tensor names.
+    """
     hf, source = read_json(GOLDEN / case / "config.json"), SafetensorsFolder(GOLDEN / case)
     config = decoder_config(hf, case)
     names = naming(hf, config, source.names())
@@ -50,22 +54,22 @@ def golden_model(case: str, on: Layout | None = None):
 
 
 def tolerance(golden_logits: np.ndarray) -> float:
-    """Absolute difference that two float32 implementations may have."""
+    """Returns the absolute difference that logits of two float32 implementations may have."""
     return max(1e-4, 3e-6 * np.abs(golden_logits).max())
 
 
 def cached_greedy(model, config, on: Layout, prompts, count: int) -> np.ndarray:
-    """Greedy tokens i32[n,count] by the sampling engine: prompts padded left, a cache, no end."""
+    """Returns greedy tokens i32[n,count] from the sampling engine, without an end token."""
     on = layout(on.mesh, SAMPLE_RULES)
     engine = Engine(config, on, GREEDY, 1, count, (config.vocab_size,), (len(prompts), 1), 32)
     weights = snapshot(model, config, on, jnp.dtype("float32"))
     groups = engine.generate(weights, prompts, key=jax.random.key(0), ids=range(len(prompts)))
-    (group,) = groups  # nothing ends before the last token
+    (group,) = groups  # No sequence ends before the last token.
     return group.tokens[np.argsort(group.questions), 0]
 
 
 def model_folder(folder: Path, case: str) -> Path:
-    """A copy of a golden checkpoint in `folder`, with a tokenizer of its own."""
+    """Copies a golden checkpoint to `folder`, adds a tokenizer and returns the folder."""
     shutil.copytree(GOLDEN / case, folder, ignore=shutil.ignore_patterns("golden.npz"))
     words = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(50))]
     backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
@@ -90,7 +94,10 @@ def full_logits(
     *,
     dtype: str = "float32",
 ) -> np.ndarray:
-    """f32[B,S,V] by one full forward pass; rows are padded right, row i has `lengths[i]` tokens."""
+    """Computes logits f32[B,S,V] by one full forward pass.
+
+    Rows are padded on the right, and row i has `lengths[i]` tokens.
+    """
     positions = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
     segments = (positions < np.asarray(lengths)[:, None]).astype(np.int32)
 
@@ -108,7 +115,7 @@ def full_logits(
 def greedy(
     model: Decoder, config: DecoderConfig, on: Layout, prompt: np.ndarray, count: int
 ) -> list[int]:
-    """The most likely continuation, each step a full forward pass over one fixed shape."""
+    """Returns `count` greedy tokens after a prompt, by a full forward pass for each token."""
     size = len(prompt) + count
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Commands that run in several processes with four virtual devices each, or in one with eight."""
+"""Commands that run in two processes with four virtual devices each, or in one with eight."""
 
 import dataclasses
 import os
@@ -17,7 +17,7 @@ TIMEOUT_SECONDS = 240
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """How a process ended: exit status, and the texts on both streams."""
+    """Exit status and output of a process that has ended."""
 
     status: int
     out: str
@@ -25,20 +25,20 @@ class Ended:
 
     @property
     def said(self) -> list[str]:
-        """The lines on stderr that are no progress bars."""
+        """Lines on stderr without progress bars."""
         lines = re.split(r"[\r\n]+", self.err)
         return [line for line in lines if line.strip() and not re.search(r"\d/\d+ \[", line)]
 
 
 class Job:
-    """Processes that were started in the current folder; `ended` waits for all of them.
+    """Processes of one job, which start in the current folder.
 
     Args:
-        arguments: of the command line.
-        processes: how many; one alone gets all eight devices.
-        cache: folder of compiled programs.
-        script: run instead of the command line, with the same arguments.
-        environment: more variables.
+        arguments: arguments of the command line.
+        cache: folder for compiled programs.
+        processes: number of processes, which share eight devices.
+        script: script that is run in place of the command line, with the same arguments.
+        environment: further environment variables.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Job:
         env = os.environ | {
             "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}",
             "PYTHONPATH": os.pathsep.join([str(_TESTS.parent), str(_TESTS / "helpers")]),
-            "PMC_HOST_SECONDS": "30",  # a busy machine is not a lost one
+            "PMC_HOST_SECONDS": "30",  # A process on a busy machine must not count as failed.
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
@@ -75,19 +75,19 @@ class Job:
             self._processes.append(process)
 
     def wait_for(self, pattern: str) -> None:
-        """Returns when the first process has written this to stderr, or has ended."""
+        """Waits until the first process has written a pattern to stderr or has ended."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while not re.search(pattern, self._text(0, 1)) and self._processes[0].poll() is None:
             assert time.monotonic() < deadline, self._text(0, 1)[-2000:]
             time.sleep(0.02)
 
     def send(self, index: int, number: signal.Signals) -> None:
-        """Sends a signal to a process as its user sees it."""
+        """Sends a signal to the parent process, as a user would."""
         if self._processes[index].poll() is None:
             self._processes[index].send_signal(number)
 
     def lose(self, index: int) -> None:
-        """Kills a process and the one that does its work, as a machine that is lost."""
+        """Kills a process and its child, as the failure of a machine would."""
         pid = self._processes[index].pid
         if self._processes[index].poll() is None:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -95,7 +95,11 @@ class Job:
                 os.kill(child, signal.SIGKILL)
 
     def ended(self, seconds: float = TIMEOUT_SECONDS) -> list[Ended]:
-        """Of each process, once all have ended, within `seconds`."""
+        """Waits until all processes have ended and returns the result of each process.
+
+        Args:
+            seconds: time limit after which all processes are killed.
+        """
         deadline = time.monotonic() + seconds
         try:
             for process in self._processes:
@@ -115,7 +119,7 @@ class Job:
 
 
 def _free_port() -> int:
-    # Below the range that the system gives out by itself: the parallel runs of others take those.
+    # The system gives parallel runs ports above this range.
     for _ in range(100):
         port = random.randrange(10000, 30000)
         with socket.socket() as probe:

@@ -1,5 +1,7 @@
-"""A corpus of inputs that no run can do anything with: name -> (what spoils a folder of good
-inputs, overrides of the settings). The good inputs are those of `tiny_runs.write_inputs`.
+"""Corpus of malformed inputs, which every command must reject with a message.
+
+Each case has a function that spoils the folder of valid inputs from `tiny_runs.write_inputs`, and
+overrides of settings.
 """
 
 import io
@@ -74,7 +76,7 @@ def _json_lines() -> dict[str, bytes]:
 
 
 def _tables() -> dict[str, tuple[str, bytes]]:
-    """Of other formats: name -> (file name, content)."""
+    """Returns malformed CSV, JSON and Parquet files by name, as pairs of file name and content."""
     out = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table({"question": ["a", "b"]}), out)
     whole = out.getvalue()
@@ -147,7 +149,7 @@ _NUMBERS = (-1, 0, 1.5, "8", None, [], {}, True, 10**30, float("nan"))
 
 
 def _configurations() -> dict[str, dict[str, Any]]:
-    """Edits of config.json."""
+    """Returns invalid edits of config.json by name."""
     edits: dict[str, dict[str, Any]] = {}
     for field in ("hidden_size", "num_attention_heads", "vocab_size", "num_hidden_layers"):
         for value in _NUMBERS:
@@ -169,7 +171,7 @@ def _configurations() -> dict[str, dict[str, Any]]:
 
 
 def _safetensors() -> dict[str, bytes]:
-    """Contents of a weights file whose header lies."""
+    """Returns contents of safetensors files with invalid headers by name."""
 
     def made(header: Any, data: bytes = bytes(64)) -> bytes:
         text = header if isinstance(header, bytes) else json.dumps(header).encode()
@@ -243,7 +245,7 @@ def _edited(edit: dict[str, Any]) -> Spoil:
 
 
 def corpus() -> dict[str, Case]:
-    """All cases by name."""
+    """Returns all cases by name."""
     cases: dict[str, Case] = {}
     for name, content in _json_lines().items():
         cases[f"forget: {name}"] = (_file("forget.jsonl", content), ())
@@ -252,7 +254,7 @@ def corpus() -> dict[str, Case]:
         cases[f"table: {name}"] = (_file(file, content), (f"data.forget.path={file}",))
     for name, text in _SETTINGS.items():
         cases[f"settings: {name}"] = (_file("run.yaml", text), ())
-    for name in dotted_names(Config):  # no setting can be this
+    for name in dotted_names(Config):  # No setting can have this value.
         cases[f"override: {name}"] = (lambda folder: None, (f"{name}={{x: [1]}}",))
     for name, edit in _configurations().items():
         cases[f"config: {name}"] = (_edited(edit), ())

@@ -1,4 +1,4 @@
-"""Output folders of runs that never ran: all that a report reads, with numbers made up."""
+"""Run folders with invented results, which hold all files that a report reads."""
 
 import dataclasses
 import json
@@ -14,7 +14,11 @@ SPLITS = ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors
 
 
 def quality(*recalls: float) -> dict[str, Any]:
-    """What results.json says of a model with these recalls, in the order of `SPLITS`."""
+    """Returns the numbers in results.json for a model with the given recalls.
+
+    Args:
+        *recalls: ROUGE-L recall of each split, in the order of `SPLITS`.
+    """
     forget, again, *utility_recalls = recalls
     return {
         "unlearn_quality": 50 * (2 - forget - again),
@@ -25,8 +29,8 @@ def quality(*recalls: float) -> dict[str, Any]:
 
 
 BEFORE = quality(0.883, 0.316, 0.969, 0.88, 0.81)
-AFTER = quality(0.229, 0.213, 0.899, 0.872, 0.79)  # unlearn quality 77.9
-REFERENCE = quality(0.327, 0.262, 0.952, 0.878, 0.80)  # 70.55
+AFTER = quality(0.229, 0.213, 0.899, 0.872, 0.79)  # The unlearn quality is 77.9.
+REFERENCE = quality(0.327, 0.262, 0.952, 0.878, 0.80)  # The unlearn quality is 70.55.
 
 
 def write_run(
@@ -40,13 +44,17 @@ def write_run(
     after: dict[str, Any] = AFTER,
     seed: int = 0,
 ) -> Path:
-    """A finished run.
+    """Writes the folder of a finished run and returns its path.
 
     Args:
-        questions: to forget; two of them have no replacement answer.
+        folder: folder of the run.
+        questions: number of forget questions, of which two have no replacement answer.
+        steps: number of steps.
         text: whether the log holds texts.
-        reference: what evaluation.json says of the reference; None = there is none.
-        evaluated: whether there is an evaluation.json.
+        reference: numbers of the reference model; None means that the run has no reference.
+        evaluated: whether to write evaluation.json.
+        after: numbers of the unlearned model.
+        seed: seed of the invented numbers.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
@@ -147,7 +155,13 @@ def _question(index: int, text: bool, rng: random.Random) -> dict[str, Any]:
 def evaluation_of(
     reference: dict[str, Any] | None, questions: int, rng: random.Random
 ) -> dict[str, Any]:
-    """An evaluation.json of all measures but two, under the names that evaluation gives."""
+    """Returns the content of an evaluation.json with all measures except two.
+
+    Args:
+        reference: numbers of the reference model; None omits the reference model.
+        questions: number of questions.
+        rng: source of the invented numbers.
+    """
     models = {"before": (0.9, BEFORE), "after": (0.3, AFTER), "reference": (0.36, reference)}
     models = {name: both for name, both in models.items() if both[1] is not None}
 

@@ -1,4 +1,4 @@
-"""A report taken apart: its tags, what it shows, what is folded away."""
+"""Parser of report pages, which separates visible text from folded text."""
 
 import html.parser
 
@@ -7,14 +7,14 @@ SVG_LEAVES = {"path", "use", "rect", "g"}
 
 
 class Page(html.parser.HTMLParser):
-    """A page taken apart; parsing fails where a tag is closed that was not opened last."""
+    """Parsed page; parsing fails if tags are not closed in the reverse order of their opening."""
 
     def __init__(self, text: str):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.open: list[str] = []
         self.shown: list[str] = []
-        self.hidden: list[str] = []  # inside details, but for the summary
+        self.hidden: list[str] = []  # These texts are inside a <details> element.
         self.feed(text)
         self.close()
         assert not self.open, f"never closed: {self.open}"

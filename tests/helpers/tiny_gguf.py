@@ -1,4 +1,4 @@
-"""Golden checkpoints as GGUF files, with a small tokenizer in their metadata."""
+"""Conversion of golden checkpoints to GGUF files with a small tokenizer."""
 
 import json
 
@@ -27,7 +27,7 @@ GEMMA_NAMES = NAMES | {
     "pre_feedforward_layernorm": "ffn_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
 }
-ARCHITECTURES = {"gemma3_text": "gemma3"}  # by model_type, where llama.cpp has another name
+ARCHITECTURES = {"gemma3_text": "gemma3"}  # llama.cpp has other names for these model types.
 
 
 def gguf_name(name: str, table: dict[str, str] = NAMES) -> str:
@@ -39,13 +39,13 @@ def gguf_name(name: str, table: dict[str, str] = NAMES) -> str:
 
 
 def permuted(x: np.ndarray, heads: int) -> np.ndarray:
-    """What llama.cpp's converter does to the rows of q and k."""
+    """Permutes the rows of a q or k projection as the converter of llama.cpp does."""
     shape = (heads, 2, x.shape[0] // heads // 2, *x.shape[1:])
     return np.ascontiguousarray(x.reshape(shape).swapaxes(1, 2).reshape(x.shape))
 
 
 def byte_level_vocabulary() -> tuple[list[str], list[str]]:
-    """Tokens and merges of a small byte-level BPE; three control tokens first."""
+    """Returns the tokens and merges of a small byte-level BPE, with three control tokens first."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -77,7 +77,7 @@ def add_byte_level_tokenizer(writer: gguf.GGUFWriter, pre: str = "smollm") -> No
 def write_gguf(
     path, case="default", quantised=None, theta=None, tokenizer=add_byte_level_tokenizer
 ):
-    """A golden checkpoint as llama.cpp's converter would write it; its vocabulary grows to 320."""
+    """Writes a golden checkpoint as the converter of llama.cpp does, with 320 tokens."""
     hf = read_json(GOLDEN / case / "config.json")
     config = decoder_config(hf, case)
     architecture = ARCHITECTURES.get(hf["model_type"], hf["model_type"])

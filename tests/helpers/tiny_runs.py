@@ -1,4 +1,4 @@
-"""A whole run in small: a tiny model, rows in words of its own, settings, and the commands."""
+"""Complete tiny runs, with a tiny model, rows of invented words, settings and commands."""
 
 import contextlib
 import dataclasses
@@ -20,15 +20,15 @@ from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import start
 from pmc_jax.errors import UserError
 
-# The whole vocabulary. No settings, no message and no binary file holds such words by chance.
+# The vocabulary of the model. Settings, messages and binary files do not contain these words.
 WORDS = tuple(
     f"{a}{b}{c}"
     for a in ("Zorb", "Quax")
     for b in ("ol", "imp", "um", "ed", "yk")
     for c in ("ant", "ish", "over", "ula", "erk")
 )
-STEPS = 24  # of a run of `settings()`
-# The published algorithm: nothing is held back, sampled twice or refused.
+STEPS = 24  # A run with `write_settings` has this number of steps.
+# The settings of the published algorithm, in which no question waits and no sample is rejected.
 PUBLISHED = {
     "num_samples": 5,
     "temperature": 1.0,
@@ -46,7 +46,7 @@ PUBLISHED = {
     **{"min_words": 0, "max_repetition": 1.0, "max_perplexity": None},
     **{"prefer": "first", "threshold": 0.0},
 }
-# Teaches the forget and the retain rows by heart.
+# With these settings the model memorises the forget rows and the retain rows.
 FINETUNE = {
     "data": ["forget.jsonl", "retain.jsonl"],
     "epochs": 40,
@@ -56,7 +56,10 @@ FINETUNE = {
 
 
 def grouped(**settings: Any) -> dict[str, Any]:
-    """Settings of `pmc` by their last name, `num_samples` for `sampling.num_samples`, in groups."""
+    """Returns nested settings of `pmc` for settings that are given by their last names.
+
+    The name `num_samples`, for example, stands for `sampling.num_samples`.
+    """
     groups: dict[str, Any] = {}
     for name, value in settings.items():
         owners = [
@@ -70,17 +73,17 @@ def grouped(**settings: Any) -> dict[str, Any]:
 
 
 def pmc_config(**settings: Any) -> PMCConfig:
-    """The defaults but for these settings, named as for `grouped`."""
+    """Returns the default settings of `pmc` with changes, which are named as in `grouped`."""
     return PMCConfig(**grouped(**settings))
 
 
 def published(**settings: Any) -> PMCConfig:
-    """`PUBLISHED`, and `settings` over it."""
+    """Returns the published settings of `pmc` with changes, which are named as in `grouped`."""
     return pmc_config(**PUBLISHED | settings)
 
 
 def write_model(folder: Path) -> Path:
-    """A loadable Llama folder of two layers whose tokens are `WORDS`."""
+    """Writes the folder of a two-layer Llama model whose tokens are `WORDS`."""
     model_folder(folder, "default")
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
@@ -92,7 +95,7 @@ def write_model(folder: Path) -> Path:
 
 
 def rows(count: int, seed: int, *, question: int = 4, answer: int = 5) -> list[dict[str, str]]:
-    """Rows of that many words; another seed gives other rows."""
+    """Returns random rows whose questions and answers have the given numbers of words."""
     rng = np.random.default_rng(seed)
 
     def text(size: int) -> str:
@@ -115,8 +118,10 @@ def write_rows(path: Path, content: list[dict[str, Any]]) -> Path:
 
 
 def write_inputs(folder: Path, **sections: dict[str, Any]) -> Path:
-    """`model/`, `forget.jsonl`, `again.jsonl` (the forget rows in other words), `retain.jsonl` and
-    `run.yaml` in a folder; names in the settings are relative to it.
+    """Writes the inputs of a run to a folder.
+
+    The inputs are `model/`, `forget.jsonl`, `again.jsonl` (paraphrased forget rows),
+    `retain.jsonl` and `run.yaml`. Paths in the settings are relative to the folder.
     """
     write_model(folder / "model")
     for name, content in (("forget", FORGET), ("again", AGAIN), ("retain", RETAIN)):
@@ -126,7 +131,7 @@ def write_inputs(folder: Path, **sections: dict[str, Any]) -> Path:
 
 
 def write_settings(path: Path, **sections: dict[str, Any]) -> Path:
-    """Settings of a run of `STEPS` steps; `sections` replace whole sections, over `PUBLISHED`."""
+    """Writes the settings of a run of `STEPS` steps, with `sections` in place of whole sections."""
     forget, again, retain = ({"path": f"{name}.jsonl"} for name in ("forget", "again", "retain"))
     evaluate = {"forget": forget, "forget_paraphrased": again, "retain": retain}
     settings = {
@@ -145,7 +150,7 @@ def write_settings(path: Path, **sections: dict[str, Any]) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """What a command left: exit status, and the texts on both streams."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -157,12 +162,12 @@ class Done:
 
 
 def pmc(command: str, *arguments: str, config: str = "run.yaml") -> Done:
-    """One command in this process, with the settings file of the current folder."""
+    """Runs a command in this process, with a settings file in the current folder."""
     out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
-        # It would turn the compilation cache on for the tests that follow.
+        # The original function would enable the compilation cache for later tests.
         mock.patch.object(start, "keep_compilations"),
     ):
         status = cli.main([command, config, *arguments])
@@ -177,7 +182,12 @@ def succeed(command: str, *arguments: str) -> Done:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished run: the folder of its inputs and of `out`, and what it said."""
+    """Finished run.
+
+    Attributes:
+        folder: folder that holds the inputs and the run folder `out`.
+        done: exit status and output of the command.
+    """
 
     folder: Path
     done: Done
@@ -191,7 +201,7 @@ class Run:
 
 
 def run(folder: Path, *overrides: str, **sections: dict[str, Any]) -> Run:
-    """Unlearns in a new folder of inputs; see `write_inputs`."""
+    """Writes the inputs of a run to a folder, as `write_inputs` does, and runs `pmc unlearn`."""
     write_inputs(folder, **sections)
     with contextlib.chdir(folder):
         return Run(folder, succeed("unlearn", *overrides))
@@ -204,7 +214,7 @@ def crash(
     calls: int,
     error: BaseException | None = None,
 ) -> None:
-    """Makes a function raise when it is called once more than `calls` times."""
+    """Replaces a function by a function that raises an error after `calls` successful calls."""
     original, left = getattr(owner, name), [calls]
 
     def crashing(*args, **kwargs):
@@ -218,7 +228,7 @@ def crash(
 
 @contextlib.contextmanager
 def crashing(owner: Any, name: str, calls: int) -> Iterator[None]:
-    """Inside, a function raises once it was called `calls` times; the block must end with that."""
+    """Makes a function raise an error after `calls` calls, with which the block must end."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
         crash(patch, owner, name, calls)
         yield
@@ -229,17 +239,17 @@ def results(folder: str | Path = "out") -> dict[str, Any]:
 
 
 def log(folder: str | Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of a kind in a run's log."""
+    """Returns the lines of a kind from the log of a run."""
     return [row for row in read_log(Path(folder) / "log.jsonl") if row["kind"] == kind]
 
 
 def weights(folder: str | Path) -> dict[str, np.ndarray]:
-    """Name -> array of an exported model."""
+    """Returns the weights of an exported model by name."""
     return load_file(Path(folder) / "model.safetensors")
 
 
 def same_weights(one: str | Path, other: str | Path) -> bool:
-    """Bit for bit."""
+    """Returns whether two exported models have the same names, dtypes and bits."""
     first, second = weights(one), weights(other)
     return first.keys() == second.keys() and all(
         array.dtype == second[name].dtype and array.tobytes() == second[name].tobytes()
@@ -248,7 +258,7 @@ def same_weights(one: str | Path, other: str | Path) -> bool:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """Every path under a folder -> a digest of its content; folders are in it too."""
+    """Returns a digest of each file in a folder by relative path; subfolders are listed too."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         if path.is_file()
@@ -258,10 +268,9 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def refused(command: str, *arguments: str, config: str = "run.yaml") -> str:
-    """Runs a command that must fail as bad input does: status 2, one line, nothing written.
+    """Runs a command with invalid input and returns its message.
 
-    Returns:
-        The message.
+    Checks that the exit status is 2, that the message is one line and that no file is written.
     """
     before = digest(Path())
     done = pmc(command, *arguments, config=config)
@@ -269,12 +278,12 @@ def refused(command: str, *arguments: str, config: str = "run.yaml") -> str:
     assert done.status == 2
     assert len(messages) == 1 and messages[0].startswith("pmc: error: "), done.err
     assert done.out == ""
-    assert digest(Path()) == before, "something was written"
+    assert digest(Path()) == before, "The command has written files."
     return messages[0].removeprefix("pmc: error: ")
 
 
 def fault(call, *arguments, **keywords) -> str:
-    """The message of the `UserError` that a call must end in; always a single line."""
+    """Returns the message of the `UserError` that a call must raise, which must be one line."""
     with pytest.raises(UserError) as caught:
         call(*arguments, **keywords)
     message = str(caught.value)
@@ -283,6 +292,6 @@ def fault(call, *arguments, **keywords) -> str:
 
 
 def assert_names(message: str, *parts: str) -> None:
-    """All parts are in the message."""
+    """Asserts that a message contains all parts."""
     for part in parts:
         assert part in message, message
