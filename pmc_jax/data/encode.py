@@ -99,12 +99,12 @@ class Encoder:
 
     @functools.cached_property
     def _in_answers(self) -> re.Pattern:
-        # The model's own answer may hold tokens of its template, such as "<think>".
+        # The model's own answer may contain tokens of the template, such as "<think>".
         return special_texts(self.tokenizer, of_template=False)
 
     @functools.cached_property
     def _lead(self) -> list[int]:
-        """The special tokens that the tokenizer adds before a text."""
+        """Special tokens that the tokenizer adds before a text."""
         with_lead, text = self.tokenizer("?")["input_ids"], self.plain("?")
         starts = range(len(with_lead) - len(text) + 1)
         return with_lead[: next(i for i in starts if with_lead[i : i + len(text)] == text)]

@@ -230,7 +230,7 @@ def _read_text(path: Path) -> str:
 
 
 def _repeated(names: Sequence[str]) -> str | None:
-    """Returns the fault of the first name that occurs twice, or None if all names differ."""
+    """Returns a fault for the first name that occurs twice, or None if all names differ."""
     for index, name in enumerate(names):
         if (first := names.index(name)) < index:
             return f"columns {first + 1} and {index + 1} have the same name"
@@ -238,11 +238,11 @@ def _repeated(names: Sequence[str]) -> str | None:
 
 
 class _RepeatedKeyError(ValueError):
-    """Error for a JSON object that contains one key twice, so that its value is not defined."""
+    """Error for a JSON object that contains a key twice."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Builds a JSON object from its (key, value) pairs and refuses repeated keys."""
+    """Builds a JSON object from (key, value) pairs, and raises an error for repeated keys."""
     if len(value := dict(pairs)) < len(pairs):
         keys = [key for key, _ in pairs]
         again = next(index for index, key in enumerate(keys) if key in keys[:index])

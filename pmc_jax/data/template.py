@@ -1,8 +1,9 @@
-"""Encodes messages with the chat template of a model, and text that spells out special tokens.
+"""Encodes messages with a model's chat template, and text that spells out special tokens.
 
-A tokenizer encodes the text of a special token, such as "</s>", as that token at any position. In a
-question or an answer it is ordinary text, so such a row is encoded with the option
-`sanitize_control_tokens` of transformers. Every other row keeps the token ids of the tokenizer.
+A tokenizer encodes the text of a special token, such as "</s>", as that token at any position. The
+same text in a question or an answer is ordinary text. A row with such text is therefore encoded
+with the option `sanitize_control_tokens` of transformers. Every other row has the token ids of the
+tokenizer.
 """
 
 import json
@@ -15,7 +16,7 @@ from pmc_jax.errors import UserError
 
 Messages = Sequence[Mapping[str, str]]
 
-_MIN_SHOWN = 8  # Shorter text of a template may also occur in the data.
+_MIN_SHOWN = 8  # A shorter text in a template may also occur in the data.
 
 
 def special_texts(tokenizer: Any, *, of_template: bool) -> re.Pattern:
@@ -43,17 +44,17 @@ def _is_markup(text: str) -> bool:
 def encode_messages(
     tokenizer: Any, messages: Messages, *, ends_open: bool, as_text: bool = False, **variables: str
 ) -> list[int]:
-    """Returns the token ids of messages in the chat template of the model.
+    """Returns the token ids of messages in the model's chat template.
 
     Args:
         tokenizer: a tokenizer of transformers with a chat template.
         messages: a mapping with `role` and `content` for each message.
-        ends_open: whether to end where the answer of the model begins.
+        ends_open: whether the token ids end where the model's answer begins.
         as_text: whether to encode special tokens in the messages as text.
         variables: further variables of the template.
 
     Raises:
-        UserError: the template raises, or a special token cannot be encoded as text.
+        UserError: the template raises an error, or a special token cannot be encoded as text.
     """
     try:
         encoded = tokenizer.apply_chat_template(
@@ -64,11 +65,11 @@ def encode_messages(
             sanitize_control_tokens=as_text,
             **variables,
         )
-    except Exception as error:  # A template in Jinja's sandbox may raise any type
+    except Exception as error:  # A template in Jinja's sandbox may raise any type.
         _check_can_be_text(error)
         fault = _fault(error, str(tokenizer.chat_template), messages)
         raise UserError(
-            f"the chat template of model.path does not accept the messages ({fault}). Set "
+            f"the chat template in model.path does not accept the messages ({fault}). Set "
             "model.format=tags, or change model.system_prompt or the template."
         ) from None
     return list(encoded["input_ids"])
@@ -96,15 +97,16 @@ def _check_can_be_text(error: Exception) -> None:
     """Raises a UserError if transformers reports that it cannot encode a token as text."""
     if isinstance(error, ValueError) and str(error).startswith("Can't sanitize"):
         raise UserError(
-            "the text spells out a special token of the model, which its tokenizer cannot encode "
-            "as text. Change the text, such as by a space inside the token."
+            "the text spells out a special token of the model, which the tokenizer cannot encode "
+            "as text. Change the text, for example with a space inside the token."
         ) from None
 
 
 def _fault(error: Exception, template: str, messages: Messages) -> str:
-    """Returns what a template raised.
+    """Returns a description of the error that a template raised.
 
-    The text of the error is returned only if it is in the template and not in the messages.
+    The description quotes the error only if the error's text is in the template and not in the
+    messages.
     """
     words = str(error)
     in_data = any(words in message["content"] for message in messages)

@@ -1,4 +1,4 @@
-"""Finds questions that look the same: in both sets of a run, or more than once in one set."""
+"""Finds questions that look the same in both sets of a run, or more than once in one set."""
 
 import logging
 
@@ -10,14 +10,15 @@ _log = logging.getLogger(__name__)
 
 
 def check_twins(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
-    """Reports questions that are in both sets, and warns of repeated questions in one set.
+    """Reports questions in both sets, and warns about repeated questions in one set.
 
-    Two questions are the same if they look the same, see `visible.appearance`.
+    Two questions are the same if they have the same `visible.appearance`.
 
     Args:
-        rule: `warn` or `error`, what happens if a question is in both sets.
-        forget: questions to forget.
-        retain: question-answer pairs to keep.
+        rule: the setting `data.on_overlap`. A question in both sets causes a warning for `warn` and
+            an error for `error`.
+        forget: the forget questions.
+        retain: the retain pairs.
 
     Raises:
         UserError: a question is in both sets and `rule` is `error`.
@@ -25,8 +26,8 @@ def check_twins(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
     for name, rows in (("forget", forget), ("retain", retain)):
         if again := _repeats(rows):
             _log.warning(
-                "data.%s: %d of %d questions look the same as an earlier one (%s), and the run "
-                "counts each as a question of its own. Remove these rows.",
+                "data.%s: %d of %d questions look the same as an earlier question (%s), and the "
+                "run counts each of these questions separately. Remove these rows.",
                 *(name, len(again), len(rows), first_of(again, 5)),
             )
     retained = set(map(appearance, retain.questions))
@@ -41,11 +42,13 @@ def check_twins(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
     )
     if rule == "error":
         raise UserError(f"{message}, or set data.on_overlap=warn.")
-    _log.warning("%s, because the run trains the model both to forget and to keep them.", message)
+    _log.warning(
+        "%s, because the run trains the model both to forget and to keep these questions.", message
+    )
 
 
 def _repeats(rows: ForgetSet | RetainSet) -> list[str]:
-    """Returns the ids of the rows whose question looks the same as that of an earlier row."""
+    """Returns the ids of the rows whose question looks the same as an earlier question."""
     seen: set[str] = set()
     again = []
     for id_, question in zip(rows.ids, rows.questions, strict=True):

@@ -1,4 +1,4 @@
-"""Tests whether a text can be seen, and reduces texts that look the same to one form."""
+"""Checks whether a text is visible, and reduces texts that look the same to one form."""
 
 import re
 import unicodedata

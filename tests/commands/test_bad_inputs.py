@@ -108,7 +108,7 @@ def test_questions_to_forget_and_to_retain(inputs, caplog):
     tiny.succeed("unlearn", "pmc.schedule.epochs=1")
     said = [r.getMessage() for r in caplog.records if r.name == "pmc_jax.data.twins"]
     assert len(said) == 1 and "(forget:1, forget:4)" in said[0]
-    assert "trains the model both to forget and to keep them" in said[0]
+    assert "trains the model both to forget and to keep these" in said[0]
     assert not any(row["question"] in said[0] for row in shared)
 
 

@@ -166,7 +166,7 @@ def test_a_template_that_raises_on_some_rows():
         pairs = [("?", "Yes."), ("Where is Orla?", "Here.")]
         message = tiny.fault(encode_pairs, encoder, pairs, ids=["r:0", "r:1"], **how)
         assert message.startswith(
-            "r:1: the chat template of model.path does not accept the messages ("
+            "r:1: the chat template in model.path does not accept the messages ("
         )
         assert "Orla" not in message and "Where" not in message
         return message

@@ -54,8 +54,12 @@ def test_repeated_questions_are_said(caplog):
     with caplog.at_level(logging.WARNING):
         check_twins("error", forget, retain)
     first, second = caplog.messages
-    assert first.startswith("data.forget: 1 of 3 questions look the same as an earlier one (f:2)")
-    assert second.startswith("data.retain: 1 of 2 questions look the same as an earlier one (r:1)")
+    assert first.startswith(
+        "data.forget: 1 of 3 questions look the same as an earlier question (f:2)"
+    )
+    assert second.startswith(
+        "data.retain: 1 of 2 questions look the same as an earlier question (r:1)"
+    )
 
 
 @pytest.mark.parametrize(
