@@ -170,7 +170,7 @@ def _warn_of_this_process_only(index: int) -> None:
 def command() -> int:
     """Runs `main` with a tuned memory allocator, as the entry point of `pmc`.
 
-    The traceback of an unexpected error shows no text of the data.
+    The traceback of an unexpected error shows no texts of the data.
     """
     sys.excepthook = print_unexpected
     malloc.tune_glibc_malloc()

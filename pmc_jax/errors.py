@@ -30,7 +30,7 @@ def first_of(names: Sequence[str], most: int) -> str:
 def reason(error: BaseException) -> str:
     """Returns the type and the first line of a library's error, in at most 160 characters.
 
-    Quoted parts are left out, because a library may quote its input, which may be private text.
+    Quoted parts are replaced by "...", because a library may quote private text from its input.
     """
     text = (str(error).strip().splitlines() or [""])[0]
     text = re.sub(r"(?<!\w\w)(['\"`])(.*\1|.*)", "...", text)[:160].strip()
@@ -38,11 +38,11 @@ def reason(error: BaseException) -> str:
 
 
 def public_text(error: BaseException) -> str:
-    """Returns the type of an unexpected error, with its text only if that cannot quote the data.
+    """Returns the type of an unexpected error, and its text if the text cannot quote the data.
 
     The text is included for invalid input, for an error of the operating system, and for an error
-    of the JAX runtime, which receives no texts. It is always included if the environment has
-    `PMC_ERROR_TEXT=1`.
+    of the JAX runtime, which receives no texts. The text is always included if the environment
+    variable `PMC_ERROR_TEXT` is 1.
     """
     name = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
@@ -53,7 +53,7 @@ def public_text(error: BaseException) -> str:
 
 
 def traceback_text(error: BaseException) -> str:
-    """Returns the traceback of an error and of its causes, each with its `public_text`."""
+    """Returns the tracebacks of an error and of its causes, with the texts of `public_text`."""
     parts = []
     link: BaseException | None = error
     while link is not None:
@@ -61,15 +61,18 @@ def traceback_text(error: BaseException) -> str:
         parts.append(f"Traceback (most recent call last):\n{frames}{public_text(link)}")
         context = None if link.__suppress_context__ else link.__context__
         link = link.__cause__ or context
-    text = "\n\nThis error led to the next one:\n\n".join(reversed(parts))
-    hint = "The texts of errors are hidden, because they may quote the data. Set PMC_ERROR_TEXT=1."
+    text = "\n\nThis error led to the next error:\n\n".join(reversed(parts))
+    hint = (
+        "The texts of errors are hidden, because they may quote the data. Set PMC_ERROR_TEXT=1 to "
+        "show them."
+    )
     return text if _shows_texts() else f"{text}\n{hint}"
 
 
 def print_unexpected(
     kind: type[BaseException], error: BaseException, frames: TracebackType | None
 ) -> None:
-    """Prints `traceback_text` to stderr; the arguments are those of `sys.excepthook`."""
+    """Prints the result of `traceback_text` to stderr, as a replacement for `sys.excepthook`."""
     print(traceback_text(error), file=sys.stderr)
 
 

@@ -32,7 +32,9 @@ def inputs(tmp_path, monkeypatch) -> Path:
 
 
 def test_missing_config(inputs):
-    tiny.assert_names(tiny.refused("unlearn", config="absent.yaml"), "absent.yaml", "cannot read")
+    tiny.assert_names(
+        tiny.refused("unlearn", config="absent.yaml"), "absent.yaml", "cannot be read"
+    )
 
 
 @pytest.mark.parametrize(

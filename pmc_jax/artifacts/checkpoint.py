@@ -1,8 +1,8 @@
 """Checkpoints of a run, each of which holds a pytree of arrays and a dict of host values.
 
 `ocp.training.Checkpointer` of orbax v1 copies arrays to host memory before `save` returns, so that
-a training step may donate the arrays at once. It writes in the background, renames a complete
-checkpoint into place and deletes older checkpoints. `Checkpoints` changes three defaults of orbax:
+a training step may donate the arrays at once. The checkpointer writes in the background, renames a
+complete checkpoint into place and deletes older checkpoints. `Checkpoints` changes three defaults:
 
 - A save that starts during another save waits, and is not skipped.
 - The JSON handler writes the host values, because the pytree handler writes one array per string.
@@ -131,17 +131,19 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the checkpoints, the newest last; the list of the first process."""
+        """Steps of all checkpoints in ascending order, as the first process lists them."""
         return multihost.broadcast(lambda: [c.step for c in self._checkpointer.checkpoints])
 
     def read(self, step: int, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]:
         """Returns the state and the host values of one checkpoint.
 
         Args:
-            abstract_state: see `restore`; None = the state is not read, and None in its place.
+            step: step of the checkpoint.
+            abstract_state: abstract state as in `restore`. If None, the state is not read and is
+                returned as None.
 
         Raises:
-            UserError: the checkpoint cannot be read, or holds the state of another model.
+            UserError: the checkpoint cannot be read or holds the state of another model.
         """
         try:
             if abstract_state is not None:
@@ -149,9 +151,10 @@ class Checkpoints(contextlib.AbstractContextManager):
             return None, self._host(step)["values"]
         except UserError:
             raise
-        except Exception as error:  # damage raises any type, from KeyError to OSError
+        except Exception as error:  # Damage can raise any type, from KeyError to OSError.
             raise UserError(
-                f"{self.folder / str(step)}: the checkpoint cannot be read ({_one_line(error)})."
+                f"{self.folder / str(step)}: the checkpoint cannot be read ({_one_line(error)}). "
+                "Use the checkpoint of another step."
             ) from error
 
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
@@ -184,8 +187,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     def restore_latest(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Restores the newest checkpoint that can be read.
 
-        Damaged checkpoints are skipped with a warning. After an older checkpoint has been read,
-        they are deleted, because the run will reach their steps again.
+        Damaged checkpoints are skipped with a warning. They are deleted after an older checkpoint
+        has been read, because the run will reach the same steps again.
 
         Returns:
             The step, the state and the host values, or None if no checkpoint exists.
@@ -264,7 +267,7 @@ def _arrays(state: Any) -> dict[str, str]:
 
 
 def _one_line(error: BaseException) -> str:
-    """Returns a text that describes the first cause of an error, without what the error quotes."""
+    """Returns a short text about the first cause of an error, without quoted parts."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:

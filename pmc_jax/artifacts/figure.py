@@ -169,7 +169,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with panels, which is drawn when `svg` or `png` is called.
+    """A figure with panels, which is drawn on request as SVG or PNG.
 
     Attributes:
         name: name that is unique on a page; ids in the SVG begin with this name.
@@ -250,10 +250,10 @@ class Figure:
 
 
 def num_points(lines: Sequence[Line]) -> int:
-    """Returns the number of points from which a figure is judged worth drawing.
+    """Returns the number of points in a figure, which decides whether a page shows the drawing.
 
-    This number is the larger of two numbers: the finite points of the longest line, and the
-    distinct points of all layers without a line.
+    The result is the larger of two numbers: the finite points of the longest line, and the distinct
+    points of all layers without a line.
     """
     longest, scattered = 0, set()
     for line in lines:

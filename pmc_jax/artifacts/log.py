@@ -22,7 +22,7 @@ from pmc_jax.distributed import multihost
 
 _logger = logging.getLogger(__name__)
 
-# The panels of loss.png: key of a value in "scalars" lines, title and label of the y axis.
+# Each panel of loss.png has the key of a value in "scalars" lines, a title and a y label.
 LOSS_PANELS = (
     (
         "selected_score",
@@ -149,7 +149,7 @@ class RunLog(contextlib.AbstractContextManager):
 
 
 def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
-    """Replaces the lines of a log.jsonl atomically: writes a temporary file, then renames it."""
+    """Replaces all lines of a log.jsonl in one atomic step."""
     aside = path.with_suffix(".jsonl.tmp")
     with aside.open("w", encoding="utf-8") as file:
         for row in rows:
@@ -247,8 +247,8 @@ def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = Tru
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     """Formats rows as a plain-text table with headers and a rule.
 
-    Numbers are aligned right and texts left. Floats have 4 significant digits, and None is shown as
-    "-". A string keeps its own format.
+    Columns of numbers are right-aligned, and other columns are left-aligned. Floats have 4
+    significant digits, strings keep their format, and None is shown as "-".
 
     Raises:
         ValueError: the number of values in a row differs from the number of headers.

@@ -30,7 +30,7 @@ def write(
 
     Args:
         folder: folder of the run, whose logs and checkpoints must be closed.
-        inputs: `path` and `sha256` of each input by name, as `digests.file_digest` returns them.
+        inputs: path and SHA-256 digest of each input by name, as `path` and `sha256`.
         results: later contents of `results.json`.
 
     Raises:

@@ -165,7 +165,7 @@ def claim(
 def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
     """Locks the folder of a run for this job inside a `with` block.
 
-    The first process of a job holds the lock, and all other processes wait until it has the lock.
+    The first process of a job takes the lock, and all other processes wait for the first process.
 
     Args:
         folder: folder of the run.
@@ -296,7 +296,7 @@ def remove(folder: Path, names: Sequence[str]) -> None:
     """Removes files and folders from the folder of a run; names that do not exist are ignored.
 
     Raises:
-        UserError: an entry cannot be removed.
+        UserError: a file cannot be removed.
     """
     try:
         for path in (folder / name for name in names):

@@ -21,7 +21,7 @@ MAX_FILE_BYTES = 1_000_000
 
 
 class _Own(str):
-    """Text of a fault that this module wrote itself, so that it quotes nothing private."""
+    """Text of a fault that comes from this module and quotes no private text."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -73,7 +73,8 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         UserError: the file cannot be read, is larger than `MAX_FILE_BYTES`, is not valid YAML (the
             message names the line), or does not contain a mapping.
     """
-    with system_errors(f"{path}: cannot read the settings"), Path(path).open("rb") as file:
+    fix = "Pass the path of a YAML file."
+    with system_errors(f"{path}: the settings cannot be read", fix), Path(path).open("rb") as file:
         text = file.read(MAX_FILE_BYTES + 1)
     if len(text) > MAX_FILE_BYTES:
         raise UserError(
@@ -193,5 +194,5 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 def _without_text(quoted: re.Match) -> str:
-    """Returns a quoted sign or kind of token in PyYAML's message, or "..." for other text."""
+    """Returns a quotation in a message of PyYAML, or "..." if the quotation may be private text."""
     return quoted[0] if re.fullmatch(r".(<[a-z ]+>|\W|\\.).", quoted[0]) else "..."

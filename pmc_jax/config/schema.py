@@ -164,8 +164,8 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
     """Returns the differences between two nested mappings, such as ["seed was 15 and is now 20"].
 
     Args:
-        recorded: the earlier values.
-        wanted: the present values.
+        recorded: earlier values.
+        wanted: present values.
     """
     old, new = flatten(recorded), flatten(wanted)
     # JSON text distinguishes 1 from true, and the settings digest is a hash of the same text.
@@ -181,7 +181,7 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
 
 
 def _brief(flat: Mapping[str, Any], name: str) -> str:
-    """Returns the JSON text of a value, or its length if it is a text that may be private."""
+    """Returns the JSON text of one value, or only its length if the value may be private text."""
     if name not in flat:
         return "absent"
     value = flat[name]

@@ -1,7 +1,7 @@
-"""Names and values of settings in messages.
+"""Texts of names and values of settings, for messages.
 
-A message shows a key or a text only if it has the form of a name or a word. Any other may be
-private text in the wrong place, so the message gives its position or its length.
+A message shows a key or a value only if the text has the form of a name or of a word. Any other
+text may be private, so the message gives the position of the key or the length of the value.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 
 
 def is_name(key: Any) -> bool:
-    """Returns whether a key has the form of a name of a setting or of a score.
+    """Returns whether a key has the form of a setting's name or of a score's name.
 
-    Messages show only such keys, because any other key may be private text in the wrong place.
+    Messages show only such keys, because other keys may be private texts.
     """
     return isinstance(key, str) and bool(re.fullmatch(r"[a-z_][\w.:-]{0,79}", key, re.ASCII))
 
 
 def is_word(text: str) -> bool:
-    """Returns whether messages may show a text: a short word, path or number without spaces."""
+    """Returns whether a text is a short word, path or number, which messages may show."""
     return bool(re.fullmatch(r"[\w./:+,=-]{0,40}", text, re.ASCII))
 
 
@@ -50,7 +50,7 @@ def key_name(key: Any, siblings: Sequence[Any]) -> str:
 def shown(value: Any) -> str:
     """Returns a short text of a value in YAML notation, on one line.
 
-    Only the length of a text is shown if it is not a word, because it may be private.
+    A text that is not a word may be private, so only its length is shown.
     """
     if isinstance(value, bool) or value is None:
         return json.dumps(value)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from pmc_jax.errors import UserError
 
-TPUS, NVIDIA_GPUS = ("/dev/accel*", "/dev/vfio/[0-9]*"), "/dev/nvidia[0-9]*"  # device files
+# These patterns match the device files of TPUs and of NVIDIA GPUs.
+TPUS, NVIDIA_GPUS = ("/dev/accel*", "/dev/vfio/[0-9]*"), "/dev/nvidia[0-9]*"
 _WORKER_ENDPOINTS = (
     "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
     "worker-network-endpoints"
@@ -99,7 +100,11 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
 def _checked(
     coordinator: str, count: int, index: int, *, names: tuple[str, str, str]
 ) -> ProcessSpec | None:
-    """Checks the values of the flags or variables `names`; returns None for one process."""
+    """Builds a process spec from checked values, or returns None for a single process.
+
+    Args:
+        names: names of the flags or environment variables, for messages.
+    """
     if count < 1 or not 0 <= index < count:
         raise UserError(
             f"{names[1]}={count}, {names[2]}={index}: the index is out of range. Set "
@@ -181,7 +186,7 @@ def join(spec: ProcessSpec, timeout: float) -> None:
             local_device_ids=_local_devices(os.environ),
             cluster_detection_method=None if spec.count is None else "deactivate",
             initialization_timeout=int(seconds_of("PMC_JOIN_SECONDS", _JOIN_SECONDS)),
-            # This timeout ends after that of the watchdog, whose message is clearer.
+            # This timeout is longer than that of the watchdog, whose message is clearer.
             heartbeat_timeout_seconds=int(2 * timeout + 10),
             shutdown_timeout_seconds=int(timeout + 1),
         )

@@ -78,7 +78,7 @@ class Layout:
         )
 
     def unsharded_dims(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[str]:
-        """Returns the dimensions, such as "kv_heads 2", whose size prevents sharding."""
+        """Returns the dimensions whose size prevents sharding, each as text ("kv_heads 2")."""
         table = dict(self.rules)
         pairs = zip(logical, self.axes(logical, shape), shape, strict=True)
         return [

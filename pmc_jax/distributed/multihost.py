@@ -91,7 +91,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def broadcast(make: Callable[[], Any]) -> Any:
-    """Calls `make` in the first process only, and returns the JSON value in every process.
+    """Calls `make` in the first process only, and returns its JSON result in every process.
 
     Raises:
         UserError: the first process did not return within `PMC_BARRIER_SECONDS`.
@@ -112,7 +112,10 @@ def broadcast(make: Callable[[], Any]) -> Any:
 
 
 def first_ahead(make: Callable[[], Any]) -> Any:
-    """Calls `make` in the first process, then in all other processes, and returns its value."""
+    """Calls `make` in the first process, then in all other processes.
+
+    Returns the result of the call in this process.
+    """
     if not is_first():
         barrier("first process ready")
     made = make()

@@ -77,7 +77,11 @@ def pause() -> int:
 
 
 def stop_after(passed: int) -> None:
-    """Makes this process stop once it has passed `passed` safe points."""
+    """Makes this process stop after a number of safe points.
+
+    Args:
+        passed: number of safe points that the process passes before the stop.
+    """
     with _safe_points.changed:
         _safe_points.stop_after = passed
         _safe_points.changed.notify_all()

@@ -239,7 +239,7 @@ def test_aliases_cannot_explode(refuse):
 
 def test_missing_file_and_folder(tmp_path):
     for path in (tmp_path / "no.yaml", tmp_path):
-        with pytest.raises(UserError, match="cannot read the settings"):
+        with pytest.raises(UserError, match="the settings cannot be read"):
             load_config(path)
 
 
