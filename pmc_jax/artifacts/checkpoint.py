@@ -40,7 +40,7 @@ _HOST = "host"
 
 
 class Interval:
-    """Timer for checkpoints every ten minutes, which is used if `checkpoint_every` is 0."""
+    """Timer for the checkpoints that are written every ten minutes if `checkpoint_every` is 0."""
 
     def __init__(self):
         self.begin()
@@ -135,12 +135,14 @@ class Checkpoints(contextlib.AbstractContextManager):
         return multihost.broadcast(lambda: [c.step for c in self._checkpointer.checkpoints])
 
     def read(self, step: int, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Returns the state and the host values of one checkpoint.
+        """Reads one checkpoint, and reports damage as a `UserError`.
 
         Args:
             step: step of the checkpoint.
-            abstract_state: abstract state as in `restore`. If None, the state is not read and is
-                returned as None.
+            abstract_state: abstract state as in `restore`; None skips the state.
+
+        Returns:
+            The state, or None if the state is skipped, and the host values.
 
         Raises:
             UserError: the checkpoint cannot be read or holds the state of another model.
@@ -158,7 +160,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             ) from error
 
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
-        """Returns the state and the host values of one checkpoint.
+        """Restores the state and the host values of one checkpoint.
 
         Args:
             step: step of the checkpoint.

@@ -67,7 +67,7 @@ class RunLog(contextlib.AbstractContextManager):
         self.close()
 
     def scalars(self, step: int, **values: float | None) -> None:
-        """Writes values to a line of kind "scalars" and to TensorBoard.
+        """Writes the values of one step to TensorBoard and to a line of kind "scalars".
 
         Values that are None are skipped. TensorBoard also skips non-finite values.
         """

@@ -74,9 +74,9 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
     for name, source in manifest["inputs"].items():
         path = source["path"]
         if not is_address(path) and not os.path.exists(path):
-            faults.append(f"input missing: {name}, {path}")
+            faults.append(f"input missing: {name} ({path})")
         elif file_digest(path) != source["sha256"]:
-            faults.append(f"input changed: {name}, {path}")
+            faults.append(f"input changed: {name} ({path})")
         else:
             good += 1
     return good, faults

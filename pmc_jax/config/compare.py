@@ -252,7 +252,7 @@ class CompareConfig(Section):
         return self.methods[name].method or name
 
     def trials_of(self, name: str) -> list[dict[str, Any]]:
-        """Returns the combinations that are tried for an entry, each as values by name."""
+        """Returns the combinations that are tried for an entry, each as a dict of settings."""
         entry = self.methods[name]
         numbers = range(entry.size)
         if entry.num_trials is not None:
@@ -269,7 +269,7 @@ class CompareConfig(Section):
         return _changed(self.run, schema.flatten(self.settings))
 
     def settings_of(self, name: str, trial: Mapping[str, Any], seed: int) -> Config:
-        """Returns the settings of a run, except its folder and its model.
+        """Returns the settings of a run, which do not yet name its folder and its model.
 
         Args:
             name: name of the entry.

@@ -55,12 +55,12 @@ class Layout:
     def sharded_axes(
         self, logical: Sequence[str | None], shape: Sequence[int]
     ) -> list[tuple[str, ...]]:
-        """Returns the result of `axes` without mesh axes of size 1, which need no communication."""
+        """Returns the mesh axes of each dimension, without mesh axes of size 1."""
         all_axes = self.axes(logical, shape)
         return [tuple(a for a in axes if self.mesh.shape[a] > 1) for axes in all_axes]
 
     def spec(self, logical: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
-        """Returns the result of `axes` as a `PartitionSpec`."""
+        """Returns the mesh axes of each dimension as a `PartitionSpec`."""
         return PartitionSpec(*(axes or None for axes in self.axes(logical, shape)))
 
     def sharding(self, logical: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:

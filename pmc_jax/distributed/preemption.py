@@ -21,7 +21,7 @@ _requested = threading.Event()
 
 
 class _SafePoints:
-    """Count of the safe points that this process has passed."""
+    """Counter of the safe points that this process has passed."""
 
     def __init__(self):
         self.changed = threading.Condition()

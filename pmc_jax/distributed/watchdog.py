@@ -113,7 +113,7 @@ class Watchdog(threading.Thread):
         self._poll = max(min(_POLL_SECONDS, seconds / 10), self._count / 256)
         self._hosts = multihost.gather(socket.gethostname())
         self._parent.announce(self._index, self._hosts)
-        # For each process, its newest heartbeat and the time at which it was read.
+        # This dict holds the newest heartbeat of each process and the time at which it was read.
         self._heartbeats: dict[int, tuple[str, float]] = {}
         self._checked_at = time.monotonic()
         self._failed_at: float | None = None
@@ -136,7 +136,7 @@ class Watchdog(threading.Thread):
                 self._exit(Fault(0, 1, line))
 
     def stop(self) -> None:
-        """Stops the thread after all processes have finished."""
+        """Stops the thread. All processes must have finished before this call."""
         self._stopped.set()
         self.join()
 

@@ -130,7 +130,7 @@ def test_verify_finds_every_difference(run):
     assert done.status == 1
     for line in (
         *("missing: loss.png", "new: note.txt", "changed: model/config.json"),
-        *("input missing: data.forget, gone", "input changed: data.retain, retain.jsonl"),
+        *("input missing: data.forget (gone)", "input changed: data.retain (retain.jsonl)"),
     ):
         assert line in done.lines, done.out
     assert done.lines[-1].endswith(", and 7 do not")  # retain.jsonl is three inputs

@@ -71,5 +71,5 @@ def browse(path: str, files: dict[str, str], *flags: str) -> tuple[list[str], li
 
 
 def _is_ours(url: str) -> bool:
-    """Returns whether a page can have requested an address that the browser does not request."""
+    """Returns whether a request comes from a page and not from the browser itself."""
     return not re.search(r"(google|gstatic|googleapis)\.com", url)

@@ -12,7 +12,7 @@ from pmc_jax.compare import collect
 from pmc_jax.compare.runs import runs_of
 from pmc_jax.config.compare import CompareConfig
 
-# For each method, typical final values: unlearn quality, utility, leakage and number of steps.
+# Each method has typical final values of unlearn quality, utility, leakage and number of steps.
 ENDS = {
     "pmc": (80, 90, 0.3, 52),
     "npo": (88, 79, 0.45, 78),

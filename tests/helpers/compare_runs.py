@@ -59,7 +59,7 @@ def compare(*arguments: str) -> tuple[tiny.Done, list[str], list[int]]:
 
 
 def noted_questions(patch: pytest.MonkeyPatch) -> list[str]:
-    """Returns a list to which each model that is asked for greedy answers adds its name."""
+    """Returns a list that collects the name of each model that is asked for greedy answers."""
     names, original = [], LoadedModel._ask
 
     def ask(model, *args):

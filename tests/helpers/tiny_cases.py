@@ -18,7 +18,8 @@ from pmc_jax.training.packing import Packer
 TINY = DecoderConfig(104, 32, 48, num_layers=2, num_heads=8, num_kv_heads=2, head_dim=8)
 # Every test run uses these meshes: eight devices, two slices of two devices, and two devices.
 MESHES = ((2, 2, 2), (1, 1, 8), (2, 1, 2, 1), (1, 2, 1))
-# All data x fsdp x tensor meshes of eight devices, and meshes of two slices or fewer devices.
+# These are all data x fsdp x tensor meshes of eight devices, and meshes of two slices or of one,
+# two or four devices.
 ALL_MESHES = (
     *((8 // (f * t), f, t) for f in (1, 2, 4, 8) for t in (1, 2, 4, 8) if f * t <= 8),
     *((2, 4, 1, 1), (2, 1, 4, 1), (2, 2, 1, 2), (2, 1, 1, 4), (2, 1, 2, 2)),

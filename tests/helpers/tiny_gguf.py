@@ -77,7 +77,7 @@ def add_byte_level_tokenizer(writer: gguf.GGUFWriter, pre: str = "smollm") -> No
 def write_gguf(
     path, case="default", quantised=None, theta=None, tokenizer=add_byte_level_tokenizer
 ):
-    """Writes a golden checkpoint as the converter of llama.cpp does, with 320 tokens."""
+    """Writes a golden checkpoint as llama.cpp's converter does, with a vocabulary of 320 tokens."""
     hf = read_json(GOLDEN / case / "config.json")
     config = decoder_config(hf, case)
     architecture = ARCHITECTURES.get(hf["model_type"], hf["model_type"])

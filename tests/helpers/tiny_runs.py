@@ -20,7 +20,8 @@ from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import start
 from pmc_jax.errors import UserError
 
-# The vocabulary of the model. Settings, messages and binary files do not contain these words.
+# These words are the vocabulary of the model. Settings, messages and binary files contain none of
+# them by chance.
 WORDS = tuple(
     f"{a}{b}{c}"
     for a in ("Zorb", "Quax")
@@ -28,7 +29,7 @@ WORDS = tuple(
     for c in ("ant", "ish", "over", "ula", "erk")
 )
 STEPS = 24  # A run with `write_settings` has this number of steps.
-# The settings of the published algorithm, in which no question waits and no sample is rejected.
+# With the settings of the published algorithm, no question waits and no sample is rejected.
 PUBLISHED = {
     "num_samples": 5,
     "temperature": 1.0,
@@ -56,7 +57,7 @@ FINETUNE = {
 
 
 def grouped(**settings: Any) -> dict[str, Any]:
-    """Returns nested settings of `pmc` for settings that are given by their last names.
+    """Groups settings of `pmc` that are given by the last part of their names.
 
     The name `num_samples`, for example, stands for `sampling.num_samples`.
     """
@@ -228,7 +229,7 @@ def crash(
 
 @contextlib.contextmanager
 def crashing(owner: Any, name: str, calls: int) -> Iterator[None]:
-    """Makes a function raise an error after `calls` calls, with which the block must end."""
+    """Makes a function raise an error after `calls` calls, and checks that the block raises it."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
         crash(patch, owner, name, calls)
         yield
