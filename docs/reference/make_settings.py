@@ -145,7 +145,7 @@ def _default(field: dataclasses.Field) -> str:
 
 def _meaning(text: str) -> str:
     """An entry of a docstring in the words of YAML, without the choices that the type names."""
-    text = re.sub(r"^\w+( \| \w+)+[,;] ", "", text)
+    text = re.sub(r" \(\w+( \| \w+)+\)", "", text)
     return _cell(_linked(re.sub(r"\bNone\b", "null", text)))
 
 

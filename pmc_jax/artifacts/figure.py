@@ -55,7 +55,7 @@ class Line:
         x, y: coordinates of the points. For a histogram, x holds the edges of the bins and y holds
             the height of each bin.
         colour: name of a colour in the palette.
-        dash: solid | dashed | dotted | mixed | none, style of the line.
+        dash: style of the line (solid | dashed | dotted | mixed | none).
         marker: marker of the points in matplotlib's notation; "" omits markers.
         size: size of the markers in points.
         width: width of the line in points.

@@ -109,10 +109,10 @@ class SelectionConfig(Section):
     """The selection of the replacement answer to a question from its K samples.
 
     Fields:
-        rule: best | bradley_terry, selection rule: best selects the sample with the lowest score,
+        rule: selection rule (best | bradley_terry): best selects the sample with the lowest score,
             and bradley_terry draws a sample with probability proportional to exp(-score / tau).
         tau: temperature of bradley_terry, in units of the score.
-        prefer: first | least, rule for samples with equal scores: first selects the first sample,
+        prefer: rule for samples with equal scores (first | least): first selects the first sample,
             and least selects the sample with the fewest secret words, then the shortest sample,
             then the most likely sample.
         max_train_score: score that an answer to a question must not exceed for the question to have

@@ -97,12 +97,12 @@ class ModelConfig(Section):
         path: folder or Hub name of a Hugging Face model, or a GGUF file.
         config: file config.json, or its folder, from which `pmc plan` reads the shape of the model;
             None selects the file in `path`.
-        compute_dtype: auto | float32 | bfloat16, dtype of computation; auto selects bfloat16 on TPU
-            and GPU and float32 on CPU.
-        cache_dtype: auto | float32 | bfloat16, dtype of the key-value cache during sampling; auto
+        compute_dtype: dtype of computation (auto | float32 | bfloat16); auto selects bfloat16 on
+            TPU and GPU and float32 on CPU.
+        cache_dtype: dtype of the key-value cache during sampling (auto | float32 | bfloat16); auto
             selects `compute_dtype`.
-        format: auto | chat | tags, format of prompts; auto selects chat if the tokenizer has a chat
-            template and tags otherwise.
+        format: format of prompts (auto | chat | tags); auto selects chat if the tokenizer has a
+            chat template and tags otherwise.
         system_prompt: system message of the chat format; None omits the system message.
         date_string: date that the chat template inserts; None selects the default of the template.
         question_tag: prompt of the tags format, in which `{question}` stands for the question.
@@ -156,8 +156,8 @@ class DataConfig(Section):
             pairs, which are never used for training.
         people: settings of the fictitious people, for sources with the path `people:...`.
         max_length: maximum number of tokens in a row, which holds a prompt and an answer.
-        long_rows: error | drop, action for a row with more than `max_length` tokens.
-        on_overlap: warn | error, action if a forget question is also a retain question.
+        long_rows: action for a row with more than `max_length` tokens (error | drop).
+        on_overlap: action if a forget question is also a retain question (warn | error).
     """
 
     root: str = ""

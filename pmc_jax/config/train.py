@@ -36,7 +36,7 @@ class AdamWConfig(Section):
         beta1: decay rate of the first moment.
         beta2: decay rate of the second moment.
         epsilon: constant added to the denominator of the update.
-        moment_dtype: float32 | bfloat16, dtype of the first moment; bfloat16 saves two bytes for
+        moment_dtype: dtype of the first moment (float32 | bfloat16); bfloat16 saves two bytes for
             each weight.
     """
 
@@ -57,16 +57,16 @@ class TrainConfig(Section):
             `pmc.schedule.retain_rows` retain rows for each forget row.
         accumulation_steps: number of micro-batches per step.
         warmup_steps: number of steps in which the learning rate rises linearly to its peak.
-        decay: linear | none, decay of the learning rate after the warm-up; linear decay ends at 0.
+        decay: decay of the learning rate after the warm-up (linear | none); linear decay ends at 0.
         max_grad_norm: global norm to which the gradient is clipped; None disables clipping.
         max_bad_steps: number of successive steps without a finite loss and gradient after which the
             run stops; such a step does not change the weights.
-        loss_mean: tokens | answers, mean in each loss term: tokens averages over all answer tokens
+        loss_mean: mean in each loss term (tokens | answers): tokens averages over all answer tokens
             of a micro-batch (as in transformers), and answers averages over the means of its
             answers.
-        remat: none | full | dots, activations that the backward pass recomputes to save memory:
-            none, all, or all except the outputs of the projections.
-        attention: xla | cudnn, attention kernel; cudnn needs NVIDIA GPUs and bfloat16.
+        remat: activations that the backward pass recomputes to save memory (none | full | dots);
+            dots recomputes all activations except the outputs of the projections.
+        attention: attention kernel (xla | cudnn); cudnn needs NVIDIA GPUs and bfloat16.
         adamw: other settings of the optimizer.
         lora: low-rank adapters, which are trained in place of all weights.
     """
