@@ -42,7 +42,7 @@ from pmc_jax.unlearning.refusals import refusals_for
 Pairs = Sequence[tuple[str, str]]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Unlearned:
     """The result of `unlearn`: the unlearned model and a report of the training.
 
@@ -72,6 +72,14 @@ class Unlearned:
     tokens: dict[str, int]
     adapters: Decoder | None = None
     lora: LoRAConfig | None = None
+
+    def __repr__(self) -> str:
+        """Returns the numbers of the result, without questions and answers."""
+        seconds = self.seconds.get("total", 0.0)
+        return (
+            f"Unlearned({self.lm!r}, {len(self.rounds)} rounds, {len(self.replacements)} "
+            f"replacement answers, {seconds:.0f} s)"
+        )
 
     def export(self, folder: str | Path, *, dtype: str | None = None) -> None:
         """Writes the unlearned model as a Hugging Face folder, as `pmc_jax.export_hf` does."""

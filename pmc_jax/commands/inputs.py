@@ -42,7 +42,7 @@ class RunInputs:
     forget: ForgetSet
     retain: RetainSet
     forget_answers: ForgetAnswerSet | None
-    refusals: Sequence[str]
+    refusals: Sequence[str] = dataclasses.field(repr=False)
     eval_sets: Sequence[EvalSet] = ()
     target_rows: FinetuneSet | None = None
 

@@ -99,6 +99,19 @@ class Section:
     # A mapping that sets only this field can be written as plain text.
     shorthand: ClassVar[str | None] = None
 
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = Section.__repr__  # The decorator does not replace it.
+
+    def __repr__(self) -> str:
+        """Returns the settings that differ from their defaults, without texts that are no words."""
+        changed = []
+        for item in dataclasses.fields(self):
+            value, made = getattr(self, item.name), item.default_factory
+            if value != (item.default if made is dataclasses.MISSING else made()):
+                text = value if isinstance(value, Section) else shown(value)
+                changed.append(f"{item.name}={text}")
+        return f"{type(self).__name__}({', '.join(changed)})"
+
     def __post_init__(self) -> None:
         report = _Report()
         for item in dataclasses.fields(self):

@@ -23,7 +23,7 @@ from pmc_jax.errors import UserError
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Encoder:
     """Encoder of questions and answers as token ids for one model.
 
@@ -38,6 +38,10 @@ class Encoder:
     settings: ModelConfig
     end_token: int
     end_tokens: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        """Returns the prompt format, without the tokenizer."""
+        return f"Encoder({'chat' if self.is_chat else 'tags'}, end_tokens={self.end_tokens})"
 
     @property
     def is_chat(self) -> bool:

@@ -34,9 +34,9 @@ class Table:
     """
 
     name: str
-    columns: tuple[str, ...]
-    rows: tuple[dict[str, Any], ...]
-    lines: tuple[int, ...] = ()
+    columns: tuple[str, ...] = dataclasses.field(repr=False)
+    rows: tuple[dict[str, Any], ...] = dataclasses.field(repr=False)
+    lines: tuple[int, ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not self.rows:

@@ -47,6 +47,13 @@ class _Rows:
                 f"{kind}: the id '{repeated[0]}' is used more than once. Give each row its own id."
             )
 
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = _Rows.__repr__  # The decorator does not replace it.
+
+    def __repr__(self) -> str:
+        """Returns the type and the number of rows, without their texts."""
+        return f"{type(self).__name__}({len(self)} rows)"
+
     def _column_names(self) -> tuple[str, ...]:
         names = (f.name for f in dataclasses.fields(self) if f.name != "name")
         return tuple(name for name in names if getattr(self, name) is not None)

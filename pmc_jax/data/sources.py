@@ -44,6 +44,10 @@ class Rows(NamedTuple):
     ids: tuple[str, ...]
     columns: dict[str, tuple[Any, ...]]
 
+    def __repr__(self) -> str:
+        """Returns the number of rows, without their texts."""
+        return f"Rows({len(self.ids)} rows)"
+
 
 def read_rows(
     source: SourceConfig,

@@ -75,7 +75,7 @@ class AnswerCache:
         by_length: maps `max_new_tokens` to a dictionary question -> answer.
     """
 
-    by_length: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict)
+    by_length: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict, repr=False)
 
     def answers(self, max_new_tokens: int) -> dict[str, str]:
         """Returns the cached answers as question -> answer.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
@@ -40,7 +41,7 @@ _HUB_TIMEOUT_SECONDS = 5.0
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LanguageModel:
     """Decoder with everything that is needed to use and to export it.
 
@@ -67,6 +68,12 @@ class LanguageModel:
     source: str
     generation_config: dict[str, Any] | None
     source_dtype: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Returns the source and the size of the model, without its parameters and tokenizer."""
+        count = sum(array.size for array in jax.tree.leaves(self.model))
+        layers = self.config.num_layers
+        return f"LanguageModel({self.source!r}, {layers} layers, {count:,} parameters)"
 
 
 def load(

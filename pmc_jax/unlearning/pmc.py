@@ -40,6 +40,10 @@ class Rollout(NamedTuple):
     length: np.ndarray
     mean_nll: np.ndarray
 
+    def __repr__(self) -> str:
+        """Returns the number of answers, without their texts."""
+        return f"Rollout({len(self.texts)} answers)"
+
 
 class Selection(NamedTuple):
     """Sample that was selected for one question.
@@ -58,6 +62,10 @@ class Selection(NamedTuple):
     score: float
     scores: list[float]
     shareable: Sequence[tuple[str, float]] = ()
+
+    def __repr__(self) -> str:
+        """Returns the question's id and the score, without the answer."""
+        return f"Selection({self.question!r}, score={self.score:.3g})"
 
 
 # The caller passes functions of the following types.
