@@ -53,11 +53,12 @@ def write(
     )
 
 
-def verify(folder: str | Path) -> tuple[int, list[str]]:
+def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
     """Compares the files of a finished run with its manifest.
 
     Returns:
-        The number of unchanged files, and one line for each changed, missing or new file.
+        The number of unchanged files; one line for each changed, missing or new file; and one line
+        for each missing input that `purge` asks to delete.
 
     Raises:
         UserError: the manifest is missing or invalid.
@@ -71,22 +72,53 @@ def verify(folder: str | Path) -> tuple[int, list[str]]:
     changed = [name for name in both if recorded[name] != present[name]]
     faults += [f"changed: {name}" for name in changed]
     good = len(both) - len(changed)
+    purged, deleted = is_purged(folder), []
     for name, source in manifest["inputs"].items():
         path = source["path"]
         if not is_address(path) and not os.path.exists(path):
-            faults.append(f"input missing: {name} ({path})")
+            excused = purged and knows_the_data(name)
+            (deleted if excused else faults).append(f"input missing: {name} ({path})")
         elif file_digest(path) != source["sha256"]:
             faults.append(f"input changed: {name} ({path})")
         else:
             good += 1
-    return good, faults
+    return good, faults, deleted
 
 
-def purge(folder: str | Path) -> None:
-    """Removes all answers from the folder of a finished run.
+def knows_the_data(name: str) -> bool:
+    """Returns whether an input of a run may hold what it forgets: its source model, and rows."""
+    return name == "model" or any(part in name for part in ("forget", "forbidden", "finetune"))
 
-    Checkpoints, texts in the log and the stored rows of evaluation may hold answers. The caller
-    must have locked the folder with `run_folder.locked` or `run_folder.claim`.
+
+def present_inputs(inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Returns the name and the path of each input that may know the data and that exists."""
+    paths = {name: source["path"] for name, source in inputs.items() if knows_the_data(name)}
+    return {n: path for n, path in paths.items() if is_address(path) or os.path.exists(path)}
+
+
+def is_purged(folder: str | Path) -> bool:
+    """Returns whether `purge` has removed what a finished run knows of the data."""
+    return bool(_read(Path(folder)).get("purged"))
+
+
+def private_entries(folder: Path) -> list[str]:
+    """Returns the names of the entries of a run's folder that know the data and that `purge`
+    removes.
+    """
+    names = [run_folder.CHECKPOINTS, run_folder.EVALUATION, run_folder.TARGET_CHECKPOINTS]
+    names += run_folder.step_models(folder)
+    if (folder / run_folder.TARGET / run_folder.TARGET_MARK).is_file():
+        names.append(run_folder.TARGET)  # others were not made by pmc
+    return [name for name in names if (folder / name).exists()]
+
+
+def purge(folder: str | Path) -> list[str]:
+    """Removes the `private_entries` of a finished run, and the texts in its log.
+
+    The caller must have locked the folder with `run_folder.locked` or `run_folder.claim`.
+
+    Returns:
+        The names of the removed entries.
 
     Raises:
         UserError: the run is not finished, or a file cannot be removed or written.
@@ -97,12 +129,16 @@ def purge(folder: str | Path) -> None:
         raise UserError(
             f"{folder}: the run is not finished, so it needs its checkpoints. Finish the run first."
         )
-    run_folder.remove(folder, (run_folder.CHECKPOINTS, run_folder.EVALUATION))
+    removed = private_entries(folder)
+    run_folder.remove(folder, removed)
     _remove_texts(folder / run_folder.LOG)
     # Other files keep their old digests, so that `verify` still reports changes in these files.
-    outputs = _without(manifest["outputs"], (run_folder.CHECKPOINTS,))
+    names = (run_folder.CHECKPOINTS, run_folder.TARGET)
+    gone = [name for name in names if not (folder / name).exists()]
+    outputs = _without(manifest["outputs"], gone)
     outputs[run_folder.LOG] = file_digest(folder / run_folder.LOG)
-    write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs})
+    write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs, "purged": True})
+    return removed
 
 
 def drop(folder: str | Path, names: Sequence[str]) -> None:

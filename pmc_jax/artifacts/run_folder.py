@@ -47,7 +47,9 @@ STEP_MODEL = "model-step-"  # `pmc export --partial` writes models with this pre
 ADAPTER = "adapter"  # This folder holds the LoRA adapters, which are merged into `model`.
 REPORT, REPORT_JSON = "report.html", "report.json"
 TARGET = "target"  # Later runs reuse the target model in this folder if its digests match.
+TARGET_MARK = "target.json"  # This file in the target records what the target was made from.
 TARGET_CHECKPOINTS = "target.checkpoints"  # This folder exists until the target model is trained.
+COMPARED_RUNS = "runs"  # A comparison has its runs in this folder.
 
 # `pmc evaluate` and `pmc report` may rewrite these files of a finished run.
 MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
@@ -275,6 +277,16 @@ def read_record(path: Path) -> dict[str, Any]:
 def step_models(folder: Path) -> list[str]:
     """Returns the names of the models that `pmc export --partial` wrote to the folder of a run."""
     return sorted(path.name for path in folder.glob(f"{STEP_MODEL}[0-9]*"))
+
+
+def comparison_of(folder: Path) -> str | None:
+    """Returns the folder of the comparison that a run belongs to, if it still knows the data by its
+    target or the rows of its evaluation; else None.
+    """
+    runs = folder.resolve().parent
+    target, rows = runs.parent / TARGET / TARGET_MARK, runs.parent / EVALUATION
+    knows = target.is_file() or any(rows.glob("before.*.jsonl"))
+    return str(runs.parent) if runs.name == COMPARED_RUNS and knows else None
 
 
 def _own(path: Path) -> list[str]:

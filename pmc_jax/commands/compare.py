@@ -16,13 +16,22 @@ SCHEMA, READS = CompareConfig, " ".join(dotted_names(CompareConfig))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_arguments(
-        parser, config="COMPARE.yaml", schema=CompareConfig, overwrite=start.OVERWRITE
+        parser,
+        config="COMPARE.yaml",
+        schema=CompareConfig,
+        overwrite=start.OVERWRITE,
+        purge="remove what a finished comparison knows of the data, and name what still knows it",
     )
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     compare = load_compare(options.config, options.overrides)
     start.set_up_libraries()
+    if options.purge:
+        from pmc_jax.commands.purge import purge_comparison
+
+        purge_comparison(compare, say=say)
+        return
     from pmc_jax.commands.compare_job import run_compare
 
     run_compare(compare, overwrite=options.overwrite, say=say)

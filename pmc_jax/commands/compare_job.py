@@ -65,6 +65,11 @@ def run_compare(
     with run_folder.locked(folder / RUNS, make=True):
         if overwrite:
             _clear(folder)
+        elif any(map(_is_purged, runs)) and not Path(target_of(compare)).exists():
+            raise UserError(
+                f"{folder}: --purge removed the target of this comparison. Pass --overwrite to "
+                "repeat the comparison."
+            )
         _make_models(compare, base, overwrite, say)
         digests = inputs.digests | {"model": model_digest(target_of(compare))}
         for run in runs:
@@ -203,6 +208,10 @@ def _unlearn(
     gc.collect()  # frees the model, which reference cycles hold, before the next load
 
 
+def _is_purged(run: Run) -> bool:
+    return (run.folder / run_folder.MANIFEST).is_file() and manifest.is_purged(run.folder)
+
+
 def _has_trained(folder: Path) -> bool:
     log = folder / run_folder.LOG
     return log.is_file() and any(row.get("kind") == "scalars" for row in read_log(log))
@@ -248,7 +257,8 @@ class _Comparison:
         Raises:
             UserError: the run needs other measurements, but its weights are removed.
         """
-        if not self._is_measured(run):
+        measured = self._is_measured(run)
+        if not measured:
             path = run.folder / run_folder.MODEL
             if not path.is_dir():
                 raise UserError(
@@ -261,11 +271,12 @@ class _Comparison:
             for by_model in (evaluation["models"], *evaluation["measures"].values()):
                 by_model["after"] = by_model.pop(run.name)
             write_json(run.folder / run_folder.EVALUATION_RESULTS, evaluation)
-            finalize(run.folder, text=self._base.report.text)
         keep = (run_folder.MODEL, run_folder.ADAPTER) if self._compare.output.keep_models else ()
         drop = [n for n in WEIGHTS if n not in keep and (run.folder / n).exists()]
         if drop:
             manifest.drop(run.folder, drop)
+        if drop or not measured:
+            finalize(run.folder, text=self._base.report.text)
         after = collect.read(run.folder / run_folder.RESULTS)["after"]
         return f"unlearn quality {after['unlearn_quality']:.1f}, utility {after['utility']:.1f}"
 

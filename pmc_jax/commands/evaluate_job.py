@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.inputs import load_model, model_digest
-from pmc_jax.commands.recorded import recorded_config
+from pmc_jax.commands.recorded import recorded_config, source_model
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.data.records import EvalSet
@@ -92,11 +92,17 @@ def evaluate_finished(
             "data.evaluate: the setting names no split, so nothing can be measured. Set "
             "data.evaluate.forget.path=FILE or another split."
         )
-    made = multihost.broadcast((folder / run_folder.TARGET).exists) and bool(config.finetune.data)
-    first = str(folder / run_folder.TARGET) if made else model_path(config)
-    paths = {"before": first, "after": str(folder / run_folder.MODEL)}
+    after = folder / run_folder.MODEL
+    if not multihost.broadcast(after.is_dir):
+        raise UserError(
+            f"{after}: the unlearned model is removed. Run pmc export {folder}, or repeat the run "
+            "(a comparison keeps its models with output.keep_models=true)."
+        )
+    fix = f"Measure the unlearned model alone: pmc evaluate CONFIG model.path={after}"
+    before, digest = source_model(config, folder, fix=fix)
     models = {
-        name: model_ref(config, path, sets, cache=caches.get(name)) for name, path in paths.items()
+        "before": model_ref(config, before, sets, sha256=digest, cache=caches.get("before")),
+        "after": model_ref(config, str(after), sets, cache=caches.get("after")),
     }
     evaluation = _evaluate(config, sets, models, folder / run_folder.EVALUATION, recorder)
     if multihost.is_first():
@@ -105,11 +111,9 @@ def evaluate_finished(
     return evaluation
 
 
-def finalize(folder: Path, *, text: bool, purge: bool = False) -> None:
-    """Writes the report of a finished run, after removing its answers if `purge` is true."""
+def finalize(folder: Path, *, text: bool) -> None:
+    """Writes the report of a finished run."""
     if multihost.is_first():
-        if purge:
-            manifest.purge(folder)
         write([folder], ReportConfig(text=text))
 
 

@@ -19,6 +19,8 @@ from pmc_jax.models.load import LanguageModel, load
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.trainer import Trainer
 
+_REPEAT = "Repeat the run (a comparison keeps its models with output.keep_models=true)"
+
 
 def run_export(
     config: Config, *, overwrite: bool, partial: bool, say: Callable[[str], None]
@@ -69,7 +71,7 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
     if not steps:
         has_model = multihost.broadcast((folder / run_folder.MODEL).is_dir)
         holder = "only model/ holds" if has_model else "nothing holds"
-        fix = "Copy model/" if has_model else "Repeat the run with pmc unlearn CONFIG --overwrite"
+        fix = "Copy model/" if has_model else _REPEAT
         raise UserError(
             f"{folder}: the run is finished and its checkpoints are removed, so {holder} the "
             f"unlearned weights. {fix}."
@@ -117,7 +119,8 @@ def _results(folder: Path) -> dict[str, Any] | None:
 
 def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int) -> LanguageModel:
     """Loads the model that the run started from, with the weights of a checkpoint."""
-    lm = load(source_model(config, folder)[0], **placed(config))
+    fix = "Set model.path to that model, or make the target again with pmc finetune CONFIG"
+    lm = load(source_model(config, folder, fix=fix)[0], **placed(config))
     generator = TextGenerator.of(lm, config.model)
     trainer = Trainer(lm.model, lm.config, lm.layout, config.train, 1, generator.dtype, donate=True)
     state, _ = checkpoints.read(step, trainer.abstract_state())

@@ -134,9 +134,21 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
     name = model_path(config)
     path = name if is_address(name) else str(find(name).absolute())
     files = {"model": {"path": path, "sha256": model}}
+    reads_answers = METHODS[config.method.name].reads_true_answers
+    for where, file in data_files(config, forget_answers=reads_answers).items():
+        files[where] = {"path": str(file), "sha256": file_digest(file)}
+    return files
+
+
+def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
+    """Returns the setting and the absolute path of each file with rows or strings of a run.
+
+    Args:
+        forget_answers: whether the run reads `data.forget_answers`.
+    """
     data = config.data
     rows = {"data.forget": data.forget, "data.retain": data.retain}
-    if METHODS[config.method.name].reads_true_answers:
+    if forget_answers:
         rows["data.forget_answers"] = data.forget_answers
     rows |= {f"data.evaluate.{name}": source for name, source in data.evaluate.items()}
     rows |= {f"finetune.data.{i}": source for i, source in enumerate(config.finetune.data)}
@@ -144,10 +156,7 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
     others["method.refusals"] = config.method.refusals
     paths = {where: Path(text).expanduser() for where, text in others.items() if text is not None}
     paths |= {where: sources.file_of(source, data, where) for where, source in rows.items()}
-    for where, file in paths.items():
-        if file is not None:
-            files[where] = {"path": str(file.absolute()), "sha256": file_digest(file)}
-    return files
+    return {where: file.absolute() for where, file in paths.items() if file is not None}
 
 
 def load_model(

@@ -25,7 +25,7 @@ from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.finetune import finetune
 
 # This file records the model, settings and data from which a target was made.
-TARGET_MARK = "target.json"
+run_folder.TARGET_MARK = "target.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Target:
     def _is_made(self, overwrite: bool) -> bool:
         if not self.folder.exists():
             return False
-        mark = self.folder / TARGET_MARK
+        mark = self.folder / run_folder.TARGET_MARK
         if not mark.is_file():
             raise UserError(
-                f"{self.folder}: pmc did not make this folder, because {TARGET_MARK} is missing. "
+                f"{self.folder}: pmc did not make this folder, because {mark.name} is missing. "
                 "Move the folder, or set output.dir to another folder."
             )
         try:
@@ -109,7 +109,7 @@ class Target:
                 donate=True,
             )
         lm = generator.trained(model)
-        export_hf(lm, self.folder, replace=True, marks={TARGET_MARK: self.made_of})
+        export_hf(lm, self.folder, replace=True, marks={run_folder.TARGET_MARK: self.made_of})
         if multihost.is_first():
             shutil.rmtree(checkpoints_folder)
         return lm

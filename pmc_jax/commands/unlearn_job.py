@@ -13,8 +13,9 @@ from pmc_jax.artifacts.log import RunLog
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.commands.console import final_tables
-from pmc_jax.commands.evaluate_job import evaluate_finished, finalize
+from pmc_jax.commands.evaluate_job import evaluate_finished
 from pmc_jax.commands.inputs import check_fits, input_files, load_model, model_digest, read_inputs
+from pmc_jax.commands.purge import purge_run
 from pmc_jax.commands.target import Target
 from pmc_jax.commands.unlearning_run import unlearn
 from pmc_jax.config.report import ReportConfig
@@ -80,7 +81,7 @@ def run_unlearn(
             write_report([folder.path], shown, results=results)
         folder.finish(results)  # an interruption after this line loses nothing
         if purge:
-            finalize(folder.path, purge=True, text=False)
+            purge_run(folder.path, say=say)
     say(final_tables(results))
     return results
 
@@ -91,11 +92,10 @@ def is_finished(config: Config) -> bool:
 
 
 def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
-    """Removes the stored answers of a finished run for `pmc unlearn --purge`."""
+    """Removes what a finished run knows of the data; see `purge.purge_run`."""
     folder = output_dir(config)
     with run_folder.locked(folder):
-        finalize(Path(folder), purge=True, text=False)
-    say(f"{folder}: pmc removed the checkpoints and the texts in the log and the report")
+        purge_run(Path(folder), say=say)
 
 
 @contextlib.contextmanager

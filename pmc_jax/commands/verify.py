@@ -1,6 +1,7 @@
 """Compares the files of a finished run with its manifest.
 
-The exit status is 1 if a file is changed, missing or new.
+The exit status is 1 if a file is changed, missing or new. After a purge, a source model or file
+with the data may be missing.
 """
 
 import argparse
@@ -16,8 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     from pmc_jax.artifacts import manifest
 
-    good, faults = manifest.verify(options.folder)
+    good, faults, deleted = manifest.verify(options.folder)
     for line in faults:
         say(line)
+    for line in deleted:
+        say(f"{line}, which --purge asks you to delete")
     say(f"{good} files match the manifest" + (f", and {len(faults)} do not" if faults else ""))
     return int(bool(faults))

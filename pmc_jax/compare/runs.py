@@ -10,7 +10,7 @@ from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.run import Config, FinetuneConfig
 from pmc_jax.errors import UserError
 
-RUNS = "runs"  # folder of all runs
+RUNS = run_folder.COMPARED_RUNS  # folder of all runs
 REFERENCE = "reference"  # folder in which `target` is the reference model
 # The comparison removes these weights of a run after measuring the run.
 WEIGHTS = (run_folder.CHECKPOINTS, run_folder.MODEL, run_folder.ADAPTER)

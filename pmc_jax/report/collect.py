@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.files import plain, read_json
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.errors import UserError
@@ -64,7 +64,7 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
         ended = datetime.fromtimestamp((folder / run_folder.RESULTS).stat().st_mtime, UTC)
     else:
         results, ended = plain(results), datetime.now(UTC)
-    manifest = read_json(folder / run_folder.MANIFEST, hint=hint)
+    record_of_files = read_json(folder / run_folder.MANIFEST, hint=hint)
     record = read_json(folder / run_folder.RUN, hint=hint)
     path = folder / run_folder.EVALUATION_RESULTS
     evaluation = read_json(path, hint=hint) if path.exists() else None
@@ -86,14 +86,17 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
             "seed": results["config"]["seed"],
             "settings": results["config"],
             "digests": {
-                "inputs": manifest["inputs"],
+                "inputs": record_of_files["inputs"],
                 "data": record["digests"],
-                "outputs": manifest["outputs"],
+                "outputs": record_of_files["outputs"],
             },
         }
         run["over_forgetting"] = narrative.over_forgetting(run["quality"])
         run["summary"] = narrative.summary(run)
-        run["to_delete"] = narrative.to_delete(run)
+        inputs = manifest.present_inputs(record_of_files["inputs"])
+        run["to_delete"] = narrative.to_delete(
+            str(folder), _private(folder, log), inputs, run_folder.comparison_of(folder)
+        )
         run["not_tested"] = narrative.not_tested(run)
         run["not_claimed"] = narrative.not_claimed(run)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -102,6 +105,13 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
             f"({type(error).__name__}); pmc verify {folder} compares them"
         ) from error
     return run
+
+
+def _private(folder: Path, log: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns what knows the data in the folder of a run, for a sentence."""
+    entries = [f"{name}/" for name in manifest.private_entries(folder)]
+    has_texts = any("question" in row for row in log if row["kind"] in ("answer", "question"))
+    return entries + (["texts in log.jsonl and in the report"] if has_texts else [])
 
 
 def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:

@@ -177,21 +177,27 @@ def _multiple_choice(run: Mapping[str, Any]) -> str:
     )
 
 
-def to_delete(run: Mapping[str, Any]) -> list[str]:
-    """What may still contain the data after the run and has to be deleted."""
-    texts, settings, inputs = TEXTS["to_delete"], run["settings"], run["digests"]["inputs"]
-    data = [source["path"] for name, source in inputs.items() if _is_private(name)]
-    names = ["run", *(["target"] if settings["finetune"]["data"] else []), "model", "data"]
-    where = {
-        "folder": settings["output"]["dir"] or run["name"],
-        "model": inputs.get("model", {}).get("path") or settings["model"]["path"] or "model.path",
-        "data": f" ({', '.join(data)})" if data else "",
-    }
-    return [texts[name].format(**where) for name in (*names, "copies")]
+def to_delete(
+    folder: str, entries: Sequence[str], inputs: Mapping[str, str], comparison: str | None
+) -> list[str]:
+    """Returns sentences about what still knows the data and has to be deleted.
 
-
-def _is_private(name: str) -> bool:
-    return any(part in name for part in ("forget", "forbidden", "finetune"))
+    Args:
+        folder: folder of the run or the comparison.
+        entries: what knows the data in it, see `manifest.private_entries`.
+        inputs: name -> path of each input that may know the data and that exists.
+        comparison: folder of the comparison that the run belongs to, if it knows the data.
+    """
+    texts, lines = TEXTS["to_delete"], []
+    if entries:
+        lines.append(texts["run"].format(folder=folder, entries=", ".join(entries)))
+    if comparison:
+        lines.append(texts["comparison"].format(folder=comparison))
+    if "model" in inputs:
+        lines.append(texts["model"].format(model=inputs["model"]))
+    if data := sorted({path for name, path in inputs.items() if name != "model"}):
+        lines.append(texts["data"].format(data=", ".join(data)))
+    return [*lines, texts["copies"]]
 
 
 def _untested(run: Mapping[str, Any]) -> str:

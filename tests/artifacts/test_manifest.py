@@ -52,10 +52,75 @@ def test_answers_stand_in_checkpoints_alone_and_nowhere_after_a_purge(run):
     assert before["splits"]["forget"]["rougeL_recall"] == 1  # it can recite them
     assert _files_with_texts(Path("out")) == {"checkpoints"}
     done = tiny.succeed("unlearn", "--purge")
-    assert "removed the checkpoints" in done.lines[-1]
-    assert _files_with_texts(Path("out")) == set() and not Path("out/checkpoints").exists()
+    assert done.lines[0] == ("out: pmc removed checkpoints/, target/, the texts of log and report")
+    assert _files_with_texts(Path("out")) == set()
+    assert not Path("out/checkpoints").exists() and not Path("out/target").exists()
     assert tiny.pmc("verify", config="out").status == 0
     assert Path("out/model/model.safetensors").is_file()
+
+
+def _moved_here() -> None:
+    """Lets the manifest name the inputs of this folder, not those of the copied run."""
+    path = Path("out/manifest.json")
+    manifest = json.loads(path.read_text())
+    for source in manifest["inputs"].values():
+        source["path"] = str(Path(source["path"]).name)
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_purge_names_what_still_knows_the_data(run):
+    _moved_here()
+    tiny.succeed("export", "--partial")
+    (Path("out") / "target.checkpoints").mkdir()
+    done = tiny.succeed("unlearn", "--purge")
+    assert "model-step-24/, target/" in done.lines[0] and "target.checkpoints/" in done.lines[0]
+    data = "again.jsonl, forget.jsonl, retain.jsonl"
+    assert done.lines[1:] == [
+        "What still knows the data, for you to delete:",
+        "- The model before unlearning, if it was trained on the data: model.",
+        f"- Your data files with the private rows: {data}.",
+        "- Caches of data sets, backups and copies on other machines.",
+    ]
+    said = json.loads(Path("out/report.json").read_text())["runs"][0]["to_delete"]
+    assert [f"- {text}" for text in said] == done.lines[2:]
+    # What it asks for may go; other inputs may not.
+    shutil.rmtree("model")
+    Path("forget.jsonl").unlink()
+    verified = tiny.pmc("verify", config="out")
+    assert verified.status == 0 and "input missing: model (model), which --purge asks you to delete" in verified.out
+    assert "model:" not in " ".join(tiny.succeed("unlearn", "--purge").lines)
+    Path("retain.jsonl").unlink()
+    verified = tiny.pmc("verify", config="out")
+    assert verified.status == 1 and "input missing: data.retain (retain.jsonl)" in verified.lines
+
+
+def test_a_target_that_pmc_did_not_make_survives_a_purge(run):
+    Path("out/target/target.json").unlink()
+    tiny.succeed("unlearn", "--purge")
+    assert Path("out/target/model.safetensors").is_file()
+
+
+def test_what_needs_the_removed_says_so(run):
+    tiny.succeed("unlearn", "--purge")
+    message = tiny.refused("evaluate", config="out")
+    tiny.assert_names(message, "out/target", "is removed", "model.path=out/model")
+    shutil.rmtree("out/model")
+    message = tiny.refused("evaluate", config="out")
+    tiny.assert_names(message, "out/model", "is removed", "pmc export out")
+
+
+def test_the_model_before_a_run_is_not_another_one(finished):
+    """`finished` started from model/ itself."""
+    before = tiny.digest(Path("out"))
+    Path("model/config.json").write_text("{}")
+    message = tiny.refused("evaluate", config="out")
+    tiny.assert_names(message, "model: this is not the model that out started from")
+    Path("model").rename("elsewhere")
+    message = tiny.refused("evaluate", config="out")
+    tiny.assert_names(
+        message, "'model'", "does not exist", "The run in out started from this model"
+    )
+    assert tiny.digest(Path("out")) == before
 
 
 def test_a_purge_covers_up_no_difference(run):

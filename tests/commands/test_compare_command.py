@@ -311,3 +311,35 @@ def test_a_fault_of_the_input_is_not_taken_for_a_failed_run(copied):
         patch.setattr(unlearn_job, "run_unlearn", refuse)
         done = tiny.pmc("compare", config="compare.yaml")
     assert done.status == 2 and "data.forget: at fault" in done.err
+
+
+# Purge
+
+
+def test_a_purge_removes_what_the_comparison_knows_and_names_the_rest(copied):
+    report = json.loads(Path("out/runs/pmc-seed0/report.json").read_text())["runs"][0]
+    assert "pmc compare COMPARE.yaml --purge" in " ".join(report["to_delete"])
+    done = tiny.pmc("compare", "--purge", config="compare.yaml")
+    assert done.status == 0, done.err
+    assert done.lines[:2] == [
+        "out: pmc removed target/, evaluation/, and the checkpoints and texts of 4 runs",
+        "What still knows the data, for you to delete:",
+    ]
+    for part in ("/model.", "forget.jsonl", "choices.jsonl", "backups"):
+        assert part in "".join(done.lines[2:])
+    assert not Path("out/target").exists() and not Path("out/evaluation").exists()
+    assert Path("out/reference/target").is_dir()  # it never saw the data
+    report = json.loads(Path("out/runs/pmc-seed0/report.json").read_text())["runs"][0]
+    assert "--purge" not in " ".join(report["to_delete"])
+    message = tiny.refused("compare", config="compare.yaml")
+    tiny.assert_names(message, "out: --purge removed the target", "--overwrite")
+
+
+def test_a_comparison_that_is_not_finished_is_not_purged(copied):
+    path = Path("out/compare.json")
+    comparison = json.loads(path.read_text())
+    path.write_text(json.dumps(comparison | {"runs": comparison["runs"][:-1]}))
+    message = tiny.refused("compare", "--purge", config="compare.yaml")
+    tiny.assert_names(message, "out: the comparison is not finished")
+    shutil.rmtree("out")
+    assert "holds no comparison" in tiny.refused("compare", "--purge", config="compare.yaml")

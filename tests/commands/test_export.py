@@ -49,7 +49,7 @@ def test_the_model_that_a_run_started_from_must_be_unchanged(finished):
     with Path("model/config.json").open("a") as file:
         file.write(" ")
     message = tiny.refused("export", "--overwrite")
-    tiny.assert_names(message, "model: this is not the model that the run in out started from")
+    tiny.assert_names(message, "model: this is not the model that out started from")
 
 
 def test_a_run_without_its_last_checkpoint_has_no_model_to_export(finished):

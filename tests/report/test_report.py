@@ -159,11 +159,23 @@ def test_a_figure_of_two_points_is_a_sentence(page):
 def test_what_has_to_be_deleted_is_listed(page):
     parsed, _, data = page()
     (run,) = data["runs"]
-    for part in ("pmc unlearn CONFIG --purge", "/models/SmolLM2", "/data/forget.jsonl", "backups"):
-        assert part in " ".join(run["to_delete"]) and part in parsed.text
-    assert "target model" not in " ".join(run["to_delete"])
-    run["settings"]["finetune"]["data"] = ["full.jsonl"]
-    assert "fine-tuned on the data" in " ".join(narrative.to_delete(run))
+    assert run["to_delete"] and all(text in parsed.text for text in run["to_delete"])
+    found = narrative.to_delete(
+        "out",
+        ["checkpoints/", "target/"],
+        {"model": "/models/SmolLM2", "data.forget": "/forget.jsonl", "data.x": "/forget.jsonl"},
+        "/comparison",
+    )
+    parts = (
+        ("What out keeps", "checkpoints/, target/", "pmc unlearn CONFIG --purge"),
+        ("/comparison", "pmc compare COMPARE.yaml --purge"),
+        ("/models/SmolLM2",),
+        ("private rows: /forget.jsonl.",),
+        ("backups",),
+    )
+    for text, wanted in zip(found, parts, strict=True):
+        assert all(part in text for part in wanted)
+    assert found[-1:] == narrative.to_delete("out", [], {}, None)
 
 
 def test_engineering_details_are_folded(page):

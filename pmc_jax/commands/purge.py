@@ -1,0 +1,91 @@
+"""What `--purge` removes, and what it says of all that still knows the data."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts.files import read_json
+from pmc_jax.commands.inputs import data_files
+from pmc_jax.compare.runs import RUNS, folder_of
+from pmc_jax.compare.write import JSON
+from pmc_jax.config.compare import CompareConfig
+from pmc_jax.config.report import ReportConfig
+from pmc_jax.config.run import Config
+from pmc_jax.distributed import multihost
+from pmc_jax.errors import UserError
+from pmc_jax.report import narrative
+from pmc_jax.report.collect import collect
+from pmc_jax.report.write import write
+
+# What the runs of a comparison share. The reference never saw the data.
+_SHARED = (run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_folder.EVALUATION)
+
+
+def purge_run(folder: Path, *, say: Callable[[str], None]) -> None:
+    """Removes what a finished run knows of the data and names what it does not remove; the caller
+    has locked the folder.
+
+    Raises:
+        UserError: the run is not finished, or a file cannot be removed or written.
+    """
+    if not multihost.is_first():
+        return
+    removed = [f"{name}/" for name in manifest.purge(folder)]
+    write([folder], ReportConfig(text=False))
+    say(f"{folder}: pmc removed {', '.join((*removed, 'the texts of log and report'))}")
+    (run,) = collect([folder], text=False)["runs"]
+    _say_left(run["to_delete"], say)
+
+
+def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> None:
+    """Does for a finished comparison what `purge_run` does for a run.
+
+    Removes the target, the rows of the evaluation, the runs that failed, and what each finished
+    run knows of the data.
+
+    Raises:
+        UserError: the comparison is not finished, or a file cannot be removed or written.
+    """
+    folder = folder_of(compare)
+    if not (folder / JSON).is_file():
+        raise UserError(f"{folder}: the folder holds no comparison. Run pmc compare first.")
+    with run_folder.locked(folder / RUNS):
+        comparison = read_json(folder / JSON, hint="repeat the comparison")
+        if len(comparison["runs"]) + len(comparison["failed"]) < comparison["num_runs"]:
+            raise UserError(
+                f"{folder}: the comparison is not finished and needs the target. Run pmc compare "
+                "to its end first."
+            )
+        cells = [run for run in (folder / RUNS).iterdir() if (run / run_folder.RUN).is_file()]
+        finished = [run for run in cells if (run / run_folder.RESULTS).is_file()]
+        failed = [f"{RUNS}/{run.name}" for run in cells if run not in finished]
+        for run in finished:
+            manifest.purge(run)
+        removed = [name for name in (*_SHARED, *failed) if (folder / name).exists()]
+        run_folder.remove(folder, removed)
+        for run in finished:
+            write([run], ReportConfig(text=False))
+    names = "".join(f"{name}/, " for name in removed)
+    say(f"{folder}: pmc removed {names}and the checkpoints and texts of {len(finished)} runs")
+    _say_left(narrative.to_delete(str(folder), [], _inputs(compare.base()), None), say)
+    models = [run / run_folder.MODEL for run in finished]
+    if kept := [str(model) for model in models if model.is_dir()]:
+        say(f"- The models of the runs, each as unlearned as the page says: {', '.join(kept)}.")
+
+
+def _inputs(base: Config) -> dict[str, str]:
+    """Returns the name and the path of each existing input of a comparison that may know the
+    data.
+    """
+    files = data_files(base, forget_answers=base.data.forget_answers.path is not None)
+    found = {n: str(f) for n, f in files.items() if manifest.knows_the_data(n) and f.exists()}
+    if base.model.path:
+        model = Path(base.model.path).expanduser()
+        found["model"] = str(model.absolute()) if model.exists() else base.model.path
+    return found
+
+
+def _say_left(lines: Sequence[str], say: Callable[[str], None]) -> None:
+    say("What still knows the data, for you to delete:")
+    for line in lines:
+        say(f"- {line}")
