@@ -87,7 +87,10 @@ def test_a_purge_names_what_still_knows_the_data(run):
     shutil.rmtree("model")
     Path("forget.jsonl").unlink()
     verified = tiny.pmc("verify", config="out")
-    assert verified.status == 0 and "input missing: model (model), which --purge asks you to delete" in verified.out
+    assert (
+        verified.status == 0
+        and "input missing: model (model), which --purge asks you to delete" in verified.out
+    )
     assert "model:" not in " ".join(tiny.succeed("unlearn", "--purge").lines)
     Path("retain.jsonl").unlink()
     verified = tiny.pmc("verify", config="out")
