@@ -78,7 +78,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         context.checkpointables.registry = registry
         context.file_options.path_permission_mode = 0o700
         context.atomicity.mode = ocp.options.AtomicityMode.ATOMIC_RENAME
-        fix = "Check its permissions, or set output.dir to another folder."
+        fix = "Check the permissions of the folder, or set output.dir to another folder."
         with system_errors(f"{folder}: the folder of checkpoints cannot be used", fix):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._checkpointer = ocp.training.Checkpointer(

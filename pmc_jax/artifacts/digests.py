@@ -27,7 +27,7 @@ def file_digest(path: str | Path) -> str:
     if is_address(path):
         return _json_digest(listing(str(path)))
     path = Path(path)
-    with system_errors(f"{path}: the file cannot be read", "Check its permissions."):
+    with system_errors(f"{path}: the file cannot be read", "Check the permissions of the file."):
         if not path.is_dir():
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,10 +26,10 @@ _logger = logging.getLogger(__name__)
 LOSS_PANELS = (
     (
         "selected_score",
-        "Score of the selected answers (likeness to the original ones)",
+        "Score of the selected answers (similarity to the original answers)",
         "mean score",
     ),
-    ("collapse_loss", "Collapse loss (on the model's own selected answers)", "loss per token"),
+    ("collapse_loss", "Collapse loss (on the replacement answers)", "loss per token"),
     ("retain_loss", "Retain loss (on the retain answers)", "loss per token"),
 )
 

@@ -319,7 +319,7 @@ def remove(folder: Path, names: Sequence[str]) -> None:
     except OSError as error:
         raise UserError(
             f"{error.filename}: the file cannot be removed ({error.strerror}). Check the "
-            "permissions of its folder."
+            "permissions of the folder."
         ) from error
 
 

@@ -180,13 +180,17 @@ def _parse(text: str | bytes, where: str) -> Any:
         line = f", line {mark.line + 1}" if mark else ""
         problem = error.problem or error.context or "unknown fault"
         problem = problem if isinstance(problem, _Own) else _QUOTED.sub(_without_text, problem)
-        raise UserError(f"{where}{line}: the YAML is invalid ({problem}). Correct it.") from None
+        raise UserError(
+            f"{where}{line}: the YAML is invalid ({problem}). Correct the YAML."
+        ) from None
     except yaml.YAMLError as error:
-        raise UserError(f"{where}: the YAML is invalid ({reason(error)}). Correct it.") from None
+        raise UserError(
+            f"{where}: the YAML is invalid ({reason(error)}). Correct the YAML."
+        ) from None
     except (ValueError, LookupError, AttributeError, RecursionError):
         raise UserError(
             f"{where}: the YAML is invalid, because a value does not fit its tag (such as !!int), "
-            "a number has too many digits or brackets are nested too deeply. Correct it."
+            "a number has too many digits or brackets are nested too deeply. Correct the YAML."
         ) from None
 
 

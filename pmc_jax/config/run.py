@@ -284,9 +284,9 @@ class Config(Section):
         if self.method.name != "pmc_alignment" or self.pmc.selection.max_train_score != 0:
             return []
         return [
-            "pmc.selection.max_train_score: with method.name=pmc_alignment, the value must be null "
-            "or above 0, but it is 0. The method weights its refusals by the mean score of the "
-            "replacement answers."
+            "pmc.selection.max_train_score: the value is 0, but method.name=pmc_alignment weights "
+            "its refusals by the mean score of the replacement answers. Set the value to null or "
+            "to a number above 0."
         ]
 
 

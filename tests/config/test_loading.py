@@ -225,7 +225,7 @@ def test_bad_files(refuse, text, message):
 
 def test_alignment_needs_answers_that_are_not_resolved(load, refuse):
     message = refuse("method: {name: pmc_alignment}")
-    assert "pmc.selection.max_train_score: with method.name=pmc_alignment, the value" in message
+    assert "pmc.selection.max_train_score: the value is 0, but method.name=pmc_alignment" in message
     assert load(
         "method: {name: pmc_alignment}\npmc: {selection: {max_train_score: null}}"
     ).method.alignment
