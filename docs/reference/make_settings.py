@@ -1,4 +1,4 @@
-"""Writes settings.md, beside this file, from the schema in `pmc_jax.config`.
+"""Writes settings.md in this folder from the schema in `pmc_jax.config`.
 
     python docs/reference/make_settings.py
 
@@ -51,7 +51,7 @@ _SCALARS = {bool: "true or false", int: "integer", float: "number", str: "text",
 
 
 def page() -> str:
-    """The text of settings.md."""
+    """Returns the text of settings.md."""
     seen: dict[type, str] = {SourceConfig: _SOURCE}
     source = list(_tables(SourceConfig, "", seen, heading=_SOURCE))
     parts = [_INTRODUCTION, _RUN, *_tables(Config, "", seen, heading="top level"), *source]
@@ -61,12 +61,14 @@ def page() -> str:
 def _tables(
     cls: type[Section], prefix: str, seen: dict[type, str], heading: str = ""
 ) -> Iterator[str]:
-    """The table of a section, then those of its inner sections; each class has one table.
+    """Yields the table of a section and then the tables of its inner sections.
+
+    Each class has one table only.
 
     Args:
-        prefix: dotted name of the section and a dot; "" for the root.
-        seen: class -> the heading of its table.
-        heading: replaces the dotted name.
+        prefix: dotted name of the section with a dot at the end, or "" for the root.
+        seen: maps each class to the heading of its table; the function adds classes.
+        heading: heading that replaces the dotted name.
     """
     heading = seen[cls] = heading or prefix.rstrip(".")
     summary, texts = inspect.cleandoc(cls.__doc__).partition("\nFields:\n")[0], field_texts(cls)
@@ -77,7 +79,7 @@ def _tables(
         section = _section_in(hint)
         if section is not None and section not in seen:
             inner.append((section, f"{name}.NAME." if hint is not section else f"{name}."))
-            if hint is section:  # its own table says everything
+            if hint is section:  # the table of the section describes its fields
                 continue
         type_ = _type(hint, seen, field)
         text = _meaning(texts[field.name])
@@ -94,7 +96,7 @@ def _tables(
 
 
 def _section_in(hint: Any) -> type[Section] | None:
-    """The section class that a type hint is or contains."""
+    """Returns the section class that a type hint is or contains, or None."""
     inner = [hint, *typing.get_args(hint)]
     return next((kind for kind in inner if dataclasses.is_dataclass(kind)), None)
 
@@ -144,13 +146,13 @@ def _default(field: dataclasses.Field) -> str:
 
 
 def _meaning(text: str) -> str:
-    """An entry of a docstring in the words of YAML, without the choices that the type names."""
+    """Returns a docstring entry in YAML terms, without the choices that the type lists."""
     text = re.sub(r" \(\w+( \| \w+)+\)", "", text)
     return _cell(_linked(re.sub(r"\bNone\b", "null", text)))
 
 
 def _linked(text: str) -> str:
-    """Paths of documentation pages as links."""
+    """Returns the text with paths of documentation pages as links."""
     return re.sub(
         r"docs/(reference/)?(results/)?(\w+\.md)",
         lambda m: f"[{m[3]}]({'../results/' if m[2] else ''}{m[3]})",

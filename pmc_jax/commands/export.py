@@ -1,4 +1,4 @@
-"""Writes the unlearned weights of a finished run as a Hugging Face folder, OUTPUT_FOLDER/model.
+"""Writes the unlearned weights of a finished run to the Hugging Face folder OUTPUT_FOLDER/model.
 
 --partial writes the newest checkpoint of any run to OUTPUT_FOLDER/model-step-N instead.
 """
@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         config="CONFIG.yaml|OUTPUT_FOLDER",
         processes=True,
-        overwrite="replace a model folder that exists already",
-        partial="write the newest checkpoint, unlearned or not, to model-step-N",
+        overwrite="replace an existing model folder",
+        partial="write the newest checkpoint to model-step-N, even if the run is not finished",
     )
 
 

@@ -1,4 +1,4 @@
-"""`pmc export`: writes the weights of a checkpoint, and never others than it says."""
+"""Job of `pmc export`, which writes the weights of a checkpoint and names their step."""
 
 import contextlib
 import dataclasses
@@ -25,16 +25,19 @@ _REPEAT = "Repeat the run (a comparison keeps its models with output.keep_models
 def run_export(
     config: Config, *, overwrite: bool, partial: bool, say: Callable[[str], None]
 ) -> None:
-    """Writes the result of a finished run to `model/`; with `partial`, writes the newest
-    checkpoint to `model-step-N/` instead.
+    """Writes the weights of a run as a Hugging Face folder.
 
     Args:
-        config: the function reads `model.path` (None = that of the run), `mesh` and `output`;
-            all other settings are those that the run in `output.dir` recorded.
+        config: settings of which the function reads `model.path`, `mesh` and `output`. None in
+            `model.path` selects the model of the run. All other settings are those that the run
+            in `output.dir` recorded.
+        overwrite: whether to replace an existing folder.
+        partial: False writes the result of a finished run to `model/`, and True writes the newest
+            checkpoint of any run to `model-step-N/`.
 
     Raises:
-        UserError: the folder holds no run, or not the weights that are to be exported; the model
-            folder exists and `overwrite` is off.
+        UserError: the output folder holds no run or lacks the weights, or the model folder exists
+            and `overwrite` is false.
     """
     folder = Path(output_dir(config))
     own = recorded_config(folder)
@@ -54,7 +57,7 @@ def run_export(
 
 
 def _checkpoints(folder: Path, config: Config) -> contextlib.AbstractContextManager:
-    """Opens the checkpoints of a run; provides None if the run has no folder of them."""
+    """Opens the checkpoints of a run, or yields None if the run has no folder `checkpoints`."""
     path = folder / run_folder.CHECKPOINTS
     if not multihost.broadcast(path.is_dir):
         return contextlib.nullcontext()
@@ -62,7 +65,7 @@ def _checkpoints(folder: Path, config: Config) -> contextlib.AbstractContextMana
 
 
 def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tuple[int, str]:
-    """Returns the step whose weights are exported, and a description of them."""
+    """Returns the step whose weights are exported, and a description of the weights."""
     steps = checkpoints.steps if checkpoints else []
     results = multihost.broadcast(lambda: _results(folder))
     if results is None:
@@ -80,13 +83,13 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
         return steps[-1], f"the weights of step {steps[-1]} of {total}"
     if step == 0:
         raise UserError(
-            f"{folder}: step 0 of {total}: the weights are not unlearned. Raise "
+            f"{folder}: at step 0 of {total}, the weights are not unlearned. Raise "
             "pmc.schedule.epochs and repeat the run."
         )
     if step not in steps:
         raise UserError(
             f"{folder}: the checkpoint of step {step}, the result of the run, is missing. Pass "
-            f"--partial to write the newest one to {run_folder.STEP_MODEL}{steps[-1]}/."
+            f"--partial to write the newest checkpoint to {run_folder.STEP_MODEL}{steps[-1]}/."
         )
     why = f", where the run stopped because {results['stopped']}" if results["stopped"] else ""
     return step, f"the unlearned weights of step {step} of {total}{why}"
@@ -95,11 +98,11 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
 def _choose_unfinished(
     folder: Path, checkpoints: Checkpoints | None, steps: Sequence[int], partial: bool
 ) -> tuple[int, str]:
-    """Returns what `_choose` does, for an unfinished run."""
+    """Returns the step and the description for an unfinished run, see `_choose`."""
     if not steps:
         raise UserError(
             f"{folder}: the run is not finished and has no checkpoint. Repeat the pmc unlearn "
-            "command to finish it."
+            "command to finish the run."
         )
     newest = steps[-1]
     total = checkpoints.read(newest)[1]["total_steps"]
@@ -107,18 +110,18 @@ def _choose_unfinished(
         return newest, f"the weights of step {newest} of {total} of an unfinished run"
     state = "the weights are not unlearned" if newest < total else "the run is not finished"
     raise UserError(
-        f"{folder}: step {newest} of {total}: {state}. Repeat the pmc unlearn command to finish "
+        f"{folder}: at step {newest} of {total}, {state}. Repeat the pmc unlearn command to finish "
         f"the run, or pass --partial to write {run_folder.STEP_MODEL}{newest}/."
     )
 
 
 def _results(folder: Path) -> dict[str, Any] | None:
     path = folder / run_folder.RESULTS
-    return read_json(path, hint=f"run pmc verify {folder}") if path.is_file() else None
+    return read_json(path, hint=f"Run pmc verify {folder}.") if path.is_file() else None
 
 
 def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int) -> LanguageModel:
-    """Loads the model that the run started from, with the weights of a checkpoint."""
+    """Loads the model from which the run started, with the weights of a checkpoint."""
     fix = "Set model.path to that model, or make the target again with pmc finetune CONFIG"
     lm = load(source_model(config, folder, fix=fix)[0], **placed(config))
     generator = TextGenerator.of(lm, config.model)

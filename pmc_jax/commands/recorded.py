@@ -1,4 +1,4 @@
-"""What the folder of a run records: its settings, and the model that it started from."""
+"""Settings of a run and its source model, which the output folder records."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from pmc_jax.errors import UserError
 
 
 def recorded_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
-    """Returns the settings of a run with overrides.
+    """Returns the recorded settings of a run, changed by overrides.
 
     Raises:
         UserError: the folder holds no run, or an override is invalid.
@@ -32,14 +32,14 @@ def recorded_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
-    """Returns the path and the digest of the model that the run in `folder` started from.
+    """Returns the path and the digest of the model from which the run in `folder` started.
 
     Args:
-        config: settings of the run; `model.path` may name a copy of its model.
-        fix: what to do without this model, as a sentence without its full stop.
+        config: settings of the run; `model.path` may name a copy of the run's model.
+        fix: sentence without a full stop that tells the user what to do if the model is missing.
 
     Raises:
-        UserError: the model is gone, or it is another one than that of the run.
+        UserError: the model is missing or is not the model of the run.
     """
     record = multihost.broadcast(lambda: run_folder.read_record(folder / run_folder.RUN))
     digests = record["digests"]
@@ -51,17 +51,21 @@ def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
             why = f"The run in {folder} started from this model"
             raise UserError(f"{str(error).rstrip('.')}. {why}. {fix}.") from None
         if digest != digests["model"]:
-            raise UserError(f"{path}: this is not the model that {folder} started from. {fix}.")
+            raise UserError(
+                f"{path}: this is not the model from which the run in {folder} started. {fix}."
+            )
         return path, digest
     target = folder / run_folder.TARGET
     mark = multihost.broadcast(lambda: _mark(target))
     if mark is None:
-        raise UserError(f"{target}: the model that the run started from is removed. {fix}.")
+        raise UserError(f"{target}: the model from which the run started is removed. {fix}.")
     if mark != made_of(config, digests["model"], digests["finetune"]):
-        raise UserError(f"{target}: this is not the model that the run started from. {fix}.")
+        raise UserError(f"{target}: this is not the model from which the run started. {fix}.")
     return str(target), model_digest(str(target))
 
 
 def _mark(target: Path) -> dict | None:
     path = target / run_folder.TARGET_MARK
-    return read_json(path, hint="the target must be made again") if path.is_file() else None
+    if not path.is_file():
+        return None
+    return read_json(path, hint="Make the target again with pmc finetune CONFIG.")

@@ -120,7 +120,7 @@ def made_of(config: Config, model: str, rows: str) -> dict[str, str]:
 
     Args:
         model: digest of the base model.
-        rows: digest of the rows that it is fine-tuned on.
+        rows: digest of the rows on which the base model is fine-tuned.
     """
     settings = dataclasses.asdict(config.model) | {"path": None}
     del settings["cache_dtype"]  # only sampling reads it

@@ -117,7 +117,7 @@ def test_the_model_before_a_run_is_not_another_one(finished):
     before = tiny.digest(Path("out"))
     Path("model/config.json").write_text("{}")
     message = tiny.refused("evaluate", config="out")
-    tiny.assert_names(message, "model: this is not the model that out started from")
+    tiny.assert_names(message, "model: this is not the model from which the run in out started")
     Path("model").rename("elsewhere")
     message = tiny.refused("evaluate", config="out")
     tiny.assert_names(

@@ -40,7 +40,7 @@ def test_a_run_that_was_taught_exports_on_top_of_its_target_alone(taught, copied
     assert _model() == before
     mark = Path("out/target/target.json")
     mark.write_text(mark.read_text().replace('"settings": "', '"settings": "0'))
-    assert "not the model that the run started from" in tiny.refused("export", "--overwrite")
+    assert "not the model from which the run started" in tiny.refused("export", "--overwrite")
     shutil.rmtree("out/target")
     assert "out/target" in tiny.refused("export", "--overwrite")
 
@@ -49,7 +49,7 @@ def test_the_model_that_a_run_started_from_must_be_unchanged(finished):
     with Path("model/config.json").open("a") as file:
         file.write(" ")
     message = tiny.refused("export", "--overwrite")
-    tiny.assert_names(message, "model: this is not the model that out started from")
+    tiny.assert_names(message, "model: this is not the model from which the run in out started")
 
 
 def test_a_run_without_its_last_checkpoint_has_no_model_to_export(finished):
@@ -76,7 +76,7 @@ def test_an_unfinished_run_exports_only_a_model_that_names_its_step(inputs):
         tiny.pmc("unlearn", "output.checkpoint_every=1")
     message = tiny.refused("export", "--overwrite")
     tiny.assert_names(
-        message, "step 2 of 24: the weights are not unlearned", "--partial", "model-step-2/"
+        message, "step 2 of 24, the weights are not unlearned", "--partial", "model-step-2/"
     )
     done = tiny.succeed("export", "--partial")
     assert done.lines[0].startswith("wrote out/model-step-2: the weights of step 2 of 24")
@@ -86,7 +86,7 @@ def test_an_unfinished_run_exports_only_a_model_that_names_its_step(inputs):
     # It belongs to the run, and a new run removes it.
     tiny.succeed("unlearn", "--overwrite", "pmc.schedule.epochs=0")
     assert not Path("out/model-step-2").exists()
-    assert "step 0 of 0: the weights are not unlearned" in tiny.refused("export", "--overwrite")
+    assert "step 0 of 0, the weights are not unlearned" in tiny.refused("export", "--overwrite")
 
 
 def test_a_model_of_a_step_is_no_fault_of_the_run(finished):
