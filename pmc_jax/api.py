@@ -74,7 +74,7 @@ class Unlearned:
     lora: LoRAConfig | None = None
 
     def __repr__(self) -> str:
-        """Returns the numbers of the result, without questions and answers."""
+        """Returns a summary of the result without questions and answers."""
         seconds = self.seconds.get("total", 0.0)
         return (
             f"Unlearned({self.lm!r}, {len(self.rounds)} rounds, {len(self.replacements)} "

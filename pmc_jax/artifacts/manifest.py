@@ -57,8 +57,8 @@ def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
     """Compares the files of a finished run with its manifest.
 
     Returns:
-        The number of unchanged files; one line for each changed, missing or new file; and one line
-        for each missing input that `purge` asks to delete.
+        The number of unchanged files, a list with one line for each changed, missing or new file,
+        and a list with one line for each missing input that the user had to delete after `purge`.
 
     Raises:
         UserError: the manifest is missing or invalid.
@@ -86,39 +86,44 @@ def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
 
 
 def knows_the_data(name: str) -> bool:
-    """Returns whether an input of a run may hold what it forgets: its source model, and rows."""
+    """Returns whether an input of a run may hold forgotten answers, as its model or its rows may.
+
+    Args:
+        name: name of the input in the manifest.
+    """
     return name == "model" or any(part in name for part in ("forget", "forbidden", "finetune"))
 
 
 def present_inputs(inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Returns the name and the path of each input that may know the data and that exists."""
+    """Returns the paths, by name, of existing inputs that may hold forgotten answers."""
     paths = {name: source["path"] for name, source in inputs.items() if knows_the_data(name)}
     return {n: path for n, path in paths.items() if is_address(path) or os.path.exists(path)}
 
 
 def is_purged(folder: str | Path) -> bool:
-    """Returns whether `purge` has removed what a finished run knows of the data."""
+    """Returns whether `purge` has removed the answers from the folder of a finished run."""
     return bool(_read(Path(folder)).get("purged"))
 
 
 def private_entries(folder: Path) -> list[str]:
-    """Returns the names of the entries of a run's folder that know the data and that `purge`
-    removes.
+    """Returns the names of files and folders of a run that may hold answers to the questions.
+
+    `purge` removes these files and folders.
     """
     names = [run_folder.CHECKPOINTS, run_folder.EVALUATION, run_folder.TARGET_CHECKPOINTS]
     names += run_folder.step_models(folder)
     if (folder / run_folder.TARGET / run_folder.TARGET_MARK).is_file():
-        names.append(run_folder.TARGET)  # others were not made by pmc
+        names.append(run_folder.TARGET)  # A target without this file was not made by pmc.
     return [name for name in names if (folder / name).exists()]
 
 
 def purge(folder: str | Path) -> list[str]:
-    """Removes the `private_entries` of a finished run, and the texts in its log.
+    """Removes the answers from the folder of a finished run: `private_entries` and logged texts.
 
     The caller must have locked the folder with `run_folder.locked` or `run_folder.claim`.
 
     Returns:
-        The names of the removed entries.
+        The names of the removed files and folders.
 
     Raises:
         UserError: the run is not finished, or a file cannot be removed or written.

@@ -47,7 +47,7 @@ STEP_MODEL = "model-step-"  # `pmc export --partial` writes models with this pre
 ADAPTER = "adapter"  # This folder holds the LoRA adapters, which are merged into `model`.
 REPORT, REPORT_JSON = "report.html", "report.json"
 TARGET = "target"  # Later runs reuse the target model in this folder if its digests match.
-TARGET_MARK = "target.json"  # This file in the target records what the target was made from.
+TARGET_MARK = "target.json"  # This file in the target records the origin of the target model.
 TARGET_CHECKPOINTS = "target.checkpoints"  # This folder exists until the target model is trained.
 COMPARED_RUNS = "runs"  # A comparison has its runs in this folder.
 
@@ -280,8 +280,10 @@ def step_models(folder: Path) -> list[str]:
 
 
 def comparison_of(folder: Path) -> str | None:
-    """Returns the folder of the comparison that a run belongs to, if it still knows the data by its
-    target or the rows of its evaluation; else None.
+    """Returns the folder of a run's comparison if the comparison may still hold answers.
+
+    The target model and the stored rows of evaluation may hold answers. Returns None if the run
+    does not belong to a comparison or if both have been removed.
     """
     runs = folder.resolve().parent
     target, rows = runs.parent / TARGET / TARGET_MARK, runs.parent / EVALUATION

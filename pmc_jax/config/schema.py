@@ -100,10 +100,10 @@ class Section:
     shorthand: ClassVar[str | None] = None
 
     def __init_subclass__(cls) -> None:
-        cls.__repr__ = Section.__repr__  # The decorator does not replace it.
+        cls.__repr__ = Section.__repr__  # The decorator does not replace this method.
 
     def __repr__(self) -> str:
-        """Returns the settings that differ from their defaults, without texts that are no words."""
+        """Returns the settings that differ from their defaults, without possibly private texts."""
         changed = []
         for item in dataclasses.fields(self):
             value, made = getattr(self, item.name), item.default_factory
