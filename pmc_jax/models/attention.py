@@ -115,5 +115,5 @@ def softcap(x: jax.Array, cap: float | None) -> jax.Array:
 
 
 def in_window(distance: jax.Array, window: jax.Array | int) -> jax.Array:
-    """Returns whether a key `distance` tokens back is within the window. 0 means no limit."""
+    """Returns whether a key `distance` tokens back is within the window; window 0 has no limit."""
     return (distance < window) | (jnp.asarray(window) == 0)

@@ -64,7 +64,7 @@ class DecoderConfig:
         activation: activation function of the MLP, a key of `decoder.ACTIVATIONS`.
         gated_mlp: whether the MLP multiplies its activation with a second projection.
         qkv_bias, o_bias, mlp_bias, head_bias: whether these projections have biases.
-        embed_scale: factor of the embedded tokens, rounded to their dtype.
+        embed_scale: factor of the embedded tokens, which is rounded to their dtype.
         learned_positions: whether a table of `max_positions` rows is added to the embedded tokens.
         tie_embeddings: whether the output projection is the transposed embedding.
         max_positions: maximum length of a sequence in tokens.
@@ -110,7 +110,7 @@ class DecoderConfig:
         return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
     def window(self, layer: int) -> int:
-        """Returns the attention window of a layer in tokens. 0 means no limit."""
+        """Returns the attention window of a layer in tokens; 0 = no limit."""
         return self.windows[layer] if self.windows else 0
 
     def longest(self, prompt: int) -> int:

@@ -206,7 +206,7 @@ def hidden_states(
     kernel: str = "xla",
     layers: int | None = None,
 ) -> jax.Array:
-    """Computes the hidden states after the last norm, which the caller projects to logits.
+    """Computes the hidden states after the last norm and before the projection to logits.
 
     Rows may hold several packed sequences. A token attends to the earlier tokens of its own segment
     and to the complete `prefix`. The prefix is computed once for the batch. This is exact because

@@ -71,9 +71,7 @@ class _Reader(GGUFReader):
         if self.byte_order != "I":
             raise ValueError("the file is big-endian")
         if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
-            raise ValueError(
-                f"{count} values of {dtype.__name__} at byte {offset} exceed the truncated file"
-            )
+            raise ValueError(f"{count} values of {dtype.__name__} at byte {offset} exceed the file")
         return np.frombuffer(self.data, dtype, int(count), int(offset))
 
     def _get_field_parts(self, orig_offs, raw_type):
@@ -102,11 +100,11 @@ class GGUFFile:
         path: path of the file.
         architecture: llama.cpp's name of the model family.
         metadata: dict from key to number, bool, str, list of str or array of numbers.
-        infos: dict from GGUF tensor name to the place of the tensor in the file.
+        infos: dict from GGUF tensor name to the location of the tensor in the file.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Reads only the header, in time and memory that the file size bounds.
+        """Reads only the header. The file size bounds the time and the memory.
 
         Raises:
             UserError: the file is not GGUF, is truncated, has wrong lengths in its header, is one
@@ -153,7 +151,7 @@ class GGUFFile:
         )
 
     def _info(self, tensor: ReaderTensor) -> TensorInfo:
-        """Returns the place of a tensor after a check of its block format and dimensions.
+        """Returns the location of a tensor and checks its block format and dimensions.
 
         `GGUFReader` checks neither.
         """
@@ -198,7 +196,7 @@ class GGUFFile:
         return str(self.path)
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Reads an f32 block. Decodes only the rows that `index` selects."""
+        """Reads a block as float32. Only the rows that `index` selects are decoded."""
         info = self.infos[self._source_names[name]]
         raw = self._bytes(info)
         rows, *columns = index

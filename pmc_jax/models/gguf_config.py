@@ -80,7 +80,7 @@ def _qwen(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
 
 
 # The largest model of each family has this number of layers, and its query_pre_attn_scalar is
-# hidden size / heads. The file lacks this value, so llama.cpp also infers it from the layers.
+# hidden size / heads. The file lacks this scalar. llama.cpp also infers it from the layer count.
 _LARGEST = {"gemma2": 46, "gemma3": 62}
 
 
@@ -109,7 +109,7 @@ def _gemma3(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Each family has its llama.cpp name and a function that returns its additional fields.
+# The keys are llama.cpp's names. Each function returns the fields that only its family has.
 _FAMILIES = {"llama": _llama, "qwen2": _qwen, "qwen3": _qwen, "gemma2": _gemma2, "gemma3": _gemma3}
 
 

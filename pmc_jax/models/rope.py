@@ -72,7 +72,7 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
 
 
 def _reversed(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotates by a reversal of the two halves, which XLA on CPU fuses, unlike a concatenation."""
+    """Rotates by a reversal of the two halves. XLA on CPU fuses a reversal, not a concatenation."""
     pair = x.astype(jnp.float32).reshape(*x.shape[:-1], 2, -1)
     sin = jnp.stack([-sin, sin], axis=-2)
     return (pair * cos[..., None, :] + pair[..., ::-1, :] * sin).reshape(x.shape).astype(x.dtype)

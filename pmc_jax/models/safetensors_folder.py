@@ -1,6 +1,6 @@
 """Reader of the `*.safetensors` files in a local or remote folder.
 
-Headers are read at once, weights on demand.
+Headers are read at once, and weights are read on demand.
 """
 
 import functools

@@ -18,7 +18,7 @@ PART = "p"
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Row of the table for one tensor of a checkpoint, or for one tensor of each layer.
+    """Table entry for one tensor of a checkpoint, or for one tensor per layer.
 
     Attributes:
         pattern: name of the tensor; `{i}` is the layer.

@@ -22,7 +22,7 @@ from pmc_jax.models.gguf import GGUFFile
 
 logger = logging.getLogger(__name__)
 
-_CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
+_CONTROL, _USER_DEFINED = 3, 4  # These are values of tokenizer.ggml.token_type.
 
 
 def load_tokenizer(
@@ -170,10 +170,10 @@ def _byte_level(file: GGUFFile, vocabulary: dict[str, int]) -> tuple[Tokenizer, 
         )
     cut = _PRE_TOKENIZERS[name]
     merges = [tuple(m.split(" ")) for m in file.get("tokenizer.ggml.merges", list, [])]
-    if wrong := next((merge for merge in merges if len(merge) != 2), None):
+    if wrong := [i for i, merge in enumerate(merges) if len(merge) != 2]:
         raise UserError(
-            f"{file.path}: tokenizer.ggml.merges contains {' '.join(wrong)!r}, which is not a "
-            "pair. Download the file again."
+            f"{file.path}: entry {wrong[0]} of tokenizer.ggml.merges is not a pair of tokens. "
+            "Download the file again."
         )
     backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=cut.ignore_merges))
     if cut.nfc:

@@ -125,7 +125,7 @@ def _constrain_prompts(prompts: PromptCache, layout: Layout) -> PromptCache:
 def load_prompt(
     prompts: PromptCache, source: PromptCache, row: jax.Array, index: jax.Array, *, layout: Layout
 ) -> PromptCache:
-    """Copies the prompt `index` of `source` into the row `row` of `prompts`, which is donated."""
+    """Copies the prompt `index` of `source` into the row `row` of `prompts` (donated)."""
 
     def put(x, new):
         return jax.lax.dynamic_update_index_in_dim(x, new[index], row, 0)
@@ -191,7 +191,7 @@ def decode(
     """
     b, k = slots.last.shape
     lengths = jnp.sum(prompts.valid, axis=1)
-    # This is the distance from each prompt token to the first generated token.
+    # `distance` counts the tokens from each prompt token to the first generated token.
     distance = lengths[:, None] - (jnp.cumsum(prompts.valid, axis=1) - 1)
     cache_size, static = cache.values[0].shape[2], {"config": config, "layout": layout}
 

@@ -41,7 +41,7 @@ from pmc_jax.sampling.snapshot import SamplingWeights
 
 @dataclasses.dataclass
 class Usage:
-    """Token counts over several calls of `generate`.
+    """Counters over several calls of `generate`.
 
     Attributes:
         useful: number of generated tokens, end tokens included.
@@ -85,7 +85,8 @@ class Engine:
         max_new_tokens: maximum number of tokens in an answer, the end token included.
         end_tokens: token ids that end an answer.
         batch_shape: largest batch shape (B, K), see `largest_batch_shape`.
-        prompt_size: number of tokens to which prompts are padded, without their shared prefix.
+        prompt_size: number of tokens to which prompts are padded after their shared prefix, so that
+            all prompts have one shape.
         shared_prefix: token ids that every prompt begins with. They are prefilled once for all
             prompts. The prefix is empty with `longrope`, whose keys depend on the prompt length.
         cache_dtype: dtype of keys and values; None = dtype of the weights.
@@ -216,7 +217,7 @@ class _Run:
         self._put, self._buckets, self._steps_run = engine.layout.put, engine.buckets(), 0
         # Each (question, sample) has uniform random numbers f32[max_new_tokens, draws].
         self._sample_draws: dict[tuple[int, int], np.ndarray] = {}
-        # Each entry has prefilled prompts and the position of each question in them.
+        # Each entry has prefilled prompts with waiting samples, and the position of each question.
         self._prefilled: list[tuple[PromptCache, dict[int, int]]] = []
         self._batch: Batch | None = None
         self._prompt_cache = self._cache = self._tokens = self._nll = None
@@ -351,7 +352,10 @@ class _Run:
         return True
 
     def _stop_when_active(self) -> int:
-        """Returns the number of active samples at which the host takes over to use idle slots."""
+        """Returns the number of active samples at which a call ends.
+
+        The host then fills the idle slots.
+        """
         active, slots = int(self._batch.active.sum()), self._batch.active.size
         if self.order or self.scheduler.waiting:
             return max(active - max(1, int(slots * self.engine.refill_fraction)), 0)
@@ -359,7 +363,7 @@ class _Run:
         return min(max(smaller), active - 1) if smaller else 0
 
     def collect(self) -> tuple[int, list[int]]:
-        """Waits for the decoder. Returns the number of useful tokens and the ended questions."""
+        """Waits for the decoder. Returns its useful tokens and the questions that have ended."""
         new = np.asarray(self._tokens)
         steps, useful = int((new >= 0).any((1, 2)).sum()), int((new >= 0).sum())
         self._steps_run += steps

@@ -1,4 +1,4 @@
-"""Text generation: encodes questions, runs the sampling engine and decodes the answers."""
+"""Text generation: encoding of questions, sampling, and decoding of answers."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -29,9 +29,9 @@ _NAMED_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def compute_dtype(name: str) -> jnp.dtype:
-    """Returns the dtype with this name. `auto` is float32 on CPU and bfloat16 on TPU and GPU.
+    """Returns the dtype that a setting names. `auto` is bfloat16 on TPU and GPU, float32 on CPU.
 
-    bfloat16 is slower than float32 on CPU.
+    On CPU, bfloat16 is slower than float32.
     """
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"

@@ -29,7 +29,7 @@ class Sampler:
     Attributes:
         temperature: divisor of the logits; 0 = greedy, the first token with the largest logit.
         top_k: number of most likely tokens to keep, plus ties with the last of them; 0 = all.
-        top_p: mass that the smallest set of most likely tokens must reach to be kept; 1 = all.
+        top_p: probability mass of the smallest set of most likely tokens to keep; 1 = all.
         temperature_decay_tokens: number of answer tokens over which the temperature changes
             linearly to `final_temperature`; 0 = constant temperature.
         final_temperature: temperature after these tokens.
@@ -85,13 +85,13 @@ def sample_tokens(
     computes the nucleus itself.
 
     Args:
-        logits: f32[R,V].
-        uniform: f32[R,sampler.draws] in [0, 1).
+        logits: f32[R,V], logits of each row.
+        uniform: f32[R,sampler.draws], random numbers in [0, 1).
         sampler: settings of the draw.
         age: i32[R], number of answer tokens so far; None = 0.
 
     Returns:
-        Token ids i32[R].
+        The token ids i32[R].
     """
     if sampler.temperature == 0:
         return _first(logits == jnp.max(logits, axis=-1, keepdims=True))
@@ -163,7 +163,7 @@ def _above_threshold(mass: jax.Array, floor: jax.Array, holds) -> jax.Array:
 
 
 class _Cdf(NamedTuple):
-    """Mass in blocks [R,N,V/N], sums of the blocks [R,N] and their cumulative sums [R,N]."""
+    """CDF as mass in blocks [R,N,V/N], sums of the blocks [R,N] and their cumulative sums [R,N]."""
 
     mass: jax.Array
     blocks: jax.Array

@@ -69,10 +69,10 @@ class Scheduler:
         self.count = np.zeros(shape, np.int32)
         self._ends = frozenset(end_tokens)
         self.waiting: dict[int, list[int]] = {}
-        self._unfinished: dict[int, int] = {}  # question -> samples that have not ended
+        self._unfinished: dict[int, int] = {}  # Each question has some samples that have not ended.
 
     def start(self, questions: Sequence[int], first: np.ndarray, nll: np.ndarray) -> list[int]:
-        """Adds the first token of each sample of some questions.
+        """Adds the first token of every sample of the given questions.
 
         Args:
             questions: question indices.

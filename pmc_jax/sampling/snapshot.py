@@ -1,4 +1,4 @@
-"""Snapshot of the weights for sampling, which is cast, fused and resharded once per round.
+"""Snapshot of the weights, which is cast, fused and resharded for sampling once per round.
 
 Training does not depend on this layout, and sampling never changes the training state. The layers
 are separate arrays: a decode step reads each matrix once, and XLA would first copy a slice of a
@@ -66,7 +66,7 @@ class FusedLayer(NamedTuple):
         return y + self.biases[name] if name in self.biases else y
 
 
-# With more rows than this, the transposes cost XLA on CPU as much time as they save.
+# With more rows, the transposes cost XLA on CPU as much time as they save.
 _FEW_ROWS = 256
 
 

@@ -26,7 +26,7 @@ def is_empty(text: str) -> bool:
 
 
 def worst_where(refused: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Replaces the scores [K] of refused samples (bool [K]) by the worst score.
+    """Replaces each score [K] for which `refused` bool [K] is True with the worst score.
 
     The worst score is 1, or the largest of all K scores if that is above 1.
     """
@@ -34,7 +34,7 @@ def worst_where(refused: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def with_min_len(score: Score, min_len: int) -> Score:
-    """Adds a penalty for short answers to a score: `min(1, score + exp(-n))` if `n < min_len`.
+    """Returns a score with a penalty for short answers: `min(1, score + exp(-n))` if `n < min_len`.
 
     `n` is `len(text.strip().split(" "))`, as in the reference implementation. An empty text counts
     1, and each double space adds 1. `min_len = 0` changes nothing.
@@ -55,8 +55,9 @@ def with_min_len(score: Score, min_len: int) -> Score:
 
 
 def with_empty_guard(score: Score) -> Score:
-    """Gives empty samples the worst score: 1, or the worst of the other samples if that is above 1.
+    """Returns a score that gives every empty sample the worst score.
 
+    The worst score is 1, or the largest score of the other samples if that is above 1.
     Without this guard, an empty answer scores a perfect 0 and is never replaced, so the model
     learns to be silent. The published runs had no guard.
     """
@@ -92,10 +93,10 @@ def score_batch(
 
 
 def checked(score: Score) -> Score:
-    """Adds a check to a score: it raises UserError unless the score returns K finite numbers.
+    """Returns the score with a check that raises UserError unless it returns K finite numbers.
 
-    If the score itself raises, the message has the type and the line of the error without its text,
-    which may quote an answer.
+    If the score itself raises, the message has the type and the line of the error. It omits the
+    text of the error, which may quote an answer.
     """
     name = getattr(score, "__name__", type(score).__name__)
 
@@ -117,11 +118,11 @@ def checked(score: Score) -> Score:
         except (TypeError, ValueError):
             kind = type(returned).__name__
             raise ValueError(
-                f"{expected}, but it returned a {kind}. Return one per sample."
+                f"{expected}, but it returned a {kind}. Return one number per sample."
             ) from None
         if scores.shape != (len(samples),):
             raise ValueError(
-                f"{expected}, but it returned the shape {scores.shape}. Return one per sample."
+                f"{expected}, but it returned shape {scores.shape}. Return one number per sample."
             )
         if not np.isfinite(scores).all():
             sample = int(np.argmin(np.isfinite(scores)))

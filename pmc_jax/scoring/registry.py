@@ -59,8 +59,8 @@ def run_score(
         pmc, encode, score: see `base_score`.
         originals: N original answers.
         questions: N forget questions.
-        retain_questions, retain_answers: the retain pairs, read only if `score.threshold_from` is
-            `retain`.
+        retain_questions, retain_answers: the retain pairs, which are read only if
+            `pmc.score.threshold_from` is `retain`.
         secrets: secret words, see `preference.secret_words`. The threshold does not apply to a
             sample that contains a secret word.
 
@@ -103,7 +103,9 @@ def _score(name: str | Callable, settings: ScoreConfig, encode: Encode | None, w
         return forbidden(strings, similarity=settings.forbidden_similarity)
     score = _lookup(name, where) if isinstance(name, str) else name
     if not callable(score):
-        raise UserError(f"{where}: {name!r} is not a function. Pass a function or a score's name.")
+        raise UserError(
+            f"{where}: {name!r} is not a function. Pass a function or the name of a score."
+        )
     return checked(score)
 
 
@@ -132,7 +134,9 @@ def _function(name: str, where: str) -> Callable:
     if not hasattr(module, function):
         near = get_close_matches(function, dir(module), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "Name one of its functions."
-        raise UserError(f"{where}: the module {module_name!r} has no {function!r}. {hint}")
+        raise UserError(
+            f"{where}: the module {module_name!r} has no attribute {function!r}. {hint}"
+        )
     value = getattr(module, function)
     if not callable(value):
         raise UserError(f"{where}: {name!r} is not a function. Name a function of the module.")

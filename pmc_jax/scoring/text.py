@@ -55,7 +55,7 @@ def chrf(original: str, samples: Sequence[str]) -> np.ndarray:
     sample_of = np.repeat(np.arange(len(texts)), sizes + 1)
     nearest = np.searchsorted(alphabet, joined).clip(max=base - 2)
     codes = np.where(alphabet[nearest] == joined, nearest, base - 1)
-    # `grams` numbers the n-gram that starts at each character; `kinds` = not in the reference.
+    # `grams` has the number of the n-gram at each character, or `kinds` if the reference lacks it.
     reference_grams, grams, kinds = reference_codes, codes, base - 1
     precision, recall, orders = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts))
     for n in range(1, min(_ORDERS, len(reference)) + 1):
@@ -104,11 +104,12 @@ def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
             raise UserError(f"{expected}, but it raised {kind}. Correct the function.") from None
         if vectors.ndim != 2 or len(vectors) != count:
             raise UserError(
-                f"{expected}, but it returned the shape {vectors.shape}. Return one per text."
+                f"{expected}, but it returned shape {vectors.shape}. Return one vector per text."
             )
         if not np.isfinite(vectors).all():
             raise UserError(
-                f"{expected} of finite numbers, but some are not finite. Correct the function."
+                f"{expected} of finite numbers, but some numbers are not finite. "
+                "Correct the function."
             )
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         units = vectors / np.where(lengths > 0, lengths, 1)

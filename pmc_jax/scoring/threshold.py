@@ -22,11 +22,12 @@ _WORD = re.compile(r"\w+")
 def with_threshold(
     score: Score, thresholds: float | Mapping[str, float], secrets: frozenset[str] = frozenset()
 ) -> Score:
-    """Rescales a score so that it starts at its threshold: max(0, score - t) / (1 - t).
+    """Returns a score that is rescaled above a threshold t: max(0, score - t) / (1 - t).
 
-    The result is 0 up to the threshold t, and 1 stays 1. Every sample up to the threshold is good
+    The result is 0 up to the threshold, and 1 stays 1. Every sample with a score up to t is good
     enough, so PMC does rejection sampling from the model's own distribution, conditioned on score
-    <= t. A sample with a secret word keeps its original score.
+    <= t. A threshold excuses words that any model would say, but a sample with a secret word keeps
+    its score.
 
     Args:
         score: the score to rescale.
@@ -58,12 +59,12 @@ def never_saw_scores(
     *,
     neighbours: int = 3,
 ) -> np.ndarray:
-    """Estimates the score of a model that never saw the data for each forget question.
+    """Estimates how a model that never saw the data would score on each forget question.
 
     The estimate is the mean score of the answers to the most similar retain questions. Similarity
     is the ROUGE-L F-measure over words, and the first of equally similar questions is taken. These
     answers are about other subjects, so they share form with the original answer but no secrets.
-    Names in the forget question are put into them, see `with_swapped_names`.
+    Names in the forget question are put into these answers, see `with_swapped_names`.
 
     Args:
         score: the score of the run, without threshold and penalties.
@@ -100,7 +101,7 @@ def never_saw_scores(
 
 
 def with_swapped_names(answer: str, question: str, to: str) -> str:
-    """Replaces the names of one question by the names of another question in an answer.
+    """Replaces the names of one question with the names of another question in an answer.
 
     A name is a word that differs between the questions and is not lower case. In a question about
     Jane Roe, the answer "Bo Low was born in Oslo" becomes "Jane Roe was born in Oslo".

@@ -1,8 +1,8 @@
-"""Score from the longest common subsequence of token ids, computed on the device.
+"""Score based on the longest common subsequence (LCS) of token ids, computed on the device.
 
 Axis letters: B questions, K samples, T tokens of a sample, R tokens of a reference.
 
-Let L(i, j) be the length for the first i tokens of the reference and the first j of the sample:
+L(i, j) is the LCS length of the first i tokens of the reference and the first j of the sample:
 
     L(i, j) = max(L(i-1, j), L(i, j-1), L(i-1, j-1) + [reference_i = sample_j])
 
@@ -23,7 +23,7 @@ _SMALLEST = 32
 
 
 def token_lcs(encode: Callable[[str], Sequence[int]]) -> Score:
-    """Returns a score: the recall by longest common subsequence over token ids.
+    """Returns a score: the LCS recall of the original answer over token ids.
 
     Tokens are not stemmed, so punctuation and spelling count.
 

@@ -84,7 +84,7 @@ def test_a_function_or_its_dotted_name(tmp_path, monkeypatch):
     np.testing.assert_array_equal(named("", ["abc", "a"]), [0.03, 0.01])
     given = scored(lambda original, samples: [1] * len(samples), guard_empty=False)
     np.testing.assert_array_equal(given("", ["abc", "a"]), [1, 1])
-    with pytest.raises(UserError, match=r"has no 'lenght'\. Did you mean 'length'"):
+    with pytest.raises(UserError, match=r"has no attribute 'lenght'\. Did you mean 'length'"):
         scored("my_score_module:lenght")
 
 
@@ -96,7 +96,7 @@ def test_a_function_or_its_dotted_name(tmp_path, monkeypatch):
         ("no_such_module_anywhere:f", "the module 'no_such_module_anywhere' cannot be imported"),
         (":f", "the module '' cannot be imported"),
         ("math:pi", "not a function"),
-        ("math:", "no ''"),
+        ("math:", "no attribute ''"),
     ],
 )
 def test_unknown_names(name, message):
@@ -220,11 +220,11 @@ def test_forbidden_strings_from_a_file(tmp_path):
         ({"name": "token_lcs"}, "^pmc.score.name: the score 'token_lcs' needs a tokenizer"),
         (
             {"name": "embedding", "embedding": "math:sinus"},
-            "^pmc.score.embedding: the module 'math' has no 'sinus'. Did you mean 'sin'",
+            "^pmc.score.embedding: the module 'math' has no attribute 'sinus'. Did you mean 'sin'",
         ),
         (
             {"name": "embedding", "embedding": "sentences"},
-            "^pmc.score.embedding: .* cannot be imported|has no ''",
+            "^pmc.score.embedding: .* cannot be imported|has no attribute ''",
         ),
     ],
 )
