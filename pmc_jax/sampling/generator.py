@@ -73,13 +73,13 @@ class TextGenerator:
         return TextGenerator(lm, encoder, compute_dtype(settings.compute_dtype), cache)
 
     def trained(self, model: Decoder) -> LanguageModel:
-        """Returns the language model with other weights, ready for the export.
+        """Returns the language model with the weights of `model`, ready for the export.
 
-        Its `generation_config` names every token that ends an answer here, so that other programs
-        stop where the sampler does.
+        The `generation_config` of the result names every token that ends an answer in this library,
+        so that other programs stop at the same tokens.
         """
         config = self.lm.generation_config
-        if config is None:  # what transformers then reads from config.json
+        if config is None:  # Without the file, transformers reads these tokens from config.json.
             config = {k: v for k in _NAMED_TOKENS if (v := self.lm.hf_config.get(k)) is not None}
         stops = config.get("eos_token_id")
         stops = list(stops) if isinstance(stops, list | tuple) else [stops]

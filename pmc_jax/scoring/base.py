@@ -93,7 +93,7 @@ def score_batch(
 
 
 def checked(score: Score) -> Score:
-    """Returns the score with a check that raises UserError unless it returns K finite numbers.
+    """Returns the score with a check that raises an error unless it returns K finite numbers.
 
     If the score itself raises, the message has the type and the line of the error. It omits the
     text of the error, which may quote an answer.
