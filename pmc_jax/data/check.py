@@ -78,11 +78,14 @@ def _absent(table: Table, names: Sequence[str]) -> str:
     for name in names:
         near = difflib.get_close_matches(name, common, n=1, cutoff=0.5)
         guess = f" Did you mean '{_plain(near[0])}'?" if near else ""
-        faults.append(f"the column '{name}' does not exist.{guess}")
+        article = "The" if faults else "the"
+        faults.append(f"{article} column '{name}' does not exist.{guess}")
     others = len(table.columns) - len(common)
     there = [_plain(name) for name in common]
     if others:
-        there.append(f"{others} with {'other names' if others > 1 else 'another name'}")
+        there.append(
+            f"{others} {'columns with other names' if others > 1 else 'column with another name'}"
+        )
     fix = "Name the columns of this source in the settings"
     if table.name.lower().endswith(".csv") and not common:
         fix = f"Write the names of the columns in the first line. Or {fix[0].lower()}{fix[1:]}"

@@ -266,14 +266,14 @@ def encode_pairs(
     if not long:
         return sequences
     names = ", ".join(f"{id_} ({n} tokens)" for id_, n in long[:5])
-    names += f" and {len(long) - 5} more" if len(long) > 5 else ""
+    names += f" and {len(long) - 5} more rows" if len(long) > 5 else ""
     if long_rows == "error" or len(long) == len(sequences):
         drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
         fix = "Increase data.max_length or shorten" if limit < window else "Shorten"
         is_setting = max_length <= window
         name = f"data.max_length={limit}" if is_setting else f"the model's window of {limit} tokens"
         raise UserError(f"Some rows are longer than {name}: {names}. {fix} these rows{drop}.")
-    message = "%d of %d rows are dropped: %s. Shorten rows to at most %d tokens to train on them."
+    message = "%d of %d rows are dropped: %s. Shorten these rows to at most %d tokens to keep them."
     _log.warning(message, len(long), len(sequences), names, limit)
     return [s for s in sequences if len(s) <= limit]
 

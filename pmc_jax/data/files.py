@@ -27,7 +27,8 @@ class Table:
         name: name of the source in messages, such as a file's path or "tfds:tofu/forget10".
         columns: names of the columns that occur in at least one row, in order of appearance.
         rows: one mapping per row, from column name to value. A row may lack columns.
-        lines: line number of each row, counted from 1, or nothing if the source has no lines.
+        lines: line number of each row, counted from 1. The sequence is empty if the source has no
+            lines.
 
     Raises:
         UserError: the source has no rows.
@@ -58,7 +59,8 @@ def table_of(
     Args:
         name: name of the source in messages.
         rows: one mapping per row, from column name to value.
-        lines: line number of each row, counted from 1, or nothing if the source has no lines.
+        lines: line number of each row, counted from 1. The sequence is empty if the source has no
+            lines.
         faults: faults that were found in the source, as for `raise_faults`.
 
     Raises:

@@ -32,7 +32,7 @@ class _Rows:
             for texts in values if name == "wrong" else [values]:
                 if not isinstance(texts, tuple) or not all(isinstance(v, str) for v in texts):
                     raise UserError(
-                        f"{kind}: the column '{name}' is not a tuple of str. Pass a tuple."
+                        f"{kind}: the column '{name}' is not a tuple of str. Pass a tuple of str."
                     )
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:

@@ -70,8 +70,8 @@ def compile_program(
         beside_bytes: bytes of other data in HBM while the program runs.
 
     Returns:
-        The memory and cost, and the compiled program. The latter is None if the compiler ran out of
-        device memory.
+        The memory and cost, and the compiled program. The compiled program is None if the compiler
+        ran out of device memory.
 
     Raises:
         UserError: the compiler fails for a reason other than memory.

@@ -118,7 +118,7 @@ class Plan:
         return rates, ratios
 
     def _stage_seconds(self, kind: str) -> dict[str, float]:
-        """Computes the seconds of the run by stage, which are nan if a program does not fit.
+        """Computes the time of each stage in seconds, which is nan if a program does not fit.
 
         `kind` is one of `_TIMES`.
         """

@@ -97,7 +97,7 @@ def run_round(
     select: Select,
     revise: Callable[[list[Selection]], list[Selection]] = list,
 ) -> list[Selection]:
-    """Samples K answers to each question that needs one, and stores the selected answers.
+    """Samples K answers to each question that needs an answer, and stores the selected answers.
 
     A question needs an answer if it has no stored answer with score 0.
 

@@ -1,4 +1,4 @@
-"""Refusals, which are fixed answers without information for the methods that train on them."""
+"""Fixed refusals for the methods that train on refusals."""
 
 from pmc_jax.config.method import MethodConfig
 from pmc_jax.data.lines import read_lines

@@ -39,7 +39,7 @@ def assert_private(message: str) -> None:
         (
             "other.csv",
             f"question,{SECRET}\na,b\n",
-            "The columns are: question, 1 with another name.",
+            "The columns are: question, 1 column with another name.",
         ),
         (
             "tabs.csv",
@@ -48,11 +48,11 @@ def assert_private(message: str) -> None:
         ),
         ("fields.csv", f"question,answer\n{FACT},{SECRET},c\n", "line 2: the row has 3 fields"),
         ("quote.csv", f'question,answer\n"{FACT}"x,{SECRET}\n', "line 2: the row is not valid CSV"),
-        ("keyed.jsonl", json.dumps({FACT: SECRET}), "The columns are: 1 with another name."),
+        ("keyed.jsonl", json.dumps({FACT: SECRET}), "The columns are: 1 column with another name."),
         (
             "near.jsonl",
             json.dumps({f"questions on {SECRET}": "a"}),
-            "columns are: 1 with",
+            "columns are: 1 column with",
         ),
         ("twice.jsonl", f'{{"{FACT}": 1, "{FACT}": 2}}', "line 1: keys 1 and 2 of an object"),
         ("inner.jsonl", f'{{"question": {{"{FACT}": 1, "{FACT}": 2}}}}', "keys 1 and 2"),
@@ -76,7 +76,7 @@ def test_files(name, content, part, tmp_path):
 
 def test_columns_of_parquet(tmp_path):
     for names, part in (
-        ([FACT, SECRET], "The columns are: 2 with other names."),
+        ([FACT, SECRET], "The columns are: 2 columns with other names."),
         (["question", SECRET, SECRET], "columns 2 and 3 have the same name"),
         (["question", "question", "answer"], "columns 1 and 2 have the same name"),
     ):

@@ -251,7 +251,9 @@ def test_absent_column_lists_what_is_there(tmp_path):
     both = retain_fault(tmp_path, "r.jsonl", GOOD, question="qestion", answer="zzz")
     assert "'question'? the column 'zzz' does not exist. The columns are" in both
     broken = retain_fault(tmp_path, "r.csv", '"a\r\nb",c\n1,2\n')
-    assert "The columns are: 2 with other names. Write the names of the columns in" in broken
+    assert (
+        "The columns are: 2 columns with other names. Write the names of the columns in" in broken
+    )
     write(tmp_path, "p.parquet", PAIRS)
     source = SourceConfig(path="p.parquet", answer="answr")
     message = fault(sets.retain_set, source, DataConfig(root=str(tmp_path)))
