@@ -249,7 +249,7 @@ def test_absent_column_lists_what_is_there(tmp_path):
     assert "the column 'qestion' does not exist. Did you mean 'question'? The columns" in message
     assert "The columns are: question, answer. Name the columns of this source" in message
     both = retain_fault(tmp_path, "r.jsonl", GOOD, question="qestion", answer="zzz")
-    assert "'question'? the column 'zzz' does not exist. The columns are" in both
+    assert "'question'? The column 'zzz' does not exist. The columns are" in both
     broken = retain_fault(tmp_path, "r.csv", '"a\r\nb",c\n1,2\n')
     assert (
         "The columns are: 2 columns with other names. Write the names of the columns in" in broken
