@@ -106,7 +106,7 @@ class DecoderConfig:
 
     @property
     def score_scale(self) -> float:
-        """Factor of the attention scores."""
+        """Factor by which the attention scores are multiplied before the softmax."""
         return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
     def window(self, layer: int) -> int:

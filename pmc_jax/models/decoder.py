@@ -247,7 +247,7 @@ def hidden_states(
 
 
 def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kernel) -> jax.Array:
-    """Runs all layers. The arguments are those of `map_over_row_shards`."""
+    """Runs all layers on the rows of one device. `map_over_row_shards` passes the arguments."""
     (x, positions, segments), (shared, longest) = rows, common
     # The partitioner would gather arrays whose memory layout is constrained.
     alone = all(layout.mesh.shape[a] == 1 for _, axes in layout.rules for a in axes)

@@ -41,7 +41,10 @@ class TensorSource(Protocol):
         """Returns the path of the file that holds the tensor."""
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Reads only the block that `index` selects, with one slice of step 1 per dimension."""
+        """Reads only the block of a tensor that `index` selects, by a slice for each dimension.
+
+        The step of every slice is 1.
+        """
 
 
 def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:

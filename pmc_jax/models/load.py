@@ -139,7 +139,7 @@ def load(
 
 
 def find(path_or_name: str | Path) -> Path:
-    """Returns the model folder or GGUF file with a name. A model on the hub is downloaded.
+    """Returns the folder or GGUF file of a model, which is downloaded if it is on the hub.
 
     Raises:
         UserError: the model is absent, incomplete or in another format.

@@ -68,7 +68,7 @@ def merged_weight(weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("config", "layout"))
 def merge(model: Decoder, *, config: DecoderConfig, layout: Layout) -> Decoder:
-    """Merges the adapters into the weights. The merged model computes the same function."""
+    """Merges the adapters into the weights of a model. The merged model computes the same."""
     arrays, table, out = model.arrays(), parameters(config), {}
     for name in table:
         whole = arrays[name]

@@ -76,7 +76,7 @@ class Naming:
         variants: Iterable[Mapping[str, str]] = (),
         carried: Iterable[str] = (),
     ) -> "Naming":
-        """Returns the naming of a checkpoint with tensors `names`.
+        """Builds the mapping for a checkpoint whose tensors have certain names.
 
         Args:
             entries: table of the model family.
@@ -98,7 +98,7 @@ class Naming:
         return Naming(entries, tied, tuple(sorted(extra)))
 
     def find(self, parameter: str) -> tuple[Entry, int]:
-        """Returns the entry that holds a parameter, and the index of the parameter in its parts."""
+        """Returns the entry that holds a parameter, and the parameter's index in this entry."""
         for entry in self.entries:
             for number, (name, _) in enumerate(entry.parts):
                 if name == parameter:
@@ -138,7 +138,7 @@ def tensor_shape(entry: Entry, config: DecoderConfig) -> tuple[int, ...]:
 
 
 def part_begin(entry: Entry, number: int, config: DecoderConfig) -> int:
-    """Returns the offset of the part `number` along `entry.joined`."""
+    """Returns the offset of the part `number` along the joined dimension of a tensor."""
     group = entry.theirs[entry.joined]
     sizes = (axis_sizes(entry, before, config) for before in range(number))
     return sum(math.prod(size[axis] for axis in group) for size in sizes)

@@ -252,7 +252,7 @@ class _Run:
         return ended
 
     def _lacks_samples(self) -> bool:
-        """Returns whether there are too few waiting samples to fill the idle slots."""
+        """Returns whether the waiting samples are too few to fill the idle slots."""
         waiting = self.scheduler.waiting
         if self._batch is None:
             return sum(map(len, waiting.values())) < math.prod(self._buckets[0])
@@ -302,7 +302,7 @@ class _Run:
         return self.scheduler.start(questions, first, nll)
 
     def _start(self) -> None:
-        """Starts the smallest batch that holds all samples, or the largest batch if none does."""
+        """Starts the smallest batch that holds all samples, or else the largest batch."""
         counts = np.array([len(samples) for samples in self.scheduler.waiting.values()])
         fitting = [(b, k) for b, k in self._buckets if np.sum(-(-counts // k)) <= b]
         b, k = min(fitting, key=math.prod) if fitting and not self.order else self._buckets[0]
@@ -363,7 +363,11 @@ class _Run:
         return min(max(smaller), active - 1) if smaller else 0
 
     def collect(self) -> tuple[int, list[int]]:
-        """Waits for the decoder. Returns its useful tokens and the questions that have ended."""
+        """Waits for the decoder and stores its tokens.
+
+        Returns:
+            The number of useful tokens, and the indices of the questions that have ended.
+        """
         new = np.asarray(self._tokens)
         steps, useful = int((new >= 0).any((1, 2)).sum()), int((new >= 0).sum())
         self._steps_run += steps

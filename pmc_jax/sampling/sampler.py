@@ -184,7 +184,7 @@ def _cdf(mass: jax.Array) -> _Cdf:
 
 
 def _draw(cdf: _Cdf, uniform: jax.Array) -> jax.Array:
-    """Inverts the CDF in two levels: it finds the block of tokens, then the token in the block."""
+    """Draws one token per row by inverting the CDF of the blocks, then the CDF of one block."""
     target = uniform * cdf.total
     block = _first_above(cdf.blocks, cdf.cumulative, target)
     before = jnp.take_along_axis(cdf.cumulative, jnp.maximum(block - 1, 0)[:, None], 1)[:, 0]

@@ -128,7 +128,7 @@ def with_swapped_names(answer: str, question: str, to: str) -> str:
 def by_original(originals: Sequence[str], levels: Sequence[float]) -> dict[str, float]:
     """Maps each original answer to its threshold.
 
-    If several questions share an original answer, it gets their lowest threshold.
+    If several questions share an original answer, the answer gets their lowest threshold.
     """
     thresholds: dict[str, float] = {}
     for original, level in zip(originals, levels, strict=True):
