@@ -67,8 +67,8 @@ def run_compare(
             _clear(folder)
         elif any(map(_is_purged, runs)) and not Path(target_of(compare)).exists():
             raise UserError(
-                f"{folder}: --purge removed the target of this comparison. Pass --overwrite to "
-                "repeat the comparison."
+                f"{folder}: --purge removed the target model of this comparison. Pass "
+                "--overwrite to repeat the comparison."
             )
         _make_models(compare, base, overwrite, say)
         digests = inputs.digests | {"model": model_digest(target_of(compare))}

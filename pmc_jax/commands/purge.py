@@ -1,4 +1,4 @@
-"""What `--purge` removes, and what it says of all that still knows the data."""
+"""Jobs of `--purge`, which remove files that know the data and name the files that remain."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +17,15 @@ from pmc_jax.report import narrative
 from pmc_jax.report.collect import collect
 from pmc_jax.report.write import write
 
-# What the runs of a comparison share. The reference never saw the data.
+# The runs of a comparison share these folders. The reference model never saw the data.
 _SHARED = (run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_folder.EVALUATION)
 
 
 def purge_run(folder: Path, *, say: Callable[[str], None]) -> None:
-    """Removes what a finished run knows of the data and names what it does not remove; the caller
-    has locked the folder.
+    """Removes the files of a finished run that know the data, and names the files that remain.
+
+    Args:
+        folder: output folder of the run, which the caller has locked.
 
     Raises:
         UserError: the run is not finished, or a file cannot be removed or written.
@@ -32,16 +34,16 @@ def purge_run(folder: Path, *, say: Callable[[str], None]) -> None:
         return
     removed = [f"{name}/" for name in manifest.purge(folder)]
     write([folder], ReportConfig(text=False))
-    say(f"{folder}: pmc removed {', '.join((*removed, 'the texts of log and report'))}")
+    say(f"{folder}: pmc removed {', '.join((*removed, 'the texts in the log and the report'))}")
     (run,) = collect([folder], text=False)["runs"]
     _say_left(run["to_delete"], say)
 
 
 def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> None:
-    """Does for a finished comparison what `purge_run` does for a run.
+    """Removes the files of a finished comparison that know the data, and names the rest.
 
-    Removes the target, the rows of the evaluation, the runs that failed, and what each finished
-    run knows of the data.
+    The function removes the target model, the rows of the evaluation and the failed runs. It
+    purges each finished run.
 
     Raises:
         UserError: the comparison is not finished, or a file cannot be removed or written.
@@ -50,11 +52,11 @@ def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> N
     if not (folder / JSON).is_file():
         raise UserError(f"{folder}: the folder holds no comparison. Run pmc compare first.")
     with run_folder.locked(folder / RUNS):
-        comparison = read_json(folder / JSON, hint="repeat the comparison")
+        comparison = read_json(folder / JSON, hint="Repeat the comparison.")
         if len(comparison["runs"]) + len(comparison["failed"]) < comparison["num_runs"]:
             raise UserError(
                 f"{folder}: the comparison is not finished and needs the target. Run pmc compare "
-                "to its end first."
+                "without --purge first."
             )
         cells = [run for run in (folder / RUNS).iterdir() if (run / run_folder.RUN).is_file()]
         finished = [run for run in cells if (run / run_folder.RESULTS).is_file()]
@@ -65,18 +67,17 @@ def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> N
         run_folder.remove(folder, removed)
         for run in finished:
             write([run], ReportConfig(text=False))
-    names = "".join(f"{name}/, " for name in removed)
-    say(f"{folder}: pmc removed {names}and the checkpoints and texts of {len(finished)} runs")
+    shared = "".join(f"{name}/, " for name in removed)
+    say(f"{folder}: pmc removed {shared}and the checkpoints and texts of {len(finished)} runs")
     _say_left(narrative.to_delete(str(folder), [], _inputs(compare.base()), None), say)
     models = [run / run_folder.MODEL for run in finished]
     if kept := [str(model) for model in models if model.is_dir()]:
-        say(f"- The models of the runs, each as unlearned as the page says: {', '.join(kept)}.")
+        names = ", ".join(kept)
+        say(f"- The models of the runs, unless their unlearn quality is high enough: {names}.")
 
 
 def _inputs(base: Config) -> dict[str, str]:
-    """Returns the name and the path of each existing input of a comparison that may know the
-    data.
-    """
+    """Returns the name and the path of each existing input that may know the data."""
     files = data_files(base, forget_answers=base.data.forget_answers.path is not None)
     found = {n: str(f) for n, f in files.items() if manifest.knows_the_data(n) and f.exists()}
     if base.model.path:
@@ -86,6 +87,6 @@ def _inputs(base: Config) -> dict[str, str]:
 
 
 def _say_left(lines: Sequence[str], say: Callable[[str], None]) -> None:
-    say("What still knows the data, for you to delete:")
+    say("Delete the following yourself, because it may still know the data:")
     for line in lines:
         say(f"- {line}")

@@ -24,9 +24,6 @@ from pmc_jax.models.load import LanguageModel
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.finetune import finetune
 
-# This file records the model, settings and data from which a target was made.
-run_folder.TARGET_MARK = "target.json"
-
 
 @dataclasses.dataclass(frozen=True)
 class Target:

@@ -2,8 +2,8 @@
 
 The command makes a target model if finetune.data is set, evaluates the model, unlearns, evaluates
 again and exports the model. An interrupted run resumes from its newest checkpoint. --purge removes
-what the run knows of the data, at its end or from a finished run: the checkpoints, the target, and
-texts in the log and the report. It names what still knows the data.
+the files that know the data (checkpoints, target, texts in the log and the report), at the end of
+the run or from a finished run. It names the files that still know the data.
 """
 
 import argparse
@@ -15,7 +15,7 @@ READS = "model data pmc method train finetune evaluate mesh output log report.te
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    purge = "remove what the run knows of the data, at its end or from a finished run"
+    purge = "remove the files that know the data, at the end of the run or from a finished run"
     start.add_arguments(parser, processes=True, overwrite=start.OVERWRITE, purge=purge)
 
 

@@ -92,7 +92,7 @@ def is_finished(config: Config) -> bool:
 
 
 def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
-    """Removes what a finished run knows of the data; see `purge.purge_run`."""
+    """Removes the files of a finished run that know the data, see `purge.purge_run`."""
     folder = output_dir(config)
     with run_folder.locked(folder):
         purge_run(Path(folder), say=say)

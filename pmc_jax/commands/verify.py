@@ -1,7 +1,7 @@
 """Compares the files of a finished run with its manifest.
 
-The exit status is 1 if a file is changed, missing or new. After a purge, a source model or file
-with the data may be missing.
+The exit status is 1 if a file is changed, missing or new. After a purge, the
+source model and files with the data may be missing.
 """
 
 import argparse
@@ -21,6 +21,6 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     for line in faults:
         say(line)
     for line in deleted:
-        say(f"{line}, which --purge asks you to delete")
+        say(f"{line}, which --purge asked you to delete")
     say(f"{good} files match the manifest" + (f", and {len(faults)} do not" if faults else ""))
     return int(bool(faults))

@@ -52,7 +52,9 @@ def test_answers_stand_in_checkpoints_alone_and_nowhere_after_a_purge(run):
     assert before["splits"]["forget"]["rougeL_recall"] == 1  # it can recite them
     assert _files_with_texts(Path("out")) == {"checkpoints"}
     done = tiny.succeed("unlearn", "--purge")
-    assert done.lines[0] == ("out: pmc removed checkpoints/, target/, the texts of log and report")
+    assert done.lines[0] == (
+        "out: pmc removed checkpoints/, target/, the texts in the log and the report"
+    )
     assert _files_with_texts(Path("out")) == set()
     assert not Path("out/checkpoints").exists() and not Path("out/target").exists()
     assert tiny.pmc("verify", config="out").status == 0
@@ -76,7 +78,7 @@ def test_a_purge_names_what_still_knows_the_data(run):
     assert "model-step-24/, target/" in done.lines[0] and "target.checkpoints/" in done.lines[0]
     data = "again.jsonl, forget.jsonl, retain.jsonl"
     assert done.lines[1:] == [
-        "What still knows the data, for you to delete:",
+        "Delete the following yourself, because it may still know the data:",
         "- The model before unlearning, if it was trained on the data: model.",
         f"- Your data files with the private rows: {data}.",
         "- Caches of data sets, backups and copies on other machines.",
@@ -89,7 +91,7 @@ def test_a_purge_names_what_still_knows_the_data(run):
     verified = tiny.pmc("verify", config="out")
     assert (
         verified.status == 0
-        and "input missing: model (model), which --purge asks you to delete" in verified.out
+        and "input missing: model (model), which --purge asked you to delete" in verified.out
     )
     assert "model:" not in " ".join(tiny.succeed("unlearn", "--purge").lines)
     Path("retain.jsonl").unlink()

@@ -323,7 +323,7 @@ def test_a_purge_removes_what_the_comparison_knows_and_names_the_rest(copied):
     assert done.status == 0, done.err
     assert done.lines[:2] == [
         "out: pmc removed target/, evaluation/, and the checkpoints and texts of 4 runs",
-        "What still knows the data, for you to delete:",
+        "Delete the following yourself, because it may still know the data:",
     ]
     for part in ("/model.", "forget.jsonl", "choices.jsonl", "backups"):
         assert part in "".join(done.lines[2:])
@@ -332,7 +332,7 @@ def test_a_purge_removes_what_the_comparison_knows_and_names_the_rest(copied):
     report = json.loads(Path("out/runs/pmc-seed0/report.json").read_text())["runs"][0]
     assert "--purge" not in " ".join(report["to_delete"])
     message = tiny.refused("compare", config="compare.yaml")
-    tiny.assert_names(message, "out: --purge removed the target", "--overwrite")
+    tiny.assert_names(message, "out: --purge removed the target model", "--overwrite")
 
 
 def test_a_comparison_that_is_not_finished_is_not_purged(copied):
