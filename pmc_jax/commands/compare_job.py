@@ -19,6 +19,7 @@ from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import unlearn_job
 from pmc_jax.commands.evaluate_job import eval_context, finalize, model_ref
 from pmc_jax.commands.inputs import RunInputs, model_digest, read_inputs
+from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.target import make_target
 from pmc_jax.compare import collect, write
 from pmc_jax.compare.runs import (
@@ -32,6 +33,7 @@ from pmc_jax.compare.runs import (
     target_of,
 )
 from pmc_jax.config.compare import CompareConfig
+from pmc_jax.config.loader import set_dotted
 from pmc_jax.config.run import Config
 from pmc_jax.config.schema import differences
 from pmc_jax.data.sets import finetune_rows
@@ -57,7 +59,10 @@ def run_compare(
         UserError: the input is invalid, or the folder holds runs of other settings or data.
         Preempted: the process was asked to stop. The page then shows the finished runs.
     """
-    folder, runs, base = folder_of(compare), runs_of(compare), compare.base()
+    folder = folder_of(compare)
+    if date := pin_date(compare.base(), folder).model.date:
+        compare = dataclasses.replace(compare, run=set_dotted(compare.run, "model.date", date))
+    runs, base = runs_of(compare), compare.base()
     _check_folder(folder)
     _check_sets(base)
     inputs = read_inputs(base, forget_answers=base.data.forget_answers.path is not None)

@@ -12,6 +12,7 @@ from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.inputs import load_model, model_digest
+from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.recorded import recorded_config, source_model
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, model_path
@@ -44,6 +45,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
             "another split."
         )
     path = model_path(config)
+    config = pin_date(config, config.output.dir)
     folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
     evaluation = _evaluate(config, sets, {"after": model_ref(config, path, sets)}, folder)
     say(tables(evaluation))

@@ -54,6 +54,11 @@ def run_export(
         lm = _load_step(config, folder, checkpoints, step)
         export_hf(lm, folder / name, replace=overwrite)
     say(f"wrote {folder / name}: {what}")
+    if config.model.date is not None:
+        say(
+            f"{folder / name}: the chat template prints today's date. The run had "
+            f"{config.model.date} in every prompt."
+        )
 
 
 def _checkpoints(folder: Path, config: Config) -> contextlib.AbstractContextManager:

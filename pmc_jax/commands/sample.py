@@ -20,10 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     config = start.read_config(options)
     from pmc_jax.commands.inputs import load_model
+    from pmc_jax.commands.pinned_date import pin_date
     from pmc_jax.data.sets import forget_set
     from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
 
     forget, sampling = forget_set(config.data.forget, config.data), config.pmc.sampling
+    config = pin_date(config, config.output.dir)
     lm = load_model(config, model_path(config))
     generator = TextGenerator.of(lm, config.model)
     # Raises an error that names the id of a question that is too long.

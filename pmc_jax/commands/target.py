@@ -14,6 +14,7 @@ from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.artifacts.digests import data_digest, settings_digest
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.inputs import load_model, model_digest
+from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.config.run import Config, model_path, output_dir
 from pmc_jax.data.records import FinetuneSet
 from pmc_jax.data.sets import finetune_rows
@@ -127,7 +128,8 @@ def made_of(config: Config, model: str, rows: str) -> dict[str, str]:
         "long_rows": [config.data.max_length, config.data.long_rows],
         "seed": config.seed,
     }
-    return {"model": model, "data": rows, "settings": settings_digest(settings)}
+    date = {} if config.model.date is None else {"date": config.model.date}
+    return {"model": model, "data": rows, "settings": settings_digest(settings)} | date
 
 
 def make_target(
@@ -141,7 +143,9 @@ def make_target(
     Raises:
         UserError: see `Target.is_made` and `Target.make`.
     """
-    target = Target.of(config, finetune_rows(config))
+    rows = finetune_rows(config)
+    config = pin_date(config, output_dir(config))
+    target = Target.of(config, rows)
     made = target.is_made(overwrite=overwrite)
     if not made:
         recorder = Recorder()

@@ -15,6 +15,7 @@ from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.commands.console import final_tables
 from pmc_jax.commands.evaluate_job import evaluate_finished
 from pmc_jax.commands.inputs import check_fits, input_files, load_model, model_digest, read_inputs
+from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.purge import purge_run
 from pmc_jax.commands.target import Target
 from pmc_jax.commands.unlearning_run import unlearn
@@ -51,6 +52,7 @@ def run_unlearn(
     """
     path = output_dir(config)
     inputs = read_inputs(config)
+    config = pin_date(config, path, overwrite=overwrite)
     target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
     # Hashing the weights takes long, and a target holds their digest already.
     digest = target.made_of["model"] if target else model_digest(model_path(config))

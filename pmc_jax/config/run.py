@@ -7,6 +7,7 @@ data are not checked here but when `pmc_jax.data` reads them.
 
 from __future__ import annotations
 
+import datetime
 import re
 import string
 from collections.abc import Sequence
@@ -55,6 +56,16 @@ def _is_question_tag(text: str) -> bool:
 
 _ROWS = Check("a range 'first:end' with end above first, such as '0:40'", _is_rows)
 _QUESTION_TAG = Check("text that contains {question} once and no other braces", _is_question_tag)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+_DATE = Check("a date such as '2026-11-30'", _is_date)
 _AXIS = Check("-1 (all remaining devices) or at least 1", lambda size: size == -1 or size >= 1)
 _SLICES = Check("-1 (detected) or at least 1", lambda size: size == -1 or size >= 1)
 _LOGICAL = {schema.KEYS: LOGICAL_AXES}
@@ -105,6 +116,8 @@ class ModelConfig(Section):
             chat template and tags otherwise.
         system_prompt: system message of the chat format; None omits the system message.
         date_string: date that the chat template inserts; None selects the default of the template.
+        date: date that a chat template with `strftime_now` prints as today's; None selects the date
+            of the first run in the output folder, which the run records.
         question_tag: prompt of the tags format, in which `{question}` stands for the question.
         answer_tag: text before the answer in the tags format, which the model learns to write.
     """
@@ -116,6 +129,7 @@ class ModelConfig(Section):
     format: str = setting("auto", one_of("auto", "chat", "tags"))
     system_prompt: str | None = None
     date_string: str | None = None
+    date: str | None = setting(None, _DATE)
     question_tag: str = setting("Question: {question}\n", _QUESTION_TAG)
     answer_tag: str = "Answer: "
 

@@ -24,7 +24,7 @@ def is_name(key: Any) -> bool:
 
 def is_word(text: str) -> bool:
     """Returns whether a text is a short word, path or number, which messages may show."""
-    return bool(re.fullmatch(r"[\w./:+,=\[\]-]{0,40}", text, re.ASCII))
+    return bool(re.fullmatch(r"[\w./:+,=\[\]-]{0,100}", text, re.ASCII))
 
 
 def nearest(name: str, candidates: Sequence[str]) -> str | None:

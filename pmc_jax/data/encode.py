@@ -211,6 +211,7 @@ def _render(
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})
     extra = {} if settings.date_string is None else {"date_string": settings.date_string}
+    extra["date"] = settings.date
     open_end = answer is None
     return encode_messages(tokenizer, messages, ends_open=open_end, as_text=as_text, **extra)
 

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pmc_jax.data.today import calls_for_today, dated_template
 from pmc_jax.errors import UserError
 
 Messages = Sequence[Mapping[str, str]]
@@ -42,7 +43,13 @@ def _is_markup(text: str) -> bool:
 
 
 def encode_messages(
-    tokenizer: Any, messages: Messages, *, ends_open: bool, as_text: bool = False, **variables: str
+    tokenizer: Any,
+    messages: Messages,
+    *,
+    ends_open: bool,
+    as_text: bool = False,
+    date: str | None = None,
+    **variables: str,
 ) -> list[int]:
     """Returns the token ids of messages in the model's chat template.
 
@@ -51,14 +58,17 @@ def encode_messages(
         messages: a mapping with `role` and `content` for each message.
         ends_open: whether the token ids end where the model's answer begins.
         as_text: whether to encode special tokens in the messages as text.
+        date: date as YYYY-MM-DD that the template prints as today's; None selects the present date.
         variables: further variables of the template.
 
     Raises:
         UserError: the template raises an error, or a special token cannot be encoded as text.
     """
+    template = dated_template(tokenizer, date) if calls_for_today(tokenizer) else None
     try:
         encoded = tokenizer.apply_chat_template(
             messages,
+            chat_template=template,
             add_generation_prompt=ends_open,
             tokenize=True,
             return_dict=True,

@@ -108,8 +108,7 @@ def load(
         hf = read_json(path / "config.json")
         config = decoder_config(hf, where)
         source: TensorSource = SafetensorsFolder(path)
-        with local_texts(path) as texts:
-            tokenizer = load_tokenizer(texts, where=path)
+        tokenizer = find_tokenizer(path)
         generation_file = path / "generation_config.json"
         generation = read_json(generation_file) if generation_file.is_file() else None
     else:
@@ -136,6 +135,18 @@ def load(
     return LanguageModel(
         model, config, names, tokenizer, target, sampling, hf, str(path), generation, source_dtype
     )
+
+
+def find_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Returns the tokenizer of a model folder or GGUF file that `find` returned.
+
+    Raises:
+        UserError: the tokenizer is absent or cannot be read.
+    """
+    if path.is_file():
+        return gguf_tokenizer(GGUFFile(path))
+    with local_texts(path) as texts:
+        return load_tokenizer(texts, where=path)
 
 
 def find(path_or_name: str | Path) -> Path:

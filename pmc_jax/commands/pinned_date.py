@@ -1,0 +1,113 @@
+"""Fixes the date of a chat template that prints today's date, from the first run of a folder on."""
+
+import dataclasses
+import itertools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.artifacts import run_folder
+from pmc_jax.config.run import Config
+from pmc_jax.data.encode import Encoder
+from pmc_jax.data.today import CALL, today
+from pmc_jax.distributed import multihost
+from pmc_jax.models.load import find, find_tokenizer
+from pmc_jax.models.remote import is_address
+
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+_MAX_HEADER = 1 << 26  # The metadata of a GGUF file are at its start.
+
+_log = logging.getLogger(__name__)
+
+
+def pin_date(config: Config, folder: str | Path | None, *, overwrite: bool = False) -> Config:
+    """Returns settings in which `model.date` is set if the chat template prints today's date.
+
+    The date is that of the run or the target in the folder. Without one, it is today's date. A
+    warning names the date.
+
+    Args:
+        config: settings, of which `model.path` names the model.
+        folder: output folder of a run or a comparison; None if there is none.
+        overwrite: whether the run in the folder is replaced, so that its date does not count.
+    """
+    if config.model.date is not None or not _prints_today(config):
+        return config
+    found = multihost.broadcast(lambda: _recorded(folder, overwrite) or [today(), None])
+    date, file = found
+    origin = f"as recorded in {file}" if file else "the date of this first run"
+    _log.warning(
+        "model.path: the chat template prints today's date. The prompts have %s, %s. Set "
+        "model.date to choose another date.",
+        *(date, origin),
+    )
+    return with_date(config, date)
+
+
+def with_date(config: Config, date: str) -> Config:
+    """Returns settings with another `model.date`."""
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, date=date))
+
+
+def _prints_today(config: Config) -> bool:
+    """Returns whether a prompt differs between two dates."""
+    settings = config.model
+    if settings.path is None or settings.format == "tags":
+        return False
+    path = find(settings.path)
+    if not _may_call(path):
+        return False
+    tokenizer = find_tokenizer(path)
+
+    def prompt(date: str) -> list[int]:
+        dated = dataclasses.replace(settings, date=date)
+        return Encoder(tokenizer, dated, 0, ()).prompt("?")
+
+    return bool(tokenizer.chat_template) and prompt("2001-02-03") != prompt("2014-11-28")
+
+
+def _may_call(path: Path) -> bool:
+    """Returns whether the files of a model contain the name of the function for today's date."""
+    if is_address(path):
+        return True
+    files = [path] if path.is_file() else [path / name for name in _TEMPLATE_FILES]
+    for file in filter(Path.is_file, files):
+        with file.open("rb") as opened:
+            if CALL.encode() in opened.read(_MAX_HEADER):
+                return True
+    return False
+
+
+def _recorded(folder: str | Path | None, overwrite: bool) -> list[str] | None:
+    """Returns the date that the runs of a folder use and the file that records it, or None."""
+    if folder is None:
+        return None
+    path = Path(folder)
+    runs = (
+        []
+        if overwrite
+        else [
+            path / run_folder.RUN,
+            *sorted(path.glob(f"{run_folder.COMPARED_RUNS}/*/{run_folder.RUN}")),
+        ]
+    )
+    targets = [path / run_folder.TARGET / run_folder.TARGET_MARK]
+    for file, keys in itertools.chain(
+        ((run, ("settings", "model", "date")) for run in runs),
+        ((target, ("date",)) for target in targets),
+    ):
+        if date := _entry(file, keys):
+            return [date, str(file)]
+    return None
+
+
+def _entry(file: Path, keys: tuple[str, ...]) -> Any:
+    """Returns an entry of a JSON file, or None if the file or the entry does not exist."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return value
