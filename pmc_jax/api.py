@@ -309,7 +309,7 @@ def evaluate(
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Evaluates a model: unlearn quality, utility, ROUGE-L recalls and further measures.
+    """Computes the unlearn quality, utility, ROUGE-L recalls and further measures of a model.
 
     Args:
         lm: model to evaluate.

@@ -1,8 +1,8 @@
 """Figures in one style, as SVG for web pages and as PNG files.
 
 A figure has panels, and a panel has layers of the types `Line`, `Band` and `Level`. matplotlib
-draws the figures. In SVG, its fonts, ids and metadata are removed and its colours become CSS
-variables, so that one drawing suits the light page, the dark page and paper.
+draws the figures. Fonts, ids and metadata are removed from SVG, and colours become CSS variables,
+so that one drawing suits the light page, the dark page and paper.
 """
 
 import html
