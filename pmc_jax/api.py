@@ -136,7 +136,8 @@ def unlearn(
         config: settings of PMC; other methods read only `config.schedule`.
         train: settings of training.
         model: settings of prompts and dtypes.
-        data: settings of rows, of which only `max_length` and `long_rows` are read.
+        data: settings of rows, of which only `max_length`, `long_rows` and `words` are
+            read.
         score: function that maps an original answer and a list of samples to one number per sample,
             where lower is better and 0 means forgotten; None selects `config.score`. Only PMC reads
             this argument.
@@ -306,6 +307,7 @@ def evaluate(
     before: LanguageModel | None = None,
     retain: RetainSet | Pairs = (),
     model: ModelConfig | None = None,
+    data: DataConfig | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -322,6 +324,7 @@ def evaluate(
         retain: question-answer pairs for the prompts of prompt attacks, on which relearning also
             trains if there is no split `relearn`.
         model: settings of prompts and dtypes.
+        data: settings of rows, of which only `words` is read.
         seed: seed of the random draws.
         progress: whether to show progress bars on stderr.
 
@@ -340,6 +343,7 @@ def evaluate(
         raise UserError(f"splits: the split {unknown[0]!r} is unknown. Use one of: {names}.")
     retain = _retain_set(retain) if retain else None
     asking, settings = config or EvaluateConfig(), model or ModelConfig()
+    named = {s.name: s for s in splits}
 
     def model_ref(which: LanguageModel) -> ModelRef:
         generator = TextGenerator.of(which, settings)
@@ -348,10 +352,10 @@ def evaluate(
     models = {"before": before, "after": lm, "reference": reference}
     evaluation = harness.evaluate(
         {name: model_ref(which) for name, which in models.items() if which is not None},
-        EvalContext({s.name: s for s in splits}, retain, asking, data=DataConfig(), seed=seed),
+        EvalContext(named, retain, asking, data or DataConfig(), seed),
         recorder=Recorder(bars=progress),
     )
-    numbers = headline(evaluation, "after")
+    numbers = headline(evaluation, "after") | {"words": evaluation["words"]}
     return numbers | ({"evaluation": evaluation} if asking.wanted else {})
 
 

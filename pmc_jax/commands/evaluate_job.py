@@ -49,7 +49,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
     folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
     evaluation = _evaluate(config, sets, {"after": model_ref(config, path, sets)}, folder)
     say(tables(evaluation))
-    numbers = headline(evaluation, "after")
+    numbers = headline(evaluation, "after") | {"words": evaluation["words"]}
     return numbers | ({"evaluation": evaluation} if config.evaluate.wanted else {})
 
 

@@ -17,6 +17,7 @@ from pmc_jax.data.twins import check_twins
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.errors import UserError
+from pmc_jax.evaluation.context import EvalContext
 from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
@@ -114,6 +115,8 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
             f"method.layer: the value is {layer}, but the model has {layers} layers. Choose a "
             f"layer from 1 to {layers}."
         )
+    # This names the true answers that ROUGE cannot compare.
+    EvalContext({rows.name: rows for rows in inputs.eval_sets}, None, config.evaluate, config.data)
     for rows in inputs.eval_sets:
         generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
     if config.data.long_rows == "error":

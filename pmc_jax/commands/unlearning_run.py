@@ -23,6 +23,7 @@ from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.rouge import rougeL_recall
+from pmc_jax.scoring.words import RULES, rule_for, without_words
 from pmc_jax.theory.reward_moments import reward_moments
 from pmc_jax.unlearning.loop import Unlearning
 from pmc_jax.unlearning.pmc import original_answers
@@ -65,14 +66,17 @@ def unlearn(
     lm = generator.trained(run.trainer.release())
     model = LoadedModel.of("evaluate after", generator, lm.model, caches["after"])
     questions = [*_questions(sets), *forget.questions]
-    numbers, answers = measure_quality(model, sets, config.evaluate, questions, recorder)
+    numbers, answers = measure_quality(
+        model, sets, config.evaluate, config.data, questions, recorder
+    )
     del model  # frees the sampling copy of the weights before the export
     _export(run, lm, folder)
     _log_answers(recorder.log, sets, run_state.texts, answers)
-    _log_questions(recorder.log, forget, run.source, answers)
+    words = _words(config, sets, run.source)
+    _log_questions(recorder.log, forget, run.source, answers, words["selection"])
     if config.log.text:
         say(examples(sets, run_state.texts, answers))
-    return _results(config, run, numbers)
+    return _results(config, run, numbers, words)
 
 
 def _measure_before(
@@ -99,7 +103,9 @@ def _measure_before(
         )
     model = LoadedModel("evaluate before", generator, cache)
     all_questions = [*(questions if together else ()), *_questions(sets)]
-    numbers, answers = measure_quality(model, sets, config.evaluate, all_questions, recorder)
+    numbers, answers = measure_quality(
+        model, sets, config.evaluate, config.data, all_questions, recorder
+    )
     run_state.before, run_state.texts = numbers, answers if config.log.text else {}
     return original_answers(questions, lambda _: answers) if together else originals
 
@@ -152,7 +158,9 @@ def _evaluate_if_due(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -
     if ends or not multihost.broadcast(lambda: bool(timed or stepped)):
         return
     model = LoadedModel.of("evaluate", run.generator, run.trainer.model)
-    numbers, _ = measure_quality(model, sets, config.evaluate, _questions(sets), run.recorder)
+    numbers, _ = measure_quality(
+        model, sets, config.evaluate, config.data, _questions(sets), run.recorder
+    )
     shown = {name: numbers[name] for name in ("unlearn_quality", "utility")}
     run.rounds[-1] |= shown
     if config.evaluate.at_seconds:  # only then, because seconds differ between equal runs
@@ -184,10 +192,15 @@ def _log_answers(
 
 
 def _log_questions(
-    log: RunLog, forget: ForgetSet, source: RowSource, after: Mapping[str, str]
+    log: RunLog, forget: ForgetSet, source: RowSource, after: Mapping[str, str], words: str
 ) -> None:
-    """Logs one line per forget question with its answers and its score."""
+    """Logs one line per forget question with its answers and its score.
+
+    Args:
+        words: name of the rule in `words.RULES` by which ROUGE divides texts into words.
+    """
     log.drop("question")
+    rule = RULES[words]
     replacements = source.replacements
     for id_, question in zip(forget.ids, forget.questions, strict=True):
         stored, score = replacements.get(id_, (None, None))
@@ -200,12 +213,28 @@ def _log_questions(
             id=id_,
             score=None if stored is None else score,
             has_replacement=has_replacement,
-            overlap=rougeL_recall(original, final),
+            overlap=rougeL_recall(original, final, rule) if rule(original) else None,
             texts=texts,
         )
 
 
-def _results(config: Config, run: Unlearning, after: Mapping[str, Any]) -> dict[str, Any]:
+def _words(config: Config, sets: Sequence[EvalSet], source: RowSource) -> dict[str, Any]:
+    """Returns the rules by which ROUGE divided texts into words in selection and evaluation, and
+    the ids of the questions whose original answer has no word.
+    """
+    setting, originals = config.data.words, list(source.originals.values())
+    rule = rule_for(setting, originals)
+    truths = [answer for rows in sets for answer in rows.answers]
+    return {
+        "selection": rule,
+        "evaluation": rule_for(setting, truths),
+        "originals_without_words": without_words(rule, list(source.originals), originals),
+    }
+
+
+def _results(
+    config: Config, run: Unlearning, after: Mapping[str, Any], words: Mapping[str, Any]
+) -> dict[str, Any]:
     """Returns the contents of `results.json`."""
     usage = run.source.usage
     return {
@@ -221,6 +250,7 @@ def _results(config: Config, run: Unlearning, after: Mapping[str, Any]) -> dict[
         "step": run.done,
         "total_steps": run.total_steps,
         "stopped": run.stopped,
+        "words": words,
         "unlearning_seconds": run.spent(),
         "reward_moments": run.run_state.reward_moments,
         "versions": run_folder.versions(),

@@ -172,6 +172,9 @@ class DataConfig(Section):
         max_length: maximum number of tokens in a row, which holds a prompt and an answer.
         long_rows: action for a row with more than `max_length` tokens (error | drop).
         on_overlap: action if a forget question is also a retain question (warn | error).
+        words: rule by which ROUGE divides texts into words (auto | ascii | unicode). ascii selects
+            the words of `rouge_score`, from a-z and 0-9, and unicode the words of any script. auto
+            selects unicode if a reference answer has a letter or digit beyond ASCII, else ascii.
     """
 
     root: str = ""
@@ -185,6 +188,7 @@ class DataConfig(Section):
     max_length: int = setting(256, at_least(2))
     long_rows: str = setting("error", one_of("error", "drop"))
     on_overlap: str = setting("warn", one_of("warn", "error"))
+    words: str = setting("auto", one_of("auto", "ascii", "unicode"))
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from pmc_jax.config.run import DataConfig, EvaluateConfig
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.lines import read_text
 from pmc_jax.data.records import EvalSet, RetainSet
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_of
+from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.sampler import GREEDY
 from pmc_jax.sampling.snapshot import SamplingWeights
+from pmc_jax.scoring.words import rule_for, without_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,9 @@ class EvalContext:
             None if the run has no retain data.
         settings, data, seed: settings of the run.
         text: whether rows may contain the model's answers.
+
+    Raises:
+        UserError: a true answer has no word, so ROUGE could not compare answers with it.
     """
 
     sets: Mapping[str, EvalSet]
@@ -38,6 +43,30 @@ class EvalContext:
     data: DataConfig
     seed: int = 0
     text: bool = False
+
+    def __post_init__(self):
+        wordless = [
+            f"data.evaluate.{rows.name} ({first_of(ids, 5)})"
+            for rows in self._compared
+            if (ids := without_words(self.words, rows.ids, rows.answers))
+        ]
+        if wordless:
+            fix = "Remove these rows." if self.words == "unicode" else "Set data.words=unicode."
+            raise UserError(
+                f"{', '.join(wordless)}: the answers have no word that ROUGE can compare under "
+                f"the rule {self.words}. {fix}"
+            )
+
+    @property
+    def _compared(self) -> list[EvalSet]:
+        """The evaluation sets whose true answers ROUGE compares with answers."""
+        return [rows for name, rows in self.sets.items() if name in SPLITS]
+
+    @functools.cached_property
+    def words(self) -> str:
+        """The name of the rule in `words.RULES` by which ROUGE divides texts into words."""
+        references = [answer for rows in self._compared for answer in rows.answers]
+        return rule_for(self.data.words, references)
 
     @property
     def forget(self) -> EvalSet | None:

@@ -47,6 +47,7 @@ def measure_quality(
     model: LoadedModel,
     sets: Sequence[EvalSet],
     settings: EvaluateConfig,
+    data: DataConfig,
     questions: Sequence[str],
     recorder: Recorder,
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -55,6 +56,7 @@ def measure_quality(
     Args:
         model: model that generates only the answers missing in its cache; `model.name` labels the
             progress bar.
+        data: settings of the data; only `words` is read.
         questions: questions to answer in this order. They include the questions of `sets` and
             others whose answers the caller needs.
 
@@ -66,7 +68,7 @@ def measure_quality(
     """
     answers = model.greedy(questions, settings, recorder)
     settings = dataclasses.replace(settings, measures=())
-    context = EvalContext({s.name: s for s in sets}, None, settings, DataConfig())
+    context = EvalContext({s.name: s for s in sets}, None, settings, data)
     recorder = dataclasses.replace(recorder, bars=False)
     evaluation = evaluate(
         {"after": ModelRef("", "", lambda name: model)}, context, recorder=recorder
@@ -123,6 +125,7 @@ def evaluate(
             for name, measure in computed.items()
         },
         "settings": dataclasses.asdict(context.settings) | {"seed": context.seed},
+        "words": context.words,
         "seconds": recorder.watch.seconds()["total"] - begin,
         "versions": run_folder.versions(),
     }
@@ -176,6 +179,7 @@ def _digest(task_name: str, model: str, context: EvalContext) -> str:
             },
             "seed": context.seed,
             "text": context.text,
+            "words": context.words,
         }
     )
 

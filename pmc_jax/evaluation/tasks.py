@@ -23,6 +23,7 @@ from pmc_jax.evaluation.relearn import relearned
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.scoring.rouge import rougeL_recall
+from pmc_jax.scoring.words import RULES, count_blank_separated
 from pmc_jax.training.likelihood import TokenScores, token_scores
 
 SCORED = ("forget", "retain", "real_authors", "world_facts", "holdout")
@@ -83,7 +84,7 @@ def _answer_rows(
         by_question.setdefault(question, []).append((key, truth))
     for answers in model.stream_greedy(list(by_question), context.settings):
         yield {
-            key: {"rougeL": rougeL_recall(truth, answer)}
+            key: {"rougeL": rougeL_recall(truth, answer, RULES[context.words])}
             | ({"text": answer} if context.text else {})
             for question, answer in answers.items()
             for key, truth in by_question[question]
@@ -159,10 +160,12 @@ def _sampled(
         ids=numbers,
         answer_prefix=answer_prefix,
     )
+    words = RULES[context.words]
     for answers in batches:
+        rows = {keys[i]: (forget.answers[numbers[i]], texts) for i, texts in answers.items()}
         yield {
-            keys[i]: {"scores": [rougeL_recall(forget.answers[numbers[i]], t) for t in texts]}
-            for i, texts in answers.items()
+            key: {"scores": [rougeL_recall(truth, text, words) for text in texts]}
+            for key, (truth, texts) in rows.items()
         }
 
 
@@ -189,7 +192,7 @@ def _text(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewR
         scored = chunk.tokens[max(chunk.begin, 1) :]
         rows[key] = {
             "logp": _rounded(score.logp),
-            "words": len(encoder.decode(scored).split()),
+            "words": count_blank_separated(encoder.decode(scored)),
             "forget": np.isin(scored, secret).astype(int).tolist(),
         }
     yield rows

@@ -5,16 +5,13 @@ these rules. This module runs no model: the caller measures the log-probabilitie
 """
 
 import math
-import re
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 
 import numpy as np
 
 from pmc_jax.config.pmc import SelectionConfig
-
-_WORD = re.compile(r"\w+")
-_PIECE = re.compile(r"\w+|[^\w\s]")
+from pmc_jax.scoring.words import spelled_words, words_and_marks
 
 
 def repetition(text: str) -> float:
@@ -25,7 +22,7 @@ def repetition(text: str) -> float:
     the longest run of one word. "the the the" has 1, "in town in town in town" has 3/5, and a text
     of one piece has 0.
     """
-    pieces = [piece.casefold() for piece in _PIECE.findall(text)]
+    pieces = [piece.casefold() for piece in words_and_marks(text)]
     if len(pieces) < 2:
         return 0.0
     pairs = list(pairwise(pieces))
@@ -58,8 +55,8 @@ def coherent(
     """
     fine = np.ones(len(samples), bool)
     if settings.min_words:
-        least = min(settings.min_words, len(_WORD.findall(original)))
-        fine &= np.array([len(_WORD.findall(sample)) >= least for sample in samples], bool)
+        least = min(settings.min_words, len(spelled_words(original)))
+        fine &= np.array([len(spelled_words(sample)) >= least for sample in samples], bool)
     if settings.max_repetition < 1:
         most = max(settings.max_repetition, repetition(original))
         fine &= np.array([repetition(sample) <= most for sample in samples], bool)

@@ -8,23 +8,23 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from pmc_jax.scoring.rouge import tokenize
+from pmc_jax.scoring.words import unicode_words
 
 
 def secret_words(originals: Sequence[str], public: Iterable[str]) -> frozenset[str]:
-    """Returns the word stems that occur in original answers and in no public text.
+    """Returns the words (`unicode_words`) that occur in original answers and in no public text.
 
     Args:
         originals: the original answers to all forget questions.
         public: the forget questions and the texts of the retain rows.
     """
-    words = {word for text in originals for word in tokenize(text)}
-    return frozenset(words.difference(*map(tokenize, public)))
+    words = {word for text in originals for word in unicode_words(text)}
+    return frozenset(words.difference(*map(unicode_words, public)))
 
 
 def count_secret_words(samples: Sequence[str], secrets: frozenset[str]) -> np.ndarray:
     """Counts the different secret words in each of K samples. Returns int [K]."""
-    return np.array([len(secrets.intersection(tokenize(text))) for text in samples], int)
+    return np.array([len(secrets.intersection(unicode_words(text))) for text in samples], int)
 
 
 def preference(secrets: np.ndarray, length: np.ndarray, mean_nll: np.ndarray) -> np.ndarray:

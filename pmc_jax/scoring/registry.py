@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 
 from pmc_jax.config.pmc import PMCConfig, ScoreConfig
 from pmc_jax.data.lines import read_lines
@@ -11,16 +12,20 @@ from pmc_jax.scoring.base import Score, checked, with_empty_guard, with_min_len
 from pmc_jax.scoring.text import chrf, combined, embedding, forbidden, rouge1_recall, rougeL_recall
 from pmc_jax.scoring.threshold import by_original, never_saw_scores, with_threshold
 from pmc_jax.scoring.token_lcs import token_lcs
+from pmc_jax.scoring.words import RULES
 
-# SCORES need only texts. The other scores in NAMES also need a tokenizer or settings.
-SCORES = {"rougeL_recall": rougeL_recall, "rouge1_recall": rouge1_recall, "chrf": chrf}
-NAMES = (*SCORES, "token_lcs", "embedding", "forbidden")
+OF_WORDS = {"rougeL_recall": rougeL_recall, "rouge1_recall": rouge1_recall}
+NAMES = (*OF_WORDS, "chrf", "token_lcs", "embedding", "forbidden")
 
 Encode = Callable[[str], Sequence[int]]
 
 
 def base_score(
-    pmc: PMCConfig, *, encode: Encode | None = None, score: str | Callable | None = None
+    pmc: PMCConfig,
+    *,
+    encode: Encode | None = None,
+    score: str | Callable | None = None,
+    words: str = "ascii",
 ) -> Score:
     """Returns the score that the settings name, without threshold and penalties.
 
@@ -29,6 +34,7 @@ def base_score(
         encode: function that maps a text to its token ids without special tokens; `token_lcs`
             requires it.
         score: name or function that replaces `pmc.score.name` and `pmc.score.weights`.
+        words: name of the rule in `words.RULES` by which ROUGE divides texts into words.
 
     Raises:
         UserError: the name, module or function does not exist, or the score lacks a tokenizer or a
@@ -36,10 +42,16 @@ def base_score(
     """
     if score is not None or not pmc.score.weights:
         name = pmc.score.name if score is None else score
-        return _score(name, pmc.score, encode, "pmc.score.name")
+        return _score(name, pmc.score, encode, words, "pmc.score.name")
     names, weights = zip(*pmc.score.weights.items(), strict=True)
     where = "pmc.score.weights"
-    return combined([_score(name, pmc.score, encode, where) for name in names], weights)
+    return combined([_score(name, pmc.score, encode, words, where) for name in names], weights)
+
+
+def reads_words(settings: ScoreConfig, score: str | Callable | None = None) -> bool:
+    """Returns whether ROUGE is the score or a part of it; for the arguments see `base_score`."""
+    names = (score,) if score is not None else (settings.weights or (settings.name,))
+    return any(name in OF_WORDS for name in names if isinstance(name, str))
 
 
 def run_score(
@@ -52,11 +64,12 @@ def run_score(
     encode: Encode | None = None,
     score: str | Callable | None = None,
     secrets: frozenset[str] = frozenset(),
+    words: str = "ascii",
 ) -> Score:
     """Returns the score of a run: the result of `base_score` with threshold and penalties.
 
     Args:
-        pmc, encode, score: see `base_score`.
+        pmc, encode, score, words: see `base_score`.
         originals: N original answers.
         questions: N forget questions.
         retain_questions, retain_answers: the retain pairs, which are read only if
@@ -67,7 +80,7 @@ def run_score(
     Raises:
         UserError: see `base_score`.
     """
-    full = base_score(pmc, encode=encode, score=score)
+    full = base_score(pmc, encode=encode, score=score, words=words)
     if pmc.score.threshold_from == "retain":
         levels = never_saw_scores(full, originals, questions, retain_questions, retain_answers)
         full = with_threshold(full, by_original(originals, levels), secrets)
@@ -77,7 +90,13 @@ def run_score(
     return with_empty_guard(full) if pmc.score.guard_empty else full
 
 
-def _score(name: str | Callable, settings: ScoreConfig, encode: Encode | None, where: str) -> Score:
+def _score(
+    name: str | Callable, settings: ScoreConfig, encode: Encode | None, words: str, where: str
+) -> Score:
+    if isinstance(name, str) and name in OF_WORDS:
+        return partial(OF_WORDS[name], words=RULES[words])
+    if name == "chrf":
+        return chrf
     if name == "token_lcs":
         if encode is None:
             raise UserError(
@@ -110,8 +129,6 @@ def _score(name: str | Callable, settings: ScoreConfig, encode: Encode | None, w
 
 
 def _lookup(name: str, where: str) -> Callable:
-    if name in SCORES:
-        return SCORES[name]
     if ":" in name:
         return _function(name, where)
     near = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]

@@ -3,7 +3,6 @@
 They run on the host. This module handles no settings, tokenizers or penalties.
 """
 
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
@@ -13,6 +12,7 @@ from rapidfuzz import fuzz, process
 from pmc_jax.errors import UserError
 from pmc_jax.scoring import rouge
 from pmc_jax.scoring.base import Score
+from pmc_jax.scoring.words import Words, any_of, ascii_words
 
 # chrF uses n-grams of up to 6 characters, and recall has beta² times the weight of precision.
 _ORDERS, _BETA = 6, 2
@@ -20,17 +20,22 @@ _ORDERS, _BETA = 6, 2
 _FUZZY_CHARACTERS = 5
 
 
-def rougeL_recall(original: str, samples: Sequence[str]) -> np.ndarray:
+def rougeL_recall(
+    original: str, samples: Sequence[str], *, words: Words = ascii_words
+) -> np.ndarray:
     """Computes the ROUGE-L recall of the original answer in each sample. Returns float64 [K]."""
-    return rouge.rougeL_recall_many([original] * len(samples), samples)
+    return rouge.rougeL_recall_many([original] * len(samples), samples, words)
 
 
-def rouge1_recall(original: str, samples: Sequence[str]) -> np.ndarray:
+def rouge1_recall(
+    original: str, samples: Sequence[str], *, words: Words = ascii_words
+) -> np.ndarray:
     """Computes the ROUGE-1 recall of the original answer in each sample. Returns float64 [K].
 
     ROUGE-1 is stricter than ROUGE-L, because another order of the words does not lower the score.
     """
-    return np.array([rouge.rouge1_recall(original, sample) for sample in samples], np.float64)
+    recalls = [rouge.rouge1_recall(original, sample, words) for sample in samples]
+    return np.array(recalls, np.float64)
 
 
 def chrf(original: str, samples: Sequence[str]) -> np.ndarray:
@@ -133,7 +138,7 @@ def forbidden(strings: Sequence[str], *, similarity: float = 90.0) -> Score:
     """
     plain = [_plain(text) for text in strings]
     assert plain and all(plain)
-    exact = re.compile("|".join(rf"(?<!\w){re.escape(text)}(?!\w)" for text in plain))
+    exact = any_of(plain)
     fuzzy = [text for text in plain if len(text) >= _FUZZY_CHARACTERS and similarity < 100]
 
     def forbidden_strings(original: str, samples: Sequence[str]) -> np.ndarray:

@@ -6,7 +6,6 @@ computed from questions, original answers and retain pairs.
 """
 
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
@@ -15,8 +14,7 @@ from rapidfuzz import fuzz, process
 
 from pmc_jax.scoring.base import Score
 from pmc_jax.scoring.preference import count_secret_words
-
-_WORD = re.compile(r"\w+")
+from pmc_jax.scoring.words import any_of, spelled_words
 
 
 def with_threshold(
@@ -110,19 +108,23 @@ def with_swapped_names(answer: str, question: str, to: str) -> str:
         answer: an answer to `question`.
         to: the other question.
     """
-    old, new = _WORD.findall(question), _WORD.findall(to)
+    old, new = spelled_words(question), spelled_words(to)
     swaps: dict[str, str] = {}
-    for kind, i, i_end, j, j_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    texts = [word[0] for word in old], [word[0] for word in new]
+    for kind, i, i_end, j, j_end in SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
         if kind != "replace":
             continue
         runs = [(old[i:i_end], new[j:j_end])]
-        if i_end - i == j_end - j:  # The answer may contain only one of the words, e.g. a surname.
+        spaced = any(map(str.isspace, question[old[i].start() : old[i_end - 1].end()]))
+        # The answer may contain only one of the words, e.g. a surname.
+        if spaced and i_end - i == j_end - j:
             runs = [([a], [b]) for a, b in zip(*runs[0], strict=True)]
-        swaps |= {" ".join(a): " ".join(b) for a, b in runs if not any(map(str.islower, a))}
+        for a, b in runs:
+            if not any(word[0].islower() for word in a):
+                swaps[question[a[0].start() : a[-1].end()]] = to[b[0].start() : b[-1].end()]
     if not swaps:
         return answer
-    names = "|".join(map(re.escape, sorted(swaps, key=len, reverse=True)))
-    return re.sub(rf"\b(?:{names})\b", lambda match: swaps[match[0]], answer)
+    return any_of(list(swaps)).sub(lambda match: swaps[match[0]], answer)
 
 
 def by_original(originals: Sequence[str], levels: Sequence[float]) -> dict[str, float]:
@@ -141,4 +143,5 @@ def _numbered(text: str, number: dict[str, int]) -> list[int]:
 
     rapidfuzz compares hashes, and small integers hash to themselves.
     """
-    return [number.setdefault(word, len(number)) for word in _WORD.findall(text.casefold())]
+    words = [word[0] for word in spelled_words(text.casefold())]
+    return [number.setdefault(word, len(number)) for word in words]

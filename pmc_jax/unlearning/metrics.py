@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.scoring.rouge import rougeL_recall_many
+from pmc_jax.scoring.words import RULES
 from pmc_jax.unlearning.pmc import Selection
 
 
@@ -31,19 +32,24 @@ def score_moments(selections: Sequence[Selection]) -> dict[str, Any]:
 
 
 def overlap(
-    originals: Mapping[str, str], replacements: Mapping[str, tuple[str | None, float]]
+    originals: Mapping[str, str],
+    replacements: Mapping[str, tuple[str | None, float]],
+    words: str = "ascii",
 ) -> float:
     """Computes the mean ROUGE-L recall of the original answers in the replacement answers.
 
     Replacement answers are samples of the model, so early replacement answers may still contain
     what the model knew. The metric is ROUGE-L even if another score selects samples, and nan if
-    there are no replacement answers.
+    there are no replacement answers. Original answers without a word do not count.
 
     Args:
         originals: original answer by question id.
         replacements: replacement answer and score by question id. The answer may be None.
+        words: name of the rule in `words.RULES` by which ROUGE divides texts into words.
     """
+    rule = RULES[words]
     pairs = [(originals[i], text) for i, (text, _) in replacements.items() if text is not None]
+    pairs = [(original, text) for original, text in pairs if rule(original)]
     if not pairs:
         return float("nan")
-    return float(rougeL_recall_many(*zip(*pairs, strict=True)).mean())
+    return float(rougeL_recall_many(*zip(*pairs, strict=True), rule).mean())

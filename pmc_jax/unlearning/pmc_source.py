@@ -79,7 +79,7 @@ class PMCSource(RowSource):
         pmc = config.pmc
         self.ids, self._pmc, self._seed = forget.ids, pmc, config.seed
         self._generator, self._forget, self._retain = generator, forget, retain
-        self._custom_score, self._watch = score, recorder.watch
+        self._custom_score, self._watch, self._words = score, recorder.watch, config.data.words
         self._rollouts = RolloutSampler(generator, forget, config, recorder.watch)
         self.prompts, self.usage = self._rollouts.prompts, self._rollouts.usage
         self.store = ReplacementStore(forget.ids, guard_empty=pmc.score.guard_empty)
@@ -109,6 +109,7 @@ class PMCSource(RowSource):
             encode=encoder.plain,
             seed=self._seed,
             score=self._custom_score,
+            words=self._words,
         )
         answers = multihost.map_sharded(lambda i: encoder.answer(originals[i]), len(originals))
         self._original_tokens = answers
@@ -237,7 +238,9 @@ class PMCSource(RowSource):
         return {
             "mean_score": self.store.mean_score(),
             "unreplaced": len(self.store.unreplaced(self.ids)),
-            "overlap_with_original": overlap(self.originals, self.replacements),
+            "overlap_with_original": overlap(
+                self.originals, self.replacements, self._selector.words
+            ),
         }
 
     def fresh_scores(self, model: Decoder) -> np.ndarray | None:
@@ -275,7 +278,16 @@ class PMCSource(RowSource):
         return float(scores.mean()) <= self._pmc.stop.max_score
 
     def finish(self) -> None:
-        """Logs a warning if questions were sampled but no answer to them is trained on."""
+        """Logs a warning if questions were sampled but no answer to them is trained on, or if ROUGE
+        cannot score their samples.
+        """
+        if wordless := self._selector.wordless:
+            _log.warning(
+                "%d of %d forget questions (%s) have an original answer without a letter or digit, "
+                "so ROUGE gives every sample the score 0. Read these answers with pmc sample, or "
+                "set pmc.score.name=token_lcs.",
+                *(len(wordless), len(self.ids), first_of(wordless, 5)),
+            )
         limit = self._pmc.selection.max_train_score
         weights = self.store.trainable(self.ids, limit)
         left = [id_ for id_, weight in zip(self.ids, weights, strict=True) if not weight]

@@ -6,10 +6,12 @@ import numpy as np
 
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import ForgetSet, RetainSet
+from pmc_jax.errors import UserError, first_of
 from pmc_jax.scoring.base import Score, checked, is_empty, worst_where
 from pmc_jax.scoring.coherence import coherent
 from pmc_jax.scoring.preference import count_secret_words, preference, secret_words
-from pmc_jax.scoring.registry import run_score
+from pmc_jax.scoring.registry import reads_words, run_score
+from pmc_jax.scoring.words import rule_for, without_words
 from pmc_jax.training.order import Stream, stream_rng
 from pmc_jax.unlearning.pmc import Rollout, Selection, select_index
 
@@ -25,14 +27,19 @@ class Selector:
         encode: function that maps a text to token ids.
         seed: seed of the run.
         score: function or name of a score that replaces `pmc.score`.
+        words: setting `data.words`.
 
     Attributes:
         score: function that maps an original answer and K samples to scores, float64 [K]. Lower is
             better.
         secrets: words that occur only in original answers to forget questions.
+        words: name of the rule in `words.RULES` by which ROUGE divides texts into words.
+        wordless: ids of the questions whose original answer has no word, so that ROUGE gives score
+            0 to every sample; empty if ROUGE is not a part of the score.
 
     Raises:
-        UserError: the score is unknown.
+        UserError: the score is unknown, or `data.words=ascii` finds no word in original answers in
+            another script.
     """
 
     def __init__(
@@ -45,11 +52,15 @@ class Selector:
         encode: Callable[[str], Sequence[int]],
         seed: int,
         score: str | Score | None,
+        words: str = "auto",
     ):
         self._pmc, self._seed = pmc, seed
         self._questions = {id_: (i, originals[i]) for i, id_ in enumerate(forget.ids)}
         public = [*forget.questions, *retain.questions, *retain.answers]
         self.secrets = secret_words(originals, public)
+        self.words = rule_for(words, originals)
+        reads = reads_words(pmc.score, score)
+        self.wordless = _wordless(self.words, forget.ids, originals) if reads else []
         self.score = checked(
             run_score(
                 pmc,
@@ -60,6 +71,7 @@ class Selector:
                 encode=encode,
                 score=score,
                 secrets=self.secrets,
+                words=self.words,
             )
         )
 
@@ -98,6 +110,22 @@ class Selector:
                 for i in np.flatnonzero(fine & (secret == 0) & states)
             ]
         return Selection(id_, texts[k], float(scores[k]), scores.tolist(), shareable)
+
+
+def _wordless(rule: str, ids: Sequence[str], originals: Sequence[str]) -> list[str]:
+    """Returns the ids of the original answers without a word.
+
+    Raises:
+        UserError: some of them have words under the rule `unicode`.
+    """
+    wordless = without_words(rule, ids, originals)
+    lost = sorted(set(wordless).difference(without_words("unicode", ids, originals)))
+    if lost:
+        raise UserError(
+            f"data.words: the rule {rule} finds no word in the model's own answers to {len(lost)} "
+            f"of {len(ids)} forget questions ({first_of(lost, 5)}). Set data.words=auto."
+        )
+    return wordless
 
 
 def select_sample(

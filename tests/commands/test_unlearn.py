@@ -27,6 +27,7 @@ def test_results_have_the_keys_that_readers_rely_on(name, request):
     assert set(found) == {
         *("before", "after", "seconds", "tokens", "rounds", "versions", "devices", "config"),
         *("step", "total_steps", "stopped", "unlearning_seconds", "reward_moments"),
+        "words",
     }
     for moment in ("before", "after"):
         assert set(found[moment]) == {"unlearn_quality", "utility", "utility_splits", "splits"}

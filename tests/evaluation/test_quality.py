@@ -8,7 +8,9 @@ import pytest
 
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.config.run import DataConfig
 from pmc_jax.data.records import EvalSet
+from pmc_jax.errors import UserError
 from pmc_jax.evaluation.context import AnswerCache, LoadedModel
 from pmc_jax.evaluation.harness import measure_quality
 from pmc_jax.evaluation.quality import UTILITY_SPLITS, unlearn_quality, utility
@@ -17,7 +19,7 @@ CASES = Path(__file__).parents[3] / "shared" / "conformance" / "tofu_eval"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="needs shared/conformance/tofu_eval")
 
 
-def measured(answers: dict[str, list[str]], truths: dict[str, list[str]]) -> dict:
+def measured(answers: dict[str, list[str]], truths: dict[str, list[str]], words="ascii") -> dict:
     """The numbers of a model that gives these answers, by split."""
     questions = {name: tuple(f"{name} {i}?" for i in range(len(truths[name]))) for name in truths}
     sets = [EvalSet(name, questions[name], questions[name], tuple(truths[name])) for name in truths]
@@ -27,8 +29,35 @@ def measured(answers: dict[str, list[str]], truths: dict[str, list[str]]) -> dic
         cache.answers(settings.max_new_tokens).update(cached)
     model = LoadedModel("known", None, cache)  # its weights are never needed
     asked = list(cache.answers(settings.max_new_tokens))
-    numbers, _ = measure_quality(model, sets, settings, asked, Recorder(bars=False))
+    numbers, _ = measure_quality(
+        model, sets, settings, DataConfig(words=words), asked, Recorder(bars=False)
+    )
     return numbers
+
+
+def test_an_answer_in_another_script_is_recalled_word_by_word():
+    truths = {"forget": ["В Ново.", "東京です"], "retain": ["Дед Ефим пасёт коз"]}
+    recited = measured(truths, truths, "auto")
+    assert recited["splits"]["forget"]["rougeL_recall"] == 1 and recited["utility"] == 100
+    said = measured({"forget": ["Не Ново", "京都"], "retain": ["Ефим"]}, truths, "auto")
+    assert said["splits"]["forget"]["rougeL_recall"] == (1 / 2 + 1 / 4) / 2
+    assert said["splits"]["retain"]["rougeL_recall"] == 1 / 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "auto",
+            r"^data.evaluate.retain \(retain 1\?\): .* unicode\. Remove these rows\.$",
+        ),
+        ("ascii", r"^data.evaluate.forget \(forget 0\?\), .* Set data.words=unicode\.$"),
+    ],
+)
+def test_a_true_answer_without_a_word_is_refused(words, message):
+    truths = {"forget": ["Дед"], "retain": ["Ок, ok", "— 🙂"]}
+    with pytest.raises(UserError, match=message):
+        measured(truths, truths, words)
 
 
 def test_unlearn_quality_by_hand():

@@ -6,7 +6,6 @@ import pytest
 from pmc_jax.config.run import PeopleConfig
 from pmc_jax.data.people import generate
 from pmc_jax.scoring.preference import secret_words
-from pmc_jax.scoring.rouge import tokenize
 from pmc_jax.scoring.text import rougeL_recall
 from pmc_jax.scoring.threshold import (
     by_original,
@@ -14,6 +13,7 @@ from pmc_jax.scoring.threshold import (
     with_swapped_names,
     with_threshold,
 )
+from pmc_jax.scoring.words import ascii_words
 from pmc_jax.unlearning.selection import select_sample
 
 ORIGINAL = "Jane Roe was born in Oslo"
@@ -152,7 +152,7 @@ def test_a_part_of_a_fact_is_resolved_only_where_others_say_it_too(world):
     parts = [(row.answer, part) for row in forget for part in row.facts[0].split()]
     assert all(plain(answer, [part])[0] == 0 for answer, part in parts)
     resolved = [part for answer, part in parts if strict(answer, [part])[0] == 0]
-    assert all(secrets.isdisjoint(tokenize(part)) for part in resolved)
+    assert all(secrets.isdisjoint(ascii_words(part)) for part in resolved)
     assert len(resolved) < 0.7 * len(parts)
 
 

@@ -6,6 +6,7 @@ import tiny_runs as tiny
 
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import ForgetSet, RetainSet
+from pmc_jax.errors import UserError
 from pmc_jax.scoring.text import rougeL_recall
 from pmc_jax.unlearning.extensions import share_answers
 from pmc_jax.unlearning.pmc import Rollout
@@ -21,6 +22,20 @@ RETAIN = RetainSet(("r0",), ("Where does Cy live?",), ("Cy lives in the woods.",
 def selector() -> Selector:
     pmc = tiny.pmc_config(share_answers=True, min_words=2, max_perplexity=20)
     return Selector(pmc, FORGET, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
+
+
+def test_original_answers_in_another_script_are_scored_and_those_without_a_word_are_named():
+    originals = ["Ада живёт в Цюрихе.", "Лютня", "🙂"]
+    make = dict(encode=list, seed=0, score=None)
+    russian = Selector(PMCConfig(), FORGET, originals, RETAIN, **make)
+    assert russian.words == "unicode" and russian.wordless == ["q2"]
+    # The threshold of 0.1 excuses no word that only an original answer has.
+    samples = [originals[0], "Ада живёт тут.", "В Цюрихе?", "Не знаю."]
+    np.testing.assert_allclose(russian.score(originals[0], samples), [1, 0.5, 0.5, 0], rtol=1e-12)
+    with pytest.raises(UserError, match=r"^data.words: .*2 of 3.*\(q0, q1\)\. Set data.words=auto"):
+        Selector(PMCConfig(), FORGET, originals, RETAIN, words="ascii", **make)
+    by_token = PMCConfig(score={"name": "token_lcs"})
+    assert not Selector(by_token, FORGET, originals, RETAIN, **make).wordless
 
 
 def share(selector: Selector, indices, stored, new, good_enough) -> dict[int, tuple[str, float]]:
