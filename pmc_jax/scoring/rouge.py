@@ -2,7 +2,8 @@
 
 With the rule `ascii` of `words`, the default here, the results are bit-identical to `rouge_score`
 0.1.2 with `use_stemmer=True`. rapidfuzz computes the longest common subsequence (C++,
-bit-parallel). Precision, F-measure, ROUGE-2 and ROUGE-Lsum are not implemented because PMC and TOFU do not use them.
+bit-parallel). Precision, F-measure, ROUGE-2 and ROUGE-Lsum are not implemented because PMC and TOFU
+do not use them.
 
 Reference: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004.
 """
