@@ -48,7 +48,7 @@ class _Rows:
             )
 
     def __init_subclass__(cls) -> None:
-        cls.__repr__ = _Rows.__repr__  # The decorator does not replace it.
+        cls.__repr__ = _Rows.__repr__  # `dataclass` would otherwise define another repr.
 
     def __repr__(self) -> str:
         """Returns the type and the number of rows, without their texts."""

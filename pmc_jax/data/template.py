@@ -58,7 +58,8 @@ def encode_messages(
         messages: a mapping with `role` and `content` for each message.
         ends_open: whether the token ids end where the model's answer begins.
         as_text: whether to encode special tokens in the messages as text.
-        date: date as YYYY-MM-DD that the template prints as today's; None selects the present date.
+        date: date as YYYY-MM-DD that the template prints as today's date, or None for the present
+            date.
         variables: further variables of the template.
 
     Raises:

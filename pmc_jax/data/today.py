@@ -1,8 +1,8 @@
 """Fixes the date that a chat template prints as today's date.
 
-Some templates call `strftime_now`, which transformers provides. Prompts would then change from one
-day to the next, and with them the results of a run. A macro of the same name, which stands before
-the template, prints a fixed date instead.
+Some templates call `strftime_now`, which transformers provides. The prompts and the results of a
+run would then change from one day to the next. A macro with the same name, which is put before the
+template, prints a fixed date instead.
 """
 
 import datetime
@@ -30,20 +30,20 @@ def dated_template(tokenizer: Any, date: str | None) -> str:
 
     Args:
         tokenizer: a tokenizer of transformers with a chat template.
-        date: date as YYYY-MM-DD; None selects the day on which this process asked first.
+        date: date as YYYY-MM-DD, or None for the date from `today`.
     """
     return _macro(date or today()) + tokenizer.get_chat_template()
 
 
 @functools.cache
 def today() -> str:
-    """Returns the present date as YYYY-MM-DD, the same one during the whole process."""
+    """Returns the date of this function's first call in the process, as YYYY-MM-DD."""
     return datetime.date.today().isoformat()
 
 
 @functools.cache
 def _macro(date: str) -> str:
-    moment = datetime.datetime.fromisoformat(date)  # midnight
+    moment = datetime.datetime.fromisoformat(date)  # The time is midnight.
     codes = [f"%{code}" for code in _CODES] + [f"%-{code}" for code in "dmHIMSjyU"] + ["%%"]
     values = {code: moment.strftime(code) for code in codes}
     return _MACRO.replace("CODES", json.dumps(values))
