@@ -278,8 +278,9 @@ class PMCSource(RowSource):
         return float(scores.mean()) <= self._pmc.stop.max_score
 
     def finish(self) -> None:
-        """Logs a warning if questions were sampled but no answer to them is trained on, or if ROUGE
-        cannot score their samples.
+        """Logs a warning if sampled questions have no trained answer or ROUGE cannot score them.
+
+        ROUGE cannot score samples if the original answer has no word.
         """
         if wordless := self._selector.wordless:
             _log.warning(

@@ -27,7 +27,7 @@ class Selector:
         encode: function that maps a text to token ids.
         seed: seed of the run.
         score: function or name of a score that replaces `pmc.score`.
-        words: setting `data.words`.
+        words: the setting `data.words`.
 
     Attributes:
         score: function that maps an original answer and K samples to scores, float64 [K]. Lower is
@@ -35,7 +35,7 @@ class Selector:
         secrets: words that occur only in original answers to forget questions.
         words: name of the rule in `words.RULES` by which ROUGE divides texts into words.
         wordless: ids of the questions whose original answer has no word, so that ROUGE gives score
-            0 to every sample; empty if ROUGE is not a part of the score.
+            0 to every sample. The list is empty if ROUGE is not a part of the score.
 
     Raises:
         UserError: the score is unknown, or `data.words=ascii` finds no word in original answers in
@@ -113,16 +113,16 @@ class Selector:
 
 
 def _wordless(rule: str, ids: Sequence[str], originals: Sequence[str]) -> list[str]:
-    """Returns the ids of the original answers without a word.
+    """Returns the ids of the questions whose original answer has no word.
 
     Raises:
-        UserError: some of them have words under the rule `unicode`.
+        UserError: some of these answers have words under the rule `unicode`.
     """
     wordless = without_words(rule, ids, originals)
     lost = sorted(set(wordless).difference(without_words("unicode", ids, originals)))
     if lost:
         raise UserError(
-            f"data.words: the rule {rule} finds no word in the model's own answers to {len(lost)} "
+            f"data.words: the rule {rule} finds no word in the original answers to {len(lost)} "
             f"of {len(ids)} forget questions ({first_of(lost, 5)}). Set data.words=auto."
         )
     return wordless
