@@ -18,10 +18,12 @@ because an interpreter that exits during a background write loses the checkpoint
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,16 @@ class Interval:
         return multihost.broadcast(lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """A policy of orbax that keeps the checkpoints of `steps`."""
+
+    steps: set[int]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        return [checkpoint.step in self.steps for checkpoint in checkpoints]
+
+
 class Checkpoints(contextlib.AbstractContextManager):
     """Writer and reader of the checkpoints in one folder.
 
@@ -63,6 +75,9 @@ class Checkpoints(contextlib.AbstractContextManager):
             step 7 is the subfolder `7`.
         keep: number of newest checkpoints to keep, at least 1.
 
+    Attributes:
+        chosen: steps whose checkpoints are kept too.
+
     Raises:
         UserError: the folder cannot be created or read.
     """
@@ -71,6 +86,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         if keep < 1:
             raise UserError(f"keep: the value must be at least 1, but it is {keep}.")
         self.folder = Path(folder).absolute()  # orbax rejects relative paths.
+        self.chosen: set[int] = set()
         self._writing = -1
         registry = ocp.handlers.local_registry()
         registry.add(ocp.handlers.JsonHandler, checkpointable_name=_HOST)
@@ -78,13 +94,15 @@ class Checkpoints(contextlib.AbstractContextManager):
         context.checkpointables.registry = registry
         context.file_options.path_permission_mode = 0o700
         context.atomicity.mode = ocp.options.AtomicityMode.ATOMIC_RENAME
+        policies = ocp.training.preservation_policies
+        kept = policies.AnyPreservationPolicy([policies.LatestN(keep), _Chosen(self.chosen)])
         fix = "Check the permissions of the folder, or set output.dir to another folder."
         with system_errors(f"{folder}: the folder of checkpoints cannot be used", fix):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._checkpointer = ocp.training.Checkpointer(
                 self.folder,
                 context=context,
-                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                preservation_policy=kept,
                 cleanup_tmp_directories=True,
             )
 

@@ -97,6 +97,8 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
             f"--partial to write the newest checkpoint to {run_folder.STEP_MODEL}{steps[-1]}/."
         )
     why = f", where the run stopped because {results['stopped']}" if results["stopped"] else ""
+    if results["best"]:
+        why = f": {results['best']}"
     return step, f"the unlearned weights of step {step} of {total}{why}"
 
 

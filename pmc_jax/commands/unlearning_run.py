@@ -12,6 +12,7 @@ from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.commands.build import build_run
 from pmc_jax.commands.console import examples
 from pmc_jax.commands.inputs import RunInputs
+from pmc_jax.commands.keep_best import protect_best, return_to_best
 from pmc_jax.config.run import Config
 from pmc_jax.data.records import EvalSet, ForgetSet
 from pmc_jax.distributed import multihost
@@ -58,11 +59,17 @@ def unlearn(
     how = dict(config=config, recorder=recorder, run_state=run_state, donate=True)
     run = build_run(generator, inputs, originals, **how)
     if resuming and run.resume():
+        protect_best(config, run)
         say(f"{folder.path}: the run is resuming at step {run.done} of {run.total_steps}")
-    _run_rounds(config, run, sets)
+    _run_rounds(config, run, sets, caches["after"])
     if run.stopped:
         done = f"step {run.done} of {run.total_steps}"
         say(f"{folder.path}: the run stopped after {done}, because {run.stopped}")
+    step, why = return_to_best(config, run, folder.path)
+    if step != run.done:
+        caches["after"].by_length.clear()  # They are the answers of the last step.
+    if why:
+        say(f"{folder.path}: pmc exports step {step} of {run.total_steps}: {why}")
     lm = generator.trained(run.trainer.release())
     model = LoadedModel.of("evaluate after", generator, lm.model, caches["after"])
     questions = [*_questions(sets), *forget.questions]
@@ -76,7 +83,7 @@ def unlearn(
     _log_questions(recorder.log, forget, run.source, answers, words["selection"])
     if config.log.text:
         say(examples(sets, run_state.texts, answers))
-    return _results(config, run, numbers, words)
+    return _results(config, run, numbers, words) | {"step": step, "best": why}
 
 
 def _measure_before(
@@ -114,12 +121,15 @@ def _questions(sets: Sequence[EvalSet]) -> list[str]:
     return [question for rows in sets for question in rows.questions]
 
 
-def _run_rounds(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -> None:
+def _run_rounds(
+    config: Config, run: Unlearning, sets: Sequence[EvalSet], cache: AnswerCache
+) -> None:
     """Executes the remaining rounds and the measurements between them."""
 
-    def after_round() -> None:
+    def after_round() -> bool:
         _measure_rewards(config, run)
-        _evaluate_if_due(config, run, sets)
+        _evaluate_if_due(config, run, sets, cache)
+        return protect_best(config, run)
 
     if not run.done:
         _measure_rewards(config, run)
@@ -144,20 +154,25 @@ def _measure_rewards(config: Config, run: Unlearning) -> None:
     state.reward_moments["moments"].append({"step": run.done, **reward_moments(scores)})
 
 
-def _evaluate_if_due(config: Config, run: Unlearning, sets: Sequence[EvalSet]) -> None:
+def _evaluate_if_due(
+    config: Config, run: Unlearning, sets: Sequence[EvalSet], cache: AnswerCache
+) -> None:
     """Measures the model after a round in which an evaluation is due.
 
-    `evaluate.every` and `evaluate.at_seconds` set when evaluations are due. The last round has
-    none, because the evaluation after unlearning follows.
+    `evaluate.every` and `evaluate.at_seconds` set when evaluations are due. The last round has one
+    only under `evaluate.keep_best`, because the evaluation after unlearning follows; its answers
+    go into `cache`.
     """
     every, steps = config.evaluate.every, [0, *(r["step"] for r in run.rounds)]
     spent, ends = run.spent(), run.stopped or run.done == run.total_steps
     earlier = max([0.0, *(r.get("unlearning_seconds", 0.0) for r in run.rounds)])
     timed = any(earlier < t <= spent for t in config.evaluate.at_seconds)
     stepped = every and steps[-1] // every != steps[-2] // every
-    if ends or not multihost.broadcast(lambda: bool(timed or stepped)):
+    due = config.evaluate.keep_best is not None if ends else timed or stepped
+    if not multihost.broadcast(lambda: bool(due)):
         return
-    model = LoadedModel.of("evaluate", run.generator, run.trainer.model)
+    cache = cache if ends else None
+    model = LoadedModel.of("evaluate", run.generator, run.trainer.model, cache)
     numbers, _ = measure_quality(
         model, sets, config.evaluate, config.data, _questions(sets), run.recorder
     )
@@ -247,7 +262,6 @@ def _results(
             "trained": run.trainer.tokens,
         },
         "rounds": run.rounds,
-        "step": run.done,
         "total_steps": run.total_steps,
         "stopped": run.stopped,
         "words": words,

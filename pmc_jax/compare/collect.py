@@ -14,10 +14,10 @@ from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.files import plain, read_json
 from pmc_jax.compare import narrative
 from pmc_jax.compare.runs import Run
-from pmc_jax.compare.statistics import front, score, spread, spreads
+from pmc_jax.compare.statistics import front, spread, spreads
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.method import TARGET_BASED
-from pmc_jax.evaluation.quality import HEADLINE, SPLITS
+from pmc_jax.evaluation.quality import HEADLINE, SPLITS, criterion
 
 KIND, SCHEMA = "pmc_jax comparison", 1
 LIMITATIONS = ("side_effects", "multiple_choice", "sampling", "prefill")
@@ -196,10 +196,10 @@ def _entry(
     }
 
 
-def _trial(criterion: str, setting: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+def _trial(rule: str, setting: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """Returns the results of one setting over all seeds."""
     values = [{key: row["values"][key] for key in HEADLINE} for row in rows]
-    mean = spread(score(criterion, *one.values()) for one in values)
+    mean = spread(criterion(rule, *one.values()) for one in values)
     return {
         "setting": dict(setting),
         "n": len(rows),

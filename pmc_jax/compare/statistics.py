@@ -26,22 +26,6 @@ def spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
     return {name: one for name, one in by_name.items() if one is not None}
 
 
-def score(criterion: str, quality: float, utility: float) -> float:
-    """Returns the score, from 0 to 100, by which the search chooses a setting.
-
-    Args:
-        criterion: one of `config.compare.CRITERIA`.
-        quality: unlearn quality, 0 to 100.
-        utility: utility, 0 to 100.
-    """
-    if criterion == "min":
-        return min(quality, utility)
-    if criterion == "harmonic_mean":
-        return 2 * quality * utility / (quality + utility) if quality + utility else 0.0
-    assert criterion == "mean", criterion
-    return (quality + utility) / 2
-
-
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     """Returns the names of the Pareto-optimal points in ascending order of the first number."""
     best = [

@@ -33,7 +33,8 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 # The comparison itself sets these settings in every run.
 _OWN = ("seed", "profile", "method.name", "method.max_seconds")
 _OWN += ("output.dir", "output.keep", "output.checkpoint_end", "report.file")
-_OWN += tuple(f"evaluate.{name}" for name in ("every", "at_seconds", "measures", "reference"))
+_OWN += tuple(f"evaluate.{name}" for name in ("every", "at_seconds", "keep_best"))
+_OWN += tuple(f"evaluate.{name}" for name in ("measures", "reference"))
 # Methods may differ in these sections only; all other sections are the same for every method.
 _OF_METHODS = ("pmc", "method", "train")
 _MAX_TRIALS = 1000  # This limit holds for each method.
@@ -286,6 +287,7 @@ class CompareConfig(Section):
             "method.max_seconds": self.max_seconds,
             "evaluate.every": 0,
             "evaluate.at_seconds": self.at_seconds,
+            "evaluate.keep_best": None,
             "evaluate.measures": (),
             "evaluate.reference": None,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pmc_jax.config.schema import (
@@ -28,6 +29,8 @@ MEASURE_NAMES = (
     "quantised",
     "relearned",
 )
+UTILITY_SETS = ("retain", "world_facts", "real_authors")
+BEST_RULES = ("unlearn_quality", "utility", "mean", "harmonic_mean", "min")
 QUANTISATIONS = ("int8", "int4", "nf4")
 
 
@@ -95,6 +98,9 @@ class EvaluateConfig(Section):
         every: number of steps between two evaluations; 0 evaluates only before and after
             unlearning.
         at_seconds: times of further evaluations, in seconds of sampling, scoring and training.
+        keep_best: number by which `pmc unlearn` exports the best measured step, so that the true
+            answers choose the step: unlearn_quality, utility, or the mean, the harmonic_mean or
+            the min of both; None exports the last step.
         measures: measures that are computed in addition to unlearn quality and utility, or all;
             `pmc unlearn` computes these measures at its end for the target model, the unlearned
             model and the reference model.
@@ -113,6 +119,7 @@ class EvaluateConfig(Section):
     batch_size: int = setting(64, at_least(1))
     every: int = setting(0, at_least(0))
     at_seconds: tuple[float, ...] = setting((), above(0))
+    keep_best: str | None = setting(None, one_of(*BEST_RULES))
     measures: tuple[str, ...] = setting((), one_of("all", *MEASURE_NAMES))
     dir: str | None = None
     reference: str | None = None
@@ -120,6 +127,27 @@ class EvaluateConfig(Section):
     leakage: LeakageConfig = field(default_factory=LeakageConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     relearn: RelearnConfig = field(default_factory=RelearnConfig)
+
+    def cross_faults(self) -> list[str]:
+        if self.keep_best is None or self.every or self.at_seconds:
+            return []
+        return [
+            "keep_best: without evaluate.every or evaluate.at_seconds, only the last step is "
+            "measured. Set evaluate.every to a number of steps."
+        ]
+
+    def faults_of_sets(self, given: Collection[str]) -> list[str]:
+        """Returns the faults of `keep_best` for the names in `data.evaluate`."""
+        rule = self.keep_best
+        needed = ["forget", "forget_paraphrased"] if rule not in (None, "utility") else []
+        if rule not in (None, "unlearn_quality") and not {*given} & {*UTILITY_SETS}:
+            needed.append("retain")
+        return [
+            f"data.evaluate.{name}: evaluate.keep_best={rule} needs these rows. Set "
+            f"data.evaluate.{name}.path=FILE."
+            for name in needed
+            if name not in given
+        ]
 
     @property
     def wanted(self) -> tuple[str, ...]:

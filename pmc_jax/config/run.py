@@ -299,6 +299,9 @@ class Config(Section):
     profile: bool = False
 
     def cross_faults(self) -> list[str]:
+        return self._faults_of_alignment() + self.evaluate.faults_of_sets(self.data.evaluate)
+
+    def _faults_of_alignment(self) -> list[str]:
         if self.method.name != "pmc_alignment" or self.pmc.selection.max_train_score != 0:
             return []
         return [

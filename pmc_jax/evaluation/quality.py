@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from pmc_jax.config.evaluate import UTILITY_SETS
 from pmc_jax.evaluation.result import Description, Result
 from pmc_jax.evaluation.rows import Rows, of_split
 
 FORGET_SPLITS = ("forget", "forget_paraphrased")
-UTILITY_SPLITS = ("retain", "world_facts", "real_authors")
+UTILITY_SPLITS = UTILITY_SETS
 SPLITS = FORGET_SPLITS + UTILITY_SPLITS
 HEADLINE = ("unlearn_quality", "utility")
 
@@ -82,6 +83,24 @@ def of_recalls(recalls: Mapping[str, float]) -> dict[str, Any]:
         "utility_splits": used,
         "splits": {name: {"rougeL_recall": recall} for name, recall in recalls.items()},
     }
+
+
+def criterion(rule: str, quality: float, utility: float) -> float:
+    """Returns one number from 0 to 100 by which models are compared; higher is better.
+
+    Args:
+        rule: one of `config.evaluate.BEST_RULES`.
+        quality: unlearn quality, 0 to 100.
+        utility: utility, 0 to 100.
+    """
+    if rule == "harmonic_mean":
+        return 2 * quality * utility / (quality + utility) if quality + utility else 0.0
+    return {
+        "unlearn_quality": quality,
+        "utility": utility,
+        "mean": (quality + utility) / 2,
+        "min": min(quality, utility),
+    }[rule]
 
 
 DESCRIPTIONS = {

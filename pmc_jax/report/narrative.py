@@ -229,6 +229,8 @@ def not_claimed(run: Mapping[str, Any]) -> list[str]:
         shared = "" if share is None else " " + texts["overlap"].format(share=percent(share))
         claims.append(texts["own_answers"].format(overlap=shared))
     claims += texts["always"]
+    if run["settings"]["evaluate"]["keep_best"]:
+        claims.append(texts["chosen"])
     return claims + ([texts["no_reference"]] if run["quality"]["reference"] is None else [])
 
 

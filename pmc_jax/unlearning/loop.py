@@ -168,16 +168,29 @@ class Unlearning:
         checkpoints.save(self.done, self.trainer.state_dict(), host)
         self._interval.begin()
 
+    def go_back(self, step: int) -> None:
+        """Restores the weights and the rows of an earlier step; the numbers of the run remain.
+
+        Raises:
+            UserError: the checkpoint of this step cannot be read.
+        """
+        arrays, host = self.recorder.checkpoints.read(step, self.trainer.abstract_state())
+        self.trainer.load_state_dict(arrays)
+        usage = self.source.usage
+        self.source.load_state_dict(host["source"])
+        self.source.usage = usage
+
     def spent(self) -> float:
         """Returns the seconds of sampling, scoring and training so far, without compilation."""
         seconds = self.recorder.watch.seconds()
         return sum(seconds[name] for name in UNLEARNING_STAGES)
 
-    def run(self, after_round: Callable[[], None] = lambda: None) -> None:
+    def run(self, after_round: Callable[[], bool] = lambda: False) -> None:
         """Runs the remaining rounds.
 
         Args:
             after_round: function to call after each round, which may add metrics to `rounds[-1]`.
+                It returns whether to save a checkpoint of this step.
 
         Raises:
             Preempted: the process was asked to stop. A checkpoint was saved for `resume`.
@@ -215,7 +228,7 @@ class Unlearning:
                 raise
         self.source.finish()
 
-    def _run_round(self, steps: Sequence[Step], bar: tqdm, after_round: Callable[[], None]) -> None:
+    def _run_round(self, steps: Sequence[Step], bar: tqdm, after_round: Callable[[], bool]) -> None:
         """Runs one round of steps, and prepares the round if no earlier run has prepared it."""
         preemption.check()
         if self._round is None:
@@ -226,16 +239,17 @@ class Unlearning:
 
             prepared = self.source.prepare_round(steps, self.trainer.model, report)
             self._round = {**prepared, "losses": []}
+        wanted = False
         for step in steps:
             self._take_step(step, bar)
             self.stopped = self._stop_reason(step)
             if step is steps[-1] or self.stopped:
                 self._end_round()
-                after_round()
+                wanted = after_round()
                 self._round = None
             every = self.recorder.output.checkpoint_every
             due = self.done % every == 0 if every else self._interval.is_over()
-            if due:
+            if due or wanted:
                 self.save()
             if self.stopped:
                 break

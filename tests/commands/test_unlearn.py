@@ -26,7 +26,7 @@ def test_results_have_the_keys_that_readers_rely_on(name, request):
     found = tiny.results(run.out)
     assert set(found) == {
         *("before", "after", "seconds", "tokens", "rounds", "versions", "devices", "config"),
-        *("step", "total_steps", "stopped", "unlearning_seconds", "reward_moments"),
+        *("step", "best", "total_steps", "stopped", "unlearning_seconds", "reward_moments"),
         "words",
     }
     for moment in ("before", "after"):

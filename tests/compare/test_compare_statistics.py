@@ -2,7 +2,8 @@
 
 import pytest
 
-from pmc_jax.compare.statistics import front, score, spread, spreads
+from pmc_jax.compare.statistics import front, spread, spreads
+from pmc_jax.evaluation.quality import criterion
 
 
 def test_deviation_is_that_of_a_sample():
@@ -18,7 +19,7 @@ def test_front_holds_what_nothing_beats():
 
 
 def test_what_a_setting_is_chosen_by():
-    assert score("mean", 40, 80) == 60
-    assert score("min", 40, 80) == 40
-    assert score("harmonic_mean", 40, 80) == pytest.approx(160 / 3)
-    assert score("harmonic_mean", 0, 0) == 0
+    assert criterion("mean", 40, 80) == 60
+    assert criterion("min", 40, 80) == 40
+    assert criterion("harmonic_mean", 40, 80) == pytest.approx(160 / 3)
+    assert criterion("harmonic_mean", 0, 0) == 0

@@ -1,0 +1,71 @@
+"""`evaluate.keep_best`: a run keeps the checkpoint of its best measured step and exports it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.config.run import Config
+from pmc_jax.errors import UserError
+from pmc_jax.evaluation.quality import HEADLINE, criterion
+from pmc_jax.unlearning.loop import Unlearning
+
+_log = logging.getLogger(__name__)
+
+
+def best_round(rule: str | None, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Returns the step and the value of the best measured round, of equal ones the last.
+
+    Args:
+        rule: `evaluate.keep_best`.
+        rounds: rounds of a run; only those with numbers of `quality` count.
+
+    Returns:
+        `step` and `value`, or None without a rule or a measured round.
+    """
+    if rule is None:
+        return None
+    measured = [
+        {"step": one["step"], "value": criterion(rule, *(one.get(name) or 0 for name in HEADLINE))}
+        for one in rounds
+        if any(one.get(name) is not None for name in HEADLINE)
+    ]
+    return max(measured, key=lambda one: (one["value"], one["step"]), default=None)
+
+
+def protect_best(config: Config, run: Unlearning) -> bool:
+    """Protects the checkpoint of the best step so far from removal.
+
+    Returns:
+        Whether this is the current step, whose checkpoint is then to be saved.
+    """
+    best = best_round(config.evaluate.keep_best, run.rounds)
+    chosen = run.recorder.checkpoints.chosen
+    chosen.clear()
+    if best is None:
+        return False
+    chosen.add(best["step"])
+    return best["step"] == run.done
+
+
+def return_to_best(config: Config, run: Unlearning, folder: Path) -> tuple[int, str | None]:
+    """Restores the best measured step at the end of a run.
+
+    Returns:
+        The step whose weights the run now has, and why, if `evaluate.keep_best` is set.
+    """
+    rule = config.evaluate.keep_best
+    best = best_round(rule, run.rounds)
+    if best is None:
+        return run.done, None
+    last = best_round(rule, run.rounds[-1:])
+    why = f"the best measured {rule} ({best['value']:.1f})"
+    if best["step"] == run.done:
+        return run.done, why
+    try:
+        run.go_back(best["step"])
+    except UserError as error:
+        what = "%s: step %d has %s, but pmc exports the last step: %s"
+        _log.warning(what, folder, best["step"], why, error)
+        return run.done, None
+    return best["step"], f"{why}; the last step, {run.done}, has {last['value']:.1f}"
