@@ -279,18 +279,6 @@ def step_models(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob(f"{STEP_MODEL}[0-9]*"))
 
 
-def comparison_of(folder: Path) -> str | None:
-    """Returns the folder of a run's comparison if the comparison may still hold answers.
-
-    The target model and the stored rows of evaluation may hold answers. Returns None if the run
-    does not belong to a comparison or if both have been removed.
-    """
-    runs = folder.resolve().parent
-    target, rows = runs.parent / TARGET / TARGET_MARK, runs.parent / EVALUATION
-    knows = target.is_file() or any(rows.glob("before.*.jsonl"))
-    return str(runs.parent) if runs.name == COMPARED_RUNS and knows else None
-
-
 def _own(path: Path) -> list[str]:
     """Returns the names of all files that a run wrote to a folder.
 

@@ -95,7 +95,7 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
         run["summary"] = narrative.summary(run)
         inputs = manifest.present_inputs(record_of_files["inputs"])
         run["to_delete"] = narrative.to_delete(
-            str(folder), _private(folder, log), inputs, run_folder.comparison_of(folder)
+            str(folder), _private(folder, log), inputs, _comparison(folder)
         )
         run["not_tested"] = narrative.not_tested(run)
         run["not_claimed"] = narrative.not_claimed(run)
@@ -112,6 +112,21 @@ def _private(folder: Path, log: Iterable[Mapping[str, Any]]) -> list[str]:
     entries = [f"{name}/" for name in manifest.private_entries(folder)]
     has_texts = any("question" in row for row in log if row["kind"] in ("answer", "question"))
     return entries + (["texts in log.jsonl and in the report"] if has_texts else [])
+
+
+def _comparison(folder: Path) -> str | None:
+    """Returns the folder of a run's comparison if the comparison may still hold answers.
+
+    The target model and the stored rows of evaluation may hold answers. Returns None if the run
+    does not belong to a comparison or if both have been removed.
+    """
+    runs = folder.resolve().parent
+    target, rows = (
+        runs.parent / run_folder.TARGET / run_folder.TARGET_MARK,
+        runs.parent / run_folder.EVALUATION,
+    )
+    knows = target.is_file() or any(rows.glob("before.*.jsonl"))
+    return str(runs.parent) if runs.name == run_folder.COMPARED_RUNS and knows else None
 
 
 def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:
