@@ -56,7 +56,7 @@ def run_export(
     say(f"wrote {folder / name}: {what}")
     if config.model.date is not None:
         say(
-            f"{folder / name}: the chat template prints today's date. The run had "
+            f"{folder / name}: the chat template prints today's date. The run used the date "
             f"{config.model.date} in every prompt."
         )
 

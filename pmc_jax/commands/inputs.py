@@ -115,7 +115,7 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
             f"method.layer: the value is {layer}, but the model has {layers} layers. Choose a "
             f"layer from 1 to {layers}."
         )
-    # This names the true answers that ROUGE cannot compare.
+    # Raises an error that names true answers without words, which ROUGE cannot compare.
     EvalContext({rows.name: rows for rows in inputs.eval_sets}, None, config.evaluate, config.data)
     for rows in inputs.eval_sets:
         generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)

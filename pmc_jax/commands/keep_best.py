@@ -1,4 +1,4 @@
-"""`evaluate.keep_best`: a run keeps the checkpoint of its best measured step and exports it."""
+"""Functions for `evaluate.keep_best`, with which a run exports its best measured step."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,16 @@ _log = logging.getLogger(__name__)
 
 
 def best_round(rule: str | None, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Returns the step and the value of the best measured round, of equal ones the last.
+    """Returns the step and the value of the best measured round.
+
+    The last of several equal rounds is the best.
 
     Args:
         rule: `evaluate.keep_best`.
-        rounds: rounds of a run; only those with numbers of `quality` count.
+        rounds: rounds of a run. The function ignores rounds without numbers of `quality`.
 
     Returns:
-        `step` and `value`, or None without a rule or a measured round.
+        `step` and `value`, or None if there is no rule or no measured round.
     """
     if rule is None:
         return None
@@ -37,7 +39,7 @@ def protect_best(config: Config, run: Unlearning) -> bool:
     """Protects the checkpoint of the best step so far from removal.
 
     Returns:
-        Whether this is the current step, whose checkpoint is then to be saved.
+        True if the best step is the current step, whose checkpoint the caller must save.
     """
     best = best_round(config.evaluate.keep_best, run.rounds)
     chosen = run.recorder.checkpoints.chosen
@@ -52,7 +54,7 @@ def return_to_best(config: Config, run: Unlearning, folder: Path) -> tuple[int, 
     """Restores the best measured step at the end of a run.
 
     Returns:
-        The step whose weights the run now has, and why, if `evaluate.keep_best` is set.
+        The step of the run's weights, and the reason for this step or None.
     """
     rule = config.evaluate.keep_best
     best = best_round(rule, run.rounds)

@@ -1,4 +1,4 @@
-"""Fixes the date of a chat template that prints today's date, from the first run of a folder on."""
+"""Date of chat templates that print today's date, which stays the same for all runs of a folder."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,7 @@ from pmc_jax.models.load import find, find_tokenizer
 from pmc_jax.models.remote import is_address
 
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
-_MAX_HEADER = 1 << 26  # The metadata of a GGUF file are at its start.
+_MAX_HEADER = 1 << 26  # bytes, which hold the metadata of a GGUF file
 
 _log = logging.getLogger(__name__)
 
@@ -24,13 +24,13 @@ _log = logging.getLogger(__name__)
 def pin_date(config: Config, folder: str | Path | None, *, overwrite: bool = False) -> Config:
     """Returns settings in which `model.date` is set if the chat template prints today's date.
 
-    The date is that of the run or the target in the folder. Without one, it is today's date. A
-    warning names the date.
+    The date is the recorded date of the run or the target in the folder. If none is recorded, it
+    is today's date. A warning names the date.
 
     Args:
-        config: settings, of which `model.path` names the model.
-        folder: output folder of a run or a comparison; None if there is none.
-        overwrite: whether the run in the folder is replaced, so that its date does not count.
+        config: settings of a run.
+        folder: output folder of a run or a comparison, or None.
+        overwrite: whether the command replaces the run in the folder, whose date is then ignored.
     """
     if config.model.date is not None or not _prints_today(config):
         return config
@@ -46,12 +46,12 @@ def pin_date(config: Config, folder: str | Path | None, *, overwrite: bool = Fal
 
 
 def with_date(config: Config, date: str) -> Config:
-    """Returns settings with another `model.date`."""
+    """Returns a copy of the settings with the given `model.date`."""
     return dataclasses.replace(config, model=dataclasses.replace(config.model, date=date))
 
 
 def _prints_today(config: Config) -> bool:
-    """Returns whether a prompt differs between two dates."""
+    """Returns whether the chat template prints today's date."""
     settings = config.model
     if settings.path is None or settings.format == "tags":
         return False
@@ -68,7 +68,7 @@ def _prints_today(config: Config) -> bool:
 
 
 def _may_call(path: Path) -> bool:
-    """Returns whether the files of a model contain the name of the function for today's date."""
+    """Returns whether the files of a model contain the name of the date function."""
     if is_address(path):
         return True
     files = [path] if path.is_file() else [path / name for name in _TEMPLATE_FILES]
@@ -80,7 +80,7 @@ def _may_call(path: Path) -> bool:
 
 
 def _recorded(folder: str | Path | None, overwrite: bool) -> list[str] | None:
-    """Returns the date that the runs of a folder use and the file that records it, or None."""
+    """Returns the recorded date of the runs of a folder and the file with this date, or None."""
     if folder is None:
         return None
     path = Path(folder)

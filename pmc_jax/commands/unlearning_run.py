@@ -67,7 +67,7 @@ def unlearn(
         say(f"{folder.path}: the run stopped after {done}, because {run.stopped}")
     step, why = return_to_best(config, run, folder.path)
     if step != run.done:
-        caches["after"].by_length.clear()  # They are the answers of the last step.
+        caches["after"].by_length.clear()  # The cached answers are those of the last step.
     if why:
         say(f"{folder.path}: pmc exports step {step} of {run.total_steps}: {why}")
     lm = generator.trained(run.trainer.release())
@@ -159,9 +159,9 @@ def _evaluate_if_due(
 ) -> None:
     """Measures the model after a round in which an evaluation is due.
 
-    `evaluate.every` and `evaluate.at_seconds` set when evaluations are due. The last round has one
-    only under `evaluate.keep_best`, because the evaluation after unlearning follows; its answers
-    go into `cache`.
+    `evaluate.every` and `evaluate.at_seconds` set when evaluations are due. After the last round,
+    an evaluation is due only with `evaluate.keep_best`, because the evaluation after unlearning
+    follows. The answers after the last round are added to `cache`.
     """
     every, steps = config.evaluate.every, [0, *(r["step"] for r in run.rounds)]
     spent, ends = run.spent(), run.stopped or run.done == run.total_steps
@@ -234,8 +234,11 @@ def _log_questions(
 
 
 def _words(config: Config, sets: Sequence[EvalSet], source: RowSource) -> dict[str, Any]:
-    """Returns the rules by which ROUGE divided texts into words in selection and evaluation, and
-    the ids of the questions whose original answer has no word.
+    """Returns the rules by which ROUGE divides texts into words.
+
+    Returns:
+        The rules of `selection` and `evaluation`, and `originals_without_words`, which lists the
+        ids of questions whose original answer has no word.
     """
     setting, originals = config.data.words, list(source.originals.values())
     rule = rule_for(setting, originals)

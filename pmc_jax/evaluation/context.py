@@ -34,7 +34,7 @@ class EvalContext:
         text: whether rows may contain the model's answers.
 
     Raises:
-        UserError: a true answer has no word, so ROUGE could not compare answers with it.
+        UserError: a true answer has no word, so ROUGE cannot compare answers with it.
     """
 
     sets: Mapping[str, EvalSet]
@@ -59,12 +59,12 @@ class EvalContext:
 
     @property
     def _compared(self) -> list[EvalSet]:
-        """The evaluation sets whose true answers ROUGE compares with answers."""
+        """Evaluation sets whose true answers ROUGE compares with answers of the model."""
         return [rows for name, rows in self.sets.items() if name in SPLITS]
 
     @functools.cached_property
     def words(self) -> str:
-        """The name of the rule in `words.RULES` by which ROUGE divides texts into words."""
+        """Name of the rule in `words.RULES` by which ROUGE divides texts into words."""
         references = [answer for rows in self._compared for answer in rows.answers]
         return rule_for(self.data.words, references)
 

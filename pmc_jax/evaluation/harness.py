@@ -56,7 +56,7 @@ def measure_quality(
     Args:
         model: model that generates only the answers missing in its cache; `model.name` labels the
             progress bar.
-        data: settings of the data; only `words` is read.
+        data: settings of the data, of which the function reads `words`.
         questions: questions to answer in this order. They include the questions of `sets` and
             others whose answers the caller needs.
 

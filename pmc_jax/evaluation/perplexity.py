@@ -1,7 +1,7 @@
 """Perplexity of a model on unrelated text.
 
-N is the sum of the losses -ln p of all tokens. White space separates words, and in
-scripts without spaces each character is a word.
+N is the sum of the losses -ln p of all tokens. White space separates words. In scripts without
+spaces, each character is a word.
 
     token          exp(N / tokens), which is comparable only between models with the same tokenizer.
     word           exp(N / words).

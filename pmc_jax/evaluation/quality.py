@@ -86,7 +86,7 @@ def of_recalls(recalls: Mapping[str, float]) -> dict[str, Any]:
 
 
 def criterion(rule: str, quality: float, utility: float) -> float:
-    """Returns one number from 0 to 100 by which models are compared; higher is better.
+    """Returns one number from 0 to 100 for the comparison of models; a higher number is better.
 
     Args:
         rule: one of `config.evaluate.BEST_RULES`.
