@@ -66,6 +66,8 @@ def run_evaluate_run(
         The contents of `evaluation.json`.
     """
     config = _settings_of(folder, overrides)
+    if config.model.date is not None:
+        say(f"{folder}: the prompts have the date of the run, {config.model.date}")
     with run_folder.locked(folder):
         evaluation = evaluate_finished(config, folder, say=say)
         finalize(folder, text=config.report.text)

@@ -18,7 +18,7 @@ import numpy as np
 from pmc_jax.config.run import ModelConfig
 from pmc_jax.data.template import encode_messages, encode_text, special_texts
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, reason
 
 _log = logging.getLogger(__name__)
 
@@ -59,11 +59,9 @@ class Encoder:
         if self.is_chat:
             return _render(self.tokenizer, self.settings, question, as_text=spells_token)
         if spells_token:
-            before, after = self.settings.question_tag.split("{question}")
-            return [*self._lead, *encode_text(self.tokenizer, before, question, after)]
-        ids = list(
-            self.tokenizer(self.settings.question_tag.format(question=question))["input_ids"]
-        )
+            before, after = self.settings.question_tag.format(question="\0").split("\0")
+            return [*self.lead, *encode_text(self.tokenizer, before, question, after)]
+        ids = self._ids(self.settings.question_tag.format(question=question))
         while ids and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()  # Some tokenizers append EOS to every text.
         return ids
@@ -88,14 +86,23 @@ class Encoder:
         A special token that the text spells out, such as "</s>", is encoded as text.
 
         Raises:
-            UserError: the tokenizer cannot encode a special token as text.
+            UserError: the tokenizer cannot encode the text, or a special token in it as text.
         """
         return self._after("", text)
 
     def _after(self, tag: str, text: str) -> list[int]:
         if self._in_answers.search(text):
             return encode_text(self.tokenizer, tag, text)
-        return list(self.tokenizer(tag + text, add_special_tokens=False)["input_ids"])
+        return self._ids(tag + text, add_special_tokens=False)
+
+    def _ids(self, text: str, **options: Any) -> list[int]:
+        try:
+            return list(self.tokenizer(text, **options)["input_ids"])
+        except Exception as error:  # The tokenizers library raises plain Exception.
+            raise UserError(
+                f"the tokenizer in model.path cannot encode the text ({reason(error)}). Add an "
+                "unknown token to its vocabulary, or change the text."
+            ) from None
 
     @functools.cached_property
     def _in_prompts(self) -> re.Pattern:
@@ -107,7 +114,7 @@ class Encoder:
         return special_texts(self.tokenizer, of_template=False)
 
     @functools.cached_property
-    def _lead(self) -> list[int]:
+    def lead(self) -> list[int]:
         """Special tokens that the tokenizer adds before a text."""
         with_lead, text = self.tokenizer("?")["input_ids"], self.plain("?")
         starts = range(len(with_lead) - len(text) + 1)

@@ -182,11 +182,11 @@ class LoadedModel:
         return {question: answers[question] for question in questions}
 
     def chunks(self, text: str, size: int, most: int) -> list[TokenSequence]:
-        """Splits a text into at most `most` pieces of `size` tokens, each after a BOS token."""
-        tokenizer = self.generator.encoder.tokenizer
-        tokens, first = tokenizer(text)["input_ids"], tokenizer.bos_token_id
-        lead = [first] if tokens and tokens[0] == first else []
-        tokens = tokens[len(lead) :]
+        """Splits a text into at most `most` pieces of `size` tokens, each after a BOS token.
+
+        A tokenizer that adds no BOS token to a text adds none here.
+        """
+        lead, tokens = self.generator.encoder.lead, self.generator.encoder.plain(text)
         starts = range(0, len(tokens) - 1, size)[:most]
         pieces = [[*lead, *tokens[start : start + size]] for start in starts]
         return [TokenSequence(np.array(piece, np.int32), len(lead)) for piece in pieces]

@@ -159,6 +159,17 @@ def test_a_token_that_cannot_be_text_is_refused_by_id():
         assert message.startswith("r:1: the text spells out a special token")
 
 
+def test_a_word_that_the_tokenizer_does_not_know_is_refused_by_id():
+    backend = Tokenizer(models.WordLevel({"a": 0, "</s>": 1}, unk_token="none"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    encoder = make_encoder(tokenizer, ModelConfig(question_tag="{question}", answer_tag=""))
+    how = dict(max_length=9, long_rows="error", window=9)
+    message = tiny.fault(encode_pairs, encoder, [("a", "a"), ("a", "Orla")], ids=["x", "y"], **how)
+    assert message.startswith("y: the tokenizer in model.path cannot encode the text (Exception: ")
+    assert "Orla" not in message
+
+
 def test_a_template_that_raises_on_some_rows():
     def of(template: str) -> str:
         encoder = make_encoder(trained("byte", template + CHAT), ModelConfig())
