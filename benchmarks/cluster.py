@@ -27,7 +27,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if (spec := launch.process_spec(options, os.environ)) is not None:
         if getattr(options, "against", None):
             parser.error(
-                "--against: the comparison runs in one process. Remove the options for processes."
+                "--against: the comparison runs in one process. Remove the multi-process options."
             )
         launch.join(spec, _TIMEOUT_SECONDS)
     return options

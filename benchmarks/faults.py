@@ -68,7 +68,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Counts the faults that a run survives.")
     parser.add_argument("config", metavar="CONFIG.yaml", help="YAML file with settings")
     parser.add_argument(
-        "settings", nargs="*", metavar="section.key=value", help="settings that replace the file's"
+        "settings",
+        nargs="*",
+        metavar="section.key=value",
+        help="settings that replace values in the file",
     )
     parser.add_argument("--kills", type=int, default=30, help="number of faults by kill -9")
     parser.add_argument("--stops", type=int, default=10, help="number of faults by SIGTERM")
@@ -88,7 +91,7 @@ def main() -> None:
         status, said = whole.run()
         if status:
             parser.error(
-                f"{options.config}: the run fails without a fault. Correct this error:\n{said}"
+                f"{options.config}: the run failed without a fault. Correct this error:\n{said}"
             )
         seconds = latest = time.monotonic() - begin
         expected = whole.result()

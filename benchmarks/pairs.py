@@ -27,7 +27,9 @@ WORKERS = {"hf": "hf_worker.py", "tunix": "tunix_worker.py"}
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    parser.add_argument("--against", choices=names, help="program with which to compare in pairs")
+    parser.add_argument(
+        "--against", choices=names, help="program that is measured in turn with this package"
+    )
     parser.add_argument(
         "--against-python",
         default=sys.executable,

@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=8, help="number of questions")
     parser.add_argument("--samples", type=int, default=8, help="number of samples per question")
     parser.add_argument(
-        "--factors", type=int, nargs="*", default=[1, 2, 4], help="factors of the workload"
+        "--factors", type=int, nargs="*", default=[1, 2, 4], help="factors by which each size grows"
     )
     options = parser.parse_args()
     most = max(options.devices, default=1)

@@ -44,9 +44,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures the seconds of a job by stage.")
     parser.add_argument("config", metavar="CONFIG.yaml", help="YAML file with settings")
     parser.add_argument(
-        "settings", nargs="*", metavar="section.key=value", help="settings that replace the file's"
+        "settings",
+        nargs="*",
+        metavar="section.key=value",
+        help="settings that replace values in the file",
     )
-    parser.add_argument("--quality", type=float, help="unlearn quality to reach")
+    parser.add_argument("--quality", type=float, help="unlearn quality whose time is reported")
     parser.add_argument("--every", type=int, default=5, help="number of steps between evaluations")
     parser.add_argument("--out", help="output folder for all processes; default: temporary")
     launch.add_flags(parser)

@@ -1,4 +1,4 @@
-"""Job of `pmc export`, which writes the weights of a checkpoint and names their step."""
+"""Job of `pmc export`, which writes the weights of a checkpoint and prints its step."""
 
 import contextlib
 import dataclasses
@@ -53,7 +53,7 @@ def run_export(
             )
         lm = _load_step(config, folder, checkpoints, step)
         export_hf(lm, folder / name, replace=overwrite)
-    say(f"wrote {folder / name}: {what}")
+    say(f"pmc wrote {folder / name}: {what}")
     if config.model.date is not None:
         say(
             f"{folder / name}: the chat template prints today's date. The run used the date "

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     check_file(config.plan.file)
     write_json(config.plan.file, plan.record())
     say(plan_tables(plan))
-    say(f"\nwrote {config.plan.file}")
+    say(f"\npmc wrote {config.plan.file}")
 
 
 def _note(text: str) -> None:

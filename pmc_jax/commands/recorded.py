@@ -1,4 +1,4 @@
-"""Settings of a run and its source model, which the output folder records."""
+"""Readers of the settings and the source model that the output folder of a run records."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -22,4 +22,4 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
 
     overrides = [text for text in options.arguments if text.startswith("report.") and "=" in text]
     folders = [text for text in options.arguments if text not in overrides]
-    say(f"wrote {write(folders, config_from_overrides(overrides).report)}")
+    say(f"pmc wrote {write(folders, config_from_overrides(overrides).report)}")

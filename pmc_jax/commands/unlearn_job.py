@@ -40,7 +40,7 @@ def run_unlearn(
     Args:
         overwrite: whether to replace an earlier run in the output folder.
         say: function that prints a line.
-        purge: whether to remove the stored answers at the end of the run (see `manifest.purge`).
+        purge: whether to remove the files that know the data at the end (see `purge.purge_run`).
         caches: greedy answers of the models `before` and `after`, which the run reads and extends.
 
     Returns:

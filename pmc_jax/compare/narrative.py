@@ -133,7 +133,7 @@ def of_measure(comparison: Comparison, measure: str) -> Table | None:
 
 
 def trials(comparison: Comparison) -> list[dict[str, Any]]:
-    """Returns for each method the search space and all tried settings, the chosen one first."""
+    """Returns the search space and the tried settings of each method, the chosen setting first."""
     sections = []
     for entry in comparison["entries"]:
         tried = entry["trials"]

@@ -25,4 +25,4 @@ def write(folder: Path, comparison: Mapping[str, Any], *, say: Callable[[str], N
         write_bytes(folder / PLOTS / f"{figure.name}.png", figure.png())
     write_text(folder / PAGE, page)
     say(narrative.printed(comparison))
-    say(f"wrote {folder / PAGE}")
+    say(f"pmc wrote {folder / PAGE}")

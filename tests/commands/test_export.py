@@ -22,7 +22,7 @@ def test_an_export_is_the_model_that_the_run_wrote(config, finished):
     shutil.rmtree("out/model")
     # The settings are those of the run, whatever the file says now.
     done = tiny.pmc("export", "train.learning_rate=1.0", config=config)
-    assert done.lines == ["wrote out/model: the unlearned weights of step 24 of 24"]
+    assert done.lines == ["pmc wrote out/model: the unlearned weights of step 24 of 24"]
     assert _model() == before
     assert tiny.pmc("verify", config="out").status == 0
 
@@ -79,7 +79,7 @@ def test_an_unfinished_run_exports_only_a_model_that_names_its_step(inputs):
         message, "step 2 of 24, the weights are not unlearned", "--partial", "model-step-2/"
     )
     done = tiny.succeed("export", "--partial")
-    assert done.lines[0].startswith("wrote out/model-step-2: the weights of step 2 of 24")
+    assert done.lines[0].startswith("pmc wrote out/model-step-2: the weights of step 2 of 24")
     assert not tiny.same_weights("out/model-step-2", "model") and not Path("out/model").exists()
     lm = pmc_jax.load("out/model-step-2")
     assert len(pmc_jax.answer(lm, [tiny.FORGET[0]["question"]], max_new_tokens=4)) == 1

@@ -96,7 +96,7 @@ def test_the_best_step_is_exported_and_said(inputs, step_two_is_best):
     numbers = tiny.pmc("evaluate", "model.path=out/model").lines[-1]
     assert f'"utility": {results["after"]["utility"]}' in numbers
     export = tiny.succeed("export", "--overwrite")
-    assert export.lines == [f"wrote out/model: the unlearned weights of step 2 of 6: {why}"]
+    assert export.lines == [f"pmc wrote out/model: the unlearned weights of step 2 of 6: {why}"]
     assert tiny.digest(Path("out/model")) == before
     assert tiny.pmc("verify", config="out").status == 0
     tiny.succeed("export", "--partial")

@@ -219,4 +219,4 @@ def test_what_is_printed_is_a_table(made, tmp_path):
     lines = []
     write(tmp_path, made()[3], say=lines.append)
     assert lines[0].splitlines()[0].split()[0] == "method" and len(lines[0].splitlines()) == 10
-    assert lines[1] == f"wrote {tmp_path / 'compare.html'}"
+    assert lines[1] == f"pmc wrote {tmp_path / 'compare.html'}"

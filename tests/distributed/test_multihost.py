@@ -253,7 +253,7 @@ def test_the_other_commands_run_in_two_processes(alone, inputs, cache):
     shutil.copytree(alone, "out")
     shutil.rmtree("out/model")
     first, _ = succeed(Job("export", "run.yaml", cache=cache))
-    assert first.out.splitlines()[-1].startswith("wrote ")
+    assert first.out.splitlines()[-1].startswith("pmc wrote ")
     assert tiny.same_weights("out/model", alone / "model")
 
 

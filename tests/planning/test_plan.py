@@ -162,4 +162,4 @@ def test_the_command(tmp_path, monkeypatch):
     assert record["fits"] and record["mesh"]["fsdp"] == 4
     for name in ("train_step", "weight_sync", "prefill", "decode_step", "chip-hours"):
         assert name in done.out
-    assert "wrote plan.json" in done.out and "Traceback" not in done.err
+    assert "pmc wrote plan.json" in done.out and "Traceback" not in done.err

@@ -19,7 +19,7 @@ def test_runs_side_by_side(tmp_path, monkeypatch):
     cases.write_run(tmp_path / "one")
     cases.write_run(tmp_path / "two", seed=1, reference=None)
     done = tiny.pmc("report", "two", config="one")
-    assert done.status == 0 and done.lines == ["wrote report.html"], done.err
+    assert done.status == 0 and done.lines == ["pmc wrote report.html"], done.err
     parsed = Page(Path("report.html").read_text())
     assert [th for th in parsed.all("th") if th.get("scope") == "colgroup"]
     assert "one" in parsed.text and "Settings that differ" in parsed.text
@@ -33,12 +33,12 @@ def test_runs_side_by_side(tmp_path, monkeypatch):
 def test_the_command_makes_it_again_and_takes_text_as_a_setting(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = cases.write_run(tmp_path / "one", text=True)
-    assert tiny.pmc("report", config="one").lines == ["wrote one/report.html"]
+    assert tiny.pmc("report", config="one").lines == ["pmc wrote one/report.html"]
     assert "Aldermere" not in (folder / "report.html").read_text()
     assert tiny.pmc("report", "report.text=true", config="one").status == 0
     assert "Aldermere" in (folder / "report.html").read_text()
     assert tiny.pmc("report", "report.file=x/a.html", config="one").status == 2  # no such folder
-    assert tiny.pmc("report", "report.file=a.html", config="one").lines == ["wrote a.html"]
+    assert tiny.pmc("report", "report.file=a.html", config="one").lines == ["pmc wrote a.html"]
     assert Path("a.json").is_file()
 
 
