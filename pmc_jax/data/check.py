@@ -15,12 +15,12 @@ from pmc_jax.data.files import Table, json_type, raise_faults
 from pmc_jax.data.visible import is_visible
 from pmc_jax.errors import UserError
 
-# Messages may show these names of columns.
-_COMMON = (
-    *("question", "answer", "prompt", "completion", "response", "instruction", "input", "output"),
-    *("text", "query", "reply", "target", "label", "messages", "paraphrased_answer"),
-    *("paraphrased_question", "perturbed_answer", "questions", "answers", "id"),
-)
+# Messages may show these names of columns. The names of a group mean the same.
+_QUESTIONS = ("question", "questions", "prompt", "instruction", "query", "input")
+_ANSWERS = ("answer", "answers", "completion", "response", "output", "reply", "target", "label")
+_OTHERS = ("paraphrased_question", "paraphrased_answer", "perturbed_answer")
+_OTHERS += ("text", "messages", "id")
+_COMMON = (*_QUESTIONS, *_ANSWERS, *_OTHERS)
 
 
 def check_values(
@@ -76,22 +76,41 @@ def _absent(table: Table, names: Sequence[str]) -> str:
     common = [name for name in table.columns if name.strip().casefold() in _COMMON]
     faults = []
     for name in names:
-        near = difflib.get_close_matches(name, common, n=1, cutoff=0.5)
-        guess = f" Did you mean '{_plain(near[0])}'?" if near else ""
+        near = _meant(name, common)
+        guess = f" Did you mean {near}?" if near else ""
         article = "The" if faults else "the"
         faults.append(f"{article} column '{name}' does not exist.{guess}")
     others = len(table.columns) - len(common)
-    there = [_plain(name) for name in common]
+    there = [_shown(name) for name in common]
     if others:
         there.append(
             f"{others} {'columns with other names' if others > 1 else 'column with another name'}"
         )
     fix = "Name the columns of this source in the settings"
-    if table.name.lower().endswith(".csv") and not common:
+    if table.name.lower().endswith((".csv", ".tsv")) and not common:
         fix = f"Write the names of the columns in the first line. Or {fix[0].lower()}{fix[1:]}"
     return f"{table.name}: {' '.join(faults)} The columns are: {', '.join(there)}. {fix}."
 
 
-def _plain(name: str) -> str:
+def _meant(name: str, common: Sequence[str]) -> str | None:
+    """Returns the common name, in quotes, that an absent column probably has, or None.
+
+    A name of a question is never offered for an answer, and no name of an answer for a question.
+    """
+    plain = {column.strip().casefold(): column for column in common}
+    group = next((g for g in (_QUESTIONS, _ANSWERS) if name.strip().casefold() in g), None)
+    if group is None:
+        near = difflib.get_close_matches(name.strip().casefold(), plain, n=1, cutoff=0.8)
+    else:
+        near = [column for column in plain if column in group]
+        near.sort(key=lambda column: -_likeness(name, column))
+    return repr(plain[near[0]]) if near else None
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one.casefold(), other).ratio()
+
+
+def _shown(name: str) -> str:
     """Returns a common name for a message, in quotes if white space surrounds it."""
     return name if name == name.strip() else repr(name)

@@ -1,4 +1,4 @@
-"""Reads a file of rows (JSON Lines, JSON, CSV, Parquet) into a `Table` of unchecked values.
+"""Reads a file of rows (JSON Lines, JSON, CSV, TSV, Parquet) into a `Table` of unchecked values.
 
 This module reports faults of a file's format, and `check` reports faults of the values. White space
 and line breaks in values are unchanged.
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pmc_jax.data.delimiters import NAMES, find_delimiter, split_hint, undivided
 from pmc_jax.errors import UserError, system_errors
 
 _MAX_FAULTS = 5
@@ -159,13 +160,18 @@ def _read_json_array(path: Path, text: str) -> Table:
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> Table:
-    """Reads comma-separated values with a header line. Quoted values may span lines (RFC 4180)."""
+    """Reads separated values with a header line. Quoted values may span lines (RFC 4180)."""
+    default = "\t" if path.suffix.lower() == ".tsv" else ","
+    whole = _read_text(path)
+    text, hint = split_hint(whole)
+    delimiter = hint or find_delimiter(text, columns, default)
+    first_line = 1 if text is whole else 2
     # newline="" keeps line ends inside quotes unchanged.
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     rows, lines, faults = [], [], []
     while True:
-        number = reader.line_num + 1
+        number = reader.line_num + first_line
         try:
             fields = next(reader, None)
         except csv.Error as error:
@@ -180,16 +186,26 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Table:
             header = fields
             if repeated := _repeated(header):
                 raise_faults(str(path), [f"line {number}: {repeated}"])
-        elif len(fields) != len(header):
-            count = f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
-            fault = (
-                f"the row has {count}, but the header has {len(header)} (quote values with commas)"
-            )
+        elif fault := _width_fault(len(fields), len(header), delimiter):
             faults.append(f"line {number}: {fault}")
         else:
             rows.append(dict(zip(header, fields, strict=True)))
             lines.append(number)
+    if header is not None and len(header) == 1 and not faults and (other := undivided(text)):
+        raise UserError(
+            f"{path}: the first line names one column, but {NAMES[other]} divide the rows below. "
+            "Name every column in the first line, or put values with such characters in quotes."
+        )
     return table_of(str(path), rows, lines, faults)
+
+
+def _width_fault(count: int, expected: int, delimiter: str) -> str | None:
+    """Returns what is wrong with the number of values in a row, or None if it is right."""
+    if count == expected:
+        return None
+    name = NAMES.get(delimiter, "the separator")
+    fields = f"{count} field{'s' if count > 1 else ''}"
+    return f"the row has {fields}, but the header has {expected} (quote values with {name})"
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
@@ -214,6 +230,7 @@ _READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
     ".jsonl": _read_json,
     ".json": _read_json,
     ".csv": _read_csv,
+    ".tsv": _read_csv,
     ".parquet": _read_parquet,
 }
 

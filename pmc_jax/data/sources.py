@@ -1,9 +1,10 @@
 """Reads the rows of a source: a file, a tensorflow-datasets builder or generated people.
 
 A path has one of these forms:
-    FILE.jsonl | .json | .csv | .parquet   a file, relative to data.root
-    tfds:tofu/forget10 | tfds:NAME/CONFIG  a tensorflow-datasets builder, read without TensorFlow
-    people:forget | retain | all | holdout generated fictitious people, see data.people
+    FILE.jsonl | .json | .csv | .tsv | .parquet   a file, relative to data.root
+    tfds:tofu/forget10 | tfds:NAME/CONFIG         a tensorflow-datasets builder, read without
+                                                  TensorFlow
+    people:forget | retain | all | holdout        generated fictitious people, see data.people
 
 The id of a row is "<file stem, tfds configuration or people>:<row>". Rows are counted from 0 in the
 complete source, so ids do not depend on the selection. `files` parses the file formats, and `sets`

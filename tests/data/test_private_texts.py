@@ -42,9 +42,9 @@ def assert_private(message: str) -> None:
             "The columns are: question, 1 column with another name.",
         ),
         (
-            "tabs.csv",
-            f"question\tanswer\n{FACT}\t{SECRET}\n",
-            "the column 'question' does not exist",
+            "undivided.csv",
+            f"question\n{FACT}\t{SECRET}\n",
+            "the first line names one column, but tabs divide the rows below. Name every column",
         ),
         ("fields.csv", f"question,answer\n{FACT},{SECRET},c\n", "line 2: the row has 3 fields"),
         ("quote.csv", f'question,answer\n"{FACT}"x,{SECRET}\n', "line 2: the row is not valid CSV"),

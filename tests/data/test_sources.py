@@ -217,6 +217,7 @@ GOOD = '{"question": "a", "answer": "b"}\n'
         ("r.json", '[{"question": "a", "answer": "b"}, 5]', "row 1 (from 0): the row must be"),
         ("r.csv", "question,answer\n", "r.csv: the source has no rows"),
         ("r.csv", "", "r.csv: the source has no rows"),
+        ("r.csv", "sep=;\n", "r.csv: the source has no rows"),
         ("r.csv", 'question,answer\na,"b\nc"\nd\n', "line 4: the row has 1 field, but"),
         ("r.csv", 'question,answer\na,"b', "r.csv, line 2: the row is not valid CSV"),
         ("r.csv", "question,question\na,b\n", "line 1: columns 1 and 2 have the same name"),

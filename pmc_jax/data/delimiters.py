@@ -1,0 +1,62 @@
+"""Finds the character that separates the values of a CSV or TSV file.
+
+The names of the columns in the settings decide, because texts may hold each of the characters.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+
+NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+# Most questions contain commas, so a comma does not tell that a row has two values.
+_RARE_IN_TEXTS = (";", "\t", "|")
+_HEAD = 1_000_000  # The header is sought in this number of characters.
+
+
+def split_hint(text: str) -> tuple[str, str | None]:
+    """Returns a text without Excel's first line `sep=X`, and the character X or None."""
+    hint = re.match(r'"?sep=([^\w\s"]|\t)"?(?:\r\n|\n|\r)', text)
+    return (text[hint.end() :], hint[1]) if hint else (text, None)
+
+
+def find_delimiter(text: str, columns: Sequence[str], default: str) -> str:
+    """Returns the delimiter of a text whose first row is a header.
+
+    The delimiter divides the header into most of the named columns. Of several such delimiters, it
+    is the one that divides the header into most columns, and else `default`.
+
+    Args:
+        text: text of the file.
+        columns: names of the columns to read.
+        default: delimiter that the suffix of the file suggests.
+    """
+
+    def merit(delimiter: str) -> tuple[int, int, bool]:
+        header = next(_rows(text[:_HEAD], delimiter), [])
+        return len({*columns} & {*header}), len(header), delimiter == default
+
+    return max(NAMES, key=merit)
+
+
+def undivided(text: str) -> str | None:
+    """Returns a character that divides at least half of the rows below the header, or None.
+
+    If the header has one column, such a character suggests that each row holds an answer too, which
+    would become a part of the question. Values in quotes are not divided.
+    """
+    for delimiter in _RARE_IN_TEXTS:
+        widths = [len(row) for row in _rows(text, delimiter)][1:]
+        if widths and 2 * sum(width > 1 for width in widths) >= len(widths):
+            return delimiter
+    return None
+
+
+def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    """Yields the rows of a text that are not empty, up to the first row that is not valid CSV."""
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True):
+            if row:
+                yield row
+    except csv.Error:
+        return
