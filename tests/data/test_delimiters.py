@@ -1,4 +1,4 @@
-"""CSV and TSV files with each delimiter: questions and answers stay apart, or the file is refused."""
+"""CSV and TSV files with each delimiter keep questions and answers apart, or are refused."""
 
 import csv
 import io
