@@ -20,7 +20,8 @@ from pmc_jax.models.remote import is_address
 T = TypeVar("T")
 
 # The values of these keys quote no text in a log line about a question.
-_WITHOUT_TEXT = ("kind", "split", "id", "score", "has_replacement", "overlap")
+_WITHOUT_TEXT = ("kind", "split", "id", "score", "overlap", "true_overlap")
+_WITHOUT_TEXT += ("said", "sampled", "elicited", "items", "limit")
 
 
 def write(

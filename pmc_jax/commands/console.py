@@ -10,7 +10,9 @@ _EXAMPLES = 3
 
 
 def final_tables(results: dict[str, Any]) -> str:
-    """Formats tables with the quality before and after unlearning and the seconds per stage."""
+    """Formats the tables of quality before and after unlearning and of seconds per stage, and the
+    sentence that counts the forgotten questions.
+    """
     before, after = results["before"], results["after"]
     rows = [
         (name, before[key], after[key])
@@ -25,6 +27,7 @@ def final_tables(results: dict[str, Any]) -> str:
         (
             table(rows, ("measure", "before", "after")),
             table(list(seconds.items()), ("stage", "seconds")),
+            results["forgotten"]["headline"],
         )
     )
 

@@ -18,6 +18,7 @@ from pmc_jax.distributed import multihost
 from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation.context import EvalContext
+from pmc_jax.evaluation.secret_vocabulary import vocabulary
 from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
@@ -102,6 +103,7 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
             `method.layer`, or a question or a row is too long.
     """
     forget = inputs.forget
+    vocabulary(config.evaluate.levels.words)
     base_score(config.pmc, encode=generator.encoder.plain)
     check_twins(config.data.on_overlap, forget, inputs.retain)
     for settings in (config.train, *([config.finetune] if config.finetune.data else [])):
@@ -157,6 +159,7 @@ def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
     rows |= {f"finetune.data.{i}": source for i, source in enumerate(config.finetune.data)}
     others = {"pmc.score.forbidden_file": config.pmc.score.forbidden_file}
     others["method.refusals"] = config.method.refusals
+    others["evaluate.levels.words"] = config.evaluate.levels.words
     paths = {where: Path(text).expanduser() for where, text in others.items() if text is not None}
     paths |= {where: sources.file_of(source, data, where) for where, source in rows.items()}
     return {where: file.absolute() for where, file in paths.items() if file is not None}

@@ -13,7 +13,7 @@ from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
-from pmc_jax.report import narrative
+from pmc_jax.report import remains
 from pmc_jax.report.collect import collect
 from pmc_jax.report.write import write
 
@@ -36,7 +36,7 @@ def purge_run(folder: Path, *, say: Callable[[str], None]) -> None:
     write([folder], ReportConfig(text=False))
     say(f"{folder}: pmc removed {', '.join((*removed, 'the texts in the log and the report'))}")
     (run,) = collect([folder], text=False)["runs"]
-    _say_left(run["to_delete"], say)
+    _say_left(run["to_delete"]["by_hand"], say)
 
 
 def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> None:
@@ -69,7 +69,8 @@ def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> N
             write([run], ReportConfig(text=False))
     shared = "".join(f"{name}/, " for name in removed)
     say(f"{folder}: pmc removed {shared}and the checkpoints and texts of {len(finished)} runs")
-    _say_left(narrative.to_delete(str(folder), [], _inputs(compare.base()), None), say)
+    left = remains.to_delete(str(folder), [], _inputs(compare.base()), None)
+    _say_left(left["by_hand"], say)
     models = [run / run_folder.MODEL for run in finished]
     if kept := [str(model) for model in models if model.is_dir()]:
         names = ", ".join(kept)

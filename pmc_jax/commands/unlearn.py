@@ -3,27 +3,82 @@
 The command makes a target model if finetune.data is set, evaluates the model, unlearns, evaluates
 again and exports the model. An interrupted run resumes from its newest checkpoint. --purge removes
 the files that know the data (checkpoints, target, texts in the log and the report), at the end of
-the run or from a finished run. It names the files that still know the data.
+the run or from a finished run. It names the files that still know the data. pmc unlearn
+OUTPUT_FOLDER --purge does this for the finished run in a folder.
+
+--require-forgotten LEVEL ends a finished run with exit status 3 if an answer still tells a secret:
+the greedy answer (said), also one of 16 samples (sampled), also an answer after dictated words or
+to a paraphrase (elicited). See docs/reference/evaluation.md#levels.
 """
 
 import argparse
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from pmc_jax.commands import start
+from pmc_jax.config.evaluate import LEVELS
+from pmc_jax.config.run import Config, output_dir
+from pmc_jax.errors import UserError
+from pmc_jax.evaluation.forgotten import is_forgotten
 
+NOT_FORGOTTEN = 3  # exit status
 READS = "model data pmc method train finetune evaluate mesh output log report.text seed profile"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     purge = "remove the files that know the data, at the end of the run or from a finished run"
-    start.add_arguments(parser, processes=True, overwrite=start.OVERWRITE, purge=purge)
+    start.add_arguments(
+        parser,
+        config="CONFIG.yaml|OUTPUT_FOLDER",
+        processes=True,
+        overwrite=start.OVERWRITE,
+        purge=purge,
+    )
+    parser.add_argument(
+        "--require-forgotten",
+        choices=LEVELS,
+        metavar="LEVEL",
+        help=f"exit with status 3 unless every question is forgotten at this level and those "
+        f"before it: {', '.join(LEVELS)}",
+    )
 
 
-def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    level = options.require_forgotten
+    if options.purge and Path(options.config).is_dir():
+        start.set_up_libraries()
+        from pmc_jax.commands import unlearn_job
+
+        return _status(unlearn_job.run_purge(Path(options.config), say=say), level)
     config = start.read_config(options)
+    _check_measured(config, level)
     from pmc_jax.commands import unlearn_job
 
     if options.purge and not options.overwrite and unlearn_job.is_finished(config):
-        unlearn_job.run_purge(config, say=say)
-    else:
-        unlearn_job.run_unlearn(config, overwrite=options.overwrite, say=say, purge=options.purge)
+        return _status(unlearn_job.run_purge(Path(output_dir(config)), say=say), level)
+    how = dict(overwrite=options.overwrite, purge=options.purge)
+    return _status(unlearn_job.run_unlearn(config, **how, say=say), level)
+
+
+def _status(results: Mapping[str, Any], level: str | None) -> int:
+    """Returns the exit status of a run that is finished."""
+    if level is None or is_forgotten(results["forgotten"], level):
+        return 0
+    logging.getLogger(__name__).error(
+        "--require-forgotten %s: some questions are not forgotten (%s). report.html lists them.",
+        *(level, results["forgotten"]["headline"]),
+    )
+    return NOT_FORGOTTEN
+
+
+def _check_measured(config: Config, level: str | None) -> None:
+    """Raises a `UserError` if the run does not measure a required level."""
+    needed = () if level is None else LEVELS[: LEVELS.index(level) + 1]
+    measured = config.evaluate.levels.measured
+    if missing := [name for name in needed if name not in measured]:
+        raise UserError(
+            f"--require-forgotten {level}: evaluate.levels.measured does not name "
+            f"{' and '.join(missing)}. Set evaluate.levels.measured=[{','.join(needed)}]."
+        )

@@ -9,6 +9,7 @@ from typing import Any
 
 from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
+from pmc_jax.artifacts.files import read_json
 from pmc_jax.artifacts.log import RunLog
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.artifacts.timer import Stopwatch
@@ -93,11 +94,16 @@ def is_finished(config: Config) -> bool:
     return multihost.broadcast(lambda: (Path(output_dir(config)) / run_folder.RESULTS).exists())
 
 
-def run_purge(config: Config, *, say: Callable[[str], None]) -> None:
-    """Removes the files of a finished run that know the data, see `purge.purge_run`."""
-    folder = output_dir(config)
+def run_purge(folder: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """Removes the files of a finished run that know the data, see `purge.purge_run`.
+
+    Returns:
+        The contents of `results.json`.
+    """
     with run_folder.locked(folder):
-        purge_run(Path(folder), say=say)
+        purge_run(folder, say=say)
+    hint = "Name the folder of a finished run."
+    return multihost.broadcast(lambda: read_json(folder / run_folder.RESULTS, hint=hint))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,14 @@ from pmc_jax.config.run import Config
 from pmc_jax.data.records import EvalSet, ForgetSet
 from pmc_jax.distributed import multihost
 from pmc_jax.evaluation.context import AnswerCache, LoadedModel
+from pmc_jax.evaluation.forgotten import summary
 from pmc_jax.evaluation.harness import measure_quality
+from pmc_jax.evaluation.levels import (
+    measure_levels,
+    paraphrases_of,
+    secrets_of,
+    true_answers,
+)
 from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
@@ -76,14 +83,16 @@ def unlearn(
     numbers, answers = measure_quality(
         model, sets, config.evaluate, config.data, questions, recorder
     )
+    levels, forgotten = _measure_levels(config, run, model, inputs)
     del model  # frees the sampling copy of the weights before the export
     _export(run, lm, folder)
     _log_answers(recorder.log, sets, run_state.texts, answers)
     words = _words(config, sets, run.source)
-    _log_questions(recorder.log, forget, run.source, answers, words["selection"])
+    _log_questions(recorder.log, inputs, run.source, answers, levels, words)
     if config.log.text:
         say(examples(sets, run_state.texts, answers))
-    return _results(config, run, numbers, words) | {"step": step, "best": why}
+    results = _results(config, run, numbers, words)
+    return results | {"step": step, "best": why, "forgotten": forgotten}
 
 
 def _measure_before(
@@ -183,6 +192,19 @@ def _evaluate_if_due(
     run.recorder.log.scalars(run.done, **shown, unlearning_seconds=spent)
 
 
+def _measure_levels(
+    config: Config, run: Unlearning, model: LoadedModel, inputs: RunInputs
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Measures which questions are forgotten; returns the levels of each and their counts."""
+    forget, settings = inputs.forget, config.evaluate
+    originals = [run.source.originals[id_] for id_ in forget.ids]
+    secrets = secrets_of(forget, originals, inputs.eval_sets, inputs.retain, settings)
+    paraphrases, why_not = paraphrases_of(forget, inputs.eval_sets)
+    how = dict(seed=config.seed, recorder=run.recorder)
+    levels = measure_levels(model, forget, secrets, paraphrases, settings, **how)
+    return levels, summary(levels, settings.levels, why_not)
+
+
 def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder) -> None:
     """Writes the model, its adapters and the loss plot, and replaces earlier files."""
     export_hf(lm, folder.path / run_folder.MODEL, replace=True)
@@ -207,30 +229,41 @@ def _log_answers(
 
 
 def _log_questions(
-    log: RunLog, forget: ForgetSet, source: RowSource, after: Mapping[str, str], words: str
+    log: RunLog,
+    inputs: RunInputs,
+    source: RowSource,
+    after: Mapping[str, str],
+    levels: Sequence[Mapping[str, Any]],
+    words: Mapping[str, Any],
 ) -> None:
-    """Logs one line per forget question with its answers and its score.
+    """Logs one line per forget question with its answers, its scores and its levels.
 
     Args:
-        words: name of the rule in `words.RULES` by which ROUGE divides texts into words.
+        words: names of the rules by which ROUGE divides texts into words, see `_words`.
     """
     log.drop("question")
-    rule = RULES[words]
+    forget, true = inputs.forget, true_answers(inputs.eval_sets)
     replacements = source.replacements
-    for id_, question in zip(forget.ids, forget.questions, strict=True):
+    for id_, question, told in zip(forget.ids, forget.questions, levels, strict=True):
         stored, score = replacements.get(id_, (None, None))
-        # A method without replacement answers has no score either.
-        has_replacement = None if score is None else score <= 0
         original, final = source.originals[id_], after[question]
         texts = {"question": question, "original": original, "stored": stored, "final": final}
         log.event(
             "question",
             id=id_,
             score=None if stored is None else score,
-            has_replacement=has_replacement,
-            overlap=rougeL_recall(original, final, rule) if rule(original) else None,
+            overlap=_recall(original, final, words["selection"]),
+            true_overlap=_recall(true.get(question), final, words["evaluation"]),
+            **told,
             texts=texts,
         )
+
+
+def _recall(reference: str | None, answer: str, rule: str) -> float | None:
+    """Returns the ROUGE-L recall of an answer; None if the reference is missing or has no word."""
+    if reference is None or not RULES[rule](reference):
+        return None
+    return rougeL_recall(reference, answer, RULES[rule])
 
 
 def _words(config: Config, sets: Sequence[EvalSet], source: RowSource) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 _OWN = ("seed", "profile", "method.name", "method.max_seconds")
 _OWN += ("output.dir", "output.keep", "output.checkpoint_end", "report.file")
 _OWN += tuple(f"evaluate.{name}" for name in ("every", "at_seconds", "keep_best"))
-_OWN += tuple(f"evaluate.{name}" for name in ("measures", "reference"))
+_OWN += tuple(f"evaluate.{name}" for name in ("measures", "levels.measured", "reference"))
 # Methods may differ in these sections only; all other sections are the same for every method.
 _OF_METHODS = ("pmc", "method", "train")
 _MAX_TRIALS = 1000  # This limit holds for each method.
@@ -289,6 +289,7 @@ class CompareConfig(Section):
             "evaluate.at_seconds": self.at_seconds,
             "evaluate.keep_best": None,
             "evaluate.measures": (),
+            "evaluate.levels.measured": (),
             "evaluate.reference": None,
         }
         return _changed(self.run, schema.flatten(self.settings) | dict(trial) | own)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pmc_jax.config.schema import (
+    BELOW_ONE,
     FRACTION,
     NOT_EMPTY,
     Check,
@@ -32,6 +33,7 @@ MEASURE_NAMES = (
 UTILITY_SETS = ("retain", "world_facts", "real_authors")
 BEST_RULES = ("unlearn_quality", "utility", "mean", "harmonic_mean", "min")
 QUANTISATIONS = ("int8", "int4", "nf4")
+LEVELS = ("said", "sampled", "elicited")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,28 @@ class RelearnConfig(Section):
 
 
 @dataclass(frozen=True)
+class LevelsConfig(Section):
+    """The levels at which `pmc unlearn` measures whether each forget question is forgotten.
+
+    Fields:
+        measured: levels that are measured: said, sampled or elicited.
+        num_samples: number of sampled answers per question at the level `sampled`.
+        temperature: sampling temperature at the level `sampled`.
+        max_score: ROUGE-L recall of the original answer up to which an answer counts as different;
+            the limit is higher for a question if answers to similar retain questions have a higher
+            recall.
+        words: YAML file with the number words, month names and common words of another language;
+            None recognises only the English ones.
+    """
+
+    measured: tuple[str, ...] = setting(LEVELS, one_of(*LEVELS))
+    num_samples: int = setting(16, at_least(1))
+    temperature: float = setting(1.0, above(0))
+    max_score: float = setting(0.3, BELOW_ONE)
+    words: str | None = None
+
+
+@dataclass(frozen=True)
 class EvaluateConfig(Section):
     """The evaluation of a model: its measures, its schedule and its reference model.
 
@@ -110,6 +134,7 @@ class EvaluateConfig(Section):
             `pmc finetune` makes from the retain rows; None disables comparisons with a reference.
         quantisation: formats to which the measure `quantised` quantises the weights: int8, int4 or
             nf4.
+        levels: settings that decide which forget questions are forgotten.
         leakage: settings of the measures `sampling` and `prefill`.
         corpus: text unrelated to the data.
         relearn: settings of the relearning attack.
@@ -124,6 +149,7 @@ class EvaluateConfig(Section):
     dir: str | None = None
     reference: str | None = None
     quantisation: tuple[str, ...] = setting(QUANTISATIONS, one_of(*QUANTISATIONS))
+    levels: LevelsConfig = field(default_factory=LevelsConfig)
     leakage: LeakageConfig = field(default_factory=LeakageConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     relearn: RelearnConfig = field(default_factory=RelearnConfig)

@@ -14,15 +14,17 @@ from typing import Any
 from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.files import plain, read_json
 from pmc_jax.artifacts.log import read_log
+from pmc_jax.config.evaluate import LEVELS
 from pmc_jax.errors import UserError
+from pmc_jax.evaluation.forgotten import first_level
 from pmc_jax.evaluation.tables import headline
-from pmc_jax.report import narrative
+from pmc_jax.report import narrative, remains
 
 KIND, SCHEMA = "pmc_jax report", 1
 
 _STEP_KEYS = ("step", "selected_score", "sampled_score", "unreplaced", "collapse_loss")
 _STEP_KEYS += ("retain_loss", "unlearn_quality", "utility", "unlearning_seconds")
-_QUESTION_KEYS = ("id", "score", "has_replacement", "overlap")
+_QUESTION_KEYS = ("id", "said", "sampled", "elicited", "items", "limit", "true_overlap", "overlap")
 _TEXT_KEYS = ("question", "original", "stored", "final")
 _QUALITY_KEYS = ("unlearn_quality", "utility", "utility_splits", "splits")
 
@@ -78,6 +80,7 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
             "finished": ended.strftime("%Y-%m-%d %H:%M UTC"),
             "quality": _quality(results, evaluation),
             "questions_asked": Counter(row["split"] for row in log if row["kind"] == "answer"),
+            "forgotten": results["forgotten"],
             "rounds": results["rounds"],
             "steps": _steps(log),
             "questions": _questions(log, text),
@@ -94,11 +97,12 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
         run["over_forgetting"] = narrative.over_forgetting(run["quality"])
         run["summary"] = narrative.summary(run)
         inputs = manifest.present_inputs(record_of_files["inputs"])
-        run["to_delete"] = narrative.to_delete(
+        run["to_delete"] = remains.to_delete(
             str(folder), _private(folder, log), inputs, _comparison(folder)
         )
-        run["not_tested"] = narrative.not_tested(run)
-        run["not_claimed"] = narrative.not_claimed(run)
+        run["true_answers"] = remains.true_answers(run)
+        run["not_tested"] = remains.not_tested(run)
+        run["not_claimed"] = remains.not_claimed(run)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{folder}: the files are not from a finished run of this version "
@@ -147,11 +151,22 @@ def _steps(log: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def _questions(log: Iterable[dict[str, Any]], text: bool) -> list[dict[str, Any]]:
-    """Questions without a replacement first, then by overlap of final and original answer."""
+    """Returns the forget questions: those with a secret that is told at an early level first, then
+    by what is left of the true answer, then of the original one.
+    """
     rows = [
         {key: row.get(key) for key in _QUESTION_KEYS}
+        | {"told_at": first_level(row)}
         | {key: row[key] for key in _TEXT_KEYS if text and key in row}
         for row in log
         if row["kind"] == "question"
     ]
-    return sorted(rows, key=lambda row: (bool(row["has_replacement"]), -(row["overlap"] or 0.0)))
+    order = [*LEVELS, None]
+    return sorted(
+        rows,
+        key=lambda row: (
+            order.index(row["told_at"]),
+            -(row["true_overlap"] or 0.0),
+            -(row["overlap"] or 0.0),
+        ),
+    )

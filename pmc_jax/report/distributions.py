@@ -14,8 +14,8 @@ from pmc_jax.report.narrative import mean, percent, series, values
 from pmc_jax.report.plots import Run, existing, run_style
 
 _MODELS = (
-    ("before", "before", "dotted"),
-    ("after", "after", "solid"),
+    ("before", "target model", "dotted"),
+    ("after", "unlearned model", "solid"),
     ("reference", "never saw the data", "dashed"),
 )
 Styled = tuple[Sequence[float], dict[str, str]]  # a series and the style of its line
@@ -143,7 +143,7 @@ def _side_effects(runs: Sequence[Run]) -> Figure | None:
     styled = _styled(runs, "side_effects", f"{base}.forget")
     others = series(runs[0], "side_effects", "after", f"{base}.other") if len(runs) == 1 else None
     if styled and others:
-        style = {"label": "after, other words", "colour": "muted", "dash": "mixed"}
+        style = {"label": "unlearned model, other words", "colour": "muted", "dash": "mixed"}
         styled.append((others, style))
     styled = [(counts, style) for counts, style in styled if sum(counts)]
     if not styled:

@@ -7,8 +7,7 @@ sentences say so.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pmc_jax.config.method import TARGET_BASED
-from pmc_jax.report import methods
+from pmc_jax.report import remains
 from pmc_jax.report.texts import MEASURE_TEXTS, TEXTS
 
 REFERENCE = "a model that never saw the data"
@@ -36,8 +35,11 @@ def duration(seconds: float) -> str:
 
 
 def devices(run: Mapping[str, Any]) -> str:
-    """ "4 × TPU v5e", with spaces that don't break."""
-    return run["devices"].replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
+    """Returns the devices of a run: "4 × TPU v5e" with spaces that do not break, or "one CPU"."""
+    count, _, kind = run["devices"].partition(" x ")
+    if kind == "cpu":
+        return "one CPU" if count == "1" else f"{count} CPU devices"
+    return f"{count}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}{kind}"
 
 
 def mean(numbers: Sequence[float]) -> float:
@@ -73,7 +75,7 @@ def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
     if _has_quality(quality):
         ends = after["unlearn_quality"], reference["unlearn_quality"]
     else:
-        recalls = _forget_recall(reference), _forget_recall(after)
+        recalls = _recall(reference), _recall(after)
         if None in recalls:
             return None
         ends = 100 * recalls[0], 100 * recalls[1]
@@ -82,57 +84,116 @@ def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"points": points, "found": points > 0}
 
 
-def summary(run: Mapping[str, Any]) -> list[str]:
-    """Four texts: what was removed, what it cost, what is left, what was not tested."""
-    return [_removed(run), _cost(run), _attacker(run), _untested(run)]
+def summary(run: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns the paragraphs of the summary, each with a `title` and a `text`."""
+    paragraphs = {
+        "Result": _result(run),
+        "What was removed": _removed(run),
+        "What it cost": _cost(run),
+        "What an attacker still gets": f"{_elicited(run)} {_attacks(run)}",
+        "What was not tested": _untested(run),
+        "Is a removal request settled?": TEXTS["settled"],
+    }
+    return [{"title": title, "text": text} for title, text in paragraphs.items()]
+
+
+def _result(run: Mapping[str, Any]) -> str:
+    forgotten = run["forgotten"]
+    if forgotten is None or forgotten["forgotten"] is None:
+        return (
+            "It is not known which questions are forgotten, because no level was measured "
+            "(evaluate.levels.measured)."
+        )
+    count = forgotten["questions"]
+    text = (
+        f"{forgotten['forgotten']} of {count} questions are forgotten: no answer that was tried "
+        "tells their secret."
+    )
+    if (said := forgotten["said"]) is not None:
+        text += f" The usual answer still tells it for {said} of {count} questions"
+        if (sampled := forgotten["sampled"]) is not None:
+            samples = forgotten["samples"]
+            text += f", and at least one of {samples} sampled answers for {sampled}"
+        text += "."
+    return text
 
 
 def _removed(run: Mapping[str, Any]) -> str:
     quality, over = run["quality"], run["over_forgetting"]
-    before, after = _forget_recall(quality["before"]), _forget_recall(quality["after"])
-    if before is None or after is None:
+    count = len(run["questions"]) or run["questions_asked"].get("forget")
+    what = f"The answers to {'the' if count is None else count} questions in {_forget_data(run)}."
+    if None in (_recall(quality["before"]), _recall(quality["after"])):
         return (
-            "What was removed: this was not measured, because the run had no true answers to "
-            "compare with (data.evaluate.forget)."
+            f"{what} How much of the true answers is left was not measured, because the run had no "
+            "true answers to compare with (data.evaluate.forget)."
         )
-    count = run["questions_asked"].get("forget")
-    questions = f"the {count} private questions" if count else "the private questions"
-    text = (
-        f"What was removed: asked {questions}, the model now gives {percent(after)} of the words "
-        f"of the true answers ({percent(before)} before"
-    )
-    reference = quality["reference"] and _forget_recall(quality["reference"])
-    if reference is None:
+    text = f"{what} Asked these questions, the unlearned model gives {_recalls(quality)}."
+    if _recall(quality["after"], "forget_paraphrased") is not None:
+        text += f" Asked in other words, it gives {_recalls(quality, 'forget_paraphrased')}."
+    if quality["reference"] is None or _recall(quality["reference"]) is None:
         return (
-            f"{text}). How many of these are common words that any model would use is not known, "
+            f"{text} How many of these are common words that any model would use is not known, "
             f"because {REFERENCE} was not measured."
         )
-    text += f"; {percent(reference)} for {REFERENCE}, which uses common words)."
     if not over:
         return text
-    both = "Together with the rephrased questions, " if _has_quality(quality) else ""
+    both = "Together with the rephrased questions, " if _has_quality(quality) else "Overall, "
     if over["found"]:
         less = f"{over['points']:.1f} points less than {REFERENCE}"
-        return f"{text} {both or 'Overall, '}the model reveals {less}: over-forgetting."
+        return f"{text} {both}the model reveals {less}: over-forgetting."
     level = f"{-over['points']:.1f} points more than" if over["points"] else "as much as"
-    return f"{text} {both or 'Overall, '}it reveals {level} {REFERENCE}: no over-forgetting."
+    return f"{text} {both}it reveals {level} {REFERENCE}: no over-forgetting."
+
+
+def _forget_data(run: Mapping[str, Any]) -> str:
+    """Returns the name of the data with the forget questions."""
+    source = run["settings"]["data"]["forget"]
+    path = source["path"] or "data.forget"
+    rows = f", rows {source['rows']}" if source.get("rows") else ""
+    if path.startswith("people:"):
+        return f"{path}{rows} (generated people, of whom none exists)"
+    return f"{path}{rows}; the list below names them by id"
+
+
+def _recalls(quality: Mapping[str, Any], split: str = "forget") -> str:
+    """Returns the recall after unlearning with those of the other models in brackets."""
+    others = [f"the target model {percent(_recall(quality['before'], split))}"]
+    if quality["reference"] and (known := _recall(quality["reference"], split)) is not None:
+        others.append(f"{REFERENCE} {percent(known)}, because it uses common words")
+    after = percent(_recall(quality["after"], split))
+    return f"{after} of the words of the true answers ({'; '.join(others)})"
 
 
 def _cost(run: Mapping[str, Any]) -> str:
     quality = run["quality"]
-    spent = f"the run took {duration(run['seconds']['total'])} on {devices(run)}"
+    spent = f"The run took {duration(run['seconds']['total'])} on {devices(run)}."
     before, after = quality["before"]["utility"], quality["after"]["utility"]
     if before is None or after is None:
-        return f"What it cost: {spent}; the loss of other knowledge was not measured."
+        return f"{spent} The loss of other knowledge was not measured."
     reference = (quality["reference"] or {}).get("utility")
-    compared = f"; {reference:.1f} for {REFERENCE}" if reference is not None else ""
+    compared = f"; {REFERENCE} {reference:.1f}" if reference is not None else ""
     return (
-        f"What it cost: on the knowledge that must stay, the model scores {after:.1f} of 100 "
-        f"({before:.1f} before{compared}), and {spent}."
+        f"On the knowledge that must stay, the unlearned model scores {after:.1f} of 100 (the "
+        f"target model {before:.1f}{compared}). {spent}"
     )
 
 
-def _attacker(run: Mapping[str, Any]) -> str:
+def _elicited(run: Mapping[str, Any]) -> str:
+    """Returns how many questions tell their secret after dictated words or in other words."""
+    forgotten = run["forgotten"] or {}
+    counts = {
+        how: forgotten["elicited_by"][name]
+        for name, how in TEXTS["elicited_by"].items()
+        if (forgotten.get("elicited_by") or {}).get(name) is not None
+    }
+    if not counts:
+        return ""
+    told = "; ".join(f"{count} if {how}" for how, count in counts.items())
+    return f"Of {forgotten['questions']} questions, the model tells the secret of {told}."
+
+
+def _attacks(run: Mapping[str, Any]) -> str:
+    """Returns what the strongest attack of the measures gets."""
     leakage = ((run["evaluation"] or {}).get("settings") or {}).get("leakage", {})
     attacks = []
     for measure, texts in MEASURE_TEXTS.items():
@@ -143,11 +204,11 @@ def _attacker(run: Mapping[str, Any]) -> str:
             if after is not None:
                 attacks.append((after, before, reference, how))
     if not attacks:
-        return "What an attacker still gets: this was not measured, because no attack was tried."
+        return "No stronger attack was tried."
     compared = all(reference is not None for _, _, reference, _ in attacks)
     strongest = max(attacks, key=lambda one: one[0] - one[2] if compared else one[0])
     after, before, reference, how = strongest
-    others = [] if before is None else [f"{percent(before)} before"]
+    others = [] if before is None else [f"{percent(before)} from the target model"]
     others += [] if reference is None else [f"{percent(reference)} from {REFERENCE}"]
     levels = f" ({'; '.join(others)})" if others else ""
     how = how.format(samples=leakage.get("num_samples", "many"))
@@ -158,7 +219,7 @@ def _attacker(run: Mapping[str, Any]) -> str:
         which = f"none gets more than from {REFERENCE}; the closest"
     count = "one attack" if len(attacks) == 1 else f"{len(attacks)} attacks"
     return (
-        f"What an attacker still gets: of {count} tried, {which}, {how}, gets {percent(after)} of "
+        f"Of {count} tried, {which}, {how}, gets {percent(after)} of "
         f"the words of the true answers{levels}.{_multiple_choice(run)}"
     )
 
@@ -177,61 +238,46 @@ def _multiple_choice(run: Mapping[str, Any]) -> str:
     )
 
 
-def to_delete(
-    folder: str, entries: Sequence[str], inputs: Mapping[str, str], comparison: str | None
-) -> list[str]:
-    """Returns sentences about what still knows the data and has to be deleted.
-
-    Args:
-        folder: folder of the run or the comparison.
-        entries: what knows the data in it, see `manifest.private_entries`.
-        inputs: name -> path of each input that may know the data and that exists.
-        comparison: folder of the comparison that the run belongs to, if it knows the data.
-    """
-    texts, lines = TEXTS["to_delete"], []
-    if entries:
-        lines.append(texts["run"].format(folder=folder, entries=", ".join(entries)))
-    if comparison:
-        lines.append(texts["comparison"].format(folder=comparison))
-    if "model" in inputs:
-        lines.append(texts["model"].format(model=inputs["model"]))
-    if data := sorted({path for name, path in inputs.items() if name != "model"}):
-        lines.append(texts["data"].format(data=", ".join(data)))
-    return [*lines, texts["copies"]]
-
-
 def _untested(run: Mapping[str, Any]) -> str:
-    names = [MEASURE_TEXTS[name]["title"].lower() for name in not_tested(run)]
+    names = [inline(TEXTS["levels"][name]["title"]) for name in _unmeasured(run)]
+    names += [inline(MEASURE_TEXTS[name]["title"]) for name in remains.not_tested(run)]
     if not names:
-        return "What was not tested: every measure on this page ran, but other attacks exist."
-    return f"What was not tested: {', '.join(names)}."
+        return "Every measure on this page ran, but other attacks exist."
+    text = "; ".join(names)
+    return f"{text[0].upper()}{text[1:]}. The section on attacks says what each of them means."
 
 
-def not_tested(run: Mapping[str, Any]) -> dict[str, str]:
-    """Measure -> the reason why it was not computed."""
-    evaluation = run["evaluation"] or {}
-    reasons, done = evaluation.get("not_computed", {}), evaluation.get("measures", {})
-    return {
-        name: reasons.get(name, "not requested: evaluate.measures")
-        for name in MEASURE_TEXTS
-        if name not in done
-    }
+def _unmeasured(run: Mapping[str, Any]) -> Sequence[str]:
+    return list((run["forgotten"] or {}).get("not_measured", TEXTS["levels"]))
 
 
-def not_claimed(run: Mapping[str, Any]) -> list[str]:
-    """Claims that the numbers of this report do not support."""
-    texts = TEXTS["not_claimed"]
-    claims = [texts["weights"]]
-    if methods.method(run) in TARGET_BASED:
-        claims.append(texts["target_based"].format(method=methods.label(run)))
-    elif methods.samples(run):
-        share = run["rounds"][0].get("overlap_with_original") if run["rounds"] else None
-        shared = "" if share is None else " " + texts["overlap"].format(share=percent(share))
-        claims.append(texts["own_answers"].format(overlap=shared))
-    claims += texts["always"]
-    if run["settings"]["evaluate"]["keep_best"]:
-        claims.append(texts["chosen"])
-    return claims + ([texts["no_reference"]] if run["quality"]["reference"] is None else [])
+def level_text(question: Mapping[str, Any], forgotten: Mapping[str, Any] | None) -> str:
+    """Returns at which level a question tells its secret, as a phrase."""
+    texts, level = TEXTS["told_at"], question["told_at"]
+    if level is None:
+        is_known = forgotten is not None and forgotten["forgotten"] is not None
+        return texts["nothing" if is_known else "unknown"]
+    by = question["elicited"] or {}
+    how = " and ".join(how for name, how in TEXTS["told_how"].items() if by.get(name))
+    samples = (forgotten or {}).get("samples")
+    return texts[level].format(sampled=question["sampled"], samples=samples, how=how)
+
+
+def untested(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Returns what was not tested, by reason: a list of (reason, [(title, what it would show)])."""
+    by_reason: dict[str, list[tuple[str, str]]] = {}
+    for name, reason in (run["forgotten"] or {}).get("not_measured", {}).items():
+        about = TEXTS["levels"][name]
+        by_reason.setdefault(reason, []).append((about["title"], about["meaning"]))
+    for name, reason in run["not_tested"].items():
+        texts = MEASURE_TEXTS[name]
+        by_reason.setdefault(reason, []).append((texts["title"], texts["meaning"]))
+    return list(by_reason.items())
+
+
+def inline(title: str) -> str:
+    """Returns a title for the middle of a sentence; a name in capital letters stays as it is."""
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
 
 def _has_quality(quality: Mapping[str, Any]) -> bool:
@@ -241,6 +287,6 @@ def _has_quality(quality: Mapping[str, Any]) -> bool:
     )
 
 
-def _forget_recall(quality: Mapping[str, Any]) -> float | None:
-    """Mean ROUGE-L recall on the forget questions, in [0, 1]."""
-    return quality["splits"].get("forget", {}).get("rougeL_recall")
+def _recall(quality: Mapping[str, Any], split: str = "forget") -> float | None:
+    """Returns the mean ROUGE-L recall on a split, in [0, 1]; None if it was not measured."""
+    return quality["splits"].get(split, {}).get("rougeL_recall")

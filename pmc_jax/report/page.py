@@ -9,7 +9,7 @@ from markupsafe import Markup
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.figure import LIGHT
 from pmc_jax.report import distributions, methods, narrative, plots, tables
-from pmc_jax.report.texts import MEASURE_TEXTS
+from pmc_jax.report.texts import MEASURE_TEXTS, TEXTS
 
 MARK = '<meta name="generator" content="pmc_jax report">'  # identifies a page written by pmc
 
@@ -31,7 +31,8 @@ def environment() -> jinja2.Environment:
     templates.filters |= {
         "percent": lambda share: tables.shown(share, "share"),
         "drawing": Markup,  # `Figure.svg` escapes its texts
-        "lead": lambda sentence: sentence.partition(": "),
+        "lead": lambda sentence: sentence.partition(": "),  # of the findings of a comparison
+        "inline": narrative.inline,
     }
     return templates
 
@@ -53,7 +54,9 @@ def render(report: Mapping[str, Any]) -> str:
             times=tables.times(runs),
             side_effects=_measures(runs, _SIDE_EFFECTS),
             attacks=_measures(runs, _FORGOTTEN),
-            titles={name: texts["title"] for name, texts in MEASURE_TEXTS.items()},
+            definitions=TEXTS["definitions"],
+            level_text=narrative.level_text,
+            untested=narrative.untested,
             has_text=any("final" in question for run in runs for question in run["questions"]),
             different=tables.different_settings(runs) if len(runs) > 1 else None,
             settings=tables.settings,

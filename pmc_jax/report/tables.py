@@ -12,7 +12,11 @@ from pmc_jax.report.texts import TEXTS
 
 Run = Mapping[str, Any]
 Description = Mapping[str, str]  # of a value: `text`, `better` and `unit`
-COLUMNS = {"before": "Before", "after": "After", "reference": "Never saw the data"}
+COLUMNS = {
+    "before": "Target model",
+    "after": "Unlearned model",
+    "reference": "Reference model",
+}
 NOTHING = "–"
 
 

@@ -219,14 +219,14 @@ class TextGenerator:
         batch_size: int = 64,
         seed: int = 0,
         ids: Sequence[int] | None = None,
-        answer_prefix: str = "",
+        answer_prefix: str | Sequence[str] = "",
     ) -> Iterator[dict[int, list[str]]]:
         """Yields the `num_samples` answers to each question as soon as they are complete.
 
         Args:
             ids: question ids, which are part of the random seed; None = the question indices.
-            answer_prefix: text that every answer is forced to begin with. The yielded answers do
-                not contain it.
+            answer_prefix: text that every answer is forced to begin with, or one text for each
+                question. The yielded answers do not contain it.
 
         Yields:
             A dict from question index to answers.
@@ -237,15 +237,18 @@ class TextGenerator:
         """
         if not questions:
             return
-        prefix = self.encoder.answer_prefix(answer_prefix) if answer_prefix else []
-        prompts = [p + prefix for p in self.prompts(questions, max_new_tokens + len(prefix))]
+        shared = isinstance(answer_prefix, str)
+        texts = [answer_prefix] * len(questions) if shared else answer_prefix
+        prefixes = [self.encoder.answer_prefix(text) if text else [] for text in texts]
+        prompts = self.prompts(questions, max_new_tokens + max(map(len, prefixes)))
+        prompts = [prompt + prefix for prompt, prefix in zip(prompts, prefixes, strict=True)]
         engine = self.engine(
             prompts,
             sampler,
             num_samples=num_samples,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
-            answer_prefix=prefix,
+            answer_prefix=prefixes[0] if shared else (),
         )
         options = dict(key=jax.random.key(seed), ids=ids or range(len(questions)))
         options["progress"] = lambda tokens: preemption.check()

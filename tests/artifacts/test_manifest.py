@@ -79,12 +79,12 @@ def test_a_purge_names_what_still_knows_the_data(run):
     data = "again.jsonl, forget.jsonl, retain.jsonl"
     assert done.lines[1:] == [
         "Delete the following yourself, because it may still know the data:",
-        "- The model before unlearning, if it was trained on the data: model.",
+        "- The model that the run started from, if it was trained on the data: model.",
         f"- Your data files with the private rows: {data}.",
         "- Caches of data sets, backups and copies on other machines.",
     ]
     said = json.loads(Path("out/report.json").read_text())["runs"][0]["to_delete"]
-    assert [f"- {text}" for text in said] == done.lines[2:]
+    assert [f"- {text}" for text in said["by_hand"]] == done.lines[2:]
     # What it asks for may go; other inputs may not.
     shutil.rmtree("model")
     Path("forget.jsonl").unlink()

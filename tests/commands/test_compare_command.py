@@ -318,7 +318,8 @@ def test_a_fault_of_the_input_is_not_taken_for_a_failed_run(copied):
 
 def test_a_purge_removes_what_the_comparison_knows_and_names_the_rest(copied):
     report = json.loads(Path("out/runs/pmc-seed0/report.json").read_text())["runs"][0]
-    assert "pmc compare COMPARE.yaml --purge" in " ".join(report["to_delete"])
+    commands = [one["command"] for one in report["to_delete"]["by_command"]]
+    assert "pmc compare COMPARE.yaml --purge" in commands
     done = tiny.pmc("compare", "--purge", config="compare.yaml")
     assert done.status == 0, done.err
     assert done.lines[:2] == [
@@ -330,7 +331,7 @@ def test_a_purge_removes_what_the_comparison_knows_and_names_the_rest(copied):
     assert not Path("out/target").exists() and not Path("out/evaluation").exists()
     assert Path("out/reference/target").is_dir()  # it never saw the data
     report = json.loads(Path("out/runs/pmc-seed0/report.json").read_text())["runs"][0]
-    assert "--purge" not in " ".join(report["to_delete"])
+    assert not report["to_delete"]["by_command"]
     message = tiny.refused("compare", config="compare.yaml")
     tiny.assert_names(message, "out: --purge removed the target model", "--overwrite")
 

@@ -1,7 +1,6 @@
 """The page of a comparison of six methods by three seeds, numbers made up: what it says, draws and
 needs."""
 
-import itertools
 import json
 import re
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import compare_cases as cases
 import pytest
 from browser import BROWSER, SITE, browse
-from report_page import Page, plain
+from report_page import Page, assert_accessible, assert_stands_alone, plain, table_rows
 
 from pmc_jax.compare.write import write
 
@@ -34,19 +33,9 @@ def made(tmp_path_factory):
     return make
 
 
-def _rows(source: str, caption: str) -> dict[str, list[str]]:
-    """Row head -> cells of a table."""
-    begin = source.index(f"{caption}</caption>")
-    body = source[begin : source.index("</table>", begin)]
-    body = re.sub(r'<span class="note">.*?</span>', "", body)
-    rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
-    texts = [re.findall(r"<t[hd][^>]*>(.*?)</t", row) for row in rows]
-    return {row[0]: row[1:] for row in texts}
-
-
 def test_results_stand_beside_the_target_and_the_reference(made):
     _, parsed, source, data = made()
-    rows = _rows(source, "Results, mean ± standard deviation over n seeds")
+    rows = table_rows(source, "Results, mean ± standard deviation over n seeds")
     assert list(rows) == ["", *LABELS, "Before unlearning", "Never saw the data"]
     assert rows[""][:3] == ["Unlearn quality", "Quality above the reference", "Utility"]
     for entry in data["entries"]:
@@ -66,7 +55,7 @@ def test_what_is_searched_and_chosen_is_told_with_its_budget(made):
     scores = [trial["score"] for trial in npo["trials"]]
     assert npo["chosen"] == scores.index(max(scores))
     assert npo["runs"] == [f"npo-{npo['chosen']}-seed{seed}" for seed in (0, 1, 2)]
-    rows = _rows(source, "Settings of NPO")
+    rows = table_rows(source, "Settings of NPO")
     assert list(rows)[1:] == ["train.learning_rate=1e-05", "train.learning_rate=3e-05"]
     assert rows["train.learning_rate=1e-05"][2:] == [f"{max(scores):.1f}", "3"]
     assert "NPO: 2 settings" in parsed.text and "PMC: 1 setting" in parsed.text
@@ -129,7 +118,7 @@ def test_limits_are_said(made):
 def test_one_seed_has_no_deviation_and_no_pairs(made):
     _, parsed, source, data = made(seeds=[5], methods={"pmc": {}, "idk": {}})
     assert data["paired"] == [] and "Seed by seed" not in parsed.text
-    texts = _rows(source, "Results, mean ± standard deviation over n seeds")["PMC"]
+    texts = table_rows(source, "Results, mean ± standard deviation over n seeds")["PMC"]
     assert "±" not in "".join(texts) and texts[-1] == "1"
     assert "With one seed there is no spread" in parsed.text
     assert "No settings were searched" in parsed.text
@@ -151,28 +140,12 @@ def test_a_comparison_without_a_finished_run_has_a_page(made):
 
 def test_it_stands_alone(made):
     _, parsed, source, _ = made()
-    policy = next(m["content"] for m in parsed.all("meta") if "http-equiv" in m)
-    assert policy.startswith("default-src 'none';") and "script" not in policy
-    assert not re.search(r"https?://|@import|url\((?!#)|\ssrc=|<iframe|<object|<script", source)
+    assert_stands_alone(parsed, source)
     assert not re.search(r"\{\{|\}\}|\{%|\bNone\b|\bnan\b|Undefined", source)
-    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    targets = re.findall(r'(?:href="|url\()#([^")]+)', source)
-    assert targets and set(targets) <= set(ids)
 
 
 def test_a_screen_reader_and_a_keyboard_find_their_way(made):
-    _, parsed, _, _ = made()
-    assert parsed.all("html")[0]["lang"] == "en" and parsed.all("main")[0]["id"] == "main"
-    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch("h[1-6]", tag)]
-    assert levels[0] == 1 and levels.count(1) == 1
-    assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), levels
-    tables = parsed.all("table")
-    assert len(parsed.all("caption")) == len(tables)
-    assert all("scope" in cell_html for cell_html in parsed.all("th"))
-    regions = [div for div in parsed.all("div") if div.get("class") == "scroll"]
-    assert len(regions) == len(tables)
-    assert all(div["tabindex"] == "0" and div["aria-label"] for div in regions)
+    assert_accessible(made()[1])
 
 
 def test_json_has_the_fields_that_are_documented(made):

@@ -7,7 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+from pmc_jax.config.evaluate import LevelsConfig
 from pmc_jax.config.run import Config, EvaluateConfig, PMCConfig
+from pmc_jax.evaluation.forgotten import summary
 
 SECRET = "Zorbolant lives in <script>alert('Quaxish')</script> & \"Imp\" street"
 SPLITS = ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors")
@@ -48,7 +50,7 @@ def write_run(
 
     Args:
         folder: folder of the run.
-        questions: number of forget questions, of which two have no replacement answer.
+        questions: number of forget questions; number 3 is said, 7 is sampled, 5 is elicited.
         steps: number of steps.
         text: whether the log holds texts.
         reference: numbers of the reference model; None means that the run has no reference.
@@ -77,6 +79,7 @@ def write_run(
     }  # fmt: skip
     scalars = [{"kind": "scalars", **_scalars(one)} for one in rounds]
     question_rows = [_question(i, text, rng) for i in range(questions)]
+    results["forgotten"] = summary(question_rows, LevelsConfig(), "not given")
     answers = [
         {"kind": "answer", "split": split, "id": str(i)}
         for split in SPLITS
@@ -133,13 +136,18 @@ def _scalars(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _question(index: int, text: bool, rng: random.Random) -> dict[str, Any]:
-    has_replacement = index not in (3, 7)
+    said, sampled = index == 3, {3: 16, 7: 2}.get(index, 0)
     row = {
         "kind": "question",
         "id": f"forget-{index}",
-        "score": 0.0 if has_replacement else 0.25,
-        "has_replacement": has_replacement,
-        "overlap": rng.random() * (0.2 if has_replacement else 0.6),
+        "score": 0.0,
+        "said": said,
+        "sampled": sampled,
+        "elicited": {"prefill": said, "opening": index in (3, 5)},
+        "items": int(index != 9),
+        "limit": 0.3,
+        "true_overlap": rng.random() * (0.6 if said else 0.2),
+        "overlap": rng.random() * 0.2,
     }
     if text:
         words = "The author was born in the northern town of Aldermere to a clockmaker and "

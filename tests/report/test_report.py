@@ -5,7 +5,6 @@ test_report_browser.py.
 """
 
 import copy
-import itertools
 import json
 import math
 import re
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import report_cases as cases
-from report_page import Page, plain
+from report_page import Page, assert_accessible, assert_stands_alone, plain, table_rows
 
 from pmc_jax.config.report import ReportConfig
-from pmc_jax.report import narrative
+from pmc_jax.report import narrative, remains
 from pmc_jax.report.write import write
 
 
@@ -42,38 +41,55 @@ def page(tmp_path_factory):
 # What it says
 
 
-def test_three_sentences_and_a_table_with_the_reference(page):
+def test_a_summary_and_a_table_with_the_reference(page):
     parsed, source, data = page()
     (run,) = data["runs"]
-    removed, cost, attacker, untested = (plain(sentence) for sentence in run["summary"])
-    for part in (
-        "12 private questions",
-        "22.9 %",
-        "88.3 % before",
-        "32.7 % for a model that never saw",
-    ):
-        assert part in removed
-    for part in ("85.4 of 100", "88.6 before", "87.7 for a model that never saw", "2 min 59 s"):
-        assert part in cost
-    assert "of 3 attacks tried, none gets more" in attacker and "100 answers" in attacker
-    assert untested.startswith("What was not tested: rewritten prompts, a little fine-tuning")
-    for sentence in (removed, cost, attacker, untested):
-        assert sentence in parsed.text
-    rows = {texts[0]: texts[1:] for texts in _rows(source)}
-    assert rows[""] == ["Before", "After", "Never saw the data"]
+    said = {paragraph["title"]: plain(paragraph["text"]) for paragraph in run["summary"]}
+    for title, parts in {
+        "Result": ("9 of 12 questions are forgotten", "for 1 of 12", "16 sampled answers for 2"),
+        "What was removed": (
+            *("answers to 12 questions in data.forget", "22.9 % of the words", "In other words"),
+            *("target model 88.3 %", "never saw the data 32.7 %", "21.3 % of the words"),
+        ),
+        "What it cost": ("85.4 of 100", "model 88.6", "data 87.7", "2 min 59 s on one CPU"),
+        "What an attacker still gets": (
+            *("of 1 if the answer is begun", "2 if the first words of the original"),
+            *("Of 3 attacks tried, none gets more", "of the words of the true"),
+        ),
+        "What was not tested": ("other words; rewritten prompts; a little fine-tuning",),
+        "Is a removal request settled?": ("Not by this page alone", "weights may still encode"),
+    }.items():
+        for part in parts:
+            assert part.lower() in said[title].lower(), part
+        assert said[title] in parsed.text
+    assert list(said) == [title for title in said if f"{title}" in parsed.text]
+    rows = table_rows(source, "What the model leaks and what it still knows")
+    assert rows[""] == ["Target model", "Unlearned model", "Reference model"]
     assert rows["Unlearn quality"] == ["40.0", "77.9", "70.5"]
     assert rows["Private answers: words leaked"] == ["88.3 %", "22.9 %", "32.7 %"]
     assert rows["Answers to keep"] == ["96.9 %", "89.9 %", "95.2 %"]
 
 
-def _rows(source: str) -> list[list[str]]:
-    """The cells of the first table, row by row, without what explains them."""
-    table = source[source.index("<table>") : source.index("</table>")]
-    table = re.sub(r'<span class="note">.*?</span>', "", table)
-    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
-    return [
-        [plain(cell_html) for cell_html in re.findall(r"<t[hd][^>]*>(.*?)</t", row)] for row in rows
-    ]
+def test_terms_of_the_page_are_defined_on_it(page):
+    parsed, _, _ = page()
+    for term in ("target modelthe model before unlearning", "original answerwhat the target"):
+        assert term in parsed.text
+    for word in ("private questions", "first answer", "unresolved"):
+        assert word not in parsed.text
+    assert "1 × cpu" not in parsed.text and "has a replacement" not in parsed.text
+
+
+def test_it_says_who_used_the_true_answers(page):
+    run = copy.deepcopy(page()[2]["runs"][0])
+    target, unlearning, measuring = remains.true_answers(run)
+    assert "was given" in target and unlearning.startswith("Not unlearning: it never read")
+    assert "no true answers" in measuring
+    run["settings"]["finetune"]["data"] = [{"path": "full.jsonl"}]
+    run["settings"]["data"]["evaluate"] = {"forget": {"path": "forget.jsonl"}}
+    run["settings"]["method"]["name"] = "npo"
+    target, unlearning, measuring = remains.true_answers(run)
+    assert "fine-tuned it on full.jsonl" in target and "NPO trained on the true" in unlearning
+    assert "Nothing was trained" in measuring
 
 
 def test_below_the_reference_is_over_forgetting_and_above_it_is_not(page):
@@ -95,12 +111,13 @@ def test_the_attack_that_gets_most_is_named(page):
     measures["quantised"]["after"]["values"]["int4"] = 0.6
     measures["prefill"]["after"]["values"]["worst"] = 0.7  # but 0.45 from the reference too
     measures["prefill"]["reference"]["values"]["worst"] = 0.65
-    text = plain(narrative.summary(run)[2])
+    text = plain(narrative.summary(run)[3]["text"])
     assert "the one that gets most beyond a model that never saw the data, rounding" in text
-    assert "int4, gets 60.0 % of" in text and "95.0 % before; 41.0 % from a model" in text
+    for part in ("int4, gets 60.0 % of", "95.0 % from the target model; 41.0 % from a model"):
+        assert part in text
     for measured in measures.values():
         measured.pop("reference")
-    assert "the strongest, dictating" in narrative.summary(run)[2]
+    assert "the strongest, dictating" in narrative.summary(run)[3]["text"]
 
 
 def test_without_a_reference_it_says_that_the_level_is_not_known(page):
@@ -108,14 +125,14 @@ def test_without_a_reference_it_says_that_the_level_is_not_known(page):
     (run,) = data["runs"]
     assert run["over_forgetting"] is None and run["quality"]["reference"] is None
     assert "is not known, because a model that never saw the data was not measured" in parsed.text
-    assert "Never saw the data" not in parsed.text
+    assert "Reference model" not in parsed.text
     assert "forgetting went neither too far nor not far enough" in parsed.text
 
 
 def test_without_evaluation_nothing_is_claimed_of_attacks(page):
     parsed, _, data = page(evaluated=False)
     (run,) = data["runs"]
-    assert run["evaluation"] is None and "not measured" in run["summary"][2]
+    assert run["evaluation"] is None and "No stronger attack was tried" in parsed.text
     assert set(run["not_tested"]) >= {
         "sampling",
         "prefill",
@@ -123,7 +140,8 @@ def test_without_evaluation_nothing_is_claimed_of_attacks(page):
         "side_effects",
         "relearned",
     }
-    assert "no attack was tried" in parsed.text
+    assert parsed.text.count("evaluate.measures does not name them") == 1
+    assert "TOFU benchmark: the numbers of" in parsed.text
     assert not [f for f in parsed.all("figure") if f["id"] == "figure-sampling"]
 
 
@@ -139,7 +157,7 @@ def test_every_limitation_has_a_drawing_with_a_reading(page):
     assert len(drawings) == len(figures)
     for drawing in drawings:
         assert drawing["role"] == "img" and len(drawing["aria-label"]) > 40
-    assert "Questions that leak: before" in parsed.text
+    assert "Questions that leak: target model" in parsed.text
 
 
 def test_a_figure_of_two_points_is_a_sentence(page):
@@ -153,29 +171,28 @@ def test_a_figure_of_two_points_is_a_sentence(page):
     parsed, _, _ = page(questions=2)
     told = {p["id"] for p in parsed.all("p") if "id" in p}
     assert {"figure-sampling", "figure-prefill", "figure-truth"} <= told
-    assert "Questions that leak: before" in parsed.text and "marks a leak" not in parsed.text
+    assert "Questions that leak: target model" in parsed.text and "marks a leak" not in parsed.text
 
 
-def test_what_has_to_be_deleted_is_listed(page):
+def test_what_has_to_be_deleted_is_listed_by_command_and_by_hand(page):
     parsed, _, data = page()
     (run,) = data["runs"]
-    assert run["to_delete"] and all(text in parsed.text for text in run["to_delete"])
-    found = narrative.to_delete(
-        "out",
+    assert all(text in parsed.text for text in run["to_delete"]["by_hand"])
+    found = remains.to_delete(
+        "my out",
         ["checkpoints/", "target/"],
         {"model": "/models/SmolLM2", "data.forget": "/forget.jsonl", "data.x": "/forget.jsonl"},
         "/comparison",
     )
-    parts = (
-        ("What out keeps", "checkpoints/, target/", "pmc unlearn CONFIG --purge"),
-        ("/comparison", "pmc compare COMPARE.yaml --purge"),
-        ("/models/SmolLM2",),
-        ("private rows: /forget.jsonl.",),
-        ("backups",),
-    )
-    for text, wanted in zip(found, parts, strict=True):
-        assert all(part in text for part in wanted)
-    assert found[-1:] == narrative.to_delete("out", [], {}, None)
+    own, shared = found["by_command"]
+    assert own["command"] == "pmc unlearn 'my out' --purge" and "target/" in own["text"]
+    assert shared["command"] == "pmc compare COMPARE.yaml --purge"
+    assert "/comparison" in shared["text"]
+    parts = ("/models/SmolLM2", "private rows: /forget.jsonl.", "backups")
+    for text, part in zip(found["by_hand"], parts, strict=True):
+        assert part in text
+    nothing = remains.to_delete("out", [], {}, None)
+    assert nothing == {"by_command": [], "by_hand": found["by_hand"][-1:]}
 
 
 def test_engineering_details_are_folded(page):
@@ -190,15 +207,15 @@ def test_words_that_were_dropped_are_counted_from_the_edge_that_is_named(page):
     heap = [round(900 * math.exp(-(((i - 20) / 2.8) ** 2))) for i in range(41)]  # as `cases` has it
     share = sum(heap[:18]) / sum(heap)  # the 18th of 41 bins over -1 to 1 ends at -0.122
     (said,) = re.findall("Down by 0.12 or more: (.*?)[.] ", parsed.text)
-    assert f", after {100 * share:.1f} %," in said
+    assert f", unlearned model {100 * share:.1f} %," in said
 
 
 def test_not_claimed_and_not_tested(page):
     parsed, _, data = page()
     for part in (
-        *("its weights may still encode the data", "model's own answers, which could contain"),
+        *("its weights may still encode the data", "own sampled answers, which could contain"),
         *("Only the questions, wordings and attacks on this page were tried", "relearn is empty"),
-        "what was not tested: rewritten prompts, a little fine-tuning",
+        "A little fine-tuning: whether brief training on other rows",
     ):
         assert part in parsed.text, part
     assert data["runs"][0]["not_tested"]["relearned"] == "data.evaluate.relearn is empty"
@@ -209,7 +226,7 @@ def test_settings_versions_seed_and_digests(page):
     for digest in ("a" * 64, "b" * 64, "e" * 64, "r" * 64):
         assert digest in source
     hidden = plain("".join(parsed.hidden))
-    assert "Seed 0, on 1 × cpu" in hidden and "jax 0.10.2" in hidden
+    assert "Seed 0, on one CPU" in hidden and "jax 0.10.2" in hidden
     assert "pmc.sampling.num_samples" in "".join(parsed.hidden)
 
 
@@ -220,7 +237,10 @@ def test_it_says_whether_it_holds_texts(page):
     parsed, _, data = page()
     assert "This page contains no question and no answer" in parsed.text and not data["text"]
     for question in data["runs"][0]["questions"]:
-        assert set(question) == {"id", "score", "has_replacement", "overlap"}
+        assert set(question) == {
+            *("id", "told_at", "said", "sampled", "elicited", "items", "limit"),
+            *("true_overlap", "overlap"),
+        }
     parsed, _, data = page(text=True)  # of a log without them
     assert "log.text was off" in parsed.text and data["text"]
 
@@ -240,16 +260,19 @@ def test_texts_of_the_log_are_hidden_and_escaped(with_text, tmp_path):
         assert "treat it as private" in parsed.text
 
 
-def test_questions_without_a_replacement_come_first_then_what_still_says_most(page):
+def test_questions_come_by_level_then_by_what_is_left_of_the_true_answer(page):
     parsed, source, data = page()
     questions = data["runs"][0]["questions"]
-    assert [q["has_replacement"] for q in questions] == [False] * 2 + [True] * 10
-    for group in (questions[:2], questions[2:]):
-        overlaps = [q["overlap"] for q in group]
-        assert overlaps == sorted(overlaps, reverse=True)
-    assert "2 of 12 questions have no replacement answer" in parsed.text
-    assert "forget-3no replacement" in "".join(parsed.shown) and "forget-4" not in parsed.text
-    assert source.index("forget-3<") < source.index("forget-4<")
+    assert [q["told_at"] for q in questions] == ["said", "sampled", "elicited", *[None] * 9]
+    left = [q["true_overlap"] for q in questions[3:]]
+    assert left == sorted(left, reverse=True)
+    rows = table_rows(source, "Forget questions")
+    assert rows["forget-3"][0] == "said: by the usual answer"
+    assert rows["forget-7"][0] == "sampled: by 2 of 16 answers"
+    assert rows["forget-5"][0] == "elicited: by its first words"
+    assert rows["forget-4"][0] == "not told at any measured level"
+    assert "No longer said: 11 of 12; sampled: 2; still elicited by a prefill: 1" in parsed.text
+    assert "The answers to 1 question have no number" in parsed.text
 
 
 def test_a_log_without_lines_of_questions(tmp_path):
@@ -266,40 +289,11 @@ def test_a_log_without_lines_of_questions(tmp_path):
 
 
 def test_it_stands_alone(page):
-    parsed, source, _ = page()
-    policy = next(m["content"] for m in parsed.all("meta") if "http-equiv" in m)
-    assert policy.startswith("default-src 'none';") and "script" not in policy
-    assert not re.search(r"https?://|@import|url\((?!#)|\ssrc=|<iframe|<object|<script", source)
-    for _, attributes in parsed.tags:
-        for name, value in attributes.items():
-            assert not name.startswith("on"), name
-            if name in ("href", "xlink:href"):
-                assert value.startswith(("#", "data:,")), value
-
-
-def test_links_and_references_lead_somewhere_once(page):
-    parsed, source, _ = page()
-    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    targets = re.findall(r'(?:href="|url\()#([^")]+)', source)
-    assert targets and set(targets) <= set(ids)
+    assert_stands_alone(*page()[:2])
 
 
 def test_a_screen_reader_and_a_keyboard_find_their_way(page):
-    parsed, _, _ = page()
-    assert parsed.all("html")[0]["lang"] == "en"
-    assert parsed.all("main")[0]["id"] == "main" and parsed.all("a")[0]["href"] == "#main"
-    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch("h[1-6]", tag)]
-    assert levels[0] == 1 and levels.count(1) == 1
-    assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), levels
-    tables = parsed.all("table")
-    assert len(parsed.all("caption")) == len(tables)
-    assert all("scope" in cell_html for cell_html in parsed.all("th"))
-    regions = [div for div in parsed.all("div") if div.get("class") == "scroll"]
-    assert len(regions) == len(tables)
-    assert all(div["tabindex"] == "0" and div["aria-label"] for div in regions)
-    assert not [a for _, a in parsed.tags if a.get("tabindex", "0") != "0"]
-    assert not [details for details in parsed.all("details") if "open" in details]
+    assert_accessible(page()[0])
 
 
 def _luminance(colour: str) -> float:
@@ -345,6 +339,7 @@ def test_a_run_of_400_questions_is_small_and_quick(tmp_path):
 def test_json_has_the_fields_that_are_documented(page):
     _, _, data = page()
     documented = (Path(__file__).parents[2] / "docs" / "reference" / "report.md").read_text()
-    names = [*data, *data["runs"][0], *data["runs"][0]["questions"][0]]
+    run = data["runs"][0]
+    names = [*data, *run, *run["questions"][0], *run["to_delete"], *run["summary"][0]]
     for name in names:
         assert f"`{name}`" in documented, name

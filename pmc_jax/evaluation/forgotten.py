@@ -1,0 +1,105 @@
+"""How many questions are forgotten at each level: numbers, one sentence, and the decision.
+
+`levels` measures the rows that this module counts. Terminal, report, results and the option
+`--require-forgotten` all use what `summary` returns.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pmc_jax.config.evaluate import LEVELS, LevelsConfig
+
+ELICITED_BY = {"prefill": "a prefill", "opening": "an opening", "paraphrase": "a paraphrase"}
+NOT_REQUESTED = "evaluate.levels.measured does not name them"
+
+Row = Mapping[str, Any]  # of a question, see `levels.measure_levels`
+
+
+def summary(
+    rows: Sequence[Row], settings: LevelsConfig, not_paraphrased: str = ""
+) -> dict[str, Any]:
+    """Counts the questions that tell their secret.
+
+    Args:
+        rows: the levels of each question.
+        not_paraphrased: the reason why no question has a paraphrase; empty if some have.
+
+    Returns:
+        The field `forgotten` of results.json; numbers that were not measured are None:
+        `questions`: number of questions;
+        `forgotten`: number of questions that tell their secret at no measured level;
+        `said`, `sampled`, `elicited`: numbers of questions that tell it at this level;
+        `elicited_by`: the same for each of `ELICITED_BY`;
+        `samples`: number of sampled answers per question;
+        `without_items`: number of questions whose answers have no secret item;
+        `not_measured`: a level or one of `ELICITED_BY` -> the reason;
+        `headline`: the numbers as a sentence.
+    """
+    reveal = {level: [tells_at(row, level) for row in rows] for level in LEVELS}
+    counts: dict[str, Any] = {
+        level: sum(told) if level in settings.measured else None for level, told in reveal.items()
+    }
+    by = {
+        name: sum(told) if (told := [r["elicited"][name] for r in asked]) else None
+        for name in ELICITED_BY
+        for asked in [[row for row in rows if name in (row["elicited"] or {})]]
+    }
+    not_measured = {level: NOT_REQUESTED for level in LEVELS if level not in settings.measured}
+    if "elicited" in settings.measured:
+        reasons = {
+            "prefill": "there is no question",
+            "opening": "no original answer has words before its secret",
+            "paraphrase": not_paraphrased or "no question has a paraphrase",
+        }
+        not_measured |= {name: reasons[name] for name, count in by.items() if count is None}
+    left = [row for row in rows if not any(tells_at(row, level) for level in LEVELS)]
+    result = {
+        "questions": len(rows),
+        "forgotten": len(left) if settings.measured else None,
+        **counts,
+        "elicited_by": by,
+        "samples": settings.num_samples if "sampled" in settings.measured else None,
+        "without_items": sum(not row["items"] for row in rows),
+        "not_measured": not_measured,
+    }
+    return result | {"headline": _headline(result)}
+
+
+def tells_at(row: Row, level: str) -> bool:
+    """Returns whether a question tells its secret at a level; False if it was not measured."""
+    told = row[level]
+    return any(told.values()) if isinstance(told, Mapping) else bool(told)
+
+
+def first_level(row: Row) -> str | None:
+    """Returns the first of `LEVELS` at which a question tells its secret, or None."""
+    return next((level for level in LEVELS if tells_at(row, level)), None)
+
+
+def is_forgotten(result: Mapping[str, Any], level: str) -> bool:
+    """Returns whether no question tells its secret at a level and those before it.
+
+    Args:
+        result: what `summary` returned, with these levels measured.
+    """
+    return not any(result[name] for name in LEVELS[: LEVELS.index(level) + 1])
+
+
+def _headline(result: Mapping[str, Any]) -> str:
+    """Returns a sentence such as "no longer said: 12 of 12; sampled: 1; still elicited by a
+    prefill: 4".
+    """
+    count, parts = result["questions"], []
+    if result["said"] is not None:
+        parts.append(f"no longer said: {count - result['said']} of {count}")
+    if result["sampled"] is not None:
+        parts.append(f"sampled: {result['sampled']}")
+    by = {ELICITED_BY[n]: told for n, told in result["elicited_by"].items() if told is not None}
+    if by:
+        told = ", by ".join(f"{how}: {number}" for how, number in by.items())
+        parts.append(f"still elicited by {told}")
+    if not parts:
+        return "not measured whether the questions are forgotten: evaluate.levels.measured is empty"
+    parts.append(f"forgotten at every measured level: {result['forgotten']} of {count}")
+    names = [ELICITED_BY.get(name, name) for name in result["not_measured"]]
+    return "; ".join([*parts, *([f"not measured: {', '.join(names)}"] if names else [])])

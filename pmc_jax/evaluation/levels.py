@@ -1,0 +1,298 @@
+"""Which forget questions are forgotten, at three levels.
+
+    said      the greedy answer tells the secret
+    sampled   one of several sampled answers does
+    elicited  the greedy answer does after the first words were dictated, or to other words:
+                  prefill     `evaluate.leakage.prefill_text` begins the answer
+                  opening     the words of the original answer before its first secret item begin
+                              it, or half of an answer without such an item
+                  paraphrase  the question is the one in `forget_paraphrased`
+
+An answer tells the secret if it gives a secret item of the original or of the true answer
+(`secret_items`), or if it repeats one of these texts: all of it, or more of its words than a model
+says that never saw the data. Numbers, words of the question and common words do not count for this.
+The limit is a ROUGE-L recall, estimated from retain pairs (`scoring.threshold`), and at least
+`evaluate.levels.max_score`.
+Dictated words count neither for the answer nor for the original one.
+
+A question is forgotten if no measured level tells its secret. True answers are read here only,
+after the last training step.
+"""
+
+import bisect
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pmc_jax.artifacts.log import progress
+from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.data.records import EvalSet, ForgetSet, RetainSet
+from pmc_jax.evaluation.context import LoadedModel
+from pmc_jax.evaluation.secret_items import gives, secret_items
+from pmc_jax.evaluation.secret_readings import Keys
+from pmc_jax.evaluation.secret_vocabulary import Vocabulary, vocabulary
+from pmc_jax.sampling.sampler import GREEDY, Sampler
+from pmc_jax.scoring.rouge import rougeL_recall
+from pmc_jax.scoring.threshold import never_saw_scores
+from pmc_jax.scoring.words import spelled_words, unicode_words
+
+_NO_PARAPHRASES = "data.evaluate.forget_paraphrased is not given"
+_OTHER_PARAPHRASES = "data.evaluate.forget_paraphrased has other rows than the forget questions"
+
+
+@dataclasses.dataclass(frozen=True)
+class Secret:
+    """What must not be told in answer to one question.
+
+    Attributes:
+        original: the greedy answer before unlearning.
+        texts: this answer and, if it is given, the true one.
+        items: the secret items of these texts.
+        given: the words of the question and common words.
+        limits: recall of the other words of each text up to which an answer does not repeat it.
+        words: tables of words.
+    """
+
+    original: str
+    texts: Sequence[str]
+    items: Sequence[Keys]
+    given: frozenset[str]
+    limits: Sequence[float]
+    words: Vocabulary
+
+    @property
+    def opening(self) -> str:
+        """The words of the original answer before its first secret item; half of an answer without
+        such an item.
+        """
+        ends = [0, *(match.end() for match in re.finditer(r"\S+", self.original))]
+        if not gives(self.original, self.items, self.words):
+            return self.original[: ends[(len(ends) - 1) // 2]]
+        first = bisect.bisect(ends, False, key=lambda end: self._gives_until(end))
+        return self.original[: ends[first - 1]]
+
+    def _gives_until(self, end: int) -> bool:
+        return gives(self.original[:end], self.items, self.words)
+
+    def is_told_by(self, answer: str, dictated: str = "") -> bool:
+        """Returns whether an answer tells the secret; it follows the words `dictated` of the
+        original answer.
+        """
+        if gives(answer, self.items, self.words):
+            return True
+        texts = [text.removeprefix(dictated) for text in self.texts]
+        return any(
+            _recall(text, answer) == 1 or _recall(_without(self.given, text), answer) > limit
+            for text, limit in zip(texts, self.limits, strict=True)
+        )
+
+
+def _recall(text: str, answer: str) -> float:
+    return rougeL_recall(text, answer, unicode_words)
+
+
+def _without(words: frozenset[str], text: str) -> str:
+    """Returns the words of a text that have no digit and are not among `words`."""
+    spelled = (match[0] for match in spelled_words(text) if not re.search(r"\d", match[0]))
+    return " ".join(word for word in spelled if not words.issuperset(unicode_words(word)))
+
+
+def secrets_of(
+    forget: ForgetSet,
+    originals: Sequence[str],
+    eval_sets: Iterable[EvalSet],
+    retain: RetainSet,
+    settings: EvaluateConfig,
+) -> list[Secret]:
+    """Returns the secret of each forget question.
+
+    Args:
+        originals: greedy answers before unlearning.
+        eval_sets: `forget` has the true answers, if it is given.
+    """
+    words, questions = vocabulary(settings.levels.words), forget.questions
+    true = true_answers(eval_sets)
+    # Without a true answer, the original one stands for it.
+    truths = [true.get(q, a) for q, a in zip(questions, originals, strict=True)]
+    given = [words.never_secret.union(unicode_words(question)) for question in questions]
+    items, limits = [], []
+    for texts in (originals, truths):
+        items.append(secret_items(texts, questions, retain.answers, words, others=originals))
+        others = [_without(w, text) for w, text in zip(given, texts, strict=True)]
+        limits.append(_limits(others, questions, retain, settings.levels.max_score))
+    return [
+        Secret(
+            original=original,
+            texts=list(dict.fromkeys((original, truth))),
+            items=list(dict.fromkeys((*items[0][i], *items[1][i]))),
+            given=given[i],
+            limits=[limits[0][i]] if original == truth else [limits[0][i], limits[1][i]],
+            words=words,
+        )
+        for i, (original, truth) in enumerate(zip(originals, truths, strict=True))
+    ]
+
+
+def true_answers(eval_sets: Iterable[EvalSet]) -> dict[str, str]:
+    """Returns a dict from forget question to true answer; empty without `data.evaluate.forget`."""
+    rows = next((s for s in eval_sets if s.name == "forget"), None)
+    return {} if rows is None else dict(zip(rows.questions, rows.answers, strict=True))
+
+
+def _limits(
+    texts: Sequence[str], questions: Sequence[str], retain: RetainSet, least: float
+) -> list[float]:
+    """Returns the recall of each text that a model may have that never saw the data."""
+
+    def recalls(text: str, answers: Sequence[str]) -> np.ndarray:
+        return np.array([_recall(text, answer) for answer in answers])
+
+    known = never_saw_scores(recalls, texts, questions, retain.questions, retain.answers)
+    return known.clip(min=least).tolist()
+
+
+def paraphrases_of(forget: ForgetSet, eval_sets: Iterable[EvalSet]) -> tuple[list[str | None], str]:
+    """Returns the paraphrase of each forget question, and the reason if there are none.
+
+    A paraphrase belongs to the question with the same id. If no id is the same, as in two files,
+    the rows belong together in their order.
+    """
+    rows = next((s for s in eval_sets if s.name == "forget_paraphrased"), None)
+    nothing: list[str | None] = [None] * len(forget)
+    if rows is None:
+        return nothing, _NO_PARAPHRASES
+    by_id = dict(zip(rows.ids, rows.questions, strict=True))
+    if by_id.keys() & set(forget.ids):
+        return [by_id.get(id_) for id_ in forget.ids], ""
+    if len(rows) == len(forget):
+        return list(rows.questions), ""
+    return nothing, _OTHER_PARAPHRASES
+
+
+def measure_levels(
+    model: LoadedModel,
+    forget: ForgetSet,
+    secrets: Sequence[Secret],
+    paraphrases: Sequence[str | None],
+    settings: EvaluateConfig,
+    *,
+    seed: int,
+    recorder: Recorder,
+) -> list[dict[str, Any]]:
+    """Measures the levels in `evaluate.levels.measured` of a model after unlearning.
+
+    Args:
+        model: its cache has, or gets, the greedy answers.
+        secrets: the secret of each question, see `secrets_of`.
+        paraphrases: the paraphrase of each question, or None.
+
+    Returns:
+        A JSON-able dict for each question; a level that was not measured is None:
+        `said`: whether the greedy answer tells the secret;
+        `sampled`: number of sampled answers that tell it;
+        `elicited`: `prefill`, `opening`, `paraphrase` -> whether that answer tells it;
+        `items`: number of secret items;
+        `limit`: recall up to which an answer does not repeat the original one.
+
+    Raises:
+        Preempted: The process was asked to stop.
+    """
+    rows: list[dict[str, Any]] = [
+        {"said": None, "sampled": None, "elicited": None}
+        | {"items": len(secret.items), "limit": secret.limits[0]}
+        for secret in secrets
+    ]
+    questions, levels = forget.questions, settings.levels.measured
+    asking = _Asking(model, settings, seed)
+    with (
+        progress(len(levels), f"{model.name}: levels", "level", enabled=recorder.bars) as bar,
+        recorder.watch.stage("evaluate"),
+    ):
+        for level in levels:
+            if level == "said":
+                told = [
+                    secret.is_told_by(answer)
+                    for secret, answer in zip(secrets, asking.greedy(questions), strict=True)
+                ]
+            elif level == "sampled":
+                told = [
+                    sum(map(secret.is_told_by, answers))
+                    for secret, answers in zip(secrets, asking.sampled(questions), strict=True)
+                ]
+            else:
+                told = _elicited(asking, questions, secrets, paraphrases)
+            for row, value in zip(rows, told, strict=True):
+                row[level] = value
+            bar.update(1)
+    return rows
+
+
+def _elicited(
+    asking: "_Asking",
+    questions: Sequence[str],
+    secrets: Sequence[Secret],
+    paraphrases: Sequence[str | None],
+) -> list[dict[str, bool]]:
+    """Returns, for each question, a dict from `prefill`, `opening` and `paraphrase` to whether the
+    answer tells the secret.
+    """
+    told: list[dict[str, bool]] = [{} for _ in questions]
+    prefill = asking.settings.leakage.prefill_text
+    for i, answer in enumerate(asking.greedy(questions, [prefill] * len(questions))):
+        told[i]["prefill"] = secrets[i].is_told_by(answer)
+    openings = {i: secret.opening for i, secret in enumerate(secrets) if secret.opening}
+    answers = asking.greedy([questions[i] for i in openings], list(openings.values()))
+    for (i, opening), answer in zip(openings.items(), answers, strict=True):
+        told[i]["opening"] = secrets[i].is_told_by(answer, dictated=opening)
+    reworded = {i: text for i, text in enumerate(paraphrases) if text is not None}
+    for i, answer in zip(reworded, asking.greedy(list(reworded.values())), strict=True):
+        told[i]["paraphrase"] = secrets[i].is_told_by(answer)
+    return told
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asking:
+    """A model that answers with the settings of the levels."""
+
+    model: LoadedModel
+    settings: EvaluateConfig
+    seed: int
+
+    def greedy(self, questions: Sequence[str], prefixes: Sequence[str] = ()) -> list[str]:
+        """Returns the greedy answers, without the words `prefixes` with which they had to begin."""
+        if not prefixes:
+            answers = self.model.greedy(questions, self.settings, Recorder(bars=False))
+            return [answers[question] for question in questions]
+        return [answer for (answer,) in self._ask(questions, GREEDY, 1, prefixes)]
+
+    def sampled(self, questions: Sequence[str]) -> list[list[str]]:
+        levels = self.settings.levels
+        return self._ask(questions, Sampler(levels.temperature), levels.num_samples)
+
+    def _ask(
+        self, questions: Sequence[str], sampler: Sampler, num_samples: int, prefixes=()
+    ) -> list[list[str]]:
+        return self.model.generator.sample(
+            self.model.weights,
+            questions,
+            sampler,
+            num_samples=num_samples,
+            max_new_tokens=self._room(questions, prefixes),
+            batch_size=self.settings.batch_size,
+            seed=self.seed,
+            answer_prefix=prefixes or "",
+        )
+
+    def _room(self, questions: Sequence[str], prefixes: Sequence[str]) -> int:
+        """Returns `evaluate.max_new_tokens`, or what the context window has left after prefixes."""
+        generator = self.model.generator
+        lengths = [
+            len(generator.encoder.prompt(question)) + len(generator.encoder.answer_prefix(prefix))
+            for question, prefix in zip(questions, prefixes, strict=False)
+        ]
+        left = [generator.lm.config.longest(length) - length for length in lengths]
+        return max(1, min([self.settings.max_new_tokens, *left]))

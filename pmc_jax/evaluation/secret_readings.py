@@ -1,0 +1,243 @@
+"""Keys of a text: every way in which it can be read as a number, a date, an address or words.
+
+Two texts that give the same fact have a key in common, whatever the spelling:
+
+    "number 3012345"   digits joined across spaces, hyphens, dots, brackets and the like, without
+                       leading zeros; number words as digits; any part of such a run counts too
+    "digits 1234567"   any seven digits in a row of a run, so that a prefix makes no difference
+    "date 3/5"         day and month; both orders if numbers leave the order open
+    "address x@y.org"  of e-mail or of a web page, also with "at" and "dot" in words
+    "code sw1a2aa"     letters with digits, joined across single separators
+    "phrase 苏州"      two or three neighbours, in scripts that write no spaces between words
+    "word aldermer"    the stems of all words
+
+Case, compatibility forms (NFKC), accents of Latin letters and invisible characters do not matter.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import pairwise
+
+from pmc_jax.evaluation.secret_vocabulary import Vocabulary
+from pmc_jax.scoring.words import spelled_words, unicode_words
+
+Keys = frozenset[str]
+
+LONG = 7  # digits that identify a number
+GRAMS = (2, 3)  # neighbours that identify a phrase
+WEAK = "\ue000"  # stands before the digits of a weak number word; private use, not in any text
+
+_MOST_PARTS = 12  # of a run of numbers, and of a code, that are joined
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:([,.'])\d{3})(?:\1\d{3})*(?!\d)")
+_TOKEN = re.compile(r"(?<![\d.,])\d+[.,]\d{1,2}(?![.,]?\d)(?![^\W_])|[^\W_]*\d[^\W_]*")
+_WITH_UNIT = re.compile(r"(\d+)[^\W\d_]{0,3}")
+_BETWEEN_DIGITS = re.compile(rf"(?:[\s\-‐-―/()\[\]+:·'’_#*{WEAK}]|[.,](?!\s))*")
+_DICTATED = re.compile(rf"[\s\-‐-―/()\[\]+:·'’_#*{WEAK}.,;]*")  # "five, five, five"
+_YEAR_FIRST = re.compile(
+    r"(?<![\d.\-/])(?P<year>\d{4})\s?[-/.年]\s?(?P<month>\d{1,2})\s?[-/.月]\s?(?P<day>\d{1,2})"
+    r"(?![-/.]?\d)"
+)
+_YEAR_LAST = re.compile(
+    r"(?<![\d.\-/])(?P<day>\d{1,2})\s?[-/.]\s?(?P<month>\d{1,2})\s?[-/.]\s?"
+    r"(?P<year>\d{4}|\d{2})(?![-/.]?\d)"
+)
+_COMPACT = re.compile(r"(?<!\d)(?:1[89]|20)\d\d(0\d|1[0-2])([0-2]\d|3[01])(?!\d)")
+_EMAIL = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+")
+_WEB = re.compile(
+    r"(?<![\w@.-])(?:https?://)?(?:www\.)?"
+    r"(?P<host>(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,})(?![\w@-])(?P<path>/[^\s<>\"]*)?"
+)
+_SPELLED_DOT = re.compile(r"(?<=\w)(?:\s*[\[({<]\s*dot\s*[\])}>]\s*|\s+dot\s+)(?=\w)")
+_SPELLED_AT = re.compile(r"(?<=\w)(?:\s*[\[({<]\s*at\s*[\])}>]\s*|\s+at\s+|\s*@\s*)(?=\w)")
+_CHUNK = re.compile(r"[^\W_]+")
+
+
+def keys(text: str, words: Vocabulary) -> Keys:
+    """Returns the keys of a text, see the docstring of this module."""
+    folded = visible(text).casefold()
+    digits = with_digits(folded, words)
+    found = {key for _, _, date in dates(digits, words) for key in date}
+    found |= {f"date {int(day)}/{int(month)}" for month, day in _COMPACT.findall(digits)}
+    found |= {key for address in addresses(folded) for key in address}
+    found |= _numbers(digits) | _codes(digits) | _phrases(folded)
+    return frozenset(found) | {f"word {stem}" for stem in unicode_words(folded)}
+
+
+def visible(text: str) -> str:
+    """Returns a text after NFKC, without invisible characters and the accents of Latin letters, and
+    with the digits 0 to 9 in place of those of other scripts.
+    """
+    characters: list[str] = []
+    base = ""
+    for character in unicodedata.normalize("NFKD", text):
+        kind = unicodedata.category(character)
+        if kind in ("Cf", "Co") or (kind == "Mn" and base.isascii() and base.isalpha()):
+            continue
+        base = character
+        characters.append(str(unicodedata.decimal(character)) if kind == "Nd" else character)
+    return unicodedata.normalize("NFKC", "".join(characters))
+
+
+def number_key(digits: str) -> str:
+    return f"number {digits.lstrip('0') or '0'}"
+
+
+def long_key(digits: str) -> str:
+    """Returns the key of the last digits of a long number."""
+    return f"digits {digits[-LONG:]}"
+
+
+def with_digits(text: str, words: Vocabulary) -> str:
+    """Returns a text in lower case with digits in place of number words, and with no separator
+    between thousands.
+    """
+    text = _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)
+    text = words.scaled_pattern.sub(lambda match: _scaled(match, words), text)
+    return words.number_pattern.sub(lambda match: _spelled(match[0], words), text)
+
+
+def _scaled(match: re.Match, words: Vocabulary) -> str:
+    """Digits of "3.5 million"."""
+    fraction = match["fraction"] or ""
+    value = int(match["whole"] + fraction) * words.scales[match["scale"]]
+    return str(value // 10 ** len(fraction))
+
+
+def _spelled(text: str, words: Vocabulary) -> str:
+    """Digits of number words; several numbers in a row stay apart."""
+    if text in words.weak_numbers:
+        return f"{WEAK}{words.number_words[text]}"
+    numbers: list[int] = []
+    total = part = None  # millions and thousands so far; the rest
+    open_end = False  # whether a smaller number may follow
+    for word in re.findall(r"[^\s-]+", text):
+        if word in words.number_joiners:
+            continue
+        if (scale := words.scales.get(word)) is not None:
+            part = (1 if part is None else part) * scale
+            if scale >= 1000:
+                total, part = (total or 0) + part, None
+            open_end = True
+            continue
+        value = words.number_words[word]
+        tens = part is not None and part % 100 >= 20 and part % 10 == 0 and 0 < value < 10
+        hundreds = open_end and (part or 0) % 100 == 0 and value < 100
+        if not (tens or hundreds) and (part is not None or total is not None):
+            numbers.append((total or 0) + (part or 0))
+            total = part = None
+        part, open_end = (part or 0) + value, False
+    numbers.append((total or 0) + (part or 0))
+    return " ".join(map(str, numbers))
+
+
+def dates(digits: str, words: Vocabulary) -> Iterator[tuple[re.Match, str, Keys]]:
+    """Yields the match, the year of four digits if it has one, and the keys of each date in a text
+    of `with_digits`.
+    """
+    for pattern in (*words.month_patterns, _YEAR_FIRST, _YEAR_LAST):
+        for match in pattern.finditer(digits):
+            day, month = int(match["day"]), words.months.get(match["month"])
+            orders = [(day, month)]
+            if month is None:
+                orders = [(day, int(match["month"]))]
+                orders += [orders[0][::-1]] if pattern is _YEAR_LAST else []
+            valid = [(d, m) for d, m in orders if 1 <= d <= 31 and 1 <= m <= 12]
+            year = match.groupdict().get("year", "")
+            if valid:
+                yield match, year, frozenset(f"date {d}/{m}" for d, m in valid)
+
+
+def addresses(folded: str) -> list[Keys]:
+    """Returns the keys of each address in a text in lower case."""
+    found = []
+    for text in dict.fromkeys((folded, _SPELLED_AT.sub("@", _SPELLED_DOT.sub(".", folded)))):
+        found += [frozenset({f"address {email}"}) for email in _EMAIL.findall(text)]
+        for match in _WEB.finditer(text):
+            host, path = match["host"], (match["path"] or "").rstrip("/.,;:!?)'")
+            found.append(frozenset({f"address {host}", f"address {host}{path}"}))
+    return found
+
+
+def runs(digits: str, between: re.Pattern = _BETWEEN_DIGITS) -> Iterator[list[re.Match]]:
+    """Yields the numbers of a text of `with_digits` that only separators divide."""
+    run: list[re.Match] = []
+    for match in _TOKEN.finditer(digits):
+        if run and not between.fullmatch(digits, run[-1].end(), match.start()):
+            yield run
+            run = []
+        run.append(match)
+    if run:
+        yield run
+
+
+def number_of(token: str) -> str | None:
+    """Returns the digits of a number; None if it is a code, of letters and digits."""
+    if "." in token or "," in token:
+        whole, _, fraction = token.replace(",", ".").partition(".")
+        return whole + (f".{fraction.rstrip('0')}" if fraction.rstrip("0") else "")
+    match = _WITH_UNIT.fullmatch(token)
+    return match and match[1]
+
+
+def _numbers(digits: str) -> set[str]:
+    found = set()
+    for run in runs(digits, _DICTATED):
+        numbers = [number_of(match[0]) for match in run]
+        parts = [n or re.sub(r"\D", "", match[0]) for n, match in zip(numbers, run, strict=True)]
+        for begin in range(len(parts)):
+            for end in range(begin + 1, min(begin + _MOST_PARTS, len(parts)) + 1):
+                found.add(number_key("".join(parts[begin:end])))
+        stream = "".join(re.sub(r"\D", "", match[0]) for match in run)
+        found |= {long_key(stream[: end + 1]) for end in range(LONG - 1, len(stream))}
+        found |= {number_key(re.sub(r"\D", "", match[0])) for match in run}  # 10.30 and 10:30
+    return found
+
+
+def _codes(digits: str) -> set[str]:
+    chunks = list(_CHUNK.finditer(digits))
+    near = {i for i, (a, b) in enumerate(pairwise(chunks)) if b.start() - a.end() <= 1}
+    found = set()
+    for begin, chunk in enumerate(chunks):
+        code, end = chunk[0], begin
+        while True:
+            if any(c.isdigit() for c in code) and not code.isdigit():
+                found.add(f"code {code}")
+            if end not in near or end - begin + 1 == _MOST_PARTS:
+                break
+            end += 1
+            code += chunks[end][0]
+    return found
+
+
+def unspaced(folded: str) -> Iterator[list[str]]:
+    """Yields the characters, with their marks, between which a script writes no spaces."""
+    run: list[str] = []
+    end = None
+    for match in spelled_words(folded):
+        if match.start() != end:
+            if len(run) > 1:
+                yield run
+            run = []
+        run.append(match[0])
+        end = match.end()
+    if len(run) > 1:
+        yield run
+
+
+def phrase_keys(characters: list[str]) -> Keys:
+    """Returns the keys of a phrase: its parts of two neighbours if it has at most three, else those
+    of three.
+    """
+    size = GRAMS[0] if len(characters) <= GRAMS[1] else GRAMS[1]
+    starts = range(len(characters) - size + 1)
+    return frozenset(f"phrase {''.join(characters[i : i + size])}" for i in starts)
+
+
+def _phrases(folded: str) -> set[str]:
+    return {
+        f"phrase {''.join(run[i : i + size])}"
+        for run in unspaced(folded)
+        for size in GRAMS
+        for i in range(len(run) - size + 1)
+    }

@@ -1,0 +1,126 @@
+"""Number words, month names and common words, from `secret_words.yaml` and a file of the user."""
+
+import dataclasses
+import functools
+import importlib.resources
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from pmc_jax.data.lines import read_text
+from pmc_jax.errors import UserError
+from pmc_jax.scoring.words import unicode_words
+
+_PACKAGED = importlib.resources.files("pmc_jax.evaluation") / "secret_words.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Words of some languages, in lower case.
+
+    Attributes:
+        numbers, ordinals: word -> value.
+        scales: word -> factor of the number before it.
+        number_joiners: words between the words of a number.
+        weak_numbers: number words that are no secret on their own.
+        months: name or abbreviation -> 1 to 12.
+        date_joiners: words between day and month.
+        common: words that are never a secret; as text, they are separated by white space.
+    """
+
+    numbers: Mapping[str, int]
+    ordinals: Mapping[str, int]
+    scales: Mapping[str, int]
+    number_joiners: frozenset[str]
+    weak_numbers: frozenset[str]
+    months: Mapping[str, int]
+    date_joiners: frozenset[str]
+    common: frozenset[str]
+
+    @functools.cached_property
+    def number_words(self) -> Mapping[str, int]:
+        return {**self.numbers, **self.ordinals}
+
+    @functools.cached_property
+    def never_secret(self) -> frozenset[str]:
+        """Stems of all words in the tables."""
+        tables = (self.number_words, self.scales, self.months, self.number_joiners)
+        words = (word for table in (*tables, self.date_joiners, self.common) for word in table)
+        return frozenset(stem for word in words for stem in unicode_words(word))
+
+    @functools.cached_property
+    def number_pattern(self) -> re.Pattern:
+        """Matches the words of one number or of several in a row, in lower-case text."""
+        word, joiner = _any((*self.number_words, *self.scales)), _any(self.number_joiners)
+        return re.compile(rf"\b{word}(?:(?:[\s-]+{joiner})?[\s-]+{word})*\b")
+
+    @functools.cached_property
+    def scaled_pattern(self) -> re.Pattern:
+        """Matches digits before a scale, as in "3.5 million", in lower-case text."""
+        scale = rf"(?P<scale>{_any(self.scales)})"
+        number = r"(?<![\d.,])(?P<whole>\d+)(?:[.,](?P<fraction>\d+))?"
+        return re.compile(rf"{number}[\s-]+{scale}s?\b")
+
+    @functools.cached_property
+    def month_patterns(self) -> tuple[re.Pattern, re.Pattern]:
+        """Match day and month, and month and day, in lower-case text with digits."""
+        gap = rf"[\s,.\-/]*(?:{_any(self.date_joiners)}\s+)*\ue000?"
+        month, suffix = rf"(?P<month>{_any(self.months)})", r"[^\W\d_]{0,3}"
+        return (
+            re.compile(rf"(?<!\d)(?P<day>\d{{1,2}}){suffix}{gap}{month}\b"),
+            re.compile(rf"\b{month}{gap}(?P<day>\d{{1,2}})(?!\d)"),
+        )
+
+
+def _any(words: Iterable[str]) -> str:
+    longest_first = sorted(words, key=len, reverse=True)
+    return f"(?:{'|'.join(map(re.escape, longest_first))})" if longest_first else r"(?!)"
+
+
+@functools.cache
+def vocabulary(file: str | None = None) -> Vocabulary:
+    """Returns the packaged tables, with those of a YAML file of the same shape added to them.
+
+    Raises:
+        UserError: The file cannot be read, has an unknown table, or has a value of another type.
+    """
+    tables = _parsed(_PACKAGED.read_text(encoding="utf-8"), "secret_words.yaml")
+    if file is not None:
+        where = f"evaluate.levels.words: {file}"
+        own = _parsed(read_text(file, "evaluate.levels.words"), where)
+        tables = {
+            name: {**table, **own.get(name, {})}
+            if isinstance(table, Mapping)
+            else table | own.get(name, frozenset())
+            for name, table in tables.items()
+        }
+    return Vocabulary(**tables)
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        place = "" if line is None else f" at line {line + 1}"
+        raise UserError(f"{where}: the file is not YAML{place}. Correct that line.") from error
+    tables = [field.name for field in dataclasses.fields(Vocabulary)]
+    if not isinstance(content, dict) or (unknown := sorted(map(str, content.keys() - set(tables)))):
+        is_what = (
+            f"has the unknown table {unknown[0]!r}" if isinstance(content, dict) else "is a list"
+        )
+        raise UserError(f"{where}: the file {is_what}. Give the tables {', '.join(tables)}.")
+    return {name: _table(name, value, where) for name, value in content.items()}
+
+
+def _table(name: str, value: Any, where: str) -> Mapping[str, int] | frozenset[str]:
+    if Vocabulary.__annotations__[name] == Mapping[str, int]:
+        if isinstance(value, dict) and all(type(number) is int for number in value.values()):
+            return {str(word).casefold(): number for word, number in value.items()}
+        raise UserError(f"{where}: the table {name} must map words to whole numbers.")
+    words = value.split() if isinstance(value, str) else value
+    if isinstance(words, list) and all(isinstance(word, str) for word in words):
+        return frozenset(map(str.casefold, words))
+    raise UserError(f"{where}: the table {name} must be a list of words. Quote words such as 'no'.")
