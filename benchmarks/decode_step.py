@@ -51,7 +51,10 @@ def step_seconds(
     batch_shape: tuple[int, int],
     cache_size: int,
 ) -> list[float]:
-    """Measures five times the warm seconds per decode step (arguments: see `decode_arguments`)."""
+    """Measures the seconds per decode step in five warm calls.
+
+    The arguments are those of `decode_arguments`.
+    """
     arguments, static = decode_arguments(generator, weights, batch_shape, cache_size)
     weights, prompts, cache, *rest = arguments
     times = []

@@ -31,7 +31,7 @@ Questions = Sequence[tuple[str, Sequence[str]]]
 
 
 def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Measures how many answers per second each score handles when warm."""
+    """Measures the answers per second of each score, after a first call that does not count."""
     encode = WordIds()
     strings = [" ".join(text.split()[-3:]) for text, _ in questions[:_FORBIDDEN]]
     forbidden_strings = forbidden(strings)

@@ -23,7 +23,7 @@ def settings_help(root: type[Section], names: Sequence[str]) -> str:
 
     Args:
         root: class of all settings.
-        names: dotted names of the settings or sections to include. The result is "" without names.
+        names: dotted names of settings or sections. If there are none, the result is "".
     """
     formatter = argparse.HelpFormatter("pmc", max_help_position=40)
     for heading, (cls, fields) in dict(_sections(root, names)).items():

@@ -122,7 +122,7 @@ def of_measure(comparison: Comparison, measure: str) -> list[Figure]:
 
 
 def _as_runs(comparison: Comparison) -> list[dict[str, Any]]:
-    """Returns the entries in the format of report runs, as far as `distributions` reads it."""
+    """Converts the entries to report runs with the data that `distributions` reads."""
     target, reference = (comparison["models"][name] for name in ("target", "reference"))
     runs = []
     for entry in measured(comparison):
