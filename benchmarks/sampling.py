@@ -18,7 +18,7 @@ from record import print_record, spread
 
 import pmc_jax as pmc
 from pmc_jax.config.run import ModelConfig
-from pmc_jax.sampling.engine import Usage
+from pmc_jax.sampling.batching import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.sampler import Sampler
 

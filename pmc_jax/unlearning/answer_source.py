@@ -12,7 +12,7 @@ import numpy as np
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import ForgetAnswerSet, ForgetSet
-from pmc_jax.sampling.engine import Usage
+from pmc_jax.sampling.batching import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.likelihood import token_scores
 from pmc_jax.training.losses import METHODS

@@ -18,7 +18,7 @@ from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import Preempted, first_of
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.sampling.engine import Usage
+from pmc_jax.sampling.batching import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.base import Score, score_batch
 from pmc_jax.training.order import Step
@@ -293,11 +293,12 @@ class PMCSource(RowSource):
         weights = self.store.trainable(self.ids, limit)
         left = [id_ for id_, weight in zip(self.ids, weights, strict=True) if not weight]
         if left and self.usage.useful:
+            scored = "" if limit is None else f" with a score of at most {limit}"
             _log.warning(
                 "%d of %d forget questions are not unlearned (%s), because none of their samples "
-                "is a coherent answer with a score of at most pmc.selection.max_train_score=%s. "
-                "Increase this setting, pmc.sampling.num_samples or pmc.selection.max_perplexity.",
-                *(len(left), len(self.ids), first_of(left, 5), limit),
+                "is a coherent answer%s. Increase pmc.sampling.num_samples, "
+                "pmc.selection.max_train_score or pmc.selection.max_perplexity.",
+                *(len(left), len(self.ids), first_of(left, 5), scored),
             )
 
     def state_dict(self) -> Mapping[str, Any]:

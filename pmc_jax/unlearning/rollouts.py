@@ -14,7 +14,8 @@ from pmc_jax.config.run import Config
 from pmc_jax.data.records import ForgetSet
 from pmc_jax.distributed import multihost
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.sampling.engine import Samples, Usage
+from pmc_jax.sampling.batching import Usage
+from pmc_jax.sampling.engine import Samples
 from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
 from pmc_jax.sampling.snapshot import SamplingWeights
 from pmc_jax.unlearning.pmc import Rollout, Selection

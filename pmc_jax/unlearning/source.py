@@ -7,7 +7,7 @@ import numpy as np
 
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.sampling.engine import Usage
+from pmc_jax.sampling.batching import Usage
 from pmc_jax.training.order import Step
 
 

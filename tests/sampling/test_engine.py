@@ -22,8 +22,9 @@ from tiny_cases import (
 )
 
 from pmc_jax.errors import UserError
+from pmc_jax.sampling.batching import Usage
 from pmc_jax.sampling.buckets import largest_batch_shape, prompt_size
-from pmc_jax.sampling.engine import Engine, Samples, Usage
+from pmc_jax.sampling.engine import Engine, Samples
 from pmc_jax.sampling.sampler import GREEDY, Sampler, sample_tokens
 from pmc_jax.sampling.snapshot import snapshot
 
