@@ -21,6 +21,7 @@ from pmc_jax.errors import UserError, reason
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.families import decoder_config, naming
+from pmc_jax.models.finite import check_logits, check_token_ids, check_weights
 from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.gguf_config import generation_config, hf_config
 from pmc_jax.models.hf import TensorSource, load_params
@@ -96,8 +97,8 @@ def load(
             tables in `pmc_jax.config.sharding`.
 
     Raises:
-        UserError: the model is absent, damaged, inconsistent or not supported, or the mesh or the
-            rules have unknown axes.
+        UserError: the model is absent, damaged, inconsistent or not supported, its weights or
+            logits are not finite, or the mesh or the rules have unknown axes.
     """
     mesh = make_mesh() if mesh is None else mesh
     target = layout(mesh, TRAIN_RULES, train_rules)
@@ -117,11 +118,7 @@ def load(
         config = decoder_config(hf, where)
         tokenizer = gguf_tokenizer(file)
         generation = generation_config(file)
-    if len(tokenizer) > config.vocab_size:
-        raise UserError(
-            f"{path}: the tokenizer has {len(tokenizer)} tokens, but the embedding has only "
-            f"{config.vocab_size} rows. Use the tokenizer of this model."
-        )
+    check_token_ids(tokenizer, config.vocab_size, str(path))
     table = parameters(config).values()
     if whole := {x for p in table for x in target.unsharded_dims(p.axes, p.shape)}:
         _log.warning(
@@ -131,6 +128,8 @@ def load(
         )
     names = naming(hf, config, source.names())
     model = load_params(source, names, config, target, jnp.dtype(dtype))
+    check_weights(model, source, names)
+    check_logits(model, config, target, str(path))
     source_dtype = {name: source.dtype(name) for name in source.names()}
     return LanguageModel(
         model, config, names, tokenizer, target, sampling, hf, str(path), generation, source_dtype

@@ -193,7 +193,7 @@ def test_a_tokenizer_larger_than_the_vocabulary(inputs):
     Path("model/config.json").write_text(json.dumps({**config, "vocab_size": 50}))
     message = tiny.refused("unlearn")
     tiny.assert_names(
-        message, "tokenizer has 53 tokens", "50 rows", "Use the tokenizer of this model"
+        message, "tokenizer has the token id 52", "50 rows", "Use the tokenizer of this model"
     )
 
 

@@ -1,0 +1,100 @@
+"""Checks of a loaded model: finite weights and logits, and an embedding row for every token id.
+
+Otherwise the model answers every question with the token of id 0, which looks forgotten.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from pmc_jax.distributed import multihost
+from pmc_jax.distributed.mesh import Layout
+from pmc_jax.errors import UserError
+from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder, hidden_states, logits
+from pmc_jax.models.hf import TensorSource
+from pmc_jax.models.tensors import Naming
+
+_TOKENS = 64  # spread over the vocabulary
+
+
+def check_weights(model: Decoder, source: TensorSource, naming: Naming) -> None:
+    """Checks every weight, in the dtype of the loaded model.
+
+    Raises:
+        UserError: a tensor has values that are not finite; the message names it.
+    """
+    for name, counts in _not_finite(model.arrays()).items():
+        counts = multihost.host_array(counts)
+        if not counts.any():
+            continue
+        layer = int(np.argmax(counts > 0)) if counts.ndim else None
+        tensor = naming.find(name)[0].pattern.format(i=layer)
+        size = model.arrays()[name].size // max(counts.size, 1)
+        raise UserError(
+            f"{source.where(tensor)}: the tensor {tensor} has {int(counts.max())} of {size} values "
+            "that are NaN, infinite or too large for the dtype. Download the model again, or "
+            "export it again."
+        )
+
+
+@jax.jit
+def _not_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Returns for each parameter the number of values that are not finite, i32[L] or i32[]."""
+    return {
+        name: jnp.sum(~jnp.isfinite(x), axis=range(name.startswith("layers."), x.ndim))
+        for name, x in arrays.items()
+    }
+
+
+def check_logits(model: Decoder, config: DecoderConfig, layout: Layout, where: str) -> None:
+    """Checks the logits of a row of tokens from all parts of the vocabulary.
+
+    Args:
+        where: the file or folder of the model, for the message.
+
+    Raises:
+        UserError: some logits are not finite.
+    """
+    size = min(_TOKENS, config.longest(1))
+    tokens = np.linspace(0, config.vocab_size - 1, size).astype(np.int32)
+    row = layout.put(np.tile(tokens, (layout.row_multiple, 1)), "rows", None)
+    static = dict(config=config, layout=layout, dtype=model.arrays()["embed"].dtype)
+    if not multihost.host_array(_logits_finite(model, row, **static)):
+        raise UserError(
+            f"{where}: the weights are finite, but the logits of the model are not. Check "
+            "config.json, or download the model again."
+        )
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
+def _logits_finite(model, tokens, *, config, layout, dtype) -> jax.Array:
+    """Returns whether all logits are finite, bool[]."""
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    segments = jnp.zeros_like(tokens)
+    hidden = hidden_states(model, config, layout, tokens, positions, segments, dtype=dtype)
+    return jnp.isfinite(logits(model, config, hidden, layout)).all()
+
+
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:
+    """Checks the token ids that texts can have against the number of rows of the embedding.
+
+    Special tokens, which texts cannot have, may lie beyond the embedding, as the image token of
+    Gemma 3 does, unless the tokenizer adds them to every text.
+
+    Raises:
+        UserError: an id has no row in the embedding.
+    """
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = set(tokenizer.get_vocab().values()) - special
+    text = tokenizer("?")["input_ids"]
+    named = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
+    largest = max([*ids, *text, *(i for i in named if i is not None)], default=0)
+    if largest >= rows:
+        raise UserError(
+            f"{where}: the tokenizer has the token id {largest}, but the embedding has only "
+            f"{rows} rows, for the ids from 0 to {rows - 1}. Use the tokenizer of this model."
+        )
