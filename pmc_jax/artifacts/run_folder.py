@@ -264,7 +264,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or `settings`, `digests` or `versions` is missing.
     """
-    hint = "Pass --overwrite to replace the run."
+    hint = "Repeat the run with pmc unlearn CONFIG --overwrite."
     record = read_json(path, hint=hint)
     parts = [record.get(name) for name in ("settings", "digests", "versions")]
     if not all(isinstance(part, dict) for part in parts) or not all(

@@ -123,13 +123,19 @@ def _choose_unfinished(
 
 
 def _results(folder: Path) -> dict[str, Any] | None:
-    path = folder / run_folder.RESULTS
-    return read_json(path, hint=f"Run pmc verify {folder}.") if path.is_file() else None
+    path, fix = folder / run_folder.RESULTS, f"Run pmc verify {folder}."
+    if not path.is_file():
+        return None
+    results = read_json(path, hint=fix)
+    if missing := sorted({"step", "total_steps", "stopped", "best"} - results.keys()):
+        raise UserError(f"{path}: the file lacks {', '.join(missing)}. {fix}")
+    return results
 
 
 def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int) -> LanguageModel:
     """Loads the model from which the run started, with the weights of a checkpoint."""
-    fix = "Set model.path to that model, or make the target again with pmc finetune CONFIG"
+    is_target = bool(config.finetune.data)
+    fix = "Make it with pmc finetune CONFIG" if is_target else "Set model.path to that model"
     lm = load(source_model(config, folder, fix=fix)[0], **placed(config))
     generator = TextGenerator.of(lm, config.model)
     trainer = Trainer(lm.model, lm.config, lm.layout, config.train, 1, generator.dtype, donate=True)

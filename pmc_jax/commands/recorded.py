@@ -50,7 +50,7 @@ def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
         except UserError as error:
             why = f"The run in {folder} started from this model"
             raise UserError(f"{str(error).rstrip('.')}. {why}. {fix}.") from None
-        if digest != digests["model"]:
+        if digest != digests.get("model"):
             raise UserError(
                 f"{path}: this is not the model from which the run in {folder} started. {fix}."
             )
@@ -59,7 +59,7 @@ def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
     mark = multihost.broadcast(lambda: _mark(target))
     if mark is None:
         raise UserError(f"{target}: the model from which the run started is removed. {fix}.")
-    if mark != made_of(config, digests["model"], digests["finetune"]):
+    if mark != made_of(config, digests.get("model"), digests.get("finetune")):
         raise UserError(f"{target}: this is not the model from which the run started. {fix}.")
     return str(target), model_digest(str(target))
 

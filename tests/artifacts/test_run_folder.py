@@ -227,7 +227,7 @@ def test_a_check_refuses_what_a_claim_refuses_and_changes_nothing(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 1, "digests": {}, "versions": {}}'])
 def test_broken_record_names_overwrite(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(UserError, match=r"run\.json: the file .* Pass --overwrite"):
+    with pytest.raises(UserError, match=r"run\.json: the file .*--overwrite"):
         _claim(tmp_path)
     _claim(tmp_path, overwrite=True).close()
 
