@@ -117,16 +117,16 @@ def checked(score: Score) -> Score:
             scores = np.asarray(returned, np.float64)
         except (TypeError, ValueError):
             kind = type(returned).__name__
-            raise ValueError(
+            raise UserError(
                 f"{expected}, but it returned a {kind}. Return one number per sample."
             ) from None
         if scores.shape != (len(samples),):
-            raise ValueError(
+            raise UserError(
                 f"{expected}, but it returned shape {scores.shape}. Return one number per sample."
             )
         if not np.isfinite(scores).all():
             sample = int(np.argmin(np.isfinite(scores)))
-            raise ValueError(
+            raise UserError(
                 f"{expected}, but the score of sample {sample} is not finite. Correct the function."
             )
         return scores

@@ -143,11 +143,12 @@ def _function(name: str, where: str) -> Callable:
     module_name, _, function = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # The code of a module may raise any type.
+        cause = str(error) if isinstance(error, ImportError) else type(error).__name__
         raise UserError(
-            f"{where}: the module {module_name!r} cannot be imported ({error}). "
-            "Install the package or add its folder to PYTHONPATH."
-        ) from error
+            f"{where}: the module {module_name!r} cannot be imported ({cause}). "
+            "Install the package, add its folder to PYTHONPATH or correct the module."
+        ) from None
     if not hasattr(module, function):
         near = get_close_matches(function, dir(module), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "Name one of its functions."

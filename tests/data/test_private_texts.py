@@ -137,6 +137,11 @@ def test_errors_of_libraries_and_of_scores():
     assert "numbers, but it raised KeyError in line " in message and "Canary" not in message
 
 
+@pytest.mark.parametrize("returned", [SECRET, [SECRET], {SECRET: 1}, [[1.0]], [float("nan")]])
+def test_what_a_score_returns_is_not_shown(returned):
+    assert_private(tiny.fault(checked(lambda original, samples: returned), FACT, [SECRET]))
+
+
 def test_tracebacks(monkeypatch):
     def fail():
         try:
