@@ -256,17 +256,25 @@ def _repeated(names: Sequence[str]) -> str | None:
     return None
 
 
-class _RepeatedKeyError(ValueError):
-    """Error for a JSON object that contains a key twice."""
+class _Repeated(dict):
+    """JSON object that contains a key twice, itself or in an object inside it."""
+
+    fault: str
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Builds a JSON object from (key, value) pairs, and raises an error for repeated keys."""
-    if len(value := dict(pairs)) < len(pairs):
+    """Builds a JSON object from (key, value) pairs and notes repeated keys."""
+    value = dict(pairs)
+    parts = [part for _, part in pairs for part in (part if isinstance(part, list) else [part])]
+    fault = next((part.fault for part in parts if isinstance(part, _Repeated)), None)
+    if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
         again = next(index for index, key in enumerate(keys) if key in keys[:index])
         first = keys.index(keys[again])
-        raise _RepeatedKeyError(f"keys {first + 1} and {again + 1} of an object are the same")
+        fault = f"keys {first + 1} and {again + 1} of an object are the same"
+    if fault:
+        value = _Repeated(value)
+        value.fault = fault
     return value
 
 
@@ -279,13 +287,13 @@ def _parse_json(text: str) -> tuple[Any, str | None]:
         problem = error.msg.partition(":")[0]  # The rest would quote an invalid escape.
         fault = f"the text is not valid JSON ({problem} at column {error.colno})"
         return None, f"{where}{fault}"
-    except _RepeatedKeyError as error:
-        return None, str(error)
     except (ValueError, RecursionError):
         return None, "the text is not readable JSON (a number or the nesting is too long)"
 
 
 def _row_fault(value: Any) -> str | None:
+    if isinstance(value, _Repeated):
+        return value.fault
     if isinstance(value, dict):
         return None
     return f'the row must be an object such as {{"question": ...}}, not {json_type(value)}'

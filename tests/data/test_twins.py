@@ -76,5 +76,6 @@ def test_a_repeated_key(tmp_path):
     message = tiny.fault(sets.forget_set, SourceConfig(path=str(path)), DataConfig())
     assert "line 1: keys 1 and 2 of an object are the same" in message
     path = path.rename(tmp_path / "f.json")
-    path.write_text('[{"question": "a"},\n {"question": "a", "question": "a"}]')
-    assert "keys 1 and 2" in tiny.fault(sets.forget_set, SourceConfig(path=str(path)), DataConfig())
+    path.write_text('[{"question": "a"},\n {"question": "a", "b": [{"x": 1, "y": 2, "x": 3}]}]')
+    message = tiny.fault(sets.forget_set, SourceConfig(path=str(path)), DataConfig())
+    assert "row 1 (from 0): keys 1 and 3 of an object are the same" in message
