@@ -1,6 +1,7 @@
 """Rows, models and files that the commands read."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,8 @@ def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
     others = {"pmc.score.forbidden_file": config.pmc.score.forbidden_file}
     others["method.refusals"] = config.method.refusals
     others["evaluate.levels.words"] = config.evaluate.levels.words
-    paths = {where: Path(text).expanduser() for where, text in others.items() if text is not None}
+    texts = {where: text for where, text in others.items() if text is not None}
+    paths = {where: Path(os.path.expanduser(text)) for where, text in texts.items()}
     paths |= {where: sources.file_of(source, data, where) for where, source in rows.items()}
     return {where: file.absolute() for where, file in paths.items() if file is not None}
 

@@ -1,5 +1,6 @@
 """Jobs of `--purge`, which remove files that know the data and name the files that remain."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def _inputs(base: Config) -> dict[str, str]:
     files = data_files(base, forget_answers=base.data.forget_answers.path is not None)
     found = {n: str(f) for n, f in files.items() if manifest.knows_the_data(n) and f.exists()}
     if base.model.path:
-        model = Path(base.model.path).expanduser()
+        model = Path(os.path.expanduser(base.model.path))
         found["model"] = str(model.absolute()) if model.exists() else base.model.path
     return found
 

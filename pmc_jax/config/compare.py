@@ -18,6 +18,7 @@ from pmc_jax.config import schema
 from pmc_jax.config.evaluate import MEASURE_NAMES
 from pmc_jax.config.loader import apply_overrides, read_settings, set_dotted
 from pmc_jax.config.method import METHOD_NAMES, TARGET_BASED
+from pmc_jax.config.paths import output_setting
 from pmc_jax.config.run import Config, SourceConfig, config_from_dict
 from pmc_jax.config.schema import (
     SEED,
@@ -119,11 +120,11 @@ class ResultsConfig(Section):
     """The folder of a comparison and the files that are kept in it.
 
     Fields:
-        dir: folder of the comparison.
+        dir: folder of the comparison on this machine.
         keep_models: whether to keep the model of each run; checkpoints are always removed.
     """
 
-    dir: str | None = None
+    dir: str | None = output_setting(None)
     keep_models: bool = False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from pmc_jax.config.paths import output_setting
 from pmc_jax.config.schema import (
     BELOW_ONE,
     FRACTION,
@@ -146,7 +147,7 @@ class EvaluateConfig(Section):
     at_seconds: tuple[float, ...] = setting((), above(0))
     keep_best: str | None = setting(None, one_of(*BEST_RULES))
     measures: tuple[str, ...] = setting((), one_of("all", *MEASURE_NAMES))
-    dir: str | None = None
+    dir: str | None = output_setting(None)
     reference: str | None = None
     quantisation: tuple[str, ...] = setting(QUANTISATIONS, one_of(*QUANTISATIONS))
     levels: LevelsConfig = field(default_factory=LevelsConfig)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pmc_jax.config.paths import output_setting
 from pmc_jax.config.schema import Check, Section, at_least, setting
 
 
@@ -28,7 +29,7 @@ class PlanConfig(Section):
     topology: str | None = setting(None, Check("the name of a TPU slice, such as v5e:4x4", bool))
     num_slices: int = setting(1, at_least(1))
     search: bool = False
-    file: str = setting("plan.json", Check("a file name", bool))
+    file: str = output_setting("plan.json", Check("a file name", bool))
     questions: int = setting(0, at_least(0))
     prompt_tokens: int = setting(64, at_least(1))
     answer_tokens: int = setting(48, at_least(1))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pmc_jax.config.schema import Check, Section, setting
+from pmc_jax.config.paths import output_setting
+from pmc_jax.config.schema import Check, Section
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,6 @@ class ReportConfig(Section):
     """
 
     text: bool = False
-    file: str | None = setting(
+    file: str | None = output_setting(
         None, Check("a file name that ends in .html", lambda name: name.endswith(".html"))
     )

@@ -19,6 +19,7 @@ from pmc_jax.config import schema
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.config.loader import apply_overrides, read_settings
 from pmc_jax.config.method import MethodConfig
+from pmc_jax.config.paths import output_setting
 from pmc_jax.config.plan import PlanConfig
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.config.report import ReportConfig
@@ -249,13 +250,13 @@ class OutputConfig(Section):
     """The folder of a run and its checkpoints.
 
     Fields:
-        dir: folder of the run, which the file or the command line must name.
+        dir: folder of the run on this machine, which the file or the command line must name.
         checkpoint_every: number of steps between checkpoints; 0 selects an interval of ten minutes.
         checkpoint_end: whether to also write a checkpoint after the last step.
         keep: number of checkpoints to keep, of which the oldest is removed first.
     """
 
-    dir: str | None = None
+    dir: str | None = output_setting(None)
     checkpoint_every: int = setting(0, at_least(0))
     checkpoint_end: bool = True
     keep: int = setting(2, at_least(1))

@@ -27,6 +27,7 @@ from pmc_jax.errors import UserError
 S = TypeVar("S", bound="Section")
 
 CHECK = "check"
+CONVERT = "convert"
 KEYS = "keys"  # This metadata of a dict field lists the allowed keys.
 
 
@@ -65,12 +66,13 @@ BELOW_ONE = Check("at least 0 and below 1", lambda value: 0 <= value < 1)
 SEED = between(0, 2**32 - 1)
 
 
-def setting(default: Any, check: Check) -> Any:
+def setting(default: Any, check: Check, *, convert: Callable[[Any], Any] | None = None) -> Any:
     """Returns a dataclass field with a default and a check.
 
-    If the value is a list or a mapping, the check applies to each entry. None always passes.
+    If the value is a list or a mapping, the check applies to each entry. None always passes. A
+    value that passes and is not None is replaced by `convert(value)`.
     """
-    return dataclasses.field(default=default, metadata={CHECK: check})
+    return dataclasses.field(default=default, metadata={CHECK: check, CONVERT: convert})
 
 
 class SettingsError(UserError):
@@ -272,7 +274,10 @@ def _field_value(
         for entry_name, entry in _entries(name, value):
             if entry is not None and not check.holds(entry):
                 report.expected(entry_name, check.expected, entry)
-    return value
+    convert = item.metadata.get(CONVERT)
+    if convert is None or value is None or len(report.faults) > before:
+        return value
+    return convert(value)
 
 
 def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
@@ -316,9 +321,12 @@ def _convert(
         }
     if hint in _SCALARS:
         noun, fits, plain = _SCALARS[hint]
-        if fits(value):
+        if not fits(value):
+            report.expected(name, noun, value)
+        elif "\0" in str(value):  # No path may contain this character.
+            report.expected(name, "text without a NUL character", value)
+        else:
             return plain(value)
-        report.expected(name, noun, value)
         return None
     return _section(hint, value, f"{name}.", report)
 

@@ -1,5 +1,6 @@
 """Reads a text file as one text or as one entry per line."""
 
+import os
 from pathlib import Path
 
 from pmc_jax.errors import UserError, system_errors
@@ -34,7 +35,7 @@ def read_text(path: str | Path, where: str) -> str:
     try:
         fix = f"Set {where} to a text file that can be read."
         with system_errors(f"{where}: the file {path} cannot be read", fix):
-            return Path(path).expanduser().read_text(encoding="utf-8-sig")
+            return Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{where}: the file {path} is not UTF-8 at byte {error.start}. Save the file as UTF-8."

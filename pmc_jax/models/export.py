@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from pmc_jax.config.paths import output_path
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 from pmc_jax.models.families import family_of
@@ -71,7 +72,7 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
     Raises:
         UserError: the folder is not empty, or it cannot be written.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = output_path(folder, "folder").absolute()
     in_use = multihost.broadcast(lambda: folder.exists() and not _is_empty(folder))
     if in_use and not replace:
         raise UserError(

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -157,7 +158,7 @@ def find(path_or_name: str | Path) -> Path:
     name = str(path_or_name)
     if name.startswith("package:"):
         return _package_file(name.removeprefix("package:"))
-    path = remote_folder(name) if is_address(name) else Path(name).expanduser()
+    path = remote_folder(name) if is_address(name) else Path(os.path.expanduser(name))
     if path.is_dir():
         _check_folder(path)
         return path

@@ -175,7 +175,7 @@ def decoder_shape(config: Config) -> DecoderConfig:
         UserError: the configuration does not exist, or the model family is not supported.
     """
     if config.model.config is not None:
-        path = Path(config.model.config).expanduser()
+        path = Path(os.path.expanduser(config.model.config))
     else:
         try:
             path = find(model_path(config))

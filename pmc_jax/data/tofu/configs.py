@@ -6,6 +6,7 @@ paraphrases and wrong answers for TOFU's measures.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 HUB_REPO = "locuslab/TOFU"
@@ -45,7 +46,7 @@ def local_file(folder: str | Path, config_name: str) -> Path | None:
         hub's name for the same JSON Lines. The result is None if neither file exists.
     """
     for suffix in (".jsonl", ".json"):
-        path = Path(folder).expanduser() / f"{config_name}{suffix}"
+        path = Path(os.path.expanduser(folder)) / f"{config_name}{suffix}"
         if path.is_file():
             return path
     return None

@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import io
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Tofu(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put the JSON files of {HUB_REPO} in the manual folder."
 
     def __init__(self, *, source_dir: str | Path | None = None, **kwargs: Any):
-        self._source_dir = None if source_dir is None else Path(source_dir).expanduser()
+        self._source_dir = None if source_dir is None else Path(os.path.expanduser(source_dir))
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
