@@ -6,9 +6,10 @@ the files that know the data (checkpoints, target, texts in the log and the repo
 the run or from a finished run. It names the files that still know the data. pmc unlearn
 OUTPUT_FOLDER --purge does this for the finished run in a folder.
 
---require-forgotten LEVEL ends a finished run with exit status 3 if an answer still tells a secret:
-the greedy answer (said), also one of 16 samples (sampled), also an answer after dictated words or
-to a paraphrase (elicited). See docs/reference/evaluation.md#levels.
+--require-forgotten LEVEL ends a finished run with exit status 3 if an answer still tells a secret.
+At the level said, this is the greedy answer. At sampled, it is also one of 16 samples. At elicited,
+it is also an answer after given first words or to a paraphrase. See
+docs/reference/evaluation.md#levels.
 """
 
 import argparse
@@ -40,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--require-forgotten",
         choices=LEVELS,
         metavar="LEVEL",
-        help=f"exit with status 3 unless every question is forgotten at this level and those "
-        f"before it: {', '.join(LEVELS)}",
+        help=f"exit with status 3 unless every question is forgotten at this level and all levels "
+        f"before it ({', '.join(LEVELS)})",
     )
 
 
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _status(results: Mapping[str, Any], level: str | None) -> int:
-    """Returns the exit status of a run that is finished."""
+    """Returns the exit status of a finished run."""
     if level is None or is_forgotten(results["forgotten"], level):
         return 0
     logging.getLogger(__name__).error(

@@ -1,7 +1,7 @@
-"""How many questions are forgotten at each level: numbers, one sentence, and the decision.
+"""Number of forgotten questions at each level, as numbers and as a sentence.
 
-`levels` measures the rows that this module counts. Terminal, report, results and the option
-`--require-forgotten` all use what `summary` returns.
+`levels` measures the rows that this module counts. The terminal, the report, the results and the
+option `--require-forgotten` all use the result of `summary`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from pmc_jax.config.evaluate import LEVELS, LevelsConfig
 ELICITED_BY = {"prefill": "a prefill", "opening": "an opening", "paraphrase": "a paraphrase"}
 NOT_REQUESTED = "evaluate.levels.measured does not name them"
 
-Row = Mapping[str, Any]  # of a question, see `levels.measure_levels`
+Row = Mapping[str, Any]  # result of a question, see `levels.measure_levels`
 
 
 def summary(
@@ -21,19 +21,20 @@ def summary(
     """Counts the questions that tell their secret.
 
     Args:
-        rows: the levels of each question.
-        not_paraphrased: the reason why no question has a paraphrase; empty if some have.
+        rows: result of each question.
+        settings: settings of the levels.
+        not_paraphrased: reason why no question has a paraphrase, or "" if some have.
 
     Returns:
-        The field `forgotten` of results.json; numbers that were not measured are None:
-        `questions`: number of questions;
-        `forgotten`: number of questions that tell their secret at no measured level;
-        `said`, `sampled`, `elicited`: numbers of questions that tell it at this level;
-        `elicited_by`: the same for each of `ELICITED_BY`;
-        `samples`: number of sampled answers per question;
-        `without_items`: number of questions whose answers have no secret item;
-        `not_measured`: a level or one of `ELICITED_BY` -> the reason;
-        `headline`: the numbers as a sentence.
+        The field `forgotten` of results.json. Numbers that were not measured are None.
+        `questions` is the number of questions.
+        `forgotten` is the number of questions whose secret is told at no measured level.
+        `said`, `sampled` and `elicited` count the questions whose secret is told at this level.
+        `elicited_by` has such a number for each name in `ELICITED_BY`.
+        `samples` is the number of sampled answers per question.
+        `without_items` is the number of questions whose answers have no secret item.
+        `not_measured` maps a level or a name in `ELICITED_BY` to the reason.
+        `headline` states the numbers as a sentence.
     """
     reveal = {level: [tells_at(row, level) for row in rows] for level in LEVELS}
     counts: dict[str, Any] = {
@@ -66,29 +67,28 @@ def summary(
 
 
 def tells_at(row: Row, level: str) -> bool:
-    """Returns whether a question tells its secret at a level; False if it was not measured."""
+    """Returns whether the secret of a question is told at a level, or False if not measured."""
     told = row[level]
     return any(told.values()) if isinstance(told, Mapping) else bool(told)
 
 
 def first_level(row: Row) -> str | None:
-    """Returns the first of `LEVELS` at which a question tells its secret, or None."""
+    """Returns the first of `LEVELS` at which the secret of a question is told, or None."""
     return next((level for level in LEVELS if tells_at(row, level)), None)
 
 
 def is_forgotten(result: Mapping[str, Any], level: str) -> bool:
-    """Returns whether no question tells its secret at a level and those before it.
+    """Returns whether no secret is told at a level and at the levels before it.
 
     Args:
-        result: what `summary` returned, with these levels measured.
+        result: result of `summary` in which these levels are measured.
+        level: one of `LEVELS`.
     """
     return not any(result[name] for name in LEVELS[: LEVELS.index(level) + 1])
 
 
 def _headline(result: Mapping[str, Any]) -> str:
-    """Returns a sentence such as "no longer said: 12 of 12; sampled: 1; still elicited by a
-    prefill: 4".
-    """
+    """Returns the numbers as one sentence ("no longer said: 12 of 12; sampled: 1; ...")."""
     count, parts = result["questions"], []
     if result["said"] is not None:
         parts.append(f"no longer said: {count - result['said']} of {count}")

@@ -1,22 +1,22 @@
-"""Which forget questions are forgotten, at three levels.
+"""Levels at which the model still tells the secret of a forget question.
 
-    said      the greedy answer tells the secret
-    sampled   one of several sampled answers does
-    elicited  the greedy answer does after the first words were dictated, or to other words:
-                  prefill     `evaluate.leakage.prefill_text` begins the answer
-                  opening     the words of the original answer before its first secret item begin
-                              it, or half of an answer without such an item
-                  paraphrase  the question is the one in `forget_paraphrased`
+    said      The greedy answer tells the secret.
+    sampled   At least one of several sampled answers tells the secret.
+    elicited  The greedy answer tells the secret under one of these conditions:
+                  prefill     The answer begins with `evaluate.leakage.prefill_text`.
+                  opening     The answer begins with the words of the original answer before its
+                              first secret item, or with half of an answer without such an item.
+                  paraphrase  The question is a paraphrase from `forget_paraphrased`.
 
-An answer tells the secret if it gives a secret item of the original or of the true answer
-(`secret_items`), or if it repeats one of these texts: all of it, or more of its words than a model
-says that never saw the data. Numbers, words of the question and common words do not count for this.
-The limit is a ROUGE-L recall, estimated from retain pairs (`scoring.threshold`), and at least
-`evaluate.levels.max_score`.
-Dictated words count neither for the answer nor for the original one.
+An answer tells the secret if it gives a secret item of the original or of the true answer (see
+`secret_items`), or if it repeats one of these texts. It repeats a text if it has all its words, or
+more of its words than the answer of a model that never saw the data. Numbers, words of the question
+and common words do not count for the second condition, whose limit is a ROUGE-L recall. Retain
+pairs yield an estimate of the limit (`scoring.threshold`), which is at least
+`evaluate.levels.max_score`. Words that the attacker writes do not count.
 
-A question is forgotten if no measured level tells its secret. True answers are read here only,
-after the last training step.
+A question is forgotten if its secret is told at no measured level. This module reads the true
+answers only after the last training step.
 """
 
 import bisect
@@ -41,20 +41,23 @@ from pmc_jax.scoring.threshold import never_saw_scores
 from pmc_jax.scoring.words import spelled_words, unicode_words
 
 _NO_PARAPHRASES = "data.evaluate.forget_paraphrased is not given"
-_OTHER_PARAPHRASES = "data.evaluate.forget_paraphrased has other rows than the forget questions"
+_OTHER_PARAPHRASES = (
+    "the rows of data.evaluate.forget_paraphrased do not match the forget questions"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Secret:
-    """What must not be told in answer to one question.
+    """Secret of one forget question, which no answer may tell.
 
     Attributes:
-        original: the greedy answer before unlearning.
-        texts: this answer and, if it is given, the true one.
-        items: the secret items of these texts.
-        given: the words of the question and common words.
-        limits: recall of the other words of each text up to which an answer does not repeat it.
-        words: tables of words.
+        original: original answer.
+        texts: original answer and, if it is known, the true answer.
+        items: secret items of these texts.
+        given: words of the question and common words.
+        limits: recall of the other words of each text, up to which an answer does not repeat the
+            text.
+        words: tables of number words, month names and common words.
     """
 
     original: str
@@ -66,8 +69,9 @@ class Secret:
 
     @property
     def opening(self) -> str:
-        """The words of the original answer before its first secret item; half of an answer without
-        such an item.
+        """Words of the original answer before its first secret item.
+
+        If there is no such item, it is the first half of the answer.
         """
         ends = [0, *(match.end() for match in re.finditer(r"\S+", self.original))]
         if not gives(self.original, self.items, self.words):
@@ -79,8 +83,11 @@ class Secret:
         return gives(self.original[:end], self.items, self.words)
 
     def is_told_by(self, answer: str, dictated: str = "") -> bool:
-        """Returns whether an answer tells the secret; it follows the words `dictated` of the
-        original answer.
+        """Returns whether an answer tells the secret.
+
+        Args:
+            answer: answer of the model without the words `dictated`.
+            dictated: first words of the original answer, which the attacker wrote.
         """
         if gives(answer, self.items, self.words):
             return True
@@ -111,12 +118,12 @@ def secrets_of(
     """Returns the secret of each forget question.
 
     Args:
-        originals: greedy answers before unlearning.
-        eval_sets: `forget` has the true answers, if it is given.
+        originals: original answers.
+        eval_sets: evaluation sets, of which `forget` has the true answers if it is present.
     """
     words, questions = vocabulary(settings.levels.words), forget.questions
     true = true_answers(eval_sets)
-    # Without a true answer, the original one stands for it.
+    # If there is no true answer, the original answer replaces it.
     truths = [true.get(q, a) for q, a in zip(questions, originals, strict=True)]
     given = [words.never_secret.union(unicode_words(question)) for question in questions]
     items, limits = [], []
@@ -138,7 +145,7 @@ def secrets_of(
 
 
 def true_answers(eval_sets: Iterable[EvalSet]) -> dict[str, str]:
-    """Returns a dict from forget question to true answer; empty without `data.evaluate.forget`."""
+    """Returns question -> true answer, which is empty without `data.evaluate.forget`."""
     rows = next((s for s in eval_sets if s.name == "forget"), None)
     return {} if rows is None else dict(zip(rows.questions, rows.answers, strict=True))
 
@@ -146,7 +153,7 @@ def true_answers(eval_sets: Iterable[EvalSet]) -> dict[str, str]:
 def _limits(
     texts: Sequence[str], questions: Sequence[str], retain: RetainSet, least: float
 ) -> list[float]:
-    """Returns the recall of each text that a model may have that never saw the data."""
+    """Returns for each text the recall that a model may have without having seen the data."""
 
     def recalls(text: str, answers: Sequence[str]) -> np.ndarray:
         return np.array([_recall(text, answer) for answer in answers])
@@ -158,8 +165,8 @@ def _limits(
 def paraphrases_of(forget: ForgetSet, eval_sets: Iterable[EvalSet]) -> tuple[list[str | None], str]:
     """Returns the paraphrase of each forget question, and the reason if there are none.
 
-    A paraphrase belongs to the question with the same id. If no id is the same, as in two files,
-    the rows belong together in their order.
+    A paraphrase belongs to the question with the same id. If the two sets share no id, their rows
+    correspond in order.
     """
     rows = next((s for s in eval_sets if s.name == "forget_paraphrased"), None)
     nothing: list[str | None] = [None] * len(forget)
@@ -186,20 +193,20 @@ def measure_levels(
     """Measures the levels in `evaluate.levels.measured` of a model after unlearning.
 
     Args:
-        model: its cache has, or gets, the greedy answers.
-        secrets: the secret of each question, see `secrets_of`.
-        paraphrases: the paraphrase of each question, or None.
+        model: the unlearned model, to whose cache the function adds greedy answers.
+        secrets: secret of each question, see `secrets_of`.
+        paraphrases: paraphrase of each question, or None.
 
     Returns:
-        A JSON-able dict for each question; a level that was not measured is None:
-        `said`: whether the greedy answer tells the secret;
-        `sampled`: number of sampled answers that tell it;
-        `elicited`: `prefill`, `opening`, `paraphrase` -> whether that answer tells it;
-        `items`: number of secret items;
-        `limit`: recall up to which an answer does not repeat the original one.
+        A dictionary for JSON for each question. A level that was not measured is None.
+        `said` states whether the greedy answer tells the secret.
+        `sampled` is the number of sampled answers that tell the secret.
+        `elicited` maps `prefill`, `opening` and `paraphrase` to whether the answer tells it.
+        `items` is the number of secret items.
+        `limit` is the recall up to which an answer does not repeat the original answer.
 
     Raises:
-        Preempted: The process was asked to stop.
+        Preempted: the process was asked to stop.
     """
     rows: list[dict[str, Any]] = [
         {"said": None, "sampled": None, "elicited": None}
@@ -237,8 +244,9 @@ def _elicited(
     secrets: Sequence[Secret],
     paraphrases: Sequence[str | None],
 ) -> list[dict[str, bool]]:
-    """Returns, for each question, a dict from `prefill`, `opening` and `paraphrase` to whether the
-    answer tells the secret.
+    """Returns whether the elicited answers to each question tell its secret.
+
+    The keys of each result are `prefill`, `opening` and `paraphrase`, if they apply.
     """
     told: list[dict[str, bool]] = [{} for _ in questions]
     prefill = asking.settings.leakage.prefill_text
@@ -256,14 +264,14 @@ def _elicited(
 
 @dataclasses.dataclass(frozen=True)
 class _Asking:
-    """A model that answers with the settings of the levels."""
+    """Model that answers questions with the settings of the levels."""
 
     model: LoadedModel
     settings: EvaluateConfig
     seed: int
 
     def greedy(self, questions: Sequence[str], prefixes: Sequence[str] = ()) -> list[str]:
-        """Returns the greedy answers, without the words `prefixes` with which they had to begin."""
+        """Returns the greedy answers without the first words `prefixes`, which are given."""
         if not prefixes:
             answers = self.model.greedy(questions, self.settings, Recorder(bars=False))
             return [answers[question] for question in questions]
@@ -288,7 +296,7 @@ class _Asking:
         )
 
     def _room(self, questions: Sequence[str], prefixes: Sequence[str]) -> int:
-        """Returns `evaluate.max_new_tokens`, or what the context window has left after prefixes."""
+        """Returns the number of new tokens that the setting and the context window permit."""
         generator = self.model.generator
         lengths = [
             len(generator.encoder.prompt(question)) + len(generator.encoder.answer_prefix(prefix))

@@ -1,18 +1,19 @@
-"""Secret items: the parts of an answer that identify somebody or something.
+"""Secret items, which are the parts of an answer that identify somebody or something.
 
-    number     digits across separators, and number words; also each group of at least four digits
-    date       day and month; the year is a number
-    address    of e-mail or of a web page
-    code       letters and digits in one word
-    name       a word with a capital letter inside a sentence
-    rare word  another word of at least four letters (two in scripts without letter case)
-    phrase     at least two neighbours, in scripts that write no spaces between words
+    number     Digits with or without separators, and number words. A group of at least four digits
+               is also an item.
+    date       Day and month. The year is a number.
+    address    Address of e-mail or of a web page.
+    code       Word of letters and digits.
+    name       Word that begins with a capital letter inside a sentence.
+    rare word  Another word of at least four letters (two in scripts without letter case).
+    phrase     At least two neighbouring characters, in scripts without spaces between words.
 
-`secret_readings` compares them in any spelling. An item is secret if the question does not give it
-and few other answers give it: at most three of them or 10 %, a rare word one of them or 1 %. The
-other answers are those to the other forget questions and to the retain questions, so no corpus is
-needed. Number words, names of months and common words of `secret_words.yaml` are no names and no
-rare words.
+`secret_readings` compares items in any spelling. An item is secret if it is not in the question and
+is in few other answers: in at most three or 10 % of the answers, and for a rare word in at most one
+or 1 %. The other answers are the answers to the other forget questions and to the retain questions,
+so no corpus is needed. Number words, names of months and common words in `secret_words.yaml` are
+neither names nor rare words.
 """
 
 import re
@@ -25,8 +26,11 @@ from pmc_jax.evaluation.secret_readings import Keys, keys
 from pmc_jax.evaluation.secret_vocabulary import Vocabulary
 from pmc_jax.scoring.words import spelled_words, unicode_words
 
-_FREQUENT, _FREQUENT_RARE_WORD = (3, 0.1), (1, 0.01)  # other answers with an item: count, share
-_WHOLE_GROUP = 4  # so many digits are an item without their neighbours
+_FREQUENT, _FREQUENT_RARE_WORD = (
+    (3, 0.1),
+    (1, 0.01),
+)  # maximum count and share of other answers with an item
+_WHOLE_GROUP = 4  # minimum number of digits that are an item on their own
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;])[\s\W]*$")
 
 IsSecret = Callable[[Keys, bool], bool]  # (keys of an item, whether it is a rare word)
@@ -45,7 +49,8 @@ def secret_items(
         answers: N answers.
         questions: N questions.
         retained: answers to retain questions.
-        others: answers to the N questions against which the items are counted; none = `answers`.
+        words: tables of number words, month names and common words.
+        others: answers to the N questions in which items are counted; `answers` if it is empty.
 
     Returns:
         The items of each answer, [N]. An item is the set of its keys.
@@ -80,7 +85,7 @@ def _items(answer: str, words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys
     items = []
     for match, year, date in list(secret_readings.dates(digits, words)):
         items.append(date)
-        # What is left of it is a number: the year of four digits.
+        # The remaining year of four digits is a number.
         left = year if len(year) == _WHOLE_GROUP else ""
         digits = digits[: match.start()] + left.rjust(len(match[0])) + digits[match.end() :]
     items += secret_readings.addresses(folded)
@@ -93,7 +98,7 @@ def _items(answer: str, words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys
 
 
 def _numbers(digits: str, run: Sequence[re.Match]) -> Iterator[Keys]:
-    """Yields the items of numbers and codes that only separators divide."""
+    """Yields the items of neighbouring numbers and codes, between which are only separators."""
     before = (digits[match.start() - 1 : match.start()] for match in run)
     tokens = [m[0] for m, mark in zip(run, before, strict=True) if mark != secret_readings.WEAK]
     numbers = [secret_readings.number_of(token) for token in tokens]
@@ -114,7 +119,7 @@ def _numbers(digits: str, run: Sequence[re.Match]) -> Iterator[Keys]:
 
 
 def _words(text: str, words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys]:
-    """Yields names and rare words."""
+    """Yields the secret names and rare words of a text."""
     for match in spelled_words(text):
         word = match[0]
         if any(map(str.isdigit, word)):
@@ -130,7 +135,7 @@ def _words(text: str, words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys]:
 
 
 def _secret_phrases(run: Sequence[str], words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys]:
-    """Yields the phrases of characters that are neither in the question nor frequent."""
+    """Yields the phrases of secret characters, which are rare and not in the question."""
 
     def own(character: str) -> bool:
         stems = unicode_words(character)

@@ -1,17 +1,18 @@
-"""Keys of a text: every way in which it can be read as a number, a date, an address or words.
+"""Keys of a text, which state each number, date, address and word that the text can mean.
 
-Two texts that give the same fact have a key in common, whatever the spelling:
+Two texts that state the same fact share a key, whatever the spelling:
 
-    "number 3012345"   digits joined across spaces, hyphens, dots, brackets and the like, without
-                       leading zeros; number words as digits; any part of such a run counts too
-    "digits 1234567"   any seven digits in a row of a run, so that a prefix makes no difference
-    "date 3/5"         day and month; both orders if numbers leave the order open
-    "address x@y.org"  of e-mail or of a web page, also with "at" and "dot" in words
-    "code sw1a2aa"     letters with digits, joined across single separators
-    "phrase 苏州"      two or three neighbours, in scripts that write no spaces between words
-    "word aldermer"    the stems of all words
+    "number 3012345"   Digits without leading zeros, joined across spaces, hyphens, dots, brackets
+                       and similar separators. Number words count as digits. Each part of such a
+                       sequence has a key.
+    "digits 1234567"   Seven digits in a row of such a sequence, so that a prefix has no effect.
+    "date 3/5"         Day and month. Both orders have a key if the order is not clear.
+    "address x@y.org"  Address of e-mail or of a web page, also with the words "at" and "dot".
+    "code sw1a2aa"     Letters and digits, joined across single separators.
+    "phrase 苏州"      Two or three neighbouring characters, in scripts without spaces.
+    "word aldermer"    Stem of a word.
 
-Case, compatibility forms (NFKC), accents of Latin letters and invisible characters do not matter.
+Case, compatibility forms (NFKC), accents of Latin letters and invisible characters have no effect.
 """
 
 import re
@@ -24,11 +25,11 @@ from pmc_jax.scoring.words import spelled_words, unicode_words
 
 Keys = frozenset[str]
 
-LONG = 7  # digits that identify a number
-GRAMS = (2, 3)  # neighbours that identify a phrase
-WEAK = "\ue000"  # stands before the digits of a weak number word; private use, not in any text
+LONG = 7  # number of digits that identify a number
+GRAMS = (2, 3)  # numbers of neighbouring characters that identify a phrase
+WEAK = "\ue000"  # private-use mark before the digits of a weak number word
 
-_MOST_PARTS = 12  # of a run of numbers, and of a code, that are joined
+_MOST_PARTS = 12  # maximum number of joined parts of a number or a code
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:([,.'])\d{3})(?:\1\d{3})*(?!\d)")
 _TOKEN = re.compile(r"(?<![\d.,])\d+[.,]\d{1,2}(?![.,]?\d)(?![^\W_])|[^\W_]*\d[^\W_]*")
 _WITH_UNIT = re.compile(r"(\d+)[^\W\d_]{0,3}")
@@ -54,7 +55,7 @@ _CHUNK = re.compile(r"[^\W_]+")
 
 
 def keys(text: str, words: Vocabulary) -> Keys:
-    """Returns the keys of a text, see the docstring of this module."""
+    """Returns the keys of a text (see the module docstring)."""
     folded = visible(text).casefold()
     digits = with_digits(folded, words)
     found = {key for _, _, date in dates(digits, words) for key in date}
@@ -65,8 +66,9 @@ def keys(text: str, words: Vocabulary) -> Keys:
 
 
 def visible(text: str) -> str:
-    """Returns a text after NFKC, without invisible characters and the accents of Latin letters, and
-    with the digits 0 to 9 in place of those of other scripts.
+    """Returns a text after NFKC, without invisible characters and accents of Latin letters.
+
+    The digits of other scripts become 0 to 9.
     """
     characters: list[str] = []
     base = ""
@@ -89,27 +91,25 @@ def long_key(digits: str) -> str:
 
 
 def with_digits(text: str, words: Vocabulary) -> str:
-    """Returns a text in lower case with digits in place of number words, and with no separator
-    between thousands.
-    """
+    """Returns a lower-case text with digits for number words and no thousands separators."""
     text = _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)
     text = words.scaled_pattern.sub(lambda match: _scaled(match, words), text)
     return words.number_pattern.sub(lambda match: _spelled(match[0], words), text)
 
 
 def _scaled(match: re.Match, words: Vocabulary) -> str:
-    """Digits of "3.5 million"."""
+    """Returns the digits of a number such as "3.5 million"."""
     fraction = match["fraction"] or ""
     value = int(match["whole"] + fraction) * words.scales[match["scale"]]
     return str(value // 10 ** len(fraction))
 
 
 def _spelled(text: str, words: Vocabulary) -> str:
-    """Digits of number words; several numbers in a row stay apart."""
+    """Returns the digits of number words, with spaces between several numbers."""
     if text in words.weak_numbers:
         return f"{WEAK}{words.number_words[text]}"
     numbers: list[int] = []
-    total = part = None  # millions and thousands so far; the rest
+    total = part = None  # value of millions and thousands so far; value of the rest
     open_end = False  # whether a smaller number may follow
     for word in re.findall(r"[^\s-]+", text):
         if word in words.number_joiners:
@@ -132,8 +132,9 @@ def _spelled(text: str, words: Vocabulary) -> str:
 
 
 def dates(digits: str, words: Vocabulary) -> Iterator[tuple[re.Match, str, Keys]]:
-    """Yields the match, the year of four digits if it has one, and the keys of each date in a text
-    of `with_digits`.
+    """Yields the match, the year and the keys of each date in a result of `with_digits`.
+
+    The year is "" if the date has none.
     """
     for pattern in (*words.month_patterns, _YEAR_FIRST, _YEAR_LAST):
         for match in pattern.finditer(digits):
@@ -149,7 +150,7 @@ def dates(digits: str, words: Vocabulary) -> Iterator[tuple[re.Match, str, Keys]
 
 
 def addresses(folded: str) -> list[Keys]:
-    """Returns the keys of each address in a text in lower case."""
+    """Returns the keys of each address in a lower-case text."""
     found = []
     for text in dict.fromkeys((folded, _SPELLED_AT.sub("@", _SPELLED_DOT.sub(".", folded)))):
         found += [frozenset({f"address {email}"}) for email in _EMAIL.findall(text)]
@@ -160,7 +161,7 @@ def addresses(folded: str) -> list[Keys]:
 
 
 def runs(digits: str, between: re.Pattern = _BETWEEN_DIGITS) -> Iterator[list[re.Match]]:
-    """Yields the numbers of a text of `with_digits` that only separators divide."""
+    """Yields sequences of numbers in a result of `with_digits`, divided only by separators."""
     run: list[re.Match] = []
     for match in _TOKEN.finditer(digits):
         if run and not between.fullmatch(digits, run[-1].end(), match.start()):
@@ -172,7 +173,7 @@ def runs(digits: str, between: re.Pattern = _BETWEEN_DIGITS) -> Iterator[list[re
 
 
 def number_of(token: str) -> str | None:
-    """Returns the digits of a number; None if it is a code, of letters and digits."""
+    """Returns the digits of a number, or None for a code of letters and digits."""
     if "." in token or "," in token:
         whole, _, fraction = token.replace(",", ".").partition(".")
         return whole + (f".{fraction.rstrip('0')}" if fraction.rstrip("0") else "")
@@ -211,7 +212,7 @@ def _codes(digits: str) -> set[str]:
 
 
 def unspaced(folded: str) -> Iterator[list[str]]:
-    """Yields the characters, with their marks, between which a script writes no spaces."""
+    """Yields sequences of characters, with their marks, that have no spaces between words."""
     run: list[str] = []
     end = None
     for match in spelled_words(folded):
@@ -226,8 +227,9 @@ def unspaced(folded: str) -> Iterator[list[str]]:
 
 
 def phrase_keys(characters: list[str]) -> Keys:
-    """Returns the keys of a phrase: its parts of two neighbours if it has at most three, else those
-    of three.
+    """Returns the keys of a phrase.
+
+    Each key has two characters if the phrase has at most three, and otherwise three characters.
     """
     size = GRAMS[0] if len(characters) <= GRAMS[1] else GRAMS[1]
     starts = range(len(characters) - size + 1)

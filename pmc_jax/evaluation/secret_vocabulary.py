@@ -1,4 +1,4 @@
-"""Number words, month names and common words, from `secret_words.yaml` and a file of the user."""
+"""Tables of number words, month names and common words for the secret items."""
 
 import dataclasses
 import functools
@@ -22,12 +22,12 @@ class Vocabulary:
 
     Attributes:
         numbers, ordinals: word -> value.
-        scales: word -> factor of the number before it.
-        number_joiners: words between the words of a number.
+        scales: word -> factor that multiplies the number before the word.
+        number_joiners: words that join the words of a number.
         weak_numbers: number words that are no secret on their own.
         months: name or abbreviation -> 1 to 12.
-        date_joiners: words between day and month.
-        common: words that are never a secret; as text, they are separated by white space.
+        date_joiners: words that join day and month.
+        common: words that are never a secret. In YAML, a text with white space is also possible.
     """
 
     numbers: Mapping[str, int]
@@ -52,20 +52,20 @@ class Vocabulary:
 
     @functools.cached_property
     def number_pattern(self) -> re.Pattern:
-        """Matches the words of one number or of several in a row, in lower-case text."""
+        """Pattern of the words of one or several numbers in a lower-case text."""
         word, joiner = _any((*self.number_words, *self.scales)), _any(self.number_joiners)
         return re.compile(rf"\b{word}(?:(?:[\s-]+{joiner})?[\s-]+{word})*\b")
 
     @functools.cached_property
     def scaled_pattern(self) -> re.Pattern:
-        """Matches digits before a scale, as in "3.5 million", in lower-case text."""
+        """Pattern of digits before a scale ("3.5 million") in a lower-case text."""
         scale = rf"(?P<scale>{_any(self.scales)})"
         number = r"(?<![\d.,])(?P<whole>\d+)(?:[.,](?P<fraction>\d+))?"
         return re.compile(rf"{number}[\s-]+{scale}s?\b")
 
     @functools.cached_property
     def month_patterns(self) -> tuple[re.Pattern, re.Pattern]:
-        """Match day and month, and month and day, in lower-case text with digits."""
+        """Patterns of day and month, and of month and day, in a lower-case text with digits."""
         gap = rf"[\s,.\-/]*(?:{_any(self.date_joiners)}\s+)*\ue000?"
         month, suffix = rf"(?P<month>{_any(self.months)})", r"[^\W\d_]{0,3}"
         return (
@@ -81,10 +81,13 @@ def _any(words: Iterable[str]) -> str:
 
 @functools.cache
 def vocabulary(file: str | None = None) -> Vocabulary:
-    """Returns the packaged tables, with those of a YAML file of the same shape added to them.
+    """Returns the tables of `secret_words.yaml`, extended by the tables of a YAML file.
+
+    Args:
+        file: value of `evaluate.levels.words`, or None.
 
     Raises:
-        UserError: The file cannot be read, has an unknown table, or has a value of another type.
+        UserError: the file cannot be read, has an unknown table, or has a value of another type.
     """
     tables = _parsed(_PACKAGED.read_text(encoding="utf-8"), "secret_words.yaml")
     if file is not None:
@@ -119,8 +122,10 @@ def _table(name: str, value: Any, where: str) -> Mapping[str, int] | frozenset[s
     if Vocabulary.__annotations__[name] == Mapping[str, int]:
         if isinstance(value, dict) and all(type(number) is int for number in value.values()):
             return {str(word).casefold(): number for word, number in value.items()}
-        raise UserError(f"{where}: the table {name} must map words to whole numbers.")
+        raise UserError(
+            f"{where}: the table {name} does not map words to integers. Write 'word: 1'."
+        )
     words = value.split() if isinstance(value, str) else value
     if isinstance(words, list) and all(isinstance(word, str) for word in words):
         return frozenset(map(str.casefold, words))
-    raise UserError(f"{where}: the table {name} must be a list of words. Quote words such as 'no'.")
+    raise UserError(f"{where}: the table {name} is not a list of words. Quote words such as 'no'.")

@@ -147,8 +147,8 @@ def test_tables_of_another_language(tmp_path):
         ("numbers: [1", "is not YAML at line"),
         ("[1]", "is a list. Give the tables"),
         ("nombres: {un: 1}", "unknown table 'nombres'"),
-        ("numbers: {un: eins}", "the table numbers must map words to whole numbers"),
-        ("common: [no]", "the table common must be a list of words"),
+        ("numbers: {un: eins}", "the table numbers does not map words to integers"),
+        ("common: [no]", "the table common is not a list of words"),
     ],
 )
 def test_a_bad_table_is_one_line(text, part, tmp_path):
