@@ -10,8 +10,10 @@ _EXAMPLES = 3
 
 
 def final_tables(results: dict[str, Any]) -> str:
-    """Formats the tables of quality before and after unlearning and of seconds per stage, and the
-    sentence that counts the forgotten questions.
+    """Formats the final output of a run.
+
+    It has tables with the quality before and after unlearning and with the seconds per stage, and
+    the sentence that counts the forgotten questions.
     """
     before, after = results["before"], results["after"]
     rows = [

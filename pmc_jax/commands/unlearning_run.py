@@ -195,7 +195,7 @@ def _evaluate_if_due(
 def _measure_levels(
     config: Config, run: Unlearning, model: LoadedModel, inputs: RunInputs
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Measures which questions are forgotten; returns the levels of each and their counts."""
+    """Measures which questions are forgotten and returns the levels and counts of questions."""
     forget, settings = inputs.forget, config.evaluate
     originals = [run.source.originals[id_] for id_ in forget.ids]
     secrets = secrets_of(forget, originals, inputs.eval_sets, inputs.retain, settings)

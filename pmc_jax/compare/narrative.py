@@ -81,12 +81,12 @@ def printed(comparison: Comparison) -> str:
 
 
 def results(comparison: Comparison) -> Table:
-    """Returns the results of each method and of the target and reference models."""
+    """Returns the table of results of each method and of the target and reference models."""
     return _by_method(comparison, "Results, mean ± standard deviation over n seeds", _RESULTS)
 
 
 def more(comparison: Comparison) -> Table:
-    """Returns the parts of the results and the numbers of tokens."""
+    """Returns the table of further numbers: recall of other splits and numbers of tokens."""
     return _by_method(comparison, "More numbers, mean ± standard deviation over n seeds", _MORE)
 
 
@@ -103,7 +103,7 @@ def _by_method(comparison: Comparison, caption: str, columns: Sequence[Column]) 
 
 
 def paired(comparison: Comparison) -> Table | None:
-    """Returns the mean difference between PMC and each other method over equal seeds."""
+    """Returns the table of PMC minus each other method for equal seeds, or None if it is empty."""
     names = {entry["name"]: entry["label"] for entry in comparison["entries"]}
     rows = [
         Row(
@@ -117,7 +117,7 @@ def paired(comparison: Comparison) -> Table | None:
 
 
 def of_measure(comparison: Comparison, measure: str) -> Table | None:
-    """Returns the main values of one measure, with one column per method."""
+    """Returns the table of main values of one measure, with one column per method, or None."""
     described = comparison["descriptions"].get(measure, {})
     entries = [entry for entry in measured(comparison) if measure in entry["measures"]]
     columns = [(title, model["measures"].get(measure, {})) for title, model in models(comparison)]

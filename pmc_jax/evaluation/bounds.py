@@ -78,14 +78,14 @@ def deviation_upper(samples: np.ndarray, confidence: float) -> float:
 
 
 def mean_upper_dkw(samples: np.ndarray, error: float) -> float:
-    """Bounds the mean from above by a band around the empirical distribution function."""
+    """Returns an upper bound on the mean from a band around the empirical distribution function."""
     points, levels = _steps(samples)
     margin = _margin(len(samples), error)
     return float(1 - np.diff(points) @ np.maximum(levels - margin, 0))
 
 
 def mean_upper_bernstein(samples: np.ndarray, error: float) -> float:
-    """Bounds the mean from above by the sample variance and returns at most 1."""
+    """Returns an upper bound on the mean, at most 1, from the sample variance."""
     n = len(samples)
     if n < 2:
         return 1.0
@@ -95,7 +95,7 @@ def mean_upper_bernstein(samples: np.ndarray, error: float) -> float:
 
 
 def deviation_upper_sample(samples: np.ndarray, error: float) -> float:
-    """Bounds the standard deviation from above by the sample deviation.
+    """Returns an upper bound on the standard deviation from the sample deviation.
 
     The result is at most 1/2, the largest standard deviation of a variable in [0, 1].
     """
@@ -107,7 +107,7 @@ def deviation_upper_sample(samples: np.ndarray, error: float) -> float:
 
 
 def deviation_upper_dkw(samples: np.ndarray, error: float) -> float:
-    """Bounds the standard deviation from above by a band around the empirical distribution."""
+    """Returns an upper bound on the standard deviation from a band around the distribution."""
     points, levels = _steps(samples)
     margin = _margin(len(samples), error)
     # E (X - c)^2 = c^2 + integral of 2 (x - c) (1 - F(x)). Between two points, the integral is
