@@ -9,6 +9,7 @@ from pmc_jax.data.files import table_of
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sources import Rows
 from pmc_jax.evaluation.context import AnswerCache, EvalContext, LoadedModel
+from pmc_jax.evaluation.levels import secrets_of
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.unlearning.pmc import Rollout, Selection
 from pmc_jax.unlearning.store import ReplacementStore
@@ -38,6 +39,7 @@ def test_short_and_without_texts(tmp_path):
         RunInputs(forget, retain, None, [SECRET], [evaluated]),
         table_of("f.csv", [{SECRET: SECRET}]),
         Rows(("a:0",), {"question": (SECRET,)}),
+        *secrets_of(forget, [SECRET], [evaluated], retain, config),
         Rollout([SECRET], np.ones(1), np.ones(1)),
         Selection("a:0", SECRET, 0.5, [0.5]),
         pmc.ModelConfig(system_prompt=SECRET),

@@ -67,6 +67,9 @@ class Secret:
     limits: Sequence[float]
     words: Vocabulary
 
+    def __repr__(self) -> str:
+        return f"Secret({len(self.items)} items)"
+
     @property
     def opening(self) -> str:
         """Words of the original answer before its first secret item.

@@ -23,7 +23,7 @@ from itertools import groupby
 
 from pmc_jax.evaluation import secret_readings
 from pmc_jax.evaluation.secret_readings import Keys, keys
-from pmc_jax.evaluation.secret_vocabulary import Vocabulary
+from pmc_jax.evaluation.secret_vocabulary import Vocabulary, visible
 from pmc_jax.scoring.words import spelled_words, unicode_words
 
 _FREQUENT, _FREQUENT_RARE_WORD = (
@@ -79,7 +79,7 @@ def gives(answer: str, items: Iterable[Keys], words: Vocabulary) -> bool:
 
 
 def _items(answer: str, words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys]:
-    text = secret_readings.visible(answer)
+    text = visible(answer)
     folded = text.casefold()
     digits = secret_readings.with_digits(folded, words)
     items = []

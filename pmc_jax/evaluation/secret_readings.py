@@ -16,11 +16,10 @@ Case, compatibility forms (NFKC), accents of Latin letters and invisible charact
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 
-from pmc_jax.evaluation.secret_vocabulary import Vocabulary
+from pmc_jax.evaluation.secret_vocabulary import Vocabulary, visible
 from pmc_jax.scoring.words import spelled_words, unicode_words
 
 Keys = frozenset[str]
@@ -63,22 +62,6 @@ def keys(text: str, words: Vocabulary) -> Keys:
     found |= {key for address in addresses(folded) for key in address}
     found |= _numbers(digits) | _codes(digits) | _phrases(folded)
     return frozenset(found) | {f"word {stem}" for stem in unicode_words(folded)}
-
-
-def visible(text: str) -> str:
-    """Returns a text after NFKC, without invisible characters and accents of Latin letters.
-
-    The digits of other scripts become 0 to 9.
-    """
-    characters: list[str] = []
-    base = ""
-    for character in unicodedata.normalize("NFKD", text):
-        kind = unicodedata.category(character)
-        if kind in ("Cf", "Co") or (kind == "Mn" and base.isascii() and base.isalpha()):
-            continue
-        base = character
-        characters.append(str(unicodedata.decimal(character)) if kind == "Nd" else character)
-    return unicodedata.normalize("NFKC", "".join(characters))
 
 
 def number_key(digits: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.resources
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,9 +17,24 @@ from pmc_jax.scoring.words import unicode_words
 _PACKAGED = importlib.resources.files("pmc_jax.evaluation") / "secret_words.yaml"
 
 
+def visible(text: str) -> str:
+    """Returns a text after NFKC, without invisible characters and the accents of Latin letters, and
+    with the digits 0 to 9 in place of those of other scripts.
+    """
+    characters: list[str] = []
+    base = ""
+    for character in unicodedata.normalize("NFKD", text):
+        kind = unicodedata.category(character)
+        if kind in ("Cf", "Co") or (kind == "Mn" and base.isascii() and base.isalpha()):
+            continue
+        base = character
+        characters.append(str(unicodedata.decimal(character)) if kind == "Nd" else character)
+    return unicodedata.normalize("NFKC", "".join(characters))
+
+
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Words of some languages, in lower case.
+    """Words of some languages, as `visible` leaves them, in lower case.
 
     Attributes:
         numbers, ordinals: word -> value.
@@ -120,12 +136,15 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
 
 def _table(name: str, value: Any, where: str) -> Mapping[str, int] | frozenset[str]:
     if Vocabulary.__annotations__[name] == Mapping[str, int]:
-        if isinstance(value, dict) and all(type(number) is int for number in value.values()):
-            return {str(word).casefold(): number for word, number in value.items()}
+        numbers = "numbers from 1 to 12" if name == "months" else "integers"
+        values = list(value.values()) if isinstance(value, dict) else [None]
+        in_range = name != "months" or all(number in range(1, 13) for number in values)
+        if in_range and all(type(number) is int for number in values):
+            return {visible(str(word)).casefold(): number for word, number in value.items()}
         raise UserError(
-            f"{where}: the table {name} does not map words to integers. Write 'word: 1'."
+            f"{where}: the table {name} does not map words to {numbers}. Write 'word: 1'."
         )
     words = value.split() if isinstance(value, str) else value
     if isinstance(words, list) and all(isinstance(word, str) for word in words):
-        return frozenset(map(str.casefold, words))
+        return frozenset(visible(word).casefold() for word in words)
     raise UserError(f"{where}: the table {name} is not a list of words. Quote words such as 'no'.")

@@ -32,18 +32,18 @@ _QUALITY_KEYS = ("unlearn_quality", "utility", "utility_splits", "splits")
 def collect(
     folders: Sequence[str | Path], *, text: bool, results: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The report of one or more runs.
+    """Reads the report of one or more runs.
 
     Args:
         folders: folders of finished runs.
         text: whether to include questions and answers, if a log has them.
-        results: the results of a single run whose `results.json` is not written yet.
+        results: contents of the `results.json` of a single run, before that file is written.
 
     Returns:
-        The content of `report.json`.
+        The contents of `report.json`.
 
     Raises:
-        UserError: a folder has no finished run, or files in it are damaged.
+        UserError: a folder holds no finished run, or a file in it is damaged.
     """
     paths = [Path(folder) for folder in folders]
     names = [path.resolve().name for path in paths]
@@ -73,7 +73,9 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
     try:
         log = [row for row in read_log(folder / run_folder.LOG) if "kind" in row]
     except OSError as error:
-        raise UserError(f"{folder / run_folder.LOG}: cannot be read ({error.strerror})") from error
+        raise UserError(
+            f"{folder / run_folder.LOG}: the file cannot be read ({error.strerror}). {hint}"
+        ) from error
     try:
         run = {
             "name": name,
@@ -105,8 +107,8 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
         run["not_claimed"] = remains.not_claimed(run)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
-            f"{folder}: the files are not from a finished run of this version "
-            f"({type(error).__name__}); pmc verify {folder} compares them"
+            f"{folder}: the files are not those of a finished run of this version "
+            f"({type(error).__name__}). Run pmc verify {folder} to compare them."
         ) from error
     return run
 
@@ -134,7 +136,10 @@ def _comparison(folder: Path) -> str | None:
 
 
 def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:
-    """Unlearn quality, utility and recalls of `before`, `after` and `reference` (or None)."""
+    """Returns unlearn quality, utility and recalls of the models `before`, `after` and `reference`.
+
+    The value of `reference` is None if no reference model was measured.
+    """
     quality: dict[str, Any] = {
         moment: {key: results[moment].get(key) for key in _QUALITY_KEYS}
         for moment in ("before", "after")
@@ -151,8 +156,10 @@ def _steps(log: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def _questions(log: Iterable[dict[str, Any]], text: bool) -> list[dict[str, Any]]:
-    """Returns the forget questions: those with a secret that is told at an early level first, then
-    by what is left of the true answer, then of the original one.
+    """Returns the forget questions in the order of the page.
+
+    The first questions are those whose secret is told at the earliest level. Within a level, the
+    question with the highest recall of the true answer comes first.
     """
     rows = [
         {key: row.get(key) for key in _QUESTION_KEYS}

@@ -1,7 +1,7 @@
-"""Figures of distributions over questions, options and words, each with a sentence on its numbers.
+"""Figures of distributions over questions, options and words, each with a sentence on the numbers.
 
-For one run, a figure shows the models before and after unlearning and the reference. For several
-runs, it shows the model of each after unlearning and one reference.
+The figure of one run shows the target model, the unlearned model and the reference model. The
+figure of several runs shows the unlearned model of each run and one reference model.
 """
 
 import math
@@ -35,7 +35,7 @@ _SAMPLED = {
 
 
 def of_measure(runs: Sequence[Run], measure: str) -> list[Figure]:
-    """The figures of one measure."""
+    """Returns the figures of one measure."""
     if measure in _SAMPLED:
         return existing(_worst(runs, measure))
     if measure == "multiple_choice":
@@ -44,7 +44,7 @@ def of_measure(runs: Sequence[Run], measure: str) -> list[Figure]:
 
 
 def _styled(runs: Sequence[Run], measure: str, name: str) -> list[Styled]:
-    """The series of each model of a single run, or of each run and one reference."""
+    """Returns the series of each model of a single run, or of each run and one reference model."""
     if len(runs) == 1:
         styled = [
             (series(runs[0], measure, model, name), {"label": label, "colour": model, "dash": dash})
@@ -66,7 +66,7 @@ def _by_model(styled: Sequence[Styled], say: Callable[[Any], str], join: str = "
 
 
 def _ordered(styled: Sequence[Styled]) -> list[Line]:
-    """Values in percent in descending order, over the share of questions in percent."""
+    """Returns lines of the values in descending order, over the share of questions, in percent."""
     return [
         Line(
             x=[100 * i / len(data) for i in range(len(data) + 1)],

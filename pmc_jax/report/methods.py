@@ -9,15 +9,15 @@ LABELS: Mapping[str, str] = TEXTS["methods"]  # of config.method.METHOD_NAMES
 
 
 def method(run: Mapping[str, Any]) -> str:
-    """`method.name` of a run."""
+    """Returns the setting `method.name` of a run."""
     return run["settings"]["method"]["name"]
 
 
 def label(run: Mapping[str, Any]) -> str:
-    """Name of a run's method for people."""
+    """Returns the name of a run's method for people."""
     return LABELS[method(run)]
 
 
 def samples(run: Mapping[str, Any]) -> bool:
-    """Whether a run's method trains on the model's own answers."""
+    """Returns whether the method of a run trains on the model's own answers."""
     return method(run) in ("pmc", "pmc_alignment")

@@ -1,7 +1,7 @@
-"""The report's numbers in plain sentences that name what each number was computed from.
+"""Sentences that state the numbers of a report and name what each number was computed from.
 
-A model that ends below the level of a model that never saw the data has over-forgotten, and the
-sentences say so.
+A model that gives fewer words of the true answers than a model that never saw the data has
+over-forgotten, and the sentences say so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,19 @@ REFERENCE = "a model that never saw the data"
 
 
 def comes_first(measure: str, name: str) -> bool:
-    """Whether the page shows a value outside the folded part."""
+    """Returns whether the page shows a value outside the folded part."""
     if measure in ("prompt_attacks", "quantised", "relearned"):
         return ".above_reference" not in name
     return name in MEASURE_TEXTS[measure].get("shown_first", (name,))
 
 
 def percent(share: float) -> str:
+    """Formats a share from 0 to 1 in percent, with a space that does not break."""
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def duration(seconds: float) -> str:
-    """ "42 s", "2 min 59 s", "3 h 5 min"."""
+    """Formats seconds as "42 s", "2 min 59 s" or "3 h 5 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -47,27 +48,29 @@ def mean(numbers: Sequence[float]) -> float:
 
 
 def measured(run: Mapping[str, Any], measure: str, model: str) -> dict[str, Any]:
-    """The result of a measure for one model; empty if it was not measured."""
+    """Returns the result of a measure for one model; it is empty if the model was not measured."""
     return (run["evaluation"] or {}).get("measures", {}).get(measure, {}).get(model) or {}
 
 
 def series(run: Mapping[str, Any], measure: str, model: str, name: str) -> Any:
-    """The data of a figure for one model; None if it was not measured."""
+    """Returns the data of a figure for one model, or None if the model was not measured."""
     return measured(run, measure, model).get("series", {}).get(name) or None
 
 
 def values(run: Mapping[str, Any], measure: str, model: str) -> dict[str, float]:
-    """The numbers of a measure for one model."""
+    """Returns the numbers of a measure for one model."""
     return measured(run, measure, model).get("values", {})
 
 
 def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How far unlearning went beyond a model that never saw the data; None if not known.
+    """Computes how far unlearning went beyond a model that never saw the data.
 
     Returns:
-        `points`: unlearn quality after unlearning minus that of the reference, in points; if one
-        of them is missing, the recall of the reference minus that of this model, in points.
-        `found`: whether `points` is above zero, rounded to one decimal.
+        None without a reference model, or else:
+        `points`: the unlearn quality of the unlearned model minus that of the reference model. If
+        one of them is missing, the recall of the reference model minus that of the unlearned model,
+        in points;
+        `found`: whether `points`, rounded to one decimal, is above zero.
     """
     after, reference = quality["after"], quality["reference"]
     if reference is None:
@@ -225,7 +228,10 @@ def _attacks(run: Mapping[str, Any]) -> str:
 
 
 def _multiple_choice(run: Mapping[str, Any]) -> str:
-    """How often multiple choice reveals the true answer; "" if it was not measured."""
+    """Returns a sentence on how often multiple choice reveals the true answer.
+
+    The sentence is empty if multiple choice was not measured.
+    """
     after, reference = (
         values(run, "multiple_choice", model).get("most_likely") for model in ("after", "reference")
     )

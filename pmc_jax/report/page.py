@@ -19,7 +19,7 @@ _SIDE_EFFECTS = ("side_effects", "perplexity")
 
 
 def environment() -> jinja2.Environment:
-    """The Jinja environment of the page templates."""
+    """Returns the Jinja environment of the page templates."""
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("pmc_jax.report", "."),
         autoescape=True,
@@ -32,13 +32,12 @@ def environment() -> jinja2.Environment:
         "percent": lambda share: tables.shown(share, "share"),
         "drawing": Markup,  # `Figure.svg` escapes its texts
         "lead": lambda sentence: sentence.partition(": "),  # of the findings of a comparison
-        "inline": narrative.inline,
     }
     return templates
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The HTML page of a report."""
+    """Renders the HTML page of a report."""
     runs = report["runs"]
     return (
         environment()
@@ -82,7 +81,7 @@ def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[d
 
 
 def _models(run: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
-    """Group -> (name, path, SHA-256) of the files that a run read and wrote."""
+    """Returns the files that a run read and wrote, as group -> list of (name, path, SHA-256)."""
     digests = run["digests"]
     files = [(n, source["path"], source["sha256"]) for n, source in digests["inputs"].items()]
     rows = [(name, "", sha) for name, sha in digests["data"].items() if name != "model"]

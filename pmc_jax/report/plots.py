@@ -1,6 +1,6 @@
-"""Figures over the steps of unlearning, each with a sentence that states its numbers.
+"""Figures over the steps of unlearning, each with a sentence that states the numbers.
 
-In a report of several runs, each run has a line in its own colour.
+In a report of several runs, each run has a line of another colour.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ _DASHES = ("solid", "dashed", "mixed", "dotted")
 
 
 def removed(runs: Sequence[Run]) -> list[Figure]:
-    """What the model forgot, over the steps of unlearning."""
+    """Returns the figures of what the model forgot."""
     over = "; a model above this line has forgotten more than was requested"
     quality = _over_steps(runs, "unlearn_quality", "Unlearn quality", over)
     loss = _loss(
@@ -29,7 +29,7 @@ def removed(runs: Sequence[Run]) -> list[Figure]:
 
 
 def cost(runs: Sequence[Run]) -> list[Figure]:
-    """What the model lost of the knowledge that must stay."""
+    """Returns the figures of the knowledge that must stay."""
     loss = _loss(
         runs,
         "retain_loss",
@@ -40,12 +40,12 @@ def cost(runs: Sequence[Run]) -> list[Figure]:
 
 
 def existing(*figures: Figure | None) -> list[Figure]:
-    """The figures that have data."""
+    """Returns the figures that have data."""
     return [figure for figure in figures if figure is not None]
 
 
-def run_style(runs: Sequence[Run], index: int, label: str = "after") -> dict[str, str]:
-    """Label, colour and dash of a run's line; a single run has the label `label`."""
+def run_style(runs: Sequence[Run], index: int, label: str = "unlearned model") -> dict[str, str]:
+    """Returns the label, colour and dash of a run's line; a single run has the label `label`."""
     if len(runs) == 1:
         return {"label": label, "colour": "after", "dash": "solid"}
     colour = f"run{index % RUN_COLOURS + 1}"
@@ -53,7 +53,7 @@ def run_style(runs: Sequence[Run], index: int, label: str = "after") -> dict[str
 
 
 def line(points: Points, **style: Any) -> Line:
-    """A line through (x, y) points."""
+    """Returns a line through (x, y) points."""
     return Line(x=[x for x, _ in points], y=[y for _, y in points], **style)
 
 
@@ -66,7 +66,7 @@ def _lines(runs: Sequence[Run], points: Sequence[Points], label: str, **style: A
 
 
 def _by_run(runs: Sequence[Run], texts: Iterable[str]) -> str:
-    """The text of a single run, or the text of each run after its name."""
+    """Returns the text of a single run, or the texts of several runs, each after the run's name."""
     named = [(run["name"], text) for run, text in zip(runs, texts, strict=True)]
     if len(runs) == 1:
         return named[0][1]
@@ -84,7 +84,7 @@ def _from_to(points: Points, form: str) -> str:
 
 
 def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str = "") -> Figure | None:
-    """Unlearn quality or utility before, during and after unlearning."""
+    """Returns the figure of unlearn quality or utility before, during and after unlearning."""
     points = []
     for run in runs:
         last = run["rounds"][-1]["step"] if run["rounds"] else 0
@@ -109,7 +109,10 @@ def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str = "") -
 
 
 def _score(runs: Sequence[Run]) -> Figure | None:
-    """Similarity of sampled answers to the original ones: mean and spread per round."""
+    """Returns the figure of how similar sampled answers are to the original answers.
+
+    The figure shows mean and standard deviation for each round.
+    """
     all_samples = [_points(run["rounds"], "score_mean") for run in runs]
     lines = _lines(runs, all_samples, "all samples", marker="o")
     if not lines:
@@ -128,12 +131,12 @@ def _score(runs: Sequence[Run]) -> Figure | None:
         lines += _lines(runs, chosen, "selected samples", **style)
     ends = [_from_to(mean, ".2f") if mean else "not sampled" for mean in all_samples]
     text = (
-        "Share of the words of its first answer that the model still gives in sampled answers, "
+        "Share of the words of its original answer that the model still gives in sampled answers, "
         f"mean over all samples of a round: {_by_run(runs, ends)}."
     )
     caption = f"{text} The band is the standard deviation. Rounds without sampling have no point."
     panel = Panel([*bands, *lines], "step", "similarity, 0 to 1")
-    title = "Similarity of new answers to the first ones"
+    title = "Similarity of new answers to the original ones"
     return Figure("score", title, caption, [panel], alt=text)
 
 
@@ -151,11 +154,11 @@ def _without_replacement(runs: Sequence[Run]) -> Figure | None:
         texts.append(f"at most {most}, of which {end}" if most else "none in any round")
     text = (
         "Questions to which the model has not yet given an answer that shares no words with its "
-        f"first one: {_by_run(runs, texts)}."
+        f"original answer, so that training still looks for one: {_by_run(runs, texts)}."
     )
-    lines = _lines(runs, points, "questions without a replacement")
+    lines = _lines(runs, points, "questions without a training answer")
     panel = Panel(lines, "step", "questions")
-    return Figure("unreplaced", "Questions without a replacement answer", text, [panel])
+    return Figure("unreplaced", "Questions without a training answer", text, [panel])
 
 
 def _loss(runs: Sequence[Run], key: str, title: str, what: str) -> Figure | None:

@@ -1,4 +1,4 @@
-"""The tables of the report page: one group of columns per run, with an explanation of each row."""
+"""Tables of the report page, with a group of columns for each run."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,10 @@ class Row:
     """One row of a table.
 
     Attributes:
-        texts: its cells, the columns of the first run, then those of the next.
-        note: what the numbers mean.
-        better: which numbers are better.
+        name: head of the row.
+        texts: cells of the row, first the columns of the first run, then those of the next run.
+        note: meaning of the numbers.
+        better: statement on which numbers are better.
     """
 
     name: str
@@ -41,9 +42,11 @@ class Table:
     """A table of numbers.
 
     Attributes:
-        heads: column titles of each run.
-        runs: names of the runs, each with these columns.
-        note: a remark on all rows.
+        caption: title of the table.
+        heads: titles of the columns of each run.
+        rows: rows of the table.
+        runs: names of the runs.
+        note: remark on all rows.
         footnotes: reasons for missing numbers.
     """
 
@@ -56,7 +59,7 @@ class Table:
 
 
 def headline(runs: Sequence[Run]) -> Table:
-    """Unlearn quality, utility, and the recalls from which they are computed."""
+    """Returns the table of unlearn quality, utility and the recalls that both are computed from."""
     models = [m for m in COLUMNS if any(run["quality"][m] is not None for run in runs)]
     rows = []
     for key, texts in TEXTS["quality"].items():
@@ -81,7 +84,10 @@ def _quality(quality: Mapping[str, Any] | None, key: str) -> str:
 
 
 def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Table] | None:
-    """The values of one measure as two tables, one shown and one folded; None without values."""
+    """Returns the values of one measure as two tables, of which the page folds the second.
+
+    Returns None if the measure has no values.
+    """
     described: dict[str, Description] = {}
     for run in runs:
         described = (run["evaluation"] or {}).get("descriptions", {}).get(measure, {}) | described
@@ -104,14 +110,17 @@ def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Ta
 
 
 def described_row(name: str, about: Description, texts: list[str]) -> Row:
-    """The row of a value, with the text of its description if it has one."""
+    """Returns the row of a value, with the text of the description if there is one."""
     text, unit = about.get("text", name), about.get("unit", "")
     note, better = TEXTS["units"].get(unit, ""), TEXTS["better"].get(about.get("better"), "")
     return Row(text[:1].upper() + text[1:], texts, note, better)
 
 
 def with_common_note(table: Table) -> Table:
-    """Moves the statement which numbers are better to the table's note if all rows share it."""
+    """Moves the statement on which numbers are better to the note of a table.
+
+    The table does not change if its rows have different statements.
+    """
     better = {row.better for row in table.rows}
     if len(table.rows) < 2 or len(better) > 1 or better == {""}:
         return table
@@ -120,7 +129,7 @@ def with_common_note(table: Table) -> Table:
 
 
 def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Description]) -> list[str]:
-    """Reasons for missing numbers of the model after unlearning, each once."""
+    """Returns the reasons for missing numbers of the unlearned model, each reason once."""
     reasons: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, reason in (measured(run, measure, "after").get("missing") or {}).items():
@@ -132,7 +141,7 @@ def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Descript
 
 
 def times(runs: Sequence[Run]) -> Table:
-    """Time per stage."""
+    """Returns the table of the time per stage."""
     rows = [
         Row(name, [duration(run["seconds"][stage]) for run in runs])
         for stage, name in TEXTS["stages"].items()
@@ -142,7 +151,7 @@ def times(runs: Sequence[Run]) -> Table:
 
 
 def shown(value: float | None, unit: str) -> str:
-    """A number in its unit's format."""
+    """Formats a number in its unit."""
     if value is None:
         return NOTHING
     if unit == "share":
@@ -155,13 +164,13 @@ def shown(value: float | None, unit: str) -> str:
 
 
 def settings(run: Run) -> dict[str, str]:
-    """Dotted name -> value of every setting."""
+    """Returns the dotted name and the value, as text, of every setting."""
     flat = flatten(run["settings"])
     return {n: NOTHING if value in (None, {}, []) else str(value) for n, value in flat.items()}
 
 
 def different_settings(runs: Sequence[Run]) -> Table | None:
-    """The settings in which the runs differ; None if there are none."""
+    """Returns the table of the settings in which the runs differ, or None if all are the same."""
     flat = [settings(run) for run in runs]
     rows = []
     for name in dict.fromkeys(name for one in flat for name in one):

@@ -1,6 +1,6 @@
-"""`pmc report`: writes the page and its JSON from the folders of finished runs.
+"""Writes the page and the JSON of `pmc report` from the folders of finished runs.
 
-Both can be written again at any time, so `manifest.json`, which they quote, does not list them.
+`manifest.json` does not list these two files, because they can be written again at any time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,22 +21,23 @@ def write(
     *,
     results: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes the report of one run, or of several side by side.
+    """Writes the report of one run, or of several runs side by side.
 
     Args:
         folders: folders of finished runs, without duplicates.
-        settings: `file` None means report.html, in the folder of a single run or else in the
-            current folder.
-        results: the results of a single run whose `results.json` is not written yet.
+        settings: settings of the report. If `file` is None, the page is report.html in the folder
+            of a single run, or in the current folder for several runs.
+        results: contents of the `results.json` of a single run, before that file is written.
 
     Returns:
-        Path of the page; the JSON is next to it.
+        The path of the page. The JSON is in the same folder.
 
     Raises:
-        UserError: a folder has no finished run, or an existing file is not a report.
+        UserError: a folder is named twice or holds no finished run, or an existing file of that
+            name is not a report.
     """
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
-        raise UserError("pmc report: a folder is named twice; name each folder once")
+        raise UserError("pmc report: a folder is named twice. Name each folder once.")
     folder = Path(folders[0]) if len(folders) == 1 else Path()
     page = Path(settings.file) if settings.file else folder / run_folder.REPORT
     data = page.with_suffix(".json")
@@ -44,8 +45,8 @@ def write(
     for path, mark in ((page, MARK), (data, f'"kind": "{KIND}"')):
         if path.exists() and not _begins_with(path, mark):
             raise UserError(
-                f"{path}: not a report written by pmc; nothing was changed. Name another file with "
-                "report.file=NAME.html"
+                f"{path}: the file is not a report of pmc, so nothing was changed. Name another "
+                "file with report.file=NAME.html."
             )
     html = render(report)
     write_text(data, json_text(report))
@@ -54,7 +55,7 @@ def write(
 
 
 def _begins_with(path: Path, mark: str) -> bool:
-    """Whether the mark is in the first 4096 bytes of a file."""
+    """Returns whether the first 4096 bytes of a file contain the mark."""
     try:
         return mark.encode() in path.read_bytes()[:4096]
     except OSError:
