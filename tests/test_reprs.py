@@ -29,7 +29,18 @@ def test_short_and_without_texts(tmp_path):
     store = ReplacementStore(["a"])
     store.offer("a", SECRET, 0.0)
     objects = [
-        *(lm, generator, generator.encoder, result, store, forget, retain, evaluated, context),
+        *(
+            lm,
+            lm.model,
+            generator,
+            generator.encoder,
+            result,
+            store,
+            forget,
+            retain,
+            evaluated,
+            context,
+        ),
         *(
             FinetuneSet(*ROWS),
             ForgetAnswerSet(*ROWS),
@@ -46,7 +57,7 @@ def test_short_and_without_texts(tmp_path):
         pmc.PMCConfig(score=pmc.ScoreConfig(name="forbidden", forbidden=(SECRET,))),
         pmc.Config(model=pmc.ModelConfig(path="model", system_prompt=SECRET)),
     ]
-    for shown in map(repr, objects):
+    for shown in [*map(repr, objects), *map(str, objects)]:
         assert "Canary" not in shown and len(shown) < 600 and "\n" not in shown, shown
     assert repr(lm).startswith(f"LanguageModel({str(tmp_path / 'model')!r}, 2 layers, ")
     assert repr(retain) == "RetainSet(1 rows)"

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from pmc_jax.distributed.mesh import Layout
@@ -52,6 +53,12 @@ class Decoder(nnx.Module):
         for name, array in arrays.items():
             if not name.startswith("layers."):
                 setattr(self, name, nnx.Param(array))
+
+    def __repr__(self) -> str:
+        """Returns the number of parameters, without their values."""
+        return f"Decoder({sum(map(np.size, jax.tree.leaves(self))):,} parameters)"
+
+    __str__ = __repr__
 
     def arrays(self) -> dict[str, jax.Array]:
         """Returns the arrays by name, as the constructor takes them."""

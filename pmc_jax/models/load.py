@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
@@ -73,9 +72,7 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         """Returns the source and the size of the model, without its parameters and tokenizer."""
-        count = sum(array.size for array in jax.tree.leaves(self.model))
-        layers = self.config.num_layers
-        return f"LanguageModel({self.source!r}, {layers} layers, {count:,} parameters)"
+        return f"LanguageModel({self.source!r}, {self.config.num_layers} layers, {self.model!r})"
 
 
 def load(
