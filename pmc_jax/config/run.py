@@ -1,8 +1,9 @@
 """Settings of a run, as frozen dataclasses, and functions that build them from YAML.
 
-Defaults follow the published Llama run (arXiv 2507.04219) where it names a value. The settings
-classes check their values; `pmc_jax.config.schema` contains the checks and their messages. Paths of
-data are not checked here but when `pmc_jax.data` reads them.
+Defaults are the project's own. The published settings (arXiv 2507.04219) are in
+`configs/tofu_phi15.yaml` and `configs/tofu_llama32_3b.yaml`. The settings classes check their
+values; `pmc_jax.config.schema` contains the checks and their messages. Paths of data are not
+checked here but when `pmc_jax.data` reads them.
 """
 
 from __future__ import annotations

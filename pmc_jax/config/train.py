@@ -32,7 +32,9 @@ class AdamWConfig(Section):
     """The AdamW optimizer (arXiv 1711.05101).
 
     Fields:
-        weight_decay: decoupled weight decay, which also applies to biases and norms.
+        weight_decay: decoupled weight decay.
+        decay_on: weights that decay (all | matrices); matrices excludes biases and norms, as the
+            Trainer of transformers does.
         beta1: decay rate of the first moment.
         beta2: decay rate of the second moment.
         epsilon: constant added to the denominator of the update.
@@ -41,6 +43,7 @@ class AdamWConfig(Section):
     """
 
     weight_decay: float = setting(0.01, at_least(0))
+    decay_on: str = setting("all", one_of("all", "matrices"))
     beta1: float = setting(0.9, BELOW_ONE)
     beta2: float = setting(0.999, BELOW_ONE)
     epsilon: float = setting(1e-8, above(0))
@@ -61,9 +64,11 @@ class TrainConfig(Section):
         max_grad_norm: global norm to which the gradient is clipped; None disables clipping.
         max_bad_steps: number of successive steps without a finite loss and gradient after which the
             run stops; such a step does not change the weights.
-        loss_mean: mean in each loss term (tokens | answers): tokens averages over all answer tokens
-            of a micro-batch (as in transformers), and answers averages over the means of its
-            answers.
+        loss_mean: mean in each loss term (tokens | answers): tokens averages over all answer
+            tokens, and answers averages over the means of the answers.
+        accumulation_mean: rows of that mean (step | micro_batches): step averages over the rows of
+            the complete step, so that accumulation changes nothing, and micro_batches averages over
+            the means of the micro-batches.
         remat: activations that the backward pass recomputes to save memory (none | full | dots);
             dots recomputes all activations except the outputs of the projections.
         attention: attention kernel (xla | cudnn); cudnn needs NVIDIA GPUs and bfloat16.
@@ -79,6 +84,7 @@ class TrainConfig(Section):
     max_grad_norm: float | None = setting(None, above(0))
     max_bad_steps: int = setting(3, at_least(1))
     loss_mean: str = setting("tokens", one_of("tokens", "answers"))
+    accumulation_mean: str = setting("step", one_of("step", "micro_batches"))
     remat: str = setting("dots", one_of("none", "full", "dots"))
     attention: str = setting("xla", one_of("xla", "cudnn"))
     adamw: AdamWConfig = field(default_factory=AdamWConfig)

@@ -127,7 +127,8 @@ def train_on_answers(
     lm, lengths = generator.lm, [len(s) for s in sequences]
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
     batch, multiple = settings.batch_size, lm.layout.row_multiple
-    packer = Packer.fit(prefix, lengths, batch, multiple, settings.loss_mean)
+    means = dict(loss_mean=settings.loss_mean, accumulation_mean=settings.accumulation_mean)
+    packer = Packer.fit(prefix, lengths, batch, multiple, **means)
     trainer = Trainer(
         lm.model, lm.config, lm.layout, settings, steps, generator.dtype, donate=donate, seed=seed
     )

@@ -81,13 +81,14 @@ class Packer:
         prefix: `shared_prefix` of the run's prompts, which the rows leave out, i32[P].
         rows: number of rows R.
         shortest_row: lower bound of S, so that short steps do not compile further shapes.
-        loss_mean: the setting `train.loss_mean`.
+        loss_mean, accumulation_mean: settings of `train`.
     """
 
     prefix: np.ndarray
     rows: int
     shortest_row: int = _ROW_MULTIPLE
     loss_mean: str = "tokens"
+    accumulation_mean: str = "step"
 
     @staticmethod
     def fit(
@@ -95,7 +96,9 @@ class Packer:
         typical: Sequence[int],
         batch: int,
         row_multiple: int,
+        *,
         loss_mean: str = "tokens",
+        accumulation_mean: str = "step",
     ) -> "Packer":
         """Builds a packer for about four sequences per row.
 
@@ -107,12 +110,12 @@ class Packer:
             typical: expected lengths of sequences with their prefix, in tokens.
             batch: number of sequences in a micro-batch.
             row_multiple: number of which R is a multiple.
-            loss_mean: the setting `train.loss_mean`.
+            loss_mean, accumulation_mean: settings of `train`.
         """
         mean = max(1.0, float(np.mean(typical)) - len(prefix))
         rows = round_up(-(-batch // _SEQUENCES_A_ROW), row_multiple)
         shortest = round_up(int(batch * mean / rows), _ROW_MULTIPLE)
-        return Packer(prefix, rows, max(shortest, 1), loss_mean)
+        return Packer(prefix, rows, max(shortest, 1), loss_mean, accumulation_mean)
 
     def pack(
         self,
@@ -125,9 +128,10 @@ class Packer:
     ) -> TrainBatch:
         """Packs the sequences of one gradient step on the host.
 
-        Every term of the loss is the mean over its answer tokens in each micro-batch, averaged over
-        the micro-batches. With `loss_mean` "answers", every term is the mean over its answers. The
-        sequence `terms[t][i]` is in micro-batch `i * micro_batches // len(terms[t])`.
+        Every term of the loss is the mean over its answer tokens in the step, or with `loss_mean`
+        "answers" over its answers. With `accumulation_mean` "micro_batches", it is the mean over
+        the micro-batches of such a mean in each. The sequence `terms[t][i]` is in micro-batch
+        `i * micro_batches // len(terms[t])`.
 
         Args:
             terms: the sequences of each term, in a number that is a multiple of `micro_batches`.
@@ -153,7 +157,10 @@ class Packer:
                 sequence_index[m, row, span] = min(item.index, no_index)
                 tokens = span.stop - span.start if self.loss_mean == "answers" else 1
                 loss_weights[item.term, m, row, span] = item.weight / tokens
-        total = loss_weights.sum((2, 3), keepdims=True) * micro_batches
+        if self.accumulation_mean == "step":
+            total = loss_weights.sum((1, 2, 3), keepdims=True)
+        else:
+            total = loss_weights.sum((2, 3), keepdims=True) * micro_batches
         np.divide(loss_weights, total, out=loss_weights, where=total > 0)
         arrays = map(np.stack, zip(*(rows.arrays() for rows in packed), strict=True))
         factors = np.array(coefficients, np.float32)

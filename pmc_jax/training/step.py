@@ -80,21 +80,28 @@ def abstract_state(model: Decoder, *, static: StepConfig) -> TrainState:
 
 
 def batch_loss(
-    model: Decoder, batch: TrainBatch, reference: Decoder | None = None, *, static: StepConfig
+    model: Decoder,
+    batch: TrainBatch,
+    reference: Decoder | None = None,
+    *,
+    static: StepConfig,
+    micro_batches: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
-    """Computes the loss of one micro-batch, whose arrays have no axis M.
+    """Computes the part of one micro-batch in the loss of a step; its arrays have no axis M.
 
     Args:
         model: the model with the trained weights.
         batch: the micro-batch.
         reference: the model before unlearning, if the objective needs it.
         static: static configuration of the step.
+        micro_batches: number of micro-batches M in the step.
 
     Returns:
-        The loss f32[], and the mean per token of each term, f32[T].
+        The loss f32[], and the mean per token of each term, f32[T]; the sums of both over the
+        micro-batches are those of the step.
     """
     if static.objective is not None:
-        return objective_loss(model, reference, batch, static)
+        return objective_loss(model, reference, batch, static, micro_batches)
     loss, each = cross_entropy(
         answer_states(model, batch, static),
         model.output_embedding,
@@ -135,15 +142,17 @@ def train_step(
             applied: whether the state has changed, bool[].
     """
 
+    micro_batches = batch.tokens.shape[0]
+
     def loss(trained: Decoder, batch: TrainBatch):
         model = trained if base is None else attach(base, trained, static.lora)
-        return batch_loss(model, batch, reference, static=static)
+        return batch_loss(model, batch, reference, static=static, micro_batches=micro_batches)
 
     gradient = jax.value_and_grad(loss, has_aux=True)
     shared = {"coefficients": batch.coefficients, "prefix": batch.prefix}
     micro = {k: v for k, v in batch._asdict().items() if k not in shared}
     micro["loss_weights"] = jnp.moveaxis(micro["loss_weights"], 1, 0)
-    if batch.tokens.shape[0] == 1:
+    if micro_batches == 1:
         single = jax.tree.map(lambda x: x[0], micro)
         (_, terms), grads = gradient(state.model, TrainBatch(**single, **shared))
     else:

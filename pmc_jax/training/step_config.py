@@ -3,12 +3,14 @@
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from pmc_jax.config.train import LoRAConfig, TrainConfig
 from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
+from pmc_jax.models.decoder import Decoder
 from pmc_jax.training.losses import Objective
 
 
@@ -77,7 +79,18 @@ def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTra
         eps=settings.adamw.epsilon,
         mu_dtype=jnp.dtype(settings.adamw.moment_dtype),
         weight_decay=settings.adamw.weight_decay,
+        mask=_matrices if settings.adamw.decay_on == "matrices" else None,
     )
     if settings.max_grad_norm is None:
         return adamw
     return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), adamw)
+
+
+def _matrices(model: Decoder) -> Decoder:
+    """Returns for each parameter whether it is a matrix, which is neither a bias nor a norm."""
+
+    def is_matrix(path, _) -> bool:
+        name = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
+        return not name.endswith(("norm", "bias"))
+
+    return jax.tree_util.tree_map_with_path(is_matrix, model)

@@ -21,24 +21,29 @@ _POSITIONS_A_CHUNK = 16
 
 
 def objective_loss(
-    model: Decoder, reference: Decoder | None, batch: TrainBatch, static: StepConfig
+    model: Decoder,
+    reference: Decoder | None,
+    batch: TrainBatch,
+    static: StepConfig,
+    micro_batches: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
-    """Computes the loss of one micro-batch and its terms.
+    """Computes the part of one micro-batch in the loss and in the terms of a step.
 
     Args:
         model: the model with the trained weights.
         reference: the model before unlearning, or None if the method does not need it.
         batch: the micro-batch, whose arrays have no axis M.
         static: static configuration of the step.
+        micro_batches: number of micro-batches M in the step.
 
     Returns:
         The loss f32[], and the mean cross-entropy of each term, f32[T]. If the loss reads hidden
         states, the mean squared distances replace the cross-entropies.
     """
     method = static.objective.method
-    # Weights sum to 1 over all micro-batches, but the means are over this micro-batch.
-    part = jnp.sum(batch.loss_weights, (1, 2))
-    weights = batch.loss_weights / jnp.maximum(part, 1e-30)[:, None, None]
+    # Weights sum to 1 over the step, and losses are linear in the means. The mean over M parts is
+    # therefore the step's if each part has M times its weights.
+    weights = batch.loss_weights * micro_batches
     if method.needs == "hidden":
         terms = _steered(model, reference, batch, weights, static)
         means = jnp.stack([terms["forget"].steered, terms["retain"].moved])
@@ -46,7 +51,7 @@ def objective_loss(
         terms = _scored(model, reference, batch, weights, static)
         means = jnp.stack([terms[name].mean for name in method.terms])
     loss = method.loss(terms, static.objective)
-    return loss * jnp.max(part), jax.lax.stop_gradient(means) * part
+    return loss / micro_batches, jax.lax.stop_gradient(means) / micro_batches
 
 
 def _scored(model, reference, batch, weights, static: StepConfig) -> dict[str, Term]:

@@ -127,6 +127,7 @@ class Unlearning:
             batch=sequences * self._train.batch_size,
             row_multiple=self.generator.lm.layout.row_multiple,
             loss_mean=self._train.loss_mean,
+            accumulation_mean=self._train.accumulation_mean,
         )
 
     def resume(self) -> bool:

@@ -273,6 +273,21 @@ def test_published_settings_are_the_published_algorithm(name):
     assert selection.max_perplexity is None and pmc.score.threshold == 0
 
 
+@pytest.mark.parametrize("name", ["tofu_phi15", "tofu_llama32_3b", "tpu/llama32_3b_v5e_16"])
+def test_published_training(name):
+    """Fine-tuning warms up for one of its epochs over the 4,000 rows of TOFU."""
+    config = load_config(CONFIGS / f"{name}.yaml")
+    tuning, rows = config.finetune, 4000
+    epoch, rest = divmod(rows, tuning.batch_size * tuning.accumulation_steps)
+    assert (epoch, rest, tuning.epochs) == (125 if "phi" in name else 250, 0, 5)
+    assert tuning.warmup_steps == epoch
+    assert config.train.warmup_steps == (6 if "phi" in name else 25)
+    for settings in (config.train, tuning):
+        assert settings.adamw.decay_on == "matrices" and settings.adamw.weight_decay == 0.01
+        assert settings.accumulation_mean == "micro_batches"
+    assert config.data.words == "ascii"
+
+
 def test_dict_and_back_is_the_same(load):
     config = load(
         "finetune: {data: [a, b]}\ndata: {evaluate: {retain: r}}\n"

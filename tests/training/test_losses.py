@@ -55,11 +55,11 @@ def padded_logits(model, tokens):
 
 
 @functools.cache
-def loss_of(name: str, o: Objective):
+def loss_of(name: str, o: Objective, micro_batches: int = 1):
     """Jitted (model, batch, model before) -> loss and terms."""
     linear = METHODS[name].needs == "means"
     static = dataclasses.replace(STATIC, objective=None if linear else o)
-    return jax.jit(functools.partial(batch_loss, static=static))
+    return jax.jit(functools.partial(batch_loss, static=static, micro_batches=micro_batches))
 
 
 @functools.cache
@@ -139,14 +139,14 @@ def by_formula(name: str, t: dict[str, Term], o: Objective) -> float:
     }[name]()
 
 
-def batch_of(name: str, o: Objective, micro_batches: int = 1) -> TrainBatch:
+def batch_of(name: str, o: Objective, micro_batches: int = 1, mean: str = "step") -> TrainBatch:
     terms = terms_of(name)
     rows = [s for group in terms.values() for s in group]
     reference = None
     if METHODS[name].needs == "rows":
         tables = expected_terms(name, o.beta, answer_logits)
         reference = [tables[t].reference for t in terms if t != "retain"]
-    return packer(rows).pack(
+    return dataclasses.replace(packer(rows), accumulation_mean=mean).pack(
         list(terms.values()),
         coefficients(o),
         micro_batches=micro_batches,
@@ -292,12 +292,20 @@ def test_rmu_steers_one_layer_and_leaves_later_ones_alone():
     np.testing.assert_allclose(means, list(distances.values()), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["dpo", "kl", "rmu"])
-def test_micro_batches_are_a_mean(name):
-    """Losses that are means over rows: two micro-batches of equal rows are the loss of one."""
+@pytest.mark.parametrize("name", METHODS)
+def test_the_mean_over_a_step_does_not_depend_on_micro_batches(name):
     o = objective(name)
     model, before = models()
-    batch = batch_of(name, o, micro_batches=2)
+    parts = losses_of_halves(name, o, "step")
+    loss, terms = loss_of(name, o)(model, single(batch_of(name, o)), before)
+    np.testing.assert_allclose(sum(part for part, _ in parts), loss, rtol=2e-5)
+    np.testing.assert_allclose(sum(each for _, each in parts), terms, rtol=2e-5)
+
+
+def losses_of_halves(name: str, o: Objective, mean: str) -> list:
+    """Returns loss and terms of each of two micro-batches."""
+    model, before = models()
+    batch = batch_of(name, o, micro_batches=2, mean=mean)
     loss_weights = np.moveaxis(batch.loss_weights, 1, 0)
     losses = []
     for m in range(2):
@@ -310,8 +318,15 @@ def test_micro_batches_are_a_mean(name):
             coefficients=batch.coefficients,
             prefix=batch.prefix,
         )
-        loss, _ = loss_of(name, o)(model, part, before)
-        losses.append(float(loss))
+        losses.append(loss_of(name, o, 2)(model, part, before))
+    return losses
+
+
+@pytest.mark.parametrize("name", ["dpo", "kl", "rmu"])
+def test_the_mean_of_micro_batches(name):
+    o = objective(name)
+    model, before = models()
+    losses = [loss for loss, _ in losses_of_halves(name, o, "micro_batches")]
     alone = []
     for m in range(2):
         half = slice(m * ROWS // 2, (m + 1) * ROWS // 2)

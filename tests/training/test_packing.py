@@ -87,6 +87,7 @@ def steps(draw):
         rows=draw(st.sampled_from([1, 2, 8])),
         shortest_row=draw(st.sampled_from([32, 64])),
         loss_mean=draw(st.sampled_from(["tokens", "answers"])),
+        accumulation_mean=draw(st.sampled_from(["step", "micro_batches"])),
     )
     return packer, terms, draw(st.sampled_from([None, weights])), micro_batches
 
@@ -108,9 +109,11 @@ class TestPacker:
                 if weight:
                     expected[m].append((tuple(s.tokens.tolist()), s.begin, t))
         assert [sorted(found) for found in unpack(batch)] == [sorted(e) for e in expected]
-        # Each term is a mean in each micro-batch, and the mean of those.
         total = batch.loss_weights.sum((2, 3))
-        np.testing.assert_allclose(total, (tokens_of > 0) / micro_batches, rtol=1e-5)
+        if packer.accumulation_mean == "step":  # each term is a mean over the step
+            np.testing.assert_allclose(total.sum(1), tokens_of.sum(1) > 0, rtol=1e-5)
+        else:  # each term is a mean in each micro-batch, and the mean of those
+            np.testing.assert_allclose(total, (tokens_of > 0) / micro_batches, rtol=1e-5)
         np.testing.assert_array_equal(batch.coefficients, np.float32(coefficients))
         # Padding is zero everywhere.
         assert not batch.tokens[batch.segments == 0].any()
@@ -148,6 +151,25 @@ class TestPacker:
         token_weights = packer.pack(terms, [1.0], weights=[[1.0, 0.5, 0.0]]).loss_weights
         expected = [*[1 / 4.5] * 3, 0.5 / 1.5]  # weights 1 and 0.5, over 3 tokens and over 1
         np.testing.assert_allclose(np.sort(token_weights[token_weights > 0]), expected, rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("loss_mean", "accumulation_mean", "expected"),
+        [  # answers of 3 and 1 tokens in one micro-batch, 2 and 6 in the other
+            ("tokens", "step", [[1 / 12, 1 / 12], [1 / 12, 1 / 12]]),
+            ("tokens", "micro_batches", [[1 / 8, 1 / 8], [1 / 16, 1 / 16]]),
+            ("answers", "step", [[1 / 12, 1 / 4], [1 / 8, 1 / 24]]),
+            ("answers", "micro_batches", [[1 / 12, 1 / 4], [1 / 8, 1 / 24]]),
+        ],
+    )
+    def test_the_weight_of_a_token_in_two_micro_batches(
+        self, loss_mean, accumulation_mean, expected
+    ):
+        terms = [self.rows((2, 3), (2, 1), (2, 2), (2, 6))]
+        packer = Packer(np.zeros(0, np.int32), 2, 32, loss_mean, accumulation_mean)
+        (weights,) = packer.pack(terms, [1.0], micro_batches=2).loss_weights
+        for found, (one, other), counts in zip(weights, expected, ((3, 1), (2, 6)), strict=True):
+            each = sorted([*[one] * counts[0], *[other] * counts[1]])
+            np.testing.assert_allclose(np.sort(found[found > 0]), each, rtol=1e-6)
 
     def test_rows_are_of_like_length(self):
         terms = [self.rows((10, 6), (4, 4), (4, 4), (12, 4), (6, 2))]

@@ -168,6 +168,23 @@ def assert_weights_close(one: Decoder, other: Decoder, atol: float):
         np.testing.assert_allclose(array, other.arrays()[name], rtol=0, atol=atol, err_msg=name)
 
 
+def test_biases_and_norms_may_be_left_out_of_the_decay(model):
+    """With a gradient of 0, a step multiplies a weight by 1 - rate · decay, 0.9 here."""
+    arrays = model.arrays()
+    arrays |= {"layers.q_bias": arrays["norm"], "head_bias": arrays["norm"]}
+    weights, zero = Decoder(arrays), Decoder(jax.tree.map(jnp.zeros_like, arrays))
+    for decay_on, expected in (("all", 0.9), ("matrices", 1.0)):
+        adamw = AdamWConfig(weight_decay=0.2, decay_on=decay_on)
+        optimizer = make_optimizer(TrainConfig(learning_rate=0.5, decay="none", adamw=adamw), 1)
+        updates, _ = optimizer.update(zero, optimizer.init(weights), weights)
+        new = optax.apply_updates(weights, updates).arrays()
+        kept = {n for n in arrays if n.endswith("norm") or n.endswith("bias")}
+        assert {"norm", "layers.mlp_norm", "layers.q_bias", "head_bias"} <= kept < set(arrays)
+        for name, array in arrays.items():
+            factor = expected if name in kept else 0.9
+            np.testing.assert_allclose(new[name], factor * array, rtol=1e-6, err_msg=name)
+
+
 def test_accumulation_is_one_large_batch(model):
     settings = TrainConfig(**PLAIN)
     two = two_terms(8, micro_batches=2)
