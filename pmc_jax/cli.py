@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,51 +22,41 @@ from pmc_jax.commands.settings_help import settings_help
 from pmc_jax.config.run import Config
 from pmc_jax.distributed import launch, preemption
 from pmc_jax.distributed.supervisor import Parent, run_supervised
-from pmc_jax.errors import Preempted, UserError, print_unexpected
+from pmc_jax.errors import Preempted, Stopped, UserError, print_unexpected
 
 COMMANDS = (
     *("finetune", "unlearn", "evaluate", "sample", "compare", "export"),
     *("plan", "report", "verify", "config"),
 )
-
-_RECEIVED_SIGTERM = (
-    "pmc: the run received SIGTERM and stopped. Run the same command again to resume it from its "
-    "checkpoint."
-)
-_INTERRUPTED = (
-    "pmc: the run was interrupted. Run the same command again to resume it from its last "
-    "checkpoint."
-)
+_STOPPED = (75, 130)  # exit statuses of `Stopped`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status.
 
     The exit status is 0 after success, 1 if `verify` has found a difference, 2 for invalid input,
-    75 (temporary failure) if SIGTERM has stopped the command and the same command can resume, 130
-    after an interrupt, and 141 if the reader of stdout has closed it.
+    75 (temporary failure) if SIGTERM or SIGHUP has stopped the command and the same command can
+    resume, 130 after SIGINT, and 141 if the reader of stdout has closed it.
 
     Args:
         arguments: words of the command line; None selects `sys.argv`.
     """
-    options = _parse(arguments)
     # Output files may hold personal data, so only their owner may read them.
     umask = os.umask(0o077)
     try:
+        options = _parse(arguments)
         spec = launch.process_spec(options, os.environ) if "coordinator" in options else None
         if spec is not None:
             return run_supervised(lambda parent: _with_others(options, spec, parent))
-        with preemption.handle_sigterm():
+        with preemption.handle_signals():
             return _run(options, _say)
     except UserError as error:
         print(f"pmc: error: {error}", file=sys.stderr)
         return 2
-    except Preempted:
-        print(_RECEIVED_SIGTERM, file=sys.stderr)
-        return 75
-    except KeyboardInterrupt:
-        print(_INTERRUPTED, file=sys.stderr)
-        return 130
+    except (Stopped, KeyboardInterrupt) as error:
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        print(stopped.line, file=sys.stderr)
+        return stopped.status
     except BrokenPipeError:  # A command such as `pmc config CONFIG.yaml | head` closes the pipe.
         # Python flushes stdout at its exit, which would fail on a closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -120,15 +111,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _with_others(options: argparse.Namespace, spec: launch.ProcessSpec, parent: Parent) -> NoReturn:
     """Runs a command as one process of a multi-process job, in which only process 0 prints."""
-    start.quiet_libraries()
-    import jax
-
-    from pmc_jax.distributed import multihost
-    from pmc_jax.distributed.watchdog import Watchdog, exit_report, timeout
-
-    watchdog, status = None, 0
+    watchdog, status, text = None, 0, ""
     try:
-        with preemption.handle_sigterm():
+        with preemption.handle_signals(parent.exit):
+            start.quiet_libraries()
+            import jax
+
+            from pmc_jax.distributed import multihost
+            from pmc_jax.distributed.watchdog import Watchdog, exit_report, timeout
+
             seconds = timeout()
             launch.join(spec, seconds)
             watchdog = Watchdog(parent, seconds)
@@ -137,18 +128,17 @@ def _with_others(options: argparse.Namespace, spec: launch.ProcessSpec, parent: 
                 _warn_of_this_process_only(multihost.index())
             try:
                 status = _run(options, _say if multihost.is_first() else lambda text: None)
-            except Preempted:
-                status = 75
+            except Preempted as error:
+                status, text = error.status, error.line if multihost.is_first() else ""
             multihost.barrier("the end")
     except BaseException as error:
-        report = exit_report(error, interrupted=_INTERRUPTED)
+        report = exit_report(error)
         if watchdog is not None:
             watchdog.fail(error, report)
         parent.exit(report.status, report.here)
     watchdog.stop()
-    says = status == 75 and multihost.is_first()
     jax.distributed.shutdown()
-    parent.exit(status, _RECEIVED_SIGTERM if says else "")
+    parent.exit(status, text)
 
 
 def _say(text: str) -> None:
@@ -174,7 +164,14 @@ def command() -> int:
     """
     sys.excepthook = print_unexpected
     malloc.tune_glibc_malloc()
-    return main()
+    status = main()
+    if status in _STOPPED:
+        # Threads of libraries may still wait for work that nobody needs.
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Nothing is left that Ctrl-C could interrupt.
+    return status
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,34 @@ class UserError(ValueError):
     """
 
 
-class Preempted(Exception):
-    """Signal that the process has received SIGTERM and has reached a point where it can resume."""
+class Stopped(BaseException):
+    """Exception that ends a command which has received a signal and has no state to save.
+
+    Args:
+        number: number of the signal.
+
+    Attributes:
+        status: exit status, 130 after SIGINT and 75 (temporary failure) after any other signal.
+        line: message for stderr.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM):
+        super().__init__(number)
+        self.status = 130 if number == signal.SIGINT else 75
+        self.line = self._line(signal.Signals(number).name)
+
+    def _line(self, name: str) -> str:
+        return f"pmc: the command received {name} and stopped. Run the same command again."
+
+
+class Preempted(Stopped):
+    """Exception that ends a run which has received a signal, at a point where it can resume."""
+
+    def _line(self, name: str) -> str:
+        return (
+            f"pmc: the run received {name} and stopped. Run the same command again to resume it "
+            "from its checkpoint."
+        )
 
 
 def first_of(names: Sequence[str], most: int) -> str:

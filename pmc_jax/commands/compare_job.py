@@ -38,7 +38,7 @@ from pmc_jax.config.run import Config
 from pmc_jax.config.schema import differences
 from pmc_jax.data.sets import finetune_rows
 from pmc_jax.distributed import preemption
-from pmc_jax.errors import Preempted, UserError, first_of
+from pmc_jax.errors import Stopped, UserError, first_of
 from pmc_jax.evaluation.context import AnswerCache
 from pmc_jax.evaluation.harness import ModelRef, evaluate
 from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
@@ -57,7 +57,7 @@ def run_compare(
 
     Raises:
         UserError: the input is invalid, or the folder holds runs of other settings or data.
-        Preempted: the process was asked to stop. The page then shows the finished runs.
+        Stopped: the process has received a signal. The page then shows the finished runs.
     """
     folder = folder_of(compare)
     if date := pin_date(compare.base(), folder).model.date:
@@ -92,8 +92,9 @@ def run_compare(
                         say(f"{run.name}: {comparison.measure(run, caches['after'])}")
                 if seed != runs[-1].seed:
                     comparison.write()
-        except (Preempted, KeyboardInterrupt):
-            comparison.write()
+        except (Stopped, KeyboardInterrupt):
+            with preemption.saving():
+                comparison.write()
             raise
         if len(comparison.failed) == len(runs):
             raise UserError(

@@ -15,7 +15,7 @@ from pmc_jax.commands.inputs import RunInputs
 from pmc_jax.commands.keep_best import protect_best, return_to_best
 from pmc_jax.config.run import Config
 from pmc_jax.data.records import EvalSet, ForgetSet
-from pmc_jax.distributed import multihost
+from pmc_jax.distributed import multihost, preemption
 from pmc_jax.evaluation.context import AnswerCache, LoadedModel
 from pmc_jax.evaluation.forgotten import summary
 from pmc_jax.evaluation.harness import measure_quality
@@ -142,10 +142,12 @@ def _run_rounds(
 
     if not run.done:
         _measure_rewards(config, run)
-    run.run(after_round)
-    if config.output.checkpoint_end:
-        run.save()
-    run.recorder.checkpoints.wait()  # frees the copy of the state before evaluation needs memory
+    with preemption.saving():
+        run.run(after_round)
+        if config.output.checkpoint_end:
+            run.save()
+        # This frees the copy of the state before evaluation needs memory.
+        run.recorder.checkpoints.wait()
 
 
 def _measure_rewards(config: Config, run: Unlearning) -> None:

@@ -1,23 +1,45 @@
-"""Graceful stop on SIGTERM, which schedulers send before they preempt a machine.
+"""Graceful stop on SIGTERM, SIGHUP and SIGINT.
 
-Code that can save its state calls `check` at safe points, and `check` raises `Preempted` after a
-SIGTERM. Outside of `handle_sigterm`, the signal handlers of the caller stay in place.
+Schedulers send SIGTERM before they preempt a machine, a terminal that closes sends SIGHUP, and
+Ctrl-C sends SIGINT. Inside of `handle_signals`, such a signal ends the process with the exception
+`Stopped` at once, or after `_LIMIT_SECONDS` if native code does not return to Python. Code that can
+save its state runs inside of `saving` and calls `check` at safe points. There the signal only makes
+`check` raise `Preempted`. A second signal ends the process at once. Outside of `handle_signals`,
+the signal handlers of the caller stay in place.
 
 All processes of a job pass the same safe points in the same order, so a count identifies a safe
-point. After a SIGTERM, the watchdog of each process pauses its process and publishes the number of
+point. After a signal, the watchdog of each process pauses its process and publishes the number of
 safe points that the process has passed. All processes then stop at the first safe point that no
-process has passed. Without a SIGTERM, no process waits for another process.
+process has passed. Without a signal, no process waits for another process.
 """
 
 import contextlib
+import os
+import select
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import Preempted
+from pmc_jax.errors import Preempted, Stopped
 
-_requested = threading.Event()
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")  # Some systems lack some of these signals.
+_LIMIT_SECONDS = 7.0
+# Some senders send a signal twice, to the process and to its group.
+_SAME_SIGNAL_SECONDS = 0.3
+
+
+class _Stop:
+    """Request to stop, and the number of `saving` blocks that are open."""
+
+    def __init__(self):
+        self.requested = threading.Event()
+        self.number = int(signal.SIGTERM)
+        self.saving = 0
+
+
+_stop = _Stop()
 
 
 class _SafePoints:
@@ -31,38 +53,88 @@ class _SafePoints:
 _safe_points = _SafePoints()
 
 
+def handled_signals() -> list[signal.Signals]:
+    """Returns the signals that stop a process, without those that the caller ignores.
+
+    `nohup` ignores SIGHUP, and a shell ignores SIGINT for some background processes.
+    """
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    return [n for n in numbers if n == signal.SIGTERM or signal.getsignal(n) != signal.SIG_IGN]
+
+
+def exit_now(status: int, text: str) -> None:
+    """Ends this process without any clean-up, after a line on stderr."""
+    _write_line(text)
+    os._exit(status)
+
+
 @contextlib.contextmanager
-def handle_sigterm() -> Iterator[None]:
-    """Makes SIGTERM request a stop inside a `with` block of the main thread."""
-    _requested.clear()
-    before = signal.signal(signal.SIGTERM, lambda *_: _requested.set())
+def handle_signals(exit_process: Callable[[int, str], None] = exit_now) -> Iterator[None]:
+    """Makes signals stop the code inside a `with` block of the main thread.
+
+    Args:
+        exit_process: function that ends the process with a status and a text, for a second signal
+            and for native code that does not return.
+
+    Raises:
+        Stopped: the process has received a signal outside of `saving`.
+    """
+    _stop.requested.clear()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    before = {number: signal.signal(number, _on_signal) for number in handled_signals()}
+    earlier_end = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(read_end, before, exit_process), daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-        _requested.clear()
+        signal.set_wakeup_fd(earlier_end)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.write(write_end, b"\0")
+        watcher.join()
+        os.close(read_end)
+        os.close(write_end)
+        _stop.requested.clear()
+
+
+@contextlib.contextmanager
+def saving() -> Iterator[None]:
+    """Makes signals wait for the next call of `check` inside a `with` block.
+
+    Raises:
+        Stopped: the process has received a signal, and `check` was not called after it.
+    """
+    _stop.saving += 1
+    try:
+        yield
+    finally:
+        _stop.saving -= 1
+    if not _stop.saving and is_requested() and multihost.count() == 1:
+        raise Stopped(_stop.number)
 
 
 def is_requested() -> bool:
-    """Returns whether this process has received SIGTERM."""
-    return _requested.is_set()
+    """Returns whether this process has received a signal to stop."""
+    return _stop.requested.is_set()
 
 
 def check() -> None:
     """Marks a safe point.
 
     Raises:
-        Preempted: a process of the job has received SIGTERM and this process must stop here.
+        Preempted: a process of the job has received a signal, and this process must stop here.
     """
     if multihost.count() == 1:
         if is_requested():
-            raise Preempted
+            raise Preempted(_stop.number)
         return
     with _safe_points.changed:
         while _safe_points.paused and _safe_points.stop_after is None:
             _safe_points.changed.wait(1.0)
         if _safe_points.stop_after is not None and _safe_points.passed >= _safe_points.stop_after:
-            raise Preempted
+            raise Preempted(_stop.number)
         _safe_points.passed += 1
 
 
@@ -85,3 +157,46 @@ def stop_after(passed: int) -> None:
     with _safe_points.changed:
         _safe_points.stop_after = passed
         _safe_points.changed.notify_all()
+
+
+def _on_signal(number: int, _: object) -> None:
+    if is_requested():
+        return  # `_watch` ends the process after a second signal.
+    _stop.number = number
+    _stop.requested.set()
+    if not _stop.saving:
+        raise Stopped(number)
+    _write_line(
+        f"\npmc: the run received {signal.Signals(number).name} and stops after this step and a "
+        "checkpoint. Send the signal again to stop at once."
+    )
+
+
+def _watch(
+    read_end: int, numbers: Collection[int], exit_process: Callable[[int, str], None]
+) -> None:
+    """Ends the process after a second signal, or if it does not end after the first signal.
+
+    Args:
+        read_end: pipe that receives the number of each signal as a byte, and 0 at the end.
+        numbers: the signals that stop the process.
+    """
+    number, received, must_end = 0, 0.0, False
+    while True:
+        if select.select([read_end], [], [], 0.1 if number else None)[0]:
+            byte = os.read(read_end, 1)[0]
+            if not byte:
+                return
+            if not number and byte in numbers:
+                number, received, must_end = byte, time.monotonic(), not _stop.saving
+            elif byte in numbers and time.monotonic() - received > _SAME_SIGNAL_SECONDS:
+                exit_process(128 + byte, "pmc: a second signal ended the command at once.")
+        # A comparison saves its page after the signal.
+        if must_end and not _stop.saving and time.monotonic() - received > _LIMIT_SECONDS:
+            stopped = Stopped(number)
+            exit_process(stopped.status, stopped.line)
+
+
+def _write_line(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())

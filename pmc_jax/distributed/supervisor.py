@@ -18,9 +18,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO, NoReturn
 
+from pmc_jax.distributed import preemption
 from pmc_jax.errors import UserError
 
-_FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP")  # Some systems lack some of these signals.
 _SHOWN_BYTES = 4000  # This many bytes of native output are shown.
 _TEXT_CHARACTERS = 30_000  # A text of this length fits into the buffer of a pipe.
 # This advice ends the messages about a failed process.
@@ -87,7 +87,7 @@ def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
             parent.exit(1, "".join(traceback.format_exception(error)).rstrip())
     os.close(messages)
     os.close(alive)
-    numbers = [getattr(signal, name) for name in _FORWARDED]
+    numbers = preemption.handled_signals()
     for number in numbers:
         signal.signal(number, lambda number, _: os.kill(child, number))
     _, wait_status = os.waitpid(child, 0)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.distributed.supervisor import RESUME, Parent
-from pmc_jax.errors import UserError, public_text, traceback_text
+from pmc_jax.errors import Stopped, UserError, public_text, traceback_text
 
 # A process counts as failed after this time without a heartbeat.
 _TIMEOUT_SECONDS = 60.0
@@ -54,7 +54,7 @@ class ExitReport(NamedTuple):
     elsewhere: str
 
 
-def exit_report(error: BaseException, *, interrupted: str) -> ExitReport:
+def exit_report(error: BaseException) -> ExitReport:
     """Returns the report on an error that ends this process.
 
     Only one process reports bad input. For any other error, this process prints a traceback and all
@@ -62,13 +62,12 @@ def exit_report(error: BaseException, *, interrupted: str) -> ExitReport:
 
     Args:
         error: error that ends this process.
-        interrupted: text that this process prints after a keyboard interrupt.
     """
     if isinstance(error, UserError):
         return ExitReport(2, f"pmc: error: {error}", "")
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, Stopped):
         return ExitReport(
-            130, interrupted, "was interrupted. Run the same command again to resume."
+            error.status, error.line, "received a signal and stopped. Run the same command again."
         )
     text = " ".join(public_text(error).split())
     return ExitReport(

@@ -4,6 +4,7 @@ Fine-tuning trains the target model of an experiment, and attacks an unlearned m
 (`evaluation.relearn`). Unlearning cannot import `FinetuneSet`.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -143,20 +144,21 @@ def train_on_answers(
         if checkpoints is not None and checkpoints.latest() != done:
             checkpoints.save(done, trainer.state_dict(), {})
 
-    while done < steps:
-        chosen = epoch_rows(len(sequences), batch * settings.accumulation_steps, done, seed)
-        rows = [sequences[j] for j in chosen]
-        metrics = trainer.step(
-            packer.pack([rows], [1.0], micro_batches=settings.accumulation_steps)
-        )
-        done += 1
-        on_step(done, metrics, [row.id for row in rows])
-        if checkpoints is not None and interval.is_over():
-            save()
-            interval.begin()
-        try:
-            preemption.check()
-        except Preempted:
-            save()
-            raise
+    with contextlib.nullcontext() if checkpoints is None else preemption.saving():
+        while done < steps:
+            chosen = epoch_rows(len(sequences), batch * settings.accumulation_steps, done, seed)
+            rows = [sequences[j] for j in chosen]
+            metrics = trainer.step(
+                packer.pack([rows], [1.0], micro_batches=settings.accumulation_steps)
+            )
+            done += 1
+            on_step(done, metrics, [row.id for row in rows])
+            if checkpoints is not None and interval.is_over():
+                save()
+                interval.begin()
+            try:
+                preemption.check()
+            except Preempted:
+                save()
+                raise
     return trainer.release()

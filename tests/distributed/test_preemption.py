@@ -1,16 +1,20 @@
-"""SIGTERM: the run stops at a safe place, says so with status 75, and the same command resumes."""
+"""A signal stops a run at a safe place with status 75, and the same command resumes.
+
+A command without state to save stops at once.
+"""
 
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import tiny_runs as tiny
 
 from pmc_jax.distributed import preemption
-from pmc_jax.errors import Preempted
+from pmc_jax.errors import Preempted, Stopped
 from pmc_jax.sampling.engine import Engine
 from pmc_jax.training.trainer import Trainer
 
@@ -68,8 +72,10 @@ def test_a_run_that_was_asked_to_stop_ends_as_one_that_was_not(
         terminated_after(patch, target, name, calls)
         done = tiny.pmc("unlearn")
     assert done.status == 75
+    # Sampling before and after unlearning has no state to save.
+    who = "command" if target is Engine and calls in (1, 4) else "run"
     assert done.err.splitlines()[-1].startswith(
-        "pmc: the run received SIGTERM and stopped. Run the same command"
+        f"pmc: the {who} received SIGTERM and stopped. Run the same command"
     )
     assert not Path("out/results.json").exists() and not Path("out/model").exists()
     assert signal.getsignal(signal.SIGTERM) is handler
@@ -123,12 +129,71 @@ def test_other_settings_do_not_go_on_with_a_training(inputs, monkeypatch):
 
 def test_outside_nothing_stops():
     preemption.check()
-    with preemption.handle_sigterm():
+    with preemption.handle_signals(), pytest.raises(Preempted), preemption.saving():
         preemption.check()
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(Preempted):
-            preemption.check()
+        preemption.check()
     preemption.check()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_code_without_state_ends_at_once(number):
+    with preemption.handle_signals(), pytest.raises(Stopped) as stopped:
+        os.kill(os.getpid(), number)
+    assert stopped.value.status == (130 if number == signal.SIGINT else 75)
+    assert number.name in stopped.value.line
+
+
+def test_a_signal_after_the_last_safe_point_ends_the_code_after_it():
+    with preemption.handle_signals(), pytest.raises(Stopped), preemption.saving():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_ignored_hangup_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with preemption.handle_signals():
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.signal(signal.SIGHUP, before) == signal.SIG_IGN
+
+
+STUBBORN = """
+import ctypes, sys
+from pmc_jax.distributed import preemption
+preemption._LIMIT_SECONDS = float(sys.argv[1])
+preemption._SAME_SIGNAL_SECONDS = 0.1
+lock = ctypes.CDLL(None).pthread_mutex_lock  # native code that runs on after a signal
+mutex = ctypes.create_string_buffer(64)
+with preemption.handle_signals(), preemption.saving() if len(sys.argv) > 2 else open("/dev/null"):
+    print("ready", flush=True)
+    lock(mutex), lock(mutex)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "signals", "status"),
+    [
+        (["0.5"], [signal.SIGTERM], 75),
+        (["0.5"], [signal.SIGINT], 130),
+        (["60"], [signal.SIGTERM, signal.SIGTERM], 143),
+        (["60", "saving"], [signal.SIGTERM, signal.SIGINT], 130),
+    ],
+)
+def test_native_code_that_does_not_return_ends_after_a_while_or_a_second_signal(
+    arguments, signals, status
+):
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == status and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("pmc: ")
 
 
 def test_a_process_of_its_own_ends_with_75(inputs):
