@@ -164,8 +164,11 @@ preemption._SAME_SIGNAL_SECONDS = 0.1
 lock = ctypes.CDLL(None).pthread_mutex_lock  # native code that runs on after a signal
 mutex = ctypes.create_string_buffer(64)
 with preemption.handle_signals(), preemption.saving() if len(sys.argv) > 2 else open("/dev/null"):
-    print("ready", flush=True)
-    lock(mutex), lock(mutex)
+    lock(mutex)
+    try:
+        print("ready", flush=True)
+    finally:
+        lock(mutex)
 """
 
 
