@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -163,6 +164,7 @@ def command() -> int:
     The traceback of an unexpected error shows no texts of the data.
     """
     sys.excepthook = print_unexpected
+    threading.excepthook = lambda fault: print_unexpected(*fault[:3])
     malloc.tune_glibc_malloc()
     status = main()
     if status in _STOPPED:

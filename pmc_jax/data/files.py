@@ -284,9 +284,8 @@ def _parse_json(text: str) -> tuple[Any, str | None]:
         return json.loads(text, object_pairs_hook=_object), None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}: " if "\n" in text else ""
-        problem = error.msg.partition(":")[0].removesuffix(
-            " at"
-        )  # The rest would quote an invalid escape.
+        # The text after the colon would quote an invalid escape.
+        problem = error.msg.partition(":")[0].removesuffix(" at")
         fault = f"the text is not valid JSON ({problem} at column {error.colno})"
         return None, f"{where}{fault}"
     except (ValueError, RecursionError):
