@@ -124,7 +124,8 @@ def _result(run: Mapping[str, Any]) -> str:
 def _removed(run: Mapping[str, Any]) -> str:
     quality, over = run["quality"], run["over_forgetting"]
     count = len(run["questions"]) or run["questions_asked"].get("forget")
-    what = f"The answers to {'the' if count is None else count} questions in {_forget_data(run)}."
+    which = "the" if count is None else f"{count}"
+    what = f"The run was to remove the answers to {which} questions in {_forget_data(run)}."
     if None in (_recall(quality["before"]), _recall(quality["after"])):
         return (
             f"{what} How much of the true answers is left was not measured, because the run had no "

@@ -66,7 +66,7 @@ def test_a_summary_and_a_table_with_the_reference(page):
     rows = table_rows(source, "What the model leaks and what it still knows")
     assert rows[""] == ["Target model", "Unlearned model", "Reference model"]
     assert rows["Unlearn quality"] == ["40.0", "77.9", "70.5"]
-    assert rows["Private answers: words leaked"] == ["88.3 %", "22.9 %", "32.7 %"]
+    assert rows["Forget questions: words of the true answers"] == ["88.3 %", "22.9 %", "32.7 %"]
     assert rows["Answers to keep"] == ["96.9 %", "89.9 %", "95.2 %"]
 
 
