@@ -6,7 +6,8 @@ which may be personal data. Other files of a run hold such data only if `log.tex
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,13 +20,18 @@ from pmc_jax.models.remote import is_address
 
 T = TypeVar("T")
 
+_KINDS = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+
 # The values of these keys quote no text in a log line about a question.
 _WITHOUT_TEXT = ("kind", "split", "id", "score", "overlap", "true_overlap")
 _WITHOUT_TEXT += ("said", "sampled", "elicited", "items", "limit")
 
 
 def write(
-    folder: Path, inputs: Mapping[str, Mapping[str, str]], results: Mapping[str, Any]
+    folder: Path,
+    inputs: Mapping[str, Mapping[str, str]],
+    results: Mapping[str, Any],
+    record: Mapping[str, Any],
 ) -> None:
     """Writes `manifest.json` before `results.json` marks the run as finished.
 
@@ -33,12 +39,15 @@ def write(
         folder: folder of the run, whose logs and checkpoints must be closed.
         inputs: path and SHA-256 digest of each input by name, as `path` and `sha256`.
         results: later contents of `results.json`.
+        record: later contents of `run.json`.
 
     Raises:
         UserError: a file cannot be read or written.
     """
-    text = json_text(results).encode("utf-8", "surrogatepass")
-    outputs = _outputs(folder) | {run_folder.RESULTS: hashlib.sha256(text).hexdigest()}
+    outputs = _outputs(folder)
+    for name, content in ((run_folder.RESULTS, results), (run_folder.RUN, record)):
+        text = json_text(content).encode("utf-8", "surrogatepass")
+        outputs[name] = hashlib.sha256(text).hexdigest()
     rounds = results["rounds"]
     write_json(
         folder / run_folder.MANIFEST,
@@ -54,24 +63,45 @@ def write(
     )
 
 
+def record(folder: Path, names: Collection[str]) -> None:
+    """Puts the present digests of files and folders into the manifest of a run.
+
+    A command calls this function after it has written outputs of a finished run again. A folder
+    without a manifest does not change.
+
+    Args:
+        folder: folder of the run.
+        names: names of the files and folders in the folder, with or without files in them.
+    """
+    if (folder / run_folder.MANIFEST).is_file():
+        manifest = _read(folder)
+        outputs = _without(manifest["outputs"], names) | _outputs(folder, names)
+        write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs})
+
+
 def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
     """Compares the files of a finished run with its manifest.
+
+    Every file, link, named pipe, socket and device in the folder must be in the manifest. Modes and
+    times are not compared.
 
     Returns:
         The number of unchanged files, a list with one line for each changed, missing or new file,
         and a list with one line for each missing input that the user had to delete after `purge`.
 
     Raises:
-        UserError: the manifest is missing or invalid.
+        UserError: the manifest is missing or invalid, or a file cannot be read.
     """
     folder = Path(folder)
     manifest = _read(folder)
     present, recorded = _outputs(folder), manifest["outputs"]
     faults = [f"missing: {name}" for name in sorted(recorded.keys() - present.keys())]
-    faults += [f"new: {name}" for name in sorted(present.keys() - recorded.keys())]
+    faults += [
+        f"new: {name}{_kind_of(present[name])}" for name in sorted(present.keys() - recorded.keys())
+    ]
     both = sorted(recorded.keys() & present.keys())
     changed = [name for name in both if recorded[name] != present[name]]
-    faults += [f"changed: {name}" for name in changed]
+    faults += [f"changed: {name}{_kind_of(present[name])}" for name in changed]
     good = len(both) - len(changed)
     purged, deleted = is_purged(folder), []
     for name, source in manifest["inputs"].items():
@@ -84,6 +114,19 @@ def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
         else:
             good += 1
     return good, faults, deleted
+
+
+def notes(folder: str | Path) -> list[str]:
+    """Returns lines about what a comparison of the files with the manifest cannot tell."""
+    folder = Path(folder)
+    lines = [f"manifest.json itself has the SHA-256 {file_digest(folder / run_folder.MANIFEST)}"]
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & 0o077:
+        lines.append(
+            f"{folder}: other users may open the folder (mode {mode:o}). To stop this, run: chmod "
+            "go= FOLDER"
+        )
+    return lines
 
 
 def knows_the_data(name: str) -> bool:
@@ -140,7 +183,7 @@ def purge(folder: str | Path) -> list[str]:
     _remove_texts(folder / run_folder.LOG)
     # Other files keep their old digests, so that `verify` still reports changes in these files.
     names = (run_folder.CHECKPOINTS, run_folder.TARGET)
-    gone = [name for name in names if not (folder / name).exists()]
+    gone = [*removed, *(name for name in names if not (folder / name).exists())]
     outputs = _without(manifest["outputs"], gone)
     outputs[run_folder.LOG] = file_digest(folder / run_folder.LOG)
     write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs, "purged": True})
@@ -160,7 +203,7 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
     run_folder.remove(folder, names)
 
 
-def _without(outputs: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
+def _without(outputs: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
     """Returns the outputs whose path does not begin with one of the names."""
     return {path: value for path, value in outputs.items() if path.split("/")[0] not in names}
 
@@ -177,16 +220,54 @@ def _remove_texts(log: Path) -> None:
         rewrite_log(log, rows)
 
 
-def _outputs(folder: Path) -> dict[str, str]:
-    """Returns the SHA-256 digests of the files of a run by relative path.
+def _outputs(folder: Path, names: Collection[str] | None = None) -> dict[str, str]:
+    """Returns the digests of the files in a folder by relative path, except of the manifest.
 
-    The record, the manifest and files that later commands may rewrite are excluded.
+    A file has the SHA-256 of its content. Any other entry, such as a link or a named pipe, is not
+    opened and has a text that says what it is.
+
+    Args:
+        folder: folder of the run.
+        names: names of the files and folders to include; None includes all.
+
+    Raises:
+        UserError: a file or a folder cannot be read.
     """
-    left_out = (run_folder.MANIFEST, run_folder.RUN, *run_folder.MADE_AGAIN)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    left_out += tuple(run_folder.step_models(folder))
-    paths = _without({str(path.relative_to(folder)): path for path in files}, left_out)
-    return {name: file_digest(path) for name, path in paths.items()}
+    fix = "Check its permissions."
+    with system_errors(f"{folder}: a file of the folder cannot be read", fix):
+        paths = {str(path.relative_to(folder)): path for path in _entries(folder)}
+        top = {name: name.split("/")[0] for name in paths}
+        return {
+            name if name.isprintable() else ascii(name)[1:-1]: _digest(path)
+            for name, path in sorted(paths.items())
+            if name != run_folder.MANIFEST and (names is None or top[name] in names)
+        }
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Yields all entries below a folder that are not folders; links are not followed."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        yield from (Path(parent, name) for name in (*links, *files))
+
+
+def _digest(path: Path) -> str:
+    mode = path.lstat().st_mode
+    if stat.S_ISREG(mode):
+        return file_digest(path)
+    if stat.S_ISLNK(mode):
+        return f"link {hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()}"
+    return _KINDS.get(stat.S_IFMT(mode), "device")
+
+
+def _kind_of(digest: str) -> str:
+    """Returns ", which is a link" or the like for the digest of an entry that is not a file."""
+    kind = digest.split(" ")[0] if digest.startswith("link") else digest
+    return f", which is a {kind}" if kind in ("link", "device", *_KINDS.values()) else ""
 
 
 def _read(folder: Path) -> dict[str, Any]:

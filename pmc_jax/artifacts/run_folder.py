@@ -51,7 +51,7 @@ TARGET_MARK = "target.json"  # This file in the target records the origin of the
 TARGET_CHECKPOINTS = "target.checkpoints"  # This folder exists until the target model is trained.
 COMPARED_RUNS = "runs"  # A comparison has its runs in this folder.
 
-# `pmc evaluate` and `pmc report` may rewrite these files of a finished run.
+# `pmc evaluate` and `pmc report` may rewrite these files of a finished run and its manifest.
 MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
 
 # `overwrite` removes these files. It removes run.json last, so that an interrupted removal can be
@@ -89,7 +89,12 @@ class OutputFolder(contextlib.AbstractContextManager):
         if not multihost.is_first():
             return
         write_json(self.path / RESULTS, results)
-        write_json(self.path / RUN, {**self._record, "status": "finished"})
+        write_json(self.path / RUN, self.finished_record)
+
+    @property
+    def finished_record(self) -> dict[str, Any]:
+        """Contents of `run.json` once the run is finished."""
+        return {**self._record, "status": "finished"}
 
     def close(self) -> None:
         self._lock.close()

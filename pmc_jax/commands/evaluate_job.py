@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.inputs import load_model, model_digest
@@ -116,8 +116,9 @@ def evaluate_finished(
 
 
 def finalize(folder: Path, *, text: bool) -> None:
-    """Writes the report of a finished run."""
+    """Writes the report of a finished run, and records the new evaluation in its manifest."""
     if multihost.is_first():
+        manifest.record(folder, (run_folder.EVALUATION, run_folder.EVALUATION_RESULTS))
         write([folder], ReportConfig(text=text))
 
 

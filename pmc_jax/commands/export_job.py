@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.artifacts.files import read_json
 from pmc_jax.commands.inputs import placed
@@ -53,6 +53,8 @@ def run_export(
             )
         lm = _load_step(config, folder, checkpoints, step)
         export_hf(lm, folder / name, replace=overwrite)
+        if multihost.is_first():
+            manifest.record(folder, [name])
     say(f"pmc wrote {folder / name}: {what}")
     if config.model.date is not None:
         say(

@@ -79,7 +79,8 @@ def run_unlearn(
             if config.evaluate.wanted or config.evaluate.reference:
                 evaluate_finished(config, folder.path, caches=caches, recorder=recorder, say=say)
         if multihost.is_first():
-            manifest.write(folder.path, input_files(config, digest), results)
+            files = input_files(config, digest)
+            manifest.write(folder.path, files, results, folder.finished_record)
             shown = ReportConfig(text=config.report.text and not purge)
             write_report([folder.path], shown, results=results)
         folder.finish(results)  # an interruption after this line loses nothing

@@ -1,7 +1,9 @@
 """Compares the files of a finished run with its manifest.
 
-The exit status is 1 if a file is changed, missing or new. After a purge, the
-source model and files with the data may be missing.
+The exit status is 1 if a file, a link or another entry is changed, missing or
+new. After a purge, the source model and files with the data may be missing.
+The command finds accidents. Whoever can change files can also change the
+manifest: keep the printed digest of the manifest elsewhere and compare it.
 """
 
 import argparse
@@ -22,5 +24,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         say(line)
     for line in deleted:
         say(f"{line}, which --purge asked you to delete")
+    for line in manifest.notes(options.folder):
+        say(line)
     say(f"{good} files match the manifest" + (f", and {len(faults)} do not" if faults else ""))
     return int(bool(faults))

@@ -1,13 +1,14 @@
 """Writes the page and the JSON of `pmc report` from the folders of finished runs.
 
-`manifest.json` does not list these two files, because they can be written again at any time.
+These files can be written again at any time, and `manifest.json` then gets their new digests.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.files import json_text, write_text
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.errors import UserError
@@ -43,7 +44,7 @@ def write(
     data = page.with_suffix(".json")
     report = collect(folders, text=settings.text, results=results)
     for path, mark in ((page, MARK), (data, f'"kind": "{KIND}"')):
-        if path.exists() and not _begins_with(path, mark):
+        if os.path.lexists(path) and not _begins_with(path, mark):
             raise UserError(
                 f"{path}: the file is not a report of pmc, so nothing was changed. Name another "
                 "file with report.file=NAME.html."
@@ -51,12 +52,14 @@ def write(
     html = render(report)
     write_text(data, json_text(report))
     write_text(page, html)
+    if page.parent.resolve() == folder.resolve():
+        manifest.record(folder, (page.name, data.name))
     return page
 
 
 def _begins_with(path: Path, mark: str) -> bool:
     """Returns whether the first 4096 bytes of a file contain the mark."""
     try:
-        return mark.encode() in path.read_bytes()[:4096]
+        return path.is_file() and mark.encode() in path.read_bytes()[:4096]
     except OSError:
         return False

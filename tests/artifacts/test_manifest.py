@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -11,7 +12,6 @@ import tiny_runs as tiny
 
 from pmc_jax import cli
 from pmc_jax.artifacts.manifest import purge
-from pmc_jax.artifacts.run_folder import MADE_AGAIN
 from pmc_jax.errors import UserError
 
 FINETUNED = {"finetune": tiny.FINETUNE}
@@ -171,9 +171,10 @@ def test_a_manifest_names_every_file(canaries):
     present = {
         str(path.relative_to(canaries / "out")): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (canaries / "out").rglob("*")
-        if path.is_file() and path.name not in ("manifest.json", "run.json", *MADE_AGAIN)
+        if path.is_file() and path.name != "manifest.json"
     }
-    assert manifest["outputs"] == present and "model/model.safetensors" in present
+    assert manifest["outputs"] == present
+    assert {"model/model.safetensors", "run.json", "report.html"} <= present.keys()
     inputs = manifest["inputs"]
     for name in ("forget", "retain"):
         content = (canaries / f"{name}.jsonl").read_bytes()
@@ -204,6 +205,59 @@ def test_verify_finds_every_difference(run):
     ):
         assert line in done.lines, done.out
     assert done.lines[-1].endswith(", and 7 do not")  # retain.jsonl is three inputs
+
+
+def test_verify_opens_nothing_that_is_not_a_file(run):
+    for name in ("run.json", "report.json", "model/config.json"):
+        Path("out", name).write_text("{}")
+    Path("out/loss.png").unlink()
+    Path("out/loss.png").symlink_to("report.html")
+    Path("out/report.html").unlink()
+    os.mkfifo("out/report.html")
+    os.mkfifo("out/model/pipe")
+    Path("out/to nowhere\n\x1b").symlink_to("/nowhere")
+    Path("out/elsewhere").symlink_to("/")
+    done = tiny.pmc("verify", config="out")
+    assert done.status == 1
+    assert done.lines[:-2] == [
+        "new: elsewhere, which is a link",
+        "new: model/pipe, which is a named pipe",
+        "new: to nowhere\\n\\x1b, which is a link",
+        "changed: loss.png, which is a link",
+        "changed: model/config.json",
+        "changed: report.html, which is a named pipe",
+        "changed: report.json",
+        "changed: run.json",
+    ]
+
+
+def test_a_report_replaces_no_pipe(run):
+    Path("out/report.html").unlink()
+    os.mkfifo("out/report.html")
+    assert "report.html: the file is not a report of pmc" in tiny.refused("report", config="out")
+
+
+def test_what_is_written_again_is_in_the_manifest_again(run):
+    tiny.succeed("evaluate", "evaluate.measures=multiple_choice", config="out")
+    tiny.succeed("export", "--partial", config="out")
+    tiny.succeed("report", "report.file=out/page.html", config="out")
+    assert {"evaluation.json", "page.html", "page.json"} <= {p.name for p in Path("out").iterdir()}
+    done = tiny.pmc("verify", config="out")
+    assert done.status == 0, done.out
+    Path("out/evaluation.json").write_text("{}")
+    tiny.succeed("report", config="out")
+    assert "changed: evaluation.json" in tiny.pmc("verify", config="out").lines
+
+
+def test_verify_says_what_it_cannot_tell(run):
+    digest = hashlib.sha256(Path("out/manifest.json").read_bytes()).hexdigest()
+    lines = tiny.succeed("verify", config="out").lines
+    assert lines[:-1] == [f"manifest.json itself has the SHA-256 {digest}"]
+    Path("out").chmod(0o755)
+    lines = tiny.succeed("verify", config="out").lines
+    assert lines[1] == (
+        "out: other users may open the folder (mode 755). To stop this, run: chmod go= FOLDER"
+    )
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"inputs": {}, "outputs": 3}', "{\0"])

@@ -175,8 +175,8 @@ def pmc(command: str, *arguments: str, config: str = "run.yaml") -> Done:
     return Done(status, out.getvalue(), err.getvalue())
 
 
-def succeed(command: str, *arguments: str) -> Done:
-    done = pmc(command, *arguments)
+def succeed(command: str, *arguments: str, config: str = "run.yaml") -> Done:
+    done = pmc(command, *arguments, config=config)
     assert done.status == 0, done.err
     return done
 
