@@ -8,7 +8,17 @@ import pmc_jax
 PACKAGE = Path(pmc_jax.__file__).parent
 # From the bottom up; a folder imports only what stands before it.
 FLOORS = (
-    *("errors", "config", "distributed", "models", "data", "sampling", "scoring", "artifacts"),
+    *(
+        "errors",
+        "reading",
+        "config",
+        "distributed",
+        "models",
+        "data",
+        "sampling",
+        "scoring",
+        "artifacts",
+    ),
     *("training", "theory", "evaluation", "unlearning", "planning", "report", "compare"),
     *("commands", "api", "cli", "__init__"),
 )

@@ -10,6 +10,7 @@ from typing import Any
 from pmc_jax.artifacts.files import plain
 from pmc_jax.errors import system_errors
 from pmc_jax.models.remote import is_address, listing
+from pmc_jax.reading import open_regular
 
 # The settings in these sections do not change the results of a run.
 _IRRELEVANT_SECTIONS = ("output", "log", "plan", "report", "profile")
@@ -27,9 +28,9 @@ def file_digest(path: str | Path) -> str:
     if is_address(path):
         return _json_digest(listing(str(path)))
     path = Path(path)
-    with system_errors(f"{path}: the file cannot be read", "Check the permissions of the file."):
+    with system_errors(f"{path}: the file cannot be read", "Use a regular file that you may read."):
         if not path.is_dir():
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         files = sorted(entry for entry in path.rglob("*") if entry.is_file())
         return _json_digest([[str(f.relative_to(path)), file_digest(f)] for f in files])

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pmc_jax import reading
 from pmc_jax.errors import UserError, system_errors
 
 
@@ -33,7 +34,7 @@ def read_json(path: str | Path, *, hint: str) -> dict[str, Any]:
         UserError: the file cannot be read, or does not contain a JSON object.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(reading.read_text(path))
     except OSError as error:
         raise UserError(f"{path}: the file cannot be read ({error.strerror}). {hint}") from error
     except (ValueError, RecursionError):

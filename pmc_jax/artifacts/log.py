@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from pmc_jax import reading
 from pmc_jax.artifacts.figure import MIN_POINTS, Figure, Line, Panel, num_points
 from pmc_jax.artifacts.files import plain
 from pmc_jax.distributed import multihost
@@ -166,7 +167,7 @@ def read_log(path: str | os.PathLike) -> list[dict]:
     """
     rows = []
     # The file is read as bytes, because a killed process can leave half a character.
-    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
+    for number, line in enumerate(reading.read_bytes(path).splitlines(), 1):
         try:
             row = json.loads(line)
         except ValueError:

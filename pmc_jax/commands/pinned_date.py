@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from pmc_jax import reading
 from pmc_jax.artifacts import run_folder
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import Encoder
@@ -105,7 +106,7 @@ def _recorded(folder: str | Path | None, overwrite: bool) -> list[str] | None:
 def _entry(file: Path, keys: tuple[str, ...]) -> Any:
     """Returns an entry of a JSON file, or None if the file or the entry does not exist."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(reading.read_text(file))
         for key in keys:
             value = value[key]
     except (OSError, ValueError, LookupError, TypeError):

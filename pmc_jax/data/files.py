@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pmc_jax import reading
 from pmc_jax.data.delimiters import NAMES, find_delimiter, split_hint, undivided
 from pmc_jax.errors import UserError, system_errors
 
 _MAX_FAULTS = 5
+_FIX = "Use a regular file that you may read."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +123,7 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
             f"{path}: the suffix '{path.suffix}' is unknown. Use a file with one of these "
             f"suffixes: {suffixes}."
         )
-    with system_errors(f"{path}: the file cannot be read", "Check its permissions."):
+    with system_errors(f"{path}: the file cannot be read", _FIX):
         table = reader(path, columns)
     rows = tuple({k: v for k, v in row.items() if k in columns} for row in table.rows)
     return dataclasses.replace(table, rows=rows)
@@ -209,20 +211,11 @@ def _width_fault(count: int, expected: int, delimiter: str) -> str | None:
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
-    import pyarrow
-    import pyarrow.parquet
+    from pmc_jax.data.parquet import read_parquet  # pyarrow is slow to import
 
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = tuple(file.schema_arrow.names)
-            if repeated := _repeated(names):
-                raise UserError(f"{path}: {repeated}. Give each column its own name.")
-            rows = file.read(columns=[name for name in columns if name in names]).to_pylist()
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        kind = type(error).__name__
-        raise UserError(
-            f"{path}: the file is not a readable Parquet file ({kind}). Save the file again."
-        ) from None
+    names, rows = read_parquet(path, columns)
+    if repeated := _repeated(names):
+        raise UserError(f"{path}: {repeated}. Give each column its own name.")
     return Table(str(path), names, tuple(rows))
 
 
@@ -237,7 +230,7 @@ _READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
 
 def _read_text(path: Path) -> str:
     """Returns the text of a UTF-8 file without its byte order mark. Line ends are unchanged."""
-    content = path.read_bytes()
+    content = reading.read_bytes(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

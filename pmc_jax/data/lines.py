@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from pmc_jax.errors import UserError, system_errors
+from pmc_jax.reading import read_bytes
 
 
 def read_lines(path: str | Path, where: str) -> list[str]:
@@ -33,9 +34,9 @@ def read_text(path: str | Path, where: str) -> str:
         UserError: the file cannot be read or is not UTF-8.
     """
     try:
-        fix = f"Set {where} to a text file that can be read."
+        fix = f"Set {where} to a regular text file that you may read."
         with system_errors(f"{where}: the file {path} cannot be read", fix):
-            return Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
+            return read_bytes(os.path.expanduser(path)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{where}: the file {path} is not UTF-8 at byte {error.start}. Save the file as UTF-8."

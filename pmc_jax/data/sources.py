@@ -124,6 +124,10 @@ def _find_file(name: str, data: DataConfig, where: str) -> Path:
             path = local_file(path.parent, path.stem) or path
         if path.is_dir():
             raise UserError(f"{where}.path: {path} is a folder. Name a file in that folder.")
+        if path.exists() and not path.is_file():
+            raise UserError(
+                f"{where}.path: {path} is a pipe or a device. Copy the rows to a regular file."
+            )
         if not path.exists():
             hint = f"{GET_TOFU}." if path.stem in CONFIGS else _file_hint(path, data)
             raise UserError(f"{where}.path: the file {path} does not exist. {hint}")

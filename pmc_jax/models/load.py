@@ -26,7 +26,7 @@ from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.gguf_config import generation_config, hf_config
 from pmc_jax.models.hf import TensorSource, load_params
 from pmc_jax.models.parameters import parameters
-from pmc_jax.models.remote import TEXT_FILES, is_address, local_texts, remote_folder
+from pmc_jax.models.remote import TEXT_FILES, is_address, local_texts, read_text, remote_folder
 from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 from pmc_jax.models.tensors import Naming
 from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
@@ -253,7 +253,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: the file is absent, is not valid JSON, or does not hold an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: the file is not readable JSON ({reason(error)}). "

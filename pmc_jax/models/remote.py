@@ -16,6 +16,7 @@ import ml_dtypes  # noqa: F401 (numpy then knows bfloat16 and the float8 types b
 import numpy as np
 from etils import epath
 
+from pmc_jax import reading
 from pmc_jax.errors import UserError, reason
 
 # This suffix marks folders that are incomplete or already replaced.
@@ -86,6 +87,16 @@ def local_texts(folder: Path) -> Iterator[Path]:
                     with path.open("rb") as file, (Path(copy) / path.name).open("wb") as out:
                         shutil.copyfileobj(file, out)
         yield Path(copy)
+
+
+def read_text(path: Path) -> str:
+    """Returns the text of a UTF-8 file, which is remote or a regular file of this machine.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeDecodeError: the file is not UTF-8.
+    """
+    return path.read_text(encoding="utf-8") if is_address(path) else reading.read_text(path)
 
 
 def listing(address: str) -> list[tuple[str, int, int]]:

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pmc_jax.errors import UserError, reason
-from pmc_jax.models.remote import RemoteSafetensors, is_address, remote_folder
+from pmc_jax.models.remote import RemoteSafetensors, is_address, read_text, remote_folder
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -82,7 +82,7 @@ class SafetensorsFolder:
 def _read_index(path: Path) -> dict[str, set[str]]:
     """Reads the index. Returns a dict from file name to the names of its tensors."""
     try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = json.loads(read_text(path))["weight_map"]
         pairs = list(weight_map.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(

@@ -19,6 +19,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from pmc_jax.errors import UserError, reason
 from pmc_jax.models.gguf import GGUFFile
+from pmc_jax.models.remote import TEXT_FILES
+from pmc_jax.reading import check_regular
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ def load_tokenizer(
     folder = Path(folder)
     whole = (folder / "tokenizer.json").is_file()
     try:
+        check_regular(folder, TEXT_FILES)
         if whole:
             return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

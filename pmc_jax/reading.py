@@ -1,0 +1,69 @@
+"""Reads of regular files of a limited size.
+
+A pipe may never end, a device such as /dev/zero has no end, and a sparse file may be larger than
+memory.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+MAX_BYTES = 1 << 30
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Opens a regular file to read bytes.
+
+    Raises:
+        OSError: the file cannot be opened, or is a pipe, a device or another special file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+    # A pipe that replaces the file at this moment does not block either.
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def read_bytes(path: str | os.PathLike, limit: int = MAX_BYTES) -> bytes:
+    """Returns the content of a regular file.
+
+    Args:
+        path: file to read.
+        limit: largest number of bytes that the file may have.
+
+    Raises:
+        OSError: the file cannot be read, is not a regular file or is too large.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > limit else file.read(limit + 1)
+    if max(size, len(content)) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", os.fspath(path))
+    return content
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Returns the text of a regular UTF-8 file.
+
+    Raises:
+        OSError: see `read_bytes`.
+        UnicodeDecodeError: the file is not UTF-8.
+    """
+    return read_bytes(path).decode("utf-8")
+
+
+def check_regular(folder: Path, patterns: tuple[str, ...]) -> None:
+    """Checks the files of a folder that a library will read.
+
+    Args:
+        folder: folder whose files are checked.
+        patterns: patterns of the names of these files.
+
+    Raises:
+        OSError: a file is not a regular file, or has more than `MAX_BYTES` bytes.
+    """
+    for path in (path for pattern in patterns for path in sorted(folder.glob(pattern))):
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise OSError(errno.EFBIG, f"it has more than {MAX_BYTES:,} bytes", str(path))
