@@ -8,17 +8,7 @@ import pmc_jax
 PACKAGE = Path(pmc_jax.__file__).parent
 # From the bottom up; a folder imports only what stands before it.
 FLOORS = (
-    *(
-        "errors",
-        "reading",
-        "config",
-        "distributed",
-        "models",
-        "data",
-        "sampling",
-        "scoring",
-        "artifacts",
-    ),
+    *("errors", "config", "distributed", "models", "data", "sampling", "scoring", "artifacts"),
     *("training", "theory", "evaluation", "unlearning", "planning", "report", "compare"),
     *("commands", "api", "cli", "__init__"),
 )

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts.files import plain
+from pmc_jax.config.reading import open_regular
 from pmc_jax.errors import system_errors
 from pmc_jax.models.remote import is_address, listing
-from pmc_jax.reading import open_regular
 
 # The settings in these sections do not change the results of a run.
 _IRRELEVANT_SECTIONS = ("output", "log", "plan", "report", "profile")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pmc_jax import reading
+from pmc_jax.config import reading
 from pmc_jax.errors import UserError, system_errors
 
 

@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from pmc_jax import reading
 from pmc_jax.artifacts.figure import MIN_POINTS, Figure, Line, Panel, num_points
 from pmc_jax.artifacts.files import plain
+from pmc_jax.config import reading
 from pmc_jax.distributed import multihost
 
 _logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pmc_jax import reading
 from pmc_jax.artifacts import run_folder
+from pmc_jax.config import reading
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import Encoder
 from pmc_jax.data.today import CALL, today

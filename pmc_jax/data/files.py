@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pmc_jax import reading
+from pmc_jax.config import reading
 from pmc_jax.data.delimiters import NAMES, find_delimiter, split_hint, undivided
 from pmc_jax.errors import UserError, system_errors
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from pmc_jax.config.reading import read_bytes
 from pmc_jax.errors import UserError, system_errors
-from pmc_jax.reading import read_bytes
 
 
 def read_lines(path: str | Path, where: str) -> list[str]:

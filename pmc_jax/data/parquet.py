@@ -12,8 +12,8 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from pmc_jax.config.reading import MAX_BYTES, open_regular
 from pmc_jax.errors import UserError
-from pmc_jax.reading import MAX_BYTES, open_regular
 
 _MAX_VALUES = 10_000_000
 

@@ -16,7 +16,7 @@ import ml_dtypes  # noqa: F401 (numpy then knows bfloat16 and the float8 types b
 import numpy as np
 from etils import epath
 
-from pmc_jax import reading
+from pmc_jax.config import reading
 from pmc_jax.errors import UserError, reason
 
 # This suffix marks folders that are incomplete or already replaced.

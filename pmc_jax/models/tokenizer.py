@@ -17,10 +17,10 @@ from tokenizers import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from pmc_jax.config.reading import check_regular
 from pmc_jax.errors import UserError, reason
 from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.remote import TEXT_FILES
-from pmc_jax.reading import check_regular
 
 logger = logging.getLogger(__name__)
 
