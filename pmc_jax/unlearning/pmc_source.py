@@ -295,8 +295,8 @@ class PMCSource(RowSource):
         if left and self.usage.useful:
             scored = "" if limit is None else f" with a score of at most {limit}"
             _log.warning(
-                "%d of %d forget questions are not unlearned (%s), because none of their samples "
-                "is a coherent answer%s. Increase pmc.sampling.num_samples, "
+                "%d of %d forget questions have no replacement answer (%s), because none of their "
+                "samples is a coherent answer%s. Increase pmc.sampling.num_samples, "
                 "pmc.selection.max_train_score or pmc.selection.max_perplexity.",
                 *(len(left), len(self.ids), first_of(left, 5), scored),
             )

@@ -99,7 +99,7 @@ class RowSource(Protocol):
         return False
 
     def finish(self) -> None:
-        """Logs a warning if questions were not unlearned.
+        """Logs a warning if questions have no replacement answer.
 
         The loop calls this method after the last step.
         """

@@ -247,7 +247,7 @@ def test_perplexity_refuses_what_the_model_finds_unlikely(unlearn):
 
 def test_questions_that_were_never_trained_on_are_named(unlearn, caplog):
     unlearn(**{"pmc.schedule.epochs": 2})
-    assert "not unlearned" not in caplog.text
+    assert "no replacement answer" not in caplog.text
     unlearn(
         **{
             "pmc.schedule.epochs": 2,
@@ -255,10 +255,14 @@ def test_questions_that_were_never_trained_on_are_named(unlearn, caplog):
             "pmc.selection.max_train_score": 0.5,
         }
     )
-    (line,) = [each for each in caplog.messages if "not unlearned" in each]
-    assert line.startswith("6 of 6 forget questions are not unlearned (forget:")
+    (line,) = [each for each in caplog.messages if "no replacement answer" in each]
+    assert line.startswith("6 of 6 forget questions have no replacement answer (forget:")
     tiny.assert_names(
-        line, "pmc.selection.max_train_score=0.5", "pmc.selection.max_perplexity", ", ..."
+        line,
+        "a score of at most 0.5",
+        "pmc.selection.max_train_score",
+        "pmc.selection.max_perplexity",
+        ", ...",
     )
 
 
