@@ -20,6 +20,8 @@ from pmc_jax.config.method import TARGET_BASED
 from pmc_jax.evaluation.quality import HEADLINE, SPLITS, criterion
 
 KIND, SCHEMA = "pmc_jax comparison", 1
+# A run that used more than this factor times the time limit is not compared with others.
+TIME_FACTOR = 1.2
 LIMITATIONS = ("side_effects", "multiple_choice", "sampling", "prefill")
 
 # Figures draw only these series. Those of several seeds are concatenated or summed.
@@ -57,10 +59,12 @@ def collect(
         row, series[run.name] = _row(run, models["reference"])
         rows.append(row)
     entries = [_entry(compare, name, rows, series) for name in compare.methods]
+    for entry in entries:
+        entry["marks"] = _marks(entry["values"], compare.max_seconds, models["target"])
     points = {
         e["name"]: tuple(e["values"][key]["mean"] for key in HEADLINE)
         for e in entries
-        if e["values"]
+        if e["values"] and not e["marks"]
     }
     first = read(done[0].folder / run_folder.RESULTS) if done else {"devices": "", "versions": {}}
     comparison = {
@@ -86,6 +90,24 @@ def collect(
         "versions": first["versions"],
     }
     return plain(comparison | {"limits": narrative.limits(comparison)})
+
+
+def _marks(
+    values: Mapping[str, Any], max_seconds: float, target: Mapping[str, Any] | None
+) -> list[str]:
+    """Returns the keys of `narrative.MARKS` that keep an entry from the best trade-offs."""
+    marks = []
+    if values and _is_over_time(values["seconds"]["mean"], max_seconds):
+        marks.append("over_time")
+    if values and target is not None:
+        before = target["values"]["unlearn_quality"]
+        if round(values["unlearn_quality"]["mean"] - before, 1) <= 0:
+            marks.append("forgot_nothing")
+    return marks
+
+
+def _is_over_time(seconds: float, max_seconds: float) -> bool:
+    return seconds > TIME_FACTOR * max_seconds
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -171,11 +193,16 @@ def _entry(
         for number in range(len(settings))
     ]
     trials = [
-        _trial(compare.search.criterion, setting, of_trial)
+        _trial(compare, setting, of_trial)
         for setting, of_trial in zip(settings, by_trial, strict=True)
     ]
-    # A setting that failed for some seeds ranks below every setting with more finished runs.
-    chosen = max(range(len(trials)), key=lambda i: (trials[i]["n"], trials[i]["score"] or 0.0, -i))
+
+    def rank(i: int) -> tuple[int, bool, float, int]:
+        # A setting that failed for some seeds ranks below every setting with more finished runs,
+        # and a setting over the time limit below those within it.
+        return trials[i]["n"], not trials[i]["over_time"], trials[i]["score"] or 0.0, -i
+
+    chosen = max(range(len(trials)), key=rank)
     own = by_trial[chosen]
     return {
         "name": name,
@@ -196,14 +223,18 @@ def _entry(
     }
 
 
-def _trial(rule: str, setting: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+def _trial(
+    compare: CompareConfig, setting: Mapping[str, Any], rows: Sequence[Row]
+) -> dict[str, Any]:
     """Returns the results of one setting over all seeds."""
     values = [{key: row["values"][key] for key in HEADLINE} for row in rows]
-    mean = spread(criterion(rule, *one.values()) for one in values)
+    mean = spread(criterion(compare.search.criterion, *one.values()) for one in values)
+    seconds = spread(row["values"]["seconds"] for row in rows)
     return {
         "setting": dict(setting),
         "n": len(rows),
         "score": mean and mean["mean"],
+        "over_time": bool(seconds) and _is_over_time(seconds["mean"], compare.max_seconds),
         "values": spreads(values),
     }
 

@@ -29,6 +29,8 @@ _MORE = (
     ("Tokens trained on", "trained_tokens", "count", ""),
 )
 
+MARKS = {"over_time": "over the time limit", "forgot_nothing": "forgot nothing"}
+
 Comparison = Mapping[str, Any]
 Column = tuple[str, str, str, str]
 
@@ -76,7 +78,11 @@ def _columns(comparison: Comparison, columns: Sequence[Column]) -> list[Column]:
 def printed(comparison: Comparison) -> str:
     """Formats the results as plain text, with mean ± standard deviation over n seeds."""
     heads = [head for *_, head in _columns(comparison, _RESULTS)]
-    rows = [[row.name, *row.texts] for row in results(comparison).rows]
+    names = {entry["label"]: ", ".join(_marks(entry)) for entry in measured(comparison)}
+    rows = [
+        [f"{row.name} ({marks})" if (marks := names.get(row.name)) else row.name, *row.texts]
+        for row in results(comparison).rows
+    ]
     return table(rows, ("method", *heads, "n"))
 
 
@@ -90,11 +96,17 @@ def more(comparison: Comparison) -> Table:
     return _by_method(comparison, "More numbers, mean ± standard deviation over n seeds", _MORE)
 
 
+def _marks(entry: Mapping[str, Any]) -> list[str]:
+    """Returns the words of the marks that keep an entry from the best trade-offs."""
+    return [MARKS[mark] for mark in entry["marks"]]
+
+
 def _by_method(comparison: Comparison, caption: str, columns: Sequence[Column]) -> Table:
     columns, rows = _columns(comparison, columns), []
     for entry in measured(comparison):
         note = "saw true answers" if entry["sees_answers"] else "questions only"
         texts = [format_mean_std(entry["values"].get(n), unit) for _, n, unit, _ in columns]
+        note = ", ".join([note, *_marks(entry)])
         rows.append(Row(entry["label"], [*texts, str(len(entry["runs"]))], note))
     for title, model in models(comparison):
         texts = [shown(model["values"].get(name), unit) for _, name, unit, _ in columns]
@@ -145,7 +157,10 @@ def trials(comparison: Comparison) -> list[dict[str, Any]]:
                 ", ".join(f"{k}={v}" for k, v in trial["setting"].items())
                 or "the same as all methods",
                 [*_headline(trial["values"]), shown(trial["score"], "points"), str(trial["n"])],
-                "chosen" if trial is chosen and others else "",
+                ", ".join(
+                    ["chosen"] * (trial is chosen and bool(others))
+                    + [MARKS["over_time"]] * trial["over_time"]
+                ),
             )
             for trial in (chosen, *others)
         ]
@@ -182,7 +197,10 @@ def findings(comparison: Comparison) -> list[str]:
     texts = [
         "These methods have the best trade-offs, because no other method is at least as good in "
         f"both numbers and better in one: {', '.join(both(entry) for entry in front)}."
+        if front
+        else "No method forgot anything within the time limit, so no method has the best trade-off."
     ]
+    texts += _left_out(comparison)
     if comparison["models"]["reference"] is not None:
         over = [e for e in entries.values() if round(e["values"]["above_reference"]["mean"], 1) > 0]
         level = comparison["models"]["reference"]["values"]["unlearn_quality"]
@@ -195,6 +213,32 @@ def findings(comparison: Comparison) -> list[str]:
         f"{names([e for e in entries.values() if e['sees_answers']])}. These methods never used "
         f"the true answers: {names([e for e in entries.values() if not e['sees_answers']])}."
     )
+    return texts
+
+
+def _left_out(comparison: Comparison) -> list[str]:
+    """Returns a sentence for each reason why some methods cannot have the best trade-off."""
+    marked = {
+        mark: [entry for entry in measured(comparison) if mark in entry["marks"]] for mark in MARKS
+    }
+    texts = []
+    if marked["over_time"]:
+        used = ", ".join(
+            f"{entry['label']} ({format_mean_std(entry['values']['seconds'], 's')} s)"
+            for entry in marked["over_time"]
+        )
+        texts.append(
+            "Over the time limit: these methods used more than 1.2 times the limit of "
+            f"{comparison['max_seconds']:g} s, because a round that has started is finished: "
+            f"{used}. They are not among the best trade-offs."
+        )
+    if marked["forgot_nothing"]:
+        before = comparison["models"]["target"]["values"]["unlearn_quality"]
+        texts.append(
+            "Forgot nothing: the unlearn quality of these methods is not above that before "
+            f"unlearning ({before:.1f}), so they are not among the best trade-offs: "
+            f"{', '.join(entry['label'] for entry in marked['forgot_nothing'])}."
+        )
     return texts
 
 

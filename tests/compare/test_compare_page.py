@@ -69,6 +69,46 @@ def test_a_setting_that_failed_for_a_seed_is_not_chosen(tmp_path):
     assert [trial["n"] for trial in npo["trials"]] == [2, 3] and npo["chosen"] == 1
 
 
+def with_seconds(monkeypatch, seconds: dict[tuple[str, int], float]) -> None:
+    """Gives the runs of a (method, trial) other seconds than the limit of 120 s."""
+    files_of_run = cases._files_of_run
+
+    def changed(method, trial, *rest):
+        files = files_of_run(method, trial, *rest)
+        if (method, trial) in seconds:
+            files["results.json"]["unlearning_seconds"] = seconds[method, trial]
+        return files
+
+    monkeypatch.setattr(cases, "_files_of_run", changed)
+
+
+def test_a_method_over_the_time_limit_or_without_effect_has_no_best_trade_off(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(cases.ENDS, "retain_only", (35, 99, 0.9, 84))  # 40 before unlearning
+    with_seconds(monkeypatch, {("pmc", 0): 145.0, ("idk", 0): 143.9, ("npo", 0): 500.0})
+    lines = []
+    data = cases.comparison(tmp_path)
+    write(tmp_path, data, say=lines.append)
+    marks = {entry["name"]: entry["marks"] for entry in data["entries"]}
+    assert marks.pop("pmc") == ["over_time"] and marks.pop("retain_only") == ["forgot_nothing"]
+    assert not any(marks.values()) and set(data["front"]) <= set(marks) and data["front"]
+    npo = next(entry for entry in data["entries"] if entry["name"] == "npo")
+    assert [trial["over_time"] for trial in npo["trials"]] == [True, False] and npo["chosen"] == 1
+    assert "PMC (over the time limit)" in lines[0] and "retain-only (forgot nothing)" in lines[0]
+    text = Page((tmp_path / "compare.html").read_text()).text
+    assert "more than 1.2 times the limit of 120 s" in text and "PMC (145.0 ± 0.0 s)" in text
+    assert "not above that before unlearning (40.0)" in text and "trade-offs: retain-only." in text
+
+
+def test_no_method_within_the_time_limit(tmp_path):
+    data = cases.comparison(tmp_path, max_seconds=100)
+    write(tmp_path, data, say=lambda text: None)
+    assert data["front"] == []
+    text = Page((tmp_path / "compare.html").read_text()).text
+    assert "No method forgot anything within the time limit" in text
+
+
 def test_every_drawing_is_there_with_a_reading_and_a_file(made):
     folder, parsed, source, _ = made()
     figures = [figure["id"].removeprefix("figure-") for figure in parsed.all("figure")]
