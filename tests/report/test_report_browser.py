@@ -31,7 +31,7 @@ function measure(width) {
   frame.style.width = width + "px"; frame.style.height = "800px";
   frame.onload = () => {
     const page = frame.contentDocument, root = page.documentElement;
-    const answers = [...page.querySelectorAll("dd")];
+    const answers = [...page.querySelectorAll("details dd")];
     found[width] = {
       scroll: root.scrollWidth, client: root.clientWidth,
       open: page.querySelectorAll("details[open]").length,
