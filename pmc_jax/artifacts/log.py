@@ -163,20 +163,37 @@ def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
 def read_log(path: str | os.PathLike) -> list[dict]:
     """Returns the lines of a log.jsonl as dicts.
 
-    Lines that are not JSON objects, such as incomplete lines, are skipped with a warning.
+    Damaged lines, such as incomplete lines, are skipped with a warning.
+    """
+    return read_objects(path, _is_line)
+
+
+def read_objects(path: str | os.PathLike, fits: Callable[[dict], bool]) -> list[dict]:
+    """Returns the lines of a file of JSON objects.
+
+    Lines that are not JSON objects, or that do not fit, are skipped with a warning.
     """
     rows = []
     # The file is read as bytes, because a killed process can leave half a character.
     for number, line in enumerate(reading.read_bytes(path).splitlines(), 1):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
-        if isinstance(row, dict):
+        if isinstance(row, dict) and fits(row):
             rows.append(row)
         elif line.strip():
-            _logger.warning("%s: line %d is incomplete, so it is skipped.", path, number)
+            _logger.warning("%s: line %d is damaged, so it is skipped.", path, number)
     return rows
+
+
+def _is_line(row: dict) -> bool:
+    """Returns whether an object has the form of a line of a log."""
+    kind = row.get("kind")
+    if not isinstance(kind, str):
+        return False
+    values = [v for k, v in row.items() if k != "kind"] if kind == "scalars" else [row.get("step")]
+    return all(value is None or _is_number(value) for value in values)
 
 
 def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:

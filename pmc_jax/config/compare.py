@@ -25,7 +25,7 @@ from pmc_jax.config.schema import (
     Section,
     SettingsError,
     above,
-    at_least,
+    between,
     one_of,
     setting,
 )
@@ -56,7 +56,7 @@ class EntryConfig(Section):
 
     method: str | None = setting(None, one_of(*METHOD_NAMES))
     settings: dict[str, Any] = field(default_factory=dict)
-    num_trials: int | None = setting(None, at_least(1))
+    num_trials: int | None = setting(None, between(1, 1000))
 
     @property
     def space(self) -> dict[str, list[Any]]:

@@ -14,6 +14,7 @@ from pmc_jax.config.schema import (
     Section,
     above,
     at_least,
+    between,
     one_of,
     setting,
 )
@@ -50,7 +51,7 @@ class LeakageConfig(Section):
         confidence: confidence level of the upper bounds.
     """
 
-    num_samples: int = setting(100, at_least(2))
+    num_samples: int = setting(100, between(2, 10_000))
     temperature: float = setting(1.0, above(0))
     top_p: float = setting(1.0, FRACTION)
     prefill_text: str = setting("The answer is:", NOT_EMPTY)
@@ -69,8 +70,8 @@ class CorpusConfig(Section):
     """
 
     path: str | None = None
-    chunks: int = setting(100, at_least(1))
-    chunk_tokens: int = setting(128, at_least(2))
+    chunks: int = setting(100, between(1, 10**6))
+    chunk_tokens: int = setting(128, between(2, 10**6))
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class RelearnConfig(Section):
         learning_rate: constant learning rate.
     """
 
-    steps: int = setting(10, at_least(1))
-    rows: int = setting(8, at_least(1))
-    batch_size: int = setting(8, at_least(1))
+    steps: int = setting(10, between(1, 10**6))
+    rows: int = setting(8, between(1, 10**6))
+    batch_size: int = setting(8, between(1, 65_536))
     learning_rate: float = setting(5e-5, above(0))
 
 
@@ -107,7 +108,7 @@ class LevelsConfig(Section):
     """
 
     measured: tuple[str, ...] = setting(LEVELS, one_of(*LEVELS))
-    num_samples: int = setting(16, at_least(1))
+    num_samples: int = setting(16, between(1, 10_000))
     temperature: float = setting(1.0, above(0))
     max_score: float = setting(0.3, BELOW_ONE)
     words: str | None = None
@@ -141,8 +142,8 @@ class EvaluateConfig(Section):
         relearn: settings of the relearning attack.
     """
 
-    max_new_tokens: int = setting(96, at_least(1))
-    batch_size: int = setting(64, at_least(1))
+    max_new_tokens: int = setting(96, between(1, 10**6))
+    batch_size: int = setting(64, between(1, 65_536))
     every: int = setting(0, at_least(0))
     at_seconds: tuple[float, ...] = setting((), above(0))
     keep_best: str | None = setting(None, one_of(*BEST_RULES))

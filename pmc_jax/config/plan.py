@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pmc_jax.config.paths import output_setting
-from pmc_jax.config.schema import Check, Section, at_least, setting
+from pmc_jax.config.schema import Check, Section, between, setting
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class PlanConfig(Section):
     """
 
     topology: str | None = setting(None, Check("the name of a TPU slice, such as v5e:4x4", bool))
-    num_slices: int = setting(1, at_least(1))
+    num_slices: int = setting(1, between(1, 10_000))
     search: bool = False
     file: str = output_setting("plan.json", Check("a file name", bool))
-    questions: int = setting(0, at_least(0))
-    prompt_tokens: int = setting(64, at_least(1))
-    answer_tokens: int = setting(48, at_least(1))
-    rows: int = setting(0, at_least(0))
-    row_tokens: int = setting(0, at_least(0))
+    questions: int = setting(0, between(0, 10**9))
+    prompt_tokens: int = setting(64, between(1, 10**6))
+    answer_tokens: int = setting(48, between(1, 10**6))
+    rows: int = setting(0, between(0, 10**6))
+    row_tokens: int = setting(0, between(0, 10**6))

@@ -43,15 +43,15 @@ class SamplingConfig(Section):
             `num_samples`.
     """
 
-    num_samples: int = setting(20, at_least(1))
-    max_attempts: int = setting(6, at_least(1))
+    num_samples: int = setting(20, between(1, 10_000))
+    max_attempts: int = setting(6, between(1, 1000))
     temperature: float = setting(5.0, at_least(0))
-    temperature_decay_tokens: int = setting(2, at_least(0))
+    temperature_decay_tokens: int = setting(2, between(0, 10**6))
     final_temperature: float = setting(1.0, above(0))
-    top_k: int = setting(50, at_least(0))
+    top_k: int = setting(50, between(0, 10**6))
     top_p: float = setting(1.0, FRACTION)
-    max_new_tokens: int = setting(96, at_least(1))
-    batch_size: int = setting(64, at_least(1))
+    max_new_tokens: int = setting(96, between(1, 10**6))
+    batch_size: int = setting(64, between(1, 65_536))
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ScoreConfig(Section):
     weights: dict[str, float] = field(default_factory=dict, metadata={CHECK: above(0)})
     threshold: float = setting(0.1, BELOW_ONE)
     threshold_from: str | None = setting(None, one_of("retain"))
-    min_len: int = setting(0, at_least(0))
+    min_len: int = setting(0, between(0, 10**6))
     guard_empty: bool = True
     forbidden: tuple[str, ...] = setting((), _NOT_BLANK)
     forbidden_file: str | None = setting(None, NOT_EMPTY)
@@ -133,7 +133,7 @@ class SelectionConfig(Section):
     prefer: str = setting("least", one_of("first", "least"))
     max_train_score: float | None = setting(0.0, between(0, 1))
     share_answers: bool = False
-    min_words: int = setting(2, at_least(0))
+    min_words: int = setting(2, between(0, 10**6))
     max_repetition: float = setting(0.5, between(0, 1))
     max_perplexity: float | None = setting(20.0, at_least(1))
 
@@ -153,9 +153,9 @@ class ScheduleConfig(Section):
             stops with an error; None disables the limit.
     """
 
-    epochs: int = setting(12, at_least(0))
-    steps_per_round: int = setting(4, at_least(1))
-    retain_rows: int = setting(3, at_least(1))
+    epochs: int = setting(12, between(0, 10_000))
+    steps_per_round: int = setting(4, between(1, 10**6))
+    retain_rows: int = setting(3, between(1, 1000))
     lambda_retain: float = setting(6.0, at_least(0))
     max_retain_loss: float | None = setting(None, above(0))
 
@@ -214,4 +214,4 @@ class PMCConfig(Section):
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     stop: StopConfig = field(default_factory=StopConfig)
-    reward_samples: int = setting(0, at_least(0))
+    reward_samples: int = setting(0, between(0, 10_000))

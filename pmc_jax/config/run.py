@@ -24,7 +24,16 @@ from pmc_jax.config.paths import output_setting
 from pmc_jax.config.plan import PlanConfig
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.config.report import ReportConfig
-from pmc_jax.config.schema import NOT_EMPTY, SEED, Check, Section, at_least, one_of, setting
+from pmc_jax.config.schema import (
+    NOT_EMPTY,
+    SEED,
+    Check,
+    Section,
+    at_least,
+    between,
+    one_of,
+    setting,
+)
 from pmc_jax.config.sharding import LOGICAL_AXES, rule_faults
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.errors import UserError
@@ -147,9 +156,9 @@ class PeopleConfig(Section):
         seed: seed of the generator.
     """
 
-    count: int = setting(12, at_least(2))
-    forget: int = setting(4, at_least(1))
-    questions: int = setting(5, at_least(1))
+    count: int = setting(12, between(2, 10**6))
+    forget: int = setting(4, between(1, 10**6))
+    questions: int = setting(5, between(1, 10**6))
     seed: int = setting(0, SEED)
 
     def cross_faults(self) -> list[str]:
@@ -187,7 +196,7 @@ class DataConfig(Section):
         default_factory=dict, metadata={schema.KEYS: EVALUATION_SETS}
     )
     people: PeopleConfig = field(default_factory=PeopleConfig)
-    max_length: int = setting(256, at_least(2))
+    max_length: int = setting(256, between(2, 10**6))
     long_rows: str = setting("error", one_of("error", "drop"))
     on_overlap: str = setting("warn", one_of("warn", "error"))
     words: str = setting("auto", one_of("auto", "ascii", "unicode"))
@@ -206,7 +215,7 @@ class FinetuneConfig(TrainConfig):
     """
 
     data: tuple[SourceConfig, ...] = ()
-    epochs: int = setting(5, at_least(0))
+    epochs: int = setting(5, between(0, 10_000))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pmc_jax.config.schema import BELOW_ONE, Section, above, at_least, one_of, setting
+from pmc_jax.config.schema import BELOW_ONE, Section, above, at_least, between, one_of, setting
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 
@@ -19,7 +19,7 @@ class LoRAConfig(Section):
         targets: projections that get an adapter, from q, k, v, o, gate, up and down.
     """
 
-    rank: int = setting(0, at_least(0))
+    rank: int = setting(0, between(0, 65_536))
     alpha: float = setting(16.0, above(0))
     targets: tuple[str, ...] = setting(PROJECTIONS, one_of(*PROJECTIONS))
 
@@ -77,12 +77,12 @@ class TrainConfig(Section):
     """
 
     learning_rate: float = setting(1e-5, above(0))
-    batch_size: int = setting(8, at_least(1))
-    accumulation_steps: int = setting(1, at_least(1))
-    warmup_steps: int = setting(0, at_least(0))
+    batch_size: int = setting(8, between(1, 65_536))
+    accumulation_steps: int = setting(1, between(1, 65_536))
+    warmup_steps: int = setting(0, between(0, 10**9))
     decay: str = setting("linear", one_of("linear", "none"))
     max_grad_norm: float | None = setting(None, above(0))
-    max_bad_steps: int = setting(3, at_least(1))
+    max_bad_steps: int = setting(3, between(1, 10**6))
     loss_mean: str = setting("tokens", one_of("tokens", "answers"))
     accumulation_mean: str = setting("step", one_of("step", "micro_batches"))
     remat: str = setting("dots", one_of("none", "full", "dots"))

@@ -14,7 +14,7 @@ from typing import Any
 
 from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.digests import data_digest, settings_digest
-from pmc_jax.artifacts.log import progress, read_log, rewrite_log
+from pmc_jax.artifacts.log import progress, read_objects, rewrite_log
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.run import DataConfig, EvaluateConfig
 from pmc_jax.config.schema import flatten
@@ -222,7 +222,12 @@ def _resumed(path: Path, digest: str) -> list[dict[str, Any]]:
     The list is empty if the digest in the file differs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = read_log(path) if path.exists() else []
+    lines = read_objects(path, _is_stored) if path.exists() else []
     lines = lines[1:] if lines and lines[0].get("digest") == digest else []
     rewrite_log(path, [{"digest": digest}, *lines])
     return lines
+
+
+def _is_stored(line: dict[str, Any]) -> bool:
+    """Returns whether an object has the form of a line of stored rows."""
+    return isinstance(line.get("rows", {}), dict) and isinstance(line.get("complete", False), bool)

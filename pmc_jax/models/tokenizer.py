@@ -150,7 +150,7 @@ def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
 
 def _token(file: GGUFFile, tokens: list[str], key: str) -> str | None:
     index = file.get(f"tokenizer.ggml.{key}_token_id", int)
-    if index is not None and index >= len(tokens):
+    if index is not None and not 0 <= index < len(tokens):
         raise UserError(
             f"{file.path}: tokenizer.ggml.{key}_token_id {index} is not in the vocabulary. "
             "Download the file again."

@@ -71,7 +71,7 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
     path = folder / run_folder.EVALUATION_RESULTS
     evaluation = read_json(path, hint=hint) if path.exists() else None
     try:
-        log = [row for row in read_log(folder / run_folder.LOG) if "kind" in row]
+        log = read_log(folder / run_folder.LOG)
     except OSError as error:
         raise UserError(
             f"{folder / run_folder.LOG}: the file cannot be read ({error.strerror}). {hint}"
@@ -93,7 +93,11 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
             "digests": {
                 "inputs": record_of_files["inputs"],
                 "data": record["digests"],
-                "outputs": record_of_files["outputs"],
+                "outputs": {
+                    name: digest
+                    for name, digest in record_of_files["outputs"].items()
+                    if name not in (run_folder.REPORT, run_folder.REPORT_JSON)
+                },
             },
         }
         run["over_forgetting"] = narrative.over_forgetting(run["quality"])

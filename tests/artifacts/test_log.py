@@ -108,9 +108,19 @@ def test_reopening_does_not_glue_lines_together(tmp_path):
 
 def test_read_log_warns_of_what_it_leaves_out(tmp_path, caplog):
     path = tmp_path / "log.jsonl"
-    path.write_text('{"kind": "a"}\n[1]\n\n{"kind": "b"}\n')
-    assert read_log(path) == [{"kind": "a"}, {"kind": "b"}]
-    assert "line 2 is incomplete" in caplog.text
+    damaged = (
+        "[1]",
+        "{}",
+        '{"kind": 3}',
+        '{"kind": "a", "step": "x"}',
+        '{"kind": "a", "step": []}',
+    )
+    damaged += ('{"kind": "scalars", "step": 1, "loss": "x"}', '{"a": ' * 9000, "\xff", "\0")
+    lines = ['{"kind": "a"}', "", *damaged, '{"kind": "b", "step": null, "text": "x"}']
+    path.write_text("\n".join(lines))
+    assert read_log(path) == [{"kind": "a"}, {"kind": "b", "step": None, "text": "x"}]
+    assert caplog.text.count("is damaged, so it is skipped") == len(damaged)
+    assert "line 3 is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("num", [0, 1, 2, 3, 30, 300])

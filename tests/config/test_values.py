@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_runs as tiny
 
 from pmc_jax.commands.settings_help import field_texts
 from pmc_jax.config import evaluate, method, pmc, train
@@ -28,7 +29,7 @@ from pmc_jax.config.run import (
     SourceConfig,
     TrainConfig,
 )
-from pmc_jax.config.schema import differences
+from pmc_jax.config.schema import differences, dotted_names
 from pmc_jax.config.train import AdamWConfig
 from pmc_jax.errors import UserError
 
@@ -38,6 +39,17 @@ SECTIONS = [
     for value in vars(module).values()
     if dataclasses.is_dataclass(value) and value.__module__ == module.__name__
 ]
+
+
+COUNTS = ("num_samples", "batch_size", "epochs", "max_attempts", "max_new_tokens", "max_length")
+COUNTS += ("accumulation_steps", "rank", "top_k", "retain_rows", "count", "steps_per_round")
+
+
+@pytest.mark.parametrize("name", [n for n in dotted_names(Config) if n.split(".")[-1] in COUNTS])
+def test_huge_counts_are_refused(name):
+    for value in (10**9, 2**31, 2**63, 10**400):
+        message = tiny.fault(config_module.config_from_overrides, [f"{name}={value}"])
+        assert f"{name}: the value must be between" in message and len(message) < 200
 
 
 @pytest.mark.parametrize(

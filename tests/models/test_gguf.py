@@ -131,6 +131,20 @@ def test_unknown_rope_divisors_are_refused(tmp_path, divisors):
         hf_config(rope_file(tmp_path, divisors))
 
 
+@pytest.mark.parametrize("key", ["bos", "eos", "unknown", "padding"])
+def test_a_special_token_outside_the_vocabulary_is_refused(tmp_path, key):
+    for index in (-1, 10**6):
+
+        def with_token(writer, index=index):
+            add_byte_level_tokenizer(writer)
+            writer.kv_data[0].pop(f"tokenizer.ggml.{key}_token_id", None)
+            writer.add_int32(f"tokenizer.ggml.{key}_token_id", index)
+
+        path = write_gguf(tmp_path / f"{index}.gguf", tokenizer=with_token)
+        with pytest.raises(UserError, match=f"{key}_token_id {index} is not in the vocabulary"):
+            gguf_tokenizer(GGUFFile(path))
+
+
 TEXTS = [
     "In 1987, 12345 people",
     "café  naïve\n\n  two   spaces\t",
