@@ -21,13 +21,17 @@ from typing import NoReturn
 from pmc_jax.commands import malloc, start
 from pmc_jax.commands.settings_help import settings_help
 from pmc_jax.config.run import Config
-from pmc_jax.distributed import launch, preemption
+from pmc_jax.distributed import launch, preemption, streams
 from pmc_jax.distributed.supervisor import Parent, run_supervised
 from pmc_jax.errors import Preempted, Stopped, UserError, print_unexpected
 
 COMMANDS = (
     *("finetune", "unlearn", "evaluate", "sample", "compare", "export"),
     *("plan", "report", "verify", "config"),
+)
+_LOST = (
+    "pmc: error: stdout cannot be written ({}), so a part of the output is missing. Send stdout to "
+    "a place with enough space."
 )
 _STOPPED = (75, 130)  # exit statuses of `Stopped`
 
@@ -37,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The exit status is 0 after success, 1 if `verify` has found a difference, 2 for invalid input,
     75 (temporary failure) if SIGTERM or SIGHUP has stopped the command and the same command can
-    resume, 130 after SIGINT, and 141 if the reader of stdout has closed it.
+    resume, and 130 after SIGINT.
 
     Args:
         arguments: words of the command line; None selects `sys.argv`.
@@ -58,10 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
         print(stopped.line, file=sys.stderr)
         return stopped.status
-    except BrokenPipeError:  # A command such as `pmc config CONFIG.yaml | head` closes the pipe.
-        # Python flushes stdout at its exit, which would fail on a closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     finally:
         os.umask(umask)
 
@@ -139,6 +139,8 @@ def _with_others(options: argparse.Namespace, spec: launch.ProcessSpec, parent: 
         parent.exit(report.status, report.here)
     watchdog.stop()
     jax.distributed.shutdown()
+    if cause := streams.lost_output():
+        status, text = status or 2, f"{_LOST.format(cause)}\n{text}".strip()
     parent.exit(status, text)
 
 
@@ -154,23 +156,29 @@ def _warn_of_this_process_only(index: int) -> None:
     """Drops warnings that all processes issue, because process 0 prints these warnings."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: getattr(record, "of_process", False))
-        handler.setFormatter(logging.Formatter(f"pmc: process {index}: %(message)s"))
+        handler.setFormatter(start.OneLine(f"pmc: process {index}: %(message)s"))
     warnings.simplefilter("ignore")
 
 
 def command() -> int:
     """Runs `main` with a tuned memory allocator, as the entry point of `pmc`.
 
-    The traceback of an unexpected error shows no texts of the data.
+    The traceback of an unexpected error shows no texts of the data. The exit status is 2 if a full
+    disk has kept a part of the output.
     """
     sys.excepthook = print_unexpected
+    streams.protect()
     threading.excepthook = lambda fault: print_unexpected(*fault[:3])
     malloc.tune_glibc_malloc()
-    status = main()
+    try:
+        status = main()
+    except SystemExit as end:  # This is the end of argparse, such as after --help.
+        status = int(end.code or 0)
+    if cause := streams.lost_output():
+        print(_LOST.format(cause), file=sys.stderr)
+        status = status or 2
     if status in _STOPPED:
         # Threads of libraries may still wait for work that nobody needs.
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
         os._exit(status)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Nothing is left that Ctrl-C could interrupt.
     return status

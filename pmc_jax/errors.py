@@ -9,14 +9,23 @@ import traceback
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
+# These characters are control characters, separators of lines, marks of the writing direction and
+# bytes of names that are not UTF-8.
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ANY = re.compile(".", re.DOTALL)
+
 
 class UserError(ValueError):
     """Error for invalid input.
 
     The message is one line that names the file, row or setting at fault and says what to do. The
     command line prints the message to stderr without a traceback and exits with status 2. Library
-    users can catch the error as a `ValueError`.
+    users can catch the error as a `ValueError`. Line breaks and other control characters, which may
+    stand in the name of a file, are escaped.
     """
+
+    def __init__(self, message: object):
+        super().__init__(escaped(str(message)))
 
 
 class Stopped(BaseException):
@@ -47,6 +56,27 @@ class Preempted(Stopped):
             f"pmc: the run received {name} and stopped. Run the same command again to resume it "
             "from its checkpoint."
         )
+
+
+def escaped(text: str, *, keep: str = "", all_characters: bool = False) -> str:
+    """Returns a text in which control characters are escaped as in JSON, such as "\\u001b".
+
+    Control characters could move the cursor of a terminal or hide parts of a message.
+
+    Args:
+        text: text of any characters.
+        keep: control characters that are not escaped.
+        all_characters: whether to escape all characters.
+    """
+
+    def escape(match: re.Match) -> str:
+        if match[0] in keep:
+            return match[0]
+        units = match[0].encode("utf-16-be", "surrogatepass")
+        pairs = zip(units[::2], units[1::2], strict=True)
+        return "".join(f"\\u{high:02x}{low:02x}" for high, low in pairs)
+
+    return (_ANY if all_characters else _CONTROL).sub(escape, text)
 
 
 def first_of(names: Sequence[str], most: int) -> str:

@@ -288,15 +288,6 @@ def test_config_lists_every_fault(inputs):
         assert line.startswith(f"pmc: error: {fault}")
 
 
-def test_a_reader_that_closes_stdout_ends_a_command_silently(inputs):
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = [sys.executable, "-m", "pmc_jax.cli", "config", "run.yaml"]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (141, b"")
-
-
 def test_settings_may_stand_before_and_behind_an_option(inputs):
     options = ["--overwrite", "seed=-1", "output.dri=x"]
     tiny.assert_names(tiny.refused("unlearn", "pmc.schedule.epochs=x", *options), "epochs", "seed")

@@ -14,6 +14,7 @@ from pathlib import Path
 from pmc_jax.config.run import Config, load_config
 from pmc_jax.config.schema import Section, dotted_names
 from pmc_jax.distributed import launch
+from pmc_jax.errors import escaped
 
 OVERWRITE = "replace the files that an earlier run wrote to output.dir"
 
@@ -73,10 +74,19 @@ def quiet_libraries() -> None:
     """Sends warnings of this package to stderr and drops messages of libraries."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.basicConfig(format="pmc: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("pmc: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # this package reports what matters
     # Orbax causes these warnings if the disk is full.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+
+class OneLine(logging.Formatter):
+    """Formatter that escapes control characters, which the name of a file may contain."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return escaped(super().formatMessage(record))
 
 
 def keep_compilations() -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from pmc_jax.config.wording import is_word, key_name, nearest, offer, shown
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, escaped
 
 S = TypeVar("S", bound="Section")
 
@@ -84,7 +84,7 @@ class SettingsError(UserError):
 
     def __init__(self, where: str, faults: Sequence[str]):
         super().__init__(f"{where}: {' '.join(faults)}")
-        self.faults = tuple(faults)
+        self.faults = tuple(map(escaped, faults))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO, NoReturn
 
-from pmc_jax.distributed import preemption
+from pmc_jax.distributed import preemption, streams
 from pmc_jax.errors import UserError
 
 _SHOWN_BYTES = 4000  # This many bytes of native output are shown.
@@ -101,10 +101,7 @@ def _redirect_native_output(native: BinaryIO) -> None:
     """Redirects the output of native code to a file, but keeps the output of Python code."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        writer = open(  # noqa: SIM115
-            os.dup(number), "w", encoding=stream.encoding, errors=stream.errors, buffering=1
-        )
-        setattr(sys, name, writer)
+        setattr(sys, name, streams.open_stream(os.dup(number), stream.encoding))
         os.dup2(native.fileno(), number)
 
 
