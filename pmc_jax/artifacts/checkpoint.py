@@ -57,7 +57,7 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class _Chosen:
-    """A policy of orbax that keeps the checkpoints of `steps`."""
+    """Preservation policy of orbax that keeps the checkpoints of the given steps."""
 
     steps: set[int]
 
@@ -76,7 +76,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         keep: number of newest checkpoints to keep, at least 1.
 
     Attributes:
-        chosen: steps whose checkpoints are kept too.
+        chosen: steps whose checkpoints are kept in addition to the newest checkpoints.
 
     Raises:
         UserError: the folder cannot be created or read.
@@ -97,7 +97,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         policies = ocp.training.preservation_policies
         kept = policies.AnyPreservationPolicy([policies.LatestN(keep), _Chosen(self.chosen)])
         fix = "Check the permissions of the folder, or set output.dir to another folder."
-        with system_errors(f"{folder}: the folder of checkpoints cannot be used", fix):
+        with system_errors(f"{folder}: the checkpoint folder cannot be used", fix):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._checkpointer = ocp.training.Checkpointer(
                 self.folder,
@@ -127,8 +127,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         latest = self.latest()
         if latest is not None and step <= latest:
             raise ValueError(
-                f"{self.folder}: step {step} is not above the saved step {latest}. Save "
-                "checkpoints in the order of their steps."
+                f"{self.folder}: the step must be above {latest}, the step of the newest "
+                f"checkpoint, but it is {step}. Save checkpoints in the order of their steps."
             )
         # The values are copied, because orbax serialises host values in the background.
         values = json.loads(json.dumps(host))
@@ -215,7 +215,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
         Raises:
             UserError: no checkpoint can be read, or the arrays of the newest checkpoint differ from
-                `abstract_state`. No checkpoint is deleted then.
+                `abstract_state`. In both cases, no checkpoint is deleted.
         """
         self.wait()
         steps, damaged = self.steps, []
@@ -287,7 +287,7 @@ def _arrays(state: Any) -> dict[str, str]:
 
 
 def _one_line(error: BaseException) -> str:
-    """Returns a short text about the first cause of an error, without quoted parts."""
+    """Returns a description of an error's root cause in one line, without quoted parts."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""SHA-256 digests of files, of rows and of settings."""
+"""Computes SHA-256 digests of files, of rows and of settings."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,8 @@ def file_digest(path: str | Path) -> str:
     if is_address(path):
         return _json_digest(listing(str(path)))
     path = Path(path)
-    with system_errors(f"{path}: the file cannot be read", "Use a regular file that you may read."):
+    fix = "Use a regular file that you have permission to read."
+    with system_errors(f"{path}: the file cannot be read", fix):
         if not path.is_dir():
             with open_regular(path) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -37,7 +38,7 @@ def file_digest(path: str | Path) -> str:
 
 
 def data_digest(record: Any) -> str:
-    """Returns the SHA-256 digest of a dataclass of texts, such as a ForgetSet, in hexadecimal.
+    """Returns the SHA-256 digest of a dataclass such as `ForgetSet`, in hexadecimal.
 
     The digest covers the class name and the names and values of all fields.
     """

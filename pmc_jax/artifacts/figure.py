@@ -1,4 +1,4 @@
-"""Figures in one style, as SVG for web pages and as PNG files.
+"""Draws figures in one style, as SVG for web pages and as PNG files.
 
 A figure has panels, and a panel has layers of the types `Line`, `Band` and `Level`. matplotlib
 draws the figures. Fonts, ids and metadata are removed from SVG, and colours become CSS variables,
@@ -48,7 +48,7 @@ _DASHES = {
 
 @dataclass(frozen=True)
 class Line:
-    """A layer with a line, with points or with the outline of a histogram.
+    """Layer of a panel that shows a line, points or the outline of a histogram.
 
     Attributes:
         label: text in the legend; "" omits the layer from the legend.
@@ -91,7 +91,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """A layer that fills the area between the curves `low` and `high`, which share `x`."""
+    """Layer of a panel that fills the area between the curves `low` and `high`, which share `x`."""
 
     x: Sequence[float]
     low: Sequence[float]
@@ -107,7 +107,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Level:
-    """A layer with a straight line across the panel, at a value of y, or of x if `vertical`."""
+    """Layer with a straight line across the panel, at a y value, or at an x value if `vertical`."""
 
     value: float
     colour: str
@@ -123,14 +123,14 @@ class Level:
 
 @dataclass(frozen=True)
 class Panel:
-    """A pair of axes with layers.
+    """Pair of axes on which layers are drawn.
 
     Attributes:
         layers: layers in the order in which they are drawn.
         x, y: labels of the axes; "" omits a label.
         title: text above the panel.
-        bounds: lower and upper limit of y, where None selects the limit of the data. If `bounds`
-            itself is None, the data have a margin on all four sides.
+        bounds: lower and upper limit of the y axis. A limit of None is the limit of the data. If
+            `bounds` itself is None, the data have a margin on all four sides.
         log: whether the y axis is logarithmic.
     """
 
@@ -169,7 +169,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with panels, which is drawn on request as SVG or PNG.
+    """Figure with one or more panels, which is drawn on request as SVG or PNG.
 
     Attributes:
         name: name that is unique on a page; ids in the SVG begin with this name.
@@ -192,12 +192,12 @@ class Figure:
 
     @property
     def sentence(self) -> str:
-        """Content of the figure in words, for a page without the drawing."""
+        """Text that replaces the drawing on a page without it."""
         return self.alt or self.caption
 
     @property
     def is_drawn(self) -> bool:
-        """True if the figure has enough points for a page to show the drawing."""
+        """Whether the figure has enough points for a page to show the drawing."""
         lines = [
             layer for panel in self.panels for layer in panel.layers if isinstance(layer, Line)
         ]
@@ -205,7 +205,7 @@ class Figure:
 
     @property
     def svg(self) -> str:
-        """Drawing as an `<svg>` element with the colours of the page."""
+        """Drawing as an `<svg>` element, which takes its colours from the page."""
         from matplotlib.backends.backend_svg import FigureCanvasSVG
 
         file = io.StringIO()
@@ -267,7 +267,7 @@ def num_points(lines: Sequence[Line]) -> int:
 def spread_band(
     x: Sequence[float], y: Sequence[float], spread: Sequence[float], colour: str
 ) -> Band:
-    """Returns a band between y - spread and y + spread, whose lower edge is at least 0."""
+    """Returns a band from max(0, y - spread) to y + spread."""
     low = [max(value - s, 0.0) for value, s in zip(y, spread, strict=True)]
     high = [value + s for value, s in zip(y, spread, strict=True)]
     return Band(x, low, high, colour)
@@ -288,7 +288,7 @@ def _style(colours: Palette) -> dict[str, Any]:
 
 
 def _for_page(svg: str, figure: Figure) -> str:
-    """Returns an SVG without invisible parts, with unique ids and with the colours of the page."""
+    """Returns an SVG drawing without invisible parts and with unique ids and the page's colours."""
     for part in (r"<metadata>.*?</metadata>", r"<style .*?</style>", r"<!--.*?-->"):
         svg = re.sub(part, "", svg, flags=re.DOTALL)
     svg = re.sub(r"<defs>\s*</defs>", "", svg)

@@ -1,4 +1,4 @@
-"""Functions that read and write the files of a run.
+"""Reads and writes the files of a run.
 
 Files are written atomically, only their owner may read them, and JSON follows the standard.
 """
@@ -16,9 +16,9 @@ from pmc_jax.errors import UserError, system_errors
 
 
 def json_text(value: Any) -> str:
-    """Returns the JSON text of a value.
+    """Returns a value as JSON text.
 
-    Arrays become lists, their scalars become numbers and non-finite numbers become null.
+    Arrays become lists, array scalars become numbers and non-finite numbers become null.
     """
     return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -28,7 +28,7 @@ def read_json(path: str | Path, *, hint: str) -> dict[str, Any]:
 
     Args:
         path: file to read.
-        hint: sentence that says what to do if the file cannot be read, for the message.
+        hint: last sentence of the error message, which says what to do.
 
     Raises:
         UserError: the file cannot be read, or does not contain a JSON object.

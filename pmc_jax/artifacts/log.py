@@ -1,6 +1,6 @@
-"""The log of a run (log.jsonl, TensorBoard scalars and loss.png), progress bars and tables.
+"""Writes the log of a run (log.jsonl, TensorBoard scalars and loss.png), progress bars and tables.
 
-TensorBoard receives only numbers. Texts of the data or of the model reach log.jsonl only through
+TensorBoard receives only numbers. Texts of the data and of the model reach log.jsonl only through
 the argument `texts` of `RunLog.event`, which is ignored unless the setting `log.text` is true.
 """
 
@@ -42,8 +42,9 @@ class RunLog(contextlib.AbstractContextManager):
     written, and non-finite numbers are written as null.
 
     Args:
-        folder: folder of the log, which is created if it does not exist; None writes nothing, for
-            all processes of a job except the first and for library use without an output folder.
+        folder: folder of the log, which is created if it does not exist. With None, nothing is
+            written; this is the case in all processes of a job except the first, and in library
+            use.
         text: whether to write the argument `texts` of `event`.
     """
 
@@ -56,7 +57,8 @@ class RunLog(contextlib.AbstractContextManager):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._path = self._folder / "log.jsonl"
             written = self._path.read_bytes() if self._path.exists() else b""
-            if written and not written.endswith(b"\n"):  # A killed process leaves half a line.
+            # A killed process can leave an incomplete line.
+            if written and not written.endswith(b"\n"):
                 rewrite_log(self._path, read_log(self._path))
             self._file = self._open()
             # This import is slow, because tensorboardX imports torch if torch is installed.
@@ -92,12 +94,13 @@ class RunLog(contextlib.AbstractContextManager):
         self._write({"kind": kind, **values, **(texts if texts and self._text else {})})
 
     def resume(self, step: int, *, key: str = "step") -> None:
-        """Removes the lines that an interrupted run has logged after the step where it resumes.
+        """Removes the lines that an interrupted run logged after the step from which it resumes.
 
-        An incomplete last line is also removed. TensorBoard hides its events after this step.
+        An incomplete last line is also removed. TensorBoard event files are not edited. A mark in
+        the next event file makes TensorBoard hide the events after this step.
 
         Args:
-            step: step where the run resumes.
+            step: step from which the run resumes.
             key: key of the number that is compared with `step`; lines without this key are kept.
         """
         self._filter(lambda row: row.get(key) is None or row[key] <= step)
@@ -150,7 +153,7 @@ class RunLog(contextlib.AbstractContextManager):
 
 
 def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
-    """Replaces all lines of a log.jsonl in one atomic step."""
+    """Replaces all lines of a log.jsonl file atomically."""
     aside = path.with_suffix(".jsonl.tmp")
     with aside.open("w", encoding="utf-8") as file:
         for row in rows:
@@ -161,7 +164,7 @@ def rewrite_log(path: Path, rows: Iterable[dict]) -> None:
 
 
 def read_log(path: str | os.PathLike) -> list[dict]:
-    """Returns the lines of a log.jsonl as dicts.
+    """Returns the lines of a log.jsonl file as dicts.
 
     Damaged lines, such as incomplete lines, are skipped with a warning.
     """
@@ -171,10 +174,10 @@ def read_log(path: str | os.PathLike) -> list[dict]:
 def read_objects(path: str | os.PathLike, fits: Callable[[dict], bool]) -> list[dict]:
     """Returns the lines of a file of JSON objects.
 
-    Lines that are not JSON objects, or that do not fit, are skipped with a warning.
+    Lines that are not JSON objects, and objects that `fits` rejects, are skipped with a warning.
     """
     rows = []
-    # The file is read as bytes, because a killed process can leave half a character.
+    # The file is read as bytes, because a killed process can leave an incomplete character.
     for number, line in enumerate(reading.read_bytes(path).splitlines(), 1):
         try:
             row = json.loads(line)
@@ -250,7 +253,7 @@ def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = Tru
     Args:
         work: iterable whose items are counted, or the total count. With a total, the caller calls
             `.update(n)` and closes the bar.
-        label: name of the work.
+        label: text to the left of the bar.
         unit: unit of the count, such as "question".
         enabled: whether to draw the bar.
     """

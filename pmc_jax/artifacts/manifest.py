@@ -1,7 +1,8 @@
-"""Manifest of a finished run with the SHA-256 digests of its files, and removal of its answers.
+"""Writes and verifies the manifest of a finished run, and removes the answers from its folder.
 
-Checkpoints hold the original answers and the replacement answers, which a resumed run needs and
-which may be personal data. Other files of a run hold such data only if `log.text` is true.
+The manifest lists the SHA-256 digest of each file. Checkpoints hold the original answers and the
+replacement answers, which a resumed run needs and which may be personal data. Other files of a run
+hold such data only if `log.text` is true.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 _KINDS = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
 
-# The values of these keys quote no text in a log line about a question.
+# In a log line about a question, the values of these keys quote no text.
 _WITHOUT_TEXT = ("kind", "split", "id", "score", "overlap", "true_overlap")
 _WITHOUT_TEXT += ("said", "sampled", "elicited", "items", "limit")
 
@@ -38,8 +39,8 @@ def write(
     Args:
         folder: folder of the run, whose logs and checkpoints must be closed.
         inputs: path and SHA-256 digest of each input by name, as `path` and `sha256`.
-        results: later contents of `results.json`.
-        record: later contents of `run.json`.
+        results: contents that `results.json` will have.
+        record: contents that `run.json` will have.
 
     Raises:
         UserError: a file cannot be read or written.
@@ -64,14 +65,14 @@ def write(
 
 
 def record(folder: Path, names: Collection[str]) -> None:
-    """Puts the present digests of files and folders into the manifest of a run.
+    """Updates the digests of some files and folders in the manifest of a run.
 
-    A command calls this function after it has written outputs of a finished run again. A folder
-    without a manifest does not change.
+    A command calls this function after it has rewritten outputs of a finished run. If the folder
+    has no manifest, nothing changes.
 
     Args:
         folder: folder of the run.
-        names: names of the files and folders in the folder, with or without files in them.
+        names: names of the changed files and subfolders. A subfolder may be empty.
     """
     if (folder / run_folder.MANIFEST).is_file():
         manifest = _read(folder)
@@ -117,20 +118,21 @@ def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
 
 
 def notes(folder: str | Path) -> list[str]:
-    """Returns lines about what a comparison of the files with the manifest cannot tell."""
+    """Returns lines that report what a comparison of the files with the manifest cannot detect."""
     folder = Path(folder)
-    lines = [f"manifest.json itself has the SHA-256 {file_digest(folder / run_folder.MANIFEST)}"]
+    digest = file_digest(folder / run_folder.MANIFEST)
+    lines = [f"The SHA-256 digest of manifest.json itself is {digest}"]
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
         lines.append(
-            f"{folder}: other users may open the folder (mode {mode:o}). To stop this, run: chmod "
-            "go= FOLDER"
+            f"{folder}: other users can open the folder (mode {mode:o}). To prevent this, run: "
+            "chmod go= FOLDER"
         )
     return lines
 
 
 def knows_the_data(name: str) -> bool:
-    """Returns whether an input of a run may hold forgotten answers, as its model or its rows may.
+    """Returns whether an input, such as the target model, may contain the answers to forget.
 
     Args:
         name: name of the input in the manifest.
@@ -139,7 +141,7 @@ def knows_the_data(name: str) -> bool:
 
 
 def present_inputs(inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Returns the paths, by name, of existing inputs that may hold forgotten answers."""
+    """Returns the paths of the existing inputs that may contain the answers to forget, by name."""
     paths = {name: source["path"] for name, source in inputs.items() if knows_the_data(name)}
     return {n: path for n, path in paths.items() if is_address(path) or os.path.exists(path)}
 
@@ -150,7 +152,7 @@ def is_purged(folder: str | Path) -> bool:
 
 
 def private_entries(folder: Path) -> list[str]:
-    """Returns the names of files and folders of a run that may hold answers to the questions.
+    """Returns the names of a run's files and folders that may contain answers to forget questions.
 
     `purge` removes these files and folders.
     """
@@ -162,7 +164,7 @@ def private_entries(folder: Path) -> list[str]:
 
 
 def purge(folder: str | Path) -> list[str]:
-    """Removes the answers from the folder of a finished run: `private_entries` and logged texts.
+    """Removes `private_entries` and all logged texts from the folder of a finished run.
 
     The caller must have locked the folder with `run_folder.locked` or `run_folder.claim`.
 
@@ -176,7 +178,8 @@ def purge(folder: str | Path) -> list[str]:
     manifest = _read(folder)
     if not (folder / run_folder.RESULTS).exists():
         raise UserError(
-            f"{folder}: the run is not finished, so it needs its checkpoints. Finish the run first."
+            f"{folder}: nothing was deleted. The run is not finished and needs its checkpoints to "
+            "resume. Finish the run first."
         )
     removed = private_entries(folder)
     run_folder.remove(folder, removed)
@@ -209,7 +212,7 @@ def _without(outputs: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
 
 
 def _remove_texts(log: Path) -> None:
-    """Removes questions and answers from a log."""
+    """Removes the texts of questions and answers from a log."""
     with system_errors(f"{log}: the file cannot be written", "Check the disk."):
         rows = [
             {key: row[key] for key in _WITHOUT_TEXT if key in row}
@@ -221,10 +224,10 @@ def _remove_texts(log: Path) -> None:
 
 
 def _outputs(folder: Path, names: Collection[str] | None = None) -> dict[str, str]:
-    """Returns the digests of the files in a folder by relative path, except of the manifest.
+    """Returns the digest of every file in a folder except the manifest, by relative path.
 
-    A file has the SHA-256 of its content. Any other entry, such as a link or a named pipe, is not
-    opened and has a text that says what it is.
+    The digest of a file is the SHA-256 of its content. Any other entry, such as a link or a named
+    pipe, is not opened; a word such as "link" replaces its digest.
 
     Args:
         folder: folder of the run.
@@ -265,14 +268,14 @@ def _digest(path: Path) -> str:
 
 
 def _kind_of(digest: str) -> str:
-    """Returns ", which is a link" or the like for the digest of an entry that is not a file."""
+    """Returns a clause such as ", which is a link" for an entry that is not a file, else ""."""
     kind = digest.split(" ")[0] if digest.startswith("link") else digest
     return f", which is a {kind}" if kind in ("link", "device", *_KINDS.values()) else ""
 
 
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / run_folder.MANIFEST
-    hint = "Name the folder of a finished run."
+    hint = "Pass the folder of a finished run."
     manifest = read_json(path, hint=hint)
     try:
         sources = manifest["inputs"].values()
@@ -280,5 +283,5 @@ def _read(folder: Path) -> dict[str, Any]:
         if not complete or not isinstance(manifest["outputs"], dict):
             raise TypeError
     except (LookupError, TypeError, AttributeError):
-        raise UserError(f"{path}: the file is not the manifest of a run. {hint}") from None
+        raise UserError(f"{path}: the file is not a valid manifest. {hint}") from None
     return manifest

@@ -1,4 +1,4 @@
-"""Log, stopwatch and checkpoints of a training loop, and the state of a run outside the trainer."""
+"""Defines the outputs of a training loop, and the state of a run outside of the trainer."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +12,7 @@ from pmc_jax.config.run import OutputConfig
 
 @dataclasses.dataclass(frozen=True)
 class Recorder:
-    """Log, stopwatch and checkpoints to which a training loop writes; each of them is optional.
+    """Log, stopwatch and checkpoints that a training loop writes. Each of the three is optional.
 
     Attributes:
         log: log of scalars and events.
@@ -33,11 +33,12 @@ class Recorder:
 
 @dataclasses.dataclass
 class RunState:
-    """State of a run outside of the trainer, which checkpoints also hold.
+    """State of a run that a checkpoint holds in addition to the state of the trainer.
 
     Attributes:
-        before: results of the evaluation before unlearning; None if no evaluation was made.
-        texts: answers before unlearning by question; empty if the log holds no text.
+        before: results of the evaluation before unlearning; None if the run makes no such
+            evaluation.
+        texts: answers before unlearning by question; empty unless the log contains texts.
         reward_moments: dict with the scores `start` [N,M] of the first measurement and a list
             `moments` with one entry per measurement; None if rewards are not measured.
     """

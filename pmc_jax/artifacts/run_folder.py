@@ -1,4 +1,4 @@
-"""Run folders, which a run claims when it starts, resumes after an interruption and then finishes.
+"""Claims the folder of a run, resumes an interrupted run and marks a run as finished.
 
 A run writes `run.json` at its start and `results.json` at its end. A folder without `results.json`
 holds an unfinished run, which resumes with the same settings and data. A folder with both files
@@ -27,7 +27,7 @@ from pmc_jax.models.remote import PARTIAL
 
 try:
     import fcntl
-except ImportError:  # Windows has no such module, so folders are not locked there.
+except ImportError:  # Windows does not have this module, so folders are not locked on Windows.
     fcntl = None
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ REPORT, REPORT_JSON = "report.html", "report.json"
 TARGET = "target"  # Later runs reuse the target model in this folder if its digests match.
 TARGET_MARK = "target.json"  # This file in the target records the origin of the target model.
 TARGET_CHECKPOINTS = "target.checkpoints"  # This folder exists until the target model is trained.
-COMPARED_RUNS = "runs"  # A comparison has its runs in this folder.
+COMPARED_RUNS = "runs"  # The runs of a comparison are in this folder.
 
 # `pmc evaluate` and `pmc report` may rewrite these files of a finished run and its manifest.
 MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
@@ -93,7 +93,7 @@ class OutputFolder(contextlib.AbstractContextManager):
 
     @property
     def finished_record(self) -> dict[str, Any]:
-        """Contents of `run.json` once the run is finished."""
+        """Contents of `run.json` after the end of the run."""
         return {**self._record, "status": "finished"}
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ def check(
     """Checks whether `claim` with the same arguments would succeed, and changes no files.
 
     Raises:
-        UserError: `claim` would raise this error.
+        UserError: `claim` would raise the same error.
     """
     record, path = {"settings": plain(settings), "digests": dict(digests)}, Path(folder).absolute()
     if multihost.broadcast(path.is_dir):
@@ -212,10 +212,10 @@ def versions() -> dict[str, str]:
 
 
 def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
-    """Returns whether the folder holds an unfinished run that resumes.
+    """Returns whether the folder holds an unfinished run, which the new run resumes.
 
     Raises:
-        UserError: the folder must not change.
+        UserError: the folder holds files that the new run must not change.
     """
     if overwrite:
         _refuse_shared_folders(path)
@@ -256,8 +256,8 @@ def _warn_of_versions(path: Path, record: dict[str, Any]) -> None:
     recorded = read_record(path / RUN)
     if changed := differences(recorded["versions"], record["versions"]):
         _log.warning(
-            "%s: the run resumes with other versions of packages (%s). Install the recorded "
-            "versions for identical results.",
+            "%s: the run resumes with other package versions (%s). Install the recorded versions "
+            "for identical results.",
             path,
             "; ".join(changed),
         )
@@ -275,7 +275,7 @@ def read_record(path: Path) -> dict[str, Any]:
     if not all(isinstance(part, dict) for part in parts) or not all(
         isinstance(text, str) for part in parts[1:] for text in part.values()
     ):
-        raise UserError(f"{path}: the file is not the record of a run. {hint}")
+        raise UserError(f"{path}: the file is not a valid record of a run. {hint}")
     return record
 
 
@@ -285,16 +285,16 @@ def step_models(folder: Path) -> list[str]:
 
 
 def _own(path: Path) -> list[str]:
-    """Returns the names of all files that a run wrote to a folder.
+    """Returns the names of all files and folders that a run wrote to its folder.
 
     Raises:
-        UserError: `run.json` is missing, so no run wrote these files.
+        UserError: `run.json` is missing, so a run may not have written these files.
     """
     present = [*step_models(path), *(name for name in OWN if os.path.lexists(path / name))]
     if present and RUN not in present:
         raise UserError(
-            f"{path}: --overwrite would remove {', '.join(present)}, but no run wrote these files, "
-            f"because {RUN} is missing. Set output.dir to another folder."
+            f"{path}: --overwrite would remove {', '.join(present)}, but {RUN} is missing, so a "
+            "run may not have written these files. Set output.dir to another folder."
         )
     return present
 
@@ -322,8 +322,8 @@ def _refuse_shared_folders(path: Path) -> None:
     for shared in (Path(os.path.expanduser("~")), Path.cwd()):
         if shared.resolve().is_relative_to(path.resolve()):
             raise UserError(
-                f"{path}: --overwrite is refused, because the folder is or contains {shared}. Set "
-                "output.dir to a separate folder."
+                f"{path}: --overwrite is not allowed, because the folder is or contains {shared}. "
+                "Set output.dir to a separate folder."
             )
 
 
@@ -360,5 +360,5 @@ def _lock(path: Path) -> int:
 
 
 def _is_temporary(name: str) -> bool:
-    """Returns whether a file is a temporary file that `write_json` has left in a killed process."""
+    """Returns whether a name is that of a temporary file, which a killed process may leave."""
     return name.startswith((f".{RUN}.", f".{RESULTS}.", f".{MANIFEST}."))

@@ -1,6 +1,6 @@
-"""Writer of TensorBoard scalars that writes each value at once, without a thread and a queue.
+"""Writes TensorBoard scalars immediately, without a background thread or a queue.
 
-After a failed write, the next value opens a new file next to the incomplete file.
+After a failed write, the next value is written to a new file, and the incomplete file is kept.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ class ScalarEvents:
     """Writer of TensorBoard event files in one folder.
 
     Args:
-        folder: folder of the files, which is created with the first file and may hold files of
-            earlier runs.
+        folder: folder of the event files. The folder is created with the first file, and may
+            already hold event files of earlier runs.
     """
 
     def __init__(self, folder: Path):
@@ -43,7 +43,7 @@ class ScalarEvents:
             raise
 
     def purge(self, step: int) -> None:
-        """Hides all events of earlier files whose step is at least `step`."""
+        """Makes TensorBoard hide the events of earlier files whose step is at least `step`."""
         self.close()
         self._purge_step = step
 

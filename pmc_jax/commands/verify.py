@@ -2,8 +2,9 @@
 
 The exit status is 1 if a file, a link or another entry is changed, missing or
 new. After a purge, the source model and files with the data may be missing.
-The command finds accidents. Whoever can change files can also change the
-manifest: keep the printed digest of the manifest elsewhere and compare it.
+The command detects accidental changes. A person who can change the files can
+also change the manifest. To detect this, keep the printed digest of the
+manifest elsewhere and compare it with the digest that is printed later.
 """
 
 import argparse
@@ -23,8 +24,8 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     for line in faults:
         say(line)
     for line in deleted:
-        say(f"{line}, which --purge asked you to delete")
+        say(f"{line}, as expected after --purge")
     for line in manifest.notes(options.folder):
         say(line)
-    say(f"{good} files match the manifest" + (f", and {len(faults)} do not" if faults else ""))
+    say(f"{good} files match the manifest" + (f", and {len(faults)} differ" if faults else ""))
     return int(bool(faults))

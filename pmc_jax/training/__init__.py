@@ -7,5 +7,5 @@
     order.py               chooses the rows of each step, and defines the random streams of a run
     finetune.py            trains on question-answer pairs
 
-Of an unlearning method, these modules define only its loss.
+These modules define the losses of the unlearning methods and no other part of the methods.
 """

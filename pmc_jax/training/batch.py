@@ -1,4 +1,4 @@
-"""Input of a training step, which the host packs (`packing`) and the device trains on.
+"""Defines the input of a training step: packed rows of one gradient step.
 
 Axis letters: M micro-batches, R rows, S tokens, A answer positions per row, T terms of the loss, U
 terms whose loss reads single sequences, B sequences of a term in a micro-batch, P prefix tokens.

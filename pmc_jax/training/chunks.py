@@ -1,4 +1,4 @@
-"""Splits rows into chunks of positions, because the logits of all positions need much memory.
+"""Splits rows into chunks of positions, because the logits of all positions need too much memory.
 
 Axis letters: R rows, A positions per row, K chunks of C positions.
 """

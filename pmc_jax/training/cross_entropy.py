@@ -1,4 +1,4 @@
-"""Chunked cross-entropy that includes the projection onto the vocabulary.
+"""Computes cross-entropy in chunks, together with the projection onto the vocabulary.
 
 The logits of all positions are never in memory at once. Axis letters: R rows, A answer positions
 per row, D hidden size, V vocabulary size. Lower-case r, v and d are the sizes of one device's
@@ -55,7 +55,7 @@ def cross_entropy(
 
 
 def _chunks(hidden, embedding, bias, targets, weights, layout, cap, *, gradients: bool):
-    """Runs `_own_chunks` on every device, with its rows and its part of the vocabulary.
+    """Runs `_own_chunks` on every device, for the device's rows and its shard of the vocabulary.
 
     Without the explicit `shard_map`, the compiler would gather the embedding and reduce its
     gradient over all devices for every chunk.
@@ -101,9 +101,10 @@ def _own_chunks(
     cap: float | None,
     gradients: bool,
 ):
-    """Computes one device's part, from `hidden` [r,A,D] and `embedding` [v,d].
+    """Computes one device's part of the loss and of its gradients.
 
     Args:
+        hidden, embedding: this device's shards, [r,A,D] and [v,d].
         vocab_axes: mesh axes that shard the vocabulary.
         embed_axes: mesh axes that shard D in the embedding. These axes also shard the rows.
         embed_stages: result of `collective_stages` for `embed_axes`.

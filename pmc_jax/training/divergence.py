@@ -8,10 +8,11 @@ from pmc_jax.errors import UserError, first_of
 
 
 class DivergenceGuard:
-    """Guard that checks the metrics of every step.
+    """Guard that checks the metrics of every step and ends a run that diverges.
 
     Args:
-        settings: settings of the training, of which `max_bad_steps` is a limit.
+        settings: settings of training. `max_bad_steps` limits consecutive steps that are not
+            applied.
         section: name of the settings' section, for messages.
         max_retain_loss: the setting `pmc.schedule.max_retain_loss`. None sets no limit.
     """

@@ -1,7 +1,7 @@
-"""Supervised fine-tuning on question-answer pairs.
+"""Trains a model on question-answer pairs (supervised fine-tuning).
 
 Fine-tuning trains the target model of an experiment, and attacks an unlearned model
-(`evaluation.relearn`). Unlearning cannot import `FinetuneSet`.
+(`evaluation.relearn`). The modules of `unlearning` do not import `FinetuneSet`.
 """
 
 import contextlib

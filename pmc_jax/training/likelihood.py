@@ -1,4 +1,4 @@
-"""Log-probabilities of given tokens, from one program that scores packed rows of many sequences.
+"""Computes the log-probabilities of given tokens in packed rows of many sequences.
 
 Axis letters: R rows, S tokens, A scored positions per row, P prefix tokens, D hidden size, V
 vocabulary size.
@@ -36,9 +36,9 @@ class TokenScores:
     Attributes:
         logp: natural logarithm of each token's probability given all earlier tokens, f32[n].
         is_argmax: whether no other token is more likely, bool[n].
-        min_k_plus_z: difference of logp to its mean, divided by its standard deviation, f32[n].
-            Both are taken under the model's distribution (Min-K++, arXiv 2404.02936). The standard
-            deviation is at least 1e-3.
+        min_k_plus_z: (logp - mean) / standard deviation, f32[n]. The mean and the standard
+            deviation of the log-probability are those under the model's next-token distribution
+            (Min-K++, arXiv 2404.02936). The standard deviation is at least 1e-3.
     """
 
     logp: np.ndarray
@@ -54,7 +54,7 @@ def token_scores(
     *,
     dtype: jnp.dtype,
 ) -> list[TokenScores]:
-    """Scores the tokens of each sequence from the index max(`begin`, 1) to the end.
+    """Scores the tokens of each sequence from index max(`sequence.begin`, 1) to the end.
 
     Args:
         model: weights of the model.

@@ -1,4 +1,4 @@
-"""Losses of all unlearning methods, as one pure function per method, and the rows they train on.
+"""Defines the loss of each unlearning method as a pure function, and the rows that it reads.
 
 A term is a kind of rows: `collapse` (replacement answers), `forget` (true answers to the forget
 questions), `refusal` (refusals as answers to the forget questions) or `retain` (retain pairs). A
@@ -51,7 +51,7 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Objective(MethodConfig):
-    """Settings of a method in a run, with values for `beta` and `layer`.
+    """Settings of a method in a run, in which `beta` and `layer` are never None.
 
     The class is hashable, so it can be a static argument of a jitted function.
 
@@ -141,7 +141,7 @@ def simnpo(terms: Terms, o: Objective):
 def dpo(terms: Terms, o: Objective):
     """Computes lambda l_r - 2/beta mean log sigmoid(beta [(L_f - L_f^ref) - (L_idk - L_idk^ref)]).
 
-    The loss is DPO (arXiv 2305.18290) with a preference for the refusal over the true answer.
+    This is the DPO loss (arXiv 2305.18290), where the refusal is preferred to the true answer.
     """
     forget, refusal = terms["forget"], terms["refusal"]
     forgotten = forget.sums - forget.reference

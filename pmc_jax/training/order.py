@@ -1,4 +1,4 @@
-"""Choice of the rows for each gradient step, and the random streams of a run.
+"""Chooses the rows of each gradient step, and defines the random streams of a run.
 
 Every draw depends only on the seed, the stream and numbers such as the step. A resumed run
 therefore needs no saved random state.
@@ -28,7 +28,7 @@ def stream_rng(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:
 
     Args:
         seed: seed of the run.
-        stream: the purpose.
+        stream: purpose of the draws.
         numbers: numbers such as the step and the question, each at least 0. Different numbers give
             independent draws.
     """

@@ -1,4 +1,4 @@
-"""Sequence packing, which puts several sequences in a row and separates them by segment ids."""
+"""Packs several sequences into each row and separates them by segment ids."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class PackedRows:
         rows: number of rows R.
         size: number of tokens S per row.
         slots: number of scored positions A per row.
-        prefix_length: number of first tokens that are left out of every sequence.
+        prefix_length: number of leading tokens that are left out of every sequence.
 
     Attributes:
         tokens, positions, segments: inputs of `decoder.hidden_states`, i32[R,S].
@@ -37,15 +37,15 @@ class PackedRows:
     def add(self, sequence: TokenSequence, row: int, start: int) -> slice:
         """Writes a sequence into a row.
 
-        The tokens from index max(`begin`, 1) to the end of the sequence are scored.
+        The tokens from index max(`sequence.begin`, 1) to the end of the sequence are scored.
 
         Args:
             sequence: the sequence to write.
             row: index of the row.
-            start: index in the row of the sequence's first token.
+            start: index in the row at which the sequence starts.
 
         Returns:
-            The positions of the scored tokens along A.
+            The slice of the row's A scored positions that belongs to this sequence.
         """
         skip, first = self._prefix_length, max(sequence.begin, 1)
         span = slice(start, start + len(sequence) - skip)
@@ -65,7 +65,7 @@ class PackedRows:
 
 
 class _Item(NamedTuple):
-    """Sequence in a micro-batch, its term t, its weight in the term and its `sequence_index`."""
+    """Sequence of a micro-batch with its term t, its weight in t and its `sequence_index`."""
 
     sequence: TokenSequence
     term: int
@@ -75,7 +75,7 @@ class _Item(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Packer:
-    """Packer of sequences into a fixed number of rows that are as long as a step needs.
+    """Packer that puts the sequences of a step into a fixed number of rows of variable length.
 
     Attributes:
         prefix: `shared_prefix` of the run's prompts, which the rows leave out, i32[P].
@@ -128,20 +128,20 @@ class Packer:
     ) -> TrainBatch:
         """Packs the sequences of one gradient step on the host.
 
-        Every term of the loss is the mean over its answer tokens in the step, or with `loss_mean`
-        "answers" over its answers. With `accumulation_mean` "micro_batches", it is the mean over
-        the micro-batches of such a mean in each. The sequence `terms[t][i]` is in micro-batch
-        `i * micro_batches // len(terms[t])`.
+        Every term of the loss is a mean over its answer tokens in the step, or over its answers if
+        `loss_mean` is "answers". If `accumulation_mean` is "micro_batches", this mean is computed
+        in each micro-batch, and the term is the mean of the results. The sequence `terms[t][i]` is
+        in micro-batch `i * micro_batches // len(terms[t])`.
 
         Args:
-            terms: the sequences of each term, in a number that is a multiple of `micro_batches`.
+            terms: the sequences of each term. Their number is a multiple of `micro_batches`.
             coefficients: factor of each term.
             weights: weight of each sequence in its term. A weight of 0 leaves the sequence out.
                 None means that every weight is 1.
             micro_batches: number of micro-batches M.
             reference: cross-entropy of each sequence in the first U terms under the model before
-                unlearning. These terms have equally many sequences. None means that the loss reads
-                no single sequences.
+                unlearning. All these terms have the same number of sequences. None means that the
+                loss reads no single sequences.
         """
         parts = _by_micro_batch(terms, weights, micro_batches)
         placements = [self._assign_rows([item.sequence for item in part]) for part in parts]
@@ -206,7 +206,7 @@ def _by_micro_batch(
     weights: Sequence[Sequence[float]] | None,
     micro_batches: int,
 ) -> list[list[_Item]]:
-    """Returns the sequences in each micro-batch, without those of weight 0."""
+    """Returns the sequences in each micro-batch. Sequences of weight 0 are omitted."""
     parts = [[] for _ in range(micro_batches)]
     for t, sequences in enumerate(terms):
         each = len(sequences) // micro_batches

@@ -1,4 +1,4 @@
-"""Training step, as one pure jitted function whose state is donated.
+"""Defines the training step as one pure jitted function, which donates its input state.
 
 Axis letters: M micro-batches, R rows, S tokens, A answer positions per row, T terms of the loss, P
 prefix tokens.
@@ -87,18 +87,18 @@ def batch_loss(
     static: StepConfig,
     micro_batches: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
-    """Computes the part of one micro-batch in the loss of a step; its arrays have no axis M.
+    """Computes the contribution of one micro-batch to the loss of a step.
 
     Args:
         model: the model with the trained weights.
-        batch: the micro-batch.
+        batch: the micro-batch, whose arrays have no axis M.
         reference: the model before unlearning, if the objective needs it.
         static: static configuration of the step.
         micro_batches: number of micro-batches M in the step.
 
     Returns:
-        The loss f32[], and the mean per token of each term, f32[T]; the sums of both over the
-        micro-batches are those of the step.
+        The loss f32[], and the mean per token of each term, f32[T]. Their sums over the
+        micro-batches are the values of the step.
     """
     if static.objective is not None:
         return objective_loss(model, reference, batch, static, micro_batches)

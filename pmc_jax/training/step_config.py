@@ -1,4 +1,4 @@
-"""Static configuration of a compiled training step, and its optimizer."""
+"""Defines the static configuration of a compiled training step, and builds its optimizer."""
 
 import dataclasses
 import functools
@@ -87,7 +87,7 @@ def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTra
 
 
 def _matrices(model: Decoder) -> Decoder:
-    """Returns for each parameter whether it is a matrix, which is neither a bias nor a norm."""
+    """Returns for each parameter whether it is a matrix, and neither a bias nor a norm weight."""
 
     def is_matrix(path, _) -> bool:
         name = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")

@@ -27,7 +27,7 @@ def objective_loss(
     static: StepConfig,
     micro_batches: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
-    """Computes the part of one micro-batch in the loss and in the terms of a step.
+    """Computes the contribution of one micro-batch to the loss and to the terms of a step.
 
     Args:
         model: the model with the trained weights.
@@ -41,8 +41,8 @@ def objective_loss(
         states, the mean squared distances replace the cross-entropies.
     """
     method = static.objective.method
-    # Weights sum to 1 over the step, and losses are linear in the means. The mean over M parts is
-    # therefore the step's if each part has M times its weights.
+    # Weights sum to 1 over the step, and losses are linear in the means. The loss of the step is
+    # therefore the mean over M micro-batches, each with M times its weights.
     weights = batch.loss_weights * micro_batches
     if method.needs == "hidden":
         terms = _steered(model, reference, batch, weights, static)
@@ -121,7 +121,8 @@ def answer_states(
 def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepConfig):
     """Computes cross-entropies between complete distributions, f32[R,A] each.
 
-    The logits of a few positions are in memory at a time. The backward pass computes them again.
+    Only the logits of a few positions are in memory at a time. The backward pass computes them
+    again.
 
     Args:
         hidden: hidden states of the model, [R,A,D]. The result is differentiable in them.

@@ -1,4 +1,4 @@
-"""Trainer, which holds the training state, takes gradient steps and restores a saved state."""
+"""Defines the trainer, which holds the training state and takes gradient steps."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from pmc_jax.training.step_config import StepConfig
 
 
 class Trainer:
-    """Training state, which a jitted step replaces.
+    """Holder of the weights and the optimizer state, which every gradient step replaces.
 
     Args:
         model: weights before training, which are copied unless `donate` is True.
@@ -109,7 +109,7 @@ class Trainer:
     def release(self) -> Decoder:
         """Returns the weights with merged adapters and deletes the optimizer state.
 
-        No step may follow.
+        The trainer must not take any further step.
         """
         self.state = self.state._replace(optimizer=None)
         if self._base is None:

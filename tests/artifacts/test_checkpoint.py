@@ -116,7 +116,7 @@ def test_every_save_is_written_and_the_last_are_kept(tmp_path):
             checkpoints.save(step, state, {})
         checkpoints.wait()
         assert sorted(os.listdir(tmp_path / "c")) == ["3", "4"]
-        with pytest.raises(ValueError, match="step 4 is not above the saved step 4"):
+        with pytest.raises(ValueError, match="the step must be above 4"):
             checkpoints.save(4, state, {})
 
 
@@ -208,7 +208,7 @@ def test_state_of_another_model_is_no_damage(folder, change, fault):
 
 def test_bad_arguments(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="the folder of checkpoints cannot be used"):
+    with pytest.raises(UserError, match="the checkpoint folder cannot be used"):
         Checkpoints(tmp_path / "file", keep=1)
     with pytest.raises(UserError, match="at least 1"):
         Checkpoints(tmp_path / "c", keep=0)

@@ -91,7 +91,7 @@ def test_a_purge_names_what_still_knows_the_data(run):
     verified = tiny.pmc("verify", config="out")
     assert (
         verified.status == 0
-        and "input missing: model (model), which --purge asked you to delete" in verified.out
+        and "input missing: model (model), as expected after --purge" in verified.out
     )
     assert "model:" not in " ".join(tiny.succeed("unlearn", "--purge").lines)
     Path("retain.jsonl").unlink()
@@ -204,7 +204,7 @@ def test_verify_finds_every_difference(run):
         *("input missing: data.forget (gone)", "input changed: data.retain (retain.jsonl)"),
     ):
         assert line in done.lines, done.out
-    assert done.lines[-1].endswith(", and 7 do not")  # retain.jsonl is three inputs
+    assert done.lines[-1].endswith(", and 7 differ")  # retain.jsonl is three inputs
 
 
 def test_verify_opens_nothing_that_is_not_a_file(run):
@@ -252,11 +252,11 @@ def test_what_is_written_again_is_in_the_manifest_again(run):
 def test_verify_says_what_it_cannot_tell(run):
     digest = hashlib.sha256(Path("out/manifest.json").read_bytes()).hexdigest()
     lines = tiny.succeed("verify", config="out").lines
-    assert lines[:-1] == [f"manifest.json itself has the SHA-256 {digest}"]
+    assert lines[:-1] == [f"The SHA-256 digest of manifest.json itself is {digest}"]
     Path("out").chmod(0o755)
     lines = tiny.succeed("verify", config="out").lines
     assert lines[1] == (
-        "out: other users may open the folder (mode 755). To stop this, run: chmod go= FOLDER"
+        "out: other users can open the folder (mode 755). To prevent this, run: chmod go= FOLDER"
     )
 
 
@@ -266,5 +266,5 @@ def test_a_file_that_is_not_a_manifest(text, tmp_path, monkeypatch):
     Path("out").mkdir()
     if text is not None:
         Path("out/manifest.json").write_text(text)
-    part = "Name the folder of a finished run." if text is None else ": the file "
+    part = "Pass the folder of a finished run." if text is None else ": the file "
     tiny.assert_names(tiny.refused("verify", config="out"), "out/manifest.json", part)
