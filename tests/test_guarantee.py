@@ -258,7 +258,9 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
     allowed = {
         "EvalSet": shared
         | {f"commands/{name}.py" for name in ("evaluate_job", "console", "unlearning_run")}
-        | {f"evaluation/{name}.py" for name in ("harness", "context", "tasks", "quality")},
+        | {
+            f"evaluation/{name}.py" for name in ("harness", "context", "tasks", "quality", "levels")
+        },
         "FinetuneSet": shared | {"training/finetune.py", "commands/target.py"},
         "ForgetAnswerSet": {
             "api.py",
