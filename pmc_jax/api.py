@@ -1,4 +1,4 @@
-"""Functions of the library: unlearn, fine-tune, answer, sample and evaluate."""
+"""Defines the functions of the library: unlearn, finetune, answer, sample and evaluate."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ Pairs = Sequence[tuple[str, str]]
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Unlearned:
-    """The result of `unlearn`: the unlearned model and a report of the training.
+    """Result of `unlearn`, with the unlearned model and the metrics of training.
 
     `originals`, `replacements` and `scores` are empty for methods other than PMC.
 
@@ -55,10 +55,10 @@ class Unlearned:
             empty.
         scores: score of the replacement answer by the id of the question; 0 means that no part of
             the original answer is left.
-        rounds: losses of each round. PMC also reports the mean score and the number of questions
-            without a replacement answer.
-        seconds: exclusive wall time in seconds by stage, and the sum as `total`.
-        tokens: number of tokens that were `sampled` and `trained`.
+        rounds: metrics of each round, such as losses. PMC adds the mean score and the number of
+            questions without a replacement answer.
+        seconds: wall time of each stage in seconds, and their sum as `total`.
+        tokens: number of sampled tokens as `sampled`, and of trained tokens as `trained`.
         adapters: LoRA adapters, which are merged into `lm`, or None without LoRA.
         lora: settings of the adapters, or None without LoRA.
     """
@@ -94,8 +94,8 @@ class Unlearned:
         """
         if self.adapters is None or self.lora is None:
             raise UserError(
-                "the model has no adapters, because all weights were trained. Call unlearn with "
-                "train=TrainConfig(lora=LoRAConfig(rank=8))."
+                "export_adapter: the model has no adapters, because all weights were trained. "
+                "Call unlearn with train=TrainConfig(lora=LoRAConfig(rank=8))."
             )
         export_adapter(self.lm, self.adapters, self.lora, folder)
 
@@ -125,7 +125,7 @@ def unlearn(
 ) -> Unlearned:
     """Unlearns the forget questions by Partial Model Collapse (PMC) or by another method.
 
-    PMC needs no true answers, because it trains the model away from its own original answers.
+    PMC needs no true answers, because it uses only answers that the model itself generates.
 
     Args:
         lm: model that `load` returns; this model is not changed.
@@ -136,8 +136,7 @@ def unlearn(
         config: settings of PMC; other methods read only `config.schedule`.
         train: settings of training.
         model: settings of prompts and dtypes.
-        data: settings of rows, of which only `max_length`, `long_rows` and `words` are
-            read.
+        data: settings of rows. Only `max_length`, `long_rows` and `words` are read.
         score: function that maps an original answer and a list of samples to one number per sample,
             where lower is better and 0 means forgotten; None selects `config.score`. Only PMC reads
             this argument.
@@ -206,8 +205,8 @@ def finetune(
         pairs: question-answer pairs to learn.
         config: settings of fine-tuning.
         model: settings of prompts and dtypes.
-        data: settings of rows, of which only `max_length` and `long_rows` are read.
-        seed: seed of the order of rows.
+        data: settings of rows. Only `max_length` and `long_rows` are read.
+        seed: seed of the order of the rows.
         progress: whether to show progress bars on stderr.
 
     Returns:
@@ -269,7 +268,9 @@ def sample(
     model: ModelConfig | None = None,
     seed: int = 0,
 ) -> list[list[str]]:
-    """Samples answers to each question with temperature, then top-k, then top-p.
+    """Samples answers to each question.
+
+    Temperature, top-k and top-p are applied in this order.
 
     Args:
         lm: model that `load` returns.
@@ -321,10 +322,10 @@ def evaluate(
         config: settings of evaluation, which select the measures.
         reference: model that never saw the forget rows.
         before: model before unlearning.
-        retain: question-answer pairs for the prompts of prompt attacks, on which relearning also
-            trains if there is no split `relearn`.
+        retain: question-answer pairs for the prompts of prompt attacks. Relearning trains on these
+            pairs if there is no split `relearn`.
         model: settings of prompts and dtypes.
-        data: settings of rows, of which only `words` is read.
+        data: settings of rows. Only `words` is read.
         seed: seed of the random draws.
         progress: whether to show progress bars on stderr.
 

@@ -1,9 +1,9 @@
-"""The command line, `pmc COMMAND CONFIG.yaml [section.key=value ...] [--overwrite]`.
+"""Command line: `pmc COMMAND CONFIG.yaml [section.key=value ...] [--overwrite]`.
 
 Each command is a module of `pmc_jax.commands`. The docstring of the module is the help text,
 `READS` names the settings that the command reads, `add_arguments` declares its options, and `run`
 executes the command and may return an exit status. Commands write results to stdout, and progress
-and messages to stderr. Invalid input ends a command with a message of one line and exit status 2.
+and messages to stderr. Invalid input ends a command with a one-line message and exit status 2.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _with_others(options: argparse.Namespace, spec: launch.ProcessSpec, parent: Parent) -> NoReturn:
-    """Runs a command as one process of a multi-process job, in which only process 0 prints."""
+    """Runs a command as one process of a multi-process job. Only process 0 prints."""
     watchdog, status, text = None, 0, ""
     try:
         with preemption.handle_signals(parent.exit):
@@ -153,7 +153,7 @@ def _run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _warn_of_this_process_only(index: int) -> None:
-    """Drops warnings that all processes issue, because process 0 prints these warnings."""
+    """Drops warnings that all processes issue, because process 0 already prints these warnings."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: getattr(record, "of_process", False))
         handler.setFormatter(start.OneLine(f"pmc: process {index}: %(message)s"))
@@ -161,10 +161,10 @@ def _warn_of_this_process_only(index: int) -> None:
 
 
 def command() -> int:
-    """Runs `main` with a tuned memory allocator, as the entry point of `pmc`.
+    """Runs `main` with a tuned memory allocator. This function is the entry point of `pmc`.
 
-    The traceback of an unexpected error shows no texts of the data. The exit status is 2 if a full
-    disk has kept a part of the output.
+    The traceback of an unexpected error contains no text of the user's data. The exit status is 2
+    if a part of the output could not be written to stdout, for example because the disk is full.
     """
     sys.excepthook = print_unexpected
     streams.protect()
@@ -178,7 +178,7 @@ def command() -> int:
         print(_LOST.format(cause), file=sys.stderr)
         status = status or 2
     if status in _STOPPED:
-        # Threads of libraries may still wait for work that nobody needs.
+        # Threads of libraries may still wait for work that is no longer needed.
         os._exit(status)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Nothing is left that Ctrl-C could interrupt.
     return status

@@ -1,4 +1,4 @@
-"""Exceptions for invalid input and for a requested stop, with helpers for their messages."""
+"""Exceptions for invalid input and for stops by a signal, and functions that format messages."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ class UserError(ValueError):
 
 
 class Stopped(BaseException):
-    """Exception that ends a command which has received a signal and has no state to save.
+    """Exception that ends a command after a signal if the command has no state to save.
 
     Args:
         number: number of the signal.
@@ -49,7 +49,7 @@ class Stopped(BaseException):
 
 
 class Preempted(Stopped):
-    """Exception that ends a run which has received a signal, at a point where it can resume."""
+    """Exception that ends a run after a signal, at a point from which the run can resume."""
 
     def _line(self, name: str) -> str:
         return (
@@ -95,7 +95,7 @@ def reason(error: BaseException) -> str:
 
 
 def public_text(error: BaseException) -> str:
-    """Returns the type of an unexpected error, and its text if the text cannot quote the data.
+    """Returns the type of an unexpected error, and the text if it cannot quote the data.
 
     The text is included for invalid input, for an error of the operating system, and for an error
     of the JAX runtime, which receives no texts. The text is always included if the environment
@@ -110,7 +110,7 @@ def public_text(error: BaseException) -> str:
 
 
 def traceback_text(error: BaseException) -> str:
-    """Returns the tracebacks of an error and of its causes, with the texts of `public_text`."""
+    """Returns the tracebacks of an error and its causes, each with its `public_text`."""
     parts = []
     link: BaseException | None = error
     while link is not None:
@@ -120,8 +120,8 @@ def traceback_text(error: BaseException) -> str:
         link = link.__cause__ or context
     text = "\n\nThis error led to the next error:\n\n".join(reversed(parts))
     hint = (
-        "The texts of errors are hidden, because they may quote the data. Set PMC_ERROR_TEXT=1 to "
-        "show them."
+        "The texts of errors are hidden, because they may quote the data. Set PMC_ERROR_TEXT=1 "
+        "to show the texts."
     )
     return text if _shows_texts() else f"{text}\n{hint}"
 
@@ -129,7 +129,7 @@ def traceback_text(error: BaseException) -> str:
 def print_unexpected(
     kind: type[BaseException], error: BaseException, frames: TracebackType | None
 ) -> None:
-    """Prints the result of `traceback_text` to stderr, as a replacement for `sys.excepthook`."""
+    """Prints the result of `traceback_text` to stderr. This function replaces `sys.excepthook`."""
     print(traceback_text(error), file=sys.stderr)
 
 
@@ -142,7 +142,7 @@ def system_errors(what: str, fix: str = "") -> Iterator[None]:
     """Converts an `OSError` in a `with` block to a `UserError`.
 
     Args:
-        what: first part of the message. A colon and the reason of the system follow.
+        what: first part of the message. A colon and the operating system's reason follow.
         fix: sentence at the end of the message, which says what to do.
     """
     try:

@@ -1,4 +1,4 @@
-"""Unlearning methods, the replacement answers, and the loop that takes gradient steps.
+"""Unlearning methods, their replacement answers and the training loop.
 
     pmc.py            defines Partial Model Collapse, in the order of the paper
     extensions.py     defines this library's additions to the paper
@@ -10,6 +10,6 @@
     answer_source.py  defines the methods that train on given answers
     loop.py           runs rounds of gradient steps, logs them and saves checkpoints
 
-No module here imports `EvalSet` or `FinetuneSet`. Only `answer_source.py` imports
+No module in this folder imports `EvalSet` or `FinetuneSet`. Only `answer_source.py` imports
 `ForgetAnswerSet`, so PMC has no access to true forget answers.
 """

@@ -1,4 +1,4 @@
-"""Training rows for methods with given answers, which are true answers or refusals.
+"""Provides training rows for the methods that train on true answers or refusals.
 
 This is the only unlearning module that may hold true forget answers (`ForgetAnswerSet`). PMC does
 not import this module.
@@ -29,7 +29,7 @@ class ForgetAnswerSource(RowSource):
         forget: the forget questions.
         answers: the forget questions with their true answers, or None if the method reads no true
             answers.
-        refusals: refusals to train on. The sequence is empty if the method trains on none.
+        refusals: refusals to train on. The sequence is empty if the method uses no refusals.
         originals: original answers to the forget questions. The method does not train on them.
         config: settings of the run.
 

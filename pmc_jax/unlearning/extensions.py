@@ -1,11 +1,11 @@
-"""Additions of this library to the paper's algorithm. A setting turns on each function.
+"""Extends the paper's algorithm with four functions. A setting enables each function.
 
     run_attempts            pmc.sampling.max_attempts
     share_answers           pmc.selection.share_answers
     question_word_dropout   pmc.augmentation.question_word_dropout
     sample_answer_prefix    pmc.augmentation.answer_prefix
 
-Score thresholds are also an addition, which `scoring.threshold` defines.
+Score thresholds also extend the paper's algorithm. `scoring.threshold` defines them.
 """
 
 import itertools
@@ -23,8 +23,8 @@ from pmc_jax.unlearning.store import ReplacementStore
 # `share_answers` tries at most `_MAX_STORED` stored answers and about `_MAX_NEW` new answers.
 _MAX_STORED, _MAX_NEW = 16, 256
 
-# `share_answers` chooses the most likely of the new answers that fit at least this share of the
-# questions that the best new answer fits.
+# `share_answers` considers only new answers that fit at least this fraction of the number of
+# questions that the best new answer fits. It chooses the most likely of these answers.
 _NEARLY = 0.9
 
 
@@ -41,7 +41,7 @@ def run_attempts(
     Args:
         store: the replacement answers.
         questions: ids of the questions in the first attempt.
-        run_round: maps question ids and the number of the attempt to selections.
+        run_round: function that maps question ids and the number of the attempt to selections.
         max_attempts: maximum number of attempts.
         good_enough: highest score with which a question needs no further attempt.
 
@@ -67,12 +67,12 @@ def share_answers(
     good_enough: float,
     secrets: frozenset[str],
 ) -> dict[str, tuple[str, float]]:
-    """Chooses few answers, each of which serves many questions.
+    """Chooses a small number of answers so that each of them serves many questions.
 
     An answer fits a question if its score is at most `good_enough`. Stored answers are shared
-    first, in order of their frequency. Then the most likely new answer is shared
-    among those that fit about the most questions. This step repeats until no answer fits a
-    question without an answer.
+    first, in order of their frequency. Then new answers are shared, one after the other, until no
+    answer fits any of the remaining questions. Each time, the most likely answer is chosen from
+    those that fit almost the most questions.
 
     Args:
         questions: ids of the questions that need an answer.
@@ -85,7 +85,7 @@ def share_answers(
             word is not shared.
 
     Returns:
-        The shared answer and its score by question id, for the questions that an answer fits.
+        The shared answer and its score by question id. Questions that no answer fits are missing.
     """
     used = [text for text, _ in Counter(stored).most_common(_MAX_STORED)]
     secret = count_secret_words(used, secrets)

@@ -1,4 +1,4 @@
-"""Host loop of unlearning, which prepares rounds, takes gradient steps and saves checkpoints.
+"""Runs the host loop of unlearning: rounds, gradient steps and checkpoints.
 
 In a round, a method first prepares rows under one snapshot of the weights. PMC samples answers in
 this phase (see `pmc.run_round`). N gradient steps follow, and N = 1 is the paper's algorithm. The
@@ -52,7 +52,8 @@ class Unlearning:
             model again.
 
     Attributes:
-        stopped: reason for which the run ended before its last step, or None if there is none.
+        stopped: reason why the run ended before its last step, or None if the run did not end
+            early.
         rounds: metrics of each finished round.
         done: number of finished gradient steps.
 
@@ -134,7 +135,7 @@ class Unlearning:
         """Restores the newest complete checkpoint.
 
         Returns:
-            False if there is no complete checkpoint, else True.
+            True if a checkpoint was restored, or False if no complete checkpoint exists.
         """
         checkpoints = self.recorder.checkpoints
         newest = checkpoints.restore_latest(self.trainer.abstract_state()) if checkpoints else None
@@ -170,7 +171,9 @@ class Unlearning:
         self._interval.begin()
 
     def go_back(self, step: int) -> None:
-        """Restores the weights and the rows of an earlier step; the numbers of the run remain.
+        """Restores the weights and the replacement answers of an earlier step.
+
+        The metrics of the run do not change.
 
         Raises:
             UserError: the checkpoint of this step cannot be read.
@@ -207,7 +210,7 @@ class Unlearning:
             retain_rows=self._schedule.retain_rows,
         )
         size = self._schedule.steps_per_round
-        second = (self.done // size + 1) * size  # The first round also compiles.
+        second = (self.done // size + 1) * size  # The first round includes compilation.
         profiled = second if second < self.total_steps else self.done
         bar = progress(self.total_steps, "unlearn", "step", enabled=self.recorder.bars)
         with bar:
@@ -230,7 +233,7 @@ class Unlearning:
         self.source.finish()
 
     def _run_round(self, steps: Sequence[Step], bar: tqdm, after_round: Callable[[], bool]) -> None:
-        """Runs one round of steps, and prepares the round if no earlier run has prepared it."""
+        """Prepares a round, unless the restored checkpoint has prepared it, and runs its steps."""
         preemption.check()
         if self._round is None:
 
@@ -258,7 +261,7 @@ class Unlearning:
                 preemption.check()
 
     def _stop_reason(self, step: Step) -> str | None:
-        """Returns the reason for which a run ends after this step, or None if the run continues."""
+        """Returns the reason why a run ends after this step, or None if the run continues."""
         limit = self._config.method.max_seconds
         if limit is not None and multihost.broadcast(self.spent) >= limit:
             return f"the limit method.max_seconds={limit:g} is reached"

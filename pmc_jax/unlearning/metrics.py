@@ -1,4 +1,4 @@
-"""Metrics of a sampling round, for the log and the list of rounds."""
+"""Computes the metrics of a sampling round for the log and the list of rounds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ def score_moments(selections: Sequence[Selection]) -> dict[str, Any]:
         A dictionary with these entries. All scores are None if there are no selections.
 
             sampled_score: mean score of the selected samples.
-            score_mean, score_std: mean and standard deviation of the scores of all samples, for
-                which the theory gives limits.
+            score_mean, score_std: mean and standard deviation of the scores of all samples. The
+            theory predicts limits of both.
             sampled_questions: number of selections.
     """
     names = ("sampled_score", "score_mean", "score_std")
@@ -39,8 +39,11 @@ def overlap(
     """Computes the mean ROUGE-L recall of the original answers in the replacement answers.
 
     Replacement answers are samples of the model, so early replacement answers may still contain
-    what the model knew. The metric is ROUGE-L even if another score selects samples, and nan if
-    there are no replacement answers. Original answers without a word do not count.
+    parts of the original answers. The metric is ROUGE-L even if another score selects samples.
+    Original answers without a word are ignored.
+
+    Returns:
+        The mean recall, or nan if there are no replacement answers.
 
     Args:
         originals: original answer by question id.

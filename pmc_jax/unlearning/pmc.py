@@ -1,11 +1,11 @@
-"""Partial Model Collapse (PMC), the algorithm of the paper, in the paper's order.
+"""Defines Partial Model Collapse (PMC) as in the paper and in the order of the paper.
 
     Scholten, Xhonneux, Schwinn, Günnemann, "Model Collapse Is Not a Bug but a Feature in Machine
     Unlearning for LLMs", ICLR 2026, arXiv 2507.04219.
 
 PMC never uses the true answers to the forget questions. The model answers these questions itself,
-and is trained on those of its answers that are least similar to the original answers. The answers
-then collapse away from the original answers:
+and is trained on the sampled answers that are least similar to the original answers. Its answers
+then collapse away from the original answers. The functions are:
 
     original_answers   returns the target model's greedy answer to every forget question
     run_round          samples K answers to each question, scores them, selects one and stores it
@@ -41,12 +41,12 @@ class Rollout(NamedTuple):
     mean_nll: np.ndarray
 
     def __repr__(self) -> str:
-        """Returns the number of answers, without their texts."""
+        """Returns the number of answers, but not their texts."""
         return f"Rollout({len(self.texts)} answers)"
 
 
 class Selection(NamedTuple):
-    """Sample that was selected for one question.
+    """Sample that is selected for one question.
 
     Attributes:
         question: id of the question.
@@ -64,7 +64,7 @@ class Selection(NamedTuple):
     shareable: Sequence[tuple[str, float]] = ()
 
     def __repr__(self) -> str:
-        """Returns the question's id and the score, without the answer."""
+        """Returns the question's id and the score, but not the answer."""
         return f"Selection({self.question!r}, score={self.score:.3g})"
 
 
@@ -99,7 +99,7 @@ def run_round(
 ) -> list[Selection]:
     """Samples K answers to each question that needs an answer, and stores the selected answers.
 
-    A question needs an answer if it has no stored answer with score 0.
+    A question needs an answer unless its stored answer has score 0.
 
     Args:
         store: the replacement answers, which this function changes in place.
@@ -115,10 +115,10 @@ def run_round(
     def score_and_select(question: str, answers: Rollout) -> Selection:
         return select(question, answers, score(originals[question], answers.texts))
 
-    # Questions with a stored answer of score 0 are never sampled again.
+    # A question whose stored answer has score 0 is never sampled again.
     selections = sample(store.unreplaced(questions), score_and_select)
     for selection in revise(selections):
-        # The new answer replaces the stored one unless its score is worse.
+        # The new answer replaces the stored answer unless its score is worse.
         store.offer(selection.question, selection.answer, selection.score)
     return selections
 
@@ -139,8 +139,8 @@ def step_rows(
         step: indices of the forget questions and the retain rows in the step.
         store: the replacement answers.
         ids: ids of all forget questions.
-        encode: maps a question index and a step index to the tokens of the question and its stored
-            answer.
+        encode: function that maps a question index and a step index to the tokens of the question
+            and its stored answer.
         retain: sequences of all retain rows.
         max_train_score: highest score with which a stored answer is trained on. The weight of an
             answer is 0 if its score is higher. None sets no limit.
@@ -162,7 +162,7 @@ def select_index(scores: np.ndarray, rule: str, tau: float, rng: np.random.Gener
         rule: "best" selects the lowest score, and the first of equal scores. "bradley_terry" draws
             a sample.
         tau: temperature of "bradley_terry", at least 0. A temperature of 0 is the same as "best".
-        rng: random generator, which only "bradley_terry" with tau > 0 uses, for one draw.
+        rng: random generator. Only "bradley_terry" with tau > 0 uses it, for one draw.
 
     Returns:
         The index of the selected sample.

@@ -38,8 +38,8 @@ from pmc_jax.unlearning.store import ReplacementStore
 
 _log = logging.getLogger(__name__)
 
-# A stored answer is tokenised again for training, and may then have a few more tokens than were
-# sampled.
+# A stored answer is tokenised again for training. It may then have a few more tokens than when it
+# was sampled.
 _SLACK_TOKENS = 8
 
 
@@ -53,12 +53,12 @@ class PMCSource(RowSource):
         originals: original answers to the forget questions.
         refusals: refusals that PMC-alignment trains on. The sequence is empty for PMC.
         config: settings of the run.
-        recorder: recorder whose clock times the stages.
+        recorder: recorder whose stopwatch measures the time of the stages.
         score: function or name of a score that replaces `pmc.score`. A function maps an original
             answer and its samples to scores. Lower is better.
 
     Attributes:
-        store: the best answer so far to every question.
+        store: store of the best answer so far to every question.
 
     Raises:
         UserError: a prompt is too long, or the score is unknown.
@@ -124,7 +124,7 @@ class PMCSource(RowSource):
     def prepare_round(
         self, steps: Sequence[Step], model: Decoder, report: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Samples answers to the questions in the steps that need an answer (`pmc.run_round`)."""
+        """Samples answers to those questions of the steps that need an answer (`pmc.run_round`)."""
         before = self.state_dict()
         questions = self.store.unreplaced(self.ids[i] for step in steps for i in step.forget)
         if self._pmc.selection.share_answers:
@@ -200,7 +200,8 @@ class PMCSource(RowSource):
                 self._refusals[i][refusal_of(self._seed, step.index, i, len(self._refusals[i]))]
                 for i in step.forget
             ]
-            # Refusals have weight while the stored answers are still similar to the original ones.
+            # Refusals have weight as long as the stored answers are similar to the original
+            # answers.
             scores = [min(1.0, self.store.score(self.ids[i])) for i in step.forget]
             rows["refusal"] = TermRows(chosen, factor=float(np.mean(scores)))
         return rows
@@ -225,7 +226,7 @@ class PMCSource(RowSource):
             self._forget.questions[index], dropout, self._seed, step, index
         )
         prompt = self._generator.encoder.prompt(question)
-        # A word may have more tokens at the start of the text than inside the text.
+        # A word may have more tokens at the start of a text than inside a text.
         return prompt if len(prompt) <= len(whole) else whole
 
     def scalars(self) -> Mapping[str, float]:
@@ -265,7 +266,7 @@ class PMCSource(RowSource):
             return score_batch(self._selector.score, list(self.originals.values()), answers)
 
     def is_done(self, model: Decoder) -> bool:
-        """Returns whether every question is replaced and the greedy answers have collapsed.
+        """Returns whether all stored answers have score 0 and the greedy answers have collapsed.
 
         The greedy answers have collapsed if their mean score is at most `pmc.stop.max_score`.
         """
@@ -278,9 +279,9 @@ class PMCSource(RowSource):
         return float(scores.mean()) <= self._pmc.stop.max_score
 
     def finish(self) -> None:
-        """Logs a warning if sampled questions have no trained answer or ROUGE cannot score them.
+        """Warns of questions without a trained answer and of samples that ROUGE cannot score.
 
-        ROUGE cannot score samples if the original answer has no word.
+        ROUGE cannot score the samples of a question whose original answer has no word.
         """
         if wordless := self._selector.wordless:
             _log.warning(

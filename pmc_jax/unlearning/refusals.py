@@ -1,4 +1,4 @@
-"""Fixed refusals for the methods that train on refusals."""
+"""Provides the refusals for the methods that train on refusals."""
 
 from pmc_jax.config.method import MethodConfig
 from pmc_jax.data.lines import read_lines

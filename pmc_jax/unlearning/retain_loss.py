@@ -1,4 +1,4 @@
-"""Loss on a fixed sample of retain rows, which shows when the model recovers from the collapse."""
+"""Measures the loss on a fixed sample of retain rows, which shows when the model has recovered."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _ROWS = 64
 
 
 class RetainLoss:
-    """Comparison of the retain loss under later weights with the retain loss before unlearning.
+    """Retain loss before unlearning, with which the retain loss of later weights is compared.
 
     Args:
         generator: the model before unlearning.

@@ -22,7 +22,7 @@ from pmc_jax.unlearning.pmc import Rollout, Selection
 
 
 class RolloutSampler:
-    """Sampler of answers with the settings `pmc.sampling` and the same array shapes in all rounds.
+    """Sampler of answers that uses the settings `pmc.sampling` and the same shapes in all rounds.
 
     Args:
         generator: the target model with its prompts and its decoding.
@@ -32,7 +32,7 @@ class RolloutSampler:
 
     Attributes:
         prompts: token ids of each question's prompt.
-        sampler: rule by which tokens are drawn.
+        sampler: settings with which tokens are drawn, such as the temperature.
         usage: number of sampled tokens.
 
     Raises:
@@ -81,7 +81,8 @@ class RolloutSampler:
             weights: weights from `snapshot`.
             draw: index of the step, followed by the number of the attempt after the first attempt.
             expected_tokens: expected number of tokens in an answer to each of the N questions.
-            report: function to call with a text about the progress, which may raise `Preempted`.
+            report: function to call with a text about the progress. The function may raise
+                `Preempted`.
 
         Returns:
             The selections in the order of `ids`.
@@ -117,5 +118,6 @@ class RolloutSampler:
                 own = [selection for p in pending for selection in p.result()]
                 gathered = multihost.gather(own)
         by_row = {row: Selection(*fields) for rows in gathered for row, fields in rows}
-        # The order is that of the questions, so sums do not depend on which samples ended first.
+        # The selections are in the order of the questions, so that sums do not depend on which
+        # samples ended first.
         return [by_row[row] for row in range(len(ids))]

@@ -17,7 +17,7 @@ from pmc_jax.unlearning.pmc import Rollout, Selection, select_index
 
 
 class Selector:
-    """Selector of one sample for each question, by scores against the original answers.
+    """Selector that selects one sample for each question, by its score against the original answer.
 
     Args:
         pmc: settings of PMC.
@@ -38,8 +38,8 @@ class Selector:
             0 to every sample. The list is empty if ROUGE is not a part of the score.
 
     Raises:
-        UserError: the score is unknown, or `data.words=ascii` finds no word in original answers in
-            another script.
+        UserError: the score is unknown, or the rule `ascii` of `data.words` finds no word in an
+            original answer in another script.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ def select_sample(
 ) -> tuple[int, np.ndarray]:
     """Selects one of K samples by their scores.
 
-    Empty or incoherent samples are selected only if there are no others.
+    Empty or incoherent samples are selected only if no other sample exists.
 
     Args:
         texts: texts of the K samples.
@@ -150,8 +150,8 @@ def select_sample(
         guard_empty: whether an empty sample may be selected only if all samples are empty.
         is_coherent: whether each sample is coherent, bool [K]. Incoherent samples get the worst
             score.
-        order: indices of the samples, int [K]. Among equal scores, the first in this order is
-            preferred.
+        order: indices of the samples, int [K]. Among samples with equal scores, the first in this
+            order is preferred.
 
     Returns:
         The index of the selected sample, and the scores of all samples, float64 [K].
@@ -165,6 +165,6 @@ def select_sample(
 
 
 def _only(allowed: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Returns the indices that are allowed, or all indices if none is allowed."""
+    """Returns the indices for which `allowed` is true, or all indices if no index is allowed."""
     mask = allowed[indices]
     return indices[mask] if mask.any() else indices

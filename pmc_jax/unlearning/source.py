@@ -1,4 +1,4 @@
-"""Interface between the training loop and a method, which provides rows and prepares rounds."""
+"""Defines the interface through which a method provides rows to the training loop."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -15,8 +15,8 @@ class TermRows(NamedTuple):
     """Rows of one loss term in a step.
 
     Attributes:
-        sequences: tokens of the rows. Each forget question in the step has one row, and for the
-            term `retain` one or more.
+        sequences: tokens of the rows. The term has one row for each forget question of the step.
+            The term `retain` has one or more.
         weights: weight of each row in the mean of the term. A row with weight 0 is left out. None
             means that every weight is 1.
         reference: cross-entropy of each row under the model before unlearning, summed over its
@@ -61,7 +61,8 @@ class RowSource(Protocol):
         Args:
             steps: the steps of the round.
             model: the model with the current weights.
-            report: function to call with a text about the progress, which may raise `Preempted`.
+            report: function to call with a text about the progress. The function may raise
+                `Preempted`.
 
         Returns:
             Metrics of the round, as JSON values.
@@ -81,7 +82,7 @@ class RowSource(Protocol):
         return {}
 
     def summary(self) -> Mapping[str, Any]:
-        """Returns the metrics that the list of rounds holds after a round's last step."""
+        """Returns metrics that are added to the list of rounds after the last step of a round."""
         return {}
 
     def fresh_scores(self, model: Decoder) -> np.ndarray | None:
@@ -92,7 +93,7 @@ class RowSource(Protocol):
         """
 
     def is_done(self, model: Decoder) -> bool:
-        """Returns whether nothing is left to forget.
+        """Returns whether unlearning is complete, so that the run can stop early.
 
         The loop calls this method at the end of each epoch.
         """

@@ -1,4 +1,4 @@
-"""Store of the replacement answers, with the best answer so far to every forget question.
+"""Stores the replacement answers: the best answer so far to every forget question.
 
 The store is a part of every checkpoint, so a resumed run does not sample the stored answers again.
 All answers are the model's own samples and never true answers.
@@ -15,7 +15,7 @@ from pmc_jax.scoring.base import is_empty
 
 
 class ReplacementStore:
-    """Best answer so far and its score by question id. Lower scores are better.
+    """Store of the best answer so far and its score by question id. Lower scores are better.
 
     The rules are those of Scholten et al. (arXiv 2507.04219) and the authors' code. A question is
     sampled while it has no answer or its score is above 0. A new answer replaces the stored answer
@@ -23,8 +23,8 @@ class ReplacementStore:
 
     Args:
         ids: unique question ids, in the order that `replacements` keeps.
-        guard_empty: whether empty answers are rejected, so that the model is never trained on "".
-            The authors' code accepts empty answers (False).
+        guard_empty: whether to reject empty answers, so that the model is never trained on "". The
+            authors' code accepts empty answers (False).
 
     Raises:
         ValueError: an id occurs twice.
@@ -38,18 +38,18 @@ class ReplacementStore:
 
     @property
     def replacements(self) -> dict[str, tuple[str | None, float]]:
-        """Copy of the best answers so far and their scores, by question id.
+        """Copy of the best answers so far and of their scores, by question id.
 
         The answer is None and the score is inf for a question without an answer.
         """
         return dict(self._best)
 
     def answer(self, id: str) -> str | None:
-        """Returns the best answer so far to a question, or None if there is none."""
+        """Returns the best answer so far to a question, or None if the question has no answer."""
         return self._best[id][0]
 
     def score(self, id: str) -> float:
-        """Returns the score of the best answer so far to a question, or inf if there is none."""
+        """Returns the score of the best answer so far to a question, or inf without an answer."""
         return self._best[id][1]
 
     def unreplaced(self, ids: Iterable[str]) -> list[str]:
@@ -60,10 +60,10 @@ class ReplacementStore:
         return [id for id in dict.fromkeys(ids) if self.score(id) > 0]
 
     def offer(self, id: str, answer: str, score: float) -> bool:
-        """Stores an answer unless its score is worse than the stored score.
+        """Stores an answer unless its score is worse than the score of the stored answer.
 
         Returns:
-            Whether the answer was stored. An empty answer is never stored if `guard_empty` is True.
+            True if the answer was stored. An empty answer is never stored if `guard_empty` is True.
 
         Raises:
             KeyError: the store does not contain the id.
@@ -73,8 +73,8 @@ class ReplacementStore:
         score = float(score)
         if not math.isfinite(score):
             raise ValueError(
-                f"The score of an answer to question {id!r} is {score}. Return finite scores "
-                "from the score function."
+                f"The score of an answer to question {id!r} must be finite, but it is {score}. "
+                "Return finite scores from the score function."
             )
         if score > best or (self.guard_empty and is_empty(answer)):
             return False
@@ -82,7 +82,7 @@ class ReplacementStore:
         return True
 
     def mean_score(self) -> float:
-        """Returns the mean score of all stored answers, or nan if there are none.
+        """Returns the mean score of all stored answers, or nan if no answer is stored.
 
         Scores are at least 0, so the mean is 0 only if every stored answer has score 0.
         """
