@@ -1,6 +1,6 @@
-"""Attention over complete rows.
+"""Attention over complete rows, without a key/value cache.
 
-Attention over a key/value cache is in `pmc_jax.sampling.decode`.
+`pmc_jax.sampling.decode` computes attention with a cache.
 """
 
 import jax
@@ -76,10 +76,10 @@ def attention(
 
 
 def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
-    """Computes attention with the channels of a head in the TPU's lanes throughout.
+    """Computes attention in a layout that keeps the channels of a head in the TPU's lanes.
 
-    Otherwise the TPU compiler transposes queries and results, and transposes them back for the
-    adjacent products.
+    Without this layout, the TPU compiler transposes queries and results, and transposes them back
+    for the adjacent products.
     """
     rows, size, all_heads, channels = q.shape
     heads = k.shape[2]
@@ -115,5 +115,5 @@ def softcap(x: jax.Array, cap: float | None) -> jax.Array:
 
 
 def in_window(distance: jax.Array, window: jax.Array | int) -> jax.Array:
-    """Returns whether a key `distance` tokens back is within the window; window 0 has no limit."""
+    """Returns whether a key `distance` tokens back is within the window. Window 0 has no limit."""
     return (distance < window) | (jnp.asarray(window) == 0)

@@ -62,7 +62,7 @@ class DecoderConfig:
         attention_scale: factor of the scores before the softmax; None = head_dim ** -0.5.
         attention_softcap, logit_softcap: c in c * tanh(x / c) of scores and logits; None = off.
         activation: activation function of the MLP, a key of `decoder.ACTIVATIONS`.
-        gated_mlp: whether the MLP multiplies its activation with a second projection.
+        gated_mlp: whether the MLP multiplies its activation by a second projection.
         qkv_bias, o_bias, mlp_bias, head_bias: whether these projections have biases.
         embed_scale: factor of the embedded tokens, which is rounded to their dtype.
         learned_positions: whether a table of `max_positions` rows is added to the embedded tokens.
@@ -110,14 +110,14 @@ class DecoderConfig:
         return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
     def window(self, layer: int) -> int:
-        """Returns the attention window of a layer in tokens; 0 = no limit."""
+        """Returns the attention window of a layer in tokens. A window of 0 has no limit."""
         return self.windows[layer] if self.windows else 0
 
     def longest(self, prompt: int) -> int:
         """Returns the maximum length, in tokens, of a sequence with a prompt of `prompt` tokens.
 
-        If a sequence grows beyond the original length of `longrope`, all its earlier keys change,
-        and a key/value cache becomes invalid.
+        With `longrope`, a sequence must not grow beyond `original_max_positions`, because all its
+        earlier keys would change and its key/value cache would become invalid.
         """
         if self.rope is None or self.rope.kind != "longrope":
             return self.max_positions

@@ -2,7 +2,7 @@
 
 Axis letters: B rows, S tokens, P shared-prefix tokens, D hidden, N key/value heads, G query heads
 per key/value head, H head_dim, F MLP width, V vocabulary, L layers. This module handles no text, no
-loss and no key/value cache. `pmc_jax.sampling` decodes with the same `block`.
+loss and no key/value cache. `pmc_jax.sampling` uses the same `block` for decoding.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ ACTIVATIONS = {
 
 
 class Decoder(nnx.Module):
-    """Decoder as a plain pytree, which `jax.jit`, `jax.grad`, `lax.scan` and optax accept.
+    """Parameters of a decoder, as a pytree that `jax.jit`, `jax.grad`, `lax.scan` and optax accept.
 
     Args:
         arrays: one array for each name in `parameters(config)`.
@@ -55,7 +55,7 @@ class Decoder(nnx.Module):
                 setattr(self, name, nnx.Param(array))
 
     def __repr__(self) -> str:
-        """Returns the number of parameters, without their values."""
+        """Returns a description with the number of parameters but without their values."""
         return f"Decoder({sum(map(np.size, jax.tree.leaves(self))):,} parameters)"
 
     __str__ = __repr__
@@ -79,7 +79,7 @@ class Decoder(nnx.Module):
 def init(config: DecoderConfig, key: jax.Array, layout: Layout, *, scale: float = 0.02) -> Decoder:
     """Creates a decoder with random float32 weights, sharded on the mesh.
 
-    Norms are neutral, biases are 0, and all other weights are drawn from normal(0, scale).
+    Norms scale by 1, biases are 0, and all other weights are drawn from normal(0, scale).
     """
     table = parameters(config)
 
@@ -157,7 +157,7 @@ def embed(
 
 
 def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.Array:
-    """Computes one layer, both in training and in decoding.
+    """Computes the output [...,D] of one layer, for training and for decoding.
 
     Args:
         weights: object with the methods `get`, `qkv`, `gate_up` and `project`, such as `Layers` or
@@ -234,7 +234,8 @@ def hidden_states(
     """
     x = embed(config, model.embed[...], model.get("positions"), tokens, positions, dtype, layout)
     x = layout.constrain(x, "rows", "sequence", None)
-    # The batch has one length, as in transformers, because all its sequences share the prefix.
+    # `longrope` uses the longest sequence of the batch, as transformers does, because all sequences
+    # share one prefix.
     longest = jnp.max(jnp.where(segments != 0, positions, 0)) + 1
     shared = None
     if prefix is not None:

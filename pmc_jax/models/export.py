@@ -1,4 +1,4 @@
-"""Export of a model as a Hugging Face folder, which is either complete or unchanged."""
+"""Export of a model as a Hugging Face folder. A failed export leaves the folder unchanged."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ def export_hf(
         dtype: dtype of all weights; None = dtype of each tensor in the source (float32 for GGUF).
         shard_bytes: maximum size of the weights in one file.
         replace: whether to delete an existing folder once the new folder is complete.
-        marks: dict from file name to JSON content, for further files in the folder.
+        marks: further JSON files of the folder, as a dict from file name to content.
 
     Raises:
         UserError: the folder is not empty, or it cannot be written.
@@ -115,7 +115,7 @@ def _is_empty(folder: Path) -> bool:
 def _write_weights(
     lm: LanguageModel, folder: Path | None, dtype: str | None, shard_bytes: int
 ) -> None:
-    """Writes the weights shard by shard. Without a folder, it only gathers the tensors."""
+    """Writes the weights shard by shard, or only gathers the tensors if `folder` is None."""
     files: list[dict[str, int]] = []  # Each shard has a dict from tensor name to bytes.
     shard: dict[str, np.ndarray] = {}
 

@@ -86,7 +86,7 @@ class Fields:
             )
 
     def part(self, key: str) -> "Fields":
-        """Returns the nested object in the field `key`. The object is empty if it is absent."""
+        """Returns the nested object in the field `key`, or an empty object if it is absent."""
         value = self.get(key, {})
         if not isinstance(value, Mapping):
             raise self.fail(f"{key} must be an object, but it is {value!r}. Correct the field.")
@@ -102,7 +102,7 @@ class Fields:
 
 
 def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[str, int]:
-    """Returns the sizes of a decoder, whose field names most families share.
+    """Returns the sizes of a decoder, read from the fields that most families have in common.
 
     Args:
         kv_default: default of `num_key_value_heads`; None = the number of attention heads.
@@ -156,7 +156,7 @@ def layer_windows(fields: Fields, default: Sequence[str], window: int | None) ->
 
 
 def sliding_windows(fields: Fields) -> tuple[int, ...]:
-    """Returns the windows of a family in which `sliding_window`, if set, applies to all layers."""
+    """Returns the window of each layer, for families that apply `sliding_window` to all layers."""
     window = fields.size("sliding_window") if fields.get("sliding_window") else None
     return layer_windows(fields, ["sliding_attention"] * fields.size("num_hidden_layers"), window)
 
@@ -180,7 +180,8 @@ def rope_config(
         UserError: the scaling rule is not implemented, or its parameters are invalid.
     """
     if scaling is None:
-        # transformers 5 writes `rope_parameters`, earlier versions `rope_theta` and `rope_scaling`.
+        # transformers 5 writes `rope_parameters`. Earlier versions wrote `rope_theta` and
+        # `rope_scaling`.
         name = "rope_parameters" if fields.get("rope_parameters") else "rope_scaling"
         plain = {key: fields.get(key) for key in ("rope_theta", "partial_rotary_factor")}
         scaling = fields.part(name).with_defaults(plain)

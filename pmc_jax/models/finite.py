@@ -1,6 +1,7 @@
 """Checks of a loaded model: finite weights and logits, and an embedding row for every token id.
 
-Otherwise the model answers every question with the token of id 0, which looks forgotten.
+Without these checks, a broken model that generates token 0 for every question could be mistaken for
+a model that has forgotten.
 """
 
 import functools
@@ -18,14 +19,14 @@ from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.models.hf import TensorSource
 from pmc_jax.models.tensors import Naming
 
-_TOKENS = 64  # spread over the vocabulary
+_TOKENS = 64  # The tokens of the test row are spread over the vocabulary.
 
 
 def check_weights(model: Decoder, source: TensorSource, naming: Naming) -> None:
-    """Checks every weight, in the dtype of the loaded model.
+    """Checks that every weight is finite in the dtype of the loaded model.
 
     Raises:
-        UserError: a tensor has values that are not finite; the message names it.
+        UserError: a tensor has values that are not finite; the message names the tensor.
     """
     for name, counts in _not_finite(model.arrays()).items():
         counts = multihost.host_array(counts)
@@ -43,7 +44,7 @@ def check_weights(model: Decoder, source: TensorSource, naming: Naming) -> None:
 
 @jax.jit
 def _not_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Returns for each parameter the number of values that are not finite, i32[L] or i32[]."""
+    """Counts the values of each parameter that are not finite, i32[L] or i32[]."""
     return {
         name: jnp.sum(~jnp.isfinite(x), axis=range(name.startswith("layers."), x.ndim))
         for name, x in arrays.items()
@@ -51,10 +52,10 @@ def _not_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def check_logits(model: Decoder, config: DecoderConfig, layout: Layout, where: str) -> None:
-    """Checks the logits of a row of tokens from all parts of the vocabulary.
+    """Checks that the logits are finite for a test row of tokens from all parts of the vocabulary.
 
     Args:
-        where: the file or folder of the model, for the message.
+        where: file or folder of the model, for the message.
 
     Raises:
         UserError: some logits are not finite.
@@ -65,7 +66,7 @@ def check_logits(model: Decoder, config: DecoderConfig, layout: Layout, where: s
     static = dict(config=config, layout=layout, dtype=model.arrays()["embed"].dtype)
     if not multihost.host_array(_logits_finite(model, row, **static)):
         raise UserError(
-            f"{where}: the weights are finite, but the logits of the model are not. Check "
+            f"{where}: the weights of the model are finite, but its logits are not. Correct "
             "config.json, or download the model again."
         )
 
@@ -80,10 +81,10 @@ def _logits_finite(model, tokens, *, config, layout, dtype) -> jax.Array:
 
 
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:
-    """Checks the token ids that texts can have against the number of rows of the embedding.
+    """Checks that the embedding has a row for every token id that a text can contain.
 
-    Special tokens, which texts cannot have, may lie beyond the embedding, as the image token of
-    Gemma 3 does, unless the tokenizer adds them to every text.
+    A special token may exceed the embedding, such as the image token of Gemma 3, unless the
+    tokenizer adds it to every text.
 
     Raises:
         UserError: an id has no row in the embedding.

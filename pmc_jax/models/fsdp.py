@@ -33,7 +33,8 @@ def sharded_embedding_lookup(
     """Looks up token ids i32[B,S] in a sharded table [V,D]. Returns [B,S,D] in `dtype`.
 
     Every device looks up the tokens of its `embed` group in its own part of the table. It then
-    sends each device of the group the rows of that device. Gradients return the same way.
+    sends to each device of the group the rows that belong to that device. Gradients take the same
+    path in reverse.
     """
     rows, _ = layout.sharded_axes(("rows", None), tokens.shape)
     vocab_axes, embed_axes = layout.sharded_axes(("vocab", "embed"), table.shape)
@@ -164,8 +165,8 @@ def _gather_axes(mesh: Mesh, shards: list[tuple[str, ...]], x: jax.Array) -> jax
 def _scatters(layout: Layout, tokens: int) -> bool:
     """Returns whether gradients are scattered by hand.
 
-    On its own, the TPU compiler overlaps their reduce-scatter with the products only if the
-    products are long and the shards few. Otherwise it emits an all-reduce.
+    The TPU compiler overlaps their reduce-scatter with the products only if the products are long
+    and there are few shards. In all other cases, the compiler emits an all-reduce.
     """
     if layout.platform != "tpu":
         return layout.platform == "cpu"

@@ -1,4 +1,4 @@
-"""Reader of GGUF files (llama.cpp): metadata, and tensors under Hugging Face names.
+"""Reader of GGUF files (llama.cpp), which provides metadata, and tensors by Hugging Face names.
 
 The package `gguf` reads the header and decodes the block formats. This module adds bounds checks.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -18,7 +18,7 @@ from gguf.quants import dequantize
 
 from pmc_jax.errors import UserError, reason
 
-# This is the limit for the entries of a metadata array. The largest vocabularies have 2**18.
+# A metadata array may have this many entries. The largest vocabularies have 2**18 tokens.
 _MAX_ITEMS = 1 << 21
 _MAX_DIMS = 4
 _DECODED = (
@@ -71,7 +71,9 @@ class _Reader(GGUFReader):
         if self.byte_order != "I":
             raise ValueError("the file is big-endian")
         if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
-            raise ValueError(f"{count} values of {dtype.__name__} at byte {offset} exceed the file")
+            raise ValueError(
+                f"the file ends before the {count} {dtype.__name__} values at byte {offset}"
+            )
         return np.frombuffer(self.data, dtype, int(count), int(offset))
 
     def _get_field_parts(self, orig_offs, raw_type):
@@ -104,7 +106,7 @@ class GGUFFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Reads only the header. The file size bounds the time and the memory.
+        """Reads only the header. Time and memory are limited by the size of the file.
 
         Raises:
             UserError: the file is not GGUF, is truncated, has wrong lengths in its header, is one
@@ -128,13 +130,15 @@ class GGUFFile:
         if self.get("split.count", int, 1) > 1:
             raise UserError(
                 f"{self.path}: the file is one part of a split model. "
-                "Join the parts with gguf-split."
+                "Join the parts with gguf-split --merge."
             )
         self._data = np.asarray(reader.data)
         self.infos = {tensor.name: self._info(tensor) for tensor in reader.tensors}
         self.architecture = self.get("general.architecture", str, "")
         if not re.fullmatch(r"[\w.-]+", self.architecture):
-            raise self._fault(f"general.architecture is {self.architecture!r}")
+            raise self._fault(
+                f"general.architecture must be a name, but it is {self.architecture!r}"
+            )
         # llama.cpp stores the factor of a norm, but Gemma's checkpoints store the factor minus 1.
         self._is_gemma = self.architecture.startswith("gemma")
         names = dict(_LAYER_NAMES) | (dict(_GEMMA_NORMS) if self._is_gemma else {})
@@ -159,10 +163,13 @@ class GGUFFile:
         if kind.name not in _DECODED:
             raise UserError(
                 f"{self.path}: tensor {name!r} has the unsupported block format {kind.name}. "
-                f"Use a file with {', '.join(_DECODED)}."
+                f"Use a file with these formats: {', '.join(_DECODED)}."
             )
         if not 1 <= len(dims) <= _MAX_DIMS or min(dims) < 1 or math.prod(dims) != tensor.n_elements:
-            raise self._fault(f"tensor {name!r} has dimensions {dims}")
+            raise self._fault(
+                f"tensor {name!r} has the invalid dimensions {dims}; expected 1 to {_MAX_DIMS} "
+                f"positive numbers whose product is {tensor.n_elements}"
+            )
         return TensorInfo(tuple(reversed(dims)), kind, tensor.data_offset, tensor.n_bytes)
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
@@ -196,7 +203,7 @@ class GGUFFile:
         return str(self.path)
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Reads a block as float32. Only the rows that `index` selects are decoded."""
+        """Reads the selected part of a tensor as float32, and decodes only its rows."""
         info = self.infos[self._source_names[name]]
         raw = self._bytes(info)
         rows, *columns = index
@@ -218,7 +225,7 @@ class GGUFFile:
         return self._data[info.offset : info.offset + info.num_bytes]
 
     def _unpermuted(self, name: str, x: np.ndarray, rows: slice, size: int) -> np.ndarray:
-        """Selects rows in Hugging Face order, because llama.cpp interleaves the rows of q and k.
+        """Selects rows in Hugging Face order. llama.cpp interleaves the rows of q and k.
 
         Row (head, half, i) of the checkpoint is row (head, i, half) of the file.
         """

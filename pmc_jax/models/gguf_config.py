@@ -18,8 +18,8 @@ def hf_config(file: GGUFFile) -> dict[str, Any]:
     """
     if file.architecture not in _FAMILIES:
         raise UserError(
-            f"{file.path}: architecture {file.architecture!r} is not supported in GGUF; only "
-            f"{', '.join(_FAMILIES)} are. Use the model's safetensors folder."
+            f"{file.path}: the architecture is {file.architecture!r}, but from a GGUF file pmc "
+            f"loads only {', '.join(_FAMILIES)}. Load the safetensors version of this model."
         )
 
     def get(key: str, kind: type, default: Any = None) -> Any:
@@ -27,15 +27,15 @@ def hf_config(file: GGUFFile) -> dict[str, Any]:
 
     if get("expert_count", int):
         raise UserError(
-            f"{file.path}: expert_count is {get('expert_count', int)}, but experts are not "
-            "supported. Use a dense model."
+            f"{file.path}: the model has {get('expert_count', int)} experts (expert_count), but "
+            "pmc supports only dense models. Use a dense model."
         )
     heads, hidden = get("attention.head_count", int), get("embedding_length", int)
     head_dim = get("attention.key_length", int, hidden // heads if hidden and heads else None)
     if get("attention.value_length", int, head_dim) != head_dim:
         raise UserError(
-            f"{file.path}: attention.key_length and attention.value_length differ, which is not "
-            "supported. Use another model."
+            f"{file.path}: attention.key_length and attention.value_length must be equal, but "
+            "they differ. Use another model."
         )
     num_tokens = len(file.get("tokenizer.ggml.tokens", list, ())) or None
     config = {
@@ -65,8 +65,8 @@ def hf_config(file: GGUFFile) -> dict[str, Any]:
 def _llama(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
     if window := get("attention.sliding_window", int):
         raise UserError(
-            f"{file.path}: attention.sliding_window is {window}, which is not supported in GGUF. "
-            "Use the model's safetensors folder."
+            f"{file.path}: the model uses sliding-window attention (window {window}), which pmc "
+            "cannot load from a GGUF file. Load the safetensors version of this model."
         )
     return {
         "attention_bias": "blk.0.attn_q.bias" in file.infos,
@@ -143,8 +143,8 @@ def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
         is_llama3 = np.allclose(plain, guess * divisors, rtol=1e-4, atol=0)
     if not is_llama3:
         raise UserError(
-            f"{file.path}: tensor {ROPE_FACTORS!r} follows an unknown rule. "
-            "Use the model's safetensors folder."
+            f"{file.path}: the values of tensor {ROPE_FACTORS!r} do not follow the llama3 rule. "
+            "Load the safetensors version of this model."
         )
     return {
         "rope_type": "llama3",

@@ -41,9 +41,11 @@ class TensorSource(Protocol):
         """Returns the path of the file that holds the tensor."""
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Reads only the block of a tensor that `index` selects, by a slice for each dimension.
+        """Reads only the part of a tensor that `index` selects.
 
-        The step of every slice is 1.
+        Args:
+            name: name of the tensor.
+            index: one slice of step 1 for each dimension.
         """
 
 
@@ -62,7 +64,7 @@ def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
         # The first fault ends the loop, so that a wrong number of layers costs no time.
         if tensor.name not in present:
             raise UserError(
-                f"{source.path}: tensor {tensor.name} {list(tensor.shape)} is missing. "
+                f"{source.path}: tensor {tensor.name} of shape {list(tensor.shape)} is missing. "
                 "Use the config.json that belongs to these weights."
             )
         where, shape = source.where(tensor.name), source.shape(tensor.name)
@@ -127,7 +129,7 @@ def load_params(
 
 
 class _Reader:
-    """Reader of host blocks of one parameter. Devices with the same block share one read."""
+    """Reader of one parameter, block by block. Devices that need the same block share one read."""
 
     def __init__(
         self,

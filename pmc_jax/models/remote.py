@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import ml_dtypes  # noqa: F401 (numpy then knows bfloat16 and the float8 types by name)
+import ml_dtypes  # noqa: F401 (the import adds bfloat16 and the float8 types to numpy)
 import numpy as np
 from etils import epath
 
@@ -76,7 +76,7 @@ def _reached(address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def local_texts(folder: Path) -> Iterator[Path]:
-    """Yields the folder itself, or a temporary copy of the text files if the folder is remote."""
+    """Yields a local folder with the text files: a temporary copy if `folder` is remote."""
     if not is_address(folder):
         yield folder
         return
@@ -90,7 +90,7 @@ def local_texts(folder: Path) -> Iterator[Path]:
 
 
 def read_text(path: Path) -> str:
-    """Returns the text of a UTF-8 file, which is remote or a regular file of this machine.
+    """Returns the text of a UTF-8 file, which must be remote or a regular local file.
 
     Raises:
         OSError: the file cannot be read.
@@ -100,9 +100,9 @@ def read_text(path: Path) -> str:
 
 
 def listing(address: str) -> list[tuple[str, int, int]]:
-    """Returns name, size in bytes and modification time of every file in a remote folder.
+    """Returns the name, size in bytes and modification time of every file in a remote folder.
 
-    Together they identify a version of the folder.
+    These values identify a version of the folder.
 
     Raises:
         UserError: see `remote_folder`.
@@ -138,7 +138,7 @@ class RemoteSafetensors:
 
 
 class _Slice:
-    """Tensor of which only the indexed rows (dimension 0) are transferred."""
+    """Remote tensor that transfers only the indexed rows (dimension 0)."""
 
     def __init__(
         self,

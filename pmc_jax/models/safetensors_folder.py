@@ -1,6 +1,6 @@
 """Reader of the `*.safetensors` files in a local or remote folder.
 
-Headers are read at once, and weights are read on demand.
+The headers are read when the folder is opened. Weights are read on demand.
 """
 
 import functools
@@ -53,9 +53,12 @@ class SafetensorsFolder:
                 ) from None
             keys = set(handle.keys())
             if names is not None and (wrong := sorted(keys ^ names)):
-                state = "lacks" if wrong[0] in names else "holds"
+                verb, listed_as = (
+                    ("lacks", "lists") if wrong[0] in names else ("has", "does not list")
+                )
                 raise UserError(
-                    f"{path}: the file {state} tensor {wrong[0]!r}, contrary to {INDEX_FILE}. "
+                    f"{path}: the file {verb} tensor {wrong[0]!r}, which {INDEX_FILE} {listed_as} "
+                    "for this file. "
                     "Download the model again."
                 )
             for name in keys:
@@ -86,7 +89,7 @@ def _read_index(path: Path) -> dict[str, set[str]]:
         pairs = list(weight_map.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(
-            f"{path}: the file is not a readable JSON object with a weight_map. "
+            f"{path}: the file cannot be read as a JSON object with a weight_map. "
             "Download the model again."
         ) from None
     files: dict[str, set[str]] = {}

@@ -1,6 +1,6 @@
 """Tables that map the tensors of a checkpoint to the parameters of the decoder.
 
-A family has one table of `Entry`, which import and export share. Axis letters are those of
+Each family has one table of entries, which both import and export use. Axis letters are those of
 `decoder`. This module handles no weights.
 """
 
@@ -76,13 +76,13 @@ class Naming:
         variants: Iterable[Mapping[str, str]] = (),
         carried: Iterable[str] = (),
     ) -> "Naming":
-        """Builds the mapping for a checkpoint whose tensors have certain names.
+        """Builds the mapping for a checkpoint from the names of its tensors.
 
         Args:
             entries: table of the model family.
             names: names of the tensors in the checkpoint.
             variants: dicts from a prefix of names to its replacement in some checkpoints.
-            carried: shell-style patterns of names of tensors outside the decoder.
+            carried: shell-style patterns for the names of tensors outside the decoder.
         """
         names, table = set(names), parameters(config)
         entries = [e for e in entries if e.parts[0][0] in table or e.parts[0][0] == "head"]

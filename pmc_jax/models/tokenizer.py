@@ -33,8 +33,8 @@ def load_tokenizer(
     """Loads the tokenizer of a model folder from local files, without running code from them.
 
     `tokenizer.json` describes the complete pipeline and is used unchanged. The tokenizer classes of
-    transformers 5 build their own pre-tokenizer over its vocabulary. SmolLM2's folder on the hub
-    names `GPT2Tokenizer`, which splits "½" and runs of digits differently than in training.
+    transformers 5 are not used, because they replace its pre-tokenizer. For example, SmolLM2 names
+    `GPT2Tokenizer`, which splits "½" and runs of digits differently than in training.
 
     Args:
         where: name of the folder in messages; None = `folder`.
@@ -127,7 +127,7 @@ def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
         else:
             raise UserError(
                 f"{file.path}: tokenizer.ggml.model {kind!r} is not supported. "
-                "Use a file with gpt2 or llama."
+                "Use a file whose tokenizer is gpt2 or llama."
             )
         _add_special_tokens(file, backend, tokens)
         _add_ends(file, backend, vocabulary, special, add_bos)
@@ -162,13 +162,13 @@ def _byte_level(file: GGUFFile, vocabulary: dict[str, int]) -> tuple[Tokenizer, 
     name = file.get("tokenizer.ggml.pre", str, "default")
     if name not in _PRE_TOKENIZERS:
         raise UserError(
-            f"{file.path}: tokenizer.ggml.pre {name!r} is not supported; only "
-            f"{', '.join(_PRE_TOKENIZERS)} are. Use the model's safetensors folder."
+            f"{file.path}: tokenizer.ggml.pre must be one of {', '.join(_PRE_TOKENIZERS)}, but it "
+            f"is {name!r}. Load the safetensors version of this model."
         )
     if name == "default":
         logger.warning(
             "%s: tokenizer.ggml.pre names no pre-tokenizer, so GPT-2's pre-tokenizer is used. "
-            "Use the model's safetensors folder if the model has another one.",
+            "If the model has another one, load its safetensors version.",
             file.path,
         )
     cut = _PRE_TOKENIZERS[name]

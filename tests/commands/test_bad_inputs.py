@@ -154,7 +154,7 @@ def test_a_folder_that_is_no_model(inputs):
     for command in ("unlearn", "evaluate", "sample"):
         message = tiny.refused(command, "model.path=empty")
         tiny.assert_names(
-            message, "empty: the folder is not a model", "config.json", "model.safetensors"
+            message, "empty: the folder is not a complete model", "config.json", "model.safetensors"
         )
 
 

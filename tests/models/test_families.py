@@ -128,8 +128,8 @@ def test_export_in_several_files(case, tmp_path):
 
 
 TENSOR_FAULTS = {
-    "missing": (lambda name, x: {}, "{name} {shape} is missing"),
-    "renamed": (lambda name, x: {f"{name}s": x}, "{name} {shape} is missing"),
+    "missing": (lambda name, x: {}, "{name} of shape {shape} is missing"),
+    "renamed": (lambda name, x: {f"{name}s": x}, "{name} of shape {shape} is missing"),
     "integers": (lambda name, x: {name: x.astype(np.int8)}, "{name} has dtype I8"),
     "doubles": (lambda name, x: {name: x.astype(np.float64)}, "{name} has dtype F64"),
     "longer": (lambda name, x: {name: np.concatenate([x, x[:1]])}, "{name} has shape"),

@@ -44,7 +44,9 @@ def test_values_too_large_for_the_dtype_are_named(folder):
 
 def test_logits_that_are_not_finite(folder):
     spoil(folder, "model.norm.weight", 3.3e38)
-    with pytest.raises(UserError, match=r"model: the weights are finite, but the logits"):
+    with pytest.raises(
+        UserError, match=r"model: the weights of the model are finite, but its logits"
+    ):
         load(folder)
 
 

@@ -237,9 +237,9 @@ BROKEN_INDEX = {
     "absent file": (lying_index(lambda m: m.update({NORM: "a.safetensors"})), ["is missing"]),
     "moved": (
         lying_index(lambda m: m.update({NORM: "model-00001-of-00003.safetensors"})),
-        ["0000", "contrary to", NORM],
+        ["0000", "which model.safetensors.index.json", NORM],
     ),
-    "unlisted": (lying_index(lambda m: m.pop(NORM)), ["00003", "holds", NORM]),
+    "unlisted": (lying_index(lambda m: m.pop(NORM)), ["00003", "has tensor", NORM]),
     "empty": (lying_index(dict.clear), ["empty"]),
     "no map": (write(INDEX_FILE, '{"weight_map": []}'), ["weight_map"]),
     "no JSON": (write(INDEX_FILE, "x"), ["weight_map"]),
@@ -286,7 +286,7 @@ def test_names_that_are_no_model(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     cases = {
         tmp_path: "lacks config.json and model.safetensors",
-        tmp_path / "torch": "pytorch_model.bin is refused.*safetensors",
+        tmp_path / "torch": "does not load pytorch_model.bin.*safetensors",
         tmp_path / "lora": "Merge the adapter",
         tmp_path / "notes.txt": "not a .*gguf file",
         tmp_path / "absent": "does not exist",

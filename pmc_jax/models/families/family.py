@@ -31,7 +31,7 @@ class Family:
             implemented.
         entries: entries of all tensors that a checkpoint of the family may hold.
         variants: alternative names of the same tensors, see `Naming.of`.
-        carried: patterns of names of tensors outside the decoder, see `Naming.of`.
+        carried: patterns for the names of tensors outside the decoder, see `Naming.of`.
     """
 
     title: str
@@ -43,7 +43,7 @@ class Family:
 
 
 def norm_entries(names: Mapping[str, str]) -> tuple[Entry, ...]:
-    """Returns the entries for weights and biases of norms over the hidden size.
+    """Returns the entries for the weights and biases of norms over the hidden size.
 
     Args:
         names: dict from parameter to module.
@@ -59,7 +59,7 @@ def norm_entries(names: Mapping[str, str]) -> tuple[Entry, ...]:
 
 
 def linear_entries(names: Mapping[str, tuple[str, str, str]]) -> tuple[Entry, ...]:
-    """Returns the entries for weights and biases of projections.
+    """Returns the entries for the weights and biases of projections.
 
     The weight of a projection is [out, in] in a checkpoint and [in, out] in the decoder.
 
@@ -76,7 +76,7 @@ def linear_entries(names: Mapping[str, tuple[str, str, str]]) -> tuple[Entry, ..
     )
 
 
-# Each projection has its module in Llama, its input letters and its output letters.
+# The values are the module in Llama, the input letters and the output letters of a projection.
 _PROJECTIONS = {
     "q": ("self_attn.q_proj", "d", "nh"),
     "k": ("self_attn.k_proj", "d", "nh"),
@@ -94,7 +94,7 @@ def llama_names(
     """Returns the entries of a model with Llama's names, which most families share.
 
     Args:
-        layer_norms: dict from norm of a layer to module.
+        layer_norms: dict from each norm of a layer to its module.
         norm: module of the last norm.
         modules: modules of the projections whose names differ from Llama's.
     """

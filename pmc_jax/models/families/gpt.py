@@ -63,11 +63,11 @@ def _neox(fields: Fields) -> DecoderConfig:
 
 
 def _fused(module: str, theirs: str, *, joined: bool) -> tuple[Entry, Entry]:
-    """Returns the entries for weight and bias of the fused projection to queries, keys and values.
+    """Returns the entries for the weight and the bias of the fused query, key and value projection.
 
     Args:
         theirs: letters of the output axes in the checkpoint.
-        joined: whether the parts are concatenated. Otherwise they alternate.
+        joined: True if the parts are concatenated, False if they alternate.
     """
     weight = tuple((f"layers.{x}", "dnh") for x in "qkv")
     bias = tuple((f"layers.{x}_bias", "nh") for x in "qkv")

@@ -1,4 +1,4 @@
-"""Llama and families that differ little from it: Mistral (arXiv 2310.06825), Qwen2, Qwen3."""
+"""Llama and similar families: Mistral (arXiv 2310.06825), Qwen2, Qwen3."""
 
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families.family import (
