@@ -48,5 +48,19 @@ def __getattr__(name: str):
     return getattr(importlib.import_module(_HOME_OF[name]), name)
 
 
+def command() -> int:
+    """Runs the command line as the entry point of `pmc`, and returns the exit status.
+
+    Ctrl-C ends the process silently while the modules of the command line are imported.
+    """
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from pmc_jax import cli
+
+    return cli.command()
+
+
 def __dir__() -> list[str]:
     return [*globals(), *__all__]

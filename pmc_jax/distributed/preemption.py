@@ -88,6 +88,11 @@ def handle_signals(exit_process: Callable[[int, str], None] = exit_now) -> Itera
     watcher.start()
     try:
         yield
+    except Exception as error:
+        # Native code, such as an extension that is imported, may replace the exception.
+        if is_requested():
+            raise Stopped(_stop.number) from error
+        raise
     finally:
         signal.set_wakeup_fd(earlier_end)
         for number, handler in before.items():

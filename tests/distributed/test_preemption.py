@@ -144,6 +144,14 @@ def test_code_without_state_ends_at_once(number):
     assert number.name in stopped.value.line
 
 
+def test_an_error_that_replaces_the_exception_is_a_stop_too():
+    with pytest.raises(Stopped), preemption.handle_signals():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Stopped:
+            raise ImportError from None
+
+
 def test_a_signal_after_the_last_safe_point_ends_the_code_after_it():
     with preemption.handle_signals(), pytest.raises(Stopped), preemption.saving():
         os.kill(os.getpid(), signal.SIGTERM)
