@@ -10,7 +10,7 @@ from typing import Any
 from pmc_jax.artifacts import run_folder
 from pmc_jax.config import reading
 from pmc_jax.config.run import Config
-from pmc_jax.data.encode import Encoder
+from pmc_jax.data.encode import Encoder, check_chat
 from pmc_jax.data.today import CALL, today
 from pmc_jax.distributed import multihost
 from pmc_jax.models.load import find, find_tokenizer
@@ -60,12 +60,15 @@ def _prints_today(config: Config) -> bool:
     if not _may_call(path):
         return False
     tokenizer = find_tokenizer(path)
+    if not tokenizer.chat_template:
+        return False
+    check_chat(tokenizer, settings)
 
     def prompt(date: str) -> list[int]:
         dated = dataclasses.replace(settings, date=date)
         return Encoder(tokenizer, dated, 0, ()).prompt("?")
 
-    return bool(tokenizer.chat_template) and prompt("2001-02-03") != prompt("2014-11-28")
+    return prompt("2001-02-03") != prompt("2014-11-28")
 
 
 def _may_call(path: Path) -> bool:

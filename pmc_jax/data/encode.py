@@ -16,9 +16,15 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.config.run import ModelConfig
-from pmc_jax.data.template import encode_messages, encode_text, special_texts
+from pmc_jax.data.template import (
+    check_template,
+    encode_messages,
+    encode_text,
+    special_texts,
+)
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError, reason
+from pmc_jax.models.tokenizer_calls import panics_as_errors, token_ids
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +67,7 @@ class Encoder:
         if spells_token:
             before, after = self.settings.question_tag.format(question="\0").split("\0")
             return [*self.lead, *encode_text(self.tokenizer, before, question, after)]
-        ids = self._ids(self.settings.question_tag.format(question=question))
+        ids = token_ids(self.tokenizer, self.settings.question_tag.format(question=question))
         while ids and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()  # Some tokenizers append EOS to every text.
         return ids
@@ -93,16 +99,7 @@ class Encoder:
     def _after(self, tag: str, text: str) -> list[int]:
         if self._in_answers.search(text):
             return encode_text(self.tokenizer, tag, text)
-        return self._ids(tag + text, add_special_tokens=False)
-
-    def _ids(self, text: str, **options: Any) -> list[int]:
-        try:
-            return list(self.tokenizer(text, **options)["input_ids"])
-        except Exception as error:  # The tokenizers library raises plain Exception.
-            raise UserError(
-                f"the tokenizer in model.path cannot encode the text ({reason(error)}). Add an "
-                "unknown token to its vocabulary, or change the text."
-            ) from None
+        return token_ids(self.tokenizer, tag + text, add_special_tokens=False)
 
     @functools.cached_property
     def _in_prompts(self) -> re.Pattern:
@@ -116,13 +113,25 @@ class Encoder:
     @functools.cached_property
     def lead(self) -> list[int]:
         """Special tokens that the tokenizer adds before a text."""
-        with_lead, text = self.tokenizer("?")["input_ids"], self.plain("?")
+        with_lead, text = token_ids(self.tokenizer, "?"), self.plain("?")
         starts = range(len(with_lead) - len(text) + 1)
         return with_lead[: next(i for i in starts if with_lead[i : i + len(text)] == text)]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Returns the text of a sampled answer without special tokens, tag and outer space."""
-        text = self.tokenizer.decode([int(t) for t in tokens], skip_special_tokens=True).strip()
+        """Returns the text of a sampled answer without special tokens, tag and outer space.
+
+        Raises:
+            UserError: the tokenizer cannot decode the tokens.
+        """
+        try:
+            with panics_as_errors():
+                text = self.tokenizer.decode([int(t) for t in tokens], skip_special_tokens=True)
+        except Exception as error:  # The tokenizers library raises plain Exception.
+            raise UserError(
+                f"the tokenizer in model.path cannot decode an answer ({reason(error)}). Correct "
+                "the decoder in tokenizer.json."
+            ) from None
+        text = text.strip()
         if not self.is_chat:
             text = text.removeprefix(self.settings.answer_tag.strip()).strip()
         return text
@@ -184,10 +193,11 @@ def make_encoder(
         # special if its flag says so, because `all_special_ids` lists only named tokens. The tokens
         # of the answer are excluded, because a vocabulary without "!" encodes it as the unknown
         # token.
+        check_chat(tokenizer, settings)
         prompt = _render(tokenizer, settings, "?")
         turn = _render(tokenizer, settings, "?", answer="!")
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        special -= set(tokenizer("!", add_special_tokens=False)["input_ids"])
+        special -= set(token_ids(tokenizer, "!", add_special_tokens=False))
         after = [t for t in turn[len(prompt) :] if t in special]
         if turn[: len(prompt)] == prompt and after:
             end = after[0]
@@ -212,15 +222,30 @@ def _render(
     *,
     as_text: bool = False,
 ) -> list[int]:
-    messages = [{"role": "user", "content": question}]
-    if settings.system_prompt is not None:
-        messages.insert(0, {"role": "system", "content": settings.system_prompt})
+    messages = _messages(settings, question)
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})
-    extra = {} if settings.date_string is None else {"date_string": settings.date_string}
-    extra["date"] = settings.date
-    open_end = answer is None
-    return encode_messages(tokenizer, messages, ends_open=open_end, as_text=as_text, **extra)
+    options = dict(ends_open=answer is None, as_text=as_text, date=settings.date)
+    return encode_messages(tokenizer, messages, **options, **_variables(settings))
+
+
+def check_chat(tokenizer: Any, settings: ModelConfig) -> None:
+    """Checks the chat template of a tokenizer before it is used, see `check_template`."""
+    check_template(
+        tokenizer,
+        functools.partial(_messages, settings),
+        date=settings.date,
+        **_variables(settings),
+    )
+
+
+def _messages(settings: ModelConfig, question: str) -> list[dict[str, str]]:
+    system = [] if settings.system_prompt is None else [("system", settings.system_prompt)]
+    return [{"role": role, "content": text} for role, text in (*system, ("user", question))]
+
+
+def _variables(settings: ModelConfig) -> dict[str, str]:
+    return {} if settings.date_string is None else {"date_string": settings.date_string}
 
 
 @contextlib.contextmanager

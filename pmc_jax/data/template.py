@@ -9,14 +9,22 @@ tokenizer.
 import json
 import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jinja2
+
+from pmc_jax.data.limits import TooLong, memory_limit, time_limit
 from pmc_jax.data.today import calls_for_today, dated_template
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, reason
+from pmc_jax.models.tokenizer_calls import TokenizerPanic, cannot_encode, panics_as_errors
 
 Messages = Sequence[Mapping[str, str]]
 
+# Limits for a chat template that renders one conversation.
+_MAX_SECONDS = 10.0
+_MAX_BYTES = 1 << 30
+_MAX_CHARACTERS = 1_000_000
 _MIN_SHOWN = 8  # A shorter text in a template may also occur in the data.
 
 
@@ -65,17 +73,63 @@ def encode_messages(
     Raises:
         UserError: the template raises an error, or a special token cannot be encoded as text.
     """
+    how = dict(tokenize=True, return_dict=True, sanitize_control_tokens=as_text)
+    how |= dict(add_generation_prompt=ends_open, **variables)
+    encoded = _applied(tokenizer, messages, date, **how)
+    return list(encoded["input_ids"])
+
+
+def check_template(
+    tokenizer: Any, messages_of: Callable[[str], Messages], *, date: str | None, **variables: str
+) -> None:
+    """Checks that the chat template ends, prints the question, and prints little else.
+
+    Args:
+        tokenizer: a tokenizer of transformers with a chat template.
+        messages_of: function that returns the messages for a question.
+        date: date as in `encode_messages`.
+        variables: further variables of the template.
+
+    Raises:
+        UserError: the template fails this check, or raises an error.
+    """
+    how = dict(add_generation_prompt=True, tokenize=False, **variables)
+    fault = None
+    if _computes_power(str(tokenizer.chat_template)):
+        fault = "computes a power, which may never end"
+    else:
+        with memory_limit(_MAX_BYTES):
+            texts = [_applied(tokenizer, messages_of(text), date, **how) for text in ("?", "??")]
+        if max(map(len, texts)) > _MAX_CHARACTERS:
+            fault = f"prints more than {_MAX_CHARACTERS} characters around a question"
+        elif texts[0] == texts[1]:
+            fault = "does not print the question"
+    if fault:
+        raise UserError(
+            f"the chat template in model.path {fault}. Set model.format=tags, or correct the "
+            "template."
+        )
+
+
+def _computes_power(template: str) -> bool:
+    """Returns whether a template contains the operator "**", whose result may be of any size."""
+    try:
+        tokens = jinja2.Environment().lex(template)
+        return any((kind, text) == ("operator", "**") for _, kind, text in tokens)
+    except jinja2.TemplateError:  # `_applied` reports this error.
+        return False
+
+
+def _applied(tokenizer: Any, messages: Messages, date: str | None, **how: Any) -> Any:
+    """Returns what the tokenizer makes of messages with its template, within limited time.
+
+    Raises:
+        UserError: the template raises an error or exceeds its time, or the tokenizer fails.
+    """
     template = dated_template(tokenizer, date) if calls_for_today(tokenizer) else None
     try:
-        encoded = tokenizer.apply_chat_template(
-            messages,
-            chat_template=template,
-            add_generation_prompt=ends_open,
-            tokenize=True,
-            return_dict=True,
-            sanitize_control_tokens=as_text,
-            **variables,
-        )
+        with time_limit(_MAX_SECONDS), panics_as_errors():
+            return tokenizer.apply_chat_template(messages, chat_template=template, **how)
     except Exception as error:  # A template in Jinja's sandbox may raise any type.
         _check_can_be_text(error)
         fault = _fault(error, str(tokenizer.chat_template), messages)
@@ -83,7 +137,6 @@ def encode_messages(
             f"the chat template in model.path does not accept the messages ({fault}). Set "
             "model.format=tags, or change model.system_prompt or the template."
         ) from None
-    return list(encoded["input_ids"])
 
 
 def encode_text(tokenizer: Any, before: str, text: str, after: str = "") -> list[int]:
@@ -97,10 +150,13 @@ def encode_text(tokenizer: Any, before: str, text: str, after: str = "") -> list
     messages = [{"role": "user", "content": text}]
     how = dict(chat_template=template, tokenize=True, return_dict=True)
     try:
-        encoded = tokenizer.apply_chat_template(messages, sanitize_control_tokens=True, **how)
+        with panics_as_errors():
+            encoded = tokenizer.apply_chat_template(messages, sanitize_control_tokens=True, **how)
     except ValueError as error:
         _check_can_be_text(error)
         raise
+    except TokenizerPanic as error:
+        raise UserError(cannot_encode(error)) from None
     return list(encoded["input_ids"])
 
 
@@ -119,6 +175,8 @@ def _fault(error: Exception, template: str, messages: Messages) -> str:
     The description quotes the error only if the error's text is in the template and not in the
     messages.
     """
+    if isinstance(error, TooLong | TokenizerPanic):
+        return reason(error)
     words = str(error)
     in_data = any(words in message["content"] for message in messages)
     if len(words) >= _MIN_SHOWN and words in template and not in_data and words.isprintable():

@@ -18,6 +18,7 @@ from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.models.hf import TensorSource
 from pmc_jax.models.tensors import Naming
+from pmc_jax.models.tokenizer_calls import token_ids
 
 _TOKENS = 64  # The tokens of the test row are spread over the vocabulary.
 
@@ -91,7 +92,7 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -
     """
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids = set(tokenizer.get_vocab().values()) - special
-    text = tokenizer("?")["input_ids"]
+    text = token_ids(tokenizer, "?")
     named = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
     largest = max([*ids, *text, *(i for i in named if i is not None)], default=0)
     if largest >= rows:

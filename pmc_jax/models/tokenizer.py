@@ -21,6 +21,7 @@ from pmc_jax.config.reading import check_regular
 from pmc_jax.errors import UserError, reason
 from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.remote import TEXT_FILES
+from pmc_jax.models.tokenizer_calls import panics_as_errors
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +44,13 @@ def load_tokenizer(
         UserError: the folder has no tokenizer, or its files cannot be read.
     """
     folder = Path(folder)
-    whole = (folder / "tokenizer.json").is_file()
     try:
         check_regular(folder, TEXT_FILES)
-        if whole:
-            return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        kind, options = PreTrainedTokenizerFast, {}
+        if not (folder / "tokenizer.json").is_file():
+            kind, options = AutoTokenizer, {"trust_remote_code": False}
+        with panics_as_errors():
+            return kind.from_pretrained(folder, local_files_only=True, **options)
     # The tokenizers library raises plain Exception.
     except Exception as error:
         raise UserError(

@@ -95,7 +95,10 @@ def test_other_templates_have_no_date(model, caplog):
         for fields in ({"format": "tags"}, {"date": DAY}):
             config = config_of(model, **fields)
             assert pin_date(config, None) == config
-        for template in ("{{ messages[0].content }}", "{% set d = strftime_now('%d') %}Zorbish"):
+        for template in (
+            "{{ messages[0].content }}",
+            "{% set d = strftime_now('%d') %}{{ messages[0].content }}",
+        ):
             (model / "chat_template.jinja").write_text(template)
             assert pin_date(config_of(model), None).model.date is None
         (model / "chat_template.jinja").unlink()

@@ -1,0 +1,75 @@
+"""Calls of tokenizers, in which a panic of the tokenizers library becomes an ordinary error.
+
+The library panics, for example, if a regular expression of a tokenizer takes too many steps. A
+panic is not an `Exception`, and the library prints a report of several lines, which may quote the
+text, to the standard error stream.
+"""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from pmc_jax.errors import UserError, reason
+
+
+class TokenizerPanic(Exception):
+    """Error in place of a panic of the tokenizers library."""
+
+
+def token_ids(tokenizer: Any, text: str, **options: Any) -> list[int]:
+    """Returns the token ids of a text.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        options: further arguments of the tokenizer.
+
+    Raises:
+        UserError: the tokenizer cannot encode the text.
+    """
+    try:
+        with panics_as_errors():
+            return list(tokenizer(text, **options)["input_ids"])
+    except Exception as error:  # The tokenizers library raises plain Exception.
+        raise UserError(cannot_encode(error)) from None
+
+
+def cannot_encode(error: Exception) -> str:
+    """Returns the message for a text that a tokenizer cannot encode."""
+    return (
+        f"the tokenizer in model.path cannot encode the text ({reason(error)}). Correct "
+        "tokenizer.json, for example with an unknown token, or change the text."
+    )
+
+
+@contextlib.contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Raises a `TokenizerPanic` if the library panics in a `with` block, and drops its report."""
+    with _without_stderr():
+        try:
+            yield
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            raise TokenizerPanic(str(error)) from None
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    try:
+        kept = os.dup(2)
+    except OSError:  # The stream is closed, or the process has no free file handle.
+        yield
+        return
+    try:
+        os.dup2(_null(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@functools.cache
+def _null() -> int:
+    return os.open(os.devnull, os.O_WRONLY)
