@@ -1,1 +1,1 @@
-"""Commands of the command line, one module per command, and the code that they share."""
+"""Commands of the command line, one module for each command, and the code that they share."""

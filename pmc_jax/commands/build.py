@@ -1,4 +1,4 @@
-"""Construction of an unlearning run, which the commands and the Python API share."""
+"""Builds an unlearning run for the commands and for the Python API."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from pmc_jax.unlearning.pmc_source import PMCSource
 
 
 def trains_on_own_answers(config: Config) -> bool:
-    """Returns whether the method trains on the model's own answers, as PMC and its variants do."""
+    """Returns whether the method, such as PMC, trains on the model's own answers."""
     return "collapse" in METHODS[config.method.name].terms
 
 
@@ -33,10 +33,10 @@ def build_run(
 
     Args:
         generator: the model before unlearning.
-        inputs: rows of the run; the function does not read the evaluation sets.
-        originals: original answers to the forget questions, from which PMC moves the model away.
+        inputs: rows of the run. The evaluation sets are not read.
+        originals: original answers to the forget questions, in their order.
         recorder: log, clock and checkpoints of the run.
-        run_state: numbers that the checkpoints keep for the results; None starts without numbers.
+        run_state: numbers that checkpoints store for the results. None starts with an empty state.
         score: score that replaces `config.pmc.score`.
         donate: whether training may reuse the buffers of the model.
 

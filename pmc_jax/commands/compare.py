@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         config="COMPARE.yaml",
         schema=CompareConfig,
         overwrite=start.OVERWRITE,
-        purge="remove the files of a finished comparison that know the data, and name the rest",
+        purge="remove the files of a finished comparison that can reveal the data",
     )
 
 

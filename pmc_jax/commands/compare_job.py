@@ -1,7 +1,8 @@
-"""Job of `pmc compare`, which makes the models, executes all unfinished runs and writes the page.
+"""Runs `pmc compare`: makes the models, executes all unfinished runs and writes the page.
 
-Each run is a run of `pmc unlearn` in its own folder. After a run, the comparison computes the
-measures with the random numbers that all runs share, and removes the weights of the run.
+Each run is executed like a run of `pmc unlearn` and has its own folder. After a run, the comparison
+computes the measures with the random numbers that all runs share, and removes the weights of the
+run.
 """
 
 import dataclasses
@@ -50,14 +51,15 @@ _OWN = (RUNS, REFERENCE, run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_f
 def run_compare(
     compare: CompareConfig, *, overwrite: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Executes a comparison or resumes an interrupted comparison.
+    """Executes a new comparison or resumes an interrupted comparison.
 
     Returns:
         The contents of `compare.json`.
 
     Raises:
-        UserError: the input is invalid, or the folder holds runs of other settings or data.
-        Stopped: the process has received a signal. The page then shows the finished runs.
+        UserError: the input is invalid, or the folder holds runs with other settings or data.
+        Stopped: the process has received a signal. The page was written and shows the finished
+            runs.
     """
     folder = folder_of(compare)
     if date := pin_date(compare.base(), folder).model.date:
@@ -72,15 +74,15 @@ def run_compare(
             _clear(folder)
         elif any(map(_is_purged, runs)) and not Path(target_of(compare)).exists():
             raise UserError(
-                f"{folder}: --purge removed the target model of this comparison. Pass "
+                f"{folder}: the target model of this comparison was removed by --purge. Pass "
                 "--overwrite to repeat the comparison."
             )
         _make_models(compare, base, overwrite, say)
         digests = inputs.digests | {"model": model_digest(target_of(compare))}
         for run in runs:
-            _is_finished(run, digests)  # reports faults before any run starts
+            _is_finished(run, digests)  # raises an error before any run starts
         comparison = _Comparison(compare, inputs, digests["model"])
-        before = AnswerCache()  # answers of the target, which all runs share
+        before = AnswerCache()  # greedy answers of the target model, which all runs share
         try:
             for seed, runs_of_seed in itertools.groupby(runs, key=lambda run: run.seed):
                 for run in runs_of_seed:
@@ -105,7 +107,7 @@ def run_compare(
 
 
 def _check_folder(folder: Path) -> None:
-    """Raises a UserError if the folder holds files that no comparison wrote."""
+    """Raises a `UserError` if the folder contains files that `pmc compare` did not write."""
     if not folder.is_dir():
         return
     own = {*_OWN, *write.FILES}
@@ -113,8 +115,8 @@ def _check_folder(folder: Path) -> None:
     foreign = [name for name in names if name not in own]
     if foreign:
         raise UserError(
-            f"output.dir: the folder {folder} holds files that no comparison wrote "
-            f"({first_of(foreign, 3)}). Set output.dir to another folder."
+            f"output.dir: the folder {folder} contains files that pmc compare did not write "
+            f"({first_of(foreign, 3)}). Set output.dir to a new or empty folder."
         )
 
 
@@ -141,7 +143,7 @@ def _clear(folder: Path) -> None:
 
 
 def _check_models(compare: CompareConfig, base: Config) -> None:
-    """Checks the rows of the reference model and the paths of all models before any training."""
+    """Checks the rows of the reference model and the paths of all models before training starts."""
     if compare.reference.data:
         finetune_rows(_reference_config(compare, base))
     for path in (base.model.path, compare.reference.path):
@@ -150,7 +152,7 @@ def _check_models(compare: CompareConfig, base: Config) -> None:
 
 
 def _reference_config(compare: CompareConfig, base: Config) -> Config:
-    """Returns the settings for making the reference model: `base` with other rows and folder."""
+    """Returns the settings of the reference model, which are `base` with other rows and folder."""
     rows = dataclasses.replace(base.finetune, data=compare.reference.data)
     return dataclasses.replace(_in(base, folder_of(compare) / REFERENCE), finetune=rows)
 
@@ -158,7 +160,7 @@ def _reference_config(compare: CompareConfig, base: Config) -> Config:
 def _make_models(
     compare: CompareConfig, base: Config, overwrite: bool, say: Callable[[str], None]
 ) -> None:
-    """Makes the target model and the reference model unless they exist already."""
+    """Trains the target model and the reference model, unless they exist already."""
     if base.finetune.data:
         make_target(_in(base, folder_of(compare)), overwrite=overwrite, say=say)
         gc.collect()
@@ -173,10 +175,10 @@ def _in(config: Config, folder: Path) -> Config:
 
 
 def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
-    """Returns whether a run is finished with these settings and data.
+    """Returns whether a run with these settings and data is finished.
 
     Raises:
-        UserError: the run is finished, but with other settings or data.
+        UserError: the folder holds a finished run with other settings or data.
     """
     if not (run.folder / run_folder.RESULTS).is_file():
         return False
@@ -189,7 +191,7 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
     unlike += [f"data {n}" for n, sha in record["digests"].items() if digests.get(n, sha) != sha]
     if unlike:
         raise UserError(
-            f"{run.folder}: the folder holds a finished run of other settings or data "
+            f"{run.folder}: the folder holds a finished run with other settings or data "
             f"({'; '.join(unlike[:4])}). Set output.dir to another folder, or pass --overwrite to "
             "replace the run."
         )
@@ -203,15 +205,15 @@ def _unlearn(
 
     The next command resumes a failed run.
     """
-    say(f"{run.name}: the run unlearns for {run.config.method.max_seconds:g} s")
+    say(f"{run.name}: unlearning for {run.config.method.max_seconds:g} s")
     try:
         unlearn_job.run_unlearn(run.config, overwrite=False, say=lambda text: None, caches=caches)
     except UserError as error:
-        if not _has_trained(run.folder):  # the input is faulty, so every run would fail
+        if not _has_trained(run.folder):  # the input is invalid, so every run would fail
             raise
         failed[run.name] = str(error)
-        say(f"{run.name}: the run failed: {error}")
-    gc.collect()  # frees the model, which reference cycles hold, before the next load
+        say(f"{run.name}: the run failed. {error}")
+    gc.collect()  # frees the model before the next load, because reference cycles still hold it
 
 
 def _is_purged(run: Run) -> bool:
@@ -224,10 +226,10 @@ def _has_trained(folder: Path) -> bool:
 
 
 class _Comparison:
-    """Measurements and results of a comparison.
+    """Comparison that measures finished runs and writes the results.
 
     Attributes:
-        failed: name of a failed run -> error message.
+        failed: error message of each failed run, by the name of the run.
     """
 
     def __init__(self, compare: CompareConfig, inputs: RunInputs, target_sha256: str):
@@ -240,7 +242,7 @@ class _Comparison:
         self._models = {"before": self._model(target_of(compare), target_sha256)}
         if (path := reference_of(compare)) is not None:
             self._models["reference"] = self._model(path, model_digest(path))
-        self._shared = self._evaluate({})  # of the target and the reference
+        self._shared = self._evaluate({})  # evaluation of the target and reference models
 
     def _model(self, path: str, sha256: str, answers: AnswerCache | None = None) -> ModelRef:
         return model_ref(self._base, path, self._sets, sha256=sha256, cache=answers)
@@ -255,22 +257,22 @@ class _Comparison:
         """Measures a finished run once and removes its weights.
 
         Args:
-            answers: greedy answers that the run's model has generated so far.
+            answers: greedy answers that the model of the run has already generated.
 
         Returns:
-            One line with the unlearn quality and the utility of the run.
+            A line of text with the unlearn quality and the utility of the run.
 
         Raises:
-            UserError: the run needs other measurements, but its weights are removed.
+            UserError: the run must be measured again, but its weights are removed.
         """
         measured = self._is_measured(run)
         if not measured:
             path = run.folder / run_folder.MODEL
             if not path.is_dir():
                 raise UserError(
-                    f"{run.folder}: the run was measured with other settings or models, and its "
-                    "weights are removed. Pass --overwrite to repeat the run, and set "
-                    "output.keep_models=true to keep weights."
+                    f"{run.folder}: the run must be measured again, because settings or models "
+                    "have changed, but its weights are removed. Pass --overwrite to repeat the "
+                    "run. Set output.keep_models=true to keep the weights of later runs."
                 )
             model = self._model(str(path), model_digest(str(path)), answers)
             evaluation = self._evaluate({run.name: model})
@@ -296,7 +298,7 @@ class _Comparison:
         return same and models == {n: model.sha256 for n, model in self._models.items()}
 
     def write(self, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-        """Writes the page and the other results of the finished runs and returns the numbers."""
+        """Writes the page and `compare.json` for the finished runs, and returns the numbers."""
         files = (run_folder.RESULTS, run_folder.EVALUATION_RESULTS)
         done = [
             run

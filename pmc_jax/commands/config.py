@@ -1,8 +1,8 @@
 """Prints the settings of a run or a comparison as YAML, with the origin of each value.
 
-The origin is a line of a file, an override or the default. If settings are invalid, the command
-prints each fault on its own line and ends with exit status 2. `pmc unlearn --help` and
-`pmc compare --help` describe the settings.
+The origin is a line of a file, an override or the default. If a setting is invalid, the command
+prints each fault on its own line and ends with exit status 2. `pmc unlearn --help` and `pmc compare
+--help` describe the settings.
 """
 
 import argparse
@@ -23,9 +23,7 @@ READS = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_arguments(
-        parser, changed="print only the settings that the file or an override gives"
-    )
+    start.add_arguments(parser, changed="print only the settings that the file or an override sets")
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
@@ -46,7 +44,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     if load is load_compare:
         settings["run"] = dataclasses.asdict(config_from_dict(settings["run"]))
     written = flatten(apply_overrides(raw, overrides)[0])
-    # A plain string in the file is the path of a source.
+    # In the file, a string in place of a source is the path of the source.
     origins = {
         name: _origin(name, lines, overrides)
         for name in flatten(settings)
@@ -59,7 +57,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _origin(text: str, lines: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """Returns the origin of the setting with whose dotted name `text` starts."""
+    """Returns the origin of the setting whose dotted name is at the start of `text`."""
     name = text.partition(":")[0]
     changed = [f"{override.partition('=')[0].strip()}." for override in overrides]
     if any(f"{name}.".startswith(other) or other.startswith(f"{name}.") for other in changed):
@@ -74,7 +72,7 @@ def _yaml(
 ) -> Iterator[str]:
     """Yields YAML lines with the origin of each value.
 
-    A value that is not in `origins` has the origin `other`, or no line if `other` is "".
+    A value that is not in `origins` has the origin `other`, and is omitted if `other` is "".
     """
     indent = "  " * prefix.count(".")
     for key, value in tree.items():

@@ -1,4 +1,4 @@
-"""Console output of a finished run: tables, and a few answers if the settings allow text."""
+"""Formats the console output of a finished run: tables and, if the settings allow it, answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,8 @@ _EXAMPLES = 3
 def final_tables(results: dict[str, Any]) -> str:
     """Formats the final output of a run.
 
-    It has tables with the quality before and after unlearning and with the seconds per stage, and
-    the sentence that counts the forgotten questions.
+    The tables show the quality before and after unlearning, and the seconds per stage. A sentence
+    states how many questions are forgotten.
     """
     before, after = results["before"], results["after"]
     rows = [

@@ -1,7 +1,7 @@
-"""Jobs of `pmc evaluate`.
+"""Runs `pmc evaluate` for one model or for the models of a finished run.
 
-`pmc evaluate CONFIG` measures one model. `pmc evaluate OUTPUT_FOLDER` measures the models of a
-finished run before and after unlearning, and the reference model.
+`pmc evaluate CONFIG` measures one model. `pmc evaluate OUTPUT_FOLDER` measures the models before
+and after unlearning of a finished run, and the reference model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,8 +41,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
     sets = eval_sets(config)
     if not sets:
         raise UserError(
-            "data.evaluate: the setting names no split. Set data.evaluate.forget.path=FILE or "
-            "another split."
+            "data.evaluate: no split is set. Set data.evaluate.forget.path=FILE or another split."
         )
     path = model_path(config)
     config = pin_date(config, config.output.dir)
@@ -59,15 +58,15 @@ def run_evaluate_run(
     """Computes the measures of a finished run for `pmc evaluate OUTPUT_FOLDER`.
 
     Args:
-        folder: output folder of the run, whose settings apply.
-        overrides: texts "section.key=value" that change the settings.
+        folder: output folder of the run, whose recorded settings are used.
+        overrides: changes of the recorded settings, each as "section.key=value".
 
     Returns:
         The contents of `evaluation.json`.
     """
     config = _settings_of(folder, overrides)
     if config.model.date is not None:
-        say(f"{folder}: the prompts have the date of the run, {config.model.date}")
+        say(f"{folder}: the prompts contain {config.model.date}, the date of the run")
     with run_folder.locked(folder):
         evaluation = evaluate_finished(config, folder, say=say)
         finalize(folder, text=config.report.text)
@@ -85,7 +84,8 @@ def evaluate_finished(
     """Measures the models before and after a finished run, and the reference model.
 
     Args:
-        caches: greedy answers that the run has generated, for the models `before` and `after`.
+        caches: greedy answers of the models `before` and `after` that the run has already
+            generated.
 
     Returns:
         The contents of `evaluation.json`.
@@ -93,16 +93,16 @@ def evaluate_finished(
     sets, caches = eval_sets(config), caches or {}
     if not sets:
         raise UserError(
-            "data.evaluate: the setting names no split, so nothing can be measured. Set "
+            "data.evaluate: no split is set, so nothing can be measured. Set "
             "data.evaluate.forget.path=FILE or another split."
         )
     after = folder / run_folder.MODEL
     if not multihost.broadcast(after.is_dir):
         raise UserError(
-            f"{after}: the unlearned model is removed. Run pmc export {folder}, or repeat the run "
-            "(a comparison keeps its models with output.keep_models=true)."
+            f"{after}: the unlearned model is removed. Run pmc export {folder}, or repeat the "
+            "run. For a run of a comparison, set output.keep_models=true to keep its model."
         )
-    fix = f"Measure the unlearned model alone: pmc evaluate CONFIG model.path={after}"
+    fix = f"To measure only the unlearned model, run pmc evaluate CONFIG model.path={after}"
     before, digest = source_model(config, folder, fix=fix)
     models = {
         "before": model_ref(config, before, sets, sha256=digest, cache=caches.get("before")),
@@ -123,7 +123,7 @@ def finalize(folder: Path, *, text: bool) -> None:
 
 
 def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
-    """Returns the data and settings with which models are evaluated."""
+    """Returns the context of an evaluation: the data and the settings."""
     retain = config.data.retain
     rows = retain_set(retain, config.data) if retain.path else None
     named = {rows.name: rows for rows in sets}
@@ -138,16 +138,16 @@ def model_ref(
     sha256: str | None = None,
     cache: AnswerCache | None = None,
 ) -> ModelRef:
-    """Returns a reference to a model folder, which is loaded only if some rows are missing.
+    """Returns a reference to a model, which is loaded only if some results are missing.
 
     Args:
         sha256: digest of the model files; None computes the digest here.
-        cache: greedy answers of the model so far.
+        cache: greedy answers that the model has already generated.
     """
 
     def load(name: str) -> LoadedModel:
         generator = TextGenerator.of(load_model(config, path), config.model)
-        # Raises an error that names the id of a question that is too long.
+        # This call raises an error with the id of a question that is too long.
         for rows in (s for s in sets if s.name in SPLITS):
             generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
         return LoadedModel(name, generator, cache or AnswerCache())

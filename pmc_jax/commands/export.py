@@ -1,6 +1,6 @@
-"""Writes the unlearned weights of a finished run to the Hugging Face folder OUTPUT_FOLDER/model.
+"""Writes the unlearned weights of a finished run to OUTPUT_FOLDER/model in Hugging Face format.
 
---partial writes the newest checkpoint of any run to OUTPUT_FOLDER/model-step-N instead.
+With --partial, writes the newest checkpoint of any run to OUTPUT_FOLDER/model-step-N instead.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Job of `pmc export`, which writes the weights of a checkpoint and prints its step."""
+"""Runs `pmc export`: writes the weights of a checkpoint and prints its step."""
 
 import contextlib
 import dataclasses
@@ -19,7 +19,7 @@ from pmc_jax.models.load import LanguageModel, load
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.trainer import Trainer
 
-_REPEAT = "Repeat the run (a comparison keeps its models with output.keep_models=true)"
+_REPEAT = "Repeat the run. For a run of a comparison, set output.keep_models=true to keep its model"
 
 
 def run_export(
@@ -28,9 +28,9 @@ def run_export(
     """Writes the weights of a run as a Hugging Face folder.
 
     Args:
-        config: settings of which the function reads `model.path`, `mesh` and `output`. None in
-            `model.path` selects the model of the run. All other settings are those that the run
-            in `output.dir` recorded.
+        config: settings. Only `model.path`, `mesh` and `output` are read. If `model.path` is None,
+            the model of the run is used. All other settings are those that the run in `output.dir`
+            recorded.
         overwrite: whether to replace an existing folder.
         partial: False writes the result of a finished run to `model/`, and True writes the newest
             checkpoint of any run to `model-step-N/`.
@@ -49,7 +49,7 @@ def run_export(
         if multihost.broadcast((folder / name).exists) and not overwrite:
             raise UserError(
                 f"{folder / name}: the folder exists already. Move the folder, or pass "
-                "--overwrite to replace it."
+                "--overwrite to replace the folder."
             )
         lm = _load_step(config, folder, checkpoints, step)
         export_hf(lm, folder / name, replace=overwrite)
@@ -58,7 +58,7 @@ def run_export(
     say(f"pmc wrote {folder / name}: {what}")
     if config.model.date is not None:
         say(
-            f"{folder / name}: the chat template prints today's date. The run used the date "
+            f"{folder / name}: the chat template inserts today's date. The run used the date "
             f"{config.model.date} in every prompt."
         )
 
@@ -90,13 +90,14 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
         return steps[-1], f"the weights of step {steps[-1]} of {total}"
     if step == 0:
         raise UserError(
-            f"{folder}: at step 0 of {total}, the weights are not unlearned. Raise "
-            "pmc.schedule.epochs and repeat the run."
+            f"{folder}: the run ended at step 0 of {total}, so the weights are not unlearned. "
+            "Increase pmc.schedule.epochs and repeat the run."
         )
     if step not in steps:
         raise UserError(
-            f"{folder}: the checkpoint of step {step}, the result of the run, is missing. Pass "
-            f"--partial to write the newest checkpoint to {run_folder.STEP_MODEL}{steps[-1]}/."
+            f"{folder}: the checkpoint of step {step}, which is the result of the run, is "
+            "missing. Pass --partial to write the newest checkpoint to "
+            f"{run_folder.STEP_MODEL}{steps[-1]}/."
         )
     why = f", where the run stopped because {results['stopped']}" if results["stopped"] else ""
     if results["best"]:
@@ -107,7 +108,7 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
 def _choose_unfinished(
     folder: Path, checkpoints: Checkpoints | None, steps: Sequence[int], partial: bool
 ) -> tuple[int, str]:
-    """Returns the step and the description for an unfinished run, see `_choose`."""
+    """Returns the results of `_choose` for an unfinished run."""
     if not steps:
         raise UserError(
             f"{folder}: the run is not finished and has no checkpoint. Repeat the pmc unlearn "
@@ -119,8 +120,9 @@ def _choose_unfinished(
         return newest, f"the weights of step {newest} of {total} of an unfinished run"
     state = "the weights are not unlearned" if newest < total else "the run is not finished"
     raise UserError(
-        f"{folder}: at step {newest} of {total}, {state}. Repeat the pmc unlearn command to finish "
-        f"the run, or pass --partial to write {run_folder.STEP_MODEL}{newest}/."
+        f"{folder}: the newest checkpoint is at step {newest} of {total}, so {state}. Repeat the "
+        "pmc unlearn command to finish the run, or pass --partial to write "
+        f"{run_folder.STEP_MODEL}{newest}/."
     )
 
 
@@ -130,14 +132,14 @@ def _results(folder: Path) -> dict[str, Any] | None:
         return None
     results = read_json(path, hint=fix)
     if missing := sorted({"step", "total_steps", "stopped", "best"} - results.keys()):
-        raise UserError(f"{path}: the file lacks {', '.join(missing)}. {fix}")
+        raise UserError(f"{path}: the entries {', '.join(missing)} are missing. {fix}")
     return results
 
 
 def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int) -> LanguageModel:
     """Loads the model from which the run started, with the weights of a checkpoint."""
     is_target = bool(config.finetune.data)
-    fix = "Make it with pmc finetune CONFIG" if is_target else "Set model.path to that model"
+    fix = "Make the model with pmc finetune CONFIG" if is_target else "Set model.path to that model"
     lm = load(source_model(config, folder, fix=fix)[0], **placed(config))
     generator = TextGenerator.of(lm, config.model)
     trainer = Trainer(lm.model, lm.config, lm.layout, config.train, 1, generator.dtype, donate=True)

@@ -1,4 +1,4 @@
-"""Rows, models and files that the commands read."""
+"""Reads the rows, models and files that the commands need."""
 
 import dataclasses
 import os
@@ -38,8 +38,9 @@ class RunInputs:
         retain: retain pairs.
         forget_answers: forget questions with true answers; None unless the method trains on them.
         refusals: answers for methods that train on refusals; empty for other methods.
-        eval_sets: pairs for evaluation.
-        target_rows: pairs on which the target model is fine-tuned; None if no target is made.
+        eval_sets: question-answer pairs for evaluation.
+        target_rows: question-answer pairs on which the target model is fine-tuned; None if no
+            target model is made.
     """
 
     forget: ForgetSet
@@ -51,7 +52,7 @@ class RunInputs:
 
     @property
     def digests(self) -> dict[str, str]:
-        """SHA-256 digest of the rows of each set, under the name of the set."""
+        """SHA-256 digest of the rows of each set, by the name of the set."""
         named = {"forget": self.forget, "retain": self.retain}
         named |= {"forget_answers": self.forget_answers, "finetune": self.target_rows}
         named |= {f"evaluate.{rows.name}": rows for rows in self.eval_sets}
@@ -84,24 +85,24 @@ def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInp
 
 
 def model_digest(path: str) -> str:
-    """Returns the SHA-256 digest of the model files, which only the first process reads."""
+    """Returns the SHA-256 digest of the model files. Only the first process reads the files."""
     return multihost.broadcast(lambda: file_digest(find(path)))
 
 
 def placed(config: Config) -> dict[str, Any]:
-    """Returns the mesh and the tables from logical to mesh axes, as arguments of `load`."""
+    """Returns the mesh and the sharding tables as keyword arguments for `load`."""
     c = config.mesh
     mesh = make_mesh(c.data, c.fsdp, c.tensor, slices=c.slices)
     return dict(mesh=mesh, train_rules=c.train_rules, sample_rules=c.sample_rules)
 
 
 def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> None:
-    """Checks the settings and rows that depend on the model, before any file is written.
+    """Checks whether the settings and rows fit the model, before any file is written.
 
     Raises:
-        UserError: the score is unknown, a question is in both sets under
-            `data.on_overlap: error`, the attention kernel cannot run here, the model lacks
-            `method.layer`, or a question or a row is too long.
+        UserError: the score is unknown, a question is in both sets although `data.on_overlap` is
+            `error`, the devices do not support the attention kernel, the model does not have the
+            layer `method.layer`, or a question or a row is too long.
     """
     forget = inputs.forget
     vocabulary(config.evaluate.levels.words)
@@ -115,10 +116,11 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
     layer, layers = config.method.layer, generator.lm.config.num_layers
     if layer is not None and layer > layers:
         raise UserError(
-            f"method.layer: the value is {layer}, but the model has {layers} layers. Choose a "
-            f"layer from 1 to {layers}."
+            f"method.layer must be a layer of the model, from 1 to {layers}, but it is {layer}. "
+            "Set method.layer to a number in this range."
         )
-    # Raises an error that names true answers without words, which ROUGE cannot compare.
+    # This call raises an error with the ids of true answers without words, which ROUGE cannot
+    # score.
     EvalContext({rows.name: rows for rows in inputs.eval_sets}, None, config.evaluate, config.data)
     for rows in inputs.eval_sets:
         generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
@@ -135,7 +137,8 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
         model: SHA-256 digest of the model files.
 
     Returns:
-        "model" or the setting that names the file -> {"path", "sha256"}.
+        A dictionary with `path` and `sha256` for each file. The key is "model" or the setting that
+        names the file.
     """
     name = model_path(config)
     path = name if is_address(name) else str(find(name).absolute())
@@ -147,7 +150,7 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
 
 
 def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
-    """Returns the setting and the absolute path of each file with rows or strings of a run.
+    """Returns the absolute path of each file with rows or strings of a run, by setting.
 
     Args:
         forget_answers: whether the run reads `data.forget_answers`.

@@ -1,4 +1,4 @@
-"""Functions for `evaluate.keep_best`, with which a run exports its best measured step."""
+"""Implements `evaluate.keep_best`, with which a run exports its best measured step."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ _log = logging.getLogger(__name__)
 def best_round(rule: str | None, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Returns the step and the value of the best measured round.
 
-    The last of several equal rounds is the best.
+    If several rounds have the same value, the last of them is the best.
 
     Args:
         rule: `evaluate.keep_best`.
-        rounds: rounds of a run. The function ignores rounds without numbers of `quality`.
+        rounds: metrics of the rounds of a run. Rounds that were not measured are ignored.
 
     Returns:
-        `step` and `value`, or None if there is no rule or no measured round.
+        A dictionary with `step` and `value`, or None if there is no rule or no measured round.
     """
     if rule is None:
         return None
@@ -36,7 +36,7 @@ def best_round(rule: str | None, rounds: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def protect_best(config: Config, run: Unlearning) -> bool:
-    """Protects the checkpoint of the best step so far from removal.
+    """Marks the checkpoint of the best step so far to be kept.
 
     Returns:
         True if the best step is the current step, whose checkpoint the caller must save.
@@ -54,7 +54,7 @@ def return_to_best(config: Config, run: Unlearning, folder: Path) -> tuple[int, 
     """Restores the best measured step at the end of a run.
 
     Returns:
-        The step of the run's weights, and the reason for this step or None.
+        The step of the weights, and the reason why this step is exported, or None.
     """
     rule = config.evaluate.keep_best
     best = best_round(rule, run.rounds)
@@ -67,7 +67,10 @@ def return_to_best(config: Config, run: Unlearning, folder: Path) -> tuple[int, 
     try:
         run.go_back(best["step"])
     except UserError as error:
-        what = "%s: step %d has %s, but pmc exports the last step: %s"
-        _log.warning(what, folder, best["step"], why, error)
+        _log.warning(
+            "%s: step %d has %s, but its checkpoint cannot be restored, so pmc exports the last "
+            "step. %s",
+            *(folder, best["step"], why, error),
+        )
         return run.done, None
     return best["step"], f"{why}; the last step, {run.done}, has {last['value']:.1f}"

@@ -1,4 +1,4 @@
-"""Settings of glibc's allocator that keep freed memory in a process that computes on CPUs.
+"""Tunes glibc's allocator so that a process that computes on CPUs keeps its freed memory.
 
 XLA allocates up to gigabytes of scratch memory each time that a program runs. By default, glibc
 returns this memory to the kernel after each run, and the kernel clears all pages for the next run.
@@ -15,8 +15,8 @@ _TUNABLES = {
     "mmap_max": 0,  # uses no separate mappings for large blocks
     "arena_max": 1,  # uses one arena, which can hold large blocks
     "trim_threshold": 2**62,  # never returns memory to the kernel
-    # These caches would give away the bytes next to a freed aligned block, so that the next aligned
-    # block would not fit there.
+    # These caches would reuse the bytes next to a freed aligned block, and the next aligned block
+    # would then not fit there.
     "tcache_count": 0,
     "mxfast": 0,
 }

@@ -1,4 +1,4 @@
-"""Date of chat templates that print today's date, which stays the same for all runs of a folder."""
+"""Keeps the date in prompts constant for a run folder if the chat template inserts today's date."""
 
 import dataclasses
 import itertools
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 def pin_date(config: Config, folder: str | Path | None, *, overwrite: bool = False) -> Config:
-    """Returns settings in which `model.date` is set if the chat template prints today's date.
+    """Returns settings in which `model.date` is set if the chat template inserts today's date.
 
-    The date is the recorded date of the run or the target in the folder. If none is recorded, it
-    is today's date. A warning names the date.
+    The date is the date that the run or the target model in the folder recorded, or else today's
+    date. A warning states the date.
 
     Args:
         config: settings of a run.
@@ -37,10 +37,10 @@ def pin_date(config: Config, folder: str | Path | None, *, overwrite: bool = Fal
         return config
     found = multihost.broadcast(lambda: _recorded(folder, overwrite) or [today(), None])
     date, file = found
-    origin = f"as recorded in {file}" if file else "the date of this first run"
+    origin = f"as recorded in {file}" if file else "today's date"
     _log.warning(
-        "model.path: the chat template prints today's date. The prompts have %s, %s. Set "
-        "model.date to choose another date.",
+        "model.path: the chat template inserts today's date. This run uses the date %s (%s) in "
+        "every prompt. Set model.date to use another date.",
         *(date, origin),
     )
     return with_date(config, date)
@@ -52,7 +52,7 @@ def with_date(config: Config, date: str) -> Config:
 
 
 def _prints_today(config: Config) -> bool:
-    """Returns whether the chat template prints today's date."""
+    """Returns whether the chat template inserts today's date."""
     settings = config.model
     if settings.path is None or settings.format == "tags":
         return False
@@ -84,7 +84,7 @@ def _may_call(path: Path) -> bool:
 
 
 def _recorded(folder: str | Path | None, overwrite: bool) -> list[str] | None:
-    """Returns the recorded date of the runs of a folder and the file with this date, or None."""
+    """Returns the date that a folder's runs recorded and the file that contains it, or None."""
     if folder is None:
         return None
     path = Path(folder)

@@ -1,4 +1,4 @@
-"""Compiles the run for plan.topology without a TPU and writes memory and time to plan.file."""
+"""Compiles the run for plan.topology without a TPU and writes its memory and time to plan.file."""
 
 import argparse
 import os
@@ -19,8 +19,8 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     """Writes the plan to `plan.file` and prints its tables.
 
     Raises:
-        UserError: the topology is unknown, the TPU compiler or the shape of the model is missing,
-            or no plan fits.
+        UserError: the topology is unknown, the TPU compiler or the model's configuration is
+            missing, or no plan fits into memory.
     """
     config = load_config(options.config, options.overrides)
     start.quiet_libraries()

@@ -1,4 +1,4 @@
-"""Jobs of `--purge`, which remove files that know the data and name the files that remain."""
+"""Implements `--purge`: removes files that can reveal the data and lists those that remain."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _SHARED = (run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_folder.EVALUATI
 
 
 def purge_run(folder: Path, *, say: Callable[[str], None]) -> None:
-    """Removes the files of a finished run that know the data, and names the files that remain.
+    """Removes the files of a finished run that can reveal the data, and lists those that remain.
 
     Args:
         folder: output folder of the run, which the caller has locked.
@@ -41,9 +41,9 @@ def purge_run(folder: Path, *, say: Callable[[str], None]) -> None:
 
 
 def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> None:
-    """Removes the files of a finished comparison that know the data, and names the rest.
+    """Removes the files of a finished comparison that can reveal the data, and lists the rest.
 
-    The function removes the target model, the rows of the evaluation and the failed runs. It
+    The function removes the target model, the rows of the evaluation and the failed runs, and
     purges each finished run.
 
     Raises:
@@ -56,8 +56,8 @@ def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> N
         comparison = read_json(folder / JSON, hint="Repeat the comparison.")
         if len(comparison["runs"]) + len(comparison["failed"]) < comparison["num_runs"]:
             raise UserError(
-                f"{folder}: the comparison is not finished and needs the target. Run pmc compare "
-                "without --purge first."
+                f"{folder}: nothing was deleted. The comparison is not finished and needs the "
+                "target model. Run pmc compare without --purge first."
             )
         cells = [run for run in (folder / RUNS).iterdir() if (run / run_folder.RUN).is_file()]
         finished = [run for run in cells if (run / run_folder.RESULTS).is_file()]
@@ -79,7 +79,7 @@ def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> N
 
 
 def _inputs(base: Config) -> dict[str, str]:
-    """Returns the name and the path of each existing input that may know the data."""
+    """Returns the path of each existing input that may reveal the data, by name."""
     files = data_files(base, forget_answers=base.data.forget_answers.path is not None)
     found = {n: str(f) for n, f in files.items() if manifest.knows_the_data(n) and f.exists()}
     if base.model.path:
@@ -89,6 +89,6 @@ def _inputs(base: Config) -> dict[str, str]:
 
 
 def _say_left(lines: Sequence[str], say: Callable[[str], None]) -> None:
-    say("Delete the following yourself, because it may still know the data:")
+    say("Delete the following files yourself, because they may still reveal the data:")
     for line in lines:
         say(f"- {line}")

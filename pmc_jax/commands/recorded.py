@@ -1,4 +1,4 @@
-"""Readers of the settings and the source model that the output folder of a run records."""
+"""Reads the settings and the source model that the output folder of a run records."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from pmc_jax.errors import UserError
 
 
 def recorded_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
-    """Returns the recorded settings of a run, changed by overrides.
+    """Returns the recorded settings of a run with overrides.
 
     Raises:
         UserError: the folder holds no run, or an override is invalid.
@@ -35,11 +35,11 @@ def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
     """Returns the path and the digest of the model from which the run in `folder` started.
 
     Args:
-        config: settings of the run; `model.path` may name a copy of the run's model.
-        fix: sentence without a full stop that tells the user what to do if the model is missing.
+        config: settings of the run. `model.path` may be a copy of the model of the run.
+        fix: sentence for the error message that says what to do, without its full stop.
 
     Raises:
-        UserError: the model is missing or is not the model of the run.
+        UserError: the model is missing, or it is not the model from which the run started.
     """
     record = multihost.broadcast(lambda: run_folder.read_record(folder / run_folder.RUN))
     digests = record["digests"]

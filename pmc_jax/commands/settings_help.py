@@ -1,6 +1,6 @@
-"""Tables of the settings that a command reads, for the help of the command.
+"""Formats the settings that a command reads as tables for the help of the command.
 
-Names, types and defaults come from the schema, and texts from `Fields:` in its docstrings.
+Names, types and defaults come from the schema. Descriptions come from `Fields:` in its docstrings.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def settings_help(root: type[Section], names: Sequence[str]) -> str:
 
     Args:
         root: class of all settings.
-        names: dotted names of settings or sections. If there are none, the result is "".
+        names: dotted names of settings or sections. If `names` is empty, the result is "".
     """
     formatter = argparse.HelpFormatter("pmc", max_help_position=40)
     for heading, (cls, fields) in dict(_sections(root, names)).items():
@@ -41,7 +41,7 @@ def settings_help(root: type[Section], names: Sequence[str]) -> str:
 
 
 def field_texts(cls: type[Section]) -> dict[str, str]:
-    """Returns the text of each field from `Fields:` in the docstrings of a class and its bases."""
+    """Returns the description of each field from the docstrings of a class and its base classes."""
     docs = [inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__)]
     entries = [row for doc in docs for row in _FIELDS.findall(doc.partition("Fields:\n")[2])]
     return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
@@ -50,7 +50,7 @@ def field_texts(cls: type[Section]) -> dict[str, str]:
 def _sections(
     cls: type[Section], names: Sequence[str], prefix: str = ""
 ) -> Iterator[tuple[str, tuple[type[Section], Sequence[dataclasses.Field]]]]:
-    """Yields the heading, the class and the fields of each section that `names` include.
+    """Yields the heading, the class and the fields of each section in `names`.
 
     A section class that occurs in a list or a mapping, or that has a shorthand, has its own table.
     """

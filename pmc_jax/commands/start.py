@@ -1,7 +1,7 @@
-"""Arguments, settings and library configuration with which most commands start.
+"""Adds the arguments, reads the settings and configures the libraries of most commands.
 
-The top of this module does not import jax, so that `pmc --help` and faults in the settings appear
-without delay.
+The module does not import jax at its top level, so that `pmc --help` and errors in the settings
+appear without delay.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def add_arguments(
         config: name of the settings file in the help.
         schema: class of the settings.
         processes: whether to add the options of a command that runs in several processes.
-        flags: name of an option without a value -> help text.
+        flags: help text of each option that has no value, by the name of the option.
     """
     parser.add_argument(
         "config", metavar=config, help="YAML file with settings (examples: configs/)"
@@ -55,10 +55,10 @@ def add_arguments(
 def read_config(options: argparse.Namespace) -> Config:
     """Reads the settings of a command and configures the libraries.
 
-    Commands import the libraries only after this call.
+    A command must call this function before it imports the libraries.
 
     Raises:
-        UserError: the settings are invalid, see `load_config`.
+        UserError: the settings are invalid (see `load_config`).
     """
     config = load_config(options.config, options.overrides)
     set_up_libraries()
@@ -71,7 +71,7 @@ def set_up_libraries() -> None:
 
 
 def quiet_libraries() -> None:
-    """Sends warnings of this package to stderr and drops messages of libraries."""
+    """Sends warnings of this package to stderr and suppresses messages of libraries."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     handler = logging.StreamHandler(sys.stderr)

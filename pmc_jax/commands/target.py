@@ -1,4 +1,4 @@
-"""Target model of an experiment, which is fine-tuned once and then reused.
+"""Fine-tunes the target model of an experiment once and then reuses it.
 
 A folder `target` without `target.json` was not made by pmc, and pmc never changes it.
 """
@@ -28,11 +28,11 @@ from pmc_jax.training.finetune import finetune
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Target model that exists already or is still to be made.
+    """Target model, which may or may not exist yet.
 
     Attributes:
         folder: `output.dir/target`.
-        rows: pairs on which the target is fine-tuned.
+        rows: question-answer pairs on which the target is fine-tuned.
         made_of: digests of the base model, the rows and the settings.
     """
 
@@ -47,16 +47,21 @@ class Target:
         return Target(Path(output_dir(config)) / run_folder.TARGET, rows, digests)
 
     def line(self, made: bool, name: str = "target") -> str:
-        """Formats the console line about the target, which existed already if `made` is true."""
-        how = " (it was made before from the same settings and data)" if made else ""
+        """Formats the console line about the target.
+
+        Args:
+            made: whether the target existed already.
+            name: name of the model in the line.
+        """
+        how = " (reused, because settings and data are the same)" if made else ""
         return f"{name} model: {self.folder}{how}"
 
     def is_made(self, *, overwrite: bool) -> bool:
-        """Returns whether the folder holds this target; if not, `make` may write the folder.
+        """Returns whether the folder holds this target. If not, `make` may write to the folder.
 
         Raises:
-            UserError: the folder holds another target and `overwrite` is false, or pmc did not
-                make the folder.
+            UserError: the folder holds another target and `overwrite` is false, or pmc did not make
+                the folder.
         """
         return multihost.broadcast(lambda: self._is_made(overwrite))
 
@@ -66,8 +71,8 @@ class Target:
         mark = self.folder / run_folder.TARGET_MARK
         if not mark.is_file():
             raise UserError(
-                f"{self.folder}: pmc did not make this folder, because {mark.name} is missing. "
-                "Move the folder, or set output.dir to another folder."
+                f"{self.folder}: the folder was not made by pmc, because the file {mark.name} is "
+                "missing. Move the folder, or set output.dir to another folder."
             )
         try:
             made_of = json.loads(mark.read_text(encoding="utf-8"))
@@ -77,13 +82,13 @@ class Target:
             return True
         if not overwrite:
             raise UserError(
-                f"{self.folder}: the folder holds a target of other settings or data. Set "
+                f"{self.folder}: the folder holds a target model with other settings or data. Set "
                 "output.dir to another folder, or pass --overwrite to replace the target."
             )
         return False
 
     def make(self, lm: LanguageModel, config: Config, recorder: Recorder) -> LanguageModel:
-        """Fine-tunes `lm` and writes it as the target, which replaces an older target.
+        """Fine-tunes `lm` and writes it as the target model. An older target model is replaced.
 
         The buffers of `lm` are donated. Interrupted training resumes from its checkpoint.
 
@@ -135,13 +140,13 @@ def made_of(config: Config, model: str, rows: str) -> dict[str, str]:
 def make_target(
     config: Config, *, overwrite: bool, say: Callable[[str], None], name: str = "target"
 ) -> None:
-    """Makes the target model in `output.dir/target`, unless it exists already.
+    """Makes the target model in `output.dir/target` unless the target model exists already.
 
     Args:
         name: name of the model in the console line.
 
     Raises:
-        UserError: see `Target.is_made` and `Target.make`.
+        UserError: `Target.is_made` or `Target.make` raises this error.
     """
     rows = finetune_rows(config)
     config = pin_date(config, output_dir(config))

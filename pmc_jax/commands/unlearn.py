@@ -2,13 +2,13 @@
 
 The command makes a target model if finetune.data is set, evaluates the model, unlearns, evaluates
 again and exports the model. An interrupted run resumes from its newest checkpoint. --purge removes
-the files that know the data (checkpoints, target, texts in the log and the report), at the end of
-the run or from a finished run. It names the files that still know the data. pmc unlearn
-OUTPUT_FOLDER --purge does this for the finished run in a folder.
+the files that can reveal the data (checkpoints, target model, texts in the log and the report), at
+the end of the run or from a finished run, and lists the files that you must delete yourself. To
+purge a finished run, use pmc unlearn OUTPUT_FOLDER --purge.
 
 --require-forgotten LEVEL ends a finished run with exit status 3 if an answer still tells a secret.
-At the level said, this is the greedy answer. At sampled, it is also one of 16 samples. At elicited,
-it is also an answer after given first words or to a paraphrase. See
+The level said checks the greedy answer. The level sampled also checks 16 samples. The level
+elicited also checks answers after given first words and answers to paraphrases. See
 docs/reference/evaluation.md#levels.
 """
 
@@ -29,7 +29,9 @@ READS = "model data pmc method train finetune evaluate mesh output log report.te
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    purge = "remove the files that know the data, at the end of the run or from a finished run"
+    purge = (
+        "remove the files that can reveal the data, at the end of the run or from a finished run"
+    )
     start.add_arguments(
         parser,
         config="CONFIG.yaml|OUTPUT_FOLDER",
@@ -80,6 +82,6 @@ def _check_measured(config: Config, level: str | None) -> None:
     measured = config.evaluate.levels.measured
     if missing := [name for name in needed if name not in measured]:
         raise UserError(
-            f"--require-forgotten {level}: evaluate.levels.measured does not name "
+            f"--require-forgotten {level}: evaluate.levels.measured must contain "
             f"{' and '.join(missing)}. Set evaluate.levels.measured=[{','.join(needed)}]."
         )

@@ -1,4 +1,4 @@
-"""Job of `pmc unlearn`, which turns settings into an output folder."""
+"""Runs `pmc unlearn`, from the settings to the output folder."""
 
 import contextlib
 import dataclasses
@@ -36,26 +36,26 @@ def run_unlearn(
     purge: bool = False,
     caches: Mapping[str, AnswerCache] | None = None,
 ) -> dict[str, Any]:
-    """Runs a complete job or resumes an unfinished run of the same settings and data.
+    """Runs a complete job, or resumes an unfinished run with the same settings and data.
 
     Args:
         overwrite: whether to replace an earlier run in the output folder.
         say: function that prints a line.
-        purge: whether to remove the files that know the data at the end (see `purge.purge_run`).
+        purge: whether to remove the files that can reveal the data at the end (see `purge_run`).
         caches: greedy answers of the models `before` and `after`, which the run reads and extends.
 
     Returns:
         The contents of `results.json`.
 
     Raises:
-        UserError: settings, rows or models are invalid, or the output folder is not free.
+        UserError: settings, rows or models are invalid, or the output folder cannot be used.
         Preempted: the process was asked to stop; the same call resumes.
     """
     path = output_dir(config)
     inputs = read_inputs(config)
     config = pin_date(config, path, overwrite=overwrite)
     target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
-    # Hashing the weights takes long, and a target holds their digest already.
+    # Hashing the weights takes long, and a target folder already contains their digest.
     digest = target.made_of["model"] if target else model_digest(model_path(config))
     claim = dict(
         settings=dataclasses.asdict(config),
@@ -63,7 +63,7 @@ def run_unlearn(
         overwrite=overwrite,
     )
     run_folder.check(path, **claim)  # before the model is loaded
-    # The checks come before a folder is claimed, an older run is removed or a step is trained.
+    # The checks run before a folder is claimed, an older run is removed or a step is trained.
     watch = Stopwatch()
     made = target is not None and target.is_made(overwrite=True)
     trained = config.train if target is None or made else config.finetune
@@ -83,7 +83,7 @@ def run_unlearn(
             manifest.write(folder.path, files, results, folder.finished_record)
             shown = ReportConfig(text=config.report.text and not purge)
             write_report([folder.path], shown, results=results)
-        folder.finish(results)  # an interruption after this line loses nothing
+        folder.finish(results)  # an interruption after this line loses no result
         if purge:
             purge_run(folder.path, say=say)
     say(final_tables(results))
@@ -96,14 +96,14 @@ def is_finished(config: Config) -> bool:
 
 
 def run_purge(folder: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """Removes the files of a finished run that know the data, see `purge.purge_run`.
+    """Removes the files of a finished run that can reveal the data (see `purge.purge_run`).
 
     Returns:
         The contents of `results.json`.
     """
     with run_folder.locked(folder):
         purge_run(folder, say=say)
-    hint = "Name the folder of a finished run."
+    hint = "Pass the folder of a finished run."
     return multihost.broadcast(lambda: read_json(folder / run_folder.RESULTS, hint=hint))
 
 

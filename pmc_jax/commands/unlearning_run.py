@@ -1,4 +1,4 @@
-"""Stages of an unlearning run in a claimed output folder: measure, unlearn, measure, export."""
+"""Runs the stages of an unlearning run: measure, unlearn, measure again and export."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,7 @@ def unlearn(
     say: Callable[[str], None],
     caches: Mapping[str, AnswerCache],
 ) -> dict[str, Any]:
-    """Executes a run or resumes an interrupted run, and donates the buffers of `lm`.
+    """Executes a run or resumes an interrupted run. The buffers of `lm` are donated.
 
     Args:
         caches: greedy answers of the models `before` and `after`, which the run reads and extends.
@@ -67,7 +67,7 @@ def unlearn(
     run = build_run(generator, inputs, originals, **how)
     if resuming and run.resume():
         protect_best(config, run)
-        say(f"{folder.path}: the run is resuming at step {run.done} of {run.total_steps}")
+        say(f"{folder.path}: the run resumes at step {run.done} of {run.total_steps}")
     _run_rounds(config, run, sets, caches["after"])
     if run.stopped:
         done = f"step {run.done} of {run.total_steps}"
@@ -156,7 +156,7 @@ def _measure_rewards(config: Config, run: Unlearning) -> None:
     if not config.pmc.reward_samples:
         return
     if state.reward_moments and state.reward_moments["moments"][-1]["step"] == run.done:
-        return  # the interrupted run made this measurement already
+        return  # the interrupted run has already made this measurement
     scores = run.source.fresh_scores(run.trainer.model)
     if scores is None:
         return
@@ -189,7 +189,8 @@ def _evaluate_if_due(
     )
     shown = {name: numbers[name] for name in ("unlearn_quality", "utility")}
     run.rounds[-1] |= shown
-    if config.evaluate.at_seconds:  # only then, because seconds differ between equal runs
+    # Seconds differ between equal runs, so they are stored only on request.
+    if config.evaluate.at_seconds:
         run.rounds[-1]["unlearning_seconds"] = spent
     run.recorder.log.scalars(run.done, **shown, unlearning_seconds=spent)
 
@@ -197,7 +198,11 @@ def _evaluate_if_due(
 def _measure_levels(
     config: Config, run: Unlearning, model: LoadedModel, inputs: RunInputs
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Measures which questions are forgotten and returns the levels and counts of questions."""
+    """Measures which questions are forgotten.
+
+    Returns:
+        The levels of each question, and the counts of questions.
+    """
     forget, settings = inputs.forget, config.evaluate
     originals = [run.source.originals[id_] for id_ in forget.ids]
     secrets = secrets_of(forget, originals, inputs.eval_sets, inputs.retain, settings)
@@ -208,7 +213,7 @@ def _measure_levels(
 
 
 def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder) -> None:
-    """Writes the model, its adapters and the loss plot, and replaces earlier files."""
+    """Writes the model, its adapters and the loss plot. Earlier files are replaced."""
     export_hf(lm, folder.path / run_folder.MODEL, replace=True)
     if run.trainer.adapters is not None:
         adapter = folder.path / run_folder.ADAPTER
@@ -241,7 +246,7 @@ def _log_questions(
     """Logs one line per forget question with its answers, its scores and its levels.
 
     Args:
-        words: names of the rules by which ROUGE divides texts into words, see `_words`.
+        words: names of the rules by which ROUGE divides texts into words (see `_words`).
     """
     log.drop("question")
     forget, true = inputs.forget, true_answers(inputs.eval_sets)
@@ -262,7 +267,7 @@ def _log_questions(
 
 
 def _recall(reference: str | None, answer: str, rule: str) -> float | None:
-    """Returns the ROUGE-L recall of an answer; None if the reference is missing or has no word."""
+    """Returns the ROUGE-L recall of an answer, or None without a reference that has words."""
     if reference is None or not RULES[rule](reference):
         return None
     return rougeL_recall(reference, answer, RULES[rule])

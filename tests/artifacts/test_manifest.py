@@ -78,7 +78,7 @@ def test_a_purge_names_what_still_knows_the_data(run):
     assert "model-step-24/, target/" in done.lines[0] and "target.checkpoints/" in done.lines[0]
     data = "again.jsonl, forget.jsonl, retain.jsonl"
     assert done.lines[1:] == [
-        "Delete the following yourself, because it may still know the data:",
+        "Delete the following files yourself, because they may still reveal the data:",
         "- The model that the run started from, if it was trained on the data: model.",
         f"- Your data files with the private rows: {data}.",
         "- Caches of data sets, backups and copies on other machines.",

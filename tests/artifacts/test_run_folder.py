@@ -156,7 +156,7 @@ def test_overwrite_writes_beside_foreign_files(tmp_path):
 def test_overwrite_spares_files_of_our_names_that_no_run_wrote(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("mine")
-    with pytest.raises(UserError, match=r"model.*no run wrote"):
+    with pytest.raises(UserError, match=r"model.*run\.json is missing"):
         _claim(tmp_path, overwrite=True)
     assert _contents(tmp_path) == {"model/weights": b"mine"}
 

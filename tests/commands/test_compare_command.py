@@ -253,7 +253,7 @@ def test_a_finished_comparison_is_not_run_again_and_makes_the_same_page(compared
         ),
         ("max_seconds=99", ["pmc-seed0", "method.max_seconds was 1000.0 and is now 99.0"]),
         ("settings.data.evaluate.retain.rows=0:4", ["pmc-seed0", "other settings or data"]),
-        ("settings.finetune.epochs=2", ["target of other settings or data"]),
+        ("settings.finetune.epochs=2", ["target model with other settings or data"]),
     ],
 )
 def test_runs_of_other_settings_are_refused_and_left_alone(change, parts, copied):
@@ -321,7 +321,7 @@ def test_a_purge_removes_what_the_comparison_knows_and_names_the_rest(copied):
     assert done.status == 0, done.err
     assert done.lines[:2] == [
         "out: pmc removed target/, evaluation/, and the checkpoints and texts of 4 runs",
-        "Delete the following yourself, because it may still know the data:",
+        "Delete the following files yourself, because they may still reveal the data:",
     ]
     for part in ("/model.", "forget.jsonl", "choices.jsonl", "backups"):
         assert part in "".join(done.lines[2:])
@@ -330,7 +330,9 @@ def test_a_purge_removes_what_the_comparison_knows_and_names_the_rest(copied):
     report = json.loads(Path("out/runs/pmc-seed0/report.json").read_text())["runs"][0]
     assert not report["to_delete"]["by_command"]
     message = tiny.refused("compare", config="compare.yaml")
-    tiny.assert_names(message, "out: --purge removed the target model", "--overwrite")
+    tiny.assert_names(
+        message, "out: the target model of this comparison was removed", "--overwrite"
+    )
 
 
 def test_a_comparison_that_is_not_finished_is_not_purged(copied):

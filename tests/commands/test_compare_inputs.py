@@ -32,4 +32,4 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, monkeypatch):
     Path("out/mine.txt").write_text("not yours")
     for options in ([], ["--overwrite"]):
         message = tiny.refused("compare", *options, config="compare.yaml")
-        assert "files that no comparison wrote (mine.txt)" in message
+        assert "files that pmc compare did not write (mine.txt)" in message

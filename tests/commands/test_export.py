@@ -76,7 +76,7 @@ def test_an_unfinished_run_exports_only_a_model_that_names_its_step(inputs):
         tiny.pmc("unlearn", "output.checkpoint_every=1")
     message = tiny.refused("export", "--overwrite")
     tiny.assert_names(
-        message, "step 2 of 24, the weights are not unlearned", "--partial", "model-step-2/"
+        message, "step 2 of 24, so the weights are not unlearned", "--partial", "model-step-2/"
     )
     done = tiny.succeed("export", "--partial")
     assert done.lines[0].startswith("pmc wrote out/model-step-2: the weights of step 2 of 24")
@@ -86,7 +86,7 @@ def test_an_unfinished_run_exports_only_a_model_that_names_its_step(inputs):
     # It belongs to the run, and a new run removes it.
     tiny.succeed("unlearn", "--overwrite", "pmc.schedule.epochs=0")
     assert not Path("out/model-step-2").exists()
-    assert "step 0 of 0, the weights are not unlearned" in tiny.refused("export", "--overwrite")
+    assert "step 0 of 0, so the weights are not unlearned" in tiny.refused("export", "--overwrite")
 
 
 def test_a_model_of_a_step_is_no_fault_of_the_run(finished):

@@ -112,7 +112,10 @@ def test_a_best_step_that_cannot_be_read_is_warned_of(
 
     monkeypatch.setattr(checkpoint.Checkpoints, "restore", damaged)
     tiny.succeed("unlearn", *OPTIONS)
-    assert "step 2 has the best measured utility (99.0), but pmc exports the last" in caplog.text
+    assert (
+        "step 2 has the best measured utility (99.0), but its checkpoint cannot be restored"
+        in caplog.text
+    )
     assert tiny.results()["step"] == 6 and tiny.results()["best"] is None
 
 

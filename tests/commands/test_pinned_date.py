@@ -70,7 +70,7 @@ def test_the_date_is_that_of_the_first_run(model, tmp_path, monkeypatch, caplog)
     config, out = config_of(model), tmp_path / "out"
     with caplog.at_level(logging.WARNING):
         assert pin_date(config, None).model.date == pin_date(config, out).model.date == OTHER
-    assert "prompts have 2024-02-10, the date of this first run. Set" in caplog.messages[1]
+    assert "uses the date 2024-02-10 (today's date) in every prompt. Set" in caplog.messages[1]
     out.mkdir()
     target = out / "target"
     target.mkdir()
@@ -82,7 +82,7 @@ def test_the_date_is_that_of_the_first_run(model, tmp_path, monkeypatch, caplog)
     with caplog.at_level(logging.WARNING):
         assert pin_date(config, out).model.date == DAY
     (line,) = caplog.messages
-    assert f"prompts have {DAY}, as recorded in {out / 'run.json'}" in line
+    assert f"uses the date {DAY} (as recorded in {out / 'run.json'})" in line
     assert pin_date(config, out, overwrite=True).model.date == "2024-03-01"
     run = tmp_path / "compare" / "runs" / "npo"
     run.mkdir(parents=True)

@@ -248,7 +248,9 @@ def test_what_a_target_depends_on(copied):
     ):
         done = tiny.pmc("finetune", change)
         assert done.status == 2 and done.out == "", change
-        assert "a target of other settings or data" in done.err and "--overwrite" in done.err
+        assert (
+            "a target model with other settings or data" in done.err and "--overwrite" in done.err
+        )
     for change in (
         *("pmc.schedule.epochs=3", "train.learning_rate=1", "evaluate=null", "log.text=false"),
         *("data.forget.rows=0:2", "data.evaluate=null", "output.keep=1"),

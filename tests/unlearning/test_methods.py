@@ -84,7 +84,7 @@ def test_true_answers_are_needed_where_they_are_targets(world, monkeypatch, tmp_
     assert done.status == 2 and "data.forget_answers: its 8 questions differ from the 6" in done.err
     done = tiny.pmc("unlearn", "method.name=rmu", "method.layer=9", out,
                     "data.forget_answers.path=forget.jsonl")  # fmt: skip
-    assert done.status == 2 and "the value is 9, but the model has 2 layers" in done.err
+    assert done.status == 2 and "from 1 to 2, but it is 9" in done.err
     assert not (tmp_path / "out").exists()
 
 
