@@ -19,6 +19,7 @@ from typing import Any
 from pmc_jax.config import schema
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.config.loader import apply_overrides, read_settings
+from pmc_jax.config.mesh import MeshConfig
 from pmc_jax.config.method import MethodConfig
 from pmc_jax.config.paths import output_setting
 from pmc_jax.config.plan import PlanConfig
@@ -34,7 +35,6 @@ from pmc_jax.config.schema import (
     one_of,
     setting,
 )
-from pmc_jax.config.sharding import LOGICAL_AXES, rule_faults
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.errors import UserError
 
@@ -77,9 +77,6 @@ def _is_date(text: str) -> bool:
 
 
 _DATE = Check("a date such as '2026-11-30'", _is_date)
-_AXIS = Check("-1 (all remaining devices) or at least 1", lambda size: size == -1 or size >= 1)
-_SLICES = Check("-1 (detected) or at least 1", lambda size: size == -1 or size >= 1)
-_LOGICAL = {schema.KEYS: LOGICAL_AXES}
 
 
 @dataclass(frozen=True)
@@ -216,43 +213,6 @@ class FinetuneConfig(TrainConfig):
 
     data: tuple[SourceConfig, ...] = ()
     epochs: int = setting(5, between(0, 10_000))
-
-
-@dataclass(frozen=True)
-class MeshConfig(Section):
-    """The number of devices along each mesh axis, and changes to the sharding rules.
-
-    One of `data`, `fsdp` and `tensor` may be -1, which selects all remaining devices.
-
-    Fields:
-        data: number of copies of the model in a slice.
-        fsdp: number of shards of weights and optimizer state, which are gathered layer by layer.
-        tensor: number of shards of heads, hidden units and vocabulary.
-        slices: number of device groups that the data-centre network joins, each of which holds
-            copies of the model; -1 selects the number that the devices report.
-        train_rules: mapping from logical axes to mesh axes, which replaces rows of the sharding
-            table for training (see `pmc_jax.config.sharding`).
-        sample_rules: mapping from logical axes to mesh axes, which replaces rows of the sharding
-            table for sampling.
-    """
-
-    data: int = setting(-1, _AXIS)
-    fsdp: int = setting(1, _AXIS)
-    tensor: int = setting(1, _AXIS)
-    slices: int = setting(1, _SLICES)
-    train_rules: dict[str, tuple[str, ...]] = field(default_factory=dict, metadata=_LOGICAL)
-    sample_rules: dict[str, tuple[str, ...]] = field(default_factory=dict, metadata=_LOGICAL)
-
-    def cross_faults(self) -> list[str]:
-        rest = [name for name in ("data", "fsdp", "tensor") if getattr(self, name) == -1]
-        faults = [*rule_faults(self.train_rules, "train_rules")]
-        faults += rule_faults(self.sample_rules, "sample_rules")
-        if len(rest) > 1:
-            faults += [
-                f"{rest[1]}: only one axis may be -1, but {rest[0]} is also -1. Set a number of "
-                "devices."
-            ]
-        return faults
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 import tiny_runs as tiny
 
 from pmc_jax.commands.settings_help import field_texts
-from pmc_jax.config import evaluate, method, pmc, train
+from pmc_jax.config import evaluate, mesh, method, pmc, train
 from pmc_jax.config import run as config_module
 from pmc_jax.config.pmc import (
     AugmentationConfig,
@@ -35,7 +35,7 @@ from pmc_jax.errors import UserError
 
 SECTIONS = [
     value
-    for module in (config_module, evaluate, method, pmc, train)
+    for module in (config_module, evaluate, mesh, method, pmc, train)
     for value in vars(module).values()
     if dataclasses.is_dataclass(value) and value.__module__ == module.__name__
 ]
