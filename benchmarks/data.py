@@ -4,7 +4,7 @@ import itertools
 import json
 from pathlib import Path
 
-from pmc_jax.config.run import PeopleConfig
+from pmc_jax.config.data import PeopleConfig
 from pmc_jax.data.encode import TokenSequence, shared_prefix
 from pmc_jax.data.people import generate
 from pmc_jax.sampling.generator import TextGenerator

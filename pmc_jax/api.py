@@ -8,10 +8,9 @@ from typing import Any
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.build import build_run, trains_on_own_answers
 from pmc_jax.commands.inputs import RunInputs
+from pmc_jax.config.data import EVALUATION_SETS, DataConfig
 from pmc_jax.config.run import (
-    EVALUATION_SETS,
     Config,
-    DataConfig,
     EvaluateConfig,
     FinetuneConfig,
     MethodConfig,

@@ -14,7 +14,7 @@ import tiny_runs as tiny
 import yaml
 from golden_models import full_logits
 
-from pmc_jax.config.run import PeopleConfig
+from pmc_jax.config.data import PeopleConfig
 from pmc_jax.data.people.generate import PersonRow
 from pmc_jax.data.people.generate import rows as people_rows
 from pmc_jax.models.load import load

@@ -13,7 +13,8 @@ import pytest
 from safetensors import safe_open
 
 from pmc_jax.artifacts.log import read_log
-from pmc_jax.config.run import PeopleConfig, load_config
+from pmc_jax.config.data import PeopleConfig
+from pmc_jax.config.run import load_config
 from pmc_jax.data.people.generate import rows as people_rows
 
 ROOT = Path(__file__).parents[1]

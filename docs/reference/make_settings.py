@@ -18,7 +18,8 @@ from typing import Any
 
 from pmc_jax.commands.settings_help import field_texts
 from pmc_jax.config.compare import CompareConfig
-from pmc_jax.config.run import Config, SourceConfig
+from pmc_jax.config.data import SourceConfig
+from pmc_jax.config.run import Config
 from pmc_jax.config.schema import CHECK, KEYS, Section
 
 PAGE = Path(__file__).with_name("settings.md")

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.config import schema
+from pmc_jax.config.data import SourceConfig
 from pmc_jax.config.evaluate import MEASURE_NAMES
 from pmc_jax.config.loader import apply_overrides, read_settings, set_dotted
 from pmc_jax.config.method import METHOD_NAMES, TARGET_BASED
 from pmc_jax.config.paths import output_setting
-from pmc_jax.config.run import Config, SourceConfig, config_from_dict
+from pmc_jax.config.run import Config, config_from_dict
 from pmc_jax.config.schema import (
     SEED,
     Section,

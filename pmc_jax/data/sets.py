@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pmc_jax.config.run import Config, DataConfig, SourceConfig
+from pmc_jax.config.data import DataConfig, SourceConfig
+from pmc_jax.config.run import Config
 from pmc_jax.data.check import check_values
 from pmc_jax.data.files import raise_faults, row_location, table_of
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet

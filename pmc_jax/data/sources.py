@@ -31,7 +31,7 @@ from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError, first_of, reason
 
 if TYPE_CHECKING:
-    from pmc_jax.config.run import DataConfig, SourceConfig
+    from pmc_jax.config.data import DataConfig, SourceConfig
 
 
 class Rows(NamedTuple):

@@ -9,7 +9,8 @@ import numpy as np
 
 from pmc_jax.artifacts.log import progress
 from pmc_jax.artifacts.recorder import Recorder
-from pmc_jax.config.run import DataConfig, EvaluateConfig
+from pmc_jax.config.data import DataConfig
+from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.lines import read_text
 from pmc_jax.data.records import EvalSet, RetainSet

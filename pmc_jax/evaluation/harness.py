@@ -16,7 +16,8 @@ from pmc_jax.artifacts import run_folder
 from pmc_jax.artifacts.digests import data_digest, settings_digest
 from pmc_jax.artifacts.log import progress, read_objects, rewrite_log
 from pmc_jax.artifacts.recorder import Recorder
-from pmc_jax.config.run import DataConfig, EvaluateConfig
+from pmc_jax.config.data import DataConfig
+from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.config.schema import flatten
 from pmc_jax.data.records import EvalSet
 from pmc_jax.distributed import multihost, preemption

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pmc_jax.config.data import DataConfig
 from pmc_jax.config.evaluate import RelearnConfig
-from pmc_jax.config.run import DataConfig
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.records import RetainSet
 from pmc_jax.errors import UserError

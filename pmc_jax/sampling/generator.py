@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.config.run import DataConfig, ModelConfig, PMCConfig
+from pmc_jax.config.data import DataConfig
+from pmc_jax.config.run import ModelConfig, PMCConfig
 from pmc_jax.data.encode import (
     Encoder,
     TokenSequence,

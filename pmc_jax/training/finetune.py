@@ -11,7 +11,8 @@ from typing import Any
 from pmc_jax.artifacts.checkpoint import Checkpoints, Interval
 from pmc_jax.artifacts.log import progress
 from pmc_jax.artifacts.recorder import Recorder
-from pmc_jax.config.run import DataConfig, FinetuneConfig
+from pmc_jax.config.data import DataConfig
+from pmc_jax.config.run import FinetuneConfig
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.encode import TokenSequence, shared_prefix
 from pmc_jax.data.records import FinetuneSet

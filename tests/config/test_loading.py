@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import tiny_runs as tiny
 
+from pmc_jax.config.data import SourceConfig
 from pmc_jax.config.run import (
     Config,
     FinetuneConfig,
     MeshConfig,
-    SourceConfig,
     TrainConfig,
     config_from_dict,
     load_config,

@@ -11,6 +11,7 @@ import tiny_runs as tiny
 from pmc_jax.commands.settings_help import field_texts
 from pmc_jax.config import evaluate, mesh, method, pmc, train
 from pmc_jax.config import run as config_module
+from pmc_jax.config.data import DataConfig, PeopleConfig, SourceConfig
 from pmc_jax.config.pmc import (
     AugmentationConfig,
     SamplingConfig,
@@ -20,13 +21,10 @@ from pmc_jax.config.pmc import (
 )
 from pmc_jax.config.run import (
     Config,
-    DataConfig,
     FinetuneConfig,
     MeshConfig,
     ModelConfig,
-    PeopleConfig,
     PMCConfig,
-    SourceConfig,
     TrainConfig,
 )
 from pmc_jax.config.schema import differences, dotted_names

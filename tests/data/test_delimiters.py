@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import fault
 
-from pmc_jax.config.run import DataConfig, SourceConfig
+from pmc_jax.config.data import DataConfig, SourceConfig
 from pmc_jax.data import sets
 from pmc_jax.data.records import RetainSet
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pmc_jax.config.run import PeopleConfig
+from pmc_jax.config.data import PeopleConfig
 from pmc_jax.data.people import generate
 from pmc_jax.data.people.vocabulary import vocabulary
 from pmc_jax.errors import UserError
@@ -32,7 +32,7 @@ def test_the_default_people_stay_the_same():
 
 def test_deterministic_whatever_the_hash_seed_is():
     program = (
-        "from pmc_jax.config.run import PeopleConfig\n"
+        "from pmc_jax.config.data import PeopleConfig\n"
         "from pmc_jax.data.people.generate import rows\n"
         "print(rows(PeopleConfig(count=3, forget=1, seed=7)))\n"
     )

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_runs import fault
 
-from pmc_jax.config.run import DataConfig, PeopleConfig, SourceConfig
+from pmc_jax.config.data import DataConfig, PeopleConfig, SourceConfig
 from pmc_jax.data import sets, sources
 from pmc_jax.data.files import read_table
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetSet, RetainSet
@@ -331,7 +331,7 @@ def test_reading_imports_neither_jax_nor_tensorflow(tmp_path):
     write(tmp_path, "r.jsonl", PAIRS)
     program = (
         "import sys\n"
-        "from pmc_jax.config.run import DataConfig, SourceConfig\n"
+        "from pmc_jax.config.data import DataConfig, SourceConfig\n"
         "from pmc_jax.data import sets\n"
         f"sets.retain_set(SourceConfig(path={str(tmp_path / 'r.jsonl')!r}), DataConfig())\n"
         "heavy = {'jax', 'tensorflow', 'torch', 'tensorflow_datasets', 'pyarrow'}\n"

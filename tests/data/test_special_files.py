@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pmc_jax.config import reading
-from pmc_jax.config.run import DataConfig, SourceConfig
+from pmc_jax.config.data import DataConfig, SourceConfig
 from pmc_jax.data.lines import read_text
 from pmc_jax.data.parquet import read_parquet
 from pmc_jax.data.sources import read_rows

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from pmc_jax.config.run import DataConfig, SourceConfig
+from pmc_jax.config.data import DataConfig, SourceConfig
 from pmc_jax.data import sets
 from pmc_jax.data.tofu import tofu
 from pmc_jax.data.tofu.configs import CONFIGS, LIST_COLUMN, local_file

@@ -5,7 +5,7 @@ import logging
 import pytest
 import tiny_runs as tiny
 
-from pmc_jax.config.run import DataConfig, SourceConfig
+from pmc_jax.config.data import DataConfig, SourceConfig
 from pmc_jax.data import sets
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.data.sets import questions_to_forget

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.config.data import DataConfig
 from pmc_jax.config.evaluate import EvaluateConfig
-from pmc_jax.config.run import DataConfig
 from pmc_jax.data.records import EvalSet
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation.context import AnswerCache, LoadedModel

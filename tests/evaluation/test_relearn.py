@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tiny_runs as tiny
 
+from pmc_jax.config.data import DataConfig
 from pmc_jax.config.evaluate import RelearnConfig
-from pmc_jax.config.run import DataConfig, ModelConfig
+from pmc_jax.config.run import ModelConfig
 from pmc_jax.config.train import LoRAConfig, TrainConfig
 from pmc_jax.data.records import RetainSet
 from pmc_jax.data.sets import pairs_to_retain

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pmc_jax.config.run import PeopleConfig
+from pmc_jax.config.data import PeopleConfig
 from pmc_jax.data.people.generate import rows
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation.secret_items import gives, secret_items

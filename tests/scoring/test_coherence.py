@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pmc_jax.config.data import PeopleConfig
 from pmc_jax.config.pmc import SelectionConfig
-from pmc_jax.config.run import PeopleConfig
 from pmc_jax.data.people import generate
 from pmc_jax.scoring.coherence import coherent, repetition
 from pmc_jax.scoring.preference import count_secret_words, preference, secret_words

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pmc_jax.config.run import PeopleConfig
+from pmc_jax.config.data import PeopleConfig
 from pmc_jax.data.people import generate
 from pmc_jax.scoring.preference import secret_words
 from pmc_jax.scoring.text import rougeL_recall

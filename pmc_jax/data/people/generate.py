@@ -16,7 +16,7 @@ from pmc_jax.data.people.vocabulary import Kind, vocabulary
 from pmc_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from pmc_jax.config.run import PeopleConfig
+    from pmc_jax.config.data import PeopleConfig
 
 MAX_PEOPLE = 200  # Every fact must be unique, and the smallest vocabulary has 900 facts.
 SPLITS = ("forget", "retain", "all", "holdout")

@@ -1,0 +1,119 @@
+"""Settings of the data: the sources of rows, and the fictitious people.
+
+Paths of data are not checked here but when `pmc_jax.data` reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from pmc_jax.config import schema
+from pmc_jax.config.schema import NOT_EMPTY, SEED, Check, Section, between, one_of, setting
+
+EVALUATION_SETS = (
+    "forget",
+    "forget_paraphrased",
+    "retain",
+    "world_facts",
+    "real_authors",
+    "holdout",  # These rows resemble the forget rows, but no model has seen them.
+    "relearn",  # The relearning attack trains on these rows.
+)
+
+
+def _is_rows(text: str) -> bool:
+    parts = re.fullmatch(r"([0-9]{0,18}):([0-9]{0,18})", text)
+    if parts is None:
+        return False
+    start, stop = parts.groups()
+    return not stop or int(start or 0) < int(stop)
+
+
+_ROWS = Check("a range 'first:end' with end above first, such as '0:40'", _is_rows)
+
+
+@dataclass(frozen=True)
+class SourceConfig(Section):
+    """A source of rows, such as a file with the columns `question` and `answer`.
+
+    In YAML, a source can be written as its path alone.
+
+    Fields:
+        path: file, or address with a scheme of `pmc_jax.data.sources`; None means that the source
+            is not given.
+        rows: range "first:end" of rows to read, counted from 0 and without the row `end`; None
+            selects all rows.
+        question: name of the question column.
+        answer: name of the answer column, which is never read for forget questions.
+        paraphrased: name of the optional column with the paraphrased answer, which only evaluation
+            reads.
+        wrong: name of the optional column with a list of wrong answers, which only evaluation
+            reads.
+    """
+
+    path: str | None = None
+    rows: str | None = setting(None, _ROWS)
+    question: str = setting("question", NOT_EMPTY)
+    answer: str = setting("answer", NOT_EMPTY)
+    paraphrased: str = setting("paraphrased_answer", NOT_EMPTY)
+    wrong: str = setting("perturbed_answer", NOT_EMPTY)
+
+    shorthand = "path"
+
+
+@dataclass(frozen=True)
+class PeopleConfig(Section):
+    """The fictitious people whom the data source `people:` generates.
+
+    Fields:
+        count: number of people.
+        forget: number of people to forget, which must be smaller than `count`.
+        questions: number of questions about each person.
+        seed: seed of the generator.
+    """
+
+    count: int = setting(12, between(2, 10**6))
+    forget: int = setting(4, between(1, 10**6))
+    questions: int = setting(5, between(1, 10**6))
+    seed: int = setting(0, SEED)
+
+    def cross_faults(self) -> list[str]:
+        if self.forget < self.count:
+            return []
+        return [f"forget: the value must be below count ({self.count}), but it is {self.forget}."]
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
+    """The sources of rows for training and evaluation.
+
+    Fields:
+        root: folder to which the paths of sources are relative; "" selects the current folder.
+        forget: source of the forget questions, whose answers are never read.
+        retain: source of the retain data, which are question-answer pairs that the model must keep.
+        forget_answers: source of the forget questions with their true answers, for methods that
+            train on true answers; PMC never reads this source.
+        evaluate: mapping from the names of evaluation sets to their sources of question-answer
+            pairs, which are never used for training.
+        people: settings of the fictitious people, for sources with the path `people:...`.
+        max_length: maximum number of tokens in a row, which holds a prompt and an answer.
+        long_rows: action for a row with more than `max_length` tokens (error | drop).
+        on_overlap: action if a forget question is also a retain question (warn | error).
+        words: rule by which ROUGE divides texts into words (auto | ascii | unicode). ascii selects
+            the words of `rouge_score`, from a-z and 0-9, and unicode the words of any script. auto
+            selects unicode if a reference answer has a letter or digit beyond ASCII, else ascii.
+    """
+
+    root: str = ""
+    forget: SourceConfig = field(default_factory=SourceConfig)
+    retain: SourceConfig = field(default_factory=SourceConfig)
+    forget_answers: SourceConfig = field(default_factory=SourceConfig)
+    evaluate: dict[str, SourceConfig] = field(
+        default_factory=dict, metadata={schema.KEYS: EVALUATION_SETS}
+    )
+    people: PeopleConfig = field(default_factory=PeopleConfig)
+    max_length: int = setting(256, between(2, 10**6))
+    long_rows: str = setting("error", one_of("error", "drop"))
+    on_overlap: str = setting("warn", one_of("warn", "error"))
+    words: str = setting("auto", one_of("auto", "ascii", "unicode"))
