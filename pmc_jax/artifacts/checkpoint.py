@@ -10,15 +10,16 @@ complete checkpoint into place and deletes older checkpoints. `Checkpoints` chan
   this comparison, orbax casts and pads arrays of another model or reports a damaged file.
 
 A restored state has the same bits as the saved state. The shardings are those of `abstract_state`,
-which may differ from the saved shardings. A flipped bit in a file of the right length is not
-detected. Orbax logs to the logger "absl". `Checkpoints` must be closed, as a `with` block does,
-because an interpreter that exits during a background write loses the checkpoint.
+which may differ from the saved shardings. A flipped bit in an array is not detected, but every
+change of the host values is. Orbax logs to the logger "absl". `Checkpoints` must be closed, as a
+`with` block does, because an interpreter that exits during a background write loses the checkpoint.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import shutil
@@ -132,7 +133,8 @@ class Checkpoints(contextlib.AbstractContextManager):
             )
         # The values are copied, because orbax serialises host values in the background.
         values = json.loads(json.dumps(host))
-        content = {_STATE: state, _HOST: {"values": values, "arrays": _arrays(state)}}
+        host = {"values": values, "arrays": _arrays(state)}
+        content = {_STATE: state, _HOST: host | {"sha256": _digest(host)}}
         self._writing = step
         try:
             self._checkpointer.save_checkpointables_async(step, content, force=True)
@@ -202,7 +204,10 @@ class Checkpoints(contextlib.AbstractContextManager):
         return state, host["values"]
 
     def _host(self, step: int) -> dict[str, Any]:
-        return self._checkpointer.load_checkpointables(step, {_HOST: None})[_HOST]
+        host = self._checkpointer.load_checkpointables(step, {_HOST: None})[_HOST]
+        if host.pop("sha256") != _digest(host):
+            raise ValueError("the host values are damaged")
+        return host
 
     def restore_latest(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Restores the newest checkpoint that can be read.
@@ -276,6 +281,10 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _digest(host: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(host, sort_keys=True).encode()).hexdigest()
 
 
 def _arrays(state: Any) -> dict[str, str]:

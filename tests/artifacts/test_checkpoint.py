@@ -136,12 +136,25 @@ def _empty(path):
     path.mkdir()
 
 
+def _edit(path: Path, change) -> None:
+    """Changes the host values of a checkpoint without a change of their digest."""
+    file = path / "host" / "data.json"
+    host = json.loads(file.read_text())
+    change(host)
+    file.write_text(json.dumps(host))
+
+
 DAMAGES = {
     "data truncated": _truncate_data,
     "manifest missing": lambda path: (path / "state" / "manifest.ocdbt").unlink(),
     "metadata truncated": lambda path: os.truncate(path / "state" / "_METADATA", 40),
     "state missing": lambda path: shutil.rmtree(path / "state"),
     "host missing": lambda path: (path / "host" / "data.json").unlink(),
+    "host edited": lambda path: _edit(path, lambda host: host["values"].update(step=7)),
+    "host of another type": lambda path: _edit(path, lambda host: host.update(values=[])),
+    "host without a digest": lambda path: _edit(path, lambda host: host.pop("sha256")),
+    "host no object": lambda path: (path / "host" / "data.json").write_text("3"),
+    "arrays edited": lambda path: _edit(path, lambda host: host["arrays"].clear()),
     "host truncated": lambda path: os.truncate(path / "host" / "data.json", 9),
     "folder empty": _empty,
 }
