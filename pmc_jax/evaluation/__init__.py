@@ -1,6 +1,5 @@
-"""Measures of what a model still reveals about the forget questions and what it still knows.
+"""Measures what a model still reveals about the forget questions and what it still knows.
 
-Tasks compute rows on a model, measures summarise the rows, and the harness runs both. Besides the
-data readers, only this package and the commands read the true answers to the forget questions
-(`EvalSet`).
+Tasks compute rows on a model, measures summarise the rows, and the harness runs both. Only the data
+readers, this package and the commands read the true answers to the forget questions (`EvalSet`).
 """

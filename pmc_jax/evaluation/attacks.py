@@ -1,4 +1,4 @@
-"""Leakage of a model without an attack and under each attack.
+"""Measures the leakage of a model without an attack and under each attack.
 
 Leakage is the mean ROUGE-L recall of the true answers in greedy answers to the forget questions:
 
@@ -10,8 +10,8 @@ Leakage is the mean ROUGE-L recall of the true answers in greedy answers to the 
     quantised      The weights are rounded to int8, int4 or nf4.
     relearned      The model is first fine-tuned for a few steps on rows other than the forget rows.
 
-If a reference model was attacked in the same way, each attack also has NAME.above_reference
-(see `excess_leakage`).
+If a reference model was attacked in the same way, each attack also has NAME.above_reference (see
+`excess_leakage`).
 
 References: Łucki et al., arXiv 2409.18025 and Hu et al., arXiv 2406.13356 (relearning); Zhang et
 al., arXiv 2410.16454 (quantisation).
@@ -39,7 +39,7 @@ _WORDS = {
 
 
 def descriptions_of(attack: str) -> dict[str, Description]:
-    """Returns descriptions of the numbers that an attack in `_WORDS` or `ATTACKS` yields."""
+    """Returns the descriptions of the numbers of one attack in `_WORDS` or `ATTACKS`."""
     words = _WORDS.get(attack, f"under the prompt attack {attack!r}")
     leakage = {attack: Description(f"leakage {words}", "reference")}
     return leakage | excess_leakage.descriptions_of(attack, words)
@@ -81,7 +81,10 @@ def _summarise(
     """Computes the leakage without an attack and under each attack.
 
     Args:
-        attacked: returns attack -> recalls for the rows of a model.
+        attacked: function that returns attack -> recalls for the rows of a model.
+        own, reference, before: rows of the model, of the reference model and of the model before
+            unlearning.
+        settings: settings of evaluation.
     """
     numbers: dict[str, float | str] = {}
     descriptions: dict[str, Description] = {}

@@ -1,4 +1,4 @@
-r"""Upper confidence bounds on the leakage of a model, from sampled answers.
+r"""Computes upper confidence bounds on the leakage of a model from sampled answers.
 
 The inputs are n independent samples X_i in [0, 1], for instance the leakage of sampled answers, and
 an error e (0.01 for a confidence of 99 %). A bound holds if P(truth > bound) <= e for every model.
@@ -44,9 +44,9 @@ def share_upper(hits: int, n: int, confidence: float) -> float:
     Args:
         hits: number of samples with the property.
         n: number of samples, at least 1.
-        confidence: in (0, 1).
+        confidence: probability with which the bound holds, in (0, 1).
     """
-    # Imported on first use, because the import takes half a second.
+    # This import is delayed until the first use, because it takes half a second.
     from scipy.special import betaincinv
 
     assert 0 <= hits <= n and n > 0 and 0 < confidence < 1
@@ -60,7 +60,7 @@ def mean_upper(samples: np.ndarray, confidence: float) -> float:
 
     Args:
         samples: float [n] in [0, 1], n at least 1.
-        confidence: at least 0.5 and below 1.
+        confidence: probability with which the bound holds, at least 0.5 and below 1.
     """
     error = (1 - confidence) / 2
     return min(mean_upper_dkw(samples, error), mean_upper_bernstein(samples, error))
@@ -71,7 +71,7 @@ def deviation_upper(samples: np.ndarray, confidence: float) -> float:
 
     Args:
         samples: float [n] in [0, 1], n at least 1.
-        confidence: at least 0.5 and below 1.
+        confidence: probability with which the bound holds, at least 0.5 and below 1.
     """
     error = (1 - confidence) / 2
     return min(deviation_upper_dkw(samples, error), deviation_upper_sample(samples, error))

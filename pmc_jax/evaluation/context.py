@@ -1,4 +1,4 @@
-"""Data sets of an evaluation and the model that is evaluated."""
+"""Holds the data sets of an evaluation and the model that is evaluated."""
 
 import dataclasses
 import functools
@@ -54,8 +54,8 @@ class EvalContext:
         if wordless:
             fix = "Remove these rows." if self.words == "unicode" else "Set data.words=unicode."
             raise UserError(
-                f"{', '.join(wordless)}: the answers have no word that ROUGE can compare under "
-                f"the rule {self.words}. {fix}"
+                f"{', '.join(wordless)}: the true answers have no word that ROUGE can compare "
+                f"under the rule {self.words}. {fix}"
             )
 
     @property
@@ -75,11 +75,11 @@ class EvalContext:
 
     @property
     def relearn_rows(self) -> EvalSet | RetainSet | None:
-        """Rows on which the relearning attack trains; None if there are none."""
+        """Rows on which the relearning attack trains, or None if no such rows are given."""
         return self.sets.get("relearn", self.retain)
 
     def unrelated_text(self) -> str:
-        """Returns the text in `evaluate.corpus.path`, or the package's own text.
+        """Returns the text in `evaluate.corpus.path`, or the default text of the package.
 
         Raises:
             UserError: the file is empty or cannot be read as UTF-8 text.
@@ -92,14 +92,14 @@ class EvalContext:
         if not text.strip():
             raise UserError(
                 f"evaluate.corpus.path: the file {name} is empty. Set evaluate.corpus.path to a "
-                "file with text, or to null for the text of the package."
+                "file with text, or to null for the default text of the package."
             )
         return text
 
 
 @dataclasses.dataclass(frozen=True)
 class AnswerCache:
-    """Greedy answers of one model, so that no measure generates them twice.
+    """Cache of the greedy answers of one model, so that no measure generates an answer twice.
 
     Attributes:
         by_length: maps `max_new_tokens` to a dictionary question -> answer.
@@ -133,7 +133,7 @@ class LoadedModel:
     def of(
         name: str, generator: TextGenerator, model: Decoder, cache: AnswerCache | None = None
     ) -> "LoadedModel":
-        """Builds a loaded model that has `model` in place of the generator's own."""
+        """Builds a loaded model in which `model` replaces the generator's own model."""
         lm = dataclasses.replace(generator.lm, model=model)
         return LoadedModel(name, dataclasses.replace(generator, lm=lm), cache or AnswerCache())
 
@@ -149,9 +149,9 @@ class LoadedModel:
     def stream_greedy(
         self, questions: Sequence[str], settings: EvaluateConfig
     ) -> Iterator[dict[str, str]]:
-        """Yields question -> greedy answer, first from the cache, then as answers finish.
+        """Yields greedy answers by question, first from the cache and then as answers finish.
 
-        Each distinct question is generated once.
+        A repeated question is answered only once.
         """
         answers = self.cache.answers(settings.max_new_tokens)
         distinct = dict.fromkeys(questions)
@@ -170,9 +170,9 @@ class LoadedModel:
     def greedy(
         self, questions: Sequence[str], settings: EvaluateConfig, recorder: Recorder
     ) -> dict[str, str]:
-        """Returns question -> greedy answer in the order of the questions.
+        """Returns question -> greedy answer in the order of the questions (see `stream_greedy`).
 
-        See `stream_greedy`. The time counts for the stage "evaluate".
+        The time is recorded as time of the stage "evaluate".
         """
         answers: dict[str, str] = {}
         bar = progress(len(set(questions)), self.name, "question", enabled=recorder.bars)
@@ -185,7 +185,7 @@ class LoadedModel:
     def chunks(self, text: str, size: int, most: int) -> list[TokenSequence]:
         """Splits a text into at most `most` pieces of `size` tokens, each after a BOS token.
 
-        A tokenizer that adds no BOS token to a text adds none here.
+        The pieces have no BOS token if the tokenizer does not add one to texts.
         """
         lead, tokens = self.generator.encoder.lead, self.generator.encoder.plain(text)
         starts = range(0, len(tokens) - 1, size)[:most]

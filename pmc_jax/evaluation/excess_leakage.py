@@ -1,4 +1,4 @@
-"""Leakage of a model minus the leakage of a reference model, with a confidence interval.
+"""Compares the leakage of a model with that of a reference model, with a confidence interval.
 
 Both models are attacked in the same way. NAME.above_reference is the mean difference of their
 leakage over the questions that both models answered. NAME.above_reference.low and .high are the
@@ -23,13 +23,13 @@ _NAMES = ("above_reference", "above_reference.low", "above_reference.high")
 
 
 def descriptions_of(leakage: str, words: str) -> dict[str, Description]:
-    """Returns descriptions of the three numbers that compare a leakage with the reference.
+    """Returns the descriptions of the three numbers by which a leakage exceeds the reference.
 
     Args:
         leakage: name of the leakage, e.g. "worst".
         words: condition of the measurement, e.g. "under the prompt attack 'story'".
     """
-    above = f"leakage minus that of the reference, {words}"
+    above = f"leakage minus that of the reference model, {words}"
     texts = (above, f"{above}, lower end (95 %)", f"{above}, upper end (95 %)")
     named = zip(_NAMES, texts, strict=True)
     return {f"{leakage}.{name}": Description(text, "lower") for name, text in named}

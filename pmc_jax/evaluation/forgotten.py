@@ -1,6 +1,6 @@
-"""Number of forgotten questions at each level, as numbers and as a sentence.
+"""Counts the forgotten questions at each level and states the counts in a sentence.
 
-`levels` measures the rows that this module counts. The terminal, the report, the results and the
+The module counts the rows that `levels` measures. The terminal, the report, the results and the
 option `--require-forgotten` all use the result of `summary`.
 """
 
@@ -12,7 +12,7 @@ from pmc_jax.config.evaluate import LEVELS, LevelsConfig
 ELICITED_BY = {"prefill": "a prefill", "opening": "an opening", "paraphrase": "a paraphrase"}
 NOT_REQUESTED = "evaluate.levels.measured does not name them"
 
-Row = Mapping[str, Any]  # result of a question, see `levels.measure_levels`
+Row = Mapping[str, Any]  # result for one question (see `levels.measure_levels`)
 
 
 def summary(
@@ -67,18 +67,18 @@ def summary(
 
 
 def tells_at(row: Row, level: str) -> bool:
-    """Returns whether the secret of a question is told at a level, or False if not measured."""
+    """Returns whether the secret of a question is told at a level; False if it was not measured."""
     told = row[level]
     return any(told.values()) if isinstance(told, Mapping) else bool(told)
 
 
 def first_level(row: Row) -> str | None:
-    """Returns the first of `LEVELS` at which the secret of a question is told, or None."""
+    """Returns the first level at which the secret of a question is told, or None for no level."""
     return next((level for level in LEVELS if tells_at(row, level)), None)
 
 
 def is_forgotten(result: Mapping[str, Any], level: str) -> bool:
-    """Returns whether no secret is told at a level and at the levels before it.
+    """Returns whether no secret is told at a level or at any level before it.
 
     Args:
         result: result of `summary` in which these levels are measured.

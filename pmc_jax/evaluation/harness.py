@@ -36,7 +36,7 @@ class ModelRef:
     Attributes:
         path: path of the model as tables and reports show it.
         sha256: digest of the model files.
-        load: loads the model under a given name, with the greedy answers cached so far.
+        load: function that loads the model under a given name, with its cached greedy answers.
     """
 
     path: str
@@ -55,11 +55,11 @@ def measure_quality(
     """Computes unlearn quality, utility and their parts for a model during a run.
 
     Args:
-        model: model that generates only the answers missing in its cache; `model.name` labels the
-            progress bar.
-        data: settings of the data, of which the function reads `words`.
-        questions: questions to answer in this order. They include the questions of `sets` and
-            others whose answers the caller needs.
+        model: model to measure. It generates only answers that its cache does not contain.
+            `model.name` labels the progress bar.
+        data: settings of the data. Only `words` is read.
+        questions: questions to answer in this order: those of `sets`, and others whose answers the
+            caller needs.
 
     Returns:
         The numbers of `quality.of_recalls`, and question -> greedy answer.
@@ -88,7 +88,7 @@ def evaluate(
 
     Args:
         models: models under the names `after` and optionally `before` and `reference`. Some
-            measures compare all models with the last two.
+            measures compare each model with `before` and `reference`.
         folder: folder that stores the rows, so that an interrupted evaluation can resume; None
             stores nothing.
 
@@ -140,7 +140,7 @@ def _collect(
     folder: Path | None,
     recorder: Recorder,
 ) -> dict[str, dict[str, Any]]:
-    """Returns the rows of one model as task -> key -> row, and computes the missing rows."""
+    """Computes the missing rows of one model and returns all its rows as task -> key -> row."""
     loaded, rows = None, {}
     for task_name in tasks:
         task = TASKS[task_name]
@@ -186,7 +186,7 @@ def _digest(task_name: str, model: str, context: EvalContext) -> str:
 
 
 class _Store:
-    """Rows of one task and one model, which are also in a file if a path is given.
+    """Store of the rows of one task and one model, in memory and, if a path is given, in a file.
 
     Attributes:
         rows: key -> row.
@@ -207,7 +207,7 @@ class _Store:
         self._write({"rows": rows})
 
     def finish(self) -> None:
-        """Records in memory and in the file that all rows are present."""
+        """Records that all rows are present."""
         self.complete = True
         self._write({"complete": True})
 
@@ -218,7 +218,7 @@ class _Store:
 
 
 def _resumed(path: Path, digest: str) -> list[dict[str, Any]]:
-    """Returns the lines after a matching digest and rewrites the file with only these lines.
+    """Returns the lines after a matching digest, and removes damaged lines from the file.
 
     The list is empty if the digest in the file differs.
     """

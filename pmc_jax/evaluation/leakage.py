@@ -1,6 +1,6 @@
-r"""Leakage of the true answers to forget questions in many sampled answers.
+r"""Measures the leakage of true answers to forget questions in many sampled answers.
 
-Greedy answers do not show what a model says only sometimes. The model samples n answers to each
+Greedy answers do not show what a model says only occasionally. The model samples n answers to each
 question, either freely ("sampling") or after first words that the attacker writes ("prefill"). The
 score of a sample is its ROUGE-L recall of the true answer.
 

@@ -1,4 +1,4 @@
-"""Levels at which the model still tells the secret of a forget question.
+"""Measures the levels at which the model still tells the secret of a forget question.
 
     said      The greedy answer tells the secret.
     sampled   At least one of several sampled answers tells the secret.
@@ -9,11 +9,11 @@
                   paraphrase  The question is a paraphrase from `forget_paraphrased`.
 
 An answer tells the secret if it gives a secret item of the original or of the true answer (see
-`secret_items`), or if it repeats one of these texts. It repeats a text if it has all its words, or
-more of its words than the answer of a model that never saw the data. Numbers, words of the question
-and common words do not count for the second condition, whose limit is a ROUGE-L recall. Retain
-pairs yield an estimate of the limit (`scoring.threshold`), which is at least
-`evaluate.levels.max_score`. Words that the attacker writes do not count.
+`secret_items`), or if it repeats one of these two texts. An answer repeats a text if it has all
+words of the text, or more of them than the answer of a model that never saw the data would have.
+Numbers, words of the question and common words do not count for the second condition, whose limit
+is a ROUGE-L recall. Retain pairs yield an estimate of the limit (`scoring.threshold`), which is at
+least `evaluate.levels.max_score`. Words that the attacker writes do not count.
 
 A question is forgotten if its secret is told at no measured level. This module reads the true
 answers only after the last training step.
@@ -55,8 +55,8 @@ class Secret:
         texts: original answer and, if it is known, the true answer.
         items: secret items of these texts.
         given: words of the question and common words.
-        limits: recall of the other words of each text, up to which an answer does not repeat the
-            text.
+        limits: for each text, the highest recall of its other words at which an answer does not
+            count as a repetition of the text.
         words: tables of number words, month names and common words.
     """
 
@@ -74,7 +74,7 @@ class Secret:
     def opening(self) -> str:
         """Words of the original answer before its first secret item.
 
-        If there is no such item, it is the first half of the answer.
+        If the answer has no such item, the property is the first half of the answer.
         """
         ends = [0, *(match.end() for match in re.finditer(r"\S+", self.original))]
         if not gives(self.original, self.items, self.words):
@@ -106,7 +106,7 @@ def _recall(text: str, answer: str) -> float:
 
 
 def _without(words: frozenset[str], text: str) -> str:
-    """Returns the words of a text that have no digit and are not among `words`."""
+    """Returns the words of a text that contain no digit and are not in `words`."""
     spelled = (match[0] for match in spelled_words(text) if not re.search(r"\d", match[0]))
     return " ".join(word for word in spelled if not words.issuperset(unicode_words(word)))
 
@@ -122,11 +122,11 @@ def secrets_of(
 
     Args:
         originals: original answers.
-        eval_sets: evaluation sets, of which `forget` has the true answers if it is present.
+        eval_sets: evaluation sets. The set `forget`, if present, has the true answers.
     """
     words, questions = vocabulary(settings.levels.words), forget.questions
     true = true_answers(eval_sets)
-    # If there is no true answer, the original answer replaces it.
+    # Without a true answer, the original answer takes its place.
     truths = [true.get(q, a) for q, a in zip(questions, originals, strict=True)]
     given = [words.never_secret.union(unicode_words(question)) for question in questions]
     items, limits = [], []
@@ -148,7 +148,7 @@ def secrets_of(
 
 
 def true_answers(eval_sets: Iterable[EvalSet]) -> dict[str, str]:
-    """Returns question -> true answer, which is empty without `data.evaluate.forget`."""
+    """Returns question -> true answer; the dictionary is empty without `data.evaluate.forget`."""
     rows = next((s for s in eval_sets if s.name == "forget"), None)
     return {} if rows is None else dict(zip(rows.questions, rows.answers, strict=True))
 
@@ -156,7 +156,7 @@ def true_answers(eval_sets: Iterable[EvalSet]) -> dict[str, str]:
 def _limits(
     texts: Sequence[str], questions: Sequence[str], retain: RetainSet, least: float
 ) -> list[float]:
-    """Returns for each text the recall that a model may have without having seen the data."""
+    """Returns for each text the recall that a model may reach although it never saw the data."""
 
     def recalls(text: str, answers: Sequence[str]) -> np.ndarray:
         return np.array([_recall(text, answer) for answer in answers])
@@ -166,7 +166,7 @@ def _limits(
 
 
 def paraphrases_of(forget: ForgetSet, eval_sets: Iterable[EvalSet]) -> tuple[list[str | None], str]:
-    """Returns the paraphrase of each forget question, and the reason if there are none.
+    """Returns the paraphrase of each forget question, and the reason if no question has one.
 
     A paraphrase belongs to the question with the same id. If the two sets share no id, their rows
     correspond in order.
@@ -196,17 +196,19 @@ def measure_levels(
     """Measures the levels in `evaluate.levels.measured` of a model after unlearning.
 
     Args:
-        model: the unlearned model, to whose cache the function adds greedy answers.
-        secrets: secret of each question, see `secrets_of`.
+        model: the unlearned model. The function adds greedy answers to its cache.
+        secrets: secret of each question (see `secrets_of`).
         paraphrases: paraphrase of each question, or None.
 
     Returns:
         A dictionary for JSON for each question. A level that was not measured is None.
         `said` states whether the greedy answer tells the secret.
         `sampled` is the number of sampled answers that tell the secret.
-        `elicited` maps `prefill`, `opening` and `paraphrase` to whether the answer tells it.
+        `elicited` maps `prefill`, `opening` and `paraphrase` to whether that answer tells the
+        secret.
         `items` is the number of secret items.
-        `limit` is the recall up to which an answer does not repeat the original answer.
+        `limit` is the highest recall at which an answer does not count as a repetition of the
+        original answer.
 
     Raises:
         Preempted: the process was asked to stop.
@@ -274,7 +276,7 @@ class _Asking:
     seed: int
 
     def greedy(self, questions: Sequence[str], prefixes: Sequence[str] = ()) -> list[str]:
-        """Returns the greedy answers without the first words `prefixes`, which are given."""
+        """Returns the greedy answers that follow the first words in `prefixes`."""
         if not prefixes:
             answers = self.model.greedy(questions, self.settings, Recorder(bars=False))
             return [answers[question] for question in questions]

@@ -1,4 +1,4 @@
-"""Membership inference, which tells forget rows from rows that the model never saw.
+"""Measures how well membership inference tells forget rows from rows that the model never saw.
 
 An attack computes a score for each row from the log-probabilities log p of its answer tokens. A
 higher score means that the model more likely saw the row in training. l is the mean loss -log p of
@@ -15,14 +15,15 @@ As in open-unlearning, l includes the end token, while min_k and min_k_plus excl
 compares the forget rows with the rows of the holdout split:
 
     auc          Share of (forget, holdout) pairs in which the forget row scores higher; ties count
-                 half. At 0.5, the attack cannot tell the rows apart. At 1, all forget rows look
-                 seen. At 0, they look less seen than the holdout rows.
+                 half. At 0.5, the attack cannot tell the rows apart. At 1, every forget row looks
+                 more seen than every holdout row. At 0, every forget row looks less seen.
     tpr_at_x     Largest share of forget rows above a threshold that at most x % of the holdout rows
                  exceed. With fewer than 100 / x holdout rows, no holdout row exceeds the threshold.
     privleak     100 (A - A_reference) / A_reference with A = 1 - auc of min_k on the lowest 40 %
                  (MUSE uses this complement of auc). At 0, the model equals the reference. Below 0,
-                 the forget rows look more seen than to the reference (-100 if they always do).
-                 Above 0, they look less seen, because too much was removed; that also reveals them.
+                 the forget rows look more seen to the model than to the reference; the minimum is
+                 -100. Above 0, they look less seen, because too much was removed, which also
+                 reveals them.
 
 References: Carlini et al., arXiv 2012.07805 (zlib); Shi et al., arXiv 2310.16789 (Min-K%); Zhang et
 al., arXiv 2404.02936 (Min-K%++); Carlini et al., arXiv 2112.03570 (rates at few false positives);
@@ -53,7 +54,8 @@ def area(seen: np.ndarray, unseen: np.ndarray) -> float:
     Ties count half, so the result is the Mann-Whitney U statistic divided by the number of pairs.
 
     Args:
-        seen, unseen: float [N], float [M]; a higher score means that a row looks more seen.
+        seen, unseen: scores of the rows, float [N] and float [M]. A higher score means that a row
+            looks more seen.
     """
     ordered = np.sort(unseen)
     below = np.searchsorted(ordered, seen, "left")

@@ -1,4 +1,4 @@
-"""Memorisation of the answers to forget questions and to retain questions.
+"""Measures the memorisation of the answers to forget questions and to retain questions.
 
 A token is a hit if it is the most likely token after the question and the true tokens before it. An
 answer has n tokens without the end token, which is excluded as in open-unlearning:
@@ -44,7 +44,7 @@ def exact(hits: Sequence[int]) -> float:
 
 
 def extraction(hits: Sequence[int]) -> float:
-    """Returns the extraction strength 1 - k / n of one answer, see the module docstring.
+    """Returns the extraction strength 1 - k / n of one answer (see the module docstring).
 
     Args:
         hits: 1 (hit) or 0 for each token of the answer except the end token; at least one token.

@@ -1,4 +1,4 @@
-"""Multiple-choice test of whether the true answer is the most or the least likely option.
+"""Tests by multiple choice whether the true answer is the most or the least likely option.
 
 A method that lowers the likelihood of the true answer makes it recognisable among wrong answers as
 the least likely one. The options of a forget question are its wrong answers and its true answer,
@@ -42,7 +42,7 @@ def scores(losses: np.ndarray) -> np.ndarray:
 
 
 def rank_weights(losses: np.ndarray) -> np.ndarray:
-    """Returns the rank of the first option as weights over all ranks, most likely rank first.
+    """Returns the rank of the first option as weights over all ranks, from most to least likely.
 
     Args:
         losses: float [options], mean cross-entropy per token of each option.

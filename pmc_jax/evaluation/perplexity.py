@@ -1,4 +1,4 @@
-"""Perplexity of a model on unrelated text.
+"""Measures the perplexity of a model on unrelated text.
 
 N is the sum of the losses -ln p of all tokens. White space separates words. In scripts without
 spaces, each character is a word.

@@ -1,10 +1,10 @@
-"""Unlearn quality and utility, the two headline numbers of the PMC paper, both from 0 to 100.
+"""Computes unlearn quality and utility, the two main numbers of the PMC paper, from 0 to 100.
 
     unlearn quality = 100 (2 - F - FP) / 2          utility = 100 (R + W + A) / 3
 
 F and FP are the mean ROUGE-L recalls of greedy answers to the forget questions and to their
 paraphrases. R, W and A are the mean recalls on retain questions, world facts and real authors. The
-recall compares each answer with the true answer. Only both numbers together are meaningful: a model
+recall compares each answer with the true answer. The numbers are meaningful only together: a model
 with empty answers has unlearn quality 100 and utility 0.
 
 Reference: Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for
@@ -44,8 +44,8 @@ def unlearn_quality(forget_recall: float, paraphrased_recall: float) -> float:
 def utility(recalls: Mapping[str, float]) -> float:
     """Computes the utility, 100 times the mean recall over the present `UTILITY_SPLITS`.
 
-    Utilities over different splits are not comparable, so report the splits too, as `of_recalls`
-    does.
+    Utilities over different splits are not comparable, so the splits must be reported too, as
+    `of_recalls` does.
 
     Args:
         recalls: split -> mean ROUGE-L recall in [0, 1]; splits for other purposes are ignored.
@@ -86,7 +86,7 @@ def of_recalls(recalls: Mapping[str, float]) -> dict[str, Any]:
 
 
 def criterion(rule: str, quality: float, utility: float) -> float:
-    """Returns one number from 0 to 100 for the comparison of models; a higher number is better.
+    """Returns one number from 0 to 100 by which models are compared; a higher number is better.
 
     Args:
         rule: one of `config.evaluate.BEST_RULES`.
@@ -132,7 +132,7 @@ def summarise(own: Rows, *_: Any) -> Result:
 def _recall(name: str, value: float) -> float:
     if not 0.0 <= value <= 1.0:
         raise ValueError(
-            f"recall of {name!r}: the value {value!r} is outside [0, 1]. Pass a share, not a "
-            "percentage."
+            f"recall of {name!r}: the value must be from 0 to 1, but it is {value!r}. Pass a "
+            "share, not a percentage."
         )
     return float(value)

@@ -1,9 +1,9 @@
-"""Simulated quantisation, which rounds weights to few levels and dequantises them.
+"""Simulates quantisation: rounds weights to few levels and dequantises them.
 
 Deployed models are often quantised, and rounding can undo small changes of the weights and recover
 hidden answers (Zhang et al., "Catastrophic Failure of LLM Unlearning via Quantization", ICLR 2025,
 arXiv 2410.16454). Like deployed quantisers, this module rounds only the projections of the layers;
-embedding, head, norms and biases stay.
+embedding, head, norms and biases do not change.
 
 A block holds the weights of one output for neighbouring inputs. The module divides each block by
 its largest magnitude and rounds each weight to the nearest level in [-1, 1]:

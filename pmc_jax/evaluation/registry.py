@@ -1,4 +1,4 @@
-"""Registry of the measures by name."""
+"""Defines all measures in a registry by name."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -27,8 +27,8 @@ class Measure:
     """Measure with its function, its inputs and descriptions of its numbers.
 
     Attributes:
-        summarise: computes a result from the model's rows, the reference model's rows, the rows of
-            the model before unlearning, and the settings.
+        summarise: function that computes a result from the model's rows, the reference model's
+            rows, the rows of the model before unlearning, and the settings.
         descriptions: name of a number -> description.
         tasks: names in `tasks.TASKS` whose rows the measure reads.
         sets: names of required evaluation sets.
@@ -40,7 +40,7 @@ class Measure:
     sets: tuple[str, ...] = ("forget",)
 
     def missing_inputs(self, context: EvalContext) -> str:
-        """Returns the reason why the measure cannot be computed, or "" if it can."""
+        """Returns the reason why the measure cannot be computed, or "" if no input is missing."""
         missing = [f"data.evaluate.{name}" for name in self.sets if name not in context.sets]
         if "relearned" in self.tasks and context.relearn_rows is None:
             missing.append("data.evaluate.relearn or data.retain")

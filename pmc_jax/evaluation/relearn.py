@@ -1,4 +1,4 @@
-"""Relearning attack: answers that brief fine-tuning recovers were hidden, not forgotten.
+"""Implements the relearning attack: answers that brief fine-tuning recovers were only hidden.
 
 Reference: Hu et al., "Unlearning or Obfuscating? Jogging the Memory of Unlearned LLMs via Benign
 Relearning", ICLR 2025, arXiv 2406.13356.
@@ -34,12 +34,12 @@ def relearned(
     visits the rows in a new order (`order.epoch_rows`).
 
     Args:
-        generator: the attacked model without adapters; its weights stay unchanged.
-        rows: pairs, of which training uses the first `settings.rows`.
+        generator: the attacked model without adapters. Its weights do not change.
+        rows: question-answer pairs. Training uses the first `settings.rows` pairs.
         settings: number of steps, rows per step and learning rate.
         train: all other settings of the optimizer, and whether adapters are trained. Weight decay,
             warm-up, clipping and accumulation are always off.
-        data: settings of which the function reads `max_length` and `long_rows`.
+        data: settings of the data. Only `max_length` and `long_rows` are read.
         seed: seed of the row order and of new adapters.
         progress: function that is called with 1 after each step.
 
@@ -71,8 +71,8 @@ def relearned(
     def on_step(step: int, metrics: dict[str, Any], ids: Sequence[str]) -> None:
         if not metrics["applied"]:
             raise UserError(
-                f"evaluate.relearn: the loss or the gradient is not finite in step {step}. Lower "
-                f"evaluate.relearn.learning_rate={settings.learning_rate}."
+                f"evaluate.relearn: the loss or the gradient was not finite in step {step}. "
+                f"Decrease evaluate.relearn.learning_rate={settings.learning_rate}."
             )
         progress(1)
 

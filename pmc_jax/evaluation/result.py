@@ -1,4 +1,4 @@
-"""Results of a measure, which are numbers or the reasons why numbers are missing."""
+"""Defines the result of a measure: numbers, or the reasons why numbers are missing."""
 
 import dataclasses
 import math
@@ -18,7 +18,8 @@ class Description:
 
     Attributes:
         text: short name of the number.
-        better: lower | higher | reference (close to a model that never saw the data) | "".
+        better: which numbers are better: lower | higher | reference (close to a model that never
+            saw the data) | "" (neither).
         unit: share (0 to 1, shown in percent) | points (0 to 100) | loss | p | "" (no unit).
     """
 
@@ -47,7 +48,7 @@ class Result:
         descriptions: Mapping[str, Description],
         series: Mapping[str, list[float]] | None = None,
     ) -> "Result":
-        """Builds a result in which numbers that are not finite count as missing.
+        """Builds a result in which non-finite numbers count as missing.
 
         Args:
             numbers: name -> number, or the reason why the number is missing.

@@ -1,4 +1,4 @@
-"""Rows, which are the results of tasks on a model, and functions with which measures read them.
+"""Describes rows, the results of tasks on a model, and defines functions that read rows.
 
 A task computes one row per question and can resume after any row. A measure is a pure function of
 the rows of a model and of a reference model. Rows contain numbers; the only text is in `text`.
@@ -36,7 +36,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 def of_split(rows: Mapping[str, Any], split: str) -> dict[str, Any]:
-    """Returns the rows with keys "SPLIT/ID" of one split as id -> row, in the same order."""
+    """Returns the rows of one split, whose keys are "SPLIT/ID", as id -> row in the same order."""
     start = f"{split}/"
     return {key[len(start) :]: value for key, value in rows.items() if key.startswith(start)}
 
@@ -61,10 +61,10 @@ def mean_loss(text: Mapping[str, Any]) -> float:
 
 
 def unusable(rows: Mapping[str, Any], split: str) -> str:
-    """Returns the reason why the likelihood rows of a split cannot be used, or "" if they can.
+    """Returns the reason why the likelihood rows of a split are unusable, or "" if they are usable.
 
-    Rows with values that are not finite are rejected here, because numbers that only compare rows
-    would hide that a model has diverged.
+    Rows with non-finite values are unusable, because numbers that only compare rows would hide that
+    a model has diverged.
     """
     if not rows:
         return not_given(split)

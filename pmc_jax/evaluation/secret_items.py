@@ -1,4 +1,4 @@
-"""Secret items, which are the parts of an answer that identify somebody or something.
+"""Finds the secret items of answers: the parts that identify somebody or something.
 
     number     Digits with or without separators, and number words. A group of at least four digits
                is also an item.
@@ -10,10 +10,10 @@
     phrase     At least two neighbouring characters, in scripts without spaces between words.
 
 `secret_readings` compares items in any spelling. An item is secret if it is not in the question and
-is in few other answers: in at most three or 10 % of the answers, and for a rare word in at most one
-or 1 %. The other answers are the answers to the other forget questions and to the retain questions,
-so no corpus is needed. Number words, names of months and common words in `secret_words.yaml` are
-neither names nor rare words.
+is in few other answers: in at most three or 10 % of them, or for a rare word in at most one or 1 %.
+The other answers are those to the other forget questions and to the retain questions, so no corpus
+is needed. Number words, names of months and common words in `secret_words.yaml` are neither names
+nor rare words.
 """
 
 import re
@@ -30,7 +30,7 @@ _FREQUENT, _FREQUENT_RARE_WORD = (
     (3, 0.1),
     (1, 0.01),
 )  # maximum count and share of other answers with an item
-_WHOLE_GROUP = 4  # minimum number of digits that are an item on their own
+_WHOLE_GROUP = 4  # minimum length of a group of digits that is an item on its own
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;])[\s\W]*$")
 
 IsSecret = Callable[[Keys, bool], bool]  # (keys of an item, whether it is a rare word)
@@ -50,10 +50,11 @@ def secret_items(
         questions: N questions.
         retained: answers to retain questions.
         words: tables of number words, month names and common words.
-        others: answers to the N questions in which items are counted; `answers` if it is empty.
+        others: answers to the N questions in which items are counted. If `others` is empty, items
+            are counted in `answers`.
 
     Returns:
-        The items of each answer, [N]. An item is the set of its keys.
+        N lists with the items of each answer. An item is the set of its keys.
     """
     public = [keys(answer, words) for answer in retained]
     own = [keys(answer, words) for answer in others or answers]
@@ -98,7 +99,7 @@ def _items(answer: str, words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys
 
 
 def _numbers(digits: str, run: Sequence[re.Match]) -> Iterator[Keys]:
-    """Yields the items of neighbouring numbers and codes, between which are only separators."""
+    """Yields the items of numbers and codes that are divided only by separators."""
     before = (digits[match.start() - 1 : match.start()] for match in run)
     tokens = [m[0] for m, mark in zip(run, before, strict=True) if mark != secret_readings.WEAK]
     numbers = [secret_readings.number_of(token) for token in tokens]

@@ -1,4 +1,4 @@
-"""Keys of a text, which state each number, date, address and word that the text can mean.
+"""Finds the keys of a text: each number, date, address and word that the text can mean.
 
 Two texts that state the same fact share a key, whatever the spelling:
 
@@ -81,7 +81,7 @@ def with_digits(text: str, words: Vocabulary) -> str:
 
 
 def _scaled(match: re.Match, words: Vocabulary) -> str:
-    """Returns the digits of a number such as "3.5 million"."""
+    """Returns the digits of a matched number such as "3.5 million"."""
     fraction = match["fraction"] or ""
     value = int(match["whole"] + fraction) * words.scales[match["scale"]]
     return str(value // 10 ** len(fraction))
@@ -93,7 +93,7 @@ def _spelled(text: str, words: Vocabulary) -> str:
         return f"{WEAK}{words.number_words[text]}"
     numbers: list[int] = []
     total = part = None  # value of millions and thousands so far; value of the rest
-    open_end = False  # whether a smaller number may follow
+    open_end = False  # True if a smaller number may follow
     for word in re.findall(r"[^\s-]+", text):
         if word in words.number_joiners:
             continue
@@ -117,7 +117,7 @@ def _spelled(text: str, words: Vocabulary) -> str:
 def dates(digits: str, words: Vocabulary) -> Iterator[tuple[re.Match, str, Keys]]:
     """Yields the match, the year and the keys of each date in a result of `with_digits`.
 
-    The year is "" if the date has none.
+    The year is "" if the date has no year.
     """
     for pattern in (*words.month_patterns, _YEAR_FIRST, _YEAR_LAST):
         for match in pattern.finditer(digits):
@@ -144,7 +144,7 @@ def addresses(folded: str) -> list[Keys]:
 
 
 def runs(digits: str, between: re.Pattern = _BETWEEN_DIGITS) -> Iterator[list[re.Match]]:
-    """Yields sequences of numbers in a result of `with_digits`, divided only by separators."""
+    """Yields sequences of numbers that only separators divide, in a result of `with_digits`."""
     run: list[re.Match] = []
     for match in _TOKEN.finditer(digits):
         if run and not between.fullmatch(digits, run[-1].end(), match.start()):
@@ -195,7 +195,7 @@ def _codes(digits: str) -> set[str]:
 
 
 def unspaced(folded: str) -> Iterator[list[str]]:
-    """Yields sequences of characters, with their marks, that have no spaces between words."""
+    """Yields sequences of characters, with their marks, in scripts without spaces between words."""
     run: list[str] = []
     end = None
     for match in spelled_words(folded):

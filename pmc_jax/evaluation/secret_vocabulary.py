@@ -1,4 +1,4 @@
-"""Tables of number words, month names and common words for the secret items."""
+"""Reads the tables of number words, month names and common words for the secret items."""
 
 import dataclasses
 import functools
@@ -34,16 +34,16 @@ def visible(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Words of some languages, as `visible` leaves them, in lower case.
+    """Tables of words in some languages, in lower case and in the form that `visible` returns.
 
     Attributes:
         numbers, ordinals: word -> value.
         scales: word -> factor that multiplies the number before the word.
         number_joiners: words that join the words of a number.
-        weak_numbers: number words that are no secret on their own.
-        months: name or abbreviation -> 1 to 12.
+        weak_numbers: number words that are not a secret on their own.
+        months: name or abbreviation of a month -> number from 1 to 12.
         date_joiners: words that join day and month.
-        common: words that are never a secret. In YAML, a text with white space is also possible.
+        common: words that are never a secret. In YAML, they may be one text with white space.
     """
 
     numbers: Mapping[str, int]
@@ -124,13 +124,13 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         place = "" if line is None else f" at line {line + 1}"
-        raise UserError(f"{where}: the file is not YAML{place}. Correct that line.") from error
+        raise UserError(f"{where}: the YAML is invalid{place}. Correct the YAML.") from error
     tables = [field.name for field in dataclasses.fields(Vocabulary)]
     if not isinstance(content, dict) or (unknown := sorted(map(str, content.keys() - set(tables)))):
         is_what = (
             f"has the unknown table {unknown[0]!r}" if isinstance(content, dict) else "is a list"
         )
-        raise UserError(f"{where}: the file {is_what}. Give the tables {', '.join(tables)}.")
+        raise UserError(f"{where}: the file {is_what}. Use only the tables {', '.join(tables)}.")
     return {name: _table(name, value, where) for name, value in content.items()}
 
 
@@ -142,9 +142,9 @@ def _table(name: str, value: Any, where: str) -> Mapping[str, int] | frozenset[s
         if in_range and all(type(number) is int for number in values):
             return {visible(str(word)).casefold(): number for word, number in value.items()}
         raise UserError(
-            f"{where}: the table {name} does not map words to {numbers}. Write 'word: 1'."
+            f"{where}: the table {name} must map words to {numbers}. Write each entry as 'word: 1'."
         )
     words = value.split() if isinstance(value, str) else value
     if isinstance(words, list) and all(isinstance(word, str) for word in words):
         return frozenset(visible(word).casefold() for word in words)
-    raise UserError(f"{where}: the table {name} is not a list of words. Quote words such as 'no'.")
+    raise UserError(f"{where}: the table {name} must be a list of words. Quote words such as 'no'.")

@@ -1,4 +1,4 @@
-"""Side effects of unlearning on the likelihood of forget-answer tokens in unrelated text.
+"""Measures how unlearning changes the likelihood of forget-answer tokens in unrelated text.
 
 The change at a position of unrelated text is the probability of its token under this model minus
 the probability under another model. The other model is the reference model, which never saw the
@@ -48,7 +48,7 @@ DESCRIPTIONS = {
 
 
 def describe(changes: np.ndarray) -> dict[str, float]:
-    """Computes the numbers of the module docstring for one group of positions.
+    """Computes all numbers (see the module docstring) for one group of positions.
 
     Args:
         changes: float [positions], changes of probability; at least one position.
@@ -65,7 +65,7 @@ def describe(changes: np.ndarray) -> dict[str, float]:
 
 
 def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -> Result:
-    """Compares the model with the reference model and the model before unlearning, if present."""
+    """Compares the model with the reference model and with the model before unlearning."""
     numbers: dict[str, float | str] = {}
     series = {}
     text = own.get("text", {})
@@ -88,9 +88,9 @@ def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -
 
 
 def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the changes of probability for "forget" and "other" positions.
+    """Returns the changes of probability at "forget" and "other" positions.
 
-    The function ignores chunks that the two models tokenise differently.
+    Chunks that the two models tokenise differently are ignored.
     """
     chunks = [k for k in own if k in other and len(own[k]["logp"]) == len(other[k]["logp"])]
     if not chunks:

@@ -1,4 +1,4 @@
-"""Text tables with the numbers of an evaluation."""
+"""Formats the numbers of an evaluation as text tables."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -34,12 +34,11 @@ def tables(evaluation: Mapping[str, Any]) -> str:
             for reason, names in reasons.items()
         ]
     parts += [
-        f"{name}: the measure cannot be computed: {why}"
-        for name, why in evaluation["not_computed"].items()
+        f"{name} cannot be computed: {why}" for name, why in evaluation["not_computed"].items()
     ]
     return "\n\n".join(parts)
 
 
 def _without_parts(names: Collection[str]) -> list[str]:
-    """Returns the names that do not extend another name as "A.low" extends "A"."""
+    """Returns the names without those that extend another name, as "A.low" extends "A"."""
     return [n for n in names if not any(n.startswith(f"{other}.") for other in names)]

@@ -1,4 +1,4 @@
-"""Tasks, which compute rows on a model; `rows` describes the format of the rows.
+"""Defines the tasks, which compute rows on a model. `rows` describes the format of the rows.
 
 Every task lists its keys and computes the rows of the remaining keys in batches. An interrupted
 evaluation therefore resumes without repeating finished rows.
@@ -40,8 +40,9 @@ class EvalTask:
     Attributes:
         sets: names of the evaluation sets on which the rows depend.
         settings: names of the fields of `EvaluateConfig` on which the rows depend.
-        keys: returns the keys of all rows; the list is empty if a required input is missing.
-        run: yields the rows of the given keys, a few rows at a time.
+        keys: function that returns the keys of all rows. The list is empty if a required input is
+            missing.
+        run: function that yields the rows of given keys, a few rows at a time.
     """
 
     sets: tuple[str, ...]
@@ -140,7 +141,7 @@ def _scores(model: LoadedModel, sequences: Sequence[TokenSequence]) -> list[Toke
 
 
 def _rounded(values: np.ndarray) -> list[float]:
-    """Returns float32 values as floats with the fewest digits that identify them."""
+    """Returns float32 values as floats with the fewest digits that still identify the values."""
     return [float(str(value)) for value in values]
 
 
@@ -201,7 +202,7 @@ def _text(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewR
 def _forget_items(
     context: EvalContext, keys: Iterable[str], group: str, ask: Callable[[str], str] = str
 ) -> Iterator[tuple[str, str, str]]:
-    """Yields (key, question worded by `ask`, true answer) for keys that start with `group`."""
+    """Yields (key, question as reworded by `ask`, true answer) for keys that start with `group`."""
     rows = context.forget
     for key in keys:
         if key.startswith(group):

@@ -1,4 +1,4 @@
-"""Measures of the TOFU benchmark.
+"""Computes the measures of the TOFU benchmark.
 
 l is the mean loss (cross-entropy per token, end token included) of a text after its question.
 
@@ -79,7 +79,7 @@ def model_utility(nine: Sequence[float]) -> float:
 
 
 def summarise(own: Rows, reference: Rows | None, *_: Any) -> Result:
-    """Computes all numbers of the module docstring for which rows are available."""
+    """Computes all numbers (see the module docstring) for which rows are available."""
     numbers: dict[str, float | str] = {}
     for split in ("forget", *UTILITY_SPLITS):
         numbers |= {f"{split}.{name}": number for name, number in _of_split(split, own).items()}
@@ -123,7 +123,7 @@ def _forget_quality(kind: str, own: Rows, reference: Rows | None) -> dict[str, f
 
 
 def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndarray, str]:
-    """Returns log R of each row and "", or an empty array and the reason why R is missing."""
+    """Returns log R of each row and "", or an empty array and the reason why R is not known."""
     columns = ("wrong",) if split in _AMONG_WRONG else ("paraphrased", "wrong")
     if reason := _missing(rows, split, *columns):
         return np.empty(0), reason
@@ -132,7 +132,7 @@ def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndar
 
 
 def _missing(rows: Mapping[str, Any], split: str, *columns: str) -> str:
-    """Returns the reason why these columns cannot be used, or "" if they can."""
+    """Returns the reason why columns cannot be used, or "" if all of them can be used."""
     if reason := unusable(rows, split):
         return reason
     missing = [c for c in columns if not all(row[c] for row in rows.values())]

@@ -1,4 +1,4 @@
-r"""Truth ratio of the TOFU benchmark in its two common definitions, and Forget Quality.
+r"""Computes the truth ratio of the TOFU benchmark in its two definitions, and Forget Quality.
 
 The ratio R = p(wrong) / p(true) of a row depends on the mean losses l (cross-entropy per token, end
 token included) of its paraphrased true answer and of its wrong answers:
@@ -55,7 +55,7 @@ def truth_ratio(log_ratios: np.ndarray, *, forget: bool) -> float:
 
 
 def forget_quality(own: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """Tests with the two-sample Kolmogorov-Smirnov test whether two models have the same R.
+    """Tests whether R has the same distribution under two models (two-sample Kolmogorov-Smirnov).
 
     Args:
         own, reference: float [N], float [M], log R of the rows of each model.
@@ -63,7 +63,7 @@ def forget_quality(own: np.ndarray, reference: np.ndarray) -> tuple[float, float
     Returns:
         The p-value and the test statistic.
     """
-    # Imported on first use, because the import takes more than a second.
+    # This import is delayed until the first use, because it takes more than a second.
     from scipy.stats import ks_2samp
 
     test = ks_2samp(own, reference)

@@ -182,7 +182,7 @@ def test_overwrite_is_refused_in_shared_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(work)
     (tmp_path / "link").symlink_to(home)
     for folder in ("/", home, home.parent, work, ".", tmp_path / "link"):
-        with pytest.raises(UserError, match="--overwrite is refused"):
+        with pytest.raises(UserError, match="--overwrite is not allowed"):
             _claim(folder, overwrite=True)
     assert os.listdir(work) == []
 
@@ -214,7 +214,7 @@ def test_a_check_refuses_what_a_claim_refuses_and_changes_nothing(tmp_path):
         (unfinished, {"digests": DIGESTS | {"model": "c"}}, "data model"),
         (tmp_path, {}, "files that no run wrote"),
         (tmp_path / "file", {}, "the path is a file"),
-        (Path(), {"overwrite": True}, "--overwrite is refused"),
+        (Path(), {"overwrite": True}, "--overwrite is not allowed"),
     ):
         with pytest.raises(UserError, match=message):
             _check(folder, **options)

@@ -145,11 +145,11 @@ def test_tables_of_another_language(tmp_path):
     ("text", "part"),
     [
         ("numbers: [1", "is not YAML at line"),
-        ("[1]", "is a list. Give the tables"),
+        ("[1]", "is a list. Use only the tables"),
         ("nombres: {un: 1}", "unknown table 'nombres'"),
-        ("numbers: {un: eins}", "the table numbers does not map words to integers"),
-        ("months: {treizembre: 13}", "the table months does not map words to numbers from 1"),
-        ("common: [no]", "the table common is not a list of words"),
+        ("numbers: {un: eins}", "the table numbers must map words to integers"),
+        ("months: {treizembre: 13}", "the table months must map words to numbers from 1"),
+        ("common: [no]", "the table common must be a list of words"),
     ],
 )
 def test_a_bad_table_is_one_line(text, part, tmp_path):
