@@ -1,4 +1,4 @@
-"""Continuous batching: which samples the slots of the decode batch hold, and when they change.
+"""Continuous batching: assigns samples to the slots of the decode batch, and runs the decoder.
 
 Between two calls of the decoder, the host assigns waiting samples to idle slots. A call ends when a
 sixteenth of the slots have become idle, so little compute is wasted on idle slots. When no sample
@@ -56,7 +56,7 @@ class Usage:
 class ContinuousBatching:
     """State of one call of `Engine.generate`: arrays on the device, and the sample in each slot.
 
-    `order` holds the indices of the questions that are not prefilled yet. The other fields are the
+    `order` holds the indices of the questions that are not yet prefilled. The other fields are
     arguments of `generate`.
     """
 
@@ -121,7 +121,7 @@ class ContinuousBatching:
         return int((~busy).sum()) > len(unassigned)
 
     def _load_prompts(self, new_prompts: list[tuple[int, int]]) -> None:
-        """Loads the question's prompt into the row, for each (row, question) in `new_prompts`."""
+        """Loads prompts into rows. `new_prompts` has pairs of a row and a question index."""
         for row, question in new_prompts:
             source, i = next((p, rows[question]) for p, rows in self._prefilled if question in rows)
             row, i = jnp.int32(row), jnp.int32(i)
@@ -162,7 +162,7 @@ class ContinuousBatching:
         return self.scheduler.start(questions, first, nll)
 
     def _start(self) -> None:
-        """Starts the smallest batch that holds all samples, or else the largest batch."""
+        """Starts the smallest batch that holds all samples, or the largest batch if none does."""
         counts = np.array([len(samples) for samples in self.scheduler.waiting.values()])
         fitting = [(b, k) for b, k in self._buckets if np.sum(-(-counts // k)) <= b]
         b, k = min(fitting, key=math.prod) if fitting and not self.order else self._buckets[0]

@@ -1,6 +1,6 @@
 """Array shapes for which sampling is compiled: a few batch shapes, and the prompt size.
 
-A batch shape (B, K) has B rows with K slots each, see `pmc_jax.sampling.engine`.
+A batch shape (B, K) has B rows with K slots each, see `pmc_jax.sampling.batching`.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,10 @@ def largest_batch_shape(
 ) -> tuple[int, int]:
     """Returns the batch shape (B, K) that decodes up to `batch_size` samples at once.
 
-    If samples wait for slots, wide rows read a prompt's keys once for more samples. Narrow rows
-    leave fewer slots idle until all samples of a row have ended. With 500 samples of mixed length
-    and 64 slots, rows of 1, 2 and 4 slots keep 95, 87 and 63 % of the slots busy.
+    A step reads the keys of a prompt once per row, so wide rows read them for more samples at once.
+    Narrow rows leave fewer slots idle, because a row serves a question until all its samples have
+    ended. With 500 samples of mixed length and 64 slots, rows of 1, 2 and 4 slots keep 95, 87 and
+    63 % of the slots busy.
     """
     if num_questions * num_samples <= batch_size:
         return num_questions, num_samples

@@ -9,7 +9,7 @@ The prompt of a question is prefilled once. Each step reads the prompt's keys an
 all slots of the row, with two products and one softmax.
 
 In each step, all slots write to the same cache entry, so a step needs only one in-place update. The
-entries form a ring buffer. A slot attends to as many of the newest entries as it has fed tokens, so
+entries form a ring buffer. A sample that has fed n tokens attends to the n newest entries, so
 samples can start and end at any step. This module handles no text, questions or scores.
 """
 
@@ -91,7 +91,7 @@ def _token_nll(logits: jax.Array, tokens: jax.Array, sampler: Sampler) -> jax.Ar
 def start_batch(
     prompts: PromptCache, rows: jax.Array, *, slots: int, cache_size: int, layout: Layout
 ) -> tuple[PromptCache, GeneratedCache]:
-    """Creates a decode batch of B rows x `slots` with an empty cache of T = `cache_size` entries.
+    """Creates a decode batch of B rows with `slots` slots each and T = `cache_size` cache entries.
 
     Args:
         prompts: cache of the prefilled prompts.
@@ -125,7 +125,7 @@ def _constrain_prompts(prompts: PromptCache, layout: Layout) -> PromptCache:
 def load_prompt(
     prompts: PromptCache, source: PromptCache, row: jax.Array, index: jax.Array, *, layout: Layout
 ) -> PromptCache:
-    """Copies the prompt `index` of `source` into the row `row` of `prompts` (donated)."""
+    """Copies the prompt `index` of `source` into the row `row` of `prompts`, which is donated."""
 
     def put(x, new):
         return jax.lax.dynamic_update_index_in_dim(x, new[index], row, 0)

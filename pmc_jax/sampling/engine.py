@@ -49,7 +49,7 @@ class Engine:
     Attributes:
         config: configuration of the decoder.
         layout: mesh and sharding rules of the sampling weights.
-        sampler: settings by which a token is chosen.
+        sampler: settings for the choice of a token.
         num_samples: number K of answers per prompt.
         max_new_tokens: maximum number of tokens in an answer, the end token included.
         end_tokens: token ids that end an answer.
@@ -117,7 +117,8 @@ class Engine:
             ids: question id of each prompt.
             expected: estimated length of each answer in tokens; long answers start first.
             usage: counters that the call increments.
-            progress: called with the number of new useful tokens after each call of the decoder.
+            progress: function that receives the number of new useful tokens after each call of the
+                decoder.
 
         Raises:
             UserError: a prompt does not begin with the shared prefix, or it does not have 1 to

@@ -82,7 +82,7 @@ class TextGenerator:
         return TextGenerator(lm, encoder, compute_dtype(settings.compute_dtype), cache)
 
     def trained(self, model: Decoder) -> LanguageModel:
-        """Returns the language model with the weights of `model`, ready for the export.
+        """Returns the language model with the weights of `model`, ready for export.
 
         The `generation_config` of the result names every token that ends an answer in this library,
         so that other programs stop at the same tokens.
@@ -277,8 +277,8 @@ class TextGenerator:
         """Returns `num_samples` answers to each question, in the order of the questions.
 
         Args:
-            progress: called with the number of questions whose answers are newly complete.
-            options: options of `stream`, which also lists the exceptions.
+            progress: function that receives the number of newly answered questions.
+            options: other arguments of `stream`, whose docstring also lists the exceptions.
         """
         answers: list[list[str]] = [[] for _ in questions]
         for ended in self.stream(weights, questions, sampler, **options):

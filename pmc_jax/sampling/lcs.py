@@ -20,7 +20,7 @@ def lcs_lengths(
         reference_lengths: i32[B], number of tokens in each reference; the rest is padding.
 
     Returns:
-        The lengths i32[B,K]. Divided by the length of the reference, they are the recall.
+        The lengths i32[B,K]. The recall is a length divided by the length of the reference.
     """
     size = references.shape[-1]
     inside = jnp.arange(samples.shape[-1]) < lengths[..., None]
@@ -33,7 +33,7 @@ def lcs_lengths(
         return jnp.concatenate([first[..., None], x[..., :-1]], axis=-1)
 
     def diagonal(state, token):
-        # All are [B,K,R]; `window` has the sample token that is compared with each reference token.
+        # All arrays are [B,K,R]. `window` has the sample token to compare with each reference token.
         window, last, before = state
         window = shifted(window, token)
         nothing = jnp.zeros_like(token)

@@ -24,7 +24,7 @@ _TRIES = 4
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """Settings by which a token is chosen; jitted functions take them as a static argument.
+    """Settings for the choice of a token, which jitted functions take as a static argument.
 
     Attributes:
         temperature: divisor of the logits; 0 = greedy, the first token with the largest logit.
@@ -44,17 +44,22 @@ class Sampler:
     return_logprobs: bool = False
 
     def __post_init__(self):
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise UserError(
-                f"{self}: temperature, top_k or top_p is out of range. "
-                "Set temperature >= 0, top_k >= 0 and 0 < top_p <= 1."
-            )
-        decay, ends = self.temperature_decay_tokens, (self.temperature, self.final_temperature)
-        if decay < 0 or (decay and min(ends) <= 0):
-            raise UserError(
-                f"{self}: the temperature decay is out of range. "
-                "Set temperature_decay_tokens >= 0, temperature > 0 and final_temperature > 0."
-            )
+        decays = self.temperature_decay_tokens != 0
+        with_decay = "above 0 with a temperature decay"
+        wrong = {
+            ("temperature", "at least 0"): self.temperature < 0,
+            ("top_k", "at least 0"): self.top_k < 0,
+            ("top_p", "above 0 and at most 1"): not 0 < self.top_p <= 1,
+            ("temperature_decay_tokens", "at least 0"): self.temperature_decay_tokens < 0,
+            ("temperature", with_decay): decays and self.temperature <= 0,
+            ("final_temperature", with_decay): decays and self.final_temperature <= 0,
+        }
+        for (name, range_), is_wrong in wrong.items():
+            if is_wrong:
+                raise UserError(
+                    f"Sampler: {name} must be {range_}, but it is {getattr(self, name)!r}. "
+                    f"Correct {name}."
+                )
 
     @property
     def draws(self) -> int:

@@ -1,6 +1,6 @@
-"""Continuous batching on the host: the assignment of samples to slots.
+"""State of all samples of a `generate` call on the host, and their assignment to slots.
 
-The index spaces are those of `pmc_jax.sampling.engine`. A row serves one question at a time, and
+`pmc_jax.sampling.batching` defines the index spaces. A row serves one question at a time, and
 its slots share the question's prompt; a slot decodes one sample at a time. An idle slot gets the
 next sample of its row's question, and an idle row gets the next question. When no sample waits,
 the active samples move into a smaller batch.
@@ -69,7 +69,8 @@ class Scheduler:
         self.count = np.zeros(shape, np.int32)
         self._ends = frozenset(end_tokens)
         self.waiting: dict[int, list[int]] = {}
-        self._unfinished: dict[int, int] = {}  # Each question has some samples that have not ended.
+        # The values are the numbers of samples that have not ended, by question.
+        self._unfinished: dict[int, int] = {}
 
     def start(self, questions: Sequence[int], first: np.ndarray, nll: np.ndarray) -> list[int]:
         """Adds the first token of every sample of the given questions.

@@ -1,8 +1,8 @@
 """Snapshot of the weights, which is cast, fused and resharded for sampling once per round.
 
 Training does not depend on this layout, and sampling never changes the training state. The layers
-are separate arrays: a decode step reads each matrix once, and XLA would first copy a slice of a
-stacked array.
+are separate arrays, because XLA would copy each slice of a stacked array before a decode step reads
+it.
 """
 
 import functools
@@ -157,14 +157,14 @@ def snapshot(
 
 
 def _in_order(x: jax.Array) -> jax.Array:
-    """Fixes the row-major memory layout. Otherwise XLA would copy all layers at the end."""
+    """Constrains an array to row-major memory, so that XLA does not copy all layers at the end."""
     return with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
 
 
 def _fuse(
     w: dict[str, jax.Array], config: DecoderConfig, source: Layout, move: Callable, dtype
 ) -> FusedLayer:
-    """Fuses the weights of one layer."""
+    """Merges the adapters of one layer, casts and fuses its weights, and reshards the results."""
     for name in [name.removesuffix(A) for name in w if name.endswith(A)]:
         w[name] = merged_weight(w[name], w.pop(name + A), w.pop(name + B))
     axes = {name: parameters(config)[f"layers.{name}"].axes[1:] for name in w}

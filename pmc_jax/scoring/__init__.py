@@ -4,12 +4,14 @@ The default score is that of the paper: ROUGE-L recall of the original answer in
 paper's reward is 1 - score). A score may be any function of (original answer, samples). PMC never
 passes a true forget answer to a score.
 
-The method assumes one scale. A score of 0 or less means that nothing of the original answer is
-left, and PMC never samples for such a question again. A score of 1 is the worst, and empty and
-incoherent answers get this score.
+All scores use the same scale. A score of 0 or less means that a sample contains nothing of the
+original answer, and PMC then stops sampling for the question. A score of 1 is the worst, and empty
+and incoherent answers get this score.
 
     base.py       the protocol of a score, its checks, penalties for short and empty answers
     text.py       ROUGE, chrF, embeddings, forbidden strings, weighted means
+    rouge.py      ROUGE recall of two texts
+    words.py      the two rules by which ROUGE splits text into words
     token_lcs.py  longest common subsequence of token ids
     coherence.py  rules by which a sample counts as an answer
     preference.py order of samples with equal scores

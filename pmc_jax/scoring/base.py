@@ -37,7 +37,7 @@ def with_min_len(score: Score, min_len: int) -> Score:
     """Returns a score with a penalty for short answers: `min(1, score + exp(-n))` if `n < min_len`.
 
     `n` is `len(text.strip().split(" "))`, as in the reference implementation. An empty text counts
-    1, and each double space adds 1. `min_len = 0` changes nothing.
+    as one word, and each double space adds one word. `min_len = 0` changes nothing.
 
     A score above 1, which only a user's function returns, is not lowered to 1.
     """
@@ -93,10 +93,10 @@ def score_batch(
 
 
 def checked(score: Score) -> Score:
-    """Returns the score with a check that raises an error unless it returns K finite numbers.
+    """Returns a score that raises a UserError unless `score` returns K finite numbers.
 
-    If the score itself raises, the message has the type and the line of the error. It omits the
-    text of the error, which may quote an answer.
+    If `score` itself raises, the message gives the type and the line of the error. The message
+    omits the text of the error, which may quote an answer.
     """
     name = getattr(score, "__name__", type(score).__name__)
 

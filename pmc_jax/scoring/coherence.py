@@ -1,7 +1,7 @@
 """Rules by which a sample counts as an answer: enough words, little repetition, low perplexity.
 
 A score rewards every text that is unlike the original answer, so meaningless text would win without
-these rules. This module runs no model: the caller measures the log-probabilities.
+these rules. This module runs no model, and the caller passes the log-probabilities.
 """
 
 import math
@@ -19,8 +19,8 @@ def repetition(text: str) -> float:
 
     The text is split into words and punctuation marks, and case is ignored. The result is the
     larger of two fractions of the neighbouring pairs: pairs that occurred before, and pairs within
-    the longest run of one word. "the the the" has 1, "in town in town in town" has 3/5, and a text
-    of one piece has 0.
+    the longest run of one word. The result is 1 for "the the the", 3/5 for "in town in town in
+    town", and 0 for a text of one word.
     """
     pieces = [piece.casefold() for piece in words_and_marks(text)]
     if len(pieces) < 2:
@@ -48,7 +48,7 @@ def coherent(
         settings: only `min_words`, `max_repetition` and `max_perplexity` are read.
         mean_nll: mean negative log-probability per token of each sample, at temperature 1 and under
             the model that generated the sample. The argument is required if `max_perplexity` is
-            set. A sample with nan, which has no token, passes.
+            set. A sample without tokens has nan and passes the perplexity check.
 
     Returns:
         bool [K], True for samples that count as answers.

@@ -1,7 +1,7 @@
 """Order of samples with equal scores: fewest secret words, then shortest, then most likely.
 
-A score of 0 is common. It says only that a sample contains nothing of its own original answer. The
-sample may still reveal the answer to another forget question.
+Many samples have a score of 0. This score says only that a sample contains nothing of the original
+answer to its own question. The sample may still reveal the answer to another forget question.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,15 +23,15 @@ def secret_words(originals: Sequence[str], public: Iterable[str]) -> frozenset[s
 
 
 def count_secret_words(samples: Sequence[str], secrets: frozenset[str]) -> np.ndarray:
-    """Counts the different secret words in each of K samples. Returns int [K]."""
+    """Counts the distinct secret words in each of K samples. Returns int [K]."""
     return np.array([len(secrets.intersection(unicode_words(text))) for text in samples], int)
 
 
 def preference(secrets: np.ndarray, length: np.ndarray, mean_nll: np.ndarray) -> np.ndarray:
     """Sorts K samples of equal scores: fewest secret words, then shortest, then most likely first.
 
-    Remaining ties keep the order of the samples. A short answer recalls less of the true answer in
-    any wording, and the model learns it in fewer tokens.
+    Remaining ties keep the order of the samples. Short answers come first because they reveal less
+    of the true answer in any wording and have fewer tokens to learn.
 
     Args:
         secrets: int [K], number of secret words in each sample, from `count_secret_words`.

@@ -27,7 +27,7 @@ def base_score(
     score: str | Callable | None = None,
     words: str = "ascii",
 ) -> Score:
-    """Returns the score that the settings name, without threshold and penalties.
+    """Returns the score that the settings name, without a threshold or penalties.
 
     Args:
         pmc: settings of PMC; only `pmc.score` is read.
@@ -49,7 +49,7 @@ def base_score(
 
 
 def reads_words(settings: ScoreConfig, score: str | Callable | None = None) -> bool:
-    """Returns whether ROUGE is the score or a part of it; for the arguments see `base_score`."""
+    """Returns whether ROUGE is the score or a part of a weighted score, see `base_score`."""
     names = (score,) if score is not None else (settings.weights or (settings.name,))
     return any(name in OF_WORDS for name in names if isinstance(name, str))
 
@@ -151,11 +151,14 @@ def _function(name: str, where: str) -> Callable:
         ) from None
     if not hasattr(module, function):
         near = get_close_matches(function, dir(module), n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else "Name one of its functions."
+        hint = f"Did you mean {near[0]!r}?" if near else "Give the name of one of its functions."
         raise UserError(
             f"{where}: the module {module_name!r} has no attribute {function!r}. {hint}"
         )
     value = getattr(module, function)
     if not callable(value):
-        raise UserError(f"{where}: {name!r} is not a function. Name a function of the module.")
+        raise UserError(
+            f"{where}: {name!r} is not a function. Give the name of a function that the module "
+            "defines."
+        )
     return value

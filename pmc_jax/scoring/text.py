@@ -1,6 +1,6 @@
 """Scores of texts: ROUGE, chrF, embeddings, forbidden strings, weighted means.
 
-They run on the host. This module handles no settings, tokenizers or penalties.
+These scores run on the host. This module handles no settings, tokenizers or penalties.
 """
 
 import unicodedata
@@ -94,9 +94,9 @@ def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
     The score raises UserError if the function does not return n finite vectors.
 
     Args:
-        function: maps n texts to vectors, float [n, d], such as a sentence embedding model. It is
-            called once per question, with the original answer first. A zero vector has similarity
-            0 with every vector.
+        function: function that maps n texts to vectors, float [n, d], such as a sentence embedding
+            model. It is called once per question, with the original answer first. A zero vector
+            has similarity 0 with every vector.
     """
 
     def embedding_similarity(original: str, samples: Sequence[str]) -> np.ndarray:

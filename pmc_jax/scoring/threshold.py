@@ -24,7 +24,7 @@ def with_threshold(
 
     The result is 0 up to the threshold, and 1 stays 1. Every sample with a score up to t is good
     enough, so PMC does rejection sampling from the model's own distribution, conditioned on score
-    <= t. A threshold excuses words that any model would say, but a sample with a secret word keeps
+    <= t. A threshold allows words that any model would say, but a sample with a secret word keeps
     its score.
 
     Args:

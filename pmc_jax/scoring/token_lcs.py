@@ -32,7 +32,7 @@ def token_lcs(encode: Callable[[str], Sequence[int]]) -> Score:
 
     Returns:
         The score, which is 0 if the original answer has no token. JAX compiles one program for each
-        K and each power of two of tokens.
+        K and each size, where a size is a power of two times `_SMALLEST`.
     """
 
     def token_lcs_recall(original: str, samples: Sequence[str]) -> np.ndarray:

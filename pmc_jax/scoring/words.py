@@ -1,12 +1,12 @@
-"""Words of texts in any script, and the two rules by which ROUGE makes words.
+"""Splits text in any script into words, by one of two rules for ROUGE.
 
-    ascii     words of `rouge_score` with its stemmer: lower-case runs of `[a-z0-9]`; every other
-              character separates words
-    unicode   words between the boundaries of UAX 29, after NFKC and case folding; one character,
-              with its combining marks, in scripts that write no spaces between words
+    ascii     the rule of the package `rouge_score` with its stemmer: words are lower-case runs of
+              `[a-z0-9]`, and every other character separates words
+    unicode   the rule of UAX 29 after NFKC and case folding; in scripts without spaces between
+              words, each character with its combining marks is a word
 
-A text of ASCII characters has the same words under both rules: under `unicode`, a word without a
-letter, mark or number beyond ASCII is divided and stemmed as `rouge_score` does it.
+A text of ASCII characters has the same words under both rules, because `unicode` splits and stems
+words without a letter, mark or number beyond ASCII as `rouge_score` does.
 
 References: Unicode Standard Annex 29, "Unicode Text Segmentation"; Lin, "ROUGE", 2004.
 """
@@ -20,7 +20,7 @@ from rouge_score import tokenize as rouge_tokenize
 
 Words = Callable[[str], tuple[str, ...]]
 
-# LB=SA: Thai, Lao, Khmer, Myanmar and their neighbours.
+# The scripts with the property LB=SA are Thai, Lao, Khmer, Myanmar and similar scripts.
 _SPACELESS = r"[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{LB=SA}]"
 _SPACED = rf"[\w--{_SPACELESS}]"
 _ONE_OR_RUN = regex.compile(rf"(?V1)[\w&&{_SPACELESS}]\p{{M}}*|{_SPACED}+")
@@ -29,28 +29,29 @@ _BLANK_SEPARATED = regex.compile(rf"(?V1)[\w&&{_SPACELESS}]\p{{M}}*|[^\s{_SPACEL
 _SPACELESS_START = regex.compile(rf"(?V1)[\w&&{_SPACELESS}]")
 _SPACELESS_END = regex.compile(rf"(?V1)[\w&&{_SPACELESS}]\p{{M}}*$")
 
-_BOUNDARY = regex.compile(r"(?wV1)\b")  # with the flag w, the boundaries of UAX 29
+_BOUNDARY = regex.compile(r"(?wV1)\b")  # With the flag w, \b matches the boundaries of UAX 29.
 _HAS_WORD = regex.compile(r"[\p{Alphabetic}\p{N}]")
 _BEYOND_ASCII = regex.compile(r"(?V1)[[\p{L}\p{M}\p{N}]--[\x00-\x7f]]")
 _LETTER_BEYOND_ASCII = regex.compile(r"(?V1)[[\p{Alphabetic}\p{Nd}]--[\x00-\x7f]]")
 _KATAKANA = regex.compile(r"\p{WB=Katakana}")
 _CHARACTER = regex.compile(r"\X")
-# Soft hyphens, joiners and the like. The zero-width space stays: it separates words.
+# This pattern matches soft hyphens, joiners and similar characters, but not the zero-width space,
+# which separates words.
 _INVISIBLE = regex.compile(r"(?V1)[\p{Default_Ignorable_Code_Point}--[\u200b]]")
 
 
 @cache
 def _porter():
-    # Imported on first use: nltk takes about a second to import.
+    # The import of nltk takes about a second.
     from nltk.stem.porter import PorterStemmer
 
     return PorterStemmer()
 
 
 class _CachedStemmer:
-    """The object with a `.stem` that the tokenizer of rouge_score expects; stems each word once.
+    """Porter stemmer with a cache, for the tokenizer of `rouge_score`.
 
-    Stemming is 90 % of the time of an uncached score and the words of answers repeat.
+    Without a cache, stemming takes 90 % of the time of a score. Answers often repeat words.
     """
 
     @staticmethod
@@ -60,18 +61,19 @@ class _CachedStemmer:
 
 
 def ascii_words(text: str) -> tuple[str, ...]:
-    """Returns the lower-case runs of `[a-z0-9]`, those of more than 3 characters Porter-stemmed.
+    """Splits a text into lower-case runs of `[a-z0-9]`, as `rouge_score` does.
 
-    Every other character, letters beyond ASCII included, separates words, as in rouge_score.
+    Words of more than 3 characters are Porter-stemmed. Every other character, such as a letter
+    beyond ASCII, separates words.
     """
     return tuple(rouge_tokenize.tokenize(text, _CachedStemmer))
 
 
 def unicode_words(text: str) -> tuple[str, ...]:
-    """Returns the words of a text in any script, by the rule `unicode` of this module.
+    """Splits a text in any script into words, by the rule `unicode` of this module.
 
-    Combining marks (vowel signs, harakat) stay with their letter. Full-width letters, ligatures and
-    case make no difference, nor do invisible characters within a word.
+    Combining marks (vowel signs, harakat) stay with their letters. Full-width forms, ligatures,
+    case and invisible characters within a word make no difference.
     """
     if text.isascii():
         return ascii_words(text)
@@ -83,7 +85,7 @@ def unicode_words(text: str) -> tuple[str, ...]:
             continue
         if not _BEYOND_ASCII.search(part):
             words += ascii_words(part)
-        elif _KATAKANA.match(part):  # UAX 29 divides the other scripts without spaces itself
+        elif _KATAKANA.match(part):  # UAX 29 itself divides the other scripts without spaces.
             words += filter(_HAS_WORD.search, _CHARACTER.findall(part))
         else:
             words.append(part)
@@ -94,12 +96,12 @@ RULES: dict[str, Words] = {"ascii": ascii_words, "unicode": unicode_words}
 
 
 def rule_for(setting: str, references: Iterable[str]) -> str:
-    """Returns the name of the rule in `RULES` by which ROUGE makes the words of some references.
+    """Returns the name of the rule in `RULES` by which ROUGE splits texts into words.
 
     Args:
-        setting: `data.words`: the name of a rule, or auto.
-        references: all texts that others are compared with. With auto, one letter or digit beyond
-            ASCII in any of them selects `unicode`.
+        setting: value of `data.words`, which is the name of a rule or `auto`.
+        references: all reference texts. With `auto`, a letter or digit beyond ASCII in any
+            reference selects `unicode`.
     """
     if setting != "auto":
         return setting
@@ -107,30 +109,36 @@ def rule_for(setting: str, references: Iterable[str]) -> str:
 
 
 def without_words(rule: str, ids: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """Returns the ids of the texts that have no word: ROUGE has nothing to compare with."""
+    """Returns the ids of the texts without words, which ROUGE cannot compare with other texts."""
     return [id_ for id_, text in zip(ids, texts, strict=True) if not RULES[rule](text)]
 
 
 def spelled_words(text: str) -> list[regex.Match]:
-    """Returns matches of the words as they are spelled: runs of letters, marks, digits and `_`, and
-    single characters in scripts without spaces.
+    """Returns a match for each word of a text, without changes to its spelling.
+
+    A word is a run of letters, marks, digits and `_`. In scripts without spaces, each character is
+    a word.
     """
     return list(_ONE_OR_RUN.finditer(text))
 
 
 def words_and_marks(text: str) -> list[str]:
-    """Returns the words of `spelled_words` and, in between, each punctuation mark or symbol."""
+    """Returns the words of `spelled_words`, and each punctuation mark or symbol between them."""
     return _PIECE.findall(text)
 
 
 def count_blank_separated(text: str) -> int:
-    """Counts the words between white space; each character of a script without spaces is one."""
+    """Counts the words that white space separates.
+
+    In scripts without spaces, each character counts as a word.
+    """
     return len(_BLANK_SEPARATED.findall(text))
 
 
 def any_of(strings: Sequence[str]) -> regex.Pattern:
-    """Returns a pattern that finds any of some strings, longest first, where it is not part of a
-    longer word. In scripts without spaces, a string is found anywhere.
+    """Returns a pattern that matches any of the strings, longest first, but not in a longer word.
+
+    In scripts without spaces, the pattern matches a string at any position.
     """
 
     def bounded(text: str) -> str:
