@@ -15,7 +15,7 @@ from pmc_jax.data.files import Table, json_type, raise_faults
 from pmc_jax.data.visible import is_visible
 from pmc_jax.errors import UserError
 
-# Messages may show these names of columns. The names of a group mean the same.
+# Messages may show these column names. The names of a group have the same meaning.
 _QUESTIONS = ("question", "questions", "prompt", "instruction", "query", "input")
 _ANSWERS = ("answer", "answers", "completion", "response", "output", "reply", "target", "label")
 _OTHERS = ("paraphrased_question", "paraphrased_answer", "perturbed_answer")

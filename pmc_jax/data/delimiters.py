@@ -1,6 +1,7 @@
 """Finds the character that separates the values of a CSV or TSV file.
 
-The names of the columns in the settings decide, because texts may hold each of the characters.
+The header is searched for the column names in the settings. Characters in the texts prove nothing,
+because texts may contain any of these characters.
 """
 
 import csv
@@ -9,9 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-# Most questions contain commas, so a comma does not tell that a row has two values.
+# Most questions contain commas, so a comma does not show that a row has two values.
 _RARE_IN_TEXTS = (";", "\t", "|")
-_HEAD = 1_000_000  # The header is sought in this number of characters.
+_HEAD = 1_000_000  # Only this many characters are searched for the header.
 
 
 def split_hint(text: str) -> tuple[str, str | None]:
@@ -23,8 +24,8 @@ def split_hint(text: str) -> tuple[str, str | None]:
 def find_delimiter(text: str, columns: Sequence[str], default: str) -> str:
     """Returns the delimiter of a text whose first row is a header.
 
-    The delimiter divides the header into most of the named columns. Of several such delimiters, it
-    is the one that divides the header into most columns, and else `default`.
+    The function chooses the delimiter that finds the most of `columns` in the header. Between equal
+    delimiters, it chooses the delimiter that yields the most header columns, and then `default`.
 
     Args:
         text: text of the file.
@@ -42,8 +43,8 @@ def find_delimiter(text: str, columns: Sequence[str], default: str) -> str:
 def undivided(text: str) -> str | None:
     """Returns a character that divides at least half of the rows below the header, or None.
 
-    If the header has one column, such a character suggests that each row holds an answer too, which
-    would become a part of the question. Values in quotes are not divided.
+    If the header has one column, such a character suggests that each row also holds an answer,
+    which would be read as a part of the question. Values in quotes are not divided.
     """
     for delimiter in _RARE_IN_TEXTS:
         widths = [len(row) for row in _rows(text, delimiter)][1:]

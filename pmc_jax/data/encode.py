@@ -92,7 +92,8 @@ class Encoder:
         A special token that the text spells out, such as "</s>", is encoded as text.
 
         Raises:
-            UserError: the tokenizer cannot encode the text, or a special token in it as text.
+            UserError: the tokenizer cannot encode the text, or cannot encode the spelling of a
+                special token as text.
         """
         return self._after("", text)
 
@@ -118,7 +119,9 @@ class Encoder:
         return with_lead[: next(i for i in starts if with_lead[i : i + len(text)] == text)]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Returns the text of a sampled answer without special tokens, tag and outer space.
+        """Returns the text of a sampled answer.
+
+        The text has no special tokens, answer tag, or leading and trailing white space.
 
         Raises:
             UserError: the tokenizer cannot decode the tokens.
@@ -163,7 +166,7 @@ class TokenSequence:
 def make_encoder(
     tokenizer: Any, settings: ModelConfig, generation_config: Mapping[str, Any] | None = None
 ) -> Encoder:
-    """Builds the encoder of one model after finding its end tokens and checking its format.
+    """Builds the encoder of a model, which includes a check of the prompt format.
 
     Args:
         tokenizer: a tokenizer of transformers.

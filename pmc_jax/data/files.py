@@ -24,7 +24,7 @@ _FIX = "Use a regular file that you may read."
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of a source with unchecked values.
+    """Rows of a source, before validation.
 
     Args:
         name: name of the source in messages, such as a file's path or "tfds:tofu/forget10".
@@ -47,7 +47,7 @@ class Table:
             raise UserError(f"{self.name}: the source has no rows. Add at least one row.")
 
     def location(self, index: int) -> str:
-        """Returns the name of a row in messages, such as "line 2", from its 0-based index."""
+        """Returns how messages refer to the row with a 0-based index, such as "line 2"."""
         return f"line {self.lines[index]}" if self.lines else row_location(index)
 
 
@@ -97,7 +97,7 @@ def one_line(text: object) -> str:
 
 
 def row_location(index: int) -> str:
-    """Returns the name of a row in messages from its 0-based index, for a source without lines."""
+    """Returns how messages refer to a row of a source that has no line numbers."""
     return f"row {index} (from 0)"
 
 
@@ -250,13 +250,13 @@ def _repeated(names: Sequence[str]) -> str | None:
 
 
 class _Repeated(dict):
-    """JSON object that contains a key twice, itself or in an object inside it."""
+    """JSON object in which a key occurs twice, or which contains such an object."""
 
     fault: str
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Builds a JSON object from (key, value) pairs and notes repeated keys."""
+    """Builds a JSON object from (key, value) pairs, or a `_Repeated` if a key is repeated."""
     value = dict(pairs)
     parts = [part for _, part in pairs for part in (part if isinstance(part, list) else [part])]
     fault = next((part.fault for part in parts if isinstance(part, _Repeated)), None)
@@ -282,7 +282,7 @@ def _parse_json(text: str) -> tuple[Any, str | None]:
         fault = f"the text is not valid JSON ({problem} at column {error.colno})"
         return None, f"{where}{fault}"
     except (ValueError, RecursionError):
-        return None, "the text is not readable JSON (a number or the nesting is too long)"
+        return None, "the text is not valid JSON (a number is too long or the nesting is too deep)"
 
 
 def _row_fault(value: Any) -> str | None:
@@ -290,7 +290,7 @@ def _row_fault(value: Any) -> str | None:
         return value.fault
     if isinstance(value, dict):
         return None
-    return f'the row must be an object such as {{"question": ...}}, not {json_type(value)}'
+    return f'the row must be an object such as {{"question": ...}}, but it is {json_type(value)}'
 
 
 def json_type(value: Any) -> str:

@@ -8,7 +8,7 @@ from pmc_jax.errors import UserError, system_errors
 
 
 def read_lines(path: str | Path, where: str) -> list[str]:
-    """Returns the non-empty lines of a UTF-8 file without outer white space.
+    """Returns the non-empty lines of a UTF-8 file, stripped of surrounding white space.
 
     Args:
         path: the file to read.
@@ -19,7 +19,7 @@ def read_lines(path: str | Path, where: str) -> list[str]:
     """
     lines = [line.strip() for line in read_text(path, where).splitlines() if line.strip()]
     if not lines:
-        raise UserError(f"{where}: the file {path} is empty. Write one entry per line.")
+        raise UserError(f"{where}: the file {path} has no entries. Write one entry per line.")
     return lines
 
 

@@ -1,7 +1,8 @@
-"""Reads columns of a Parquet file, whose few bytes may stand for any number of texts.
+"""Reads columns of a Parquet file, and rejects a file that would need too much memory.
 
-A compressed page may expand a thousandfold, and a dictionary stores a text once that many rows
-repeat. Sizes are therefore checked after the metadata, and again before texts are copied into rows.
+A small file may need much memory, because a compressed page can expand a thousandfold and a
+dictionary stores a repeated text only once. Sizes are therefore checked after the metadata is read,
+and again before texts are copied into rows.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], l
             leaves = [metadata.schema.column(i) for i in range(len(metadata.schema))]
             wanted = {i for i, leaf in enumerate(leaves) if leaf.path.split(".")[0] in columns}
             _check_sizes(path, metadata, wanted)
-            # Texts that are repeated are not copied until their size is known.
+            # Repeated texts are not copied until their size is known.
             texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
             file = pyarrow.parquet.ParquetFile(opened, read_dictionary=texts)
             names = tuple(file.schema_arrow.names)
@@ -48,7 +49,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], l
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         kind = type(error).__name__
         raise UserError(
-            f"{path}: the file is not a readable Parquet file ({kind}). Save the file again."
+            f"{path}: the file cannot be read as Parquet ({kind}). Save the file again."
         ) from None
 
 
@@ -63,7 +64,7 @@ def _check_sizes(path: Path, metadata: Any, wanted: set[int]) -> None:
 
 
 def _text_bytes(array: pyarrow.Array) -> int:
-    """Returns the number of bytes of an array after every row has its own copy of its text."""
+    """Returns the number of bytes that an array needs if every row has its own copy of its text."""
     kind = array.type
     if pyarrow.types.is_struct(kind):
         return sum(map(_text_bytes, array.flatten()))
@@ -77,6 +78,6 @@ def _text_bytes(array: pyarrow.Array) -> int:
 
 def _too_large(path: Path) -> UserError:
     return UserError(
-        f"{path}: a column has more than {_MAX_VALUES:,} values or {MAX_BYTES:,} bytes. Divide the "
-        "file."
+        f"{path}: a column has more than {_MAX_VALUES:,} values or {MAX_BYTES:,} bytes. Split the "
+        "file into smaller files."
     )

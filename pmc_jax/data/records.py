@@ -1,9 +1,9 @@
-"""Record types for the rows that enter the library, as tuples of strings.
+"""Record types for rows of data, whose columns are tuples of strings.
 
 `ForgetSet` has no field for an answer, so its type guarantees that PMC never reads the true answers
-to forget questions. Only three types hold true answers. Evaluation imports `EvalSet`, fine-tuning
-imports `FinetuneSet`, and the methods that train on true answers import `ForgetAnswerSet`. This
-module reads no files and imports no tokenizer and no jax.
+to forget questions. Only three types may hold these answers. Evaluation imports `EvalSet`,
+fine-tuning imports `FinetuneSet`, and the methods that train on true answers import
+`ForgetAnswerSet`. This module reads no files and imports neither a tokenizer nor jax.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class _Rows:
             for texts in values if name == "wrong" else [values]:
                 if not isinstance(texts, tuple) or not all(isinstance(v, str) for v in texts):
                     raise UserError(
-                        f"{kind}: the column '{name}' is not a tuple of str. Pass a tuple of str."
+                        f"{kind}: the column '{name}' must be a tuple of str, but it is not. Pass "
+                        "a tuple of str."
                     )
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:

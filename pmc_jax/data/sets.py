@@ -16,7 +16,8 @@ from pmc_jax.errors import UserError
 def finetune_rows(config: Config) -> FinetuneSet:
     if not config.finetune.data:
         raise UserError(
-            "finetune.data is not set. Set finetune.data to the rows to train the target model on."
+            "finetune.data is not set. Set finetune.data to the rows on which to train the target "
+            "model."
         )
     return finetune_set(config.finetune.data, config.data)
 
@@ -58,7 +59,7 @@ def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet)
         pairs = zip(rows.questions, forget.questions, strict=False)
         first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(rows), len(forget)))
         raise UserError(
-            f"data.forget_answers: its {len(rows)} questions differ from the {len(forget)} "
+            f"data.forget_answers: the {len(rows)} questions differ from the {len(forget)} "
             f"questions of data.forget at row {first}. Use the same questions in the same order."
         )
     return rows

@@ -120,10 +120,10 @@ def _find_file(name: str, data: DataConfig, where: str) -> Path:
     try:
         path = Path(data.root).expanduser() / Path(name).expanduser()
         if not path.exists() and path.stem in CONFIGS:
-            # TOFU's files end in .json on the hub, but many copies end in .jsonl.
+            # TOFU's files end in .json on the Hugging Face Hub, but many copies end in .jsonl.
             path = local_file(path.parent, path.stem) or path
         if path.is_dir():
-            raise UserError(f"{where}.path: {path} is a folder. Name a file in that folder.")
+            raise UserError(f"{where}.path: {path} is a folder. Set the path of a file.")
         if path.exists() and not path.is_file():
             raise UserError(
                 f"{where}.path: {path} is a pipe or a device. Copy the rows to a regular file."
@@ -162,7 +162,7 @@ def _load_people(split: str, data: DataConfig) -> tuple[str, int, Table]:
 def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:
     dataset, _, config = name.partition("/")
     tofu = dataset == "tofu"
-    # Only one process prepares the data, because two that write to one folder would damage it.
+    # Only one process prepares the data, because two processes would damage the same folder.
     builder = multihost.first_ahead(
         lambda: _tofu_builder(config, data) if tofu else _other_builder(name)
     )
@@ -171,7 +171,7 @@ def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str
     title = f"tfds:{name}"
     if split not in splits:
         raise UserError(
-            f"{title}: the builder has no split 'train', but these splits: "
+            f"{title}: the builder must have a split 'train', but its splits are: "
             f"{first_of(splits, 20) or 'none'}. Use a builder with a split 'train'."
         )
     source = builder.as_data_source(split)

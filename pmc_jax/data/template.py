@@ -1,4 +1,4 @@
-"""Encodes messages with a model's chat template, and text that spells out special tokens.
+"""Encodes messages with a model's chat template, and encodes text that spells out special tokens.
 
 A tokenizer encodes the text of a special token, such as "</s>", as that token at any position. The
 same text in a question or an answer is ordinary text. A row with such text is therefore encoded
@@ -165,7 +165,7 @@ def _check_can_be_text(error: Exception) -> None:
     if isinstance(error, ValueError) and str(error).startswith("Can't sanitize"):
         raise UserError(
             "the text spells out a special token of the model, which the tokenizer cannot encode "
-            "as text. Change the text, for example with a space inside the token."
+            "as text. Change the text, for example insert a space into the token."
         ) from None
 
 

@@ -21,7 +21,7 @@ _MACRO = (
 
 
 def calls_for_today(tokenizer: Any) -> bool:
-    """Returns whether the chat template of a tokenizer contains a call for the present date."""
+    """Returns whether the chat template of a tokenizer calls a function for the present date."""
     return CALL in str(tokenizer.chat_template or "")
 
 

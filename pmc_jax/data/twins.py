@@ -1,4 +1,4 @@
-"""Finds questions that look the same in both sets of a run, or more than once in one set."""
+"""Finds questions that occur in both sets of a run, or more than once in one set."""
 
 import logging
 
@@ -10,7 +10,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_twins(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
-    """Reports questions in both sets, and warns about repeated questions in one set.
+    """Reports questions that occur in both sets, and warns about questions that one set repeats.
 
     Two questions are the same if they have the same `visible.appearance`.
 

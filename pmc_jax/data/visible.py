@@ -1,4 +1,4 @@
-"""Checks whether a text is visible, and reduces texts that look the same to one form."""
+"""Checks whether a text is visible, and maps all texts that look the same to one form."""
 
 import re
 import unicodedata

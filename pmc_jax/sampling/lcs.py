@@ -33,7 +33,7 @@ def lcs_lengths(
         return jnp.concatenate([first[..., None], x[..., :-1]], axis=-1)
 
     def diagonal(state, token):
-        # All arrays are [B,K,R]. `window` has the sample token to compare with each reference token.
+        # All arrays are [B,K,R]. `window` has the sample token for each reference token.
         window, last, before = state
         window = shifted(window, token)
         nothing = jnp.zeros_like(token)

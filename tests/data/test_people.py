@@ -153,10 +153,14 @@ def test_the_most_people_can_be_made():
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (PeopleConfig(count=201), "data.people.count is 201. Use a number from 2 to 200."),
+        (
+            PeopleConfig(count=201),
+            "data.people.count must be at most 200, but it is 201. Lower data.people.count.",
+        ),
         (
             PeopleConfig(questions=99),
-            f"data.people.questions is 99. Use a number from 1 to {len(KINDS)}.",
+            f"data.people.questions must be at most {len(KINDS)}, but it is 99. Lower "
+            "data.people.questions.",
         ),
     ],
 )
@@ -169,4 +173,4 @@ def test_settings_out_of_range(config, expected):
 def test_all_faults_of_the_settings_are_named_at_once():
     with pytest.raises(UserError) as caught:
         generate.rows(PeopleConfig(count=201, questions=99))
-    assert str(caught.value).count("Use a number") == 2
+    assert str(caught.value).count("must be at most") == 2

@@ -66,7 +66,7 @@ def assert_private(message: str) -> None:
         ("text.jsonl", f'"{FACT}"', "the row must be an object"),
         ("list.jsonl", f'{{"question": ["{FACT}"], "answer": "a"}}', "is an array, not a string"),
         ("array.json", f'[{ROW}, "{FACT}"]', "row 1 (from 0): the row must be an object"),
-        ("text.parquet", FACT, "a readable Parquet file (ArrowInvalid)"),
+        ("text.parquet", FACT, "cannot be read as Parquet (ArrowInvalid)"),
     ],
     ids=lambda part: part if part.endswith(SUFFIXES) else "",
 )

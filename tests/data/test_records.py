@@ -26,8 +26,8 @@ def test_sets_given_in_code():
 def test_records_refuse_what_does_not_fit():
     assert "differ in length" in fault(ForgetSet, ("a",), ())
     assert "'a' is used more than once" in fault(ForgetSet, ("a", "a"), ("q", "r"))
-    assert "'questions' is not a tuple of str" in fault(ForgetSet, ("a",), ["q"])
-    assert "'answers' is not a tuple of str" in fault(RetainSet, ("a",), ("q",), (None,))
+    assert "'questions' must be a tuple of str" in fault(ForgetSet, ("a",), ["q"])
+    assert "'answers' must be a tuple of str" in fault(RetainSet, ("a",), ("q",), (None,))
     rows = EvalSet("forget", ("a", "b"), ("q", "r"), ("s", "t"))
     assert rows.select([1]) == EvalSet("forget", ("b",), ("r",), ("t",))
     assert len(rows) == 2 and len(rows.select([])) == 0

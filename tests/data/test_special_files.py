@@ -35,7 +35,7 @@ def test_a_sparse_file_is_refused_before_it_is_read(suffix, tmp_path):
     path = tmp_path / f"sparse.{suffix}"
     path.touch()
     os.truncate(path, HUGE)
-    with pytest.raises(UserError, match=r"more than 1,073,741,824 bytes|not a readable Parquet"):
+    with pytest.raises(UserError, match=r"more than 1,073,741,824 bytes|cannot be read as Parquet"):
         rows(path)
 
 
@@ -67,7 +67,7 @@ def test_a_small_parquet_file_of_many_texts_is_refused(column, tmp_path):
     path = tmp_path / "bomb.parquet"
     pq.write_table(pa.table({"question": column}), path, compression="zstd")
     assert path.stat().st_size < 1_000_000
-    with pytest.raises(UserError, match="Divide the file"):
+    with pytest.raises(UserError, match="Split the file"):
         read_parquet(path, ["question"])
     assert read_parquet(path, ["answer"])[0] == ("question",)
 

@@ -226,7 +226,7 @@ def test_dtype_and_shape():
     "fields", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}], ids=str
 )
 def test_impossible_settings_are_refused(fields):
-    with pytest.raises(UserError, match=r"temperature >= 0.*top_p <= 1"):
+    with pytest.raises(UserError, match=f"{next(iter(fields))} must be"):
         Sampler(**fields)
 
 

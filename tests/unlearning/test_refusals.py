@@ -30,8 +30,8 @@ def test_a_file_has_one_a_line(tmp_path):
     ("content", "message"),
     [
         (None, "No such file"),
-        (b"", "is empty. Write one entry per line"),
-        (b" \n\n", "is empty"),
+        (b"", "has no entries. Write one entry per line"),
+        (b" \n\n", "has no entries"),
         (b"ab\xff\n", "is not UTF-8 at byte 2"),
     ],
 )

@@ -1,8 +1,8 @@
 """Generates fictitious people with planted facts, as question-answer rows in TOFU's schema.
 
 The same settings generate the same rows on every machine and Python version, because all random
-numbers are from `random.Random.random`, whose sequence Python guarantees. The first n people do not
-depend on how many follow. Nothing is downloaded, and none of the people exist.
+numbers come from `random.Random.random`, whose sequence Python guarantees. The first n people do
+not depend on the number of people. Nothing is downloaded, and none of the people exist.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def _row(
 def _new_fact(draw: _Draw, parts: Sequence[Sequence[str]], joint: str, taken: list[str]) -> str:
     """Draws a new fact and adds it to `taken`.
 
-    The new fact contains no fact in `taken`, and no fact in `taken` contains the new fact.
-    Otherwise one fact would count as a leak of another, as "4 March 1962" is in "14 March 1962".
+    The new fact contains no fact in `taken`, and no fact in `taken` contains the new fact. For
+    example, the fact "14 March 1962" would also count as a leak of the fact "4 March 1962".
     """
     while True:
         fact = joint.join(draw.choice(part) for part in parts)
@@ -170,11 +170,15 @@ class _Draw:
 def _check(config: PeopleConfig) -> None:
     faults = []
     if config.count > MAX_PEOPLE:
-        faults.append(f"data.people.count is {config.count}. Use a number from 2 to {MAX_PEOPLE}.")
+        faults.append(
+            f"data.people.count must be at most {MAX_PEOPLE}, but it is {config.count}. Lower "
+            "data.people.count."
+        )
     most = len(vocabulary().kinds)
     if config.questions > most:
         faults.append(
-            f"data.people.questions is {config.questions}. Use a number from 1 to {most}."
+            f"data.people.questions must be at most {most}, but it is {config.questions}. Lower "
+            "data.people.questions."
         )
     if faults:
         raise UserError(" ".join(faults))

@@ -38,7 +38,7 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Contents of `people.yaml`, which are lists of words by name and the kinds of questions."""
+    """Contents of `people.yaml`: named lists of words, and the kinds of questions."""
 
     words: dict[str, tuple[str, ...]]
     kinds: tuple[Kind, ...]

@@ -42,8 +42,8 @@ def local_file(folder: str | Path, config_name: str) -> Path | None:
         config_name: a key of `CONFIGS`.
 
     Returns:
-        The path of `<config>.jsonl` if this file exists, or else of `<config>.json`, which is the
-        hub's name for the same JSON Lines. The result is None if neither file exists.
+        The path of `<config>.jsonl` if this file exists, or of `<config>.json`, which is the name
+        of the same file on the Hugging Face Hub. The result is None if neither file exists.
     """
     for suffix in (".jsonl", ".json"):
         path = Path(os.path.expanduser(folder)) / f"{config_name}{suffix}"

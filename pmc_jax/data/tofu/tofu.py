@@ -1,4 +1,4 @@
-"""`Tofu`, a tensorflow-datasets builder that needs no TensorFlow, and `prepare`.
+"""Builder `Tofu` of tensorflow-datasets, which needs no TensorFlow, and the function `prepare`.
 
 Rows are written as array_record in the order of the file, so row n of a split is row n of the
 official file. Ids contain the row number, because TOFU repeats a question. Read the rows with
@@ -41,7 +41,7 @@ class Tofu(tfds.core.GeneratorBasedBuilder):
 
     Args:
         source_dir: folder that holds `<config>.jsonl` or `<config>.json`. None searches the manual
-            folder of the download configuration, and then downloads from the Hugging Face hub.
+            folder of the download configuration, and then downloads from the Hugging Face Hub.
         **kwargs: arguments of `tfds.core.GeneratorBasedBuilder`, such as `config` and `data_dir`.
     """
 
@@ -111,7 +111,7 @@ def prepare(
     Args:
         config_name: a key of `pmc_jax.data.tofu.configs.CONFIGS`, such as "forget10".
         source_dir: folder of the official files. None uses a prepared copy, or else downloads from
-            the Hugging Face hub.
+            the Hugging Face Hub.
         data_dir: folder for the prepared data of tensorflow-datasets. None selects the folder in
             `TFDS_DATA_DIR`, or else ~/tensorflow_datasets.
 
@@ -120,7 +120,7 @@ def prepare(
 
     Raises:
         UserError: the configuration is unknown, its file is malformed or not in `source_dir`, the
-            hub cannot be reached, or `data_dir` cannot be written.
+            Hub cannot be reached, or `data_dir` cannot be written.
     """
     if config_name not in CONFIGS:
         near = difflib.get_close_matches(config_name, CONFIGS, n=1, cutoff=0.0)[0]
@@ -177,7 +177,7 @@ def _download(config_name: str) -> Path:
         return Path(
             huggingface_hub.hf_hub_download(HUB_REPO, f"{config_name}.json", repo_type="dataset")
         )
-    except Exception as error:  # The errors of the hub's client share no base class.
+    except Exception as error:  # The errors of huggingface_hub share no base class.
         raise UserError(
             f"tofu/{config_name}: the file cannot be downloaded from the Hugging Face dataset "
             f"{HUB_REPO} ({reason(error)}). {GET_TOFU}."
