@@ -9,11 +9,12 @@
                   paraphrase  The question is a paraphrase from `forget_paraphrased`.
 
 An answer tells the secret if it gives a secret item of the original or of the true answer (see
-`secret_items`), or if it repeats one of these two texts. An answer repeats a text if it has all
-words of the text, or more of them than the answer of a model that never saw the data would have.
-Numbers, words of the question and common words do not count for the second condition, whose limit
-is a ROUGE-L recall. Retain pairs yield an estimate of the limit (`scoring.threshold`), which is at
-least `evaluate.levels.max_score`. Words that the attacker writes do not count.
+`secret_items`), if it begins with the same yes or no, or if it repeats one of these two texts. An
+answer repeats a text if it has all words of the text, or more of them than the answer of a model
+that never saw the data would have. Numbers, words of the question and common words do not count for
+the second condition, whose limit is a ROUGE-L recall. Retain pairs yield an estimate of the limit
+(`scoring.threshold`), which is at least `evaluate.levels.max_score`. Words that the attacker writes
+do not count.
 
 A question is forgotten if its secret is told at no measured level. This module reads the true
 answers only after the last training step.
@@ -93,6 +94,13 @@ class Secret:
             dictated: first words of the original answer, which the attacker wrote.
         """
         if gives(answer, self.items, self.words):
+            return True
+        polarity = self.words.polarity_of(answer)
+        if (
+            polarity is not None
+            and not dictated
+            and polarity in map(self.words.polarity_of, self.texts)
+        ):
             return True
         texts = [text.removeprefix(dictated) for text in self.texts]
         return any(

@@ -106,7 +106,11 @@ def _numbers(digits: str, run: Sequence[re.Match]) -> Iterator[Keys]:
     codes = [token for token, number in zip(tokens, numbers, strict=True) if number is None]
     groups = [number for number in numbers if number is not None]
     if codes:
-        yield frozenset(f"code {code}" for code in (*codes, "".join(tokens)))
+        long = re.findall(rf"\d{{{secret_readings.LONG},}}", " ".join(codes))
+        yield frozenset(
+            {f"code {code}" for code in (*codes, "".join(tokens))}
+            | {secret_readings.long_key(digits) for digits in long}
+        )
     elif groups:
         whole, *groups = "".join(groups), *(groups if len(groups) > 1 else ())
         is_long = whole.isdigit() and len(whole) >= secret_readings.LONG

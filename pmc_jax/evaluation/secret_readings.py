@@ -16,11 +16,13 @@ Case, compatibility forms (NFKC), accents of Latin letters and invisible charact
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
+import regex
+
 from pmc_jax.evaluation.secret_vocabulary import Vocabulary, visible
-from pmc_jax.scoring.words import spelled_words, unicode_words
+from pmc_jax.scoring.words import SPACELESS, spelled_words, unicode_words
 
 Keys = frozenset[str]
 
@@ -33,7 +35,7 @@ _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:([,.'])\d{3})(?:\1\d{3})*(?!\d)")
 _TOKEN = re.compile(r"(?<![\d.,])\d+[.,]\d{1,2}(?![.,]?\d)(?![^\W_])|[^\W_]*\d[^\W_]*")
 _WITH_UNIT = re.compile(r"(\d+)[^\W\d_]{0,3}")
 _BETWEEN_DIGITS = re.compile(rf"(?:[\s\-‐-―/()\[\]+:·'’_#*{WEAK}]|[.,](?!\s))*")
-_DICTATED = re.compile(rf"[\s\-‐-―/()\[\]+:·'’_#*{WEAK}.,;]*")  # "five, five, five"
+_DICTATED = re.compile(r"(?:[\W_]|over|dash|hyphen|slash|dot|plus)*")  # "five, five dash five"
 _YEAR_FIRST = re.compile(
     r"(?<![\d.\-/])(?P<year>\d{4})\s?[-/.年]\s?(?P<month>\d{1,2})\s?[-/.月]\s?(?P<day>\d{1,2})"
     r"(?![-/.]?\d)"
@@ -42,7 +44,14 @@ _YEAR_LAST = re.compile(
     r"(?<![\d.\-/])(?P<day>\d{1,2})\s?[-/.]\s?(?P<month>\d{1,2})\s?[-/.]\s?"
     r"(?P<year>\d{4}|\d{2})(?![-/.]?\d)"
 )
-_COMPACT = re.compile(r"(?<!\d)(?:1[89]|20)\d\d(0\d|1[0-2])([0-2]\d|3[01])(?!\d)")
+_MONTH_DAY = re.compile(r"(?<!\d)(?P<month>\d{1,2})\s?月\s?(?P<day>\d{1,2})\s?日")
+# An original is not searched for these dates, because they can also be other numbers.
+_POSSIBLE_DATES = (
+    re.compile(r"(?<!\d)(?:1[89]|20)\d\d(?P<b>0\d|1[0-2])(?P<a>[0-2]\d|3[01])(?!\d)"),
+    re.compile(r"(?<!\d)(?P<a>\d\d)(?P<b>\d\d)(?:1[89]|20)\d\d(?!\d)"),
+    re.compile(r"(?<![\d.\-/])(?P<a>\d{1,2})\s?/\s?(?P<b>\d{1,2})(?![-/.]?\d)"),
+)
+_SHORT_YEAR = re.compile(r"(?<!\w)['’](\d\d)(?!\w)")
 _EMAIL = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+")
 _WEB = re.compile(
     r"(?<![\w@.-])(?:https?://)?(?:www\.)?"
@@ -51,6 +60,19 @@ _WEB = re.compile(
 _SPELLED_DOT = re.compile(r"(?<=\w)(?:\s*[\[({<]\s*dot\s*[\])}>]\s*|\s+dot\s+)(?=\w)")
 _SPELLED_AT = re.compile(r"(?<=\w)(?:\s*[\[({<]\s*at\s*[\])}>]\s*|\s+at\s+|\s*@\s*)(?=\w)")
 _CHUNK = re.compile(r"[^\W_]+")
+_HAN = regex.compile(r"\p{Han}{2}")
+_SPACELESS = regex.compile(rf"(?V1){SPACELESS}")
+_LETTER_DIGIT = regex.compile(
+    rf"(?V1)(?<=\d)(?=[{SPACELESS}\p{{Hangul}}])|(?<=[{SPACELESS}\p{{Hangul}}])(?=\d)"
+)
+_SHORT_SCALES = {"k": 10**3, "m": 10**6, "mn": 10**6, "bn": 10**9}
+_SHORT_SCALED = re.compile(  # "85k", "$3.5m"; "5 m" can be a length
+    r"(?:(?P<sign>[$€£¥]\s?)|(?<![\w.,]))(?P<whole>\d+)(?:[.,](?P<fraction>\d+))?"
+    r"(?P<scale>k|[mb]n|(?(sign)m|(?!)))(?!\w)"
+)
+_POINT = re.compile(r"(\d+)\s+point\s+(\d+)(?![\d.,])")
+_LETTERS = re.compile(r"(?<!\w)[^\W\d_](?:[\s.\-·*_]+[^\W\d_]){2,}(?!\w)")
+_HYPHENATED = re.compile(r"(?<!\w)[^\W\d_]+(?:-[^\W\d_]+)+")
 
 
 def keys(text: str, words: Vocabulary) -> Keys:
@@ -58,10 +80,17 @@ def keys(text: str, words: Vocabulary) -> Keys:
     folded = visible(text).casefold()
     digits = with_digits(folded, words)
     found = {key for _, _, date in dates(digits, words) for key in date}
-    found |= {f"date {int(day)}/{int(month)}" for month, day in _COMPACT.findall(digits)}
+    for pattern in _POSSIBLE_DATES:
+        for match in pattern.finditer(digits):
+            found |= {f"date {d}/{m}" for d, m in _valid(int(match["a"]), int(match["b"]), True)}
+    found |= {number_key(f"{c}{year}") for year in _SHORT_YEAR.findall(digits) for c in (19, 20)}
     found |= {key for address in addresses(folded) for key in address}
     found |= _numbers(digits) | _codes(digits) | _phrases(folded)
-    return frozenset(found) | {f"word {stem}" for stem in unicode_words(folded)}
+    joined = [
+        re.sub(r"[\W_]", "", m[0]) for p in (_LETTERS, _HYPHENATED) for m in p.finditer(folded)
+    ]
+    words_of = unicode_words(" ".join((folded, *joined)))
+    return frozenset(found) | {f"word {stem}" for stem in words_of}
 
 
 def number_key(digits: str) -> str:
@@ -74,16 +103,25 @@ def long_key(digits: str) -> str:
 
 
 def with_digits(text: str, words: Vocabulary) -> str:
-    """Returns a lower-case text with digits for number words and no thousands separators."""
+    """Returns a lower-case text with digits for number words and no thousands separators.
+
+    A space divides digits from the letters of scripts in which words are not divided from them.
+    """
+    text = _LETTER_DIGIT.sub(" ", text)
     text = _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)
-    text = words.scaled_pattern.sub(lambda match: _scaled(match, words), text)
-    return words.number_pattern.sub(lambda match: _spelled(match[0], words), text)
+    text = _SHORT_SCALED.sub(lambda match: _scaled(match, _SHORT_SCALES), text)
+    text = words.scaled_pattern.sub(lambda match: _scaled(match, words.scales), text)
+    text = words.number_pattern.sub(lambda match: _spelled(match[0], words), text)
+    text = words.repeated_pattern.sub(
+        lambda match: " ".join(match["digit"] * words.repeats[match["word"]]), text
+    )
+    return _POINT.sub(r"\1.\2", text)
 
 
-def _scaled(match: re.Match, words: Vocabulary) -> str:
+def _scaled(match: re.Match, scales: Mapping[str, int]) -> str:
     """Returns the digits of a matched number such as "3.5 million"."""
     fraction = match["fraction"] or ""
-    value = int(match["whole"] + fraction) * words.scales[match["scale"]]
+    value = int(match["whole"] + fraction) * scales[match["scale"]]
     return str(value // 10 ** len(fraction))
 
 
@@ -94,7 +132,7 @@ def _spelled(text: str, words: Vocabulary) -> str:
     numbers: list[int] = []
     total = part = None  # value of millions and thousands so far; value of the rest
     open_end = False  # True if a smaller number may follow
-    for word in re.findall(r"[^\s-]+", text):
+    for word in words.number_word.findall(text):
         if word in words.number_joiners:
             continue
         if (scale := words.scales.get(word)) is not None:
@@ -119,17 +157,20 @@ def dates(digits: str, words: Vocabulary) -> Iterator[tuple[re.Match, str, Keys]
 
     The year is "" if the date has no year.
     """
-    for pattern in (*words.month_patterns, _YEAR_FIRST, _YEAR_LAST):
+    for pattern in (*words.month_patterns, _YEAR_FIRST, _YEAR_LAST, _MONTH_DAY):
         for match in pattern.finditer(digits):
             day, month = int(match["day"]), words.months.get(match["month"])
-            orders = [(day, month)]
             if month is None:
-                orders = [(day, int(match["month"]))]
-                orders += [orders[0][::-1]] if pattern is _YEAR_LAST else []
-            valid = [(d, m) for d, m in orders if 1 <= d <= 31 and 1 <= m <= 12]
+                month = int(match["month"])
             year = match.groupdict().get("year", "")
-            if valid:
+            if valid := _valid(day, month, pattern is _YEAR_LAST):
                 yield match, year, frozenset(f"date {d}/{m}" for d, m in valid)
+
+
+def _valid(day: int, month: int, any_order: bool) -> list[tuple[int, int]]:
+    """Returns the days and months that two numbers can mean, in the other order too if wanted."""
+    orders = [(day, month), (month, day)] if any_order else [(day, month)]
+    return [(d, m) for d, m in orders if 1 <= d <= 31 and 1 <= m <= 12]
 
 
 def addresses(folded: str) -> list[Keys]:
@@ -198,7 +239,7 @@ def unspaced(folded: str) -> Iterator[list[str]]:
     """Yields sequences of characters, with their marks, in scripts without spaces between words."""
     run: list[str] = []
     end = None
-    for match in spelled_words(folded):
+    for match in filter(lambda match: _SPACELESS.match(match[0]), spelled_words(folded)):
         if match.start() != end:
             if len(run) > 1:
                 yield run
@@ -212,11 +253,15 @@ def unspaced(folded: str) -> Iterator[list[str]]:
 def phrase_keys(characters: list[str]) -> Keys:
     """Returns the keys of a phrase.
 
-    Each key has two characters if the phrase has at most three, and otherwise three characters.
+    Each key has two characters if the phrase has at most three or they are Chinese characters, of
+    which two are a word. Otherwise it has three characters.
     """
-    size = GRAMS[0] if len(characters) <= GRAMS[1] else GRAMS[1]
-    starts = range(len(characters) - size + 1)
-    return frozenset(f"phrase {''.join(characters[i : i + size])}" for i in starts)
+    pairs = ["".join(pair) for pair in pairwise(characters)]
+    if len(characters) <= GRAMS[1]:
+        return frozenset(f"phrase {pair}" for pair in pairs)
+    words = [pair for pair in pairs if _HAN.fullmatch(pair)]
+    longer = ["".join(characters[i : i + GRAMS[1]]) for i in range(len(characters) - GRAMS[1] + 1)]
+    return frozenset(f"phrase {text}" for text in (*words, *longer))
 
 
 def _phrases(folded: str) -> set[str]:

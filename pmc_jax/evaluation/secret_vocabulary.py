@@ -14,12 +14,19 @@ from pmc_jax.data.lines import read_text
 from pmc_jax.errors import UserError
 from pmc_jax.scoring.words import unicode_words
 
+_INITIALS = re.compile(r"(?<![\w.@])[^\W\d_](?:\.[^\W\d_])+\.?(?![\w@])")  # "H.I.V."
+# Latin letters that do not decompose into a letter and an accent.
+_LATIN = str.maketrans(
+    {"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ħ": "h", "Ħ": "H", "ı": "i"}
+    | {"æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH", "ð": "d", "Ð": "D"}
+)
+
 _PACKAGED = importlib.resources.files("pmc_jax.evaluation") / "secret_words.yaml"
 
 
 def visible(text: str) -> str:
-    """Returns a text after NFKC, without invisible characters and the accents of Latin letters, and
-    with the digits 0 to 9 in place of those of other scripts.
+    """Returns a text after NFKC, without invisible characters, the accents of Latin letters and the
+    dots of initials, and with the digits 0 to 9 in place of those of other scripts.
     """
     characters: list[str] = []
     base = ""
@@ -29,7 +36,8 @@ def visible(text: str) -> str:
             continue
         base = character
         characters.append(str(unicodedata.decimal(character)) if kind == "Nd" else character)
-    return unicodedata.normalize("NFKC", "".join(characters))
+    text = unicodedata.normalize("NFKC", "".join(characters)).translate(_LATIN)
+    return _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +49,8 @@ class Vocabulary:
         scales: word -> factor that multiplies the number before the word.
         number_joiners: words that join the words of a number.
         weak_numbers: number words that are not a secret on their own.
+        repeats: word that repeats the digit after it -> how often the digit occurs.
+        polarity: first word of an answer to a yes/no question -> 1 for yes, 0 for no.
         months: name or abbreviation of a month -> number from 1 to 12.
         date_joiners: words that join day and month.
         common: words that are never a secret. In YAML, they may be one text with white space.
@@ -51,6 +61,8 @@ class Vocabulary:
     scales: Mapping[str, int]
     number_joiners: frozenset[str]
     weak_numbers: frozenset[str]
+    repeats: Mapping[str, int]
+    polarity: Mapping[str, int]
     months: Mapping[str, int]
     date_joiners: frozenset[str]
     common: frozenset[str]
@@ -62,7 +74,7 @@ class Vocabulary:
     @functools.cached_property
     def never_secret(self) -> frozenset[str]:
         """Stems of all words in the tables."""
-        tables = (self.number_words, self.scales, self.months, self.number_joiners)
+        tables = (self.number_words, self.scales, self.repeats, self.months, self.number_joiners)
         words = (word for table in (*tables, self.date_joiners, self.common) for word in table)
         return frozenset(stem for word in words for stem in unicode_words(word))
 
@@ -70,7 +82,22 @@ class Vocabulary:
     def number_pattern(self) -> re.Pattern:
         """Pattern of the words of one or several numbers in a lower-case text."""
         word, joiner = _any((*self.number_words, *self.scales)), _any(self.number_joiners)
-        return re.compile(rf"\b{word}(?:(?:[\s-]+{joiner})?[\s-]+{word})*\b")
+        return re.compile(rf"\b{word}(?:(?:[\s-]+{joiner}[\s-]+|[\s-]*){word})*\b")
+
+    @functools.cached_property
+    def number_word(self) -> re.Pattern:
+        """Pattern of each word in a match of `number_pattern`."""
+        return re.compile(_any((*self.number_words, *self.scales, *self.number_joiners)))
+
+    @functools.cached_property
+    def repeated_pattern(self) -> re.Pattern:
+        """Pattern of a digit after a word that repeats it ("double 5") in a lower-case text."""
+        return re.compile(rf"\b(?P<word>{_any(self.repeats)})[\s-]+\ue000?(?P<digit>\d)(?!\d)")
+
+    def polarity_of(self, answer: str) -> int | None:
+        """Returns 1 or 0 for an answer that begins with yes or no, and otherwise None."""
+        first = re.search(r"\w+", visible(answer).casefold())
+        return self.polarity.get(first[0]) if first else None
 
     @functools.cached_property
     def scaled_pattern(self) -> re.Pattern:

@@ -21,13 +21,13 @@ from rouge_score import tokenize as rouge_tokenize
 Words = Callable[[str], tuple[str, ...]]
 
 # The scripts with the property LB=SA are Thai, Lao, Khmer, Myanmar and similar scripts.
-_SPACELESS = r"[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{LB=SA}]"
-_SPACED = rf"[\w--{_SPACELESS}]"
-_ONE_OR_RUN = regex.compile(rf"(?V1)[\w&&{_SPACELESS}]\p{{M}}*|{_SPACED}+")
+SPACELESS = r"[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{LB=SA}]"
+_SPACED = rf"[\w--{SPACELESS}]"
+_ONE_OR_RUN = regex.compile(rf"(?V1)[\w&&{SPACELESS}]\p{{M}}*|{_SPACED}+")
 _PIECE = regex.compile(rf"{_ONE_OR_RUN.pattern}|[^\w\s]")
-_BLANK_SEPARATED = regex.compile(rf"(?V1)[\w&&{_SPACELESS}]\p{{M}}*|[^\s{_SPACELESS}]+")
-_SPACELESS_START = regex.compile(rf"(?V1)[\w&&{_SPACELESS}]")
-_SPACELESS_END = regex.compile(rf"(?V1)[\w&&{_SPACELESS}]\p{{M}}*$")
+_BLANK_SEPARATED = regex.compile(rf"(?V1)[\w&&{SPACELESS}]\p{{M}}*|[^\s{SPACELESS}]+")
+_SPACELESS_START = regex.compile(rf"(?V1)[\w&&{SPACELESS}]")
+_SPACELESS_END = regex.compile(rf"(?V1)[\w&&{SPACELESS}]\p{{M}}*$")
 
 _BOUNDARY = regex.compile(r"(?wV1)\b")  # With the flag w, \b matches the boundaries of UAX 29.
 _HAS_WORD = regex.compile(r"[\p{Alphabetic}\p{N}]")

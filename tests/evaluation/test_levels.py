@@ -31,6 +31,11 @@ def test_an_answer_tells_an_item_or_repeats_the_original_one():
     assert not born.is_told_by("Jane Roe was born in Oslo.")  # as a model that never saw the data
     assert married.is_told_by("Yes.") and married.is_told_by("yes, she is")
     assert not married.is_told_by("No.") and not married.items
+    (answered,) = levels.secrets_of(
+        ForgetSet(("a",), QUESTIONS[1:2]), ["No, Jane Roe is not."], [], RETAIN, EvaluateConfig()
+    )
+    assert answered.is_told_by("No.") and answered.is_told_by("Nope!")
+    assert not answered.is_told_by("Yes.") and not answered.is_told_by("There is no answer.")
     assert phone.is_told_by("five five five zero one two three")
     assert not phone.is_told_by("Call Jane Roe on 555-9999.") and not phone.is_told_by("")
 
