@@ -1,7 +1,7 @@
-"""Collection of finished runs into the dictionary that becomes `compare.json`.
+"""Collects finished runs in the dictionary that becomes `compare.json`.
 
-A run has the numbers of one seed. An entry is a method with its chosen setting and has the numbers
-over all seeds. See docs/reference/comparison.md.
+A run contains the numbers of one seed. An entry is a method with its chosen setting and contains
+the numbers over all seeds. See docs/reference/comparison.md.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ KIND, SCHEMA = "pmc_jax comparison", 1
 TIME_FACTOR = 1.2
 LIMITATIONS = ("side_effects", "multiple_choice", "sampling", "prefill")
 
-# Figures draw only these series. Those of several seeds are concatenated or summed.
+# Figures draw only these series. The series of several seeds are concatenated or summed.
 _CONCATENATED = ("worst", "true_score")
 _ADDED = ("rank", "reference.forget", "reference.other", "before.forget", "before.other")
 
@@ -44,7 +44,7 @@ def collect(
         compare: settings of the comparison.
         runs: all runs.
         done: runs that are finished and measured.
-        failed: name of a run -> the reason why its training failed.
+        failed: reason why training failed, by the name of the failed run.
         evaluation: the evaluation of the target model (`before`) and the reference model.
 
     Returns:
@@ -114,13 +114,16 @@ def read(path: Path) -> dict[str, Any]:
     """Reads a JSON file of a run.
 
     Raises:
-        UserError: the file cannot be read or has no JSON object.
+        UserError: the file cannot be read or does not contain a JSON object.
     """
     return read_json(path, hint="Remove the folder of this run to repeat the run.")
 
 
 def _model(evaluation: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-    """Returns numbers and series of the target or reference model, or None if it is missing."""
+    """Returns the numbers and the series of the target model or the reference model.
+
+    The result is None if this model is missing.
+    """
     if key not in evaluation["models"]:
         return None
     values = evaluation["measures"]["quality"][key]["values"]
@@ -149,7 +152,7 @@ def _measures(
 
 
 def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, Any]]:
-    """Returns the numbers of a run and the series for figures."""
+    """Returns the numbers of a run and its series for figures."""
     results = read(run.folder / run_folder.RESULTS)
     evaluation = read(run.folder / run_folder.EVALUATION_RESULTS)
     after, rounds, seconds = results["after"], results["rounds"], results["unlearning_seconds"]
@@ -185,7 +188,7 @@ def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, 
 def _entry(
     compare: CompareConfig, name: str, rows: Sequence[Row], series: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns the entry of a method, which has the numbers of the chosen setting."""
+    """Returns the entry of a method, with the numbers of its chosen setting."""
     method = compare.method_of(name)
     settings = compare.trials_of(name)
     by_trial = [
@@ -269,9 +272,9 @@ def _curve(
 
 
 def _paired(entries: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Returns the spread over seeds of PMC minus every other entry.
+    """Returns the spread over seeds of the differences between PMC and every other entry.
 
-    Differences of the same seed cancel the variation that both runs share.
+    A difference between runs of the same seed cancels the variation that both runs share.
     """
     by_seed = {
         entry["name"]: {row["seed"]: row["values"] for row in rows if row["name"] in entry["runs"]}

@@ -1,4 +1,4 @@
-"""Tables and sentences that state the results of a comparison."""
+"""Formats tables and sentences that state the results of a comparison."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,7 +64,7 @@ def measured(comparison: Comparison) -> list[Mapping[str, Any]]:
 
 
 def models(comparison: Comparison) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns titles and numbers of the target and reference models that are present."""
+    """Returns the titles and numbers of the target model and, if measured, the reference model."""
     by_title = [(title, comparison["models"][name]) for title, name in _MODELS]
     return [(title, model) for title, model in by_title if model is not None]
 
@@ -87,12 +87,12 @@ def printed(comparison: Comparison) -> str:
 
 
 def results(comparison: Comparison) -> Table:
-    """Returns the table of results of each method and of the target and reference models."""
+    """Returns the table with the results of each method and of the target and reference models."""
     return _by_method(comparison, "Results, mean ± standard deviation over n seeds", _RESULTS)
 
 
 def more(comparison: Comparison) -> Table:
-    """Returns the table of further numbers: recall of other splits and numbers of tokens."""
+    """Returns the table of further numbers: recalls on other splits and numbers of tokens."""
     return _by_method(comparison, "More numbers, mean ± standard deviation over n seeds", _MORE)
 
 
@@ -115,7 +115,7 @@ def _by_method(comparison: Comparison, caption: str, columns: Sequence[Column]) 
 
 
 def paired(comparison: Comparison) -> Table | None:
-    """Returns the table of PMC minus each other method for equal seeds, or None if it is empty."""
+    """Returns the table of PMC minus each other method for equal seeds, or None without values."""
     names = {entry["name"]: entry["label"] for entry in comparison["entries"]}
     rows = [
         Row(
@@ -129,7 +129,7 @@ def paired(comparison: Comparison) -> Table | None:
 
 
 def of_measure(comparison: Comparison, measure: str) -> Table | None:
-    """Returns the table of main values of one measure, with one column per method, or None."""
+    """Returns the table of the main values of one measure by method, or None without values."""
     described = comparison["descriptions"].get(measure, {})
     entries = [entry for entry in measured(comparison) if measure in entry["measures"]]
     columns = [(title, model["measures"].get(measure, {})) for title, model in models(comparison)]
@@ -145,7 +145,7 @@ def of_measure(comparison: Comparison, measure: str) -> Table | None:
 
 
 def trials(comparison: Comparison) -> list[dict[str, Any]]:
-    """Returns the search space and the tried settings of each method, the chosen setting first."""
+    """Returns the search space and the tried settings of each method, with the chosen one first."""
     sections = []
     for entry in comparison["entries"]:
         tried = entry["trials"]
@@ -181,7 +181,7 @@ def criterion(comparison: Comparison) -> str:
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """Returns the findings as sentences, the trade-off between both numbers first."""
+    """Returns the findings as sentences, first on the trade-off between both numbers."""
     entries = {entry["name"]: entry for entry in measured(comparison)}
     if not entries:
         return ["No run is finished yet."]

@@ -1,4 +1,4 @@
-"""HTML page of a comparison: one file without scripts or external resources."""
+"""Renders a comparison as an HTML page in one file without scripts or external resources."""
 
 from collections.abc import Mapping
 from typing import Any

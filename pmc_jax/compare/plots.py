@@ -1,4 +1,4 @@
-"""Figures of a comparison: quality against utility, both over time, and four limitations."""
+"""Draws the figures of a comparison: quality against utility, both over time, and limitations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _TITLES = {"unlearn_quality": "Unlearn quality", "utility": "Utility"}
 
 
 def _styles(comparison: Comparison) -> dict[str, dict[str, str]]:
-    """Returns entry -> label, colour, dash and marker, which are the same in all figures."""
+    """Returns the label, colour, dash and marker of each entry, which all figures share."""
     entries = measured(comparison)
     runs = [{"name": entry["label"]} for entry in entries]
     return {
@@ -28,7 +28,7 @@ def _both(values: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def pareto(comparison: Comparison) -> Figure | None:
-    """Draws unlearn quality against utility; returns None if no run is finished."""
+    """Draws unlearn quality against utility, or returns None if no run is finished."""
     entries, styles = measured(comparison), _styles(comparison)
     if not entries:
         return None
@@ -117,12 +117,12 @@ def _over_time(comparison: Comparison, key: str, title: str) -> Figure:
 
 
 def of_measure(comparison: Comparison, measure: str) -> list[Figure]:
-    """Draws the figures of one limitation, which pool all seeds of a method."""
+    """Draws the figures of one limitation. The figures pool all seeds of a method."""
     return distributions.of_measure(_as_runs(comparison), measure)
 
 
 def _as_runs(comparison: Comparison) -> list[dict[str, Any]]:
-    """Converts the entries to report runs with the data that `distributions` reads."""
+    """Converts the entries to runs of a report with the data that `distributions` reads."""
     target, reference = (comparison["models"][name] for name in ("target", "reference"))
     runs = []
     for entry in measured(comparison):

@@ -1,4 +1,4 @@
-"""Runs of a comparison and the folders of its models."""
+"""Lists the runs of a comparison and the folders of its models."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pmc_jax.config.run import Config, FinetuneConfig
 from pmc_jax.errors import UserError
 
 RUNS = run_folder.COMPARED_RUNS  # folder of all runs
-REFERENCE = "reference"  # folder in which `target` is the reference model
+REFERENCE = "reference"  # The reference model is the folder `target` in this folder.
 # The comparison removes these weights of a run after measuring the run.
 WEIGHTS = (run_folder.CHECKPOINTS, run_folder.MODEL, run_folder.ADAPTER)
 
@@ -24,7 +24,7 @@ class Run:
         name: name of the run's folder in `RUNS`.
         entry: key of the method in `methods`.
         trial: index of the setting among the settings of the entry.
-        setting: name of a searched setting -> value.
+        setting: value of each searched setting, by name.
         seed: seed of unlearning.
         config: settings of the run.
     """
@@ -58,7 +58,7 @@ def target_of(compare: CompareConfig) -> str:
     """Returns the path of the target model, from which all runs start.
 
     Raises:
-        UserError: the settings name no model.
+        UserError: the settings do not give a model.
     """
     base = compare.base()
     if base.finetune.data:
@@ -79,7 +79,7 @@ def reference_of(compare: CompareConfig) -> str | None:
 
 
 def runs_of(compare: CompareConfig) -> list[Run]:
-    """Returns all runs in the order of seeds.
+    """Returns all runs, ordered by seed.
 
     After an interruption, all methods therefore have about the same number of finished runs.
     """

@@ -1,4 +1,4 @@
-"""Statistics over seeds: spread, search score and Pareto front."""
+"""Computes statistics over seeds: spread, search score and Pareto front."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
-    """Returns name -> `spread` over the rows for every name that has a number in some row."""
+    """Returns the `spread` over the rows of every name that has a number in some row."""
     names = dict.fromkeys(name for row in rows for name in row)
     by_name = {name: spread(row.get(name) for row in rows) for name in names}
     return {name: one for name, one in by_name.items() if one is not None}

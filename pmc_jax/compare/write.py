@@ -1,4 +1,4 @@
-"""Writer of the page, the figures and the numbers of a comparison."""
+"""Writes the page, the figures and the numbers of a comparison."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

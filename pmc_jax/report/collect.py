@@ -1,7 +1,7 @@
 """Reads the folders of finished runs into the dictionary that `report.json` contains.
 
-See docs/reference/report.md. The dictionary has texts of questions and answers only on request;
-everything else is numbers, settings, names and digests.
+See docs/reference/report.md. The dictionary contains texts of questions and answers only on
+request. All its other values are numbers, settings, names and digests.
 """
 
 import importlib.metadata
@@ -32,7 +32,7 @@ _QUALITY_KEYS = ("unlearn_quality", "utility", "utility_splits", "splits")
 def collect(
     folders: Sequence[str | Path], *, text: bool, results: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Reads the report of one or more runs.
+    """Reads one or more runs and returns the contents of their report.
 
     Args:
         folders: folders of finished runs.
@@ -60,7 +60,10 @@ def collect(
 
 
 def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None) -> dict[str, Any]:
-    hint = f"Name the folder of a finished run, or run pmc verify {folder} to compare its files."
+    hint = (
+        f"Pass the folder of a finished run, or run pmc verify {folder} to compare its files with "
+        "its manifest."
+    )
     if results is None:
         results = read_json(folder / run_folder.RESULTS, hint=hint)
         ended = datetime.fromtimestamp((folder / run_folder.RESULTS).stat().st_mtime, UTC)
@@ -111,24 +114,25 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
         run["not_claimed"] = remains.not_claimed(run)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
-            f"{folder}: the files are not those of a finished run of this version "
-            f"({type(error).__name__}). Run pmc verify {folder} to compare them."
+            f"{folder}: the files are damaged, or another version of pmc wrote them "
+            f"({type(error).__name__}). Run pmc verify {folder} to compare the files with their "
+            "manifest."
         ) from error
     return run
 
 
 def _private(folder: Path, log: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Returns what knows the data in the folder of a run, for a sentence."""
+    """Returns the names of what can reveal the data in the folder of a run, for a sentence."""
     entries = [f"{name}/" for name in manifest.private_entries(folder)]
     has_texts = any("question" in row for row in log if row["kind"] in ("answer", "question"))
     return entries + (["texts in log.jsonl and in the report"] if has_texts else [])
 
 
 def _comparison(folder: Path) -> str | None:
-    """Returns the folder of a run's comparison if the comparison may still hold answers.
+    """Returns the folder of a run's comparison if the comparison may still contain answers.
 
-    The target model and the stored rows of evaluation may hold answers. Returns None if the run
-    does not belong to a comparison or if both have been removed.
+    The target model and the stored rows of the evaluation may contain answers. The result is None
+    if both have been removed, or if the run does not belong to a comparison.
     """
     runs = folder.resolve().parent
     target, rows = (

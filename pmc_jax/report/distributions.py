@@ -1,4 +1,4 @@
-"""Figures of distributions over questions, options and words, each with a sentence on the numbers.
+"""Draws distributions over questions, options and words, each with a sentence on the numbers.
 
 The figure of one run shows the target model, the unlearned model and the reference model. The
 figure of several runs shows the unlearned model of each run and one reference model.
@@ -18,7 +18,7 @@ _MODELS = (
     ("after", "unlearned model", "solid"),
     ("reference", "never saw the data", "dashed"),
 )
-Styled = tuple[Sequence[float], dict[str, str]]  # a series and the style of its line
+Styled = tuple[Sequence[float], dict[str, str]]  # A series, and the style of its line
 
 
 # Measures with many answers to each question: title, how the answers were obtained.
@@ -35,7 +35,7 @@ _SAMPLED = {
 
 
 def of_measure(runs: Sequence[Run], measure: str) -> list[Figure]:
-    """Returns the figures of one measure."""
+    """Draws the figures of one measure."""
     if measure in _SAMPLED:
         return existing(_worst(runs, measure))
     if measure == "multiple_choice":
@@ -54,7 +54,7 @@ def _styled(runs: Sequence[Run], measure: str, name: str) -> list[Styled]:
         styled = [
             (series(run, measure, "after", name), run_style(runs, i)) for i, run in enumerate(runs)
         ]
-        # In ink, because a run may have the colour of the reference.
+        # The line is drawn in ink, because a run may have the colour of the reference.
         style = {"label": "never saw the data", "colour": "ink", "dash": "dashed"}
         references = [series(run, measure, "reference", name) for run in runs]
         styled += [(data, style) for data in references if data is not None][:1]
@@ -129,7 +129,7 @@ def _truth(runs: Sequence[Run]) -> Figure | None:
     if not styled:
         return None
     text = (
-        "Share of the likelihood of all options that the true answer has, mean over questions: "
+        "Share of the true answer in the likelihood of all options, mean over questions: "
         f"{_by_model(styled, lambda data: percent(mean(data)))}."
     )
     lines = _ordered(styled)
@@ -165,6 +165,9 @@ def _side_effects(runs: Sequence[Run]) -> Figure | None:
         "Change of the probability of the words of the forgotten answers in unrelated text, "
         f"against {where}. Down by {1 - 2 * beyond / bins:.2f} or more: {parts}."
     )
-    caption = f"{text} A peak at zero is no side effect; a tail to the left is avoided words."
+    caption = (
+        f"{text} A peak at zero means no side effects; a tail to the left means that the model "
+        "avoids words."
+    )
     panel = Panel(lines, "change of probability", "share of words, %", log=True)
     return Figure("side-effects", "Change in unrelated text", caption, [panel], alt=text)

@@ -1,4 +1,4 @@
-"""Names of the methods for people."""
+"""Returns the names of methods as the pages show them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ def method(run: Mapping[str, Any]) -> str:
 
 
 def label(run: Mapping[str, Any]) -> str:
-    """Returns the name of a run's method for people."""
+    """Returns the name of a run's method as the pages show it."""
     return LABELS[method(run)]
 
 

@@ -1,4 +1,4 @@
-"""Sentences that state the numbers of a report and name what each number was computed from.
+"""Formats sentences that state the numbers of a report and what each number was computed from.
 
 A model that gives fewer words of the true answers than a model that never saw the data has
 over-forgotten, and the sentences say so.
@@ -14,14 +14,14 @@ REFERENCE = "a model that never saw the data"
 
 
 def comes_first(measure: str, name: str) -> bool:
-    """Returns whether the page shows a value outside the folded part."""
+    """Returns whether the page shows a value of a measure outside of the folded part."""
     if measure in ("prompt_attacks", "quantised", "relearned"):
         return ".above_reference" not in name
     return name in MEASURE_TEXTS[measure].get("shown_first", (name,))
 
 
 def percent(share: float) -> str:
-    """Formats a share from 0 to 1 in percent, with a space that does not break."""
+    """Formats a share from 0 to 1 in percent, with a no-break space."""
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
@@ -36,7 +36,7 @@ def duration(seconds: float) -> str:
 
 
 def devices(run: Mapping[str, Any]) -> str:
-    """Returns the devices of a run: "4 × TPU v5e" with spaces that do not break, or "one CPU"."""
+    """Returns the devices of a run, such as "one CPU", or "4 × TPU v5e" with no-break spaces."""
     count, _, kind = run["devices"].partition(" x ")
     if kind == "cpu":
         return "one CPU" if count == "1" else f"{count} CPU devices"
@@ -48,7 +48,7 @@ def mean(numbers: Sequence[float]) -> float:
 
 
 def measured(run: Mapping[str, Any], measure: str, model: str) -> dict[str, Any]:
-    """Returns the result of a measure for one model; it is empty if the model was not measured."""
+    """Returns the result of a measure for one model, or {} if the model was not measured."""
     return (run["evaluation"] or {}).get("measures", {}).get(measure, {}).get(model) or {}
 
 
@@ -66,11 +66,11 @@ def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
     """Computes how far unlearning went beyond a model that never saw the data.
 
     Returns:
-        None without a reference model, or else:
-        `points`: the unlearn quality of the unlearned model minus that of the reference model. If
-        one of them is missing, the recall of the reference model minus that of the unlearned model,
-        in points;
-        `found`: whether `points`, rounded to one decimal, is above zero.
+        None without a reference model, or else a dictionary with two keys.
+        `points` is the unlearn quality of the unlearned model minus that of the reference model. If
+        one of these numbers is missing, `points` is the recall of the reference model minus that of
+        the unlearned model, in points.
+        `found` states whether `points`, rounded to one decimal, is above zero.
     """
     after, reference = quality["after"], quality["reference"]
     if reference is None:
@@ -82,7 +82,8 @@ def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
         if None in recalls:
             return None
         ends = 100 * recalls[0], 100 * recalls[1]
-    # Computed from the numbers as shown, so that a reader who subtracts gets the same.
+    # The difference is computed from the rounded numbers, so that readers who subtract the numbers
+    # on the page get the same result.
     points = round(round(ends[0], 1) - round(ends[1], 1), 1)
     return {"points": points, "found": points > 0}
 
@@ -125,7 +126,7 @@ def _removed(run: Mapping[str, Any]) -> str:
     quality, over = run["quality"], run["over_forgetting"]
     count = len(run["questions"]) or run["questions_asked"].get("forget")
     which = "the" if count is None else f"{count}"
-    what = f"The run was to remove the answers to {which} questions in {_forget_data(run)}."
+    what = f"The run had to remove the answers to {which} questions in {_forget_data(run)}."
     if None in (_recall(quality["before"]), _recall(quality["after"])):
         return (
             f"{what} How much of the true answers is left was not measured, because the run had no "
@@ -183,7 +184,7 @@ def _cost(run: Mapping[str, Any]) -> str:
 
 
 def _elicited(run: Mapping[str, Any]) -> str:
-    """Returns how many questions tell their secret after dictated words or in other words."""
+    """Returns a sentence on how many questions tell their secret when it is elicited."""
     forgotten = run["forgotten"] or {}
     counts = {
         how: forgotten["elicited_by"][name]
@@ -197,7 +198,7 @@ def _elicited(run: Mapping[str, Any]) -> str:
 
 
 def _attacks(run: Mapping[str, Any]) -> str:
-    """Returns what the strongest attack of the measures gets."""
+    """Returns a sentence on what the strongest attack gets."""
     leakage = ((run["evaluation"] or {}).get("settings") or {}).get("leakage", {})
     attacks = []
     for measure, texts in MEASURE_TEXTS.items():
@@ -251,7 +252,7 @@ def _untested(run: Mapping[str, Any]) -> str:
     if not names:
         return "Every measure on this page ran, but other attacks exist."
     text = "; ".join(names)
-    return f"{text[0].upper()}{text[1:]}. The section on attacks says what each of them means."
+    return f"{text[0].upper()}{text[1:]}. The section on attacks explains each of them."
 
 
 def _unmeasured(run: Mapping[str, Any]) -> Sequence[str]:
@@ -259,7 +260,7 @@ def _unmeasured(run: Mapping[str, Any]) -> Sequence[str]:
 
 
 def level_text(question: Mapping[str, Any], forgotten: Mapping[str, Any] | None) -> str:
-    """Returns at which level a question tells its secret, as a phrase."""
+    """Returns a phrase that states at which level a question tells its secret."""
     texts, level = TEXTS["told_at"], question["told_at"]
     if level is None:
         is_known = forgotten is not None and forgotten["forgotten"] is not None
@@ -271,7 +272,7 @@ def level_text(question: Mapping[str, Any], forgotten: Mapping[str, Any] | None)
 
 
 def untested(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Returns what was not tested, by reason: a list of (reason, [(title, what it would show)])."""
+    """Returns what was not tested, as a list of (reason, [(title, what the test would show)])."""
     by_reason: dict[str, list[tuple[str, str]]] = {}
     for name, reason in (run["forgotten"] or {}).get("not_measured", {}).items():
         about = TEXTS["levels"][name]
@@ -283,7 +284,7 @@ def untested(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def inline(title: str) -> str:
-    """Returns a title for the middle of a sentence; a name in capital letters stays as it is."""
+    """Returns a title for use inside a sentence. A name in capital letters does not change."""
     return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
 

@@ -1,4 +1,4 @@
-"""The dictionary of `collect` as `report.html`: one file without scripts or external resources."""
+"""Renders the dictionary that `collect` returns as `report.html`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from pmc_jax.artifacts.figure import LIGHT
 from pmc_jax.report import distributions, methods, narrative, plots, tables
 from pmc_jax.report.texts import MEASURE_TEXTS, TEXTS
 
-MARK = '<meta name="generator" content="pmc_jax report">'  # identifies a page written by pmc
+MARK = '<meta name="generator" content="pmc_jax report">'  # identifies pages of pmc
 
 _FORGOTTEN = ("sampling", "prefill", "multiple_choice", "prompt_attacks", "relearned", "quantised")
 _FORGOTTEN += ("memorisation", "membership", "tofu")
@@ -30,14 +30,14 @@ def environment() -> jinja2.Environment:
     templates.globals["light"] = LIGHT
     templates.filters |= {
         "percent": lambda share: tables.shown(share, "share"),
-        "drawing": Markup,  # `Figure.svg` escapes its texts
-        "lead": lambda sentence: sentence.partition(": "),  # of the findings of a comparison
+        "drawing": Markup,  # `Figure.svg` has escaped its texts
+        "lead": lambda sentence: sentence.partition(": "),  # splits findings of a comparison
     }
     return templates
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """Renders the HTML page of a report."""
+    """Renders the HTML page of a report as one file without scripts or external resources."""
     runs = report["runs"]
     return (
         environment()
@@ -81,7 +81,7 @@ def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[d
 
 
 def _models(run: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
-    """Returns the files that a run read and wrote, as group -> list of (name, path, SHA-256)."""
+    """Returns the files that a run read and wrote, by group, as lists of (name, path, SHA-256)."""
     digests = run["digests"]
     files = [(n, source["path"], source["sha256"]) for n, source in digests["inputs"].items()]
     rows = [(name, "", sha) for name, sha in digests["data"].items() if name != "model"]

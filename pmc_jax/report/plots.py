@@ -1,6 +1,6 @@
-"""Figures over the steps of unlearning, each with a sentence that states the numbers.
+"""Draws figures over the steps of unlearning, each with a sentence that states the numbers.
 
-In a report of several runs, each run has a line of another colour.
+In a report of several runs, the line of each run has its own colour.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ _DASHES = ("solid", "dashed", "mixed", "dotted")
 
 
 def removed(runs: Sequence[Run]) -> list[Figure]:
-    """Returns the figures of what the model forgot."""
+    """Draws the figures of what the model forgot."""
     over = "; a model above this line has forgotten more than was requested"
     quality = _over_steps(runs, "unlearn_quality", "Unlearn quality", over)
     loss = _loss(
@@ -29,7 +29,7 @@ def removed(runs: Sequence[Run]) -> list[Figure]:
 
 
 def cost(runs: Sequence[Run]) -> list[Figure]:
-    """Returns the figures of the knowledge that must stay."""
+    """Draws the figures of the knowledge that must stay."""
     loss = _loss(
         runs,
         "retain_loss",
@@ -40,12 +40,12 @@ def cost(runs: Sequence[Run]) -> list[Figure]:
 
 
 def existing(*figures: Figure | None) -> list[Figure]:
-    """Returns the figures that have data."""
+    """Returns the figures that are not None."""
     return [figure for figure in figures if figure is not None]
 
 
 def run_style(runs: Sequence[Run], index: int, label: str = "unlearned model") -> dict[str, str]:
-    """Returns the label, colour and dash of a run's line; a single run has the label `label`."""
+    """Returns the style of a run's line; only the line of a single run has the label `label`."""
     if len(runs) == 1:
         return {"label": label, "colour": "after", "dash": "solid"}
     colour = f"run{index % RUN_COLOURS + 1}"
@@ -66,7 +66,7 @@ def _lines(runs: Sequence[Run], points: Sequence[Points], label: str, **style: A
 
 
 def _by_run(runs: Sequence[Run], texts: Iterable[str]) -> str:
-    """Returns the text of a single run, or the texts of several runs, each after the run's name."""
+    """Joins the texts of several runs, each after the name of the run; one run needs no name."""
     named = [(run["name"], text) for run, text in zip(runs, texts, strict=True)]
     if len(runs) == 1:
         return named[0][1]
@@ -84,7 +84,7 @@ def _from_to(points: Points, form: str) -> str:
 
 
 def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str = "") -> Figure | None:
-    """Returns the figure of unlearn quality or utility before, during and after unlearning."""
+    """Draws unlearn quality or utility before, during and after unlearning."""
     points = []
     for run in runs:
         last = run["rounds"][-1]["step"] if run["rounds"] else 0
@@ -109,9 +109,9 @@ def _over_steps(runs: Sequence[Run], name: str, title: str, reading: str = "") -
 
 
 def _score(runs: Sequence[Run]) -> Figure | None:
-    """Returns the figure of how similar sampled answers are to the original answers.
+    """Draws how similar the sampled answers are to the original answers.
 
-    The figure shows mean and standard deviation for each round.
+    The figure shows the mean and the standard deviation for each round.
     """
     all_samples = [_points(run["rounds"], "score_mean") for run in runs]
     lines = _lines(runs, all_samples, "all samples", marker="o")

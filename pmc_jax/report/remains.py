@@ -1,5 +1,7 @@
-"""What is left to do and to know after a run: copies of the data, tests that were not made, claims
-that the numbers do not support, and who used the true answers.
+"""Lists what is left to do and to know after a run.
+
+The lists are copies of the data, tests that were not made, claims that the numbers do not support,
+and who used the true answers.
 """
 
 import shlex
@@ -18,17 +20,20 @@ Run = Mapping[str, Any]
 def to_delete(
     folder: str, entries: Sequence[str], inputs: Mapping[str, str], comparison: str | None
 ) -> dict[str, Any]:
-    """Returns what still knows the data and has to be deleted.
+    """Returns what may still reveal the data and has to be deleted.
 
     Args:
         folder: folder of the run or the comparison.
-        entries: what knows the data in it, see `manifest.private_entries`.
-        inputs: name -> path of each input that may know the data and that exists.
-        comparison: folder of the comparison that the run belongs to, if it knows the data.
+        entries: names of what can reveal the data in the folder (see `manifest.private_entries`).
+        inputs: path of each existing input that may reveal the data, by name.
+        comparison: folder of the comparison that the run belongs to, if the folder can reveal the
+            data.
 
     Returns:
-        `by_command`: list of objects, each with a `command` and the `text` that says what the
-        command deletes; `by_hand`: texts about the rest.
+        A dictionary with two keys.
+        `by_command` is a list of dictionaries, each with a `command` and a `text` that says what
+        the command deletes.
+        `by_hand` is a list of texts about the rest.
     """
     texts, commands = TEXTS["to_delete"], {}
     if entries:
@@ -48,14 +53,14 @@ def to_delete(
 
 
 def not_tested(run: Run) -> dict[str, str]:
-    """Returns a dict from each measure that was not computed to the reason."""
+    """Returns measure -> reason for each measure that was not computed."""
     evaluation = run["evaluation"] or {}
     reasons, done = evaluation.get("not_computed", {}), evaluation.get("measures", {})
     return {name: reasons.get(name, NOT_REQUESTED) for name in MEASURE_TEXTS if name not in done}
 
 
 def true_answers(run: Run) -> list[str]:
-    """Returns who used the true answers to the forget questions, and for what."""
+    """Returns sentences on who used the true answers to the forget questions, and for what."""
     texts, settings = TEXTS["true_answers"], run["settings"]
     data = ", ".join(source["path"] for source in settings["finetune"]["data"])
     answers = settings["data"]["forget_answers"]["path"]

@@ -1,4 +1,4 @@
-"""Tables of the report page, with a group of columns for each run."""
+"""Builds the tables of the report page, with a group of columns for each run."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table.
+    """Row of a table.
 
     Attributes:
         name: head of the row.
-        texts: cells of the row, first the columns of the first run, then those of the next run.
+        texts: cells of the row: the columns of the first run, then those of the next run.
         note: meaning of the numbers.
-        better: statement on which numbers are better.
+        better: statement of which numbers are better.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of numbers.
+    """Table of numbers.
 
     Attributes:
         caption: title of the table.
@@ -86,7 +86,7 @@ def _quality(quality: Mapping[str, Any] | None, key: str) -> str:
 def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Table] | None:
     """Returns the values of one measure as two tables, of which the page folds the second.
 
-    Returns None if the measure has no values.
+    The result is None if the measure has no values.
     """
     described: dict[str, Description] = {}
     for run in runs:
@@ -110,14 +110,14 @@ def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Ta
 
 
 def described_row(name: str, about: Description, texts: list[str]) -> Row:
-    """Returns the row of a value, with the text of the description if there is one."""
+    """Returns the row of a value, with the description's text as its head if there is one."""
     text, unit = about.get("text", name), about.get("unit", "")
     note, better = TEXTS["units"].get(unit, ""), TEXTS["better"].get(about.get("better"), "")
     return Row(text[:1].upper() + text[1:], texts, note, better)
 
 
 def with_common_note(table: Table) -> Table:
-    """Moves the statement on which numbers are better to the note of a table.
+    """Moves the statement of which numbers are better from the rows to the note of a table.
 
     The table does not change if its rows have different statements.
     """
@@ -151,7 +151,7 @@ def times(runs: Sequence[Run]) -> Table:
 
 
 def shown(value: float | None, unit: str) -> str:
-    """Formats a number in its unit."""
+    """Formats a number with its unit, or `NOTHING` if the number is missing."""
     if value is None:
         return NOTHING
     if unit == "share":
@@ -164,13 +164,13 @@ def shown(value: float | None, unit: str) -> str:
 
 
 def settings(run: Run) -> dict[str, str]:
-    """Returns the dotted name and the value, as text, of every setting."""
+    """Returns the value of every setting as text, by the dotted name of the setting."""
     flat = flatten(run["settings"])
     return {n: NOTHING if value in (None, {}, []) else str(value) for n, value in flat.items()}
 
 
 def different_settings(runs: Sequence[Run]) -> Table | None:
-    """Returns the table of the settings in which the runs differ, or None if all are the same."""
+    """Returns the table of the settings in which the runs differ, or None if none differs."""
     flat = [settings(run) for run in runs]
     rows = []
     for name in dict.fromkeys(name for one in flat for name in one):

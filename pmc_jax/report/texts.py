@@ -1,4 +1,4 @@
-"""The texts of the pages, read from `texts.yaml`."""
+"""Reads the texts of the pages from `texts.yaml`."""
 
 import importlib.resources
 from typing import Any

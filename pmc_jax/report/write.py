@@ -1,6 +1,6 @@
 """Writes the page and the JSON of `pmc report` from the folders of finished runs.
 
-These files can be written again at any time, and `manifest.json` then gets their new digests.
+These files can be written again at any time. Their digests in `manifest.json` are then updated.
 """
 
 import os
@@ -22,7 +22,7 @@ def write(
     *,
     results: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes the report of one run, or of several runs side by side.
+    """Writes the report of one run, or of several runs that are shown side by side.
 
     Args:
         folders: folders of finished runs, without duplicates.
@@ -34,11 +34,11 @@ def write(
         The path of the page. The JSON is in the same folder.
 
     Raises:
-        UserError: a folder is named twice or holds no finished run, or an existing file of that
-            name is not a report.
+        UserError: a folder is given twice or holds no finished run, or an existing file with the
+            name of the page is not a report.
     """
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
-        raise UserError("pmc report: a folder is named twice. Name each folder once.")
+        raise UserError("pmc report: a folder is given twice. Pass each folder once.")
     folder = Path(folders[0]) if len(folders) == 1 else Path()
     page = Path(settings.file) if settings.file else folder / run_folder.REPORT
     data = page.with_suffix(".json")
@@ -46,8 +46,8 @@ def write(
     for path, mark in ((page, MARK), (data, f'"kind": "{KIND}"')):
         if os.path.lexists(path) and not _begins_with(path, mark):
             raise UserError(
-                f"{path}: the file is not a report of pmc, so nothing was changed. Name another "
-                "file with report.file=NAME.html."
+                f"{path}: the file is not a report of pmc, so nothing was changed. Set "
+                "report.file to the name of another file."
             )
     html = render(report)
     write_text(data, json_text(report))
@@ -58,7 +58,7 @@ def write(
 
 
 def _begins_with(path: Path, mark: str) -> bool:
-    """Returns whether the first 4096 bytes of a file contain the mark."""
+    """Returns whether the first 4096 bytes of a file contain a mark."""
     try:
         return path.is_file() and mark.encode() in path.read_bytes()[:4096]
     except OSError:

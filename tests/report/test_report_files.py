@@ -71,7 +71,7 @@ def test_damaged_files_are_one_line(text, tmp_path, monkeypatch):
     [
         (["report.txt=true"], "report.text"),
         (["report.file=page.pdf"], "ends in .html"),
-        (["one"], "named twice"),
+        (["one"], "given twice"),
     ],
 )
 def test_bad_arguments(arguments, part, tmp_path, monkeypatch):
