@@ -23,7 +23,7 @@ from pmc_jax.commands.settings_help import settings_help
 from pmc_jax.config.run import Config
 from pmc_jax.distributed import launch, preemption, streams
 from pmc_jax.distributed.supervisor import Parent, run_supervised
-from pmc_jax.errors import Preempted, Stopped, UserError, print_unexpected
+from pmc_jax.errors import Preempted, Stopped, UserError, fault_of_machine, print_unexpected
 
 COMMANDS = (
     *("finetune", "unlearn", "evaluate", "sample", "compare", "export"),
@@ -57,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(options, _say)
     except UserError as error:
         print(f"pmc: error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if (fault := fault_of_machine(error)) is None:
+            raise
+        print(f"pmc: error: {fault}", file=sys.stderr)
         return 2
     except (Stopped, KeyboardInterrupt) as error:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)

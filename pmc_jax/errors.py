@@ -126,6 +126,34 @@ def traceback_text(error: BaseException) -> str:
     return text if _shows_texts() else f"{text}\n{hint}"
 
 
+def fault_of_machine(error: BaseException) -> UserError | None:
+    """Returns a `UserError` for an error of the operating system or for a lack of memory.
+
+    Such an error may come from any library, for example if the disk is full, the process has no
+    free file handle, or another process has removed the output folder. Returns None for any other
+    error, and if the environment variable `PMC_ERROR_TEXT` asks for tracebacks.
+    """
+    if _shows_texts():
+        return None
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.strerror:
+            where = f"{link.filename}: " if isinstance(link.filename, str) else ""
+            return UserError(
+                f"{where}the operating system reports: {link.strerror}. Check the output folder, "
+                "the disk, the permissions and the limits of the process, then run the same "
+                "command again."
+            )
+        lacks = type(link).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(link)
+        if lacks or isinstance(link, MemoryError):
+            return UserError(
+                "the memory of this machine or of its devices is full. Lower the batch sizes, the "
+                "numbers of samples or of new tokens, or use more devices."
+            )
+        link = link.__cause__
+    return None
+
+
 def print_unexpected(
     kind: type[BaseException], error: BaseException, frames: TracebackType | None
 ) -> None:

@@ -245,7 +245,9 @@ def _loss_lines(rows: Sequence[Mapping[str, Any]], key: str, colour: str) -> lis
     ]
 
 
-def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = True) -> tqdm:
+def progress(
+    work: Iterable | int, label: str, unit: str, *, enabled: bool = True, delay: float = 0.0
+) -> tqdm:
     """Returns a progress bar on stderr that shows the rate and the remaining time.
 
     Only the first process of a job draws the bar.
@@ -256,13 +258,13 @@ def progress(work: Iterable | int, label: str, unit: str, *, enabled: bool = Tru
         label: text to the left of the bar.
         unit: unit of the count, such as "question".
         enabled: whether to draw the bar.
+        delay: seconds after which the bar is drawn.
     """
     enabled = enabled and multihost.is_first()
     source = {"total": work} if isinstance(work, int) else {"iterable": work}
     unit = f" {unit}"  # tqdm writes no space between the number and the unit.
-    return tqdm(
-        **source, desc=label, unit=unit, file=sys.stderr, disable=not enabled, dynamic_ncols=True
-    )
+    how = dict(file=sys.stderr, disable=not enabled, dynamic_ncols=True, delay=delay)
+    return tqdm(**source, desc=label, unit=unit, **how)
 
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:

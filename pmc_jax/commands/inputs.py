@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from pmc_jax.artifacts.digests import data_digest, file_digest
+from pmc_jax.artifacts.log import progress
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
@@ -27,6 +28,8 @@ from pmc_jax.sampling.generator import TextGenerator, compute_dtype
 from pmc_jax.scoring.registry import base_score
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.refusals import refusals_for
+
+_CHECKED_ROWS = 1000  # The progress bar moves after this number of questions.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +115,8 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
         check_kernel(
             settings.attention, generator.lm.config, generator.dtype, generator.layout.platform
         )
-    generator.prompts(forget.questions, config.pmc.sampling.max_new_tokens, ids=forget.ids)
+    prompts = [(forget, config.pmc.sampling.max_new_tokens)]
+    prompts += [(rows, config.evaluate.max_new_tokens) for rows in inputs.eval_sets]
     layer, layers = config.method.layer, generator.lm.config.num_layers
     if layer is not None and layer > layers:
         raise UserError(
@@ -122,12 +126,34 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
     # This call raises an error with the ids of true answers without words, which ROUGE cannot
     # score.
     EvalContext({rows.name: rows for rows in inputs.eval_sets}, None, config.evaluate, config.data)
-    for rows in inputs.eval_sets:
-        generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
+    check_prompts(generator, prompts)
     if config.data.long_rows == "error":
         for pairs in (inputs.retain, inputs.target_rows, inputs.forget_answers):
             if pairs is not None:
                 generator.sequences(pairs.questions, pairs.answers, config.data, ids=pairs.ids)
+
+
+def check_prompts(
+    generator: TextGenerator, sets: Sequence[tuple[ForgetSet | EvalSet, int]]
+) -> None:
+    """Checks that each question and its answer fit into the model's context window.
+
+    A progress bar appears if this takes more than two seconds.
+
+    Args:
+        sets: rows and the maximum number of tokens in an answer to their questions.
+
+    Raises:
+        UserError: a question is too long, or cannot be encoded.
+    """
+    count = sum(len(rows) for rows, _ in sets)
+    with progress(count, "check the questions", "question", delay=2.0) as bar:
+        for rows, max_new_tokens in sets:
+            for start in range(0, len(rows), _CHECKED_ROWS):
+                part = slice(start, start + _CHECKED_ROWS)
+                ids = rows.ids[part]
+                generator.prompts(rows.questions[part], max_new_tokens, ids=ids)
+                bar.update(len(ids))
 
 
 def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.distributed.supervisor import RESUME, Parent
-from pmc_jax.errors import Stopped, UserError, public_text, traceback_text
+from pmc_jax.errors import Stopped, UserError, fault_of_machine, public_text, traceback_text
 
 # A process counts as failed after this time without a heartbeat.
 _TIMEOUT_SECONDS = 60.0
@@ -63,8 +63,8 @@ def exit_report(error: BaseException) -> ExitReport:
     Args:
         error: error that ends this process.
     """
-    if isinstance(error, UserError):
-        return ExitReport(2, f"pmc: error: {error}", "")
+    if fault := error if isinstance(error, UserError) else fault_of_machine(error):
+        return ExitReport(2, f"pmc: error: {fault}", "")
     if isinstance(error, Stopped):
         return ExitReport(
             error.status, error.line, "received a signal and stopped. Run the same command again."
