@@ -80,7 +80,7 @@ def test_an_interruption_leaves_a_page_and_finished_runs_are_not_run_again(compa
 def test_target_and_reference_are_made_once_and_shared(compared):
     said = compared.first.lines + compared.again.lines
     made = [line for line in said if line.startswith(("target model", "reference model"))]
-    assert [("made before" in line) for line in made] == [False, False, True, True]
+    assert [("(reused" in line) for line in made] == [False, False, True, True]
     models = compared.data["models"]
     for name in NAMES:
         record = json.loads((compared.path(name) / "run.json").read_text())
@@ -340,6 +340,6 @@ def test_a_comparison_that_is_not_finished_is_not_purged(copied):
     comparison = json.loads(path.read_text())
     path.write_text(json.dumps(comparison | {"runs": comparison["runs"][:-1]}))
     message = tiny.refused("compare", "--purge", config="compare.yaml")
-    tiny.assert_names(message, "out: the comparison is not finished")
+    tiny.assert_names(message, "The comparison is not finished")
     shutil.rmtree("out")
     assert "holds no comparison" in tiny.refused("compare", "--purge", config="compare.yaml")

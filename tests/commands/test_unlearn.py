@@ -226,7 +226,7 @@ def test_texts_are_logged_and_shown_when_asked_for(taught):
 def test_target_is_reused_under_the_same_settings_and_data(taught, copied):
     made = tiny.digest(copied / "out" / "target")
     again = tiny.Run(copied, tiny.succeed("unlearn", "--overwrite"))
-    assert "made before" in again.done.out and not again.log("finetune")
+    assert "(reused" in again.done.out and not again.log("finetune")
     assert tiny.digest(copied / "out" / "target") == made
     assert tiny.same_weights("out/model", taught.out / "model")
     assert tiny.results()["seconds"]["finetune"] == 0
@@ -235,7 +235,7 @@ def test_target_is_reused_under_the_same_settings_and_data(taught, copied):
 def test_target_is_made_anew_from_other_data(taught, copied):
     change = ["finetune.data.1=again.jsonl", "finetune.epochs=2", "pmc.schedule.epochs=1"]
     again = tiny.Run(copied, tiny.succeed("unlearn", "--overwrite", *change))
-    assert "made before" not in again.done.out and len(again.log("finetune")) == 2
+    assert "(reused" not in again.done.out and len(again.log("finetune")) == 2
     assert not tiny.same_weights("out/target", taught.out / "target")
 
 
@@ -255,7 +255,7 @@ def test_what_a_target_depends_on(copied):
         *("pmc.schedule.epochs=3", "train.learning_rate=1", "evaluate=null", "log.text=false"),
         *("data.forget.rows=0:2", "data.evaluate=null", "output.keep=1"),
     ):
-        assert "made before" in tiny.succeed("finetune", change).out, change
+        assert "(reused" in tiny.succeed("finetune", change).out, change
     assert tiny.digest(copied) == before
 
 
@@ -265,8 +265,8 @@ def test_finetune_makes_the_target_that_unlearn_reuses(taught, tmp_path, monkeyp
     assert done.lines == [f"target model: {Path('out/target')}"]
     assert [path.name for path in Path("out").iterdir()] == ["target"]
     assert tiny.same_weights("out/target", taught.out / "target")
-    assert "made before" in tiny.succeed("finetune").out
-    assert "made before" in tiny.succeed("unlearn").out
+    assert "(reused" in tiny.succeed("finetune").out
+    assert "(reused" in tiny.succeed("unlearn").out
     assert tiny.same_weights("out/model", taught.out / "model")
     refused = tiny.pmc("finetune", "finetune.epochs=2")
     assert refused.status == 2 and "--overwrite" in refused.err

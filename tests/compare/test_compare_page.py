@@ -160,7 +160,7 @@ def test_one_seed_has_no_deviation_and_no_pairs(made):
     assert data["paired"] == [] and "Seed by seed" not in parsed.text
     texts = table_rows(source, "Results, mean ± standard deviation over n seeds")["PMC"]
     assert "±" not in "".join(texts) and texts[-1] == "1"
-    assert "With one seed there is no spread" in parsed.text
+    assert "With one seed, the spread is not known" in parsed.text
     assert "No settings were searched" in parsed.text
     assert "No method in this comparison used the true answers" in parsed.text
 
