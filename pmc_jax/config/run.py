@@ -7,8 +7,6 @@ values; `pmc_jax.config.schema` contains the checks and their messages.
 
 from __future__ import annotations
 
-import datetime
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,76 +18,20 @@ from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.config.loader import apply_overrides, read_settings
 from pmc_jax.config.mesh import MeshConfig
 from pmc_jax.config.method import MethodConfig
+from pmc_jax.config.model import ModelConfig
 from pmc_jax.config.paths import output_setting
 from pmc_jax.config.plan import PlanConfig
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.schema import (
     SEED,
-    Check,
     Section,
     at_least,
     between,
-    one_of,
     setting,
 )
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.errors import UserError
-
-
-def _is_question_tag(text: str) -> bool:
-    try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-    except ValueError:  # The text has an unpaired brace.
-        return False
-    return fields == ["question"]
-
-
-_QUESTION_TAG = Check("text that contains {question} once and no other braces", _is_question_tag)
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return datetime.date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
-
-
-_DATE = Check("a date such as '2026-11-30'", _is_date)
-
-
-@dataclass(frozen=True)
-class ModelConfig(Section):
-    """The model, its dtypes and the format of its prompts.
-
-    Fields:
-        path: folder or Hub name of a Hugging Face model, or a GGUF file.
-        config: file config.json, or its folder, from which `pmc plan` reads the shape of the model;
-            None selects the file in `path`.
-        compute_dtype: dtype of computation (auto | float32 | bfloat16); auto selects bfloat16 on
-            TPU and GPU and float32 on CPU.
-        cache_dtype: dtype of the key-value cache during sampling (auto | float32 | bfloat16); auto
-            selects `compute_dtype`.
-        format: format of prompts (auto | chat | tags); auto selects chat if the tokenizer has a
-            chat template and tags otherwise.
-        system_prompt: system message of the chat format; None omits the system message.
-        date_string: date that the chat template inserts; None selects the default of the template.
-        date: date that a chat template with `strftime_now` prints as today's; None selects the date
-            of the first run in the output folder, which the run records.
-        question_tag: prompt of the tags format, in which `{question}` stands for the question.
-        answer_tag: text before the answer in the tags format, which the model learns to write.
-    """
-
-    path: str | None = None
-    config: str | None = None
-    compute_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
-    cache_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
-    format: str = setting("auto", one_of("auto", "chat", "tags"))
-    system_prompt: str | None = None
-    date_string: str | None = None
-    date: str | None = setting(None, _DATE)
-    question_tag: str = setting("Question: {question}\n", _QUESTION_TAG)
-    answer_tag: str = "Answer: "
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.config.run import ModelConfig
-from pmc_jax.data.template import (
-    check_template,
-    encode_messages,
-    encode_text,
-    special_texts,
-)
+from pmc_jax.config.model import ModelConfig
+from pmc_jax.data import thoughts
+from pmc_jax.data.chat import AnswerPlace, chat_prompt, check_chat, find_place
+from pmc_jax.data.template import encode_text, special_texts
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError, reason
 from pmc_jax.models.tokenizer_calls import panics_as_errors, token_ids
@@ -38,12 +35,14 @@ class Encoder:
         settings: settings with the prompt format, the system prompt and the tags.
         end_token: id of the token that ends every answer in training.
         end_tokens: ids of the tokens that end a sampled answer.
+        place: place of the answers in the chat template.
     """
 
     tokenizer: Any
     settings: ModelConfig
     end_token: int
     end_tokens: tuple[int, ...]
+    place: AnswerPlace = dataclasses.field(default_factory=AnswerPlace)
 
     def __repr__(self) -> str:
         """Returns the prompt format, without the tokenizer."""
@@ -63,7 +62,7 @@ class Encoder:
         """
         spells_token = self._in_prompts.search(question) is not None
         if self.is_chat:
-            return _render(self.tokenizer, self.settings, question, as_text=spells_token)
+            return chat_prompt(self.tokenizer, self.settings, question, as_text=spells_token)
         if spells_token:
             before, after = self.settings.question_tag.format(question="\0").split("\0")
             return [*self.lead, *encode_text(self.tokenizer, before, question, after)]
@@ -71,6 +70,16 @@ class Encoder:
         while ids and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()  # Some tokenizers append EOS to every text.
         return ids
+
+    def before_answer(self, prompt: list[int]) -> list[int]:
+        """Returns the token ids before an answer in the chat template.
+
+        They differ from the prompt if the template puts an empty thought before an answer.
+
+        Args:
+            prompt: token ids that `prompt` returned.
+        """
+        return [*prompt[: len(prompt) - self.place.dropped], *self.place.added]
 
     def answer(self, text: str) -> list[int]:
         """Returns the token ids of an answer and its end token, which are the tokens with a loss.
@@ -118,29 +127,48 @@ class Encoder:
         starts = range(len(with_lead) - len(text) + 1)
         return with_lead[: next(i for i in starts if with_lead[i : i + len(text)] == text)]
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int], *, begins: str = "") -> str:
         """Returns the text of a sampled answer.
 
-        The text has no special tokens, answer tag, or leading and trailing white space.
+        The text has no special tokens, answer tag, or leading and trailing white space. It keeps
+        the thoughts of the model, see `thoughts.answer_of`.
+
+        Args:
+            begins: mark of a thought that the prompt has opened (`AnswerPlace.thought`).
 
         Raises:
             UserError: the tokenizer cannot decode the tokens.
         """
+        text, part = begins, []
+        for token in map(int, tokens):
+            if token in self._marks:
+                text, part = text + self._decoded(part) + self._marks[token], []
+            else:
+                part.append(token)
+        text = (text + self._decoded(part)).strip()
+        if not self.is_chat:
+            text = text.removeprefix(self.settings.answer_tag.strip()).strip()
+        return text
+
+    def _decoded(self, tokens: list[int]) -> str:
         try:
             with panics_as_errors():
-                text = self.tokenizer.decode([int(t) for t in tokens], skip_special_tokens=True)
+                return self.tokenizer.decode(tokens, skip_special_tokens=True) if tokens else ""
         except Exception as error:  # The tokenizers library raises plain Exception.
             raise UserError(
                 f"the tokenizer in model.path cannot decode an answer ({reason(error)}). Correct "
                 "the decoder in tokenizer.json."
             ) from None
-        text = text.strip()
-        if not self.is_chat:
-            text = text.removeprefix(self.settings.answer_tag.strip()).strip()
-        return text
+
+    @functools.cached_property
+    def _marks(self) -> dict[int, str]:
+        """Special tokens that mark thoughts, which decoding would leave out."""
+        marks = {*thoughts.MARKS, *thoughts.MARKS.values()}
+        added = self.tokenizer.added_tokens_decoder.items()
+        return {i: t.content for i, t in added if t.special and t.content in marks}
 
     def sequence(self, question: str, answer: str, id: str = "") -> "TokenSequence":
-        prompt = self.prompt(question)
+        prompt = self.before_answer(self.prompt(question))
         answer_ids = self.answer(answer)
         return TokenSequence(np.array(prompt + answer_ids, np.int32), len(prompt), id)
 
@@ -190,65 +218,25 @@ def make_encoder(
             f"generation_config.json: eos_token_id contains {wrong[0]!r:.40}, which is not a token "
             "id. Correct eos_token_id in that file."
         )
-    end = ends[0] if ends else None
+    end, place = ends[0] if ends else None, AnswerPlace()
     if _is_chat(tokenizer, settings):
-        # The first special token that the template puts after an answer ends a turn. A token is
-        # special if its flag says so, because `all_special_ids` lists only named tokens. The tokens
-        # of the answer are excluded, because a vocabulary without "!" encodes it as the unknown
-        # token.
         check_chat(tokenizer, settings)
-        prompt = _render(tokenizer, settings, "?")
-        turn = _render(tokenizer, settings, "?", answer="!")
+        place, after = find_place(tokenizer, settings)
+        # The first special token that the template puts after an answer ends a turn. A token is
+        # special if its flag says so, because `all_special_ids` lists only named tokens.
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        special -= set(token_ids(tokenizer, "!", add_special_tokens=False))
-        after = [t for t in turn[len(prompt) :] if t in special]
-        if turn[: len(prompt)] == prompt and after:
-            end = after[0]
+        end = next((token for token in after if token in special), end)
     if end is None:
         raise UserError(
             "model.path: the tokenizer has no end token. Set eos_token in tokenizer_config.json."
         )
-    return Encoder(tokenizer, settings, end, tuple(sorted({end, *ends})))
+    return Encoder(tokenizer, settings, end, tuple(sorted({end, *ends})), place)
 
 
 def _is_chat(tokenizer: Any, settings: ModelConfig) -> bool:
     return settings.format == "chat" or (
         settings.format == "auto" and bool(tokenizer.chat_template)
     )
-
-
-def _render(
-    tokenizer: Any,
-    settings: ModelConfig,
-    question: str,
-    answer: str | None = None,
-    *,
-    as_text: bool = False,
-) -> list[int]:
-    messages = _messages(settings, question)
-    if answer is not None:
-        messages.append({"role": "assistant", "content": answer})
-    options = dict(ends_open=answer is None, as_text=as_text, date=settings.date)
-    return encode_messages(tokenizer, messages, **options, **_variables(settings))
-
-
-def check_chat(tokenizer: Any, settings: ModelConfig) -> None:
-    """Checks the chat template of a tokenizer before it is used, see `check_template`."""
-    check_template(
-        tokenizer,
-        functools.partial(_messages, settings),
-        date=settings.date,
-        **_variables(settings),
-    )
-
-
-def _messages(settings: ModelConfig, question: str) -> list[dict[str, str]]:
-    system = [] if settings.system_prompt is None else [("system", settings.system_prompt)]
-    return [{"role": role, "content": text} for role, text in (*system, ("user", question))]
-
-
-def _variables(settings: ModelConfig) -> dict[str, str]:
-    return {} if settings.date_string is None else {"date_string": settings.date_string}
 
 
 @contextlib.contextmanager

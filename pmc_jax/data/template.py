@@ -57,7 +57,7 @@ def encode_messages(
     ends_open: bool,
     as_text: bool = False,
     date: str | None = None,
-    **variables: str,
+    variables: Mapping[str, Any],
 ) -> list[int]:
     """Returns the token ids of messages in the model's chat template.
 
@@ -74,13 +74,30 @@ def encode_messages(
         UserError: the template raises an error, or a special token cannot be encoded as text.
     """
     how = dict(tokenize=True, return_dict=True, sanitize_control_tokens=as_text)
-    how |= dict(add_generation_prompt=ends_open, **variables)
-    encoded = _applied(tokenizer, messages, date, **how)
+    how |= {"add_generation_prompt": ends_open, **variables}
+    encoded = _applied(tokenizer, messages, date, how)
     return list(encoded["input_ids"])
 
 
+def render_text(
+    tokenizer: Any,
+    messages: Messages,
+    *,
+    ends_open: bool,
+    date: str | None,
+    variables: Mapping[str, Any],
+) -> str:
+    """Returns the text of messages in the model's chat template, as for `encode_messages`."""
+    how = dict(add_generation_prompt=ends_open, tokenize=False, **variables)
+    return _applied(tokenizer, messages, date, how)
+
+
 def check_template(
-    tokenizer: Any, messages_of: Callable[[str], Messages], *, date: str | None, **variables: str
+    tokenizer: Any,
+    messages_of: Callable[[str], Messages],
+    *,
+    date: str | None,
+    variables: Mapping[str, Any],
 ) -> None:
     """Checks that the chat template ends, prints the question, and prints little else.
 
@@ -99,7 +116,7 @@ def check_template(
         fault = "computes a power, which may never end"
     else:
         with memory_limit(_MAX_BYTES):
-            texts = [_applied(tokenizer, messages_of(text), date, **how) for text in ("?", "??")]
+            texts = [_applied(tokenizer, messages_of(text), date, how) for text in ("?", "??")]
         if max(map(len, texts)) > _MAX_CHARACTERS:
             fault = f"prints more than {_MAX_CHARACTERS} characters around a question"
         elif texts[0] == texts[1]:
@@ -120,7 +137,7 @@ def _computes_power(template: str) -> bool:
         return False
 
 
-def _applied(tokenizer: Any, messages: Messages, date: str | None, **how: Any) -> Any:
+def _applied(tokenizer: Any, messages: Messages, date: str | None, how: Mapping[str, Any]) -> Any:
     """Returns what the tokenizer makes of messages with its template, within limited time.
 
     Raises:

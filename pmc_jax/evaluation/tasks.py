@@ -15,9 +15,10 @@ import numpy as np
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import EvalSet
+from pmc_jax.data.thoughts import answer_of
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.prompt_attacks import ATTACKS, attack_prompt
-from pmc_jax.evaluation.quality import SPLITS
+from pmc_jax.evaluation.quality import SPLITS, UTILITY_SPLITS
 from pmc_jax.evaluation.quantise import quantised
 from pmc_jax.evaluation.relearn import relearned
 from pmc_jax.models.decoder import Decoder
@@ -79,13 +80,21 @@ def _forget_ids(model: LoadedModel, context: EvalContext) -> list[str]:
 def _answer_rows(
     model: LoadedModel, context: EvalContext, items: Iterable[tuple[str, str, str]]
 ) -> NewRows:
-    """Yields rows with the recall of greedy answers for (key, question, true answer) items."""
+    """Yields rows with the recall of greedy answers for (key, question, true answer) items.
+
+    The recall on a utility split is that of the answer without thoughts. On forget questions, a
+    thought that tells the true answer leaks it.
+    """
+
+    def told(key: str, text: str) -> str:
+        return answer_of(text) if key.partition("/")[0] in UTILITY_SPLITS else text
+
     by_question: dict[str, list[tuple[str, str]]] = {}
     for key, question, truth in items:
         by_question.setdefault(question, []).append((key, truth))
     for answers in model.stream_greedy(list(by_question), context.settings):
         yield {
-            key: {"rougeL": rougeL_recall(truth, answer, RULES[context.words])}
+            key: {"rougeL": rougeL_recall(truth, told(key, answer), RULES[context.words])}
             | ({"text": answer} if context.text else {})
             for question, answer in answers.items()
             for key, truth in by_question[question]

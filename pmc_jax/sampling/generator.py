@@ -201,20 +201,32 @@ class TextGenerator:
         )
 
     def generate(
-        self, engine: Engine, weights: SamplingWeights, prompts: Sequence[Sequence[int]], **options
+        self,
+        engine: Engine,
+        weights: SamplingWeights,
+        prompts: Sequence[Sequence[int]],
+        *,
+        is_prefilled: bool = False,
+        **options,
     ) -> Iterator[tuple[Samples, dict[int, list[str]]]]:
         """Runs `Engine.generate` and decodes the answers to the questions that this process owns.
+
+        Args:
+            is_prefilled: whether the prompts end with the first words of the answers.
 
         Yields:
             The samples, and a dict from question index to K texts.
         """
+        begins = "" if is_prefilled else self.encoder.place.thought
         for samples in engine.generate(weights, prompts, **options):
             tokens, length = samples.tokens, samples.length
             texts = {}
             for i, question in enumerate(samples.questions.tolist()):
                 if multihost.owns(question):
                     answers = (row[:n] for row, n in zip(tokens[i], length[i], strict=True))
-                    texts[question] = [self.encoder.decode(answer) for answer in answers]
+                    texts[question] = [
+                        self.encoder.decode(answer, begins=begins) for answer in answers
+                    ]
             yield samples, texts
 
     def stream(
@@ -249,8 +261,13 @@ class TextGenerator:
         shared = isinstance(answer_prefix, str)
         texts = [answer_prefix] * len(questions) if shared else answer_prefix
         prefixes = [self.encoder.answer_prefix(text) if text else [] for text in texts]
-        prompts = self.prompts(questions, max_new_tokens + max(map(len, prefixes)))
-        prompts = [prompt + prefix for prompt, prefix in zip(prompts, prefixes, strict=True)]
+        added = max(map(len, prefixes)) + len(self.encoder.place.added)
+        prompts = [
+            [*self.encoder.before_answer(prompt), *prefix] if prefix else prompt
+            for prompt, prefix in zip(
+                self.prompts(questions, max_new_tokens + added), prefixes, strict=True
+            )
+        ]
         engine = self.engine(
             prompts,
             sampler,
@@ -260,6 +277,7 @@ class TextGenerator:
             answer_prefix=prefixes[0] if shared else (),
         )
         options = dict(key=jax.random.key(seed), ids=ids or range(len(questions)))
+        options["is_prefilled"] = any(prefixes)
         options["progress"] = lambda tokens: preemption.check()
         for _, texts in self.generate(engine, weights, prompts, **options):
             processes = multihost.gather(list(texts.items()))

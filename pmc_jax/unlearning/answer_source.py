@@ -53,9 +53,10 @@ class ForgetAnswerSource(RowSource):
         self.replacements: Mapping[str, tuple[str | None, float]] = {}
         self.usage = Usage()  # The usage stays 0, because the method samples no answers.
         self.originals = dict(zip(forget.ids, originals, strict=True))
-        self.prompts = generator.prompts(
+        prompts = generator.prompts(
             forget.questions, config.pmc.sampling.max_new_tokens, ids=forget.ids
         )
+        self.prompts = list(map(generator.encoder.before_answer, prompts))
         # The outer list of a term has one entry per question, and the inner list its sequences.
         self._rows: dict[str, list[list[TokenSequence]]] = {}
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pmc_jax.data.thoughts import answer_of
 from pmc_jax.training.order import Step
 from pmc_jax.unlearning.source import TermRows
 from pmc_jax.unlearning.store import ReplacementStore
@@ -82,9 +83,9 @@ Select = Callable[[str, Rollout, np.ndarray], Selection]
 
 
 def original_answers(questions: Sequence[str], answer_greedily: AnswerGreedily) -> list[str]:
-    """Returns the target model's greedy answer to every forget question."""
+    """Returns the target model's greedy answer to every forget question, without its thoughts."""
     answers = answer_greedily(questions)
-    return [answers[question] for question in questions]
+    return [answer_of(answers[question]) for question in questions]
 
 
 def run_round(

@@ -15,6 +15,7 @@ from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import ForgetSet, RetainSet
+from pmc_jax.data.thoughts import answer_of
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import Preempted, first_of
 from pmc_jax.models.decoder import Decoder
@@ -81,7 +82,8 @@ class PMCSource(RowSource):
         self._generator, self._forget, self._retain = generator, forget, retain
         self._custom_score, self._watch, self._words = score, recorder.watch, config.data.words
         self._rollouts = RolloutSampler(generator, forget, config, recorder.watch)
-        self.prompts, self.usage = self._rollouts.prompts, self._rollouts.usage
+        self.prompts = list(map(generator.encoder.before_answer, self._rollouts.prompts))
+        self.usage = self._rollouts.usage
         self.store = ReplacementStore(forget.ids, guard_empty=pmc.score.guard_empty)
         self._refusals = [
             [generator.encoder.sequence(question, refusal, id_) for refusal in refusals]
@@ -225,7 +227,8 @@ class PMCSource(RowSource):
         question = question_word_dropout(
             self._forget.questions[index], dropout, self._seed, step, index
         )
-        prompt = self._generator.encoder.prompt(question)
+        encoder = self._generator.encoder
+        prompt = encoder.before_answer(encoder.prompt(question))
         # A word may have more tokens at the start of a text than inside a text.
         return prompt if len(prompt) <= len(whole) else whole
 
@@ -263,6 +266,7 @@ class PMCSource(RowSource):
                 seed=self._seed,
                 **self._limits,
             )
+            answers = [list(map(answer_of, texts)) for texts in answers]
             return score_batch(self._selector.score, list(self.originals.values()), answers)
 
     def is_done(self, model: Decoder) -> bool:

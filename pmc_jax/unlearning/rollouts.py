@@ -12,6 +12,7 @@ import jax
 from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.config.run import Config
 from pmc_jax.data.records import ForgetSet
+from pmc_jax.data.thoughts import answer_of
 from pmc_jax.distributed import multihost
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.batching import Usage
@@ -98,7 +99,8 @@ class RolloutSampler:
             selections = []
             for i, row in enumerate(samples.questions.tolist()):
                 if row in texts:
-                    answers = Rollout(texts[row], samples.length[i], samples.mean_nll[i])
+                    answered = list(map(answer_of, texts[row]))
+                    answers = Rollout(answered, samples.length[i], samples.mean_nll[i])
                     selections.append((row, score_and_select(ids[row], answers)))
             return selections
 

@@ -1,0 +1,96 @@
+"""Conversations of a question and an answer in a model's chat template."""
+
+import dataclasses
+import functools
+from typing import Any
+
+from pmc_jax.config.model import ModelConfig
+from pmc_jax.data import thoughts
+from pmc_jax.data.template import check_template, encode_messages, render_text
+from pmc_jax.models.tokenizer_calls import token_ids
+
+_ANSWER = "qzanswerzq"  # No template contains this word.
+
+
+@dataclasses.dataclass(frozen=True)
+class AnswerPlace:
+    """Difference between a prompt, after which the model writes, and the text before an answer.
+
+    Templates of models that think put an empty thought before an answer, and some open a thought at
+    the end of a prompt.
+
+    Attributes:
+        dropped: number of token ids at the end of a prompt that do not stand before an answer.
+        added: token ids that follow in their place.
+        thought: mark of the thought that a prompt opens, or "".
+    """
+
+    dropped: int = 0
+    added: tuple[int, ...] = ()
+    thought: str = ""
+
+
+def chat_prompt(
+    tokenizer: Any, settings: ModelConfig, question: str, *, as_text: bool = False
+) -> list[int]:
+    """Returns the token ids of the prompt for a question in the chat format.
+
+    Args:
+        as_text: whether to encode special tokens in the question as text.
+
+    Raises:
+        UserError: see `encode_messages`.
+    """
+    options = dict(ends_open=True, as_text=as_text, **_options(settings))
+    messages = _messages(settings, question)
+    return encode_messages(tokenizer, messages, **options)
+
+
+def check_chat(tokenizer: Any, settings: ModelConfig) -> None:
+    """Checks the chat template of a tokenizer before it is used, see `check_template`."""
+    check_template(
+        tokenizer,
+        functools.partial(_messages, settings),
+        **_options(settings),
+    )
+
+
+def find_place(tokenizer: Any, settings: ModelConfig) -> tuple[AnswerPlace, list[int]]:
+    """Returns the place of an answer in the template, and the token ids that follow an answer.
+
+    If the template does not print an answer unchanged, the answer follows the prompt, and nothing
+    follows the answer.
+
+    Raises:
+        UserError: the template does not accept an answer.
+    """
+    places, after = set(), []
+    options = _options(settings)
+    thought = ""
+    for question in ("?", "A"):
+        messages = _messages(settings, question)
+        prompt = render_text(tokenizer, messages, ends_open=True, **options)
+        messages.append({"role": "assistant", "content": _ANSWER})
+        turn = render_text(tokenizer, messages, ends_open=False, **options)
+        before, answer, rest = turn.partition(_ANSWER)
+        if not answer:
+            return AnswerPlace(thought=thoughts.opened_by(prompt)), []
+        thought = thoughts.opened_by(prompt)
+        ids, place = (token_ids(tokenizer, t, add_special_tokens=False) for t in (prompt, before))
+        same = next((i for i, (a, b) in enumerate(zip(ids, place, strict=False)) if a != b), None)
+        same = min(len(ids), len(place)) if same is None else same
+        places.add((len(ids) - same, tuple(place[same:])))
+        after = token_ids(tokenizer, rest, add_special_tokens=False)
+    # A place that depends on the question is not part of the template.
+    (dropped, added), *others = places
+    return AnswerPlace(*((0, ()) if others else (dropped, added)), thought), after
+
+
+def _messages(settings: ModelConfig, question: str) -> list[dict[str, str]]:
+    system = [] if settings.system_prompt is None else [("system", settings.system_prompt)]
+    return [{"role": role, "content": text} for role, text in (*system, ("user", question))]
+
+
+def _options(settings: ModelConfig) -> dict[str, Any]:
+    date = {} if settings.date_string is None else {"date_string": settings.date_string}
+    return {"date": settings.date, "variables": {**settings.chat_template_kwargs, **date}}
