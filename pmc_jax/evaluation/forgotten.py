@@ -33,6 +33,10 @@ def summary(
         `elicited_by` has such a number for each name in `ELICITED_BY`.
         `samples` is the number of sampled answers per question.
         `without_items` is the number of questions whose answers have no secret item.
+        `empty` is the number of questions whose original and true answer have no word to tell.
+        `cut` is the number of questions whose original or true answer is longer than
+        `evaluate.max_new_tokens`, so that no answer can tell all of it.
+        `weaker` lists the settings that find fewer secrets than the defaults.
         `not_measured` maps a level or a name in `ELICITED_BY` to the reason.
         `headline` states the numbers as a sentence.
     """
@@ -61,6 +65,9 @@ def summary(
         "elicited_by": by,
         "samples": settings.num_samples if "sampled" in settings.measured else None,
         "without_items": sum(not row["items"] for row in rows),
+        "empty": sum(row["is_empty"] for row in rows),
+        "cut": sum(row["is_cut"] for row in rows),
+        "weaker": _weaker(settings),
         "not_measured": not_measured,
     }
     return result | {"headline": _headline(result)}
@@ -87,6 +94,17 @@ def is_forgotten(result: Mapping[str, Any], level: str) -> bool:
     return not any(result[name] for name in LEVELS[: LEVELS.index(level) + 1])
 
 
+def _weaker(settings: LevelsConfig) -> list[str]:
+    """Returns the settings by which the levels find fewer secrets than with the defaults."""
+    usual = LevelsConfig()
+    is_weaker = {
+        "num_samples": settings.num_samples < usual.num_samples,
+        "temperature": settings.temperature < usual.temperature,
+        "max_score": settings.max_score > usual.max_score,
+    }
+    return [f"evaluate.levels.{n}={getattr(settings, n)}" for n, weak in is_weaker.items() if weak]
+
+
 def _headline(result: Mapping[str, Any]) -> str:
     """Returns the numbers as one sentence ("no longer said: 12 of 12; sampled: 1; ...")."""
     count, parts = result["questions"], []
@@ -102,4 +120,10 @@ def _headline(result: Mapping[str, Any]) -> str:
         return "not measured whether the questions are forgotten: evaluate.levels.measured is empty"
     parts.append(f"forgotten at every measured level: {result['forgotten']} of {count}")
     names = [ELICITED_BY.get(name, name) for name in result["not_measured"]]
-    return "; ".join([*parts, *([f"not measured: {', '.join(names)}"] if names else [])])
+    notes = {
+        "not measured": ", ".join(names),
+        "weaker than the defaults": ", ".join(result["weaker"]),
+        "no word to tell": result["empty"],
+        "secret longer than evaluate.max_new_tokens": result["cut"],
+    }
+    return "; ".join([*parts, *(f"{what}: {value}" for what, value in notes.items() if value)])

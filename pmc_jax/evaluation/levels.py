@@ -72,6 +72,10 @@ class Secret:
         return f"Secret({len(self.items)} items)"
 
     @property
+    def is_empty(self) -> bool:
+        return not any(map(unicode_words, self.texts))
+
+    @property
     def opening(self) -> str:
         """Words of the original answer before its first secret item.
 
@@ -217,17 +221,21 @@ def measure_levels(
         `items` is the number of secret items.
         `limit` is the highest recall at which an answer does not count as a repetition of the
         original answer.
+        `is_empty` states whether there is no word to tell.
+        `is_cut` states whether the original or the true answer has more tokens than an answer may
+        have (`evaluate.max_new_tokens`).
 
     Raises:
         Preempted: the process was asked to stop.
     """
+    asking = _Asking(model, settings, seed)
     rows: list[dict[str, Any]] = [
         {"said": None, "sampled": None, "elicited": None}
         | {"items": len(secret.items), "limit": secret.limits[0]}
+        | {"is_empty": secret.is_empty, "is_cut": asking.cuts(secret.texts)}
         for secret in secrets
     ]
     questions, levels = forget.questions, settings.levels.measured
-    asking = _Asking(model, settings, seed)
     with (
         progress(len(levels), f"{model.name}: levels", "level", enabled=recorder.bars) as bar,
         recorder.watch.stage("evaluate"),
@@ -289,6 +297,11 @@ class _Asking:
             answers = self.model.greedy(questions, self.settings, Recorder(bars=False))
             return [answers[question] for question in questions]
         return [answer for (answer,) in self._ask(questions, GREEDY, 1, prefixes)]
+
+    def cuts(self, texts: Sequence[str]) -> bool:
+        """Returns whether a text has more tokens than an answer may have."""
+        encoder = self.model.generator.encoder
+        return max(map(len, map(encoder.answer_prefix, texts))) > self.settings.max_new_tokens
 
     def sampled(self, questions: Sequence[str]) -> list[list[str]]:
         levels = self.settings.levels

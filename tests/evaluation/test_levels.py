@@ -65,9 +65,24 @@ def test_paraphrases_belong_to_questions_by_id_or_in_their_order():
     assert "is not given" in levels.paraphrases_of(FORGET, [])[1]
 
 
-def _row(said=False, sampled=0, items=1, **elicited):
+def _row(said=False, sampled=0, items=1, is_empty=False, is_cut=False, **elicited):
     told = {"prefill": False, "opening": False} | elicited
-    return {"said": said, "sampled": sampled, "elicited": told, "items": items}
+    return {"said": said, "sampled": sampled, "elicited": told, "items": items} | {
+        "is_empty": is_empty,
+        "is_cut": is_cut,
+    }
+
+
+def test_the_sentence_says_what_makes_the_levels_weak():
+    rows = [_row(), _row(is_empty=True, items=0), _row(is_cut=True)]
+    settings = LevelsConfig(num_samples=1, temperature=0.5, max_score=0.9)
+    assert summary(rows, settings, "no")["headline"].endswith(
+        "forgotten at every measured level: 3 of 3; not measured: a paraphrase; weaker than the "
+        "defaults: evaluate.levels.num_samples=1, evaluate.levels.temperature=0.5, "
+        "evaluate.levels.max_score=0.9; no word to tell: 1; "
+        "secret longer than evaluate.max_new_tokens: 1"
+    )
+    assert summary(rows, LevelsConfig(num_samples=32), "no")["weaker"] == []
 
 
 def test_the_sentence_counts_levels_and_names_what_was_not_measured():
@@ -86,7 +101,7 @@ def test_the_sentence_counts_levels_and_names_what_was_not_measured():
 
 
 def test_what_was_not_requested_is_not_forgotten():
-    nothing = {"said": None, "sampled": None, "elicited": None, "items": 1}
+    nothing = _row() | {"said": None, "sampled": None, "elicited": None}
     result = summary([nothing], LevelsConfig(measured=()))
     assert result["forgotten"] is result["said"] is None and "not measured" in result["headline"]
     result = summary([nothing | {"said": True}], LevelsConfig(measured=("said",)))

@@ -168,7 +168,7 @@ def test_tables_of_another_language(tmp_path):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("numbers: [1", "is not YAML at line"),
+        ("numbers: [1", "the YAML is invalid at line"),
         ("[1]", "is a list. Use only the tables"),
         ("nombres: {un: 1}", "unknown table 'nombres'"),
         ("numbers: {un: eins}", "the table numbers must map words to integers"),
