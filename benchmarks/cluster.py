@@ -1,4 +1,4 @@
-"""Options for meshes and several processes, and rates per chip, for the benchmarks."""
+"""Adds options for meshes and several processes to the benchmarks, and computes rates per chip."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS = 300.0  # maximum wait for the other processes
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Adds the options of the mesh, parses all options and joins the other processes, if any."""
+    """Adds the options of the mesh, parses all options and joins the other processes of the job."""
     for axis in ("fsdp", "tensor"):
         parser.add_argument(
             f"--{axis}", type=int, default=1, help="number of devices on this mesh axis"
@@ -27,7 +27,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if (spec := launch.process_spec(options, os.environ)) is not None:
         if getattr(options, "against", None):
             parser.error(
-                "--against: the comparison runs in one process. Remove the multi-process options."
+                "--against works only in one process. Remove the options for several processes."
             )
         launch.join(spec, _TIMEOUT_SECONDS)
     return options

@@ -1,4 +1,4 @@
-"""Questions and answers for the benchmarks, from a file or generated."""
+"""Provides questions and answers for the benchmarks, from a file or generated."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ COEFFICIENTS = [1.0, 1.25]
 
 def rows(path: str | None, count: int) -> list[tuple[str, str]]:
     """Returns the first `count` question-answer pairs of a JSON Lines file, or generated pairs."""
-    if path is None:  # generated pairs repeat if there are fewer than `count`
+    if path is None:  # The generated pairs repeat if there are fewer than `count`.
         made = generate.rows(PeopleConfig(count=min(count + 5, 200)), "all")
         rows = itertools.cycle((row.question, row.answer) for row in made)
         return list(itertools.islice(rows, count))

@@ -1,4 +1,4 @@
-"""Arguments and warm times of a decoder call in which all slots are active."""
+"""Measures warm times of `decode` in a call in which all slots are active."""
 
 import time
 from typing import Any
@@ -27,7 +27,7 @@ def decode_arguments(
     """Makes the arguments of `decode` for prompts of 48 tokens.
 
     Args:
-        batch_shape: number of prompts and of slots per prompt.
+        batch_shape: number of prompts, and number of slots per prompt.
         cache_size: number of new tokens that the cache can hold.
     """
     (b, k), layout, config = batch_shape, generator.layout, generator.lm.config

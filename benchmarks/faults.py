@@ -1,4 +1,6 @@
-"""Counts survived faults: python benchmarks/faults.py CONFIG.yaml [section.key=value ...]
+"""Counts the faults that a run survives.
+
+    python benchmarks/faults.py CONFIG.yaml [section.key=value ...]
 
 The script runs `pmc unlearn` once without a fault. It then repeats the run in new output folders,
 each time with one fault at a random moment: kill -9, SIGTERM, or kill -9 and a damaged file in the
@@ -35,7 +37,7 @@ class Job:
         self.out = out
 
     def run(self, seconds: float | None = None, sent: int = signal.SIGKILL) -> tuple[int, str]:
-        """Runs the job, signals the process after `seconds`, and returns exit status and stderr."""
+        """Runs the job, sends a signal after `seconds`, and returns the exit status and stderr."""
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=said)
             try:
@@ -91,7 +93,8 @@ def main() -> None:
         status, said = whole.run()
         if status:
             parser.error(
-                f"{options.config}: the run failed without a fault. Correct this error:\n{said}"
+                f"{options.config}: the run failed although it had no fault. Correct this "
+                f"error:\n{said}"
             )
         seconds = latest = time.monotonic() - begin
         expected = whole.result()
@@ -99,7 +102,7 @@ def main() -> None:
         for kind in (kind for kind, count in kinds.items() for _ in range(count)):
             sent = signal.SIGTERM if kind == "stops" else signal.SIGKILL
             status = 0
-            while status == 0:  # 0 = the run ended before the signal
+            while status == 0:  # The status is 0 if the run ended before the signal.
                 job = Job(options, Path(folder) / f"fault{len(faults)}")
                 shutil.rmtree(job.out, ignore_errors=True)
                 moment = rng.uniform(0, latest)
@@ -110,7 +113,7 @@ def main() -> None:
             finished = (job.out / "results.json").exists()
             again = (0, "") if finished else job.run()
             good = again[0] == 0 and job.result() == expected
-            if kind == "stops":  # before its handler exists, SIGTERM ends the process directly
+            if kind == "stops":  # SIGTERM ends the process directly until the handler exists.
                 good &= status in (TEMPORARY_FAILURE, -signal.SIGTERM)
             good &= "Traceback" not in said + again[1]
             faults.append({"kind": kind, "second": moment, "status": status, "survived": good})

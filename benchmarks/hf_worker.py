@@ -1,4 +1,4 @@
-"""Worker of `--against hf`, which runs transformers on PyTorch in its usual configuration.
+"""Worker for `--against hf`, which runs transformers on PyTorch in its usual configuration.
 
 `pairs.Worker` starts this script. The script needs torch and transformers, but not pmc_jax.
 """
@@ -58,7 +58,7 @@ def sampling(arguments: dict) -> Callable[[], dict]:
         seconds = time.perf_counter() - begin
         new = out[:, longest:]
         ended = torch.isin(new, torch.tensor(ends, device=new.device)).int()
-        # An end token counts, but the tokens after an end token do not.
+        # An end token counts, but the tokens after it do not.
         return {"hf": int((ended.cumsum(1) - ended == 0).sum()) / seconds}
 
     return once

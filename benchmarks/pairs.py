@@ -1,4 +1,4 @@
-"""Paired measurement of this package and another program, which runs in a worker process.
+"""Measures this package and another program in turn. The other program runs in a worker process.
 
 A worker is `python SCRIPT ARGUMENTS_FILE`. The worker loads its model and prints its versions as a
 line of JSON. For every line on stdin, the worker then does its work once and prints a JSON object
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 class Worker:
-    """Worker process of the other program, which ends with the context.
+    """Worker process of the other program. The end of the `with` block ends the process.
 
     Attributes:
         versions: versions of the packages that the worker uses.
@@ -65,8 +65,8 @@ class Worker:
         except ValueError:
             self.__exit__(None, None, None)
             raise SystemExit(
-                f"--against {name}: the worker does not start with {python}. "
-                f"Install '.[bench-{name}]' for this interpreter."
+                f"--against {name}: the worker cannot start with {python}. Run: {python} -m pip "
+                f"install '.[bench-{name}]'"
             ) from None
 
     def __enter__(self) -> "Worker":
@@ -106,7 +106,7 @@ class Worker:
 def other(
     options: argparse.Namespace, lm: LanguageModel, arguments: Mapping[str, Any]
 ) -> Iterator[Worker | None]:
-    """Yields the worker of `--against` with an export of the model, or None without `--against`."""
+    """Yields the worker for `--against` with an export of the model, or None without the option."""
     if not options.against:
         yield None
         return
@@ -119,7 +119,7 @@ def other(
 
 
 def rates(ours: Callable[[], float], worker: Worker | None, repeats: int) -> dict[str, Any]:
-    """Measures warm rates of this package, and of the other program if there is a worker."""
+    """Measures the warm rates of this package and, if a worker is given, of the other program."""
     if worker is not None:
         return in_turn(ours, worker, repeats)
     ours()  # compiles
@@ -127,7 +127,7 @@ def rates(ours: Callable[[], float], worker: Worker | None, repeats: int) -> dic
 
 
 def in_turn(ours: Callable[[], float], worker: Worker, repeats: int) -> dict[str, Any]:
-    """Measures both programs in turn and ignores the first pair, which warms up."""
+    """Measures both programs in turn. The first pair warms up and is ignored."""
     ours()
     worker.run()
     own, others = [], []

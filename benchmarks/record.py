@@ -1,4 +1,4 @@
-"""Last output line of every benchmark, which is one JSON object."""
+"""Prints the last output line of every benchmark, which is a JSON object."""
 
 import argparse
 import json
@@ -13,12 +13,12 @@ from pmc_jax.distributed import multihost
 
 
 def spread(numbers: Sequence[float]) -> dict[str, float]:
-    """Returns the minimum, the median and the maximum."""
+    """Returns the minimum, the median and the maximum of some numbers."""
     return {"min": min(numbers), "median": statistics.median(numbers), "max": max(numbers)}
 
 
 def print_record(benchmark: str, options: argparse.Namespace, **figures: Any) -> None:
-    """Prints figures, options, devices and versions as JSON in the first process."""
+    """Prints figures, options, devices and versions as JSON, in the first process only."""
     if not multihost.is_first():
         return
     record = {

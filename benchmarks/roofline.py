@@ -1,6 +1,6 @@
 """Compares a decode step with the limits of the machine: python benchmarks/roofline.py [options]
 
-The limit is the time of the matrix products of the step alone, with the shapes of the step and
+The limit is the time of only the matrix products of the step, with the shapes of the step and
 separate weights for every layer. The record also has the rate of a large matrix product and the
 memory bandwidth. The last output line is JSON.
 """
@@ -46,7 +46,7 @@ def memory_bandwidth() -> float:
 
 
 def matrices(weights: SamplingWeights) -> list[tuple[jax.Array, int]]:
-    """Returns the weight of every product in a decode step with its number of output axes."""
+    """Returns the weight and the number of output axes of each matrix product in a decode step."""
     layers = (((x.qkv_weight, 3), (x.o, 1), (x.up_weight, 2), (x.down, 1)) for x in weights.layers)
     return [*itertools.chain.from_iterable(layers), (weights.output_embedding, 1)]
 

@@ -1,4 +1,4 @@
-"""Checks whether small runs of two commits compute the same values, bit by bit.
+"""Checks whether small runs of two commits compute the same values, bit for bit.
 
     python benchmarks/same_bits.py COMMIT COMMIT [--cases pmc npo ...] [--cache DIR]
 
@@ -90,7 +90,8 @@ def main() -> int:
     )
     parser.add_argument("--cache", type=Path, help="folder that stores the values of each commit")
     parser.add_argument("--within", type=float, default=0.0, help="allowed relative difference")
-    # The process that runs one commit reads here the checkout and the folder for its values.
+    # With this option, the process runs one commit: it gets the checkout and the folder for its
+    # values.
     parser.add_argument("--run", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
@@ -109,7 +110,7 @@ def main() -> int:
 
 
 def record(commit: str, cases: list[str], cache: Path | None) -> dict[str, dict[str, Any]]:
-    """Computes the values of a commit and returns case -> name of a value -> value."""
+    """Computes the values of a commit, and returns them as case -> name -> value."""
     git = ["git", "-C", str(REPOSITORY)]
     commit = subprocess.check_output([*git, "rev-parse", commit], text=True).strip()
     with tempfile.TemporaryDirectory() as name:
@@ -127,7 +128,7 @@ def record(commit: str, cases: list[str], cache: Path | None) -> dict[str, dict[
             status = subprocess.run(command, env=environment, stdout=sys.stderr).returncode
             if status:
                 raise SystemExit(
-                    f"{commit[:9]}: the cases ended with status {status}. See the error above."
+                    f"{commit[:9]}: the cases ended with status {status}. Read the error above."
                 )
         return {
             case: in_new_names(json.loads((results / f"{case}.json").read_text())) for case in cases
@@ -172,8 +173,8 @@ def call(cli: Any, arguments: list[str]) -> None:
     status = cli.main(arguments)
     if status:
         raise SystemExit(
-            f"pmc {' '.join(arguments[:2])}: the command ended with status {status}. See the error "
-            "above."
+            f"pmc {' '.join(arguments[:2])}: the command ended with status {status}. Read the "
+            "error above."
         )
 
 

@@ -1,4 +1,4 @@
-"""Names of settings and results before 0.2.0, for `same_bits.py`."""
+"""Translates names of settings and results before and since 0.2.0, for `same_bits.py`."""
 
 import re
 from typing import Any

@@ -1,9 +1,9 @@
 """Measures the warm sampling rate: python benchmarks/sampling.py [--against hf|tunix] [--ends] ...
 
 The engine draws K samples for each question. Questions are about generated people or come from
---data (JSON Lines). Without --ends, nothing ends a sample, so every step of a slot is useful. With
---ends, tokens count up to the end of each answer, and the share of useful slots shows how much work
-the engine wastes. The last output line is JSON.
+--data (JSON Lines). Without --ends, no end token ends a sample, so every step of a slot is useful.
+With --ends, the tokens up to the end of each answer are counted, and the share of useful slots
+shows how much work the engine wastes. The last output line is JSON.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--data", help="JSON Lines file with a column question")
     parser.add_argument("--questions", type=int, default=8, help="number of questions")
     parser.add_argument("--samples", type=int, default=8, help="number of samples per question")
-    parser.add_argument("--new-tokens", type=int, default=64, help="maximum new tokens of a sample")
+    parser.add_argument("--new-tokens", type=int, default=64, help="maximum number of new tokens")
     parser.add_argument("--batch", type=int, help="number of slots; the default holds all samples")
     parser.add_argument("--ends", action="store_true", help="end an answer at an end token")
     parser.add_argument("--temperature", type=float, default=1.25, help="sampling temperature")
@@ -45,7 +45,7 @@ def main() -> None:
     options = cluster.parse(parser)
     if options.ends and options.against == "tunix":
         parser.error(
-            "--ends: the sampler of tunix decodes all answers until the longest has ended. Remove "
+            "--ends: the tunix sampler decodes all answers until the longest has ended. Remove "
             "--ends or --against."
         )
 

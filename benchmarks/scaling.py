@@ -1,7 +1,7 @@
 """Measures how cost scales: python benchmarks/scaling.py [--model DIR] [--devices 1 2 4 8] ...
 
 For each number of devices, on the mesh axes `fsdp` and `tensor`, the script counts the bytes of
-collective results per device in the compiled training step, decode step and weight sync. On a CPU,
+collective results per device in the compiled training step, decode step and weight sync. On CPUs,
 the devices are virtual. On one device, the script then measures the warm seconds of a decode step
 for several numbers of questions, samples per question, tokens in the cache and layers. The last
 output line is JSON.
@@ -73,11 +73,12 @@ def main() -> None:
     )
     options = parser.parse_args()
     most = max(options.devices, default=1)
-    # This setting has no effect on devices other than CPUs.
+    # This setting affects only CPUs.
     jax.config.update("jax_num_cpu_devices", most)
     if most > jax.device_count():
         parser.error(
-            f"--devices {most}: only {jax.device_count()} devices are available. Pass fewer."
+            f"--devices {most}: only {jax.device_count()} devices are available. Pass smaller "
+            "numbers."
         )
 
     pairs = rows(options.data, 16)

@@ -1,10 +1,10 @@
-"""Measures the scores: python benchmarks/scoring.py [--data FILE] [--against rouge_score]
+"""Measures the speed of scores: python benchmarks/scoring.py [--data FILE] [--against rouge_score]
 
 The script scores each answer of a JSON Lines file (or each generated answer) against another
-answer, as PMC scores samples. `--against` also scores the same pairs with rouge_score. The other
-scores are measured with `--samples` samples per question. token_lcs uses words as tokens. It is
-measured as a score of texts and, as lcs_lengths, with all questions in one call on the device. The
-last output line is JSON.
+answer, as PMC scores samples. With `--against`, rouge_score also scores the same pairs. The other
+scores are measured with `--samples` samples per question. token_lcs uses words as tokens. Its speed
+is measured as a score of texts and, as lcs_lengths, with all questions in one call on the device.
+The last output line is JSON.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Questions = Sequence[tuple[str, Sequence[str]]]
 
 
 def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Measures the answers per second of each score, after a first call that does not count."""
+    """Measures the answers per second of each score. The first call is not counted."""
     encode = WordIds()
     strings = [" ".join(text.split()[-3:]) for text, _ in questions[:_FORBIDDEN]]
     forbidden_strings = forbidden(strings)
@@ -61,7 +61,7 @@ def rates(questions: Questions, answers: int, repeats: int) -> dict[str, dict[st
 
 
 class WordIds:
-    """Map from words to ids in the order of their first occurrence."""
+    """Mapping of words to ids, which are numbered in the order of the words' first occurrence."""
 
     def __init__(self):
         self._ids: dict[str, int] = {}

@@ -23,7 +23,7 @@ from pmc_jax.artifacts.log import table
 from pmc_jax.theory import dynamics
 from pmc_jax.theory.reward_moments import exact_refit, reward_moments
 
-# This tolerance allows for rounding, because the bound is an equality in the limit.
+# This tolerance allows for rounding errors, because the bound is an equality in the limit.
 TOLERANCE = 1e-12
 CHOICES = [(2, 1.0), (5, 1.0), (20, 1.0), (math.inf, 1.0), (5, 0.3), (5, 0.0)]
 COUNTS = np.array(dynamics.COLOURS)
@@ -42,7 +42,7 @@ def name(k: float, tau: float) -> str:
 
 
 def curation(options: argparse.Namespace, alpha: float) -> Paths:
-    """Computes the rounds of every choice of K and tau.
+    """Computes the rounds for every choice of K and tau.
 
     Each round has exact values and their bound, and sampled values if K is finite.
     """
@@ -69,7 +69,7 @@ def curation(options: argparse.Namespace, alpha: float) -> Paths:
 
 
 def show(paths: Paths, title: str) -> float:
-    """Prints the table and returns the smallest difference between a value and its bound."""
+    """Prints a table of rounds and returns the smallest distance of a value from its bound."""
     rows, slack = [], []
     for choice, path in paths.items():
         for row in path:
@@ -123,7 +123,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
-    """Prints and draws the measurements of a real run, their bound and exact refits.
+    """Prints and draws the measurements of a real run, their bound, and exact refits.
 
     Returns:
         K, tau, the measurements and the exact refits.
@@ -151,7 +151,7 @@ def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Checks the bound on collapse.")
-    parser.add_argument("--out", help="folder for figures; without it, none are drawn")
+    parser.add_argument("--out", help="folder for figures; by default, no figures are drawn")
     parser.add_argument("--run", help="folder of a finished run that measured reward moments")
     parser.add_argument("--rounds", type=int, default=15, help="number of rounds")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Figures for `theory.py`: lottery, mixing, curation and its bound, and a real run with theory."""
+"""Draws figures for `theory.py`: lottery, mixing, curation with its bound, and a real run."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,15 @@ _E_LABEL, _VAR_LABEL = "E[$e^r$]", "Var[$e^r$]"
 def plot_lottery(
     path: str | os.PathLike, alone: np.ndarray, mixed: np.ndarray, *, forgotten: int, alpha: float
 ) -> None:
-    """Plots the shares per round of a lottery without and of a lottery with retain counts.
+    """Plots the shares per round of two lotteries, one without and one with retain counts.
 
     Args:
         path: PNG file to write.
         alone, mixed: float [T + 1, n], shares from `dynamics.lottery` without and with retain
             counts.
-        forgotten: number of categories without retain counts, which come first.
-        alpha: retain counts / draws of the second lottery, for the expected share.
+        forgotten: number of categories without retain counts. These are the first categories.
+        alpha: retain counts / draws of the second lottery, from which the expected share is
+            computed.
     """
     expected = alone[0, :forgotten].sum() * (1 + alpha) ** -np.arange(len(mixed), dtype=float)
     rounds = range(len(mixed))
@@ -43,7 +44,7 @@ def plot_lottery(
 
 
 def _stack(path: np.ndarray, forgotten: int) -> list[Band]:
-    """Returns stacked areas, in red for categories to be forgotten and in blue for the others."""
+    """Returns stacked areas, red for categories to be forgotten and blue for all others."""
     edges = np.concatenate([np.zeros((len(path), 1)), path.cumsum(1)], axis=1)  # [T + 1, n + 1]
     groups = (("to be forgotten", "run5", forgotten),)
     groups += (("retained", "run1", path.shape[1] - forgotten),)
@@ -64,8 +65,8 @@ def plot_mixing(
 
     Args:
         path: PNG file to write.
-        series: for each line the retain weight alpha, the closed form float [T + 1, n] and the
-            iteration float [T + 1, n].
+        series: for each line, the retain weight alpha, the closed form, float [T + 1, n], and the
+            iteration, float [T + 1, n].
         retain: float [n], the retain distribution p_r.
     """
     layers = []

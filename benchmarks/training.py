@@ -1,8 +1,8 @@
 """Measures the warm PMC training step: python benchmarks/training.py [--against hf] [--data FILE]
 
-The batch packs forget and retain rows as in a run. The rows are about generated people or come from
---data (JSON Lines). Real tokens are all tokens of the rows, with prompts and shared prefix. The
-last output line is JSON.
+The batch contains packed forget and retain rows, as in a run. The rows are about generated people
+or come from --data (JSON Lines). Real tokens are all tokens of the rows, including the prompts and
+the shared prefix. The last output line is JSON.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Worker of `--against tunix`, which runs the tunix sampler on the tunix Llama.
+"""Worker for `--against tunix`, which runs the tunix sampler on the tunix Llama model.
 
 Each prompt is repeated once for each sample. `pairs.Worker` starts this script. The script needs
 google-tunix, but not pmc_jax.
@@ -43,12 +43,12 @@ class TokenIds:
 
 
 def sampling(arguments: dict) -> Callable[[], dict]:
-    """Returns a function that measures new tokens per second, with all sequences at full length."""
+    """Returns a function that measures new tokens per second. All sequences have full length."""
     shape = json.loads((Path(arguments["model"]) / "config.json").read_text())
     if shape["model_type"] != "llama":
         raise SystemExit(
-            f"--against tunix: the model_type is {shape['model_type']!r}. Pass a model whose "
-            "model_type is 'llama'."
+            f"--against tunix: the model_type must be 'llama', but it is {shape['model_type']!r}. "
+            "Pass a Llama model."
         )
     heads = shape["num_attention_heads"]
     config = model.ModelConfig(

@@ -1,8 +1,10 @@
-"""Times the stages of a job: python benchmarks/unlearning.py CONFIG.yaml [section.key=value ...]
+"""Measures the time of each stage of a job.
+
+    python benchmarks/unlearning.py CONFIG.yaml [section.key=value ...]
 
 The script runs `pmc unlearn` in a separate process and reads the results. With --quality, the run
-evaluates the model every few steps, and the record has the seconds of unlearning (evaluation
-excluded) after which the model first reached that unlearn quality. The last output line is JSON.
+evaluates the model every few steps, and the record contains the seconds of unlearning, without
+evaluation, after which the model first reached that unlearn quality. The last output line is JSON.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from pmc_jax.distributed import launch
 
 
 def flags(spec: launch.ProcessSpec | None) -> list[str]:
-    """Returns the options from which `launch` makes this spec."""
+    """Returns the options from which `launch` builds this spec."""
     if spec is None:
         return []
     if spec.index is None:
@@ -49,14 +51,21 @@ def main() -> None:
         metavar="section.key=value",
         help="settings that replace values in the file",
     )
-    parser.add_argument("--quality", type=float, help="unlearn quality whose time is reported")
+    parser.add_argument(
+        "--quality",
+        type=float,
+        help="unlearn quality; the time until the model reaches it is reported",
+    )
     parser.add_argument("--every", type=int, default=5, help="number of steps between evaluations")
     parser.add_argument("--out", help="output folder for all processes; default: temporary")
     launch.add_flags(parser)
     options = parser.parse_args()
     spec = launch.process_spec(options, os.environ)
     if spec is not None and options.out is None:
-        parser.error("--out: no folder is given. Pass a folder that all processes share.")
+        parser.error(
+            "--out is required for a job of several processes. Pass a folder that all processes "
+            "share."
+        )
     settings = list(options.settings)
     if options.quality is not None:
         settings.append(f"evaluate.every={options.every}")

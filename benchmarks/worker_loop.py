@@ -1,4 +1,4 @@
-"""Main loop of the scripts that `pairs.Worker` starts."""
+"""Runs the main loop of the scripts that `pairs.Worker` starts."""
 
 import json
 import sys
@@ -9,8 +9,8 @@ def serve(begin: Callable[[dict], Callable[[], dict]], versions: Mapping[str, st
     """Serves measurements: prints the versions, then measures once for each line on stdin.
 
     Args:
-        begin: function that takes the arguments in the file and returns the measuring function.
-        versions: package -> version.
+        begin: function that takes the arguments of the worker and returns the measuring function.
+        versions: version of each package, by name.
     """
     with open(sys.argv[1]) as file:
         once = begin(json.load(file))

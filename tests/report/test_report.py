@@ -89,7 +89,7 @@ def test_it_says_who_used_the_true_answers(page):
     run["settings"]["method"]["name"] = "npo"
     target, unlearning, measuring = remains.true_answers(run)
     assert "fine-tuned it on full.jsonl" in target and "NPO trained on the true" in unlearning
-    assert "Nothing was trained" in measuring
+    assert "trained no model" in measuring
 
 
 def test_below_the_reference_is_over_forgetting_and_above_it_is_not(page):
