@@ -240,8 +240,8 @@ class Checkpoints(contextlib.AbstractContextManager):
                 cause = _one_line(error)
             if not all(multihost.gather(restored is not None)):
                 _log.warning(
-                    "%s: the checkpoint of step %d cannot be read (%s). The run tries older "
-                    "checkpoints.",
+                    "%s: the checkpoint of step %d cannot be read (%s). The run tries an older "
+                    "checkpoint.",
                     self.folder,
                     step,
                     cause,
@@ -268,7 +268,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     def _warn_unwritten(self, error: Exception) -> None:
         """Warns that a checkpoint could not be written, and removes its incomplete files."""
         _log.warning(
-            "%s: the checkpoint of step %d cannot be written, but the run continues (%s). Check "
+            "%s: the checkpoint of step %d could not be written (%s). The run continues. Check "
             "the disk.",
             self.folder,
             self._writing,

@@ -135,7 +135,7 @@ class RunLog(contextlib.AbstractContextManager):
     def _warn(self, reason: str) -> None:
         if not self._has_warned:
             _logger.warning(
-                "%s: the log cannot be written, but the run continues (%s). Check the disk.",
+                "%s: the log could not be written (%s). The run continues. Check the disk.",
                 self._folder,
                 reason,
             )

@@ -144,8 +144,8 @@ def claim(
 
     Raises:
         UserError: the folder holds a finished run, an unfinished run with other settings or data,
-            or files that no run wrote; another process uses the folder; the path is a file or the
-            folder cannot be written; or `overwrite` is set for the home folder or the current
+            or files that pmc did not write; another process uses the folder; the path is a file or
+            the folder cannot be written; or `overwrite` is set for the home folder or the current
             folder.
     """
     record = {"settings": plain(settings), "digests": dict(digests), "versions": versions()}
@@ -228,8 +228,8 @@ def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
     if RUN not in names:
         shown = first_of(names, 3)
         raise UserError(
-            f"{path}: the folder holds files that no run wrote ({shown}). Set output.dir to "
-            "another folder, or pass --overwrite to keep these files and write next to them."
+            f"{path}: the folder contains files that pmc did not write ({shown}). Set output.dir "
+            "to another folder, or pass --overwrite to keep these files and write next to them."
         )
     if RESULTS in names:
         raise UserError(

@@ -127,7 +127,8 @@ def _check_sets(base: Config) -> None:
         lacking.append("retain (or world_facts, real_authors)")
     if lacking:
         raise UserError(
-            f"run.data.evaluate: a comparison needs {', '.join(lacking)}. Add the missing splits."
+            f"run.data.evaluate: a comparison needs {', '.join(lacking)}. Add these splits to "
+            "run.data.evaluate."
         )
 
 

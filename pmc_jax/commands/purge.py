@@ -35,7 +35,8 @@ def purge_run(folder: Path, *, say: Callable[[str], None]) -> None:
         return
     removed = [f"{name}/" for name in manifest.purge(folder)]
     write([folder], ReportConfig(text=False))
-    say(f"{folder}: pmc removed {', '.join((*removed, 'the texts in the log and the report'))}")
+    names = "".join(f"{name}, " for name in removed) + ("and " if removed else "")
+    say(f"{folder}: pmc removed {names}the texts in the log and the report")
     (run,) = collect([folder], text=False)["runs"]
     _say_left(run["to_delete"]["by_hand"], say)
 

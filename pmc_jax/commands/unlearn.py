@@ -70,7 +70,8 @@ def _status(results: Mapping[str, Any], level: str | None) -> int:
     if level is None or is_forgotten(results["forgotten"], level):
         return 0
     logging.getLogger(__name__).error(
-        "--require-forgotten %s: some questions are not forgotten (%s). report.html lists them.",
+        "--require-forgotten %s: some questions are not forgotten (%s). Read report.html, which "
+        "lists these questions.",
         *(level, results["forgotten"]["headline"]),
     )
     return NOT_FORGOTTEN

@@ -41,9 +41,10 @@ class DivergenceGuard:
         lower = f"Decrease {self._section}.learning_rate={self._settings.learning_rate}"
         if self._bad >= self._settings.max_bad_steps:
             raise UserError(
-                f"step {step}: the loss or the gradient was not finite {self._bad} times in a row, "
-                f"last on the rows {rows}. None of these steps changed the weights. {lower}, set "
-                f"{self._section}.max_grad_norm=1.0, or set model.compute_dtype=float32."
+                f"step {step}: the loss or the gradient was not finite in {self._bad} consecutive "
+                f"steps. The last of them used the rows {rows}. None of these steps changed the "
+                f"weights. {lower}, set {self._section}.max_grad_norm=1.0, or set "
+                "model.compute_dtype=float32."
             )
         if limit is not None and metrics["applied"] and loss > limit:
             raise UserError(

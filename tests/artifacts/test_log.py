@@ -262,7 +262,7 @@ def test_lines_that_find_no_room_are_lost_alone(tmp_path, caplog):
         for number in range(2, 6):
             log.event("a", number=number)
     assert [r.getMessage() for r in caplog.records] == [
-        f"{tmp_path}: the log cannot be written, but the run continues (the disk is full). Check "
+        f"{tmp_path}: the log could not be written (the disk is full). The run continues. Check "
         "the disk."
     ]
     assert [row["number"] for row in read_log(tmp_path / "log.jsonl")] == [1, 4, 5]

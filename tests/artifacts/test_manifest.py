@@ -53,7 +53,7 @@ def test_answers_stand_in_checkpoints_alone_and_nowhere_after_a_purge(run):
     assert _files_with_texts(Path("out")) == {"checkpoints"}
     done = tiny.succeed("unlearn", "--purge")
     assert done.lines[0] == (
-        "out: pmc removed checkpoints/, target/, the texts in the log and the report"
+        "out: pmc removed checkpoints/, target/, and the texts in the log and the report"
     )
     assert _files_with_texts(Path("out")) == set()
     assert not Path("out/checkpoints").exists() and not Path("out/target").exists()
