@@ -105,7 +105,7 @@ def test_sources_are_needed(command, override, part, inputs):
 def test_mesh_that_does_not_fit(inputs):
     for command in ("unlearn", "evaluate", "sample"):
         message = tiny.refused(command, "mesh.data=3", "mesh.tensor=5")
-        tiny.assert_names(message, "mesh", "do not match the number of devices (1)", "[1]")
+        tiny.assert_names(message, "mesh", "the number of devices (1)", "[1]")
 
 
 # The command line itself

@@ -37,7 +37,7 @@ _OWN = ("seed", "profile", "method.name", "method.max_seconds")
 _OWN += ("output.dir", "output.keep", "output.checkpoint_end", "report.file")
 _OWN += tuple(f"evaluate.{name}" for name in ("every", "at_seconds", "keep_best"))
 _OWN += tuple(f"evaluate.{name}" for name in ("measures", "levels.measured", "reference"))
-# Methods may differ in these sections only; all other sections are the same for every method.
+# Methods may differ only in these sections. All other sections are the same for every method.
 _OF_METHODS = ("pmc", "method", "train")
 _MAX_TRIALS = 1000  # This limit holds for each method.
 CRITERIA = ("mean", "harmonic_mean", "min")
@@ -71,7 +71,7 @@ class EntryConfig(Section):
         return math.prod(len(values) for values in self.space.values())
 
     def combination(self, number: int) -> dict[str, Any]:
-        """Returns one combination of values by the names of their settings.
+        """Returns one combination as a dict from the name of a setting to its value.
 
         Args:
             number: index of the combination, from 0. The value of the last name varies fastest.
@@ -172,10 +172,13 @@ class CompareConfig(Section):
             if not 0 < seconds < end
         ]
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            faults.append("seeds: the list is empty or repeats a seed. Name each seed once.")
+            faults.append(
+                "seeds: the list must contain at least one seed and no seed twice, but it is "
+                f"{list(self.seeds)}. Correct the list."
+            )
         if not self.methods:
             names = ", ".join(METHOD_NAMES)
-            faults.append(f"methods: no method is given. Name at least one of {names}.")
+            faults.append(f"methods: no method is given. Add at least one of {names}.")
         return faults
 
     def _faults_of_names(self) -> list[str]:
@@ -200,7 +203,7 @@ class CompareConfig(Section):
                 where = f"methods.{name}.settings.{key}"
                 if key in _OWN or key.split(".")[0] not in _OF_METHODS:
                     faults.append(
-                        f"{where}: methods may only differ in settings of the sections pmc, method "
+                        f"{where}: methods may differ only in settings of the sections pmc, method "
                         "and train. Remove the setting."
                     )
                 if not values:
@@ -272,7 +275,7 @@ class CompareConfig(Section):
         return _changed(self.run, schema.flatten(self.settings))
 
     def settings_of(self, name: str, trial: Mapping[str, Any], seed: int) -> Config:
-        """Returns the settings of a run, which do not yet name its folder and its model.
+        """Returns the settings of a run, without its output folder and its model.
 
         Args:
             name: name of the entry.

@@ -25,7 +25,7 @@ class _Own(str):
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that reads scalars as in YAML 1.2 and rejects aliases and repeated keys."""
+    """YAML loader that reads scalars as in YAML 1.2 and rejects aliases and repeated keys."""
 
     yaml_implicit_resolvers: dict[str | None, list] = {}  # noqa: RUF012 (PyYAML needs this form)
 
@@ -78,7 +78,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         text = file.read(MAX_FILE_BYTES + 1)
     if len(text) > MAX_FILE_BYTES:
         raise UserError(
-            f"{path}: the file is larger than {MAX_FILE_BYTES} bytes, so it cannot hold settings. "
+            f"{path}: the file is larger than {MAX_FILE_BYTES} bytes, the limit for settings. "
             "Pass a YAML file with settings."
         )
     settings = _parse(text, str(path))

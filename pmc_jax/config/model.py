@@ -45,7 +45,8 @@ class ModelConfig(Section):
     """The model, its dtypes and the format of its prompts.
 
     Fields:
-        path: folder or Hub name of a Hugging Face model, or a GGUF file.
+        path: folder of a Hugging Face model, its name on the Hugging Face Hub, a GGUF file, or
+            `package:NAME` for an installed package with a GGUF file.
         config: file config.json, or its folder, from which `pmc plan` reads the shape of the model;
             None selects the file in `path`.
         compute_dtype: dtype of computation (auto | float32 | bfloat16); auto selects bfloat16 on

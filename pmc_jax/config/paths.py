@@ -23,7 +23,7 @@ def output_path(path: str | Path, where: str) -> Path:
     """
     text = os.fspath(path)
     if not _is_output(text):
-        raise UserError(f"{where}: the path must be {_EXPECTED}. Pass another path.")
+        raise UserError(f"{where}: the value must be {_EXPECTED}. Pass another path.")
     return Path(os.path.expanduser(text))
 
 

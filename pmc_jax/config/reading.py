@@ -1,4 +1,4 @@
-"""Reads of regular files of a limited size.
+"""Reads regular files of a limited size, and rejects all other files.
 
 A pipe may never end, a device such as /dev/zero has no end, and a sparse file may be larger than
 memory.
@@ -14,7 +14,7 @@ MAX_BYTES = 1 << 30
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
-    """Opens a regular file to read bytes.
+    """Opens a regular file for reading in binary mode.
 
     Raises:
         OSError: the file cannot be opened, or is a pipe, a device or another special file.
@@ -54,7 +54,7 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def check_regular(folder: Path, patterns: tuple[str, ...]) -> None:
-    """Checks the files of a folder that a library will read.
+    """Checks that the files that a library will read in a folder are regular and not too large.
 
     Args:
         folder: folder whose files are checked.

@@ -1,6 +1,6 @@
 """Settings of a run, as frozen dataclasses, and functions that build them from YAML.
 
-Defaults are the project's own. The published settings (arXiv 2507.04219) are in
+The defaults differ from the published settings (arXiv 2507.04219), which are in
 `configs/tofu_phi15.yaml` and `configs/tofu_llama32_3b.yaml`. The settings classes check their
 values; `pmc_jax.config.schema` contains the checks and their messages.
 """
@@ -163,7 +163,7 @@ def model_path(config: Config) -> str:
     if not config.model.path:
         raise UserError(
             "model.path: no model is given. Set model.path to a model folder, a *.gguf file or a "
-            "Hub name."
+            "name on the Hugging Face Hub."
         )
     return config.model.path
 

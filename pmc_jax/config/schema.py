@@ -105,7 +105,7 @@ class Section:
         cls.__repr__ = Section.__repr__  # The decorator does not replace this method.
 
     def __repr__(self) -> str:
-        """Returns the settings that differ from their defaults, without possibly private texts."""
+        """Returns the settings that differ from their defaults, without possibly private text."""
         changed = []
         for item in dataclasses.fields(self):
             value, made = getattr(self, item.name), item.default_factory
@@ -237,7 +237,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 @dataclass
 class _Report:
-    """Faults found so far.
+    """Faults that are found while a section is built.
 
     Attributes:
         faults: messages.

@@ -1,4 +1,4 @@
-"""Texts of names and values of settings, for messages.
+"""Wording for the names and values of settings in messages.
 
 A message shows a key or a value only if the text has the form of a name or of a word. Any other
 text may be private, so the message gives the position of the key or the length of the value.

@@ -27,7 +27,7 @@ _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID",
 class ProcessSpec:
     """Address and size of a multi-process job, with the index of this process.
 
-    jax detects values that are None.
+    If a value is None, jax detects it.
 
     Attributes:
         coordinator: address of process 0, as "host:port".
@@ -66,8 +66,8 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
     if any(flag is not None for flag in flags):
         if options.distributed:
             raise UserError(
-                "--distributed detects the processes, so other flags contradict it. Remove "
-                "--coordinator, --num-processes and --process-id."
+                "--distributed cannot be combined with --coordinator, --num-processes and "
+                "--process-id. Remove these three flags, or remove --distributed."
             )
         if any(flag is None for flag in flags):
             raise UserError(
@@ -84,8 +84,8 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
             numbers = int(count), int(index)
         except ValueError:
             raise UserError(
-                f"{names[1]}={count}, {names[2]}={index}: one of these values is not a number. Set "
-                "both variables to numbers."
+                f"{names[1]}={count}, {names[2]}={index}: one of these values is not an integer. "
+                "Set both variables to integers."
             ) from None
         return _checked(address, *numbers, names=names)
     if bool(count) != bool(index):
@@ -162,7 +162,7 @@ def _tpu_vm_workers() -> int:
 def join(spec: ProcessSpec, timeout: float) -> None:
     """Connects this process to the other processes of the job.
 
-    Must be called before any other use of jax's devices.
+    Call this function before any other use of jax's devices.
 
     Args:
         spec: address and size of the job.

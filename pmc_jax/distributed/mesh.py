@@ -111,8 +111,9 @@ def make_mesh(
 ) -> Mesh:
     """Builds a mesh with `slices` x `data` x `fsdp` x `tensor` devices.
 
-    Devices are grouped by `slice_index` if they have this attribute, and by process if there are as
-    many processes as slices. Other devices, such as virtual CPU devices, keep their order.
+    Devices with the attribute `slice_index` are grouped by this attribute. Otherwise, devices are
+    grouped by process if there are as many processes as slices. All other devices, such as virtual
+    CPU devices, keep their order.
 
     Args:
         data, fsdp, tensor: sizes of the axes within each slice; one of these sizes may be -1, which
@@ -139,9 +140,9 @@ def make_mesh(
     if each % fixed if rest else fixed != each:
         available = "devices" if slices == 1 else "devices per slice"
         raise UserError(
-            f"mesh: the sizes {shown} do not match the number of {available} ({each}). Set sizes "
-            f"from {_divisors(each)} "
-            f"with the product {each}."
+            f"mesh: the product of the sizes {shown} {'cannot be' if rest else 'is not'} the "
+            f"number of {available} ({each}). Choose sizes from {_divisors(each)} whose product "
+            f"is {each}."
         )
     if rest:
         sizes[rest[0]] = each // fixed
@@ -168,8 +169,8 @@ def _slices(wanted: int, devices: Sequence) -> int:
         )
     if len(set(counts.values())) > 1:
         raise UserError(
-            f"mesh.slices: the {actual} slices hold {sorted(counts.values())} devices. Use slices "
-            "with equal numbers of devices."
+            f"mesh.slices: all slices must have equal numbers of devices, but they have "
+            f"{sorted(counts.values())} devices. Use slices of equal size."
         )
     if wanted == -1:
         return actual
@@ -216,8 +217,8 @@ def layout(
     """
     if set(mesh.axis_names) != set(AXES):
         raise UserError(
-            f"mesh: the axes are {', '.join(mesh.axis_names)} instead of {', '.join(AXES)}. Build "
-            "the mesh with pmc_jax.make_mesh."
+            f"mesh: the axes must be {', '.join(AXES)}, but they are "
+            f"{', '.join(mesh.axis_names)}. Build the mesh with pmc_jax.make_mesh."
         )
     if faults := list(rule_faults(changed or {})):
         raise UserError(f"rules: {' '.join(faults)}")

@@ -45,7 +45,7 @@ def index() -> int:
 
 
 def is_first() -> bool:
-    """Returns whether this process is the first one, which writes files and prints messages."""
+    """Returns whether this is the first process, which writes files and prints messages."""
     return index() == 0
 
 

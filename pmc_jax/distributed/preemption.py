@@ -1,11 +1,11 @@
 """Graceful stop on SIGTERM, SIGHUP and SIGINT.
 
 Schedulers send SIGTERM before they preempt a machine, a terminal that closes sends SIGHUP, and
-Ctrl-C sends SIGINT. Inside of `handle_signals`, such a signal ends the process with the exception
-`Stopped` at once, or after `_LIMIT_SECONDS` if native code does not return to Python. Code that can
-save its state runs inside of `saving` and calls `check` at safe points. There the signal only makes
-`check` raise `Preempted`. A second signal ends the process at once. Outside of `handle_signals`,
-the signal handlers of the caller stay in place.
+Ctrl-C sends SIGINT. Inside `handle_signals`, such a signal ends the process at once with the
+exception `Stopped`, or after `_LIMIT_SECONDS` if native code does not return to Python. Code that
+can save its state runs inside `saving` and calls `check` at safe points. Inside `saving`, the first
+signal only makes `check` raise `Preempted`, and a second signal ends the process at once. Outside
+`handle_signals`, the signal handlers of the caller stay in place.
 
 All processes of a job pass the same safe points in the same order, so a count identifies a safe
 point. After a signal, the watchdog of each process pauses its process and publishes the number of
@@ -54,7 +54,7 @@ _safe_points = _SafePoints()
 
 
 def handled_signals() -> list[signal.Signals]:
-    """Returns the signals that stop a process, without those that the caller ignores.
+    """Returns the signals that stop a process, except signals that the caller ignores.
 
     `nohup` ignores SIGHUP, and a shell ignores SIGINT for some background processes.
     """
@@ -77,7 +77,7 @@ def handle_signals(exit_process: Callable[[int, str], None] = exit_now) -> Itera
             and for native code that does not return.
 
     Raises:
-        Stopped: the process has received a signal outside of `saving`.
+        Stopped: the process has received a signal outside `saving`.
     """
     _stop.requested.clear()
     read_end, write_end = os.pipe()

@@ -65,8 +65,8 @@ def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
     """
     if not hasattr(os, "fork"):
         raise UserError(
-            "this system cannot fork processes, which multi-process jobs need. Run the job on "
-            "Linux."
+            "multi-process jobs need to fork processes, but this system cannot fork. Run the job "
+            "on Linux."
         )
     read_end, messages = os.pipe()
     alive, write_end = os.pipe()
@@ -108,7 +108,7 @@ def _redirect_native_output(native: BinaryIO) -> None:
 def _read_messages(handle: int) -> dict[str, Any]:
     """Returns the messages of the child as one dict.
 
-    Does not wait for processes that the child has started.
+    The function does not wait for processes that the child has started.
     """
     os.set_blocking(handle, False)
     with open(handle, "rb", buffering=0) as pipe:

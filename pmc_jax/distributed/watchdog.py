@@ -77,7 +77,7 @@ def exit_report(error: BaseException) -> ExitReport:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """The failure of a process.
+    """Failure of a process, as the processes of a job report it to each other.
 
     Attributes:
         process: index of the failed process.

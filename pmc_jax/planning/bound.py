@@ -117,7 +117,8 @@ def by_axis(cost: Cost, network: Network) -> list[dict]:
     """Sums collectives by kind and mesh axes.
 
     Returns:
-        For each kind and axes, the count, the bytes that a device receives, and the seconds.
+        A dict for each kind and mesh axes, with the count, the bytes that a device receives, and
+        the seconds.
     """
     totals = collections.defaultdict(lambda: {"count": 0, "bytes": 0.0, "seconds": 0.0})
     for collective, count in cost.collectives.items():

@@ -86,7 +86,7 @@ def compile_program(
             raise UserError(
                 f"pmc plan: the TPU compiler fails on {name} with jax {jax.__version__} and libtpu "
                 f"{importlib.metadata.version('libtpu')} ({str(error).splitlines()[0]:.160}). "
-                "Install versions that match with pip install 'pmc_jax[plan]'."
+                "Install matching versions with pip install 'pmc_jax[plan]'."
             ) from None
         size = int(float(used[1]) * _UNITS[used[2].upper()])
         return Program(0, size, beside_bytes, False, time.perf_counter() - begin), None

@@ -39,8 +39,8 @@ def replica_group(instruction: Instruction) -> tuple[int, ...]:
     if match := _MESH.search(rest):
         return _mesh_group(*match.groups())
     raise ValueError(
-        f"pmc plan: the notation for a group of partitions is unknown in {rest[:200]!r}. Report "
-        "this text with the versions of jax and libtpu."
+        f"pmc plan cannot parse the device groups in {rest[:200]!r}. Report this text and your "
+        "versions of jax and libtpu to the developers of pmc_jax."
     )
 
 

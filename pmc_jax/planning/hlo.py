@@ -222,8 +222,9 @@ def _closing(text: str, begin: int) -> int:
         if not depth:
             return i
     raise ValueError(
-        f"pmc plan: a parenthesis in the HLO text {text[begin : begin + 60]!r} is not closed. "
-        "Report this text with the versions of jax and libtpu."
+        f"pmc plan cannot parse the HLO text {text[begin : begin + 60]!r}, because a parenthesis "
+        "is not closed. Report this text and your versions of jax and libtpu to the developers of "
+        "pmc_jax."
     )
 
 

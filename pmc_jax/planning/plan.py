@@ -92,7 +92,7 @@ class Plan:
         """Computes rates and ratios of the programs.
 
         Returns:
-            Two dictionaries.
+            Two dicts, `rates` and `ratios`.
 
                 rates: tokens per second and utilisation of the peak FLOP/s, for each program.
                 ratios: training FLOPs to 6 x parameters x tokens, and HBM traffic of a decode step
@@ -285,10 +285,13 @@ class Planner:
         lower: Callable[..., jax.stages.Lowered],
         *arguments,
     ) -> tuple[Program, Any]:
-        """Compiles `lower(model, *arguments)` once per name, model, key and `beside_bytes`.
+        """Compiles `lower(model, *arguments)` and caches the result.
+
+        The key of the cache is `name`, `model`, `key` and `beside_bytes`.
 
         Returns:
-            The program, and its outputs as shapes.
+            The compiled program, and the shapes of its outputs. The shapes are None if the compiler
+            ran out of device memory.
         """
         key = (name, model, *key, beside_bytes)
         if key not in self._compiled:
@@ -321,6 +324,6 @@ def check_file(path: str | Path) -> None:
             ours = False
         if not ours:
             raise UserError(
-                f"{path}: this file is not a plan that pmc has written. Move the file or set "
+                f"{path}: the file exists, but pmc plan did not write it. Move the file or set "
                 "plan.file to a new name."
             )

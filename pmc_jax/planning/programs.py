@@ -1,4 +1,4 @@
-"""Lowers the programs of a run from shapes, without arrays and weights."""
+"""Lowers the programs of a run from shapes, without arrays or weights."""
 
 import dataclasses
 import functools
@@ -42,7 +42,7 @@ class Model:
     cache_dtype: jnp.dtype | None = None
 
     def _weights(self, table: dict[str, Parameter], dtype: jnp.dtype) -> Decoder:
-        """Returns the weights of a parameter table in the training layout, as shapes."""
+        """Returns the shapes of the weights in a parameter table, in the training layout."""
         return Decoder({n: put(self.train, p.shape, dtype, *p.axes) for n, p in table.items()})
 
     def step_config(self, settings: TrainConfig) -> StepConfig:
@@ -51,9 +51,9 @@ class Model:
         return dataclasses.replace(static, kernel="xla")
 
     def state(self, settings: TrainConfig) -> tuple[Any, Decoder | None]:
-        """Returns the training state, and the frozen weights if adapters are trained, as shapes.
+        """Returns the shapes of the training state and of the frozen weights.
 
-        The frozen weights are None if all weights are trained.
+        The frozen weights are None if no adapters are trained.
         """
         static = self.step_config(settings)
         table, base = parameters(self.config), None
@@ -110,7 +110,7 @@ def device_bytes(tree: Any) -> int:
 
 
 def outputs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> Any:
-    """Returns a program's outputs as shapes with the shardings that the compiler chose."""
+    """Returns the shapes of a program's outputs, with the shardings that the compiler chose."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         lowered.out_info,

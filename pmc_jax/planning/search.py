@@ -16,9 +16,9 @@ _ROOM = 0.95
 def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan:
     """Plans the nearest settings whose programs all fit.
 
-    The search starts with the mesh of the settings and then tries meshes with more and more
-    `tensor` shards. On each mesh, stronger remat follows the remat of the settings. Then
-    micro-batches with half the rows follow, with a quarter of the rows, and so on.
+    The search starts with the mesh of the settings and then tries meshes with more `tensor` shards.
+    On each mesh, it starts with the remat of the settings and then tries stronger remat. After
+    that, it tries micro-batches with half of the rows, a quarter of the rows, and so on.
 
     Raises:
         UserError: no settings fit.

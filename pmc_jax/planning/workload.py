@@ -119,7 +119,8 @@ class Rows:
 def count_rows(config: Config) -> Rows:
     """Counts the rows of the data.
 
-    The rows of data that cannot be read are estimated from the number of forget questions.
+    If other data than the forget data cannot be read, the number of its rows is estimated from the
+    number of forget questions.
 
     Raises:
         UserError: `plan.questions` is not set and the forget data cannot be read.
@@ -151,7 +152,7 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
     Args:
         config: settings of the run.
         rows: numbers of rows from `count_rows`.
-        row_multiple: number of shards in which the mesh splits rows.
+        row_multiple: number of shards into which the mesh splits rows.
 
     Raises:
         UserError: the method is not PMC.
@@ -206,7 +207,7 @@ def train_shape(
     Args:
         config: settings with the plan and the data.
         settings: settings of the training.
-        row_multiple: number of shards in which the mesh splits rows.
+        row_multiple: number of shards into which the mesh splits rows.
         terms: number of rows in each loss term per row of `batch_size`.
     """
     plan, longest = config.plan, config.data.max_length

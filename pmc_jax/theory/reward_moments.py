@@ -1,7 +1,7 @@
 """Moments of the theorem in a real run, and after exact refits of the run's first samples.
 
 Letters: Q questions, M measured samples per question, K samples per choice, T rounds. A reward is
-r = 1 - score. This module reads only scores, and neither samples nor scores answers.
+r = 1 - score. This module reads scores. It does not sample answers and does not score them.
 """
 
 import math

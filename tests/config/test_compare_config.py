@@ -120,7 +120,7 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
 @pytest.mark.parametrize(
     ("sections", "parts"),
     [
-        ({"methods": {}}, ["methods: no method is given. Name at least one of pmc"]),
+        ({"methods": {}}, ["methods: no method is given. Add at least one of pmc"]),
         ({"methods": {"npp": {}}}, ["methods.npp: no method has this name.", "Did you mean npo?"]),
         ({"methods": {"a-b": {"method": "pmc"}}}, ["methods.a-b: the name of an entry may only"]),
         ({"methods": {"pmc": {"num_trials": 2}}}, ["methods.pmc.num_trials: at most 1 of"]),
@@ -146,7 +146,7 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
                 }
             },
             [
-                "settings.evaluate.leakage.num_samples: methods may only differ in",
+                "settings.evaluate.leakage.num_samples: methods may differ only in",
                 "settings.method.name: methods",
             ],
         ),
@@ -161,8 +161,11 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
             {"at_seconds": [120]},
             ["at_seconds: the value must be above 0 and below max_seconds (120)"],
         ),
-        ({"seeds": [1, 1]}, ["seeds: the list is empty or repeats a seed."]),
-        ({"seeds": []}, ["seeds: the list is empty"]),
+        (
+            {"seeds": [1, 1]},
+            ["seeds: the list must contain at least one seed and no seed twice, but it is [1, 1]."],
+        ),
+        ({"seeds": []}, ["seeds: the list must contain at least one seed"]),
         ({"measures": ["sampled"]}, ["measures.0: the value must be one of", "'sampled'"]),
         ({"run": RUN | {"data": {}}}, ["run.data.forget_answers.path: no path is given", "npo"]),
         ({"run": 3}, ["run: the value must be a mapping"]),

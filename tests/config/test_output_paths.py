@@ -43,7 +43,7 @@ def test_expanding_twice_changes_nothing(monkeypatch):
 @pytest.mark.parametrize("path", REMOTE)
 def test_library_calls(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "folder: the path must be a path on this machine" in tiny.fault(
+    assert "folder: the value must be a path on this machine" in tiny.fault(
         output_path, path, "folder"
     )
     with pytest.raises(ValueError, match="on this machine"), written_aside(path):

@@ -138,7 +138,11 @@ class TestSlices:
                 r"the value is 1, but the devices form 2 slices\. Set mesh\.slices to 2",
             ),
             ({"slices": 4}, devices(0, 1), r"4, but the devices form 2 slices\. Set"),
-            ({"slices": 2}, devices(0, 1)[:6], r"the 2 slices hold \[2, 4\] devices"),
+            (
+                {"slices": 2},
+                devices(0, 1)[:6],
+                r"equal numbers of devices, but they have \[2, 4\] devices",
+            ),
         ],
         ids=str,
     )
@@ -213,7 +217,9 @@ def test_changes_that_name_nothing_known(changed, words):
 
 
 def test_a_mesh_of_other_axes_is_refused():
-    with pytest.raises(UserError, match="the axes are x instead of slice, data, fsdp, tensor"):
+    with pytest.raises(
+        UserError, match="the axes must be slice, data, fsdp, tensor, but they are x"
+    ):
         layout(jax.make_mesh((1,), ("x",), devices=jax.devices()[:1]), TRAIN_RULES)
 
 
