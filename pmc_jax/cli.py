@@ -172,6 +172,7 @@ def command() -> int:
     if a part of the output could not be written to stdout, for example because the disk is full.
     """
     sys.excepthook = print_unexpected
+    sys.unraisablehook = lambda _: None  # A library may fail to close a file on a full disk.
     streams.protect()
     threading.excepthook = lambda fault: print_unexpected(*fault[:3])
     malloc.tune_glibc_malloc()

@@ -5,8 +5,10 @@ appear without delay.
 """
 
 import argparse
+import contextlib
 import logging
 import os
+import resource
 import sys
 import warnings
 from pathlib import Path
@@ -14,7 +16,9 @@ from pathlib import Path
 from pmc_jax.config.run import Config, load_config
 from pmc_jax.config.schema import Section, dotted_names
 from pmc_jax.distributed import launch
-from pmc_jax.errors import escaped
+from pmc_jax.errors import UserError, escaped
+
+_MIN_FILES = 256  # A checkpoint has a file for each array, of which many are open at once.
 
 OVERWRITE = "replace the files that an earlier run wrote to output.dir"
 
@@ -66,8 +70,33 @@ def read_config(options: argparse.Namespace) -> Config:
 
 
 def set_up_libraries() -> None:
+    """Configures the libraries before a command imports them.
+
+    Raises:
+        UserError: the process may open too few files.
+    """
+    check_file_limit()
     quiet_libraries()
     keep_compilations()
+
+
+def check_file_limit() -> None:
+    """Checks that the process may open enough files for checkpoints, or raises its own limit.
+
+    Raises:
+        UserError: the limit is too low.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= _MIN_FILES:
+        return
+    if hard == unlimited or hard >= _MIN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_MIN_FILES, hard))
+    else:
+        raise UserError(
+            f"this process may open only {soft} files, but pmc needs {_MIN_FILES}. Raise the "
+            f"limit, for example with: ulimit -n {4 * _MIN_FILES}"
+        )
 
 
 def quiet_libraries() -> None:
@@ -78,8 +107,12 @@ def quiet_libraries() -> None:
     handler.setFormatter(OneLine("pmc: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # this package reports what matters
-    # Orbax causes these warnings if the disk is full.
+    # matplotlib warns if the home folder cannot be written. It then uses a temporary folder.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # Orbax and jax cause these warnings if the disk is full.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
 class OneLine(logging.Formatter):
@@ -90,9 +123,17 @@ class OneLine(logging.Formatter):
 
 
 def keep_compilations() -> None:
-    """Enables the compilation cache of jax, unless a cache folder is configured already."""
+    """Enables the compilation cache of jax, unless a cache folder is configured already.
+
+    If the folder cannot be written, there is no cache.
+    """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pmc_jax" / "xla"
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cache = Path(root) / "pmc_jax" / "xla"
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+    if os.access(cache, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(cache))

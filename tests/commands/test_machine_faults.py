@@ -1,14 +1,16 @@
 """Faults of the machine end a command with one line: no folder, handle or memory."""
 
 import errno
+import resource
 import shutil
 from pathlib import Path
 
+import jax
 import pytest
 import tiny_runs as tiny
 
 from pmc_jax.artifacts.log import RunLog
-from pmc_jax.commands import unlearn_job
+from pmc_jax.commands import start, unlearn_job
 from pmc_jax.unlearning.loop import Unlearning
 
 
@@ -64,3 +66,31 @@ def test_the_log_needs_its_folder(tmp_path):
     with pytest.raises(OSError, match="No such file"), RunLog(tmp_path / "out") as log:
         shutil.rmtree(tmp_path / "out")
         log.resume(0)
+
+
+def test_a_home_that_cannot_be_written(monkeypatch):
+    used = []
+    monkeypatch.setattr(jax.config, "update", lambda *setting: used.append(setting))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for home in ("/proc/nowhere", "/dev/null"):
+        monkeypatch.setenv("HOME", home)
+        start.keep_compilations()
+    assert used == []
+
+
+def test_few_file_handles(monkeypatch):
+    limits = {}
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.update(now=pair))
+    for pair, now in (
+        ((100, 1000), (256, 1000)),
+        ((1024, 4096), None),
+        ((100, -1), (256, -1)),
+        ((-1, -1), None),
+    ):
+        limits.clear()
+        monkeypatch.setattr(resource, "getrlimit", lambda _, pair=pair: pair)
+        start.check_file_limit()
+        assert limits.get("now") == now
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (30, 30))
+    message = tiny.fault(start.check_file_limit)
+    tiny.assert_names(message, "only 30 files", "needs 256", "ulimit -n 1024")
