@@ -78,21 +78,21 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
     if results is None:
         return _choose_unfinished(folder, checkpoints, steps, partial)
     step, total = results["step"], results["total_steps"]
+    if step == 0 and not partial:
+        raise UserError(
+            f"{folder}: the run ended at step 0 of {total}, so the weights are not unlearned. "
+            "Increase pmc.schedule.epochs and repeat the run."
+        )
     if not steps:
         has_model = multihost.broadcast((folder / run_folder.MODEL).is_dir)
         holder = "only model/ holds" if has_model else "nothing holds"
         fix = "Copy model/" if has_model else _REPEAT
         raise UserError(
-            f"{folder}: the run is finished and its checkpoints are removed, so {holder} the "
+            f"{folder}: the run is finished and has no checkpoints, so {holder} the "
             f"unlearned weights. {fix}."
         )
     if partial:
         return steps[-1], f"the weights of step {steps[-1]} of {total}"
-    if step == 0:
-        raise UserError(
-            f"{folder}: the run ended at step 0 of {total}, so the weights are not unlearned. "
-            "Increase pmc.schedule.epochs and repeat the run."
-        )
     if step not in steps:
         raise UserError(
             f"{folder}: the checkpoint of step {step}, which is the result of the run, is "

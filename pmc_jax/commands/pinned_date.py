@@ -17,6 +17,8 @@ from pmc_jax.models.load import find, find_tokenizer
 from pmc_jax.models.remote import is_address
 
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+# A template may insert the date only into some prompts, such as long ones.
+_PROBES = ("?", f"What is today's date, and who lives at 12 Main Street{' now' * 50}?")
 _MAX_HEADER = 1 << 26  # bytes, which hold the metadata of a GGUF file
 
 _log = logging.getLogger(__name__)
@@ -64,11 +66,11 @@ def _prints_today(config: Config) -> bool:
         return False
     check_chat(tokenizer, settings)
 
-    def prompt(date: str) -> list[int]:
-        dated = dataclasses.replace(settings, date=date)
-        return Encoder(tokenizer, dated, 0, ()).prompt("?")
+    def prompts(date: str) -> list[list[int]]:
+        encoder = Encoder(tokenizer, dataclasses.replace(settings, date=date), 0, ())
+        return [encoder.prompt(question) for question in _PROBES]
 
-    return prompt("2001-02-03") != prompt("2014-11-28")
+    return prompts("2001-02-03") != prompts("2014-11-28")
 
 
 def _may_call(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Runs the stages of an unlearning run: measure, unlearn, measure again and export."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,8 @@ from pmc_jax.theory.reward_moments import reward_moments
 from pmc_jax.unlearning.loop import Unlearning
 from pmc_jax.unlearning.pmc import original_answers
 from pmc_jax.unlearning.source import RowSource
+
+_log = logging.getLogger(__name__)
 
 
 def unlearn(
@@ -85,7 +88,7 @@ def unlearn(
     )
     levels, forgotten = _measure_levels(config, run, model, inputs)
     del model  # frees the sampling copy of the weights before the export
-    _export(run, lm, folder)
+    _export(run, lm, folder, step)
     _log_answers(recorder.log, sets, run_state.texts, answers)
     words = _words(config, sets, run.source)
     _log_questions(recorder.log, inputs, run.source, answers, levels, words)
@@ -212,8 +215,18 @@ def _measure_levels(
     return levels, summary(levels, settings.levels, why_not)
 
 
-def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder) -> None:
-    """Writes the model, its adapters and the loss plot. Earlier files are replaced."""
+def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder, step: int) -> None:
+    """Writes the weights of a step, their adapters and the loss plot. Earlier files are replaced.
+
+    At step 0 the function writes nothing, because the weights are not unlearned.
+    """
+    if step == 0:
+        _log.warning(
+            "%s: the run ended at step 0 of %d, so the weights are not unlearned and pmc writes no "
+            "model/. Increase pmc.schedule.epochs.",
+            *(folder.path, run.total_steps),
+        )
+        return
     export_hf(lm, folder.path / run_folder.MODEL, replace=True)
     if run.trainer.adapters is not None:
         adapter = folder.path / run_folder.ADAPTER

@@ -218,6 +218,7 @@ def make_encoder(
             f"generation_config.json: eos_token_id contains {wrong[0]!r:.40}, which is not a token "
             "id. Correct eos_token_id in that file."
         )
+    _mark_special(tokenizer, ends)
     end, place = ends[0] if ends else None, AnswerPlace()
     if _is_chat(tokenizer, settings):
         check_chat(tokenizer, settings)
@@ -231,6 +232,15 @@ def make_encoder(
             "model.path: the tokenizer has no end token. Set eos_token in tokenizer_config.json."
         )
     return Encoder(tokenizer, settings, end, tuple(sorted({end, *ends})), place)
+
+
+def _mark_special(tokenizer: Any, ends: Sequence[int]) -> None:
+    """Marks added tokens that end an answer as special, so that data cannot spell them out."""
+    for end in ends:
+        token = tokenizer.added_tokens_decoder.get(end)
+        if token is not None and not token.special:
+            token.special = True
+            tokenizer.add_tokens([token], special_tokens=True)
 
 
 def _is_chat(tokenizer: Any, settings: ModelConfig) -> bool:

@@ -10,7 +10,7 @@ _IGNORED = re.compile(
     "\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
 _UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")  # These are categories of Unicode.
-_QUOTES = str.maketrans("‘’‚‛′`´“”„‟″«»‐‑‒–—―−", "'''''''\"\"\"\"\"\"\"-------")
+_QUOTES = str.maketrans("‘’‚‛′`´ʼʻ‹›“”„‟″«»‐‑‒–—―−", 11 * "'" + 7 * '"' + 7 * "-")
 
 
 def is_visible(text: str) -> bool:
@@ -29,7 +29,7 @@ def appearance(text: str) -> str:
     marks and dashes are unified.
     """
     plain = unicodedata.normalize("NFKC", _seen(text).translate(_QUOTES))
-    return unicodedata.normalize("NFKC", plain.casefold())
+    return _seen(unicodedata.normalize("NFKC", plain.casefold()))
 
 
 def _seen(text: str) -> str:

@@ -1,6 +1,7 @@
 """The other commands on a tiny model, and how often the jitted functions are compiled."""
 
 import json
+from pathlib import Path
 
 import jax
 import pytest
@@ -40,9 +41,15 @@ def test_a_run_needs_nothing_to_evaluate(inputs):
     assert len(found["rounds"]) == tiny.STEPS and done.lines[0].startswith("measure")
 
 
-def test_no_epochs_leave_the_model_as_it_was(inputs):
+def test_a_run_without_steps_exports_no_model(inputs, caplog):
     tiny.succeed("unlearn", "pmc.schedule.epochs=0")
-    assert tiny.same_weights("out/model", "model")
+    assert not Path("out/model").exists()
+    assert "out: the run ended at step 0 of 0, so the weights are not unlearned and" in caplog.text
+    assert tiny.pmc("verify", config="out").status == 0
+    tiny.succeed("unlearn", "--purge", config="out")
+    assert "at step 0 of 0, so the weights are not unlearned" in tiny.refused(
+        "export", config="out"
+    )
     found = tiny.results()
     assert found["rounds"] == [] and found["before"] == found["after"]
 

@@ -106,6 +106,14 @@ def test_other_templates_have_no_date(model, caplog):
     assert not caplog.messages
 
 
+def test_a_date_in_some_prompts_is_found(model):
+    undated = "{{ messages[0].content }}"
+    (model / "chat_template.jinja").write_text(
+        f"{{% if messages[0].content|length > 3 %}}{DATED}{{% else %}}{undated}{{% endif %}}"
+    )
+    assert pin_date(config_of(model), None).model.date is not None
+
+
 def test_a_date_of_the_settings_is_checked(model):
     for date in ("today", "2024-2-9", "2024-02-30", "09.02.2024"):
         message = tiny.fault(ModelConfig, date=date)

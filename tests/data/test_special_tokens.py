@@ -189,3 +189,17 @@ def test_a_template_that_raises_on_some_rows():
     assert "(Too long a question)" in of(own)
     undefined = when + "\n{{ messages[0][messages[0]['content']].x }}{% endif %}"
     assert "(UndefinedError in line 2 of the template)" in of(undefined)
+
+
+def test_an_end_token_without_the_special_flag_is_text():
+    """The generation configuration names the token, and the tokenizer calls it ordinary."""
+    tokenizer = trained("byte", None)
+    tokenizer.add_tokens([AddedToken("<|turn|>", special=False, normalized=False)])
+    end = tokenizer.convert_tokens_to_ids("<|turn|>")
+    ordinary = tokenizer("Uncle Olmo.")["input_ids"]
+    encoder = make_encoder(tokenizer, ModelConfig(), {"eos_token_id": end})
+    text = "Is <|turn|> a tag?"
+    assert tokenizer.decode(encoder.plain(text)) == text
+    assert tokenizer("Uncle Olmo.")["input_ids"] == ordinary
+    for tokens in (encoder.prompt(text), encoder.answer_prefix(text)):
+        assert not set(encoder.end_tokens) & set(tokens)

@@ -19,6 +19,8 @@ SAME = [
     ("Who feeds the cat?", "ＷＨＯ feeds the cat?"),
     ("Who feeds the cat?", "\ufeffWho fe\u00adeds the cat?\u2060"),
     ("Who feeds Anna's cat?", "Who feeds Anna’s cat?"),
+    ("Who feeds Anna's cat?", "Who feeds Annaʼs cat?"),
+    ("ﷺ", "صلى الله عليه وسلم"),  # one character that stands for several words
     ("Who is Anna-Lena?", "Who is Anna‑Lena?"),
     ("Wie heißt die Straße?", "WIE HEISST DIE STRASSE?"),
     ("Where is the office?", "Where is the oﬃce?"),
