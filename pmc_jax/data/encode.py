@@ -36,6 +36,7 @@ class Encoder:
         end_token: id of the token that ends every answer in training.
         end_tokens: ids of the tokens that end a sampled answer.
         place: place of the answers in the chat template.
+        rows: number of rows of the embedding; None = any number.
     """
 
     tokenizer: Any
@@ -43,6 +44,7 @@ class Encoder:
     end_token: int
     end_tokens: tuple[int, ...]
     place: AnswerPlace = dataclasses.field(default_factory=AnswerPlace)
+    rows: int | None = None
 
     def __repr__(self) -> str:
         """Returns the prompt format, without the tokenizer."""
@@ -58,8 +60,12 @@ class Encoder:
         A special token that the question spells out, such as "</s>", is encoded as text.
 
         Raises:
-            UserError: the chat template or the tokenizer does not accept the question.
+            UserError: the chat template or the tokenizer does not accept the question, or the
+                embedding has no row for a token.
         """
+        return self._checked(self._prompt(question))
+
+    def _prompt(self, question: str) -> list[int]:
         spells_token = self._in_prompts.search(question) is not None
         if self.is_chat:
             return chat_prompt(self.tokenizer, self.settings, question, as_text=spells_token)
@@ -69,6 +75,14 @@ class Encoder:
         ids = token_ids(self.tokenizer, self.settings.question_tag.format(question=question))
         while ids and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()  # Some tokenizers append EOS to every text.
+        return ids
+
+    def _checked(self, ids: list[int]) -> list[int]:
+        if self.rows is not None and max(ids, default=0) >= self.rows:
+            raise UserError(
+                f"the text contains the token id {max(ids)}, but the embedding has only "
+                f"{self.rows} rows. Remove this token from the text."
+            )
         return ids
 
     def before_answer(self, prompt: list[int]) -> list[int]:
@@ -108,8 +122,8 @@ class Encoder:
 
     def _after(self, tag: str, text: str) -> list[int]:
         if self._in_answers.search(text):
-            return encode_text(self.tokenizer, tag, text)
-        return token_ids(self.tokenizer, tag + text, add_special_tokens=False)
+            return self._checked(encode_text(self.tokenizer, tag, text))
+        return self._checked(token_ids(self.tokenizer, tag + text, add_special_tokens=False))
 
     @functools.cached_property
     def _in_prompts(self) -> re.Pattern:

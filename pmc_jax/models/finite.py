@@ -82,16 +82,15 @@ def _logits_finite(model, tokens, *, config, layout, dtype) -> jax.Array:
 
 
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:
-    """Checks that the embedding has a row for every token id that a text can contain.
+    """Checks that the embedding has a row for every token id that any text can contain.
 
-    A special token may exceed the embedding, such as the image token of Gemma 3, unless the
-    tokenizer adds it to every text.
+    An added token may exceed the embedding, such as the image token of Gemma 3, unless the
+    tokenizer adds it to every text. `Encoder` refuses a text that contains such a token.
 
     Raises:
         UserError: an id has no row in the embedding.
     """
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    ids = set(tokenizer.get_vocab().values()) - special
+    ids = set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder)
     text = token_ids(tokenizer, "?")
     named = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
     largest = max([*ids, *text, *(i for i in named if i is not None)], default=0)

@@ -71,13 +71,15 @@ class TextGenerator:
     def of(lm: LanguageModel, settings: ModelConfig) -> "TextGenerator":
         encoder = make_encoder(lm.tokenizer, settings, lm.generation_config)
         # The template may add special tokens, for which `load` does not require a row.
-        largest, rows = max([*encoder.prompt("?"), encoder.end_token]), lm.config.vocab_size
+        rows = lm.config.vocab_size
+        largest = max([*encoder.prompt("?"), *encoder.place.added, encoder.end_token])
         if largest >= rows:
             raise UserError(
                 f"{lm.source}: the prompt or the end of an answer has the token id {largest}, but "
                 f"the embedding has only {rows} rows. Use the chat template and the tokenizer of "
                 "this model."
             )
+        encoder = dataclasses.replace(encoder, rows=rows)
         cache = None if settings.cache_dtype == "auto" else jnp.dtype(settings.cache_dtype)
         return TextGenerator(lm, encoder, compute_dtype(settings.compute_dtype), cache)
 

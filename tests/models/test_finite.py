@@ -50,17 +50,21 @@ def test_logits_that_are_not_finite(folder):
         load(folder)
 
 
-def with_id(folder: Path, number: int, *, special: bool = False) -> None:
-    """Gives the last token of the vocabulary, or a new special one, another id."""
+def with_id(folder: Path, number: int, *, added: str = "") -> None:
+    """Gives the last token of the vocabulary, or an added token, another id.
+
+    Args:
+        added: "special", "ordinary", or "" for no added token.
+    """
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
-    if special:
+    if added:
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         tokenizer["added_tokens"] += [
-            {"id": number, "content": "<image>", "special": True, **flags}
+            {"id": number, "content": "<image>", "special": added == "special", **flags}
         ]
     vocabulary = tokenizer["model"]["vocab"]
-    vocabulary["<image>" if special else list(vocabulary)[-1]] = number
+    vocabulary["<image>" if added else list(vocabulary)[-1]] = number
     path.write_text(json.dumps(tokenizer))
 
 
@@ -76,10 +80,16 @@ def test_ids_within_the_embedding_may_have_gaps(folder):
     assert load(folder).config.vocab_size == 128
 
 
-def test_a_special_token_beyond_the_embedding_matters_only_in_prompts(folder):
-    with_id(folder, 128, special=True)
+@pytest.mark.parametrize("added", ["special", "ordinary"])
+def test_an_added_token_beyond_the_embedding_matters_only_in_prompts_and_answers(folder, added):
+    with_id(folder, 128, added=added)
     lm = load(folder)
-    assert TextGenerator.of(lm, ModelConfig()).encoder.prompt("?")
+    encoder = TextGenerator.of(lm, ModelConfig()).encoder
+    assert encoder.prompt("w1") and encoder.answer("w1")
+    for encode in (encoder.prompt, encoder.answer, encoder.plain):
+        # The vocabulary of words produces the special token from plain text too.
+        with pytest.raises(UserError, match=r"token id 128, but .* 128 rows|a special token"):
+            encode("w1 <image> w2")
     lm.tokenizer.chat_template = "<image>{{ messages[-1].content }}"
     with pytest.raises(UserError, match=r"the prompt .* token id 128, .* only 128 rows"):
         TextGenerator.of(dataclasses.replace(lm), ModelConfig())
