@@ -59,7 +59,10 @@ def test_bad_yaml(text, parts, inputs):
         ),
         ("train.lr=0.1", ("train.lr: this setting is unknown",)),
         ("pcm.epochs=3", ("pcm: this setting is unknown", "Did you mean pmc?")),
-        ("pmc.sampling.num_samples=0", ("num_samples: the value must be at least 1, but it is 0",)),
+        (
+            "pmc.sampling.num_samples=0",
+            ("num_samples: the value must be between 1 and 10000, but it is 0",),
+        ),
         ("pmc.schedule.epochs=many", ("pmc.schedule.epochs: the value must be an integer",)),
         ("pmc.score.name=rouge", ("pmc.score.name", "rougeL_recall")),
         ("data.evaluate.forgot=forget.jsonl", ("data.evaluate.forgot", "data.evaluate.forget")),

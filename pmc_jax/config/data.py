@@ -1,6 +1,6 @@
 """Settings of the data: the sources of rows, and the fictitious people.
 
-Paths of data are not checked here but when `pmc_jax.data` reads them.
+`pmc_jax.data` checks the paths when it reads the data.
 """
 
 from __future__ import annotations
@@ -100,9 +100,10 @@ class DataConfig(Section):
         max_length: maximum number of tokens in a row, which holds a prompt and an answer.
         long_rows: action for a row with more than `max_length` tokens (error | drop).
         on_overlap: action if a forget question is also a retain question (warn | error).
-        words: rule by which ROUGE divides texts into words (auto | ascii | unicode). ascii selects
-            the words of `rouge_score`, from a-z and 0-9, and unicode the words of any script. auto
-            selects unicode if a reference answer has a letter or digit beyond ASCII, else ascii.
+        words: rule by which ROUGE splits texts into words (auto | ascii | unicode); ascii finds
+            words of a-z and 0-9, as `rouge_score` does, unicode finds words in any script, and auto
+            selects unicode if a reference answer has a letter or digit beyond ASCII, and ascii
+            otherwise.
     """
 
     root: str = ""

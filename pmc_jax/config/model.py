@@ -30,7 +30,7 @@ _DATE = Check("a date such as '2026-11-30'", _is_date)
 _VARIABLE = Check(
     "true, false, a number or text", lambda value: isinstance(value, bool | int | float | str)
 )
-# Arguments of the function of transformers that renders a chat template.
+# These names are arguments of the function of transformers that renders a chat template.
 _RESERVED = (
     *("conversation", "messages", "tools", "documents"),
     *("chat_template", "add_generation_prompt", "tokenize", "padding"),
@@ -56,8 +56,8 @@ class ModelConfig(Section):
         format: format of prompts (auto | chat | tags); auto selects chat if the tokenizer has a
             chat template and tags otherwise.
         system_prompt: system message of the chat format; None omits the system message.
-        chat_template_kwargs: mapping from the names of further variables of the chat template to
-            their values, such as `enable_thinking`, which is false by default.
+        chat_template_kwargs: mapping from names to values of further variables of the chat
+            template, such as `enable_thinking`, which is false by default.
         date_string: date that the chat template inserts; None selects the default of the template.
         date: date that a chat template with `strftime_now` prints as today's; None selects the date
             of the first run in the output folder, which the run records.
@@ -82,7 +82,7 @@ class ModelConfig(Section):
     def cross_faults(self) -> list[str]:
         return [
             f"chat_template_kwargs: {name} is not a variable of a template. "
-            + ("Set model.date_string instead." if name == "date_string" else "Remove it.")
+            + ("Set model.date_string instead." if name == "date_string" else f"Remove {name}.")
             for name in _RESERVED
             if name in self.chat_template_kwargs
         ]

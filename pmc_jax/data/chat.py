@@ -14,15 +14,15 @@ _ANSWER = "qzanswerzq"  # No template contains this word.
 
 @dataclasses.dataclass(frozen=True)
 class AnswerPlace:
-    """Difference between a prompt, after which the model writes, and the text before an answer.
+    """Difference between the prompt for sampling and the tokens before an answer in training.
 
-    Templates of models that think put an empty thought before an answer, and some open a thought at
-    the end of a prompt.
+    The chat templates of models that think put an empty thought before an answer. Some of these
+    templates open a thought at the end of a prompt.
 
     Attributes:
-        dropped: number of token ids at the end of a prompt that do not stand before an answer.
-        added: token ids that follow in their place.
-        thought: mark of the thought that a prompt opens, or "".
+        dropped: number of token ids at the end of the prompt that do not occur before an answer.
+        added: token ids that replace the dropped token ids.
+        thought: mark of the thought that the prompt opens, or "" if it opens none.
     """
 
     dropped: int = 0
@@ -47,7 +47,7 @@ def chat_prompt(
 
 
 def check_chat(tokenizer: Any, settings: ModelConfig) -> None:
-    """Checks the chat template of a tokenizer before it is used, see `check_template`."""
+    """Checks the chat template of a tokenizer with `check_template`."""
     check_template(
         tokenizer,
         functools.partial(_messages, settings),

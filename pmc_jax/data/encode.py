@@ -86,12 +86,13 @@ class Encoder:
         return ids
 
     def before_answer(self, prompt: list[int]) -> list[int]:
-        """Returns the token ids before an answer in the chat template.
+        """Returns the token ids before an answer in training.
 
-        They differ from the prompt if the template puts an empty thought before an answer.
+        The token ids differ from the prompt if the chat template puts an empty thought before an
+        answer.
 
         Args:
-            prompt: token ids that `prompt` returned.
+            prompt: token ids that the method `prompt` has returned.
         """
         return [*prompt[: len(prompt) - self.place.dropped], *self.place.added]
 
@@ -144,10 +145,11 @@ class Encoder:
     def decode(self, tokens: Sequence[int], *, begins: str = "") -> str:
         """Returns the text of a sampled answer.
 
-        The text has no special tokens, answer tag, or leading and trailing white space. It keeps
-        the thoughts of the model, see `thoughts.answer_of`.
+        The text has no special tokens, answer tag, or leading and trailing white space. The text
+        keeps the thoughts of the model, which `thoughts.answer_of` removes.
 
         Args:
+            tokens: token ids of the answer.
             begins: mark of a thought that the prompt has opened (`AnswerPlace.thought`).
 
         Raises:
@@ -176,7 +178,7 @@ class Encoder:
 
     @functools.cached_property
     def _marks(self) -> dict[int, str]:
-        """Special tokens that mark thoughts, which decoding would leave out."""
+        """Special tokens that mark thoughts, as a dict from token id to text."""
         marks = {*thoughts.MARKS, *thoughts.MARKS.values()}
         added = self.tokenizer.added_tokens_decoder.items()
         return {i: t.content for i, t in added if t.special and t.content in marks}
@@ -192,7 +194,7 @@ class TokenSequence:
     """Token ids of one prompt and its answer.
 
     Attributes:
-        tokens: token ids i32[n] of the prompt, followed by those of the answer.
+        tokens: token ids i32[n] of the prompt, followed by the token ids of the answer.
         begin: index in `tokens` at which the answer starts.
         id: id of the row, for messages.
     """
@@ -208,7 +210,7 @@ class TokenSequence:
 def make_encoder(
     tokenizer: Any, settings: ModelConfig, generation_config: Mapping[str, Any] | None = None
 ) -> Encoder:
-    """Builds the encoder of a model, which includes a check of the prompt format.
+    """Builds the encoder of a model and checks the prompt format.
 
     Args:
         tokenizer: a tokenizer of transformers.

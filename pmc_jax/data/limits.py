@@ -1,4 +1,4 @@
-"""Limits of time and memory for Python code from a model folder, such as a chat template."""
+"""Limits on the time and memory of Python code from a model folder, such as a chat template."""
 
 import contextlib
 import resource
@@ -11,12 +11,15 @@ _STATM = Path("/proc/self/statm")
 
 
 class TooLong(Exception):
-    """Error for code that has exceeded its time."""
+    """Error that ends code after its time limit."""
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises a `TooLong` if a `with` block takes longer, unless it runs outside the main thread."""
+    """Raises `TooLong` in a `with` block after a number of seconds.
+
+    Outside the main thread, the time is not limited.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -35,7 +38,10 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def memory_limit(size: int) -> Iterator[None]:
-    """Raises a `MemoryError` if a `with` block allocates more than `size` bytes, on Linux."""
+    """Raises a `MemoryError` if a `with` block allocates more than `size` bytes.
+
+    On other systems than Linux, the memory is not limited.
+    """
     if not _STATM.exists():
         yield
         return

@@ -21,7 +21,7 @@ from pmc_jax.models.tokenizer_calls import TokenizerPanic, cannot_encode, panics
 
 Messages = Sequence[Mapping[str, str]]
 
-# Limits for a chat template that renders one conversation.
+# These limits hold for a chat template that renders one conversation.
 _MAX_SECONDS = 10.0
 _MAX_BYTES = 1 << 30
 _MAX_CHARACTERS = 1_000_000
@@ -87,7 +87,10 @@ def render_text(
     date: str | None,
     variables: Mapping[str, Any],
 ) -> str:
-    """Returns the text of messages in the model's chat template, as for `encode_messages`."""
+    """Returns the text of messages in the model's chat template.
+
+    The arguments are those of `encode_messages`.
+    """
     how = dict(add_generation_prompt=ends_open, tokenize=False, **variables)
     return _applied(tokenizer, messages, date, how)
 
@@ -99,7 +102,7 @@ def check_template(
     date: str | None,
     variables: Mapping[str, Any],
 ) -> None:
-    """Checks that the chat template ends, prints the question, and prints little else.
+    """Checks that a chat template ends in time, prints the question, and prints little other text.
 
     Args:
         tokenizer: a tokenizer of transformers with a chat template.
@@ -108,12 +111,12 @@ def check_template(
         variables: further variables of the template.
 
     Raises:
-        UserError: the template fails this check, or raises an error.
+        UserError: the template fails a check or raises an error.
     """
     how = dict(add_generation_prompt=True, tokenize=False, **variables)
     fault = None
     if _computes_power(str(tokenizer.chat_template)):
-        fault = "computes a power, which may never end"
+        fault = "computes a power, which may take unlimited time"
     else:
         with memory_limit(_MAX_BYTES):
             texts = [_applied(tokenizer, messages_of(text), date, how) for text in ("?", "??")]
@@ -129,7 +132,7 @@ def check_template(
 
 
 def _computes_power(template: str) -> bool:
-    """Returns whether a template contains the operator "**", whose result may be of any size."""
+    """Returns whether a template contains the operator `**`, whose result may have any size."""
     try:
         tokens = jinja2.Environment().lex(template)
         return any((kind, text) == ("operator", "**") for _, kind, text in tokens)
@@ -138,7 +141,7 @@ def _computes_power(template: str) -> bool:
 
 
 def _applied(tokenizer: Any, messages: Messages, date: str | None, how: Mapping[str, Any]) -> Any:
-    """Returns what the tokenizer makes of messages with its template, within limited time.
+    """Applies the chat template of a tokenizer to messages within a time limit.
 
     Raises:
         UserError: the template raises an error or exceeds its time, or the tokenizer fails.

@@ -1,12 +1,12 @@
 """Thoughts of models that think before they answer, such as `<think>...</think>`.
 
-A text of a model keeps its thoughts, because they may tell a secret. `answer_of` returns the part
-that counts as the answer.
+A sampled text keeps its thoughts, because thoughts may reveal a secret. `answer_of` returns the
+part of the text that counts as the answer.
 """
 
 import re
 
-# The marks before and after a thought, by family of models.
+# The keys are the marks before a thought, and the values are the marks after it.
 MARKS = {
     "<think>": "</think>",  # Qwen3, DeepSeek-R1, SmolLM3, GLM
     "[THINK]": "[/THINK]",  # Magistral
@@ -21,10 +21,10 @@ _END = re.compile("|".join(map(re.escape, MARKS.values())))
 
 
 def answer_of(text: str) -> str:
-    """Returns a text of a model without its thoughts and without outer space.
+    """Returns a sampled text without thoughts or leading and trailing white space.
 
-    A thought that has not ended reaches to the end of the text, and a thought without a beginning
-    begins with the text.
+    A thought without an end mark extends to the end of the text. A thought without a begin mark
+    extends from the start of the text.
     """
     text = _BLOCKS.sub("", text)
     text = _END.split(text)[-1]
@@ -32,5 +32,5 @@ def answer_of(text: str) -> str:
 
 
 def opened_by(prompt: str) -> str:
-    """Returns the mark with which a prompt begins a thought of the model, or "" if it does not."""
+    """Returns the mark at the end of a prompt that begins a thought, or "" if there is none."""
     return next((mark for mark in MARKS if prompt.rstrip().endswith(mark)), "")

@@ -33,6 +33,6 @@ def appearance(text: str) -> str:
 
 
 def _seen(text: str) -> str:
-    if text.isascii() and text.isprintable():  # This case is frequent, and fast.
+    if text.isascii() and text.isprintable():  # This case is frequent and fast.
         return text.replace(" ", "")
     return "".join(c for c in _IGNORED.sub("", text) if unicodedata.category(c) not in _UNSEEN)

@@ -1,7 +1,7 @@
 """Standard streams on which no output fails.
 
-A run continues if the reader of a pipe has ended, a disk is full or a terminal is gone. What a
-stream cannot show is written as an escape sequence.
+A run continues if the reader of a pipe has ended, a disk is full or a terminal has closed.
+Characters that a stream cannot show are written as escape sequences.
 """
 
 import codecs
@@ -14,13 +14,13 @@ import sys
 
 from pmc_jax.errors import escaped
 
-# A reader that closes a pipe, or a terminal that closes, wants no more output.
+# These errors mean that the reader has closed the pipe or the terminal, so no output is missed.
 _CLOSED = (errno.EPIPE, errno.EIO, errno.ECONNRESET)
-_CURSOR = re.compile(r"(\n|\x1b\[A)+")  # tqdm moves between several bars with such texts.
+_CURSOR = re.compile(r"(\n|\x1b\[A)+")  # tqdm writes such texts to move between bars.
 
 
 class _File(io.FileIO):
-    """File whose first failure is kept in `failure`, and which drops the output after it."""
+    """File that stores its first error in `failure` and discards all later output."""
 
     failure: OSError | None = None
 
@@ -61,10 +61,10 @@ def open_stream(number: int, encoding: str | None) -> io.TextIOWrapper:
 
 
 def protect() -> None:
-    """Replaces stdout and stderr by streams that never fail.
+    """Replaces stdout and stderr with streams that never fail.
 
-    A closed descriptor is opened on /dev/null, because the next file that a library opens would
-    otherwise receive the output.
+    A closed descriptor is opened on /dev/null. If it stayed closed, the next file that a library
+    opens would get this descriptor and receive the output.
     """
     for number in (0, 1, 2):
         try:
@@ -76,7 +76,7 @@ def protect() -> None:
 
 
 def lost_output() -> str | None:
-    """Returns why stdout could not be written, or None if no reader misses any output."""
+    """Returns the error that lost output on stdout, or None if no reader misses any output."""
     sys.stdout.flush()
     failure = sys.stdout.buffer.raw.failure
     return None if failure is None or failure.errno in _CLOSED else failure.strerror

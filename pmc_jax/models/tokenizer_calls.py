@@ -1,8 +1,7 @@
-"""Calls of tokenizers, in which a panic of the tokenizers library becomes an ordinary error.
+"""Calls of tokenizers, which convert a panic of the tokenizers library to an ordinary error.
 
-The library panics, for example, if a regular expression of a tokenizer takes too many steps. A
-panic is not an `Exception`, and the library prints a report of several lines, which may quote the
-text, to the standard error stream.
+For example, the library panics if a regular expression of a tokenizer takes too many steps. A panic
+is not an `Exception`, and its report on stderr has several lines and may quote private text.
 """
 
 import contextlib
@@ -15,7 +14,7 @@ from pmc_jax.errors import UserError, reason
 
 
 class TokenizerPanic(Exception):
-    """Error in place of a panic of the tokenizers library."""
+    """Error that replaces a panic of the tokenizers library."""
 
 
 def token_ids(tokenizer: Any, text: str, **options: Any) -> list[int]:
@@ -39,13 +38,13 @@ def cannot_encode(error: Exception) -> str:
     """Returns the message for a text that a tokenizer cannot encode."""
     return (
         f"the tokenizer in model.path cannot encode the text ({reason(error)}). Correct "
-        "tokenizer.json, for example with an unknown token, or change the text."
+        "tokenizer.json, for example add an unknown token, or change the text."
     )
 
 
 @contextlib.contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Raises a `TokenizerPanic` if the library panics in a `with` block, and drops its report."""
+    """Raises `TokenizerPanic` if the library panics in a `with` block, and discards its report."""
     with _without_stderr():
         try:
             yield

@@ -214,7 +214,7 @@ class TextGenerator:
         """Runs `Engine.generate` and decodes the answers to the questions that this process owns.
 
         Args:
-            is_prefilled: whether the prompts end with the first words of the answers.
+            is_prefilled: whether the prompts end with the first tokens of the answers.
 
         Yields:
             The samples, and a dict from question index to K texts.

@@ -22,7 +22,7 @@ TEMPLATES = {
     LOOP * 3 + END * 3 + QUESTION: "TooLong: it takes longer than 1 seconds",
     GROWTH + QUESTION: "",  # This template ends by time or by memory.
     "{{ 'a' * 10000000000 }}" + QUESTION: "MemoryError",
-    "{{ 9 ** 9 ** 9 }}" + QUESTION: "computes a power, which may never end",
+    "{{ 9 ** 9 ** 9 }}" + QUESTION: "computes a power, which may take unlimited time",
     LOOP * 2 + "a" + END * 2 + QUESTION: "",  # And so does this one.
     LOOP + "a" * 20 + END + QUESTION: "prints more than 1000000 characters",
     " ": "does not print the question",
