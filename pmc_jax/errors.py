@@ -1,6 +1,7 @@
 """Exceptions for invalid input and for stops by a signal, and functions that format messages."""
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -13,6 +14,17 @@ from types import TracebackType
 # bytes of names that are not UTF-8.
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _ANY = re.compile(".", re.DOTALL)
+
+
+_FIXES = {
+    errno.EACCES: "Check the permissions of this path and of its folders",
+    errno.EPERM: "Check the permissions of this path and of its folders",
+    errno.ENOENT: "Check whether the path was removed or moved",
+    errno.ENOSPC: "Free space on the disk",
+    errno.EDQUOT: "Free space within your quota",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "Close other programs",
+}
 
 
 class UserError(ValueError):
@@ -139,9 +151,9 @@ def fault_of_machine(error: BaseException) -> UserError | None:
     while link is not None:
         if isinstance(link, OSError) and link.strerror:
             where = f"{link.filename}: " if isinstance(link.filename, str) else ""
+            fix = _FIXES.get(link.errno, "Check the disk and the output folder")
             return UserError(
-                f"{where}the operating system reports: {link.strerror}. Check the output folder, "
-                "the disk, the permissions and the limits of the process, then run the same "
+                f"{where}the operating system reports: {link.strerror}. {fix}, then run the same "
                 "command again."
             )
         lacks = type(link).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(link)
