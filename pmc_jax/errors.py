@@ -32,8 +32,8 @@ class UserError(ValueError):
 
     The message is one line that names the file, row or setting at fault and says what to do. The
     command line prints the message to stderr without a traceback and exits with status 2. Library
-    users can catch the error as a `ValueError`. Line breaks and other control characters, which may
-    stand in the name of a file, are escaped.
+    users can catch the error as a `ValueError`. Line breaks and other control characters, which the
+    name of a file may contain, are escaped.
     """
 
     def __init__(self, message: object):
@@ -142,8 +142,8 @@ def fault_of_machine(error: BaseException) -> UserError | None:
     """Returns a `UserError` for an error of the operating system or for a lack of memory.
 
     Such an error may come from any library, for example if the disk is full, the process has no
-    free file handle, or another process has removed the output folder. Returns None for any other
-    error, and if the environment variable `PMC_ERROR_TEXT` asks for tracebacks.
+    free file handle, or another process has removed the output folder. The result is None for any
+    other error, and also if the environment variable `PMC_ERROR_TEXT` requests tracebacks.
     """
     if _shows_texts():
         return None
@@ -159,8 +159,8 @@ def fault_of_machine(error: BaseException) -> UserError | None:
         lacks = type(link).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(link)
         if lacks or isinstance(link, MemoryError):
             return UserError(
-                "the memory of this machine or of its devices is full. Lower the batch sizes, the "
-                "numbers of samples or of new tokens, or use more devices."
+                "the memory of this machine or of its devices is full. Decrease the batch sizes, "
+                "the number of samples or the number of new tokens, or use more devices."
             )
         link = link.__cause__
     return None

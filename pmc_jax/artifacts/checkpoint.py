@@ -121,12 +121,12 @@ class Checkpoints(contextlib.AbstractContextManager):
             host: JSON values, which must be the same in all processes.
 
         Raises:
-            UserError: the folder does not exist any more.
+            UserError: the folder no longer exists.
             ValueError: `step` is not above `latest()`.
             TypeError: `host` holds a value that JSON cannot represent.
         """
         self.wait()
-        if not self.folder.is_dir():  # orbax would create a folder with this checkpoint alone.
+        if not self.folder.is_dir():  # Orbax would create a folder with only this checkpoint.
             raise UserError(
                 f"{self.folder}: the folder was removed or moved during the run. Move the output "
                 "folder back, or run the same command again to start from the beginning."

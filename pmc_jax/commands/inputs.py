@@ -138,7 +138,7 @@ def check_prompts(
 ) -> None:
     """Checks that each question and its answer fit into the model's context window.
 
-    A progress bar appears if this takes more than two seconds.
+    A progress bar appears after two seconds.
 
     Args:
         sets: rows and the maximum number of tokens in an answer to their questions.

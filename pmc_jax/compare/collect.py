@@ -95,7 +95,7 @@ def collect(
 def _marks(
     values: Mapping[str, Any], max_seconds: float, target: Mapping[str, Any] | None
 ) -> list[str]:
-    """Returns the keys of `narrative.MARKS` that keep an entry from the best trade-offs."""
+    """Returns the keys of `narrative.MARKS` that exclude an entry from the best trade-offs."""
     marks = []
     if values and _is_over_time(values["seconds"]["mean"], max_seconds):
         marks.append("over_time")

@@ -97,7 +97,7 @@ def more(comparison: Comparison) -> Table:
 
 
 def _marks(entry: Mapping[str, Any]) -> list[str]:
-    """Returns the words of the marks that keep an entry from the best trade-offs."""
+    """Returns the texts of the marks that exclude an entry from the best trade-offs."""
     return [MARKS[mark] for mark in entry["marks"]]
 
 

@@ -33,7 +33,7 @@ def summary(
         `elicited_by` has such a number for each name in `ELICITED_BY`.
         `samples` is the number of sampled answers per question.
         `without_items` is the number of questions whose answers have no secret item.
-        `empty` is the number of questions whose original and true answer have no word to tell.
+        `empty` is the number of questions whose original and true answer have no word.
         `cut` is the number of questions whose original or true answer is longer than
         `evaluate.max_new_tokens`, so that no answer can tell all of it.
         `weaker` lists the settings that find fewer secrets than the defaults.
@@ -95,7 +95,7 @@ def is_forgotten(result: Mapping[str, Any], level: str) -> bool:
 
 
 def _weaker(settings: LevelsConfig) -> list[str]:
-    """Returns the settings by which the levels find fewer secrets than with the defaults."""
+    """Returns the settings with which the levels find fewer secrets than with the defaults."""
     usual = LevelsConfig()
     is_weaker = {
         "num_samples": settings.num_samples < usual.num_samples,

@@ -221,7 +221,7 @@ def measure_levels(
         `items` is the number of secret items.
         `limit` is the highest recall at which an answer does not count as a repetition of the
         original answer.
-        `is_empty` states whether there is no word to tell.
+        `is_empty` states whether the original and the true answer have no word.
         `is_cut` states whether the original or the true answer has more tokens than an answer may
         have (`evaluate.max_new_tokens`).
 

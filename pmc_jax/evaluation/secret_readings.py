@@ -168,7 +168,7 @@ def dates(digits: str, words: Vocabulary) -> Iterator[tuple[re.Match, str, Keys]
 
 
 def _valid(day: int, month: int, any_order: bool) -> list[tuple[int, int]]:
-    """Returns the days and months that two numbers can mean, in the other order too if wanted."""
+    """Returns the (day, month) pairs that two numbers can mean, in one order or in any order."""
     orders = [(day, month), (month, day)] if any_order else [(day, month)]
     return [(d, m) for d, m in orders if 1 <= d <= 31 and 1 <= m <= 12]
 

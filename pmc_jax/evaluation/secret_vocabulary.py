@@ -25,8 +25,10 @@ _PACKAGED = importlib.resources.files("pmc_jax.evaluation") / "secret_words.yaml
 
 
 def visible(text: str) -> str:
-    """Returns a text after NFKC, without invisible characters, the accents of Latin letters and the
-    dots of initials, and with the digits 0 to 9 in place of those of other scripts.
+    """Returns a text in one form for all its spellings.
+
+    The form is NFKC with the digits 0 to 9 in place of those of other scripts. Invisible
+    characters, the accents of Latin letters and the dots of initials are removed.
     """
     characters: list[str] = []
     base = ""

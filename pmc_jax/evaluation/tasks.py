@@ -82,11 +82,11 @@ def _answer_rows(
 ) -> NewRows:
     """Yields rows with the recall of greedy answers for (key, question, true answer) items.
 
-    The recall on a utility split is that of the answer without thoughts. On forget questions, a
-    thought that tells the true answer leaks it.
+    Recall on a utility split is computed from the answer without thoughts. On forget questions,
+    thoughts are included, because a thought that contains the true answer leaks it.
     """
 
-    def told(key: str, text: str) -> str:
+    def compared(key: str, text: str) -> str:
         return answer_of(text) if key.partition("/")[0] in UTILITY_SPLITS else text
 
     by_question: dict[str, list[tuple[str, str]]] = {}
@@ -94,7 +94,7 @@ def _answer_rows(
         by_question.setdefault(question, []).append((key, truth))
     for answers in model.stream_greedy(list(by_question), context.settings):
         yield {
-            key: {"rougeL": rougeL_recall(truth, told(key, answer), RULES[context.words])}
+            key: {"rougeL": rougeL_recall(truth, compared(key, answer), RULES[context.words])}
             | ({"text": answer} if context.text else {})
             for question, answer in answers.items()
             for key, truth in by_question[question]

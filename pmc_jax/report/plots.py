@@ -45,7 +45,10 @@ def existing(*figures: Figure | None) -> list[Figure]:
 
 
 def run_style(runs: Sequence[Run], index: int, label: str = "unlearned model") -> dict[str, str]:
-    """Returns the style of a run's line; only the line of a single run has the label `label`."""
+    """Returns the style of a run's line.
+
+    The label is `label` if there is only one run, or else the name of the run.
+    """
     if len(runs) == 1:
         return {"label": label, "colour": "after", "dash": "solid"}
     colour = f"run{index % RUN_COLOURS + 1}"

@@ -145,6 +145,8 @@ def _question(index: int, text: bool, rng: random.Random) -> dict[str, Any]:
         "sampled": sampled,
         "elicited": {"prefill": said, "opening": index in (3, 5)},
         "items": int(index != 9),
+        "is_empty": False,
+        "is_cut": False,
         "limit": 0.3,
         "true_overlap": rng.random() * (0.6 if said else 0.2),
         "overlap": rng.random() * 0.2,
