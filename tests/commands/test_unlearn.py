@@ -27,7 +27,7 @@ def test_results_have_the_keys_that_readers_rely_on(name, request):
     assert set(found) == {
         *("before", "after", "seconds", "tokens", "rounds", "versions", "devices", "config"),
         *("step", "best", "total_steps", "stopped", "unlearning_seconds", "reward_moments"),
-        "words",
+        *("words", "forgotten"),
     }
     for moment in ("before", "after"):
         assert set(found[moment]) == {"unlearn_quality", "utility", "utility_splits", "splits"}
@@ -185,7 +185,8 @@ def test_export_keeps_dtype_and_configuration(plain):
 def test_final_tables_are_on_stdout_and_progress_on_stderr(plain):
     assert plain.done.lines[0].split() == ["measure", "before", "after"]
     assert plain.done.lines[2].startswith("unlearn quality")
-    assert plain.done.lines[-1].startswith("total")
+    assert "total" in plain.done.out
+    assert plain.done.lines[-1].startswith("no longer said: ")
     assert "unlearn: 100%" in plain.done.err and "%" not in plain.done.out
 
 

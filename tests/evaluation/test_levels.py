@@ -18,6 +18,8 @@ ORIGINALS = ("Jane Roe was born in Aldermere.", "Yes.", "Call Jane Roe on 555-01
 FORGET = ForgetSet(("a", "b", "c"), QUESTIONS)
 RETAIN = RetainSet(("r",), ("Where was Bo Low born?",), ("Bo Low was born in Oslo.",))
 
+ALL_LEVELS = "evaluate.levels.measured=[said,sampled,elicited]"
+
 
 def _secrets(truths=None, **settings) -> list[levels.Secret]:
     sets = [] if truths is None else [EvalSet("forget", FORGET.ids, QUESTIONS, truths)]
@@ -111,8 +113,8 @@ def test_what_was_not_requested_is_not_forgotten():
     )
 
 
-def test_a_run_measures_all_levels(finished):
-    """`finished` is the folder of a tiny run that really ran."""
+def test_a_run_measures_all_levels(inputs):
+    tiny.succeed("unlearn", ALL_LEVELS)
     forgotten, rows = tiny.results()["forgotten"], tiny.log("out", "question")
     assert forgotten["questions"] == len(rows) == len(tiny.FORGET)
     assert forgotten == summary(rows, LevelsConfig())
@@ -125,8 +127,8 @@ def test_a_required_level_decides_the_exit_status(said, status, inputs, monkeypa
     rows = [_row(said=i < said) for i in range(4)]
     results = {"forgotten": summary(rows, LevelsConfig())}
     monkeypatch.setattr(unlearn_job, "run_unlearn", lambda *_, **options: results)
-    assert tiny.pmc("unlearn", "--require-forgotten", "sampled").status == status
-    assert tiny.pmc("unlearn").status == 0
+    assert tiny.pmc("unlearn", "--require-forgotten", "sampled", ALL_LEVELS).status == status
+    assert tiny.pmc("unlearn", ALL_LEVELS).status == 0
 
 
 def test_a_level_that_is_not_measured_cannot_be_required(inputs):

@@ -140,7 +140,8 @@ def write_settings(path: Path, **sections: dict[str, Any]) -> Path:
         "data": {"forget": forget, "retain": retain, "evaluate": evaluate},
         "pmc": {"num_samples": 8, "epochs": 16, "max_new_tokens": 8, "temperature": 1.3},
         "train": {"batch_size": 4, "learning_rate": 3e-3},
-        "evaluate": {"max_new_tokens": 8},
+        # Sampled and elicited answers take seconds, so only tests of these levels measure them.
+        "evaluate": {"max_new_tokens": 8, "levels": {"measured": ["said"]}},
         "output": {"dir": "out"},
     }
     settings |= sections
