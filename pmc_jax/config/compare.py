@@ -316,7 +316,7 @@ def load_compare(path: str | Path, overrides: Sequence[str] = ()) -> CompareConf
 
 
 def _changed(run: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
-    """Returns the settings of a run, in which `changes` replaces values by dotted name."""
+    """Returns the settings of a run after `changes`, a mapping from dotted names to values."""
     settings, faults = dict(run), []
     for name, value in changes.items():
         try:

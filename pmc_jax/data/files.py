@@ -64,7 +64,7 @@ def table_of(
         rows: one mapping per row, from column name to value.
         lines: line number of each row, counted from 1. The sequence is empty if the source has no
             lines.
-        faults: faults that were found in the source, as for `raise_faults`.
+        faults: faults that were found in the source, in the form that `raise_faults` takes.
 
     Raises:
         UserError: `faults` is not empty, or there are no rows.

@@ -186,7 +186,8 @@ def join(spec: ProcessSpec, timeout: float) -> None:
             local_device_ids=_local_devices(os.environ),
             cluster_detection_method=None if spec.count is None else "deactivate",
             initialization_timeout=int(seconds_of("PMC_JOIN_SECONDS", _JOIN_SECONDS)),
-            # This timeout is longer than that of the watchdog, whose message is clearer.
+            # This timeout is longer than the watchdog's timeout, because the watchdog's message is
+            # clearer.
             heartbeat_timeout_seconds=int(2 * timeout + 10),
             shutdown_timeout_seconds=int(timeout + 1),
         )

@@ -31,7 +31,7 @@ _SAME_SIGNAL_SECONDS = 0.3
 
 
 class _Stop:
-    """Request to stop, and the number of `saving` blocks that are open."""
+    """State of a request to stop, and the number of open `saving` blocks."""
 
     def __init__(self):
         self.requested = threading.Event()
@@ -63,7 +63,7 @@ def handled_signals() -> list[signal.Signals]:
 
 
 def exit_now(status: int, text: str) -> None:
-    """Ends this process without any clean-up, after a line on stderr."""
+    """Writes a line to stderr and ends this process without clean-up."""
     _write_line(text)
     os._exit(status)
 

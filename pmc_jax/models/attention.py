@@ -102,7 +102,7 @@ def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: 
 
 
 def _even(x: jax.Array, axis: int) -> jax.Array:
-    """Pads an axis of odd size by one, with zeros or False."""
+    """Pads an axis of odd size to an even size, with zeros or False."""
     return jnp.pad(x, [(0, x.shape[i] % 2 if i == axis else 0) for i in range(x.ndim)])
 
 

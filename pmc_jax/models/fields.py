@@ -21,7 +21,7 @@ class Fields:
         self.hf, self.where = hf, where
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> "Fields":
-        """Returns these fields plus the fields of `defaults` that are absent here."""
+        """Returns these fields, in which `defaults` replaces absent fields."""
         return Fields({**defaults, **self.hf}, self.where)
 
     def fail(self, what: str) -> UserError:

@@ -83,7 +83,7 @@ def load(
     train_rules: Rules | None = None,
     sample_rules: Rules | None = None,
 ) -> LanguageModel:
-    """Loads a model with its tokenizer from a folder, a GGUF file, a package or Hugging Face Hub.
+    """Loads a model and its tokenizer from a folder, GGUF file, package or the Hugging Face Hub.
 
     Args:
         path_or_name: `package:NAME` (an installed package with a GGUF file), a folder with

@@ -28,7 +28,7 @@ def adapters(config: DecoderConfig, lora: LoRAConfig) -> dict[str, Parameter]:
 def init_adapters(
     config: DecoderConfig, lora: LoRAConfig, key: jax.Array, layout: Layout
 ) -> Decoder:
-    """Creates adapters that leave the model unchanged at first.
+    """Creates adapters that do not change the outputs of the model before training.
 
     A is uniform in +-1/sqrt(inputs) and B is zero, as in PEFT.
 

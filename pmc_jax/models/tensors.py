@@ -46,7 +46,7 @@ def single(pattern: str, parameter: str, ours: str, *theirs: str) -> Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One tensor of a checkpoint. `layer` is None outside the layers."""
+    """Tensor of a checkpoint. `layer` is None for tensors outside the layers."""
 
     name: str
     entry: Entry

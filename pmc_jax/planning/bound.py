@@ -81,7 +81,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """Seconds that one run of a program takes.
+    """Lower bound and estimate of the time of one run of a program, in seconds.
 
     Attributes:
         compute, hbm, network: time of each resource alone at its peak rate.

@@ -26,7 +26,7 @@ _TRANSFER = re.compile(r'_xla_megascale_transfer_type="([^"]+)"')
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One collective in a program.
+    """Collective operation in a program.
 
     Attributes:
         kind: one of `KINDS`.

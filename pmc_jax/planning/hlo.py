@@ -24,13 +24,13 @@ _SAME_VALUE = ("bitcast", "convert", "copy")
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """One array in a shape.
+    """Array in the shape of an instruction's result.
 
     Attributes:
         bits: number of bits per element.
         dims: size of each dimension.
-        space: memory space that the compiler chose. 0 is HBM, and also the space of scalars. Other
-            spaces are on the chip.
+        space: memory space that the compiler chose. Space 0 is HBM and is also given for scalars.
+            All other spaces are on the chip.
     """
 
     bits: int
@@ -49,7 +49,7 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One instruction, which is written as `name = shape opcode(operands), rest`.
+    """Instruction, which HLO text writes as `name = shape opcode(operands), rest`.
 
     Attributes:
         shape: arrays of the result. There is one array unless the result is a tuple.

@@ -88,7 +88,7 @@ def _described(name: str, size: str, num_slices: int) -> Sequence:
 
 @contextlib.contextmanager
 def _quiet():
-    """Discards everything that libtpu writes to stderr in the block."""
+    """Discards everything that libtpu writes to stderr in a `with` block."""
     stderr = os.dup(2)
     with open(os.devnull, "w") as null:
         os.dup2(null.fileno(), 2)

@@ -117,7 +117,7 @@ class Rows:
 
 
 def count_rows(config: Config) -> Rows:
-    """Counts the rows of the data.
+    """Counts the forget questions and the rows for fine-tuning and evaluation.
 
     If other data than the forget data cannot be read, the number of its rows is estimated from the
     number of forget questions.

@@ -73,7 +73,7 @@ class Scheduler:
         self._unfinished: dict[int, int] = {}
 
     def start(self, questions: Sequence[int], first: np.ndarray, nll: np.ndarray) -> list[int]:
-        """Adds the first token of every sample of the given questions.
+        """Adds the first token of each sample for the given questions.
 
         Args:
             questions: question indices.

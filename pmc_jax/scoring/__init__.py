@@ -1,6 +1,6 @@
 """Scores that measure how similar a sample still is to the original answer. Lower is better.
 
-The default score is that of the paper: ROUGE-L recall of the original answer in a sample (the
+The default score is the score of the paper: ROUGE-L recall of the original answer in a sample (the
 paper's reward is 1 - score). A score may be any function of (original answer, samples). PMC never
 passes a true forget answer to a score.
 

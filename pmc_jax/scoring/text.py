@@ -124,7 +124,7 @@ def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
 
 
 def forbidden(strings: Sequence[str], *, similarity: float = 90.0) -> Score:
-    """Returns a score of 1 for samples with a forbidden string, whatever the original answer is.
+    """Returns a score that is 1 for samples with a forbidden string, for any original answer.
 
     Args:
         strings: the forbidden strings. Case, white space and the width of characters are ignored.
@@ -133,8 +133,9 @@ def forbidden(strings: Sequence[str], *, similarity: float = 90.0) -> Score:
             only exact matches count.
 
     Returns:
-        The score. It is 1 if the sample contains a string between word boundaries. Otherwise it is
-        the highest similarity / 100, or 0 if that similarity is below `similarity`.
+        The score, which is 1 if the sample contains a string between word boundaries. In all other
+        cases, the score is the highest similarity / 100, or 0 if this similarity is below
+        `similarity`.
     """
     plain = [_plain(text) for text in strings]
     assert plain and all(plain)

@@ -65,7 +65,7 @@ def never_saw_scores(
     Names in the forget question are put into these answers, see `with_swapped_names`.
 
     Args:
-        score: the score of the run, without threshold and penalties.
+        score: the score of the run, without a threshold or penalties.
         originals: N original answers.
         questions: N forget questions.
         retain_questions, retain_answers: M retain pairs. A pair is left out for a forget question

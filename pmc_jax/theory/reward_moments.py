@@ -41,7 +41,7 @@ def reward_moments(
                 larger than 1 only if a score is below 0.
 
     Raises:
-        ValueError: there are no scores, or some are not finite.
+        ValueError: there are no scores, or a score is not finite.
     """
     scores = _scores(scores)
     w = np.exp(1 - scores)
@@ -79,11 +79,11 @@ def exact_refit(
         rounds: number of rounds T.
 
     Returns:
-        One dictionary per round as from `beside_bound`, averaged over the questions. The bound uses
-        r* = 1, and is None if tau > 1.
+        One dictionary per round with the entries of `beside_bound`, averaged over the questions.
+        The bound uses r* = 1, and is None if tau > 1.
 
     Raises:
-        ValueError: there are no scores, some are not finite, or k or tau is out of range.
+        ValueError: there are no scores, a score is not finite, or k or tau is out of range.
     """
     scores = _scores(scores)
     moments = np.zeros((2, rounds + 1))

@@ -158,7 +158,7 @@ class _Draw:
     def shuffled(self, items: Iterable[T]) -> list[T]:
         """Returns the items in random order by the Fisher-Yates shuffle.
 
-        Python does not guarantee that `random.shuffle` stays the same.
+        `random.shuffle` is not used, because its order may change between Python versions.
         """
         result = list(items)
         for last in range(len(result) - 1, 0, -1):

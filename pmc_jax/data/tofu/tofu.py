@@ -110,10 +110,10 @@ def prepare(
 
     Args:
         config_name: a key of `pmc_jax.data.tofu.configs.CONFIGS`, such as "forget10".
-        source_dir: folder of the official files. None uses a prepared copy, or else downloads from
-            the Hugging Face Hub.
+        source_dir: folder of the official files. None uses a prepared copy, or downloads the files
+            from the Hugging Face Hub if there is no copy.
         data_dir: folder for the prepared data of tensorflow-datasets. None selects the folder in
-            `TFDS_DATA_DIR`, or else ~/tensorflow_datasets.
+            `TFDS_DATA_DIR`, or ~/tensorflow_datasets if this variable is not set.
 
     Returns:
         The builder, ready for `as_data_source("train")`.

@@ -91,7 +91,7 @@ _PROJECTIONS = {
 def llama_names(
     layer_norms: Mapping[str, str], *, norm: str = "model.norm", **modules: str
 ) -> tuple[Entry, ...]:
-    """Returns the entries of a model with Llama's names, which most families share.
+    """Returns the entries for Llama's tensor names, which most families use.
 
     Args:
         layer_norms: dict from each norm of a layer to its module.
@@ -133,7 +133,7 @@ def llama_config(
     kv_default: int | None = None,
     **changes,
 ) -> DecoderConfig:
-    """Returns the configuration of a decoder like Llama.
+    """Returns the configuration of a decoder with Llama's architecture.
 
     Args:
         max_positions, norm_eps: defaults of `max_position_embeddings` and `rms_norm_eps`.

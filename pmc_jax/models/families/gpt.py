@@ -82,7 +82,7 @@ def _fused(module: str, theirs: str, *, joined: bool) -> tuple[Entry, Entry]:
 
 
 def _conv1d(module: str, parameter: str, into: str, out: str) -> tuple[Entry, Entry]:
-    """Returns the entries for a projection whose weight is also [in, out] in the checkpoint."""
+    """Returns the entries for a projection whose weight in the checkpoint is [in, out]."""
     return (
         single(f"{module}.weight", parameter, into + out, into, out),
         single(f"{module}.bias", f"{parameter}_bias", out, out),
