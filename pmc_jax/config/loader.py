@@ -97,8 +97,8 @@ def line_numbers(path: str | Path, section: str = "") -> dict[str, str]:
 
     Args:
         path: file that `read_settings` has read.
-        section: dotted name of the section that the file holds; "" means all sections. The value
-            of this name is the file without a line.
+        section: dotted name of the section that the file holds; "" means all sections. This name
+            maps to the file without a line.
     """
     lines = {section: str(path)}
     nodes = [(section, yaml.compose(Path(path).read_bytes(), _Loader))]

@@ -59,8 +59,8 @@ class ModelConfig(Section):
         chat_template_kwargs: mapping from names to values of further variables of the chat
             template, such as `enable_thinking`, which is false by default.
         date_string: date that the chat template inserts; None selects the default of the template.
-        date: date that a chat template with `strftime_now` prints as today's; None selects the date
-            of the first run in the output folder, which the run records.
+        date: date that a chat template with `strftime_now` prints as today's date; None selects the
+            date of the first run in the output folder, which the run records.
         question_tag: prompt of the tags format, in which `{question}` stands for the question.
         answer_tag: text before the answer in the tags format, which the model learns to write.
     """

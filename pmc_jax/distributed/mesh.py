@@ -132,8 +132,8 @@ def make_mesh(
     shown = {"slices": slices, **sizes} if slices != 1 else sizes
     if len(rest) > 1 or any(s != -1 and s < 1 for s in (slices, *sizes.values())):
         raise UserError(
-            f"mesh: the sizes {shown} are invalid. Set positive numbers; only slices and one of "
-            "data, fsdp and tensor may be -1."
+            f"mesh: the sizes {shown} are invalid. Set each size to a positive number. Only slices "
+            "and one of data, fsdp and tensor may be -1."
         )
     slices = _slices(slices, devices)
     each, fixed = len(devices) // slices, math.prod(s for s in sizes.values() if s != -1)

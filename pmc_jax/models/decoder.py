@@ -307,7 +307,7 @@ def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kern
 
 
 class _Angles:
-    """Cosines and sines for the rotation at given positions, in layers with and without a window."""
+    """Cosines and sines of the rotation at given positions, for layers with and without windows."""
 
     def __init__(self, config: DecoderConfig, positions: jax.Array, length: jax.Array):
         self._all, self._local = (

@@ -50,8 +50,8 @@ class Layers(nnx.Module):
         contracted = 2 if name == "o" else 1
         lead, out = x.shape[:-contracted], weight.shape[contracted:]
         size = math.prod(weight.shape[:contracted])
-        # The operands are matrices, because XLA on CPU would otherwise copy them for the gradient of
-        # the weight.
+        # The operands are matrices, because XLA on CPU would otherwise copy the operands of the
+        # weight gradient.
         x = self._laid(x.reshape(-1, size), name in ("q", "k", "v", "o"), name in ("o", "down"))
         y = self._laid(x @ weight.reshape(size, -1), name in ("q", "k", "v"), True)
         if (a := self.get(f"{name}_lora_a")) is not None:

@@ -168,7 +168,7 @@ def _above_threshold(mass: jax.Array, floor: jax.Array, holds) -> jax.Array:
 
 
 class _Cdf(NamedTuple):
-    """CDF as mass in blocks [R,N,V/N], sums of the blocks [R,N] and their cumulative sums [R,N]."""
+    """CDF in blocks: mass [R,N,V/N], sums of the blocks [R,N] and their cumulative sums [R,N]."""
 
     mass: jax.Array
     blocks: jax.Array

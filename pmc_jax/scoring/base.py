@@ -28,7 +28,7 @@ def is_empty(text: str) -> bool:
 def worst_where(refused: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Replaces each score [K] for which `refused` bool [K] is True with the worst score.
 
-    The worst score is 1, or the largest of all K scores if that is above 1.
+    The worst score is 1, or the largest of all K scores if this score is above 1.
     """
     return np.where(refused, np.max(scores, initial=1.0), scores)
 
@@ -57,7 +57,7 @@ def with_min_len(score: Score, min_len: int) -> Score:
 def with_empty_guard(score: Score) -> Score:
     """Returns a score that gives every empty sample the worst score.
 
-    The worst score is 1, or the largest score of the other samples if that is above 1.
+    The worst score is 1, or the largest score of the other samples if this score is above 1.
     Without this guard, an empty answer scores a perfect 0 and is never replaced, so the model
     learns to be silent. The published runs had no guard.
     """
