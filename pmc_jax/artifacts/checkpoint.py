@@ -1,12 +1,12 @@
-"""Checkpoints of a run, each of which holds a pytree of arrays and a dict of host values.
+"""Reads and writes checkpoints of a run: pytrees of arrays with dicts of host values.
 
 `ocp.training.Checkpointer` of orbax v1 copies arrays to host memory before `save` returns, so that
 a training step may donate the arrays at once. The checkpointer writes in the background, renames a
 complete checkpoint into place and deletes older checkpoints. `Checkpoints` changes three defaults:
 
-- A save that starts during another save waits, and is not skipped.
-- The JSON handler writes the host values, because the pytree handler writes one array per string.
-- Shapes and dtypes are saved with the host values and are compared before arrays are read. Without
+- A save that starts during another save waits, and is not skipped. - The JSON handler writes the
+host values, because the pytree handler writes one array per string. - Shapes and dtypes are saved
+with the host values and are compared before arrays are read. Without
   this comparison, orbax casts and pads arrays of another model or reports a damaged file.
 
 A restored state has the same bits as the saved state. The shardings are those of `abstract_state`,

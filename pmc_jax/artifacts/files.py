@@ -1,6 +1,7 @@
 """Reads and writes the files of a run.
 
-Files are written atomically, only their owner may read them, and JSON follows the standard.
+Files are written atomically, and only their owner may read them. JSON files contain no NaN and no
+infinity, which standard JSON does not allow.
 """
 
 import json

@@ -12,7 +12,7 @@ from pmc_jax.config.run import OutputConfig
 
 @dataclasses.dataclass(frozen=True)
 class Recorder:
-    """Log, stopwatch and checkpoints that a training loop writes. Each of the three is optional.
+    """Log, stopwatch and checkpoints that a training loop uses. Each of the three is optional.
 
     Attributes:
         log: log of scalars and events.

@@ -35,7 +35,7 @@ def build_run(
         generator: the model before unlearning.
         inputs: rows of the run. The evaluation sets are not read.
         originals: original answers to the forget questions, in their order.
-        recorder: log, clock and checkpoints of the run.
+        recorder: log, stopwatch and checkpoints of the run.
         run_state: numbers that checkpoints store for the results. None starts with an empty state.
         score: score that replaces `config.pmc.score`.
         donate: whether training may reuse the buffers of the model.

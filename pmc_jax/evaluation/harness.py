@@ -189,7 +189,7 @@ class _Store:
     """Store of the rows of one task and one model, in memory and, if a path is given, in a file.
 
     Attributes:
-        rows: key -> row.
+        rows: rows by key.
         complete: whether all rows are present.
     """
 

@@ -105,7 +105,7 @@ def long_key(digits: str) -> str:
 def with_digits(text: str, words: Vocabulary) -> str:
     """Returns a lower-case text with digits for number words and no thousands separators.
 
-    A space divides digits from the letters of scripts in which words are not divided from them.
+    A space is inserted between digits and letters of scripts that write no space between them.
     """
     text = _LETTER_DIGIT.sub(" ", text)
     text = _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text)

@@ -33,7 +33,7 @@ def log_truth_ratio(true: np.ndarray, wrong: Sequence[Sequence[float]], kind: st
         kind: one of `KINDS`.
 
     Returns:
-        float64 [N].
+        The logarithms, float64 [N].
     """
     if kind == "geo":
         return np.array([t - np.mean(w) for t, w in zip(true, wrong, strict=True)])

@@ -1,4 +1,4 @@
-"""Packed batches, the jitted training step, the losses of all methods, and fine-tuning.
+"""Trains models: packed batches, the jitted training step, the losses and fine-tuning.
 
     batch.py, packing.py   pack several sequences into each row
     step.py, trainer.py    take gradient steps, and hold the training state

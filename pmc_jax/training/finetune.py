@@ -45,7 +45,7 @@ def finetune(
         settings: settings with the optimizer, the epochs and the rows per step.
         data: settings with the limits `max_length` and `long_rows`.
         seed: seed for the order of the rows and for new adapters.
-        recorder: log, clock and progress bar of the run.
+        recorder: log, stopwatch and progress bar of the run.
         checkpoints: store of checkpoints. Training resumes from its newest checkpoint, and saves a
             checkpoint every ten minutes. With None, no checkpoint is saved.
         donate: whether training may reuse the model's buffers.

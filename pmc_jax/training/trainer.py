@@ -20,7 +20,7 @@ from pmc_jax.training.step_config import StepConfig
 
 
 class Trainer:
-    """Holder of the weights and the optimizer state, which every gradient step replaces.
+    """Weights and optimizer state of a model in training. Every gradient step replaces both.
 
     Args:
         model: weights before training, which are copied unless `donate` is True.

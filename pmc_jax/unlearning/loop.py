@@ -46,7 +46,7 @@ class Unlearning:
         retain: the retain pairs.
         config: settings of the run. Only `pmc`, `method`, `train`, `seed` and the row limits in
             `data` are read.
-        recorder: log, clock and checkpoints of the run.
+        recorder: log, stopwatch and checkpoints of the run.
         run_state: state of the caller, which checkpoints hold and `resume` restores.
         donate: whether the run may reuse the model's buffers. If so, the caller must not use the
             model again.
@@ -194,7 +194,7 @@ class Unlearning:
 
         Args:
             after_round: function to call after each round, which may add metrics to `rounds[-1]`.
-                It returns whether to save a checkpoint of this step.
+                The function returns whether to save a checkpoint of this step.
 
         Raises:
             Preempted: the process was asked to stop. A checkpoint was saved for `resume`.

@@ -19,7 +19,7 @@ def score_moments(selections: Sequence[Selection]) -> dict[str, Any]:
 
             sampled_score: mean score of the selected samples.
             score_mean, score_std: mean and standard deviation of the scores of all samples. The
-            theory predicts limits of both.
+                theory predicts their limits.
             sampled_questions: number of selections.
     """
     names = ("sampled_score", "score_mean", "score_std")
