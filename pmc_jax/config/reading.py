@@ -20,7 +20,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
         OSError: the file cannot be opened, or is a pipe, a device or another special file.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+        raise OSError(errno.EINVAL, "the path is not a regular file", os.fspath(path))
     # A pipe that replaces the file at this moment does not block either.
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
@@ -39,7 +39,7 @@ def read_bytes(path: str | os.PathLike, limit: int = MAX_BYTES) -> bytes:
         size = os.fstat(file.fileno()).st_size
         content = b"" if size > limit else file.read(limit + 1)
     if max(size, len(content)) > limit:
-        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", os.fspath(path))
+        raise OSError(errno.EFBIG, f"the file has more than {limit:,} bytes", os.fspath(path))
     return content
 
 
@@ -66,4 +66,4 @@ def check_regular(folder: Path, patterns: tuple[str, ...]) -> None:
     for path in (path for pattern in patterns for path in sorted(folder.glob(pattern))):
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
-                raise OSError(errno.EFBIG, f"it has more than {MAX_BYTES:,} bytes", str(path))
+                raise OSError(errno.EFBIG, f"the file has more than {MAX_BYTES:,} bytes", str(path))

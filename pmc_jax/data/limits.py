@@ -25,7 +25,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
-        raise TooLong(f"it takes longer than {seconds:g} seconds")
+        raise TooLong(f"the code takes longer than {seconds:g} seconds")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)

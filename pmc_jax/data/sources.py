@@ -134,8 +134,8 @@ def _find_file(name: str, data: DataConfig, where: str) -> Path:
     except (OSError, RuntimeError) as error:
         # For example, the folder has no read permission, or the user in "~user" is unknown.
         raise UserError(
-            f"{where}.path: the file '{name}' cannot be looked up ({reason(error)}). Check its "
-            "name and the permissions of its folder."
+            f"{where}.path: the file '{name}' cannot be accessed ({reason(error)}). Check the path "
+            "and the permissions of the folder."
         ) from None
     return path
 

@@ -134,7 +134,8 @@ def _report_end(status: int, messages: dict[str, Any], native: BinaryIO) -> int:
 
     if "RegisterTask" in output and "DEADLINE_EXCEEDED" in output:
         text = (
-            "some processes have not joined the job. Start all of them, or raise PMC_JOIN_SECONDS."
+            "some processes have not joined the job. Start all processes, or raise "
+            "PMC_JOIN_SECONDS."
         )
     elif "Aborted connect attempt" in output:
         text = "another process has the same --process-id. Give each process its own index."

@@ -79,7 +79,10 @@ def _rates(record: dict[str, Any]) -> str:
 
 def _run(record: dict[str, Any]) -> str:
     if not record["fits"]:
-        return "The run does NOT fit. Set plan.search=true to find the nearest settings that fit."
+        return (
+            "The run does NOT fit into the device memory. Set plan.search=true to find the nearest "
+            "settings that fit."
+        )
     run = record["run"]
     rows = [
         (stage, f"{run['bound_seconds'][stage] / 60:.1f}", f"{seconds / 60:.1f}")

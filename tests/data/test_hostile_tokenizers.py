@@ -19,7 +19,7 @@ END = "{% endfor %}"
 QUESTION = "{{ messages[-1]['content'] }}"
 GROWTH = "{% set n = namespace(x='a') %}" + LOOP + "{% set n.x = n.x + n.x %}" + END
 TEMPLATES = {
-    LOOP * 3 + END * 3 + QUESTION: "TooLong: it takes longer than 1 seconds",
+    LOOP * 3 + END * 3 + QUESTION: "TooLong: the code takes longer than 1 seconds",
     GROWTH + QUESTION: "",  # This template ends by time or by memory.
     "{{ 'a' * 10000000000 }}" + QUESTION: "MemoryError",
     "{{ 9 ** 9 ** 9 }}" + QUESTION: "computes a power, which may take unlimited time",

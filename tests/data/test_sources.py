@@ -285,7 +285,7 @@ def test_missing_file_and_folder(tmp_path):
     assert "is a folder" in fault(sets.retain_set, SourceConfig(path="."), data)
     assert "path is not set" in fault(sets.finetune_set, [SourceConfig()], data)
     long = SourceConfig(path="x" * 5000 + ".jsonl")
-    assert "cannot be looked up" in fault(sets.retain_set, long, data)
+    assert "cannot be accessed" in fault(sets.retain_set, long, data)
 
 
 def test_official_suffix_of_a_tofu_file_is_found(tmp_path):

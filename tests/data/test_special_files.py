@@ -41,7 +41,7 @@ def test_a_sparse_file_is_refused_before_it_is_read(suffix, tmp_path):
 
 def test_a_text_file_that_is_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="it is not a regular file"):
+    with pytest.raises(UserError, match="the path is not a regular file"):
         read_text(tmp_path / "pipe", "pmc.forbidden_file")
 
 

@@ -226,7 +226,7 @@ def test_a_process_that_never_starts_is_missed(inputs, cache):
     (process,) = job.ended(60)
     assert process.status == 1
     assert process.said == [
-        "pmc: error: some processes have not joined the job. Start all of them, or raise "
+        "pmc: error: some processes have not joined the job. Start all processes, or raise "
         "PMC_JOIN_SECONDS."
     ]
 

@@ -225,7 +225,7 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="one finite reward per category"):
         dynamics.curated(P, REWARD[:3], 5)
     for k, tau in ((0, 1), (math.nan, 1), (5, -1), (5, math.nan)):
-        with pytest.raises(ValueError, match="Set k to at least 1 and tau to at least 0"):
+        with pytest.raises(ValueError, match="k must be at least 1 and tau at least 0"):
             dynamics.curated(P, REWARD, k, tau)
     for scores in ([], [[]], [1.0], [[math.nan]]):
         with pytest.raises(ValueError, match=r"finite scores \[questions, samples\]"):
