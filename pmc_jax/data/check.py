@@ -1,8 +1,8 @@
 """Checks the values in the columns of a source and reports all faults in one error.
 
 A message names the columns in the settings and columns with common names. All other names are only
-counted, because a name may be private text. For example, a file without a header has its first row
-as names, and a key of an object may be a question.
+counted, because a name may be private text. For example, the names in a file without a header are
+its first row, and a key of an object may be a question.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ def _width_fault(count: int, expected: int, delimiter: str) -> str | None:
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
-    from pmc_jax.data.parquet import read_parquet  # pyarrow is slow to import
+    from pmc_jax.data.parquet import read_parquet  # The import of pyarrow is slow.
 
     names, rows = read_parquet(path, columns)
     if repeated := _repeated(names):

@@ -1,4 +1,4 @@
-"""Reader of GGUF files (llama.cpp), which provides metadata, and tensors by Hugging Face names.
+"""Reader of GGUF files (llama.cpp) for metadata, and for tensors by their Hugging Face names.
 
 The package `gguf` reads the header and decodes the block formats. This module adds bounds checks.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md

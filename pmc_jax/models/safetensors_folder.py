@@ -105,7 +105,8 @@ def _read_index(path: Path) -> dict[str, set[str]]:
             )
         if not (path.parent / file).is_file():
             raise UserError(
-                f"{path}: the listed file {file!r} is missing. Download the model again."
+                f"{path}: the index lists the file {file!r}, which is missing. Download the model "
+                "again."
             )
         files.setdefault(file, set()).add(name)
     if not files:

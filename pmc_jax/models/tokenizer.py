@@ -217,7 +217,7 @@ def _merges_from_scores(
 ) -> list[tuple[str, str]]:
     """Derives the merges from SentencePiece scores.
 
-    The merges are all pairs of tokens that form a token, the highest score first.
+    The merges are all pairs of tokens that form a token, in order of decreasing score.
     """
     pairs = []
     for token, score in zip(tokens, scores, strict=True):

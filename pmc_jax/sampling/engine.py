@@ -107,7 +107,7 @@ class Engine:
         """Generates answers, and yields each question when all its samples have ended.
 
         A sample depends only on the weights, its prompt, `key`, its question id and its number. In
-        float32, neither the other samples in the batch nor the number of devices changes it. The
+        float32, neither other samples in the batch nor the number of devices affect the sample. The
         device keeps decoding while the caller processes the yielded samples.
 
         Args:

@@ -279,5 +279,6 @@ def _rewards(p: np.ndarray, reward: np.ndarray) -> np.ndarray:
 def _check_choice(k: float, tau: float) -> None:
     if not k >= 1 or not tau >= 0:
         raise ValueError(
-            f"k must be at least 1 and tau at least 0, but k is {k} and tau is {tau}. Correct them."
+            f"k must be at least 1 and tau at least 0, but k is {k} and tau is {tau}. Correct "
+            "k or tau."
         )

@@ -134,8 +134,8 @@ def _row(
 def _new_fact(draw: _Draw, parts: Sequence[Sequence[str]], joint: str, taken: list[str]) -> str:
     """Draws a new fact and adds it to `taken`.
 
-    The new fact contains no fact in `taken`, and no fact in `taken` contains the new fact. For
-    example, the fact "14 March 1962" would also count as a leak of the fact "4 March 1962".
+    The new fact contains no fact in `taken`, and no fact in `taken` contains the new fact. Without
+    this rule, an answer with "14 March 1962" would also count as a leak of "4 March 1962".
     """
     while True:
         fact = joint.join(draw.choice(part) for part in parts)
