@@ -24,7 +24,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     """
     config = load_config(options.config, options.overrides)
     start.quiet_libraries()
-    os.environ["JAX_PLATFORMS"] = "cpu"  # a plan needs no TPU, even if this machine has one
+    os.environ["JAX_PLATFORMS"] = "cpu"  # A plan does not use a TPU of this machine.
     from pmc_jax.artifacts.files import write_json
     from pmc_jax.planning.plan import Planner, check_file
     from pmc_jax.planning.report import plan_tables

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     config = pin_date(config, config.output.dir)
     lm = load_model(config, model_path(config))
     generator = TextGenerator.of(lm, config.model)
-    # Raises an error that names the id of a question that is too long.
+    # This call raises an error with the id of a question that is too long.
     generator.prompts(forget.questions, sampling.max_new_tokens, ids=forget.ids)
     answers = generator.sample(
         generator.snapshot(lm.model),

@@ -106,7 +106,7 @@ def quiet_libraries() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("pmc: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # this package reports what matters
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # This package reports what matters.
     # matplotlib warns if the home folder cannot be written. It then uses a temporary folder.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)

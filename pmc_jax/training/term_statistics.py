@@ -66,7 +66,7 @@ def _scored(model, reference, batch, weights, static: StepConfig) -> dict[str, T
         shape = batch.reference.shape
 
         def by_row(x):
-            # Sums [R,A] to [U B]. The last segment holds all other tokens and is dropped.
+            # This sum maps [R,A] to [U B]. The last segment holds all other tokens and is dropped.
             index = batch.sequence_index.reshape(-1)
             return jax.ops.segment_sum(x.reshape(-1), index, math.prod(shape) + 1)[:-1]
 

@@ -71,14 +71,14 @@ class Selection(NamedTuple):
 
 # The caller passes functions of the following types.
 
-# Maps questions to the model's greedy answers.
+# Function that maps questions to the model's greedy answers.
 AnswerGreedily = Callable[[Sequence[str]], Mapping[str, str]]
-# Samples K answers to each question id under the current weights. The host maps each id and its
-# answers to a selection while the device continues to sample.
+# Function that samples K answers to each question id under the current weights. The host maps each
+# id and its answers to a selection while the device continues to sample.
 Sample = Callable[[Sequence[str], Callable[[str, Rollout], Selection]], list[Selection]]
-# Maps an original answer and K answers to scores, float64 [K]. Lower is better.
+# Function that maps an original answer and K answers to scores, float64 [K]. Lower is better.
 Score = Callable[[str, Sequence[str]], np.ndarray]
-# Maps a question id, K answers and their scores to the selection.
+# Function that maps a question id, K answers and their scores to the selection.
 Select = Callable[[str, Rollout, np.ndarray], Selection]
 
 
