@@ -190,7 +190,7 @@ class CompareConfig(Section):
         for name, entry in self.methods.items():
             if not _NAME.fullmatch(name):
                 faults.append(
-                    f"methods.{name}: the name of an entry may only contain letters, digits and _. "
+                    f"methods.{name}: the name of an entry may contain only letters, digits and _. "
                     "Rename the entry."
                 )
             elif self.method_of(name) not in METHOD_NAMES:
@@ -222,7 +222,7 @@ class CompareConfig(Section):
             counts = ", ".join(f"{name} {n}" for name, n in budgets.items())
             faults.append(
                 f"methods: the methods try different numbers of combinations ({counts}). Set "
-                "num_trials of each method with a list of values to the same number."
+                "num_trials to the same number for each method with a list of values."
             )
         return faults
 

@@ -78,8 +78,8 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         text = file.read(MAX_FILE_BYTES + 1)
     if len(text) > MAX_FILE_BYTES:
         raise UserError(
-            f"{path}: the file is larger than {MAX_FILE_BYTES} bytes, the limit for settings. "
-            "Pass a YAML file with settings."
+            f"{path}: the file must have at most {MAX_FILE_BYTES} bytes, but it is larger. Pass a "
+            "YAML file with settings."
         )
     settings = _parse(text, str(path))
     if settings is None:

@@ -12,7 +12,7 @@ _EXPECTED = "a path on this machine, not an address such as gs://bucket or a hom
 
 
 def output_path(path: str | Path, where: str) -> Path:
-    """Returns a path to write to, in which "~" stands for the home folder of this user.
+    """Returns a path to write to, after replacing "~" with the home folder of this user.
 
     Args:
         path: file or folder.

@@ -58,7 +58,7 @@ class OutputConfig(Section):
         dir: folder of the run on this machine, which the file or the command line must name.
         checkpoint_every: number of steps between checkpoints; 0 selects an interval of ten minutes.
         checkpoint_end: whether to also write a checkpoint after the last step.
-        keep: number of checkpoints to keep, of which the oldest is removed first.
+        keep: number of checkpoints to keep; the oldest checkpoint is removed first.
     """
 
     dir: str | None = output_setting(None)

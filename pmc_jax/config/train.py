@@ -66,9 +66,9 @@ class TrainConfig(Section):
             run stops; such a step does not change the weights.
         loss_mean: mean in each loss term (tokens | answers): tokens averages over all answer
             tokens, and answers averages over the means of the answers.
-        accumulation_mean: rows of that mean (step | micro_batches): step averages over the rows of
-            the complete step, so that accumulation changes nothing, and micro_batches averages over
-            the means of the micro-batches.
+        accumulation_mean: rows over which `loss_mean` averages (step | micro_batches): step selects
+            the rows of the complete step, so that accumulation changes nothing, and micro_batches
+            averages over the means of the micro-batches.
         remat: activations that the backward pass recomputes to save memory (none | full | dots);
             dots recomputes all activations except the outputs of the projections.
         attention: attention kernel (xla | cudnn); cudnn needs NVIDIA GPUs and bfloat16.

@@ -196,7 +196,8 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Table:
     if header is not None and len(header) == 1 and not faults and (other := undivided(text)):
         raise UserError(
             f"{path}: the first line names one column, but {NAMES[other]} divide the rows below. "
-            "Name every column in the first line, or put values with such characters in quotes."
+            "Write the name of every column in the first line, or quote values that contain such "
+            "characters."
         )
     return table_of(str(path), rows, lines, faults)
 

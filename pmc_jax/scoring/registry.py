@@ -134,7 +134,7 @@ def _lookup(name: str, where: str) -> Callable:
     near = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
     raise UserError(
         f"{where}: the score {name!r} does not exist. Did you mean {near!r}? "
-        "Write a function of your own as package.module:function."
+        "To use your own function, write package.module:function."
     )
 
 

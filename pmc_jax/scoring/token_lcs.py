@@ -2,12 +2,12 @@
 
 Axis letters: B questions, K samples, T tokens of a sample, R tokens of a reference.
 
-L(i, j) is the LCS length of the first i tokens of the reference and the first j of the sample:
+L(i, j) is the LCS length of the first i reference tokens and the first j sample tokens:
 
     L(i, j) = max(L(i-1, j), L(i, j-1), L(i-1, j-1) + [reference_i = sample_j])
 
-Each anti-diagonal i + j = const depends only on the two before it. The computation takes T + R - 1
-steps, each with a few elementwise operations on [B, K, R].
+Each anti-diagonal i + j = const depends only on the two previous anti-diagonals. The computation
+takes T + R - 1 steps, each with a few elementwise operations on [B, K, R].
 """
 
 from collections.abc import Callable, Sequence

@@ -216,7 +216,7 @@ def test_fault_in_a_list_names_the_entry(refuse):
         ("[" * 5000, "the YAML is invalid"),
         ("seed: " + "1" * 6000, "the YAML is invalid"),
         (b"\xff\xfe\x00", "the YAML is invalid"),
-        (b"# " + b"x" * 1_000_000, "larger than 1000000 bytes"),
+        (b"# " + b"x" * 1_000_000, "at most 1000000 bytes, but it is larger"),
     ],
 )
 def test_bad_files(refuse, text, message):

@@ -45,7 +45,7 @@ def assert_private(message: str) -> None:
         (
             "undivided.csv",
             f"question\n{FACT}\t{SECRET}\n",
-            "the first line names one column, but tabs divide the rows below. Name every column",
+            "the first line names one column, but tabs divide the rows below. Write the name",
         ),
         ("fields.csv", f"question,answer\n{FACT},{SECRET},c\n", "line 2: the row has 3 fields"),
         ("quote.csv", f'question,answer\n"{FACT}"x,{SECRET}\n', "line 2: the row is not valid CSV"),
