@@ -23,7 +23,7 @@ from pmc_jax.artifacts.files import plain, read_json, write_json
 from pmc_jax.config.schema import differences
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError, first_of, system_errors
-from pmc_jax.models.remote import PARTIAL
+from pmc_jax.models.remote import MARK, PARTIAL
 
 try:
     import fcntl
@@ -47,7 +47,7 @@ STEP_MODEL = "model-step-"  # `pmc export --partial` writes models with this pre
 ADAPTER = "adapter"  # This folder holds the LoRA adapters, which are merged into `model`.
 REPORT, REPORT_JSON = "report.html", "report.json"
 TARGET = "target"  # Later runs reuse the target model in this folder if its digests match.
-TARGET_MARK = "target.json"  # This file in the target records the origin of the target model.
+TARGET_MARK = MARK  # This file in the target records the origin of the target model.
 TARGET_CHECKPOINTS = "target.checkpoints"  # This folder exists until the target model is trained.
 COMPARED_RUNS = "runs"  # The runs of a comparison are in this folder.
 

@@ -115,7 +115,8 @@ class Target:
         export_hf(lm, self.folder, replace=True, marks={run_folder.TARGET_MARK: self.made_of})
         if multihost.is_first():
             shutil.rmtree(checkpoints_folder)
-        return lm
+        # Adapters that are trained on the target name it as their base.
+        return dataclasses.replace(lm, source=str(self.folder.absolute()))
 
 
 def made_of(config: Config, model: str, rows: str) -> dict[str, str]:

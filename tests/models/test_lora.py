@@ -1,6 +1,7 @@
 """Low-rank adapters: what is trained, how they are merged, and the folder that PEFT reads."""
 
 import dataclasses
+import os
 import shutil
 
 import jax
@@ -109,7 +110,7 @@ def test_peft_folder_gives_the_merged_weights(tmp_path, family):
     export_adapter(lm, trained, LORA, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     settings = read_json(tmp_path / "adapter" / "adapter_config.json")
-    assert settings["base_model_name_or_path"] == source and settings["r"] == 2
+    assert settings["base_model_name_or_path"] == os.path.realpath(source) and settings["r"] == 2
     merged = merge(attach(model, trained, LORA), config=config, layout=one_device())
     merged = {t.name: array for t, array in to_hf(merged, names, config)}
     found = set()

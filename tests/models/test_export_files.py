@@ -1,0 +1,78 @@
+"""An export has the side files of its source, and settings that transformers 4 reads too."""
+
+import json
+import logging
+
+import pytest
+from golden_models import model_folder
+
+from pmc_jax.models.export import export_hf
+from pmc_jax.models.load import load
+from pmc_jax.models.peft import _base
+
+SIDE = {
+    "preprocessor_config.json": "{}",
+    "processor_config.json": "{}",
+    "tokenizer.model": "pieces",
+    "special_tokens_map.json": "{}",
+    "LICENSE": "Terms of use",
+    "README.md": "A model",
+}
+LEFT_OUT = (
+    *("pytorch_model.bin", "modeling_own.py", "adapter_config.json", "target.json", ".hidden"),
+    *("pytorch_model.bin.index.json", "model.gguf"),
+)
+
+
+def test_side_files_are_copied_and_weights_and_code_are_not(tmp_path):
+    folder = model_folder(tmp_path / "model", "default")
+    for name, text in SIDE.items():
+        (folder / name).write_text(text)
+    for name in LEFT_OUT:
+        (folder / name).write_text("{}")
+    (folder / "folder").mkdir()
+    export_hf(load(folder), tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names >= SIDE.keys() and not names & {*LEFT_OUT, "folder"}
+    for name, text in SIDE.items():
+        assert (tmp_path / "out" / name).read_text() == text
+    # The export of an export keeps them too.
+    export_hf(load(tmp_path / "out"), tmp_path / "again")
+    assert {path.name for path in (tmp_path / "again").iterdir()} == names
+
+
+def test_special_tokens_have_the_name_that_transformers_4_reads(tmp_path):
+    lm = load(model_folder(tmp_path / "model", "default"))
+    lm.tokenizer.add_special_tokens({"extra_special_tokens": ["w1", "w2"]})
+    export_hf(lm, tmp_path / "out")
+    settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert settings["additional_special_tokens"] == ["w1", "w2"]
+    assert "extra_special_tokens" not in settings
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    again = load(tmp_path / "out").tokenizer
+    assert set(again.all_special_tokens) == set(lm.tokenizer.all_special_tokens)
+
+
+@pytest.mark.parametrize(
+    ("source", "base"),
+    [
+        ("model", "{cwd}/model"),
+        ("{cwd}/model", "{cwd}/model"),
+        ("{cwd}/hub/models--org--some--name/snapshots/0123", "org/some--name"),
+    ],
+)
+def test_the_base_of_adapters_is_found_from_any_folder(source, base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cwd = tmp_path.resolve()
+    assert _base(source.format(cwd=cwd)) == base.format(cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("source", "why"), [("gs://bucket/model", "address"), ("model.gguf", "GGUF file")]
+)
+def test_a_base_that_peft_cannot_load_is_named(source, why, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.gguf").touch()
+    with caplog.at_level(logging.WARNING):
+        assert _base(source).endswith(source)
+    assert why in caplog.text and "base_model_name_or_path" in caplog.text
