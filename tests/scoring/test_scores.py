@@ -201,7 +201,7 @@ def test_forbidden_strings_from_a_file(tmp_path):
     found = run(PMCConfig(score={"name": "forbidden", "forbidden_file": str(path)}))
     np.testing.assert_array_equal(found(ORIGINAL, SAMPLES), [0, 0, 1, 0, 1])
     path.write_text("")
-    with pytest.raises(UserError, match=r"^pmc.score.forbidden_file: .* is empty"):
+    with pytest.raises(UserError, match=r"^pmc.score.forbidden_file: .* has no entries"):
         base_score(PMCConfig(score={"name": "forbidden", "forbidden_file": str(path)}))
 
 
