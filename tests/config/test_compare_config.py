@@ -122,7 +122,10 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
     [
         ({"methods": {}}, ["methods: no method is given. Add at least one of pmc"]),
         ({"methods": {"npp": {}}}, ["methods.npp: no method has this name.", "Did you mean npo?"]),
-        ({"methods": {"a-b": {"method": "pmc"}}}, ["methods.a-b: the name of an entry may contain only"]),
+        (
+            {"methods": {"a-b": {"method": "pmc"}}},
+            ["methods.a-b: the name of an entry may contain only"],
+        ),
         ({"methods": {"pmc": {"num_trials": 2}}}, ["methods.pmc.num_trials: at most 1 of"]),
         (
             {"methods": {"pmc": {"settings": {"train.learning_rat": 1}}}},
