@@ -18,6 +18,7 @@ from pmc_jax.config.run import (
     PMCConfig,
 )
 from pmc_jax.config.train import LoRAConfig, TrainConfig
+from pmc_jax.config.wording import key_name
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
 from pmc_jax.data.twins import check_twins
@@ -154,7 +155,7 @@ def unlearn(
     )
     answers = None
     if METHODS[settings.method.name].reads_true_answers:
-        rows = pairs_to_retain(list(forget))
+        rows = pairs_to_retain(forget)
         answers = ForgetAnswerSet(rows.ids, rows.questions, rows.answers)
         forget = ForgetSet(rows.ids, rows.questions)
     elif not isinstance(forget, ForgetSet):
@@ -215,7 +216,7 @@ def finetune(
         UserError: rows are empty, invalid or too long.
     """
     if not isinstance(pairs, FinetuneSet):
-        rows = pairs_to_retain(list(pairs))
+        rows = pairs_to_retain(pairs)
         pairs = FinetuneSet(rows.ids, rows.questions, rows.answers)
     generator = TextGenerator.of(lm, model or ModelConfig())
     weights = _finetune(
@@ -247,9 +248,13 @@ def answer(
         batch_size: number of answers that are decoded at the same time.
         model: settings of prompts and dtypes.
         progress: whether to show progress bars on stderr.
+
+    Raises:
+        UserError: there is no question, or a question is blank, not a string or too long.
     """
     generator = TextGenerator.of(lm, model or ModelConfig())
     asking = EvaluateConfig(max_new_tokens=max_new_tokens, batch_size=batch_size)
+    questions = questions_to_forget(questions, "questions").questions
     answers = LoadedModel("answer", generator).greedy(questions, asking, Recorder(bars=progress))
     return [answers[question] for question in questions]
 
@@ -285,11 +290,14 @@ def sample(
 
     Returns:
         A list of `num_samples` answers for each question.
+
+    Raises:
+        UserError: there is no question, or a question is blank, not a string or too long.
     """
     generator = TextGenerator.of(lm, model or ModelConfig())
     return generator.sample(
         generator.snapshot(lm.model),
-        questions,
+        questions_to_forget(questions, "questions").questions,
         Sampler(temperature, top_k, top_p),
         num_samples=num_samples,
         max_new_tokens=max_new_tokens,
@@ -336,11 +344,15 @@ def evaluate(
         UserError: a split has an unknown name, or rows are too long.
     """
     if isinstance(splits, Mapping):
-        rows = {name: pairs_to_retain(list(pairs)) for name, pairs in splits.items()}
+        rows = {name: pairs_to_retain(pairs) for name, pairs in splits.items()}
         splits = [EvalSet(n, r.ids, r.questions, r.answers) for n, r in rows.items()]
-    if unknown := sorted({s.name for s in splits} - set(EVALUATION_SETS)):
+    if not all(isinstance(rows, EvalSet) for rows in splits):
+        raise UserError("splits: an entry is not an EvalSet. Pass a mapping from names to pairs.")
+    given = [rows.name for rows in splits]
+    if unknown := [name for name in given if name not in EVALUATION_SETS]:
         names = ", ".join(EVALUATION_SETS)
-        raise UserError(f"splits: the split {unknown[0]!r} is unknown. Use one of: {names}.")
+        name = key_name(unknown[0], given)
+        raise UserError(f"splits: the split {name} is unknown. Use one of: {names}.")
     retain = _retain_set(retain) if retain else None
     asking, settings = config or EvaluateConfig(), model or ModelConfig()
     named = {s.name: s for s in splits}
@@ -360,4 +372,4 @@ def evaluate(
 
 
 def _retain_set(retain: RetainSet | Pairs) -> RetainSet:
-    return retain if isinstance(retain, RetainSet) else pairs_to_retain(list(retain))
+    return retain if isinstance(retain, RetainSet) else pairs_to_retain(retain)

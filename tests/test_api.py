@@ -193,7 +193,7 @@ def test_a_score_that_gives_the_wrong_number_of_values_is_named(taught):
     ("forget", "retain", "message"),
     [
         ([], OTHERS, "the source has no rows"),
-        ("Zorbolant", OTHERS, "`questions` is one string. Pass a list of strings"),
+        ("Zorbolant", OTHERS, "the argument is one string. Pass a list of strings"),
         (["  "], OTHERS, "row 0 .*'question' is empty"),
         (QUESTIONS, [], "the source has no rows"),
         (QUESTIONS, ["Zorbolant"], "row 0 .*not a .question, answer. pair"),
@@ -206,6 +206,27 @@ def test_bad_rows_are_refused(lm, forget, retain, message):
     with pytest.raises(pmc.UserError, match=message) as error:
         pmc.unlearn(lm, forget, retain, config=COLLAPSE)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("questions", "message"),
+    [
+        ("Zorbolant", "questions: the argument is one string"),
+        (None, "questions: the argument is of type NoneType"),
+        (["Zorbolant", 1], "questions, row 1 .* is a number"),
+        ([""], "questions, row 0 .* is empty"),
+    ],
+)
+def test_bad_questions_are_refused(lm, questions, message):
+    for call in (pmc.answer, pmc.sample):
+        with pytest.raises(pmc.UserError, match=message):
+            call(lm, questions)
+
+
+def test_bad_splits_are_refused_without_their_texts(lm):
+    assert "not an EvalSet" in tiny.fault(pmc.evaluate, lm, OTHERS)
+    message = tiny.fault(pmc.evaluate, lm, {"Who is Zorbolant?": OTHERS})
+    assert "the split (key 1) is unknown" in message
 
 
 def test_samples_by_question_number_and_seed(taught):

@@ -146,6 +146,13 @@ def present_inputs(inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     return {n: path for n, path in paths.items() if is_address(path) or os.path.exists(path)}
 
 
+def model_path(folder: Path) -> str | None:
+    """Returns the absolute path or the address of a finished run's source model, else None."""
+    if not (folder / run_folder.MANIFEST).is_file():
+        return None
+    return _read(folder)["inputs"].get("model", {}).get("path")
+
+
 def is_purged(folder: str | Path) -> bool:
     """Returns whether `purge` has removed the answers from the folder of a finished run."""
     return bool(_read(Path(folder)).get("purged"))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import manifest, run_folder
 from pmc_jax.artifacts.files import read_json
 from pmc_jax.commands.inputs import model_digest
 from pmc_jax.commands.target import made_of
@@ -45,6 +45,7 @@ def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
     digests = record["digests"]
     if not config.finetune.data:
         path = model_path(config)
+        _check_present(folder, path, fix)
         try:
             digest = model_digest(path)
         except UserError as error:
@@ -62,6 +63,22 @@ def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
     if mark != made_of(config, digests.get("model"), digests.get("finetune")):
         raise UserError(f"{target}: this is not the model from which the run started. {fix}.")
     return str(target), model_digest(str(target))
+
+
+def _check_present(folder: Path, path: str, fix: str) -> None:
+    """Raises a `UserError` if a finished run read a model from a local path that does not exist.
+
+    Without this check, the path would be looked up as a name on the Hugging Face Hub.
+    """
+
+    def is_gone() -> bool:
+        read = manifest.model_path(folder)
+        return read is not None and read.endswith(f"/{path}") and not Path(path).exists()
+
+    if multihost.broadcast(is_gone):
+        raise UserError(
+            f"{path}: the model from which the run in {folder} started does not exist. {fix}."
+        )
 
 
 def _mark(target: Path) -> dict | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pmc_jax.config.data import DataConfig, SourceConfig
 from pmc_jax.config.run import Config
@@ -110,27 +111,31 @@ def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
     )
 
 
-def questions_to_forget(questions: Sequence[str]) -> ForgetSet:
+def questions_to_forget(questions: Iterable[str], where: str = "questions_to_forget") -> ForgetSet:
     """Builds a `ForgetSet` from a list of questions, with ids "question:0", "question:1", ...
+
+    Args:
+        questions: at least one question.
+        where: name of the questions in messages.
 
     Raises:
         UserError: there is no question, or a question is blank or not a string.
     """
-    if isinstance(questions, str):
-        raise UserError("questions_to_forget: `questions` is one string. Pass a list of strings.")
-    table = table_of("questions_to_forget", [{"question": question} for question in questions])
+    questions = _listed(questions, where, "strings")
+    table = table_of(where, [{"question": question} for question in questions])
     check_values(table, ["question"], range(len(questions)))
     ids = tuple(f"question:{i}" for i in range(len(questions)))
     return ForgetSet(ids, tuple(questions))
 
 
-def pairs_to_retain(pairs: Sequence[tuple[str, str]]) -> RetainSet:
+def pairs_to_retain(pairs: Iterable[tuple[str, str]]) -> RetainSet:
     """Builds a `RetainSet` from (question, answer) pairs, with ids "pair:0", "pair:1", ...
 
     Raises:
         UserError: there is no pair, a pair does not have two values, or a value is blank or not a
             string.
     """
+    pairs = _listed(pairs, "pairs_to_retain", "pairs")
     faults = [
         f"{row_location(index)}: the row is not a (question, answer) pair"
         for index, pair in enumerate(pairs)
@@ -142,6 +147,18 @@ def pairs_to_retain(pairs: Sequence[tuple[str, str]]) -> RetainSet:
     check_values(table, ["question", "answer"], range(len(pairs)))
     questions, answers = zip(*pairs, strict=True)
     return RetainSet(tuple(f"pair:{i}" for i in range(len(pairs))), questions, answers)
+
+
+def _listed(values: Iterable[Any], where: str, what: str) -> list[Any]:
+    """Returns the values as a list.
+
+    Raises:
+        UserError: the values are one string or cannot be listed.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        kind = "one string" if isinstance(values, str) else f"of type {type(values).__name__}"
+        raise UserError(f"{where}: the argument is {kind}. Pass a list of {what}.")
+    return list(values)
 
 
 def _pairs(
