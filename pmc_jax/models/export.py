@@ -172,13 +172,31 @@ def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
     source_dtype = lm.hf_config.get("dtype") or lm.hf_config.get("torch_dtype")
     config["dtype"] = dtype or source_dtype or lm.source_dtype[lm.naming.find("embed")[0].pattern]
     config["torch_dtype"] = config["dtype"]  # The key had this name before transformers 4.56.
-    write_hf_json(folder / "config.json", config)
+    write_hf_json(folder / "config.json", _older_rope(config) | config)
     if lm.generation_config is not None:
         write_hf_json(folder / "generation_config.json", lm.generation_config)
     lm.tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     write_hf_json(path, _for_transformers_4(json.loads(path.read_text(encoding="utf-8"))))
     copy_side_files(lm.source, folder)
+
+
+def _older_rope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields in which transformers 4 reads the `rope_parameters` of transformers 5.
+
+    Without these fields, transformers 4 would use its own default frequencies.
+    """
+    rope = config.get("rope_parameters")
+    if not isinstance(rope, Mapping):
+        return {}
+    local = rope.get("sliding_attention")
+    rope = rope.get("full_attention", rope)  # Gemma 3 has two kinds of layers.
+    older = {k: rope[k] for k in ("rope_theta", "partial_rotary_factor") if k in rope}
+    if isinstance(local, Mapping) and "rope_theta" in local:
+        older["rope_local_base_freq"] = local["rope_theta"]
+    if rope.get("rope_type", "default") != "default":
+        older["rope_scaling"] = {k: value for k, value in rope.items() if k not in older}
+    return older
 
 
 def _for_transformers_4(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import pytest
 from golden_models import model_folder
 
-from pmc_jax.models.export import export_hf
+from pmc_jax.models.export import _older_rope, export_hf
 from pmc_jax.models.load import load
 from pmc_jax.models.peft import _base
 
@@ -51,6 +51,34 @@ def test_special_tokens_have_the_name_that_transformers_4_reads(tmp_path):
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
     again = load(tmp_path / "out").tokenizer
     assert set(again.all_special_tokens) == set(lm.tokenizer.all_special_tokens)
+
+
+def test_frequencies_have_the_names_that_transformers_4_reads(tmp_path):
+    folder = model_folder(tmp_path / "model", "default")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("rope_theta", None)
+    scaling = {"rope_type": "linear", "factor": 2.0}
+    rope = {"rope_theta": 500000.0, **scaling}
+    path.write_text(json.dumps(config | {"rope_parameters": rope}))
+    lm = load(folder)
+    export_hf(lm, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written["rope_parameters"] == rope and written["rope_theta"] == 500000.0
+    assert written["rope_scaling"] == scaling
+    assert load(tmp_path / "out").config == lm.config
+
+
+def test_two_kinds_of_layers_have_two_frequencies():
+    rope = {
+        "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }
+    assert _older_rope({"rope_parameters": rope}) == {
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 1e4,
+    }
+    assert _older_rope({"rope_theta": 1e4}) == _older_rope({"rope_parameters": None}) == {}
 
 
 @pytest.mark.parametrize(
