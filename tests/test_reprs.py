@@ -4,6 +4,7 @@ import numpy as np
 import tiny_runs as tiny
 
 import pmc_jax as pmc
+from pmc_jax.artifacts.recorder import RunState
 from pmc_jax.commands.inputs import RunInputs
 from pmc_jax.data.files import table_of
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
@@ -48,6 +49,7 @@ def test_short_and_without_texts(tmp_path):
             LoadedModel("after", generator, cache),
         ),
         RunInputs(forget, retain, None, [SECRET], [evaluated]),
+        RunState(texts={SECRET: SECRET}),
         table_of("f.csv", [{SECRET: SECRET}]),
         Rows(("a:0",), {"question": (SECRET,)}),
         *secrets_of(forget, [SECRET], [evaluated], retain, config),

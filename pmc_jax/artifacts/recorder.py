@@ -44,7 +44,7 @@ class RunState:
     """
 
     before: dict[str, Any] | None = None
-    texts: dict[str, str] = dataclasses.field(default_factory=dict)
+    texts: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     reward_moments: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
