@@ -59,26 +59,33 @@ def check_logits(model: Decoder, config: DecoderConfig, layout: Layout, where: s
         where: file or folder of the model, for the message.
 
     Raises:
-        UserError: some logits are not finite.
+        UserError: some logits are not finite, or all logits are the same.
     """
     size = min(_TOKENS, config.longest(1))
     tokens = np.linspace(0, config.vocab_size - 1, size).astype(np.int32)
     row = layout.put(np.tile(tokens, (layout.row_multiple, 1)), "rows", None)
     static = dict(config=config, layout=layout, dtype=model.arrays()["embed"].dtype)
-    if not multihost.host_array(_logits_finite(model, row, **static)):
+    finite, differ = map(multihost.host_array, _check_logits(model, row, **static))
+    if not finite:
         raise UserError(
             f"{where}: the weights of the model are finite, but its logits are not. Correct "
             "config.json, or download the model again."
         )
+    if not differ:
+        raise UserError(
+            f"{where}: the model gives every token the same logit, as a model of zeros does. "
+            "Download the model again, or export it again."
+        )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
-def _logits_finite(model, tokens, *, config, layout, dtype) -> jax.Array:
-    """Returns whether all logits are finite, bool[]."""
+def _check_logits(model, tokens, *, config, layout, dtype) -> tuple[jax.Array, jax.Array]:
+    """Returns whether all logits are finite, and whether any differ in a position, bool[] each."""
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     segments = jnp.zeros_like(tokens)
     hidden = hidden_states(model, config, layout, tokens, positions, segments, dtype=dtype)
-    return jnp.isfinite(logits(model, config, hidden, layout)).all()
+    values = logits(model, config, hidden, layout)
+    return jnp.isfinite(values).all(), (values != values[..., :1]).any()
 
 
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:

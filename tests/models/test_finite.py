@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_runs as tiny
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from pmc_jax.config.run import ModelConfig
 from pmc_jax.errors import UserError
@@ -48,6 +48,14 @@ def test_logits_that_are_not_finite(folder):
         UserError, match=r"model: the weights of the model are finite, but its logits"
     ):
         load(folder)
+
+
+def test_a_model_of_zeros(folder):
+    path = folder / "model.safetensors"
+    zeros = {name: np.zeros_like(array) for name, array in load_file(path).items()}
+    save_file(zeros, path, metadata={"format": "pt"})
+    message = tiny.fault(load, folder)
+    assert "every token the same logit" in message and str(folder) in message
 
 
 def with_id(folder: Path, number: int, *, added: str = "") -> None:
