@@ -82,7 +82,7 @@ def check_logits(model: Decoder, config: DecoderConfig, layout: Layout, where: s
 def _check_logits(model, tokens, *, config, layout, dtype) -> tuple[jax.Array, jax.Array]:
     """Returns whether all logits are finite, and whether any differ in a position, bool[] each."""
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    segments = jnp.zeros_like(tokens)
+    segments = jnp.ones_like(tokens)  # 0 is padding, which no token attends to
     hidden = hidden_states(model, config, layout, tokens, positions, segments, dtype=dtype)
     values = logits(model, config, hidden, layout)
     return jnp.isfinite(values).all(), (values != values[..., :1]).any()

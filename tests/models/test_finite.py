@@ -50,6 +50,13 @@ def test_logits_that_are_not_finite(folder):
         load(folder)
 
 
+def test_attention_scores_that_are_not_finite(folder):
+    for name in ("q_proj", "k_proj"):
+        spoil(folder, f"model.layers.1.self_attn.{name}.weight", 3e30)
+    with pytest.raises(UserError, match=r"weights of the model are finite, but its logits"):
+        load(folder)
+
+
 def test_a_model_of_zeros(folder):
     path = folder / "model.safetensors"
     zeros = {name: np.zeros_like(array) for name, array in load_file(path).items()}
