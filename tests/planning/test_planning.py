@@ -293,7 +293,7 @@ class TestFaults:
         for text in ('{"kind": "notes"}', "[1]", "not JSON"):
             file.write_text(text)
             with pytest.raises(
-                UserError, match=r"plan\.json: pmc plan did not write it.*plan\.file"
+                UserError, match=r"plan\.json: .* pmc plan did not write it.*plan\.file"
             ):
                 check_file(file)
 
