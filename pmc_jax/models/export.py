@@ -182,7 +182,7 @@ def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
 
 
 def _older_rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields in which transformers 4 reads the `rope_parameters` of transformers 5.
+    """Returns the `rope_parameters` of transformers 5 as the fields that transformers 4 reads.
 
     Without these fields, transformers 4 would use its own default frequencies.
     """

@@ -80,9 +80,9 @@ def check_logits(model: Decoder, config: DecoderConfig, layout: Layout, where: s
 
 @functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
 def _check_logits(model, tokens, *, config, layout, dtype) -> tuple[jax.Array, jax.Array]:
-    """Returns whether all logits are finite, and whether any differ in a position, bool[] each."""
+    """Returns whether all logits are finite, and whether logits of one position differ, bool[]."""
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    segments = jnp.ones_like(tokens)  # 0 is padding, which no token attends to
+    segments = jnp.ones_like(tokens)  # No token attends to segment 0, which is padding.
     hidden = hidden_states(model, config, layout, tokens, positions, segments, dtype=dtype)
     values = logits(model, config, hidden, layout)
     return jnp.isfinite(values).all(), (values != values[..., :1]).any()
