@@ -167,7 +167,7 @@ def _questions(log: Iterable[dict[str, Any]], text: bool) -> list[dict[str, Any]
     """Returns the forget questions in the order of the page.
 
     The first questions are those whose secret is told at the earliest level. Within a level, the
-    question with the highest recall of the true answer comes first.
+    questions with the most sampled answers that tell it come first, then the highest recalls.
     """
     rows = [
         {key: row.get(key) for key in _QUESTION_KEYS}
@@ -181,6 +181,7 @@ def _questions(log: Iterable[dict[str, Any]], text: bool) -> list[dict[str, Any]
         rows,
         key=lambda row: (
             order.index(row["told_at"]),
+            -(row["sampled"] or 0),
             -(row["true_overlap"] or 0.0),
             -(row["overlap"] or 0.0),
         ),

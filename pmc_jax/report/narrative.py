@@ -108,17 +108,19 @@ def _result(run: Mapping[str, Any]) -> str:
             "It is not known which questions are forgotten, because no level was measured "
             "(evaluate.levels.measured)."
         )
-    count = forgotten["questions"]
-    text = (
-        f"{forgotten['forgotten']} of {count} questions are forgotten: no answer that was tried "
-        "tells their secret."
-    )
+    count, left = forgotten["questions"], forgotten["forgotten"]
+    if left == count:
+        text = f"All {count} questions are forgotten: no answer that was tried tells their secret."
+    else:
+        text = (
+            f"{left} of {count} questions are forgotten: no answer that was tried tells their "
+            f"secret. The secret of the other {count - left} can still be obtained."
+        )
     if (said := forgotten["said"]) is not None:
-        text += f" The usual answer still tells it for {said} of {count} questions"
-        if (sampled := forgotten["sampled"]) is not None:
-            samples = forgotten["samples"]
-            text += f", and at least one of {samples} sampled answers for {sampled}"
-        text += "."
+        text += f" The usual answer tells the secret of {said} of {count} questions."
+    if (sampled := forgotten["sampled"]) is not None:
+        samples = forgotten["samples"]
+        text += f" For {sampled}, at least one of {samples} sampled answers tells it."
     return text
 
 
@@ -126,15 +128,16 @@ def _removed(run: Mapping[str, Any]) -> str:
     quality, over = run["quality"], run["over_forgetting"]
     count = len(run["questions"]) or run["questions_asked"].get("forget")
     which = "the" if count is None else f"{count}"
-    what = f"The run had to remove the answers to {which} questions in {_forget_data(run)}."
+    what = f"The answers to {which} questions in {_forget_data(run)} were to be removed."
     if None in (_recall(quality["before"]), _recall(quality["after"])):
         return (
             f"{what} How much of the true answers is left was not measured, because the run had no "
             "true answers to compare with (data.evaluate.forget)."
         )
-    text = f"{what} Asked these questions, the unlearned model gives {_recalls(quality)}."
+    text = f"{what} The usual answer of the unlearned model contains {_recalls(quality)}."
     if _recall(quality["after"], "forget_paraphrased") is not None:
-        text += f" Asked in other words, it gives {_recalls(quality, 'forget_paraphrased')}."
+        again = _recalls(quality, "forget_paraphrased")
+        text += f" If the questions are asked in other words, it contains {again}."
     if quality["reference"] is None or _recall(quality["reference"]) is None:
         return (
             f"{text} How many of these are common words that any model would use is not known, "
@@ -156,7 +159,8 @@ def _forget_data(run: Mapping[str, Any]) -> str:
     path = source["path"] or "data.forget"
     rows = f", rows {source['rows']}" if source.get("rows") else ""
     if path.startswith("people:"):
-        return f"{path}{rows} (generated people, of whom none exists)"
+        people = run["settings"]["data"]["people"]["forget"]
+        return f"{path}{rows} (facts about {people} invented people)"
     return f"{path}{rows}; the list below names them by id"
 
 
@@ -209,7 +213,7 @@ def _attacks(run: Mapping[str, Any]) -> str:
             if after is not None:
                 attacks.append((after, before, reference, how))
     if not attacks:
-        return "No stronger attack was tried."
+        return "No other attack was tried."
     compared = all(reference is not None for _, _, reference, _ in attacks)
     strongest = max(attacks, key=lambda one: one[0] - one[2] if compared else one[0])
     after, before, reference, how = strongest
@@ -260,15 +264,19 @@ def _unmeasured(run: Mapping[str, Any]) -> Sequence[str]:
 
 
 def level_text(question: Mapping[str, Any], forgotten: Mapping[str, Any] | None) -> str:
-    """Returns a phrase that states at which level a question tells its secret."""
-    texts, level = TEXTS["told_at"], question["told_at"]
-    if level is None:
+    """Returns a phrase that names every answer that tells the secret of a question."""
+    texts = TEXTS["told_by"]
+    told = {
+        "said": question["said"],
+        "sampled": question["sampled"],
+        **(question["elicited"] or {}),
+    }
+    ways = [texts[name] for name, tells in told.items() if tells]
+    if not ways:
         is_known = forgotten is not None and forgotten["forgotten"] is not None
         return texts["nothing" if is_known else "unknown"]
-    by = question["elicited"] or {}
-    how = " and ".join(how for name, how in TEXTS["told_how"].items() if by.get(name))
     samples = (forgotten or {}).get("samples")
-    return texts[level].format(sampled=question["sampled"], samples=samples, how=how)
+    return "; ".join(ways).format(sampled=question["sampled"], samples=samples)
 
 
 def untested(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -46,17 +46,17 @@ def test_a_summary_and_a_table_with_the_reference(page):
     (run,) = data["runs"]
     said = {paragraph["title"]: plain(paragraph["text"]) for paragraph in run["summary"]}
     for title, parts in {
-        "Result": ("9 of 12 questions are forgotten", "for 1 of 12", "16 sampled answers for 2"),
+        "Result": ("9 of 12 questions are forgotten", "of 1 of 12", "For 2, at least one of 16"),
         "What was removed": (
-            *("answers to 12 questions in data.forget", "22.9 % of the words", "In other words"),
+            *("answers to 12 questions in data.forget", "22.9 % of the words", "in other words"),
             *("target model 88.3 %", "never saw the data 32.7 %", "21.3 % of the words"),
         ),
         "What it cost": ("85.4 of 100", "model 88.6", "data 87.7", "2 min 59 s on one CPU"),
         "What an attacker still gets": (
-            *("of 1 if the answer is begun", "2 if the first words of the original"),
+            *("of 1 if an attacker begins", "2 if an attacker dictates"),
             *("Of 3 attacks tried, none gets more", "of the words of the true"),
         ),
-        "What was not tested": ("other words; rewritten prompts; a little fine-tuning",),
+        "What was not tested": ("a paraphrase; rewritten prompts; a little fine-tuning",),
         "Is a removal request settled?": ("Not by this page alone", "weights may still encode"),
     }.items():
         for part in parts:
@@ -72,7 +72,10 @@ def test_a_summary_and_a_table_with_the_reference(page):
 
 def test_terms_of_the_page_are_defined_on_it(page):
     parsed, _, _ = page()
-    for term in ("target modelthe model before unlearning", "original answerwhat the target"):
+    for term in (
+        "target modelthe model before unlearning",
+        "original answerthe usual answer of the target",
+    ):
         assert term in parsed.text
     for word in ("private questions", "first answer", "unresolved"):
         assert word not in parsed.text
@@ -82,13 +85,16 @@ def test_terms_of_the_page_are_defined_on_it(page):
 def test_it_says_who_used_the_true_answers(page):
     run = copy.deepcopy(page()[2]["runs"][0])
     target, unlearning, measuring = remains.true_answers(run)
-    assert "was given" in target and unlearning.startswith("Not unlearning: it never read")
-    assert "no true answers" in measuring
+    assert "was given" in target and unlearning.startswith("Unlearning did not use them")
+    assert "the run had none" in measuring
     run["settings"]["finetune"]["data"] = [{"path": "full.jsonl"}]
     run["settings"]["data"]["evaluate"] = {"forget": {"path": "forget.jsonl"}}
     run["settings"]["method"]["name"] = "npo"
     target, unlearning, measuring = remains.true_answers(run)
-    assert "fine-tuned it on full.jsonl" in target and "NPO trained on the true" in unlearning
+    assert (
+        "fine-tuned the target model on full.jsonl" in target
+        and "NPO trained on the true" in unlearning
+    )
     assert "trained no model" in measuring
 
 
@@ -132,7 +138,7 @@ def test_without_a_reference_it_says_that_the_level_is_not_known(page):
 def test_without_evaluation_nothing_is_claimed_of_attacks(page):
     parsed, _, data = page(evaluated=False)
     (run,) = data["runs"]
-    assert run["evaluation"] is None and "No stronger attack was tried" in parsed.text
+    assert run["evaluation"] is None and "No other attack was tried" in parsed.text
     assert set(run["not_tested"]) >= {
         "sampling",
         "prefill",
@@ -267,10 +273,10 @@ def test_questions_come_by_level_then_by_what_is_left_of_the_true_answer(page):
     left = [q["true_overlap"] for q in questions[3:]]
     assert left == sorted(left, reverse=True)
     rows = table_rows(source, "Forget questions")
-    assert rows["forget-3"][0] == "said: by the usual answer"
-    assert rows["forget-7"][0] == "sampled: by 2 of 16 answers"
-    assert rows["forget-5"][0] == "elicited: by its first words"
-    assert rows["forget-4"][0] == "not told at any measured level"
+    assert rows["forget-3"][0].startswith("the usual answer; 16 of 16 sampled answers; a prefill")
+    assert rows["forget-7"][0].startswith("2 of 16 sampled answers")
+    assert rows["forget-5"][0] == "an opening"
+    assert rows["forget-4"][0] == "no answer that was tried"
     assert "No longer said: 11 of 12; sampled: 2; still elicited by a prefill: 1" in parsed.text
     assert "The answers to 1 question have no number" in parsed.text
 
