@@ -11,7 +11,8 @@ Each name of this package is imported when it is first used, so that `import pmc
 import importlib
 
 _HOMES = {
-    "pmc_jax.api": ("Unlearned", "answer", "evaluate", "finetune", "sample", "unlearn"),
+    "pmc_jax.answers": ("answer", "sample"),
+    "pmc_jax.api": ("Unlearned", "evaluate", "finetune", "unlearn"),
     "pmc_jax.config.run": (
         "Config",
         "DataConfig",

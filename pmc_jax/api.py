@@ -1,10 +1,11 @@
-"""Defines the functions of the library: unlearn, finetune, answer, sample and evaluate."""
+"""Defines the functions of the library that train and evaluate models."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pmc_jax.answers import answer
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.build import build_run, trains_on_own_answers
 from pmc_jax.commands.inputs import RunInputs
@@ -32,7 +33,6 @@ from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.sampling.generator import TextGenerator
-from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.scoring.base import Score
 from pmc_jax.training.finetune import finetune as _finetune
 from pmc_jax.training.losses import METHODS
@@ -228,82 +228,6 @@ def finetune(
         recorder=Recorder(bars=progress),
     )
     return generator.trained(weights)
-
-
-def answer(
-    lm: LanguageModel,
-    questions: Sequence[str],
-    *,
-    max_new_tokens: int = 96,
-    batch_size: int = 64,
-    model: ModelConfig | None = None,
-    progress: bool = False,
-) -> list[str]:
-    """Returns the greedy answer to each question.
-
-    Args:
-        lm: model that `load` returns.
-        questions: questions without a prompt template.
-        max_new_tokens: maximum number of tokens in an answer.
-        batch_size: number of answers that are decoded at the same time.
-        model: settings of prompts and dtypes.
-        progress: whether to show progress bars on stderr.
-
-    Raises:
-        UserError: there is no question, or a question is blank, not a string or too long.
-    """
-    generator = TextGenerator.of(lm, model or ModelConfig())
-    asking = EvaluateConfig(max_new_tokens=max_new_tokens, batch_size=batch_size)
-    questions = questions_to_forget(questions, "questions").questions
-    answers = LoadedModel("answer", generator).greedy(questions, asking, Recorder(bars=progress))
-    return [answers[question] for question in questions]
-
-
-def sample(
-    lm: LanguageModel,
-    questions: Sequence[str],
-    *,
-    num_samples: int = 1,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
-    max_new_tokens: int = 96,
-    batch_size: int = 64,
-    model: ModelConfig | None = None,
-    seed: int = 0,
-) -> list[list[str]]:
-    """Samples answers to each question.
-
-    Temperature, top-k and top-p are applied in this order.
-
-    Args:
-        lm: model that `load` returns.
-        questions: questions without a prompt template.
-        num_samples: number of answers to each question.
-        temperature: softmax temperature; 0 selects greedy decoding.
-        top_p: probability mass that nucleus sampling keeps; 1 disables nucleus sampling.
-        top_k: number of most likely tokens that are kept; 0 disables top-k.
-        max_new_tokens: maximum number of tokens in an answer.
-        batch_size: number of answers that are decoded at the same time.
-        model: settings of prompts and dtypes.
-        seed: seed of the random draws.
-
-    Returns:
-        A list of `num_samples` answers for each question.
-
-    Raises:
-        UserError: there is no question, or a question is blank, not a string or too long.
-    """
-    generator = TextGenerator.of(lm, model or ModelConfig())
-    return generator.sample(
-        generator.snapshot(lm.model),
-        questions_to_forget(questions, "questions").questions,
-        Sampler(temperature, top_k, top_p),
-        num_samples=num_samples,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        seed=seed,
-    )
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""Exceptions for invalid input and for stops by a signal, and functions that format messages."""
+"""Exceptions for invalid input and for termination by a signal, and formatting of messages."""
 
 import contextlib
 import errno

@@ -257,7 +257,8 @@ def test_no_temperature_and_one_candidate_are_greedy(taught):
 def test_answers_stop_at_their_length(taught):
     answers = pmc.answer(taught, QUESTIONS, max_new_tokens=2)
     assert answers == [" ".join(truth.split()[:2]) for _, truth in PAIRS]
-    assert pmc.answer(taught, []) == []
+    with pytest.raises(pmc.UserError, match="questions"):
+        pmc.answer(taught, [])
 
 
 def test_answers_do_not_depend_on_the_batch(lm):

@@ -153,7 +153,7 @@ def _check_models(compare: CompareConfig, base: Config) -> None:
 
 
 def _reference_config(compare: CompareConfig, base: Config) -> Config:
-    """Returns the settings of the reference model, which are `base` with other rows and folder."""
+    """Returns the settings of the reference model: those of `base`, with its rows and folder."""
     rows = dataclasses.replace(base.finetune, data=compare.reference.data)
     return dataclasses.replace(_in(base, folder_of(compare) / REFERENCE), finetune=rows)
 

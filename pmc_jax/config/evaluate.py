@@ -40,7 +40,7 @@ LEVELS = ("said", "sampled", "elicited")
 
 @dataclass(frozen=True)
 class LeakageConfig(Section):
-    """The samples in which the measures `sampling` and `prefill` search for the true answers.
+    """Settings of the samples in which `sampling` and `prefill` search for the true answers.
 
     Fields:
         num_samples: number of answers sampled for each question.
@@ -48,7 +48,7 @@ class LeakageConfig(Section):
         top_p: probability mass that nucleus sampling keeps; 1 disables nucleus sampling.
         prefill_text: text with which every answer starts in the measure `prefill`.
         threshold: minimum ROUGE-L recall of the true answer for a sample to count as a leak.
-        confidence: confidence level of the upper bounds.
+        confidence: confidence level of the upper bounds on the leakage.
     """
 
     num_samples: int = setting(100, between(2, 10_000))

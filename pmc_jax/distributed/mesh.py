@@ -55,7 +55,7 @@ class Layout:
     def sharded_axes(
         self, logical: Sequence[str | None], shape: Sequence[int]
     ) -> list[tuple[str, ...]]:
-        """Returns the mesh axes of each dimension, without mesh axes of size 1."""
+        """Returns the mesh axes of size above 1 that shard each dimension of an array."""
         all_axes = self.axes(logical, shape)
         return [tuple(a for a in axes if self.mesh.shape[a] > 1) for axes in all_axes]
 

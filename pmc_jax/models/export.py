@@ -51,10 +51,10 @@ def export_hf(
         dtype: dtype of all weights; None = dtype of each tensor in the source (float32 for GGUF).
         shard_bytes: maximum size of the weights in one file.
         replace: whether to delete an existing folder once the new folder is complete.
-        marks: further JSON files of the folder, as a dict from file name to content.
+        marks: additional JSON files to write, as a dict from file name to content.
 
     Raises:
-        UserError: the folder is not empty, or it cannot be written.
+        UserError: the folder is not empty and `replace` is not set, or it cannot be written.
     """
     with written_aside(folder, replace=replace) as aside:
         if aside is not None:

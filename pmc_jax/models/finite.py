@@ -68,8 +68,8 @@ def check_logits(model: Decoder, config: DecoderConfig, layout: Layout, where: s
     finite, differ = map(multihost.host_array, _check_logits(model, row, **static))
     if not finite:
         raise UserError(
-            f"{where}: the weights of the model are finite, but its logits are not. Correct "
-            "config.json, or download the model again."
+            f"{where}: the weights of the model are finite, but its logits are not. Check "
+            "that config.json belongs to these weights, or download the model again."
         )
     if not differ:
         raise UserError(

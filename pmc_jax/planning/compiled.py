@@ -26,14 +26,16 @@ class Program:
     The attributes after `compile_seconds` are None if the compiler ran out of device memory.
 
     Attributes:
-        arguments_bytes, temporaries_bytes: bytes in HBM. All bytes are temporaries if the compiler
-            ran out of memory.
+        arguments_bytes, temporaries_bytes: bytes in HBM for the arguments and for temporaries. If
+            the compiler ran out of memory, all bytes count as temporaries.
         beside_bytes: bytes of other data in HBM while the program runs.
         fits: whether the program fits into the memory of the device.
         compile_seconds: time of the compilation.
-        flops, hbm_bytes, estimated_cycles: attributes of `Cost`.
-        collectives: result of `by_axis`.
-        bound: bound on the time of one run.
+        flops: floating-point operations of one run.
+        hbm_bytes: bytes that one run reads from and writes to HBM.
+        estimated_cycles: the compiler's estimate of the clock cycles of one run.
+        collectives: collective operations by kind and mesh axes, as `by_axis` returns them.
+        bound: lower bound on the time of one run.
     """
 
     arguments_bytes: int

@@ -45,9 +45,9 @@ class Collective:
 
     @property
     def moved(self) -> float:
-        """Bytes that a device receives.
+        """Number of bytes that each of the n devices of the group receives.
 
-        A device receives (n-1)/n of all bytes, or 2 (n-1)/n of all bytes in an all-reduce.
+        It is (n-1)/n of all bytes, or 2 (n-1)/n of all bytes in an all-reduce.
         """
         n = len(self.group)
         if self.kind == "collective-permute":

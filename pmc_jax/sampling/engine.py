@@ -128,13 +128,13 @@ class Engine:
         for i, prompt in enumerate(prompts):
             if tuple(prompt[:skip]) != self.shared_prefix:
                 raise UserError(
-                    f"prompt {i} does not begin with the engine's shared prefix. "
-                    "Create the engine with all prompts."
+                    f"prompt {i} does not begin with the engine's shared prefix. Choose a prefix "
+                    "that all prompts begin with."
                 )
             if not 0 < len(prompt) - skip <= self.prompt_size:
                 raise UserError(
                     f"prompt {i} has {len(prompt)} tokens, but the engine accepts {skip + 1} to "
-                    f"{skip + self.prompt_size}. Create the engine with all prompts."
+                    f"{skip + self.prompt_size} tokens. Shorten the prompt or raise prompt_size."
                 )
         order = list(range(len(prompts)))
         if expected is not None:

@@ -118,7 +118,7 @@ def checked(score: Score) -> Score:
         except (TypeError, ValueError):
             kind = type(returned).__name__
             raise UserError(
-                f"{expected}, but it returned a {kind}. Return one number per sample."
+                f"{expected}, but it returned a value of type {kind}. Return one number per sample."
             ) from None
         if scores.shape != (len(samples),):
             raise UserError(

@@ -14,6 +14,10 @@ from pmc_jax.distributed.mesh import Layout
 class TrainBatch(NamedTuple):
     """Packed rows of one gradient step.
 
+    Axis letters: M micro-batches, R rows, S tokens per row, A answer tokens per row, T terms of the
+    loss, P tokens of the prefix. The first U terms need a value per sequence, and each of them has
+    at most B sequences.
+
     Attributes:
         tokens, positions, segments: inputs of `decoder.hidden_states`, i32[M,R,S].
         answer_positions: index in the row of the token before each answer token, i32[M,R,A].
@@ -23,12 +27,12 @@ class TrainBatch(NamedTuple):
             micro-batch has no tokens of the term.
         coefficients: factor of each term in the loss, f32[T].
         prefix: tokens with which all sequences of the run start, i32[P].
-        sequence_index: number of the sequence that each answer token belongs to, i32[M,R,A]. In the
-            first U terms, the number is t B + the sequence's number in the term. All other tokens
-            have the number U B. The attribute is None if the loss reads no single sequences.
-        reference: cross-entropy of each of these sequences under the model before unlearning,
-            f32[M,U,B]. A value is 0 if no loss reads that value. The attribute is None if
-            `sequence_index` is None.
+        sequence_index: index t B + b of the sequence that each answer token belongs to, i32[M,R,A],
+            where t < U is the term and b is the sequence in this term. Tokens of other terms have
+            the index U B. The attribute is None if the loss needs no value per sequence.
+        reference: cross-entropy of each sequence under the model before unlearning, f32[M,U,B]. An
+            entry is 0 if the loss does not use it. The attribute is None if `sequence_index` is
+            None.
     """
 
     tokens: jax.Array

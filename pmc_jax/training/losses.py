@@ -51,13 +51,15 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Objective(MethodConfig):
-    """Settings of a method in a run, in which `beta` and `layer` are never None.
+    """Settings of an unlearning method with all defaults resolved.
+
+    `beta` and `layer` are never None.
 
     The class is hashable, so it can be a static argument of a jitted function.
 
     Attributes:
         lambda_retain: weight of the retain term.
-        seed: seed of RMU's vector.
+        seed: seed of the random vector that RMU uses.
     """
 
     lambda_retain: float = 1.0

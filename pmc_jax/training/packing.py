@@ -15,17 +15,18 @@ _SEQUENCES_A_ROW = 4
 
 
 class PackedRows:
-    """Host arrays of R rows, each with S tokens and A scored positions, which `add` fills.
+    """Arrays on the host that `add` fills: R rows, each with S tokens and A answer tokens.
 
     Args:
         rows: number of rows R.
         size: number of tokens S per row.
-        slots: number of scored positions A per row.
+        slots: maximum number A of answer tokens per row.
         prefix_length: number of leading tokens that are left out of every sequence.
 
     Attributes:
         tokens, positions, segments: inputs of `decoder.hidden_states`, i32[R,S].
-        answer_positions, targets: attributes of `TrainBatch`, i32[R,A].
+        answer_positions: index in the row of the token before each answer token, i32[R,A].
+        targets: the answer tokens, i32[R,A].
     """
 
     def __init__(self, rows: int, size: int, slots: int, prefix_length: int):

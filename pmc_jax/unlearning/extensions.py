@@ -1,11 +1,11 @@
-"""Extends the paper's algorithm with four functions. A setting enables each function.
+"""Four functions that extend the paper's algorithm. Each has its own setting:
 
     run_attempts            pmc.sampling.max_attempts
     share_answers           pmc.selection.share_answers
     question_word_dropout   pmc.augmentation.question_word_dropout
     sample_answer_prefix    pmc.augmentation.answer_prefix
 
-Score thresholds also extend the paper's algorithm. `scoring.threshold` defines them.
+Score thresholds are another extension. The module `pmc_jax.scoring.threshold` defines them.
 """
 
 import itertools
