@@ -136,7 +136,7 @@ def unlearn(
         config: settings of PMC; other methods read only `config.schedule`.
         train: settings of training.
         model: settings of prompts and dtypes.
-        data: settings of rows. Only `max_length`, `long_rows` and `words` are read.
+        data: settings of the data. Only `max_length`, `long_rows` and `words` are read.
         score: function that maps an original answer and a list of samples to one number per sample,
             where lower is better and 0 means forgotten; None selects `config.score`. Only PMC reads
             this argument.
@@ -205,7 +205,7 @@ def finetune(
         pairs: question-answer pairs to learn.
         config: settings of fine-tuning.
         model: settings of prompts and dtypes.
-        data: settings of rows. Only `max_length` and `long_rows` are read.
+        data: settings of the data. Only `max_length` and `long_rows` are read.
         seed: seed of the order of the rows.
         progress: whether to show progress bars on stderr.
 
@@ -256,7 +256,7 @@ def evaluate(
         retain: question-answer pairs for the prompts of prompt attacks. Relearning trains on these
             pairs if there is no split `relearn`.
         model: settings of prompts and dtypes.
-        data: settings of rows. Only `words` is read.
+        data: settings of the data. Only `words` is read.
         seed: seed of the random draws.
         progress: whether to show progress bars on stderr.
 

@@ -92,7 +92,7 @@ def escaped(text: str, *, keep: str = "", all_characters: bool = False) -> str:
 
 
 def first_of(names: Sequence[str], most: int) -> str:
-    """Returns the first `most` names, separated by commas, for a message."""
+    """Returns at most `most` names, separated by commas; "..." stands for further names."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
@@ -169,7 +169,7 @@ def fault_of_machine(error: BaseException) -> UserError | None:
 def print_unexpected(
     kind: type[BaseException], error: BaseException, frames: TracebackType | None
 ) -> None:
-    """Prints the result of `traceback_text` to stderr. This function replaces `sys.excepthook`."""
+    """Prints the tracebacks of an unexpected error to stderr, in place of `sys.excepthook`."""
     print(traceback_text(error), file=sys.stderr)
 
 

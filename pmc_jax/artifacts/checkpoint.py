@@ -1,18 +1,20 @@
-"""Reads and writes checkpoints of a run: pytrees of arrays with dicts of host values.
+"""Reads and writes the checkpoints of a run.
+
+A checkpoint holds a pytree of arrays and the host values, which are a dict of JSON values.
 
 `ocp.training.Checkpointer` of orbax v1 copies arrays to host memory before `save` returns, so that
 a training step may donate the arrays at once. The checkpointer writes in the background, renames a
 complete checkpoint into place and deletes older checkpoints. `Checkpoints` changes three defaults:
 
-- A save that starts during another save waits, and is not skipped. - The JSON handler writes the
-host values, because the pytree handler writes one array per string. - Shapes and dtypes are saved
-with the host values and are compared before arrays are read. Without
+- A save that starts during another save waits. By default, orbax skips such a save.
+- The JSON handler writes the host values, because the pytree handler writes one array per string.
+- Shapes and dtypes are saved with the host values and are compared before arrays are read. Without
   this comparison, orbax casts and pads arrays of another model or reports a damaged file.
 
 A restored state has the same bits as the saved state. The shardings are those of `abstract_state`,
-which may differ from the saved shardings. A flipped bit in an array is not detected, but every
-change of the host values is. Orbax logs to the logger "absl". `Checkpoints` must be closed, as a
-`with` block does, because an interpreter that exits during a background write loses the checkpoint.
+which may differ from the saved shardings. Every change of the host values is detected, but a
+flipped bit in an array is not detected. Orbax logs to the logger "absl". A `with` block closes
+`Checkpoints`. Without it, an interpreter that exits during a background write loses the checkpoint.
 """
 
 from __future__ import annotations
@@ -150,8 +152,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     def latest(self) -> int | None:
         """Returns the step of the newest checkpoint, or None if no checkpoint exists.
 
-        A checkpoint that is still being written counts. All processes of a job return the value of
-        the first process.
+        The result includes a checkpoint that is still being written. All processes of a job return
+        the value of the first process.
         """
         return multihost.broadcast(lambda: getattr(self._checkpointer.latest, "step", None))
 
@@ -294,7 +296,7 @@ def _digest(host: dict[str, Any]) -> str:
 
 
 def _arrays(state: Any) -> dict[str, str]:
-    """Returns the dtype and shape of each array, such as "float32[2,3]", by its path."""
+    """Returns the dtype and shape of each array, such as "float32[2,3]", by path in the pytree."""
     return {
         jax.tree_util.keystr(path): f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)

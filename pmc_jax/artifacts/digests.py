@@ -17,13 +17,13 @@ _IRRELEVANT_SECTIONS = ("output", "log", "plan", "report", "profile")
 
 
 def file_digest(path: str | Path) -> str:
-    """Returns the SHA-256 digest of a file or folder, in hexadecimal.
+    """Returns the SHA-256 digest of a file, a folder or a remote address, in hexadecimal.
 
     The digest of a folder covers the names and contents of all its files. The digest of a remote
     address covers the names, sizes and modification times of its files.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: a file cannot be read.
     """
     if is_address(path):
         return _json_digest(listing(str(path)))
@@ -46,7 +46,7 @@ def data_digest(record: Any) -> str:
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 digest of the settings that `relevant` returns, in hexadecimal."""
+    """Returns the SHA-256 digest of the settings that can change the results of a run."""
     return _json_digest(relevant(plain(settings)))
 
 

@@ -107,7 +107,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Level:
-    """Layer with a straight line across the panel, at a y value, or at an x value if `vertical`."""
+    """Layer with a horizontal line at a y value, or with a vertical line at an x value."""
 
     value: float
     colour: str
@@ -250,10 +250,10 @@ class Figure:
 
 
 def num_points(lines: Sequence[Line]) -> int:
-    """Returns the number of points in a figure, which decides whether a page shows the drawing.
+    """Returns the number of points in a figure.
 
-    The result is the larger of two numbers: the finite points of the longest line, and the distinct
-    points of all layers without a line.
+    A page shows only drawings with enough points. The result is the larger of two numbers: the
+    finite points of the longest line, and the distinct points of all layers without a line.
     """
     longest, scattered = 0, set()
     for line in lines:

@@ -1,7 +1,8 @@
-"""Writes the log of a run (log.jsonl, TensorBoard scalars and loss.png), progress bars and tables.
+"""Writes the log of a run and shows progress bars and tables.
 
-TensorBoard receives only numbers. Texts of the data and of the model reach log.jsonl only through
-the argument `texts` of `RunLog.event`, which is ignored unless the setting `log.text` is true.
+The log consists of log.jsonl, TensorBoard scalars and the plot loss.png. TensorBoard receives
+only numbers. Texts of the data and of the model reach log.jsonl only through the argument `texts`
+of `RunLog.event`, which is ignored unless the setting `log.text` is true.
 """
 
 import contextlib
@@ -42,9 +43,8 @@ class RunLog(contextlib.AbstractContextManager):
     written, and non-finite numbers are written as null.
 
     Args:
-        folder: folder of the log, which is created if it does not exist. With None, nothing is
-            written; this is the case in all processes of a job except the first, and in library
-            use.
+        folder: folder of the log, which is created if it does not exist. None writes nothing. Only
+            the first process of a job has a folder, and a call of the library has none.
         text: whether to write the argument `texts` of `event`.
     """
 
@@ -70,7 +70,7 @@ class RunLog(contextlib.AbstractContextManager):
         self.close()
 
     def scalars(self, step: int, **values: float | None) -> None:
-        """Writes the values of one step to TensorBoard and to a line of kind "scalars".
+        """Writes the values of one step to TensorBoard and as a line of kind "scalars" to the log.
 
         Values that are None are skipped. TensorBoard also skips non-finite values.
         """
@@ -202,7 +202,7 @@ def _is_line(row: dict) -> bool:
 def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:
     """Draws the scores and losses of a run over its steps, as a PNG file 1200 pixels wide.
 
-    The panels are those of `LOSS_PANELS`. Each panel shows all logged values and, if the log has at
+    `LOSS_PANELS` lists the panels. Each panel shows all logged values and, if the log has at
     least 50 values, their running mean. A panel with fewer than three values is omitted. If all
     panels are omitted, no file is written and a log message gives the reason.
 
@@ -258,7 +258,7 @@ def progress(
         label: text to the left of the bar.
         unit: unit of the count, such as "question".
         enabled: whether to draw the bar.
-        delay: seconds after which the bar is drawn.
+        delay: seconds before the bar is drawn for the first time.
     """
     enabled = enabled and multihost.is_first()
     source = {"total": work} if isinstance(work, int) else {"iterable": work}

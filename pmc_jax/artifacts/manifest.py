@@ -38,7 +38,7 @@ def write(
 
     Args:
         folder: folder of the run, whose logs and checkpoints must be closed.
-        inputs: path and SHA-256 digest of each input by name, as `path` and `sha256`.
+        inputs: for each input by name, a mapping with its `path` and its SHA-256 digest `sha256`.
         results: contents that `results.json` will have.
         record: contents that `run.json` will have.
 
@@ -147,7 +147,10 @@ def present_inputs(inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 def model_path(folder: Path) -> str | None:
-    """Returns the absolute path or the address of a finished run's source model, else None."""
+    """Returns the absolute path or the address of the model from which a finished run started.
+
+    The result is None if the folder has no manifest or the manifest names no model.
+    """
     if not (folder / run_folder.MANIFEST).is_file():
         return None
     return _read(folder)["inputs"].get("model", {}).get("path")
@@ -214,7 +217,7 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
 
 
 def _without(outputs: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
-    """Returns the outputs whose path does not begin with one of the names."""
+    """Returns the outputs except the files and folders with the given names."""
     return {path: value for path, value in outputs.items() if path.split("/")[0] not in names}
 
 

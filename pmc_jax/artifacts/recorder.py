@@ -36,11 +36,12 @@ class RunState:
     """State of a run that a checkpoint holds in addition to the state of the trainer.
 
     Attributes:
-        before: results of the evaluation before unlearning; None if the run makes no such
+        before: results of the evaluation before unlearning; None if the run has no such
             evaluation.
         texts: answers before unlearning by question; empty unless the log contains texts.
-        reward_moments: dict with the scores `start` [N,M] of the first measurement and a list
-            `moments` with one entry per measurement; None if rewards are not measured.
+        reward_moments: dict with two keys, or None if rewards are not measured. `start` holds the
+            scores of the first measurement, as one list of sample scores per forget question.
+            `moments` holds one dict per measurement.
     """
 
     before: dict[str, Any] | None = None

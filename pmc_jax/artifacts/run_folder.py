@@ -139,7 +139,7 @@ def claim(
         settings: settings of the run as nested dicts. Sections such as `output` and `log`, which do
             not change results, may differ from those of an unfinished run.
         digests: digests of the inputs by name.
-        overwrite: whether to remove the files of an earlier run (`OWN`) and start again. Other
+        overwrite: whether to remove the files of an earlier run and start again. Other
             files and the folder `target` are kept.
 
     Raises:

@@ -43,7 +43,7 @@ class ScalarEvents:
             raise
 
     def purge(self, step: int) -> None:
-        """Makes TensorBoard hide the events of earlier files whose step is at least `step`."""
+        """Makes TensorBoard hide the events of this step and of later steps in earlier files."""
         self.close()
         self._purge_step = step
 

@@ -33,7 +33,7 @@ class Stopwatch:
         self._since = clock()
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Adds the times that `seconds` returned before an interruption of the run."""
+        """Adds the times that the method `seconds` returned before the run was interrupted."""
         for name in STAGES:
             self._spent[name] += float(seconds.get(name, 0.0))
 

@@ -36,7 +36,8 @@ def build_run(
         inputs: rows of the run. The evaluation sets are not read.
         originals: original answers to the forget questions, in their order.
         recorder: log, stopwatch and checkpoints of the run.
-        run_state: numbers that checkpoints store for the results. None starts with an empty state.
+        run_state: state that checkpoints store besides the trainer's; None starts with an empty
+            state.
         score: score that replaces `config.pmc.score`.
         donate: whether training may reuse the buffers of the model.
 

@@ -153,7 +153,10 @@ def _check_models(compare: CompareConfig, base: Config) -> None:
 
 
 def _reference_config(compare: CompareConfig, base: Config) -> Config:
-    """Returns the settings of the reference model: those of `base`, with its rows and folder."""
+    """Returns the settings for training the reference model on its rows in its own folder.
+
+    All other settings are those of `base`.
+    """
     rows = dataclasses.replace(base.finetune, data=compare.reference.data)
     return dataclasses.replace(_in(base, folder_of(compare) / REFERENCE), finetune=rows)
 
@@ -176,7 +179,11 @@ def _in(config: Config, folder: Path) -> Config:
 
 
 def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
-    """Returns whether a run with these settings and data is finished.
+    """Returns whether a run is finished.
+
+    Args:
+        run: run with its present settings.
+        digests: digests of the present data by name.
 
     Raises:
         UserError: the folder holds a finished run with other settings or data.
@@ -299,7 +306,11 @@ class _Comparison:
         return same and models == {n: model.sha256 for n, model in self._models.items()}
 
     def write(self, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-        """Writes the page and `compare.json` for the finished runs, and returns the numbers."""
+        """Writes the page and `compare.json` for the finished runs.
+
+        Returns:
+            The contents of `compare.json`.
+        """
         files = (run_folder.RESULTS, run_folder.EVALUATION_RESULTS)
         done = [
             run

@@ -108,7 +108,7 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
 def _choose_unfinished(
     folder: Path, checkpoints: Checkpoints | None, steps: Sequence[int], partial: bool
 ) -> tuple[int, str]:
-    """Returns the results of `_choose` for an unfinished run."""
+    """Returns the step of an unfinished run whose weights are exported, and their description."""
     if not steps:
         raise UserError(
             f"{folder}: the run is not finished and has no checkpoint. Repeat the pmc unlearn "

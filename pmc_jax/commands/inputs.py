@@ -103,9 +103,9 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
     """Checks whether the settings and rows fit the model, before any file is written.
 
     Raises:
-        UserError: the score is unknown, a question is in both sets although `data.on_overlap` is
-            `error`, the devices do not support the attention kernel, the model does not have the
-            layer `method.layer`, or a question or a row is too long.
+        UserError: the score is unknown, a forget question is also a retain question although
+            `data.on_overlap` is `error`, the devices do not support the attention kernel, the model
+            does not have the layer `method.layer`, or a question or a row is too long.
     """
     forget = inputs.forget
     vocabulary(config.evaluate.levels.words)
@@ -176,7 +176,9 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
 
 
 def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
-    """Returns the absolute path of each file with rows or strings of a run, by setting.
+    """Returns the absolute path of each data file of a run by the name of the setting.
+
+    Data files hold rows, forbidden strings, refusals or tables of words.
 
     Args:
         forget_answers: whether the run reads `data.forget_answers`.
@@ -199,7 +201,11 @@ def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
 def load_model(
     config: Config, path: str | Path, trained: TrainConfig | None = None
 ) -> LanguageModel:
-    """Loads a model in float32 if training changes all weights, else in the compute dtype."""
+    """Loads a model in float32 if training changes all weights, else in the compute dtype.
+
+    Args:
+        trained: settings of the training that follows, or None if no training follows.
+    """
     whole = trained is not None and not trained.lora.rank
     dtype = jnp.dtype("float32") if whole else compute_dtype(config.model.compute_dtype)
     return load(path, **placed(config), dtype=dtype.name)

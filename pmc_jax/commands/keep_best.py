@@ -54,7 +54,8 @@ def return_to_best(config: Config, run: Unlearning, folder: Path) -> tuple[int, 
     """Restores the best measured step at the end of a run.
 
     Returns:
-        The step of the weights, and the reason why this step is exported, or None.
+        The step of the restored weights, and the reason why this step is exported. The reason is
+        None if `evaluate.keep_best` has not chosen the step.
     """
     rule = config.evaluate.keep_best
     best = best_round(rule, run.rounds)

@@ -74,7 +74,10 @@ def _prints_today(config: Config) -> bool:
 
 
 def _may_call(path: Path) -> bool:
-    """Returns whether the files of a model contain the name of the date function."""
+    """Returns whether the files of a model may contain the name of the date function.
+
+    The result is True for a remote address, whose files are not read here.
+    """
     if is_address(path):
         return True
     files = [path] if path.is_file() else [path / name for name in _TEMPLATE_FILES]

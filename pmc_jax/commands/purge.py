@@ -48,7 +48,7 @@ def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> N
     purges each finished run.
 
     Raises:
-        UserError: the comparison is not finished, or a file cannot be removed or written.
+        UserError: the folder holds no finished comparison, or a file cannot be removed or written.
     """
     folder = folder_of(compare)
     if not (folder / JSON).is_file():

@@ -81,10 +81,10 @@ def set_up_libraries() -> None:
 
 
 def check_file_limit() -> None:
-    """Checks that the process may open enough files for checkpoints, or raises its own limit.
+    """Raises the limit on open files of this process if the limit is too low for checkpoints.
 
     Raises:
-        UserError: the limit is too low.
+        UserError: the system does not permit a limit that is high enough.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY

@@ -50,7 +50,7 @@ class Target:
         """Formats the console line about the target.
 
         Args:
-            made: whether the target existed already.
+            made: whether the target was reused because it existed already.
             name: name of the model in the line.
         """
         how = " (reused, because settings and data are the same)" if made else ""
@@ -147,7 +147,9 @@ def make_target(
         name: name of the model in the console line.
 
     Raises:
-        UserError: `Target.is_made` or `Target.make` raises this error.
+        UserError: the folder holds another target and `overwrite` is false, rows are invalid or too
+            long, or the folder cannot be written.
+        Preempted: the process was asked to stop; the same call resumes.
     """
     rows = finetune_rows(config)
     config = pin_date(config, output_dir(config))

@@ -280,7 +280,7 @@ def _log_questions(
 
 
 def _recall(reference: str | None, answer: str, rule: str) -> float | None:
-    """Returns the ROUGE-L recall of an answer, or None without a reference that has words."""
+    """Returns the ROUGE-L recall of an answer, or None if the reference is None or has no word."""
     if reference is None or not RULES[rule](reference):
         return None
     return rougeL_recall(reference, answer, RULES[rule])
@@ -290,8 +290,9 @@ def _words(config: Config, sets: Sequence[EvalSet], source: RowSource) -> dict[s
     """Returns the rules by which ROUGE divides texts into words.
 
     Returns:
-        The rules of `selection` and `evaluation`, and `originals_without_words`, which lists the
-        ids of questions whose original answer has no word.
+        A dictionary with three keys. `selection` and `evaluation` hold the name of the rule that
+        each of these stages uses. `originals_without_words` lists the ids of questions whose
+        original answer has no word.
     """
     setting, originals = config.data.words, list(source.originals.values())
     rule = rule_for(setting, originals)

@@ -243,7 +243,10 @@ def _trial(
 
 
 def _pooled(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Pools the series over all seeds and returns measure -> name -> series."""
+    """Pools the series of several seeds and returns measure -> name -> series.
+
+    Lists of single values are concatenated, and histograms are added.
+    """
     pooled: dict[str, dict[str, list[float]]] = {}
     for measure, series in runs[0].items() if runs else ():
         for name in series:

@@ -181,7 +181,7 @@ def criterion(comparison: Comparison) -> str:
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """Returns the findings as sentences, first on the trade-off between both numbers."""
+    """Returns the findings as sentences, first on the trade-off of unlearn quality and utility."""
     entries = {entry["name"]: entry for entry in measured(comparison)}
     if not entries:
         return ["No run is finished yet."]

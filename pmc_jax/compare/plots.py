@@ -117,7 +117,7 @@ def _over_time(comparison: Comparison, key: str, title: str) -> Figure:
 
 
 def of_measure(comparison: Comparison, measure: str) -> list[Figure]:
-    """Draws the figures of one limitation. The figures pool all seeds of a method."""
+    """Draws the distributions of one measure. The figures pool all seeds of a method."""
     return distributions.of_measure(_as_runs(comparison), measure)
 
 

@@ -20,7 +20,7 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
-    """Returns the `spread` over the rows of every name that has a number in some row."""
+    """Returns the spread over all rows for each name that has a number in at least one row."""
     names = dict.fromkeys(name for row in rows for name in row)
     by_name = {name: spread(row.get(name) for row in rows) for name in names}
     return {name: one for name, one in by_name.items() if one is not None}

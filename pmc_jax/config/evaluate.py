@@ -165,7 +165,7 @@ class EvaluateConfig(Section):
         ]
 
     def faults_of_sets(self, given: Collection[str]) -> list[str]:
-        """Returns the faults of `keep_best` for the names in `data.evaluate`."""
+        """Returns a message for each evaluation set that `keep_best` needs and `given` lacks."""
         rule = self.keep_best
         needed = ["forget", "forget_paraphrased"] if rule not in (None, "utility") else []
         if rule not in (None, "unlearn_quality") and not {*given} & {*UTILITY_SETS}:

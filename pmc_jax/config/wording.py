@@ -28,9 +28,9 @@ def is_word(text: str) -> bool:
 
 
 def nearest(name: str, candidates: Sequence[str]) -> str | None:
-    """Returns the dotted candidate whose last part is most similar to the last part of `name`.
+    """Returns the candidate whose last part is most similar to the last part of `name`.
 
-    Returns None if no candidate is similar enough.
+    Names have parts that dots divide. The result is None if no candidate is similar enough.
     """
     by_last = {full.rpartition(".")[2]: full for full in reversed(candidates)}
     match = difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1, cutoff=0.6)

@@ -39,7 +39,7 @@ _WORDS = {
 
 
 def descriptions_of(attack: str) -> dict[str, Description]:
-    """Returns the descriptions of the numbers of one attack in `_WORDS` or `ATTACKS`."""
+    """Returns the descriptions of an attack's numbers, by the name of the number."""
     words = _WORDS.get(attack, f"under the prompt attack {attack!r}")
     leakage = {attack: Description(f"leakage {words}", "reference")}
     return leakage | excess_leakage.descriptions_of(attack, words)
@@ -81,7 +81,7 @@ def _summarise(
     """Computes the leakage without an attack and under each attack.
 
     Args:
-        attacked: function that returns attack -> recalls for the rows of a model.
+        attacked: function that maps the rows of a model to the recalls under each attack.
         own, reference, before: rows of the model, of the reference model and of the model before
             unlearning.
         settings: settings of evaluation.

@@ -78,14 +78,20 @@ def deviation_upper(samples: np.ndarray, confidence: float) -> float:
 
 
 def mean_upper_dkw(samples: np.ndarray, error: float) -> float:
-    """Returns an upper bound on the mean from a band around the empirical distribution function."""
+    """Returns an upper bound on the mean from a band around the empirical distribution function.
+
+    The bound fails with a probability of at most `error`.
+    """
     points, levels = _steps(samples)
     margin = _margin(len(samples), error)
     return float(1 - np.diff(points) @ np.maximum(levels - margin, 0))
 
 
 def mean_upper_bernstein(samples: np.ndarray, error: float) -> float:
-    """Returns an upper bound on the mean, at most 1, from the sample variance."""
+    """Returns an upper bound on the mean, at most 1, from the sample variance.
+
+    The bound fails with a probability of at most `error`.
+    """
     n = len(samples)
     if n < 2:
         return 1.0
@@ -95,9 +101,10 @@ def mean_upper_bernstein(samples: np.ndarray, error: float) -> float:
 
 
 def deviation_upper_sample(samples: np.ndarray, error: float) -> float:
-    """Returns an upper bound on the standard deviation from the sample deviation.
+    """Returns an upper bound on the standard deviation from that of the samples.
 
-    The result is at most 1/2, the largest standard deviation of a variable in [0, 1].
+    The bound fails with a probability of at most `error`. The result is at most 1/2, the largest
+    standard deviation of a variable in [0, 1].
     """
     n = len(samples)
     if n < 2:
@@ -107,7 +114,10 @@ def deviation_upper_sample(samples: np.ndarray, error: float) -> float:
 
 
 def deviation_upper_dkw(samples: np.ndarray, error: float) -> float:
-    """Returns an upper bound on the standard deviation from a band around the distribution."""
+    """Returns an upper bound on the standard deviation from a band around the distribution.
+
+    The bound fails with a probability of at most `error`.
+    """
     points, levels = _steps(samples)
     margin = _margin(len(samples), error)
     # E (X - c)^2 = c^2 + integral of 2 (x - c) (1 - F(x)). Between two points, the integral is
@@ -122,7 +132,7 @@ def deviation_upper_dkw(samples: np.ndarray, error: float) -> float:
 
 
 def _steps(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the points x_0 = 0 ... x_k = 1 and the values of F_n between them."""
+    """Returns the points x_0 = 0 ... x_k = 1 and the empirical distribution between them."""
     values, counts = np.unique(samples, return_counts=True)
     assert values[0] >= 0 and values[-1] <= 1, "the samples are not all in [0, 1]"
     levels = np.concatenate([[0], np.cumsum(counts) / len(samples)])

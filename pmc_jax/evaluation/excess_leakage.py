@@ -23,7 +23,7 @@ _NAMES = ("above_reference", "above_reference.low", "above_reference.high")
 
 
 def descriptions_of(leakage: str, words: str) -> dict[str, Description]:
-    """Returns the descriptions of the three numbers by which a leakage exceeds the reference.
+    """Returns the descriptions of the three numbers that compare a leakage with the reference.
 
     Args:
         leakage: name of the leakage, e.g. "worst".

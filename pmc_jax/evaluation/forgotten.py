@@ -21,7 +21,7 @@ def summary(
     """Counts the questions that tell their secret.
 
     Args:
-        rows: result of each question.
+        rows: results of the levels for each question, as `levels.measure_levels` returns them.
         settings: settings of the levels.
         not_paraphrased: reason why no question has a paraphrase, or "" if some have.
 

@@ -218,9 +218,9 @@ class _Store:
 
 
 def _resumed(path: Path, digest: str) -> list[dict[str, Any]]:
-    """Returns the lines after a matching digest, and removes damaged lines from the file.
+    """Returns the stored lines of a file, and removes damaged lines from the file.
 
-    The list is empty if the digest in the file differs.
+    All lines are removed if the first line does not hold the digest.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = read_objects(path, _is_stored) if path.exists() else []

@@ -168,7 +168,10 @@ def true_answers(eval_sets: Iterable[EvalSet]) -> dict[str, str]:
 def _limits(
     texts: Sequence[str], questions: Sequence[str], retain: RetainSet, least: float
 ) -> list[float]:
-    """Returns for each text the recall that a model may reach although it never saw the data."""
+    """Estimates for each text the recall that a model reaches although it never saw the data.
+
+    Each result is at least `least`.
+    """
 
     def recalls(text: str, answers: Sequence[str]) -> np.ndarray:
         return np.array([_recall(text, answer) for answer in answers])
@@ -265,9 +268,10 @@ def _elicited(
     secrets: Sequence[Secret],
     paraphrases: Sequence[str | None],
 ) -> list[dict[str, bool]]:
-    """Returns whether the elicited answers to each question tell its secret.
+    """Returns for each question whether its elicited answers tell its secret.
 
-    The keys of each result are `prefill`, `opening` and `paraphrase`, if they apply.
+    The keys of each dictionary are `prefill`, `opening` and `paraphrase`. `opening` is missing if
+    the original answer has no opening, and `paraphrase` if the question has no paraphrase.
     """
     told: list[dict[str, bool]] = [{} for _ in questions]
     prefill = asking.settings.leakage.prefill_text

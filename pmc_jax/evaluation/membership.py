@@ -76,7 +76,12 @@ def rate_at(seen: np.ndarray, unseen: np.ndarray, false_share: float) -> float:
 
 
 def privleak(own_area: float, reference_area: float) -> float:
-    """Returns 100 (A - A_reference) / A_reference, A = 1 - area; `reference_area` is below 1."""
+    """Returns PrivLeak, which is 100 (A - A_reference) / A_reference with A = 1 - area.
+
+    Args:
+        own_area: area of the model (see `area`).
+        reference_area: area of the reference model, below 1.
+    """
     return 100 * (reference_area - own_area) / (1 - reference_area)
 
 
@@ -136,7 +141,11 @@ def _rates(attack: str, seen: np.ndarray, unseen: np.ndarray) -> dict[str, float
 
 
 def _beside_reference(sides: list[dict], reference: Rows | None) -> dict[str, float | str]:
-    """Computes the numbers that compare both splits with the reference model."""
+    """Computes the numbers of the attack "reference" and PrivLeak.
+
+    Args:
+        sides: likelihood rows of the model on the forget split and on the holdout split.
+    """
     others = [likelihood_of(reference, split) for split in _SPLITS]
     pairs = [
         [(own[key], other[key]) for key in own if key in other]

@@ -55,7 +55,7 @@ def extraction(hits: Sequence[int]) -> float:
 
 
 def summarise(own: Rows, *_: Any) -> Result:
-    """Computes both numbers for the forget rows and for the retain rows."""
+    """Computes `exact` and `extraction` for the forget rows and for the retain rows."""
     numbers: dict[str, float | str] = {}
     for split in ("forget", "retain"):
         rows = likelihood_of(own, split)

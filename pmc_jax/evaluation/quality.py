@@ -42,13 +42,13 @@ def unlearn_quality(forget_recall: float, paraphrased_recall: float) -> float:
 
 
 def utility(recalls: Mapping[str, float]) -> float:
-    """Computes the utility, 100 times the mean recall over the present `UTILITY_SPLITS`.
+    """Computes the utility, which is 100 times the mean recall over the given utility splits.
 
     Utilities over different splits are not comparable, so the splits must be reported too, as
     `of_recalls` does.
 
     Args:
-        recalls: split -> mean ROUGE-L recall in [0, 1]; splits for other purposes are ignored.
+        recalls: split -> mean ROUGE-L recall in [0, 1]. Only `UTILITY_SPLITS` are read.
 
     Raises:
         ValueError: no utility split is present, or a recall is outside [0, 1].

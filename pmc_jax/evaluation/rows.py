@@ -55,7 +55,7 @@ def mean_loss(text: Mapping[str, Any]) -> float:
     """Returns the mean cross-entropy per token of a text, with the end token.
 
     Args:
-        text: T of a likelihood row (see the module docstring).
+        text: scores of the text, in the form T that the module docstring defines.
     """
     return -float(np.mean(text["logp"]))
 

@@ -46,15 +46,15 @@ def secret_items(
     """Finds the secret items of each answer.
 
     Args:
-        answers: N answers.
-        questions: N questions.
+        answers: answers to search.
+        questions: question of each answer.
         retained: answers to retain questions.
         words: tables of number words, month names and common words.
-        others: answers to the N questions in which items are counted. If `others` is empty, items
-            are counted in `answers`.
+        others: one answer to each question, in which the frequency of items is counted. If `others`
+            is empty, the frequency is counted in `answers`.
 
     Returns:
-        N lists with the items of each answer. An item is the set of its keys.
+        A list of items for each answer. An item is the set of its keys.
     """
     public = [keys(answer, words) for answer in retained]
     own = [keys(answer, words) for answer in others or answers]

@@ -98,7 +98,7 @@ def number_key(digits: str) -> str:
 
 
 def long_key(digits: str) -> str:
-    """Returns the key of the last digits of a long number."""
+    """Returns the key of the last seven digits of a number with at least seven digits."""
     return f"digits {digits[-LONG:]}"
 
 
@@ -153,7 +153,7 @@ def _spelled(text: str, words: Vocabulary) -> str:
 
 
 def dates(digits: str, words: Vocabulary) -> Iterator[tuple[re.Match, str, Keys]]:
-    """Yields the match, the year and the keys of each date in a result of `with_digits`.
+    """Yields the match, the year and the keys of each date in a text from `with_digits`.
 
     The year is "" if the date has no year.
     """
@@ -185,7 +185,7 @@ def addresses(folded: str) -> list[Keys]:
 
 
 def runs(digits: str, between: re.Pattern = _BETWEEN_DIGITS) -> Iterator[list[re.Match]]:
-    """Yields sequences of numbers that only separators divide, in a result of `with_digits`."""
+    """Yields sequences of numbers that only separators divide, in a text from `with_digits`."""
     run: list[re.Match] = []
     for match in _TOKEN.finditer(digits):
         if run and not between.fullmatch(digits, run[-1].end(), match.start()):
@@ -253,8 +253,8 @@ def unspaced(folded: str) -> Iterator[list[str]]:
 def phrase_keys(characters: list[str]) -> Keys:
     """Returns the keys of a phrase.
 
-    Each key has two characters if the phrase has at most three or they are Chinese characters, of
-    which two are a word. Otherwise it has three characters.
+    If the phrase has at most three characters, each pair of neighbours is a key. Otherwise, each
+    three neighbours are a key, and so is each pair of Chinese characters, which may be a word.
     """
     pairs = ["".join(pair) for pair in pairwise(characters)]
     if len(characters) <= GRAMS[1]:

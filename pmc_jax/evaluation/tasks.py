@@ -63,7 +63,7 @@ def _of_sets(names: Iterable[str]) -> Keys:
 
 
 def _of_forget(groups: Callable[[EvalContext], Iterable[str]]) -> Keys:
-    """Returns a function that lists the keys of all forget rows, once for each group."""
+    """Returns a function that lists the key "GROUP/ID" of each forget row for each group."""
 
     def keys(model: LoadedModel, context: EvalContext) -> list[str]:
         return [

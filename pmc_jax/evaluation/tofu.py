@@ -74,7 +74,7 @@ def probability_among(true: np.ndarray, wrong: Sequence[Sequence[float]]) -> flo
 
 
 def model_utility(nine: Sequence[float]) -> float:
-    """Returns the harmonic mean of non-negative numbers, or 0 if one of them is 0."""
+    """Returns the harmonic mean of nine non-negative numbers, or 0 if one of the numbers is 0."""
     return 0.0 if 0 in nine else len(nine) / sum(1 / n for n in nine)
 
 
@@ -123,7 +123,10 @@ def _forget_quality(kind: str, own: Rows, reference: Rows | None) -> dict[str, f
 
 
 def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndarray, str]:
-    """Returns log R of each row and "", or an empty array and the reason why R is not known."""
+    """Returns the logarithm of the truth ratio of each row, and "".
+
+    If a ratio cannot be computed, the result is an empty array and the reason.
+    """
     columns = ("wrong",) if split in _AMONG_WRONG else ("paraphrased", "wrong")
     if reason := _missing(rows, split, *columns):
         return np.empty(0), reason

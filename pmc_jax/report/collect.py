@@ -122,7 +122,7 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
 
 
 def _private(folder: Path, log: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Returns the names of what can reveal the data in the folder of a run, for a sentence."""
+    """Returns phrases that name the files and texts of a run that can reveal the data."""
     entries = [f"{name}/" for name in manifest.private_entries(folder)]
     has_texts = any("question" in row for row in log if row["kind"] in ("answer", "question"))
     return entries + (["texts in log.jsonl and in the report"] if has_texts else [])

@@ -35,7 +35,7 @@ _SAMPLED = {
 
 
 def of_measure(runs: Sequence[Run], measure: str) -> list[Figure]:
-    """Draws the figures of one measure."""
+    """Draws the distributions of one measure; the list is empty if the measure has no figure."""
     if measure in _SAMPLED:
         return existing(_worst(runs, measure))
     if measure == "multiple_choice":
@@ -44,7 +44,10 @@ def of_measure(runs: Sequence[Run], measure: str) -> list[Figure]:
 
 
 def _styled(runs: Sequence[Run], measure: str, name: str) -> list[Styled]:
-    """Returns the series of each model of a single run, or of each run and one reference model."""
+    """Returns the named series of a measure with a line style for each model that has the series.
+
+    The models are those of a single run, or the unlearned model of each run and one reference.
+    """
     if len(runs) == 1:
         styled = [
             (series(runs[0], measure, model, name), {"label": label, "colour": model, "dash": dash})

@@ -154,7 +154,7 @@ def _removed(run: Mapping[str, Any]) -> str:
 
 
 def _forget_data(run: Mapping[str, Any]) -> str:
-    """Returns the name of the data with the forget questions."""
+    """Returns the path of the forget questions and the selected rows as text for a sentence."""
     source = run["settings"]["data"]["forget"]
     path = source["path"] or "data.forget"
     rows = f", rows {source['rows']}" if source.get("rows") else ""
@@ -165,7 +165,7 @@ def _forget_data(run: Mapping[str, Any]) -> str:
 
 
 def _recalls(quality: Mapping[str, Any], split: str = "forget") -> str:
-    """Returns the recall after unlearning with those of the other models in brackets."""
+    """Formats the recall of the unlearned model, with the recalls of other models in brackets."""
     others = [f"the target model {percent(_recall(quality['before'], split))}"]
     if quality["reference"] and (known := _recall(quality["reference"], split)) is not None:
         others.append(f"{REFERENCE} {percent(known)}, because it uses common words")
@@ -202,7 +202,7 @@ def _elicited(run: Mapping[str, Any]) -> str:
 
 
 def _attacks(run: Mapping[str, Any]) -> str:
-    """Returns a sentence on what the strongest attack gets."""
+    """Returns a sentence on how much of the true answers the strongest attack recovers."""
     leakage = ((run["evaluation"] or {}).get("settings") or {}).get("leakage", {})
     attacks = []
     for measure, texts in MEASURE_TEXTS.items():

@@ -16,7 +16,7 @@ _DASHES = ("solid", "dashed", "mixed", "dotted")
 
 
 def removed(runs: Sequence[Run]) -> list[Figure]:
-    """Draws the figures of what the model forgot."""
+    """Draws the figures that show how much the model has forgotten."""
     over = "; a model above this line has forgotten more than was requested"
     quality = _over_steps(runs, "unlearn_quality", "Unlearn quality", over)
     loss = _loss(
@@ -29,7 +29,7 @@ def removed(runs: Sequence[Run]) -> list[Figure]:
 
 
 def cost(runs: Sequence[Run]) -> list[Figure]:
-    """Draws the figures of the knowledge that must stay."""
+    """Draws the utility and the retain loss, which show how much other knowledge is lost."""
     loss = _loss(
         runs,
         "retain_loss",

@@ -110,7 +110,7 @@ def of_measure(runs: Sequence[Run], measure: str, title: str) -> tuple[Table, Ta
 
 
 def described_row(name: str, about: Description, texts: list[str]) -> Row:
-    """Returns the row of a value, with the description's text as its head if there is one."""
+    """Returns the row of a number. The head is the text of the description, or else the name."""
     text, unit = about.get("text", name), about.get("unit", "")
     note, better = TEXTS["units"].get(unit, ""), TEXTS["better"].get(about.get("better"), "")
     return Row(text[:1].upper() + text[1:], texts, note, better)
@@ -141,7 +141,7 @@ def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Descript
 
 
 def times(runs: Sequence[Run]) -> Table:
-    """Returns the table of the time per stage."""
+    """Returns the table of the wall time of each stage."""
     rows = [
         Row(name, [duration(run["seconds"][stage]) for run in runs])
         for stage, name in TEXTS["stages"].items()
@@ -151,7 +151,7 @@ def times(runs: Sequence[Run]) -> Table:
 
 
 def shown(value: float | None, unit: str) -> str:
-    """Formats a number with its unit, or `NOTHING` if the number is missing."""
+    """Formats a number with its unit, or returns an en dash if the number is None."""
     if value is None:
         return NOTHING
     if unit == "share":

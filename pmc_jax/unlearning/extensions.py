@@ -71,8 +71,8 @@ def share_answers(
 
     An answer fits a question if its score is at most `good_enough`. Stored answers are shared
     first, in order of their frequency. Then new answers are shared, one after the other, until no
-    answer fits any of the remaining questions. Each time, the most likely answer is chosen from
-    those that fit almost the most questions.
+    answer fits any of the remaining questions. Each time, the function considers the answers
+    that fit the most or almost the most questions, and chooses the most likely of them.
 
     Args:
         questions: ids of the questions that need an answer.

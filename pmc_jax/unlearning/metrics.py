@@ -42,13 +42,13 @@ def overlap(
     parts of the original answers. The metric is ROUGE-L even if another score selects samples.
     Original answers without a word are ignored.
 
-    Returns:
-        The mean recall, or nan if there are no replacement answers.
-
     Args:
         originals: original answer by question id.
         replacements: replacement answer and score by question id. The answer may be None.
         words: name of the rule in `words.RULES` by which ROUGE divides texts into words.
+
+    Returns:
+        The mean recall, or nan if there are no replacement answers.
     """
     rule = RULES[words]
     pairs = [(originals[i], text) for i, (text, _) in replacements.items() if text is not None]

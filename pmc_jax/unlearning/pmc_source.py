@@ -253,7 +253,7 @@ class PMCSource(RowSource):
         Every call uses the same random numbers.
 
         Returns:
-            Scores float64 [N,M], or None if `pmc.reward_samples` is 0.
+            Scores float64 [questions, samples], or None if `pmc.reward_samples` is 0.
         """
         if not self._pmc.reward_samples:
             return None

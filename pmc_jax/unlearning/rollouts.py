@@ -81,7 +81,7 @@ class RolloutSampler:
             score_and_select: function to call in a host thread with a question id and its samples.
             weights: weights from `snapshot`.
             draw: index of the step, followed by the number of the attempt after the first attempt.
-            expected_tokens: expected number of tokens in an answer to each of the N questions.
+            expected_tokens: expected number of tokens in an answer to each forget question.
             report: function to call with a text about the progress. The function may raise
                 `Preempted`.
 

@@ -17,7 +17,7 @@ from pmc_jax.unlearning.pmc import Rollout, Selection, select_index
 
 
 class Selector:
-    """Selector that selects one sample for each question, by its score against the original answer.
+    """Selector of one sample for each question, by its score against the original answer.
 
     Args:
         pmc: settings of PMC.

@@ -16,7 +16,7 @@ class TermRows(NamedTuple):
 
     Attributes:
         sequences: tokens of the rows. The term has one row for each forget question of the step.
-            The term `retain` has one or more.
+            The term `retain` has one or more rows.
         weights: weight of each row in the mean of the term. A row with weight 0 is left out. None
             means that every weight is 1.
         reference: cross-entropy of each row under the model before unlearning, summed over its
@@ -89,7 +89,7 @@ class RowSource(Protocol):
         """Scores new samples for every question.
 
         Returns:
-            Scores float64 [N,M], or None if the settings request no new samples.
+            Scores float64 [questions, samples], or None if the settings request no new samples.
         """
 
     def is_done(self, model: Decoder) -> bool:
