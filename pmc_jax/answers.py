@@ -1,4 +1,4 @@
-"""Defines the functions of the library that generate answers: answer and sample."""
+"""Defines the functions of the library that generate answers: `answer` and `sample`."""
 
 from collections.abc import Sequence
 

@@ -32,7 +32,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
     """Measures the model in `model.path` on `data.evaluate` for `pmc evaluate CONFIG`.
 
     Returns:
-        The dictionary of `quality.of_recalls`. If `evaluate.measures` is not empty, the key
+        The numbers that `quality.of_recalls` returns. If `evaluate.measures` is not empty, the key
         `evaluation` has the contents of `evaluation.json`.
 
     Raises:

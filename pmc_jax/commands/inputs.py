@@ -141,7 +141,7 @@ def check_prompts(
     A progress bar appears after two seconds.
 
     Args:
-        sets: rows and the maximum number of tokens in an answer to their questions.
+        sets: pairs of a data set and the maximum number of tokens in an answer to its questions.
 
     Raises:
         UserError: a question is too long, or cannot be encoded.

@@ -36,7 +36,7 @@ def best_round(rule: str | None, rounds: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def protect_best(config: Config, run: Unlearning) -> bool:
-    """Marks the checkpoint of the best step so far to be kept.
+    """Marks the checkpoint of the best step so far, so that the checkpoint is kept.
 
     Returns:
         True if the best step is the current step, whose checkpoint the caller must save.

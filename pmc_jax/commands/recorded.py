@@ -36,7 +36,7 @@ def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
 
     Args:
         config: settings of the run. `model.path` may be a copy of the model of the run.
-        fix: sentence for the error message that says what to do, without its full stop.
+        fix: last sentence of the error message, without its full stop; it says what to do.
 
     Raises:
         UserError: the model is missing, or it is not the model from which the run started.

@@ -1,6 +1,7 @@
 """Formats the settings that a command reads as tables for the help of the command.
 
-Names, types and defaults come from the schema. Descriptions come from `Fields:` in its docstrings.
+Names, types and defaults come from the settings classes. Descriptions come from the sections
+`Fields:` of their docstrings.
 """
 
 import argparse

@@ -116,7 +116,7 @@ def quiet_libraries() -> None:
 
 
 class OneLine(logging.Formatter):
-    """Formatter that escapes control characters, which the name of a file may contain."""
+    """Log formatter that escapes control characters, which the name of a file may contain."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return escaped(super().formatMessage(record))

@@ -204,7 +204,7 @@ def _measure_levels(
     """Measures which questions are forgotten.
 
     Returns:
-        The levels of each question, and the counts of questions.
+        The levels of each question (see `measure_levels`), and their counts (see `summary`).
     """
     forget, settings = inputs.forget, config.evaluate
     originals = [run.source.originals[id_] for id_ in forget.ids]

@@ -12,7 +12,7 @@ _EXPECTED = "a path on this machine, not an address such as gs://bucket or a hom
 
 
 def output_path(path: str | Path, where: str) -> Path:
-    """Returns a path to write to, after replacing "~" with the home folder of this user.
+    """Returns an output path in which the home folder of this user replaces "~".
 
     Args:
         path: file or folder.
@@ -28,7 +28,7 @@ def output_path(path: str | Path, where: str) -> Path:
 
 
 def output_setting(default: str | None, kind: Check | None = None) -> Any:
-    """Returns a field for a path to write to, in which "~" becomes the home folder of this user.
+    """Returns a dataclass field for an output path, which replaces "~" with the home folder.
 
     Args:
         default: default of the setting.

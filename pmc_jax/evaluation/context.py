@@ -31,7 +31,9 @@ class EvalContext:
         sets: maps names in `config.EVALUATION_SETS` to evaluation sets.
         retain: retain pairs for few-shot prompts, and for relearning if `sets` has no "relearn";
             None if the run has no retain data.
-        settings, data, seed: settings of the run.
+        settings: settings of the evaluation.
+        data: settings of the data.
+        seed: seed of the run.
         text: whether rows may contain the model's answers.
 
     Raises:
@@ -195,7 +197,10 @@ class LoadedModel:
     def sequences(
         self, questions: Sequence[str], answers: Sequence[str], ids: Sequence[str]
     ) -> list[TokenSequence]:
-        """Encodes questions and answers as training does.
+        """Returns the token ids of each question with its answer, encoded as in training.
+
+        Args:
+            ids: id of each row, which error messages name.
 
         Raises:
             UserError: a sequence is longer than the model's context window.

@@ -303,7 +303,7 @@ class _Asking:
         return [answer for (answer,) in self._ask(questions, GREEDY, 1, prefixes)]
 
     def cuts(self, texts: Sequence[str]) -> bool:
-        """Returns whether a text has more tokens than an answer may have."""
+        """Returns whether any of the texts has more tokens than an answer may have."""
         encoder = self.model.generator.encoder
         return max(map(len, map(encoder.answer_prefix, texts))) > self.settings.max_new_tokens
 

@@ -64,9 +64,9 @@ def area(seen: np.ndarray, unseen: np.ndarray) -> float:
 
 
 def rate_at(seen: np.ndarray, unseen: np.ndarray, false_share: float) -> float:
-    """Returns the largest share of seen rows above a permitted threshold.
+    """Returns the largest share of seen scores above a permitted threshold.
 
-    A threshold is permitted if at most the share `false_share` of the unseen rows exceeds it.
+    A threshold is permitted if at most the share `false_share` of the unseen scores exceeds it.
     """
     # 1e-9 corrects products such as 0.29 * 100, which is below 29 in floating point.
     allowed = int(false_share * len(unseen) + 1e-9)

@@ -36,7 +36,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 def of_split(rows: Mapping[str, Any], split: str) -> dict[str, Any]:
-    """Returns the rows of one split, whose keys are "SPLIT/ID", as id -> row in the same order."""
+    """Returns id -> row for the rows of one split, which are the rows with a key "SPLIT/ID"."""
     start = f"{split}/"
     return {key[len(start) :]: value for key, value in rows.items() if key.startswith(start)}
 

@@ -25,7 +25,7 @@ KINDS = ("geo", "arith")
 
 
 def log_truth_ratio(true: np.ndarray, wrong: Sequence[Sequence[float]], kind: str) -> np.ndarray:
-    """Computes log R of each row.
+    """Computes the logarithm of the ratio R of each row (see the module docstring).
 
     Args:
         true: float [N], mean loss of each paraphrased true answer.
@@ -46,7 +46,7 @@ def truth_ratio(log_ratios: np.ndarray, *, forget: bool) -> float:
     """Returns mean(min(R, 1/R)) for the forget split, mean(max(0, 1 - R)) for other splits.
 
     Args:
-        log_ratios: float [N], log R of each row.
+        log_ratios: float [N], logarithm of the ratio R of each row.
         forget: whether the rows belong to the forget split.
     """
     if forget:
@@ -55,10 +55,12 @@ def truth_ratio(log_ratios: np.ndarray, *, forget: bool) -> float:
 
 
 def forget_quality(own: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """Tests whether R has the same distribution under two models (two-sample Kolmogorov-Smirnov).
+    """Tests whether the ratio R has the same distribution under two models.
+
+    The test is the two-sample Kolmogorov-Smirnov test.
 
     Args:
-        own, reference: float [N], float [M], log R of the rows of each model.
+        own, reference: float [N], float [M], logarithms of the ratios of each model's rows.
 
     Returns:
         The p-value and the test statistic.

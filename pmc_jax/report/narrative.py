@@ -292,7 +292,10 @@ def untested(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def inline(title: str) -> str:
-    """Returns a title for use inside a sentence. A name in capital letters does not change."""
+    """Returns a title with a lower-case first letter, for use inside a sentence.
+
+    A title that begins with a word in capital letters does not change.
+    """
     return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
 
