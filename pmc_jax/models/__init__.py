@@ -1,1 +1,1 @@
-"""The decoder, the model families, and the import and export of checkpoints."""
+"""Decoder, supported model families, and import and export of checkpoints."""

@@ -1,6 +1,7 @@
 """Attention over complete rows, without a key/value cache.
 
-`pmc_jax.sampling.decode` computes attention with a cache.
+`pmc_jax.sampling.decode` computes attention with a cache. Axis letters: B rows, S queries, T keys,
+N key/value heads, G query heads per key/value head, H channels per head.
 """
 
 import jax
@@ -17,7 +18,7 @@ def check_kernel(kernel: str, config: DecoderConfig, dtype: jnp.dtype, platform:
     """Checks that the devices and the model support an attention kernel.
 
     Args:
-        kernel: one of `KERNELS`.
+        kernel: one of `KERNELS`. Only `cudnn` has requirements.
         dtype: dtype of the activations.
         platform: platform of the devices, as in `jax.Device.platform`.
 
@@ -45,9 +46,9 @@ def attention(
     mask: jax.Array,
     kernel: str = "xla",
 ) -> jax.Array:
-    """Computes softmax attention with the scale and the softcap of the model family.
+    """Computes softmax attention with the scale and the softcap of `config`.
 
-    The softmax is reduced in float32.
+    The sums of the softmax are in float32. Axis letters are those of the module.
 
     Args:
         q: queries [B,S,N*G,H].
@@ -76,10 +77,10 @@ def attention(
 
 
 def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
-    """Computes attention in a layout that keeps the channels of a head in the TPU's lanes.
+    """Computes `attention` in a memory layout in which the channels of a head are adjacent.
 
     Without this layout, the TPU compiler transposes queries and results, and transposes them back
-    for the adjacent products.
+    for the adjacent products. `scale` multiplies the scores before the softmax.
     """
     rows, size, all_heads, channels = q.shape
     heads = k.shape[2]
@@ -102,18 +103,21 @@ def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: 
 
 
 def _even(x: jax.Array, axis: int) -> jax.Array:
-    """Pads an axis of odd size to an even size, with zeros or False."""
+    """Appends a zero (or False) along the dimension `axis` of `x` if its size is odd."""
     return jnp.pad(x, [(0, x.shape[i] % 2 if i == axis else 0) for i in range(x.ndim)])
 
 
 def softcap(x: jax.Array, cap: float | None) -> jax.Array:
-    """Computes cap * tanh(x / cap), which stays within +-cap (Gemma 2, arXiv 2408.00118).
+    """Computes cap * tanh(x / cap), whose values lie between -cap and cap.
 
-    If `cap` is None, the function returns `x` unchanged.
+    If `cap` is None, the function returns `x` unchanged. Source: Gemma 2, arXiv 2408.00118.
     """
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
 def in_window(distance: jax.Array, window: jax.Array | int) -> jax.Array:
-    """Returns whether a key `distance` tokens back is within the window. Window 0 has no limit."""
+    """Returns whether a query sees a key that is `distance` tokens before it.
+
+    A window of n tokens contains the distances 0 to n - 1. A window of 0 has no limit.
+    """
     return (distance < window) | (jnp.asarray(window) == 0)

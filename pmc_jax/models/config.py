@@ -1,4 +1,4 @@
-"""Configuration of a decoder: exactly the values that determine what the model computes.
+"""Configuration of a decoder, which holds only the values that determine what the model computes.
 
 A family (`pmc_jax.models.families`) reads the configuration from a Hugging Face `config.json`. The
 configuration is frozen and hashable, so jitted functions take it as a static argument.
@@ -12,17 +12,17 @@ class RopeConfig:
     """Rotary position embedding (arXiv 2104.09864) and its context-extension rule.
 
     Attributes:
-        theta: base of the geometric series of wavelengths.
+        theta: base of the frequencies theta ** (-2i / R), with R rotated channels.
         kind: extension rule. `default` changes nothing. `linear` divides positions by `factor`
             (arXiv 2306.15595). `llama3` divides low frequencies by `factor`, keeps high frequencies
             and interpolates in between. `longrope` gives each frequency its own divisor (arXiv
             2402.13753).
-        factor, low_freq_factor, high_freq_factor, original_max_positions: parameters of `kind`;
-            `original_max_positions` is in tokens.
-        factors: divisors of `longrope`, one per pair of channels, for sequences of up to
+        factor, low_freq_factor, high_freq_factor: parameters of the rule.
+        original_max_positions: number of tokens in the longest sequence before the extension.
+        factors: frequency divisors of `longrope`, one per pair of channels, for sequences of up to
             `original_max_positions` tokens.
-        long_factors: divisors of `longrope` for longer sequences.
-        magnitude: factor of the rotated queries and keys.
+        long_factors: frequency divisors of `longrope` for longer sequences.
+        magnitude: number by which the rotated queries and keys are multiplied.
         rotary_dim: number of rotated channels of a head, counted from the first; None = all.
     """
 
@@ -44,27 +44,30 @@ class DecoderConfig:
 
     Attributes:
         vocab_size: number of rows of the embedding.
-        hidden_size, intermediate_size: widths of the residual stream and of the MLP.
+        hidden_size, intermediate_size: number of channels of the residual stream and of the MLP.
         num_layers: number of layers.
-        num_heads, num_kv_heads, head_dim: shape of the attention.
+        num_heads, num_kv_heads: number of query heads and of key/value heads.
+        head_dim: number of channels per head.
         norm: `rms`, `rms_plus_one` (scaled by 1 + weight) or `layer` (with a bias).
-        norm_eps: number that is added to the mean square or the variance.
-        norms: norms of a layer: `attention_norm` and `mlp_norm` on the input of a branch,
-            `attention_post_norm` and `mlp_post_norm` on its output.
-        parallel: whether both branches read the layer's input. Without an `mlp_norm`, they share a
-            norm.
+        norm_eps: number that a norm adds to the mean square (`rms`) or the variance (`layer`).
+        norms: names of the norms of a layer. `attention_norm` and `mlp_norm` are on the input of
+            the attention and of the MLP, `attention_post_norm` and `mlp_post_norm` on the output.
+        parallel: whether attention and MLP both read the layer's input. Without an `mlp_norm`,
+            they share the `attention_norm`.
         qk_norm: norm of queries and keys: `head` (over each head), `projection` (over all heads of
             a token) or None.
         rope: rotary embedding; None = no rotary embedding.
         local_rope: rotary embedding of layers with a window; None = `rope`.
         windows: attention window of each layer in tokens, the current token included; 0 = no limit;
             () = no layer has a window.
-        attention_scale: factor of the scores before the softmax; None = head_dim ** -0.5.
-        attention_softcap, logit_softcap: c in c * tanh(x / c) of scores and logits; None = off.
+        attention_scale: number by which scores are multiplied before the softmax; None =
+            head_dim ** -0.5.
+        attention_softcap, logit_softcap: c in the softcap c * tanh(x / c) of the attention scores
+            and of the logits; None = no softcap.
         activation: activation function of the MLP, a key of `decoder.ACTIVATIONS`.
         gated_mlp: whether the MLP multiplies its activation by a second projection.
         qkv_bias, o_bias, mlp_bias, head_bias: whether these projections have biases.
-        embed_scale: factor of the embedded tokens, which is rounded to their dtype.
+        embed_scale: number by which the embedded tokens are multiplied, rounded to their dtype.
         learned_positions: whether a table of `max_positions` rows is added to the embedded tokens.
         tie_embeddings: whether the output projection is the transposed embedding.
         max_positions: maximum length of a sequence in tokens.
@@ -116,8 +119,9 @@ class DecoderConfig:
     def longest(self, prompt: int) -> int:
         """Returns the maximum length, in tokens, of a sequence with a prompt of `prompt` tokens.
 
-        With `longrope`, a sequence must not grow beyond `original_max_positions`, because all its
-        earlier keys would change and its key/value cache would become invalid.
+        The maximum is `max_positions`. With `longrope`, a sequence whose prompt has up to
+        `original_max_positions` tokens must not grow beyond this number, because all its earlier
+        keys would change and its key/value cache would become invalid.
         """
         if self.rope is None or self.rope.kind != "longrope":
             return self.max_positions
@@ -125,5 +129,5 @@ class DecoderConfig:
         return min(original, self.max_positions) if prompt <= original else self.max_positions
 
     def rope_of(self, layer: int) -> RopeConfig | None:
-        """Returns the rotary embedding of a layer, or None if the model has none."""
+        """Returns the rotary embedding of a layer, or None if the model has no rotary embedding."""
         return self.local_rope if self.local_rope and self.window(layer) else self.rope

@@ -1,8 +1,8 @@
-"""The decoder, whose parameters are stacked over layers and scanned in training.
+"""Decoder, whose parameters are stacked over layers. Training scans over the layers.
 
 Axis letters: B rows, S tokens, P shared-prefix tokens, D hidden, N key/value heads, G query heads
-per key/value head, H head_dim, F MLP width, V vocabulary, L layers. This module handles no text, no
-loss and no key/value cache. `pmc_jax.sampling` uses the same `block` for decoding.
+per key/value head, H head_dim, F MLP width, V vocabulary, L layers. The module `decoder` handles no
+text, no loss and no key/value cache. `pmc_jax.sampling` uses the same `block` for decoding.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class Decoder(nnx.Module):
                 setattr(self, name, nnx.Param(array))
 
     def __repr__(self) -> str:
-        """Returns a description with the number of parameters but without their values."""
+        """Returns a short text with the number of parameters, without their values."""
         return f"Decoder({sum(map(np.size, jax.tree.leaves(self))):,} parameters)"
 
     __str__ = __repr__
@@ -66,20 +66,21 @@ class Decoder(nnx.Module):
         return {".".join(path): variable.get_value() for path, variable in flat}
 
     def get(self, name: str) -> jax.Array | None:
-        """Returns a parameter outside the layers, or None if the model does not have it."""
+        """Returns the parameter `name` outside the layers, or None if the model lacks it."""
         variable = getattr(self, name, None)
         return None if variable is None else variable[...]
 
     @property
     def output_embedding(self) -> jax.Array:
-        """Output embedding [V,D], which is the input embedding if the model ties them."""
+        """Output embedding [V,D]. It is the input embedding if the model ties the two."""
         return self.head[...] if hasattr(self, "head") else self.embed[...]
 
 
 def init(config: DecoderConfig, key: jax.Array, layout: Layout, *, scale: float = 0.02) -> Decoder:
-    """Creates a decoder with random float32 weights, sharded on the mesh.
+    """Creates a decoder with random float32 weights, sharded on the mesh of `layout`.
 
-    Norms scale by 1, biases are 0, and all other weights are drawn from normal(0, scale).
+    Norms scale by 1 and biases are 0. All other weights are drawn from a normal distribution with
+    mean 0 and standard deviation `scale`.
     """
     table = parameters(config)
 
@@ -102,9 +103,9 @@ def init(config: DecoderConfig, key: jax.Array, layout: Layout, *, scale: float 
 def normalise(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Array:
     """Applies the norm `name` over the last axis in float32. The result has the dtype of `x`.
 
-    `rms` computes x / sqrt(mean(x²) + eps) * weight (arXiv 1910.07467). `rms_plus_one` uses 1 +
-    weight instead. `layer` computes the same as `rms` on the centred x and adds a bias (arXiv
-    1607.06450).
+    The formula depends on `config.norm`. `rms` computes x / sqrt(mean(x²) + eps) * weight (arXiv
+    1910.07467). `rms_plus_one` uses 1 + weight instead of the weight. `layer` subtracts the mean
+    from x, computes the formula of `rms` and adds a bias (arXiv 1607.06450).
     """
     weight, wide = weights.get(name).astype(jnp.float32), x.astype(jnp.float32)
     if config.norm == "layer":
@@ -117,7 +118,7 @@ def normalise(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Ar
 
 
 def _mean(x: jax.Array) -> jax.Array:
-    """Computes the mean over the last axis, which is kept with size 1."""
+    """Computes the mean over the last axis. The result keeps this axis with size 1."""
 
     def in_two_stages(x: jax.Array) -> jax.Array:
         # A single long float32 sum loses a digit of the logits on CPU.
@@ -143,8 +144,9 @@ def embed(
 
     Args:
         table: input embedding [V,D].
-        position_table: learned positions; None = the model has no learned positions.
-        layout: layout that shards `table` in training; `tokens` are then [B,S]. None = no sharding.
+        position_table: learned positions [max_positions,D]; None = the model has none.
+        layout: layout of `table` for the FSDP lookup of training, for which `tokens` must be
+            [B,S]; None = an ordinary lookup.
     """
     x = (
         table[tokens].astype(dtype)
@@ -163,7 +165,8 @@ def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.A
         weights: object with the methods `get`, `qkv`, `gate_up` and `project`, such as `Layers` or
             `pmc_jax.sampling.snapshot.FusedLayer`.
         x: input [...,D] of the layer.
-        angles: result of `rotation` for the positions of `x`; None = no rotation.
+        angles: cosines and sines of the rotation at the positions of `x`, as `rotation` returns
+            them; None = no rotation.
         attend: function that maps rotated q [...,N*G,H], rotated k [...,N,H] and v [...,N,H] to the
             attention outputs [...,N*G,H].
     """
@@ -190,7 +193,10 @@ def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.A
 
 
 def _qk_norm(config: DecoderConfig, x: jax.Array, weights, name: str) -> jax.Array:
-    """Normalises [...,heads,H] over H, or over both axes if the norm spans all heads."""
+    """Normalises queries or keys [...,heads,H] over H, or over both axes for `projection`.
+
+    `config.qk_norm` is `head` or `projection`.
+    """
     if config.qk_norm == "head":
         return normalise(config, x, weights, name)
     wide = x.astype(jnp.float32)
@@ -215,9 +221,9 @@ def hidden_states(
 ) -> jax.Array:
     """Computes the hidden states after the last norm and before the projection to logits.
 
-    Rows may hold several packed sequences. A token attends to the earlier tokens of its own segment
-    and to the complete `prefix`. The prefix is computed once for the batch. This is exact because
-    attention is causal and every sequence continues the prefix at position P.
+    Rows may hold several packed sequences. A token attends to itself, to the earlier tokens of its
+    own sequence and to the complete `prefix`. The prefix is computed once for the batch. The result
+    is exact, because attention is causal and every sequence continues the prefix at position P.
 
     Args:
         tokens: i32[B,S], token ids without the prefix.
@@ -225,8 +231,8 @@ def hidden_states(
         segments: i32[B,S], number of the sequence to which each token belongs; 0 = padding.
         prefix: i32[P], token ids that all sequences start with; None = no shared prefix.
         dtype: dtype of activations and products; norms and softmax reduce in float32.
-        remat: key of `REMAT_POLICIES`.
-        kernel: kernel of `attention`.
+        remat: key of `REMAT_POLICIES`, which says what the backward pass recomputes.
+        kernel: attention kernel, see `attention`.
         layers: number of layers to run, without the last norm; None = all layers and the last norm.
 
     Returns:
@@ -255,7 +261,10 @@ def hidden_states(
 
 
 def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kernel) -> jax.Array:
-    """Runs all layers on the rows of one device. `map_over_row_shards` passes the arguments."""
+    """Computes the outputs of the last layer, for the rows of one device.
+
+    `map_over_row_shards` calls this function and describes the first five arguments.
+    """
     (x, positions, segments), (shared, longest) = rows, common
     # The partitioner would gather arrays whose memory layout is constrained.
     alone = all(layout.mesh.shape[a] == 1 for _, axes in layout.rules for a in axes)
@@ -324,7 +333,7 @@ class _Angles:
 def logits(model: Decoder, config: DecoderConfig, hidden: jax.Array, layout: Layout) -> jax.Array:
     """Computes the logits f32[B,S,V] of the next token from hidden states [B,S,D].
 
-    The vocabulary of the logits is sharded over `tensor`.
+    The vocabulary axis of the logits is sharded as `layout` shards "vocab".
     """
     out = jnp.einsum(
         "bsd,vd->bsv",

@@ -1,4 +1,4 @@
-"""Export of a model as a Hugging Face folder. A failed export leaves the folder unchanged."""
+"""Export of a model as a Hugging Face folder. A failed export keeps an existing folder as it is."""
 
 import contextlib
 import json
@@ -41,15 +41,15 @@ def export_hf(
     replace: bool = False,
     marks: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes weights, configuration and tokenizer in the format of `transformers`.
+    """Writes weights, configuration and tokenizer of a model in the format of `transformers`.
 
-    All processes of a multi-host run must call this function, and the first process writes. The
-    host holds at most one shard at a time.
+    All processes of a multi-host run must call this function. Only the first process writes, and
+    its memory holds at most one weight file at a time.
 
     Args:
         folder: folder to write; it must be absent or empty unless `replace` is set.
         dtype: dtype of all weights; None = dtype of each tensor in the source (float32 for GGUF).
-        shard_bytes: maximum size of the weights in one file.
+        shard_bytes: maximum bytes of weights in one file. A larger tensor has its own file.
         replace: whether to delete an existing folder once the new folder is complete.
         marks: additional JSON files to write, as a dict from file name to content.
 
@@ -76,7 +76,7 @@ def written_aside(folder: str | Path, *, replace: bool = False) -> Iterator[Path
         The temporary folder. It is None in all processes of a multi-host run except the first.
 
     Raises:
-        UserError: the folder is not empty, or it cannot be written.
+        UserError: the folder is not empty and `replace` is not set, or it cannot be written.
     """
     folder = output_path(folder, "folder").absolute()
     in_use = multihost.broadcast(lambda: folder.exists() and not _is_empty(folder))
@@ -121,7 +121,10 @@ def _is_empty(folder: Path) -> bool:
 def _write_weights(
     lm: LanguageModel, folder: Path | None, dtype: str | None, shard_bytes: int
 ) -> None:
-    """Writes the weights shard by shard, or only gathers the tensors if `folder` is None."""
+    """Writes the weights to `folder`, one file after the other.
+
+    If `folder` is None, the function only takes part in gathering the tensors of all processes.
+    """
     files: list[dict[str, int]] = []  # Each shard has a dict from tensor name to bytes.
     shard: dict[str, np.ndarray] = {}
 
@@ -154,7 +157,7 @@ def _write_weights(
 
 
 def _tensors(lm: LanguageModel, dtype: str | None) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the name and the array of each exported tensor."""
+    """Yields the name and the array of each exported tensor, cast to its dtype in the export."""
     for tensor, array in to_hf(lm.model, lm.naming, lm.config):
         array = array.astype(jnp.dtype(dtype or lm.source_dtype[tensor.name]), copy=False)
         yield tensor.name, array
@@ -182,9 +185,10 @@ def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
 
 
 def _older_rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `rope_parameters` of transformers 5 as the fields that transformers 4 reads.
+    """Converts `rope_parameters` of a `config.json` to the fields that transformers 4 reads.
 
-    Without these fields, transformers 4 would use its own default frequencies.
+    Only transformers 5 reads `rope_parameters`. Without the converted fields, transformers 4 would
+    use its own default frequencies. The result is empty if `config` has no `rope_parameters`.
     """
     rope = config.get("rope_parameters")
     if not isinstance(rope, Mapping):
@@ -200,7 +204,7 @@ def _older_rope(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _for_transformers_4(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a tokenizer with names that transformers 4 and 5 both read."""
+    """Returns the content of `tokenizer_config.json` with names that transformers 4 also reads."""
     settings = dict(settings)
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -214,11 +218,11 @@ def copy_side_files(source: str, folder: Path) -> None:
     """Copies the files of a source model that an export does not write itself.
 
     Examples are the configuration of an image processor, `tokenizer.model` and the licence. Weights
-    and code are not copied, and neither are files of a GGUF model.
+    and code are not copied. If the source is a GGUF file, nothing is copied.
 
     Args:
         source: folder or GGUF file of the model.
-        folder: folder of the export, whose files are not replaced.
+        folder: folder of the export. Its existing files are not replaced.
     """
     path = epath.Path(source)
     for file in sorted(path.iterdir()) if path.is_dir() else ():
@@ -229,6 +233,6 @@ def copy_side_files(source: str, folder: Path) -> None:
 
 
 def write_hf_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file with the formatting of Hugging Face folders."""
+    """Writes a JSON file with two spaces of indentation, as Hugging Face libraries do."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")

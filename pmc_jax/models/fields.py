@@ -10,7 +10,7 @@ from pmc_jax.models.config import RopeConfig
 
 
 class Fields:
-    """Content of a `config.json`, or of an object in that file. A null field counts as absent.
+    """Fields of a `config.json`, or of an object in that file. A null field counts as absent.
 
     Args:
         hf: JSON object.
@@ -21,7 +21,7 @@ class Fields:
         self.hf, self.where = hf, where
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> "Fields":
-        """Returns these fields, in which `defaults` replaces absent fields."""
+        """Returns these fields, completed by the values of `defaults` for absent fields."""
         return Fields({**defaults, **self.hf}, self.where)
 
     def fail(self, what: str) -> UserError:
@@ -65,7 +65,7 @@ class Fields:
         return value
 
     def one_of(self, key: str, choices: Mapping[str, Any], default: str) -> Any:
-        """Returns the entry of `choices` that the field `key` names."""
+        """Returns the value of `choices` whose key is the text in the field `key`."""
         value = self.get(key, default)
         if not isinstance(value, str) or value not in choices:
             raise self.fail(
@@ -74,10 +74,10 @@ class Fields:
         return choices[value]
 
     def refuse(self, key: str, *harmless: Any) -> None:
-        """Rejects a field that changes what the model computes and is not implemented.
+        """Rejects a field that requests a computation which is not implemented.
 
         Raises:
-            UserError: the field has a value that is not in `harmless`.
+            UserError: the field is present and its value is not in `harmless`.
         """
         value = self.get(key)
         if value is not None and value not in harmless:
@@ -93,7 +93,7 @@ class Fields:
         return Fields(value, self.where)
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        """Returns the field `key`, which must be a list of `count` positive numbers."""
+        """Returns the field `key`, which must be a list of `count` finite numbers above 0."""
         value = self.get(key)
         good = isinstance(value, Sequence) and len(value) == count
         if not good or not all(type(x) in (int, float) and 0 < x < math.inf for x in value):
@@ -102,7 +102,9 @@ class Fields:
 
 
 def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[str, int]:
-    """Returns the sizes of a decoder, read from the fields that most families have in common.
+    """Reads the sizes of a decoder from the fields that most families have in common.
+
+    The result is a dict with arguments of `DecoderConfig`.
 
     Args:
         kv_default: default of `num_key_value_heads`; None = the number of attention heads.
@@ -136,7 +138,7 @@ def layer_windows(fields: Fields, default: Sequence[str], window: int | None) ->
     A window of 0 means no limit.
 
     Args:
-        default: value of `layer_types` if this field is absent, with one type per layer.
+        default: list with the type of each layer, for a file without the field `layer_types`.
         window: window of the layers with sliding attention, in tokens; None = no limit.
     """
     num_layers = len(default)
@@ -156,7 +158,10 @@ def layer_windows(fields: Fields, default: Sequence[str], window: int | None) ->
 
 
 def sliding_windows(fields: Fields) -> tuple[int, ...]:
-    """Returns the window of each layer, for families that apply `sliding_window` to all layers."""
+    """Returns the attention windows for families that apply `sliding_window` to all layers.
+
+    The result has the number of tokens for each layer, or is () if no layer has a window.
+    """
     window = fields.size("sliding_window") if fields.get("sliding_window") else None
     return layer_windows(fields, ["sliding_attention"] * fields.size("num_hidden_layers"), window)
 
@@ -172,6 +177,8 @@ def rope_config(
     """Returns the rotary embedding that the fields describe.
 
     Args:
+        fields: fields of `config.json`.
+        head_dim: number of channels per head.
         default_theta: default of `rope_theta`.
         default_share: default of `partial_rotary_factor`, the fraction of rotated channels.
         scaling: fields to read instead of `rope_parameters` or `rope_scaling`.

@@ -45,7 +45,10 @@ def check_weights(model: Decoder, source: TensorSource, naming: Naming) -> None:
 
 @jax.jit
 def _not_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Counts the values of each parameter that are not finite, i32[L] or i32[]."""
+    """Counts the values that are not finite in each parameter.
+
+    A count is i32[L] for a parameter that is stacked over L layers, and otherwise i32[].
+    """
     return {
         name: jnp.sum(~jnp.isfinite(x), axis=range(name.startswith("layers."), x.ndim))
         for name, x in arrays.items()
@@ -53,13 +56,13 @@ def _not_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def check_logits(model: Decoder, config: DecoderConfig, layout: Layout, where: str) -> None:
-    """Checks that the logits are finite for a test row of tokens from all parts of the vocabulary.
+    """Checks the logits of a test row, whose tokens come from all parts of the vocabulary.
 
     Args:
         where: file or folder of the model, for the message.
 
     Raises:
-        UserError: some logits are not finite, or all logits are the same.
+        UserError: some logits are not finite, or all tokens get the same logit at every position.
     """
     size = min(_TOKENS, config.longest(1))
     tokens = np.linspace(0, config.vocab_size - 1, size).astype(np.int32)
@@ -80,7 +83,10 @@ def check_logits(model: Decoder, config: DecoderConfig, layout: Layout, where: s
 
 @functools.partial(jax.jit, static_argnames=("config", "layout", "dtype"))
 def _check_logits(model, tokens, *, config, layout, dtype) -> tuple[jax.Array, jax.Array]:
-    """Returns whether all logits are finite, and whether logits of one position differ, bool[]."""
+    """Returns whether all logits are finite, and whether they differ at any position.
+
+    Both results are bool[].
+    """
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     segments = jnp.ones_like(tokens)  # No token attends to segment 0, which is padding.
     hidden = hidden_states(model, config, layout, tokens, positions, segments, dtype=dtype)
@@ -89,10 +95,14 @@ def _check_logits(model, tokens, *, config, layout, dtype) -> tuple[jax.Array, j
 
 
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:
-    """Checks that the embedding has a row for every token id that any text can contain.
+    """Checks that the embedding has a row for every token id that ordinary text can contain.
 
-    An added token may exceed the embedding, such as the image token of Gemma 3, unless the
-    tokenizer adds it to every text. `Encoder` refuses a text that contains such a token.
+    Added tokens, such as the image token of Gemma 3, need no row unless the tokenizer adds them to
+    every text. `Encoder` refuses a text that contains a token without a row.
+
+    Args:
+        rows: number of rows of the embedding.
+        where: file or folder of the model, for the message.
 
     Raises:
         UserError: an id has no row in the embedding.

@@ -32,9 +32,9 @@ def sharded_embedding_lookup(
 ) -> jax.Array:
     """Looks up token ids i32[B,S] in a sharded table [V,D]. Returns [B,S,D] in `dtype`.
 
-    Every device looks up the tokens of its `embed` group in its own part of the table. It then
-    sends to each device of the group the rows that belong to that device. Gradients take the same
-    path in reverse.
+    Axis letters are those of `decoder`. The devices between which D is sharded form a group. Every
+    device looks up the tokens of its group in its own part of the table. It then sends each device
+    of the group the results for that device's tokens. Gradients take the same path in reverse.
     """
     rows, _ = layout.sharded_axes(("rows", None), tokens.shape)
     vocab_axes, embed_axes = layout.sharded_axes(("vocab", "embed"), table.shape)
@@ -77,12 +77,13 @@ def map_over_row_shards(
     """Calls `function(layout, gathered, rows, common, weights)` on every device for its own rows.
 
     Args:
-        function: function of five arguments. Its `layout` has the mesh axes that are not mapped.
-            Its `gathered` all-gathers the weights of one layer along `embed`, in `dtype`, and
-            returns gradients to the shards.
-        rows: arrays [B,...], which are split by rows.
+        function: function of five arguments. Its `layout` shards arrays inside the function. Its
+            `gathered` casts the weights of one layer to `dtype` and all-gathers them along the
+            logical axis `embed`. The backward pass returns the gradients to the shards.
+        layout: mesh and sharding rules of training.
+        rows: arrays [B,...] for B rows, which are split between the devices.
         common: arrays that all rows share.
-        weights: weights that are stacked over layers.
+        weights: weights that are stacked over layers, by name without the prefix "layers.".
 
     Returns:
         The results [B,...] of the function.
@@ -104,10 +105,11 @@ def map_over_row_shards(
 def _map_by_hand(
     function, layout: Layout, table, dtype, own: tuple[str, ...], rows, common, weights
 ):
-    """Runs `map_over_row_shards` as a `jax.shard_map` over `own`, the mesh axes of the rows.
+    """Implements `map_over_row_shards` with `jax.shard_map` and explicit collectives.
 
     Args:
-        table: the `Parameter` of each weight.
+        table: dict from the name of a weight to its `Parameter`.
+        own: mesh axes that shard the rows.
     """
     mesh = layout.mesh
     shards = {
@@ -149,7 +151,10 @@ def _map_by_hand(
 
 
 def _gather_axes(mesh: Mesh, shards: list[tuple[str, ...]], x: jax.Array) -> jax.Array:
-    """Gathers a weight along its first or last dimension if mesh axes shard that dimension."""
+    """Gathers a weight along its sharded dimensions, which must be the first or the last.
+
+    `shards` has the mesh axes that shard each dimension.
+    """
     for i, axes in enumerate(shards):
         if axes:
             assert i in (0, x.ndim - 1), shards
@@ -163,10 +168,11 @@ def _gather_axes(mesh: Mesh, shards: list[tuple[str, ...]], x: jax.Array) -> jax
 
 
 def _scatters(layout: Layout, tokens: int) -> bool:
-    """Returns whether gradients are scattered by hand.
+    """Returns whether explicit collectives gather the weights and scatter the gradients.
 
-    The TPU compiler overlaps their reduce-scatter with the products only if the products are long
-    and there are few shards. In all other cases, the compiler emits an all-reduce.
+    Otherwise, the compiler chooses the collectives. On TPU, it overlaps a reduce-scatter of the
+    gradients with the products only if the products are long and there are few shards. In all
+    other cases, it emits an all-reduce. `tokens` is the number of tokens in the batch.
     """
     if layout.platform != "tpu":
         return layout.platform == "cpu"
@@ -192,7 +198,10 @@ _constrained.defvjp(_constrained_forward, _constrained_backward)
 
 
 def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
-    """Applies `function` to each device's part of `x`. The partitioner would gather `x` instead."""
+    """Applies `function` to the part of `x` on each device, with `jax.shard_map`.
+
+    `axes` are the logical axes of `x`. Without `jax.shard_map`, the partitioner would gather `x`.
+    """
     if not (rest := {a for axes in dict(layout.rules).values() for a in axes}):
         return function(x)
     spec = layout.spec(axes, x.shape)
@@ -203,11 +212,13 @@ def _by_hand(function, layout: Layout, axes, x: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def gather(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages) -> jax.Array:
-    """Gathers `x` along `axes` inside `jax.shard_map`. The gradients are reduce-scattered.
+    """Gathers `x` from the devices along the mesh axes `axes`, inside `jax.shard_map`.
+
+    The backward pass reduce-scatters the gradients.
 
     Args:
         dimension: dimension of `x` to gather.
-        stages: result of `collective_stages` for the axes.
+        stages: groups of devices for each stage, which `collective_stages` returns for `axes`.
     """
     if len(stages) < 3 and x.size * jax.lax.axis_size(axes) * x.dtype.itemsize > _SMALL:
         return jax.lax.all_gather(x, axes, axis=dimension, tiled=True)
@@ -228,11 +239,13 @@ gather.defvjp(_gather_forward, _gather_backward)
 
 
 def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages) -> jax.Array:
-    """Sums `x` along `axes` inside `jax.shard_map` and keeps each device's part (reduce-scatter).
+    """Reduce-scatters `x` along the mesh axes `axes`, inside `jax.shard_map`.
+
+    The result on each device is that device's part of the sum over the devices.
 
     Args:
         dimension: dimension of `x` to scatter.
-        stages: result of `collective_stages` for the axes.
+        stages: groups of devices for each stage, which `collective_stages` returns for `axes`.
     """
     x = jnp.moveaxis(x, dimension, 0)
     if stages != (None,):  # Along the lanes, a shard would be smaller than a tile.
@@ -243,11 +256,14 @@ def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages)
 
 
 def collective_stages(mesh: Mesh, axes: tuple[str, ...]) -> Stages:
-    """Returns the stages of a scatter along `axes` of a TPU mesh, one per network dimension.
+    """Returns the groups of devices for each stage of a scatter along `axes` of a mesh.
 
-    For a scatter over a plane at once, the TPU compiler emits an all-reduce. It does the same for a
-    gather of a small array or over three dimensions. Other devices, a small part of the mesh, and
-    devices that are not in network order form one group, (None,).
+    On TPU, a scatter has one stage per dimension of the network. For a scatter over two dimensions
+    at once, the TPU compiler would emit an all-reduce. It would do the same for a gather of a small
+    array or over three dimensions.
+
+    The result is (None,), a single stage with all devices, in three cases: the devices are no TPUs,
+    they are a small part of the mesh, or they are not in the order of the network.
     """
     devices = np.moveaxis(mesh.devices, mesh.axis_names.index(axes[0]), -1)
     line = devices.reshape(-1, devices.shape[-1])[0]

@@ -1,4 +1,4 @@
-"""Reader of GGUF files (llama.cpp) for metadata, and for tensors by their Hugging Face names.
+"""Reader of metadata and tensors from GGUF files (llama.cpp), by Hugging Face tensor names.
 
 The package `gguf` reads the header and decodes the block formats. This module adds bounds checks.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -51,7 +51,10 @@ _GEMMA_NORMS = {
 class TensorInfo:
     """Shape of a tensor in Hugging Face order [out, in], its block format and its location.
 
-    Offset and size are in bytes.
+    Attributes:
+        kind: block format, which says how the values are encoded.
+        offset: position of the first byte in the file.
+        num_bytes: number of bytes in the file.
     """
 
     shape: tuple[int, ...]
@@ -96,7 +99,7 @@ class _Reader(GGUFReader):
 
 
 class GGUFFile:
-    """GGUF file as a `TensorSource` with metadata.
+    """GGUF file, which is a `TensorSource` and also has metadata.
 
     Attributes:
         path: path of the file.
@@ -106,7 +109,7 @@ class GGUFFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Reads only the header. Time and memory are limited by the size of the file.
+        """Reads the header and no tensors. Time and memory grow at most with the size of the file.
 
         Raises:
             UserError: the file is not GGUF, is truncated, has wrong lengths in its header, is one
@@ -155,9 +158,12 @@ class GGUFFile:
         )
 
     def _info(self, tensor: ReaderTensor) -> TensorInfo:
-        """Returns the location of a tensor and checks its block format and dimensions.
+        """Returns the description of a tensor after a check of its block format and dimensions.
 
-        `GGUFReader` checks neither.
+        `GGUFReader` does not check them.
+
+        Raises:
+            UserError: the block format is not supported, or the dimensions are invalid.
         """
         name, kind, dims = tensor.name, tensor.tensor_type, tensor.shape.tolist()
         if kind.name not in _DECODED:
@@ -176,7 +182,7 @@ class GGUFFile:
         """Returns a metadata value of type `kind`, or `default` if the key is absent.
 
         Raises:
-            UserError: the value has another type.
+            UserError: the value does not have the type `kind`.
         """
         if (value := self.metadata.get(key)) is None:
             return default
@@ -203,7 +209,7 @@ class GGUFFile:
         return str(self.path)
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Reads the selected part of a tensor as float32, and decodes only its rows."""
+        """Reads the part of a tensor that `index` selects as float32. Only its rows are decoded."""
         info = self.infos[self._source_names[name]]
         raw = self._bytes(info)
         rows, *columns = index
@@ -217,7 +223,7 @@ class GGUFFile:
         return block[:, *columns]
 
     def rope_divisors(self) -> np.ndarray:
-        """Reads the divisors of the rotary frequencies, f32[head_dim / 2]."""
+        """Reads the divisors of the rotary frequencies, f32[head_dim / 2], from the file."""
         info = self.infos[ROPE_FACTORS]
         return dequantize(self._bytes(info), info.kind).reshape(-1)
 
@@ -225,9 +231,10 @@ class GGUFFile:
         return self._data[info.offset : info.offset + info.num_bytes]
 
     def _unpermuted(self, name: str, x: np.ndarray, rows: slice, size: int) -> np.ndarray:
-        """Selects rows in Hugging Face order. llama.cpp interleaves the rows of q and k.
+        """Returns the rows `rows` of a tensor `x`, which has `size` rows, in Hugging Face order.
 
-        Row (head, half, i) of the checkpoint is row (head, i, half) of the file.
+        For Llama, llama.cpp interleaves the two halves of each head in the weights of queries and
+        keys: row (head, half, i) of a checkpoint is row (head, i, half) of the file.
         """
         module = ".".join(name.split(".")[3:5])
         if self.architecture != "llama" or module not in self._heads:
@@ -249,9 +256,11 @@ def _value(field: ReaderField) -> Any:
 
 
 def _hf_name(name: str, layer_names: Mapping[str, str]) -> str:
-    """Returns the Hugging Face name of a tensor.
+    """Returns the Hugging Face name of a tensor in a GGUF file.
 
-    Unknown names stay unchanged, and `hf.check` rejects them.
+    Args:
+        name: name of the tensor in the file. An unknown name is returned unchanged.
+        layer_names: dict from llama.cpp's name of a module in a layer to the Hugging Face name.
     """
     if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
         layer, module, kind = match.groups()

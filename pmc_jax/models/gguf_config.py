@@ -11,7 +11,9 @@ from pmc_jax.models.rope import inverse_frequencies
 
 
 def hf_config(file: GGUFFile) -> dict[str, Any]:
-    """Derives the content of `config.json` from the metadata. Absent values stay absent.
+    """Derives the content of `config.json` from the metadata of a GGUF file.
+
+    Fields whose values are absent in the metadata are absent in the result.
 
     Raises:
         UserError: the architecture or a feature of the model is not supported.
@@ -126,11 +128,14 @@ def _rope_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
 
 
 def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
-    """Infers the parameters of the llama3 rule from the stored divisors of rotary frequencies.
+    """Infers the `rope_scaling` of a Llama 3 model. Returns None if all stored divisors are 1.
 
-    The file stores the divisors, not the parameters. All released Llama 3 models share the
-    parameters except for the factor, which is the largest divisor. The parameters must reproduce
-    all divisors.
+    A GGUF file stores the divisors of the rotary frequencies, not the parameters of the llama3
+    rule. All released Llama 3 models have the same parameters except for `factor`, which is the
+    largest divisor. `theta` is the base of the frequencies.
+
+    Raises:
+        UserError: these parameters do not reproduce all divisors.
     """
     divisors = file.rope_divisors()
     if np.all(divisors == 1):
@@ -156,9 +161,9 @@ def _llama3_scaling(file: GGUFFile, theta: float) -> dict[str, Any] | None:
 
 
 def generation_config(file: GGUFFile) -> dict[str, Any]:
-    """Returns start, stop and padding tokens as the content of `generation_config.json`.
+    """Returns the content of `generation_config.json`: the start, stop and padding token ids.
 
-    Chat models have a separate end-of-turn token (`eot`).
+    The stop tokens include the end-of-turn token (`eot`) of chat models.
     """
     keys = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
     stops = list(dict.fromkeys(i for key in keys if (i := file.get(key, int)) is not None))

@@ -1,7 +1,8 @@
-"""Conversion of checkpoints to parameters and back, by the table of the model family.
+"""Conversion between the tensors of a checkpoint and the parameters of the decoder.
 
-Weights are read from the file directly into sharded arrays. For each device, only the bytes of its
-own slice of a parameter are read. This module handles no tokenizer and no configuration file.
+The table of the model family (`pmc_jax.models.tensors`) describes the conversion. Weights are read
+from the file directly into sharded arrays. For each device, only the bytes of its own slice of a
+parameter are read. This module handles no tokenizer and no configuration file.
 """
 
 import math
@@ -26,7 +27,7 @@ _COMPARED_ROWS = 4096
 
 
 class TensorSource(Protocol):
-    """File or folder of tensors with Hugging Face names and layouts."""
+    """File or folder from which tensors are read by their Hugging Face names and in that layout."""
 
     path: Path
 
@@ -50,9 +51,9 @@ class TensorSource(Protocol):
 
 
 def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
-    """Compares the tensors of a checkpoint (names, shapes and dtypes) with the configuration.
+    """Checks that a checkpoint has the tensors, shapes and dtypes that the configuration requires.
 
-    Weights are read only to compare a tied output projection.
+    Weights are read only if the checkpoint repeats a tied output projection, to compare the two.
 
     Raises:
         UserError: a tensor is missing or unexpected, a shape or dtype is wrong, or the output
@@ -111,9 +112,12 @@ def load_params(
     layout: Layout,
     dtype: jnp.dtype = jnp.float32,
 ) -> Decoder:
-    """Reads a checkpoint directly into sharded arrays.
+    """Reads the parameters of a decoder from a checkpoint directly into sharded arrays.
 
     Args:
+        source: checkpoint.
+        naming: mapping from the tensors of the checkpoint to the parameters.
+        layout: mesh and sharding rules of the parameters.
         dtype: dtype of the parameters; a cast rounds to nearest.
 
     Raises:
@@ -129,7 +133,10 @@ def load_params(
 
 
 class _Reader:
-    """Reader of one parameter, block by block. Devices that need the same block share one read."""
+    """Reader of one parameter, which maps the index of a device's block to the values.
+
+    Each block is read once, even if several devices need it.
+    """
 
     def __init__(
         self,
@@ -187,8 +194,8 @@ def to_hf(
 ) -> Iterator[tuple[Tensor, np.ndarray]]:
     """Yields the tensors of a checkpoint as host arrays, one at a time, in the dtype of `model`.
 
-    The function is the inverse of `load_params`. All processes of a multi-host job must exhaust the
-    iterator, because they gather sharded tensors together.
+    The function is the inverse of `load_params`. All processes of a multi-host job must iterate to
+    the end, because they gather sharded tensors together.
     """
     arrays = model.arrays()
     for tensor in naming.tensors(config):
@@ -204,14 +211,15 @@ def to_hf(
 def joined(
     parts: list[tuple[np.ndarray, str]], theirs: tuple[str, ...], along: int | None
 ) -> np.ndarray:
-    """Joins the parts of a tensor in the layout of the checkpoint.
+    """Joins parameters to one array with the axis order of a tensor in the checkpoint.
 
     Args:
         parts: pairs of an array and the letters of its axes.
-        theirs, along: attributes `theirs` and `joined` of an `Entry`.
+        theirs: letters of the axes in each dimension of the tensor, see `Entry`.
+        along: dimension along which the arrays are concatenated; None = they alternate.
 
     Returns:
-        The joined array; dimensions that the tensor flattens may still be separate.
+        The joined array. Axes that share a dimension of the tensor may still be separate.
     """
     letters = "".join(theirs).replace(PART, "")
     arrays = [array.transpose([ours.index(axis) for axis in letters]) for array, ours in parts]

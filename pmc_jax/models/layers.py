@@ -14,11 +14,11 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 
 class Layers(nnx.Module):
-    """Parameters of all layers with a leading axis L, or of one layer inside the scan.
+    """Parameters of all layers with a leading axis L, or of one layer in the scan over layers.
 
     Args:
-        arrays: one array for each parameter name without the prefix "layers.".
-        by_rows: whether to apply `_by_rows` to the activations around products, for TPUs.
+        arrays: dict from the name of a parameter, without the prefix "layers.", to its array.
+        by_rows: whether to keep the activations around products in row-major memory, for TPUs.
     """
 
     def __init__(self, arrays: Mapping[str, jax.Array], *, by_rows: bool = False):
@@ -42,9 +42,10 @@ class Layers(nnx.Module):
         return gate, self.project(x, "up")
 
     def project(self, x: jax.Array, name: str) -> jax.Array:
-        """Computes x @ W (+ x @ A @ B) (+ bias) in the dtype of `x`.
+        """Applies the projection `name` to activations: x @ W (+ x @ A @ B) (+ bias).
 
-        The projection `o` contracts heads and head_dim.
+        A and B are the low-rank adapter of W. The result has the dtype of `x`. The projection is
+        over the last axis of `x`, or over the last two, heads and head_dim, for `o`.
         """
         weight = getattr(self, name)[...].astype(x.dtype)
         contracted = 2 if name == "o" else 1
@@ -67,7 +68,7 @@ class Layers(nnx.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _by_rows(x: jax.Array, itself: bool, slope: bool) -> jax.Array:
-    """Constrains a matrix (`itself`), its gradient (`slope`) or both to row-major memory.
+    """Keeps a matrix (if `itself`) and its gradient (if `slope`) in row-major memory.
 
     Without this constraint, the TPU compiler splits products by heads, and transposes complete
     gradients for later products.

@@ -1,4 +1,4 @@
-"""Loading of a model by name, with its weights sharded over the mesh."""
+"""Loading of a model by path or name, with its weights sharded over the mesh."""
 
 import dataclasses
 import importlib.util
@@ -45,7 +45,7 @@ _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack")
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LanguageModel:
-    """Decoder with everything that is needed to use and to export it.
+    """Decoder with its tokenizer, its sharding and the files that an export needs.
 
     Attributes:
         model: parameters on the mesh of `layout`.
@@ -57,7 +57,7 @@ class LanguageModel:
         hf_config: content of `config.json`, or its equivalent from GGUF metadata.
         source: folder or file from which the weights were read.
         generation_config: content of `generation_config.json`, such as stop tokens.
-        source_dtype: dict from tensor name to dtype in the source; `float32` if quantised.
+        source_dtype: dict from tensor name to dtype in the source. It is `float32` for GGUF.
     """
 
     model: Decoder
@@ -72,7 +72,7 @@ class LanguageModel:
     source_dtype: Mapping[str, str]
 
     def __repr__(self) -> str:
-        """Returns the source and the size of the model, without its parameters and tokenizer."""
+        """Returns a short text with the source and the size of the model."""
         return f"LanguageModel({self.source!r}, {self.config.num_layers} layers, {self.model!r})"
 
 
@@ -84,16 +84,16 @@ def load(
     train_rules: Rules | None = None,
     sample_rules: Rules | None = None,
 ) -> LanguageModel:
-    """Loads a model and its tokenizer from a folder, GGUF file, package or the Hugging Face Hub.
+    """Loads a model and its tokenizer from a folder, a GGUF file, a package or the Hub.
 
     Args:
         path_or_name: `package:NAME` (an installed package with a GGUF file), a folder with
             `config.json` and safetensors (also at gs:// and s3://), a `*.gguf` file, or a name
             `org/name` on the Hugging Face Hub. The function tries them in this order.
-        mesh: mesh of the devices; None = all devices along `data`.
+        mesh: mesh of the devices; None = all devices along the mesh axis `data`.
         dtype: dtype of the parameters.
-        train_rules, sample_rules: dicts from logical axis to mesh axes, which replace rows of the
-            tables in `pmc_jax.config.sharding`.
+        train_rules, sample_rules: dicts from logical axis to mesh axes. They replace the rules for
+            these logical axes in `pmc_jax.config.sharding`.
 
     Raises:
         UserError: the model is absent, damaged, inconsistent or not supported, its weights or
@@ -136,7 +136,10 @@ def load(
 
 
 def find_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """Returns the tokenizer of a model folder or GGUF file that `find` returned.
+    """Loads the tokenizer from a model folder or GGUF file.
+
+    Args:
+        path: path of the folder or file, as `find` returns it.
 
     Raises:
         UserError: the tokenizer is absent or cannot be read.
@@ -148,10 +151,12 @@ def find_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def find(path_or_name: str | Path) -> Path:
-    """Returns the folder or GGUF file of a model, downloaded from the Hugging Face Hub if needed.
+    """Returns the path of a model's folder or GGUF file.
+
+    A model that is only on the Hugging Face Hub is downloaded first.
 
     Raises:
-        UserError: the model is absent, incomplete or in another format.
+        UserError: the model is absent, incomplete or in a format that is not supported.
     """
     name = str(path_or_name)
     if name.startswith("package:"):

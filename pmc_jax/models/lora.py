@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685): W + alpha / rank * A B in place of W.
+"""Low-rank adapters (LoRA, arXiv 2106.09685), which replace W by W + alpha / rank * A B.
 
 A model with adapters is a `Decoder` that holds `NAME_lora_a` and `NAME_lora_b` next to `NAME`. The
 factor alpha / rank is in A. `Layers.project` and the sampling snapshot apply the adapters. Axis
@@ -19,7 +19,10 @@ from pmc_jax.models.parameters import A, B, Parameter, adapter_pair, parameters
 
 
 def adapters(config: DecoderConfig, lora: LoRAConfig) -> dict[str, Parameter]:
-    """Returns shape and axes of each adapter by name, and skips targets that the model lacks."""
+    """Returns the shape and the logical axes of each adapter matrix, by name.
+
+    Target projections that the model lacks are skipped.
+    """
     names = (f"layers.{target}" for target in lora.targets)
     pairs = (adapter_pair(config, n, lora.rank) for n in names if n in parameters(config))
     return {name: p for pair in pairs for name, p in pair.items()}
@@ -30,7 +33,8 @@ def init_adapters(
 ) -> Decoder:
     """Creates adapters that do not change the outputs of the model before training.
 
-    A is uniform in +-1/sqrt(inputs) and B is zero, as in PEFT.
+    As in PEFT, B is zero and A is uniform between -1 / sqrt(n) and 1 / sqrt(n), where n is the
+    number of input channels.
 
     Returns:
         A decoder with only the adapters, in float32.
@@ -53,14 +57,21 @@ def init_adapters(
 
 
 def attach(base: Decoder, trained: Decoder, lora: LoRAConfig) -> Decoder:
-    """Returns the base model with its adapters. The function works inside and outside of jit."""
+    """Returns the model `base` with the adapters `trained`, scaled by alpha / rank.
+
+    The function works inside and outside of jit.
+    """
     scale = lora.alpha / lora.rank
     scaled = {n: scale * x if n.endswith(A) else x for n, x in trained.arrays().items()}
     return Decoder(base.arrays() | scaled)
 
 
 def merged_weight(weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    """Computes W + A B of one layer in float32. The result has the dtype and shape of W."""
+    """Computes W + A B for one layer in float32. The result has the dtype and the shape of W.
+
+    Args:
+        weight, a, b: W, A and B.
+    """
     low, out = (x.astype(jnp.float32) for x in (a, b))
     product = low.reshape(-1, low.shape[-1]) @ out.reshape(out.shape[0], -1)
     return (weight.astype(jnp.float32) + product.reshape(weight.shape)).astype(weight.dtype)
@@ -68,7 +79,10 @@ def merged_weight(weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("config", "layout"))
 def merge(model: Decoder, *, config: DecoderConfig, layout: Layout) -> Decoder:
-    """Merges the adapters into the weights of a model. Its outputs stay the same up to rounding."""
+    """Returns a model in which the adapters are merged into the weights.
+
+    The outputs of the model stay the same up to rounding.
+    """
     arrays, table, out = model.arrays(), parameters(config), {}
     for name in table:
         whole = arrays[name]

@@ -14,14 +14,14 @@ A, B = "_lora_a", "_lora_b"
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """Shape and logical axes of one parameter, which may be stacked over layers."""
+    """Shape and logical axes of one parameter. None is an axis that is never sharded."""
 
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]
 
 
 def parameters(config: DecoderConfig) -> dict[str, Parameter]:
-    """Returns all parameters of the model by name."""
+    """Returns a dict from name to shape and logical axes for all parameters of a model."""
     c = config
     table = {"embed": Parameter((c.vocab_size, c.hidden_size), ("vocab", "embed"))}
     if c.learned_positions:
@@ -37,7 +37,10 @@ def parameters(config: DecoderConfig) -> dict[str, Parameter]:
 
 
 def adapter_pair(config: DecoderConfig, name: str, rank: int) -> dict[str, Parameter]:
-    """Returns the low-rank pair A, B of a stacked projection, see `pmc_jax.models.lora`."""
+    """Returns the shapes and axes of the adapter matrices A and B of a stacked projection.
+
+    See `pmc_jax.models.lora`.
+    """
     whole, split = parameters(config)[name], 1 + contracted_axes(name)
     shape, axes = whole.shape, whole.axes
     return {
@@ -47,7 +50,10 @@ def adapter_pair(config: DecoderConfig, name: str, rank: int) -> dict[str, Param
 
 
 def stacked(config: DecoderConfig, names: Iterable[str]) -> dict[str, Parameter]:
-    """Returns the stacked parameters and adapters for names that lack the prefix "layers."."""
+    """Returns the shapes and axes of stacked parameters and adapters.
+
+    `names`, and the keys of the result, lack the prefix "layers.".
+    """
     table = parameters(config)
     for name in names:
         if name.endswith(A):
@@ -56,7 +62,7 @@ def stacked(config: DecoderConfig, names: Iterable[str]) -> dict[str, Parameter]
 
 
 def contracted_axes(name: str) -> int:
-    """Returns the number of input axes of a projection."""
+    """Returns the number of input axes of a projection: heads and head_dim for `o`, else one."""
     return 2 if name.removeprefix("layers.") == "o" else 1
 
 

@@ -37,7 +37,7 @@ def export_adapter(
     *,
     replace: bool = False,
 ) -> None:
-    """Writes adapters that `peft.PeftModel.from_pretrained` loads onto the base model.
+    """Writes adapters as a folder that `peft.PeftModel.from_pretrained` can load.
 
     Args:
         lm: base model. `adapter_config.json` names its source.
@@ -47,7 +47,7 @@ def export_adapter(
         replace: whether to delete an existing folder once the new folder is complete.
 
     Raises:
-        UserError: the folder is not empty, or it cannot be written.
+        UserError: the folder is not empty and `replace` is not set, or it cannot be written.
     """
     tensors, ranks, modules = {}, {}, set()
     conv1d = False
@@ -69,9 +69,10 @@ def export_adapter(
 
 
 def _base(source: str) -> str:
-    """Returns the name of a base model that PEFT finds from any folder, and warns if it cannot.
+    """Returns the name by which PEFT finds the base model, whatever the current folder is.
 
-    The name is the Hub name of a model in the cache of the Hub, or an absolute path.
+    The name is the Hub name for a model in the local cache of the Hub, a remote address, or an
+    absolute path. The function logs a warning if PEFT cannot load the model by this name.
     """
     if is_address(source):
         _log.warning(
@@ -114,7 +115,7 @@ def _config(
 
 
 def _letters(entry: Entry) -> tuple[str, str]:
-    """Returns the letters of the input and output axes of the projection that an entry holds."""
+    """Returns the letters of the input axes and of the output axes of an entry's projection."""
     name, ours = entry.parts[0]
     cut = contracted_axes(name)
     return ours[:cut], ours[cut:]
@@ -123,7 +124,10 @@ def _letters(entry: Entry) -> tuple[str, str]:
 def _pairs(
     lm: LanguageModel, adapters: Decoder
 ) -> Iterator[tuple[Entry, int, np.ndarray, np.ndarray]]:
-    """Yields (entry, layer, A [r,in], B [out,r]) for every module with an adapter."""
+    """Yields (entry, layer, A [r,in], B [out,r]) for every module with an adapter.
+
+    r is the rank of the module, and `in` and `out` are its numbers of inputs and outputs.
+    """
     arrays = {name: host_array(x) for name, x in adapters.arrays().items()}
     shapes = {name: x.shape for name, x in lm.model.arrays().items()}
     for entry in lm.naming.entries:

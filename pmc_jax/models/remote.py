@@ -1,7 +1,7 @@
 """Access to remote model folders such as gs://bucket/model.
 
-Only the bytes that are read are transferred. The module uses `etils.epath`, which uses fsspec
-(gcsfs for gs://, s3fs for s3://) or, if TensorFlow is installed, TensorFlow's file system.
+Only the parts of a file that are needed are transferred. The module uses `etils.epath`, which uses
+fsspec (gcsfs for gs://, s3fs for s3://) or, if TensorFlow is installed, TensorFlow's file system.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _DTYPES = {
 
 
 def is_address(name: str | Path) -> bool:
-    """Returns whether a path is a remote address."""
+    """Returns whether a path is a remote address, such as gs://bucket/model."""
     return "://" in str(name)
 
 
@@ -78,7 +78,10 @@ def _reached(address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def local_texts(folder: Path) -> Iterator[Path]:
-    """Yields a local folder with the text files: a temporary copy if `folder` is remote."""
+    """Provides a local folder with the configuration and tokenizer files of a model folder.
+
+    The yielded folder is `folder` itself, or a temporary copy of these files if it is remote.
+    """
     if not is_address(folder):
         yield folder
         return
@@ -92,7 +95,7 @@ def local_texts(folder: Path) -> Iterator[Path]:
 
 
 def read_text(path: Path) -> str:
-    """Returns the text of a UTF-8 file, which must be remote or a regular local file.
+    """Reads the text of a UTF-8 file, which must be a remote file or a regular local file.
 
     Raises:
         OSError: the file cannot be read.
@@ -102,12 +105,12 @@ def read_text(path: Path) -> str:
 
 
 def listing(address: str) -> list[tuple[str, int, int]]:
-    """Returns the name, size in bytes and modification time of every file in a remote folder.
+    """Returns (name, bytes, modification time) of every file in a remote folder.
 
-    These values identify a version of the folder.
+    The list identifies a version of the folder.
 
     Raises:
-        UserError: see `remote_folder`.
+        UserError: the folder does not exist or cannot be reached, or its scheme is not supported.
     """
     folder = remote_folder(address)
     with _reached(address):
@@ -119,7 +122,7 @@ class RemoteSafetensors:
     """Remote `*.safetensors` file with the methods of `safetensors.safe_open`.
 
     Raises:
-        ValueError: the header is damaged, or it does not match the length of the file.
+        ValueError: the header is damaged, or the file is shorter than its header says.
     """
 
     def __init__(self, path: epath.Path) -> None:
@@ -140,7 +143,7 @@ class RemoteSafetensors:
 
 
 class _Slice:
-    """Remote tensor that transfers only the indexed rows (dimension 0)."""
+    """Tensor in a remote file. An index transfers only the selected range of dimension 0."""
 
     def __init__(
         self,

@@ -11,8 +11,9 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int, *, long: bool = False) 
     """Computes the angle in radians per token for each rotated pair of channels.
 
     Args:
-        long: whether the sequence is longer than `rope.original_max_positions`; only `longrope`
-            reads this argument.
+        head_dim: number of channels per head.
+        long: whether the sequence is longer than `rope.original_max_positions`. The value matters
+            only for `longrope`.
 
     Returns:
         The angles f32[R / 2], where R is `rope.rotary_dim` or `head_dim`. They are
@@ -39,12 +40,13 @@ def rotation(
     """Computes the cosines and sines for `rotate`, multiplied by `rope.magnitude`.
 
     Args:
+        head_dim: number of channels per head.
         positions: i32[...], positions in tokens.
-        length: i32, number of tokens in the sequence, which is broadcast over `positions`; only
-            `longrope` reads this argument.
+        length: i32, number of tokens in the sequence, broadcast over `positions`. The value matters
+            only for `longrope`.
 
     Returns:
-        The cosines and the sines, f32[..., R / 2] each.
+        The cosines and the sines, f32[..., R / 2] each, for R rotated channels.
     """
     frequency = inverse_frequencies(rope, head_dim)
     if rope.kind == "longrope":
@@ -55,11 +57,13 @@ def rotation(
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotates channel i with channel i + R/2, as in the layout of Hugging Face checkpoints.
+    """Rotates the first R channels of each head, in pairs of the channels i and i + R / 2.
+
+    These are the pairs of Hugging Face checkpoints.
 
     Args:
-        x: [..., heads, H] in any float dtype; channels from R on stay unchanged.
-        cos, sin: f32[..., R / 2], which are broadcast over heads.
+        x: [..., heads, head_dim] in any float dtype. Channels after the first R stay unchanged.
+        cos, sin: f32[..., R / 2], broadcast over heads.
 
     Returns:
         The rotated array, in the dtype of `x`.
@@ -72,14 +76,17 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
 
 
 def _reversed(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotates by a reversal of the two halves. XLA on CPU fuses a reversal, not a concatenation."""
+    """Implements `rotate` for CPUs: swaps the two halves of the channels by a reversal.
+
+    XLA on CPU fuses a reversal with other operations, but not a concatenation.
+    """
     pair = x.astype(jnp.float32).reshape(*x.shape[:-1], 2, -1)
     sin = jnp.stack([-sin, sin], axis=-2)
     return (pair * cos[..., None, :] + pair[..., ::-1, :] * sin).reshape(x.shape).astype(x.dtype)
 
 
 def _multiplied(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotates by a product with a permutation matrix, which is exact in any dtype.
+    """Implements `rotate` with a permutation matrix, whose product is exact in any dtype.
 
     On TPU, an axis of two halves would be padded to twice its size, and operations that move lanes
     are not fused.

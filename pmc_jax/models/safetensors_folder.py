@@ -19,7 +19,7 @@ DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 class SafetensorsFolder:
-    """Weights of a folder: `model.safetensors`, or the files that its index lists."""
+    """Weights in a folder, read from `model.safetensors` or from the files that the index lists."""
 
     def __init__(self, folder: str | Path) -> None:
         """Opens all files and reads only their headers.
@@ -83,7 +83,7 @@ class SafetensorsFolder:
 
 
 def _read_index(path: Path) -> dict[str, set[str]]:
-    """Reads the index. Returns a dict from file name to the names of its tensors."""
+    """Reads the index of a folder. Returns a dict from file name to the names of its tensors."""
     try:
         weight_map = json.loads(read_text(path))["weight_map"]
         pairs = list(weight_map.items())

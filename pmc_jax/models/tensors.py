@@ -21,11 +21,12 @@ class Entry:
     """Table entry for one tensor of a checkpoint, or for one tensor per layer.
 
     Attributes:
-        pattern: name of the tensor; `{i}` is the layer.
-        parts: pair (parameter, its axis letters without L) for every parameter in the tensor.
-        theirs: for each dimension of the tensor, the letters that it flattens, outermost first.
+        pattern: name of the tensor; `{i}` is the number of the layer.
+        parts: pair (name, axis letters without L) for every parameter that the tensor holds.
+        theirs: for each dimension of the tensor, the letters of the axes that it flattens, from
+            the outermost to the innermost.
         joined: dimension along which several parts are concatenated; None = the parts alternate
-            along `PART` in `theirs`.
+            along an axis with the letter `PART` in `theirs`.
     """
 
     pattern: str
@@ -35,18 +36,28 @@ class Entry:
 
     @property
     def stacked(self) -> bool:
-        """True if every layer has its own tensor."""
+        """Whether every layer has its own tensor."""
         return self.parts[0][0].startswith("layers.")
 
 
 def single(pattern: str, parameter: str, ours: str, *theirs: str) -> Entry:
-    """Returns an entry for a tensor that holds one parameter."""
+    """Returns an entry for a tensor that holds one parameter.
+
+    Args:
+        pattern: name of the tensor; `{i}` is the number of the layer.
+        parameter: name of the parameter.
+        ours: axis letters of the parameter, without L.
+        theirs: axis letters of each dimension of the tensor.
+    """
     return Entry(pattern, ((parameter, ours),), theirs)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Tensor of a checkpoint. `layer` is None for tensors outside the layers."""
+    """Name and shape of a tensor in a checkpoint, with its table entry and its layer.
+
+    `layer` is None for tensors outside the layers.
+    """
 
     name: str
     entry: Entry
@@ -56,12 +67,13 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """Mapping from the tensors of one checkpoint to parameters.
+    """Mapping from the tensors of one checkpoint to the parameters of the decoder.
 
     Attributes:
-        entries: entries whose parameters the decoder has.
-        head: name of the tensor that repeats a tied output projection; None = no such tensor.
-        carried: names of tensors outside the decoder, which an export copies unchanged.
+        entries: table entries for the tensors that the decoder reads.
+        head: name of a tensor that repeats the embedding as output projection; None = no such
+            tensor.
+        carried: names of tensors that the decoder does not read. An export copies them unchanged.
     """
 
     entries: tuple[Entry, ...]
@@ -80,6 +92,7 @@ class Naming:
 
         Args:
             entries: table of the model family.
+            config: configuration of the decoder.
             names: names of the tensors in the checkpoint.
             variants: dicts from a prefix of names to its replacement in some checkpoints.
             carried: shell-style patterns for the names of tensors outside the decoder.
@@ -98,7 +111,7 @@ class Naming:
         return Naming(entries, tied, tuple(sorted(extra)))
 
     def find(self, parameter: str) -> tuple[Entry, int]:
-        """Returns the entry that holds a parameter, and the parameter's index in this entry."""
+        """Returns the entry that holds a parameter, and the parameter's index in `Entry.parts`."""
         for entry in self.entries:
             for number, (name, _) in enumerate(entry.parts):
                 if name == parameter:
@@ -106,7 +119,7 @@ class Naming:
         raise KeyError(parameter)
 
     def tensors(self, config: DecoderConfig) -> Iterator[Tensor]:
-        """Yields every tensor of the decoder."""
+        """Yields every tensor of the checkpoint that holds parameters of the decoder."""
         for entry in self.entries:
             shape = tensor_shape(entry, config)
             for i in range(config.num_layers) if entry.stacked else (None,):
@@ -121,7 +134,10 @@ def _rename(name: str, variant: Mapping[str, str]) -> str:
 
 
 def axis_sizes(entry: Entry, number: int, config: DecoderConfig) -> dict[str, int]:
-    """Returns a dict from axis letter to size for the part `number` of an entry."""
+    """Returns a dict from axis letter to size for one parameter of an entry.
+
+    `number` is the index of the parameter in `Entry.parts`.
+    """
     name, ours = entry.parts[number]
     shape = parameters(config)[name].shape[entry.stacked :]
     return {PART: len(entry.parts), **dict(zip(ours, shape, strict=True))}
@@ -138,7 +154,10 @@ def tensor_shape(entry: Entry, config: DecoderConfig) -> tuple[int, ...]:
 
 
 def part_begin(entry: Entry, number: int, config: DecoderConfig) -> int:
-    """Returns the offset of the part `number` along the joined dimension of a tensor."""
+    """Returns the index at which a parameter begins along the joined dimension of its tensor.
+
+    `number` is the index of the parameter in `Entry.parts`.
+    """
     group = entry.theirs[entry.joined]
     sizes = (axis_sizes(entry, before, config) for before in range(number))
     return sum(math.prod(size[axis] for axis in group) for size in sizes)

@@ -1,4 +1,4 @@
-"""Tokenizers from a model folder or from GGUF metadata."""
+"""Construction of tokenizers from a model folder or from GGUF metadata."""
 
 import dataclasses
 import logging
@@ -31,13 +31,14 @@ _CONTROL, _USER_DEFINED = 3, 4  # These are values of tokenizer.ggml.token_type.
 def load_tokenizer(
     folder: str | Path, *, where: str | Path | None = None
 ) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a model folder from local files, without running code from them.
+    """Loads the tokenizer of a local model folder, without running code from the folder.
 
     `tokenizer.json` describes the complete pipeline and is used unchanged. The tokenizer classes of
     transformers 5 are not used, because they replace its pre-tokenizer. For example, SmolLM2 names
     `GPT2Tokenizer`, which splits "½" and runs of digits differently than in training.
 
     Args:
+        folder: local model folder.
         where: name of the folder in messages; None = `folder`.
 
     Raises:
@@ -61,14 +62,14 @@ def load_tokenizer(
 
 @dataclasses.dataclass(frozen=True)
 class PreTokenizer:
-    """Rules that split text before byte-level BPE, and options that belong to them.
+    """Rules that split text before byte-level BPE, and options of the same tokenizer.
 
     Attributes:
-        steps: splits, applied in order.
-        gpt2_split: whether to apply GPT-2's own pattern last, inside the byte-level step.
-        add_bos: whether to prepend the beginning-of-sequence token if the file does not set this.
-        ignore_merges: whether a piece in the vocabulary becomes one token without merges.
-        nfc: whether to NFC-normalise the text first.
+        steps: pre-tokenizers that split the text, applied in order.
+        gpt2_split: whether to split the text by GPT-2's own pattern after these steps.
+        add_bos: whether to prepend the beginning-of-sequence token, unless the file says otherwise.
+        ignore_merges: whether a piece of text that is in the vocabulary always becomes one token.
+        nfc: whether to normalise the text to Unicode NFC first.
     """
 
     steps: tuple[pre_tokenizers.PreTokenizer, ...] = ()
@@ -215,9 +216,10 @@ def _sentencepiece(
 def _merges_from_scores(
     tokens: list[str], vocabulary: Mapping[str, int], scores: list[float]
 ) -> list[tuple[str, str]]:
-    """Derives the merges from SentencePiece scores.
+    """Derives the BPE merges from the SentencePiece scores of the tokens.
 
-    The merges are all pairs of tokens that form a token, in order of decreasing score.
+    The merges are all pairs of tokens whose concatenation is a token, in order of decreasing score
+    of that token.
     """
     pairs = []
     for token, score in zip(tokens, scores, strict=True):

@@ -1,4 +1,4 @@
-"""Calls of tokenizers, which convert a panic of the tokenizers library to an ordinary error.
+"""Calls of tokenizers that convert a panic of the tokenizers library to an ordinary error.
 
 For example, the library panics if a regular expression of a tokenizer takes too many steps. A panic
 is not an `Exception`, and its report on stderr has several lines and may quote private text.
@@ -22,7 +22,7 @@ def token_ids(tokenizer: Any, text: str, **options: Any) -> list[int]:
 
     Args:
         tokenizer: a tokenizer of transformers.
-        options: further arguments of the tokenizer.
+        options: further arguments for the call of the tokenizer.
 
     Raises:
         UserError: the tokenizer cannot encode the text.
@@ -35,7 +35,10 @@ def token_ids(tokenizer: Any, text: str, **options: Any) -> list[int]:
 
 
 def cannot_encode(error: Exception) -> str:
-    """Returns the message for a text that a tokenizer cannot encode."""
+    """Returns the message of the error for a text that a tokenizer cannot encode.
+
+    `error` is the error that the tokenizer raised.
+    """
     return (
         f"the tokenizer in model.path cannot encode the text ({reason(error)}). Correct "
         "tokenizer.json, for example add an unknown token, or change the text."
@@ -44,7 +47,10 @@ def cannot_encode(error: Exception) -> str:
 
 @contextlib.contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Raises `TokenizerPanic` if the library panics in a `with` block, and discards its report."""
+    """Raises `TokenizerPanic` if the tokenizers library panics in the `with` block.
+
+    Everything that the block writes to stderr is discarded, such as the report of the panic.
+    """
     with _without_stderr():
         try:
             yield

@@ -1,4 +1,4 @@
-"""Supported model families, with one file per family and a table of all families."""
+"""Table of all supported model families. Each file of this package defines one or more families."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ FAMILIES = {
 
 
 def family_of(hf: Mapping[str, Any], where: str) -> Family:
-    """Returns the model family that a `config.json` names.
+    """Returns the model family that the field `model_type` of a `config.json` names.
 
     Args:
         hf: content of `config.json`.
@@ -41,11 +41,11 @@ def family_of(hf: Mapping[str, Any], where: str) -> Family:
 
 
 def naming(hf: Mapping[str, Any], config: DecoderConfig, names: Iterable[str]) -> Naming:
-    """Returns the mapping from the tensors of a checkpoint to parameters.
+    """Returns the mapping from the tensors of a checkpoint to the parameters of the decoder.
 
     Args:
         hf: content of `config.json`.
-        config: result of `decoder_config` for `hf`.
+        config: configuration of the decoder, which `decoder_config` reads from `hf`.
         names: names of the tensors in the checkpoint.
     """
     family = FAMILIES[hf["model_type"]]
@@ -53,15 +53,15 @@ def naming(hf: Mapping[str, Any], config: DecoderConfig, names: Iterable[str]) -
 
 
 def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:
-    """Converts a Hugging Face configuration to the configuration of the decoder.
+    """Converts the content of a `config.json` to the configuration of the decoder.
 
     Args:
         hf: content of `config.json`.
         where: path of the file, for error messages.
 
     Raises:
-        UserError: the architecture is not supported, a field is missing, the sizes are
-            inconsistent, or a field changes what the model computes and is not implemented.
+        UserError: the model family is not supported, a field is missing, the sizes are
+            inconsistent, or a field requests a computation that is not implemented.
     """
     family = family_of(hf, where)
     if hf.get("quantization_config"):

@@ -22,16 +22,16 @@ ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Family of models that share a `model_type`.
+    """Family of models whose `config.json` has the same `model_type`.
 
     Attributes:
         title: names of the models, as listed in the README.
-        architecture: transformers class that loads an export.
-        read: function that reads `config.json`. It raises UserError for features that are not
-            implemented.
+        architecture: name of the transformers class that loads an export.
+        read: function from the fields of a `config.json` to the configuration of the decoder. It
+            raises UserError for features that are not implemented.
         entries: entries of all tensors that a checkpoint of the family may hold.
-        variants: alternative names of the same tensors, see `Naming.of`.
-        carried: patterns for the names of tensors outside the decoder, see `Naming.of`.
+        variants: dicts from a prefix of tensor names to its replacement in some checkpoints.
+        carried: shell-style patterns for the names of tensors outside the decoder.
     """
 
     title: str
@@ -43,10 +43,10 @@ class Family:
 
 
 def norm_entries(names: Mapping[str, str]) -> tuple[Entry, ...]:
-    """Returns the entries for the weights and biases of norms over the hidden size.
+    """Returns the table entries for the weights and biases of norms over the hidden size.
 
     Args:
-        names: dict from parameter to module.
+        names: dict from the name of a parameter to the name of its module in the checkpoint.
     """
     return tuple(
         entry
@@ -59,12 +59,13 @@ def norm_entries(names: Mapping[str, str]) -> tuple[Entry, ...]:
 
 
 def linear_entries(names: Mapping[str, tuple[str, str, str]]) -> tuple[Entry, ...]:
-    """Returns the entries for the weights and biases of projections.
+    """Returns the table entries for the weights and biases of projections.
 
     The weight of a projection is [out, in] in a checkpoint and [in, out] in the decoder.
 
     Args:
-        names: dict from parameter to (module, input letters, output letters).
+        names: dict from the name of a parameter to the name of its module in the checkpoint, the
+            axis letters of its input, and those of its output. Axis letters are those of `decoder`.
     """
     return tuple(
         entry
@@ -91,12 +92,12 @@ _PROJECTIONS = {
 def llama_names(
     layer_norms: Mapping[str, str], *, norm: str = "model.norm", **modules: str
 ) -> tuple[Entry, ...]:
-    """Returns the entries for Llama's tensor names, which most families use.
+    """Returns the table entries for Llama's tensor names, which most families use.
 
     Args:
-        layer_norms: dict from each norm of a layer to its module.
-        norm: module of the last norm.
-        modules: modules of the projections whose names differ from Llama's.
+        layer_norms: dict from the name of each norm of a layer to the name of its module.
+        norm: name of the module of the last norm.
+        modules: names of the modules that differ from Llama's, by the name of the projection.
     """
     layer = "model.layers.{i}."
     projections = {
@@ -116,7 +117,10 @@ PRE_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_la
 
 
 def qk_norm_entries(letters: str) -> tuple[Entry, ...]:
-    """Returns the entries for the norms of queries and keys over the axes `letters`."""
+    """Returns the table entries for the norms of queries and keys.
+
+    `letters` are the axis letters of `decoder` for the axes of the norm weights.
+    """
     return tuple(
         single(
             f"model.layers.{{i}}.self_attn.{x}_norm.weight", f"layers.{x}_norm", letters, letters
@@ -133,12 +137,13 @@ def llama_config(
     kv_default: int | None = None,
     **changes,
 ) -> DecoderConfig:
-    """Returns the configuration of a decoder with Llama's architecture.
+    """Reads the configuration of a decoder with Llama's architecture.
 
     Args:
+        fields: fields of `config.json`.
         max_positions, norm_eps: defaults of `max_position_embeddings` and `rms_norm_eps`.
-        kv_default: see `attention_shape`.
-        changes: other fields of `DecoderConfig`.
+        kv_default: default of `num_key_value_heads`; None = the number of attention heads.
+        changes: values for other attributes of `DecoderConfig`.
     """
     shape = attention_shape(fields, kv_default=kv_default)
     return DecoderConfig(

@@ -63,11 +63,13 @@ def _neox(fields: Fields) -> DecoderConfig:
 
 
 def _fused(module: str, theirs: str, *, joined: bool) -> tuple[Entry, Entry]:
-    """Returns the entries for the weight and the bias of the fused query, key and value projection.
+    """Returns the entries for a projection that computes queries, keys and values together.
 
     Args:
-        theirs: letters of the output axes in the checkpoint.
-        joined: True if the parts are concatenated, False if they alternate.
+        module: name of the projection's module in the checkpoint.
+        theirs: letters of the output axes in the checkpoint, see `Entry`.
+        joined: whether the weights of queries, keys and values are concatenated; False = they
+            alternate from head to head.
     """
     weight = tuple((f"layers.{x}", "dnh") for x in "qkv")
     bias = tuple((f"layers.{x}_bias", "nh") for x in "qkv")
@@ -82,7 +84,10 @@ def _fused(module: str, theirs: str, *, joined: bool) -> tuple[Entry, Entry]:
 
 
 def _conv1d(module: str, parameter: str, into: str, out: str) -> tuple[Entry, Entry]:
-    """Returns the entries for a projection whose weight in the checkpoint is [in, out]."""
+    """Returns the entries for a projection whose weight in the checkpoint is [in, out].
+
+    `into` and `out` are the letters of its input and output axes.
+    """
     return (
         single(f"{module}.weight", parameter, into + out, into, out),
         single(f"{module}.bias", f"{parameter}_bias", out, out),
