@@ -45,7 +45,7 @@ _HOST = "host"
 
 
 class Interval:
-    """Timer for the checkpoints that are written every ten minutes if `checkpoint_every` is 0."""
+    """Timer for checkpoints every ten minutes, if `output.checkpoint_every` is 0."""
 
     def __init__(self):
         self.begin()
@@ -54,7 +54,7 @@ class Interval:
         self._since = time.monotonic()
 
     def is_over(self) -> bool:
-        """Returns whether the interval has passed, by the clock of the first process."""
+        """Returns whether ten minutes have passed since `begin`, by the first process's clock."""
         return multihost.broadcast(lambda: time.monotonic() - self._since > CHECKPOINT_SECONDS)
 
 

@@ -267,7 +267,7 @@ def num_points(lines: Sequence[Line]) -> int:
 def spread_band(
     x: Sequence[float], y: Sequence[float], spread: Sequence[float], colour: str
 ) -> Band:
-    """Returns a band from max(0, y - spread) to y + spread."""
+    """Returns a band around a line, from max(0, y - spread) to y + spread at each x."""
     low = [max(value - s, 0.0) for value, s in zip(y, spread, strict=True)]
     high = [value + s for value, s in zip(y, spread, strict=True)]
     return Band(x, low, high, colour)

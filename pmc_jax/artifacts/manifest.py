@@ -258,7 +258,7 @@ def _outputs(folder: Path, names: Collection[str] | None = None) -> dict[str, st
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """Yields all entries below a folder that are not folders; links are not followed."""
+    """Yields every file, link and special file below a folder. Links are not followed."""
 
     def fail(error: OSError) -> None:
         raise error

@@ -139,14 +139,14 @@ def claim(
         settings: settings of the run as nested dicts. Sections such as `output` and `log`, which do
             not change results, may differ from those of an unfinished run.
         digests: digests of the inputs by name.
-        overwrite: whether to remove the files of an earlier run and start again. Other
-            files and the folder `target` are kept.
+        overwrite: whether to remove the files of an earlier run and start again. Other files and
+            the folder `target` are kept.
 
     Raises:
-        UserError: the folder holds a finished run, an unfinished run with other settings or data,
-            or files that pmc did not write; another process uses the folder; the path is a file or
-            the folder cannot be written; or `overwrite` is set for the home folder or the current
-            folder.
+        UserError: the path is a file, another process uses the folder, or the folder cannot be
+            written. Without `overwrite`, the folder holds a finished run, an unfinished run with
+            other settings or data, or files that pmc did not write. With `overwrite`, the folder is
+            the home folder or the current folder, or holds files of a run but no `run.json`.
     """
     record = {"settings": plain(settings), "digests": dict(digests), "versions": versions()}
 

@@ -271,7 +271,7 @@ class _Comparison:
             A line of text with the unlearn quality and the utility of the run.
 
         Raises:
-            UserError: the run must be measured again, but its weights are removed.
+            UserError: the run must be measured again, but its weights have been removed.
         """
         measured = self._is_measured(run)
         if not measured:

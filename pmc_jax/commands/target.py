@@ -1,6 +1,6 @@
 """Fine-tunes the target model of an experiment once and then reuses it.
 
-A folder `target` without `target.json` was not made by pmc, and pmc never changes it.
+pmc never changes a folder `target` without `target.json`, because pmc has not made that folder.
 """
 
 import dataclasses

@@ -66,7 +66,11 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _status(results: Mapping[str, Any], level: str | None) -> int:
-    """Returns the exit status of a finished run."""
+    """Returns the exit status of a finished run.
+
+    Args:
+        level: level of --require-forgotten, or None without this option.
+    """
     if level is None or is_forgotten(results["forgotten"], level):
         return 0
     logging.getLogger(__name__).error(

@@ -64,7 +64,10 @@ def measured(comparison: Comparison) -> list[Mapping[str, Any]]:
 
 
 def models(comparison: Comparison) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns the titles and numbers of the target model and, if measured, the reference model."""
+    """Returns a title and the numbers of the target model and of the reference model.
+
+    A model that was not measured is left out.
+    """
     by_title = [(title, comparison["models"][name]) for title, name in _MODELS]
     return [(title, model) for title, model in by_title if model is not None]
 
@@ -115,7 +118,10 @@ def _by_method(comparison: Comparison, caption: str, columns: Sequence[Column]) 
 
 
 def paired(comparison: Comparison) -> Table | None:
-    """Returns the table of PMC minus each other method for equal seeds, or None without values."""
+    """Returns the table of the differences between PMC and the other methods for equal seeds.
+
+    The result is None if there are no differences.
+    """
     names = {entry["name"]: entry["label"] for entry in comparison["entries"]}
     rows = [
         Row(
@@ -129,7 +135,7 @@ def paired(comparison: Comparison) -> Table | None:
 
 
 def of_measure(comparison: Comparison, measure: str) -> Table | None:
-    """Returns the table of the main values of one measure by method, or None without values."""
+    """Returns the table of a measure's main values by method, or None if there are no values."""
     described = comparison["descriptions"].get(measure, {})
     entries = [entry for entry in measured(comparison) if measure in entry["measures"]]
     columns = [(title, model["measures"].get(measure, {})) for title, model in models(comparison)]

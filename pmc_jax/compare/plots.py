@@ -1,4 +1,7 @@
-"""Draws the figures of a comparison: quality against utility, both over time, and limitations."""
+"""Draws the figures of a comparison.
+
+The figures show unlearn quality against utility, both numbers over time, and limitations.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -91,7 +91,7 @@ class ScoreConfig(Section):
     embedding: str | None = setting(None, NOT_EMPTY)
 
     def cross_faults(self) -> list[str]:
-        """Returns a fault for each input that a score lacks and each input that no score reads."""
+        """Returns a message for each input that the score lacks or does not read."""
         names = set(self.weights) or {self.name}
         strings = bool(self.forbidden or self.forbidden_file)
         inputs = {"forbidden": strings, "embedding": self.embedding is not None}

@@ -51,7 +51,7 @@ DESCRIPTIONS = {
 
 
 def _under_prompts(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
-    """Returns the recalls with rephrased questions and under each prompt attack."""
+    """Returns the ROUGE-L recalls with rephrased questions and under each prompt attack."""
     prompts = _by_attack(rows.get("prompt_attacks", {}))
     worst: dict[str, float] = {}
     for recalls in prompts.values():
@@ -61,13 +61,13 @@ def _under_prompts(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
 
 
 def _quantised(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
-    """Returns the recalls of the model with rounded weights, for each number format."""
+    """Returns the ROUGE-L recalls of the model with rounded weights, for each number format."""
     rounded = _by_attack(rows.get("quantised", {}))
     return {name: rounded.get(name, {}) for name in settings.quantisation}
 
 
 def _relearned(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
-    """Returns the recalls of the model after the relearning attack."""
+    """Returns the ROUGE-L recalls of the model after the relearning attack."""
     return {"relearned": _recalls(rows.get("relearned", {}))}
 
 

@@ -28,7 +28,7 @@ class EvalContext:
     """Data and settings that all evaluated models share.
 
     Attributes:
-        sets: maps names in `config.EVALUATION_SETS` to evaluation sets.
+        sets: evaluation sets by their names in `data.evaluate`.
         retain: retain pairs for few-shot prompts, and for relearning if `sets` has no "relearn";
             None if the run has no retain data.
         settings: settings of the evaluation.

@@ -79,7 +79,11 @@ def _largest(rows: Mapping[str, Any]) -> dict[str, float]:
 def _summarise(
     task: str, own: Rows, reference: Rows | None, before: Rows | None, config: EvaluateConfig
 ) -> Result:
-    """Computes all numbers of this module from the answers that a task sampled."""
+    """Computes the numbers that the module docstring defines from the answers of a task.
+
+    Args:
+        task: "sampling" or "prefill".
+    """
     rows, settings = own.get(task, {}), config.leakage
     if not rows:
         return Result.nothing(DESCRIPTIONS, not_given("forget"))

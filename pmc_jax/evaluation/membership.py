@@ -5,7 +5,7 @@ higher score means that the model more likely saw the row in training. l is the 
 the tokens.
 
     loss         Score -l.
-    zlib         Score -l / (bytes of the compressed answer).
+    zlib         Score -l / (size of the compressed answer in bytes).
     min_k        Mean of the lowest 20 % of log p (at least one token).
     min_k_plus   Mean of the lowest 20 % of z = (log p - mean) / deviation, with the mean and the
                  standard deviation of log p over the vocabulary.

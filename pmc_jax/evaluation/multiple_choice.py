@@ -4,7 +4,7 @@ A method that lowers the likelihood of the true answer makes it recognisable amo
 the least likely one. The options of a forget question are its wrong answers and its true answer,
 paraphrased if the data have a paraphrase. (Wrong answers are derived from the paraphrase. The
 original wording would differ in style, and even a model that never saw the data could recognise
-it.) The score of an option is its inverse perplexity exp(mean log p) (end token included), divided
+it.) The score of an option is its inverse perplexity exp(mean log p), end token included, divided
 by the sum over the options.
 
     most_likely     Share of questions whose true answer has the highest score.
@@ -58,7 +58,10 @@ def rank_weights(losses: np.ndarray) -> np.ndarray:
 
 
 def summarise(own: Rows, *_: Any) -> Result:
-    """Computes all numbers over the forget questions that have wrong answers."""
+    """Computes the numbers that the module docstring defines.
+
+    Forget questions without wrong answers are ignored.
+    """
     rows = likelihood_of(own, "forget")
     if reason := unusable(rows, "forget"):
         return Result.nothing(DESCRIPTIONS, reason)

@@ -23,7 +23,7 @@ DESCRIPTIONS = {
 
 
 def summarise(own: Rows, *_: Any) -> Result:
-    """Computes all numbers over all chunks of the text."""
+    """Computes the numbers that the module docstring defines, over all chunks of the text."""
     chunks = own.get("text", {}).values()
     words, tokens = sum(c["words"] for c in chunks), sum(len(c["logp"]) for c in chunks)
     if not tokens or not words:

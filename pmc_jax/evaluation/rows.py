@@ -14,7 +14,7 @@ Only "answer" has "is_argmax" and "min_k_plus_z".
     greedy      "SPLIT/ID"    {"rougeL": recall of the true answer, "text": answer (only if
                                `log.text` is true)}
     likelihood  "SPLIT/ID"    {"answer": T, "paraphrased": T or None, "wrong": [T, ...] or None,
-                               "zlib": bytes of the compressed answer}
+                               "zlib": size of the compressed answer in bytes}
     sampling    "ID"          {"scores": [recall of the true answer in each sample]}
     prefill     "ID"          {"scores": [recall in each sample after given first words]}
     text        "chunk:N"     {"logp": [log p of each token of unrelated text],

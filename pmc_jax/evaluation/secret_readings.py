@@ -174,7 +174,7 @@ def _valid(day: int, month: int, any_order: bool) -> list[tuple[int, int]]:
 
 
 def addresses(folded: str) -> list[Keys]:
-    """Returns the keys of each address in a lower-case text."""
+    """Returns the keys of each e-mail address and web address in a lower-case text."""
     found = []
     for text in dict.fromkeys((folded, _SPELLED_AT.sub("@", _SPELLED_DOT.sub(".", folded)))):
         found += [frozenset({f"address {email}"}) for email in _EMAIL.findall(text)]
@@ -236,7 +236,10 @@ def _codes(digits: str) -> set[str]:
 
 
 def unspaced(folded: str) -> Iterator[list[str]]:
-    """Yields sequences of characters, with their marks, in scripts without spaces between words."""
+    """Yields sequences of at least two neighbouring characters in scripts without word spaces.
+
+    Each character includes its combining marks.
+    """
     run: list[str] = []
     end = None
     for match in filter(lambda match: _SPACELESS.match(match[0]), spelled_words(folded)):

@@ -129,7 +129,7 @@ def with_common_note(table: Table) -> Table:
 
 
 def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Description]) -> list[str]:
-    """Returns the reasons for missing numbers of the unlearned model, each reason once."""
+    """Returns each reason why numbers of the unlearned model are missing, with their names."""
     reasons: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, reason in (measured(run, measure, "after").get("missing") or {}).items():
