@@ -152,7 +152,7 @@ def test_ctrl_c_is_one_line_and_resumes(inputs, plain, monkeypatch):
     assert done.err.splitlines()[-1].startswith(
         "pmc: the command received SIGINT and stopped. Run the same command again"
     )
-    assert "resuming" in tiny.succeed("unlearn", "output.checkpoint_every=1").out
+    assert "resumes" in tiny.succeed("unlearn", "output.checkpoint_every=1").out
     assert tiny.same_weights("out/model", plain.out / "model")
 
 

@@ -240,7 +240,7 @@ def test_one_process_goes_on_as_two(stage, alone, inputs, cache):
     (one,) = job.ended()
     assert one.status == 75, one.err[-2000:]
     first, _ = succeed(unlearn(cache))
-    assert stage == "fine-tune" or "resuming" in first.out
+    assert stage == "fine-tune" or "resumes" in first.out
     assert_as_alone(alone)
 
 

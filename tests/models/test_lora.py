@@ -157,7 +157,7 @@ def test_command_writes_the_adapter_and_goes_on_from_a_checkpoint(inputs):
         shutil.rmtree(cut / name)
     (cut / "results.json").unlink()
     again = tiny.succeed("unlearn", *lora, "output.dir=cut", "output.checkpoint_every=1")
-    assert "resuming" in again.out
+    assert "the run resumes" in again.out
     for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes()
 

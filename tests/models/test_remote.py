@@ -116,7 +116,7 @@ def test_the_whole_command(bucket, monkeypatch):
     again = tiny.succeed(
         "unlearn", "output.dir=there", "pmc.schedule.epochs=1", "model.path=gs://model"
     )
-    assert "resuming" in again.out
+    assert "the run resumes" in again.out
 
 
 def cut(folder):
