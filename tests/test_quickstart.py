@@ -93,6 +93,7 @@ def test_quickstart_in_small(out):
             "pmc.sampling.max_attempts=1",
         ),
         *("pmc.sampling.max_new_tokens=8", "evaluate.max_new_tokens=8", "train.batch_size=2"),
+        "evaluate.levels.num_samples=2",
         timeout=300,
         quick_compile=True,
     )

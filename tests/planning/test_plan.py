@@ -44,8 +44,13 @@ def more_plans() -> dict:
     return compiled_plans("long")
 
 
+@pytest.mark.slow
 class TestLlama3B:
     """Llama-3.2-3B, 64 rows of 256 tokens and 160 answers at once, on sixteen v5e chips."""
+
+    @pytest.fixture(scope="class")
+    def plans(self) -> dict:
+        return compiled_plans("3b")
 
     def test_training_and_sampling_fit(self, plans):
         plan = plans["3b"]

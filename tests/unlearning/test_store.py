@@ -88,7 +88,7 @@ def test_rejects_bad_input():
     with pytest.raises(ValueError, match="is repeated"):
         ReplacementStore(["a", "a"])
     store = ReplacementStore(IDS)
-    with pytest.raises(ValueError, match="question 'q1' is nan"):
+    with pytest.raises(ValueError, match="question 'q1' must be finite"):
         store.offer("q1", "x", math.nan)
     with pytest.raises(KeyError):
         store.offer("unknown", "x", 0.5)
