@@ -192,7 +192,7 @@ class Figure:
 
     @property
     def sentence(self) -> str:
-        """Text that replaces the drawing on a page without it."""
+        """Text that a page shows in place of the drawing."""
         return self.alt or self.caption
 
     @property

@@ -141,7 +141,7 @@ def knows_the_data(name: str) -> bool:
 
 
 def present_inputs(inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Returns the paths of the existing inputs that may contain the answers to forget, by name."""
+    """Returns name -> path for the existing inputs that may contain the answers to forget."""
     paths = {name: source["path"] for name, source in inputs.items() if knows_the_data(name)}
     return {n: path for n, path in paths.items() if is_address(path) or os.path.exists(path)}
 
@@ -174,7 +174,7 @@ def private_entries(folder: Path) -> list[str]:
 
 
 def purge(folder: str | Path) -> list[str]:
-    """Removes `private_entries` and all logged texts from the folder of a finished run.
+    """Removes the files of `private_entries` and all logged texts from a finished run's folder.
 
     The caller must have locked the folder with `run_folder.locked` or `run_folder.claim`.
 

@@ -14,7 +14,7 @@ from pmc_jax.unlearning.pmc_source import PMCSource
 
 
 def trains_on_own_answers(config: Config) -> bool:
-    """Returns whether the method, such as PMC, trains on the model's own answers."""
+    """Returns whether the method of a run trains on the model's own answers, as PMC does."""
     return "collapse" in METHODS[config.method.name].terms
 
 

@@ -154,7 +154,10 @@ def _run_rounds(
 
 
 def _measure_rewards(config: Config, run: Unlearning) -> None:
-    """Records E[e^r] and Var[e^r] of the reward r if `pmc.reward_samples` is above 0."""
+    """Records E[e^r] and Var[e^r] of the reward r = 1 - score of new samples.
+
+    Nothing is recorded if `pmc.reward_samples` is 0.
+    """
     state = run.run_state
     if not config.pmc.reward_samples:
         return

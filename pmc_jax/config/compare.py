@@ -316,7 +316,7 @@ def load_compare(path: str | Path, overrides: Sequence[str] = ()) -> CompareConf
 
 
 def _changed(run: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
-    """Returns the settings of a run after `changes`, a mapping from dotted names to values."""
+    """Returns the settings of a run after `changes`, which map dotted names to new values."""
     settings, faults = dict(run), []
     for name, value in changes.items():
         try:

@@ -74,13 +74,19 @@ def summary(
 
 
 def tells_at(row: Row, level: str) -> bool:
-    """Returns whether the secret of a question is told at a level; False if it was not measured."""
+    """Returns whether the secret of a question is told at a level.
+
+    The result is False if the level was not measured.
+    """
     told = row[level]
     return any(told.values()) if isinstance(told, Mapping) else bool(told)
 
 
 def first_level(row: Row) -> str | None:
-    """Returns the first level at which the secret of a question is told, or None for no level."""
+    """Returns the first level at which the secret of a question is told.
+
+    The result is None if the secret is told at no measured level.
+    """
     return next((level for level in LEVELS if tells_at(row, level)), None)
 
 

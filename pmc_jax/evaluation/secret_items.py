@@ -140,7 +140,10 @@ def _words(text: str, words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys]:
 
 
 def _secret_phrases(run: Sequence[str], words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys]:
-    """Yields the phrases of secret characters, which are rare and not in the question."""
+    """Yields the keys of each phrase of at least two secret characters.
+
+    A secret character is in few other answers and not in the question.
+    """
 
     def own(character: str) -> bool:
         stems = unicode_words(character)

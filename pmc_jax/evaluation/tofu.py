@@ -51,7 +51,7 @@ for _kind, _mean in _MEANS.items():
 
 
 def probability(true: np.ndarray) -> float:
-    """Returns the mean of exp(-l) over answers.
+    """Returns the mean of the normalised probability exp(-l) over answers.
 
     Args:
         true: float [N], mean loss l per token of each answer.

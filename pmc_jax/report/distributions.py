@@ -69,7 +69,7 @@ def _by_model(styled: Sequence[Styled], say: Callable[[Any], str], join: str = "
 
 
 def _ordered(styled: Sequence[Styled]) -> list[Line]:
-    """Returns lines of the values in descending order, over the share of questions, in percent."""
+    """Returns lines of the values in descending order over the questions, both axes in percent."""
     return [
         Line(
             x=[100 * i / len(data) for i in range(len(data) + 1)],

@@ -264,7 +264,7 @@ def _unmeasured(run: Mapping[str, Any]) -> Sequence[str]:
 
 
 def level_text(question: Mapping[str, Any], forgotten: Mapping[str, Any] | None) -> str:
-    """Returns a phrase that names every answer that tells the secret of a question."""
+    """Returns a phrase that lists which kinds of answers tell the secret of a question."""
     texts = TEXTS["told_by"]
     told = {
         "said": question["said"],

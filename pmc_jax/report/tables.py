@@ -129,7 +129,10 @@ def with_common_note(table: Table) -> Table:
 
 
 def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Description]) -> list[str]:
-    """Returns each reason why numbers of the unlearned model are missing, with their names."""
+    """Returns a text for each reason why numbers of the unlearned model are missing.
+
+    The text names these numbers.
+    """
     reasons: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, reason in (measured(run, measure, "after").get("missing") or {}).items():

@@ -132,9 +132,10 @@ def step_rows(
     retain: Sequence[Any],
     max_train_score: float | None,
 ) -> dict[str, TermRows]:
-    """Returns the rows of one gradient step on CE(stored answers) + lambda · CE(retain pairs).
+    """Returns the rows of one gradient step of PMC.
 
-    The factor lambda is not applied here, but by `training.losses.pmc`.
+    The loss of the step is CE(stored answers) + lambda · CE(retain pairs), where CE is the mean
+    cross-entropy. The function `training.losses.pmc` applies the factor lambda.
 
     Args:
         step: indices of the forget questions and the retain rows in the step.
