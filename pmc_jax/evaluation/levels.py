@@ -300,7 +300,10 @@ class _Asking:
     seed: int
 
     def greedy(self, questions: Sequence[str], prefixes: Sequence[str] = ()) -> list[str]:
-        """Returns the greedy answers that follow the first words in `prefixes`."""
+        """Returns the greedy answer to each question, without the first words in `prefixes`.
+
+        If there are prefixes, the model continues the prefix of each question.
+        """
         if not prefixes:
             answers = self.model.greedy(questions, self.settings, Recorder(bars=False))
             return [answers[question] for question in questions]

@@ -76,7 +76,7 @@ _HYPHENATED = re.compile(r"(?<!\w)[^\W\d_]+(?:-[^\W\d_]+)+")
 
 
 def keys(text: str, words: Vocabulary) -> Keys:
-    """Returns the keys of a text (see the module docstring)."""
+    """Returns the keys of all numbers, dates, addresses, codes, phrases and words of a text."""
     folded = visible(text).casefold()
     digits = with_digits(folded, words)
     found = {key for _, _, date in dates(digits, words) for key in date}

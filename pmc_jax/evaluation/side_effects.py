@@ -88,7 +88,7 @@ def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -
 
 
 def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the changes of probability at "forget" and "other" positions.
+    """Returns the changes of probability by group of positions, which is "forget" or "other".
 
     Chunks that the two models tokenise differently are ignored.
     """

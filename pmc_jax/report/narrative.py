@@ -280,7 +280,7 @@ def level_text(question: Mapping[str, Any], forgotten: Mapping[str, Any] | None)
 
 
 def untested(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Returns what was not tested, as a list of (reason, [(title, what the test would show)])."""
+    """Returns the tests that were not made, as (reason, [(title, what the test would show)])."""
     by_reason: dict[str, list[tuple[str, str]]] = {}
     for name, reason in (run["forgotten"] or {}).get("not_measured", {}).items():
         about = TEXTS["levels"][name]

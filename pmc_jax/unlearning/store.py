@@ -18,8 +18,9 @@ class ReplacementStore:
     """Store of the best answer so far and its score by question id. Lower scores are better.
 
     The rules are those of Scholten et al. (arXiv 2507.04219) and the authors' code. A question is
-    sampled while it has no answer or its score is above 0. A new answer replaces the stored answer
-    unless the new score is worse, so an answer with an equal score replaces the stored answer.
+    sampled as long as it has no answer or an answer with a score above 0. A new answer replaces the
+    stored answer unless its score is worse. An answer with an equal score therefore replaces the
+    stored answer.
 
     Args:
         ids: unique question ids, in the order that `replacements` keeps.
