@@ -1,4 +1,4 @@
-"""Start of multi-process jobs, whose processes find each other by flags or cluster variables.
+"""Connects the processes of a multi-process job, as flags or cluster variables describe the job.
 
 Only `join` imports jax, so a single process starts without this import.
 """
@@ -55,12 +55,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) -> ProcessSpec | None:
-    """Reads the process spec from flags and environment variables.
+    """Reads the address, size and index of a job from flags and environment variables.
 
     Returns None if the job has a single process.
 
+    Args:
+        options: parsed flags of `add_flags`.
+        environment: environment variables.
+
     Raises:
-        UserError: flags or variables contradict each other or are incomplete.
+        UserError: flags or variables are invalid, incomplete or contradict each other.
     """
     flags = (options.coordinator, options.num_processes, options.process_id)
     if any(flag is not None for flag in flags):
@@ -100,10 +104,13 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
 def _checked(
     coordinator: str, count: int, index: int, *, names: tuple[str, str, str]
 ) -> ProcessSpec | None:
-    """Builds a process spec from checked values, or returns None for a single process.
+    """Checks the values of a process spec and builds it, or returns None for a single process.
 
     Args:
         names: names of the flags or environment variables, for messages.
+
+    Raises:
+        UserError: the index is out of range, or the coordinator is not an address.
     """
     if count < 1 or not 0 <= index < count:
         raise UserError(

@@ -1,7 +1,8 @@
 """Device meshes, and layouts that map the logical axes of arrays to mesh axes.
 
-Each array has a `NamedSharding`, from which jitted functions take their shardings. The axes and the
-tables are in `pmc_jax.config.sharding`. A single device forms a 1 x 1 x 1 x 1 mesh.
+Each array has a `NamedSharding`, from which jitted functions take their shardings. The module
+`pmc_jax.config.sharding` defines the axes and the sharding rules. A single device forms a mesh of
+shape 1 x 1 x 1 x 1.
 """
 
 import collections
@@ -22,11 +23,13 @@ __all__ = ["AXES", "SAMPLE_RULES", "TRAIN_RULES", "Layout", "layout", "make_mesh
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A mesh with sharding rules, which is hashable and can be a static argument of jax.jit.
+    """Device mesh with sharding rules.
+
+    The class is hashable, so a layout can be a static argument of jax.jit.
 
     Attributes:
         mesh: mesh of devices with the axes `AXES`.
-        rules: pairs of a logical axis and its mesh axes.
+        rules: pairs of a logical axis and the mesh axes that shard it.
     """
 
     mesh: Mesh
@@ -35,7 +38,8 @@ class Layout:
     def axes(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[tuple[str, ...]]:
         """Returns the mesh axes along which each dimension of an array is sharded.
 
-        The result for a dimension is empty if its size is not a multiple of its number of shards.
+        A dimension is sharded along no axes if its size is not a multiple of the number of shards.
+        A mesh axis shards at most one dimension.
 
         Args:
             logical: logical axis of each dimension; None means that a dimension is never sharded.
@@ -55,30 +59,38 @@ class Layout:
     def sharded_axes(
         self, logical: Sequence[str | None], shape: Sequence[int]
     ) -> list[tuple[str, ...]]:
-        """Returns the mesh axes of size above 1 that shard each dimension of an array."""
+        """Returns the mesh axes of each dimension as `axes` does, without mesh axes of size 1."""
         all_axes = self.axes(logical, shape)
         return [tuple(a for a in axes if self.mesh.shape[a] > 1) for axes in all_axes]
 
     def spec(self, logical: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
-        """Returns the mesh axes of each dimension as a `PartitionSpec`."""
+        """Returns the mesh axes that shard each dimension of an array, as a `PartitionSpec`."""
         return PartitionSpec(*(axes or None for axes in self.axes(logical, shape)))
 
     def sharding(self, logical: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
         return NamedSharding(self.mesh, self.spec(logical, shape))
 
     def constrain(self, x: jax.Array, *logical: str | None) -> jax.Array:
-        """Constrains the sharding of `x` inside a jitted function."""
+        """Constrains the sharding of `x` inside a jitted function.
+
+        Args:
+            x: array to constrain.
+            logical: logical axis of each dimension; None means that a dimension is never sharded.
+        """
         return jax.lax.with_sharding_constraint(x, self.sharding(logical, x.shape))
 
     def put(self, x: np.ndarray, *logical: str | None) -> jax.Array:
-        """Converts a host array to a global array; each process copies the rows of its devices."""
+        """Converts a host array to a global array with the sharding of its logical axes.
+
+        Each process copies only the shards of its own devices.
+        """
         x = np.asarray(x)
         return jax.make_array_from_callback(
             x.shape, self.sharding(logical, x.shape), lambda index: x[index]
         )
 
     def unsharded_dims(self, logical: Sequence[str | None], shape: Sequence[int]) -> list[str]:
-        """Returns the dimensions whose size prevents sharding, each as text ("kv_heads 2")."""
+        """Returns the dimensions whose size prevents sharding, as texts such as "kv_heads 2"."""
         table = dict(self.rules)
         pairs = zip(logical, self.axes(logical, shape), shape, strict=True)
         return [
@@ -89,12 +101,12 @@ class Layout:
 
     @property
     def platform(self) -> str:
-        """Platform of the devices, which is cpu, gpu or tpu."""
+        """Platform of the devices: "cpu", "gpu" or "tpu"."""
         return self.mesh.devices.flat[0].platform
 
     @property
     def row_multiple(self) -> int:
-        """Number of shards along the rows of a batch.
+        """Number of shards into which the rows of a batch are divided.
 
         Batches are padded to a multiple of this number.
         """
@@ -123,8 +135,8 @@ def make_mesh(
         devices: devices of the mesh; None selects all devices.
 
     Raises:
-        UserError: the product of the sizes differs from the number of devices, or `slices` differs
-            from the number of slices that the devices report.
+        UserError: a size is invalid, the sizes do not fit the number of devices, or `slices`
+            differs from the number of slices that the devices report.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -159,7 +171,13 @@ def make_mesh(
 
 
 def _slices(wanted: int, devices: Sequence) -> int:
-    """Returns the number of slices after a check against the `slice_index` of the devices."""
+    """Checks the wanted number of slices against the devices and returns the number to use.
+
+    -1 selects the number of slices that the devices report.
+
+    Raises:
+        UserError: the devices form another number of slices, or the slices differ in size.
+    """
     counts = collections.Counter(getattr(device, "slice_index", None) for device in devices)
     actual = len(counts)
     if actual > 1 and wanted not in (-1, actual):
@@ -187,7 +205,10 @@ def _divisors(count: int) -> list[int]:
 
 
 def _by_slice(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
-    """Arranges devices in an array of the given shape, in the network order of each slice."""
+    """Arranges devices in an array whose first axis is the slice.
+
+    Within each slice, the devices are in network order.
+    """
     slices, *inner = shape
     for attribute in ("slice_index", "process_index"):
         counts = collections.Counter(getattr(device, attribute, 0) for device in devices)
@@ -209,11 +230,11 @@ def layout(
 
     Args:
         mesh: mesh that `make_mesh` returns.
-        rules: table from logical axes to mesh axes.
-        changed: rows that replace rows of the table.
+        rules: mapping from logical axes to mesh axes, such as `TRAIN_RULES`.
+        changed: entries that replace entries of `rules`.
 
     Raises:
-        UserError: the mesh does not have the axes of `make_mesh`, or a row names an unknown axis.
+        UserError: the mesh does not have the axes `AXES`, or `changed` names an unknown axis.
     """
     if set(mesh.axis_names) != set(AXES):
         raise UserError(

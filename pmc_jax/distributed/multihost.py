@@ -3,7 +3,7 @@
 A job has one process per host. All processes must make the same calls in the same order. Values are
 sent through the key-value store of jax's distributed runtime and not through the devices, so
 float64 values keep their precision and no call waits for a device program. In a single process,
-each function returns the value of this process. `launch` starts the processes, and `watchdog`
+no call communicates. `launch` starts the processes, and `watchdog`
 detects failed processes.
 """
 
@@ -50,19 +50,22 @@ def is_first() -> bool:
 
 
 def store() -> Any:
-    """Returns the client of jax's key-value store, for which jax has no public API."""
+    """Returns the client of jax's key-value store. jax has no public API for this client."""
     from jax._src import distributed
 
     return distributed.global_state.client
 
 
 def gather(value: Any) -> list[Any]:
-    """Returns the JSON values of all processes, ordered by process.
+    """Sends the value of this process to all processes, and returns the values of all processes.
 
-    Values may have any size, and floats keep all bits.
+    The values are ordered by process. Values may have any size, and floats keep all bits.
+
+    Args:
+        value: value of this process, which JSON can represent.
 
     Raises:
-        UserError: a process did not call this function within `PMC_BARRIER_SECONDS`.
+        UserError: a process did not call this function within `PMC_BARRIER_SECONDS` seconds.
     """
     if count() == 1:
         return [value]
@@ -94,7 +97,7 @@ def broadcast(make: Callable[[], Any]) -> Any:
     """Calls `make` in the first process only, and returns its JSON result in every process.
 
     Raises:
-        UserError: the first process did not return within `PMC_BARRIER_SECONDS`.
+        UserError: `make` did not return within `PMC_BARRIER_SECONDS` seconds.
     """
     if count() == 1:
         return make()
@@ -112,7 +115,7 @@ def broadcast(make: Callable[[], Any]) -> Any:
 
 
 def first_ahead(make: Callable[[], Any]) -> Any:
-    """Calls `make` in the first process, then in all other processes.
+    """Calls `make` in the first process, and then in all other processes at the same time.
 
     Returns the result of the call in this process.
     """
@@ -131,7 +134,8 @@ def barrier(name: str) -> None:
         name: name of the barrier, for messages; each name can be used once.
 
     Raises:
-        UserError: `PMC_BARRIER_SECONDS` have passed; the message names the missing processes.
+        UserError: a process did not call this function within `PMC_BARRIER_SECONDS` seconds. The
+            message names the missing processes.
     """
     if count() == 1:
         return
@@ -143,9 +147,12 @@ def barrier(name: str) -> None:
 
 
 def _timed_out(error: Exception, processes: str, where: str) -> Exception:
-    """Converts a timeout to a UserError that names the missing processes.
+    """Returns a UserError for a timeout, and any other error unchanged.
 
-    Returns any other error unchanged.
+    Args:
+        error: error of the key-value store.
+        processes: indices of the missing processes, as text.
+        where: call that failed, for the message.
     """
     if "DEADLINE_EXCEEDED" not in str(error):
         return error
@@ -161,16 +168,16 @@ def owns(number: int) -> bool:
 
 
 def map_sharded(make: Callable[[int], Sequence[int]], size: int) -> list[list[int]]:
-    """Returns the lists of token ids `[make(0), ..., make(size - 1)]` in every process.
+    """Returns the lists of integers `[make(0), ..., make(size - 1)]` in every process.
 
-    The calls are divided among the processes.
+    Each process calls `make` only for its own share of the numbers.
     """
     by_process = gather([list(make(i)) for i in range(size) if owns(i)])
     return [by_process[i % count()][i // count()] for i in range(size)]
 
 
 def host_array(array: "jax.Array") -> "np.ndarray":
-    """Copies a sharded array to the memory of every host.
+    """Copies a sharded array to the memory of every host, and returns the complete array.
 
     All processes must call this function.
     """
@@ -188,10 +195,10 @@ def _barrier_milliseconds() -> int:
 
 
 def seconds_of(variable: str, default: float) -> float:
-    """Reads a time in seconds from an environment variable.
+    """Reads a number of seconds from an environment variable, or returns `default` if it is unset.
 
     Raises:
-        UserError: the variable is not a positive number.
+        UserError: the value is not a positive finite number.
     """
     text = os.environ.get(variable, str(default))
     try:

@@ -31,7 +31,13 @@ _SAME_SIGNAL_SECONDS = 0.3
 
 
 class _Stop:
-    """State of a request to stop, and the number of open `saving` blocks."""
+    """State of a request to stop.
+
+    Attributes:
+        requested: event that is set after a signal.
+        number: number of the signal.
+        saving: number of `saving` blocks that the process is in.
+    """
 
     def __init__(self):
         self.requested = threading.Event()
@@ -43,7 +49,14 @@ _stop = _Stop()
 
 
 class _SafePoints:
-    """Counter of the safe points that this process has passed."""
+    """Counter of the safe points that this process has passed.
+
+    Attributes:
+        changed: condition that protects the other attributes.
+        passed: number of safe points passed.
+        paused: whether the process waits at its next safe point until `stop_after` is set.
+        stop_after: number of safe points after which the process stops, or None.
+    """
 
     def __init__(self):
         self.changed = threading.Condition()
@@ -54,7 +67,9 @@ _safe_points = _SafePoints()
 
 
 def handled_signals() -> list[signal.Signals]:
-    """Returns the signals that stop a process, except signals that the caller ignores.
+    """Returns the signals that stop this process: those of `SIGNALS` that it does not ignore.
+
+    SIGTERM is always included.
 
     `nohup` ignores SIGHUP, and a shell ignores SIGINT for some background processes.
     """
@@ -70,14 +85,14 @@ def exit_now(status: int, text: str) -> None:
 
 @contextlib.contextmanager
 def handle_signals(exit_process: Callable[[int, str], None] = exit_now) -> Iterator[None]:
-    """Makes signals stop the code inside a `with` block of the main thread.
+    """Stops the code in a `with` block of the main thread when the process receives a signal.
 
     Args:
-        exit_process: function that ends the process with a status and a text, for a second signal
-            and for native code that does not return.
+        exit_process: function that ends the process with a status and a text. It is called after a
+            second signal, or if native code does not return.
 
     Raises:
-        Stopped: the process has received a signal outside `saving`.
+        Stopped: the process has received a signal outside a `saving` block.
     """
     _stop.requested.clear()
     read_end, write_end = os.pipe()
@@ -106,10 +121,11 @@ def handle_signals(exit_process: Callable[[int, str], None] = exit_now) -> Itera
 
 @contextlib.contextmanager
 def saving() -> Iterator[None]:
-    """Makes signals wait for the next call of `check` inside a `with` block.
+    """Defers signals in a `with` block to the next call of `check`.
 
     Raises:
-        Stopped: the process has received a signal, and `check` was not called after it.
+        Stopped: the only process of a job has received a signal, and the block ended without a
+            call of `check`.
     """
     _stop.saving += 1
     try:
@@ -126,7 +142,7 @@ def is_requested() -> bool:
 
 
 def check() -> None:
-    """Marks a safe point.
+    """Marks a safe point, at which the caller can save its state and stop.
 
     Raises:
         Preempted: a process of the job has received a signal, and this process must stop here.
@@ -144,7 +160,7 @@ def check() -> None:
 
 
 def pause() -> int:
-    """Pauses this process at its next safe point until `stop_after` is called.
+    """Makes this process wait at its next safe point until `stop_after` is called.
 
     Returns the number of safe points that this process has passed.
     """
@@ -180,11 +196,13 @@ def _on_signal(number: int, _: object) -> None:
 def _watch(
     read_end: int, numbers: Collection[int], exit_process: Callable[[int, str], None]
 ) -> None:
-    """Ends the process after a second signal, or if it does not end after the first signal.
+    """Ends the process after a second signal, or if the process continues after the first signal.
 
     Args:
-        read_end: pipe that receives the number of each signal as a byte, and 0 at the end.
+        read_end: file descriptor of a pipe that receives the number of each signal as a byte, and
+            0 at the end.
         numbers: the signals that stop the process.
+        exit_process: function that ends the process with a status and a text.
     """
     number, received, must_end = 0, 0.0, False
     while True:

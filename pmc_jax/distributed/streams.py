@@ -1,4 +1,4 @@
-"""Standard streams on which no output fails.
+"""Standard streams whose writes never fail.
 
 A run continues if the reader of a pipe has ended, a disk is full or a terminal has closed.
 Characters that a stream cannot show are written as escape sequences.
@@ -50,7 +50,7 @@ codecs.register_error("pmc_escape", _escape_unencodable)
 
 
 def open_stream(number: int, encoding: str | None) -> io.TextIOWrapper:
-    """Opens a text stream that writes to a file descriptor and never fails.
+    """Opens a text stream on a file descriptor, whose writes never fail.
 
     Args:
         number: file descriptor, which stays open when the stream is closed.
@@ -76,7 +76,10 @@ def protect() -> None:
 
 
 def lost_output() -> str | None:
-    """Returns the error that lost output on stdout, or None if no reader misses any output."""
+    """Returns the text of the error that lost output on stdout, or None if no output was lost.
+
+    Output to a closed pipe or terminal does not count as lost.
+    """
     sys.stdout.flush()
     failure = sys.stdout.buffer.raw.failure
     return None if failure is None or failure.errno in _CLOSED else failure.strerror

@@ -29,7 +29,7 @@ RESUME = "Read the log of that process, then run the same command again to resum
 
 @dataclasses.dataclass(frozen=True)
 class Parent:
-    """Pipes between a child and its parent, as the child uses them.
+    """Child's ends of the pipes between a child and its parent.
 
     Attributes:
         messages: file descriptor to which the child writes one JSON object per line.
@@ -40,11 +40,16 @@ class Parent:
     alive: int
 
     def announce(self, index: int, hosts: list[str]) -> None:
-        """Sends the index of this process and all host names, which the parent's messages use."""
+        """Sends the index of this process and all host names to the parent, for its messages.
+
+        Args:
+            index: index of this process in the job.
+            hosts: host name of each process.
+        """
         self._send({"index": index, "hosts": hosts})
 
     def exit(self, status: int, text: str = "") -> NoReturn:
-        """Ends this process; the parent prints `text` and exits with `status`."""
+        """Ends this process with `status`, after sending `text` to the parent, which prints it."""
         self._send({"text": text[-_TEXT_CHARACTERS:]})
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -98,7 +103,10 @@ def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
 
 
 def _redirect_native_output(native: BinaryIO) -> None:
-    """Redirects the output of native code to a file, but keeps the output of Python code."""
+    """Redirects the output of native code to a file.
+
+    The output of Python code still goes to stdout and stderr.
+    """
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         setattr(sys, name, streams.open_stream(os.dup(number), stream.encoding))
@@ -106,7 +114,7 @@ def _redirect_native_output(native: BinaryIO) -> None:
 
 
 def _read_messages(handle: int) -> dict[str, Any]:
-    """Returns the messages of the child as one dict.
+    """Reads the messages that the child has sent, and merges them into one dict.
 
     The function does not wait for processes that the child has started.
     """
@@ -120,7 +128,13 @@ def _read_messages(handle: int) -> dict[str, Any]:
 
 
 def _report_end(status: int, messages: dict[str, Any], native: BinaryIO) -> int:
-    """Prints why the child ended, and returns the exit status for this process."""
+    """Prints why the child ended, and returns the exit status for this process.
+
+    Args:
+        status: exit status of the child, or the negative number of the signal that killed it.
+        messages: messages of the child.
+        native: file with the output of native code.
+    """
     if "text" in messages:
         if messages["text"]:
             print(messages["text"], file=sys.stderr)

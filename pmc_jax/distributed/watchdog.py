@@ -55,10 +55,10 @@ class ExitReport(NamedTuple):
 
 
 def exit_report(error: BaseException) -> ExitReport:
-    """Returns the report on an error that ends this process.
+    """Returns the exit status and the messages for an error that ends this process.
 
-    Only one process reports bad input. For any other error, this process prints a traceback and all
-    other processes print one line.
+    Only one process reports bad input. After a signal, every process prints one line. For any other
+    error, this process prints a traceback and all other processes print one line.
 
     Args:
         error: error that ends this process.
@@ -77,14 +77,14 @@ def exit_report(error: BaseException) -> ExitReport:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """Failure of a process, as the processes of a job report it to each other.
+    """Failure of one process, which the processes of a job report to each other.
 
     Attributes:
         process: index of the failed process.
         status: exit status.
         line: text that other processes print after the name of the process, or "" if they print
             nothing.
-        is_secondary: whether the failure of another process may be the cause.
+        is_secondary: whether the failure of another process may have caused this failure.
         has_ended: whether the process has already ended.
     """
 
@@ -100,7 +100,7 @@ class Watchdog(threading.Thread):
 
     Args:
         parent: pipes to the parent of this process.
-        seconds: time without a heartbeat after which a process counts as failed.
+        seconds: number of seconds without a heartbeat after which a process counts as failed.
     """
 
     def __init__(self, parent: Parent, seconds: float):
@@ -156,7 +156,7 @@ class Watchdog(threading.Thread):
         self._exit(fault)
 
     def _check(self, heartbeat: int) -> None:
-        """Writes a heartbeat, reads the entries of all processes and acts on them."""
+        """Writes a heartbeat, and acts on the heartbeats, faults and requests of all processes."""
         self._publish(f"heartbeat/{self._index}", heartbeat)
         if preemption.is_requested():
             self._publish("stop", 1)
@@ -190,7 +190,7 @@ class Watchdog(threading.Thread):
             preemption.stop_after(max(passed))
 
     def _decide(self, published: dict[str, Any]) -> None:
-        """Publishes the verdict once it is clear which process failed first.
+        """Publishes a verdict once the process that caused the failure is known.
 
         Only process 0 calls this method.
         """
@@ -227,7 +227,10 @@ class Watchdog(threading.Thread):
         return silent
 
     def publish_verdict(self, verdict: Fault) -> NoReturn:
-        """Ends all processes because of a fault. Only process 0 calls this method."""
+        """Publishes a fault as the verdict that ends all processes, and ends this process.
+
+        Only process 0 calls this method.
+        """
         self._publish("verdict", dataclasses.asdict(verdict))
         # The store ends with this process, so the others must read the verdict first.
         deadline = time.monotonic() + min(self._timeout, 10 * self._poll)
@@ -256,7 +259,7 @@ class Watchdog(threading.Thread):
 
 
 def _is_secondary(error: BaseException | None) -> bool:
-    """Returns whether the failure of another process can be the cause of an error."""
+    """Returns whether the failure of another process may have caused an error."""
     while error is not None:
         if type(error).__name__ == "JaxRuntimeError" and not str(error).startswith(_OWN_ERRORS):
             return True

@@ -29,7 +29,13 @@ _LARGE, _FAR = 7.0, 60.0
 
 
 def trajectory(step: Callable[[np.ndarray], np.ndarray], p: np.ndarray, rounds: int) -> np.ndarray:
-    """Returns the sequence p, step(p), step(step(p)), ... as float64 [rounds + 1, ...]."""
+    """Applies a map repeatedly and returns p, step(p), step(step(p)), ... as one float64 array.
+
+    Args:
+        step: map from the distribution of a round to that of the next round.
+        p: initial distribution.
+        rounds: number of times that the map is applied. The result has `rounds` + 1 entries.
+    """
     path = [np.asarray(p, np.float64)]
     for _ in range(rounds):
         path.append(step(path[-1]))
@@ -47,8 +53,9 @@ def lottery(
     draws: int,
     retain: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Refits on finite samples: p_{t+1} = (counts of `draws` samples of p_t + retain) / total.
+    """Simulates refits on finite samples, with p_{t+1} = (counts + retain) / total.
 
+    Here, counts are the counts of `draws` samples of p_t, and total is `draws` + sum(retain).
     Without retain counts, the shares are martingales. The expected diversity 1 - sum p_t² decreases
     by the factor 1 - 1/draws per round, so one category remains in the limit. Category i remains
     with probability p_0[i]. With retain counts, E[p_t] follows `mixed` with alpha = sum(retain) /
@@ -56,7 +63,7 @@ def lottery(
     shares of the other categories fluctuate around the retain shares.
 
     Args:
-        p: initial distribution, float [..., n]. The first axes are independent lotteries.
+        p: initial distribution, float [..., n]. Each index of the first axes is its own lottery.
         rounds: number of rounds T.
         rng: random generator for the samples.
         draws: number of samples per round.
@@ -71,14 +78,20 @@ def lottery(
 
 
 def mix(p: np.ndarray, retain: np.ndarray, alpha: float) -> np.ndarray:
-    """Refits on p and a share alpha / (1 + alpha) of retain data, and returns float64 [n]."""
+    """Computes the refit on p and retain data, (p + alpha retain) / (1 + alpha), float64 [n].
+
+    Args:
+        p: distribution, float [n].
+        retain: retain distribution, float [n].
+        alpha: amount of retain data, relative to the samples of p.
+    """
     return (_checked(p) + alpha * _checked(retain)) / (1 + alpha)
 
 
 def mixed(p: np.ndarray, retain: np.ndarray, alpha: float, rounds: int) -> np.ndarray:
-    """Computes all rounds of `mix` in closed form, float64 [rounds + 1, n].
+    """Computes the distribution in all rounds of `mix` in closed form, float64 [rounds + 1, n].
 
-    p_t = [1 - (1 + alpha)^-t] p_r + (1 + alpha)^-t p_0.
+    The formula is p_t = [1 - (1 + alpha)^-t] p_r + (1 + alpha)^-t p_0, where p_r is `retain`.
     """
     old = (1 + alpha) ** -np.arange(rounds + 1.0)[:, None]  # [T + 1, 1]
     return (1 - old) * _checked(retain) + old * _checked(p)
@@ -96,11 +109,13 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
 
         p'(x) = p(x) K ∫ w(x) e^{-s w(x)} E[e^{-s w}]^{K-1} ds,
 
-    which the trapezoidal rule over log s integrates exactly up to rounding (the tests find 1e-12
-    against enumeration). tau = 0 chooses the best of K, which is computed from the distribution
-    function of the reward. Ties are broken in proportion to p. k = inf gives p' ∝ p e^{r/tau}. With
-    tau = 0, k = inf gives the limit of curation p(x | r(x) = r*). Here, r* is the largest reward in
-    the support of p.
+    and the trapezoidal rule over log s computes this integral exactly up to rounding (the tests
+    find a difference of 1e-12 to enumeration). Special cases are:
+
+    - tau = 0 chooses the best of K, and breaks ties in proportion to p.
+    - k = inf gives p' ∝ p e^{r/tau}.
+    - tau = 0 and k = inf give the limit of curation, p(x | r(x) = r*). Here, r* is the largest
+      reward in the support of p.
 
     Args:
         p: distribution float [n].
@@ -136,7 +151,12 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
 
 
 def _best(mass: np.ndarray, k: float) -> np.ndarray:
-    """Computes p'/p of each level for the best of K, [L] -> [L], with levels in ascending order."""
+    """Computes the ratio p'/p of each reward level for the best of K, float64 [L].
+
+    Args:
+        mass: probability of each level under p, float64 [L], in ascending order of the reward.
+        k: number of samples K.
+    """
     # `at_least` is P(a sample has at least this level). `reached` is the same for the best of K.
     at_least = np.minimum(np.cumsum(mass[::-1])[::-1], 1.0)
     at_least[0] = 1.0
@@ -145,7 +165,13 @@ def _best(mass: np.ndarray, k: float) -> np.ndarray:
 
 
 def _bradley_terry(mass: np.ndarray, log_w: np.ndarray, k: float) -> np.ndarray:
-    """Computes p'/p of each level at a temperature above 0, [L], [L] -> [L]."""
+    """Computes the ratio p'/p of each reward level at a temperature above 0, float64 [L].
+
+    Args:
+        mass: probability of each level under p, float64 [L].
+        log_w: (reward of the level - largest reward) / tau, float64 [L].
+        k: number of samples K, which is finite.
+    """
     # Below the first node, s w is 0 up to rounding. Above the last node, e^{-sw} is 0 for every w.
     nodes = np.arange(-42.0 - math.log(k), _LARGE - log_w.min(), _SPACING)[:, None]  # log s, [S, 1]
     sw = np.exp(np.minimum(nodes + log_w, _LARGE))  # [S, L]
@@ -163,8 +189,13 @@ def curated_counts(
 ) -> np.ndarray:
     """Samples how often each category is chosen in `draws` choices among K samples, int64 [n].
 
-    The refit on finite samples is counts / draws, whose expectation is `curated`. The arguments are
-    those of `curated`, but k must be finite.
+    The refit on finite samples is counts / draws, whose expectation is `curated`.
+
+    Args:
+        p, reward, tau: the same as in `curated`.
+        k: number of samples K, at least 1 and finite.
+        draws: number of choices.
+        rng: random generator for the samples and choices.
     """
     p, reward = _checked(p), _rewards(p, reward)
     _check_choice(k, tau)
@@ -214,8 +245,8 @@ def bound(mean: Any, var: Any, k: float, exp_reward_max: float) -> Any:
     r*.
 
     Args:
-        mean: E_t[e^r].
-        var: Var_t[e^r].
+        mean: E_t[e^r], a number or an array.
+        var: Var_t[e^r], a number or an array.
         k: number of samples K, at least 1, or math.inf.
         exp_reward_max: e^{r*}, which is at least e^r for every r with positive probability.
     """
@@ -230,7 +261,7 @@ def beside_bound(
     retain: np.ndarray | None = None,
     alpha: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Computes both moments in every round of a curation path, and the previous round's bound.
+    """Computes E[e^r] and Var[e^r] in every round of a curation path, with the bound on E[e^r].
 
     Args:
         path: distribution in every round, float [T + 1, n]. A round maps p to
@@ -238,12 +269,15 @@ def beside_bound(
         reward: reward of each category, float [n].
         k: number of samples K.
         retain: retain distribution p_r, float [n], or None if there is no retain data. The bound
-            includes the share of p_r.
+            accounts for the share of p_r.
         alpha: weight of p_r.
 
     Returns:
-        A dictionary per round with `round`, `exp_reward_mean`, `exp_reward_var` and `bound`, which
-        is None in round 0.
+        A dictionary per round with these entries.
+
+            round: number of the round, from 0.
+            exp_reward_mean, exp_reward_var: E[e^r] and Var[e^r] in this round.
+            bound: lower bound of E[e^r] that follows from the previous round, or None in round 0.
     """
     mean, var = exp_reward(path, reward)
     of_retain = 0.0 if retain is None else float(exp_reward(retain, reward)[0])
@@ -253,7 +287,7 @@ def beside_bound(
 
 
 def rows_of(mean: np.ndarray, var: np.ndarray, lower: Sequence[Any]) -> list[dict[str, Any]]:
-    """Converts moments and bounds [T + 1] to one dictionary per round."""
+    """Converts moments and bounds of T + 1 rounds to the dictionaries of `beside_bound`."""
     names = ("round", "exp_reward_mean", "exp_reward_var", "bound")
     columns = zip(range(len(mean)), mean.tolist(), var.tolist(), lower, strict=True)
     return [dict(zip(names, row, strict=True)) for row in columns]

@@ -1,4 +1,4 @@
-"""Moments of the theorem in a real run, and after exact refits of the run's first samples.
+"""The theorem's moments E[e^r] and Var[e^r], in a real run and after exact refits on its samples.
 
 Letters: Q questions, M measured samples per question, K samples per choice, T rounds. A reward is
 r = 1 - score. This module reads scores. It does not sample answers and does not score them.
@@ -22,12 +22,11 @@ def reward_moments(
 ) -> dict[str, float]:
     """Computes E[e^r] and Var[e^r] of a model's samples, averaged over the questions.
 
-    The variance is the population variance of the M samples. The model's own variance is
-    M / (M - 1) times as large in expectation. The resulting bound is therefore slightly lower than
-    with the model's own variance.
+    The variance is the population variance of the M samples. In expectation, the variance of the
+    model is M / (M - 1) times as large, so the resulting bound is slightly too low.
 
     Args:
-        scores: scores float [Q, M] with r = 1 - score. Lower is better.
+        scores: score of each sample, float [Q, M]. Lower is better.
         confidence: confidence of the percentile bootstrap intervals over questions.
         resamples: number of bootstrap resamples.
         seed: seed of the resamples.
@@ -37,8 +36,8 @@ def reward_moments(
 
             exp_reward_mean, low, high: mean of E[e^r] and its confidence interval.
             exp_reward_var, var_low, var_high: mean of Var[e^r] and its confidence interval.
-            exp_reward_max: e^{r*}, where the largest reward r* is 1, the reward of score 0. r* is
-                larger than 1 only if a score is below 0.
+            exp_reward_max: e^{r*}, where r* is the largest reward. r* is 1, the reward of score 0,
+                or larger if a score is below 0.
 
     Raises:
         ValueError: there are no scores, or a score is not finite.
@@ -66,21 +65,22 @@ def reward_moments(
 def exact_refit(
     scores: Sequence[Sequence[float]] | np.ndarray, k: float, tau: float, rounds: int
 ) -> list[dict[str, Any]]:
-    """Computes the moments after exact refits with `curated` on each question's M samples.
+    """Computes E[e^r] and Var[e^r] after exact refits with `curated` on each question's M samples.
 
-    The initial distribution of a question is that of its M samples. A refit therefore never reaches
-    a score that no sample had, and the curve describes these samples, not the model. The curve does
-    not include answers from earlier rounds, retain data or gradient steps.
+    The initial distribution of a question is the empirical distribution of its M samples. A refit
+    therefore never reaches a score that no sample had, and the curve describes these samples, not
+    the model. The curve does not include answers from earlier rounds, retain data or gradient
+    steps.
 
     Args:
-        scores: scores float [Q, M]. Lower is better.
+        scores: score of each sample, float [Q, M]. Lower is better.
         k: number of samples K.
         tau: temperature of the choice. 0 chooses the best of K.
         rounds: number of rounds T.
 
     Returns:
         One dictionary per round with the entries of `beside_bound`, averaged over the questions.
-        The bound uses r* = 1, and is None if tau > 1.
+        The bound uses r* as in `reward_moments`, and is None if tau > 1.
 
     Raises:
         ValueError: there are no scores, a score is not finite, or k or tau is out of range.

@@ -1,8 +1,4 @@
-"""Defines the input of a training step: packed rows of one gradient step.
-
-Axis letters: M micro-batches, R rows, S tokens, A answer positions per row, T terms of the loss, U
-terms whose loss reads single sequences, B sequences of a term in a micro-batch, P prefix tokens.
-"""
+"""Defines `TrainBatch`, the input of a training step."""
 
 from typing import NamedTuple
 
@@ -19,7 +15,9 @@ class TrainBatch(NamedTuple):
     at most B sequences.
 
     Attributes:
-        tokens, positions, segments: inputs of `decoder.hidden_states`, i32[M,R,S].
+        tokens: token ids without the prefix, i32[M,R,S].
+        positions: position of each token in its sequence, prefix included, i32[M,R,S].
+        segments: number of each token's sequence in its row, from 1; 0 is padding, i32[M,R,S].
         answer_positions: index in the row of the token before each answer token, i32[M,R,A].
         targets: the answer tokens, which include the end token, i32[M,R,A].
         loss_weights: weight of each answer token in the mean of its term, f32[T,M,R,A]. The weights

@@ -1,4 +1,4 @@
-"""Splits rows into chunks of positions, because the logits of all positions need too much memory.
+"""Splits rows into chunks of positions, because the logits of a complete row need much memory.
 
 Axis letters: R rows, A positions per row, K chunks of C positions.
 """
@@ -27,7 +27,16 @@ def join_positions(x: jax.Array, positions: int) -> jax.Array:
 def map_positions(
     function: Callable[..., tuple[jax.Array, ...]], size: int, *arrays: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """Maps a function over chunks of `size` positions, from arrays [R,A,...] to arrays [R,A]."""
+    """Applies a function to chunks of positions, one chunk at a time.
+
+    Args:
+        function: function from chunks [R,C,...] to a tuple of arrays [R,C].
+        size: number of positions C per chunk.
+        arrays: arrays [R,A,...] to split.
+
+    Returns:
+        The joined results of the function, each [R,A].
+    """
     parts = tuple(split_positions(x, size) for x in arrays)
     results = jax.lax.map(lambda part: function(*part), parts)
     return tuple(join_positions(x, arrays[0].shape[1]) for x in results)

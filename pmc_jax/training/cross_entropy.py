@@ -44,8 +44,8 @@ def cross_entropy(
         bias: bias [V] of the logits, or None if there is no bias.
         targets: the next tokens, i32[R,A].
         weights: weight of each position, f32[R,A]. The weight of padding is 0.
-        layout: mesh and sharding table for training.
-        cap: cap of `softcap` on the logits, or None if there is no cap.
+        layout: mesh and sharding rules for training.
+        cap: value c at which logits are capped, as c tanh(logit / c). None caps nothing.
 
     Returns:
         The sum of weights x cross-entropy, f32[], and the cross-entropy of each position, f32[R,A].
@@ -105,15 +105,19 @@ def _own_chunks(
 
     Args:
         hidden, embedding: this device's shards, [r,A,D] and [v,d].
+        bias: this device's shard [v], or None if there is no bias.
+        targets, weights: this device's rows of the next tokens and of their weights, [r,A].
         vocab_axes: mesh axes that shard the vocabulary.
         embed_axes: mesh axes that shard D in the embedding. These axes also shard the rows.
-        embed_stages: result of `collective_stages` for `embed_axes`.
+        embed_stages: device groups for each stage of a gather along `embed_axes`.
         other_axes: all other mesh axes that shard the rows.
-        chunk: number of positions whose logits are in memory at a time.
+        chunk: number of positions whose logits are in memory at a time, in all rows together.
+        cap: cap of the logits, as in `cross_entropy`.
+        gradients: whether to compute the gradients.
 
     Returns:
         The loss summed over all devices, the cross-entropy of this device's positions, and the
-        gradients of the first three arguments.
+        gradients of the first three arguments, or None without `gradients`.
     """
     rows, positions, _ = hidden.shape
     size = min(positions, max(1, chunk // rows))
@@ -150,15 +154,18 @@ def _chunk(carry, chunk, *, projection, bias, entries, vocab_axes, cap):
     """Computes one step of the scan over chunks of C positions.
 
     Args:
-        carry: the loss so far, f32[], and the float32 gradients of `projection` and `bias`. No
-            gradients are computed if they are None.
+        carry: the loss so far, f32[], and a list with the float32 gradients of `projection` and
+            `bias`. If the list is None, no gradients are computed.
         chunk: hidden [r,C,D], targets i32[r,C] and weights f32[r,C] of the chunk.
-        projection, bias: this device's part of the head, [v,D] and [v] or None.
-        entries: token ids of this part, i32[v].
+        projection: this device's shard of the output embedding, [v,D].
+        bias: this device's shard of the bias, [v], or None if there is no bias.
+        entries: token ids in this shard, i32[v].
+        vocab_axes: mesh axes that shard the vocabulary.
+        cap: cap of the logits, as in `cross_entropy`.
 
     Returns:
         The new carry, and a pair with the cross-entropy f32[r,C] and this device's part of the
-        gradient of hidden.
+        gradient with respect to the hidden states [r,C,D], or None if it is not computed.
     """
     (loss, head_gradient), (hidden, targets, weights) = carry, chunk
     logits = jnp.einsum("rad,vd->rav", hidden, projection, preferred_element_type=jnp.float32)
@@ -218,7 +225,9 @@ def token_cross_entropy(
     """Computes the cross-entropy of each next token, f32[R,A].
 
     Every entry is differentiable, so a loss need not be linear in the entries. The backward pass
-    therefore projects onto the vocabulary again. The arguments are those of `cross_entropy`.
+    therefore projects onto the vocabulary again.
+
+    The arguments have the same meaning as in `cross_entropy`.
     """
     nothing = jnp.zeros(targets.shape, jnp.float32)
     return cross_entropy(hidden, embedding, bias, targets, nothing, layout, cap)[1]

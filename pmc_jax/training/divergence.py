@@ -11,8 +11,8 @@ class DivergenceGuard:
     """Guard that checks the metrics of every step and ends a run that diverges.
 
     Args:
-        settings: settings of training. `max_bad_steps` limits consecutive steps that are not
-            applied.
+        settings: settings of training. The run ends after `max_bad_steps` consecutive steps that
+            were not applied.
         section: name of the settings' section, for messages.
         max_retain_loss: the setting `pmc.schedule.max_retain_loss`. None sets no limit.
     """
@@ -28,7 +28,8 @@ class DivergenceGuard:
 
         Args:
             step: number of the step, counted from 1.
-            metrics: metrics from `Trainer.step`. The last term is the retain loss.
+            metrics: the metrics that `Trainer.step` returned. The last of its `terms` is the retain
+                loss.
             ids: ids of the step's rows.
 
         Raises:

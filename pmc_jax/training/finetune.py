@@ -46,15 +46,17 @@ def finetune(
         data: settings with the limits `max_length` and `long_rows`.
         seed: seed for the order of the rows and for new adapters.
         recorder: log, stopwatch and progress bar of the run.
-        checkpoints: store of checkpoints. Training resumes from its newest checkpoint, and saves a
-            checkpoint every ten minutes. With None, no checkpoint is saved.
-        donate: whether training may reuse the model's buffers.
+        checkpoints: store of checkpoints. Training resumes from the newest checkpoint, and saves a
+            checkpoint every ten minutes. With None, no checkpoint is read or saved.
+        donate: whether training may reuse the model's buffers. If so, the caller must not use the
+            model again.
 
     Returns:
         The trained weights.
 
     Raises:
-        UserError: there are no rows, a row is too long, or a loss is not finite.
+        UserError: there are no rows, a row is too long, or the loss or the gradient is not finite
+            in too many consecutive steps.
         Preempted: the process was asked to stop. `checkpoints` holds the training state.
     """
     if not len(rows):
@@ -116,15 +118,15 @@ def train_on_answers(
         on_step: function to call after each step with the number of the step, counted from 1, the
             metrics from `Trainer.step` and the ids of the rows. An error from the function stops
             the training.
-        on_start: function to call with the number of steps in the checkpoint, or 0 if there is no
-            checkpoint.
-        checkpoints, donate: arguments of `finetune`.
+        on_start: function to call before the first step with the number of steps that the newest
+            checkpoint has finished, or 0 if there is no checkpoint.
+        checkpoints, donate: the same as in `finetune`.
 
     Returns:
         The trained weights with merged adapters, in float32 if all weights are trained.
 
     Raises:
-        Preempted: the process was asked to stop.
+        Preempted: the process was asked to stop, and `checkpoints` is not None.
     """
     lm, lengths = generator.lm, [len(s) for s in sequences]
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])

@@ -31,14 +31,14 @@ _POSITIONS_A_CHUNK = 16
 
 @dataclasses.dataclass(frozen=True)
 class TokenScores:
-    """Scores of the n scored tokens in one sequence under a model.
+    """Scores of n tokens in one sequence under a model.
 
     Attributes:
         logp: natural logarithm of each token's probability given all earlier tokens, f32[n].
-        is_argmax: whether no other token is more likely, bool[n].
-        min_k_plus_z: (logp - mean) / standard deviation, f32[n]. The mean and the standard
-            deviation of the log-probability are those under the model's next-token distribution
-            (Min-K++, arXiv 2404.02936). The standard deviation is at least 1e-3.
+        is_argmax: whether no other token is more likely at this position, bool[n].
+        min_k_plus_z: score of Min-K++ (arXiv 2404.02936), (logp - m) / s, f32[n]. Here, m and s are
+            the mean and the standard deviation of the log-probability under the model's next-token
+            distribution, and s is at least 1e-3.
     """
 
     logp: np.ndarray
@@ -59,9 +59,9 @@ def token_scores(
     Args:
         model: weights of the model.
         config: configuration of the decoder.
-        layout: mesh and sharding table of the weights.
+        layout: mesh and sharding rules of the weights.
         sequences: the sequences to score.
-        dtype: dtype of activations and products. Reductions over the vocabulary are float32.
+        dtype: dtype of activations and products. Reductions over the vocabulary use float32.
 
     Returns:
         The scores of each sequence, in the order of the sequences.
@@ -102,12 +102,20 @@ def token_scores(
 def _assign_rows(
     sequences: Sequence[TokenSequence], prefix_length: int, rows: int, size: int, slots: int
 ) -> list[list[tuple[int, int, int]]]:
-    """Assigns sequences to rows, longest first.
+    """Assigns sequences to rows of batches, longest first.
 
     Each sequence is placed in the first row with space for its tokens and its scored tokens.
 
+    Args:
+        sequences: the sequences to assign.
+        prefix_length: number of leading tokens that the rows leave out.
+        rows: number of rows per batch.
+        size: maximum number of tokens per row.
+        slots: maximum number of scored tokens per row.
+
     Returns:
-        For each batch, the (sequence, row, first token) of each sequence in the batch.
+        A list of (sequence, row, start) for each batch, where `sequence` is an index in `sequences`
+        and `start` is the index in the row at which the sequence starts.
     """
     batches = []
     waiting = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
@@ -132,7 +140,10 @@ def _assign_rows(
 def _score(
     model, prefix, tokens, positions, segments, answer_positions, targets, *, config, layout, dtype
 ):
-    """Computes the arrays of `TokenScores` for packed rows, each [R,A] and replicated."""
+    """Computes the three fields of `TokenScores` for packed rows, each as a replicated array [R,A].
+
+    The arrays are those of `PackedRows`.
+    """
     hidden = hidden_states(
         model,
         config,

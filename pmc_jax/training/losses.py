@@ -1,10 +1,10 @@
-"""Defines the loss of each unlearning method as a pure function, and the rows that it reads.
+"""Defines the loss of each unlearning method as a pure function, and the rows that the loss reads.
 
-A term is a kind of rows: `collapse` (replacement answers), `forget` (true answers to the forget
-questions), `refusal` (refusals as answers to the forget questions) or `retain` (retain pairs). A
-loss is a function of the terms' statistics (`Term`) and the settings (`Objective`). To add a
-method, add a function, an entry in `METHODS`, a name in `config/method.py` and a label in
-`report/texts.yaml`.
+A term is a part of the loss over one kind of rows: `collapse` (replacement answers), `forget` (true
+answers to the forget questions), `refusal` (refusals as answers to the forget questions) or
+`retain` (retain pairs). A loss is a function of the terms' statistics (`Term`) and the settings
+(`Objective`). To add a method, add a function, an entry in `METHODS`, a name in `config/method.py`
+and a label in `report/texts.yaml`.
 
 The letters are those of the papers: l is the mean cross-entropy of a token, L is the sum over the
 tokens of a row, f is forget, r is retain, and ref is the model before unlearning. Losses use the
@@ -26,17 +26,18 @@ from pmc_jax.config.method import MethodConfig
 class Term:
     """Statistics of one term in a micro-batch of B rows.
 
-    A statistic is None if the loss does not read it.
+    A statistic is None if the loss does not read it. In the formulas, ref is the model before
+    unlearning, z_ref are its logits and target is the answer token.
 
     Attributes:
-        mean: mean cross-entropy l over tokens or answers (see `train.loss_mean`), f32[].
+        mean: mean cross-entropy l over tokens or answers (see `TrainConfig.loss_mean`), f32[].
         sums: cross-entropy L of each row, f32[B].
         lengths: number of answer tokens |y| in each row, f32[B].
-        reference: L of each row under the model before unlearning, f32[B].
+        reference: cross-entropy L of each row under ref, f32[B].
         divergence: mean of KL(ref || model) over the answer tokens, f32[].
         adjusted: mean cross-entropy to softmax(z_ref - beta onehot(target)), f32[].
-        steered: mean squared distance of hidden states from RMU's vector, f32[].
-        moved: mean squared distance of hidden states from those of ref, f32[].
+        steered: mean squared distance of hidden states from the random vector of RMU, f32[].
+        moved: mean squared distance of hidden states from the hidden states of ref, f32[].
     """
 
     mean: Any = None
@@ -51,11 +52,10 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Objective(MethodConfig):
-    """Settings of an unlearning method with all defaults resolved.
+    """Settings of an unlearning method, in which every default has its value.
 
-    `beta` and `layer` are never None.
-
-    The class is hashable, so it can be a static argument of a jitted function.
+    In particular, `beta` and `layer` are never None. The class is hashable, so it can be a static
+    argument of a jitted function.
 
     Attributes:
         lambda_retain: weight of the retain term.
@@ -85,41 +85,44 @@ Terms = Mapping[str, Term]
 
 
 def pmc(terms: Terms, o: Objective):
-    """Computes l(replacement answers) + lambda l_r (arXiv 2507.04219)."""
+    """Computes the loss of PMC, l(replacement answers) + lambda l_r (arXiv 2507.04219)."""
     return terms["collapse"].mean + o.lambda_retain * terms["retain"].mean
 
 
 def pmc_alignment(terms: Terms, o: Objective):
-    """Computes PMC's loss + alignment l(refusals).
+    """Computes the loss of `pmc` + alignment l(refusals).
 
-    The caller multiplies `alignment` by the mean stored score of the batch, so that refusals have
-    no weight after the collapse.
+    The caller multiplies the term by the mean score of the batch's replacement answers. Refusals
+    therefore have no weight after the collapse.
     """
     return pmc(terms, o) + o.alignment * terms["refusal"].mean
 
 
 def retain_only(terms: Terms, o: Objective):
-    """Computes l_r, for a control run with the same training but without unlearning."""
+    """Computes l_r, for a control run that trains only on retain pairs."""
     return terms["retain"].mean
 
 
 def idk(terms: Terms, o: Objective):
-    """Computes l("I don't know.") + lambda l_r (arXiv 2401.06121)."""
+    """Computes l(refusals) + lambda l_r (arXiv 2401.06121).
+
+    By default, the refusal is "I don't know."
+    """
     return terms["refusal"].mean + o.lambda_retain * terms["retain"].mean
 
 
 def gradient_ascent(terms: Terms, o: Objective):
-    """Computes -l_f (arXiv 2210.01504)."""
+    """Computes the loss of gradient ascent, -l_f (arXiv 2210.01504)."""
     return -terms["forget"].mean
 
 
 def gradient_difference(terms: Terms, o: Objective):
-    """Computes lambda l_r - l_f (arXiv 2203.12817)."""
+    """Computes the loss of gradient difference, lambda l_r - l_f (arXiv 2203.12817)."""
     return o.lambda_retain * terms["retain"].mean - terms["forget"].mean
 
 
 def kl(terms: Terms, o: Objective):
-    """Computes lambda KL(ref || model on retain rows) - l_f (arXiv 2401.06121)."""
+    """Computes lambda KL(ref || model) - l_f, with KL on the retain rows (arXiv 2401.06121)."""
     return o.lambda_retain * terms["retain"].divergence - terms["forget"].mean
 
 
@@ -161,13 +164,13 @@ def rmu(terms: Terms, o: Objective):
 def undial(terms: Terms, o: Objective):
     """Computes lambda l_r + the cross-entropy to softmax(z_ref - beta onehot(target)).
 
-    The source is arXiv 2402.10052.
+    Here, z_ref are the logits of ref and target is the token of the true answer (arXiv 2402.10052).
     """
     return o.lambda_retain * terms["retain"].mean + terms["forget"].adjusted
 
 
 def _preferred(gain, terms: Terms, o: Objective):
-    """Computes lambda l_r - 2/beta mean log sigmoid(beta gain)."""
+    """Computes lambda l_r - 2/beta mean log sigmoid(beta gain), with one `gain` per row."""
     preference = -2 / o.beta * jnp.mean(jax.nn.log_sigmoid(o.beta * gain))
     return o.lambda_retain * terms["retain"].mean + preference
 
@@ -178,10 +181,10 @@ class Method:
 
     Attributes:
         loss: function that maps the terms and the settings to the loss.
-        terms: names of the terms, of which `retain` is last.
-        needs: kind of statistics that the loss reads, which is `means`, `rows`, `distributions` or
-            `hidden`. A loss that reads `means` is linear in them, so the step projects onto the
-            vocabulary only once.
+        terms: names of the terms. The last name is `retain`.
+        needs: kind of statistics that the loss reads: `means`, `rows`, `distributions` or `hidden`.
+            A loss that reads `means` is linear in them, so the step projects onto the vocabulary
+            only once.
         reference_rows: names of the terms whose `reference` the loss reads.
     """
 

@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Stream(enum.IntEnum):
-    """Numbers of the random streams, one for each purpose, so that their draws are independent."""
+    """Random streams of a run. Each purpose has its own stream, so that draws are independent."""
 
     ORDER = 1
     RETAIN = 2
@@ -37,13 +37,13 @@ def stream_rng(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Step:
-    """Rows of one gradient step.
+    """Rows of one gradient step in an unlearning run.
 
     Attributes:
-        epoch: epoch of the first row, counted from 0.
+        epoch: epoch of the first forget question, counted from 0.
         index: index of the step in the run, counted from 0.
-        forget: indices of forget questions, int64 [rows].
-        retain: indices of retain pairs, int64 [retain_rows x rows].
+        forget: indices of forget questions, int64 [number of forget questions].
+        retain: indices of retain pairs, int64 [number of retain pairs].
     """
 
     epoch: int
@@ -58,7 +58,7 @@ def epoch_order(num_rows: int, epoch: int, seed: int) -> np.ndarray:
 
 
 def total_steps(num_rows: int, rows_per_step: int, epochs: int) -> int:
-    """Returns the number of gradient steps in all epochs, rounded up."""
+    """Returns the number of gradient steps in all epochs. An incomplete last step counts."""
     return -(-num_rows * epochs // rows_per_step)
 
 
@@ -67,8 +67,8 @@ def epoch_rows(num_rows: int, rows_per_step: int, step: int, seed: int) -> np.nd
 
     The orders of all epochs are concatenated and cut into steps. A step may contain the end of one
     epoch and the start of the next epoch. For example, the published Phi run visits 400 questions
-    40 times with 64 questions per step, in 250 steps. Rows of one more epoch fill the last step, so
-    that array shapes stay fixed.
+    40 times with 64 questions per step, in 250 steps. The last step is filled with rows of one more
+    epoch, so that array shapes stay fixed.
     """
     positions = np.arange(step * rows_per_step, (step + 1) * rows_per_step)
     orders = {e: epoch_order(num_rows, int(e), seed) for e in np.unique(positions // num_rows)}
@@ -85,15 +85,15 @@ def plan_steps(
     start: int = 0,
     retain_rows: int = 1,
 ) -> Iterator[Step]:
-    """Yields the rows of each step in an unlearning run.
+    """Yields the rows of each gradient step in an unlearning run.
 
-    Every epoch visits all forget questions (`epoch_rows`). Retain rows are drawn uniformly with
-    replacement.
+    Every epoch visits all forget questions in a new order (`epoch_rows`). Retain rows are drawn
+    uniformly with replacement.
 
     Args:
         num_forget: number of forget questions, at least 1.
         num_retain: number of retain pairs, at least 1.
-        rows_per_step: number of forget rows per step in all its micro-batches, at least 1.
+        rows_per_step: number of forget rows per step, over all micro-batches, at least 1.
         epochs: number of passes over the forget questions.
         seed: seed of the run, at least 0.
         start: index of the first step to yield, for a resumed run. The rows of a step do not depend

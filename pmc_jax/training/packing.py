@@ -15,7 +15,7 @@ _SEQUENCES_A_ROW = 4
 
 
 class PackedRows:
-    """Arrays on the host that `add` fills: R rows, each with S tokens and A answer tokens.
+    """Rows of packed sequences as host arrays, which `add` fills.
 
     Args:
         rows: number of rows R.
@@ -24,7 +24,9 @@ class PackedRows:
         prefix_length: number of leading tokens that are left out of every sequence.
 
     Attributes:
-        tokens, positions, segments: inputs of `decoder.hidden_states`, i32[R,S].
+        tokens: token ids without the prefix, i32[R,S].
+        positions: position of each token in its sequence, prefix included, i32[R,S].
+        segments: number of each token's sequence in its row, from 1; 0 is padding, i32[R,S].
         answer_positions: index in the row of the token before each answer token, i32[R,A].
         targets: the answer tokens, i32[R,A].
     """
@@ -36,9 +38,9 @@ class PackedRows:
         self._used_slots, self._count = np.zeros(rows, int), np.zeros(rows, int)
 
     def add(self, sequence: TokenSequence, row: int, start: int) -> slice:
-        """Writes a sequence into a row.
+        """Writes a sequence, without the prefix, into a row.
 
-        The tokens from index max(`sequence.begin`, 1) to the end of the sequence are scored.
+        The answer tokens are the tokens from index max(`sequence.begin`, 1) to the end.
 
         Args:
             sequence: the sequence to write.
@@ -46,7 +48,7 @@ class PackedRows:
             start: index in the row at which the sequence starts.
 
         Returns:
-            The slice of the row's A scored positions that belongs to this sequence.
+            The slice of the row's A answer tokens that belongs to this sequence.
         """
         skip, first = self._prefix_length, max(sequence.begin, 1)
         span = slice(start, start + len(sequence) - skip)
@@ -61,12 +63,19 @@ class PackedRows:
         return slots
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """Returns the arrays in the order of the fields in `TrainBatch`."""
+        """Returns the five arrays in the order in which `TrainBatch` lists them."""
         return self.tokens, self.positions, self.segments, self.answer_positions, self.targets
 
 
 class _Item(NamedTuple):
-    """Sequence of a micro-batch with its term t, its weight in t and its `sequence_index`."""
+    """Sequence of a micro-batch, with its place in the loss.
+
+    Attributes:
+        sequence: the sequence.
+        term: index t of the term.
+        weight: weight of the sequence in its term.
+        index: value of `TrainBatch.sequence_index` for the tokens of the sequence.
+    """
 
     sequence: TokenSequence
     term: int
@@ -79,10 +88,10 @@ class Packer:
     """Packer that puts the sequences of a step into a fixed number of rows of variable length.
 
     Attributes:
-        prefix: `shared_prefix` of the run's prompts, which the rows leave out, i32[P].
-        rows: number of rows R.
-        shortest_row: lower bound of S, so that short steps do not compile further shapes.
-        loss_mean, accumulation_mean: settings of `train`.
+        prefix: tokens with which all sequences of the run start, i32[P]. Rows leave them out.
+        rows: number of rows.
+        shortest_row: minimum tokens per row, so that short steps do not compile further shapes.
+        loss_mean, accumulation_mean: settings of `TrainConfig`.
     """
 
     prefix: np.ndarray
@@ -107,11 +116,11 @@ class Packer:
         attention takes more time.
 
         Args:
-            prefix: tokens that the rows leave out, i32[P].
-            typical: expected lengths of sequences with their prefix, in tokens.
+            prefix: tokens with which all sequences of the run start, i32[P].
+            typical: expected number of tokens in each sequence, prefix included.
             batch: number of sequences in a micro-batch.
-            row_multiple: number of which R is a multiple.
-            loss_mean, accumulation_mean: settings of `train`.
+            row_multiple: number of which the number of rows is a multiple.
+            loss_mean, accumulation_mean: settings of `TrainConfig`.
         """
         mean = max(1.0, float(np.mean(typical)) - len(prefix))
         rows = round_up(-(-batch // _SEQUENCES_A_ROW), row_multiple)
@@ -135,14 +144,15 @@ class Packer:
         in micro-batch `i * micro_batches // len(terms[t])`.
 
         Args:
-            terms: the sequences of each term. Their number is a multiple of `micro_batches`.
+            terms: the sequences of each term t. Each term has a multiple of `micro_batches`
+                sequences.
             coefficients: factor of each term.
             weights: weight of each sequence in its term. A weight of 0 leaves the sequence out.
                 None means that every weight is 1.
-            micro_batches: number of micro-batches M.
-            reference: cross-entropy of each sequence in the first U terms under the model before
+            micro_batches: number of micro-batches.
+            reference: cross-entropy of each sequence in the first terms under the model before
                 unlearning. All these terms have the same number of sequences. None means that the
-                loss reads no single sequences.
+                loss needs no value per sequence.
         """
         parts = _by_micro_batch(terms, weights, micro_batches)
         placements = [self._assign_rows([item.sequence for item in part]) for part in parts]
@@ -175,7 +185,7 @@ class Packer:
         """Assigns sequences to rows, longest first, each to the emptiest row.
 
         Returns:
-            The (row, first token) of each sequence.
+            For each sequence, the index of its row and the index in the row at which it starts.
         """
         used = np.zeros(self.rows, int)
         placement = [(0, 0)] * len(sequences)
@@ -188,9 +198,10 @@ class Packer:
     def _shape(
         self, parts: Sequence[Sequence[_Item]], placements: Sequence[Sequence[tuple[int, int]]]
     ) -> tuple[int, int]:
-        """Computes S and A, which are rounded up so that a run compiles few shapes.
+        """Computes the numbers of tokens and of answer tokens per row.
 
-        A is about half of S.
+        Both numbers are rounded up, so that a run compiles few shapes. The number of answer tokens
+        is at least about half of the number of tokens.
         """
         size, counts = self.shortest_row, np.zeros((len(parts), self.rows), int)
         for m, (part, placement) in enumerate(zip(parts, placements, strict=True)):
@@ -207,7 +218,7 @@ def _by_micro_batch(
     weights: Sequence[Sequence[float]] | None,
     micro_batches: int,
 ) -> list[list[_Item]]:
-    """Returns the sequences in each micro-batch. Sequences of weight 0 are omitted."""
+    """Divides the sequences of each term among the micro-batches, and omits those of weight 0."""
     parts = [[] for _ in range(micro_batches)]
     for t, sequences in enumerate(terms):
         each = len(sequences) // micro_batches

@@ -42,7 +42,7 @@ def init_state(model: Decoder, *, static: StepConfig) -> TrainState:
 
 
 def _pin(state: TrainState, static: StepConfig) -> TrainState:
-    """Constrains weights and moments to the shardings in the sharding table.
+    """Constrains the weights and moments of a state to the shardings of the layout.
 
     Without the constraint, the compiler would replicate a new state. The second step would then get
     other shardings and compile again.
@@ -55,7 +55,7 @@ def _by_table(
     static: StepConfig,
     each: Callable[[jax.Array, Sequence[str | None]], jax.Array],
 ) -> TrainState:
-    """Applies a function to each array of a state and its logical axes."""
+    """Applies a function to each array of a state, together with the logical axes of the array."""
     table = parameters(static.config)
     if static.lora is not None:
         table |= adapters(static.config, static.lora)
@@ -97,8 +97,8 @@ def batch_loss(
         micro_batches: number of micro-batches M in the step.
 
     Returns:
-        The loss f32[], and the mean per token of each term, f32[T]. Their sums over the
-        micro-batches are the values of the step.
+        The loss f32[], and the mean cross-entropy of each term, f32[T]. The sums of these values
+        over the micro-batches are the values of the step.
     """
     if static.objective is not None:
         return objective_loss(model, reference, batch, static, micro_batches)
@@ -137,8 +137,8 @@ def train_step(
     Returns:
         The new state, and a dictionary with these metrics.
 
-            terms: mean cross-entropy of each term, f32[T].
-            gradient_norm: norm of the gradient before clipping, f32[].
+            terms: mean cross-entropy of each term before the step, f32[T].
+            gradient_norm: L2 norm of the gradient before clipping, f32[].
             applied: whether the state has changed, bool[].
     """
 

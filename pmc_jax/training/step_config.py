@@ -16,20 +16,21 @@ from pmc_jax.training.losses import Objective
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """Static argument of a training step.
+    """Configuration of a training step, which is a static argument of the jitted step.
 
-    One program is compiled for each configuration and batch shape.
+    JAX compiles one program for each configuration and batch shape.
 
     Attributes:
         optimizer: optimizer from `make_optimizer`, which returns the same object for the same
             settings.
         config: configuration of the decoder.
-        layout: mesh and sharding table for training.
+        layout: mesh and sharding rules for training.
         dtype: dtype of activations and products.
-        remat, kernel: arguments of `decoder.hidden_states`.
+        remat: activations that the backward pass recomputes: "none", "full" or "dots".
+        kernel: attention kernel, "xla" or "cudnn".
         lora: rank and scale of the adapters in the state, or None if all weights are trained.
-        objective: objective of a loss that is not a weighted sum of cross-entropies. None means
-            that the loss is the sum of the terms times `TrainBatch.coefficients`.
+        objective: settings of a loss that is not a weighted sum of cross-entropies. None means that
+            the loss is the sum of the terms times `TrainBatch.coefficients`.
     """
 
     optimizer: optax.GradientTransformation
@@ -87,7 +88,7 @@ def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTra
 
 
 def _matrices(model: Decoder) -> Decoder:
-    """Returns for each parameter whether it is a matrix, and neither a bias nor a norm weight."""
+    """Returns a mask that is True for each parameter except biases and norm weights."""
 
     def is_matrix(path, _) -> bool:
         name = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")

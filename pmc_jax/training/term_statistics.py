@@ -98,8 +98,9 @@ def answer_states(
         model: the model to run.
         batch: the micro-batch, whose arrays have no axis M.
         static: static configuration of the step.
-        answer_positions: positions in the rows, i32[R,A]. None selects those of the batch.
-        layers: argument of `hidden_states`.
+        answer_positions: indices of tokens in the rows, i32[R,A]. None selects the
+            `answer_positions` of the batch.
+        layers: number of layers to run, without the last norm. None runs all layers and the norm.
     """
     hidden = hidden_states(
         model,
@@ -119,20 +120,22 @@ def answer_states(
 
 
 def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepConfig):
-    """Computes cross-entropies between complete distributions, f32[R,A] each.
+    """Computes cross-entropies between complete next-token distributions, f32[R,A] each.
 
     Only the logits of a few positions are in memory at a time. The backward pass computes them
     again.
 
     Args:
-        hidden: hidden states of the model, [R,A,D]. The result is differentiable in them.
-        shown: hidden states of the reference, [R,A,D].
+        model: the model in training.
+        hidden: hidden states of `model`, [R,A,D]. The result is differentiable in them.
+        reference: the model before unlearning.
+        shown: hidden states of `reference`, [R,A,D].
         targets: the answer tokens, i32[R,A].
 
     Returns:
-        The cross-entropy from the reference's distribution to the model's, the entropy of the
-        reference's distribution, and the cross-entropy from softmax(z_ref - beta onehot(target)) to
-        the model's.
+        The cross-entropy of the model to the reference, the entropy of the reference, and the
+        cross-entropy of the model to softmax(z_ref - beta onehot(target)). Here, z_ref are the
+        logits of the reference.
     """
     config, layout = static.config, static.layout
 
@@ -152,7 +155,10 @@ def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepCo
 
 
 def _steered(model, reference, batch, weights, static: StepConfig) -> dict[str, Term]:
-    """Computes RMU's distances at the answer tokens after one layer. Later layers do not run."""
+    """Computes the two squared distances of RMU at the answer tokens, see `losses.rmu`.
+
+    Only the layers up to `objective.layer` run.
+    """
     objective = static.objective
     options = dict(answer_positions=batch.answer_positions + 1, layers=objective.layer)
     hidden = answer_states(model, batch, static, **options).astype(jnp.float32)

@@ -25,15 +25,15 @@ class Trainer:
     Args:
         model: weights before training, which are copied unless `donate` is True.
         config: configuration of the decoder.
-        layout: mesh and sharding table for training.
+        layout: mesh and sharding rules for training.
         settings: settings with the optimizer, remat and adapters.
         total_steps: number of gradient steps in the complete run, for the learning-rate decay.
         dtype: dtype of activations and products.
         donate: whether the trainer may reuse the buffers of `model`. If so, the caller must not use
             the model again.
         seed: seed for new adapters.
-        objective: objective as in `StepConfig`. `model` is the reference model if the objective
-            needs one.
+        objective: settings of the loss, as in `StepConfig`. If the loss needs a reference model,
+            `model` is the reference model.
 
     Raises:
         UserError: the kernel `settings.attention` does not support these devices or this model.
@@ -85,8 +85,9 @@ class Trainer:
         Returns:
             A dictionary with these entries.
 
-                terms: mean per token of each loss term before the step.
-                gradient_norm: norm of the gradient before clipping.
+                terms: mean cross-entropy of each loss term before the step, as a list of floats. If
+                    the loss reads hidden states, these are mean squared distances.
+                gradient_norm: L2 norm of the gradient before clipping.
                 applied: whether the state has changed. The state does not change if a term or the
                     norm is not finite.
         """
@@ -99,7 +100,7 @@ class Trainer:
         }
 
     def lower(self, batch: TrainBatch) -> jax.stages.Lowered:
-        """Lowers the program of a step for the shapes of a batch, without running the program."""
+        """Lowers the program of a step for the shapes of a batch, and does not run it."""
         return train_step.lower(*self._arguments(batch), static=self._static)
 
     def _arguments(self, batch: TrainBatch) -> tuple[Any, ...]:
@@ -117,12 +118,12 @@ class Trainer:
         return merge(self.model, config=self._static.config, layout=self._static.layout)
 
     def state_dict(self) -> dict[str, jax.Array]:
-        """Returns the arrays of the state by path, such as `model/layers/q` and `step`."""
+        """Returns the arrays of the state, each under a path such as `model/layers/q` or `step`."""
         paths = jax.tree_util.tree_leaves_with_path(self.state)
         return {_name(path): leaf for path, leaf in paths}
 
     def abstract_state(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns the shapes, dtypes and shardings of the arrays in `state_dict()`."""
+        """Returns the shape, dtype and sharding of each array in `state_dict()`."""
         return {
             name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
             for name, x in self.state_dict().items()
@@ -131,7 +132,7 @@ class Trainer:
     def load_state_dict(self, state_dict: Mapping[str, jax.Array]) -> None:
         """Restores a state that `state_dict` returned.
 
-        `Checkpoints` has already compared the names.
+        The names are not checked here, because `Checkpoints` has already compared them.
         """
         leaves = [state_dict[name] for name in self.state_dict()]
         self.state = jax.tree.unflatten(jax.tree.structure(self.state), leaves)
