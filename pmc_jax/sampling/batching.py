@@ -1,9 +1,9 @@
-"""Continuous batching: assigns samples to the slots of the decode batch, and runs the decoder.
+"""Continuous batching, which assigns samples to the slots of the decode batch and runs the decoder.
 
 Between two calls of the decoder, the host assigns waiting samples to idle slots. A call ends when a
-sixteenth of the slots have become idle, so little compute is wasted on idle slots. When no sample
-waits, the active samples move into a smaller batch. The batch has one of a few fixed shapes, so
-each shape is compiled once.
+sixteenth of the slots have become idle, so idle slots waste little compute. When no sample waits,
+the active samples move into a smaller batch. The batch has one of a few fixed shapes, and each
+shape is compiled once.
 
 Index spaces:
     question id: integer that names a question throughout a run and is part of the random seed.
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Usage:
-    """Counters over several calls of `generate`.
+    """Counters over several calls of `Engine.generate`.
 
     Attributes:
         useful: number of generated tokens, end tokens included.
-        computed: number of slots x number of steps, idle slots included.
+        computed: number of tokens that the device computed, those of idle slots included.
     """
 
     useful: int = 0
@@ -56,8 +56,8 @@ class Usage:
 class ContinuousBatching:
     """State of one call of `Engine.generate`: arrays on the device, and the sample in each slot.
 
-    `order` holds the indices of the questions that are not yet prefilled. The other fields are
-    arguments of `generate`.
+    `order` holds the indices of the questions that are not yet prefilled. The other fields are the
+    engine and arguments of `Engine.generate`.
     """
 
     engine: "Engine"
@@ -83,10 +83,10 @@ class ContinuousBatching:
         self._prompt_cache = self._cache = self._tokens = self._nll = None
 
     def prepare(self) -> list[int]:
-        """Fills idle slots, or moves the samples to a smaller batch if no sample waits.
+        """Fills idle slots with waiting samples, or moves to a smaller batch if no sample waits.
 
         Returns:
-            The indices of the questions whose samples have all ended with their first token.
+            The indices of the newly prefilled questions whose samples all end after one token.
         """
         ended = []
         while self.order and self._lacks_samples():
@@ -112,7 +112,7 @@ class ContinuousBatching:
         return ended
 
     def _lacks_samples(self) -> bool:
-        """Returns whether the waiting samples are too few to fill the idle slots."""
+        """Returns whether more prompts must be prefilled to fill the idle slots."""
         waiting = self.scheduler.waiting
         if self._batch is None:
             return sum(map(len, waiting.values())) < math.prod(self._buckets[0])
@@ -121,7 +121,10 @@ class ContinuousBatching:
         return int((~busy).sum()) > len(unassigned)
 
     def _load_prompts(self, new_prompts: list[tuple[int, int]]) -> None:
-        """Loads prompts into rows. `new_prompts` has pairs of a row and a question index."""
+        """Copies prefilled prompts into rows of the decode batch.
+
+        `new_prompts` has pairs of a row and a question index.
+        """
         for row, question in new_prompts:
             source, i = next((p, rows[question]) for p, rows in self._prefilled if question in rows)
             row, i = jnp.int32(row), jnp.int32(i)
@@ -162,7 +165,11 @@ class ContinuousBatching:
         return self.scheduler.start(questions, first, nll)
 
     def _start(self) -> None:
-        """Starts the smallest batch that holds all samples, or the largest batch if none does."""
+        """Creates the first decode batch and assigns the waiting samples.
+
+        The batch has the smallest shape that holds all samples, or the largest shape if no shape
+        holds them all.
+        """
         counts = np.array([len(samples) for samples in self.scheduler.waiting.values()])
         fitting = [(b, k) for b, k in self._buckets if np.sum(-(-counts // k)) <= b]
         b, k = min(fitting, key=math.prod) if fitting and not self.order else self._buckets[0]
@@ -182,7 +189,10 @@ class ContinuousBatching:
         self._load_prompts(later)
 
     def decode(self) -> bool:
-        """Starts decoding on the device. Returns False if no sample is left to decode."""
+        """Starts a call of the decoder on the device, and returns without waiting for its result.
+
+        The method returns False if no sample is left to decode.
+        """
         if self._batch is None or not self._batch.active.any():
             return False
         engine, batch, scheduler = self.engine, self._batch, self.scheduler
@@ -212,9 +222,9 @@ class ContinuousBatching:
         return True
 
     def _stop_when_active(self) -> int:
-        """Returns the number of active samples at which a call ends.
+        """Returns the number of active samples at which the next call of the decoder ends.
 
-        The host then fills the idle slots.
+        The host can then fill the idle slots, or move the samples to a smaller batch.
         """
         active, slots = int(self._batch.active.sum()), self._batch.active.size
         if self.order or self.scheduler.waiting:
@@ -223,10 +233,11 @@ class ContinuousBatching:
         return min(max(smaller), active - 1) if smaller else 0
 
     def collect(self) -> tuple[int, list[int]]:
-        """Waits for the decoder and stores its tokens.
+        """Waits for the call that `decode` started, and stores its tokens.
 
         Returns:
-            The number of useful tokens, and the indices of the questions that have ended.
+            The number of generated tokens, and the indices of the questions whose samples have all
+            ended.
         """
         new = np.asarray(self._tokens)
         steps, useful = int((new >= 0).any((1, 2)).sum()), int((new >= 0).sum())

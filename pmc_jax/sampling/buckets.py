@@ -1,4 +1,4 @@
-"""Array shapes for which sampling is compiled: a few batch shapes, and the prompt size.
+"""Choice of the array shapes for which sampling is compiled: batch shapes and the prompt size.
 
 A batch shape (B, K) has B rows with K slots each, see `pmc_jax.sampling.batching`.
 """
@@ -11,19 +11,24 @@ _PROMPT_MULTIPLE = 16
 
 
 def prompt_size(prompts: Sequence[Sequence[int]]) -> int:
-    """Returns the smallest allowed prompt size P, in tokens, that fits every prompt."""
+    """Returns the number of tokens to which all prompts are padded, a multiple of 16."""
     return round_up(max(map(len, prompts)), _PROMPT_MULTIPLE)
 
 
 def largest_batch_shape(
     num_questions: int, num_samples: int, batch_size: int, *, platform: str = "cpu"
 ) -> tuple[int, int]:
-    """Returns the batch shape (B, K) that decodes up to `batch_size` samples at once.
+    """Returns the number of rows B and of slots per row K to decode up to `batch_size` samples.
 
     A step reads the keys of a prompt once per row, so wide rows read them for more samples at once.
     Narrow rows leave fewer slots idle, because a row serves a question until all its samples have
     ended. With 500 samples of mixed length and 64 slots, rows of 1, 2 and 4 slots keep 95, 87 and
     63 % of the slots busy.
+
+    Args:
+        num_questions: number of questions in one call.
+        num_samples: number of samples per question.
+        platform: platform of the devices, as in `jax.Device.platform`.
     """
     if num_questions * num_samples <= batch_size:
         return num_questions, num_samples
@@ -35,16 +40,16 @@ def largest_batch_shape(
 def batch_buckets(
     largest: tuple[int, int], row_multiple: int, *, max_buckets: int, min_slots: int
 ) -> list[tuple[int, int]]:
-    """Computes the batch shapes (B, K), from the largest to the smallest.
+    """Returns batch shapes (B, K) of B rows with K slots, from the largest to the smallest.
 
-    Each shape has half as many slots per row as the shape before, or half as many rows if there is
-    one slot per row.
+    Each shape has half as many slots per row as the previous shape. If the previous shape has one
+    slot per row, the shape has half as many rows.
 
     Args:
-        largest: the largest batch shape.
-        row_multiple: number of which B is a multiple.
+        largest: largest batch shape.
+        row_multiple: number by which B must be divisible.
         max_buckets: maximum number of shapes.
-        min_slots: minimum of B K, except for the largest shape.
+        min_slots: minimum number of slots B K of a shape, except for the largest shape.
     """
     b, k = round_up(largest[0], row_multiple), largest[1]
     buckets = [(b, k)]

@@ -3,7 +3,7 @@
 Axis letters: B rows of the decode batch (one question per row), K slots per row (one sample per
 slot), S = B K slots in total, P prompt tokens (left-padded), T cache entries for generated tokens,
 U steps of one call, N key/value heads, G query heads per key/value head, H head_dim, D hidden, V
-vocabulary.
+vocabulary, draws random numbers per token (`Sampler.draws`). Below, (B, K) is a batch shape.
 
 The prompt of a question is prefilled once. Each step reads the prompt's keys and values once for
 all slots of the row, with two products and one softmax.
@@ -31,7 +31,7 @@ _MASKED = -1e30
 
 
 class GeneratedCache(NamedTuple):
-    """Keys and values of the generated tokens.
+    """Keys and values of the generated tokens. Axis letters are those of the module.
 
     Attributes:
         keys: one array [S,N,H,T] per layer.
@@ -43,7 +43,7 @@ class GeneratedCache(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """State of the sample in each slot.
+    """State of the sample in each slot, for B rows with K slots each.
 
     Attributes:
         last: i32[B,K], newest token of the sample, which is not yet fed to the model.
@@ -60,11 +60,11 @@ class Slots(NamedTuple):
 def sample_first_tokens(
     logits: jax.Array, uniform: jax.Array, *, sampler: Sampler, layout: Layout
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws the first token of every sample.
+    """Draws the first token of K samples for each of Q questions.
 
     Args:
-        logits: f32[Q,V], logits of Q questions.
-        uniform: f32[Q,K,draws], random numbers in [0, 1).
+        logits: f32[Q,V], logits over the vocabulary.
+        uniform: f32[Q,K,draws], random numbers in [0, 1); `draws` is `sampler.draws`.
 
     Returns:
         The token ids i32[Q,K] and their negative log-probabilities f32[Q,K], see `decode`. Both are
@@ -77,9 +77,9 @@ def sample_first_tokens(
 
 
 def _token_nll(logits: jax.Array, tokens: jax.Array, sampler: Sampler) -> jax.Array:
-    """Computes the negative log-probabilities f32[R] of tokens i32[R] at temperature 1.
+    """Computes the negative log-probabilities f32[R] of R tokens at temperature 1.
 
-    They are 0 if the sampler does not return log-probabilities.
+    The results are 0 if the sampler does not return log-probabilities. `logits` are f32[R,V].
     """
     if not sampler.return_logprobs:
         return jnp.zeros(tokens.shape, jnp.float32)
@@ -91,11 +91,13 @@ def _token_nll(logits: jax.Array, tokens: jax.Array, sampler: Sampler) -> jax.Ar
 def start_batch(
     prompts: PromptCache, rows: jax.Array, *, slots: int, cache_size: int, layout: Layout
 ) -> tuple[PromptCache, GeneratedCache]:
-    """Creates a decode batch of B rows with `slots` slots each and T = `cache_size` cache entries.
+    """Creates the caches of a decode batch: the prompt of each row, and an empty cache per slot.
 
     Args:
         prompts: cache of the prefilled prompts.
-        rows: i32[B], index of the prompt that each row continues.
+        rows: i32[B], index in `prompts` of the prompt that each of the B rows continues.
+        slots: number of slots per row.
+        cache_size: number of generated tokens that the cache of a slot holds.
     """
     n, h, b = *prompts.keys[0].shape[1:3], rows.shape[0]
 
@@ -125,7 +127,10 @@ def _constrain_prompts(prompts: PromptCache, layout: Layout) -> PromptCache:
 def load_prompt(
     prompts: PromptCache, source: PromptCache, row: jax.Array, index: jax.Array, *, layout: Layout
 ) -> PromptCache:
-    """Copies the prompt `index` of `source` into the row `row` of `prompts`, which is donated."""
+    """Copies the prompt `index` of `source` into the row `row` of `prompts`.
+
+    The buffers of `prompts` are donated.
+    """
 
     def put(x, new):
         return jax.lax.dynamic_update_index_in_dim(x, new[index], row, 0)
@@ -142,7 +147,7 @@ def compact_batch(
     *,
     layout: Layout,
 ) -> tuple[PromptCache, GeneratedCache]:
-    """Moves the active samples into a smaller batch of shape (B', K').
+    """Moves the active samples of a batch (B, K) into a smaller batch with B' rows of K' slots.
 
     Args:
         rows: i32[B'], index of the old row whose prompt each new row continues.
@@ -176,10 +181,10 @@ def decode(
 ) -> tuple[GeneratedCache, jax.Array, jax.Array]:
     """Runs up to U decode steps, and stops when at most `stop_when_active` slots are active.
 
-    `cache` is donated and updated in place.
+    Axis letters are those of the module. `cache` is donated and updated in place.
 
     Args:
-        uniform: f32[U,B,K,draws], random numbers in [0, 1) for these steps.
+        uniform: f32[U,B,K,draws], random numbers in [0, 1) for the U steps.
         steps_run: i32, number of steps run since `start_batch`.
         stop_when_active: i32, number of active slots at which decoding stops, at least 0.
 
@@ -234,6 +239,8 @@ def _feed(
 ) -> tuple[GeneratedCache, jax.Array]:
     """Runs the newest token of every slot through the model.
 
+    Axis letters are those of the module.
+
     Args:
         entry: i32, index of the cache entry to which the keys and values are written.
         lengths: i32[B], number of tokens in each prompt.
@@ -274,10 +281,14 @@ def _biases(
 ) -> tuple[jax.Array, jax.Array]:
     """Computes attention biases: 0 for a visible token, `_MASKED` for a hidden token.
 
+    Axis letters are those of the module.
+
     Args:
-        valid, distance: [B,P], see `PromptCache` and `_feed`.
-        age: i32[B,K], see `Slots`.
-        back: i32[T], distance of each cache entry from the newest entry.
+        valid: bool[B,P], False at padding of the prompts.
+        distance: i32[B,P], distance in tokens from each prompt token to the first generated token.
+        age: i32[B,K], number of tokens generated so far in each slot.
+        back: i32[T], number of steps between each cache entry and the newest entry.
+        window: attention window of the layer in tokens; 0 = no limit.
 
     Returns:
         The biases f32[S,1,1,P] of the prompt tokens and f32[S,1,1,T] of the generated tokens.
@@ -301,11 +312,13 @@ def _attention(
 ) -> jax.Array:
     """Computes attention with one softmax over the prompt of the row and the tokens of the slot.
 
+    Axis letters are those of the module.
+
     Args:
         q: [S,NG,H], queries of the newest tokens.
-        prompt: keys [B,N,H,P] and values [B,N,P,H].
-        generated: keys [S,N,H,T] and values [S,N,T,H].
-        biases: see `_biases`.
+        prompt: keys [B,N,H,P] and values [B,N,P,H] of the prompt tokens.
+        generated: keys [S,N,H,T] and values [S,N,T,H] of the generated tokens.
+        biases: biases of the prompt tokens and of the generated tokens, as `_biases` returns them.
 
     Returns:
         The attention outputs [S,NG,H].
@@ -319,7 +332,7 @@ def _attention(
         return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
 
     def row_product(x, y):
-        """Computes [S,N,G,I] x [B,N,I,J] -> [S,N,G,J] with one product for all slots of a row."""
+        """Multiplies [S,N,G,I] by [B,N,I,J] over I, with one product for all slots of a row."""
         # The slots are grouped explicitly. With a single einsum, XLA on CPU is ten times slower.
         k = s // b
         rows = jnp.moveaxis(x.reshape(b, k, n, g, -1), 1, 2).reshape(b, n, k * g, -1)

@@ -1,7 +1,7 @@
-"""Engine that generates K answers to each prompt, with continuous batching.
+"""Engine that generates several answers to each prompt, with continuous batching.
 
-The engine handles token ids, not text. `batching.py` assigns the samples to the slots of the
-decode batch.
+The engine handles token ids, not text. `pmc_jax.sampling.batching` assigns the samples to the slots
+of the decode batch and defines the terms.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ class Samples:
     """K answers to each of Q questions.
 
     Attributes:
-        questions: [Q], question indices.
+        questions: [Q], question indices, which are positions in the list of prompts.
         tokens: i32[Q,K,max_new_tokens], token ids without the end token; -1 after the end.
         length: i32[Q,K], number of tokens before the end.
         ended: bool[Q,K], False if the sample reached max_new_tokens without an end token.
-        mean_nll: f32[Q,K], mean negative log-probability per token at temperature 1 over the full
-            vocabulary, without the end token. It is nan for a sample without tokens, and 0 if the
-            sampler returns no log-probabilities.
+        mean_nll: f32[Q,K], mean negative log-probability of the tokens before the end, at
+            temperature 1 over the full vocabulary. It is nan for a sample without tokens, and 0 if
+            the sampler returns no log-probabilities.
     """
 
     questions: np.ndarray
@@ -44,16 +44,16 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """Sampling engine with fixed settings.
+    """Sampling engine with fixed settings and array shapes.
 
     Attributes:
         config: configuration of the decoder.
         layout: mesh and sharding rules of the sampling weights.
         sampler: settings for the choice of a token.
-        num_samples: number K of answers per prompt.
+        num_samples: number of answers per prompt.
         max_new_tokens: maximum number of tokens in an answer, the end token included.
         end_tokens: token ids that end an answer.
-        batch_shape: largest batch shape (B, K), see `largest_batch_shape`.
+        batch_shape: number of rows and number of slots per row in the largest decode batch.
         prompt_size: number of tokens to which prompts are padded after their shared prefix, so that
             all prompts have one shape.
         shared_prefix: token ids that every prompt begins with. They are prefilled once for all
@@ -61,11 +61,11 @@ class Engine:
         cache_dtype: dtype of keys and values; None = dtype of the weights.
         prefill_batch: number of prompts that are prefilled together.
         decode_chunk: maximum number of steps in one call of the decoder.
-        refill_fraction: fraction of the slots that must become idle to end a call while samples
-            wait.
-        max_buckets, min_slots: limits of the batch shapes, see `batch_buckets`. With fewer than
-            eight slots, a step only takes the time to read the weights, so a smaller batch saves
-            nothing.
+        refill_fraction: while samples wait, a call of the decoder ends when this fraction of the
+            slots has become idle.
+        max_buckets: maximum number of batch shapes.
+        min_slots: minimum number of slots in a smaller batch. With fewer than eight slots, a step
+            only takes the time to read the weights, so a smaller batch saves nothing.
     """
 
     config: DecoderConfig
@@ -85,7 +85,7 @@ class Engine:
     min_slots: int = 8
 
     def buckets(self) -> list[tuple[int, int]]:
-        """Returns the batch shapes (B, K), from the largest to the smallest."""
+        """Returns the batch shapes (rows, slots per row), from the largest to the smallest."""
         return batch_buckets(
             self.batch_shape,
             self.layout.row_multiple,
@@ -104,21 +104,22 @@ class Engine:
         usage: Usage | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
     ) -> Iterator[Samples]:
-        """Generates answers, and yields each question when all its samples have ended.
+        """Generates answers, and yields those to a question as soon as all of them have ended.
 
-        A sample depends only on the weights, its prompt, `key`, its question id and its number. In
-        float32, neither other samples in the batch nor the number of devices affect the sample. The
-        device keeps decoding while the caller processes the yielded samples.
+        A sample depends only on the weights, its prompt, `key`, its question id and its number
+        among the answers. In float32, neither other samples in the batch nor the number of devices
+        affect the sample. The device keeps decoding while the caller processes yielded samples.
 
         Args:
             weights: snapshot of the weights.
             prompts: token ids of each prompt.
             key: jax.random key.
-            ids: question id of each prompt.
-            expected: estimated length of each answer in tokens; long answers start first.
+            ids: question id of each prompt, which is part of the random seed.
+            expected: expected number of tokens in the answers to each prompt. The prompts with the
+                longest answers start first.
             usage: counters that the call increments.
-            progress: function that receives the number of new useful tokens after each call of the
-                decoder.
+            progress: function that receives the number of newly generated tokens after each call of
+                the decoder.
 
         Raises:
             UserError: a prompt does not begin with the shared prefix, or it does not have 1 to

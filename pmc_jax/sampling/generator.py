@@ -30,9 +30,9 @@ _NAMED_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def compute_dtype(name: str) -> jnp.dtype:
-    """Returns the dtype that a setting names. `auto` is bfloat16 on TPU and GPU, float32 on CPU.
+    """Returns the dtype that a setting such as `model.compute_dtype` names.
 
-    On CPU, bfloat16 is slower than float32.
+    `auto` is bfloat16 on TPU and GPU. On CPU it is float32, which is faster there than bfloat16.
     """
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
@@ -40,7 +40,7 @@ def compute_dtype(name: str) -> jnp.dtype:
 
 
 def pmc_sampler(pmc: PMCConfig) -> Sampler:
-    """Returns a sampler with the settings of PMC."""
+    """Returns the sampler that the settings of PMC describe."""
     return Sampler(
         pmc.sampling.temperature,
         pmc.sampling.top_k,
@@ -58,7 +58,7 @@ class TextGenerator:
     Attributes:
         lm: language model with its configuration, tokenizer and mesh.
         encoder: converter from text to token ids and back.
-        dtype: dtype of activations and of the snapshot.
+        dtype: dtype of activations and of the sampling weights.
         cache_dtype: dtype of keys and values during sampling; None = `dtype`.
     """
 
@@ -86,8 +86,8 @@ class TextGenerator:
     def trained(self, model: Decoder) -> LanguageModel:
         """Returns the language model with the weights of `model`, ready for export.
 
-        The `generation_config` of the result names every token that ends an answer in this library,
-        so that other programs stop at the same tokens.
+        The `generation_config` of the result names all tokens that end an answer in this library,
+        so other programs stop at the same tokens.
         """
         config = self.lm.generation_config
         if config is None:  # Without the file, transformers reads these tokens from config.json.
@@ -104,7 +104,10 @@ class TextGenerator:
         return self.lm.sample_layout
 
     def snapshot(self, model: Decoder) -> SamplingWeights:
-        """Converts the weights to the layout of sampling, see `pmc_jax.sampling.snapshot`."""
+        """Returns a copy of the weights in the layout of sampling.
+
+        See `pmc_jax.sampling.snapshot`.
+        """
         return snapshot(model, self.lm.config, self.layout, self.dtype, self.lm.layout)
 
     def prompts(
@@ -150,11 +153,11 @@ class TextGenerator:
         """Encodes pairs of questions and answers as training sequences.
 
         Args:
-            data: settings, of which only the length limits are read.
+            data: settings with the length limits. No other settings are read.
             ids: names of the pairs in error messages.
 
         Raises:
-            UserError: see `encode_pairs`.
+            UserError: a pair cannot be encoded, see `encode_pairs`.
         """
         return encode_pairs(
             self.encoder,
@@ -176,11 +179,14 @@ class TextGenerator:
         max_prompts: int | None = None,
         answer_prefix: Sequence[int] = (),
     ) -> Engine:
-        """Creates an engine that fits all `prompts` and decodes `batch_size` answers at once.
+        """Creates an engine that fits all prompts and decodes up to `batch_size` answers at once.
 
         Args:
+            prompts: token ids of each prompt.
+            num_samples: number of answers per prompt.
+            max_new_tokens: maximum number of tokens in an answer.
             max_prompts: maximum number of prompts in one call; None = all prompts.
-            answer_prefix: token ids at the end of every prompt.
+            answer_prefix: token ids that end every prompt and begin every answer.
         """
         # The two short questions exclude a prefix that `prompts` share only by chance.
         short = [[*self.encoder.prompt(question), *answer_prefix] for question in ("?", "A")]
@@ -215,9 +221,10 @@ class TextGenerator:
 
         Args:
             is_prefilled: whether the prompts end with the first tokens of the answers.
+            options: other arguments of `Engine.generate`.
 
         Yields:
-            The samples, and a dict from question index to K texts.
+            The samples, and a dict from question index to the texts of the answers.
         """
         begins = "" if is_prefilled else self.encoder.place.thought
         for samples in engine.generate(weights, prompts, **options):
@@ -247,15 +254,17 @@ class TextGenerator:
         """Yields the `num_samples` answers to each question as soon as they are complete.
 
         Args:
-            ids: question ids, which are part of the random seed; None = the question indices.
+            max_new_tokens: maximum number of tokens in an answer.
+            batch_size: maximum number of answers that are decoded at once.
+            ids: question ids, which are part of the random seed; None = positions in `questions`.
             answer_prefix: text that every answer is forced to begin with, or one text for each
                 question. The yielded answers do not contain it.
 
         Yields:
-            A dict from question index to answers.
+            A dict from the position of a question in `questions` to its answers.
 
         Raises:
-            UserError: see `prompts`.
+            UserError: a question cannot be encoded, or it does not fit into the context window.
             Preempted: a stop was requested, see `preemption.check`.
         """
         if not questions:
@@ -298,7 +307,10 @@ class TextGenerator:
 
         Args:
             progress: function that receives the number of newly answered questions.
-            options: other arguments of `stream`, whose docstring also lists the exceptions.
+            options: other arguments of `stream`.
+
+        Raises:
+            UserError, Preempted: see `stream`.
         """
         answers: list[list[str]] = [[] for _ in questions]
         for ended in self.stream(weights, questions, sampler, **options):
@@ -310,10 +322,10 @@ class TextGenerator:
     def greedy(
         self, weights: SamplingWeights, questions: Sequence[str], **options
     ) -> dict[str, str]:
-        """Returns a dict from question to greedy answer. Equal questions are sampled once.
+        """Returns a dict from each question to its greedy answer. Equal questions share an answer.
 
         Args:
-            options: `max_new_tokens`, `batch_size` and `progress`, see `sample`.
+            options: the arguments `max_new_tokens`, `batch_size` and `progress` of `sample`.
         """
         distinct = list(dict.fromkeys(questions))
         answers = self.sample(weights, distinct, GREEDY, **options)

@@ -1,4 +1,4 @@
-"""Longest common subsequence of token ids, computed on the device."""
+"""Length of the longest common subsequence of token ids, computed on the device."""
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,10 @@ def lcs_lengths(
     """Computes the length of the longest common subsequence of each sample and its reference.
 
     Args:
-        samples: i32[B,K,T], token ids of K samples for each question, 0 or more.
-        lengths: i32[B,K], number of tokens in each sample; the rest is padding.
+        samples: i32[B,K,T], token ids of K samples for each of B questions. The ids are 0 or more.
+        lengths: i32[B,K], number of tokens in each sample; the rest of T is padding.
         references: i32[B,R], token ids of one reference for each question.
-        reference_lengths: i32[B], number of tokens in each reference; the rest is padding.
+        reference_lengths: i32[B], number of tokens in each reference; the rest of R is padding.
 
     Returns:
         The lengths i32[B,K]. The recall is a length divided by the length of the reference.

@@ -19,7 +19,7 @@ from pmc_jax.sampling.snapshot import SamplingWeights, product
 
 
 class PromptCache(NamedTuple):
-    """Keys and values of prompts.
+    """Keys and values of prompts. Axis letters are those of the module.
 
     Attributes:
         keys: one array [B,N,H,P] per layer, rotated and transposed for the product with queries.
@@ -35,7 +35,10 @@ class PromptCache(NamedTuple):
 def vocabulary(
     weights: SamplingWeights, config: DecoderConfig, layout: Layout, x: jax.Array
 ) -> jax.Array:
-    """Computes logits f32[...,V] from the activations [...,D] of the last layer."""
+    """Computes the logits f32[...,V] from the output [...,D] of the last layer.
+
+    V is the size of the vocabulary, and D is the number of channels.
+    """
     x = normalise(config, x, weights, "norm")
     logits = product(x, weights.output_embedding, dtype=jnp.float32)
     if (bias := weights.get("head_bias")) is not None:
@@ -51,21 +54,21 @@ def embed_tokens(
     tokens: jax.Array,
     positions: jax.Array,
 ) -> jax.Array:
-    """Embeds token ids i32[...]. Returns activations [...,D] in the dtype of the weights."""
+    """Embeds token ids i32[...] at their positions. Returns [...,D] in the dtype of the weights."""
     table = weights.rest["embed"]
     x = embed(config, table, weights.get("positions"), tokens, positions, table.dtype)
     return layout.constrain(x, "rows", *[None] * (x.ndim - 1))
 
 
 def rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.Array) -> dict:
-    """Computes the angles of every rotary embedding of the model.
+    """Computes the cosines and sines of every rotary embedding of the model.
 
     Args:
-        positions: i32[B,...], positions of the tokens.
+        positions: i32[B,...], positions of the tokens in B prompts.
         prompt_length: i32[B], number of tokens in each prompt.
 
     Returns:
-        A dict from rotary embedding to its cosines and sines.
+        A dict from rotary embedding to its cosines and sines, as `rotation` returns them.
     """
     # With `longrope`, a sequence keeps the factors for its prompt length, see
     # `DecoderConfig.longest`.
@@ -88,13 +91,15 @@ def prefill(
     layout: Layout,
     cache_dtype: jnp.dtype | None = None,
 ) -> tuple[PromptCache, jax.Array]:
-    """Runs the prompts through the model once. Their shared prefix runs as a single row.
+    """Runs prompts through the model once. Their shared prefix runs as a single row.
+
+    Axis letters are those of the module.
 
     Args:
         shared_prefix: i32[O], token ids that every prompt begins with; may be empty.
         tokens: i32[B,P - O], token ids of each prompt after the prefix, left-padded.
         valid: bool[B,P - O], False at padding.
-        cache_dtype: dtype of keys and values in the cache; None = the computed dtype.
+        cache_dtype: dtype of keys and values in the cache; None = dtype of the activations.
 
     Returns:
         The cache of the prompts, and the logits f32[B,V] of the first new token.

@@ -1,10 +1,12 @@
 """Sampling of the next token: temperature, top-k, top-p, then a draw from uniform numbers.
 
+The order and the definitions are those of Hugging Face `generate`: temperature, top-k, renormalise,
+top-p. The nucleus is the set of tokens that top-p keeps. A token is in the nucleus if the mass
+(probability) of all likelier tokens is below `top_p`.
+
 The sampler neither sorts the vocabulary nor draws noise for every token. A draw inverts the CDF
 (cumulative distribution function) in two levels, and top-p uses rejection. If a threshold is
-needed, bisection over float32 bit patterns finds it exactly. The order and the definitions are
-those of Hugging Face `generate`: temperature, top-k, renormalise, top-p. A token is in the nucleus
-if the mass of all likelier tokens is below `top_p`.
+needed, bisection over float32 bit patterns finds it exactly. Axis letters: R rows, V vocabulary.
 """
 
 import dataclasses
@@ -27,13 +29,14 @@ class Sampler:
     """Settings for the choice of a token, which jitted functions take as a static argument.
 
     Attributes:
-        temperature: divisor of the logits; 0 = greedy, the first token with the largest logit.
+        temperature: number by which the logits are divided. 0 selects the first token with the
+            largest logit (greedy).
         top_k: number of most likely tokens to keep, plus ties with the last of them; 0 = all.
         top_p: probability mass of the smallest set of most likely tokens to keep; 1 = all.
         temperature_decay_tokens: number of answer tokens over which the temperature changes
             linearly to `final_temperature`; 0 = constant temperature.
-        final_temperature: temperature after these tokens.
-        return_logprobs: whether decoding also returns the log-probabilities of its tokens.
+        final_temperature: temperature after `temperature_decay_tokens` tokens.
+        return_logprobs: whether decoding also returns the log-probabilities of the drawn tokens.
     """
 
     temperature: float = 1.0
@@ -67,7 +70,7 @@ class Sampler:
         return 1 if self.temperature == 0 or self.top_p == 1 else _TRIES + 1
 
     def temperature_after(self, age: jax.Array | None) -> float | jax.Array:
-        """Returns the temperature for the token that follows `age` i32[R] tokens of the answer.
+        """Returns the temperature for the next token of R answers that have `age` i32[R] tokens.
 
         The result is a number if the temperature is constant, and f32[R,1] otherwise.
         """
@@ -85,12 +88,12 @@ def sample_tokens(
 ) -> jax.Array:
     """Draws one token per row.
 
-    Top-p uses rejection: it draws from the full distribution until a token is in the nucleus. The
-    accepted tokens follow the distribution of the nucleus. After `_TRIES` misses, the sampler
-    computes the nucleus itself.
+    Top-p uses rejection: it draws from the full distribution until a token is in the nucleus (the
+    set of tokens that top-p keeps). The accepted tokens follow the distribution of the nucleus.
+    After `_TRIES` misses, top-p computes the nucleus and draws from it.
 
     Args:
-        logits: f32[R,V], logits of each row.
+        logits: f32[R,V], logits over the vocabulary for each of R rows.
         uniform: f32[R,sampler.draws], random numbers in [0, 1).
         sampler: settings of the draw.
         age: i32[R], number of answer tokens so far; None = 0.
@@ -131,7 +134,7 @@ def sample_tokens(
 def top_k_mass(logits: jax.Array, sampler: Sampler, age: jax.Array | None = None) -> jax.Array:
     """Computes the unnormalised probabilities f32[R,V] after temperature and top-k.
 
-    Tokens that top-k drops have probability 0.
+    Tokens that top-k drops have probability 0. Arguments and axes are those of `sample_tokens`.
     """
     peak = jnp.max(logits, axis=-1, keepdims=True)
     mass = jnp.exp((logits - peak) / sampler.temperature_after(age))
@@ -142,14 +145,28 @@ def top_k_mass(logits: jax.Array, sampler: Sampler, age: jax.Array | None = None
 
 
 def nucleus_mass(mass: jax.Array, total: jax.Array, top_p: float) -> jax.Array:
-    """Sets the mass f32[R,V] outside the nucleus to 0; `total` f32[R] is the sum of each row."""
+    """Returns unnormalised probabilities in which all tokens outside the nucleus have mass 0.
+
+    Args:
+        mass: f32[R,V], unnormalised probabilities of V tokens in each of R rows.
+        total: f32[R], sum of each row.
+        top_p: fraction of the sum that the nucleus must reach.
+    """
     holds = lambda part: jnp.sum(part, axis=-1) >= top_p * total  # noqa: E731
     # All tokens below this floor together hold less than 1 - top_p, so the threshold is not lower.
     return _above_threshold(mass, 0.5 * (1 - top_p) * total / mass.shape[-1], holds)
 
 
 def _above_threshold(mass: jax.Array, floor: jax.Array, holds) -> jax.Array:
-    """Keeps mass >= t in each row, for the largest t for which `holds(kept mass)` is true."""
+    """Sets the values below a threshold in each row of `mass` to 0.
+
+    The threshold of a row is the largest number for which `holds(kept values)` is true.
+
+    Args:
+        mass: f32[R,V], numbers from 0 to 1.
+        floor: f32[R], lower bound on the threshold of each row.
+        holds: function from f32[R,V] to bool[R]. It is true for low thresholds.
+    """
     # Non-negative floats have the order of their bit patterns, so bisection over them is exact.
     low = jax.lax.bitcast_convert_type(floor.astype(jnp.float32), jnp.int32)
     high = jnp.full_like(low, jax.lax.bitcast_convert_type(jnp.float32(1), jnp.int32) + 1)
@@ -168,7 +185,13 @@ def _above_threshold(mass: jax.Array, floor: jax.Array, holds) -> jax.Array:
 
 
 class _Cdf(NamedTuple):
-    """CDF in blocks: mass [R,N,V/N], sums of the blocks [R,N] and their cumulative sums [R,N]."""
+    """Cumulative distribution of R rows, with the V tokens of a row in N blocks.
+
+    Attributes:
+        mass: [R,N,V/N], unnormalised probability of each token, padded with 0.
+        blocks: [R,N], sum of each block.
+        cumulative: [R,N], cumulative sums of the blocks.
+    """
 
     mass: jax.Array
     blocks: jax.Array
@@ -189,7 +212,10 @@ def _cdf(mass: jax.Array) -> _Cdf:
 
 
 def _draw(cdf: _Cdf, uniform: jax.Array) -> jax.Array:
-    """Draws one token per row by inverting the CDF of the blocks, then the CDF of one block."""
+    """Draws one token per row, by inverting the CDF over the blocks and then within one block.
+
+    `uniform` has one random number in [0, 1) for each row.
+    """
     target = uniform * cdf.total
     block = _first_above(cdf.blocks, cdf.cumulative, target)
     before = jnp.take_along_axis(cdf.cumulative, jnp.maximum(block - 1, 0)[:, None], 1)[:, 0]
@@ -200,9 +226,10 @@ def _draw(cdf: _Cdf, uniform: jax.Array) -> jax.Array:
 
 
 def _first_above(mass: jax.Array, cumulative: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns the first index with mass at which the cumulative mass exceeds the target.
+    """Returns the first index in each row at which the cumulative mass exceeds the target.
 
-    If rounding leaves no such index, the function returns the last index with mass.
+    Indices with mass 0 are skipped. If rounding leaves no such index, the result is the last index
+    with mass above 0.
     """
     above = (mass > 0) & (cumulative > target[:, None])
     index = jnp.arange(mass.shape[-1], dtype=jnp.int32)
@@ -211,9 +238,9 @@ def _first_above(mass: jax.Array, cumulative: jax.Array, target: jax.Array) -> j
 
 
 def _first(mask: jax.Array) -> jax.Array:
-    """Returns the index of the first True in each row.
+    """Returns the index of the first True in each row, or the last index if a row has no True.
 
-    The index is a minimum over positions, because XLA does not vectorise argmax on CPU.
+    The index is computed as a minimum, because XLA does not vectorise argmax on CPU.
     """
     index = jnp.arange(mask.shape[-1], dtype=jnp.int32)
     return jnp.min(jnp.where(mask, index, mask.shape[-1] - 1), axis=-1)

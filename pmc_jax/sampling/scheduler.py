@@ -1,9 +1,10 @@
-"""State of all samples of a `generate` call on the host, and their assignment to slots.
+"""State of all samples of one `Engine.generate` call, and assignment of the samples to slots.
 
-`pmc_jax.sampling.batching` defines the index spaces. A row serves one question at a time, and
-its slots share the question's prompt; a slot decodes one sample at a time. An idle slot gets the
-next sample of its row's question, and an idle row gets the next question. When no sample waits,
-the active samples move into a smaller batch.
+This module runs on the host. `pmc_jax.sampling.batching` defines question index, row, slot and
+sample. A row serves one question at a time, and its slots share the question's prompt. A slot
+decodes one sample at a time. An idle slot gets the next sample of its row's question, and an idle
+row gets the next question. When no sample waits, the active samples move into a smaller batch.
+Axis letters: Q questions, K samples per question or slots per row, B rows, U steps of one call.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ IDLE = -1
 
 @dataclasses.dataclass
 class Batch:
-    """Assignment of samples to the slots of a decode batch.
+    """Assignment of samples to the slots of a decode batch with B rows of K slots.
 
     Attributes:
         rows: i32[B], index of the question whose prompt is in each row; IDLE = no prompt.
@@ -35,11 +36,11 @@ class Batch:
 
     @property
     def active(self) -> np.ndarray:
-        """Mask bool[B,K] of the slots that decode a sample."""
+        """Mask bool[B,K], True for slots that decode a sample."""
         return self.question != IDLE
 
     def active_slots(self) -> list[tuple[int, int]]:
-        """Returns the pair (row, slot) of each active slot."""
+        """Returns the pair (row, slot) of each slot that decodes a sample."""
         return [(int(row), int(slot)) for row, slot in np.argwhere(self.active)]
 
 
@@ -53,11 +54,11 @@ class Scheduler:
         end_tokens: token ids that end a sample.
 
     Attributes:
-        tokens: i32[Q,K,max_new_tokens], token ids with end tokens; -1 after the newest token.
+        tokens: i32[Q,K,max_new_tokens], token ids, end tokens included; -1 after the newest token.
         nll: f32[Q,K,max_new_tokens], negative log-probability of each token.
         count: i32[Q,K], number of tokens generated so far.
-        waiting: dict from question index to the samples that have a first token but no slot yet.
-            Questions without such samples are absent.
+        waiting: dict from question index to the numbers of the samples that have a first token but
+            no slot yet. Questions without such samples are absent.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Scheduler:
         self._unfinished: dict[int, int] = {}
 
     def start(self, questions: Sequence[int], first: np.ndarray, nll: np.ndarray) -> list[int]:
-        """Adds the first token of each sample for the given questions.
+        """Stores the first token of each of the K samples of the given questions.
 
         Args:
             questions: question indices.
@@ -101,10 +102,10 @@ class Scheduler:
         return count == self.tokens.shape[-1] or int(last) in self._ends
 
     def assign(self, batch: Batch) -> list[tuple[int, int]]:
-        """Assigns waiting samples to idle slots.
+        """Assigns waiting samples to idle slots of `batch`, which is changed in place.
 
         Returns:
-            A pair (row, question) for each row into which the question's prompt must be loaded.
+            A pair (row, question index) for each row that now needs the prompt of another question.
         """
         new_prompts = []
         for row in np.flatnonzero((~batch.active).any(1)):
@@ -128,10 +129,11 @@ class Scheduler:
         return new_prompts
 
     def append_tokens(self, batch: Batch, new: np.ndarray, nll: np.ndarray) -> list[int]:
-        """Adds the tokens of a decode call and frees the slots of samples that have ended.
+        """Stores the tokens of a decoder call and frees the slots of samples that have ended.
 
         Args:
-            new: i32[U,B,K], token ids; -1 for a slot that did not decode.
+            batch: assignment during the call, which is changed in place.
+            new: i32[U,B,K], token ids of U steps; -1 for a slot that did not decode.
             nll: f32[U,B,K], negative log-probability of each token.
 
         Returns:
@@ -156,16 +158,18 @@ class Scheduler:
 
 
 def compacted(batch: Batch, buckets: Sequence[tuple[int, int]]) -> tuple[Batch, np.ndarray] | None:
-    """Moves the active samples to the smallest batch shape that holds them.
+    """Assigns the active samples to the smallest batch shape that holds them.
 
     A question with more active samples than slots per row takes several rows.
 
     Args:
-        buckets: batch shapes (B, K).
+        batch: current assignment.
+        buckets: batch shapes (rows, slots per row).
 
     Returns:
-        The smaller batch, and the flat indices i32[B',K'] of the old slots that the new slots
-        continue (0 for idle slots). The function returns None if no smaller shape fits.
+        The assignment for the smaller batch, and for each of its B' rows and K' slots per row the
+        flat index i32[B',K'] of the old slot that the slot continues (0 if it is idle). The
+        function returns None if no smaller shape holds the samples.
     """
     questions, counts = np.unique(batch.question[batch.active], return_counts=True)
     fitting = [(b, k) for b, k in buckets if np.sum(-(-counts // k)) <= b]

@@ -1,8 +1,8 @@
-"""Snapshot of the weights, which is cast, fused and resharded for sampling once per round.
+"""Snapshot of the weights, which are cast, fused and resharded for sampling once per round.
 
-Training does not depend on this layout, and sampling never changes the training state. The layers
-are separate arrays, because XLA would copy each slice of a stacked array before a decode step reads
-it.
+Training does not depend on the layout of the snapshot, and sampling never changes the training
+state. Each layer has its own arrays, because XLA would copy each slice of a stacked array before a
+decode step reads it.
 """
 
 import functools
@@ -23,18 +23,17 @@ from pmc_jax.models.parameters import A, B, parameters
 
 
 class FusedLayer(NamedTuple):
-    """One layer, in which one product computes q, k and v, and one product computes gate and up.
+    """Weights of one layer, fused to one product for q, k and v and one product for gate and up.
 
-    The output axes of each weight come first, see `product`. Axis letters D, N, G, H and F are
-    those of the decoder.
+    The output axes of each weight come first, see `product`. Axis letters are those of `decoder`.
 
     Attributes:
-        qkv_weight: [N,G+2,H,D]: for each key/value head its G query heads, the key and the value.
+        qkv_weight: [N,G+2,H,D], for each key/value head its G query heads, its key and its value.
         o: [D,N,G,H], weight of the output projection.
-        up_weight: [J,F,D]: gate and up (J = 2), or up alone (J = 1).
+        up_weight: [2,F,D] for gate and up, or [1,F,D] for up alone.
         down: [D,F], weight of the down projection.
-        biases: biases `qkv`, `o`, `up` and `down`, if the model has them.
-        norms: parameters of the norms, by the names of the decoder.
+        biases: dict with the biases `qkv`, `o`, `up` and `down` that the model has.
+        norms: dict from the decoder's name of a norm parameter to its array.
     """
 
     qkv_weight: jax.Array
@@ -73,9 +72,15 @@ _FEW_ROWS = 256
 def product(
     x: jax.Array, weight: jax.Array, outputs: int = 1, dtype: jnp.dtype | None = None
 ) -> jax.Array:
-    """Computes [..., inputs] x [*outputs, *inputs] -> [..., *outputs] in `dtype`.
+    """Multiplies `x` [..., I] by a weight whose output axes come first.
 
-    `outputs` is the number of output axes.
+    The result has the shape [..., *output axes].
+
+    Args:
+        x: activations, whose last axis has all I inputs.
+        weight: [*output axes, *input axes], with I inputs in total.
+        outputs: number of output axes.
+        dtype: dtype of the result; None = dtype of the operands.
     """
 
     # The output axes stay separate. XLA would gather a sharded axis to merge it into another axis.
@@ -100,7 +105,7 @@ class SamplingWeights(NamedTuple):
     """Weights for prefill and decoding.
 
     Attributes:
-        rest: parameters outside the layers, by the names of the decoder.
+        rest: dict from the decoder's name of a parameter outside the layers to its array.
         layers: one `FusedLayer` per layer.
     """
 
@@ -112,7 +117,7 @@ class SamplingWeights(NamedTuple):
 
     @property
     def output_embedding(self) -> jax.Array:
-        """Output embedding [V,D], which is the input embedding if the model ties them."""
+        """Output embedding [V,D]. It is the input embedding if the model ties the two."""
         return self.rest.get("head", self.rest["embed"])
 
 
@@ -157,14 +162,21 @@ def snapshot(
 
 
 def _in_order(x: jax.Array) -> jax.Array:
-    """Constrains an array to row-major memory, so that XLA does not copy all layers at the end."""
+    """Keeps an array in row-major memory, so that XLA does not copy all layers at the end."""
     return with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
 
 
 def _fuse(
     w: dict[str, jax.Array], config: DecoderConfig, source: Layout, move: Callable, dtype
 ) -> FusedLayer:
-    """Merges the adapters of one layer, casts and fuses its weights, and reshards the results."""
+    """Merges the adapters of one layer into its weights, then casts, fuses and reshards them.
+
+    Args:
+        w: dict from the name of a parameter, without the prefix "layers.", to its array.
+        source: mesh and sharding rules of `w`.
+        move: function of an array and its logical axes that reshards the array for sampling.
+        dtype: dtype of the result.
+    """
     for name in [name.removesuffix(A) for name in w if name.endswith(A)]:
         w[name] = merged_weight(w[name], w.pop(name + A), w.pop(name + B))
     axes = {name: parameters(config)[f"layers.{name}"].axes[1:] for name in w}
