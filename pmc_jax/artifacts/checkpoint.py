@@ -13,8 +13,8 @@ complete checkpoint into place and deletes older checkpoints. `Checkpoints` chan
 
 A restored state has the same bits as the saved state. The shardings are those of `abstract_state`,
 which may differ from the saved shardings. Every change of the host values is detected, but a
-flipped bit in an array is not detected. Orbax logs to the logger "absl". A `with` block closes
-`Checkpoints`. Without it, an interpreter that exits during a background write loses the checkpoint.
+flipped bit in an array is not detected. Orbax logs to the logger "absl". Use `Checkpoints` in a
+`with` block, because an interpreter that exits during a background write loses the checkpoint.
 """
 
 from __future__ import annotations

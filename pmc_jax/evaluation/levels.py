@@ -172,7 +172,7 @@ def true_answers(eval_sets: Iterable[EvalSet]) -> dict[str, str]:
 def _limits(
     texts: Sequence[str], questions: Sequence[str], retain: RetainSet, least: float
 ) -> list[float]:
-    """Estimates for each text the recall that a model reaches although it never saw the data.
+    """Estimates the recall of each text in the answer of a model that never saw the data.
 
     Each result is at least `least`.
     """

@@ -3,7 +3,7 @@
     number     Digits with or without separators, and number words. A group of at least four digits
                is also an item.
     date       Day and month. The year is a number.
-    address    Address of e-mail or of a web page.
+    address    E-mail address or web address.
     code       Word of letters and digits.
     name       Word that begins with a capital letter inside a sentence.
     rare word  Another word of at least four letters (two in scripts without letter case).

@@ -7,7 +7,7 @@ Two texts that state the same fact share a key, whatever the spelling:
                        sequence has a key.
     "digits 1234567"   Seven digits in a row of such a sequence, so that a prefix has no effect.
     "date 3/5"         Day and month. Both orders have a key if the order is not clear.
-    "address x@y.org"  Address of e-mail or of a web page, also with the words "at" and "dot".
+    "address x@y.org"  E-mail address or web address, also with the words "at" and "dot".
     "code sw1a2aa"     Letters and digits, joined across single separators.
     "phrase 苏州"      Two or three neighbouring characters, in scripts without spaces.
     "word aldermer"    Stem of a word.
