@@ -1,1 +1,1 @@
-"""Resource plans for TPU slices, from compiled programs and bounds on their time."""
+"""Plans of the memory and time that a run needs on a TPU slice, from its compiled programs."""

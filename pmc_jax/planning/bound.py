@@ -1,4 +1,4 @@
-"""Lower bounds on a program's time, from a chip's published figures."""
+"""Lower bounds on the time of a program, from the published figures of the TPU."""
 
 import collections
 import dataclasses
@@ -16,7 +16,7 @@ class Network:
 
     Attributes:
         chip: kind of all devices.
-        devices: devices of the mesh. Partition i runs on `devices[i]`.
+        devices: devices of the mesh. Partition i of a program runs on `devices[i]`.
         axes: name and size of each mesh axis, from the outermost axis to the innermost.
     """
 
@@ -26,7 +26,7 @@ class Network:
 
     @functools.cached_property
     def _coordinates(self) -> np.ndarray:
-        """Slice of each device and its coordinates in the slice, [devices, 1 + dimensions]."""
+        """Number of each device's slice and coordinates in the slice, [devices, 1 + dimensions]."""
         return np.array([[getattr(d, "slice_index", 0) or 0, *d.coords] for d in self.devices])
 
     @functools.cached_property
@@ -45,7 +45,10 @@ class Network:
         return "+".join(name for (name, _), v in zip(self.axes, varies, strict=True) if v)
 
     def seconds(self, collective: Collective) -> float:
-        """Computes the seconds of a collective that runs alone, with all links at full rate."""
+        """Computes a lower bound on the time of a collective, in seconds.
+
+        The bound assumes that the collective runs alone and uses all its links at full rate.
+        """
         if collective.across:
             return collective.moved / self.chip.dcn
         if collective.pairs:
@@ -84,10 +87,13 @@ class Bound:
     """Lower bound and estimate of the time of one run of a program, in seconds.
 
     Attributes:
-        compute, hbm, network: time of each resource alone at its peak rate.
-        estimated: time of the compiler's cycles and of collectives that no computation hides.
+        compute: time of the FLOPs at the peak rate of the device.
+        hbm: time to transfer the HBM traffic at the peak rate.
+        network: sum of the times of all collectives, each alone.
+        estimated: estimated time: the clock cycles that the compiler estimates, plus the waits for
+            collectives that do not overlap with computation.
         seconds: lower bound, which is the largest of `compute`, `hbm` and `network`.
-        by: name of the resource that sets the bound.
+        by: name of the resource whose time is the lower bound.
     """
 
     compute: float
@@ -99,9 +105,11 @@ class Bound:
 
 
 def bound(cost: Cost, network: Network) -> Bound:
-    """Computes the bound of a program from its cost.
+    """Computes the time bound of a program from its cost on one device.
 
-    `program_cost` must have computed the cost with the clock and the network of the chip.
+    Args:
+        cost: cost, for whose `seconds` `program_cost` needs the clock of the chip and the network.
+        network: links between the devices.
     """
     chip = network.chip
     parts = {
@@ -114,11 +122,11 @@ def bound(cost: Cost, network: Network) -> Bound:
 
 
 def by_axis(cost: Cost, network: Network) -> list[dict]:
-    """Sums collectives by kind and mesh axes.
+    """Sums the collectives of a program for each kind and each group of mesh axes.
 
     Returns:
-        A dict for each kind and mesh axes, with the count, the bytes that a device receives, and
-        the seconds.
+        A list of dicts, sorted by bytes, with the keys `kind`, `axes`, `count` (number of runs),
+        `bytes` (bytes that one device receives) and `seconds` (lower bound on the time).
     """
     totals = collections.defaultdict(lambda: {"count": 0, "bytes": 0.0, "seconds": 0.0})
     for collective, count in cost.collectives.items():

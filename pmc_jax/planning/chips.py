@@ -15,16 +15,16 @@ class Chip:
     Attributes:
         name: name in a topology, such as "v5e".
         device_kind: value of `jax.Device.device_kind`.
-        devices: devices per chip.
-        flops: peak rate of a device in bfloat16, FLOP/s.
-        hbm: bytes of device memory that the compiler gives to programs, which are slightly fewer
-            than the published bytes.
-        hbm_bandwidth: bytes/s of a device.
+        devices: number of jax devices per chip.
+        flops: peak FLOP/s of a device in bfloat16.
+        hbm: bytes of device memory that programs can use. The published size is slightly larger.
+        hbm_bandwidth: bytes/s between a device and its memory.
         link: bytes/s of one link between chips, in one direction.
-        wrap: number of which a dimension's length is a multiple if the dimension is a ring.
-        dcn: bytes/s from a device to other slices.
-        clock: cycles/s in the compiler's estimates, at which the matrix units reach the peak rate.
-        largest: length of the largest slice in each dimension.
+        wrap: number by which a dimension's length is divisible if the dimension is a ring.
+        dcn: bytes/s from a device to other slices over the data-centre network.
+        clock: cycles/s at which the matrix units reach the peak rate, to convert the cycles that
+            the compiler estimates to seconds.
+        largest: number of chips in each dimension of the largest slice.
     """
 
     name: str

@@ -26,15 +26,16 @@ class Program:
     The attributes after `compile_seconds` are None if the compiler ran out of device memory.
 
     Attributes:
-        arguments_bytes, temporaries_bytes: bytes in HBM for the arguments and for temporaries. If
-            the compiler ran out of memory, all bytes count as temporaries.
+        arguments_bytes: bytes of the arguments in HBM.
+        temporaries_bytes: bytes in HBM for temporaries, outputs and code. If the compiler ran out
+            of memory, the arguments count here too.
         beside_bytes: bytes of other data in HBM while the program runs.
-        fits: whether the program fits into the memory of the device.
-        compile_seconds: time of the compilation.
-        flops: floating-point operations of one run.
+        fits: whether the program and the other data fit into the memory of the device.
+        compile_seconds: duration of the compilation in seconds.
+        flops: number of floating-point operations in one run.
         hbm_bytes: bytes that one run reads from and writes to HBM.
         estimated_cycles: the compiler's estimate of the clock cycles of one run.
-        collectives: collective operations by kind and mesh axes, as `by_axis` returns them.
+        collectives: sums of the collectives by kind and mesh axes, see `by_axis`.
         bound: lower bound on the time of one run.
     """
 
@@ -51,11 +52,11 @@ class Program:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes in HBM while the program runs."""
+        """Bytes in HBM while the program runs, those of other data included."""
         return self.arguments_bytes + self.temporaries_bytes + self.beside_bytes
 
     def record(self) -> dict[str, Any]:
-        """Returns all values that are not None, as JSON values."""
+        """Returns a dict with all attributes that are not None, for JSON."""
         values = dataclasses.asdict(self) | {"total_bytes": self.total_bytes}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -67,7 +68,7 @@ def compile_program(
 
     Args:
         name: name of the program, for messages.
-        lowered: the lowered program.
+        lowered: program, lowered for the devices of the mesh.
         network: links between the devices of the mesh.
         beside_bytes: bytes of other data in HBM while the program runs.
 

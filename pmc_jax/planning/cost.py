@@ -26,14 +26,14 @@ _TRANSFER = re.compile(r'_xla_megascale_transfer_type="([^"]+)"')
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Collective operation in a program.
+    """Collective operation in a program, for the partitions that run on the devices.
 
     Attributes:
         kind: one of `KINDS`.
         result: bytes of the results on one device.
-        group: numbers of the partitions in the group that contains partition 0. The group is (0, 1)
-            if there are pairs, and holds numbers of slices if `across` is True.
-        pairs: (source, target) partitions of a collective-permute.
+        group: numbers of the partitions that exchange data with partition 0, itself included. The
+            group is (0, 1) if `pairs` is given, and it has numbers of slices if `across` is True.
+        pairs: (source, target) partitions of a collective-permute; () for other kinds.
         across: whether the collective runs between slices over the data-centre network.
     """
 
@@ -47,7 +47,8 @@ class Collective:
     def moved(self) -> float:
         """Number of bytes that each of the n devices of the group receives.
 
-        It is (n-1)/n of all bytes, or 2 (n-1)/n of all bytes in an all-reduce.
+        The number is (n-1)/n of the bytes of the complete array, and twice as large for an
+        all-reduce. For a collective-permute, the number is the size of the result.
         """
         n = len(self.group)
         if self.kind == "collective-permute":
@@ -64,10 +65,10 @@ class Cost:
     Attributes:
         flops: FLOPs of matrix products and convolutions.
         hbm: bytes that are read from or written to HBM.
-        collectives: number of runs by collective.
-        cycles: sum of the cycles that the compiler estimates.
-        seconds: estimated time, which is the time of the cycles and the time in which the device
-            waits for collectives.
+        collectives: dict from each collective to its number of runs.
+        cycles: sum of the clock cycles that the compiler estimates.
+        seconds: estimated time in seconds: the time of these cycles, plus the time in which the
+            device waits for collectives.
     """
 
     flops: float = 0.0
@@ -95,8 +96,8 @@ def program_cost(
 
     Args:
         module: the parsed program.
-        clock: cycles per second in the compiler's estimates.
-        collective_seconds: function that returns the time of a collective alone.
+        clock: clock cycles per second.
+        collective_seconds: function that returns the time in seconds of a collective alone.
     """
     return _Counter(module, clock, collective_seconds).of(module.entry)
 
@@ -112,7 +113,10 @@ class _Counter:
         return self._costs[name]
 
     def _walk(self, computation: Computation) -> Cost:
-        """Sums the cost of a computation's instructions in the order of the schedule."""
+        """Sums the costs of all instructions of a computation.
+
+        The instructions are in the order of the schedule, so the waits for collectives are known.
+        """
         cost, ends, free = Cost(), {}, collections.Counter()
         for instruction in computation.instructions.values():
             opcode = instruction.opcode
@@ -152,8 +156,9 @@ class _Counter:
     ) -> tuple[Collective | None, str | None]:
         """Returns the collective that an instruction starts, and the key of its end.
 
-        The collective is None if the instruction starts no collective. The key is None if the
-        collective also ends with this instruction.
+        The instruction that ends the collective has the same key, see `_waited_for`. The key is
+        None if this instruction also ends the collective. The collective is None if the
+        instruction starts no collective.
         """
         kind = instruction.opcode.removesuffix("-start")
         if kind in KINDS:
@@ -177,7 +182,10 @@ class _Counter:
         return collective, _CHANNEL.search(own[0].rest)[0] if begins else None
 
     def _waited_for(self, instruction: Instruction, computation: Computation) -> str | None:
-        """Returns the key of the collective that ends with this instruction, or None."""
+        """Returns the key of the collective that an instruction ends, or None if it ends none.
+
+        See `_collective`.
+        """
         if instruction.opcode == "recv-done":
             match = _MEETING.search(computation.instructions[instruction.operands[0]].rest)
             return match[1] if match else None
@@ -190,7 +198,7 @@ class _Counter:
         return None
 
     def _fused(self, fusion: Instruction) -> tuple[Computation, list[Instruction], set[str | None]]:
-        """Returns a fusion's computation, its collectives, and the targets of its custom calls."""
+        """Returns the computation of a fusion, its collectives, and its custom calls' targets."""
         inside = self._module.computations[fusion.called("calls")]
         instructions = inside.instructions.values()
         targets = {i.attribute("custom_call_target") for i in instructions}
@@ -208,7 +216,7 @@ class _Counter:
 
 
 def described(instruction: Instruction, computation: Computation) -> Collective:
-    """Returns the collective that an instruction runs or starts."""
+    """Returns a description of the collective that an instruction runs or starts."""
     kind = instruction.opcode.removesuffix("-start")
     shape = [a for a in instruction.shape if a.dims or kind == "all-reduce"]
     result = sum(a.size for a in shape)
@@ -230,7 +238,10 @@ def _between_slices(send: Instruction) -> Collective | None:
 
 
 def collective_bytes(program: jax.stages.Compiled) -> dict[str, int]:
-    """Sums the result bytes of all collectives in one run on one device, by kind (`KINDS`)."""
+    """Computes the bytes that the collectives of one run produce on one device.
+
+    The result is a dict from kind (`KINDS`) to bytes.
+    """
     total: collections.Counter[str] = collections.Counter()
     for collective, count in program_cost(parse(program.as_text())).collectives.items():
         total[collective.kind] += count * collective.result
@@ -248,8 +259,8 @@ def _convolution_flops(convolution: Instruction, computation: Computation) -> fl
     """Computes the FLOPs of a convolution.
 
     The number is 2 x batch x output features x input features x pairs. A pair is an output position
-    and a kernel position that together read an input. On TPU, every product is a convolution whose
-    batch axes are dilated windows.
+    and a kernel position at which the convolution reads an input, not padding. On TPU, every matrix
+    product is a convolution whose batch axes are dilated windows.
     """
     left, right = (computation.instructions[n].shape[0].dims for n in convolution.operands[:2])
     names = re.match(r"(\w+)_(\w+)->(\w+)", convolution.attribute("dim_labels"))

@@ -1,4 +1,4 @@
-"""Parses HLO's notations for the groups of partitions that take part in a collective."""
+"""Parser for the notations of HLO for the groups of partitions that run a collective together."""
 
 import math
 import re
@@ -16,13 +16,13 @@ _PAIR = re.compile(r"\{(\d+),(\d+)\}")
 
 
 def source_target_pairs(instruction: Instruction) -> tuple[tuple[int, int], ...]:
-    """Returns the (source, target) partitions of a collective-permute."""
+    """Returns the pairs (source partition, target partition) of a collective-permute."""
     text = re.search(r"source_target_pairs=\{(.*?)\}\}", instruction.rest)[1] + "}"
     return tuple((int(a), int(b)) for a, b in _PAIR.findall(text))
 
 
 def replica_group(instruction: Instruction) -> tuple[int, ...]:
-    """Returns the partitions in the group that contains partition 0.
+    """Returns the partitions with which partition 0 runs a collective, itself included.
 
     Raises:
         ValueError: the notation is unknown.
@@ -45,7 +45,7 @@ def replica_group(instruction: Instruction) -> tuple[int, ...]:
 
 
 def slices_group(instruction: Instruction) -> tuple[int, ...]:
-    """Returns the indices of the slices in a transfer over the data-centre network.
+    """Returns the numbers 0 to n - 1 for a transfer between n slices over the data-centre network.
 
     Each device exchanges data with the corresponding devices of the other slices.
     """
@@ -61,12 +61,13 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _mesh_group(axes: str, order: str | None, turned: str | None, grouped: str) -> tuple[int, ...]:
-    """Returns the partitions of a group in mesh notation.
+    """Returns the partitions of the first group that HLO text gives in mesh notation.
 
     Args:
-        axes: mesh axes, such as `'a'=4,'b'=2`.
-        order, turned: shape and permutation of the partition ids, such as `[2,4]T(1,0)`.
-        grouped: axes that a group spans, such as `'a'`. `'a':(2)2` is a part of an axis.
+        axes: names and sizes of the mesh axes, such as `'a'=4,'b'=2`.
+        order, turned: shape and permutation of the partition ids, which HLO text writes as in
+            `[2,4]T(1,0)`; None = ids in increasing order.
+        grouped: axes along which a group extends, such as `'a'`. `'a':(2)2` is a part of an axis.
     """
     sizes = {name: int(size) for name, _, _, size in _AXIS.findall(axes)}
     ids = np.arange(math.prod(sizes.values()))

@@ -1,6 +1,6 @@
-"""Parser for the HLO text of compiled programs, with the iteration counts of loops.
+"""Parser for the HLO text of compiled programs, which also derives the iteration counts of loops.
 
-`cost.py` computes the costs.
+`pmc_jax.planning.cost` computes the costs.
 """
 
 import dataclasses
@@ -24,13 +24,13 @@ _SAME_VALUE = ("bitcast", "convert", "copy")
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """Array in the shape of an instruction's result.
+    """Size and memory space of one array that an instruction returns.
 
     Attributes:
         bits: number of bits per element.
         dims: size of each dimension.
-        space: memory space that the compiler chose. Space 0 is HBM and is also given for scalars.
-            All other spaces are on the chip.
+        space: number of the memory space that the compiler chose. Space 0 is HBM, and scalars have
+            it too. All other spaces are on the chip.
     """
 
     bits: int
@@ -53,9 +53,9 @@ class Instruction:
 
     Attributes:
         shape: arrays of the result. There is one array unless the result is a tuple.
-        operands: names of the operands.
+        operands: names of the instructions whose results this instruction reads.
         inside: text between the parentheses.
-        rest: text of the attributes.
+        rest: text after the parentheses, which holds the attributes.
     """
 
     name: str
@@ -66,22 +66,22 @@ class Instruction:
     rest: str
 
     def called(self, key: str) -> str | None:
-        """Returns the name of the computation in the attribute `key`, or None."""
+        """Returns the name of the computation in the attribute `key`, or None if it is absent."""
         match = re.search(rf"\b{key}=%?([\w.-]+)", self.rest)
         return match[1] if match else None
 
     def attribute(self, key: str) -> str | None:
-        """Returns the text of the attribute `key`, or None.
+        """Returns the value of the attribute `key` as text, or None if the attribute is absent.
 
-        The text ends before a comma or a space. If it starts with a brace, it ends with the closing
-        brace.
+        The value ends before a comma or a space. A value that starts with a brace ends with the
+        closing brace.
         """
         match = re.search(rf"\b{key}=(\{{\{{.*?\}}\}}|\{{[^}}]*\}}|[^,\s]+)", self.rest)
         return match[1] if match else None
 
     @property
     def branches(self) -> list[str]:
-        """Names of the computations that a conditional may run."""
+        """Names of the computations from which a conditional chooses."""
         if match := re.search(r"branch_computations=\{([^}]*)\}", self.rest):
             return _NAME.findall(match[1])
         names = (self.called(f"{truth}_computation") for truth in ("true", "false"))
@@ -90,20 +90,25 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """Instructions by name in the order in which they run. The root computes the result."""
+    """Instructions of one computation, in the order in which they run.
+
+    Attributes:
+        instructions: dict from name to instruction.
+        root: name of the instruction that computes the result.
+    """
 
     instructions: dict[str, Instruction]
     root: str
 
     @functools.cached_property
     def parameters(self) -> list[Instruction]:
-        """Parameters in the order of their numbers."""
+        """Instructions for the parameters of the computation, in the order of their numbers."""
         parameters = [i for i in self.instructions.values() if i.opcode == "parameter"]
         return sorted(parameters, key=lambda i: int(i.inside))
 
     @functools.cached_property
     def users(self) -> dict[str, list[Instruction]]:
-        """Instructions that read each instruction's result, by name."""
+        """Dict from the name of an instruction to the instructions that read its result."""
         users: dict[str, list[Instruction]] = {name: [] for name in self.instructions}
         for instruction in self.instructions.values():
             for name in dict.fromkeys(instruction.operands):
@@ -121,9 +126,13 @@ class Module:
     def trips(self, loop: Instruction, within: Computation) -> int | None:
         """Returns the number of iterations of a `while`, or None if the number depends on data.
 
-        The TPU compiler does not record the number, so this method derives the number from the
-        loop. The loop's counter starts at a constant, grows by a constant and is compared with
+        The TPU compiler does not record the number, so this method derives it from the loop. The
+        counter of the loop must start at a constant, grow by a constant and be compared with
         another constant.
+
+        Args:
+            loop: the `while` instruction.
+            within: computation that contains the instruction.
         """
         if match := _TRIPS.search(loop.rest):
             return int(match[1])
@@ -164,7 +173,10 @@ def _constant(computation: Computation, name: str) -> int | None:
 
 
 def _element(computation: Computation, name: str) -> int | None:
-    """Returns the index of a value in the loop's tuple, or None if it is not in the tuple."""
+    """Returns the index of an instruction's value in the tuple that a loop passes on.
+
+    The result is None if the instruction does not return an element of the tuple unchanged.
+    """
     instruction = _through(computation, name)
     if instruction.opcode != "get-tuple-element":
         return None
@@ -173,9 +185,13 @@ def _element(computation: Computation, name: str) -> int | None:
 
 
 def _added(body: Computation, name: str, index: int) -> int | None:
-    """Returns the constant that the body adds to a tuple element, or None if it is unknown.
+    """Returns the constant that one iteration adds to an element of the loop's tuple, or None.
 
-    The constant is 0 for the element itself.
+    Args:
+        body: body of the loop.
+        name: name of the instruction that computes the new value of the element. The constant is 0
+            if this value is the element itself.
+        index: index of the element in the tuple.
     """
     if _element(body, name) == index:
         return 0
@@ -189,7 +205,7 @@ def _added(body: Computation, name: str, index: int) -> int | None:
 
 
 def parse(text: str) -> Module:
-    """Parses the text of `jax.stages.Compiled.as_text()`."""
+    """Parses the HLO text of a program, as `jax.stages.Compiled.as_text()` returns it."""
     computations: dict[str, Computation] = {}
     entry, name, root, instructions = "", "", "", {}
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""Plan of a run on a TPU slice, whose programs are compiled without a TPU."""
+"""Plan of a run on a TPU slice. The programs of the run are compiled without a TPU."""
 
 import dataclasses
 import functools
@@ -43,15 +43,16 @@ class Plan:
     """Memory and time that a run needs on a TPU slice.
 
     Attributes:
-        config: settings of the run, which include the settings that a search chose.
+        config: settings of the run, those that a search chose included.
         chip: kind of all devices.
         devices: number of jax devices.
         model: configuration of the decoder.
         mesh: size of each mesh axis.
         work: shapes of the programs, and how often each program runs.
-        programs: programs by name, which are train_step, weight_sync, prefill, decode_step and
-            finetune_step.
-        decode_bytes: bytes of the sampling weights and the full caches on one device.
+        programs: dict from name to memory and cost of a program. The names are train_step,
+            weight_sync, prefill, decode_step and finetune_step.
+        decode_bytes: bytes of the sampling weights and the full caches on one device; 0 if a
+            program before decode_step does not fit.
     """
 
     config: Config
@@ -73,14 +74,15 @@ class Plan:
 
     @functools.cached_property
     def _bounds(self) -> dict[str, Bound]:
-        """Bounds by the name of each program that compiles."""
+        """Dict from the name of each program that compiles to the bound on its time."""
         return {name: p.bound for name, p in self.programs.items() if p.bound is not None}
 
     def model_flops(self, shape: TrainShape) -> float:
-        """Computes the FLOPs of a gradient step (arXiv 2001.08361, section 2.1).
+        """Computes the FLOPs of a gradient step on all devices (arXiv 2001.08361, section 2.1).
 
-        The number is 6 x parameters x tokens. The output head counts only at answer positions. With
-        adapters, the factor is 4 instead of 6, because the frozen weights have no gradient.
+        The number is 6 x parameters x tokens. The input embedding does not count, and the output
+        head counts only at answer positions. With adapters, the factor is 4 instead of 6, because
+        the frozen weights have no gradient.
         """
         head = self.model.vocab_size * self.model.hidden_size
         embeddings = head * (1 if self.model.tie_embeddings else 2)
@@ -89,14 +91,14 @@ class Plan:
         return (4.0 if self.config.train.lora.rank else 6.0) * used
 
     def _rates(self) -> tuple[dict[str, Any], dict[str, float]]:
-        """Computes rates and ratios of the programs.
+        """Computes rates and ratios of the programs, for the fields `rates` and `ratios` of a plan.
 
-        Returns:
-            Two dicts, `rates` and `ratios`.
+        The rates of a program are tokens per second. For training, they include the fraction of the
+        peak FLOP/s that the model uses. Both follow from the lower bound and from the estimate of
+        the time.
 
-                rates: tokens per second and utilisation of the peak FLOP/s, for each program.
-                ratios: training FLOPs to 6 x parameters x tokens, and HBM traffic of a decode step
-                    to one read of weights and cache.
+        One ratio divides the FLOPs of a training program by 6 x parameters x tokens. Another ratio
+        divides the HBM traffic of a decode step by the bytes of the weights and the cache.
         """
         rates, ratios, work = {}, {}, self.work
         shapes = {"train_step": work.train, "finetune_step": work.finetune}
@@ -118,9 +120,10 @@ class Plan:
         return rates, ratios
 
     def _stage_seconds(self, kind: str) -> dict[str, float]:
-        """Computes the time of each stage in seconds, which is nan if a program does not fit.
+        """Computes the seconds of each stage of the run, and their total.
 
-        `kind` is one of `_TIMES`.
+        The time is nan if a program of the stage did not compile. `kind` is `seconds` for the lower
+        bound or `estimated` for the estimate.
         """
 
         def seconds(name: str, runs: int) -> float:
@@ -139,7 +142,7 @@ class Plan:
         return stages | {"total": sum(stages.values())}
 
     def record(self) -> dict[str, Any]:
-        """Returns the content of `plan.json` as JSON values."""
+        """Returns the content of `plan.json` as a dict."""
         rates, ratios = self._rates()
         bound, estimated = map(self._stage_seconds, _TIMES)
         return {
@@ -169,7 +172,9 @@ class Plan:
 
 
 def decoder_shape(config: Config) -> DecoderConfig:
-    """Reads the decoder's configuration from `model.config` or `model.path`, but no weights.
+    """Reads the configuration of the decoder from `model.config` or else from `model.path`.
+
+    No weights are read.
 
     Raises:
         UserError: the configuration does not exist, or the model family is not supported.
@@ -192,13 +197,13 @@ def decoder_shape(config: Config) -> DecoderConfig:
 
 
 class Planner:
-    """Planner that compiles the programs of runs for one slice.
+    """Planner that compiles the programs of runs for one TPU topology.
 
     A program that several settings share is compiled once.
 
     Args:
         config: settings with the topology, the model and the data.
-        say: function that reports the progress.
+        say: function that shows a line of progress.
 
     Raises:
         UserError: the topology is missing or unknown, the model's configuration or the TPU compiler
@@ -217,7 +222,7 @@ class Planner:
         self._say, self._compiled = say, {}
 
     def _on_mesh(self, config: Config) -> tuple[programs.Model, Workload]:
-        """Returns the model on the mesh of the settings, and the workload."""
+        """Returns the shapes of the model on the mesh of the settings, and the run's workload."""
         c, settings = config.mesh, config.model
         slices = config.plan.num_slices if config.plan.num_slices > 1 else c.slices
         mesh = make_mesh(c.data, c.fsdp, c.tensor, slices=slices, devices=self.devices)
@@ -232,12 +237,15 @@ class Planner:
         return model, workload(config, self._rows, model.train.row_multiple)
 
     def weight_bytes(self, config: Config) -> int:
-        """Computes the bytes of training state and sampling weights on one device."""
+        """Computes the bytes of the training state and the sampling weights on one device."""
         model, _ = self._on_mesh(config)
         return programs.device_bytes(model.state(config.train)) + programs.sampling_bytes(model)
 
     def train(self, config: Config) -> dict[str, Program]:
-        """Compiles `train_step`, and `finetune_step` if the run trains the target model."""
+        """Compiles `train_step`, and `finetune_step` if the run trains the target model.
+
+        The result is a dict from name to memory and cost of a program.
+        """
         model, work = self._on_mesh(config)
         steps = {"train_step": (config.train, work.train)}
         if work.finetune is not None:
@@ -248,10 +256,11 @@ class Planner:
         }
 
     def sample(self, config: Config) -> tuple[dict[str, Program], int]:
-        """Compiles `weight_sync`, `prefill` and `decode_step` until a program does not fit.
+        """Compiles `weight_sync`, `prefill` and `decode_step`, up to the first that does not fit.
 
         Returns:
-            The programs by name, and the attribute `decode_bytes` of `Plan`.
+            A dict from name to memory and cost of a program, and the bytes of the sampling weights
+            and the full caches on one device (0 if `weight_sync` or `prefill` does not fit).
         """
         model, work = self._on_mesh(config)
         state, base = model.state(config.train)
@@ -260,7 +269,7 @@ class Planner:
         key, shape, compiled = (config.train, work.sample), work.sample, {}
 
         def run(name: str, beside_bytes: int, lower: Callable[..., jax.stages.Lowered], *arguments):
-            """Compiles a program and returns its output shapes, or None if memory runs out."""
+            """Compiles a program. Returns the shapes of its outputs, or None if it does not fit."""
             compiled[name], out = self._compile(name, model, key, beside_bytes, lower, *arguments)
             return out if compiled[name].fits else None
 
@@ -285,13 +294,17 @@ class Planner:
         lower: Callable[..., jax.stages.Lowered],
         *arguments,
     ) -> tuple[Program, Any]:
-        """Compiles `lower(model, *arguments)` and caches the result.
+        """Compiles the program that `lower(model, *arguments)` lowers, and caches the result.
 
-        The key of the cache is `name`, `model`, `key` and `beside_bytes`.
+        Args:
+            name: name of the program.
+            key: settings and shapes that determine the program. The key of the cache is `name`,
+                `model`, `key` and `beside_bytes`.
+            beside_bytes: bytes of other data in HBM while the program runs.
 
         Returns:
-            The compiled program, and the shapes of its outputs. The shapes are None if the compiler
-            ran out of device memory.
+            The memory and cost of the program, and the shapes of its outputs. The shapes are None
+            if the compiler ran out of device memory.
         """
         key = (name, model, *key, beside_bytes)
         if key not in self._compiled:

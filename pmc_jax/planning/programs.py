@@ -1,4 +1,4 @@
-"""Lowers the programs of a run from shapes, without arrays or weights."""
+"""Lowering of the programs of a run from the shapes of their arguments, without arrays."""
 
 import dataclasses
 import functools
@@ -26,13 +26,13 @@ from pmc_jax.training.step_config import StepConfig
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Shapes of a model on a mesh.
+    """Description of a model on a mesh, from which the shapes of its weights follow.
 
     Attributes:
         config: configuration of the decoder.
-        train, sample: layouts of training and sampling.
+        train, sample: mesh and sharding rules of training and of sampling.
         dtype: dtype of activations and of the sampling weights.
-        cache_dtype: dtype of keys and values. None selects `dtype`.
+        cache_dtype: dtype of keys and values; None = `dtype`.
     """
 
     config: DecoderConfig
@@ -42,11 +42,14 @@ class Model:
     cache_dtype: jnp.dtype | None = None
 
     def _weights(self, table: dict[str, Parameter], dtype: jnp.dtype) -> Decoder:
-        """Returns the shapes of the weights in a parameter table, in the training layout."""
+        """Returns the shapes of the weights in a parameter table, sharded as in training."""
         return Decoder({n: put(self.train, p.shape, dtype, *p.axes) for n, p in table.items()})
 
     def step_config(self, settings: TrainConfig) -> StepConfig:
-        """Builds a step's configuration with XLA's attention, which every device supports."""
+        """Returns the static settings of a training step, with XLA's attention kernel.
+
+        Every device supports this kernel.
+        """
         static = StepConfig.of(settings, 1000, self.config, self.train, self.dtype)
         return dataclasses.replace(static, kernel="xla")
 
@@ -67,7 +70,7 @@ def put(layout: Layout, shape: tuple[int, ...], dtype, *axes: str | None) -> jax
 
 
 def lower_train(model: Model, settings: TrainConfig, shape: TrainShape) -> jax.stages.Lowered:
-    """Lowers a gradient step."""
+    """Lowers the program of a gradient step."""
     m, r, s, a = shape.micro_batches, shape.rows, shape.tokens, shape.answers
     array = functools.partial(put, model.train)
     tokens = array((m, r, s), jnp.int32, None, "rows", None)
@@ -84,7 +87,7 @@ def lower_train(model: Model, settings: TrainConfig, shape: TrainShape) -> jax.s
 
 
 def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered:
-    """Lowers the weight sync from the training layout to the sampling layout."""
+    """Lowers the program that converts the training weights to the layout of sampling."""
     state, base = model.state(settings)
     options = (model.config, model.sample, model.dtype, model.train)
     if base is None:
@@ -97,13 +100,13 @@ def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered
 
 
 def sampling_bytes(model: Model) -> int:
-    """Computes the bytes of the sampling weights on one device in the sampling layout."""
+    """Computes the bytes of the sampling weights on one device."""
     table = parameters(model.config).values()
     return device_bytes([put(model.sample, p.shape, model.dtype, *p.axes) for p in table])
 
 
 def device_bytes(tree: Any) -> int:
-    """Computes the bytes of sharded arrays on one device from their shapes."""
+    """Computes the bytes on one device of all arrays in a pytree of shapes with shardings."""
     return sum(
         x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree)
     )
@@ -119,7 +122,10 @@ def outputs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> Any:
 
 
 def lower_prefill(model: Model, weights: Any, shape: SampleShape) -> jax.stages.Lowered:
-    """Lowers the prefill, with the `outputs` of the weight sync as `weights`."""
+    """Lowers the program that prefills prompts.
+
+    `weights` are the shapes of the outputs of the weight sync, as `outputs` returns them.
+    """
     array = functools.partial(put, model.sample)
     size = (shape.prompts, shape.prompt_tokens)
     return prefill.lower(
@@ -134,7 +140,10 @@ def lower_prefill(model: Model, weights: Any, shape: SampleShape) -> jax.stages.
 
 
 def lower_start(model: Model, prompts: Any, shape: SampleShape) -> jax.stages.Lowered:
-    """Lowers the start of the decode batch, with the first of the prefill's `outputs`."""
+    """Lowers the program that creates the caches of a decode batch.
+
+    `prompts` are the shapes of the prompt cache, the first output of the prefill.
+    """
     b, k = shape.batch_shape
     rows, static = put(model.sample, (b,), jnp.int32, "rows"), {"layout": model.sample}
     return start_batch.lower(prompts, rows, slots=k, cache_size=shape.cache_size, **static)
@@ -143,9 +152,11 @@ def lower_start(model: Model, prompts: Any, shape: SampleShape) -> jax.stages.Lo
 def lower_decode(
     model: Model, weights: Any, prompts: Any, cache: Any, shape: SampleShape
 ) -> jax.stages.Lowered:
-    """Lowers a call of the decoder, whose cost counts as one step.
+    """Lowers the program of a decoder call. Its cost is the cost of one decode step.
 
-    `prompts` and `cache` are the `outputs` of `lower_start`.
+    Args:
+        weights: shapes of the sampling weights.
+        prompts, cache: shapes of the outputs of the program that `lower_start` lowers.
     """
     array = functools.partial(put, model.sample)
     slots = array(shape.batch_shape, jnp.int32, "rows", None)

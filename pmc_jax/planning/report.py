@@ -10,7 +10,7 @@ _GIB = 2**30
 
 
 def plan_tables(plan: Plan) -> str:
-    """Returns a plan's tables of memory, cost, collectives, rates and the complete run as text."""
+    """Renders the memory, cost, collectives, rates and total time of a plan as tables of text."""
     record = plan.record()
     programs = record["programs"]
     parts = [_head(plan), _memory(programs, plan.chip.hbm), _cost(programs), _collectives(programs)]

@@ -1,4 +1,4 @@
-"""Search for the nearest mesh, remat and number of micro-batches that fit a slice."""
+"""Search for the mesh, remat and micro-batches nearest to the settings that fit a TPU slice."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -14,11 +14,12 @@ _ROOM = 0.95
 
 
 def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan:
-    """Plans the nearest settings whose programs all fit.
+    """Returns the plan of the settings, changed as little as needed to make all programs fit.
 
-    The search starts with the mesh of the settings and then tries meshes with more `tensor` shards.
-    On each mesh, it starts with the remat of the settings and then tries stronger remat. After
-    that, it tries micro-batches with half of the rows, a quarter of the rows, and so on.
+    The search starts with the mesh of the settings and then tries meshes with 1, 2, 4, ... `tensor`
+    shards and `fsdp` over all other devices. On each mesh, it starts with the remat of the settings
+    and then tries stronger remat. After that, it tries micro-batches with half of the rows, a
+    quarter of the rows, and so on. `say` receives a line for each attempt that does not fit.
 
     Raises:
         UserError: no settings fit.
@@ -61,7 +62,7 @@ def _meshes(planner: Planner, config: Config) -> Iterator[Config]:
 
 
 def _smaller(config: Config) -> Iterator[Config]:
-    """Yields the settings, and then settings that need less memory for the same rows per step."""
+    """Yields the settings, and then variants that need less memory for the same rows per step."""
     for remat in _REMATS[_REMATS.index(config.train.remat) :]:
         yield _with(config, remat, 1)
     parts = 2

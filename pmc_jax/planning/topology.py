@@ -1,4 +1,4 @@
-"""Abstract TPU slices for ahead-of-time compilation, which needs no TPU."""
+"""Descriptions of TPU slices, for which programs can be compiled without a TPU."""
 
 import contextlib
 import importlib.util
@@ -24,7 +24,7 @@ _ENVIRONMENT = {
 
 
 def topology(name: str, num_slices: int = 1) -> tuple[Chip, Sequence]:
-    """Returns the kind of chip and the jax devices of all slices.
+    """Returns the kind of chip, and jax devices that stand for those of all slices.
 
     Args:
         name: kind and size of a slice, such as v5e:4x4.
@@ -48,7 +48,10 @@ def topology(name: str, num_slices: int = 1) -> tuple[Chip, Sequence]:
 
 
 def slices(chip: Chip) -> list[str]:
-    """Returns the sizes of the available slices, from the smallest to the largest."""
+    """Returns the sizes of the slices that a kind of chip has, from the smallest to the largest.
+
+    A size is a text such as "4x4".
+    """
     if len(chip.largest) == 2:
         return ["1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"]
     small = [(2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)]

@@ -1,7 +1,7 @@
-"""Memory traffic of an instruction, as the bytes that are read and written in HBM.
+"""Memory traffic of an instruction: the bytes that it reads from and writes to HBM.
 
-Arrays in on-chip memory cost nothing. If an array is only sliced, the bytes of the slice count. If
-an array is updated in place, the bytes of the update count.
+Arrays in on-chip memory do not count. If an instruction reads only a slice of an array, the bytes
+of the slice count. If it updates an array in place, the bytes of the update count.
 """
 
 from pmc_jax.planning.hlo import KINDS, Array, Computation, Instruction, Module
@@ -17,7 +17,10 @@ _SAME = ("bitcast", "reshape", "convert", "copy", "transpose")
 
 
 def traffic(instruction: Instruction, computation: Computation, module: Module) -> float:
-    """Computes the bytes that an instruction reads and writes in HBM."""
+    """Computes the bytes that one run of an instruction reads from and writes to HBM.
+
+    `computation` contains the instruction, and `module` contains the computation.
+    """
     opcode = instruction.opcode
     if opcode in _FREE or opcode.endswith("-done"):
         return 0.0
@@ -63,7 +66,10 @@ def _fusion_traffic(
 
 
 def _read_of(parameter: Instruction, inside: Computation) -> int:
-    """Computes the bytes that a fusion reads from an operand."""
+    """Computes the bytes that a fusion reads from the operand for one of its parameters.
+
+    `inside` is the computation of the fusion.
+    """
     whole, total, names = parameter.shape[0].size, 0, [parameter.name]
     while names:
         name = names.pop()
@@ -82,7 +88,13 @@ def _read_of(parameter: Instruction, inside: Computation) -> int:
 
 
 def _written(made: Instruction, inside: Computation, array: Array) -> int:
-    """Computes the bytes that a fusion writes to a result."""
+    """Computes the bytes that a fusion writes to one of its results.
+
+    Args:
+        made: instruction that computes the result.
+        inside: computation of the fusion.
+        array: array of the result.
+    """
     while made.opcode in _SAME:
         made = inside.instructions[made.operands[0]]
     if made.opcode == "dynamic-update-slice":

@@ -1,4 +1,4 @@
-"""Workload of a run, with the shapes of its programs and how often each program runs."""
+"""Workload of a run: the shapes of its programs, and how often each program runs."""
 
 import dataclasses
 import math
@@ -22,13 +22,13 @@ from pmc_jax.training.packing import Packer
 
 @dataclasses.dataclass(frozen=True)
 class TrainShape:
-    """Shape of a training program.
+    """Shape of the batch of a training program.
 
     Attributes:
         micro_batches: number of micro-batches per gradient step.
         rows: number of rows per micro-batch.
         tokens: number of tokens per row.
-        answers: number of answer positions per row.
+        answers: number of positions per row whose logits are computed.
         terms: number of loss terms.
     """
 
@@ -40,7 +40,7 @@ class TrainShape:
 
     @property
     def step_tokens(self) -> int:
-        """Number of tokens per gradient step, with padding."""
+        """Number of tokens per gradient step, padding included."""
         return self.micro_batches * self.rows * self.tokens
 
 
@@ -49,11 +49,11 @@ class SampleShape:
     """Shape of the sampling programs.
 
     Attributes:
-        batch_shape: number of rows and number of slots per row.
+        batch_shape: number of rows of the decode batch, and number of slots per row.
         prompts: number of prompts that are prefilled together.
-        prompt_tokens: number of tokens per prompt, with padding.
+        prompt_tokens: number of tokens per prompt, padding included.
         cache_size: number of generated tokens per slot that the cache holds.
-        sampler: rule by which tokens are drawn.
+        sampler: settings for the choice of a token.
     """
 
     batch_shape: tuple[int, int]
@@ -75,12 +75,14 @@ class Workload:
     Attributes:
         train, finetune, sample: shapes of the programs. `finetune` is None if the run trains no
             target model.
-        steps, finetune_steps: numbers of gradient steps.
+        steps, finetune_steps: numbers of gradient steps of unlearning and of fine-tuning.
         rounds: number of sampling rounds.
-        questions: number of questions in all rounds, if each round samples all its questions.
+        questions: sum of the numbers of questions over all rounds. A forget question counts once
+            per epoch.
         samples: number of sampled answers to these questions.
-        greedy: number of greedy answers by the model before and after unlearning.
-        answer_tokens: number of tokens per answer.
+        greedy: number of greedy answers. A forget question needs one answer, and an evaluation row
+            needs two, before and after unlearning.
+        answer_tokens: expected number of tokens per answer.
     """
 
     train: TrainShape
@@ -96,20 +98,26 @@ class Workload:
 
     @property
     def decode_steps(self) -> int:
-        """Number of decode steps for all answers, if the batch stays full while samples wait."""
+        """Number of decode steps for all answers, if no slot is idle while samples wait."""
         slots = self.sample.step_tokens
         a_round = -(-self.samples // max(1, self.rounds) // slots)
         return (self.rounds * a_round + -(-self.greedy // slots)) * self.answer_tokens
 
     @property
     def prefills(self) -> int:
-        """Number of prompt batches."""
+        """Number of prefill calls for all questions."""
         return -(-(self.questions + self.greedy) // self.sample.prompts)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Numbers of forget questions, of rows to fine-tune on, and of rows to evaluate on."""
+    """Numbers of rows in the data of a run.
+
+    Attributes:
+        forget: number of forget questions.
+        finetune: number of rows for fine-tuning.
+        evaluate: number of rows in all evaluation sets.
+    """
 
     forget: int
     finetune: int
@@ -119,8 +127,8 @@ class Rows:
 def count_rows(config: Config) -> Rows:
     """Counts the forget questions and the rows for fine-tuning and evaluation.
 
-    If other data than the forget data cannot be read, the number of its rows is estimated from the
-    number of forget questions.
+    If the data for fine-tuning or an evaluation set cannot be read, its number of rows is estimated
+    from the number of forget questions. `plan.questions` overrides the number of forget questions.
 
     Raises:
         UserError: `plan.questions` is not set and the forget data cannot be read.
@@ -151,8 +159,8 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
 
     Args:
         config: settings of the run.
-        rows: numbers of rows from `count_rows`.
-        row_multiple: number of shards into which the mesh splits rows.
+        rows: numbers of rows in the data.
+        row_multiple: number of shards into which the mesh splits the rows of a batch.
 
     Raises:
         UserError: the method is not PMC.
@@ -200,15 +208,15 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
 def train_shape(
     config: Config, settings: TrainConfig, row_multiple: int, *, terms: Sequence[int]
 ) -> TrainShape:
-    """Computes the shape of the training step with the packer that the trainer uses.
+    """Computes the batch shape of a training step with the packer that the trainer uses.
 
     The packer gets sequences of the expected length and one sequence of `data.max_length` tokens.
 
     Args:
-        config: settings with the plan and the data.
+        config: settings with the sections `plan` and `data`.
         settings: settings of the training.
-        row_multiple: number of shards into which the mesh splits rows.
-        terms: number of rows in each loss term per row of `batch_size`.
+        row_multiple: number of shards into which the mesh splits the rows of a batch.
+        terms: for each loss term, its number of sequences per row of `batch_size`.
     """
     plan, longest = config.plan, config.data.max_length
     length = min(plan.prompt_tokens + plan.answer_tokens, longest)
