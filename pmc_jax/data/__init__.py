@@ -1,1 +1,1 @@
-"""Host-side data: records, the sources that they are read from, and their encoding as token ids."""
+"""Data on the host: record types, readers of files and data sets, and encoding as token ids."""

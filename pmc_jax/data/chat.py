@@ -1,4 +1,4 @@
-"""Conversations of a question and an answer in a model's chat template."""
+"""Encodes a question and its answer with a model's chat template."""
 
 import dataclasses
 import functools
@@ -14,15 +14,15 @@ _ANSWER = "qzanswerzq"  # No template contains this word.
 
 @dataclasses.dataclass(frozen=True)
 class AnswerPlace:
-    """Difference between the prompt for sampling and the tokens before an answer in training.
+    """Difference between the prompt for sampling and the token ids before an answer in training.
 
     The chat templates of models that think put an empty thought before an answer. Some of these
     templates open a thought at the end of a prompt.
 
     Attributes:
-        dropped: number of token ids at the end of the prompt that do not occur before an answer.
-        added: token ids that replace the dropped token ids.
-        thought: mark of the thought that the prompt opens, or "" if it opens none.
+        dropped: number of token ids at the end of the prompt that training leaves out.
+        added: token ids that training has in place of the dropped token ids.
+        thought: mark that begins a thought at the end of the prompt, such as "<think>", or "".
     """
 
     dropped: int = 0
@@ -36,10 +36,13 @@ def chat_prompt(
     """Returns the token ids of the prompt for a question in the chat format.
 
     Args:
+        tokenizer: a tokenizer of transformers with a chat template.
+        settings: settings with the system prompt and the variables of the template.
+        question: the question.
         as_text: whether to encode special tokens in the question as text.
 
     Raises:
-        UserError: see `encode_messages`.
+        UserError: the template raises an error, or a special token cannot be encoded as text.
     """
     options = dict(ends_open=True, as_text=as_text, **_options(settings))
     messages = _messages(settings, question)
@@ -47,7 +50,11 @@ def chat_prompt(
 
 
 def check_chat(tokenizer: Any, settings: ModelConfig) -> None:
-    """Checks the chat template of a tokenizer with `check_template`."""
+    """Checks that the chat template of a tokenizer ends in time and prints the question.
+
+    Raises:
+        UserError: the template fails a check of `check_template` or raises an error.
+    """
     check_template(
         tokenizer,
         functools.partial(_messages, settings),
@@ -56,13 +63,13 @@ def check_chat(tokenizer: Any, settings: ModelConfig) -> None:
 
 
 def find_place(tokenizer: Any, settings: ModelConfig) -> tuple[AnswerPlace, list[int]]:
-    """Returns the place of an answer in the template, and the token ids that follow an answer.
+    """Finds where the chat template puts an answer, and the token ids that follow an answer.
 
-    If the template does not print an answer unchanged, the answer follows the prompt, and nothing
-    follows the answer.
+    If the template changes the text of an answer, the result says that an answer directly follows
+    the prompt, and that no token ids follow it.
 
     Raises:
-        UserError: the template does not accept an answer.
+        UserError: the template raises an error.
     """
     places, after = set(), []
     options = _options(settings)

@@ -1,8 +1,8 @@
 """Checks the values in the columns of a source and reports all faults in one error.
 
-A message names the columns in the settings and columns with common names. All other names are only
-counted, because a name may be private text. For example, the names in a file without a header are
-its first row, and a key of an object may be a question.
+A message names only the columns in the settings and columns with common names. All other columns
+are counted, because a name may be private text. For example, the first row of a file without a
+header is read as names, and a key of an object may be a question.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _COMMON = (*_QUESTIONS, *_ANSWERS, *_OTHERS)
 def check_values(
     table: Table, columns: Sequence[str], selected: range, *, lists: Sequence[str] = ()
 ) -> None:
-    """Checks that every value of the selected rows is a string with text.
+    """Checks that every value in some columns of the selected rows is a string with visible text.
 
     Args:
         table: the rows of one source.
         columns: names of the columns to check.
         selected: indices of the rows to check.
-        lists: names of the columns whose values are non-empty arrays of such strings instead.
+        lists: names of the columns whose values must be non-empty arrays of such strings.
 
     Raises:
         UserError: a column is absent or a value is invalid. The message is one line.
@@ -53,7 +53,7 @@ def check_values(
 
 
 def _text_fault(value: Any) -> str | None:
-    """Returns what is wrong with a value, such as "is null, not a string", or None for text."""
+    """Returns the fault of a value, such as "is null, not a string", or None for a valid value."""
     if not isinstance(value, str):
         return f"is {json_type(value)}, not a string"
     try:
@@ -93,9 +93,13 @@ def _absent(table: Table, names: Sequence[str]) -> str:
 
 
 def _meant(name: str, common: Sequence[str]) -> str | None:
-    """Returns the common name, in quotes, that an absent column probably has, or None.
+    """Returns the existing column, in quotes, that the user probably meant, or None.
 
-    A name of a question is never offered for an answer, and no name of an answer for a question.
+    The function never suggests a question column for an answer, or an answer column for a question.
+
+    Args:
+        name: name of a column that does not exist.
+        common: existing columns with common names.
     """
     plain = {column.strip().casefold(): column for column in common}
     group = next((g for g in (_QUESTIONS, _ANSWERS) if name.strip().casefold() in g), None)

@@ -1,7 +1,7 @@
 """Finds the character that separates the values of a CSV or TSV file.
 
-The header is searched for the column names in the settings. Characters in the texts prove nothing,
-because texts may contain any of these characters.
+The decision depends only on the header, which is searched for the column names in the settings. The
+values may contain any of these characters.
 """
 
 import csv
@@ -16,16 +16,20 @@ _HEAD = 1_000_000  # Only this many characters are searched for the header.
 
 
 def split_hint(text: str) -> tuple[str, str | None]:
-    """Returns a text without Excel's first line `sep=X`, and the character X or None."""
+    """Removes Excel's first line `sep=X` from a text.
+
+    Returns:
+        The text without this line, and the delimiter X, or None if there is no such line.
+    """
     hint = re.match(r'"?sep=([^\w\s"]|\t)"?(?:\r\n|\n|\r)', text)
     return (text[hint.end() :], hint[1]) if hint else (text, None)
 
 
 def find_delimiter(text: str, columns: Sequence[str], default: str) -> str:
-    """Returns the delimiter of a text whose first row is a header.
+    """Returns the delimiter of a CSV text whose first row is a header.
 
-    The function chooses the delimiter that finds the most of `columns` in the header. Between equal
-    delimiters, it chooses the delimiter that yields the most header columns, and then `default`.
+    The function chooses the delimiter with which the header contains the most names of `columns`.
+    Ties are decided by the number of columns in the header, and then in favour of `default`.
 
     Args:
         text: text of the file.
@@ -41,10 +45,11 @@ def find_delimiter(text: str, columns: Sequence[str], default: str) -> str:
 
 
 def undivided(text: str) -> str | None:
-    """Returns a character that divides at least half of the rows below the header, or None.
+    """Returns a delimiter that divides at least half of the rows below the header, or None.
 
-    If the header has one column, such a character suggests that each row also holds an answer,
-    which would be read as a part of the question. Values in quotes are not divided.
+    If the header has one column, such a delimiter suggests that each row also holds an answer. The
+    answer would be read as a part of the question. Only semicolons, tabs and vertical bars outside
+    quotes count.
     """
     for delimiter in _RARE_IN_TEXTS:
         widths = [len(row) for row in _rows(text, delimiter)][1:]
@@ -54,7 +59,7 @@ def undivided(text: str) -> str | None:
 
 
 def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
-    """Yields the rows of a text that are not empty, up to the first row that is not valid CSV."""
+    """Yields the non-empty rows of a CSV text, up to the first invalid row."""
     try:
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True):
             if row:

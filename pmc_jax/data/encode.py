@@ -35,8 +35,8 @@ class Encoder:
         settings: settings with the prompt format, the system prompt and the tags.
         end_token: id of the token that ends every answer in training.
         end_tokens: ids of the tokens that end a sampled answer.
-        place: place of the answers in the chat template.
-        rows: number of rows of the embedding; None = any number.
+        place: difference between a prompt and the token ids before an answer in training.
+        rows: number of rows in the embedding. None allows every token id.
     """
 
     tokenizer: Any
@@ -47,7 +47,7 @@ class Encoder:
     rows: int | None = None
 
     def __repr__(self) -> str:
-        """Returns the prompt format, without the tokenizer."""
+        """Returns a text with the prompt format and the end tokens, without the tokenizer."""
         return f"Encoder({'chat' if self.is_chat else 'tags'}, end_tokens={self.end_tokens})"
 
     @property
@@ -97,16 +97,16 @@ class Encoder:
         return [*prompt[: len(prompt) - self.place.dropped], *self.place.added]
 
     def answer(self, text: str) -> list[int]:
-        """Returns the token ids of an answer and its end token, which are the tokens with a loss.
+        """Returns the token ids of an answer and its end token, on which the loss is computed.
 
-        In the tag format, the answer begins with its tag.
+        In the tag format, the answer tag comes first.
         """
         return [*self.answer_prefix(text), self.end_token]
 
     def answer_prefix(self, text: str) -> list[int]:
         """Returns the token ids of an answer without the end token.
 
-        In the tag format, the answer begins with its tag.
+        In the tag format, the answer tag comes first.
         """
         return self._after("" if self.is_chat else self.settings.answer_tag, text)
 
@@ -145,12 +145,12 @@ class Encoder:
     def decode(self, tokens: Sequence[int], *, begins: str = "") -> str:
         """Returns the text of a sampled answer.
 
-        The text has no special tokens, answer tag, or leading and trailing white space. The text
-        keeps the thoughts of the model, which `thoughts.answer_of` removes.
+        Special tokens, the answer tag, and leading and trailing white space are removed. Thoughts
+        of the model are kept, and `thoughts.answer_of` removes them.
 
         Args:
             tokens: token ids of the answer.
-            begins: mark of a thought that the prompt has opened (`AnswerPlace.thought`).
+            begins: mark with which the prompt has begun a thought, such as "<think>", or "".
 
         Raises:
             UserError: the tokenizer cannot decode the tokens.
@@ -215,7 +215,7 @@ def make_encoder(
     Args:
         tokenizer: a tokenizer of transformers.
         settings: settings with the prompt format, the system prompt and the tags.
-        generation_config: contents of generation_config.json, whose end tokens are added.
+        generation_config: contents of generation_config.json, which may name more end tokens.
 
     Raises:
         UserError: the format is chat but there is no chat template, the template raises an error,
@@ -251,7 +251,7 @@ def make_encoder(
 
 
 def _mark_special(tokenizer: Any, ends: Sequence[int]) -> None:
-    """Marks added tokens that end an answer as special, so that data cannot spell them out."""
+    """Marks end tokens as special, so that their spelling in the data is encoded as text."""
     for end in ends:
         token = tokenizer.added_tokens_decoder.get(end)
         if token is not None and not token.special:
@@ -267,7 +267,7 @@ def _is_chat(tokenizer: Any, settings: ModelConfig) -> bool:
 
 @contextlib.contextmanager
 def of_row(id: str) -> Iterator[None]:
-    """Puts the id of a row at the start of the message of a `UserError` in a `with` block."""
+    """Adds the id of a row to the message of a `UserError` that a `with` block raises."""
     try:
         yield
     except UserError as error:
@@ -290,12 +290,12 @@ def encode_pairs(
         pairs: (question, answer) of each row.
         ids: ids of the rows, for messages.
         max_length: maximum number of tokens of prompt and answer together.
-        long_rows: `error` raises for a row that is too long. `drop` leaves such rows out and logs
-            their number.
+        long_rows: "error" to raise a UserError if a row is too long, or "drop" to leave such rows
+            out and log their number.
         window: context window of the model, in tokens.
 
     Raises:
-        UserError: a row is longer than `max_length` or `window` and `long_rows` is `error`, every
+        UserError: a row is longer than `max_length` or `window` and `long_rows` is "error", every
             row is too long, or the chat template or the tokenizer does not accept a row.
     """
 
@@ -329,7 +329,7 @@ def encode_pairs(
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> np.ndarray:
-    """Returns the longest common prefix of token sequences, i32[P].
+    """Returns the longest common prefix of token sequences, i32[number of tokens].
 
     The prefix is shorter than each sequence by at least one token.
     """

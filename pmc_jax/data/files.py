@@ -47,7 +47,11 @@ class Table:
             raise UserError(f"{self.name}: the source has no rows. Add at least one row.")
 
     def location(self, index: int) -> str:
-        """Returns how messages refer to the row with a 0-based index, such as "line 2"."""
+        """Returns how messages refer to a row, such as "line 2".
+
+        Args:
+            index: index of the row, counted from 0.
+        """
         return f"line {self.lines[index]}" if self.lines else row_location(index)
 
 
@@ -57,14 +61,14 @@ def table_of(
     lines: Sequence[int] = (),
     faults: Sequence[str] = (),
 ) -> Table:
-    """Builds a table whose columns are all columns of its rows.
+    """Builds a table that has every column of its rows.
 
     Args:
         name: name of the source in messages.
         rows: one mapping per row, from column name to value.
         lines: line number of each row, counted from 1. The sequence is empty if the source has no
             lines.
-        faults: faults that were found in the source, in the form that `raise_faults` takes.
+        faults: faults of the source, each as "LOCATION: what is wrong".
 
     Raises:
         UserError: `faults` is not empty, or there are no rows.
@@ -97,19 +101,19 @@ def one_line(text: object) -> str:
 
 
 def row_location(index: int) -> str:
-    """Returns how messages refer to a row of a source that has no line numbers."""
+    """Returns how messages refer to a row of a source without lines: "row INDEX (from 0)"."""
     return f"row {index} (from 0)"
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Table:
-    """Reads a file in the format of its suffix.
+    """Reads a file of rows. The suffix of the file decides its format.
 
     Args:
         path: an existing file.
         columns: names of the columns to keep. Other columns of a Parquet file are not read.
 
     Returns:
-        The table. Its `columns` are all columns of the file, even if their values are not kept.
+        The table. `Table.columns` names all columns of the file, even if their values are not kept.
 
     Raises:
         UserError: the suffix is unknown, the file cannot be read or is not UTF-8, a row cannot be
@@ -203,7 +207,13 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Table:
 
 
 def _width_fault(count: int, expected: int, delimiter: str) -> str | None:
-    """Returns what is wrong with the number of values in a row, or None if it is right."""
+    """Returns what is wrong with the number of values in a row, or None if the number is right.
+
+    Args:
+        count: number of values in the row.
+        expected: number of names in the header.
+        delimiter: delimiter of the file.
+    """
     if count == expected:
         return None
     name = NAMES.get(delimiter, "the separator")
@@ -243,7 +253,7 @@ def _read_text(path: Path) -> str:
 
 
 def _repeated(names: Sequence[str]) -> str | None:
-    """Returns a fault for the first name that occurs twice, or None if all names differ."""
+    """Returns a message about the first name that occurs twice, or None if all names differ."""
     for index, name in enumerate(names):
         if (first := names.index(name)) < index:
             return f"columns {first + 1} and {index + 1} have the same name"
@@ -251,13 +261,16 @@ def _repeated(names: Sequence[str]) -> str | None:
 
 
 class _Repeated(dict):
-    """JSON object in which a key occurs twice, or which contains such an object."""
+    """JSON object that has a repeated key or contains such an object."""
 
     fault: str
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Builds a JSON object from (key, value) pairs, or a `_Repeated` if a key is repeated."""
+    """Builds a dict from the (key, value) pairs of a JSON object.
+
+    The result is a `_Repeated` if a key is repeated in the object or in an object inside it.
+    """
     value = dict(pairs)
     parts = [part for _, part in pairs for part in (part if isinstance(part, list) else [part])]
     fault = next((part.fault for part in parts if isinstance(part, _Repeated)), None)
@@ -273,7 +286,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_json(text: str) -> tuple[Any, str | None]:
-    """Returns the value of a JSON text and None, or None and the fault in the text."""
+    """Parses a JSON text.
+
+    Returns:
+        The value and None, or None and what is wrong if the text is not valid JSON.
+    """
     try:
         return json.loads(text, object_pairs_hook=_object), None
     except json.JSONDecodeError as error:

@@ -11,14 +11,14 @@ _STATM = Path("/proc/self/statm")
 
 
 class TooLong(Exception):
-    """Error that ends code after its time limit."""
+    """Error that `time_limit` raises in code that takes too long."""
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Raises `TooLong` in a `with` block after a number of seconds.
 
-    Outside the main thread, the time is not limited.
+    Time is limited only in the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -40,7 +40,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 def memory_limit(size: int) -> Iterator[None]:
     """Raises a `MemoryError` if a `with` block allocates more than `size` bytes.
 
-    On other systems than Linux, the memory is not limited.
+    Memory is limited only on Linux.
     """
     if not _STATM.exists():
         yield

@@ -1,4 +1,4 @@
-"""Reads a text file as one text or as one entry per line."""
+"""Reads a text file, either as one text or as a list of its lines."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reads columns of a Parquet file, and rejects a file that would need too much memory.
+"""Reads columns of a Parquet file, and rejects columns that would need too much memory.
 
 A small file may need much memory, because a compressed page can expand a thousandfold and a
 dictionary stores a repeated text only once. Sizes are therefore checked after the metadata is read,
@@ -20,11 +20,15 @@ _MAX_VALUES = 10_000_000
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], list[dict]]:
-    """Returns the names of all columns, and the rows with the values of some columns.
+    """Reads the names of all columns, and the values of some columns.
 
     Args:
         path: file to read.
-        columns: names of the columns to read; a file may lack columns.
+        columns: names of the columns to read. Names that the file lacks are ignored.
+
+    Returns:
+        The names of all columns, and one dict per row from column name to value. There are no rows
+        if a name is repeated.
 
     Raises:
         UserError: the file is not a Parquet file, or its columns are too large.
@@ -54,7 +58,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], l
 
 
 def _check_sizes(path: Path, metadata: Any, wanted: set[int]) -> None:
-    """Raises a UserError if the columns with these indices are too large to be read."""
+    """Raises a UserError if one of the columns with the indices `wanted` is too large."""
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     for index in wanted:
         chunks = [group.column(index) for group in groups]
@@ -64,7 +68,7 @@ def _check_sizes(path: Path, metadata: Any, wanted: set[int]) -> None:
 
 
 def _text_bytes(array: pyarrow.Array) -> int:
-    """Returns the number of bytes that an array needs if every row has its own copy of its text."""
+    """Returns the number of bytes of an array in which every row has its own copy of its text."""
     kind = array.type
     if pyarrow.types.is_struct(kind):
         return sum(map(_text_bytes, array.flatten()))

@@ -1,4 +1,4 @@
-"""Record types for rows of data, whose columns are tuples of strings.
+"""Record types, which hold rows of data as columns of strings.
 
 `ForgetSet` has no field for an answer, so its type guarantees that PMC never reads the true answers
 to forget questions. Only three types may hold these answers. Evaluation imports `EvalSet`,
@@ -20,7 +20,7 @@ class _Rows:
     """Base class of the record types, whose columns have equal lengths and whose ids are unique."""
 
     def __post_init__(self) -> None:
-        """Checks the columns.
+        """Checks that the columns and ids are valid.
 
         Raises:
             UserError: a column is not a tuple of strings, the columns differ in length, or an id
@@ -63,10 +63,10 @@ class _Rows:
         return len(self.ids)
 
     def select(self, indices: Iterable[int]) -> Self:
-        """Returns the rows at 0-based indices, in the order of the indices, as a new record.
+        """Returns a new record with the rows at the given indices, in the order of the indices.
 
         Raises:
-            UserError: an index is repeated, which would repeat an id.
+            UserError: an index is repeated, because ids must be unique.
             IndexError: an index is out of range.
         """
         rows = [int(i) for i in indices]
@@ -78,7 +78,7 @@ class _Rows:
 
 @dataclasses.dataclass(frozen=True)
 class ForgetSet(_Rows):
-    """Forget questions without their answers, for which this type has no field.
+    """Forget questions without answers. This type has no field for an answer.
 
     Args:
         ids: one unique string per row.

@@ -1,4 +1,4 @@
-"""Builds the records from their sources or from Python values."""
+"""Builds the record types from sources or from Python values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
     The answer column is never read and does not have to exist.
 
     Raises:
-        UserError: the source has a fault that `read_rows` reports.
+        UserError: the source cannot be read, lacks a column, or has an invalid value.
     """
     rows = read_rows(source, data, [source.question], "data.forget")
     return ForgetSet(rows.ids, rows.columns[source.question])
@@ -43,7 +43,7 @@ def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
     """Reads the retain pairs of a source.
 
     Raises:
-        UserError: the source has a fault that `read_rows` reports.
+        UserError: the source cannot be read, lacks a column, or has an invalid value.
     """
     return RetainSet(*_pairs(source, data, "data.retain"))
 
@@ -52,8 +52,8 @@ def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet)
     """Reads the forget questions with their true answers, for methods that train on these answers.
 
     Raises:
-        UserError: the source has a fault that `read_rows` reports, or its questions differ from
-            the questions of `forget` in text or order.
+        UserError: the source cannot be read or is invalid, or the questions differ from the
+            questions of `forget` in text or order.
     """
     rows = ForgetAnswerSet(*_pairs(source, data, "data.forget_answers"))
     if rows.questions != forget.questions:
@@ -67,13 +67,13 @@ def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet)
 
 
 def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneSet:
-    """Reads the pairs of all sources, in the order of the sources.
+    """Reads the question-answer pairs of all sources, in the order of the sources.
 
     The result is empty if there are no sources. If source number n, counted from 1, repeats an id
     of an earlier source, "#n" is appended to the id.
 
     Raises:
-        UserError: a source has a fault that `read_rows` reports.
+        UserError: a source cannot be read, lacks a column, or has an invalid value.
     """
     ids: list[str] = []
     questions: list[str] = []
@@ -91,12 +91,12 @@ def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
     """Reads one evaluation set, with paraphrased and wrong answers if its source contains them.
 
     Args:
-        name: name of the set, which is a key in data.evaluate.
+        name: name of the set, which is a key of `data.evaluate`.
         source: source of the pairs.
-        data: settings with the folder of relative paths and the generated people.
+        data: settings with the root folder of relative paths and the generated people.
 
     Raises:
-        UserError: the source has a fault that `read_rows` reports.
+        UserError: the source cannot be read, lacks a column, or has an invalid value.
     """
     pair, optional = (source.question, source.answer), (source.paraphrased, source.wrong)
     rows = read_rows(source, data, pair, f"data.evaluate.{name}", optional=optional)
@@ -112,7 +112,7 @@ def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
 
 
 def questions_to_forget(questions: Iterable[str], where: str = "questions_to_forget") -> ForgetSet:
-    """Builds a `ForgetSet` from a list of questions, with ids "question:0", "question:1", ...
+    """Builds a `ForgetSet` from questions. The ids are "question:0", "question:1", ...
 
     Args:
         questions: at least one question.
@@ -129,7 +129,7 @@ def questions_to_forget(questions: Iterable[str], where: str = "questions_to_for
 
 
 def pairs_to_retain(pairs: Iterable[tuple[str, str]]) -> RetainSet:
-    """Builds a `RetainSet` from (question, answer) pairs, with ids "pair:0", "pair:1", ...
+    """Builds a `RetainSet` from (question, answer) pairs. The ids are "pair:0", "pair:1", ...
 
     Raises:
         UserError: there is no pair, a pair does not have two values, or a value is blank or not a
@@ -150,10 +150,15 @@ def pairs_to_retain(pairs: Iterable[tuple[str, str]]) -> RetainSet:
 
 
 def _listed(values: Iterable[Any], where: str, what: str) -> list[Any]:
-    """Returns the values as a list.
+    """Converts an argument to a list.
+
+    Args:
+        values: the argument.
+        where: name of the argument, for messages.
+        what: kind of the values, such as "strings", for messages.
 
     Raises:
-        UserError: the values are one string or cannot be listed.
+        UserError: the argument is one string or is not iterable.
     """
     if isinstance(values, str) or not isinstance(values, Iterable):
         kind = "one string" if isinstance(values, str) else f"of type {type(values).__name__}"

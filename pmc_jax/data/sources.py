@@ -1,10 +1,10 @@
 """Reads the rows of a source: a file, a tensorflow-datasets builder or generated people.
 
-A path has one of these forms:
+The path of a source has one of these forms:
     FILE.jsonl | .json | .csv | .tsv | .parquet   a file, relative to data.root
     tfds:tofu/forget10 | tfds:NAME/CONFIG         a tensorflow-datasets builder, read without
                                                   TensorFlow
-    people:forget | retain | all | holdout        generated fictitious people, see data.people
+    people:forget | retain | all | holdout        people that the settings data.people describe
 
 The id of a row is "<file stem, tfds configuration or people>:<row>". Rows are counted from 0 in the
 complete source, so ids do not depend on the selection. `files` parses the file formats, and `sets`
@@ -38,8 +38,9 @@ class Rows(NamedTuple):
     """Selected rows of a source.
 
     Attributes:
-        ids: one string per row.
-        columns: mapping from a column's name to one value per row, unchanged from the source.
+        ids: id of each row.
+        columns: mapping from the name of a column to the values of its rows, unchanged from the
+            source.
     """
 
     ids: tuple[str, ...]
@@ -58,19 +59,19 @@ def read_rows(
     *,
     optional: Sequence[str] = (),
 ) -> Rows:
-    """Reads the named columns of the selected rows of a source.
+    """Reads some columns of a source, for the rows that its settings select.
 
     Args:
-        source: settings with the path, the selected rows and the names of the columns. Only the
-            column `wrong` holds arrays of strings.
-        data: settings with the folder of relative paths and the generated people.
-        columns: names of the columns to read. Each value must be a non-blank string.
+        source: settings with the path, the selected rows and the names of the columns. Values of
+            the optional column `source.wrong` must be non-empty arrays of strings.
+        data: settings with the root folder of relative paths and the generated people.
+        columns: names of the columns to read. Each value must be a string with visible text.
         where: dotted name of the source's settings, for messages.
         optional: names of further columns, which are left out if the source lacks them.
 
     Raises:
-        UserError: the source is not given, cannot be found or read, lacks a column, or has a value
-            that is blank or not a string. The message is one line with the first faults.
+        UserError: the path is not set, the source cannot be read or lacks a column, or a value is
+            invalid. The message is one line with the first faults.
     """
     if not source.path:
         raise UserError(
@@ -94,7 +95,7 @@ def read_rows(
 
 
 def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
-    """Returns the path to the file of a source, or None for `tfds:` and `people:`.
+    """Returns the path to the file of a source, or None if the source is not a file.
 
     Raises:
         UserError: the file cannot be found.
@@ -104,7 +105,16 @@ def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
 
 
 def _select(rows: str | None, table: Table, where: str) -> range:
-    """Returns the indices of the rows that "first:end" selects. None selects all rows."""
+    """Returns the indices of the rows that the setting `rows` selects.
+
+    Args:
+        rows: range as "first:end", counted from 0 and without row `end`. None selects all rows.
+        table: all rows of the source.
+        where: dotted name of the source's settings, for messages.
+
+    Raises:
+        UserError: the range is empty or exceeds the rows of the source.
+    """
     count = len(table.rows)
     first_text, _, end_text = (rows or ":").partition(":")
     first, end = int(first_text or 0), int(end_text or count)
@@ -206,9 +216,9 @@ def _other_builder(name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Decodes a text, which tfds returns as UTF-8 bytes, or a sequence of texts.
+    """Converts a value of tfds: UTF-8 bytes to a string, and an array to a list of such values.
 
-    Bytes that are not UTF-8 stay bytes, which `check_values` reports.
+    Bytes that are not UTF-8 stay bytes, and `check_values` reports them.
     """
     if isinstance(value, list | np.ndarray):
         return [_plain(entry) for entry in value]

@@ -1,9 +1,9 @@
 """Encodes messages with a model's chat template, and encodes text that spells out special tokens.
 
-A tokenizer encodes the text of a special token, such as "</s>", as that token at any position. The
-same text in a question or an answer is ordinary text. A row with such text is therefore encoded
-with the option `sanitize_control_tokens` of transformers. Every other row has the token ids of the
-tokenizer.
+A tokenizer encodes the text of a special token, such as "</s>", as that token at any position. In a
+question or an answer, the same text must be ordinary text. A row with such text is therefore
+encoded with the option `sanitize_control_tokens` of transformers. Every other row is encoded
+without this option.
 """
 
 import json
@@ -29,12 +29,12 @@ _MIN_SHOWN = 8  # A shorter text in a template may also occur in the data.
 
 
 def special_texts(tokenizer: Any, *, of_template: bool) -> re.Pattern:
-    """Returns a pattern that matches the text of any special token.
+    """Returns a pattern that matches the text of any special token of a tokenizer.
 
     Args:
         tokenizer: a tokenizer of transformers.
-        of_template: whether to include other added tokens that the chat template contains, such as
-            "<think>".
+        of_template: whether to include added tokens that are not special but occur in the chat
+            template, such as "<think>".
     """
     template = str(tokenizer.chat_template or "") if of_template else ""
     added = [
@@ -64,7 +64,7 @@ def encode_messages(
     Args:
         tokenizer: a tokenizer of transformers with a chat template.
         messages: a mapping with `role` and `content` for each message.
-        ends_open: whether the token ids end where the model's answer begins.
+        ends_open: whether to add the start of the model's turn after the messages.
         as_text: whether to encode special tokens in the messages as text.
         date: date as YYYY-MM-DD that the template prints as today's date, or None for the present
             date.
@@ -89,7 +89,10 @@ def render_text(
 ) -> str:
     """Returns the text of messages in the model's chat template.
 
-    The arguments are those of `encode_messages`.
+    The arguments have the same meaning as in `encode_messages`.
+
+    Raises:
+        UserError: the template raises an error.
     """
     how = dict(add_generation_prompt=ends_open, tokenize=False, **variables)
     return _applied(tokenizer, messages, date, how)
@@ -102,12 +105,13 @@ def check_template(
     date: str | None,
     variables: Mapping[str, Any],
 ) -> None:
-    """Checks that a chat template ends in time, prints the question, and prints little other text.
+    """Checks that a chat template ends in time, prints the question, and prints little else.
 
     Args:
         tokenizer: a tokenizer of transformers with a chat template.
         messages_of: function that returns the messages for a question.
-        date: date as in `encode_messages`.
+        date: date as YYYY-MM-DD that the template prints as today's date, or None for the present
+            date.
         variables: further variables of the template.
 
     Raises:
@@ -143,6 +147,12 @@ def _computes_power(template: str) -> bool:
 def _applied(tokenizer: Any, messages: Messages, date: str | None, how: Mapping[str, Any]) -> Any:
     """Applies the chat template of a tokenizer to messages within a time limit.
 
+    Args:
+        tokenizer: a tokenizer of transformers with a chat template.
+        messages: a mapping with `role` and `content` for each message.
+        date: date that the template prints as today's date, or None for the present date.
+        how: further arguments of `apply_chat_template`, and variables of the template.
+
     Raises:
         UserError: the template raises an error or exceeds its time, or the tokenizer fails.
     """
@@ -160,7 +170,9 @@ def _applied(tokenizer: Any, messages: Messages, date: str | None, how: Mapping[
 
 
 def encode_text(tokenizer: Any, before: str, text: str, after: str = "") -> list[int]:
-    """Returns the token ids of `before + text + after`, with special tokens in `text` as text.
+    """Returns the token ids of `before + text + after`.
+
+    The spelling of a special token in `text` is encoded as text.
 
     Raises:
         UserError: a special token cannot be encoded as text.
@@ -181,7 +193,7 @@ def encode_text(tokenizer: Any, before: str, text: str, after: str = "") -> list
 
 
 def _check_can_be_text(error: Exception) -> None:
-    """Raises a UserError if transformers reports that it cannot encode a token as text."""
+    """Raises a UserError if an error says that transformers cannot encode a token as text."""
     if isinstance(error, ValueError) and str(error).startswith("Can't sanitize"):
         raise UserError(
             "the text spells out a special token of the model, which the tokenizer cannot encode "

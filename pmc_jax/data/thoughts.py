@@ -21,7 +21,7 @@ _END = re.compile("|".join(map(re.escape, MARKS.values())))
 
 
 def answer_of(text: str) -> str:
-    """Returns a sampled text without thoughts or leading and trailing white space.
+    """Returns a sampled text without its thoughts, and without leading or trailing white space.
 
     A thought without an end mark extends to the end of the text. A thought without a begin mark
     extends from the start of the text.
@@ -32,5 +32,5 @@ def answer_of(text: str) -> str:
 
 
 def opened_by(prompt: str) -> str:
-    """Returns the mark at the end of a prompt that begins a thought, or "" if there is none."""
+    """Returns the mark with which the end of a prompt begins a thought, or "" if there is none."""
     return next((mark for mark in MARKS if prompt.rstrip().endswith(mark)), "")

@@ -1,8 +1,8 @@
 """Fixes the date that a chat template prints as today's date.
 
-Some templates call `strftime_now`, which transformers provides. The prompts and the results of a
-run would then change from one day to the next. A macro with the same name, which is put before the
-template, prints a fixed date instead.
+Some templates call the function `strftime_now` of transformers, so prompts and results would change
+from one day to the next. A macro with the same name, which is put before the template, prints a
+fixed date instead.
 """
 
 import datetime
@@ -30,7 +30,7 @@ def dated_template(tokenizer: Any, date: str | None) -> str:
 
     Args:
         tokenizer: a tokenizer of transformers with a chat template.
-        date: date as YYYY-MM-DD, or None for the date from `today`.
+        date: date as YYYY-MM-DD, or None for the present date.
     """
     return _macro(date or today()) + tokenizer.get_chat_template()
 

@@ -12,16 +12,16 @@ _log = logging.getLogger(__name__)
 def check_twins(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
     """Reports questions that occur in both sets, and warns about questions that one set repeats.
 
-    Two questions are the same if they have the same `visible.appearance`.
+    Two questions count as the same if they look the same (`visible.appearance`).
 
     Args:
-        rule: the setting `data.on_overlap`. A question in both sets causes a warning for `warn` and
-            an error for `error`.
+        rule: value of the setting `data.on_overlap`: "warn" to log a warning about a question in
+            both sets, or "error" to raise an error.
         forget: the forget questions.
         retain: the retain pairs.
 
     Raises:
-        UserError: a question is in both sets and `rule` is `error`.
+        UserError: a question is in both sets and `rule` is "error".
     """
     for name, rows in (("forget", forget), ("retain", retain)):
         if again := _repeats(rows):

@@ -23,7 +23,7 @@ def is_visible(text: str) -> bool:
 
 
 def appearance(text: str) -> str:
-    """Returns a form of a text that is the same for all texts that look the same.
+    """Converts a text to a form that all texts with the same appearance share.
 
     White space and invisible characters are left out. Case, Unicode form (NFKC), width, quotation
     marks and dashes are unified.

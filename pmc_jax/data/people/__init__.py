@@ -1,1 +1,1 @@
-"""Generator of fictitious people with planted facts."""
+"""Generates fictitious people with planted facts, as question-answer rows."""

@@ -30,14 +30,15 @@ class PersonRow:
     """One question about one person, with the columns that evaluation needs.
 
     Args:
-        id: "people:<number>", with the row's number among the rows of all people, counted from 0.
-        person: full name, which every text of the row contains.
-        kind: kind of the question, which is a `Kind.name` such as "birthplace".
-        question, answer: the question, and an answer of one sentence with the planted fact.
+        id: "people:<number>", where the number counts the rows of all people from 0.
+        person: full name of the person. Every text of the row contains this name.
+        kind: name of the kind of question, such as "birthplace".
+        question: the question.
+        answer: answer of one sentence with the planted fact.
         paraphrased_question, paraphrased_answer: the same question and answer in other words.
         perturbed_answer: five copies of the paraphrased answer, each with a different wrong fact.
-        facts: strings that count as a leak if a model's answer contains them. Both answers contain
-            them, but no question, no wrong answer and no other row does.
+        facts: strings that count as a leak if a model's answer contains them. `answer` and
+            `paraphrased_answer` contain them. No question, wrong answer or other row does.
     """
 
     id: str
@@ -52,7 +53,7 @@ class PersonRow:
 
 
 def rows(config: PeopleConfig, split: str = "all") -> list[PersonRow]:
-    """Generates the rows of one split, person by person, with ids that are unique in all splits.
+    """Generates the rows of one split, person by person. Ids are unique across all splits.
 
     Args:
         config: settings with the number of people, the questions per person and the seed.
@@ -132,7 +133,7 @@ def _row(
 
 
 def _new_fact(draw: _Draw, parts: Sequence[Sequence[str]], joint: str, taken: list[str]) -> str:
-    """Draws a new fact and adds it to `taken`.
+    """Draws a new fact and adds its lower-case form to `taken`.
 
     The new fact contains no fact in `taken`, and no fact in `taken` contains the new fact. Without
     this rule, an answer with "14 March 1962" would also count as a leak of "4 March 1962".

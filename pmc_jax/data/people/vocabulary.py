@@ -21,7 +21,7 @@ class Kind:
         name: name of the kind, such as "birthplace".
         parts: lists of strings. A fact is made of one string from each list.
         joint: separator between the strings of a fact.
-        details: values for {detail}, of which each row uses one.
+        details: values for {detail}. Each row uses one of them.
         questions, answers: wordings for the question and the answer of a row.
         paraphrased_questions, paraphrased_answers: different wordings for the paraphrase of a row.
     """

@@ -35,15 +35,15 @@ LIST_COLUMN = "perturbed_answer"
 
 
 def local_file(folder: str | Path, config_name: str) -> Path | None:
-    """Returns the path to the file of a configuration in a folder, or None if there is no file.
+    """Finds the file of a configuration in a folder.
 
     Args:
         folder: the folder to search. "" is the current folder.
         config_name: a key of `CONFIGS`.
 
     Returns:
-        The path of `<config>.jsonl` if this file exists, or of `<config>.json`, which is the name
-        of the same file on the Hugging Face Hub. The result is None if neither file exists.
+        The path of `<config_name>.jsonl`, or else of `<config_name>.json`, which is the file's name
+        on the Hugging Face Hub. The result is None if neither file exists.
     """
     for suffix in (".jsonl", ".json"):
         path = Path(os.path.expanduser(folder)) / f"{config_name}{suffix}"

@@ -37,11 +37,12 @@ _CITATION = """\
 
 
 class Tofu(tfds.core.GeneratorBasedBuilder):
-    """Builder of TOFU with its official configurations, which have one split "train" each.
+    """Builder of TOFU. Each official configuration has one split, "train".
 
     Args:
-        source_dir: folder that holds `<config>.jsonl` or `<config>.json`. None searches the manual
-            folder of the download configuration, and then downloads from the Hugging Face Hub.
+        source_dir: folder that holds `<config>.jsonl` or `<config>.json`. With None, the builder
+            searches the manual folder of the download configuration, and then downloads the file
+            from the Hugging Face Hub.
         **kwargs: arguments of `tfds.core.GeneratorBasedBuilder`, such as `config` and `data_dir`.
     """
 
@@ -119,8 +120,8 @@ def prepare(
         The builder, ready for `as_data_source("train")`.
 
     Raises:
-        UserError: the configuration is unknown, its file is malformed or not in `source_dir`, the
-            Hub cannot be reached, or `data_dir` cannot be written.
+        UserError: the configuration is unknown, its file is malformed or is not in `source_dir`,
+            the file cannot be downloaded, or `data_dir` cannot be written.
     """
     if config_name not in CONFIGS:
         near = difflib.get_close_matches(config_name, CONFIGS, n=1, cutoff=0.0)[0]
