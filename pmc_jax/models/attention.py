@@ -48,7 +48,7 @@ def attention(
 ) -> jax.Array:
     """Computes softmax attention with the scale and the softcap of `config`.
 
-    The sums of the softmax are in float32. Axis letters are those of the module.
+    The sums of the softmax are in float32. The docstring of the module defines the axis letters.
 
     Args:
         q: queries [B,S,N*G,H].

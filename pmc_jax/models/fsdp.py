@@ -32,9 +32,10 @@ def sharded_embedding_lookup(
 ) -> jax.Array:
     """Looks up token ids i32[B,S] in a sharded table [V,D]. Returns [B,S,D] in `dtype`.
 
-    Axis letters are those of `decoder`. The devices between which D is sharded form a group. Every
-    device looks up the tokens of its group in its own part of the table. It then sends each device
-    of the group the results for that device's tokens. Gradients take the same path in reverse.
+    Axis letters: B rows, S tokens, V vocabulary, D hidden. The devices between which D is sharded
+    form a group. Every device looks up the tokens of its group in its own part of the table. It
+    then sends each device of the group the results for that device's tokens. Gradients take the
+    same path in reverse.
     """
     rows, _ = layout.sharded_axes(("rows", None), tokens.shape)
     vocab_axes, embed_axes = layout.sharded_axes(("vocab", "embed"), table.shape)

@@ -109,7 +109,10 @@ class GGUFFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Reads the header and no tensors. Time and memory grow at most with the size of the file.
+        """Reads only the header of the file.
+
+        The lengths in the header are checked, so a damaged file needs no more time or memory than
+        its size allows.
 
         Raises:
             UserError: the file is not GGUF, is truncated, has wrong lengths in its header, is one

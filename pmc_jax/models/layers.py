@@ -1,6 +1,6 @@
 """Weights of the layers and their products with activations.
 
-Axis letters are those of `decoder`.
+`pmc_jax.models.decoder` defines the axis letters.
 """
 
 import functools

@@ -1,8 +1,7 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685), which replace W by W + alpha / rank * A B.
 
 A model with adapters is a `Decoder` that holds `NAME_lora_a` and `NAME_lora_b` next to `NAME`. The
-factor alpha / rank is in A. `Layers.project` and the sampling snapshot apply the adapters. Axis
-letters: r rank, others as in `decoder`.
+factor alpha / rank is in A. `Layers.project` and the sampling snapshot apply the adapters.
 """
 
 import functools

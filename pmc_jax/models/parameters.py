@@ -1,6 +1,6 @@
 """Names, shapes and logical axes of every parameter of a decoder.
 
-Axis letters are those of `decoder`. Parameters with a dot in their name are stacked over layers.
+Parameters with a dot in their name are stacked over layers.
 """
 
 import dataclasses

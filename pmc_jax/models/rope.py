@@ -16,8 +16,8 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int, *, long: bool = False) 
             only for `longrope`.
 
     Returns:
-        The angles f32[R / 2], where R is `rope.rotary_dim` or `head_dim`. They are
-        `theta ** (-2i / R)`, scaled by the rule of `rope.kind`.
+        The angles f32[R / 2] for R rotated channels (`rope.rotary_dim`, or all channels). The angle
+        of pair i is `theta ** (-2i / R)`, scaled by the rule of `rope.kind`.
     """
     size = rope.rotary_dim or head_dim
     exponent = np.arange(0, size, 2, dtype=np.float64) / size

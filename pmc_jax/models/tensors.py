@@ -1,7 +1,7 @@
 """Tables that map the tensors of a checkpoint to the parameters of the decoder.
 
-Each family has one table of entries, which both import and export use. Axis letters are those of
-`decoder`. This module handles no weights.
+Each family has one table of entries, which both import and export use. `pmc_jax.models.decoder`
+defines the axis letters. This module handles no weights.
 """
 
 import dataclasses

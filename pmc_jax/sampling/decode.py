@@ -31,7 +31,9 @@ _MASKED = -1e30
 
 
 class GeneratedCache(NamedTuple):
-    """Keys and values of the generated tokens. Axis letters are those of the module.
+    """Keys and values of the generated tokens.
+
+    The docstring of the module defines the axis letters.
 
     Attributes:
         keys: one array [S,N,H,T] per layer.
@@ -181,7 +183,7 @@ def decode(
 ) -> tuple[GeneratedCache, jax.Array, jax.Array]:
     """Runs up to U decode steps, and stops when at most `stop_when_active` slots are active.
 
-    Axis letters are those of the module. `cache` is donated and updated in place.
+    The docstring of the module defines the axis letters. `cache` is donated and updated in place.
 
     Args:
         uniform: f32[U,B,K,draws], random numbers in [0, 1) for the U steps.
@@ -239,7 +241,7 @@ def _feed(
 ) -> tuple[GeneratedCache, jax.Array]:
     """Runs the newest token of every slot through the model.
 
-    Axis letters are those of the module.
+    The docstring of the module defines the axis letters.
 
     Args:
         entry: i32, index of the cache entry to which the keys and values are written.
@@ -281,7 +283,7 @@ def _biases(
 ) -> tuple[jax.Array, jax.Array]:
     """Computes attention biases: 0 for a visible token, `_MASKED` for a hidden token.
 
-    Axis letters are those of the module.
+    The docstring of the module defines the axis letters.
 
     Args:
         valid: bool[B,P], False at padding of the prompts.
@@ -312,7 +314,7 @@ def _attention(
 ) -> jax.Array:
     """Computes attention with one softmax over the prompt of the row and the tokens of the slot.
 
-    Axis letters are those of the module.
+    The docstring of the module defines the axis letters.
 
     Args:
         q: [S,NG,H], queries of the newest tokens.

@@ -104,7 +104,7 @@ class Engine:
         usage: Usage | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
     ) -> Iterator[Samples]:
-        """Generates answers, and yields those to a question as soon as all of them have ended.
+        """Generates answers. Yields all answers to a question as soon as the last of them ends.
 
         A sample depends only on the weights, its prompt, `key`, its question id and its number
         among the answers. In float32, neither other samples in the batch nor the number of devices

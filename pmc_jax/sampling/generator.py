@@ -310,7 +310,8 @@ class TextGenerator:
             options: other arguments of `stream`.
 
         Raises:
-            UserError, Preempted: see `stream`.
+            UserError: a question cannot be encoded, or it does not fit into the context window.
+            Preempted: a stop was requested, see `preemption.check`.
         """
         answers: list[list[str]] = [[] for _ in questions]
         for ended in self.stream(weights, questions, sampler, **options):

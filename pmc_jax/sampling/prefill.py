@@ -19,7 +19,7 @@ from pmc_jax.sampling.snapshot import SamplingWeights, product
 
 
 class PromptCache(NamedTuple):
-    """Keys and values of prompts. Axis letters are those of the module.
+    """Keys and values of prompts. The docstring of the module defines the axis letters.
 
     Attributes:
         keys: one array [B,N,H,P] per layer, rotated and transposed for the product with queries.
@@ -93,7 +93,7 @@ def prefill(
 ) -> tuple[PromptCache, jax.Array]:
     """Runs prompts through the model once. Their shared prefix runs as a single row.
 
-    Axis letters are those of the module.
+    The docstring of the module defines the axis letters.
 
     Args:
         shared_prefix: i32[O], token ids that every prompt begins with; may be empty.

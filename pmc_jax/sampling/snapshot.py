@@ -25,7 +25,8 @@ from pmc_jax.models.parameters import A, B, parameters
 class FusedLayer(NamedTuple):
     """Weights of one layer, fused to one product for q, k and v and one product for gate and up.
 
-    The output axes of each weight come first, see `product`. Axis letters are those of `decoder`.
+    The output axes of each weight come first, see `product`. `pmc_jax.models.decoder` defines the
+    axis letters.
 
     Attributes:
         qkv_weight: [N,G+2,H,D], for each key/value head its G query heads, its key and its value.

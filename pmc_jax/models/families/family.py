@@ -65,7 +65,7 @@ def linear_entries(names: Mapping[str, tuple[str, str, str]]) -> tuple[Entry, ..
 
     Args:
         names: dict from the name of a parameter to the name of its module in the checkpoint, the
-            axis letters of its input, and those of its output. Axis letters are those of `decoder`.
+            axis letters of its input and of its output, which `pmc_jax.models.decoder` defines.
     """
     return tuple(
         entry
@@ -119,7 +119,7 @@ PRE_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_la
 def qk_norm_entries(letters: str) -> tuple[Entry, ...]:
     """Returns the table entries for the norms of queries and keys.
 
-    `letters` are the axis letters of `decoder` for the axes of the norm weights.
+    `letters` are the letters that `pmc_jax.models.decoder` gives to the axes of the norm weights.
     """
     return tuple(
         single(
