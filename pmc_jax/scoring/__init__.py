@@ -1,12 +1,12 @@
 """Scores that measure how similar a sample still is to the original answer. Lower is better.
 
-The default score is the score of the paper: ROUGE-L recall of the original answer in a sample (the
-paper's reward is 1 - score). A score may be any function of (original answer, samples). PMC never
-passes a true forget answer to a score.
+The default score is the score of the paper: ROUGE-L recall of the original answer in a sample. The
+paper's reward is 1 - score. A score may be any function of an original answer and its samples. PMC
+never passes a true forget answer to a score.
 
 All scores use the same scale. A score of 0 or less means that a sample contains nothing of the
-original answer, and PMC then stops sampling for the question. A score of 1 is the worst, and empty
-and incoherent answers get this score.
+original answer, and PMC then stops sampling for the question. A score of 1 is the worst. Empty and
+incoherent answers get this score.
 
     base.py       the protocol of a score, its checks, penalties for short and empty answers
     text.py       ROUGE, chrF, embeddings, forbidden strings, weighted means

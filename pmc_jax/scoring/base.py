@@ -12,9 +12,10 @@ from pmc_jax.errors import UserError
 
 
 class Score(Protocol):
-    """Function that maps an original answer and its K samples to K scores.
+    """Function that maps an original answer and K samples to K scores.
 
-    The scores are finite floats [K]. Lower is better.
+    The samples are sampled answers to the question of the original answer. The scores are finite
+    floats [K]. Lower is better.
     """
 
     def __call__(self, original: str, samples: Sequence[str]) -> np.ndarray: ...
@@ -26,20 +27,27 @@ def is_empty(text: str) -> bool:
 
 
 def worst_where(refused: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Replaces each score [K] for which `refused` bool [K] is True with the worst score.
+    """Replaces the scores of refused samples with the worst score, and returns all K scores.
 
-    The worst score is 1, or the largest of all K scores if this score is above 1.
+    The worst score is 1, or the largest of the K scores if that is above 1.
+
+    Args:
+        refused: whether each sample is refused, bool [K].
+        scores: score of each sample, float [K].
     """
     return np.where(refused, np.max(scores, initial=1.0), scores)
 
 
 def with_min_len(score: Score, min_len: int) -> Score:
-    """Returns a score with a penalty for short answers: `min(1, score + exp(-n))` if `n < min_len`.
+    """Returns a score with a penalty for samples of fewer than `min_len` words.
 
-    `n` is `len(text.strip().split(" "))`, as in the reference implementation. An empty text counts
-    as one word, and each double space adds one word. `min_len = 0` changes nothing.
+    A sample of n words gets min(1, score + exp(-n)) if n < `min_len`. As in the reference
+    implementation, n is `len(sample.strip().split(" "))`, so an empty sample counts as one word and
+    each double space adds one word. A score above 1 is not lowered to 1.
 
-    A score above 1, which only a user's function returns, is not lowered to 1.
+    Args:
+        score: the score without the penalty.
+        min_len: minimum number of words without a penalty. With 0, no sample gets the penalty.
     """
     if min_len <= 0:
         return score
@@ -57,9 +65,9 @@ def with_min_len(score: Score, min_len: int) -> Score:
 def with_empty_guard(score: Score) -> Score:
     """Returns a score that gives every empty sample the worst score.
 
-    The worst score is 1, or the largest score of the other samples if this score is above 1.
-    Without this guard, an empty answer scores a perfect 0 and is never replaced, so the model
-    learns to be silent. The published runs had no guard.
+    The worst score is 1, or the largest score of all samples if that is above 1. Without this
+    guard, an empty answer has the best score, 0, so the model learns to give empty answers. The
+    published runs had no guard.
     """
 
     @functools.wraps(score)
@@ -76,16 +84,16 @@ def score_batch(
     """Computes the scores of K samples for each of B questions.
 
     Args:
-        score: the result of `run_score`, or any other `Score`.
-        originals: B original answers.
-        samples: B × K samples.
+        score: the score to compute.
+        originals: original answer to each of the B questions.
+        samples: K samples for each of the B questions.
 
     Returns:
         The scores, float64 [B, K].
 
     Raises:
         ValueError: `originals` and `samples` have different lengths.
-        UserError: the score raises, or does not return K finite numbers for a question.
+        UserError: the score raises an error, or does not return K finite numbers for a question.
     """
     safe = checked(score)
     scores = [safe(original, answers) for original, answers in zip(originals, samples, strict=True)]
@@ -93,10 +101,10 @@ def score_batch(
 
 
 def checked(score: Score) -> Score:
-    """Returns a score that raises a UserError unless `score` returns K finite numbers.
+    """Returns a score that raises a UserError unless `score` returns one finite number per sample.
 
-    If `score` itself raises, the message gives the type and the line of the error. The message
-    omits the text of the error, which may quote an answer.
+    If `score` raises an error, the message of the UserError gives its type and line. The message
+    omits the text of the error, because it may quote an answer.
     """
     name = getattr(score, "__name__", type(score).__name__)
 

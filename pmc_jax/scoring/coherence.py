@@ -1,7 +1,7 @@
 """Rules by which a sample counts as an answer: enough words, little repetition, low perplexity.
 
-A score rewards every text that is unlike the original answer, so meaningless text would win without
-these rules. This module runs no model, and the caller passes the log-probabilities.
+Every text that is unlike the original answer has a good score, so PMC would choose meaningless text
+without these rules. This module runs no model, and the caller passes the log-probabilities.
 """
 
 import math
@@ -17,10 +17,10 @@ from pmc_jax.scoring.words import spelled_words, words_and_marks
 def repetition(text: str) -> float:
     """Computes the fraction of a text that repeats itself, from 0 to 1.
 
-    The text is split into words and punctuation marks, and case is ignored. The result is the
-    larger of two fractions of the neighbouring pairs: pairs that occurred before, and pairs within
-    the longest run of one word. The result is 1 for "the the the", 3/5 for "in town in town in
-    town", and 0 for a text of one word.
+    The text is split into words and punctuation marks, and case is ignored. The function counts two
+    kinds of neighbouring pairs: pairs that have occurred before, and pairs within the longest run
+    of one word. The result is the larger count divided by the number of pairs. The result is 1 for
+    "the the the", 3/5 for "in town in town in town", and 0 for a text of one word.
     """
     pieces = [piece.casefold() for piece in words_and_marks(text)]
     if len(pieces) < 2:
@@ -45,13 +45,14 @@ def coherent(
     Args:
         original: the original answer.
         samples: K samples.
-        settings: only `min_words`, `max_repetition` and `max_perplexity` are read.
-        mean_nll: mean negative log-probability per token of each sample, at temperature 1 and under
-            the model that generated the sample. The argument is required if `max_perplexity` is
-            set. A sample without tokens has nan and passes the perplexity check.
+        settings: settings with `min_words`, `max_repetition` and `max_perplexity`.
+        mean_nll: mean negative log-probability per token of each sample, at temperature 1, under
+            the model that generated the sample, float [K]. The argument is required if
+            `max_perplexity` is set. The value of a sample without tokens is nan, which passes the
+            perplexity check.
 
     Returns:
-        bool [K], True for samples that count as answers.
+        Whether each sample counts as an answer, bool [K].
     """
     fine = np.ones(len(samples), bool)
     if settings.min_words:

@@ -1,4 +1,4 @@
-"""Construction of a score from the settings: functions, weights, thresholds and penalties."""
+"""Builds the score that the settings describe, with its weights, threshold and penalties."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -27,18 +27,18 @@ def base_score(
     score: str | Callable | None = None,
     words: str = "ascii",
 ) -> Score:
-    """Returns the score that the settings name, without a threshold or penalties.
+    """Builds the score that the settings name, without a threshold or penalties.
 
     Args:
-        pmc: settings of PMC; only `pmc.score` is read.
-        encode: function that maps a text to its token ids without special tokens; `token_lcs`
-            requires it.
-        score: name or function that replaces `pmc.score.name` and `pmc.score.weights`.
+        pmc: settings of PMC, whose section `score` describes the score.
+        encode: function that maps a text to its token ids without special tokens. The score
+            `token_lcs` requires this function.
+        score: name or function that replaces `pmc.score.name` and `pmc.score.weights`, or None.
         words: name of the rule in `words.RULES` by which ROUGE divides texts into words.
 
     Raises:
-        UserError: the name, module or function does not exist, or the score lacks a tokenizer or a
-            setting.
+        UserError: the name, module or function does not exist, the value is not a function, or the
+            score needs `encode` or a setting that is not set.
     """
     if score is not None or not pmc.score.weights:
         name = pmc.score.name if score is None else score
@@ -49,7 +49,12 @@ def base_score(
 
 
 def reads_words(settings: ScoreConfig, score: str | Callable | None = None) -> bool:
-    """Returns whether ROUGE is the score or a part of a weighted score, see `base_score`."""
+    """Returns whether the score that `base_score` builds is ROUGE or a weighted mean with ROUGE.
+
+    Args:
+        settings: settings of the score.
+        score: name or function that replaces the score in the settings, or None.
+    """
     names = (score,) if score is not None else (settings.weights or (settings.name,))
     return any(name in OF_WORDS for name in names if isinstance(name, str))
 
@@ -66,19 +71,19 @@ def run_score(
     secrets: frozenset[str] = frozenset(),
     words: str = "ascii",
 ) -> Score:
-    """Returns the score of a run: the result of `base_score` with threshold and penalties.
+    """Builds the score of a run, with its threshold and penalties.
 
     Args:
-        pmc, encode, score, words: see `base_score`.
-        originals: N original answers.
-        questions: N forget questions.
+        pmc, encode, score, words: the same as in `base_score`.
+        originals: original answer to each forget question.
+        questions: the forget questions.
         retain_questions, retain_answers: the retain pairs, which are read only if
-            `pmc.score.threshold_from` is `retain`.
-        secrets: secret words, see `preference.secret_words`. The threshold does not apply to a
-            sample that contains a secret word.
+            `pmc.score.threshold_from` is "retain".
+        secrets: secret words, which `preference.secret_words` returns. The threshold does not apply
+            to a sample that contains a secret word.
 
     Raises:
-        UserError: see `base_score`.
+        UserError: `base_score` cannot build the score, or the score fails on the retain answers.
     """
     full = base_score(pmc, encode=encode, score=score, words=words)
     if pmc.score.threshold_from == "retain":
@@ -139,7 +144,15 @@ def _lookup(name: str, where: str) -> Callable:
 
 
 def _function(name: str, where: str) -> Callable:
-    """Imports the function that a setting names as "package.module:function"."""
+    """Imports a function.
+
+    Args:
+        name: name of the function, as "package.module:function".
+        where: setting that contains the name, for messages.
+
+    Raises:
+        UserError: the module cannot be imported, or has no such function.
+    """
     module_name, _, function = name.partition(":")
     try:
         module = importlib.import_module(module_name)

@@ -22,11 +22,11 @@ def rougeL_recall(reference: str, hypothesis: str, words: Words = ascii_words) -
 
     Args:
         reference: the text to be recalled, such as the true answer or the original answer.
-        hypothesis: the text that is scored.
-        words: function that divides a text into words, one of `words.RULES`.
+        hypothesis: the text in which the words of the reference are searched.
+        words: function that splits a text into words, such as a value of `words.RULES`.
 
     Returns:
-        A float in [0, 1]; 0 if either text has no word.
+        The recall from 0 to 1, which is 0 if either text has no word.
     """
     expected, actual = words(reference), words(hypothesis)
     if not expected or not actual:
@@ -40,10 +40,13 @@ def rougeL_recall(reference: str, hypothesis: str, words: Words = ascii_words) -
 
 
 def rouge1_recall(reference: str, hypothesis: str, words: Words = ascii_words) -> float:
-    """Computes ROUGE-1 recall: common words (with multiplicity) / number of reference words.
+    """Computes ROUGE-1 recall: number of common words / number of reference words.
+
+    A word that occurs several times in both texts counts several times. The arguments have the same
+    meaning as in `rougeL_recall`.
 
     Returns:
-        A float in [0, 1]; 0 if either text has no word.
+        The recall from 0 to 1, which is 0 if either text has no word.
     """
     expected, actual = Counter(words(reference)), Counter(words(hypothesis))
     return (expected & actual).total() / max(expected.total(), 1)
@@ -52,10 +55,10 @@ def rouge1_recall(reference: str, hypothesis: str, words: Words = ascii_words) -
 def rougeL_recall_many(
     references: Sequence[str], hypotheses: Sequence[str], words: Words = ascii_words
 ) -> np.ndarray:
-    """Computes `rougeL_recall` for each of N pairs of reference and hypothesis.
+    """Computes `rougeL_recall` of each reference and the hypothesis at the same index.
 
     Returns:
-        The recalls, float64 [N].
+        The recall of each pair, float64 [number of pairs].
 
     Raises:
         ValueError: `references` and `hypotheses` have different lengths.

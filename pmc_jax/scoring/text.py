@@ -23,28 +23,29 @@ _FUZZY_CHARACTERS = 5
 def rougeL_recall(
     original: str, samples: Sequence[str], *, words: Words = ascii_words
 ) -> np.ndarray:
-    """Computes the ROUGE-L recall of the original answer in each sample. Returns float64 [K]."""
+    """Computes the ROUGE-L recall of the original answer in each of K samples, float64 [K]."""
     return rouge.rougeL_recall_many([original] * len(samples), samples, words)
 
 
 def rouge1_recall(
     original: str, samples: Sequence[str], *, words: Words = ascii_words
 ) -> np.ndarray:
-    """Computes the ROUGE-1 recall of the original answer in each sample. Returns float64 [K].
+    """Computes the ROUGE-1 recall of the original answer in each of K samples, float64 [K].
 
-    ROUGE-1 is stricter than ROUGE-L, because another order of the words does not lower the score.
+    ROUGE-1 is stricter than ROUGE-L, because a different word order does not lower the score.
     """
     recalls = [rouge.rouge1_recall(original, sample, words) for sample in samples]
     return np.array(recalls, np.float64)
 
 
 def chrf(original: str, samples: Sequence[str]) -> np.ndarray:
-    """Computes chrF2 of each sample against the original answer. Returns float64 [K] in [0, 1].
+    """Computes chrF2 of each of K samples against the original answer, float64 [K] from 0 to 1.
 
-    P and R are the precision and recall of character n-grams, averaged over the n = 1..6 for which
-    both texts have n-grams. The score is 5PR / (4P + R). White space and case are ignored, as in
-    sacreBLEU's `CHRF(lowercase=True)`. chrF needs no word boundaries, so it works in any script.
-    Two texts in one language share letters, so the score is rarely 0 and needs a threshold.
+    The score is 5PR / (4P + R), where P and R are the precision and recall of character n-grams.
+    Both are averaged over those n from 1 to 6 for which both texts have n-grams. White space and
+    case are ignored, as in sacreBLEU's `CHRF(lowercase=True)`. chrF needs no word boundaries, so it
+    works in any script. Two texts in one language share letters, so the score is rarely 0 and needs
+    a threshold.
 
     Reference: Popović, "chrF: character n-gram F-score for automatic MT evaluation", WMT 2015.
     """
@@ -89,14 +90,15 @@ def _characters(text: str) -> np.ndarray:
 
 
 def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
-    """Returns a score: max(0, cosine) of the vectors of the original answer and the sample.
+    """Returns the score max(0, cosine), with the cosine between the vectors of two texts.
 
-    The score raises UserError if the function does not return n finite vectors.
+    The texts are the original answer and a sample. The score raises a UserError if the function
+    does not return one finite vector per text.
 
     Args:
-        function: function that maps n texts to vectors, float [n, d], such as a sentence embedding
-            model. It is called once per question, with the original answer first. A zero vector
-            has similarity 0 with every vector.
+        function: function that maps n texts to n vectors of any size d, float [n, d], such as a
+            sentence embedding model. The function is called once per question, with the original
+            answer and all samples. A zero vector has cosine 0 with every vector.
     """
 
     def embedding_similarity(original: str, samples: Sequence[str]) -> np.ndarray:
@@ -124,18 +126,17 @@ def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
 
 
 def forbidden(strings: Sequence[str], *, similarity: float = 90.0) -> Score:
-    """Returns a score that is 1 for samples with a forbidden string, for any original answer.
+    """Returns a score that is 1 for samples with a forbidden string. Original answers are not read.
 
     Args:
         strings: the forbidden strings. Case, white space and the width of characters are ignored.
-        similarity: minimum similarity in percent. A string of at least five characters also counts
-            if a part of the sample reaches this similarity (rapidfuzz `partial_ratio`). With 100,
-            only exact matches count.
+        similarity: minimum similarity of approximate matches in percent. A part of a sample matches
+            a string of at least five characters if their similarity (rapidfuzz `partial_ratio`) is
+            not lower. With 100, only exact matches count.
 
     Returns:
-        The score, which is 1 if the sample contains a string between word boundaries. In all other
-        cases, the score is the highest similarity / 100, or 0 if this similarity is below
-        `similarity`.
+        The score, which is 1 if the sample contains a string between word boundaries. Otherwise,
+        the score is the highest similarity of an approximate match / 100, or 0 if nothing matches.
     """
     plain = [_plain(text) for text in strings]
     assert plain and all(plain)
@@ -157,9 +158,10 @@ def _plain(text: str) -> str:
 
 
 def _most_similar(strings: Sequence[str], texts: Sequence[str], cutoff: float) -> np.ndarray:
-    """Computes for each text the highest similarity of a string to a part of the text.
+    """Computes for each text the highest similarity of any string to a part of the text.
 
-    The result is in percent, float64 [texts], and 0 if the similarity is below the cutoff.
+    The result has one value in percent per text. The value is 0 if the similarity is below the
+    cutoff.
     """
     options = {"score_cutoff": cutoff, "dtype": np.float64}
     parts = process.cdist(strings, texts, scorer=fuzz.partial_ratio, **options)
@@ -170,7 +172,7 @@ def _most_similar(strings: Sequence[str], texts: Sequence[str], cutoff: float) -
 
 
 def combined(scores: Sequence[Score], weights: Sequence[float]) -> Score:
-    """Returns the weighted mean of several scores: sum(w · score) / sum(w), for weights above 0."""
+    """Returns the weighted mean of scores, sum(w · score) / sum(w), with weights w above 0."""
     assert len(scores) == len(weights) and min(weights) > 0
     weight = np.array(weights, np.float64)
 

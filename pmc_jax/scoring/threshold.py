@@ -1,7 +1,8 @@
 """Score thresholds: the expected score of a model that never saw the data.
 
-Sampling for a question stops at its threshold. A model that never saw the data still says "was born
-in the town of ...". Unlearning below that level forgets more than was asked for. Thresholds are
+PMC stops sampling for a question once a sample's score is not above the threshold. Even a model
+that never saw the data says "was born in the town of ...", so its expected score is above 0. A
+lower score means that the model forgets more than was asked for. Thresholds are
 computed from questions, original answers and retain pairs.
 """
 
@@ -22,9 +23,9 @@ def with_threshold(
 ) -> Score:
     """Returns a score that is rescaled above a threshold t: max(0, score - t) / (1 - t).
 
-    The result is 0 up to the threshold, and 1 stays 1. Every sample with a score up to t is good
-    enough, so PMC does rejection sampling from the model's own distribution, conditioned on score
-    <= t. A threshold allows words that any model would say, but a sample with a secret word keeps
+    Scores up to t become 0, and a score of 1 stays 1. PMC therefore accepts every sample with a
+    score up to t, which is rejection sampling from the model's distribution given score <= t. A
+    threshold allows words that any model would say, but a sample with a secret word keeps
     its score.
 
     Args:
@@ -32,7 +33,7 @@ def with_threshold(
         thresholds: one number from 0 to 1 for all questions, or a mapping from original answers to
             such numbers. An original answer that is not in the mapping has threshold 0. With a
             threshold of 1, every score up to 1 counts as 0.
-        secrets: secret words, see `preference.secret_words`.
+        secrets: secret words, which `preference.secret_words` returns.
     """
 
     @functools.wraps(score)
@@ -59,21 +60,21 @@ def never_saw_scores(
 ) -> np.ndarray:
     """Estimates how a model that never saw the data would score on each forget question.
 
-    The estimate is the mean score of the answers to the most similar retain questions. Similarity
-    is the ROUGE-L F-measure over words, and the first of equally similar questions is taken. These
-    answers are about other subjects, so they share form with the original answer but no secrets.
-    Names in the forget question are put into these answers, see `with_swapped_names`.
+    The estimate is the mean score of the answers to the most similar retain questions. These
+    answers are about other subjects, so they share the form of the original answer but no secrets.
+    `with_swapped_names` puts the names of the forget question into these answers. The similarity of
+    two questions is the ROUGE-L F-measure over words, and ties are broken by order.
 
     Args:
         score: the score of the run, without a threshold or penalties.
-        originals: N original answers.
-        questions: N forget questions.
-        retain_questions, retain_answers: M retain pairs. A pair is left out for a forget question
-            if both questions are equal except for case and punctuation.
+        originals: original answer to each of the N forget questions.
+        questions: the N forget questions.
+        retain_questions, retain_answers: the retain pairs. A pair is left out for a forget question
+            if its question has the same words, apart from case.
         neighbours: number of retain pairs for each forget question, at least 1.
 
     Returns:
-        float64 [N] in [0, 1]; 0 for questions without a retain pair.
+        The estimated scores from 0 to 1, float64 [N]. A question without a retain pair has 0.
     """
     assert len(originals) == len(questions) and len(retain_questions) == len(retain_answers)
     assert neighbours >= 1
@@ -105,8 +106,9 @@ def with_swapped_names(answer: str, question: str, to: str) -> str:
     Jane Roe, the answer "Bo Low was born in Oslo" becomes "Jane Roe was born in Oslo".
 
     Args:
-        answer: an answer to `question`.
-        to: the other question.
+        answer: answer to `question`.
+        question: question whose names are replaced.
+        to: question whose names are put in.
     """
     old, new = spelled_words(question), spelled_words(to)
     swaps: dict[str, str] = {}
@@ -130,7 +132,11 @@ def with_swapped_names(answer: str, question: str, to: str) -> str:
 def by_original(originals: Sequence[str], levels: Sequence[float]) -> dict[str, float]:
     """Maps each original answer to its threshold.
 
-    If several questions share an original answer, the answer gets their lowest threshold.
+    If an original answer occurs several times, it gets the lowest of its thresholds.
+
+    Args:
+        originals: original answer to each question.
+        levels: threshold of each question.
     """
     thresholds: dict[str, float] = {}
     for original, level in zip(originals, levels, strict=True):
@@ -139,9 +145,9 @@ def by_original(originals: Sequence[str], levels: Sequence[float]) -> dict[str, 
 
 
 def _numbered(text: str, number: dict[str, int]) -> list[int]:
-    """Converts the case-folded words of a text to numbers.
+    """Converts the case-folded words of a text to numbers, and adds new words to `number`.
 
-    rapidfuzz compares hashes, and small integers hash to themselves.
+    rapidfuzz compares hashes, and small integers hash to themselves, so the comparison is exact.
     """
     words = [word[0] for word in spelled_words(text.casefold())]
     return [number.setdefault(word, len(number)) for word in words]

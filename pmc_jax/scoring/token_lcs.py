@@ -1,4 +1,4 @@
-"""Score based on the longest common subsequence (LCS) of token ids, computed on the device.
+"""Score based on the longest common subsequence (LCS) of token ids, which the device computes.
 
 Axis letters: B questions, K samples, T tokens of a sample, R tokens of a reference.
 
@@ -23,16 +23,16 @@ _SMALLEST = 32
 
 
 def token_lcs(encode: Callable[[str], Sequence[int]]) -> Score:
-    """Returns a score: the LCS recall of the original answer over token ids.
+    """Returns the score LCS length / number of tokens in the original answer.
 
-    Tokens are not stemmed, so punctuation and spelling count.
+    Tokens are compared without stemming, so punctuation and spelling count.
 
     Args:
         encode: function that maps a text to its token ids without special tokens.
 
     Returns:
         The score, which is 0 if the original answer has no token. JAX compiles one program for each
-        K and each size, where a size is a power of two times `_SMALLEST`.
+        number of samples and each padded length. A padded length is 32 tokens times a power of two.
     """
 
     def token_lcs_recall(original: str, samples: Sequence[str]) -> np.ndarray:

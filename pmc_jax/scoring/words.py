@@ -51,7 +51,8 @@ def _porter():
 class _CachedStemmer:
     """Porter stemmer with a cache, for the tokenizer of `rouge_score`.
 
-    Without a cache, stemming takes 90 % of the time of a score. Answers often repeat words.
+    Without the cache, stemming takes 90 % of the time to compute a score. Answers often repeat
+    words.
     """
 
     @staticmethod
@@ -109,12 +110,18 @@ def rule_for(setting: str, references: Iterable[str]) -> str:
 
 
 def without_words(rule: str, ids: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """Returns the ids of the texts without words, which ROUGE cannot compare with other texts."""
+    """Returns the ids of the texts without words. ROUGE cannot compare such texts.
+
+    Args:
+        rule: name of a rule in `RULES`.
+        ids: id of each text.
+        texts: the texts.
+    """
     return [id_ for id_, text in zip(ids, texts, strict=True) if not RULES[rule](text)]
 
 
 def spelled_words(text: str) -> list[regex.Match]:
-    """Returns a match for each word of a text, without changes to its spelling.
+    """Finds the words of a text and returns a match for each word, in the original spelling.
 
     A word is a run of letters, marks, digits and `_`. In scripts without spaces, each character is
     a word.
@@ -123,12 +130,12 @@ def spelled_words(text: str) -> list[regex.Match]:
 
 
 def words_and_marks(text: str) -> list[str]:
-    """Returns the words of `spelled_words`, and each punctuation mark or symbol between them."""
+    """Splits a text into the words of `spelled_words` and single punctuation marks or symbols."""
     return _PIECE.findall(text)
 
 
 def count_blank_separated(text: str) -> int:
-    """Counts the words that white space separates.
+    """Counts the words of a text that white space separates.
 
     In scripts without spaces, each character counts as a word.
     """
@@ -136,9 +143,10 @@ def count_blank_separated(text: str) -> int:
 
 
 def any_of(strings: Sequence[str]) -> regex.Pattern:
-    """Returns a pattern that matches any of the strings, longest first, but not in a longer word.
+    """Returns a pattern that matches any of the strings, but not as a part of a longer word.
 
-    In scripts without spaces, the pattern matches a string at any position.
+    The pattern prefers the longest string. In scripts without spaces, the pattern matches a string
+    at any position.
     """
 
     def bounded(text: str) -> str:
