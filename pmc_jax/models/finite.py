@@ -97,8 +97,9 @@ def _check_logits(model, tokens, *, config, layout, dtype) -> tuple[jax.Array, j
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:
     """Checks that the embedding has a row for every token id that ordinary text can contain.
 
-    Added tokens, such as the image token of Gemma 3, need no row unless the tokenizer adds them to
-    every text. `Encoder` refuses a text that contains a token without a row.
+    The start, end and unknown token and the tokens that the tokenizer adds to every text also need
+    a row. Other added tokens, such as the image token of Gemma 3, need no row, because `Encoder`
+    refuses a text that contains a token without a row.
 
     Args:
         rows: number of rows of the embedding.

@@ -111,8 +111,8 @@ class GGUFFile:
     def __init__(self, path: str | Path) -> None:
         """Reads only the header of the file.
 
-        The lengths in the header are checked, so a damaged file needs no more time or memory than
-        its size allows.
+        The lengths in the header are checked against the size of the file, which limits time and
+        memory even if the file is damaged.
 
         Raises:
             UserError: the file is not GGUF, is truncated, has wrong lengths in its header, is one

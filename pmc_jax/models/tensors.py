@@ -119,7 +119,7 @@ class Naming:
         raise KeyError(parameter)
 
     def tensors(self, config: DecoderConfig) -> Iterator[Tensor]:
-        """Yields every tensor of the checkpoint that holds parameters of the decoder."""
+        """Yields every tensor that holds parameters of the decoder, with its name and shape."""
         for entry in self.entries:
             shape = tensor_shape(entry, config)
             for i in range(config.num_layers) if entry.stacked else (None,):

@@ -198,7 +198,7 @@ class _Counter:
         return None
 
     def _fused(self, fusion: Instruction) -> tuple[Computation, list[Instruction], set[str | None]]:
-        """Returns the computation of a fusion, its collectives, and its custom calls' targets."""
+        """Returns a fusion's computation, its collectives and the targets of its custom calls."""
         inside = self._module.computations[fusion.called("calls")]
         instructions = inside.instructions.values()
         targets = {i.attribute("custom_call_target") for i in instructions}
