@@ -84,20 +84,22 @@ def load(
     train_rules: Rules | None = None,
     sample_rules: Rules | None = None,
 ) -> LanguageModel:
-    """Loads a model and its tokenizer from a folder, a GGUF file, a package or the Hub.
+    """Loads a model and its tokenizer by a path or a name.
 
     Args:
-        path_or_name: `package:NAME` (an installed package with a GGUF file), a folder with
-            `config.json` and safetensors (also at gs:// and s3://), a `*.gguf` file, or a name
-            `org/name` on the Hugging Face Hub. The function tries them in this order.
+        path_or_name: one of the following, which the function tries in this order.
+            `package:NAME` is an installed package with a GGUF file. A folder, also at gs:// or
+            s3://, has `config.json` and safetensors. A file has the ending `.gguf`. A name
+            `org/name` is a model on the Hugging Face Hub.
         mesh: mesh of the devices; None = all devices along the mesh axis `data`.
         dtype: dtype of the parameters.
         train_rules, sample_rules: dicts from logical axis to mesh axes. They replace the rules for
             these logical axes in `pmc_jax.config.sharding`.
 
     Raises:
-        UserError: the model is absent, damaged, inconsistent or not supported, its weights or
-            logits are not finite, or the mesh or the rules have unknown axes.
+        UserError: the model is absent, damaged, inconsistent or not supported. The function also
+            raises it if weights or logits are not finite, or if the mesh or the rules have
+            unknown axes.
     """
     mesh = make_mesh() if mesh is None else mesh
     target = layout(mesh, TRAIN_RULES, train_rules)

@@ -39,7 +39,7 @@ class Array:
 
     @property
     def size(self) -> int:
-        """Size in bytes."""
+        """Size of the array in bytes."""
         return self.bits * math.prod(self.dims) // 8
 
     @property

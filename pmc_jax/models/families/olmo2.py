@@ -1,4 +1,4 @@
-"""OLMo 2 (arXiv 2501.00656): norms on the output of each branch, not on its input."""
+"""OLMo 2 (arXiv 2501.00656): norms on the outputs of attention and MLP, not on their inputs."""
 
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families.family import Family, llama_config, llama_names, qk_norm_entries

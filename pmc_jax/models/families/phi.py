@@ -1,4 +1,4 @@
-"""Phi-1.5 and Phi-2 (arXiv 2309.05463): one norm for both branches of a layer, and many biases."""
+"""Phi-1.5 and Phi-2 (arXiv 2309.05463): a shared norm for attention and MLP, and biases."""
 
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families.family import ACTIVATIONS, Family, llama_names
