@@ -3,8 +3,7 @@
 A job has one process per host. All processes must make the same calls in the same order. Values are
 sent through the key-value store of jax's distributed runtime and not through the devices, so
 float64 values keep their precision and no call waits for a device program. In a single process,
-no call communicates. `launch` starts the processes, and `watchdog`
-detects failed processes.
+no call communicates. `launch` connects the processes, and `watchdog` detects failed processes.
 """
 
 import itertools
@@ -163,14 +162,18 @@ def _timed_out(error: Exception, processes: str, where: str) -> Exception:
 
 
 def owns(number: int) -> bool:
-    """Returns whether this process handles work item `number`; items are assigned round-robin."""
+    """Returns whether this process handles a work item. Items are assigned round-robin.
+
+    Args:
+        number: number of the work item, from 0.
+    """
     return number % count() == index()
 
 
 def map_sharded(make: Callable[[int], Sequence[int]], size: int) -> list[list[int]]:
     """Returns the lists of integers `[make(0), ..., make(size - 1)]` in every process.
 
-    Each process calls `make` only for its own share of the numbers.
+    The calls of `make` are divided among the processes.
     """
     by_process = gather([list(make(i)) for i in range(size) if owns(i)])
     return [by_process[i % count()][i // count()] for i in range(size)]

@@ -67,11 +67,10 @@ _safe_points = _SafePoints()
 
 
 def handled_signals() -> list[signal.Signals]:
-    """Returns the signals that stop this process: those of `SIGNALS` that it does not ignore.
+    """Returns the signals of `SIGNALS` that stop this process.
 
-    SIGTERM is always included.
-
-    `nohup` ignores SIGHUP, and a shell ignores SIGINT for some background processes.
+    Signals that the process ignores are left out, except SIGTERM. For example, `nohup` makes a
+    process ignore SIGHUP, and a shell makes some background processes ignore SIGINT.
     """
     numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
     return [n for n in numbers if n == signal.SIGTERM or signal.getsignal(n) != signal.SIG_IGN]

@@ -29,12 +29,15 @@ _LARGE, _FAR = 7.0, 60.0
 
 
 def trajectory(step: Callable[[np.ndarray], np.ndarray], p: np.ndarray, rounds: int) -> np.ndarray:
-    """Applies a map repeatedly and returns p, step(p), step(step(p)), ... as one float64 array.
+    """Applies a map repeatedly and returns p, step(p), step(step(p)), ... as one array.
 
     Args:
         step: map from the distribution of a round to that of the next round.
         p: initial distribution.
-        rounds: number of times that the map is applied. The result has `rounds` + 1 entries.
+        rounds: number of times that the map is applied.
+
+    Returns:
+        The distributions, float64 [rounds + 1, ...].
     """
     path = [np.asarray(p, np.float64)]
     for _ in range(rounds):
@@ -91,7 +94,8 @@ def mix(p: np.ndarray, retain: np.ndarray, alpha: float) -> np.ndarray:
 def mixed(p: np.ndarray, retain: np.ndarray, alpha: float, rounds: int) -> np.ndarray:
     """Computes the distribution in all rounds of `mix` in closed form, float64 [rounds + 1, n].
 
-    The formula is p_t = [1 - (1 + alpha)^-t] p_r + (1 + alpha)^-t p_0, where p_r is `retain`.
+    The formula is p_t = [1 - (1 + alpha)^-t] p_r + (1 + alpha)^-t p_0, where p_0 is `p` and p_r is
+    `retain`.
     """
     old = (1 + alpha) ** -np.arange(rounds + 1.0)[:, None]  # [T + 1, 1]
     return (1 - old) * _checked(retain) + old * _checked(p)
@@ -110,7 +114,7 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
         p'(x) = p(x) K ∫ w(x) e^{-s w(x)} E[e^{-s w}]^{K-1} ds,
 
     and the trapezoidal rule over log s computes this integral exactly up to rounding (the tests
-    find a difference of 1e-12 to enumeration). Special cases are:
+    find a difference of 1e-12 from enumeration). Special cases are:
 
     - tau = 0 chooses the best of K, and breaks ties in proportion to p.
     - k = inf gives p' ∝ p e^{r/tau}.

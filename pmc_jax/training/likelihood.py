@@ -142,7 +142,7 @@ def _score(
 ):
     """Computes the three fields of `TokenScores` for packed rows, each as a replicated array [R,A].
 
-    The arrays are those of `PackedRows`.
+    The arguments include the prefix and the arrays of `PackedRows`.
     """
     hidden = hidden_states(
         model,

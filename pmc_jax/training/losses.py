@@ -7,9 +7,10 @@ answers to the forget questions), `refusal` (refusals as answers to the forget q
 and a label in `report/texts.yaml`.
 
 The letters are those of the papers: l is the mean cross-entropy of a token, L is the sum over the
-tokens of a row, f is forget, r is retain, and ref is the model before unlearning. Losses use the
-natural logarithm. A method reads true answers if and only if `forget` is one of its terms. PMC has
-no such term.
+tokens of a row, f is forget, r is retain, and ref is the model before unlearning. The letters
+lambda, beta and gamma are the settings `lambda_retain`, `beta` and `margin`. Losses use the natural
+logarithm. A method reads true answers if and only if `forget` is one of its terms. PMC has no such
+term.
 """
 
 import dataclasses
@@ -85,49 +86,65 @@ Terms = Mapping[str, Term]
 
 
 def pmc(terms: Terms, o: Objective):
-    """Computes the loss of PMC, l(replacement answers) + lambda l_r (arXiv 2507.04219)."""
+    """Computes the loss of PMC (arXiv 2507.04219).
+
+    The loss is the cross-entropy of replacement answers + `lambda_retain` x that of retain pairs.
+    """
     return terms["collapse"].mean + o.lambda_retain * terms["retain"].mean
 
 
 def pmc_alignment(terms: Terms, o: Objective):
-    """Computes the loss of `pmc` + alignment l(refusals).
+    """Computes the loss of `pmc` + `alignment` x the cross-entropy of refusals.
 
-    The caller multiplies the term by the mean score of the batch's replacement answers. Refusals
-    therefore have no weight after the collapse.
+    The caller multiplies the last term by the mean score of the batch's replacement answers.
+    Refusals therefore have no weight after the collapse.
     """
     return pmc(terms, o) + o.alignment * terms["refusal"].mean
 
 
 def retain_only(terms: Terms, o: Objective):
-    """Computes l_r, for a control run that trains only on retain pairs."""
+    """Computes the cross-entropy of retain pairs, for a control run that trains only on them."""
     return terms["retain"].mean
 
 
 def idk(terms: Terms, o: Objective):
-    """Computes l(refusals) + lambda l_r (arXiv 2401.06121).
+    """Computes the loss of IDK (arXiv 2401.06121).
 
-    By default, the refusal is "I don't know."
+    The loss is the cross-entropy of refusals + `lambda_retain` x that of retain pairs. By default,
+    the refusal is "I don't know."
     """
     return terms["refusal"].mean + o.lambda_retain * terms["retain"].mean
 
 
 def gradient_ascent(terms: Terms, o: Objective):
-    """Computes the loss of gradient ascent, -l_f (arXiv 2210.01504)."""
+    """Computes the loss of gradient ascent (arXiv 2210.01504).
+
+    The loss is the negative cross-entropy of true answers.
+    """
     return -terms["forget"].mean
 
 
 def gradient_difference(terms: Terms, o: Objective):
-    """Computes the loss of gradient difference, lambda l_r - l_f (arXiv 2203.12817)."""
+    """Computes the loss of gradient difference (arXiv 2203.12817).
+
+    The loss is `lambda_retain` x the cross-entropy of retain pairs - that of true answers.
+    """
     return o.lambda_retain * terms["retain"].mean - terms["forget"].mean
 
 
 def kl(terms: Terms, o: Objective):
-    """Computes lambda KL(ref || model) - l_f, with KL on the retain rows (arXiv 2401.06121)."""
+    """Computes lambda KL(ref || model) - l_f, with KL on the retain rows (arXiv 2401.06121).
+
+    The module docstring defines the letters.
+    """
     return o.lambda_retain * terms["retain"].divergence - terms["forget"].mean
 
 
 def npo(terms: Terms, o: Objective):
-    """Computes lambda l_r - 2/beta mean log sigmoid(beta (L_f - L_f^ref)) (arXiv 2404.05868)."""
+    """Computes lambda l_r - 2/beta mean log sigmoid(beta (L_f - L_f^ref)) (arXiv 2404.05868).
+
+    The module docstring defines the letters.
+    """
     forget = terms["forget"]
     return _preferred(forget.sums - forget.reference, terms, o)
 
@@ -136,7 +153,8 @@ def simnpo(terms: Terms, o: Objective):
     """Computes lambda l_r - 2/beta mean log sigmoid(beta L_f/|y| - gamma).
 
     This is the equation in the paper (arXiv 2410.07163). With `margin_inside`, the argument of the
-    sigmoid is beta (L_f/|y| - gamma), as in the authors' code.
+    sigmoid is beta (L_f/|y| - gamma), as in the authors' code. |y| is the number of answer tokens.
+    The module docstring defines the letters.
     """
     forget = terms["forget"]
     margin = o.margin if o.margin_inside else o.margin / o.beta
@@ -146,7 +164,8 @@ def simnpo(terms: Terms, o: Objective):
 def dpo(terms: Terms, o: Objective):
     """Computes lambda l_r - 2/beta mean log sigmoid(beta [(L_f - L_f^ref) - (L_idk - L_idk^ref)]).
 
-    This is the DPO loss (arXiv 2305.18290), where the refusal is preferred to the true answer.
+    This is the DPO loss (arXiv 2305.18290), where the refusal (idk) is preferred to the true
+    answer. The module docstring defines the letters.
     """
     forget, refusal = terms["forget"], terms["refusal"]
     forgotten = forget.sums - forget.reference
@@ -156,7 +175,8 @@ def dpo(terms: Terms, o: Objective):
 def rmu(terms: Terms, o: Objective):
     """Computes mse(h_l(f), c u/|u|) + anchor mse(h_l(r), h_l^ref(r)) (arXiv 2403.03218).
 
-    Here, h_l are the hidden states after layer l, c is `steering` and u is a random vector.
+    Here, h_l are the hidden states after layer l, on forget rows f or retain rows r. h_l^ref are
+    those of the model before unlearning, c is `steering` and u is a random vector.
     """
     return terms["forget"].steered + o.anchor * terms["retain"].moved
 
@@ -165,12 +185,16 @@ def undial(terms: Terms, o: Objective):
     """Computes lambda l_r + the cross-entropy to softmax(z_ref - beta onehot(target)).
 
     Here, z_ref are the logits of ref and target is the token of the true answer (arXiv 2402.10052).
+    The module docstring defines the letters.
     """
     return o.lambda_retain * terms["retain"].mean + terms["forget"].adjusted
 
 
 def _preferred(gain, terms: Terms, o: Objective):
-    """Computes lambda l_r - 2/beta mean log sigmoid(beta gain), with one `gain` per row."""
+    """Computes lambda l_r - 2/beta mean log sigmoid(beta gain), with one `gain` per row.
+
+    The module docstring defines the letters.
+    """
     preference = -2 / o.beta * jnp.mean(jax.nn.log_sigmoid(o.beta * gain))
     return o.lambda_retain * terms["retain"].mean + preference
 

@@ -88,9 +88,10 @@ class Packer:
     """Packer that puts the sequences of a step into a fixed number of rows of variable length.
 
     Attributes:
-        prefix: tokens with which all sequences of the run start, i32[P]. Rows leave them out.
-        rows: number of rows.
-        shortest_row: minimum tokens per row, so that short steps do not compile further shapes.
+        prefix: token ids with which all sequences of the run start, int32. Rows leave them out.
+        rows: number of rows per micro-batch.
+        shortest_row: minimum number of tokens per row, so that short steps do not compile further
+        shapes.
         loss_mean, accumulation_mean: settings of `TrainConfig`.
     """
 
@@ -116,7 +117,7 @@ class Packer:
         attention takes more time.
 
         Args:
-            prefix: tokens with which all sequences of the run start, i32[P].
+            prefix: token ids with which all sequences of the run start, int32.
             typical: expected number of tokens in each sequence, prefix included.
             batch: number of sequences in a micro-batch.
             row_multiple: number of which the number of rows is a multiple.

@@ -1,4 +1,4 @@
-"""Defines the training step as one pure jitted function, which donates its input state.
+"""Defines the training step, a pure jitted function that donates its input state.
 
 Axis letters: M micro-batches, R rows, S tokens, A answer positions per row, T terms of the loss, P
 prefix tokens.

@@ -133,9 +133,9 @@ def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepCo
         targets: the answer tokens, i32[R,A].
 
     Returns:
-        The cross-entropy of the model to the reference, the entropy of the reference, and the
-        cross-entropy of the model to softmax(z_ref - beta onehot(target)). Here, z_ref are the
-        logits of the reference.
+        The cross-entropy -sum q log p, the entropy -sum q log q, and the cross-entropy
+        -sum s log p. Here, p and q are the distributions of the model and of the reference, z_ref
+        are the logits of the reference, and s = softmax(z_ref - beta onehot(target)).
     """
     config, layout = static.config, static.layout
 
