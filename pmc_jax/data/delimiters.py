@@ -1,7 +1,7 @@
 """Finds the character that separates the values of a CSV or TSV file.
 
-The decision depends only on the header, which is searched for the column names in the settings. The
-values may contain any of these characters.
+The choice depends only on the header, in which the column names of the settings are searched. The
+values below the header may contain any of these characters.
 """
 
 import csv

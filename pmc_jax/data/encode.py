@@ -97,9 +97,9 @@ class Encoder:
         return [*prompt[: len(prompt) - self.place.dropped], *self.place.added]
 
     def answer(self, text: str) -> list[int]:
-        """Returns the token ids of an answer and its end token, on which the loss is computed.
+        """Returns the token ids of an answer and its end token.
 
-        In the tag format, the answer tag comes first.
+        The loss is computed on these tokens. In the tag format, the answer tag comes first.
         """
         return [*self.answer_prefix(text), self.end_token]
 
@@ -329,7 +329,7 @@ def encode_pairs(
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> np.ndarray:
-    """Returns the longest common prefix of token sequences, i32[number of tokens].
+    """Returns the longest common prefix of token sequences, as an int32 array of token ids.
 
     The prefix is shorter than each sequence by at least one token.
     """

@@ -17,7 +17,7 @@ from pmc_jax.errors import UserError
 
 
 class _Rows:
-    """Base class of the record types, whose columns have equal lengths and whose ids are unique."""
+    """Base class of the record types. Columns have equal lengths, and ids are unique."""
 
     def __post_init__(self) -> None:
         """Checks that the columns and ids are valid.

@@ -40,7 +40,7 @@ class Parent:
     alive: int
 
     def announce(self, index: int, hosts: list[str]) -> None:
-        """Sends the index of this process and all host names to the parent, for use in its messages.
+        """Tells the parent the index of this process and all host names, which its messages show.
 
         Args:
             index: index of this process in the job.

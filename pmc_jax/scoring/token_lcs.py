@@ -1,4 +1,4 @@
-"""Score based on the longest common subsequence (LCS) of token ids, which the device computes.
+"""Score from the longest common subsequence (LCS) of token ids, computed on the device.
 
 Axis letters: B questions, K samples, T tokens of a sample, R tokens of a reference.
 

@@ -1,4 +1,4 @@
-"""Builder `Tofu` of tensorflow-datasets, which needs no TensorFlow, and the function `prepare`.
+"""Builder `Tofu` for tensorflow-datasets without TensorFlow, and the function `prepare`.
 
 Rows are written as array_record in the order of the file, so row n of a split is row n of the
 official file. Ids contain the row number, because TOFU repeats a question. Read the rows with
