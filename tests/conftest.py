@@ -38,7 +38,7 @@ _QUICK = (
 
 # These files take longest, so the workers begin with them and end at about the same time.
 _FIRST = (
-    *("commands/test_compare_command.py", "test_quickstart.py", "planning/test_plan.py"),
+    *("commands/test_compare_command.py", "planning/test_plan.py"),
     *("distributed/test_multihost.py", "models/test_families.py", "training/test_step.py"),
     *("sampling/test_engine.py", "unlearning/test_methods.py", "commands/test_resume.py"),
 )

@@ -80,6 +80,7 @@ def _assert_whole(folder: Path) -> dict:
     return results
 
 
+@pytest.mark.slow
 def test_quickstart_in_small(out):
     """One step of each kind: only that it runs through and leaves everything is asked."""
     people = PeopleConfig(count=3, forget=1, questions=2)

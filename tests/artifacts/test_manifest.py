@@ -79,7 +79,8 @@ def test_a_purge_names_what_still_knows_the_data(run):
     data = "again.jsonl, forget.jsonl, retain.jsonl"
     assert done.lines[1:] == [
         "Delete the following files yourself, because they may still reveal the data:",
-        "- The model that the run started from, if it was trained on the data: model.",
+        "- The model that the run started from, if it was trained on the data before this run: "
+        "model. Ask who provided the model.",
         f"- Your data files with the private rows: {data}.",
         "- Caches of data sets, backups and copies on other machines.",
     ]

@@ -113,7 +113,7 @@ def test_unknown_names(name, message):
         (0.5, r"shape \(\)"),
         ([0.1, math.nan], "sample 1 is not finite"),
         ([math.inf, 0.1], "sample 0 is not finite"),
-        ("ab", "returned a str"),
+        ("ab", "returned a value of type str"),
         (None, r"shape \(\)"),
     ],
 )
