@@ -125,7 +125,7 @@ def of_measure(comparison: Comparison, measure: str) -> list[Figure]:
 
 
 def _as_runs(comparison: Comparison) -> list[dict[str, Any]]:
-    """Converts the entries to runs of a report with the data that `distributions` reads."""
+    """Converts entries of the comparison to runs of a report, which `distributions` can read."""
     target, reference = (comparison["models"][name] for name in ("target", "reference"))
     runs = []
     for entry in measured(comparison):

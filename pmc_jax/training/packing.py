@@ -151,9 +151,12 @@ class Packer:
             weights: weight of each sequence in its term. A weight of 0 leaves the sequence out.
                 None means that every weight is 1.
             micro_batches: number of micro-batches.
-            reference: cross-entropy of each sequence in the first terms under the model before
-                unlearning. All these terms have the same number of sequences. None means that the
-                loss needs no value per sequence.
+            reference: for each of the first `len(reference)` terms, the cross-entropy of each of its
+                sequences under the model before unlearning. All these terms have the same number of
+                sequences. None means that the loss needs no value per sequence.
+
+        Returns:
+            The arrays of the step on the host, with the shapes that `TrainBatch` states.
         """
         parts = _by_micro_batch(terms, weights, micro_batches)
         placements = [self._assign_rows([item.sequence for item in part]) for part in parts]
