@@ -151,8 +151,8 @@ class Packer:
             weights: weight of each sequence in its term. A weight of 0 leaves the sequence out.
                 None means that every weight is 1.
             micro_batches: number of micro-batches.
-            reference: for each of the first `len(reference)` terms, the cross-entropy of each of its
-                sequences under the model before unlearning. All these terms have the same number of
+            reference: for each of the first `len(reference)` terms, the cross-entropy of each
+                sequence under the model before unlearning. All these terms have the same number of
                 sequences. None means that the loss needs no value per sequence.
 
         Returns:
