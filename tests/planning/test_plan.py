@@ -129,9 +129,10 @@ def test_only_gradients_cross_slices(plans):
     assert 0 < sum(across.values()) < within
 
 
-def test_more_chips_with_more_work_move_what_a_ring_moves(plans):
+@pytest.mark.slow
+def test_more_chips_with_more_work_move_what_a_ring_moves(more_plans):
     """Between copies: (n-1)/n of the gradients for n copies; within them nothing more."""
-    moved = {int(chips): axes for chips, axes in plans["doubled"].items()}
+    moved = {int(chips): axes for chips, axes in more_plans["doubled"].items()}
 
     def total(chips: int, *, copies: bool) -> float:
         return sum(m for name, m in moved[chips].items() if ("data" in name) == copies)
