@@ -43,8 +43,8 @@ class RunLog(contextlib.AbstractContextManager):
     written, and non-finite numbers are written as null.
 
     Args:
-        folder: folder of the log, which is created if it does not exist. None writes nothing. Only
-            the first process of a job has a folder, and a call of the library has none.
+        folder: folder of the log, which is created if it does not exist. None writes nothing. The
+            commands pass a folder in the first process of a job only; the library passes None.
         text: whether to write the argument `texts` of `event`.
     """
 

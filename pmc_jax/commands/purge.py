@@ -76,7 +76,7 @@ def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> N
     models = [run / run_folder.MODEL for run in finished]
     if kept := [str(model) for model in models if model.is_dir()]:
         names = ", ".join(kept)
-        say(f"- The models of the runs, unless their unlearn quality is high enough: {names}.")
+        say(f"- The models of those runs whose unlearn quality you do not accept: {names}.")
 
 
 def _inputs(base: Config) -> dict[str, str]:

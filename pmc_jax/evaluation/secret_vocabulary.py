@@ -75,7 +75,7 @@ class Vocabulary:
 
     @functools.cached_property
     def never_secret(self) -> frozenset[str]:
-        """Stems of all words in the tables."""
+        """Stems of all number words, month names and common words, which are never secret."""
         tables = (self.number_words, self.scales, self.repeats, self.months, self.number_joiners)
         words = (word for table in (*tables, self.date_joiners, self.common) for word in table)
         return frozenset(stem for word in words for stem in unicode_words(word))

@@ -85,7 +85,7 @@ class _Reader(GGUFReader):
         (kind,), (count,) = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
         dtype, end = self.gguf_scalar_to_np.get(kind), orig_offs + 12
         if count > _MAX_ITEMS or (dtype is None and kind != GGUFValueType.STRING):
-            raise ValueError(f"a metadata array has {count} entries of type {kind}")
+            raise ValueError(f"a metadata array of {count} entries of type {kind} is not supported")
         if dtype is not None:
             values = self._get(end, dtype, count)
             end += values.nbytes

@@ -17,8 +17,8 @@ def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan
     """Returns the plan of the settings, changed as little as needed to make all programs fit.
 
     The search starts with the mesh of the settings and then tries meshes with 1, 2, 4, ... `tensor`
-    shards and `fsdp` over all other devices. On each mesh, it starts with the remat of the settings
-    and then tries stronger remat. After that, it tries micro-batches with half of the rows, a
+    shards and `fsdp` over all other devices. On each mesh, it first tries the remat of the settings
+    and stronger remat. If none fits, it tries full remat with half of the rows per micro-batch, a
     quarter of the rows, and so on. `say` receives a line for each attempt that does not fit.
 
     Raises:

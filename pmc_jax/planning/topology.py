@@ -80,8 +80,8 @@ def _described(name: str, size: str, num_slices: int) -> Sequence:
         reason = str(error).strip().splitlines()[0]
         if "lockfile" in reason:
             raise UserError(
-                f"plan.topology={name}: another process uses libtpu ({reason:.120}). Wait until "
-                "that process ends, or remove /tmp/libtpu_lockfile."
+                f"plan.topology={name}: libtpu is locked ({reason:.120}). Wait until the process "
+                "that uses libtpu ends. If no process uses libtpu, remove /tmp/libtpu_lockfile."
             ) from None
         raise UserError(
             f"plan.topology={name}: libtpu does not accept this slice ({reason:.160}). Set "
