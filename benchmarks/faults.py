@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from arguments import add_config
 from record import print_record
 
 TEMPORARY_FAILURE = 75
@@ -68,13 +69,7 @@ class Job:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Counts the faults that a run survives.")
-    parser.add_argument("config", metavar="CONFIG.yaml", help="YAML file with settings")
-    parser.add_argument(
-        "settings",
-        nargs="*",
-        metavar="section.key=value",
-        help="settings that replace values in the file",
-    )
+    add_config(parser)
     parser.add_argument("--kills", type=int, default=30, help="number of faults by kill -9")
     parser.add_argument("--stops", type=int, default=10, help="number of faults by SIGTERM")
     parser.add_argument(

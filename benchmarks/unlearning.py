@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from arguments import add_config
 from record import print_record
 
 from pmc_jax.artifacts.log import read_log
@@ -44,13 +45,7 @@ def rank(spec: launch.ProcessSpec) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures the seconds of a job by stage.")
-    parser.add_argument("config", metavar="CONFIG.yaml", help="YAML file with settings")
-    parser.add_argument(
-        "settings",
-        nargs="*",
-        metavar="section.key=value",
-        help="settings that replace values in the file",
-    )
+    add_config(parser)
     parser.add_argument(
         "--quality",
         type=float,
