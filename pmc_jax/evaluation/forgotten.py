@@ -44,11 +44,8 @@ def summary(
     counts: dict[str, Any] = {
         level: sum(told) if level in settings.measured else None for level, told in reveal.items()
     }
-    by = {
-        name: sum(told) if (told := [r["elicited"][name] for r in asked]) else None
-        for name in ELICITED_BY
-        for asked in [[row for row in rows if name in (row["elicited"] or {})]]
-    }
+    elicited = [row["elicited"] or {} for row in rows]
+    by = {name: _count([told[name] for told in elicited if name in told]) for name in ELICITED_BY}
     not_measured = {level: NOT_REQUESTED for level in LEVELS if level not in settings.measured}
     if "elicited" in settings.measured:
         reasons = {
@@ -57,10 +54,9 @@ def summary(
             "paraphrase": not_paraphrased or "no question has a paraphrase",
         }
         not_measured |= {name: reasons[name] for name, count in by.items() if count is None}
-    left = [row for row in rows if not any(tells_at(row, level) for level in LEVELS)]
     result = {
         "questions": len(rows),
-        "forgotten": len(left) if settings.measured else None,
+        "forgotten": [*map(first_level, rows)].count(None) if settings.measured else None,
         **counts,
         "elicited_by": by,
         "samples": settings.num_samples if "sampled" in settings.measured else None,
@@ -71,6 +67,11 @@ def summary(
         "not_measured": not_measured,
     }
     return result | {"headline": _headline(result)}
+
+
+def _count(told: Sequence[bool]) -> int | None:
+    """Returns how many entries are true, or None if there are no entries."""
+    return sum(told) if told else None
 
 
 def tells_at(row: Row, level: str) -> bool:
