@@ -20,12 +20,12 @@ from pmc_jax.distributed import multihost
 from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation.context import EvalContext
-from pmc_jax.evaluation.secret_vocabulary import vocabulary
 from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
 from pmc_jax.sampling.generator import TextGenerator, compute_dtype
 from pmc_jax.scoring.registry import base_score
+from pmc_jax.scoring.secret_vocabulary import vocabulary
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.refusals import refusals_for
 

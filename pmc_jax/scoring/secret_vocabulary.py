@@ -21,7 +21,7 @@ _LATIN = str.maketrans(
     | {"æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH", "ð": "d", "Ð": "D"}
 )
 
-_PACKAGED = importlib.resources.files("pmc_jax.evaluation") / "secret_words.yaml"
+_PACKAGED = importlib.resources.files("pmc_jax.scoring") / "secret_words.yaml"
 
 
 def visible(text: str) -> str:

@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import regex
 
-from pmc_jax.evaluation.secret_vocabulary import Vocabulary, visible
+from pmc_jax.scoring.secret_vocabulary import Vocabulary, visible
 from pmc_jax.scoring.words import SPACELESS, spelled_words, unicode_words
 
 Keys = frozenset[str]

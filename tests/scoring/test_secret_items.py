@@ -5,8 +5,8 @@ import pytest
 from pmc_jax.config.data import PeopleConfig
 from pmc_jax.data.people.generate import rows
 from pmc_jax.errors import UserError
-from pmc_jax.evaluation.secret_items import gives, secret_items
-from pmc_jax.evaluation.secret_vocabulary import vocabulary
+from pmc_jax.scoring.secret_items import gives, secret_items
+from pmc_jax.scoring.secret_vocabulary import vocabulary
 from pmc_jax.scoring.threshold import with_swapped_names
 
 
