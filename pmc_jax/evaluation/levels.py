@@ -36,6 +36,7 @@ from pmc_jax.artifacts.log import progress
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.data.records import EvalSet, ForgetSet, RetainSet
+from pmc_jax.data.spelling import spelled_words
 from pmc_jax.evaluation.context import LoadedModel
 from pmc_jax.sampling.sampler import GREEDY, Sampler
 from pmc_jax.scoring.rouge import rougeL_recall
@@ -43,7 +44,7 @@ from pmc_jax.scoring.secret_items import gives, secret_items
 from pmc_jax.scoring.secret_readings import Keys
 from pmc_jax.scoring.secret_vocabulary import Vocabulary, vocabulary
 from pmc_jax.scoring.threshold import never_saw_scores
-from pmc_jax.scoring.words import spelled_words, unicode_words
+from pmc_jax.scoring.words import unicode_words
 
 _NO_PARAPHRASES = "data.evaluate.forget_paraphrased is not given"
 _OTHER_PARAPHRASES = (

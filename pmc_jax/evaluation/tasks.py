@@ -15,6 +15,7 @@ import numpy as np
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import EvalSet
+from pmc_jax.data.spelling import count_blank_separated
 from pmc_jax.data.thoughts import answer_of
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.prompt_attacks import ATTACKS, attack_prompt
@@ -24,7 +25,7 @@ from pmc_jax.evaluation.relearn import relearned
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.scoring.rouge import rougeL_recall
-from pmc_jax.scoring.words import RULES, count_blank_separated
+from pmc_jax.scoring.words import RULES
 from pmc_jax.training.likelihood import TokenScores, token_scores
 
 SCORED = ("forget", "retain", "real_authors", "world_facts", "holdout")

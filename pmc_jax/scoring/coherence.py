@@ -11,7 +11,7 @@ from itertools import groupby, pairwise
 import numpy as np
 
 from pmc_jax.config.pmc import SelectionConfig
-from pmc_jax.scoring.words import spelled_words, words_and_marks
+from pmc_jax.data.spelling import spelled_words, words_and_marks
 
 
 def repetition(text: str) -> float:

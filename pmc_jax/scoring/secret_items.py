@@ -21,10 +21,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
+from pmc_jax.data.spelling import spelled_words
 from pmc_jax.scoring import secret_readings
 from pmc_jax.scoring.secret_readings import Keys, keys
 from pmc_jax.scoring.secret_vocabulary import Vocabulary, visible
-from pmc_jax.scoring.words import spelled_words, unicode_words
+from pmc_jax.scoring.words import unicode_words
 
 _FREQUENT, _FREQUENT_RARE_WORD = (
     (3, 0.1),

@@ -21,8 +21,9 @@ from itertools import pairwise
 
 import regex
 
+from pmc_jax.data.spelling import SPACELESS, spelled_words
 from pmc_jax.scoring.secret_vocabulary import Vocabulary, visible
-from pmc_jax.scoring.words import SPACELESS, spelled_words, unicode_words
+from pmc_jax.scoring.words import unicode_words
 
 Keys = frozenset[str]
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from rapidfuzz import fuzz, process
 
+from pmc_jax.data.spelling import any_of
 from pmc_jax.errors import UserError
 from pmc_jax.scoring import rouge
 from pmc_jax.scoring.base import Score
-from pmc_jax.scoring.words import Words, any_of, ascii_words
+from pmc_jax.scoring.words import Words, ascii_words
 
 # chrF uses n-grams of up to 6 characters, and recall has beta² times the weight of precision.
 _ORDERS, _BETA = 6, 2

@@ -13,9 +13,9 @@ from difflib import SequenceMatcher
 import numpy as np
 from rapidfuzz import fuzz, process
 
+from pmc_jax.data.spelling import any_of, spelled_words
 from pmc_jax.scoring.base import Score
 from pmc_jax.scoring.preference import count_secret_words
-from pmc_jax.scoring.words import any_of, spelled_words
 
 
 def with_threshold(

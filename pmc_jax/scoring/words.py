@@ -20,15 +20,6 @@ from rouge_score import tokenize as rouge_tokenize
 
 Words = Callable[[str], tuple[str, ...]]
 
-# The scripts with the property LB=SA are Thai, Lao, Khmer, Myanmar and similar scripts.
-SPACELESS = r"[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{LB=SA}]"
-_SPACED = rf"[\w--{SPACELESS}]"
-_ONE_OR_RUN = regex.compile(rf"(?V1)[\w&&{SPACELESS}]\p{{M}}*|{_SPACED}+")
-_PIECE = regex.compile(rf"{_ONE_OR_RUN.pattern}|[^\w\s]")
-_BLANK_SEPARATED = regex.compile(rf"(?V1)[\w&&{SPACELESS}]\p{{M}}*|[^\s{SPACELESS}]+")
-_SPACELESS_START = regex.compile(rf"(?V1)[\w&&{SPACELESS}]")
-_SPACELESS_END = regex.compile(rf"(?V1)[\w&&{SPACELESS}]\p{{M}}*$")
-
 _BOUNDARY = regex.compile(r"(?wV1)\b")  # With the flag w, \b matches the boundaries of UAX 29.
 _HAS_WORD = regex.compile(r"[\p{Alphabetic}\p{N}]")
 _BEYOND_ASCII = regex.compile(r"(?V1)[[\p{L}\p{M}\p{N}]--[\x00-\x7f]]")
@@ -118,40 +109,3 @@ def without_words(rule: str, ids: Sequence[str], texts: Sequence[str]) -> list[s
         texts: the texts.
     """
     return [id_ for id_, text in zip(ids, texts, strict=True) if not RULES[rule](text)]
-
-
-def spelled_words(text: str) -> list[regex.Match]:
-    """Finds the words of a text and returns a match for each word, in the original spelling.
-
-    A word is a run of letters, marks, digits and `_`. In scripts without spaces, each character is
-    a word.
-    """
-    return list(_ONE_OR_RUN.finditer(text))
-
-
-def words_and_marks(text: str) -> list[str]:
-    """Splits a text into the words of `spelled_words` and single punctuation marks or symbols."""
-    return _PIECE.findall(text)
-
-
-def count_blank_separated(text: str) -> int:
-    """Counts the words of a text that white space separates.
-
-    In scripts without spaces, each character counts as a word.
-    """
-    return len(_BLANK_SEPARATED.findall(text))
-
-
-def any_of(strings: Sequence[str]) -> regex.Pattern:
-    """Returns a pattern that matches any of the strings, but not as a part of a longer word.
-
-    The pattern prefers the longest string. In scripts without spaces, the pattern matches a string
-    at any position.
-    """
-
-    def bounded(text: str) -> str:
-        before = "" if _SPACELESS_START.match(text) else rf"(?<!{_SPACED})"
-        after = "" if _SPACELESS_END.search(text) else rf"(?!{_SPACED})"
-        return before + regex.escape(text, literal_spaces=True) + after
-
-    return regex.compile("(?V1)" + "|".join(map(bounded, sorted(strings, key=len, reverse=True))))
