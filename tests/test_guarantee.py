@@ -160,7 +160,8 @@ def test_the_retain_answers_do_matter(world, run, tmp_path):
 
 
 def test_the_forget_set_has_no_place_for_an_answer():
-    assert [field.name for field in dataclasses.fields(ForgetSet)] == ["ids", "questions"]
+    fields = [field.name for field in dataclasses.fields(ForgetSet)]
+    assert fields == ["ids", "questions", "subjects"]
     with pytest.raises(TypeError, match="answers"):
         ForgetSet(ids=("a",), questions=("?",), answers=("!",))
     forget = ForgetSet(ids=("a",), questions=("?",))

@@ -45,6 +45,8 @@ class SourceConfig(Section):
         rows: range "first:end" of rows to read, counted from 0 and without the row `end`; None
             selects all rows.
         question: name of the question column.
+        subject: name of the optional column with the person or thing that a forget question is
+            about, as the question spells it, or with an empty value; only `data.forget` reads it.
         answer: name of the answer column, which is never read for forget questions.
         paraphrased: name of the optional column with the paraphrased answer, which only evaluation
             reads.
@@ -55,6 +57,7 @@ class SourceConfig(Section):
     path: str | None = None
     rows: str | None = setting(None, _ROWS)
     question: str = setting("question", NOT_EMPTY)
+    subject: str = setting("subject", NOT_EMPTY)
     answer: str = setting("answer", NOT_EMPTY)
     paraphrased: str = setting("paraphrased_answer", NOT_EMPTY)
     wrong: str = setting("perturbed_answer", NOT_EMPTY)

@@ -24,7 +24,12 @@ _COMMON = (*_QUESTIONS, *_ANSWERS, *_OTHERS)
 
 
 def check_values(
-    table: Table, columns: Sequence[str], selected: range, *, lists: Sequence[str] = ()
+    table: Table,
+    columns: Sequence[str],
+    selected: range,
+    *,
+    lists: Sequence[str] = (),
+    empty: Sequence[str] = (),
 ) -> None:
     """Checks that every value in some columns of the selected rows is a string with visible text.
 
@@ -33,6 +38,7 @@ def check_values(
         columns: names of the columns to check.
         selected: indices of the rows to check.
         lists: names of the columns whose values must be non-empty arrays of such strings.
+        empty: names of the columns in which a value may also be empty, null or missing.
 
     Raises:
         UserError: a column is absent or a value is invalid. The message is one line.
@@ -44,6 +50,8 @@ def check_values(
     for index in selected:
         row = table.rows[index]
         for name in columns:
+            if name in empty and row.get(name) in (None, ""):
+                continue
             if name not in row:
                 faults.append(f"{table.location(index)}: the column '{name}' is missing")
             elif fault := _list_fault(row[name]) if name in lists else _text_fault(row[name]):

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Self
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_of
 
 
 class _Rows:
@@ -83,10 +83,28 @@ class ForgetSet(_Rows):
     Args:
         ids: one unique string per row.
         questions: one string per row.
+        subjects: the person or thing that each question is about, "" for none, or None if the data
+            do not name subjects.
+
+    Raises:
+        UserError: also if a question does not contain its subject, apart from case.
     """
 
     ids: tuple[str, ...]
     questions: tuple[str, ...]
+    subjects: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rows = zip(self.ids, self.questions, self.subjects or self.questions, strict=True)
+        absent = [id_ for id_, text, subject in rows if subject.casefold() not in text.casefold()]
+        if absent:
+            raise UserError(
+                f"ForgetSet: {len(absent)} of {len(self)} questions do not contain the value in "
+                f"their subject column ({first_of(absent, 5)}). Write the subject as in the "
+                "question or leave it empty. If the column has another meaning, set "
+                "data.forget.subject to another name."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,15 +28,24 @@ def eval_sets(config: Config) -> list[EvalSet]:
 
 
 def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
-    """Reads the forget questions of a source.
+    """Reads the forget questions of a source, and their subjects if the source names them.
 
     The answer column is never read and does not have to exist.
 
     Raises:
-        UserError: the source cannot be read, lacks a column, or has an invalid value.
+        UserError: the source cannot be read, lacks a column, or has an invalid value, or a question
+            does not contain its subject.
     """
-    rows = read_rows(source, data, [source.question], "data.forget")
-    return ForgetSet(rows.ids, rows.columns[source.question])
+    subject = [source.subject]
+    rows = read_rows(
+        source, data, [source.question], "data.forget", optional=subject, empty=subject
+    )
+    subjects = rows.columns.get(source.subject)
+    return ForgetSet(
+        rows.ids,
+        rows.columns[source.question],
+        None if subjects is None else tuple(map(str.strip, subjects)),
+    )
 
 
 def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:

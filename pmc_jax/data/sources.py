@@ -58,6 +58,7 @@ def read_rows(
     where: str,
     *,
     optional: Sequence[str] = (),
+    empty: Sequence[str] = (),
 ) -> Rows:
     """Reads some columns of a source, for the rows that its settings select.
 
@@ -68,6 +69,8 @@ def read_rows(
         columns: names of the columns to read. Each value must be a string with visible text.
         where: dotted name of the source's settings, for messages.
         optional: names of further columns, which are left out if the source lacks them.
+        empty: names of the columns in which a value may be empty, null or missing, which reads as
+            "".
 
     Raises:
         UserError: the path is not set, the source cannot be read or lacks a column, or a value is
@@ -88,10 +91,11 @@ def read_rows(
         stem, first, table = path.stem, 0, read_table(path, [*columns, *optional])
     names = [*columns, *(name for name in optional if name in table.columns)]
     selected = _select(source.rows, table, where)
-    check_values(table, names, selected, lists=[source.wrong] if optional else [])
+    lists = [source.wrong] if optional else []
+    check_values(table, names, selected, lists=lists, empty=empty)
     rows = [table.rows[index] for index in selected]
     ids = tuple(f"{stem}:{first + index}" for index in selected)
-    return Rows(ids, {name: tuple(row[name] for row in rows) for name in names})
+    return Rows(ids, {name: tuple(row.get(name) or "" for row in rows) for name in names})
 
 
 def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:

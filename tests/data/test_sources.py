@@ -116,7 +116,8 @@ def test_forget_set_needs_no_answer_and_looks_at_none(tmp_path, name):
     # An answer that would be a fault anywhere else is not looked at.
     write(tmp_path, name, [{"question": "Who?", "answer": " "}])
     assert sets.forget_set(SourceConfig(path=name), data).questions == ("Who?",)
-    assert [field.name for field in dataclasses.fields(got)] == ["ids", "questions"]
+    fields = [field.name for field in dataclasses.fields(got)]
+    assert fields == ["ids", "questions", "subjects"] and got.subjects is None
     assert "answer" not in read_table(tmp_path / name, ["question"]).rows[0]
 
 
@@ -362,3 +363,35 @@ def test_any_bytes_give_rows_or_one_line(tmp_path_factory, content, name):
         sets.retain_set(SourceConfig(path=str(path)), DataConfig())
     except UserError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["f.jsonl", "f.csv", "f.parquet"])
+def test_a_forget_set_reads_the_subjects_that_its_source_names(tmp_path, name):
+    data = DataConfig(root=str(tmp_path))
+    rows = [
+        {"question": "Where does Jane Roe live?", "subject": "jane roe "},
+        {"question": "Who?", "subject": ""},
+    ]
+    write(tmp_path, name, rows)
+    got = sets.forget_set(SourceConfig(path=name), data)
+    assert got.subjects == ("jane roe", "") and got.select([1]).subjects == ("",)
+    assert sets.forget_set(SourceConfig(path=name, subject="person"), data).subjects is None
+    write(tmp_path, name, [rows[0] | {"subject": "Jane Doe"}, *rows])
+    message = fault(sets.forget_set, SourceConfig(path=name), data)
+    assert "1 of 3 questions" in message and "(f:0)" in message and "Doe" not in message
+
+
+def test_subjects_may_be_missing_but_not_of_another_type(tmp_path):
+    data, source = DataConfig(root=str(tmp_path)), SourceConfig(path="f.jsonl")
+    rows = [{"question": "Who is Jane?", "subject": None}, {"question": "Is it Jane?"}]
+    write(tmp_path, "f.jsonl", [*rows, rows[0] | {"subject": "Jane"}])
+    assert sets.forget_set(source, data).subjects == ("", "", "Jane")
+    write(tmp_path, "f.jsonl", [*rows, rows[0] | {"subject": 0}])
+    assert "line 3: the value in column 'subject' is a number" in fault(
+        sets.forget_set, source, data
+    )
+
+
+def test_generated_people_name_their_subjects():
+    forget = sets.forget_set(SourceConfig(path="people:forget", subject="person"), DataConfig())
+    assert all(name in text for name, text in zip(forget.subjects, forget.questions, strict=True))
