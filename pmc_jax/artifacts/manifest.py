@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import run_files, run_folder
 from pmc_jax.artifacts.digests import file_digest
 from pmc_jax.artifacts.files import json_text, read_json, write_json
 from pmc_jax.artifacts.log import read_log, rewrite_log
@@ -46,12 +46,12 @@ def write(
         UserError: a file cannot be read or written.
     """
     outputs = _outputs(folder)
-    for name, content in ((run_folder.RESULTS, results), (run_folder.RUN, record)):
+    for name, content in ((run_files.RESULTS, results), (run_files.RUN, record)):
         text = json_text(content).encode("utf-8", "surrogatepass")
         outputs[name] = hashlib.sha256(text).hexdigest()
     rounds = results["rounds"]
     write_json(
-        folder / run_folder.MANIFEST,
+        folder / run_files.MANIFEST,
         {
             "inputs": inputs,
             "outputs": dict(sorted(outputs.items())),
@@ -74,10 +74,10 @@ def record(folder: Path, names: Collection[str]) -> None:
         folder: folder of the run.
         names: names of the changed files and subfolders. A subfolder may be empty.
     """
-    if (folder / run_folder.MANIFEST).is_file():
+    if (folder / run_files.MANIFEST).is_file():
         manifest = _read(folder)
         outputs = _without(manifest["outputs"], names) | _outputs(folder, names)
-        write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs})
+        write_json(folder / run_files.MANIFEST, manifest | {"outputs": outputs})
 
 
 def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
@@ -120,7 +120,7 @@ def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
 def notes(folder: str | Path) -> list[str]:
     """Returns lines that report what a comparison of the files with the manifest cannot detect."""
     folder = Path(folder)
-    digest = file_digest(folder / run_folder.MANIFEST)
+    digest = file_digest(folder / run_files.MANIFEST)
     lines = [f"The SHA-256 digest of manifest.json itself is {digest}"]
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
@@ -151,7 +151,7 @@ def model_path(folder: Path) -> str | None:
 
     The result is None if the folder has no manifest or the manifest names no model.
     """
-    if not (folder / run_folder.MANIFEST).is_file():
+    if not (folder / run_files.MANIFEST).is_file():
         return None
     return _read(folder)["inputs"].get("model", {}).get("path")
 
@@ -166,10 +166,10 @@ def private_entries(folder: Path) -> list[str]:
 
     `purge` removes these files and folders.
     """
-    names = [run_folder.CHECKPOINTS, run_folder.EVALUATION, run_folder.TARGET_CHECKPOINTS]
-    names += run_folder.step_models(folder)
-    if (folder / run_folder.TARGET / run_folder.TARGET_MARK).is_file():
-        names.append(run_folder.TARGET)  # A target without this file was not made by pmc.
+    names = [run_files.CHECKPOINTS, run_files.EVALUATION, run_files.TARGET_CHECKPOINTS]
+    names += run_files.step_models(folder)
+    if (folder / run_files.TARGET / run_files.TARGET_MARK).is_file():
+        names.append(run_files.TARGET)  # A target without this file was not made by pmc.
     return [name for name in names if (folder / name).exists()]
 
 
@@ -186,20 +186,20 @@ def purge(folder: str | Path) -> list[str]:
     """
     folder = Path(folder)
     manifest = _read(folder)
-    if not (folder / run_folder.RESULTS).exists():
+    if not (folder / run_files.RESULTS).exists():
         raise UserError(
             f"{folder}: nothing was deleted. The run is not finished and needs its checkpoints to "
             "resume. Finish the run first."
         )
     removed = private_entries(folder)
     run_folder.remove(folder, removed)
-    _remove_texts(folder / run_folder.LOG)
+    _remove_texts(folder / run_files.LOG)
     # Other files keep their old digests, so that `verify` still reports changes in these files.
-    names = (run_folder.CHECKPOINTS, run_folder.TARGET)
+    names = (run_files.CHECKPOINTS, run_files.TARGET)
     gone = [*removed, *(name for name in names if not (folder / name).exists())]
     outputs = _without(manifest["outputs"], gone)
-    outputs[run_folder.LOG] = file_digest(folder / run_folder.LOG)
-    write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs, "purged": True})
+    outputs[run_files.LOG] = file_digest(folder / run_files.LOG)
+    write_json(folder / run_files.MANIFEST, manifest | {"outputs": outputs, "purged": True})
     return removed
 
 
@@ -212,7 +212,7 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
     folder = Path(folder)
     manifest = _read(folder)
     outputs = _without(manifest["outputs"], names)
-    write_json(folder / run_folder.MANIFEST, manifest | {"outputs": outputs})
+    write_json(folder / run_files.MANIFEST, manifest | {"outputs": outputs})
     run_folder.remove(folder, names)
 
 
@@ -253,7 +253,7 @@ def _outputs(folder: Path, names: Collection[str] | None = None) -> dict[str, st
         return {
             name if name.isprintable() else ascii(name)[1:-1]: _digest(path)
             for name, path in sorted(paths.items())
-            if name != run_folder.MANIFEST and (names is None or top[name] in names)
+            if name != run_files.MANIFEST and (names is None or top[name] in names)
         }
 
 
@@ -284,7 +284,7 @@ def _kind_of(digest: str) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    path = folder / run_folder.MANIFEST
+    path = folder / run_files.MANIFEST
     hint = "Pass the folder of a finished run."
     manifest = read_json(path, hint=hint)
     try:

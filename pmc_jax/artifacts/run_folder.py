@@ -18,12 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pmc_jax.artifacts import run_files
 from pmc_jax.artifacts.digests import relevant
 from pmc_jax.artifacts.files import plain, read_json, write_json
 from pmc_jax.config.schema import differences
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError, first_of, system_errors
-from pmc_jax.models.remote import MARK, PARTIAL
+from pmc_jax.models.remote import PARTIAL
 
 try:
     import fcntl
@@ -31,33 +32,6 @@ except ImportError:  # Windows does not have this module, so folders are not loc
     fcntl = None
 
 _log = logging.getLogger(__name__)
-
-RUN = "run.json"
-RESULTS = "results.json"
-MANIFEST = "manifest.json"
-LOG = "log.jsonl"
-TENSORBOARD = "tensorboard"
-LOSS_PLOT = "loss.png"
-PROFILE = "profile"
-CHECKPOINTS = "checkpoints"
-EVALUATION = "evaluation"  # Evaluation resumes from the rows in this folder.
-EVALUATION_RESULTS = "evaluation.json"
-MODEL = "model"
-STEP_MODEL = "model-step-"  # `pmc export --partial` writes models with this prefix and a step.
-ADAPTER = "adapter"  # This folder holds the LoRA adapters, which are merged into `model`.
-REPORT, REPORT_JSON = "report.html", "report.json"
-TARGET = "target"  # Later runs reuse the target model in this folder if its digests match.
-TARGET_MARK = MARK  # This file in the target records the origin of the target model.
-TARGET_CHECKPOINTS = "target.checkpoints"  # This folder exists until the target model is trained.
-COMPARED_RUNS = "runs"  # The runs of a comparison are in this folder.
-
-# `pmc evaluate` and `pmc report` may rewrite these files of a finished run and its manifest.
-MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
-
-# `overwrite` removes these files. It removes run.json last, so that an interrupted removal can be
-# repeated.
-OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, *MADE_AGAIN)
-OWN += (CHECKPOINTS, MODEL, ADAPTER, RUN)
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "pmc_jax")
 
@@ -88,8 +62,8 @@ class OutputFolder(contextlib.AbstractContextManager):
         """
         if not multihost.is_first():
             return
-        write_json(self.path / RESULTS, results)
-        write_json(self.path / RUN, self.finished_record)
+        write_json(self.path / run_files.RESULTS, results)
+        write_json(self.path / run_files.RUN, self.finished_record)
 
     @property
     def finished_record(self) -> dict[str, Any]:
@@ -159,7 +133,7 @@ def claim(
             remove(path, _own(path))
         for rest in path.glob(f".*{PARTIAL}"):  # A killed process leaves such files.
             shutil.rmtree(rest, ignore_errors=True)
-        write_json(path / RUN, {**record, "status": "running"})
+        write_json(path / run_files.RUN, {**record, "status": "running"})
         return str(path), resuming
 
     with contextlib.ExitStack() as lock:
@@ -223,20 +197,20 @@ def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
         return False
     names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
     # `pmc finetune` writes the target model before a run exists.
-    if not {*names} - {TARGET, TARGET_CHECKPOINTS}:
+    if not {*names} - {run_files.TARGET, run_files.TARGET_CHECKPOINTS}:
         return False
-    if RUN not in names:
+    if run_files.RUN not in names:
         shown = first_of(names, 3)
         raise UserError(
             f"{path}: the folder contains files that pmc did not write ({shown}). Set output.dir "
             "to another folder, or pass --overwrite to keep these files and write next to them."
         )
-    if RESULTS in names:
+    if run_files.RESULTS in names:
         raise UserError(
             f"{path}: the folder holds a finished run, so nothing was changed. Set output.dir to "
             "another folder, or pass --overwrite to replace the run."
         )
-    recorded = read_record(path / RUN)
+    recorded = read_record(path / run_files.RUN)
     unlike = differences(relevant(recorded["settings"]), relevant(record["settings"]))
     short_digests = [
         {f"data {name}": digest[:12] for name, digest in side.items()}
@@ -253,7 +227,7 @@ def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
 
 
 def _warn_of_versions(path: Path, record: dict[str, Any]) -> None:
-    recorded = read_record(path / RUN)
+    recorded = read_record(path / run_files.RUN)
     if changed := differences(recorded["versions"], record["versions"]):
         _log.warning(
             "%s: the run resumes with other package versions (%s). Install the recorded versions "
@@ -279,22 +253,18 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def step_models(folder: Path) -> list[str]:
-    """Returns the names of the models that `pmc export --partial` wrote to the folder of a run."""
-    return sorted(path.name for path in folder.glob(f"{STEP_MODEL}[0-9]*"))
-
-
 def _own(path: Path) -> list[str]:
     """Returns the names of all files and folders that a run wrote to its folder.
 
     Raises:
         UserError: `run.json` is missing, so a run may not have written these files.
     """
-    present = [*step_models(path), *(name for name in OWN if os.path.lexists(path / name))]
-    if present and RUN not in present:
+    present = run_files.step_models(path)
+    present += [name for name in run_files.OWN if os.path.lexists(path / name)]
+    if present and run_files.RUN not in present:
         raise UserError(
-            f"{path}: --overwrite would remove {', '.join(present)}, but {RUN} is missing, so a "
-            "run may not have written these files. Set output.dir to another folder."
+            f"{path}: --overwrite would remove {', '.join(present)}, but {run_files.RUN} is "
+            "missing, so a run may not have written these files. Set output.dir to another folder."
         )
     return present
 
@@ -361,4 +331,5 @@ def _lock(path: Path) -> int:
 
 def _is_temporary(name: str) -> bool:
     """Returns whether a name is that of a temporary file, which a killed process may leave."""
-    return name.startswith((f".{RUN}.", f".{RESULTS}.", f".{MANIFEST}."))
+    written = (run_files.RUN, run_files.RESULTS, run_files.MANIFEST)
+    return name.startswith(tuple(f".{own}." for own in written))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.digests import settings_digest
 from pmc_jax.artifacts.files import plain, write_json
 from pmc_jax.artifacts.log import read_log
@@ -45,7 +45,7 @@ from pmc_jax.evaluation.harness import ModelRef, evaluate
 from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
 from pmc_jax.models.load import find
 
-_OWN = (RUNS, REFERENCE, run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_folder.EVALUATION)
+_OWN = (RUNS, REFERENCE, run_files.TARGET, run_files.TARGET_CHECKPOINTS, run_files.EVALUATION)
 
 
 def run_compare(
@@ -135,9 +135,9 @@ def _check_sets(base: Config) -> None:
 def _clear(folder: Path) -> None:
     """Removes the files of an earlier comparison, except the target and reference models."""
     for run in (folder / RUNS).iterdir():
-        if (run / run_folder.RUN).is_file():
+        if (run / run_files.RUN).is_file():
             shutil.rmtree(run)
-    for name in (run_folder.EVALUATION, write.PLOTS):
+    for name in (run_files.EVALUATION, write.PLOTS):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (write.JSON, write.PAGE):
         (folder / name).unlink(missing_ok=True)
@@ -188,9 +188,9 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
     Raises:
         UserError: the folder holds a finished run with other settings or data.
     """
-    if not (run.folder / run_folder.RESULTS).is_file():
+    if not (run.folder / run_files.RESULTS).is_file():
         return False
-    record = collect.read(run.folder / run_folder.RUN)
+    record = collect.read(run.folder / run_files.RUN)
     wanted = plain(dataclasses.asdict(run.config))
     unlike = []
     if settings_digest(record["settings"]) != settings_digest(wanted):
@@ -225,11 +225,11 @@ def _unlearn(
 
 
 def _is_purged(run: Run) -> bool:
-    return (run.folder / run_folder.MANIFEST).is_file() and manifest.is_purged(run.folder)
+    return (run.folder / run_files.MANIFEST).is_file() and manifest.is_purged(run.folder)
 
 
 def _has_trained(folder: Path) -> bool:
-    log = folder / run_folder.LOG
+    log = folder / run_files.LOG
     return log.is_file() and any(row.get("kind") == "scalars" for row in read_log(log))
 
 
@@ -256,7 +256,7 @@ class _Comparison:
         return model_ref(self._base, path, self._sets, sha256=sha256, cache=answers)
 
     def _evaluate(self, more: Mapping[str, ModelRef]) -> dict[str, Any]:
-        folder = folder_of(self._compare) / run_folder.EVALUATION
+        folder = folder_of(self._compare) / run_files.EVALUATION
         evaluation = evaluate(self._models | more, self._context, folder=folder)
         gc.collect()
         return evaluation
@@ -275,7 +275,7 @@ class _Comparison:
         """
         measured = self._is_measured(run)
         if not measured:
-            path = run.folder / run_folder.MODEL
+            path = run.folder / run_files.MODEL
             if not path.is_dir():
                 raise UserError(
                     f"{run.folder}: the run must be measured again, because settings or models "
@@ -286,18 +286,18 @@ class _Comparison:
             evaluation = self._evaluate({run.name: model})
             for by_model in (evaluation["models"], *evaluation["measures"].values()):
                 by_model["after"] = by_model.pop(run.name)
-            write_json(run.folder / run_folder.EVALUATION_RESULTS, evaluation)
-        keep = (run_folder.MODEL, run_folder.ADAPTER) if self._compare.output.keep_models else ()
+            write_json(run.folder / run_files.EVALUATION_RESULTS, evaluation)
+        keep = (run_files.MODEL, run_files.ADAPTER) if self._compare.output.keep_models else ()
         drop = [n for n in WEIGHTS if n not in keep and (run.folder / n).exists()]
         if drop:
             manifest.drop(run.folder, drop)
         if drop or not measured:
             finalize(run.folder, text=self._base.report.text)
-        after = collect.read(run.folder / run_folder.RESULTS)["after"]
+        after = collect.read(run.folder / run_files.RESULTS)["after"]
         return f"unlearn quality {after['unlearn_quality']:.1f}, utility {after['utility']:.1f}"
 
     def _is_measured(self, run: Run) -> bool:
-        path = run.folder / run_folder.EVALUATION_RESULTS
+        path = run.folder / run_files.EVALUATION_RESULTS
         if not path.is_file():
             return False
         earlier, names = collect.read(path), ("settings", "not_computed")
@@ -311,7 +311,7 @@ class _Comparison:
         Returns:
             The contents of `compare.json`.
         """
-        files = (run_folder.RESULTS, run_folder.EVALUATION_RESULTS)
+        files = (run_files.RESULTS, run_files.EVALUATION_RESULTS)
         done = [
             run
             for run in self._runs

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.inputs import load_model, model_digest
@@ -96,7 +96,7 @@ def evaluate_finished(
             "data.evaluate: no split is set, so nothing can be measured. Set "
             "data.evaluate.forget.path=FILE or another split."
         )
-    after = folder / run_folder.MODEL
+    after = folder / run_files.MODEL
     if not multihost.broadcast(after.is_dir):
         raise UserError(
             f"{after}: the unlearned model is removed. Run pmc export {folder}, or repeat the "
@@ -108,9 +108,9 @@ def evaluate_finished(
         "before": model_ref(config, before, sets, sha256=digest, cache=caches.get("before")),
         "after": model_ref(config, str(after), sets, cache=caches.get("after")),
     }
-    evaluation = _evaluate(config, sets, models, folder / run_folder.EVALUATION, recorder)
+    evaluation = _evaluate(config, sets, models, folder / run_files.EVALUATION, recorder)
     if multihost.is_first():
-        write_json(folder / run_folder.EVALUATION_RESULTS, evaluation)
+        write_json(folder / run_files.EVALUATION_RESULTS, evaluation)
     say(tables(evaluation))
     return evaluation
 
@@ -118,7 +118,7 @@ def evaluate_finished(
 def finalize(folder: Path, *, text: bool) -> None:
     """Writes the report of a finished run, and records the new evaluation in its manifest."""
     if multihost.is_first():
-        manifest.record(folder, (run_folder.EVALUATION, run_folder.EVALUATION_RESULTS))
+        manifest.record(folder, (run_files.EVALUATION, run_files.EVALUATION_RESULTS))
         write([folder], ReportConfig(text=text))
 
 
@@ -174,6 +174,6 @@ def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
     Raises:
         UserError: the folder holds no finished run, or an override is invalid.
     """
-    if not multihost.broadcast((folder / run_folder.RESULTS).is_file):
+    if not multihost.broadcast((folder / run_files.RESULTS).is_file):
         raise UserError(f"{folder}: the folder holds no finished run. Run pmc unlearn first.")
     return recorded_config(folder, overrides)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.artifacts.files import read_json
 from pmc_jax.commands.inputs import placed
@@ -45,7 +45,7 @@ def run_export(
     config = dataclasses.replace(own, mesh=config.mesh, output=config.output, model=model)
     with run_folder.locked(folder), _checkpoints(folder, config) as checkpoints:
         step, what = _choose(folder, checkpoints, partial)
-        name = f"{run_folder.STEP_MODEL}{step}" if partial else run_folder.MODEL
+        name = f"{run_files.STEP_MODEL}{step}" if partial else run_files.MODEL
         if multihost.broadcast((folder / name).exists) and not overwrite:
             raise UserError(
                 f"{folder / name}: the folder exists already. Move the folder, or pass "
@@ -65,7 +65,7 @@ def run_export(
 
 def _checkpoints(folder: Path, config: Config) -> contextlib.AbstractContextManager:
     """Opens the checkpoints of a run, or yields None if the run has no folder `checkpoints`."""
-    path = folder / run_folder.CHECKPOINTS
+    path = folder / run_files.CHECKPOINTS
     if not multihost.broadcast(path.is_dir):
         return contextlib.nullcontext()
     return Checkpoints(path, keep=config.output.keep)
@@ -84,7 +84,7 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
             "Increase pmc.schedule.epochs and repeat the run."
         )
     if not steps:
-        has_model = multihost.broadcast((folder / run_folder.MODEL).is_dir)
+        has_model = multihost.broadcast((folder / run_files.MODEL).is_dir)
         holder = "only model/ holds" if has_model else "nothing holds"
         fix = "Copy model/" if has_model else _REPEAT
         raise UserError(
@@ -97,7 +97,7 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
         raise UserError(
             f"{folder}: the checkpoint of step {step}, which is the result of the run, is "
             "missing. Pass --partial to write the newest checkpoint to "
-            f"{run_folder.STEP_MODEL}{steps[-1]}/."
+            f"{run_files.STEP_MODEL}{steps[-1]}/."
         )
     why = f", where the run stopped because {results['stopped']}" if results["stopped"] else ""
     if results["best"]:
@@ -122,12 +122,12 @@ def _choose_unfinished(
     raise UserError(
         f"{folder}: the newest checkpoint is at step {newest} of {total}, so {state}. Repeat the "
         "pmc unlearn command to finish the run, or pass --partial to write "
-        f"{run_folder.STEP_MODEL}{newest}/."
+        f"{run_files.STEP_MODEL}{newest}/."
     )
 
 
 def _results(folder: Path) -> dict[str, Any] | None:
-    path, fix = folder / run_folder.RESULTS, f"Run pmc verify {folder}."
+    path, fix = folder / run_files.RESULTS, f"Run pmc verify {folder}."
     if not path.is_file():
         return None
     results = read_json(path, hint=fix)

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import run_files
 from pmc_jax.config import reading
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import Encoder, check_chat
@@ -97,11 +97,11 @@ def _recorded(folder: str | Path | None, overwrite: bool) -> list[str] | None:
         []
         if overwrite
         else [
-            path / run_folder.RUN,
-            *sorted(path.glob(f"{run_folder.COMPARED_RUNS}/*/{run_folder.RUN}")),
+            path / run_files.RUN,
+            *sorted(path.glob(f"{run_files.COMPARED_RUNS}/*/{run_files.RUN}")),
         ]
     )
-    targets = [path / run_folder.TARGET / run_folder.TARGET_MARK]
+    targets = [path / run_files.TARGET / run_files.TARGET_MARK]
     for file, keys in itertools.chain(
         ((run, ("settings", "model", "date")) for run in runs),
         ((target, ("date",)) for target in targets),

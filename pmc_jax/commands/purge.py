@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.files import read_json
 from pmc_jax.commands.inputs import data_files
 from pmc_jax.compare.runs import RUNS, folder_of
@@ -19,7 +19,7 @@ from pmc_jax.report.collect import collect
 from pmc_jax.report.write import write
 
 # The runs of a comparison share these folders. The reference model never saw the data.
-_SHARED = (run_folder.TARGET, run_folder.TARGET_CHECKPOINTS, run_folder.EVALUATION)
+_SHARED = (run_files.TARGET, run_files.TARGET_CHECKPOINTS, run_files.EVALUATION)
 
 
 def purge_run(folder: Path, *, say: Callable[[str], None]) -> None:
@@ -60,8 +60,8 @@ def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> N
                 f"{folder}: nothing was deleted. The comparison is not finished and needs the "
                 "target model. Run pmc compare without --purge first."
             )
-        cells = [run for run in (folder / RUNS).iterdir() if (run / run_folder.RUN).is_file()]
-        finished = [run for run in cells if (run / run_folder.RESULTS).is_file()]
+        cells = [run for run in (folder / RUNS).iterdir() if (run / run_files.RUN).is_file()]
+        finished = [run for run in cells if (run / run_files.RESULTS).is_file()]
         failed = [f"{RUNS}/{run.name}" for run in cells if run not in finished]
         for run in finished:
             manifest.purge(run)
@@ -73,7 +73,7 @@ def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> N
     say(f"{folder}: pmc removed {shared}and the checkpoints and texts of {len(finished)} runs")
     left = remains.to_delete(str(folder), [], _inputs(compare.base()), None)
     _say_left(left["by_hand"], say)
-    models = [run / run_folder.MODEL for run in finished]
+    models = [run / run_files.MODEL for run in finished]
     if kept := [str(model) for model in models if model.is_dir()]:
         names = ", ".join(kept)
         say(f"- The models of those runs whose unlearn quality you do not accept: {names}.")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.files import read_json
 from pmc_jax.commands.inputs import model_digest
 from pmc_jax.commands.target import made_of
@@ -21,9 +21,9 @@ def recorded_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
     """
 
     def read() -> dict:
-        if not (folder / run_folder.RUN).is_file():
+        if not (folder / run_files.RUN).is_file():
             raise UserError(f"{folder}: the folder holds no run. Run pmc unlearn first.")
-        return run_folder.read_record(folder / run_folder.RUN)["settings"]
+        return run_folder.read_record(folder / run_files.RUN)["settings"]
 
     settings, faults = apply_overrides(multihost.broadcast(read), overrides)
     if faults:
@@ -41,7 +41,7 @@ def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
     Raises:
         UserError: the model is missing, or it is not the model from which the run started.
     """
-    record = multihost.broadcast(lambda: run_folder.read_record(folder / run_folder.RUN))
+    record = multihost.broadcast(lambda: run_folder.read_record(folder / run_files.RUN))
     digests = record["digests"]
     if not config.finetune.data:
         path = model_path(config)
@@ -56,7 +56,7 @@ def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
                 f"{path}: this is not the model from which the run in {folder} started. {fix}."
             )
         return path, digest
-    target = folder / run_folder.TARGET
+    target = folder / run_files.TARGET
     mark = multihost.broadcast(lambda: _mark(target))
     if mark is None:
         raise UserError(f"{target}: the model from which the run started is removed. {fix}.")
@@ -82,7 +82,7 @@ def _check_present(folder: Path, path: str, fix: str) -> None:
 
 
 def _mark(target: Path) -> dict | None:
-    path = target / run_folder.TARGET_MARK
+    path = target / run_files.TARGET_MARK
     if not path.is_file():
         return None
     return read_json(path, hint="Make the target again with pmc finetune CONFIG.")

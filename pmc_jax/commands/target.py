@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import run_files, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.artifacts.digests import data_digest, settings_digest
 from pmc_jax.artifacts.recorder import Recorder
@@ -44,7 +44,7 @@ class Target:
     def of(config: Config, rows: FinetuneSet) -> "Target":
         """Returns the target that the settings and the rows define."""
         digests = made_of(config, model_digest(model_path(config)), data_digest(rows))
-        return Target(Path(output_dir(config)) / run_folder.TARGET, rows, digests)
+        return Target(Path(output_dir(config)) / run_files.TARGET, rows, digests)
 
     def line(self, made: bool, name: str = "target") -> str:
         """Formats the console line about the target.
@@ -68,7 +68,7 @@ class Target:
     def _is_made(self, overwrite: bool) -> bool:
         if not self.folder.exists():
             return False
-        mark = self.folder / run_folder.TARGET_MARK
+        mark = self.folder / run_files.TARGET_MARK
         if not mark.is_file():
             raise UserError(
                 f"{self.folder}: the folder was not made by pmc, because the file {mark.name} is "
@@ -96,7 +96,7 @@ class Target:
             UserError: rows are too long, or the folder cannot be written.
             Preempted: the process was asked to stop; the same call resumes.
         """
-        checkpoints_folder = self.folder.with_name(run_folder.TARGET_CHECKPOINTS)
+        checkpoints_folder = self.folder.with_name(run_files.TARGET_CHECKPOINTS)
         # Each digest has its own folder, so training never resumes from another target.
         name = settings_digest(self.made_of)[:16]
         generator = TextGenerator.of(lm, config.model)
@@ -112,7 +112,7 @@ class Target:
                 donate=True,
             )
         lm = generator.trained(model)
-        export_hf(lm, self.folder, replace=True, marks={run_folder.TARGET_MARK: self.made_of})
+        export_hf(lm, self.folder, replace=True, marks={run_files.TARGET_MARK: self.made_of})
         if multihost.is_first():
             shutil.rmtree(checkpoints_folder)
         # Adapters that are trained on the target name it as their base.

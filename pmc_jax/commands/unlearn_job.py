@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.artifacts.files import read_json
 from pmc_jax.artifacts.log import RunLog
@@ -92,7 +92,7 @@ def run_unlearn(
 
 def is_finished(config: Config) -> bool:
     """Returns whether `output.dir` holds a finished run."""
-    return multihost.broadcast(lambda: (Path(output_dir(config)) / run_folder.RESULTS).exists())
+    return multihost.broadcast(lambda: (Path(output_dir(config)) / run_files.RESULTS).exists())
 
 
 def run_purge(folder: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def run_purge(folder: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
     with run_folder.locked(folder):
         purge_run(folder, say=say)
     hint = "Pass the folder of a finished run."
-    return multihost.broadcast(lambda: read_json(folder / run_folder.RESULTS, hint=hint))
+    return multihost.broadcast(lambda: read_json(folder / run_files.RESULTS, hint=hint))
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def _recording(
     config: Config, folder: run_folder.OutputFolder, watch: Stopwatch
 ) -> Iterator[Recorder]:
     """Opens the log and the checkpoints of a run and yields its recorder."""
-    checkpoint_folder = folder.path / run_folder.CHECKPOINTS
+    checkpoint_folder = folder.path / run_files.CHECKPOINTS
     with (
         Checkpoints(checkpoint_folder, keep=config.output.keep) as checkpoints,
         RunLog(folder.path if multihost.is_first() else None, text=config.log.text) as log,
@@ -120,12 +120,12 @@ def _recording(
     ):
         # Without a checkpoint of an earlier attempt, the run and its log start at step 0.
         if folder.resuming and checkpoints.latest() is None and multihost.is_first():
-            shutil.rmtree(folder.path / run_folder.TENSORBOARD, ignore_errors=True)
+            shutil.rmtree(folder.path / run_files.TENSORBOARD, ignore_errors=True)
             log.resume(0)
         yield Recorder(
             log=log,
             watch=watch,
             checkpoints=checkpoints,
             output=config.output,
-            profile=folder.path / run_folder.PROFILE if config.profile else None,
+            profile=folder.path / run_files.PROFILE if config.profile else None,
         )

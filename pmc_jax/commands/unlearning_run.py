@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import run_files, run_folder
 from pmc_jax.artifacts.log import RunLog, plot_loss, read_log
 from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.commands.build import build_run
@@ -230,12 +230,12 @@ def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder,
             *(folder.path, run.total_steps),
         )
         return
-    export_hf(lm, folder.path / run_folder.MODEL, replace=True)
+    export_hf(lm, folder.path / run_files.MODEL, replace=True)
     if run.trainer.adapters is not None:
-        adapter = folder.path / run_folder.ADAPTER
+        adapter = folder.path / run_files.ADAPTER
         export_adapter(lm, run.trainer.adapters, run.trainer.lora, adapter, replace=True)
     if multihost.is_first():
-        plot_loss(read_log(folder.path / run_folder.LOG), folder.path / run_folder.LOSS_PLOT)
+        plot_loss(read_log(folder.path / run_files.LOG), folder.path / run_files.LOSS_PLOT)
 
 
 def _log_answers(

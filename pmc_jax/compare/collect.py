@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import run_files
 from pmc_jax.artifacts.files import plain, read_json
 from pmc_jax.compare import narrative
 from pmc_jax.compare.runs import Run
@@ -66,7 +66,7 @@ def collect(
         for e in entries
         if e["values"] and not e["marks"]
     }
-    first = read(done[0].folder / run_folder.RESULTS) if done else {"devices": "", "versions": {}}
+    first = read(done[0].folder / run_files.RESULTS) if done else {"devices": "", "versions": {}}
     comparison = {
         "kind": KIND,
         "schema": SCHEMA,
@@ -153,8 +153,8 @@ def _measures(
 
 def _row(run: Run, reference: Mapping[str, Any] | None) -> tuple[Row, dict[str, Any]]:
     """Returns the numbers of a run and its series for figures."""
-    results = read(run.folder / run_folder.RESULTS)
-    evaluation = read(run.folder / run_folder.EVALUATION_RESULTS)
+    results = read(run.folder / run_files.RESULTS)
+    evaluation = read(run.folder / run_files.EVALUATION_RESULTS)
     after, rounds, seconds = results["after"], results["rounds"], results["unlearning_seconds"]
     headline = {key: after[key] for key in HEADLINE}
     values = headline | {name: split["rougeL_recall"] for name, split in after["splits"].items()}

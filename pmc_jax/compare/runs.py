@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import run_files
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.run import Config, FinetuneConfig
 from pmc_jax.errors import UserError
 
-RUNS = run_folder.COMPARED_RUNS  # folder of all runs
+RUNS = run_files.COMPARED_RUNS  # folder of all runs
 REFERENCE = "reference"  # The reference model is the folder `target` in this folder.
 # The comparison removes these weights of a run after measuring the run.
-WEIGHTS = (run_folder.CHECKPOINTS, run_folder.MODEL, run_folder.ADAPTER)
+WEIGHTS = (run_files.CHECKPOINTS, run_files.MODEL, run_files.ADAPTER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def target_of(compare: CompareConfig) -> str:
     """
     base = compare.base()
     if base.finetune.data:
-        return str(folder_of(compare) / run_folder.TARGET)
+        return str(folder_of(compare) / run_files.TARGET)
     if not base.model.path:
         raise UserError(
             "run.model.path: no model is given. Set run.model.path to a model folder, or set "
@@ -74,7 +74,7 @@ def target_of(compare: CompareConfig) -> str:
 def reference_of(compare: CompareConfig) -> str | None:
     """Returns the path of the reference model, or None if there is no reference model."""
     if compare.reference.data:
-        return str(folder_of(compare) / REFERENCE / run_folder.TARGET)
+        return str(folder_of(compare) / REFERENCE / run_files.TARGET)
     return compare.reference.path
 
 

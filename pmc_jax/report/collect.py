@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts import manifest, run_files
 from pmc_jax.artifacts.files import plain, read_json
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.config.evaluate import LEVELS
@@ -65,19 +65,19 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
         "its manifest."
     )
     if results is None:
-        results = read_json(folder / run_folder.RESULTS, hint=hint)
-        ended = datetime.fromtimestamp((folder / run_folder.RESULTS).stat().st_mtime, UTC)
+        results = read_json(folder / run_files.RESULTS, hint=hint)
+        ended = datetime.fromtimestamp((folder / run_files.RESULTS).stat().st_mtime, UTC)
     else:
         results, ended = plain(results), datetime.now(UTC)
-    record_of_files = read_json(folder / run_folder.MANIFEST, hint=hint)
-    record = read_json(folder / run_folder.RUN, hint=hint)
-    path = folder / run_folder.EVALUATION_RESULTS
+    record_of_files = read_json(folder / run_files.MANIFEST, hint=hint)
+    record = read_json(folder / run_files.RUN, hint=hint)
+    path = folder / run_files.EVALUATION_RESULTS
     evaluation = read_json(path, hint=hint) if path.exists() else None
     try:
-        log = read_log(folder / run_folder.LOG)
+        log = read_log(folder / run_files.LOG)
     except OSError as error:
         raise UserError(
-            f"{folder / run_folder.LOG}: the file cannot be read ({error.strerror}). {hint}"
+            f"{folder / run_files.LOG}: the file cannot be read ({error.strerror}). {hint}"
         ) from error
     try:
         run = {
@@ -99,7 +99,7 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
                 "outputs": {
                     name: digest
                     for name, digest in record_of_files["outputs"].items()
-                    if name not in (run_folder.REPORT, run_folder.REPORT_JSON)
+                    if name not in (run_files.REPORT, run_files.REPORT_JSON)
                 },
             },
         }
@@ -136,11 +136,11 @@ def _comparison(folder: Path) -> str | None:
     """
     runs = folder.resolve().parent
     target, rows = (
-        runs.parent / run_folder.TARGET / run_folder.TARGET_MARK,
-        runs.parent / run_folder.EVALUATION,
+        runs.parent / run_files.TARGET / run_files.TARGET_MARK,
+        runs.parent / run_files.EVALUATION,
     )
     knows = target.is_file() or any(rows.glob("before.*.jsonl"))
-    return str(runs.parent) if runs.name == run_folder.COMPARED_RUNS and knows else None
+    return str(runs.parent) if runs.name == run_files.COMPARED_RUNS and knows else None
 
 
 def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:

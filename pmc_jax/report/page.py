@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import run_files
 from pmc_jax.artifacts.figure import LIGHT
 from pmc_jax.report import distributions, methods, narrative, plots, tables
 from pmc_jax.report.texts import MEASURE_TEXTS, TEXTS
@@ -85,7 +85,7 @@ def _models(run: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
     digests = run["digests"]
     files = [(n, source["path"], source["sha256"]) for n, source in digests["inputs"].items()]
     rows = [(name, "", sha) for name, sha in digests["data"].items() if name != "model"]
-    own = (f"{run_folder.MODEL}/", f"{run_folder.ADAPTER}/")
+    own = (f"{run_files.MODEL}/", f"{run_files.ADAPTER}/")
     written = [("", name, sha) for name, sha in digests["outputs"].items()]
     models = [row for row in written if row[1].startswith(own)]
     measured = ((run["evaluation"] or {}).get("models") or {}).items()

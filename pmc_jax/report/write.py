@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import manifest, run_folder
+from pmc_jax.artifacts import manifest, run_files
 from pmc_jax.artifacts.files import json_text, write_text
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.errors import UserError
@@ -40,7 +40,7 @@ def write(
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise UserError("pmc report: a folder is given twice. Pass each folder once.")
     folder = Path(folders[0]) if len(folders) == 1 else Path()
-    page = Path(settings.file) if settings.file else folder / run_folder.REPORT
+    page = Path(settings.file) if settings.file else folder / run_files.REPORT
     data = page.with_suffix(".json")
     report = collect(folders, text=settings.text, results=results)
     for path, mark in ((page, MARK), (data, f'"kind": "{KIND}"')):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pmc_jax.artifacts import run_folder
+from pmc_jax.artifacts import run_files, run_folder
 from pmc_jax.artifacts.digests import data_digest, file_digest, settings_digest
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.config.run import Config, OutputConfig, PMCConfig
@@ -42,13 +42,13 @@ def _check(folder, *, overwrite=False, digests=DIGESTS):
 def _run(folder, *, finished):
     """A run's folder with all that a run writes."""
     with _claim(folder) as claimed:
-        for name in (run_folder.LOG, run_folder.LOSS_PLOT):
+        for name in (run_files.LOG, run_files.LOSS_PLOT):
             (folder / name).write_text("x")
         for name in (
-            run_folder.TENSORBOARD,
-            run_folder.CHECKPOINTS,
-            run_folder.MODEL,
-            run_folder.TARGET,
+            run_files.TENSORBOARD,
+            run_files.CHECKPOINTS,
+            run_files.MODEL,
+            run_files.TARGET,
         ):
             (folder / name).mkdir()
             (folder / name / "part").write_text("x")
