@@ -1,4 +1,4 @@
-"""Reads and writes the files of a run.
+"""Writes the files of a run.
 
 Files are written atomically, and only their owner may read them. JSON files contain no NaN and no
 infinity, which standard JSON does not allow.
@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.config import reading
-from pmc_jax.errors import UserError, system_errors
+from pmc_jax.errors import system_errors
 
 
 def json_text(value: Any) -> str:
@@ -22,27 +21,6 @@ def json_text(value: Any) -> str:
     Arrays become lists, array scalars become numbers and non-finite numbers become null.
     """
     return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def read_json(path: str | Path, *, hint: str) -> dict[str, Any]:
-    """Returns the JSON object in a file.
-
-    Args:
-        path: file to read.
-        hint: last sentence of the error message, which says what to do.
-
-    Raises:
-        UserError: the file cannot be read, or does not contain a JSON object.
-    """
-    try:
-        content = json.loads(reading.read_text(path))
-    except OSError as error:
-        raise UserError(f"{path}: the file cannot be read ({error.strerror}). {hint}") from error
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: the file does not contain a JSON object. {hint}")
-    return content
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from pmc_jax.artifacts import run_files, run_folder
 from pmc_jax.artifacts.digests import file_digest
-from pmc_jax.artifacts.files import json_text, read_json, write_json
+from pmc_jax.artifacts.files import json_text, write_json
 from pmc_jax.artifacts.log import read_log, rewrite_log
+from pmc_jax.config.reading import read_json
 from pmc_jax.errors import UserError, system_errors
 from pmc_jax.models.remote import is_address
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
-from pmc_jax.artifacts.files import read_json
 from pmc_jax.commands.inputs import placed
 from pmc_jax.commands.recorded import recorded_config, source_model
+from pmc_jax.config.reading import read_json
 from pmc_jax.config.run import Config, output_dir
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pmc_jax.artifacts import manifest, run_files, run_folder
-from pmc_jax.artifacts.files import read_json
 from pmc_jax.commands.inputs import data_files
 from pmc_jax.compare.runs import RUNS, folder_of
 from pmc_jax.compare.write import JSON
 from pmc_jax.config.compare import CompareConfig
+from pmc_jax.config.reading import read_json
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config
 from pmc_jax.distributed import multihost

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pmc_jax.artifacts import manifest, run_files, run_folder
-from pmc_jax.artifacts.files import read_json
 from pmc_jax.commands.inputs import model_digest
 from pmc_jax.commands.target import made_of
 from pmc_jax.config.loader import apply_overrides
+from pmc_jax.config.reading import read_json
 from pmc_jax.config.run import Config, config_from_dict, model_path
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError

@@ -9,7 +9,6 @@ from typing import Any
 
 from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
-from pmc_jax.artifacts.files import read_json
 from pmc_jax.artifacts.log import RunLog
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.artifacts.timer import Stopwatch
@@ -20,6 +19,7 @@ from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.purge import purge_run
 from pmc_jax.commands.target import Target
 from pmc_jax.commands.unlearning_run import unlearn
+from pmc_jax.config.reading import read_json
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, model_path, output_dir
 from pmc_jax.distributed import multihost

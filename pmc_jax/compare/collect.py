@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts import run_files
-from pmc_jax.artifacts.files import plain, read_json
+from pmc_jax.artifacts.files import plain
 from pmc_jax.compare import narrative
 from pmc_jax.compare.runs import Run
 from pmc_jax.compare.statistics import front, spread, spreads
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.method import TARGET_BASED
+from pmc_jax.config.reading import read_json
 from pmc_jax.evaluation.quality import HEADLINE, SPLITS, criterion
 
 KIND, SCHEMA = "pmc_jax comparison", 1

@@ -5,10 +5,14 @@ memory.
 """
 
 import errno
+import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from pmc_jax.errors import UserError, reason
 
 MAX_BYTES = 1 << 30
 
@@ -51,6 +55,34 @@ def read_text(path: str | os.PathLike) -> str:
         UnicodeDecodeError: the file is not UTF-8.
     """
     return read_bytes(path).decode("utf-8")
+
+
+def read_json(
+    path: str | os.PathLike,
+    *,
+    hint: str,
+    read: Callable[[str | os.PathLike], str] = read_text,
+) -> dict[str, Any]:
+    """Returns the JSON object in a file.
+
+    Args:
+        path: file to read.
+        hint: last sentence of the error message, which says what to do.
+        read: function that returns the text of the file and raises the errors of `read_text`.
+
+    Raises:
+        UserError: the file cannot be read, or does not contain a JSON object.
+    """
+    try:
+        content = json.loads(read(path))
+    except OSError as error:
+        cause = error.strerror or reason(error)
+        raise UserError(f"{path}: the file cannot be read ({cause}). {hint}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: the file is not valid JSON ({reason(error)}). {hint}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: the file does not contain a JSON object. {hint}")
+    return content
 
 
 def check_regular(folder: Path, patterns: tuple[str, ...]) -> None:

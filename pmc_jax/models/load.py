@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import json
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
+from pmc_jax.config.reading import read_json
 from pmc_jax.config.sharding import Rules
 from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.errors import UserError, reason
@@ -107,12 +107,12 @@ def load(
     path = find(path_or_name)
     if path.is_dir():
         where = str(path / "config.json")
-        hf = read_json(path / "config.json")
+        hf = model_json(path / "config.json")
         config = decoder_config(hf, where)
         source: TensorSource = SafetensorsFolder(path)
         tokenizer = find_tokenizer(path)
         generation_file = path / "generation_config.json"
-        generation = read_json(generation_file) if generation_file.is_file() else None
+        generation = model_json(generation_file) if generation_file.is_file() else None
     else:
         source = file = GGUFFile(path)
         where, hf = str(path), hf_config(file)
@@ -255,22 +255,10 @@ def _download(name: str) -> Path:
     return folder
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object from a file.
+def model_json(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file of a local or remote model folder.
 
     Raises:
-        UserError: the file is absent, is not valid JSON, or does not hold an object.
+        UserError: the file cannot be read, or does not contain a JSON object.
     """
-    try:
-        content = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: the file cannot be read as JSON ({reason(error)}). "
-            "Correct the file or download it again."
-        ) from None
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path}: the file must hold a JSON object, but it holds a {type(content).__name__}. "
-            "Correct the file or download it again."
-        )
-    return content
+    return read_json(path, hint="Correct the file or download it again.", read=read_text)

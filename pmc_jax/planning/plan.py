@@ -19,7 +19,7 @@ from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mes
 from pmc_jax.errors import UserError
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families import decoder_config
-from pmc_jax.models.load import find, read_json
+from pmc_jax.models.load import find, model_json
 from pmc_jax.models.parameters import num_parameters
 from pmc_jax.planning import programs
 from pmc_jax.planning.bound import Bound, Network
@@ -193,7 +193,7 @@ def decoder_shape(config: Config) -> DecoderConfig:
 
             return decoder_config(hf_config(GGUFFile(path)), str(path))
     path = path / "config.json" if path.is_dir() else path
-    return decoder_config(read_json(path), str(path))
+    return decoder_config(model_json(path), str(path))
 
 
 class Planner:

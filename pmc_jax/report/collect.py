@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts import manifest, run_files
-from pmc_jax.artifacts.files import plain, read_json
+from pmc_jax.artifacts.files import plain
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.config.evaluate import LEVELS
+from pmc_jax.config.reading import read_json
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation.forgotten import first_level
 from pmc_jax.evaluation.tables import headline

@@ -14,7 +14,7 @@ from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder, hidden_states, logits
 from pmc_jax.models.families import decoder_config, naming
 from pmc_jax.models.hf import load_params
-from pmc_jax.models.load import read_json
+from pmc_jax.models.load import model_json
 from pmc_jax.models.safetensors_folder import SafetensorsFolder
 from pmc_jax.sampling.engine import Engine
 from pmc_jax.sampling.sampler import GREEDY
@@ -47,7 +47,7 @@ def golden_model(case: str, on: Layout | None = None):
     Returns:
         The weights, the configuration and the tensor names.
     """
-    hf, source = read_json(GOLDEN / case / "config.json"), SafetensorsFolder(GOLDEN / case)
+    hf, source = model_json(GOLDEN / case / "config.json"), SafetensorsFolder(GOLDEN / case)
     config = decoder_config(hf, case)
     names = naming(hf, config, source.names())
     return load_params(source, names, config, on or one_device()), config, names

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from pmc_jax.models.families import decoder_config
-from pmc_jax.models.load import read_json
+from pmc_jax.models.load import model_json
 
 NAMES = {
     "model.embed_tokens": "token_embd",
@@ -78,7 +78,7 @@ def write_gguf(
     path, case="default", quantised=None, theta=None, tokenizer=add_byte_level_tokenizer
 ):
     """Writes a golden checkpoint as llama.cpp's converter does, with a vocabulary of 320 tokens."""
-    hf = read_json(GOLDEN / case / "config.json")
+    hf = model_json(GOLDEN / case / "config.json")
     config = decoder_config(hf, case)
     architecture = ARCHITECTURES.get(hf["model_type"], hf["model_type"])
     is_gemma = architecture.startswith("gemma")

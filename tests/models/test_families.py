@@ -24,7 +24,7 @@ from pmc_jax.models.decoder import hidden_states
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.families import FAMILIES, decoder_config
 from pmc_jax.models.hf import to_hf
-from pmc_jax.models.load import load, read_json
+from pmc_jax.models.load import load, model_json
 from pmc_jax.training.cross_entropy import cross_entropy
 
 
@@ -107,7 +107,7 @@ def test_export_is_the_source_bit_for_bit(case, tmp_path):
     assert before.keys() == after.keys()
     for tensor, array in before.items():
         assert array.dtype == after[tensor].dtype and array.tobytes() == after[tensor].tobytes()
-    configs = [read_json(tmp_path / x / "config.json") for x in ("model", "out")]
+    configs = [model_json(tmp_path / x / "config.json") for x in ("model", "out")]
     assert configs[0]["architectures"] == configs[1]["architectures"]
     assert decoder_config(configs[1], "out") == lm.config
 
@@ -169,7 +169,7 @@ def renamed(folder, change, **config):
     tensors = load_file(folder / "model.safetensors")
     tensors = {change(name): array for name, array in tensors.items()}
     save_file(tensors, folder / "model.safetensors")
-    whole = read_json(folder / "config.json") | config
+    whole = model_json(folder / "config.json") | config
     (folder / "config.json").write_text(json.dumps(whole))
     return tensors
 
@@ -180,7 +180,7 @@ PREFIXES = (("language_model.model.", ""), ("model.language_model.", "model."))
 @pytest.mark.parametrize(("language", "vision"), PREFIXES)
 def test_language_part_of_a_multimodal_model(tmp_path, language, vision):
     folder = model_folder(tmp_path / "model", "gemma3_text")
-    text = read_json(folder / "config.json")
+    text = model_json(folder / "config.json")
     plain = load(folder, mesh=one_device().mesh)
     tensors = renamed(folder, lambda name: language + name.removeprefix("model."))
     (folder / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": text}))
@@ -196,7 +196,7 @@ def test_language_part_of_a_multimodal_model(tmp_path, language, vision):
     assert after.keys() == (tensors | eye).keys()
     for name, array in (tensors | eye).items():
         assert array.dtype == after[name].dtype and array.tobytes() == after[name].tobytes()
-    assert read_json(tmp_path / "out" / "config.json")["architectures"] == [
+    assert model_json(tmp_path / "out" / "config.json")["architectures"] == [
         "Gemma3ForConditionalGeneration"
     ]
 
@@ -213,7 +213,7 @@ def test_gpt2_without_prefix_and_with_mask_buffers(tmp_path):
 
 def test_older_spellings_are_the_same_model():
     def config(case, drop, **changes):
-        hf = {k: v for k, v in read_json(GOLDEN / case / "config.json").items() if k not in drop}
+        hf = {k: v for k, v in model_json(GOLDEN / case / "config.json").items() if k not in drop}
         return decoder_config(hf | changes, case)
 
     rope = ("rope_parameters",)
@@ -227,7 +227,7 @@ def test_older_spellings_are_the_same_model():
     dropped = (*rope, "layer_types")
     assert config("gemma3_text", dropped, sliding_window_pattern=3, **older) == gemma3
     _, phi3, _ = golden_model("phi3")
-    scaling = read_json(GOLDEN / "phi3" / "config.json")["rope_parameters"]
+    scaling = model_json(GOLDEN / "phi3" / "config.json")["rope_parameters"]
     scaling = {"type": "su", **{k: scaling[k] for k in ("short_factor", "long_factor")}}
     older = dict(rope_theta=1000.0, partial_rotary_factor=0.75, rope_scaling=scaling)
     assert config("phi3", rope, **older) == phi3
@@ -249,7 +249,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("family", REFUSED)
 def test_what_is_not_implemented_is_named(family):
-    hf = read_json(GOLDEN / family / "config.json") | REFUSED[family]
+    hf = model_json(GOLDEN / family / "config.json") | REFUSED[family]
     with pytest.raises(UserError) as error:
         decoder_config(hf, "config.json")
     field = next(iter(REFUSED[family]))
@@ -284,5 +284,5 @@ def test_readme_lists_the_families():
 
 
 def test_every_family_has_a_golden_case():
-    types = {read_json(GOLDEN / case / "config.json")["model_type"] for case in FAMILY_CASES}
+    types = {model_json(GOLDEN / case / "config.json")["model_type"] for case in FAMILY_CASES}
     assert set(FAMILIES) - {"llama", "gemma3"} == types

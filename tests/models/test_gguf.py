@@ -19,7 +19,7 @@ from pmc_jax.models.export import export_hf
 from pmc_jax.models.families import decoder_config
 from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.gguf_config import hf_config
-from pmc_jax.models.load import find, load, read_json
+from pmc_jax.models.load import find, load, model_json
 from pmc_jax.models.rope import inverse_frequencies
 from pmc_jax.models.tokenizer import gguf_tokenizer
 
@@ -73,7 +73,7 @@ def test_tensors_and_configuration_of_other_families(tmp_path, case):
         whole = tuple(slice(0, n) for n in tensor.shape)
         # A norm of Gemma is stored one larger: that rounds.
         np.testing.assert_allclose(file.read(name, whole), tensor, rtol=0, atol=2e-7)
-    golden = decoder_config(read_json(GOLDEN / case / "config.json"), case)
+    golden = decoder_config(model_json(GOLDEN / case / "config.json"), case)
     changed = {"vocab_size": 320, "max_positions": 128, **OTHER_FAMILIES[case]}
     assert decoder_config(hf_config(file), "m") == dataclasses.replace(golden, **changed)
 
@@ -116,7 +116,7 @@ def test_llama3_rope_is_found_from_its_divisors(tmp_path):
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
-    hf = read_json(GOLDEN / "default" / "config.json")
+    hf = model_json(GOLDEN / "default" / "config.json")
     wanted = decoder_config({**hf, "rope_parameters": {**scaling, "rope_theta": 500_000.0}}, "x")
     plain = inverse_frequencies(RopeConfig(500_000.0), 8)
     file = rope_file(tmp_path, plain / inverse_frequencies(wanted.rope, 8), theta=500_000.0)

@@ -18,7 +18,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.families import FAMILIES, decoder_config
 from pmc_jax.models.hf import load_params
-from pmc_jax.models.load import find, load, read_json
+from pmc_jax.models.load import find, load, model_json
 from pmc_jax.models.parameters import num_parameters
 from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 
@@ -34,7 +34,7 @@ def all_tensors(folder: Path) -> dict[str, np.ndarray]:
 
 
 def edit_config(folder: Path, **changes) -> None:
-    config = {**read_json(folder / "config.json"), **changes}
+    config = {**model_json(folder / "config.json"), **changes}
     config = {key: value for key, value in config.items() if value is not None}
     (folder / "config.json").write_text(json.dumps(config))
 
@@ -54,7 +54,7 @@ def test_export_is_the_source_bit_for_bit(tmp_path, case):
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         assert tensor.dtype == after[name].dtype and tensor.tobytes() == after[name].tobytes(), name
-    config = read_json(tmp_path / "out" / "config.json")
+    config = model_json(tmp_path / "out" / "config.json")
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert config["dtype"] == ("bfloat16" if case == "linear" else "float32")
     assert decoder_config(config, "out") == lm.config
@@ -70,7 +70,7 @@ def test_export_is_the_source_bit_for_bit(tmp_path, case):
 def test_export_in_several_files_and_another_dtype(tmp_path):
     lm = load_one(model_folder(tmp_path / "model", "llama3"))
     export_hf(lm, tmp_path / "out", dtype="bfloat16", shard_bytes=20_000)
-    index = read_json(tmp_path / "out" / INDEX_FILE)
+    index = model_json(tmp_path / "out" / INDEX_FILE)
     files = sorted(p.name for p in (tmp_path / "out").glob("*.safetensors"))
     assert files[0] == f"model-00001-of-{len(files):05}.safetensors" and len(files) > 1
     assert sorted(set(index["weight_map"].values())) == files
@@ -108,7 +108,7 @@ from golden_models import one_device, GOLDEN
 from pmc_jax.distributed.mesh import TRAIN_RULES, layout, make_mesh
 from pmc_jax.models.families import decoder_config, naming
 from pmc_jax.models.hf import load_params, to_hf
-from pmc_jax.models.load import read_json
+from pmc_jax.models.load import model_json
 from pmc_jax.models.parameters import num_parameters
 from pmc_jax.models.safetensors_folder import SafetensorsFolder
 
@@ -120,7 +120,7 @@ class Counting(SafetensorsFolder):
         return block
 
 for case in ("default", "llama3", "linear"):
-    hf = read_json(GOLDEN / case / "config.json")
+    hf = model_json(GOLDEN / case / "config.json")
     config = decoder_config(hf, case)
     source = Counting(GOLDEN / case)
     names = naming(hf, config, source.names())
@@ -222,7 +222,7 @@ def test_broken_folder(tmp_path, fault):
 
 def lying_index(change):
     def breaks(folder):
-        index = read_json(folder / INDEX_FILE)
+        index = model_json(folder / INDEX_FILE)
         change(index["weight_map"])
         (folder / INDEX_FILE).write_text(json.dumps(index))
 

@@ -18,7 +18,7 @@ from pmc_jax.config.train import LoRAConfig, TrainConfig
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.hf import to_hf
-from pmc_jax.models.load import LanguageModel, read_json
+from pmc_jax.models.load import LanguageModel, model_json
 from pmc_jax.models.load import load as plain_load
 from pmc_jax.models.lora import adapters, attach, init_adapters, merge
 from pmc_jax.models.parameters import A, B
@@ -109,7 +109,7 @@ def test_peft_folder_gives_the_merged_weights(tmp_path, family):
     lm = LanguageModel(model, config, names, None, one_device(), one_device(), {}, source, None, {})
     export_adapter(lm, trained, LORA, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
-    settings = read_json(tmp_path / "adapter" / "adapter_config.json")
+    settings = model_json(tmp_path / "adapter" / "adapter_config.json")
     assert settings["base_model_name_or_path"] == os.path.realpath(source) and settings["r"] == 2
     merged = merge(attach(model, trained, LORA), config=config, layout=one_device())
     merged = {t.name: array for t, array in to_hf(merged, names, config)}
