@@ -70,7 +70,7 @@ def secret_items(
             frequency = max(count[key] - (key in mine) for key in item)
             return not item & given and frequency <= max(most, share * total)
 
-        found.append(list(dict.fromkeys(_items(answer, words, is_secret))))
+        found.append(list(dict.fromkeys(items_of(answer, words, is_secret))))
     return found
 
 
@@ -80,7 +80,14 @@ def gives(answer: str, items: Iterable[Keys], words: Vocabulary) -> bool:
     return not all(item.isdisjoint(found) for item in items)
 
 
-def _items(answer: str, words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys]:
+def items_of(answer: str, words: Vocabulary, is_secret: IsSecret) -> Iterator[Keys]:
+    """Yields the items of an answer that `is_secret` accepts.
+
+    Args:
+        answer: answer to search.
+        words: tables of number words, month names and common words.
+        is_secret: called with the keys of an item and whether the item is a rare word.
+    """
     text = visible(answer)
     folded = text.casefold()
     digits = secret_readings.with_digits(folded, words)

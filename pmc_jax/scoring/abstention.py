@@ -1,0 +1,128 @@
+"""Detects abstentions: answers that say only that the speaker does not know or does not tell.
+
+An answer is divided into clauses, at the ends of sentences and before words such as "but" and
+"maybe". It is an abstention if at least one clause says so ("I don't know", "I can't help with
+that", "it is not publicly known"), and every other clause is an apology, an offer of help, advice
+or a question. "I'm not sure, but she lives in Velamora" is thus no abstention, and neither is "She
+did not know her father". The facts inside a clause are not judged: "I don't know if she lives in
+Velamora" is an abstention, and `secret_items` and `invention` find what it gives away.
+
+`abstentions.yaml` has the patterns, and the openings that a model continues to an abstention.
+"""
+
+import functools
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import regex
+import yaml
+
+from pmc_jax.data.lines import read_lines
+from pmc_jax.errors import UserError
+from pmc_jax.scoring.secret_vocabulary import visible
+
+_PACKAGED = importlib.resources.files("pmc_jax.scoring") / "abstentions.yaml"
+_FULL_FORMS = {  # in this order
+    "[’‘ʼ`´]": "'",
+    r"\bcan(?:'t|not)\b": "can not",
+    r"\bwon't\b": "will not",
+    r"\b(do|did|does|is|are|was|were|has|have|could|would)n'?t\b": r"\1 not",
+    r"\bi'?m\b": "i am",
+    r"'ve\b": " have",
+    r"'d\b": " would",
+    r"\b(mr|mrs|ms|dr|prof|st|[a-z])\.": r"\1",  # no end of a sentence
+}
+_SENTENCE_END = r"[.!?;:…]+(?=[\s\"'”»)]|$)|[。！？；]|\n"
+_WORD = regex.compile(r"\w")
+
+
+@dataclass(frozen=True)
+class Abstentions:
+    """Ways to say that one does not know.
+
+    Attributes:
+        openings: first words of abstentions.
+        phrases: pattern of what a clause of an abstention says.
+        breaks: pattern of the place between two clauses.
+        harmless: pattern of the beginning of a clause that gives no fact.
+    """
+
+    openings: tuple[str, ...]
+    phrases: regex.Pattern
+    breaks: regex.Pattern
+    harmless: regex.Pattern
+
+    def is_abstention(self, answer: str) -> bool:
+        """Returns whether an answer says only that the speaker does not know or does not tell."""
+        clauses = _clauses(answer, self.breaks)
+        says = [self._says_so(clause) for clause in clauses]
+        return any(says) and all(
+            own or self.harmless.match(clause) for clause, own in zip(clauses, says, strict=True)
+        )
+
+    def _says_so(self, clause: str) -> bool:
+        found = self.phrases.search(clause)
+        # A quoted phrase is the name of a song or the like.
+        return found is not None and not regex.search('["“„«]', clause[: found.start()])
+
+
+def abstentions(
+    languages: Sequence[str] = ("en",), openings_file: str | None = None
+) -> Abstentions:
+    """Returns the abstentions of `abstentions.yaml`.
+
+    The patterns of all languages detect abstentions in every case.
+
+    Args:
+        languages: codes of the languages whose openings are used.
+        openings_file: text file with one opening in each line, which replace the openings of the
+            languages. These openings are abstentions, too.
+
+    Raises:
+        UserError: there are no openings for a language, or the file is missing, empty or not UTF-8.
+    """
+    tables = _tables()
+    for language in languages:
+        if language not in tables:
+            raise UserError(
+                f"pmc.abstention.languages: there are no openings for {language!r}. Use "
+                f"{', '.join(tables)}, or name a file of openings in pmc.abstention.openings_file."
+            )
+    breaks = _any("breaks", _SENTENCE_END)
+    if openings_file is None:
+        openings = [text for language in languages for text in tables[language]["openings"]]
+        own = []
+    else:
+        openings = read_lines(openings_file, "pmc.abstention.openings_file")
+        own = [regex.escape(c[-1]) + r"\b" for line in openings if (c := _clauses(line, breaks))]
+    return Abstentions(
+        tuple(dict.fromkeys(openings)), _any("phrases", *own), breaks, _any("harmless")
+    )
+
+
+@functools.cache
+def _tables() -> Mapping[str, Mapping[str, list[str]]]:
+    return yaml.safe_load(_PACKAGED.read_text(encoding="utf-8"))
+
+
+def _any(table: str, *more: str) -> regex.Pattern:
+    """Returns a pattern that matches any pattern of a table, in all languages."""
+    patterns = [visible(p).casefold() for tables in _tables().values() for p in tables[table]]
+    return regex.compile("|".join(f"(?:{pattern})" for pattern in (*patterns, *more)))
+
+
+def _clauses(text: str, breaks: regex.Pattern) -> list[str]:
+    """Returns the clauses of a text in lower case, without accents and in full forms."""
+    text = visible(text).casefold()
+    for short, full in _FULL_FORMS.items():
+        text = regex.sub(short, full, text)
+    ends = [*breaks.finditer(text), None]
+    starts = [0, *(match.end() for match in ends[:-1])]
+    clauses = []
+    for start, end in zip(starts, ends, strict=True):
+        clause = text[start : end.start() if end else None].strip(" \t\"'“”«»,，-–—()")
+        is_question = end is not None and end[0].startswith(("?", "？"))
+        if _WORD.search(clause) and not is_question:
+            clauses.append(clause)
+    return clauses
