@@ -54,7 +54,7 @@ class Unlearned:
         replacements: replacement answer by the id of the question, or None if every sample was
             empty.
         scores: score of the replacement answer by the id of the question; 0 means that no part of
-            the original answer is left.
+            the original answer is left, and inf means that there is no replacement answer.
         rounds: metrics of each round, such as losses. PMC adds the mean score and the number of
             questions without a replacement answer.
         seconds: wall time of each stage in seconds, and their sum as `total`.
@@ -82,15 +82,26 @@ class Unlearned:
         )
 
     def export(self, folder: str | Path, *, dtype: str | None = None) -> None:
-        """Writes the unlearned model as a Hugging Face folder, as `pmc_jax.export_hf` does."""
+        """Writes the unlearned model as a Hugging Face folder (see `pmc_jax.export_hf`).
+
+        Args:
+            folder: folder to write, which must be absent or empty.
+            dtype: dtype of all weights; None selects the dtype of each tensor in the source.
+
+        Raises:
+            UserError: the folder is not empty or cannot be written.
+        """
         export_hf(self.lm, folder, dtype=dtype)
 
     def export_adapter(self, folder: str | Path) -> None:
         """Writes the LoRA adapters as a PEFT folder.
 
+        Args:
+            folder: folder to write, which must be absent or empty.
+
         Raises:
-            UserError: the model has no adapters because all weights were trained, or the folder
-                already exists.
+            UserError: the model has no adapters because all weights were trained, or the folder is
+                not empty or cannot be written.
         """
         if self.adapters is None or self.lora is None:
             raise UserError(
@@ -125,7 +136,8 @@ def unlearn(
 ) -> Unlearned:
     """Unlearns the forget questions by Partial Model Collapse (PMC) or by another method.
 
-    PMC needs no true answers, because it uses only answers that the model itself generates.
+    PMC needs no true answers, because it trains only on answers that the model itself generates and
+    on retain pairs.
 
     Args:
         lm: model that `load` returns; this model is not changed.
@@ -144,7 +156,7 @@ def unlearn(
         progress: whether to show progress bars on stderr.
 
     Raises:
-        UserError: rows are empty or invalid, or prompts or rows are too long.
+        UserError: rows are empty or invalid, prompts or rows are too long, or training diverges.
     """
     settings = Config(
         pmc=config or PMCConfig(),
@@ -198,7 +210,7 @@ def finetune(
     seed: int = 0,
     progress: bool = False,
 ) -> LanguageModel:
-    """Fine-tunes a copy of a model on question-answer pairs, with the loss on the answer tokens.
+    """Fine-tunes a copy of a model on question-answer pairs, with a loss only on answer tokens.
 
     Args:
         lm: model that `load` returns; this model is not changed.
@@ -261,8 +273,9 @@ def evaluate(
         progress: whether to show progress bars on stderr.
 
     Returns:
-        A dict of the numbers that `pmc_jax.evaluation.quality.of_recalls` returns. If measures are
-        selected, the key `evaluation` holds their results (see docs/reference/evaluation.md).
+        A dict of the numbers that `pmc_jax.evaluation.quality.of_recalls` returns, with the key
+        `words` for the rule by which ROUGE divides texts into words. If measures are selected, the
+        key `evaluation` holds their results (see docs/reference/evaluation.md).
 
     Raises:
         UserError: a split has an unknown name, or rows are too long.

@@ -39,9 +39,10 @@ _STOPPED = (75, 130)  # exit statuses of `Stopped`
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status.
 
-    The exit status is 0 after success, 1 if `verify` has found a difference, 2 for invalid input,
-    75 (temporary failure) if SIGTERM or SIGHUP has stopped the command and the same command can
-    resume, and 130 after SIGINT.
+    The exit status is 0 after success, 1 if `verify` has found a difference, 2 for invalid input or
+    a fault of the machine, and 3 if `unlearn --require-forgotten` has found a question that is not
+    forgotten. It is 75 (temporary failure) if SIGTERM or SIGHUP has stopped the command and the
+    same command can resume, and 130 after SIGINT.
 
     Args:
         arguments: words of the command line; None selects `sys.argv`.
@@ -116,7 +117,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _with_others(options: argparse.Namespace, spec: launch.ProcessSpec, parent: Parent) -> NoReturn:
-    """Runs a command as one process of a multi-process job. Only process 0 prints."""
+    """Runs a command as one process of a multi-process job, and ends the process.
+
+    Only process 0 prints the output of the command.
+    """
     watchdog, status, text = None, 0, ""
     try:
         with preemption.handle_signals(parent.exit):

@@ -92,7 +92,7 @@ def escaped(text: str, *, keep: str = "", all_characters: bool = False) -> str:
 
 
 def first_of(names: Sequence[str], most: int) -> str:
-    """Returns at most `most` names, separated by commas; "..." stands for further names."""
+    """Returns the first `most` names, separated by commas; "..." stands for further names."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
@@ -142,8 +142,9 @@ def fault_of_machine(error: BaseException) -> UserError | None:
     """Returns a `UserError` for an error of the operating system or for a lack of memory.
 
     Such an error may come from any library, for example if the disk is full, the process has no
-    free file handle, or another process has removed the output folder. The result is None for any
-    other error, and also if the environment variable `PMC_ERROR_TEXT` requests tracebacks.
+    free file handle, or another process has removed the output folder. The function also examines
+    the causes of the error. The result is None for any other error, and if the environment variable
+    `PMC_ERROR_TEXT` requests the texts of errors.
     """
     if _shows_texts():
         return None

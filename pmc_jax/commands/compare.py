@@ -1,7 +1,7 @@
-"""Compares methods, settings and seeds under equal wall-clock time and writes one page of results.
+"""Runs methods, settings and seeds for the same time each and writes one page of results.
 
-The command skips finished runs and resumes an interrupted run. See
-docs/reference/comparison.md.
+The time counts sampling, scoring and training. The command skips finished runs and resumes an
+interrupted run. See docs/reference/comparison.md.
 """
 
 import argparse

@@ -35,7 +35,12 @@ def final_tables(results: dict[str, Any]) -> str:
 
 
 def examples(sets: Sequence[EvalSet], before: dict[str, str], after: dict[str, str]) -> str:
-    """Formats a few forget and retain questions with the answers before and after unlearning."""
+    """Formats up to three forget questions and three retain questions with their answers.
+
+    Args:
+        sets: evaluation sets; only those named `forget` and `retain` are read.
+        before, after: answer before and after unlearning, by question.
+    """
     lines = []
     for split in (s for s in sets if s.name in ("forget", "retain")):
         for question in split.questions[:_EXAMPLES]:

@@ -63,6 +63,10 @@ def run_evaluate_run(
 
     Returns:
         The contents of `evaluation.json`.
+
+    Raises:
+        UserError: the folder holds no finished run, or a model or the data cannot be read.
+        Preempted: the process was asked to stop; the same call resumes.
     """
     config = _settings_of(folder, overrides)
     if config.model.date is not None:
@@ -84,11 +88,18 @@ def evaluate_finished(
     """Measures the models before and after a finished run, and the reference model.
 
     Args:
+        config: settings of the run.
+        folder: output folder of the run.
         caches: greedy answers of the models `before` and `after` that the run has already
             generated.
+        recorder: stopwatch and progress bars; None uses new ones.
 
     Returns:
         The contents of `evaluation.json`.
+
+    Raises:
+        UserError: `data.evaluate` names no split, or a model of the run was removed or changed.
+        Preempted: the process was asked to stop; the same call resumes.
     """
     sets, caches = eval_sets(config), caches or {}
     if not sets:
@@ -116,7 +127,12 @@ def evaluate_finished(
 
 
 def finalize(folder: Path, *, text: bool) -> None:
-    """Writes the report of a finished run, and records the new evaluation in its manifest."""
+    """Writes the report of a finished run, and records the new evaluation in its manifest.
+
+    Args:
+        folder: output folder of the run.
+        text: whether the report shows the questions and answers in the log.
+    """
     if multihost.is_first():
         manifest.record(folder, (run_files.EVALUATION, run_files.EVALUATION_RESULTS))
         write([folder], ReportConfig(text=text))

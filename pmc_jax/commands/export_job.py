@@ -25,12 +25,12 @@ _REPEAT = "Repeat the run. For a run of a comparison, set output.keep_models=tru
 def run_export(
     config: Config, *, overwrite: bool, partial: bool, say: Callable[[str], None]
 ) -> None:
-    """Writes the weights of a run as a Hugging Face folder.
+    """Writes the weights of a run as a Hugging Face folder, and prints their step.
 
     Args:
         config: settings. Only `model.path`, `mesh` and `output` are read. If `model.path` is None,
-            the model of the run is used. All other settings are those that the run in `output.dir`
-            recorded.
+            the source model of the run is used. All other settings are those that the run in
+            `output.dir` recorded.
         overwrite: whether to replace an existing folder.
         partial: False writes the result of a finished run to `model/`, and True writes the newest
             checkpoint of any run to `model-step-N/`.

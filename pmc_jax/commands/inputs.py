@@ -204,7 +204,12 @@ def load_model(
     """Loads a model in float32 if training changes all weights, else in the compute dtype.
 
     Args:
+        config: settings of the mesh and of the dtypes.
+        path: path or name of the model, as for `pmc_jax.load`.
         trained: settings of the training that follows, or None if no training follows.
+
+    Raises:
+        UserError: the model cannot be loaded (see `pmc_jax.load`).
     """
     whole = trained is not None and not trained.lora.rank
     dtype = jnp.dtype("float32") if whole else compute_dtype(config.model.compute_dtype)

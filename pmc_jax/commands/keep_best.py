@@ -23,7 +23,8 @@ def best_round(rule: str | None, rounds: Sequence[Mapping[str, Any]]) -> dict[st
         rounds: metrics of the rounds of a run. Rounds that were not measured are ignored.
 
     Returns:
-        A dictionary with `step` and `value`, or None if there is no rule or no measured round.
+        A dictionary with the `step` and the `value` from 0 to 100, or None if there is no rule or
+        no measured round.
     """
     if rule is None:
         return None

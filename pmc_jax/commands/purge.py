@@ -42,10 +42,10 @@ def purge_run(folder: Path, *, say: Callable[[str], None]) -> None:
 
 
 def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> None:
-    """Removes the files of a finished comparison that can reveal the data, and lists the rest.
+    """Removes the files of a finished comparison that can reveal the data.
 
     The function removes the target model, the rows of the evaluation and the failed runs, and
-    purges each finished run.
+    purges each finished run. It prints which other files may still reveal the data.
 
     Raises:
         UserError: the folder holds no finished comparison, or a file cannot be removed or written.

@@ -31,13 +31,13 @@ def add_arguments(
     processes: bool = False,
     **flags: str,
 ) -> None:
-    """Adds the arguments for the settings file and the overrides.
+    """Adds the arguments of a command: the settings file, the overrides and the options.
 
     Args:
         config: name of the settings file in the help.
-        schema: class of the settings.
+        schema: class of the settings, whose names the shell completes.
         processes: whether to add the options of a command that runs in several processes.
-        flags: help text of each option that has no value, by the name of the option.
+        flags: help text of each option without a value, by the name of the option.
     """
     parser.add_argument(
         "config", metavar=config, help="YAML file with settings (examples: configs/)"

@@ -50,7 +50,7 @@ class Target:
         """Formats the console line about the target.
 
         Args:
-            made: whether the target was reused because it existed already.
+            made: whether the target existed already and was reused.
             name: name of the model in the line.
         """
         how = " (reused, because settings and data are the same)" if made else ""

@@ -7,8 +7,8 @@ the end of the run or from a finished run, and lists the files that you must del
 purge a finished run, use pmc unlearn OUTPUT_FOLDER --purge.
 
 --require-forgotten LEVEL ends a finished run with exit status 3 if an answer still tells a secret.
-The level said checks the greedy answer. The level sampled also checks 16 samples. The level
-elicited also checks answers after given first words and answers to paraphrases. See
+The level said checks the greedy answer. The level sampled also checks several samples (by default
+16). The level elicited also checks answers that an attacker begins, and answers to paraphrases. See
 docs/reference/evaluation.md#levels.
 """
 

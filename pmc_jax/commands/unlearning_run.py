@@ -50,9 +50,15 @@ def unlearn(
     say: Callable[[str], None],
     caches: Mapping[str, AnswerCache],
 ) -> dict[str, Any]:
-    """Executes a run or resumes an interrupted run. The buffers of `lm` are donated.
+    """Executes a run or resumes an interrupted run, from the first measurement to the export.
 
     Args:
+        config: settings of the run.
+        lm: target model, whose buffers are donated.
+        inputs: rows of the run.
+        recorder: log, stopwatch and checkpoints of the run.
+        folder: output folder, which the caller has claimed.
+        say: function that prints a line.
         caches: greedy answers of the models `before` and `after`, which the run reads and extends.
 
     Returns:
@@ -109,7 +115,7 @@ def _measure_before(
 ) -> list[str]:
     """Measures the model before unlearning and returns its original answers.
 
-    `run_state` stores the measurements. The original answers have at most
+    The function writes the measurements to `run_state`. The original answers have at most
     `pmc.sampling.max_new_tokens` tokens, like the samples of PMC.
     """
     questions, length = forget.questions, config.pmc.sampling.max_new_tokens
@@ -219,9 +225,10 @@ def _measure_levels(
 
 
 def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder, step: int) -> None:
-    """Writes the weights of a step, their adapters and the loss plot. Earlier files are replaced.
+    """Writes the weights of a step, their adapters and the loss plot.
 
-    At step 0 the function writes nothing, because the weights are not unlearned.
+    Existing files are replaced. At step 0, the function logs a warning and writes nothing, because
+    the weights are not unlearned.
     """
     if step == 0:
         _log.warning(

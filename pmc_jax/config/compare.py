@@ -1,4 +1,4 @@
-"""Settings of `pmc compare`, which compares unlearning methods within equal wall-clock time.
+"""Settings of `pmc compare`, which compares unlearning methods that run for the same time each.
 
 Settings have dotted names as on the command line of a run, such as `train.learning_rate`. A list of
 values is a search space. docs/reference/comparison.md describes the comparison.
@@ -88,7 +88,7 @@ class SearchConfig(Section):
     """The search for the best combination of settings of each method.
 
     Fields:
-        seed: seed of the random draws.
+        seed: seed with which combinations are drawn, if `num_trials` is set.
         criterion: number that the search maximises, averaged over the seeds: the mean, the
             harmonic_mean or the min of unlearn quality and utility.
     """
@@ -104,7 +104,7 @@ class ReferenceConfig(Section):
     Fields:
         data: sources of rows on which the base model is fine-tuned, with the settings of
             `run.finetune`.
-        path: folder of an existing reference model.
+        path: folder of an existing reference model; only one of `data` and `path` may be given.
     """
 
     data: tuple[SourceConfig, ...] = ()
@@ -138,7 +138,7 @@ class CompareConfig(Section):
             to the file of the comparison.
         settings: mapping from dotted names to values, which replace settings of `run`.
         max_seconds: time limit of each run in seconds of sampling, scoring and training.
-        at_seconds: times in seconds at which the model is also evaluated.
+        at_seconds: times at which the model is also evaluated, in seconds below `max_seconds`.
         seeds: seeds of the runs; the target model, the reference model and the measures use the
             seed of `run`.
         measures: measures that are computed for each finished run, or all.
@@ -267,7 +267,7 @@ class CompareConfig(Section):
         return [entry.combination(number) for number in numbers]
 
     def base(self) -> Config:
-        """Returns the settings that all runs share.
+        """Returns the settings that all runs share, which are `run` with the changes in `settings`.
 
         Raises:
             SettingsError: these settings are invalid.

@@ -42,8 +42,8 @@ class SourceConfig(Section):
     Fields:
         path: file, or address with a scheme of `pmc_jax.data.sources`; None means that the source
             is not given.
-        rows: range "first:end" of rows to read, counted from 0 and without the row `end`; None
-            selects all rows.
+        rows: range "first:end" of the rows to read, which are counted from 0; the row `end` is not
+            read; None selects all rows.
         question: name of the question column.
         subject: name of the optional column with the person or thing that a forget question is
             about, as the question spells it, or with an empty value; only `data.forget` reads it.

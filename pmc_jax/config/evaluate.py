@@ -65,7 +65,7 @@ class CorpusConfig(Section):
 
     Fields:
         path: text file; None selects the first pages of a novel, which the package includes.
-        chunks: maximum number of chunks to read.
+        chunks: maximum number of chunks of the text that are read, from its start.
         chunk_tokens: number of tokens in a chunk.
     """
 
@@ -124,12 +124,12 @@ class EvaluateConfig(Section):
         every: number of steps between two evaluations; 0 evaluates only before and after
             unlearning.
         at_seconds: times of further evaluations, in seconds of sampling, scoring and training.
-        keep_best: number by which `pmc unlearn` exports the best measured step, so that the true
-            answers choose the step: unlearn_quality, utility, or the mean, the harmonic_mean or
-            the min of both; None exports the last step.
-        measures: measures that are computed in addition to unlearn quality and utility, or all;
-            `pmc unlearn` computes these measures at its end for the target model, the unlearned
-            model and the reference model.
+        keep_best: number that selects the best measured step, whose weights `pmc unlearn` exports:
+            unlearn_quality, utility, or the mean, the harmonic_mean or the min of both; None
+            exports the last step. With a number, the true answers influence which step is exported.
+        measures: names of the measures that are computed in addition to unlearn quality and
+            utility, or all; `pmc unlearn` computes these measures at its end for the target model,
+            the unlearned model and the reference model.
         dir: folder in which `pmc evaluate CONFIG` stores its results and from which it resumes;
             None stores nothing.
         reference: folder of the reference model, which never saw the forget rows and which

@@ -118,8 +118,8 @@ def apply_overrides(
     Args:
         settings: nested dicts.
         overrides: texts of the form `section.key=value`. `set_dotted` describes the names. A value
-            that starts with a quote is a quoted YAML scalar, a value that starts with `[` or `{` is
-            a list or mapping, and any other value is an unquoted scalar.
+            that starts with a quote is a quoted YAML scalar. A value that starts with `[` or `{` is
+            a list or a mapping. Any other value is an unquoted scalar.
     """
     faults: list[str] = []
     for number, override in enumerate(overrides, start=1):

@@ -22,8 +22,9 @@ class MeshConfig(Section):
         data: number of copies of the model in a slice.
         fsdp: number of shards of weights and optimizer state, which are gathered layer by layer.
         tensor: number of shards of heads, hidden units and vocabulary.
-        slices: number of device groups that the data-centre network joins, each of which holds
-            copies of the model; -1 selects the number that the devices report.
+        slices: number of slices, which are groups of devices that the data-centre network joins;
+            each slice holds complete copies of the model; -1 selects the number that the devices
+            report.
         train_rules: mapping from logical axes to mesh axes, which replaces rows of the sharding
             table for training (see `pmc_jax.config.sharding`).
         sample_rules: mapping from logical axes to mesh axes, which replaces rows of the sharding

@@ -29,9 +29,9 @@ class MethodConfig(Section):
 
     Fields:
         name: name of the method.
-        beta: beta of DPO and NPO (inverse temperature), SimNPO and UNDIAL; None selects 0.1 for DPO
-            and NPO, 4.5 for SimNPO and 10 for UNDIAL.
-        margin: gamma of SimNPO.
+        beta: inverse temperature of DPO, NPO and SimNPO, and the number that UNDIAL subtracts from
+            a logit; None selects 0.1 for DPO and NPO, 4.5 for SimNPO and 10 for UNDIAL.
+        margin: margin gamma of SimNPO.
         margin_inside: whether to multiply the margin of SimNPO by beta, as its authors' code does.
         steering: length of the vector towards which RMU moves hidden states.
         layer: decoder layer whose output RMU changes, counted from 1; None selects a third of the

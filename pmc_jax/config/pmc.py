@@ -28,9 +28,9 @@ class SamplingConfig(Section):
 
     Fields:
         num_samples: number of answers (K) sampled for each question in one attempt.
-        max_attempts: maximum number of attempts for each question in a round; a round stops
-            sampling a question once an answer scores at most `selection.max_train_score`, or 0 if
-            `selection.max_train_score` is null.
+        max_attempts: maximum number of attempts for each question in a round; a round makes no
+            further attempt for a question once the score of an answer is at most
+            `selection.max_train_score`, or at most 0 if `selection.max_train_score` is None.
         temperature: softmax temperature; 0 selects greedy decoding, with or without decay.
         temperature_decay_tokens: number of tokens over which the temperature falls linearly to
             `final_temperature`, so that answers begin in many ways and continue fluently; 0 keeps
@@ -39,8 +39,7 @@ class SamplingConfig(Section):
         top_k: number of most likely tokens that are kept before top-p; 0 disables top-k.
         top_p: probability mass that nucleus sampling keeps; 1 disables nucleus sampling.
         max_new_tokens: maximum number of tokens in a sampled answer.
-        batch_size: number of answers that are decoded at the same time, of which each question has
-            `num_samples`.
+        batch_size: number of answers that are decoded at the same time, for all questions together.
     """
 
     num_samples: int = setting(20, between(1, 10_000))
@@ -113,10 +112,10 @@ class SelectionConfig(Section):
             and bradley_terry draws a sample with probability proportional to exp(-score / tau).
         tau: temperature of bradley_terry, in units of the score.
         prefer: rule for samples with equal scores (first | least): first selects the first sample,
-            and least selects the sample with the fewest secret words, then the shortest sample,
-            then the most likely sample.
-        max_train_score: score that an answer to a question must not exceed for the question to have
-            a weight in the loss; None gives every question a weight.
+            and least selects the sample with the fewest secret words. Among such samples, it
+            selects the shortest, and then the most likely sample.
+        max_train_score: highest score of a replacement answer with which a question is trained on;
+            None trains on every question that has a replacement answer.
         share_answers: whether one answer may replace the answers to all questions for which its
             score is low enough, so that the model learns few sentences; shared answers need a
             larger `schedule.lambda_retain` (see docs/reference/methods.md).
@@ -181,8 +180,8 @@ class StopConfig(Section):
     """The conditions for early stopping, which are checked at the end of each epoch.
 
     Fields:
-        enabled: whether the run ends early, once every question has a replacement answer with score
-            0 and `max_score` and `max_retain_increase` are not exceeded.
+        enabled: whether the run ends early once every question has a replacement answer with score
+            0 and neither `max_score` nor `max_retain_increase` is exceeded.
         max_score: maximum mean score of the greedy answers to the forget questions.
         max_retain_increase: maximum difference between the loss on a sample of retain rows and its
             value before unlearning, in mean cross-entropy per token.

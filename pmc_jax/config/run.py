@@ -160,6 +160,11 @@ def config_from_dict(settings: dict[str, Any], where: str = "settings") -> Confi
 
 
 def model_path(config: Config) -> str:
+    """Returns the setting `model.path`.
+
+    Raises:
+        UserError: the setting is not given.
+    """
     if not config.model.path:
         raise UserError(
             "model.path: no model is given. Set model.path to a model folder, a *.gguf file or a "
@@ -169,6 +174,11 @@ def model_path(config: Config) -> str:
 
 
 def output_dir(config: Config) -> str:
+    """Returns the setting `output.dir`.
+
+    Raises:
+        UserError: the setting is not given.
+    """
     if not config.output.dir:
         raise UserError("output.dir: no folder is given. Set output.dir to a folder for results.")
     return config.output.dir

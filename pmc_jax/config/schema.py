@@ -176,11 +176,11 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Returns the differences between two nested mappings, such as ["seed was 15 and is now 20"].
+    """Returns a text for each value that differs, such as "seed was 15 and is now 20".
 
     Args:
-        recorded: earlier values.
-        wanted: present values.
+        recorded: nested mapping with the earlier values.
+        wanted: nested mapping with the present values.
     """
     old, new = flatten(recorded), flatten(wanted)
     # JSON text distinguishes 1 from true, and the settings digest is a hash of the same text.

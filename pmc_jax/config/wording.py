@@ -30,7 +30,7 @@ def is_word(text: str) -> bool:
 def nearest(name: str, candidates: Sequence[str]) -> str | None:
     """Returns the candidate whose last part is most similar to the last part of `name`.
 
-    Names have parts that dots divide. The result is None if no candidate is similar enough.
+    Dots separate the parts of a name. The result is None if no candidate is similar enough.
     """
     by_last = {full.rpartition(".")[2]: full for full in reversed(candidates)}
     match = difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1, cutoff=0.6)
