@@ -37,7 +37,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pmc_jax.scoring.words import words_and_marks
+from pmc_jax.data.spelling import words_and_marks
 
 QUESTIONS, MODELS = 40, 5  # fewest questions and fewest never-saw models
 LEVEL = 0.01  # largest p at which a model that must be told apart counts as told apart
