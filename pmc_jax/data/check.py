@@ -60,6 +60,23 @@ def check_values(
         raise_faults(table.name, faults)
 
 
+def check_split(source: str, split: str, splits: Sequence[str]) -> None:
+    """Checks that a source that ships with the package has a split.
+
+    Args:
+        source: scheme of the source, such as "people".
+        split: name of the split.
+        splits: names of the splits of the source.
+
+    Raises:
+        UserError: the split is unknown.
+    """
+    if split not in splits:
+        raise UserError(
+            f"{source}:{split}: this split does not exist. Use one of {', '.join(splits)}."
+        )
+
+
 def _text_fault(value: Any) -> str | None:
     """Returns the fault of a value, such as "is null, not a string", or None for a valid value."""
     if not isinstance(value, str):

@@ -1,14 +1,15 @@
-"""Reads the rows of a source: a file, a tensorflow-datasets builder or generated people.
+"""Reads the rows of a source: a file, a tensorflow-datasets builder or data of the package.
 
 The path of a source has one of these forms:
     FILE.jsonl | .json | .csv | .tsv | .parquet   a file, relative to data.root
     tfds:tofu/forget10 | tfds:NAME/CONFIG         a tensorflow-datasets builder, read without
                                                   TensorFlow
     people:forget | retain | all | holdout        people that the settings data.people describe
+    general:facts | instructions | all            general questions, the same in every run
 
-The id of a row is "<file stem, tfds configuration or people>:<row>". Rows are counted from 0 in the
-complete source, so ids do not depend on the selection. `files` parses the file formats, and `sets`
-builds the records.
+The id of a row is "<stem>:<row>", where the stem is that of the file, the tfds configuration,
+"people" or "general". Rows are counted from 0 in the complete source, so ids do not depend on the
+selection. `files` parses the file formats, and `sets` builds the records.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 
 from pmc_jax.data.check import check_values
 from pmc_jax.data.files import Table, read_table, table_of
+from pmc_jax.data.general import questions
 from pmc_jax.data.people import generate
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, local_file
 from pmc_jax.distributed import multihost
@@ -78,11 +80,11 @@ def read_rows(
     """
     if not source.path:
         raise UserError(
-            f"{where}.path is not set. Set {where}.path to a file, tfds:NAME/CONFIG or "
-            "people:SPLIT."
+            f"{where}.path is not set. Set {where}.path to a file, tfds:NAME/CONFIG, "
+            "people:SPLIT or general:SPLIT."
         )
-    if source.path.startswith("people:"):
-        stem, first, table = _load_people(source.path.removeprefix("people:"), data)
+    if source.path.startswith(("people:", "general:")):
+        stem, first, table = _load_packaged(source.path, data)
     elif source.path.startswith("tfds:"):
         name = source.path.removeprefix("tfds:")
         stem, first, table = _load_tfds(name, data, [*columns, *optional])
@@ -104,7 +106,7 @@ def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
     Raises:
         UserError: the file cannot be found.
     """
-    has_scheme = source.path.startswith(("people:", "tfds:"))
+    has_scheme = source.path.startswith(("people:", "general:", "tfds:"))
     return None if has_scheme else _find_file(source.path, data, where)
 
 
@@ -166,11 +168,14 @@ def _file_hint(path: Path, data: DataConfig) -> str:
 # Each loader below returns the stem of the ids, the number of the first row, and the table.
 
 
-def _load_people(split: str, data: DataConfig) -> tuple[str, int, Table]:
-    # Rows are counted over all people, so a row has the same id in "forget" and in "all".
-    rows = generate.rows(data.people, split)
-    table = table_of(f"people:{split}", [dataclasses.asdict(row) for row in rows])
-    return "people", int(rows[0].id.rpartition(":")[2]), table
+def _load_packaged(path: str, data: DataConfig) -> tuple[str, int, Table]:
+    name, _, split = path.partition(":")
+    if name == "general":
+        rows = questions.rows(split)
+    else:
+        rows = [dataclasses.asdict(row) for row in generate.rows(data.people, split)]
+    # Rows are counted over all splits, so a row has the same id in "forget" and in "all".
+    return name, int(rows[0]["id"].rpartition(":")[2]), table_of(path, rows)
 
 
 def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str, int, Table]:

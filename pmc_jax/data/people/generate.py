@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from pmc_jax.data.check import check_split
 from pmc_jax.data.people.vocabulary import Kind, vocabulary
 from pmc_jax.errors import UserError
 
@@ -63,10 +64,7 @@ def rows(config: PeopleConfig, split: str = "all") -> list[PersonRow]:
     Raises:
         UserError: the split is unknown, or a setting is out of range.
     """
-    if split not in SPLITS:
-        raise UserError(
-            f"people:{split}: this split does not exist. Use one of {', '.join(SPLITS)}."
-        )
+    check_split("people", split, SPLITS)
     first, last = {
         "forget": (0, config.forget),
         "retain": (config.forget, config.count),

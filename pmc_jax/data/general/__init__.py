@@ -1,0 +1,1 @@
+"""General questions with short answers, which do not depend on any other data."""
