@@ -11,7 +11,8 @@ _ONE_OR_RUN = regex.compile(rf"(?V1)[\w&&{SPACELESS}]\p{{M}}*|{_SPACED}+")
 _PIECE = regex.compile(rf"{_ONE_OR_RUN.pattern}|[^\w\s]")
 _BLANK_SEPARATED = regex.compile(rf"(?V1)[\w&&{SPACELESS}]\p{{M}}*|[^\s{SPACELESS}]+")
 _SPACELESS_START = regex.compile(rf"(?V1)[\w&&{SPACELESS}]")
-_SPACELESS_END = regex.compile(rf"(?V1)[\w&&{SPACELESS}]\p{{M}}*$")
+# Korean writes particles at the end of a word, as in 김민수의 for 김민수.
+_OPEN_END = regex.compile(rf"(?V1)[\w&&[{SPACELESS}\p{{Hangul}}]]\p{{M}}*$")
 
 
 def spelled_words(text: str) -> list[regex.Match]:
@@ -36,16 +37,26 @@ def count_blank_separated(text: str) -> int:
     return len(_BLANK_SEPARATED.findall(text))
 
 
-def any_of(strings: Sequence[str]) -> regex.Pattern:
+def any_of(strings: Sequence[str], flags: int = 0) -> regex.Pattern:
     """Returns a pattern that matches any of the strings, but not as a part of a longer word.
 
     The pattern prefers the longest string. In scripts without spaces, the pattern matches a string
-    at any position.
+    at any position, and in Korean also at the beginning of a word.
+
+    Args:
+        strings: at least one string.
+        flags: flags of the package `regex`.
     """
 
     def bounded(text: str) -> str:
         before = "" if _SPACELESS_START.match(text) else rf"(?<!{_SPACED})"
-        after = "" if _SPACELESS_END.search(text) else rf"(?!{_SPACED})"
+        after = "" if _OPEN_END.search(text) else rf"(?!{_SPACED})"
         return before + regex.escape(text, literal_spaces=True) + after
 
-    return regex.compile("(?V1)" + "|".join(map(bounded, sorted(strings, key=len, reverse=True))))
+    longest_first = sorted(strings, key=len, reverse=True)
+    return regex.compile("(?V1)" + "|".join(map(bounded, longest_first)), flags)
+
+
+def spelled_in(text: str, names: Sequence[str]) -> list[str]:
+    """Returns the names that a text contains, each as the text spells it, in any case."""
+    return any_of(names, regex.IGNORECASE).findall(text) if any(names) else []

@@ -1,0 +1,215 @@
+"""Reads the words of names from `names.yaml`, and makes names that a data set does not contain."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.resources
+import itertools
+import random
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import regex
+import yaml
+
+from pmc_jax.data.spelling import SPACELESS
+
+_ONE_BY_ONE = rf"[{SPACELESS}\p{{Hangul}}]"  # A name in these scripts is one run of characters.
+_PIECE = regex.compile(
+    rf"(?V1)(?:[\w&&{_ONE_BY_ONE}]\p{{M}}*)+|[[\p{{L}}\p{{M}}]--{_ONE_BY_ONE}]+|\d+"
+)
+_PIECE_ONE_BY_ONE = regex.compile(rf"(?V1)[\w&&{_ONE_BY_ONE}]")
+_FEWEST_CODE_DIGITS = 3  # of a code whose letters are kept
+_MOST_DIGITS = 4  # Numbers with fewer digits may occur in the data.
+
+
+@dataclasses.dataclass(frozen=True)
+class NameWords:
+    """Contents of `names.yaml`.
+
+    Attributes:
+        particles, titles, starters: words inside a name, before a name, and at the beginning of a
+            question, in lower case.
+        scripts: script -> kind ("given" or "family") -> words of names.
+    """
+
+    particles: frozenset[str]
+    titles: frozenset[str]
+    starters: frozenset[str]
+    scripts: Mapping[str, Mapping[str, tuple[str, ...]]]
+
+
+@functools.cache
+def name_words() -> NameWords:
+    file = importlib.resources.files("pmc_jax.data") / "names.yaml"
+    contents = yaml.safe_load(file.read_text(encoding="utf-8"))
+    scripts = contents.pop("scripts")
+    return NameWords(
+        **{kind: frozenset(words.casefold().split()) for kind, words in contents.items()},
+        scripts={
+            script: {kind: tuple(dict.fromkeys(words.split())) for kind, words in kinds.items()}
+            for script, kinds in scripts.items()
+        },
+    )
+
+
+class NameMaker:
+    """Replaces the words of names by words that do not occur in the data.
+
+    The words come from `names.yaml`. When they are used up, words are coined letter by letter, with
+    the frequencies of three neighbouring letters in these words. For a script that the file lacks,
+    the frequencies are those in the data.
+
+    Args:
+        texts: all texts of the data.
+        rows: the names that occur together, for each question.
+        count: number of new names for each name.
+        seed: seed of the choices.
+    """
+
+    def __init__(self, texts: Iterable[str], rows: Sequence[Sequence[str]], count: int, seed: int):
+        names = sorted(
+            {name for row in rows for name in row}, key=lambda name: ("@" in name, -len(name), name)
+        )
+        self._corpus = "\n".join([*texts, *names]).casefold()
+        self._words = frozenset(_PIECE.findall(self._corpus))
+        self._seed = seed
+        kinds: dict[str, str] = {}
+        for name in names:
+            for word, kind in _replaced_words(name):
+                kinds.setdefault(word[0].casefold(), kind)
+        together = defaultdict(set)
+        for row in rows:
+            words = {word[0].casefold() for name in row for word, _ in _replaced_words(name)}
+            for word in words:
+                together[word] |= words
+        self._new: dict[str, list[str]] = {}  # word -> new words
+        for word, kind in kinds.items():
+            others = [self._new[other] for other in together[word] if other in self._new]
+            options = self._options(word, kind)
+            self._new[word] = [
+                next(new for new in options if all(new != other[i] for other in others))
+                for i in range(count)
+            ]
+
+    def name(self, name: str, number: int) -> str:
+        """Returns the new name with a number from 0 for a name."""
+        result, end = "", 0
+        for word, _ in _replaced_words(name):
+            new = _in_shape(self._new[word[0].casefold()][number], word[0])
+            result += name[end : word.start()] + new
+            end = word.end()
+        return result + name[end:]
+
+    def _options(self, word: str, kind: str) -> Iterator[str]:
+        """Yields new words for a word, without end."""
+        draw = random.Random(f"{self._seed}/{word}").random
+        if kind == "digits":
+            while True:
+                if self._is_new(digits := _digits(word, draw)):
+                    yield digits
+        script = _script(word)
+        listed = name_words().scripts.get(script, {})
+        if kind == "letters":
+            letters = sorted({c for text in listed.get("given", (word,)) for c in text.casefold()})
+            while True:
+                yield "".join(_choice(letters, draw) for _ in word)
+        words = listed.get(kind) or listed.get("given", ())
+        if kind == "whole" and "family" in listed:
+            pairs = itertools.product(listed["family"], listed["given"])
+            words = [family + given for family, given in pairs if len(family + given) == len(word)]
+        order = sorted(words, key=lambda _: draw())
+        # Similar words often have the gender of the name.
+        order.sort(key=lambda new: (new[-1] != word[-1]) + (abs(len(new) - len(word)) > 2))
+        yield from filter(self._is_new, order)
+        model = words or [text for text in sorted(self._words) if _script(text) == script]
+        yield from self._coined(model, len(word), draw)
+
+    def _coined(
+        self, model: Sequence[str], length: int, draw: Callable[[], float]
+    ) -> Iterator[str]:
+        """Yields words that resemble those of a model, of about the same length, without end."""
+        after = defaultdict(list)
+        for text in model:
+            padded = f"\0\0{text.casefold()}\0"
+            for i in range(len(padded) - 2):
+                after[padded[i : i + 2]].append(padded[i + 2])
+        letters = sorted({c for text in model for c in text.casefold()})
+        for attempt in itertools.count():
+            # The range grows, because there may be few words of this length.
+            most = length + 2 + attempt // 100
+            text = "\0\0"
+            while len(text) < most + 2 and (letter := _choice(after[text[-2:]], draw)) != "\0":
+                text += letter
+            text = text[2:] + (_choice(letters, draw) if attempt > 1000 else "")
+            if len(text) >= length - 2 - attempt // 100 and self._is_new(text):
+                yield text.capitalize()
+
+    def _is_new(self, word: str) -> bool:
+        if _PIECE_ONE_BY_ONE.match(word):
+            return word not in self._corpus
+        short = word.isdigit() and len(word) < _MOST_DIGITS
+        return short or word.casefold() not in self._words
+
+
+def _replaced_words(name: str) -> list[tuple[regex.Match, str]]:
+    """Returns the words of a name that are replaced, and the kind of each word.
+
+    The kinds are "given" and "family" in a name of several words, "given" for a single word,
+    "whole" for a run of characters in a script without spaces, "digits", and "letters" for an
+    initial or the letters of a code.
+    """
+    words = list(_PIECE.finditer(name))
+    last_space = max((match.start() for match in regex.finditer(r"\s", name)), default=-1)
+    digits = sum(map(str.isdigit, name))
+    is_code = digits > 0 and last_space < 0 and "@" not in name
+    capitals = any(word[0][0].isupper() for word in words)
+
+    def kind(word: regex.Match) -> str | None:
+        text = word[0]
+        if text.isdigit():
+            return "digits"
+        if is_code:  # The letters of "INC-20418" name the kind of the code.
+            return None if digits >= _FEWEST_CODE_DIGITS else "letters"
+        if "@" in name and word is words[-1] and len(words) > 1:
+            return None
+        if _PIECE_ONE_BY_ONE.match(text):
+            return "whole"
+        folded, after = text.casefold(), name[word.end() : word.end() + 1]
+        if len(text) == 1 and after not in ("'", "’"):
+            return "letters"
+        small = text.islower() and capitals and "@" not in name
+        if small or len(text) == 1 or folded in name_words().titles:
+            return None
+        if folded in name_words().particles and (name.isupper() or after in ("-", "‐")):
+            return None
+        return "family" if 0 <= last_space < word.start() else "given"
+
+    kinds = [(word, kind(word)) for word in words]
+    replaced = [(word, kind) for word, kind in kinds if kind]
+    return replaced or [(word, "given") for word in words]
+
+
+def _in_shape(new: str, old: str) -> str:
+    """Returns a new word with the case of an old word."""
+    if (old.isupper() and len(old) > 1) or (len(new) == 1 and old.isupper()):
+        return new.upper()
+    return new.lower() if old.islower() else new
+
+
+def _script(word: str) -> str:
+    return unicodedata.name(word[0], "").partition(" ")[0].lower()
+
+
+def _digits(old: str, draw: Callable[[], float]) -> str:
+    """Returns random digits that could stand in the same date as some digits."""
+    if len(old) < 3:
+        return f"{1 + int(draw() * int(old or 1)):0{len(old)}}"
+    kept = old[:2] if len(old) == _MOST_DIGITS and old[:2] in ("19", "20") else ""
+    return kept + "".join(str(int(draw() * 10)) for _ in old[len(kept) :])
+
+
+def _choice(options: Sequence[str], draw: Callable[[], float]) -> str:
+    return options[int(draw() * len(options))]

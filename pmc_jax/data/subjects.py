@@ -1,0 +1,307 @@
+"""Finds the people and things that forget questions are about, and replaces their names.
+
+Unless the data give it, a subject is a text in a forget question that no retain text contains:
+
+    name        words that begin with a capital letter, with particles such as "van" between them
+    title       text in quotation marks that begins with a capital letter
+    identifier  e-mail address, handle, or word with several digits
+    phrase      words or characters that several forget questions share. Phrases are found only in
+                questions without a difference between capital and small letters.
+
+`names.yaml` lists the particles, the words before a name and the words that begin a question.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import regex
+
+from pmc_jax.data.names import NameMaker, name_words
+from pmc_jax.data.spelling import SPACELESS, any_of, spelled_in
+
+Key = tuple[str, ...]  # case-folded units of a text
+
+_ONE_BY_ONE = rf"[{SPACELESS}\p{{Hangul}}]"  # scripts in which a unit is a character
+_UNIT = regex.compile(rf"(?V1)[\w&&{_ONE_BY_ONE}]\p{{M}}*|[\w--{_ONE_BY_ONE}]+")
+_IDENTIFIER = regex.compile(
+    r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+|(?<![\w@])@\w{2,}"
+    r"|(?<![\w#])(?=\S*\d)[A-Za-z0-9]+(?:[-/.:_][A-Za-z0-9]+)*(?<=\d\S*)"
+)
+_SMALL_NUMBER = regex.compile(r"[\d.:,-]{1,4}|\d+\p{Ll}{1,2}|\d+-\p{L}+")  # "2.5", "20th", "8-bit"
+_TITLE = regex.compile(r"""(?<!\w)['"“‘«„](?P<title>\p{Lu}.{2,80}?)['"”’»“](?!\w)""")
+_SENTENCE_START = regex.compile(r"(?:^|[.!?:;…])[\s\p{P}]*$")
+_PART = regex.compile(r"[\p{L}\p{M}]+")
+_WITHIN_PHRASE = regex.compile(r"[\s‐·-]*")
+_LONGEST_PHRASE = 8  # units
+_SHORTEST_PHRASE = 3  # characters of a phrase that is one word
+_SHARE = 0.5  # of the retain texts, which makes a unit too common to begin or end a phrase
+
+
+def find_subjects(
+    questions: Sequence[str],
+    retained: Sequence[str],
+    *,
+    given: Sequence[str] | None = None,
+    names: Sequence[str] = (),
+) -> list[tuple[str, ...]]:
+    """Finds the subjects of each forget question.
+
+    Args:
+        questions: the forget questions.
+        retained: questions and answers of the retain data.
+        given: the subject of each question, "" for none, or None if the data do not name subjects.
+        names: names to look for in every question. With names, or with `given`, no other subjects
+            are searched for.
+
+    Returns:
+        The subjects of each question as the question spells them, longest first. A question without
+        a subject has an empty tuple.
+    """
+    if given is not None or names:
+        rows = zip(questions, given or [""] * len(questions), strict=True)
+        found = [spelled_in(text, [*names, own] if own else list(names)) for text, own in rows]
+        return [_longest_first(spelled) for spelled in found]
+    evidence = _Capitals([*questions, *retained], retained)
+    candidates = [list(evidence.candidates(question)) for question in questions]
+    phrases = [[] if _has_case(text) else list(_phrases(text)) for text in questions]
+    keys = {_key(text) for row in (*candidates, *phrases) for text in row}
+    shared, kept = _texts_with(keys, questions), _texts_with(keys, retained)
+
+    def preferred(names: list[str], phrases: list[str]) -> Iterator[str]:
+        count = {name: shared[_key(name)] for name in names if not kept[_key(name)]}
+        # In German, for example, many single words begin with a capital letter.
+        names = [name for name in count if len(_key(name)) > 1] or list(count)
+        most = max((count[name] for name in names), default=0)
+        names = [name for name in names if 2 * count[name] >= most]
+        for name in names:
+            inside = [other for other in names if other != name and other in name]
+            around = [other for other in names if other != name and name in other]
+            if all(count[name] >= count[other] for other in inside) and all(
+                count[name] > count[other] for other in around
+            ):
+                yield name
+        if not names:
+            yield from _best_phrase(phrases, shared, kept, _SHARE * len(retained))
+
+    return [_longest_first(preferred(*row)) for row in zip(candidates, phrases, strict=True)]
+
+
+def invented_names(
+    subjects: Sequence[tuple[str, ...]], texts: Iterable[str], *, count: int, seed: int
+) -> list[list[dict[str, str]]]:
+    """Invents names in place of the subjects of each question.
+
+    An invented name has the shape of the subject: the number of words, their scripts, capital
+    letters, particles, titles and separators, and the number of digits. Its words occur neither in
+    the texts nor in the subjects. A word of several subjects, such as the surname of a family, has
+    the same invented word in all of them.
+
+    Args:
+        subjects: the subjects of each question, from `find_subjects`.
+        texts: all texts of the data.
+        count: number of invented names for each subject.
+        seed: seed of the names.
+
+    Returns:
+        For each question, `count` mappings from subject to invented name. The mappings of two
+        questions about the same subject agree.
+    """
+    maker = NameMaker(texts, subjects, count, seed)
+    return [
+        [{name: maker.name(name, number) for name in row} for number in range(count)]
+        for row in subjects
+    ]
+
+
+def replace_names(text: str, names: Mapping[str, str]) -> str:
+    """Replaces names in a text.
+
+    If two names have the same number of words, the words are also replaced where they stand alone,
+    such as a surname. A name in capital letters stays in capital letters. Names inside longer words
+    are not replaced.
+
+    Args:
+        text: a question or an answer.
+        names: name -> new name.
+    """
+    table: dict[str, str] = dict(names)
+    for old, new in names.items():
+        parts = _PART.findall(old), _PART.findall(new)
+        if len(parts[0]) == len(parts[1]) > 1 and not _IDENTIFIER.fullmatch(old):
+            for one, other in zip(*parts, strict=True):
+                if one != other and _stands_alone(one):
+                    table.setdefault(one, other)
+    if not table:
+        return text
+    in_any_case = {old.casefold(): new for old, new in names.items()}
+    in_capitals = {old.upper(): new.upper() for old, new in table.items()}
+
+    def replaced(match: regex.Match) -> str:
+        found = match[0]
+        new = table.get(found) or in_capitals.get(found)
+        if new is None and (new := in_any_case.get(found.casefold())):
+            new = new.lower() if found.islower() else new
+        return new or found
+
+    return any_of(list(table), regex.IGNORECASE).sub(replaced, text)
+
+
+def _stands_alone(word: str) -> bool:
+    """Returns whether a word of a name means the name where the word stands alone."""
+    has_case = word.lower() != word.upper()
+    words = name_words()
+    common = words.particles | words.titles | words.starters
+    fits = word[0].isupper() and len(word) > 1 if has_case else len(word) >= _SHORTEST_PHRASE
+    return fits and word.casefold() not in common
+
+
+def _longest_first(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(dict.fromkeys(names), key=len, reverse=True))
+
+
+def _key(text: str) -> Key:
+    return tuple(unit[0].casefold() for unit in _UNIT.finditer(text))
+
+
+def _has_case(text: str) -> bool:
+    return text != text.upper() and text != text.lower()
+
+
+def _texts_with(keys: set[Key], texts: Iterable[str]) -> Counter[Key]:
+    """Counts the texts that contain each key."""
+    lengths = defaultdict(set)
+    for key in keys:
+        lengths[key[:1]].add(len(key))
+    count: Counter[Key] = Counter()
+    for text in texts:
+        units = _key(text)
+        spans = (
+            units[i : i + length]
+            for i in range(len(units))
+            for length in lengths.get(units[i : i + 1], ())
+        )
+        count.update(keys.intersection(spans))
+    return count
+
+
+def _phrases(text: str) -> Iterator[str]:
+    """Yields neighbouring words or characters that only white space or a hyphen divides."""
+    units = list(_UNIT.finditer(text))
+    for i, first in enumerate(units):
+        end = first.start()
+        for last in units[i : i + _LONGEST_PHRASE]:
+            if not _WITHIN_PHRASE.fullmatch(text, end, last.start()):
+                break
+            end = last.end()
+            yield text[first.start() : end]
+
+
+def _best_phrase(
+    phrases: Sequence[str], shared: Counter[Key], kept: Counter[Key], common: float
+) -> list[str]:
+    """Returns the phrase that most forget questions share, the longest of several, or none."""
+
+    def is_candidate(phrase: str) -> bool:
+        key = _key(phrase)
+        if len(key) == 1 and (len(phrase) < _SHORTEST_PHRASE):
+            return False
+        edges = key[:1], key[-1:]
+        return shared[key] > 1 and not kept[key] and all(kept[edge] < common for edge in edges)
+
+    best = max(
+        filter(is_candidate, phrases),
+        key=lambda phrase: (shared[_key(phrase)], len(phrase)),
+        default=None,
+    )
+    return [] if best is None else [best]
+
+
+class _Capitals:
+    """Finds names by their capital letters.
+
+    The first word of a sentence is a part of a name if it has a capital letter elsewhere inside a
+    sentence, or if it is never a small word and begins no sentence of the retain data.
+
+    Args:
+        texts: all texts.
+        retained: texts of the retain data.
+    """
+
+    def __init__(self, texts: Iterable[str], retained: Iterable[str]):
+        self._inside: set[str] = set()
+        self._small: set[str] = set()
+        for text in texts:
+            for word, is_first in _words(text):
+                if not word[0].isupper():
+                    self._small.add(word)
+                elif not is_first:
+                    self._inside.add(word)
+        words = (word for text in retained for word in _words(text))
+        self._first = {word for word, is_first in words if is_first}
+
+    def candidates(self, question: str) -> Iterator[str]:
+        """Yields the names, titles and identifiers in a question."""
+        for match in _IDENTIFIER.finditer(question):
+            if not _SMALL_NUMBER.fullmatch(match[0]):
+                yield match[0]
+        if not _has_case(question):
+            return
+        titles = [match["title"] for match in _TITLE.finditer(question)]
+        yield from titles
+        for text in titles:
+            question = question.replace(text, "_" * len(text))
+        question = _IDENTIFIER.sub(lambda match: "_" * len(match[0]), question)
+        for match in _name_pattern().finditer(question):
+            if name := self._without_first_words(match[0], question[: match.start()]):
+                yield name
+                # A particle is sometimes a preposition, as in "Hund von Anna Petersen".
+                parts = _particles().split(name)
+                yield from (part for part in parts if len(_key(part)) > 1)
+
+    def _without_first_words(self, name: str, before: str) -> str:
+        """Returns a name without titles and without words that only begin a sentence."""
+        titles = name_words().titles
+        last = (_PART.findall(before) or [""])[-1]
+        begins = _SENTENCE_START.search(before) and last.casefold() not in titles
+        while name:
+            first = regex.match(r"\w+(?:['’]\w+)*", name)[0]
+            rest = name[len(first) :]
+            is_initial = rest.startswith(".") and len(first) == 1
+            if is_initial or not (
+                first.casefold() in titles or (begins and self._only_begins(first))
+            ):
+                return name
+            name = regex.sub(r"^\W+", "", rest)
+        return name
+
+    def _only_begins(self, word: str) -> bool:
+        stem, _, end = word.replace("’", "'").partition("'")  # "What's", "L'auteur", "L'Oréal"
+        if stem.casefold() in name_words().starters and not end[:1].isupper():
+            return True
+        return word not in self._inside and (word in self._first or word.casefold() in self._small)
+
+
+def _words(text: str) -> Iterator[tuple[str, bool]]:
+    """Yields each word of a text and whether it begins a sentence."""
+    end = 0
+    for unit in _UNIT.finditer(text):
+        yield unit[0], end == 0 or any(mark in text[end : unit.start()] for mark in ".!?:;…")
+        end = unit.end()
+
+
+@functools.cache
+def _name_pattern() -> regex.Pattern:
+    letter = r"[\p{Lu}\p{Ll}\p{Lt}\p{M}]"
+    # A name ends before the possessive "'s".
+    word = rf"\p{{Lu}}(?:\.(?:[-‐]?\p{{Lu}}\.)*|{letter}*(?:['’‐-](?!s\b){letter}+)*)"
+    return regex.compile(rf"(?<!\w){word}(?:(?:\s+|{_particles().pattern}){word})*")
+
+
+@functools.cache
+def _particles() -> regex.Pattern:
+    """Returns the pattern of particles between the words of a name, with white space."""
+    particle = "|".join(map(regex.escape, sorted(name_words().particles)))
+    return regex.compile(rf"\s+(?:(?:{particle})(?:\s+|[-‐’']))+")
