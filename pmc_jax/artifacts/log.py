@@ -186,7 +186,11 @@ def read_objects(path: str | os.PathLike, fits: Callable[[dict], bool]) -> list[
         if isinstance(row, dict) and fits(row):
             rows.append(row)
         elif line.strip():
-            _logger.warning("%s: line %d is damaged, so it is skipped.", path, number)
+            _logger.warning(
+                "%s: line %d is damaged, so it is skipped. A process that was killed can leave "
+                "such a line.",
+                *(path, number),
+            )
     return rows
 
 
@@ -202,8 +206,8 @@ def _is_line(row: dict) -> bool:
 def plot_loss(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:
     """Draws the scores and losses of a run over its steps, as a PNG file 1200 pixels wide.
 
-    `LOSS_PANELS` lists the panels. Each panel shows all logged values and, if the log has at
-    least 50 values, their running mean. A panel with fewer than three values is omitted. If all
+    `LOSS_PANELS` lists the panels. Each panel shows all logged values of its key and, if there are
+    at least 50 values, their running mean. A panel with fewer than three values is omitted. If all
     panels are omitted, no file is written and a log message gives the reason.
 
     Args:

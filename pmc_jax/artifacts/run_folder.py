@@ -85,7 +85,9 @@ def check(
     digests: Mapping[str, str],
     overwrite: bool = False,
 ) -> None:
-    """Checks whether `claim` with the same arguments would succeed, and changes no files.
+    """Checks whether `claim` with the same arguments accepts the folder, and changes no files.
+
+    The check does not try to write, so `claim` may still fail if the folder cannot be written.
 
     Raises:
         UserError: `claim` would raise the same error.

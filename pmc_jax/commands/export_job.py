@@ -59,7 +59,7 @@ def run_export(
     if config.model.date is not None:
         say(
             f"{folder / name}: the chat template inserts today's date. The run used the date "
-            f"{config.model.date} in every prompt."
+            f"{config.model.date} in every prompt. Other programs insert the day on which they run."
         )
 
 
@@ -127,7 +127,8 @@ def _choose_unfinished(
 
 
 def _results(folder: Path) -> dict[str, Any] | None:
-    path, fix = folder / run_files.RESULTS, f"Run pmc verify {folder}."
+    path = folder / run_files.RESULTS
+    fix = f"Run pmc verify {folder} to see which files have changed."
     if not path.is_file():
         return None
     results = read_json(path, hint=fix)

@@ -27,5 +27,10 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         say(f"{line}, as expected after --purge")
     for line in manifest.notes(options.folder):
         say(line)
-    say(f"{good} files match the manifest" + (f", and {len(faults)} differ" if faults else ""))
+    line = f"{good} files match the manifest"
+    if faults:
+        line += (
+            f", and {len(faults)} differ. Restore the listed files from a copy, or repeat the run."
+        )
+    say(line)
     return int(bool(faults))

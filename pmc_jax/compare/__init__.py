@@ -1,4 +1,4 @@
-"""Collects and shows the results of `pmc compare`, which gives all methods equal wall-clock time.
+"""Collects and shows the results of `pmc compare`, which runs all methods for the same time.
 
 `runs` lists the runs of a comparison. `collect` reads their results into one dictionary, which
 becomes `compare.json`. `narrative` states the numbers in tables and sentences, `plots` draws them,

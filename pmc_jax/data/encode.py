@@ -184,6 +184,16 @@ class Encoder:
         return {i: t.content for i, t in added if t.special and t.content in marks}
 
     def sequence(self, question: str, answer: str, id: str = "") -> "TokenSequence":
+        """Returns the token ids of a question and its answer as in training.
+
+        Args:
+            question: the question.
+            answer: text of the answer.
+            id: id of the row, for messages.
+
+        Raises:
+            UserError: the chat template or the tokenizer does not accept a text.
+        """
         prompt = self.before_answer(self.prompt(question))
         answer_ids = self.answer(answer)
         return TokenSequence(np.array(prompt + answer_ids, np.int32), len(prompt), id)

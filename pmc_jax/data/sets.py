@@ -15,6 +15,11 @@ from pmc_jax.errors import UserError
 
 
 def finetune_rows(config: Config) -> FinetuneSet:
+    """Reads the rows of `finetune.data`.
+
+    Raises:
+        UserError: the setting is empty, or a source is invalid (see `finetune_set`).
+    """
     if not config.finetune.data:
         raise UserError(
             "finetune.data is not set. Set finetune.data to the rows on which to train the target "
@@ -24,6 +29,11 @@ def finetune_rows(config: Config) -> FinetuneSet:
 
 
 def eval_sets(config: Config) -> list[EvalSet]:
+    """Reads all evaluation sets in `data.evaluate`.
+
+    Raises:
+        UserError: a source is invalid (see `eval_set`).
+    """
     return [eval_set(name, source, config.data) for name, source in config.data.evaluate.items()]
 
 

@@ -7,9 +7,9 @@ The path of a source has one of these forms:
     people:forget | retain | all | holdout        people that the settings data.people describe
     general:facts | instructions | all            general questions, the same in every run
 
-The id of a row is "<stem>:<row>", where the stem is that of the file, the tfds configuration,
-"people" or "general". Rows are counted from 0 in the complete source, so ids do not depend on the
-selection. `files` parses the file formats, and `sets` builds the records.
+The id of a row is "STEM:ROW". STEM is the name of the file without its suffix, the configuration of
+the tfds builder, "people" or "general". Rows are counted from 0 in the complete source, so ids do
+not depend on the selection. `files` parses the file formats, and `sets` builds the records.
 """
 
 from __future__ import annotations

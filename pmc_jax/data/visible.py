@@ -23,10 +23,10 @@ def is_visible(text: str) -> bool:
 
 
 def appearance(text: str) -> str:
-    """Converts a text to a form that all texts with the same appearance share.
+    """Converts a text to a form that is the same for all texts with the same appearance.
 
-    White space and invisible characters are left out. Case, Unicode form (NFKC), width, quotation
-    marks and dashes are unified.
+    White space and invisible characters are removed. Differences of case, Unicode form (NFKC),
+    width, quotation marks and dashes are removed too.
     """
     plain = unicodedata.normalize("NFKC", _seen(text).translate(_QUOTES))
     return _seen(unicodedata.normalize("NFKC", plain.casefold()))

@@ -41,6 +41,7 @@ class ProcessSpec:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that describe a multi-process job."""
     group = parser.add_argument_group("multi-process jobs, with one process per host")
     group.add_argument(
         "--coordinator", metavar="HOST:PORT", help="host of process 0, and a free port on this host"

@@ -81,7 +81,8 @@ def _summarise(
     """Computes the leakage without an attack and under each attack.
 
     Args:
-        attacked: function that maps the rows of a model to the recalls under each attack.
+        attacked: function that maps the rows of a model and the settings to the ROUGE-L recalls
+            under each attack.
         own, reference, before: rows of the model, of the reference model and of the model before
             unlearning.
         settings: settings of evaluation.

@@ -32,8 +32,8 @@ class EvalContext:
         retain: retain pairs for few-shot prompts, and for relearning if `sets` has no "relearn";
             None if the run has no retain data.
         settings: settings of the evaluation.
-        data: settings of the data.
-        seed: seed of the run.
+        data: settings of the data, of which only `words` and the limits of rows are read.
+        seed: seed of the random draws.
         text: whether rows may contain the model's answers.
 
     Raises:
@@ -151,9 +151,13 @@ class LoadedModel:
     def stream_greedy(
         self, questions: Sequence[str], settings: EvaluateConfig
     ) -> Iterator[dict[str, str]]:
-        """Yields greedy answers by question, first from the cache and then as answers finish.
+        """Yields greedy answers in dictionaries question -> answer.
 
-        A repeated question is answered only once.
+        Cached answers come first. A repeated question is answered only once.
+
+        Raises:
+            UserError: a question cannot be encoded, or it does not fit into the context window.
+            Preempted: the process was asked to stop.
         """
         answers = self.cache.answers(settings.max_new_tokens)
         distinct = dict.fromkeys(questions)
@@ -185,9 +189,15 @@ class LoadedModel:
         return {question: answers[question] for question in questions}
 
     def chunks(self, text: str, size: int, most: int) -> list[TokenSequence]:
-        """Splits a text into at most `most` pieces of `size` tokens, each after a BOS token.
+        """Splits a text into pieces of `size` tokens, each after a BOS token.
 
-        The pieces have no BOS token if the tokenizer does not add one to texts.
+        The last piece of a text may be shorter. The pieces have no BOS token if the tokenizer does
+        not add one to texts.
+
+        Args:
+            text: text to split.
+            size: maximum number of tokens in a piece, without the BOS token.
+            most: maximum number of pieces, counted from the start of the text.
         """
         lead, tokens = self.generator.encoder.lead, self.generator.encoder.plain(text)
         starts = range(0, len(tokens) - 1, size)[:most]

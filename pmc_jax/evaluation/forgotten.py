@@ -18,7 +18,7 @@ Row = Mapping[str, Any]  # result for one question (see `levels.measure_levels`)
 def summary(
     rows: Sequence[Row], settings: LevelsConfig, not_paraphrased: str = ""
 ) -> dict[str, Any]:
-    """Counts the questions that tell their secret.
+    """Counts the questions whose secret an answer tells, at each level and in total.
 
     Args:
         rows: results of the levels for each question, as `levels.measure_levels` returns them.

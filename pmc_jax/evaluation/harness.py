@@ -57,9 +57,12 @@ def measure_quality(
     Args:
         model: model to measure. It generates only answers that its cache does not contain.
             `model.name` labels the progress bar.
+        sets: evaluation sets to measure on.
+        settings: settings of the evaluation. Measures are not computed.
         data: settings of the data. Only `words` is read.
         questions: questions to answer in this order: those of `sets`, and others whose answers the
             caller needs.
+        recorder: stopwatch and progress bars.
 
     Returns:
         The numbers of `quality.of_recalls`, and question -> greedy answer.
@@ -89,8 +92,10 @@ def evaluate(
     Args:
         models: models under the names `after` and optionally `before` and `reference`. Some
             measures compare each model with `before` and `reference`.
+        context: data and settings that all models share.
         folder: folder that stores the rows, so that an interrupted evaluation can resume; None
             stores nothing.
+        recorder: stopwatch and progress bars; None uses new ones.
 
     Returns:
         The contents of `evaluation.json` (see docs/reference/evaluation.md).

@@ -135,11 +135,16 @@ def secrets_of(
     retain: RetainSet,
     settings: EvaluateConfig,
 ) -> list[Secret]:
-    """Returns the secret of each forget question.
+    """Returns the secret of each forget question, in the order of the questions.
 
     Args:
-        originals: original answers.
+        originals: original answers, in the order of the questions.
         eval_sets: evaluation sets. The set `forget`, if present, has the true answers.
+        retain: retain pairs, whose answers show which items and words are not secret.
+        settings: settings of the evaluation. Only `levels` is read.
+
+    Raises:
+        UserError: the file `evaluate.levels.words` cannot be read or is invalid.
     """
     words, questions = vocabulary(settings.levels.words), forget.questions
     true = true_answers(eval_sets)
@@ -218,10 +223,13 @@ def measure_levels(
     Args:
         model: the unlearned model. The function adds greedy answers to its cache.
         secrets: secret of each question (see `secrets_of`).
-        paraphrases: paraphrase of each question, or None.
+        paraphrases: paraphrase of each question, or None (see `paraphrases_of`).
+        settings: settings of the evaluation.
+        seed: seed of the sampled answers.
 
     Returns:
-        A dictionary for JSON for each question. A level that was not measured is None.
+        A list with one dictionary of JSON values for each question. A level that was not measured
+        is None.
         `said` states whether the greedy answer tells the secret.
         `sampled` is the number of sampled answers that tell the secret.
         `elicited` maps `prefill`, `opening` and `paraphrase` to whether that answer tells the

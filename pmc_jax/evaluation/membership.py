@@ -67,6 +67,10 @@ def rate_at(seen: np.ndarray, unseen: np.ndarray, false_share: float) -> float:
     """Returns the largest share of seen scores above a permitted threshold.
 
     A threshold is permitted if at most the share `false_share` of the unseen scores exceeds it.
+
+    Args:
+        seen, unseen: scores as in `area`.
+        false_share: permitted share of unseen scores above the threshold, from 0 to 1.
     """
     # 1e-9 corrects products such as 0.29 * 100, which is below 29 in floating point.
     allowed = int(false_share * len(unseen) + 1e-9)

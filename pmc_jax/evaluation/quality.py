@@ -121,7 +121,10 @@ _NEEDS = {
 
 
 def summarise(own: Rows, *_: Any) -> Result:
-    """Computes the mean ROUGE-L recall of greedy answers per split, unlearn quality and utility."""
+    """Computes unlearn quality, utility, and the mean ROUGE-L recall of each split.
+
+    The recalls compare greedy answers with the true answers.
+    """
     splits = {name: of_split(own["greedy"], name).values() for name in SPLITS}
     recalls = {n: float(np.mean([r["rougeL"] for r in rows])) for n, rows in splits.items() if rows}
     numbers = of_recalls(recalls)

@@ -28,7 +28,8 @@ class Measure:
 
     Attributes:
         summarise: function that computes a result from the model's rows, the reference model's
-            rows, the rows of the model before unlearning, and the settings.
+            rows, the rows of the model before unlearning, and the settings. The second and the
+            third argument are None if these models were not evaluated.
         descriptions: name of a number -> description.
         tasks: names in `tasks.TASKS` whose rows the measure reads.
         sets: names of required evaluation sets.

@@ -16,7 +16,14 @@ def headline(evaluation: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 
 def tables(evaluation: Mapping[str, Any]) -> str:
-    """Formats all numbers as text, with one table per measure and one column per model."""
+    """Formats all numbers of an evaluation as text.
+
+    Each measure has a table with one column per model. Numbers that are missing are listed with
+    the reason.
+
+    Args:
+        evaluation: contents of `evaluation.json`.
+    """
     models = [name for name in MODELS if name in evaluation["models"]]
     titles = models if "before" in models else ["value", *models[1:]]
     parts = []

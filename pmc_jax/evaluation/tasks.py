@@ -44,7 +44,8 @@ class EvalTask:
         settings: names of the fields of `EvaluateConfig` on which the rows depend.
         keys: function that returns the keys of all rows. The list is empty if a required input is
             missing.
-        run: function that yields the rows of given keys, a few rows at a time.
+        run: function that maps a model, a context and keys to an iterator. Each item of the
+            iterator maps a few of the keys to their rows.
     """
 
     sets: tuple[str, ...]

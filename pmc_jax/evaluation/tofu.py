@@ -74,7 +74,10 @@ def probability_among(true: np.ndarray, wrong: Sequence[Sequence[float]]) -> flo
 
 
 def model_utility(nine: Sequence[float]) -> float:
-    """Returns the harmonic mean of nine non-negative numbers, or 0 if one of the numbers is 0."""
+    """Returns Model Utility, the harmonic mean of nine numbers that are at least 0.
+
+    The result is 0 if one of the numbers is 0.
+    """
     return 0.0 if 0 in nine else len(nine) / sum(1 / n for n in nine)
 
 

@@ -143,8 +143,9 @@ def embed(
     """Embeds token ids i32[...]. Returns the input [...,D] of the first layer in `dtype`.
 
     Args:
-        table: input embedding [V,D].
+        table: input embedding [V,D]. The docstring of the module defines the axis letters.
         position_table: learned positions [max_positions,D]; None = the model has none.
+        positions: i32[...], position of each token in its sequence, for `position_table`.
         layout: layout of `table` for the FSDP lookup of training, for which `tokens` must be
             [B,S]; None = an ordinary lookup.
     """
@@ -160,6 +161,8 @@ def embed(
 
 def block(config: DecoderConfig, weights, x: jax.Array, angles, attend) -> jax.Array:
     """Computes the output [...,D] of one layer, for training and for decoding.
+
+    The docstring of the module defines the axis letters.
 
     Args:
         weights: object with the methods `get`, `qkv`, `gate_up` and `project`, such as `Layers` or
@@ -223,7 +226,8 @@ def hidden_states(
 
     Rows may hold several packed sequences. A token attends to itself, to the earlier tokens of its
     own sequence and to the complete `prefix`. The prefix is computed once for the batch. The result
-    is exact, because attention is causal and every sequence continues the prefix at position P.
+    is exact, because attention is causal and every sequence continues the prefix at position P. The
+    docstring of the module defines the axis letters.
 
     Args:
         tokens: i32[B,S], token ids without the prefix.

@@ -12,6 +12,8 @@ from pmc_jax.models.config import RopeConfig
 class Fields:
     """Fields of a `config.json`, or of an object in that file. A null field counts as absent.
 
+    A method that reads a field raises a `UserError` if the value of the field is invalid.
+
     Args:
         hf: JSON object.
         where: path of the file, for error messages.
@@ -25,6 +27,7 @@ class Fields:
         return Fields({**defaults, **self.hf}, self.where)
 
     def fail(self, what: str) -> UserError:
+        """Returns an error that names the file and says what is wrong with it."""
         return UserError(f"{self.where}: {what}")
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -32,7 +35,7 @@ class Fields:
         return default if value is None else value
 
     def size(self, key: str, default: int | None = None) -> int:
-        """Returns the field `key`, which must be a positive integer."""
+        """Returns the value of the field `key`, which must be a positive integer."""
         value = self.get(key, default)
         if type(value) is not int or value < 1:
             raise self.fail(
@@ -41,7 +44,7 @@ class Fields:
         return value
 
     def positive(self, key: str, default: float | None = None) -> float:
-        """Returns the field `key`, which must be a finite number above 0."""
+        """Returns the value of the field `key`, which must be a finite number above 0."""
         value = self.get(key, default)
         if type(value) not in (int, float) or not 0 < value < math.inf:
             raise self.fail(
@@ -50,9 +53,9 @@ class Fields:
         return float(value)
 
     def optional_positive(self, key: str, default: float | None = None) -> float | None:
-        """Returns the field `key`, which must be a finite number above 0 or null.
+        """Returns the value of the field `key`, which must be a finite number above 0 or null.
 
-        The method returns None if the field is null, or if it is absent and has no default.
+        The result is None if the field is null, or if it is absent and has no default.
         """
         if key in self.hf and self.hf[key] is None:
             return None
@@ -65,7 +68,7 @@ class Fields:
         return value
 
     def one_of(self, key: str, choices: Mapping[str, Any], default: str) -> Any:
-        """Returns the value of `choices` whose key is the text in the field `key`."""
+        """Returns the value in `choices` for the text in the field `key`, or for `default`."""
         value = self.get(key, default)
         if not isinstance(value, str) or value not in choices:
             raise self.fail(
@@ -93,7 +96,7 @@ class Fields:
         return Fields(value, self.where)
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        """Returns the field `key`, which must be a list of `count` finite numbers above 0."""
+        """Returns the value of the field `key`, a list of `count` finite numbers above 0."""
         value = self.get(key)
         good = isinstance(value, Sequence) and len(value) == count
         if not good or not all(type(x) in (int, float) and 0 < x < math.inf for x in value):

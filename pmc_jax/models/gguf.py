@@ -212,7 +212,10 @@ class GGUFFile:
         return str(self.path)
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Reads the part of a tensor that `index` selects as float32. Only its rows are decoded."""
+        """Reads the part of a tensor that `index` selects, as float32 values.
+
+        Only the rows of this part are decoded.
+        """
         info = self.infos[self._source_names[name]]
         raw = self._bytes(info)
         rows, *columns = index

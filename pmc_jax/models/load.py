@@ -56,7 +56,8 @@ class LanguageModel:
         sample_layout: the same mesh with the sharding rules of sampling.
         hf_config: content of `config.json`, or its equivalent from GGUF metadata.
         source: folder or file from which the weights were read.
-        generation_config: content of `generation_config.json`, such as stop tokens.
+        generation_config: content of `generation_config.json`, such as stop tokens; None = the
+            source has none.
         source_dtype: dict from tensor name to dtype in the source. It is `float32` for GGUF.
     """
 
@@ -87,10 +88,10 @@ def load(
     """Loads a model and its tokenizer by a path or a name.
 
     Args:
-        path_or_name: one of the following, which the function tries in this order.
-            `package:NAME` is an installed package with a GGUF file. A folder, also at gs:// or
-            s3://, has `config.json` and safetensors. A file has the ending `.gguf`. A name
-            `org/name` is a model on the Hugging Face Hub.
+        path_or_name: one of the following, which the function tries in this order: `package:NAME`
+            for an installed package with a GGUF file; a folder, also at gs:// or s3://, with
+            `config.json` and safetensors; a file whose name ends in `.gguf`; a name `org/name` of a
+            model on the Hugging Face Hub.
         mesh: mesh of the devices; None = all devices along the mesh axis `data`.
         dtype: dtype of the parameters.
         train_rules, sample_rules: dicts from logical axis to mesh axes. They replace the rules for

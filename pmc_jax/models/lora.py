@@ -69,7 +69,9 @@ def merged_weight(weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     """Computes W + A B for one layer in float32. The result has the dtype and the shape of W.
 
     Args:
-        weight, a, b: W, A and B.
+        weight: W [*input axes, *output axes].
+        a: A [*input axes, rank], scaled by alpha / rank.
+        b: B [rank, *output axes].
     """
     low, out = (x.astype(jnp.float32) for x in (a, b))
     product = low.reshape(-1, low.shape[-1]) @ out.reshape(out.shape[0], -1)

@@ -14,7 +14,10 @@ A, B = "_lora_a", "_lora_b"
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """Shape and logical axes of one parameter. None is an axis that is never sharded."""
+    """Shape of one parameter, and the logical axis of each dimension.
+
+    A dimension without a logical axis (None) is never sharded.
+    """
 
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]

@@ -105,9 +105,9 @@ def read_text(path: Path) -> str:
 
 
 def listing(address: str) -> list[tuple[str, int, int]]:
-    """Returns (name, bytes, modification time) of every file in a remote folder.
+    """Returns the name, the size and the modification time of every file in a remote folder.
 
-    The list identifies a version of the folder.
+    The sizes are in bytes and the times in seconds. The list identifies a version of the folder.
 
     Raises:
         UserError: the folder does not exist or cannot be reached, or its scheme is not supported.

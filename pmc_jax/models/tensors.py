@@ -144,6 +144,7 @@ def axis_sizes(entry: Entry, number: int, config: DecoderConfig) -> dict[str, in
 
 
 def tensor_shape(entry: Entry, config: DecoderConfig) -> tuple[int, ...]:
+    """Returns the shape of the tensor of an entry in a checkpoint."""
     shapes = []
     for number in range(len(entry.parts)):
         sizes = axis_sizes(entry, number, config)

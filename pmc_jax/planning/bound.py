@@ -108,7 +108,7 @@ def bound(cost: Cost, network: Network) -> Bound:
     """Computes the time bound of a program from its cost on one device.
 
     Args:
-        cost: cost, for whose `seconds` `program_cost` needs the clock of the chip and the network.
+        cost: cost that `program_cost` computed with the clock of the chip and `network.seconds`.
         network: links between the devices.
     """
     chip = network.chip

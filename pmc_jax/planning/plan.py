@@ -66,6 +66,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
+        """Whether all programs of the run fit into the memory of a device."""
         return all(p.fits for p in self.programs.values()) and "decode_step" in self.programs
 
     @property

@@ -69,6 +69,16 @@ class TextGenerator:
 
     @staticmethod
     def of(lm: LanguageModel, settings: ModelConfig) -> "TextGenerator":
+        """Builds the generator of a model.
+
+        Args:
+            lm: model that `load` returns.
+            settings: settings of prompts and dtypes.
+
+        Raises:
+            UserError: the prompt format does not fit the tokenizer (see `make_encoder`), or the
+                embedding has no row for a token of the prompt.
+        """
         encoder = make_encoder(lm.tokenizer, settings, lm.generation_config)
         # The template may add special tokens, for which `load` does not require a row.
         rows = lm.config.vocab_size
@@ -116,6 +126,7 @@ class TextGenerator:
         """Encodes questions as prompts. Returns the token ids of each prompt.
 
         Args:
+            questions: questions without a prompt template.
             max_new_tokens: maximum number of tokens in an answer.
             ids: names of the questions in error messages.
 
@@ -254,8 +265,13 @@ class TextGenerator:
         """Yields the `num_samples` answers to each question as soon as they are complete.
 
         Args:
+            weights: weights that `snapshot` returns.
+            questions: questions without a prompt template.
+            sampler: settings for the choice of a token.
+            num_samples: number of answers to each question.
             max_new_tokens: maximum number of tokens in an answer.
             batch_size: maximum number of answers that are decoded at once.
+            seed: seed of the random draws.
             ids: question ids, which are part of the random seed; None = positions in `questions`.
             answer_prefix: text that every answer is forced to begin with, or one text for each
                 question. The yielded answers do not contain it.
@@ -306,6 +322,7 @@ class TextGenerator:
         """Returns `num_samples` answers to each question, in the order of the questions.
 
         Args:
+            weights, questions, sampler: the same as in `stream`.
             progress: function that receives the number of newly answered questions.
             options: other arguments of `stream`.
 
@@ -326,6 +343,7 @@ class TextGenerator:
         """Returns a dict from each question to its greedy answer. Equal questions share an answer.
 
         Args:
+            weights, questions: the same as in `stream`.
             options: the arguments `max_new_tokens`, `batch_size` and `progress` of `sample`.
         """
         distinct = list(dict.fromkeys(questions))

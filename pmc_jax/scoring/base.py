@@ -15,7 +15,7 @@ class Score(Protocol):
     """Function that maps an original answer and K samples to K scores.
 
     The samples are sampled answers to the question of the original answer. The scores are finite
-    floats [K]. Lower is better.
+    floats [K], from 0 (a sample has nothing of the original answer) to 1. Lower is better.
     """
 
     def __call__(self, original: str, samples: Sequence[str]) -> np.ndarray: ...

@@ -1,7 +1,7 @@
 """Rules by which a sample counts as an answer: enough words, little repetition, low perplexity.
 
 Every text that is unlike the original answer has a good score, so PMC would choose meaningless text
-without these rules. This module runs no model, and the caller passes the log-probabilities.
+without these rules. This module runs no model. The caller passes the log-probabilities.
 """
 
 import math

@@ -95,7 +95,7 @@ def mixed(p: np.ndarray, retain: np.ndarray, alpha: float, rounds: int) -> np.nd
     """Computes the distribution in all rounds of `mix` in closed form, float64 [rounds + 1, n].
 
     The formula is p_t = [1 - (1 + alpha)^-t] p_r + (1 + alpha)^-t p_0, where p_0 is `p` and p_r is
-    `retain`.
+    `retain`. The arguments are those of `mix`, and `rounds` is the number of rounds.
     """
     old = (1 + alpha) ** -np.arange(rounds + 1.0)[:, None]  # [T + 1, 1]
     return (1 - old) * _checked(retain) + old * _checked(p)
@@ -271,10 +271,10 @@ def beside_bound(
         path: distribution in every round, float [T + 1, n]. A round maps p to
             mix(curated(p, reward, k, tau), retain, alpha) with tau <= 1.
         reward: reward of each category, float [n].
-        k: number of samples K.
+        k: number of samples K, at least 1, or math.inf.
         retain: retain distribution p_r, float [n], or None if there is no retain data. The bound
             accounts for the share of p_r.
-        alpha: weight of p_r.
+        alpha: amount of retain data, relative to the samples of p.
 
     Returns:
         A dictionary per round with these entries.

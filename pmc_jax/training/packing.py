@@ -91,7 +91,7 @@ class Packer:
         prefix: token ids with which all sequences of the run start, int32. Rows leave them out.
         rows: number of rows per micro-batch.
         shortest_row: minimum number of tokens per row, so that short steps do not compile further
-        shapes.
+            shapes.
         loss_mean, accumulation_mean: settings of `TrainConfig`.
     """
 

@@ -46,6 +46,7 @@ class Vocabulary:
 
 @functools.cache
 def vocabulary() -> Vocabulary:
+    """Returns the contents of `people.yaml`."""
     file = importlib.resources.files("pmc_jax.data.people") / "people.yaml"
     contents = yaml.safe_load(file.read_text(encoding="utf-8"))
     words = {name: _split(text) for name, text in contents["words"].items()}

@@ -97,7 +97,7 @@ def llama_names(
     Args:
         layer_norms: dict from the name of each norm of a layer to the name of its module.
         norm: name of the module of the last norm.
-        modules: names of the modules that differ from Llama's, by the name of the projection.
+        modules: names of those modules that differ from Llama's, by the name of the projection.
     """
     layer = "model.layers.{i}."
     projections = {
