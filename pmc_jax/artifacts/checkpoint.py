@@ -87,7 +87,9 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def __init__(self, folder: str | Path, *, keep: int):
         if keep < 1:
-            raise UserError(f"keep: the value must be at least 1, but it is {keep}.")
+            raise UserError(
+                f"keep: the value must be at least 1, but it is {keep}. Pass a larger number."
+            )
         self.folder = Path(folder).absolute()  # orbax rejects relative paths.
         self.chosen: set[int] = set()
         self._writing = -1

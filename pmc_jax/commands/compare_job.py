@@ -100,8 +100,8 @@ def run_compare(
             raise
         if len(comparison.failed) == len(runs):
             raise UserError(
-                f"{folder}: all {len(runs)} runs failed. Correct the settings. The error of the "
-                f"last run is: {comparison.failed[runs[-1].name]}"
+                f"{folder}: all {len(runs)} runs failed. Correct the cause, then run the same "
+                f"command again. The error of the last run: {comparison.failed[runs[-1].name]}"
             )
         return comparison.write(say)
 

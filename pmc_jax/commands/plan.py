@@ -1,4 +1,7 @@
-"""Compiles the run for plan.topology without a TPU and writes its memory and time to plan.file."""
+"""Predicts the memory and time of a run on the TPU slice in plan.topology, without a TPU.
+
+The command compiles the programs of the run and writes the plan to plan.file.
+"""
 
 import argparse
 import os

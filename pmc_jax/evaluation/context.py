@@ -124,7 +124,7 @@ class LoadedModel:
     Attributes:
         name: label of the model's numbers and progress bars.
         generator: the model and its tokenizer.
-        cache: greedy answers of the model, which methods read and extend.
+        cache: greedy answers of the model. The methods of this class read and extend the cache.
     """
 
     name: str

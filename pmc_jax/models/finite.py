@@ -102,6 +102,7 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -
     refuses a text that contains a token without a row.
 
     Args:
+        tokenizer: tokenizer of the model.
         rows: number of rows of the embedding.
         where: file or folder of the model, for the message.
 

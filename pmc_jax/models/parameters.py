@@ -53,7 +53,7 @@ def adapter_pair(config: DecoderConfig, name: str, rank: int) -> dict[str, Param
 
 
 def stacked(config: DecoderConfig, names: Iterable[str]) -> dict[str, Parameter]:
-    """Returns the shapes and axes of stacked parameters and adapters.
+    """Returns the shapes and axes of parameters and adapters that are stacked over layers.
 
     `names`, and the keys of the result, lack the prefix "layers.".
     """

@@ -149,9 +149,10 @@ def compact_batch(
     *,
     layout: Layout,
 ) -> tuple[PromptCache, GeneratedCache]:
-    """Moves the active samples of a batch (B, K) into a smaller batch with B' rows of K' slots.
+    """Moves active samples from B rows of K slots to a smaller batch of B' rows with K' slots.
 
     Args:
+        prompts, cache: caches of the larger batch.
         rows: i32[B'], index of the old row whose prompt each new row continues.
         slots: i32[B',K'], flat index b * K + k of the old slot that each new slot continues.
     """

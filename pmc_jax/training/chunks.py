@@ -10,16 +10,16 @@ import jax.numpy as jnp
 
 
 def split_positions(x: jax.Array, size: int) -> jax.Array:
-    """Splits an array [R,A,...] into chunks [K,R,C,...] with C = `size`.
+    """Splits R rows of A positions, an array [R,A,...], into K chunks [K,R,C,...] of C positions.
 
-    The last chunk is padded with zeros.
+    C is `size`. The last chunk is padded with zeros.
     """
     x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size)) + ((0, 0),) * (x.ndim - 2))
     return jnp.moveaxis(x.reshape(len(x), -1, size, *x.shape[2:]), 1, 0)
 
 
 def join_positions(x: jax.Array, positions: int) -> jax.Array:
-    """Joins chunks [K,R,C,...] to an array [R,A,...] with A = `positions`."""
+    """Joins K chunks [K,R,C,...] of C positions to R rows [R,A,...] of A = `positions`."""
     x = jnp.moveaxis(x, 0, 1)
     return x.reshape(len(x), -1, *x.shape[3:])[:, :positions]
 
