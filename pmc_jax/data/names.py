@@ -22,7 +22,13 @@ _PIECE = regex.compile(
 )
 _PIECE_ONE_BY_ONE = regex.compile(rf"(?V1)[\w&&{_ONE_BY_ONE}]")
 _FEWEST_CODE_DIGITS = 3  # of a code whose letters are kept
-_MOST_DIGITS = 4  # Numbers with fewer digits may occur in the data.
+_YEAR = 4  # digits
+_TRIES = 100  # number of draws before a shorter, longer or known word is taken
+# The cases of a Russian name differ in the end of each word.
+_CYRILLIC_END = regex.compile(
+    "(?:ого|его|ому|ему|ыми|ими|[ыиоеа]м|[аыи]х|[аеёиоуыэюяйь]{1,3})$", regex.IGNORECASE
+)
+_SHORTEST_STEM = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,32 +80,39 @@ class NameMaker:
             {name for row in rows for name in row}, key=lambda name: ("@" in name, -len(name), name)
         )
         self._corpus = "\n".join([*texts, *names]).casefold()
-        self._words = frozenset(_PIECE.findall(self._corpus))
+        self._words = frozenset(stem_and_end(word)[0] for word in _PIECE.findall(self._corpus))
         self._seed = seed
-        kinds: dict[str, str] = {}
+        self._new: dict[str, list[str]] = {}  # stem -> new words
+        words = defaultdict(list)  # stem -> its words and their kinds
         for name in names:
             for word, kind in _replaced_words(name):
-                kinds.setdefault(word[0].casefold(), kind)
+                words[stem_and_end(word[0])[0]].append((word[0].casefold(), kind))
         together = defaultdict(set)
         for row in rows:
-            words = {word[0].casefold() for name in row for word, _ in _replaced_words(name)}
-            for word in words:
-                together[word] |= words
-        self._new: dict[str, list[str]] = {}  # word -> new words
-        for word, kind in kinds.items():
-            others = [self._new[other] for other in together[word] if other in self._new]
-            options = self._options(word, kind)
-            self._new[word] = [
-                next(new for new in options if all(new != other[i] for other in others))
-                for i in range(count)
-            ]
+            stems = {stem_and_end(word[0])[0] for name in row for word, _ in _replaced_words(name)}
+            for stem in stems:
+                together[stem] |= stems
+        for stem, spelled in words.items():
+            others = [self._new[other] for other in together[stem] if other in self._new]
+            kind = spelled[0][1]
+            shortest = min((word for word, _ in spelled), key=lambda word: (len(word), word))
+            options, new = self._options(shortest, kind), []
+            while len(new) < count:
+                option = next(options)
+                is_free = option not in new and all(option != other[len(new)] for other in others)
+                if is_free or kind in ("digits", "letters"):
+                    new.append(option)
+            self._new[stem] = new
 
     def name(self, name: str, number: int) -> str:
         """Returns the new name with a number from 0 for a name."""
         result, end = "", 0
         for word, _ in _replaced_words(name):
-            new = _in_shape(self._new[word[0].casefold()][number], word[0])
-            result += name[end : word.start()] + new
+            stem, ending = stem_and_end(word[0])
+            new = self._new[stem][number]
+            if ending:
+                new = new[: len(stem_and_end(new)[0])] + ending
+            result += name[end : word.start()] + _in_shape(new, word[0])
             end = word.end()
         return result + name[end:]
 
@@ -107,10 +120,11 @@ class NameMaker:
         """Yields new words for a word, without end."""
         draw = random.Random(f"{self._seed}/{word}").random
         if kind == "digits":
-            while True:
-                if self._is_new(digits := _digits(word, draw)):
+            for attempt in itertools.count():
+                digits = _digits(word, draw)
+                if self._is_new(digits) or attempt > _TRIES:
                     yield digits
-        script = _script(word)
+        script = script_of(word)
         listed = name_words().scripts.get(script, {})
         if kind == "letters":
             letters = sorted({c for text in listed.get("given", (word,)) for c in text.casefold()})
@@ -124,7 +138,7 @@ class NameMaker:
         # Similar words often have the gender of the name.
         order.sort(key=lambda new: (new[-1] != word[-1]) + (abs(len(new) - len(word)) > 2))
         yield from filter(self._is_new, order)
-        model = words or [text for text in sorted(self._words) if _script(text) == script]
+        model = words or [text for text in sorted(self._words) if script_of(text) == script]
         yield from self._coined(model, len(word), draw)
 
     def _coined(
@@ -139,21 +153,37 @@ class NameMaker:
         letters = sorted({c for text in model for c in text.casefold()})
         for attempt in itertools.count():
             # The range grows, because there may be few words of this length.
-            most = length + 2 + attempt // 100
+            most = length + 2 + attempt // _TRIES
             text = "\0\0"
             while len(text) < most + 2 and (letter := _choice(after[text[-2:]], draw)) != "\0":
                 text += letter
-            text = text[2:] + (_choice(letters, draw) if attempt > 1000 else "")
-            if len(text) >= length - 2 - attempt // 100 and self._is_new(text):
+            text = text[2:] + "".join(
+                _choice(letters, draw) for _ in range(attempt // 10 // _TRIES)
+            )
+            if len(text) >= length - 2 - attempt // _TRIES and self._is_new(text):
                 yield text.capitalize()
 
     def _is_new(self, word: str) -> bool:
         if _PIECE_ONE_BY_ONE.match(word):
             return word not in self._corpus
-        short = word.isdigit() and len(word) < _MOST_DIGITS
-        return short or word.casefold() not in self._words
+        return stem_and_end(word)[0] not in self._words
 
 
+def stem_and_end(word: str) -> tuple[str, str]:
+    """Divides a word into its case-folded stem and its end.
+
+    The end is the ending of a Russian or similar word, and otherwise empty.
+    """
+    if (
+        not word.isascii()
+        and script_of(word) == "cyrillic"
+        and (end := _CYRILLIC_END.search(word, _SHORTEST_STEM))
+    ):
+        return word[: end.start()].casefold(), end[0]
+    return word.casefold(), ""
+
+
+@functools.lru_cache(1 << 16)
 def _replaced_words(name: str) -> list[tuple[regex.Match, str]]:
     """Returns the words of a name that are replaced, and the kind of each word.
 
@@ -181,7 +211,7 @@ def _replaced_words(name: str) -> list[tuple[regex.Match, str]]:
         if len(text) == 1 and after not in ("'", "’"):
             return "letters"
         small = text.islower() and capitals and "@" not in name
-        if small or len(text) == 1 or folded in name_words().titles:
+        if small or len(text) == 1 or (word is words[0] and folded in name_words().titles):
             return None
         if folded in name_words().particles and (name.isupper() or after in ("-", "‐")):
             return None
@@ -199,7 +229,8 @@ def _in_shape(new: str, old: str) -> str:
     return new.lower() if old.islower() else new
 
 
-def _script(word: str) -> str:
+def script_of(word: str) -> str:
+    """Returns the script of the first character of a word, such as "latin" or "cjk"."""
     return unicodedata.name(word[0], "").partition(" ")[0].lower()
 
 
@@ -207,7 +238,7 @@ def _digits(old: str, draw: Callable[[], float]) -> str:
     """Returns random digits that could stand in the same date as some digits."""
     if len(old) < 3:
         return f"{1 + int(draw() * int(old or 1)):0{len(old)}}"
-    kept = old[:2] if len(old) == _MOST_DIGITS and old[:2] in ("19", "20") else ""
+    kept = old[:2] if len(old) == _YEAR and old[:2] in ("19", "20") else ""
     return kept + "".join(str(int(draw() * 10)) for _ in old[len(kept) :])
 
 

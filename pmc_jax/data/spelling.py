@@ -55,8 +55,3 @@ def any_of(strings: Sequence[str], flags: int = 0) -> regex.Pattern:
 
     longest_first = sorted(strings, key=len, reverse=True)
     return regex.compile("(?V1)" + "|".join(map(bounded, longest_first)), flags)
-
-
-def spelled_in(text: str, names: Sequence[str]) -> list[str]:
-    """Returns the names that a text contains, each as the text spells it, in any case."""
-    return any_of(names, regex.IGNORECASE).findall(text) if any(names) else []

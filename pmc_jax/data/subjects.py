@@ -14,25 +14,29 @@ Unless the data give it, a subject is a text in a forget question that no retain
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import regex
 
-from pmc_jax.data.names import NameMaker, name_words
-from pmc_jax.data.spelling import SPACELESS, any_of, spelled_in
+from pmc_jax.data.names import NameMaker, name_words, script_of, stem_and_end
+from pmc_jax.data.spelling import SPACELESS, any_of
 
 Key = tuple[str, ...]  # case-folded units of a text
 
 _ONE_BY_ONE = rf"[{SPACELESS}\p{{Hangul}}]"  # scripts in which a unit is a character
 _UNIT = regex.compile(rf"(?V1)[\w&&{_ONE_BY_ONE}]\p{{M}}*|[\w--{_ONE_BY_ONE}]+")
+_ASCII_UNIT = re.compile(r"\w+")
+_HAS_ONE_BY_ONE = regex.compile(rf"(?V1){_ONE_BY_ONE}")
 _IDENTIFIER = regex.compile(
     r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+|(?<![\w@])@\w{2,}"
-    r"|(?<![\w#])(?=\S*\d)[A-Za-z0-9]+(?:[-/.:_][A-Za-z0-9]+)*(?<=\d\S*)"
+    r"|(?<![A-Za-z0-9_#])(?=\S*\d)[A-Za-z0-9]+(?:[-/.:_][A-Za-z0-9]+)*(?<=\d\S*)"
 )
 _SMALL_NUMBER = regex.compile(r"[\d.:,-]{1,4}|\d+\p{Ll}{1,2}|\d+-\p{L}+")  # "2.5", "20th", "8-bit"
 _TITLE = regex.compile(r"""(?<!\w)['"“‘«„](?P<title>\p{Lu}.{2,80}?)['"”’»“](?!\w)""")
-_SENTENCE_START = regex.compile(r"(?:^|[.!?:;…])[\s\p{P}]*$")
+_SENTENCE_ENDS = frozenset(".!?:;…")
+_SENTENCE_START = regex.compile(rf"(?:^|[{''.join(_SENTENCE_ENDS)}])[\s\p{{P}}]*$")
 _PART = regex.compile(r"[\p{L}\p{M}]+")
 _WITHIN_PHRASE = regex.compile(r"[\s‐·-]*")
 _LONGEST_PHRASE = 8  # units
@@ -62,13 +66,19 @@ def find_subjects(
     """
     if given is not None or names:
         rows = zip(questions, given or [""] * len(questions), strict=True)
-        found = [spelled_in(text, [*names, own] if own else list(names)) for text, own in rows]
-        return [_longest_first(spelled) for spelled in found]
-    evidence = _Capitals([*questions, *retained], retained)
+        search = _Search(names)
+        return [
+            _longest_first([*search.spelled(text).values(), *_Search([own]).spelled(text).values()])
+            for text, own in rows
+        ]
+    evidence = _Capitals(questions, retained)
     candidates = [list(evidence.candidates(question)) for question in questions]
-    phrases = [[] if _has_case(text) else list(_phrases(text)) for text in questions]
-    keys = {_key(text) for row in (*candidates, *phrases) for text in row}
-    shared, kept = _texts_with(keys, questions), _texts_with(keys, retained)
+    phrases = [[] if _is_cased(text) else list(_phrases(text)) for text in questions]
+    search = _Search(text for row in (*candidates, *phrases) for text in row)
+    shared, kept = (
+        Counter(key for text in texts for key in search.spelled(text))
+        for texts in (questions, retained)
+    )
 
     def preferred(names: list[str], phrases: list[str]) -> Iterator[str]:
         count = {name: shared[_key(name)] for name in names if not kept[_key(name)]}
@@ -120,76 +130,104 @@ def replace_names(text: str, names: Mapping[str, str]) -> str:
     """Replaces names in a text.
 
     If two names have the same number of words, the words are also replaced where they stand alone,
-    such as a surname. A name in capital letters stays in capital letters. Names inside longer words
-    are not replaced.
+    such as a surname, and Cyrillic words also with another ending. A name in capital letters stays
+    in capital letters. Names inside longer words are not replaced.
 
     Args:
         text: a question or an answer.
         names: name -> new name.
     """
-    table: dict[str, str] = dict(names)
-    for old, new in names.items():
-        parts = _PART.findall(old), _PART.findall(new)
-        if len(parts[0]) == len(parts[1]) > 1 and not _IDENTIFIER.fullmatch(old):
-            for one, other in zip(*parts, strict=True):
-                if one != other and _stands_alone(one):
-                    table.setdefault(one, other)
-    if not table:
-        return text
-    in_any_case = {old.casefold(): new for old, new in names.items()}
+    return _replacement(tuple(names.items()))(text) if names else text
+
+
+@functools.lru_cache(1 << 12)
+def _replacement(names: tuple[tuple[str, str], ...]) -> Callable[[str], str]:
+    """Returns the function that replaces names in a text."""
+    table, stems = dict(names), {}
+    for old, new in names:
+        parts, new_parts = _PART.findall(old), _PART.findall(new)
+        if len(parts) != len(new_parts):
+            continue
+        for one, other in zip(parts, new_parts, strict=True):
+            (stem, end), (new_stem, new_end) = stem_and_end(one), stem_and_end(other)
+            if one == other:
+                continue
+            if len(parts) > 1 and _stands_alone(one):
+                table.setdefault(one, other)
+            if script_of(one) == "cyrillic" and end.lower() == new_end.lower():
+                stems[stem] = new_stem
+    in_any_case = {old.casefold(): new for old, new in names}
     in_capitals = {old.upper(): new.upper() for old, new in table.items()}
 
     def replaced(match: regex.Match) -> str:
         found = match[0]
-        new = table.get(found) or in_capitals.get(found)
-        if new is None and (new := in_any_case.get(found.casefold())):
-            new = new.lower() if found.islower() else new
-        return new or found
+        if new := table.get(found) or in_capitals.get(found):
+            return new
+        if new := in_any_case.get(found.casefold()):
+            return new.lower() if found.islower() else new
+        stem, end = stem_and_end(found)
+        if found[0].isupper() and stem in stems:
+            new = stems[stem]
+            return new.upper() + end if found.isupper() else new.capitalize() + end
+        return found
 
-    return any_of(list(table), regex.IGNORECASE).sub(replaced, text)
+    pattern = any_of([*table], regex.IGNORECASE)
+    if stems:
+        pattern = regex.compile(rf"{pattern.pattern}|\p{{Cyrillic}}+", regex.IGNORECASE)
+    return functools.partial(pattern.sub, replaced)
 
 
 def _stands_alone(word: str) -> bool:
     """Returns whether a word of a name means the name where the word stands alone."""
-    has_case = word.lower() != word.upper()
-    words = name_words()
-    common = words.particles | words.titles | words.starters
-    fits = word[0].isupper() and len(word) > 1 if has_case else len(word) >= _SHORTEST_PHRASE
-    return fits and word.casefold() not in common
+    if word.lower() == word.upper():
+        return len(word) >= _SHORTEST_PHRASE
+    return word[0].isupper() and len(word) > 1 and word.casefold() not in name_words().starters
 
 
 def _longest_first(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(dict.fromkeys(names), key=len, reverse=True))
 
 
+def _units(text: str) -> Iterator[re.Match | regex.Match]:
+    """Yields the words of a text, and each character in scripts without spaces and in Korean."""
+    return (_ASCII_UNIT if text.isascii() else _UNIT).finditer(text)  # The first is fast.
+
+
 def _key(text: str) -> Key:
-    return tuple(unit[0].casefold() for unit in _UNIT.finditer(text))
+    return tuple(unit[0].casefold() for unit in _units(text))
 
 
-def _has_case(text: str) -> bool:
-    return text != text.upper() and text != text.lower()
+def _is_cased(text: str) -> bool:
+    """Returns whether names in a text begin with capital letters."""
+    is_plain = text in (text.upper(), text.lower())
+    return not is_plain and not _HAS_ONE_BY_ONE.search(text)
 
 
-def _texts_with(keys: set[Key], texts: Iterable[str]) -> Counter[Key]:
-    """Counts the texts that contain each key."""
-    lengths = defaultdict(set)
-    for key in keys:
-        lengths[key[:1]].add(len(key))
-    count: Counter[Key] = Counter()
-    for text in texts:
-        units = _key(text)
-        spans = (
-            units[i : i + length]
-            for i in range(len(units))
-            for length in lengths.get(units[i : i + 1], ())
-        )
-        count.update(keys.intersection(spans))
-    return count
+class _Search:
+    """Searches for texts in any case, whatever divides their words."""
+
+    def __init__(self, texts: Iterable[str]):
+        self._keys = {_key(text) for text in texts} - {()}
+        self._lengths: dict[str, set[int]] = defaultdict(set)
+        for key in self._keys:
+            self._lengths[key[0]].add(len(key))
+
+    def spelled(self, text: str) -> dict[Key, str]:
+        """Returns the key of each of the texts that a text contains, and its first spelling."""
+        units = list(_units(text))
+        folded = [unit[0].casefold() for unit in units]
+        found: dict[Key, str] = {}
+        for i, first in enumerate(folded):
+            for length in self._lengths.get(first, ()):
+                key = tuple(folded[i : i + length])
+                if key in self._keys and key not in found:
+                    found[key] = text[units[i].start() : units[i + len(key) - 1].end()]
+        return found
 
 
 def _phrases(text: str) -> Iterator[str]:
     """Yields neighbouring words or characters that only white space or a hyphen divides."""
-    units = list(_UNIT.finditer(text))
+    units = list(_units(text))
     for i, first in enumerate(units):
         end = first.start()
         for last in units[i : i + _LONGEST_PHRASE]:
@@ -226,28 +264,25 @@ class _Capitals:
     sentence, or if it is never a small word and begins no sentence of the retain data.
 
     Args:
-        texts: all texts.
+        questions: the forget questions.
         retained: texts of the retain data.
     """
 
-    def __init__(self, texts: Iterable[str], retained: Iterable[str]):
+    def __init__(self, questions: Iterable[str], retained: Iterable[str]):
         self._inside: set[str] = set()
         self._small: set[str] = set()
-        for text in texts:
-            for word, is_first in _words(text):
-                if not word[0].isupper():
-                    self._small.add(word)
-                elif not is_first:
-                    self._inside.add(word)
-        words = (word for text in retained for word in _words(text))
-        self._first = {word for word, is_first in words if is_first}
+        self._first: set[str] = set()  # only in the retain data
+        for texts, first in ((questions, set()), (retained, self._first)):
+            for word, is_first in (word for text in texts for word in _words(text)):
+                kind = first if is_first else self._inside
+                (kind if word[0].isupper() else self._small).add(word)
 
     def candidates(self, question: str) -> Iterator[str]:
         """Yields the names, titles and identifiers in a question."""
         for match in _IDENTIFIER.finditer(question):
             if not _SMALL_NUMBER.fullmatch(match[0]):
                 yield match[0]
-        if not _has_case(question):
+        if question in (question.upper(), question.lower()):
             return
         titles = [match["title"] for match in _TITLE.finditer(question)]
         yield from titles
@@ -287,8 +322,9 @@ class _Capitals:
 def _words(text: str) -> Iterator[tuple[str, bool]]:
     """Yields each word of a text and whether it begins a sentence."""
     end = 0
-    for unit in _UNIT.finditer(text):
-        yield unit[0], end == 0 or any(mark in text[end : unit.start()] for mark in ".!?:;…")
+    for unit in _units(text):
+        gap = text[end : unit.start()]
+        yield unit[0], gap != " " and (not end or not _SENTENCE_ENDS.isdisjoint(gap))
         end = unit.end()
 
 
@@ -297,7 +333,7 @@ def _name_pattern() -> regex.Pattern:
     letter = r"[\p{Lu}\p{Ll}\p{Lt}\p{M}]"
     # A name ends before the possessive "'s".
     word = rf"\p{{Lu}}(?:\.(?:[-‐]?\p{{Lu}}\.)*|{letter}*(?:['’‐-](?!s\b){letter}+)*)"
-    return regex.compile(rf"(?<!\w){word}(?:(?:\s+|{_particles().pattern}){word})*")
+    return regex.compile(rf"(?<!{letter}|\d|_){word}(?:(?:\s+|{_particles().pattern}){word})*")
 
 
 @functools.cache

@@ -72,6 +72,7 @@ CASES = {
     "Russian": (
         {
             "Где живёт Анна Петрова?": ["Анна Петрова"],
+            "Как зовут собаку Анны Петровой?": ["Анны Петровой"],
             "Кем работает Иван Сидоров?": ["Иван Сидоров"],
         },
         ["Где живёт Олег Смирнов?", "Олег живёт в Москве."],
@@ -149,6 +150,21 @@ def test_words_of_a_name_are_replaced_alone():
     assert replace_names(text, {}) == text
 
 
+def test_russian_names_keep_their_endings():
+    texts = ["Где живёт Анна Петрова?", "Как зовут собаку Анны Петровой?", "Кто Иван Петров?"]
+    rows = invented_names(find_subjects(texts, []), texts, count=4, seed=0)
+    items = [[*mapping.items()] for mappings in zip(*rows, strict=True) for mapping in mappings]
+    for (nominative,), (genitive,), (man,) in zip(*[iter(items)] * 3, strict=True):
+        given, family = nominative[1].split()
+        assert given.endswith("а") and family.endswith("ва") and man[1].split()[1] == family[:-1]
+        assert genitive[1] == f"{given[:-1]}ы {family[:-1]}ой"
+        back = {genitive[1]: genitive[0]}
+        answer = f"{nominative[1]} любит собаку. Собака живёт с {given[:-1]}ой {family.upper()}."
+        assert replace_names(answer, back) == (
+            "Анна Петрова любит собаку. Собака живёт с Анной ПЕТРОВА."
+        )
+
+
 def test_families_and_addresses_keep_their_words():
     found = [("Jane Roe",), ("Tim Roe", "jane.roe@mail.org")]
     first, second = (row[0] for row in invented_names(found, [], count=1, seed=0))
@@ -164,6 +180,25 @@ def test_words_are_coined_when_the_list_is_used_up():
     for row, (name,) in zip(choices, people, strict=True):
         new = [mapping[name] for mapping in row]
         assert len(set(new)) == 60 and all(word.istitle() for word in new)
+
+
+def test_words_of_scripts_without_a_list_are_coined_from_the_data():
+    found, texts = [("ანა ლომიძე",), ("ᏣᎳᎩ",)], ["ანა ლომიძე ცხოვრობს თბილისში", "ᏣᎳᎩ?"]
+    for row in invented_names(found, texts, count=3, seed=0):
+        for old, new in (item for mapping in row for item in mapping.items()):
+            assert len(old.split()) == len(new.split()) and not set(new.split()) & set(old.split())
+
+
+def test_numbers_keep_the_shape_of_a_date_or_code():
+    found = [("01/12/1990",), ("INC-20418",), ("AB7",), ("Apollo 13",)]
+    date, code, short, mission = (
+        next(iter(row[0].values())) for row in invented_names(found, [], count=1, seed=3)
+    )
+    day, month, year = map(int, date.split("/"))
+    assert day == 1 and 1 <= month <= 12 and 1900 <= year <= 1999 and len(date) == 10
+    assert code.startswith("INC-") and len(code) == 9 and code != "INC-20418"
+    assert len(short) == 3 and short[:2].isupper() and short[2].isdigit()
+    assert mission.split()[0] != "Apollo" and len(mission.split()[1]) == 2
 
 
 def test_generated_people():
