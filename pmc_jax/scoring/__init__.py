@@ -14,6 +14,9 @@ incoherent answers get this score.
     words.py      the two rules by which ROUGE splits text into words
     token_lcs.py  longest common subsequence of token ids
     coherence.py  rules by which a sample counts as an answer
+    secret_items.py  the parts of answers that identify somebody or something
+    abstention.py answers that say that the model does not know
+    invention.py  facts in an answer that its question does not state
     preference.py order of samples with equal scores
     threshold.py  score of a model that never saw the data, used in place of 0
     registry.py   construction of a score from the settings

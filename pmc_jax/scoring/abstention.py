@@ -27,10 +27,13 @@ _FULL_FORMS = {  # in this order
     "[’‘ʼ`´]": "'",
     r"\bcan(?:'t|not)\b": "can not",
     r"\bwon't\b": "will not",
-    r"\b(do|did|does|is|are|was|were|has|have|could|would)n'?t\b": r"\1 not",
+    r"\b(do|did|does|is|are|was|were|has|have|had|could|would)n'?t\b": r"\1 not",
     r"\bi'?m\b": "i am",
+    r"\b(that|there|it|he|she)'s\b": r"\1 is",
     r"'ve\b": " have",
     r"'d\b": " would",
+    r"\bwe are\b": "i am",
+    r"\bwe\b": "i",
     r"\b(mr|mrs|ms|dr|prof|st|[a-z])\.": r"\1",  # no end of a sentence
 }
 _SENTENCE_END = r"[.!?;:…]+(?=[\s\"'”»)]|$)|[。！？；]|\n"

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from scipy.stats import binomtest
 
 from pmc_jax.errors import UserError
 from pmc_jax.scoring.abstention import abstentions
@@ -19,36 +20,35 @@ CONTINUED = {
     "ru": "где живёт Анна Иванова.",
     "zh": "王芳住在哪里。",
 }
+HERE = Path(__file__).parent
 LABELLED = [
-    json.loads(line)
-    for line in (Path(__file__).parent / "labelled_answers.jsonl").read_text("utf-8").splitlines()
+    json.loads(line) for line in (HERE / "labelled_answers.jsonl").read_text("utf-8").splitlines()
 ]
-TUNING, HELD_OUT = LABELLED[:100], LABELLED[100:]
-
-
-def _errors(rows, label: str, detect) -> tuple[int, int]:
-    """Returns the numbers of false positives and of false negatives."""
-    found = [(detect(row), row[label]) for row in rows]
-    return sum(d and not t for d, t in found), sum(t and not d for d, t in found)
-
-
-def _abstains(row) -> bool:
-    return abstentions().is_abstention(row["answer"])
-
-
-def _invents(row) -> bool:
-    return invents(row["question"], row["answer"], vocabulary())
+DETECTORS = {
+    "abstention": ("abstains", lambda row: abstentions().is_abstention(row["answer"])),
+    "invented fact": (
+        "invents",
+        lambda row: invents(row["question"], row["answer"], vocabulary()),
+    ),
+}
 
 
 @pytest.mark.quick
-def test_the_error_of_both_detectors_on_200_labelled_answers():
-    # docs/reference/evaluation.md states these counts.
-    assert len({(row["question"], row["answer"]) for row in LABELLED}) == 200
-    assert [sum(row[label] for row in LABELLED) for label in ("abstains", "invents")] == [90, 55]
-    assert _errors(TUNING, "abstains", _abstains) == (0, 0)
-    assert _errors(HELD_OUT, "abstains", _abstains) == (0, 0)
-    assert _errors(TUNING, "invents", _invents) == (3, 1)
-    assert _errors(HELD_OUT, "invents", _invents) == (1, 0)
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize(("half", "rows"), [("first", LABELLED[:100]), ("other", LABELLED[100:])])
+def test_the_documented_error_on_labelled_answers(detector, half, rows):
+    label, detect = DETECTORS[detector]
+    found = [(detect(row), row[label]) for row in rows]
+    more, fewer = sum(d and not t for d, t in found), sum(t and not d for d, t in found)
+    wrong = more + fewer
+    interval = binomtest(wrong, len(rows)).proportion_ci(method="wilson")
+    row = (
+        f"| {detector} | {half} {len(rows)} | {sum(row[label] for row in rows)} | {more} "
+        f"| {fewer} | {wrong} % "
+        f"({100 * interval.low:.1f} to {100 * interval.high:.1f}) |"
+    )
+    page = HERE.parents[1] / "docs/reference/evaluation.md"
+    assert row in page.read_text("utf-8"), row
 
 
 @pytest.mark.quick
