@@ -26,7 +26,7 @@ _KINDS = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
 
 # In a log line about a question, the values of these keys quote no text.
 _WITHOUT_TEXT = ("kind", "split", "id", "score", "overlap", "true_overlap")
-_WITHOUT_TEXT += ("said", "sampled", "elicited", "items", "limit")
+_WITHOUT_TEXT += ("said", "sampled", "elicited", "items", "limit", "is_empty", "is_cut")
 
 
 def write(
