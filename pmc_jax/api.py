@@ -25,8 +25,7 @@ from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
 from pmc_jax.data.twins import check_twins
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation import harness
-from pmc_jax.evaluation.context import EvalContext, LoadedModel
-from pmc_jax.evaluation.harness import ModelRef
+from pmc_jax.evaluation.context import EvalContext, LoadedModel, ModelRef
 from pmc_jax.evaluation.tables import headline
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import export_hf
@@ -249,6 +248,7 @@ def evaluate(
     config: EvaluateConfig | None = None,
     reference: LanguageModel | None = None,
     before: LanguageModel | None = None,
+    never_saw: Sequence[LanguageModel] = (),
     retain: RetainSet | Pairs = (),
     model: ModelConfig | None = None,
     data: DataConfig | None = None,
@@ -265,6 +265,8 @@ def evaluate(
         config: settings of evaluation, which select the measures.
         reference: model that never saw the forget rows.
         before: model before unlearning.
+        never_saw: at least five models like `reference`, trained with other seeds, for the measure
+            `indistinguishable`.
         retain: question-answer pairs for the prompts of prompt attacks. Relearning trains on these
             pairs if there is no split `relearn`.
         model: settings of prompts and dtypes.
@@ -301,7 +303,14 @@ def evaluate(
     models = {"before": before, "after": lm, "reference": reference}
     evaluation = harness.evaluate(
         {name: model_ref(which) for name, which in models.items() if which is not None},
-        EvalContext(named, retain, asking, data or DataConfig(), seed),
+        EvalContext(
+            named,
+            retain,
+            asking,
+            data or DataConfig(),
+            seed,
+            never_saw=tuple(map(model_ref, never_saw)),
+        ),
         recorder=Recorder(bars=progress),
     )
     numbers = headline(evaluation, "after") | {"words": evaluation["words"]}

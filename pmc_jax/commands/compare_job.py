@@ -40,8 +40,8 @@ from pmc_jax.config.schema import differences
 from pmc_jax.data.sets import finetune_rows
 from pmc_jax.distributed import preemption
 from pmc_jax.errors import Stopped, UserError, first_of
-from pmc_jax.evaluation.context import AnswerCache
-from pmc_jax.evaluation.harness import ModelRef, evaluate
+from pmc_jax.evaluation.context import AnswerCache, ModelRef
+from pmc_jax.evaluation.harness import evaluate
 from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
 from pmc_jax.models.load import find
 

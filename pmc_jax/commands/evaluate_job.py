@@ -20,8 +20,8 @@ from pmc_jax.data.records import EvalSet
 from pmc_jax.data.sets import eval_sets, retain_set
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
-from pmc_jax.evaluation.context import AnswerCache, EvalContext, LoadedModel
-from pmc_jax.evaluation.harness import ModelRef, evaluate
+from pmc_jax.evaluation.context import AnswerCache, EvalContext, LoadedModel, ModelRef
+from pmc_jax.evaluation.harness import evaluate
 from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.evaluation.tables import headline, tables
 from pmc_jax.report.write import write
@@ -139,11 +139,20 @@ def finalize(folder: Path, *, text: bool) -> None:
 
 
 def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
-    """Returns the context of an evaluation: the data and the settings."""
+    """Returns the context of an evaluation: the data, the settings and the never-saw models."""
     retain = config.data.retain
     rows = retain_set(retain, config.data) if retain.path else None
     named = {rows.name: rows for rows in sets}
-    return EvalContext(named, rows, config.evaluate, config.data, config.seed, config.log.text)
+    paths = config.evaluate.never_saw if "indistinguishable" in config.evaluate.wanted else ()
+    return EvalContext(
+        named,
+        rows,
+        config.evaluate,
+        config.data,
+        config.seed,
+        config.log.text,
+        tuple(model_ref(config, path, sets) for path in paths),
+    )
 
 
 def model_ref(

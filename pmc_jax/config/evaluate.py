@@ -31,6 +31,7 @@ MEASURE_NAMES = (
     "prompt_attacks",
     "quantised",
     "relearned",
+    "indistinguishable",
 )
 UTILITY_SETS = ("retain", "world_facts", "real_authors")
 BEST_RULES = ("unlearn_quality", "utility", "mean", "harmonic_mean", "min")
@@ -134,6 +135,8 @@ class EvaluateConfig(Section):
             None stores nothing.
         reference: folder of the reference model, which never saw the forget rows and which
             `pmc finetune` makes from the retain rows; None disables comparisons with a reference.
+        never_saw: folders of at least five models that were trained like the reference model, but
+            with other seeds; the measure `indistinguishable` compares each model with them.
         quantisation: formats to which the measure `quantised` quantises the weights: int8, int4 or
             nf4.
         levels: settings that decide which forget questions are forgotten.
@@ -150,6 +153,7 @@ class EvaluateConfig(Section):
     measures: tuple[str, ...] = setting((), one_of("all", *MEASURE_NAMES))
     dir: str | None = output_setting(None)
     reference: str | None = None
+    never_saw: tuple[str, ...] = ()
     quantisation: tuple[str, ...] = setting(QUANTISATIONS, one_of(*QUANTISATIONS))
     levels: LevelsConfig = field(default_factory=LevelsConfig)
     leakage: LeakageConfig = field(default_factory=LeakageConfig)
@@ -157,12 +161,15 @@ class EvaluateConfig(Section):
     relearn: RelearnConfig = field(default_factory=RelearnConfig)
 
     def cross_faults(self) -> list[str]:
-        if self.keep_best is None or self.every or self.at_seconds:
-            return []
-        return [
-            "keep_best: without evaluate.every or evaluate.at_seconds, only the last step is "
-            "measured. Set evaluate.every to a number of steps."
-        ]
+        faults = []
+        if len(set(self.never_saw)) < len(self.never_saw):
+            faults.append("never_saw: the list names a folder twice. Remove one of them.")
+        if self.keep_best is not None and not (self.every or self.at_seconds):
+            faults.append(
+                "keep_best: without evaluate.every or evaluate.at_seconds, only the last step is "
+                "measured. Set evaluate.every to a number of steps."
+            )
+        return faults
 
     def faults_of_sets(self, given: Collection[str]) -> list[str]:
         """Returns a message for each evaluation set that `keep_best` needs and `given` lacks."""

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import gc
 import importlib.resources
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +25,21 @@ from pmc_jax.scoring.words import rule_for, without_words
 
 
 @dataclasses.dataclass(frozen=True)
+class ModelRef:
+    """Reference to a model that is loaded only if an evaluation needs it.
+
+    Attributes:
+        path: path of the model as tables and reports show it.
+        sha256: digest of the model files.
+        load: function that loads the model under a given name, with its cached greedy answers.
+    """
+
+    path: str
+    sha256: str
+    load: Callable[[str], "LoadedModel"]
+
+
+@dataclasses.dataclass(frozen=True)
 class EvalContext:
     """Data and settings that all evaluated models share.
 
@@ -35,6 +51,7 @@ class EvalContext:
         data: settings of the data, of which only `words` and the limits of rows are read.
         seed: seed of the random draws.
         text: whether rows may contain the model's answers.
+        never_saw: models that never saw the forget rows and differ only in their seed.
 
     Raises:
         UserError: a true answer has no word, so ROUGE cannot compare answers with it.
@@ -46,6 +63,7 @@ class EvalContext:
     data: DataConfig
     seed: int = 0
     text: bool = False
+    never_saw: tuple[ModelRef, ...] = ()
 
     def __post_init__(self):
         wordless = [
@@ -74,6 +92,27 @@ class EvalContext:
     @property
     def forget(self) -> EvalSet | None:
         return self.sets.get("forget")
+
+    @functools.cached_property
+    def untrained_questions(self) -> list[str]:
+        """Distinct questions of `forget_paraphrased` that are not forget questions."""
+        rows = self.sets.get("forget_paraphrased")
+        trained = set(self.forget.questions) if self.forget else set()
+        return [q for q in dict.fromkeys(rows.questions if rows else ()) if q not in trained]
+
+    @functools.cached_property
+    def never_saw_answers(self) -> list[list[str]]:
+        """Greedy answers of each model in `never_saw` to `untrained_questions`.
+
+        The models are loaded one after another.
+        """
+        answers = []
+        for ref in self.never_saw:
+            answers.append(
+                ref.load("never saw").answers_to(self.untrained_questions, self.settings)
+            )
+            gc.collect()  # frees the model before the next load, because reference cycles hold it
+        return answers
 
     @property
     def relearn_rows(self) -> EvalSet | RetainSet | None:
@@ -187,6 +226,13 @@ class LoadedModel:
                 answers |= ended
                 bar.update(len(ended))
         return {question: answers[question] for question in questions}
+
+    def answers_to(self, questions: Sequence[str], settings: EvaluateConfig) -> list[str]:
+        """Returns the greedy answer to each question (see `stream_greedy`)."""
+        answers: dict[str, str] = {}
+        for ended in self.stream_greedy(questions, settings):
+            answers |= ended
+        return [answers[question] for question in questions]
 
     def chunks(self, text: str, size: int, most: int) -> list[TokenSequence]:
         """Splits a text into pieces of `size` tokens, each after a BOS token.

@@ -8,7 +8,7 @@ existing rows; otherwise the harness discards them.
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,12 @@ from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.config.schema import flatten
 from pmc_jax.data.records import EvalSet
 from pmc_jax.distributed import multihost, preemption
-from pmc_jax.evaluation.context import EvalContext, LoadedModel
+from pmc_jax.evaluation.context import EvalContext, LoadedModel, ModelRef
 from pmc_jax.evaluation.registry import MEASURES
 from pmc_jax.evaluation.tables import headline
 from pmc_jax.evaluation.tasks import TASKS
 
 SCHEMA = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelRef:
-    """Reference to a model that is loaded only if an evaluation needs it.
-
-    Attributes:
-        path: path of the model as tables and reports show it.
-        sha256: digest of the model files.
-        load: function that loads the model under a given name, with its cached greedy answers.
-    """
-
-    path: str
-    sha256: str
-    load: Callable[[str], LoadedModel]
 
 
 def measure_quality(
@@ -186,6 +171,7 @@ def _digest(task_name: str, model: str, context: EvalContext) -> str:
             "seed": context.seed,
             "text": context.text,
             "words": context.words,
+            **({"never_saw": [m.sha256 for m in context.never_saw]} if task.never_saw else {}),
         }
     )
 

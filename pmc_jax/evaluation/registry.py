@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.evaluation import (
     attacks,
+    indistinguishable,
     leakage,
     membership,
     memorisation,
@@ -18,6 +19,7 @@ from pmc_jax.evaluation import (
 from pmc_jax.evaluation.context import EvalContext
 from pmc_jax.evaluation.result import Description, Result
 from pmc_jax.evaluation.rows import Rows
+from pmc_jax.evaluation.two_sample import missing_inputs
 
 Summarise = Callable[[Rows, Rows | None, Rows | None, EvaluateConfig], Result]
 
@@ -45,6 +47,8 @@ class Measure:
         missing = [f"data.evaluate.{name}" for name in self.sets if name not in context.sets]
         if "relearned" in self.tasks and context.relearn_rows is None:
             missing.append("data.evaluate.relearn or data.retain")
+        if "two_sample" in self.tasks and not missing:
+            return missing_inputs(len(context.untrained_questions), len(context.never_saw))
         verb = "are" if len(missing) > 1 else "is"
         return f"{' and '.join(missing)} {verb} not given" if missing else ""
 
@@ -66,6 +70,12 @@ MEASURES: Mapping[str, Measure] = {
     "prefill": Measure(leakage.summarise_prefill, leakage.DESCRIPTIONS, ("prefill",)),
     "side_effects": Measure(side_effects.summarise, side_effects.DESCRIPTIONS, ("text",)),
     "perplexity": Measure(perplexity.summarise, perplexity.DESCRIPTIONS, ("text",), ()),
+    "indistinguishable": Measure(
+        indistinguishable.summarise,
+        indistinguishable.DESCRIPTIONS,
+        ("two_sample",),
+        ("forget_paraphrased",),
+    ),
     **{
         name: Measure(summarise, attacks.DESCRIPTIONS, ("greedy", name))
         for name, summarise in (

@@ -8,6 +8,7 @@ from typing import Any
 NO_REFERENCE = (
     "no reference model is given; set evaluate.reference to a model that never saw the forget rows"
 )
+NO_BEFORE = "this evaluation has no model before unlearning"
 NO_TEXT = "the text is too short to score; set evaluate.corpus.path to a longer text"
 NOT_FINITE = "the model's numbers are not finite; check whether its training diverged"
 

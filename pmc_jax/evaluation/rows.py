@@ -23,6 +23,7 @@ Only "answer" has "is_argmax" and "min_k_plus_z".
     prompt_attacks  "ATTACK/ID"   {"rougeL": recall of the true answer under the attack}
     quantised       "FORMAT/ID"   {"rougeL": recall of the true answer with rounded weights}
     relearned       "ID"          {"rougeL": recall of the true answer after relearning}
+    two_sample      "test"        fields of `two_sample.TwoSample`
 """
 
 from collections.abc import Mapping

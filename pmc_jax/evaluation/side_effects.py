@@ -19,12 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluation.result import NO_REFERENCE, NO_TEXT, NOT_FINITE, Description, Result
+from pmc_jax.evaluation.result import (
+    NO_BEFORE,
+    NO_REFERENCE,
+    NO_TEXT,
+    NOT_FINITE,
+    Description,
+    Result,
+)
 from pmc_jax.evaluation.rows import Rows
 
 DROP = 0.1
 BINS = 41
-_NO_BEFORE = "this evaluation has no model before unlearning"
 _MODELS = {"reference": "against the reference", "before": "against the model before"}
 _TOKENS = {"forget": "words of forget answers", "other": "other words"}
 _NUMBERS = {
@@ -69,7 +75,7 @@ def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -
     numbers: dict[str, float | str] = {}
     series = {}
     text = own.get("text", {})
-    others = (("reference", reference, NO_REFERENCE), ("before", before, _NO_BEFORE))
+    others = (("reference", reference, NO_REFERENCE), ("before", before, NO_BEFORE))
     for model, other, reason in others:
         changes = {} if other is None else _changes(text, other.get("text", {}))
         if other is not None:

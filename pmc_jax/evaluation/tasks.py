@@ -19,9 +19,10 @@ from pmc_jax.data.spelling import count_blank_separated
 from pmc_jax.data.thoughts import answer_of
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.prompt_attacks import ATTACKS, attack_prompt
-from pmc_jax.evaluation.quality import SPLITS, UTILITY_SPLITS
+from pmc_jax.evaluation.quality import FORGET_SPLITS, SPLITS, UTILITY_SPLITS
 from pmc_jax.evaluation.quantise import quantised
 from pmc_jax.evaluation.relearn import relearned
+from pmc_jax.evaluation.two_sample import missing_inputs, two_sample_test
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.scoring.rouge import rougeL_recall
@@ -46,12 +47,14 @@ class EvalTask:
             missing.
         run: function that maps a model, a context and keys to an iterator. Each item of the
             iterator maps a few of the keys to their rows.
+        never_saw: whether the rows depend on the models in `EvalContext.never_saw`.
     """
 
     sets: tuple[str, ...]
     settings: tuple[str, ...]
     keys: Keys
     run: Callable[[LoadedModel, EvalContext, Sequence[str]], NewRows]
+    never_saw: bool = False
 
 
 def _of_sets(names: Iterable[str]) -> Keys:
@@ -261,6 +264,17 @@ def _relearn_keys(model: LoadedModel, context: EvalContext) -> list[str]:
     return _forget_ids(model, context) if context.relearn_rows is not None else []
 
 
+def _two_sample_keys(model: LoadedModel, context: EvalContext) -> list[str]:
+    missing = missing_inputs(len(context.untrained_questions), len(context.never_saw))
+    return [] if missing else ["test"]
+
+
+def _two_sample(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
+    answers = model.answers_to(context.untrained_questions, context.settings)
+    test = two_sample_test(answers, context.never_saw_answers, seed=context.seed)
+    yield dict.fromkeys(keys, dataclasses.asdict(test))
+
+
 _FORGET = ("forget",)
 _ASKING = ("max_new_tokens",)
 _DRAWING = (*_ASKING, "leakage.num_samples", "leakage.temperature", "leakage.top_p")
@@ -278,4 +292,5 @@ TASKS: Mapping[str, EvalTask] = {
     "prompt_attacks": EvalTask(_FORGET, _ASKING, _BY_ATTACK, _prompted),
     "quantised": EvalTask(_FORGET, (*_ASKING, "quantisation"), _BY_FORMAT, _quantised),
     "relearned": EvalTask(("forget", "relearn"), (*_ASKING, "relearn"), _relearn_keys, _relearned),
+    "two_sample": EvalTask(FORGET_SPLITS, _ASKING, _two_sample_keys, _two_sample, never_saw=True),
 }

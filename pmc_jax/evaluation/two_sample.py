@@ -57,6 +57,7 @@ class TwoSample:
         auc: AUC of the classifier, 0 to 1.
         auc_spread: AUC of each never-saw model against the others.
         p: p-value of the permutation test.
+        questions: number of questions.
     """
 
     distance: float
@@ -64,6 +65,7 @@ class TwoSample:
     auc: float
     auc_spread: tuple[float, ...]
     p: float
+    questions: int
 
     @property
     def inside(self) -> bool:
@@ -88,9 +90,15 @@ def missing_inputs(questions: int, models: int) -> str:
         models: number of never-saw models.
     """
     if questions < QUESTIONS:
-        return f"the test needs at least {QUESTIONS} questions, but it has {questions}"
+        return (
+            f"the test needs at least {QUESTIONS} questions that are not forget questions, but "
+            f"data.evaluate.forget_paraphrased has {questions}"
+        )
     if models < MODELS:
-        return f"the test needs at least {MODELS} never-saw models, but it has {models}"
+        return (
+            f"the test needs at least {MODELS} models that never saw the data, but it has "
+            f"{models}; see evaluate.never_saw"
+        )
     return ""
 
 
@@ -115,7 +123,7 @@ def two_sample_test(
     smaller = np.minimum(_p_values(distance), _p_values(auc))
     p = float(np.mean(smaller <= smaller[0]))
     distances, aucs = zip(*spread, strict=True)
-    return TwoSample(float(distance[0]), distances, float(auc[0]), aucs, p)
+    return TwoSample(float(distance[0]), distances, float(auc[0]), aucs, p, len(answers))
 
 
 def without_power(controls: Mapping[str, TwoSample]) -> str:

@@ -79,7 +79,8 @@ def rows(folder: Path, name: str) -> dict:
 def test_every_measure_says_something_of_every_model(measured):
     numbers = found(measured)
     assert set(numbers["models"]) == {"before", "after", "reference"}
-    assert set(numbers["measures"]) == {"quality", *MEASURE_NAMES} and not numbers["not_computed"]
+    assert set(numbers["not_computed"]) == {"indistinguishable"}  # the run has too few questions
+    assert {*numbers["measures"], *numbers["not_computed"]} == {"quality", *MEASURE_NAMES}
     for measure, by_model in numbers["measures"].items():
         assert set(by_model) == {"before", "after", "reference"}
         for result in by_model.values():

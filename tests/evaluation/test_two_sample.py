@@ -55,7 +55,7 @@ def result(seed, shift=None, shares=(USUAL,) * 6):
 def test_same_answers_are_not_told_apart():
     answers = answers_of(np.random.default_rng(0), [USUAL])[0]
     same = two_sample_test(answers, [answers] * 5, seed=0)
-    assert same == TwoSample(0.0, (0.0,) * 5, 0.5, (0.5,) * 5, 1.0)
+    assert same == TwoSample(0.0, (0.0,) * 5, 0.5, (0.5,) * 5, 1.0, 40)
     assert same.inside and not same.told_apart
 
 
@@ -145,9 +145,9 @@ def test_scripts_without_spaces_and_empty_answers():
 
 def test_missing_inputs_and_power():
     assert missing_inputs(40, 5) == ""
-    assert "at least 40 questions, but it has 39" in missing_inputs(39, 5)
-    assert "at least 5 never-saw models, but it has 4" in missing_inputs(40, 4)
-    seen = TwoSample(1.0, (0.0,) * 5, 0.9, (0.5,) * 5, 0.001)
+    assert "at least 40 questions" in missing_inputs(39, 5) and "has 39" in missing_inputs(39, 5)
+    assert "at least 5 models" in missing_inputs(40, 4) and "has 4;" in missing_inputs(40, 4)
+    seen = TwoSample(1.0, (0.0,) * 5, 0.9, (0.5,) * 5, 0.001, 40)
     assert without_power({"target": seen}) == ""
     unseen = dataclasses.replace(seen, p=0.25)
     # A small p alone does not count, because never-saw models differ from each other as much.
@@ -160,22 +160,22 @@ def test_missing_inputs_and_power():
 @pytest.mark.slow
 def test_rate_of_false_rejections():
     """Equal distributions are rejected at the nominal rate (binomial 99.9 % bounds)."""
-    results = [result(seed) for seed in range(200)]
+    results = [result(seed) for seed in range(60)]
     p = np.array([one.p for one in results])
-    assert np.sum(p < 0.05) <= 20  # expected 10
-    assert np.sum(p < 0.5) == pytest.approx(100, abs=25)
+    assert np.sum(p < 0.05) <= 9  # expected 3
+    assert np.sum(p < 0.5) == pytest.approx(30, abs=13)
     # Chance for each statistic is 1 / 6, and the statistics depend on each other.
     assert 0.6 < np.mean([one.inside for one in results]) < 0.95
-    assert not any(one.told_apart for one in results[:40])
+    assert not any(one.told_apart for one in results)
 
 
 @pytest.mark.slow
 def test_habits_of_models_do_not_count_as_knowledge():
     """Models with different habits: p is too small, and the spread corrects the verdict."""
     results = []
-    for seed in range(100):
+    for seed in range(40):
         draw = np.random.default_rng(seed)
         weights = draw.dirichlet([1, 1], size=6)
         shares = [w * np.array(USUAL) + v * np.full(6, 1 / 6) for w, v in weights]
         results.append(result(seed, shares=shares))
-    assert np.mean([one.told_apart for one in results]) <= 0.17
+    assert np.mean([one.told_apart for one in results]) <= 0.2
