@@ -244,10 +244,15 @@ def _best_phrase(
 
     def is_candidate(phrase: str) -> bool:
         key = _key(phrase)
-        if len(key) == 1 and (len(phrase) < _SHORTEST_PHRASE):
+        if len(key) == 1 and len(phrase) < _SHORTEST_PHRASE:
             return False
         edges = key[:1], key[-1:]
-        return shared[key] > 1 and not kept[key] and all(kept[edge] < common for edge in edges)
+        return (
+            shared[key] > 1
+            and not kept[key]
+            and all(kept[edge] < common for edge in edges)
+            and name_words().starters.isdisjoint(key)
+        )
 
     best = max(
         filter(is_candidate, phrases),
