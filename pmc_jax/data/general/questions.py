@@ -1,8 +1,9 @@
 """Reads the general questions that ship with the package in `general.jsonl`.
 
 There are 80 facts of common knowledge and 40 instructions and turns of a conversation. All are in
-English, in plain ASCII, and mostly so simple that a small instruction-tuned model knows the answer.
-The topics of each kind alternate, so the first rows of each split are a mixture of topics.
+English and in plain ASCII. The topics of each kind alternate, so the first rows of each split are a
+mixture of topics. The smallest models do not know all answers: of the 80 facts, greedy answers of
+SmolLM2-135M-Instruct state 46.
 """
 
 from __future__ import annotations
