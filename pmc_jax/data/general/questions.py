@@ -2,8 +2,8 @@
 
 There are 80 facts of common knowledge and 40 instructions and turns of a conversation. All are in
 English and in plain ASCII. The topics of each kind alternate, so the first rows of each split are a
-mixture of topics. The smallest models do not know all answers: of the 80 facts, greedy answers of
-SmolLM2-135M-Instruct state 46.
+mixture of topics. The smallest models do not know all answers: greedy answers of
+SmolLM2-135M-Instruct state about 45 of the 80 facts.
 """
 
 from __future__ import annotations
