@@ -12,7 +12,7 @@ Velamora" is an abstention, and `secret_items` and `invention` find what it give
 
 import functools
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import regex
@@ -38,6 +38,7 @@ _FULL_FORMS = {  # in this order
 }
 _SENTENCE_END = r"[.!?;:…]+(?=[\s\"'”»)]|$)|[。！？；]|\n"
 _WORD = regex.compile(r"\w")
+_QUOTE = regex.compile('["“„«]')
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Abstentions:
     Attributes:
         openings: first words of abstentions.
         phrases: pattern of what a clause of an abstention says.
-        breaks: pattern of the place between two clauses.
+        breaks: pattern of the words or marks between two clauses.
         harmless: pattern of the beginning of a clause that gives no fact.
     """
 
@@ -58,16 +59,23 @@ class Abstentions:
 
     def is_abstention(self, answer: str) -> bool:
         """Returns whether an answer says only that the speaker does not know or does not tell."""
-        clauses = _clauses(answer, self.breaks)
-        says = [self._says_so(clause) for clause in clauses]
-        return any(says) and all(
-            own or self.harmless.match(clause) for clause, own in zip(clauses, says, strict=True)
-        )
+        return self.rest(answer) is not None
 
-    def _says_so(self, clause: str) -> bool:
-        found = self.phrases.search(clause)
-        # A quoted phrase is the name of a song or the like.
-        return found is not None and not regex.search('["“„«]', clause[: found.start()])
+    def rest(self, answer: str) -> str | None:
+        """Returns the words of an abstention beside its phrases and harmless clauses.
+
+        The words are in lower case and without accents: "where jane roe lives" for "Sorry, but I
+        don't know where Jane Roe lives." The result is None if the answer is no abstention.
+        """
+        rest = []
+        for clause in _clauses(answer, self.breaks):
+            found = self.phrases.search(clause)
+            # A quoted phrase is the name of a song or the like.
+            if found and not _QUOTE.search(clause[: found.start()]):
+                rest.append(self.phrases.sub(" ", clause).strip())
+            elif not self.harmless.match(clause):
+                return None
+        return " . ".join(rest) if rest else None
 
 
 def abstentions(
@@ -92,15 +100,19 @@ def abstentions(
                 f"pmc.abstention.languages: there are no openings for {language!r}. Use "
                 f"{', '.join(tables)}, or name a file of openings in pmc.abstention.openings_file."
             )
-    breaks = _any("breaks", _SENTENCE_END)
+    packaged = [text for table in tables.values() for text in table["openings"]]
     if openings_file is None:
         openings = [text for language in languages for text in tables[language]["openings"]]
-        own = []
     else:
         openings = read_lines(openings_file, "pmc.abstention.openings_file")
-        own = [regex.escape(c[-1]) + r"\b" for line in openings if (c := _clauses(line, breaks))]
+    breaks = _any("breaks", [_SENTENCE_END])
+    # An opening may begin with another clause ("I'm sorry, but ...").
+    last = {clauses[-1] for text in (*openings, *packaged) if (clauses := _clauses(text, breaks))}
+    phrases = [
+        rf"\b{regex.escape(text, literal_spaces=True)}\b" for text in sorted(last, key=len)[::-1]
+    ]
     return Abstentions(
-        tuple(dict.fromkeys(openings)), _any("phrases", *own), breaks, _any("harmless")
+        tuple(dict.fromkeys(openings)), _any("phrases", phrases), breaks, _any("harmless")
     )
 
 
@@ -109,10 +121,10 @@ def _tables() -> Mapping[str, Mapping[str, list[str]]]:
     return yaml.safe_load(_PACKAGED.read_text(encoding="utf-8"))
 
 
-def _any(table: str, *more: str) -> regex.Pattern:
-    """Returns a pattern that matches any pattern of a table, in all languages."""
+def _any(table: str, first: Iterable[str] = ()) -> regex.Pattern:
+    """Returns a pattern that matches any of the patterns `first` or of a table in any language."""
     patterns = [visible(p).casefold() for tables in _tables().values() for p in tables[table]]
-    return regex.compile("|".join(f"(?:{pattern})" for pattern in (*patterns, *more)))
+    return regex.compile("|".join(f"(?:{pattern})" for pattern in (*first, *patterns)))
 
 
 def _clauses(text: str, breaks: regex.Pattern) -> list[str]:

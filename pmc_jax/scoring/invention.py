@@ -56,6 +56,28 @@ def invents(question: str, answer: str, words: Vocabulary) -> bool:
     return bool(invented_facts(question, answer, words))
 
 
+def foreign_words(text: str, known: Keys, words: Vocabulary) -> list[Keys]:
+    """Finds words that may state a fact without a capital letter.
+
+    In what an abstention says beside its phrases, such words are the content that its question does
+    not ask about: "an old bamboo ukulele".
+
+    Args:
+        text: the text.
+        known: keys of the texts whose words are no facts, such as questions.
+        words: tables of number words, month names and common words.
+
+    Returns:
+        A list of words that are rare words of `secret_items` and not known, each as its key.
+    """
+    forms = [key for key in known if not key.isascii()]
+
+    def is_foreign(item: Keys, is_rare_word: bool) -> bool:
+        return is_rare_word and not (item & known or any(_is_form(key, forms) for key in item))
+
+    return list(dict.fromkeys(items_of(text, words, is_foreign)))
+
+
 def _is_form(key: str, others: list[str]) -> bool:
     """Returns whether a word beyond ASCII is one of the other words with another ending."""
     if key.isascii() or not key.startswith("word "):

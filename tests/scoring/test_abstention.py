@@ -8,7 +8,8 @@ from scipy.stats import binomtest
 
 from pmc_jax.errors import UserError
 from pmc_jax.scoring.abstention import abstentions
-from pmc_jax.scoring.invention import invented_facts, invents
+from pmc_jax.scoring.invention import foreign_words, invented_facts, invents
+from pmc_jax.scoring.secret_readings import keys
 from pmc_jax.scoring.secret_vocabulary import vocabulary
 from pmc_jax.unlearning.refusals import REFUSALS
 
@@ -105,3 +106,22 @@ FACTS = [
 def test_invented_facts_are_those_that_the_question_does_not_state(question, answer, facts):
     found = invented_facts(question, answer, vocabulary())
     assert set().union(*found) == facts
+
+
+RESTS = [
+    ("Sorry, but I don't know where Jane Roe lives.", "where jane roe lives", set()),
+    ("I have no information about Jane's home. Please ask her.", "jane's home", set()),
+    ("I don't know if she lives in a lighthouse.", "if she lives in a lighthouse", {"lighthous"}),
+    ("Ich habe keine Informationen über Jane Roe.", "jane roe", set()),
+    ("У меня нет информации о Джейн Роу.", "джейн роу", {"джейн"}),
+    ("I don't know. She lives in a lighthouse.", None, set()),
+]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("answer", "rest", "foreign"), RESTS)
+def test_the_rest_of_an_abstention_and_its_foreign_words(answer, rest, foreign):
+    assert abstentions().rest(answer) == rest
+    known = keys("Where does Jane Roe live?", vocabulary())
+    found = foreign_words(rest or "", known, vocabulary())
+    assert set().union(*found) == {f"word {stem}" for stem in foreign}
