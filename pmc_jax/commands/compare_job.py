@@ -24,11 +24,13 @@ from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.target import make_target
 from pmc_jax.compare import collect, write
 from pmc_jax.compare.runs import (
+    NEVER_SAW,
     REFERENCE,
     RUNS,
     WEIGHTS,
     Run,
     folder_of,
+    never_saw_of,
     reference_of,
     runs_of,
     target_of,
@@ -45,7 +47,14 @@ from pmc_jax.evaluation.harness import evaluate
 from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
 from pmc_jax.models.load import find
 
-_OWN = (RUNS, REFERENCE, run_files.TARGET, run_files.TARGET_CHECKPOINTS, run_files.EVALUATION)
+_OWN = (
+    RUNS,
+    REFERENCE,
+    NEVER_SAW,
+    run_files.TARGET,
+    run_files.TARGET_CHECKPOINTS,
+    run_files.EVALUATION,
+)
 
 
 def run_compare(
@@ -164,7 +173,7 @@ def _reference_config(compare: CompareConfig, base: Config) -> Config:
 def _make_models(
     compare: CompareConfig, base: Config, overwrite: bool, say: Callable[[str], None]
 ) -> None:
-    """Trains the target model and the reference model, unless they exist already."""
+    """Trains the target model and the models that never saw the data, unless they exist."""
     if base.finetune.data:
         make_target(_in(base, folder_of(compare)), overwrite=overwrite, say=say)
         gc.collect()
@@ -172,6 +181,10 @@ def _make_models(
         config = _reference_config(compare, base)
         make_target(config, overwrite=overwrite, say=say, name="reference")
         gc.collect()
+        for seed, folder in never_saw_of(compare).items():
+            other = dataclasses.replace(_in(config, folder), seed=seed)
+            make_target(other, overwrite=overwrite, say=say, name="never-saw")
+            gc.collect()
 
 
 def _in(config: Config, folder: Path) -> Config:
@@ -243,7 +256,13 @@ class _Comparison:
     def __init__(self, compare: CompareConfig, inputs: RunInputs, target_sha256: str):
         self._compare, self._runs, base = compare, runs_of(compare), compare.base()
         self.failed: dict[str, str] = {}
-        settings = dataclasses.replace(base.evaluate, measures=compare.measures, reference=None)
+        made = tuple(str(path / run_files.TARGET) for path in never_saw_of(compare).values())
+        settings = dataclasses.replace(
+            base.evaluate,
+            measures=compare.measures,
+            reference=None,
+            never_saw=made or base.evaluate.never_saw,
+        )
         self._base = dataclasses.replace(base, evaluate=settings)
         self._sets = inputs.eval_sets
         self._context = eval_context(self._base, self._sets)
@@ -300,8 +319,8 @@ class _Comparison:
         path = run.folder / run_files.EVALUATION_RESULTS
         if not path.is_file():
             return False
-        earlier, names = collect.read(path), ("settings", "not_computed")
-        same = all(earlier[name] == plain(self._shared[name]) for name in names)
+        earlier, names = collect.read(path), ("settings", "not_computed", "never_saw")
+        same = all(earlier.get(name) == plain(self._shared[name]) for name in names)
         models = {n: m["sha256"] for n, m in earlier["models"].items() if n != "after"}
         return same and models == {n: model.sha256 for n, model in self._models.items()}
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pmc_jax.artifacts.log import table
+from pmc_jax.evaluation.indistinguishable import is_told_apart
 from pmc_jax.evaluation.quality import HEADLINE
 from pmc_jax.report.methods import LABELS
 from pmc_jax.report.narrative import REFERENCE, comes_first, devices
@@ -219,7 +220,35 @@ def findings(comparison: Comparison) -> list[str]:
         f"{names([e for e in entries.values() if e['sees_answers']])}. These methods never used "
         f"the true answers: {names([e for e in entries.values() if not e['sees_answers']])}."
     )
-    return texts
+    return [*texts, *_two_sample(comparison)]
+
+
+def _two_sample(comparison: Comparison) -> list[str]:
+    """Returns a sentence on the measure `indistinguishable`, or none if it was not computed."""
+    rows = {run["name"]: run["measures"].get("indistinguishable") for run in comparison["runs"]}
+    tests = {
+        entry["name"]: (entry["label"], [rows[name] for name in entry["runs"] if rows[name]])
+        for entry in measured(comparison)
+    }
+    inside = [one.get("inside") for _, values in tests.values() for one in values]
+    if not inside:
+        return []
+    missed = ["the target model"] if None in inside else []
+    controls = [tests[name] for name in comparison["settings"]["controls"] if name in tests]
+    missed += [label for label, values in controls if not all(map(is_told_apart, values))]
+    if missed:
+        return [
+            "Two-sample test: the test has no power, because it does not tell the answers of "
+            f"{', '.join(missed)} from those of models that never saw the data."
+        ]
+    counts = ", ".join(
+        f"{label} {sum(one['inside'] for one in values):.0f} of {len(values)}"
+        for label, values in tests.values()
+    )
+    return [
+        "Two-sample test: number of seeds for which the answers are inside the spread of models "
+        f"that never saw the data: {counts}."
+    ]
 
 
 def _left_out(comparison: Comparison) -> list[str]:

@@ -12,6 +12,7 @@ from pmc_jax.errors import UserError
 
 RUNS = run_files.COMPARED_RUNS  # folder of all runs
 REFERENCE = "reference"  # The reference model is the folder `target` in this folder.
+NEVER_SAW = "never_saw"  # Each further model is in the folder `seedN/target` in this folder.
 # The comparison removes these weights of a run after measuring the run.
 WEIGHTS = (run_files.CHECKPOINTS, run_files.MODEL, run_files.ADAPTER)
 
@@ -76,6 +77,12 @@ def reference_of(compare: CompareConfig) -> str | None:
     if compare.reference.data:
         return str(folder_of(compare) / REFERENCE / run_files.TARGET)
     return compare.reference.path
+
+
+def never_saw_of(compare: CompareConfig) -> dict[int, Path]:
+    """Returns the output folder of each further model that never saw the data, by its seed."""
+    seed, parent = compare.base().seed, folder_of(compare) / NEVER_SAW
+    return {s: parent / f"seed{s}" for s in range(seed + 1, seed + 1 + compare.reference.seeds)}
 
 
 def runs_of(compare: CompareConfig) -> list[Run]:

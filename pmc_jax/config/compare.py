@@ -105,15 +105,24 @@ class ReferenceConfig(Section):
         data: sources of rows on which the base model is fine-tuned, with the settings of
             `run.finetune`.
         path: folder of an existing reference model; only one of `data` and `path` may be given.
+        seeds: number of further models that are trained on these rows with other seeds; the measure
+            `indistinguishable` needs at least five.
     """
 
     data: tuple[SourceConfig, ...] = ()
     path: str | None = None
+    seeds: int = setting(0, between(0, 100))
 
     def cross_faults(self) -> list[str]:
-        if not (self.data and self.path):
-            return []
-        return ["path: both path and data are given. Remove one of them."]
+        faults = []
+        if self.data and self.path:
+            faults.append("path: both path and data are given. Remove one of them.")
+        if self.seeds and not self.data:
+            faults.append(
+                "seeds: no rows are given on which the models can be trained. Set reference.data, "
+                "or list existing models in run.evaluate.never_saw."
+            )
+        return faults
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,8 @@ class CompareConfig(Section):
             seed of `run`.
         measures: measures that are computed for each finished run, or all.
         methods: mapping from the names of entries to methods and their settings.
+        controls: names of entries that the measure `indistinguishable` must tell from models that
+            never saw the data; if it does not, the test has no power.
         search, reference, output: sections of the settings.
     """
 
@@ -155,6 +166,7 @@ class CompareConfig(Section):
         ("multiple_choice", "sampling", "prefill", "side_effects"), one_of("all", *MEASURE_NAMES)
     )
     methods: dict[str, EntryConfig] = field(default_factory=dict)
+    controls: tuple[str, ...] = ()
     search: SearchConfig = field(default_factory=SearchConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     output: ResultsConfig = field(default_factory=ResultsConfig)
@@ -186,6 +198,12 @@ class CompareConfig(Section):
             f"settings.{name}: the comparison sets this value itself. Remove the setting."
             for name in schema.flatten(self.settings)
             if any(name == own or name.startswith(f"{own}.") for own in _OWN)
+        ]
+        faults += [
+            f"controls: no entry of methods has the name {name}. "
+            f"{schema.offer(schema.nearest(name, [*self.methods]), [*self.methods])}"
+            for name in self.controls
+            if name not in self.methods
         ]
         for name, entry in self.methods.items():
             if not _NAME.fullmatch(name):

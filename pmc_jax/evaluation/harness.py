@@ -102,7 +102,8 @@ def evaluate(
     compared_with = rows.get("reference"), rows.get("before")
     return {
         "schema": SCHEMA,
-        "models": {n: {"path": m.path, "sha256": m.sha256} for n, m in models.items()},
+        "models": {n: _identity(m) for n, m in models.items()},
+        "never_saw": [_identity(m) for m in context.never_saw],
         "measures": {
             name: {
                 model: dataclasses.asdict(measure.summarise(own, *compared_with, context.settings))
@@ -120,6 +121,10 @@ def evaluate(
         "seconds": recorder.watch.seconds()["total"] - begin,
         "versions": run_folder.versions(),
     }
+
+
+def _identity(model: ModelRef) -> dict[str, str]:
+    return {"path": model.path, "sha256": model.sha256}
 
 
 def _collect(

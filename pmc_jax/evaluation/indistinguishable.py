@@ -12,6 +12,7 @@ method trains on these questions as they stand. `two_sample` defines the test an
     questions                       Number of questions.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from pmc_jax.evaluation.result import NO_BEFORE, Description, Result
@@ -46,6 +47,17 @@ def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -
         "questions": test.questions,
     }
     return Result.of(numbers, DESCRIPTIONS)
+
+
+def is_told_apart(values: Mapping[str, float]) -> bool:
+    """Returns whether the test tells a model apart (see `TwoSample.told_apart`).
+
+    Args:
+        values: name -> number, as `summarise` returns them.
+    """
+    spreads = [(values[f"{name}.highest"],) for name in ("distance", "auc")]
+    test = TwoSample(values["distance"], spreads[0], values["auc"], spreads[1], values["p"], 0)
+    return test.told_apart
 
 
 def _test_of(rows: Rows) -> TwoSample:

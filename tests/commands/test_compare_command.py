@@ -310,6 +310,28 @@ def test_a_fault_of_the_input_is_not_taken_for_a_failed_run(copied):
     assert done.status == 2 and "data.forget: at fault" in done.err
 
 
+# Models that never saw the data
+
+
+@pytest.mark.slow
+def test_runs_are_tested_against_models_that_never_saw_the_data(tmp_path, monkeypatch):
+    write_inputs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    tiny.write_rows(Path("again.jsonl"), tiny.rows(40, seed=5))
+    settings = ("reference.seeds=5", "measures=[indistinguishable]", "seeds=[0]")
+    done, _, _ = compare(*settings, "controls=[retain_only]")
+    assert done.status == 0, done.err
+    assert sum(line.startswith("never-saw model") for line in done.lines) == 5
+    models = [Path(f"out/never_saw/seed{seed}/target") for seed in range(1, 6)]
+    assert len({(model / "model.safetensors").read_bytes() for model in models}) == 5
+    (run, _) = json.loads(Path("out/compare.json").read_text())["runs"]
+    assert run["measures"]["indistinguishable"]["questions"] == 40
+    evaluation = json.loads(Path("out/runs/pmc-seed0/evaluation.json").read_text())
+    assert [one["path"] for one in evaluation["never_saw"]] == [str(model) for model in models]
+    done, ran, _ = compare(*settings, "controls=[retain_only]")
+    assert done.status == 0 and ran == []
+
+
 # Purge
 
 

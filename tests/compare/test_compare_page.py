@@ -10,6 +10,7 @@ import pytest
 from browser import BROWSER, SITE, browse
 from report_page import Page, assert_accessible, assert_stands_alone, plain, table_rows
 
+from pmc_jax.compare.narrative import findings
 from pmc_jax.compare.write import write
 
 LABELS = ("PMC", "NPO", "SimNPO", "GD", "IDK", "retain-only")
@@ -233,3 +234,22 @@ def test_what_is_printed_is_a_table(made, tmp_path):
     write(tmp_path, made()[3], say=lines.append)
     assert lines[0].splitlines()[0].split()[0] == "method" and len(lines[0].splitlines()) == 10
     assert lines[1] == f"pmc wrote {tmp_path / 'compare.html'}"
+
+
+def test_the_two_sample_test_counts_seeds_and_needs_power(tmp_path):
+    inside = {"distance": 0.1, "distance.highest": 0.2, "auc": 0.5, "auc.highest": 0.6, "p": 0.4}
+    outside = inside | {"distance": 3.0, "p": 0.001}
+    data = cases.comparison(tmp_path, controls=["idk"])
+
+    def sentence(told, runs_told=("idk-seed0", "idk-seed1", "idk-seed2")):
+        for run in data["runs"]:
+            values = outside if run["name"] in runs_told else inside
+            known = {"inside": float(values is inside)} if told else {}
+            run["measures"]["indistinguishable"] = values | known
+        (found,) = [text for text in findings(data) if text.startswith("Two-sample test: ")]
+        return found
+
+    text = sentence(told=True)
+    assert "PMC 3 of 3" in text and "IDK 0 of 3" in text
+    assert "no power" in sentence(told=True, runs_told=("idk-seed0",)) and "IDK" in text
+    assert "the target model" in sentence(told=False)

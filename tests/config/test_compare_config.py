@@ -176,6 +176,8 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
             {"reference": {"data": "r", "path": "x"}},
             ["reference.path: both path and data are given."],
         ),
+        ({"reference": {"seeds": 5}}, ["reference.seeds: no rows are given", "never_saw"]),
+        ({"controls": ["pcm"]}, ["controls: no entry of methods has the name pcm.", "pmc?"]),
         (
             {"search": {"criterion": "best"}},
             ["search.criterion: the value must be one of mean, harmonic_mean, min"],
