@@ -167,6 +167,15 @@ def fault_of_machine(error: BaseException) -> UserError | None:
     return None
 
 
+@contextlib.contextmanager
+def about(name: str) -> Iterator[None]:
+    """Adds the name of a row or a setting to the message of a `UserError` in a `with` block."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
 def print_unexpected(
     kind: type[BaseException], error: BaseException, frames: TracebackType | None
 ) -> None:

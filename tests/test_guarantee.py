@@ -258,7 +258,7 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
     shared = {"data/sets.py", "api.py", "commands/inputs.py"}
     allowed = {
         "EvalSet": shared
-        | {f"commands/{name}.py" for name in ("evaluate_job", "console", "unlearning_run")}
+        | {f"commands/{name}.py" for name in ("evaluate_job", "console", "fits", "unlearning_run")}
         | {
             f"evaluation/{name}.py" for name in ("harness", "context", "tasks", "quality", "levels")
         },

@@ -19,6 +19,7 @@ from pmc_jax.artifacts.files import plain, write_json
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import unlearn_job
 from pmc_jax.commands.evaluate_job import eval_context, finalize, model_ref
+from pmc_jax.commands.fits import check_measured
 from pmc_jax.commands.inputs import RunInputs, model_digest, read_inputs
 from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.target import make_target
@@ -45,7 +46,7 @@ from pmc_jax.errors import Stopped, UserError, first_of
 from pmc_jax.evaluation.context import AnswerCache, ModelRef
 from pmc_jax.evaluation.harness import evaluate
 from pmc_jax.evaluation.quality import FORGET_SPLITS, UTILITY_SPLITS
-from pmc_jax.models.load import find
+from pmc_jax.models.load import check_model
 
 _OWN = (
     RUNS,
@@ -78,6 +79,7 @@ def run_compare(
     _check_sets(base)
     inputs = read_inputs(base, forget_answers=base.data.forget_answers.path is not None)
     _check_models(compare, base)
+    check_measured(_measured(compare, base), inputs.eval_sets)
     with run_folder.locked(folder / RUNS, make=True):
         if overwrite:
             _clear(folder)
@@ -156,9 +158,12 @@ def _check_models(compare: CompareConfig, base: Config) -> None:
     """Checks the rows of the reference model and the paths of all models before training starts."""
     if compare.reference.data:
         finetune_rows(_reference_config(compare, base))
-    for path in (base.model.path, compare.reference.path):
+    for name, path in (
+        ("run.model.path", base.model.path),
+        ("reference.path", compare.reference.path),
+    ):
         if path is not None:
-            find(path)
+            check_model(path, name)
 
 
 def _reference_config(compare: CompareConfig, base: Config) -> Config:
@@ -189,6 +194,12 @@ def _make_models(
 
 def _in(config: Config, folder: Path) -> Config:
     return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
+
+
+def _measured(compare: CompareConfig, base: Config) -> Config:
+    """Returns the settings with which the models of a comparison are measured."""
+    settings = dataclasses.replace(base.evaluate, measures=compare.measures, reference=None)
+    return dataclasses.replace(base, evaluate=settings)
 
 
 def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:

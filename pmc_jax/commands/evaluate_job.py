@@ -11,6 +11,7 @@ from typing import Any
 from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.commands.fits import check_evaluation, check_measured, check_prompts
 from pmc_jax.commands.inputs import load_model, model_digest
 from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.recorded import recorded_config, source_model
@@ -39,10 +40,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
         UserError: `data.evaluate` names no split, or a model or a row is invalid.
     """
     sets = eval_sets(config)
-    if not sets:
-        raise UserError(
-            "data.evaluate: no split is set. Set data.evaluate.forget.path=FILE or another split."
-        )
+    check_measured(config, sets)
     path = model_path(config)
     config = pin_date(config, config.output.dir)
     folder = None if config.evaluate.dir is None else Path(config.evaluate.dir)
@@ -102,11 +100,7 @@ def evaluate_finished(
         Preempted: the process was asked to stop; the same call resumes.
     """
     sets, caches = eval_sets(config), caches or {}
-    if not sets:
-        raise UserError(
-            "data.evaluate: no split is set, so nothing can be measured. Set "
-            "data.evaluate.forget.path=FILE or another split."
-        )
+    check_measured(config, sets)
     after = folder / run_files.MODEL
     if not multihost.broadcast(after.is_dir):
         raise UserError(
@@ -172,9 +166,10 @@ def model_ref(
 
     def load(name: str) -> LoadedModel:
         generator = TextGenerator.of(load_model(config, path), config.model)
-        # This call raises an error with the id of a question that is too long.
-        for rows in (s for s in sets if s.name in SPLITS):
-            generator.prompts(rows.questions, config.evaluate.max_new_tokens, ids=rows.ids)
+        asked = [rows for rows in sets if rows.name in SPLITS]
+        length = config.evaluate.max_new_tokens
+        prompts = check_prompts(generator, [(rows, length) for rows in asked])
+        check_evaluation(config, generator, asked, prompts)
         return LoadedModel(name, generator, cache or AnswerCache())
 
     return ModelRef(path, sha256 or model_digest(path), load)

@@ -9,27 +9,18 @@ from typing import Any
 import jax.numpy as jnp
 
 from pmc_jax.artifacts.digests import data_digest, file_digest
-from pmc_jax.artifacts.log import progress
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import eval_sets, finetune_rows, forget_answer_set, forget_set, retain_set
-from pmc_jax.data.twins import check_twins
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.mesh import make_mesh
-from pmc_jax.errors import UserError
-from pmc_jax.evaluation.context import EvalContext
-from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
-from pmc_jax.sampling.generator import TextGenerator, compute_dtype
-from pmc_jax.scoring.registry import base_score
-from pmc_jax.scoring.secret_vocabulary import vocabulary
+from pmc_jax.sampling.generator import compute_dtype
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.refusals import refusals_for
-
-_CHECKED_ROWS = 1000  # The progress bar moves after this number of questions.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,63 +88,6 @@ def placed(config: Config) -> dict[str, Any]:
     c = config.mesh
     mesh = make_mesh(c.data, c.fsdp, c.tensor, slices=c.slices)
     return dict(mesh=mesh, train_rules=c.train_rules, sample_rules=c.sample_rules)
-
-
-def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> None:
-    """Checks whether the settings and rows fit the model, before any file is written.
-
-    Raises:
-        UserError: the score is unknown, a forget question is also a retain question although
-            `data.on_overlap` is `error`, the devices do not support the attention kernel, the model
-            does not have the layer `method.layer`, or a question or a row is too long.
-    """
-    forget = inputs.forget
-    vocabulary(config.evaluate.levels.words)
-    base_score(config.pmc, encode=generator.encoder.plain)
-    check_twins(config.data.on_overlap, forget, inputs.retain)
-    for settings in (config.train, *([config.finetune] if config.finetune.data else [])):
-        check_kernel(
-            settings.attention, generator.lm.config, generator.dtype, generator.layout.platform
-        )
-    prompts = [(forget, config.pmc.sampling.max_new_tokens)]
-    prompts += [(rows, config.evaluate.max_new_tokens) for rows in inputs.eval_sets]
-    layer, layers = config.method.layer, generator.lm.config.num_layers
-    if layer is not None and layer > layers:
-        raise UserError(
-            f"method.layer must be a layer of the model, from 1 to {layers}, but it is {layer}. "
-            "Set method.layer to a number in this range."
-        )
-    # This call raises an error with the ids of true answers without words, which ROUGE cannot
-    # score.
-    EvalContext({rows.name: rows for rows in inputs.eval_sets}, None, config.evaluate, config.data)
-    check_prompts(generator, prompts)
-    if config.data.long_rows == "error":
-        for pairs in (inputs.retain, inputs.target_rows, inputs.forget_answers):
-            if pairs is not None:
-                generator.sequences(pairs.questions, pairs.answers, config.data, ids=pairs.ids)
-
-
-def check_prompts(
-    generator: TextGenerator, sets: Sequence[tuple[ForgetSet | EvalSet, int]]
-) -> None:
-    """Checks that each question and its answer fit into the model's context window.
-
-    A progress bar appears after two seconds.
-
-    Args:
-        sets: pairs of a data set and the maximum number of tokens in an answer to its questions.
-
-    Raises:
-        UserError: a question is too long, or cannot be encoded.
-    """
-    count = sum(len(rows) for rows, _ in sets)
-    with progress(count, "check the questions", "question", delay=2.0) as bar:
-        for rows, max_new_tokens in sets:
-            for start in range(0, len(rows), _CHECKED_ROWS):
-                part = slice(start, start + _CHECKED_ROWS)
-                ids = rows.ids[part]
-                generator.prompts(rows.questions[part], max_new_tokens, ids=ids)
-                bar.update(len(ids))
 
 
 def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:

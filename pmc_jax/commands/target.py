@@ -13,6 +13,7 @@ from pmc_jax.artifacts import run_files, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.artifacts.digests import data_digest, settings_digest
 from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.commands.fits import check_training
 from pmc_jax.commands.inputs import load_model, model_digest
 from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.config.run import Config, model_path, output_dir
@@ -156,7 +157,9 @@ def make_target(
     target = Target.of(config, rows)
     made = target.is_made(overwrite=overwrite)
     if not made:
-        recorder = Recorder()
+        lm, recorder = load_model(config, model_path(config), config.finetune), Recorder()
+        generator, settings = TextGenerator.of(lm, config.model), config.finetune
+        check_training("finetune", settings, generator, len(rows), settings.epochs)
         with run_folder.locked(output_dir(config), make=True), recorder.watch.compiling_apart():
-            target.make(load_model(config, model_path(config), config.finetune), config, recorder)
+            target.make(lm, config, recorder)
     say(target.line(made, name))

@@ -14,7 +14,8 @@ from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.commands.console import final_tables
 from pmc_jax.commands.evaluate_job import evaluate_finished
-from pmc_jax.commands.inputs import check_fits, input_files, load_model, model_digest, read_inputs
+from pmc_jax.commands.fits import check_fits, check_measured
+from pmc_jax.commands.inputs import input_files, load_model, model_digest, read_inputs
 from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.purge import purge_run
 from pmc_jax.commands.target import Target
@@ -53,6 +54,9 @@ def run_unlearn(
     """
     path = output_dir(config)
     inputs = read_inputs(config)
+    measures = config.evaluate.wanted or config.evaluate.reference
+    if measures:
+        check_measured(config, inputs.eval_sets)
     config = pin_date(config, path, overwrite=overwrite)
     target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
     # Hashing the weights takes long, and a target folder already contains their digest.
@@ -76,7 +80,7 @@ def run_unlearn(
                 lm = lm if made else target.make(lm, config, recorder)
                 say(target.line(made))
             results = unlearn(config, lm, inputs, recorder, folder, say, caches)
-            if config.evaluate.wanted or config.evaluate.reference:
+            if measures and results["step"]:  # Without a step, there is no unlearned model.
                 evaluate_finished(config, folder.path, caches=caches, recorder=recorder, say=say)
         if multihost.is_first():
             files = input_files(config, digest)

@@ -5,12 +5,11 @@ format, a prompt is `Question: ...` and the answer begins with `Answer: `. The t
 tokenizer adds one BOS token to a prompt. One end token follows the tokens of an answer.
 """
 
-import contextlib
 import dataclasses
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from pmc_jax.data import thoughts
 from pmc_jax.data.chat import AnswerPlace, chat_prompt, check_chat, find_place
 from pmc_jax.data.template import encode_text, special_texts
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError, reason
+from pmc_jax.errors import UserError, about, reason
 from pmc_jax.models.tokenizer_calls import panics_as_errors, token_ids
 
 _log = logging.getLogger(__name__)
@@ -275,15 +274,6 @@ def _is_chat(tokenizer: Any, settings: ModelConfig) -> bool:
     )
 
 
-@contextlib.contextmanager
-def of_row(id: str) -> Iterator[None]:
-    """Adds the id of a row to the message of a `UserError` that a `with` block raises."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{id}: {error}") from None
-
-
 def encode_pairs(
     encoder: Encoder,
     pairs: Sequence[tuple[str, str]],
@@ -311,7 +301,7 @@ def encode_pairs(
 
     def ids_of(encode: Callable[[str], list[int]], column: int) -> list[list[int]]:
         def of(index: int) -> list[int]:
-            with of_row(ids[index]):
+            with about(ids[index]):
                 return encode(pairs[index][column])
 
         return multihost.map_sharded(of, len(pairs))

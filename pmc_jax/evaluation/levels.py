@@ -27,7 +27,7 @@ answers only after the last training step.
 import bisect
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -244,34 +244,30 @@ def measure_levels(
     Raises:
         Preempted: the process was asked to stop.
     """
-    asking = _Asking(model, settings, seed)
+    questions, levels = forget.questions, settings.levels.measured
+    asked = {level: len(questions) * (3 if level == "elicited" else 1) for level in levels}
+    bar = progress(sum(asked.values()), f"{model.name}: levels", "question", enabled=recorder.bars)
+    asking, ended = _Asking(model, settings, seed, bar.update), 0
     rows: list[dict[str, Any]] = [
         {"said": None, "sampled": None, "elicited": None}
         | {"items": len(secret.items), "limit": secret.limits[0]}
         | {"is_empty": secret.is_empty, "is_cut": asking.cuts(secret.texts)}
         for secret in secrets
     ]
-    questions, levels = forget.questions, settings.levels.measured
-    with (
-        progress(len(levels), f"{model.name}: levels", "level", enabled=recorder.bars) as bar,
-        recorder.watch.stage("evaluate"),
-    ):
+    with bar, recorder.watch.stage("evaluate"):
         for level in levels:
             if level == "said":
-                told = [
-                    secret.is_told_by(answer)
-                    for secret, answer in zip(secrets, asking.greedy(questions), strict=True)
-                ]
+                pairs = zip(secrets, asking.greedy(questions), strict=True)
+                told = [secret.is_told_by(answer) for secret, answer in pairs]
             elif level == "sampled":
-                told = [
-                    sum(map(secret.is_told_by, answers))
-                    for secret, answers in zip(secrets, asking.sampled(questions), strict=True)
-                ]
+                pairs = zip(secrets, asking.sampled(questions), strict=True)
+                told = [sum(map(secret.is_told_by, answers)) for secret, answers in pairs]
             else:
                 told = _elicited(asking, questions, secrets, paraphrases)
             for row, value in zip(rows, told, strict=True):
                 row[level] = value
-            bar.update(1)
+            ended += asked[level]
+            bar.update(ended - bar.n)  # Answers from the cache were not counted.
     return rows
 
 
@@ -302,11 +298,16 @@ def _elicited(
 
 @dataclasses.dataclass(frozen=True)
 class _Asking:
-    """Model that answers questions with the settings of the levels."""
+    """Model that answers questions with the settings of the levels.
+
+    Attributes:
+        progress: function that receives the number of newly answered questions.
+    """
 
     model: LoadedModel
     settings: EvaluateConfig
     seed: int
+    progress: Callable[[int], None]
 
     def greedy(self, questions: Sequence[str], prefixes: Sequence[str] = ()) -> list[str]:
         """Returns the greedy answer to each question, without the first words in `prefixes`.
@@ -339,6 +340,7 @@ class _Asking:
             batch_size=self.settings.batch_size,
             seed=self.seed,
             answer_prefix=prefixes or "",
+            progress=self.progress,
         )
 
     def _room(self, questions: Sequence[str], prefixes: Sequence[str]) -> int:

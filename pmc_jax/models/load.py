@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import huggingface_hub
 import jax.numpy as jnp
@@ -105,22 +105,7 @@ def load(
     mesh = make_mesh() if mesh is None else mesh
     target = layout(mesh, TRAIN_RULES, train_rules)
     sampling = layout(mesh, SAMPLE_RULES, sample_rules)
-    path = find(path_or_name)
-    if path.is_dir():
-        where = str(path / "config.json")
-        hf = model_json(path / "config.json")
-        config = decoder_config(hf, where)
-        source: TensorSource = SafetensorsFolder(path)
-        tokenizer = find_tokenizer(path)
-        generation_file = path / "generation_config.json"
-        generation = model_json(generation_file) if generation_file.is_file() else None
-    else:
-        source = file = GGUFFile(path)
-        where, hf = str(path), hf_config(file)
-        config = decoder_config(hf, where)
-        tokenizer = gguf_tokenizer(file)
-        generation = generation_config(file)
-    check_token_ids(tokenizer, config.vocab_size, str(path))
+    path, hf, config, source, tokenizer, generation = _open(find(path_or_name))
     table = parameters(config).values()
     if whole := {x for p in table for x in target.unsharded_dims(p.axes, p.shape)}:
         _log.warning(
@@ -136,6 +121,55 @@ def load(
     return LanguageModel(
         model, config, names, tokenizer, target, sampling, hf, str(path), generation, source_dtype
     )
+
+
+class _Opened(NamedTuple):
+    """Files of a model, of whose weights only the headers are read.
+
+    The fields have the meaning of those of `LanguageModel`. `path` is the folder or file.
+    """
+
+    path: Path
+    hf_config: dict[str, Any]
+    config: DecoderConfig
+    source: TensorSource
+    tokenizer: PreTrainedTokenizerBase
+    generation_config: dict[str, Any] | None
+
+
+def _open(path: Path) -> _Opened:
+    if path.is_dir():
+        hf = model_json(path / "config.json")
+        config = decoder_config(hf, str(path / "config.json"))
+        source: TensorSource = SafetensorsFolder(path)
+        tokenizer = find_tokenizer(path)
+        generation_file = path / "generation_config.json"
+        generation = model_json(generation_file) if generation_file.is_file() else None
+    else:
+        source = file = GGUFFile(path)
+        hf = hf_config(file)
+        config = decoder_config(hf, str(path))
+        tokenizer = gguf_tokenizer(file)
+        generation = generation_config(file)
+    check_token_ids(tokenizer, config.vocab_size, str(path))
+    return _Opened(path, hf, config, source, tokenizer, generation)
+
+
+def check_model(path_or_name: str | Path, setting: str) -> None:
+    """Checks that a model can be loaded later, without reading its weights.
+
+    Args:
+        path_or_name: path or name of the model, as for `load`.
+        setting: name of the setting that names the model, for messages.
+
+    Raises:
+        UserError: the model is absent, inconsistent or not supported.
+    """
+    try:
+        _open(find(path_or_name))
+    except UserError as error:
+        text = str(error).replace("model.path", setting)
+        raise UserError(text if setting in text else f"{setting}: {text}") from None
 
 
 def find_tokenizer(path: Path) -> PreTrainedTokenizerBase:

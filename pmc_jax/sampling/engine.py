@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmc_jax.distributed.mesh import Layout
+from pmc_jax.distributed.memory import check_memory
+from pmc_jax.distributed.mesh import Layout, round_up
 from pmc_jax.errors import UserError
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.sampling.batching import ContinuousBatching, Usage
@@ -91,6 +92,31 @@ class Engine:
             self.layout.row_multiple,
             max_buckets=self.max_buckets,
             min_slots=self.min_slots,
+        )
+
+    def check_memory(self, num_prompts: int, dtype: jnp.dtype) -> None:
+        """Checks whether the caches, the logits and the results of one call fit into memory.
+
+        Args:
+            num_prompts: number of prompts in the call.
+            dtype: dtype of keys and values.
+
+        Raises:
+            UserError: the call needs more memory than is free.
+        """
+        config, (rows, width) = self.config, self.buckets()[0]
+        slots, answers = rows * width, num_prompts * self.num_samples
+        answer_size = round_up(max(self.max_new_tokens - 1, 1), self.decode_chunk)
+        token_bytes = 2 * config.num_kv_heads * config.head_dim * jnp.dtype(dtype).itemsize
+        cached = rows * self.prompt_size + slots * answer_size
+        check_memory(
+            f"Sampling {answers:,} answers of up to {self.max_new_tokens:,} tokens, up to "
+            f"{slots:,} of them at the same time,",
+            "Lower batch_size, num_samples or max_new_tokens.",
+            self.layout.mesh,
+            on_devices=cached * config.num_layers * token_bytes + slots * config.vocab_size * 4,
+            # Every token has an id, a log-probability and random numbers.
+            on_host=answers * self.max_new_tokens * 4 * (2 + self.sampler.draws),
         )
 
     def generate(

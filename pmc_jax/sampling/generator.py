@@ -13,12 +13,11 @@ from pmc_jax.data.encode import (
     TokenSequence,
     encode_pairs,
     make_encoder,
-    of_row,
     shared_prefix,
 )
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.distributed.mesh import Layout
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, about
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.sampling.buckets import largest_batch_shape, prompt_size
@@ -139,7 +138,7 @@ class TextGenerator:
             return f"question {index}" if ids is None else ids[index]
 
         def encoded(index: int) -> list[int]:
-            with of_row(name(index)):
+            with about(name(index)):
                 return self.encoder.prompt(questions[index])
 
         prompts = multihost.map_sharded(encoded, len(questions))
@@ -198,6 +197,9 @@ class TextGenerator:
             max_new_tokens: maximum number of tokens in an answer.
             max_prompts: maximum number of prompts in one call; None = all prompts.
             answer_prefix: token ids that end every prompt and begin every answer.
+
+        Raises:
+            UserError: the answers need more memory than is free.
         """
         # The two short questions exclude a prefix that `prompts` share only by chance.
         short = [[*self.encoder.prompt(question), *answer_prefix] for question in ("?", "A")]
@@ -206,7 +208,7 @@ class TextGenerator:
         prefix = [] if by_length else shared_prefix([*short, *prompts]).tolist()
         count, platform = min(len(prompts), max_prompts or len(prompts)), self.layout.platform
         shape = largest_batch_shape(count, num_samples, batch_size, platform=platform)
-        return Engine(
+        engine = Engine(
             config=self.lm.config,
             layout=self.layout,
             sampler=sampler,
@@ -218,6 +220,8 @@ class TextGenerator:
             shared_prefix=tuple(prefix),
             cache_dtype=self.cache_dtype,
         )
+        engine.check_memory(count, self.cache_dtype or self.dtype)
+        return engine
 
     def generate(
         self,

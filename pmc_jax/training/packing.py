@@ -1,6 +1,7 @@
 """Packs several sequences into each row and separates them by segment ids."""
 
 import dataclasses
+import heapq
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -191,12 +192,12 @@ class Packer:
         Returns:
             For each sequence, the index of its row and the index in the row at which it starts.
         """
-        used = np.zeros(self.rows, int)
+        used = [(0, row) for row in range(self.rows)]  # a heap of the tokens in each row
         placement = [(0, 0)] * len(sequences)
         for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])):
-            row = int(used.argmin())
-            placement[i] = (row, int(used[row]))
-            used[row] += len(sequences[i]) - len(self.prefix)
+            tokens, row = used[0]
+            placement[i] = (row, tokens)
+            heapq.heapreplace(used, (tokens + len(sequences[i]) - len(self.prefix), row))
         return placement
 
     def _shape(

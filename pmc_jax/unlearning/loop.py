@@ -34,6 +34,8 @@ from pmc_jax.training.trainer import Trainer
 from pmc_jax.unlearning.retain_loss import RetainLoss
 from pmc_jax.unlearning.source import RowSource
 
+_MANY_SEQUENCES = 1000  # A step on more sequences takes so long that the bar announces it.
+
 
 class Unlearning:
     """One run of an unlearning method.
@@ -278,6 +280,8 @@ class Unlearning:
     def _take_step(self, step: Step, bar: tqdm) -> None:
         with self.recorder.watch.stage("train"):
             batch, sequences = self._batch(step)
+            if len(sequences) > _MANY_SEQUENCES:
+                bar.set_postfix_str(f"training on {len(sequences):,} sequences")
             metrics = self.trainer.step(batch)
         self.done = step.index + 1
         losses = dict(zip(self._method.terms, metrics["terms"], strict=True))

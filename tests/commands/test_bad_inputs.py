@@ -9,7 +9,7 @@ import pytest
 import tiny_runs as tiny
 from safetensors.numpy import save_file
 
-from pmc_jax.commands import unlearn_job
+from pmc_jax.commands import evaluate_job, unlearn_job
 from pmc_jax.models import load as load_module
 
 
@@ -136,6 +136,40 @@ def test_evaluation_question_that_does_not_fit_the_window(inputs):
     for command in ("unlearn", "evaluate"):
         message = tiny.refused(command, "data.max_length=300")
         tiny.assert_names(message, "again:0", "252 prompt tokens", "window of 256")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (
+            "evaluate.reference=nowhere",
+            ("evaluate.reference 'nowhere': ",),
+        ),
+        ("evaluate.reference=empty", ("empty: ", "Set evaluate.reference to")),
+        (
+            "evaluate.measures=indistinguishable evaluate.never_saw=gone",
+            ("evaluate.never_saw 'gone'",),
+        ),
+        (
+            "evaluate.measures=perplexity evaluate.corpus.path=gone.txt",
+            ("evaluate.corpus.path: the file gone.txt cannot be read",),
+        ),
+        ("evaluate.measures=tofu data.evaluate=null", ("data.evaluate: no split is set",)),
+    ],
+)
+@pytest.mark.parametrize("command", ["unlearn", "evaluate"])
+def test_inputs_of_an_evaluation_are_read_before_the_model(
+    command, overrides, parts, inputs, monkeypatch
+):
+    Path("empty").mkdir()
+    for job in (unlearn_job, evaluate_job):
+        monkeypatch.setattr(job, "load_model", lambda *_: pytest.fail("loaded"))
+    tiny.assert_names(tiny.refused(command, *overrides.split()), *parts)
+
+
+def test_a_run_without_steps_measures_nothing_at_its_end(inputs):
+    tiny.succeed("unlearn", "pmc.schedule.epochs=0", "evaluate.measures=memorisation")
+    assert tiny.results()["step"] == 0 and not Path("out/evaluation.json").exists()
 
 
 # Models

@@ -14,7 +14,8 @@ import tiny_runs as tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.commands.inputs import check_fits, load_model, read_inputs
+from pmc_jax.commands.fits import check_fits
+from pmc_jax.commands.inputs import load_model, read_inputs
 from pmc_jax.config.run import load_config, model_path
 from pmc_jax.errors import UserError
 from pmc_jax.models.families import decoder_config
