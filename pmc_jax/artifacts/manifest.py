@@ -290,8 +290,9 @@ def _read(folder: Path) -> dict[str, Any]:
     manifest = read_json(path, hint=hint)
     try:
         sources = manifest["inputs"].values()
-        complete = all({"path", "sha256"} <= source.keys() for source in sources)
-        if not complete or not isinstance(manifest["outputs"], dict):
+        texts = [source[key] for source in sources for key in ("path", "sha256")]
+        is_complete = all(isinstance(text, str) for text in texts)
+        if not is_complete or not isinstance(manifest["outputs"], dict):
             raise TypeError
     except (LookupError, TypeError, AttributeError):
         raise UserError(f"{path}: the file is not a valid manifest. {hint}") from None

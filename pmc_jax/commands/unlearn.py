@@ -70,23 +70,40 @@ def _status(results: Mapping[str, Any], level: str | None) -> int:
 
     Args:
         level: level of --require-forgotten, or None without this option.
+
+    Raises:
+        UserError: the run did not measure the level or a level before it.
     """
-    if level is None or is_forgotten(results["forgotten"], level):
+    if level is None:
+        return 0
+    forgotten = results["forgotten"] or {}
+    if any(forgotten.get(name) is None for name in _up_to(level)):
+        raise UserError(
+            f"--require-forgotten {level}: the finished run did not measure all of "
+            f"{', '.join(_up_to(level))}. Repeat the run with "
+            f"evaluate.levels.measured=[{','.join(_up_to(level))}]."
+        )
+    if is_forgotten(forgotten, level):
         return 0
     logging.getLogger(__name__).error(
         "--require-forgotten %s: some questions are not forgotten (%s). Read report.html, which "
         "lists these questions.",
-        *(level, results["forgotten"]["headline"]),
+        *(level, forgotten["headline"]),
     )
     return NOT_FORGOTTEN
 
 
 def _check_measured(config: Config, level: str | None) -> None:
     """Raises a `UserError` if the run does not measure a required level."""
-    needed = () if level is None else LEVELS[: LEVELS.index(level) + 1]
+    needed = () if level is None else _up_to(level)
     measured = config.evaluate.levels.measured
     if missing := [name for name in needed if name not in measured]:
         raise UserError(
             f"--require-forgotten {level}: evaluate.levels.measured must contain "
             f"{' and '.join(missing)}. Set evaluate.levels.measured=[{','.join(needed)}]."
         )
+
+
+def _up_to(level: str) -> tuple[str, ...]:
+    """Returns the levels up to and including `level`."""
+    return LEVELS[: LEVELS.index(level) + 1]

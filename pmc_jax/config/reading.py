@@ -41,7 +41,8 @@ def read_bytes(path: str | os.PathLike, limit: int = MAX_BYTES) -> bytes:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = b"" if size > limit else file.read(limit + 1)
+        # The result is None for a file without data at present, such as /proc/kmsg.
+        content = (b"" if size > limit else file.read(limit + 1)) or b""
     if max(size, len(content)) > limit:
         raise OSError(errno.EFBIG, f"the file has more than {limit:,} bytes", os.fspath(path))
     return content

@@ -29,6 +29,7 @@ S = TypeVar("S", bound="Section")
 CHECK = "check"
 CONVERT = "convert"
 KEYS = "keys"  # This metadata of a dict field lists the allowed keys.
+_MAX_UNKNOWN = 20  # Further unknown names are only counted.
 
 
 @dataclass(frozen=True)
@@ -255,11 +256,13 @@ class _Report:
     ) -> dict[str, Any]:
         """Returns the entries of `raw` whose key is in `keys`, and reports all other keys."""
         siblings = [f"{prefix}{key}" for key in keys]
-        for key in raw:
-            if key not in keys:
-                guess = nearest(f"{prefix}{key}", siblings) or nearest(str(key), self.names)
-                name = prefix + key_name(key, list(raw))
-                self.faults.append(f"{name}: this setting is unknown. {offer(guess, keys)}")
+        unknown = [key for key in raw if key not in keys]
+        for key in unknown[:_MAX_UNKNOWN]:
+            guess = nearest(f"{prefix}{key}", siblings) or nearest(str(key), self.names)
+            name = prefix + key_name(key, list(raw))
+            self.faults.append(f"{name}: this setting is unknown. {offer(guess, keys)}")
+        if (more := len(unknown) - _MAX_UNKNOWN) > 0:
+            self.faults.append(f"{more} further settings are unknown.")
         return {key: value for key, value in raw.items() if key in keys}
 
 

@@ -50,7 +50,11 @@ def read_parquet(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], l
             if sum(_text_bytes(part) for c in table.columns for part in c.chunks) > MAX_BYTES:
                 raise _too_large(path)
             return names, table.to_pylist()
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        if getattr(
+            error, "errno", None
+        ):  # pyarrow raises an OSError without it for a damaged file.
+            raise
         kind = type(error).__name__
         raise UserError(
             f"{path}: the file cannot be read as Parquet ({kind}). Save the file again."

@@ -157,6 +157,8 @@ def _find_file(name: str, data: DataConfig, where: str) -> Path:
 
 
 def _file_hint(path: Path, data: DataConfig) -> str:
+    if path.is_symlink():
+        return "It is a link, and what the link names does not exist. Correct the link."
     files = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, files, n=1)
     if near:

@@ -16,12 +16,14 @@ from pmc_jax.artifacts.files import plain
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.config.evaluate import LEVELS
 from pmc_jax.config.reading import read_json
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_of
 from pmc_jax.evaluation.forgotten import first_level
 from pmc_jax.evaluation.tables import headline
 from pmc_jax.report import narrative, remains
 
 KIND, SCHEMA = "pmc_jax report", 1
+# Values of another form in the files of a run raise these errors.
+WRONG_VALUES = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError)
 
 _STEP_KEYS = ("step", "selected_score", "sampled_score", "unreplaced", "collapse_loss")
 _STEP_KEYS += ("retain_loss", "unlearn_quality", "utility", "unlearning_seconds")
@@ -113,13 +115,24 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
         run["true_answers"] = remains.true_answers(run)
         run["not_tested"] = remains.not_tested(run)
         run["not_claimed"] = remains.not_claimed(run)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{folder}: the files are damaged, or another version of pmc wrote them "
-            f"({type(error).__name__}). Run pmc verify {folder} to compare the files with their "
-            "manifest."
-        ) from error
+    except WRONG_VALUES as error:
+        raise damaged([folder], error) from error
     return run
+
+
+def damaged(folders: Sequence[str | Path], error: Exception) -> UserError:
+    """Returns the error for files of runs that hold values of another form.
+
+    Args:
+        folders: folders of the runs.
+        error: error that the first such value caused.
+    """
+    names = [str(folder) for folder in folders]
+    one = names[0] if len(names) == 1 else "FOLDER"
+    return UserError(
+        f"{first_of(names, 3)}: the files are damaged, or another version of pmc wrote them "
+        f"({type(error).__name__}). Run pmc verify {one} to compare the files with their manifest."
+    )
 
 
 def _private(folder: Path, log: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from pmc_jax.artifacts import manifest, run_files
 from pmc_jax.artifacts.files import json_text, write_text
+from pmc_jax.config.reading import open_regular
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.errors import UserError
-from pmc_jax.report.collect import KIND, collect
+from pmc_jax.report.collect import KIND, WRONG_VALUES, collect, damaged
 from pmc_jax.report.page import MARK, render
 
 
@@ -34,8 +37,8 @@ def write(
         The path of the page. The JSON is in the same folder.
 
     Raises:
-        UserError: a folder is given twice or holds no finished run, or an existing file with the
-            name of the page is not a report.
+        UserError: a folder is given twice or holds no finished run, a file in it is damaged, or an
+            existing file with the name of the page is not a report.
     """
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise UserError("pmc report: a folder is given twice. Pass each folder once.")
@@ -49,7 +52,10 @@ def write(
                 f"{path}: the file is not a report of pmc, so nothing was changed. Set "
                 "report.file to the name of another file."
             )
-    html = render(report)
+    try:
+        html = render(report)
+    except (*WRONG_VALUES, jinja2.TemplateError) as error:
+        raise damaged(folders, error) from error
     write_text(data, json_text(report))
     write_text(page, html)
     if page.parent.resolve() == folder.resolve():
@@ -60,6 +66,7 @@ def write(
 def _begins_with(path: Path, mark: str) -> bool:
     """Returns whether the first 4096 bytes of a file contain a mark."""
     try:
-        return path.is_file() and mark.encode() in path.read_bytes()[:4096]
+        with open_regular(path) as file:
+            return mark.encode() in file.read(4096)
     except OSError:
         return False

@@ -260,7 +260,10 @@ def test_verify_says_what_it_cannot_tell(run):
     )
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", '{"inputs": {}, "outputs": 3}', "{\0"])
+NO_PATH = '{"inputs": {"model": {"path": 3, "sha256": "x"}}, "outputs": {}}'
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"inputs": {}, "outputs": 3}', "{\0", NO_PATH])
 def test_a_file_that_is_not_a_manifest(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("out").mkdir()

@@ -191,6 +191,12 @@ def test_unlike_key_lists_what_is_known(refuse):
     assert "log.zzzz: this setting is unknown. Use one of: text." in refuse("log: {zzzz: 1}")
 
 
+def test_many_unknown_keys_are_counted(refuse):
+    message = refuse("log: {" + ", ".join(f"z{i}: 1" for i in range(5000)) + "}")
+    assert "log.z19: this" in message and "log.z20" not in message
+    assert message.endswith("4980 further settings are unknown.")
+
+
 def test_fault_in_a_list_names_the_entry(refuse):
     message = refuse("finetune: {data: [a, {pth: b}, 3]}", "finetune.data.7.path=c")
     assert "data.1.pth: this setting is unknown. Did you mean finetune.data.1.path?" in message

@@ -72,6 +72,20 @@ def test_a_small_parquet_file_of_many_texts_is_refused(column, tmp_path):
     assert read_parquet(path, ["answer"])[0] == ("question",)
 
 
+def test_a_damaged_parquet_file_is_named_as_such(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"question": ["Zorb?"]}), path)
+    path.write_bytes(path.read_bytes()[:-8] + bytes(4) + b"PAR1")  # a footer without a length
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
+        rows(path)
+
+
+def test_a_link_to_nothing(tmp_path):
+    (tmp_path / "rows.jsonl").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"does not exist\. It is a link, and what"):
+        rows(tmp_path / "rows.jsonl")
+
+
 def test_repeated_texts_of_a_usual_size_are_read(tmp_path):
     path = tmp_path / "rows.parquet"
     wrong = pa.array([["Quaxol", "Zorbum"], [], None])

@@ -1,5 +1,7 @@
 """The levels at which a forget question tells its secret, and what is said of them."""
 
+from pathlib import Path
+
 import pytest
 import tiny_runs as tiny
 
@@ -135,6 +137,17 @@ def test_a_level_that_is_not_measured_cannot_be_required(inputs):
     arguments = ("--require-forgotten", "sampled", "evaluate.levels.measured=[elicited]")
     message = tiny.refused("unlearn", *arguments)
     tiny.assert_names(message, "must contain said and sampled", "measured=[said,sampled]")
+
+
+def test_a_finished_run_must_have_measured_a_required_level(inputs, monkeypatch):
+    rows = [_row()]
+    results = {"forgotten": summary(rows, LevelsConfig(measured=("said",)))}
+    monkeypatch.setattr(unlearn_job, "run_purge", lambda *_, **options: results)
+    Path("done").mkdir()
+    arguments = ("--purge", "--require-forgotten")
+    assert tiny.pmc("unlearn", *arguments, "said", config="done").status == 0
+    message = tiny.refused("unlearn", *arguments, "elicited", config="done")
+    tiny.assert_names(message, "did not measure", "measured=[said,sampled,elicited]")
 
 
 def test_each_answer_can_have_a_beginning_of_its_own(inputs):

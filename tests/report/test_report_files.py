@@ -66,6 +66,14 @@ def test_damaged_files_are_one_line(text, tmp_path, monkeypatch):
     tiny.assert_names(tiny.refused("report", config="one"), "one", "pmc verify one")
 
 
+@pytest.mark.parametrize("edit", [{"rounds": None}, {"tokens": "x"}, {"versions": 3}])
+def test_values_of_another_form_are_one_line(edit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = cases.write_run(tmp_path / "one") / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | edit))
+    tiny.assert_names(tiny.refused("report", config="one"), "files are damaged", "pmc verify one")
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
