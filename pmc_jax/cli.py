@@ -122,8 +122,14 @@ def _with_others(options: argparse.Namespace, spec: launch.ProcessSpec, parent: 
     Only process 0 prints the output of the command.
     """
     watchdog, status, text = None, 0, ""
+
+    def end(stopped: Stopped) -> NoReturn:
+        if watchdog is not None:
+            watchdog.fail(stopped, exit_report(stopped))
+        parent.exit(stopped.status, stopped.line)
+
     try:
-        with preemption.handle_signals(parent.exit):
+        with preemption.handle_signals(parent.exit, end):
             start.quiet_libraries()
             import jax
 

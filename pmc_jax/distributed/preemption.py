@@ -82,13 +82,23 @@ def exit_now(status: int, text: str) -> None:
     os._exit(status)
 
 
+def exit_stopped(stopped: Stopped) -> None:
+    """Writes the line of an exception to stderr and ends this process without clean-up."""
+    exit_now(stopped.status, stopped.line)
+
+
 @contextlib.contextmanager
-def handle_signals(exit_process: Callable[[int, str], None] = exit_now) -> Iterator[None]:
+def handle_signals(
+    exit_process: Callable[[int, str], None] = exit_now,
+    exit_job: Callable[[Stopped], None] = exit_stopped,
+) -> Iterator[None]:
     """Stops the code in a `with` block of the main thread when the process receives a signal.
 
     Args:
-        exit_process: function that ends the process with a status and a text. It is called after a
-            second signal, or if native code does not return.
+        exit_process: function that ends this process with a status and a text. It is called after a
+            second signal.
+        exit_job: function that ends all processes of the job. It is called if native code of this
+            process does not return after a signal.
 
     Raises:
         Stopped: the process has received a signal outside a `saving` block.
@@ -98,7 +108,8 @@ def handle_signals(exit_process: Callable[[int, str], None] = exit_now) -> Itera
     os.set_blocking(write_end, False)
     before = {number: signal.signal(number, _on_signal) for number in handled_signals()}
     earlier_end = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_watch, args=(read_end, before, exit_process), daemon=True)
+    functions = exit_process, exit_job
+    watcher = threading.Thread(target=_watch, args=(read_end, before, *functions), daemon=True)
     watcher.start()
     try:
         yield
@@ -193,7 +204,10 @@ def _on_signal(number: int, _: object) -> None:
 
 
 def _watch(
-    read_end: int, numbers: Collection[int], exit_process: Callable[[int, str], None]
+    read_end: int,
+    numbers: Collection[int],
+    exit_process: Callable[[int, str], None],
+    exit_job: Callable[[Stopped], None],
 ) -> None:
     """Ends the process after a second signal, or if the process continues after the first signal.
 
@@ -201,7 +215,8 @@ def _watch(
         read_end: file descriptor of a pipe that receives the number of each signal as a byte, and
             0 at the end.
         numbers: the signals that stop the process.
-        exit_process: function that ends the process with a status and a text.
+        exit_process: function that ends this process with a status and a text.
+        exit_job: function that ends all processes of the job.
     """
     number, received, must_end = 0, 0.0, False
     while True:
@@ -215,8 +230,7 @@ def _watch(
                 exit_process(128 + byte, "pmc: a second signal ended the command at once.")
         # A comparison saves its page after the signal.
         if must_end and not _stop.saving and time.monotonic() - received > _LIMIT_SECONDS:
-            stopped = Stopped(number)
-            exit_process(stopped.status, stopped.line)
+            exit_job(Stopped(number))
 
 
 def _write_line(text: str) -> None:

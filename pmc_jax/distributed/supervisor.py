@@ -39,12 +39,12 @@ class Parent:
     messages: int
     alive: int
 
-    def announce(self, index: int, hosts: list[str]) -> None:
-        """Tells the parent the index of this process and all host names, which its messages show.
+    def announce(self, index: int, hosts: dict[int, str]) -> None:
+        """Tells the parent the index of this process and the host names, which its messages show.
 
         Args:
             index: index of this process in the job.
-            hosts: host name of each process.
+            hosts: host names by the index of the process, as far as they are known.
         """
         self._send({"index": index, "hosts": hosts})
 
@@ -141,10 +141,11 @@ def _report_end(status: int, messages: dict[str, Any], native: BinaryIO) -> int:
         return status
     native.seek(0)
     output = native.read().decode(errors="replace")
-    hosts, index = messages.get("hosts", []), messages.get("index")
+    hosts, index = messages.get("hosts", {}), messages.get("index")
 
     def named(number: int) -> str:
-        return f"process {number} ({hosts[number]})" if number < len(hosts) else f"process {number}"
+        name = hosts.get(str(number))  # The keys of JSON objects are strings.
+        return f"process {number}" if name is None else f"process {number} ({name})"
 
     if "RegisterTask" in output and "DEADLINE_EXCEEDED" in output:
         text = (

@@ -110,8 +110,7 @@ class Watchdog(threading.Thread):
         self._count = multihost.count()
         # All processes query process 0, so large jobs query less often.
         self._poll = max(min(_POLL_SECONDS, seconds / 10), self._count / 256)
-        self._hosts = multihost.gather(socket.gethostname())
-        self._parent.announce(self._index, self._hosts)
+        self._hosts: dict[int, str] = {}  # names of the hosts that have published their names
         # This dict holds the newest heartbeat of each process and the time at which it was read.
         self._heartbeats: dict[int, tuple[str, float]] = {}
         self._checked_at = time.monotonic()
@@ -157,10 +156,18 @@ class Watchdog(threading.Thread):
 
     def _check(self, heartbeat: int) -> None:
         """Writes a heartbeat, and acts on the heartbeats, faults and requests of all processes."""
+        if heartbeat == 1:
+            self._publish(f"host/{self._index}", socket.gethostname())
         self._publish(f"heartbeat/{self._index}", heartbeat)
         if preemption.is_requested():
             self._publish("stop", 1)
         published = self._read()
+        if len(self._hosts) < self._count:
+            names = {i: published.get(f"host/{i}") for i in range(self._count)}
+            known = {i: name for i, name in names.items() if name is not None}
+            if known != self._hosts:
+                self._hosts = known
+                self._parent.announce(self._index, known)
         if "stop" in published:
             self._agree_on_stop(published)
         if "verdict" in published:
@@ -245,7 +252,7 @@ class Watchdog(threading.Thread):
         if fault.process == self._index and self._text:
             text = self._text
         elif fault.line:
-            host = self._hosts[fault.process]
+            host = self._hosts.get(fault.process, "host unknown")
             text = f"pmc: error: process {fault.process} ({host}) {fault.line}"
         else:
             text = ""
