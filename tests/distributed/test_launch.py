@@ -100,7 +100,7 @@ GONE = "F client.h:80] the JAX distributed service detected fatal errors. absl::
     ],
 )
 def test_a_death_in_native_code_is_reported_in_one_line(native, status, line, capsys):
-    messages = {"index": 3, "hosts": ["a", "b", "c", "d"]}
+    messages = {"index": 3, "hosts": {"0": "a", "1": "b", "2": "c", "3": "d"}}
     assert supervisor._report_end(status, messages, io.BytesIO(native.encode())) == 1
     said = capsys.readouterr().err
     assert said.splitlines()[-1].startswith(f"pmc: error: {line}")
@@ -109,7 +109,7 @@ def test_a_death_in_native_code_is_reported_in_one_line(native, status, line, ca
 
 
 def test_the_message_is_printed_and_the_status_kept(capsys):
-    messages = {"index": 0, "hosts": ["a"], "text": "pmc: error: x"}
+    messages = {"index": 0, "hosts": {"0": "a"}, "text": "pmc: error: x"}
     assert supervisor._report_end(2, messages, io.BytesIO(GONE.encode())) == 2
     assert capsys.readouterr().err == "pmc: error: x\n"
 
