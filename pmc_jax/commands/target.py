@@ -47,6 +47,10 @@ class Target:
         digests = made_of(config, model_digest(model_path(config)), data_digest(rows))
         return Target(Path(output_dir(config)) / run_files.TARGET, rows, digests)
 
+    @property
+    def _checkpoints(self) -> Path:
+        return self.folder.with_name(run_files.TARGET_CHECKPOINTS)
+
     def line(self, made: bool, name: str = "target") -> str:
         """Formats the console line about the target.
 
@@ -80,6 +84,8 @@ class Target:
         except ValueError:
             made_of = None
         if made_of == self.made_of:
+            # A command that was interrupted after the export has left its checkpoints.
+            shutil.rmtree(self._checkpoints, ignore_errors=True)
             return True
         if not overwrite:
             raise UserError(
@@ -97,11 +103,10 @@ class Target:
             UserError: rows are too long, or the folder cannot be written.
             Preempted: the process was asked to stop; the same call resumes.
         """
-        checkpoints_folder = self.folder.with_name(run_files.TARGET_CHECKPOINTS)
         # Each digest has its own folder, so training never resumes from another target.
         name = settings_digest(self.made_of)[:16]
         generator = TextGenerator.of(lm, config.model)
-        with Checkpoints(checkpoints_folder / name, keep=1) as checkpoints:
+        with Checkpoints(self._checkpoints / name, keep=1) as checkpoints:
             model = finetune(
                 generator,
                 self.rows,
@@ -115,7 +120,7 @@ class Target:
         lm = generator.trained(model)
         export_hf(lm, self.folder, replace=True, marks={run_files.TARGET_MARK: self.made_of})
         if multihost.is_first():
-            shutil.rmtree(checkpoints_folder)
+            shutil.rmtree(self._checkpoints)
         # Adapters that are trained on the target name it as their base.
         return dataclasses.replace(lm, source=str(self.folder.absolute()))
 
