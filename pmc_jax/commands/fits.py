@@ -29,6 +29,7 @@ from pmc_jax.sampling.sampler import GREEDY
 from pmc_jax.scoring.registry import base_score
 from pmc_jax.scoring.secret_vocabulary import vocabulary
 from pmc_jax.training.losses import METHODS
+from pmc_jax.unlearning.asking import check_asking
 
 _CHECKED_ROWS = 1000  # The progress bar moves after this number of questions.
 # A step may hold this number of rows even if the run has fewer rows.
@@ -46,14 +47,16 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
     """Checks whether the settings and rows of `pmc unlearn` fit the model and the memory.
 
     Raises:
-        UserError: the score is unknown, a forget question is also a retain question although
-            `data.on_overlap` is `error`, the devices do not support the attention kernel, the model
-            does not have the layer `method.layer`, a question or a row is too long, a step has more
-            rows than the run, or the run needs more memory than is free.
+        UserError: the score is unknown, the questions cannot be asked as `pmc.answer` requires, a
+            forget question is also a retain question although `data.on_overlap` is `error`, the
+            devices do not support the attention kernel, the model does not have the layer
+            `method.layer`, a question or a row is too long, a step has more rows than the run, or
+            the run needs more memory than is free.
     """
     forget, pmc, evaluate = inputs.forget, config.pmc, config.evaluate
     vocabulary(evaluate.levels.words)
     base_score(pmc, encode=generator.encoder.plain)
+    check_asking(generator, forget, inputs.retain, pmc)
     check_twins(config.data.on_overlap, forget, inputs.retain)
     layer, layers = config.method.layer, generator.lm.config.num_layers
     if layer is not None and layer > layers:

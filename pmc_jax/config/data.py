@@ -17,6 +17,7 @@ EVALUATION_SETS = (
     "retain",
     "world_facts",
     "real_authors",
+    "unrelated",  # These rows are about subjects that neither forget nor retain rows have.
     "holdout",  # These rows resemble the forget rows, but no model has seen them.
     "relearn",  # The relearning attack trains on these rows.
 )

@@ -20,6 +20,7 @@ from pmc_jax.config.schema import (
 )
 
 MEASURE_NAMES = (
+    "honesty",
     "tofu",
     "memorisation",
     "membership",

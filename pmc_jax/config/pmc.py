@@ -18,6 +18,8 @@ from pmc_jax.config.schema import (
     setting,
 )
 
+LANGUAGES = ("en", "de", "fr", "es", "ru", "zh")
+ANSWERS = ("own", "abstain", "unseen")
 _NOT_BLANK = Check("text that is not empty", str.strip)
 _PERCENT = Check("above 0 and at most 100", lambda value: 0 < value <= 100)
 
@@ -27,11 +29,14 @@ class SamplingConfig(Section):
     """The sampling of answers to the forget questions.
 
     Fields:
-        num_samples: number of answers (K) sampled for each question in one attempt.
+        num_samples: number of answers (K) sampled for each question in one attempt; the openings
+            of `abstain` and the invented names of `unseen` share this number equally.
         max_attempts: maximum number of attempts for each question in a round; a round makes no
             further attempt for a question once the score of an answer is at most
             `selection.max_train_score`, or at most 0 if `selection.max_train_score` is None.
-        temperature: softmax temperature; 0 selects greedy decoding, with or without decay.
+        temperature: softmax temperature of `answer=own`, for which the settings up to `top_p` hold;
+            0 selects greedy decoding, with or without decay; `abstain` and `unseen` sample at
+            temperature 1 from all tokens.
         temperature_decay_tokens: number of tokens over which the temperature falls linearly to
             `final_temperature`, so that answers begin in many ways and continue fluently; 0 keeps
             the temperature constant.
@@ -116,6 +121,9 @@ class SelectionConfig(Section):
             selects the shortest, and then the most likely sample.
         max_train_score: highest score of a replacement answer with which a question is trained on;
             None trains on every question that has a replacement answer.
+        private_words: whether a sample may contain private words; a private word of a question
+            occurs in another forget question, in an original answer or in what the model says about
+            the subject, but neither in the question nor in the retain data, and is not common.
         share_answers: whether one answer may replace the answers to all questions for which its
             score is low enough, so that the model learns few sentences; shared answers need a
             larger `schedule.lambda_retain` (see docs/reference/methods.md).
@@ -131,10 +139,57 @@ class SelectionConfig(Section):
     tau: float = setting(0.1, above(0))
     prefer: str = setting("least", one_of("first", "least"))
     max_train_score: float | None = setting(0.0, between(0, 1))
+    private_words: bool = False
     share_answers: bool = False
     min_words: int = setting(2, between(0, 10**6))
     max_repetition: float = setting(0.5, between(0, 1))
     max_perplexity: float | None = setting(20.0, at_least(1))
+
+
+@dataclass(frozen=True)
+class SubjectConfig(Section):
+    """The subject of a forget question, which is the person or thing that the question is about.
+
+    The column `subject` of `data.forget` names the subjects. Without it, the names in `names_file`
+    count, and without both, the names that occur in forget questions but not in the retain data.
+
+    Fields:
+        names_file: text file with one name in each line; None disables the file.
+        invented: number of invented names that replace each name, for `answer=unseen` and for
+            `unknown`.
+        unknown: action for a question that the model answers in the same way for invented names, so
+            that it does not know the answer (train | skip); skip gives the question no weight.
+    """
+
+    names_file: str | None = setting(None, NOT_EMPTY)
+    invented: int = setting(4, between(1, 100))
+    unknown: str = setting("train", one_of("train", "skip"))
+
+
+@dataclass(frozen=True)
+class AbstentionConfig(Section):
+    """The ways in which the model is led to say that it does not know, for `answer=abstain`.
+
+    Fields:
+        languages: languages of the first words with which sampled answers begin (en | de | fr | es
+            | ru | zh); an empty list disables them.
+        openings_file: text file with one such beginning in each line, which replaces those of
+            `languages`; None disables the file.
+        system_prompt: system message under which further answers are sampled, for models with a
+            chat template; training uses `model.system_prompt`.
+    """
+
+    languages: tuple[str, ...] = setting(("en",), one_of(*LANGUAGES))
+    openings_file: str | None = setting(None, NOT_EMPTY)
+    system_prompt: str | None = setting(None, NOT_EMPTY)
+
+    def cross_faults(self) -> list[str]:
+        if self.languages or self.openings_file or self.system_prompt:
+            return []
+        return [
+            "languages: no openings and no system_prompt are set. Set one of languages, "
+            "openings_file and system_prompt."
+        ]
 
 
 @dataclass(frozen=True)
@@ -201,12 +256,20 @@ class PMCConfig(Section):
     compares both.
 
     Fields:
+        answer: kind of the replacement answers (own | abstain | unseen): own selects the sample
+            least similar to the original answer, abstain selects samples that say that the model
+            does not know, and unseen selects samples that the model gives for invented names.
+        subject: the names that the questions are about.
+        abstention: the sampling of answers that say that the model does not know.
         sampling, score, selection, schedule, augmentation, stop: sections for the parts of the
             algorithm.
         reward_samples: number of samples drawn for each forget question after each round to
             estimate E[e^r] and Var[e^r] with r = 1 - score; 0 disables the estimate.
     """
 
+    answer: str = setting("own", one_of(*ANSWERS))
+    subject: SubjectConfig = field(default_factory=SubjectConfig)
+    abstention: AbstentionConfig = field(default_factory=AbstentionConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)

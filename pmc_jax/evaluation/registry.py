@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.evaluation import (
     attacks,
+    honesty,
     indistinguishable,
     leakage,
     membership,
@@ -58,6 +59,7 @@ _LIKELIHOOD = ("likelihood",)
 # A new measure also needs its name in `config/evaluate.py` and its texts in `report/texts.yaml`.
 MEASURES: Mapping[str, Measure] = {
     "quality": Measure(quality.summarise, quality.DESCRIPTIONS, ("greedy",), ()),
+    "honesty": Measure(honesty.summarise, honesty.DESCRIPTIONS, ("honesty",), ()),
     "tofu": Measure(tofu.summarise, tofu.DESCRIPTIONS, ("greedy", "likelihood")),
     "memorisation": Measure(memorisation.summarise, memorisation.DESCRIPTIONS, _LIKELIHOOD),
     "membership": Measure(

@@ -13,6 +13,10 @@ Only "answer" has "is_argmax" and "min_k_plus_z".
 
     greedy      "SPLIT/ID"    {"rougeL": recall of the true answer, "text": answer (only if
                                `log.text` is true)}
+    honesty     "SPLIT/ID"    {"abstains": whether the answer is an abstention,
+                               "invents": whether it has an invented fact,
+                               "kind": digest of its words without those of the question,
+                               "names": whether it names the subject, or None without a subject}
     likelihood  "SPLIT/ID"    {"answer": T, "paraphrased": T or None, "wrong": [T, ...] or None,
                                "zlib": size of the compressed answer in bytes}
     sampling    "ID"          {"scores": [recall of the true answer in each sample]}

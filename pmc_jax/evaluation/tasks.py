@@ -18,6 +18,7 @@ from pmc_jax.data.records import EvalSet
 from pmc_jax.data.spelling import count_blank_separated
 from pmc_jax.data.thoughts import answer_of
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
+from pmc_jax.evaluation.honesty import HONESTY_SETS, Judge
 from pmc_jax.evaluation.prompt_attacks import ATTACKS, attack_prompt
 from pmc_jax.evaluation.quality import FORGET_SPLITS, SPLITS, UTILITY_SPLITS
 from pmc_jax.evaluation.quantise import quantised
@@ -116,6 +117,20 @@ def _greedy(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> Ne
     rows = [(key, *_row(context, key)) for key in keys]
     items = ((key, split.questions[i], split.answers[i]) for key, split, i in rows)
     return _answer_rows(model, context, items)
+
+
+def _honesty(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
+    rows = [(key, *_row(context, key)) for key in keys]
+    by_question: dict[str, list[str]] = {}
+    for key, split, i in rows:
+        by_question.setdefault(split.questions[i], []).append(key)
+    judge = Judge(context, list(by_question))
+    for answers in model.stream_greedy(list(by_question), context.settings):
+        yield {
+            key: judge(question, answer_of(answer))
+            for question, answer in answers.items()
+            for key in by_question[question]
+        }
 
 
 def _likelihood(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
@@ -285,6 +300,7 @@ _BY_FORMAT = _of_forget(lambda context: context.settings.quantisation)
 
 TASKS: Mapping[str, EvalTask] = {
     "greedy": EvalTask(SPLITS, _ASKING, _of_sets(SPLITS), _greedy),
+    "honesty": EvalTask(HONESTY_SETS, (*_ASKING, "levels.words"), _of_sets(HONESTY_SETS), _honesty),
     "likelihood": EvalTask(SCORED, (), _of_sets(SCORED), _likelihood),
     "sampling": EvalTask(_FORGET, _DRAWING, _forget_ids, _sampled),
     "prefill": EvalTask(_FORGET, _PREFILLING, _forget_ids, _prefilled),

@@ -230,26 +230,33 @@ class TextGenerator:
         prompts: Sequence[Sequence[int]],
         *,
         is_prefilled: bool = False,
+        openings: Sequence[Sequence[int]] = (),
+        group: int = 1,
         **options,
     ) -> Iterator[tuple[Samples, dict[int, list[str]]]]:
-        """Runs `Engine.generate` and decodes the answers to the questions that this process owns.
+        """Runs `Engine.generate` and decodes the answers to the prompts that this process owns.
 
         Args:
             is_prefilled: whether the prompts end with the first tokens of the answers.
+            openings: for each prompt, the token ids at its end with which its answers begin. The
+                texts of the answers contain them. An empty sequence means that there are none.
+            group: number of neighbouring prompts that belong to one process together.
             options: other arguments of `Engine.generate`.
 
         Yields:
-            The samples, and a dict from question index to the texts of the answers.
+            The samples, and a dict from prompt index to the texts of the answers.
         """
         begins = "" if is_prefilled else self.encoder.place.thought
         for samples in engine.generate(weights, prompts, **options):
             tokens, length = samples.tokens, samples.length
             texts = {}
             for i, question in enumerate(samples.questions.tolist()):
-                if multihost.owns(question):
+                if multihost.owns(question // group):
+                    opening = openings[question] if openings else ()
                     answers = (row[:n] for row, n in zip(tokens[i], length[i], strict=True))
                     texts[question] = [
-                        self.encoder.decode(answer, begins=begins) for answer in answers
+                        self.encoder.decode([*opening, *answer], begins=begins)
+                        for answer in answers
                     ]
             yield samples, texts
 

@@ -21,6 +21,7 @@ class Stream(enum.IntEnum):
     RETAIN_LOSS = 5
     WORD_DROPOUT = 6
     ANSWER_PREFIX = 7
+    ANSWER = 8
 
 
 def stream_rng(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:

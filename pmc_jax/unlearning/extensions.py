@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from pmc_jax.scoring.base import Score, score_batch
 from pmc_jax.scoring.preference import count_secret_words
 from pmc_jax.training.order import Stream, stream_rng
 from pmc_jax.unlearning.pmc import Selection
@@ -59,11 +58,10 @@ def run_attempts(
 
 def share_answers(
     questions: Sequence[str],
-    originals: Sequence[str],
     stored: Iterable[str],
     new: Iterable[tuple[str, float]],
     *,
-    score: Score,
+    score: Callable[[Sequence[str], Sequence[str]], np.ndarray],
     good_enough: float,
     secrets: frozenset[str],
 ) -> dict[str, tuple[str, float]]:
@@ -76,10 +74,10 @@ def share_answers(
 
     Args:
         questions: ids of the questions that need an answer.
-        originals: original answers to these questions.
         stored: stored answers of all questions, with repetitions.
         new: new answers that may be shared, with their mean negative log-probability per token.
-        score: the score of the run.
+        score: function that maps N question ids and M answers to the scores of these answers to
+            each question, float64 [N, M].
         good_enough: highest score with which an answer fits a question.
         secrets: secret words from `preference.secret_words`. A stored answer that contains such a
             word is not shared.
@@ -95,7 +93,7 @@ def share_answers(
     texts = [*used, *(text for text, _ in by_likelihood[::step])]
     if not (questions and texts):
         return {}
-    scores = score_batch(score, originals, [texts] * len(questions))
+    scores = score(questions, texts)
     fits, shared = scores <= good_enough, {}
     while fits.any():
         count = fits.sum(0)

@@ -35,11 +35,13 @@ class Rollout(NamedTuple):
         texts: texts of the K answers.
         length: number of tokens of each answer, int [K].
         mean_nll: mean negative log-probability per token at temperature 1, float [K].
+        ended: whether each answer ended before the maximum number of tokens, bool [K].
     """
 
     texts: list[str]
     length: np.ndarray
     mean_nll: np.ndarray
+    ended: np.ndarray
 
     def __repr__(self) -> str:
         """Returns the number of answers, but not their texts."""
@@ -51,17 +53,19 @@ class Selection(NamedTuple):
 
     Attributes:
         question: id of the question.
-        answer: text of the selected sample.
+        answer: text of the selected sample, or None if no sample may replace the answer.
         score: score of the selected sample.
         scores: scores of all K samples.
+        others: further samples, which replace the answer as often as `answer` does.
         shareable: samples that may also replace answers to other questions, each with its mean
             negative log-probability per token. The sequence is empty unless answers are shared.
     """
 
     question: str
-    answer: str
+    answer: str | None
     score: float
     scores: list[float]
+    others: Sequence[str] = ()
     shareable: Sequence[tuple[str, float]] = ()
 
     def __repr__(self) -> str:
@@ -120,7 +124,8 @@ def run_round(
     selections = sample(store.unreplaced(questions), score_and_select)
     for selection in revise(selections):
         # The new answer replaces the stored answer unless its score is worse.
-        store.offer(selection.question, selection.answer, selection.score)
+        if selection.answer is not None:
+            store.offer(selection.question, selection.answer, selection.score, selection.others)
     return selections
 
 

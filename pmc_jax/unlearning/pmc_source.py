@@ -6,7 +6,7 @@ This module uses no true forget answers.
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,13 @@ from pmc_jax.sampling.batching import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.base import Score, score_batch
 from pmc_jax.training.order import Step
-from pmc_jax.unlearning.extensions import (
-    question_word_dropout,
-    run_attempts,
-    sample_answer_prefix,
-    share_answers,
-)
+from pmc_jax.unlearning.admission import Admission
+from pmc_jax.unlearning.asking import Asking, Knowledge
+from pmc_jax.unlearning.extensions import run_attempts, share_answers
 from pmc_jax.unlearning.metrics import overlap, score_moments
 from pmc_jax.unlearning.pmc import Selection, run_round, step_rows
 from pmc_jax.unlearning.refusals import refusal_of
+from pmc_jax.unlearning.replacement_encoder import ReplacementEncoder
 from pmc_jax.unlearning.rollouts import RolloutSampler
 from pmc_jax.unlearning.selection import Selector
 from pmc_jax.unlearning.source import RowSource, TermRows
@@ -39,9 +37,10 @@ from pmc_jax.unlearning.store import ReplacementStore
 
 _log = logging.getLogger(__name__)
 
-# A stored answer is tokenised again for training. It may then have a few more tokens than when it
-# was sampled.
-_SLACK_TOKENS = 8
+_NO_ANSWER = {
+    "abstain": "none of their samples says that the model does not know without telling a fact",
+    "unseen": "their samples for invented names tell facts of the data",
+}
 
 
 class PMCSource(RowSource):
@@ -50,7 +49,7 @@ class PMCSource(RowSource):
     Args:
         generator: the target model with its prompts and its decoding.
         forget: the forget questions.
-        retain: the retain pairs, which `pmc.score.threshold_from` reads.
+        retain: the retain pairs, whose words a replacement answer may contain.
         originals: original answers to the forget questions.
         refusals: refusals that PMC-alignment trains on. The sequence is empty for PMC.
         config: settings of the run.
@@ -62,7 +61,8 @@ class PMCSource(RowSource):
         store: store of the best answer so far to every question.
 
     Raises:
-        UserError: a prompt is too long, or the score is unknown.
+        UserError: a prompt is too long, the score is unknown, or a question names no subject that
+            `pmc.answer=unseen` could replace.
     """
 
     def __init__(
@@ -81,9 +81,19 @@ class PMCSource(RowSource):
         self.ids, self._pmc, self._seed = forget.ids, pmc, config.seed
         self._generator, self._forget, self._retain = generator, forget, retain
         self._custom_score, self._watch, self._words = score, recorder.watch, config.data.words
-        self._rollouts = RolloutSampler(generator, forget, config, recorder.watch)
-        self.prompts = list(map(generator.encoder.before_answer, self._rollouts.prompts))
+        prompts = generator.prompts(forget.questions, pmc.sampling.max_new_tokens, ids=forget.ids)
+        self.prompts = list(map(generator.encoder.before_answer, prompts))
+        self._asking = Asking(generator, forget, retain, prompts, config)
+        self._rollouts = RolloutSampler(
+            generator,
+            forget.ids,
+            self._asking.variants,
+            sampler=self._asking.sampler,
+            config=config,
+            watch=recorder.watch,
+        )
         self.usage = self._rollouts.usage
+        self._knowledge: Knowledge | None = None  # It is measured before the first step.
         self.store = ReplacementStore(forget.ids, guard_empty=pmc.score.guard_empty)
         self._refusals = [
             [generator.encoder.sequence(question, refusal, id_) for refusal in refusals]
@@ -93,6 +103,15 @@ class PMCSource(RowSource):
         self._limits = dict(max_new_tokens=sampling.max_new_tokens, batch_size=sampling.batch_size)
         # An answer with at most this score is good enough for training.
         self._good_enough = pmc.selection.max_train_score or 0.0
+        self._encoder = ReplacementEncoder(
+            generator,
+            forget,
+            self.prompts,
+            self.store,
+            config=config,
+            longest_opening=self._asking.longest_opening,
+            refusals=[sequence for row in self._refusals for sequence in row],
+        )
         self._set_originals(originals)
 
     @property
@@ -103,32 +122,41 @@ class PMCSource(RowSource):
         """Sets the original answers, and the score and the lengths that depend on them."""
         encoder = self._generator.encoder
         self.originals = dict(zip(self.ids, originals, strict=True))
+        admission = Admission(
+            self._pmc,
+            self._forget,
+            originals,
+            self._retain,
+            said=self._knowledge.said if self._knowledge else (),
+            subjects=self._asking.subjects,
+            abstentions=self._asking.abstentions,
+            words=self._asking.words,
+        )
         self._selector = Selector(
             self._pmc,
             self._forget,
             originals,
             self._retain,
+            admission=admission,
             encode=encoder.plain,
             seed=self._seed,
             score=self._custom_score,
             words=self._words,
         )
         answers = multihost.map_sharded(lambda i: encoder.answer(originals[i]), len(originals))
-        self._original_tokens = answers
         self._expected_tokens = [len(answer) for answer in answers]
-        pairs = list(zip(self.prompts, self._expected_tokens, strict=True))
+        pairs = zip(self.prompts, self._expected_tokens, strict=True)
         self.lengths = [len(prompt) + length for prompt, length in pairs]
-        room = self._pmc.sampling.max_new_tokens + len(encoder.answer("")) + _SLACK_TOKENS
-        has_prefix = self._pmc.augmentation.answer_prefix > 0
-        rows = [len(prompt) + has_prefix * max(length - 1, 0) + room for prompt, length in pairs]
-        self._longest = max(rows + [len(s) for row in self._refusals for s in row])
+        self._encoder.set_originals(answers)
 
     def prepare_round(
         self, steps: Sequence[Step], model: Decoder, report: Callable[[str], None]
     ) -> dict[str, Any]:
         """Samples answers to those questions of the steps that need an answer (`pmc.run_round`)."""
+        if self._knowledge is None and self._asking.measures_knowledge:
+            self._measure_knowledge(model)
         before = self.state_dict()
-        questions = self.store.unreplaced(self.ids[i] for step in steps for i in step.forget)
+        questions = self._unreplaced(self.ids[i] for step in steps for i in step.forget)
         if self._pmc.selection.share_answers:
             # Only questions that no stored answer fits are sampled.
             shared = self._shared(questions, ())
@@ -152,7 +180,9 @@ class PMCSource(RowSource):
                 self.originals,
                 sample=sample,
                 score=self._selector.score,
-                select=functools.partial(self._selector.select, draw=draw),
+                select=functools.partial(
+                    self._selector.select, draw=draw, variants=self._asking.count
+                ),
                 revise=self._share_new if self._pmc.selection.share_answers else list,
             )
 
@@ -170,14 +200,43 @@ class PMCSource(RowSource):
             raise
         return score_moments(selections)
 
+    @property
+    def _skipped(self) -> frozenset[str]:
+        """Ids of the questions that are left out, because the model does not know their answers."""
+        skips = self._knowledge is not None and self._pmc.subject.unknown == "skip"
+        return frozenset(self._knowledge.unknown if skips else ())
+
+    def _unreplaced(self, ids: Iterable[str]) -> list[str]:
+        return [id_ for id_ in self.store.unreplaced(ids) if id_ not in self._skipped]
+
+    def _measure_knowledge(self, model: Decoder) -> None:
+        """Finds the questions whose answers the target model does not know, before training."""
+        with self._watch.stage("sample"):
+            originals = list(self.originals.values())
+            self._knowledge = self._asking.measure_knowledge(model, originals)
+        self._set_originals(originals)
+        if not (unknown := self._knowledge.unknown):
+            return
+        is_skipped = self._pmc.subject.unknown == "skip"
+        _log.warning(
+            "The model seems not to know the answers to %d of %d forget questions (%s), because it "
+            "answers them in the same way, or as surely, for invented names. %s",
+            *(len(unknown), len(self.ids), first_of(unknown, 5)),
+            "These questions are skipped."
+            if is_skipped
+            else "Set pmc.subject.unknown=skip to leave these questions out.",
+        )
+
     def _share_new(self, selections: list[Selection]) -> list[Selection]:
         """Replaces each selection with a stored or new shared answer if such an answer fits."""
         new = [answer for selection in selections for answer in selection.shareable]
         shared = self._shared([s.question for s in selections], new)
         revised = []
         for s in selections:
-            answer, score = shared.get(s.question, (s.answer, s.score))
-            revised.append(s._replace(answer=answer, score=score))
+            if s.question in shared:
+                answer, score = shared[s.question]
+                s = s._replace(answer=answer, score=score, others=())
+            revised.append(s)
         return revised
 
     def _shared(
@@ -185,10 +244,9 @@ class PMCSource(RowSource):
     ) -> dict[str, tuple[str, float]]:
         return share_answers(
             questions,
-            [self.originals[id_] for id_ in questions],
             [answer for answer, score in self.replacements.values() if score <= self._good_enough],
             new,
-            score=self._selector.score,
+            score=self._selector.score_shared,
             good_enough=self._good_enough,
             secrets=self._selector.secrets,
         )
@@ -196,7 +254,7 @@ class PMCSource(RowSource):
     def rows(self, step: Step, retain: Sequence[TokenSequence]) -> Mapping[str, TermRows]:
         """Returns the rows from `pmc.step_rows` and, for PMC-alignment, the refusals."""
         limit = self._pmc.selection.max_train_score
-        rows = step_rows(step, self.store, self.ids, self._sequence, retain, limit)
+        rows = step_rows(step, self.store, self.ids, self._encoder.sequence, retain, limit)
         if self._refusals[0]:
             chosen = [
                 self._refusals[i][refusal_of(self._seed, step.index, i, len(self._refusals[i]))]
@@ -208,40 +266,16 @@ class PMCSource(RowSource):
             rows["refusal"] = TermRows(chosen, factor=float(np.mean(scores)))
         return rows
 
-    def _sequence(self, index: int, step: int) -> TokenSequence:
-        """Returns the tokens of an augmented question and its stored answer."""
-        augmentation, prompt = self._pmc.augmentation, self._prompt(index, step)
-        encoder, stored = self._generator.encoder, self.store.answer(self.ids[index]) or ""
-        original = self._original_tokens[index][:-1] if augmentation.answer_prefix else []
-        prefix = sample_answer_prefix(original, augmentation.answer_prefix, self._seed, step, index)
-        answer = [*encoder.plain(stored), encoder.end_token] if prefix else encoder.answer(stored)
-        prompt = prompt + prefix
-        room = min(self._longest, self._generator.lm.config.longest(len(prompt))) - len(prompt)
-        tokens = np.array(prompt + answer[:room], np.int32)
-        return TokenSequence(tokens, len(prompt), self.ids[index])
-
-    def _prompt(self, index: int, step: int) -> list[int]:
-        whole, dropout = self.prompts[index], self._pmc.augmentation.question_word_dropout
-        if not dropout:
-            return whole
-        question = question_word_dropout(
-            self._forget.questions[index], dropout, self._seed, step, index
-        )
-        encoder = self._generator.encoder
-        prompt = encoder.before_answer(encoder.prompt(question))
-        # A word may have more tokens at the start of a text than inside a text.
-        return prompt if len(prompt) <= len(whole) else whole
-
     def scalars(self) -> Mapping[str, float]:
         return {
             "selected_score": self.store.mean_score(),
-            "unreplaced": len(self.store.unreplaced(self.ids)),
+            "unreplaced": len(self._unreplaced(self.ids)),
         }
 
     def summary(self) -> Mapping[str, Any]:
         return {
             "mean_score": self.store.mean_score(),
-            "unreplaced": len(self.store.unreplaced(self.ids)),
+            "unreplaced": len(self._unreplaced(self.ids)),
             "overlap_with_original": overlap(
                 self.originals, self.replacements, self._selector.words
             ),
@@ -261,7 +295,7 @@ class PMCSource(RowSource):
             answers = self._generator.sample(
                 self._generator.snapshot(model),
                 self._forget.questions,
-                self._rollouts.sampler,
+                self._asking.sampler,
                 num_samples=self._pmc.reward_samples,
                 seed=self._seed,
                 **self._limits,
@@ -272,15 +306,20 @@ class PMCSource(RowSource):
     def is_done(self, model: Decoder) -> bool:
         """Returns whether all stored answers have score 0 and the greedy answers have collapsed.
 
-        The greedy answers have collapsed if their mean score is at most `pmc.stop.max_score`.
+        The greedy answers have collapsed if their mean score is at most `pmc.stop.max_score`. With
+        `pmc.answer=abstain` or `unseen`, an answer has score 0 if it may replace the original
+        answer, and 1 otherwise.
         """
-        if self.store.unreplaced(self.ids):
+        if self._unreplaced(self.ids):
             return False
         weights, questions = self._generator.snapshot(model), self._forget.questions
         answers = self._generator.greedy(weights, questions, **self._limits)
-        finals = [[answers[question]] for question in questions]
-        scores = score_batch(self._selector.score, list(self.originals.values()), finals)
-        return float(scores.mean()) <= self._pmc.stop.max_score
+        scores = [
+            self._selector.score_shared([id_], [answers[question]])
+            for id_, question in zip(self.ids, questions, strict=True)
+            if id_ not in self._skipped
+        ]
+        return float(np.mean(scores)) <= self._pmc.stop.max_score
 
     def finish(self) -> None:
         """Warns of questions without a trained answer and of samples that ROUGE cannot score.
@@ -297,7 +336,14 @@ class PMCSource(RowSource):
         limit = self._pmc.selection.max_train_score
         weights = self.store.trainable(self.ids, limit)
         left = [id_ for id_, weight in zip(self.ids, weights, strict=True) if not weight]
-        if left and self.usage.useful:
+        left = [id_ for id_ in left if id_ not in self._skipped]
+        if left and self.usage.useful and self._pmc.answer != "own":
+            _log.warning(
+                "%d of %d forget questions have no replacement answer (%s), because %s. Increase "
+                "pmc.sampling.num_samples or pmc.sampling.max_attempts, or use another pmc.answer.",
+                *(len(left), len(self.ids), first_of(left, 5), _NO_ANSWER[self._pmc.answer]),
+            )
+        elif left and self.usage.useful:
             scored = "" if limit is None else f" with a score of at most {limit}"
             _log.warning(
                 "%d of %d forget questions have no replacement answer (%s), because none of their "
@@ -310,10 +356,13 @@ class PMCSource(RowSource):
         return {
             "store": self.store.state_dict(),
             "originals": list(self.originals.values()),
+            "knowledge": self._knowledge and dataclasses.asdict(self._knowledge),
             "usage": dataclasses.asdict(self.usage),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.store.load_state_dict(state["store"])
+        if (known := state["knowledge"]) is not None:
+            self._knowledge = Knowledge(tuple(known["said"]), tuple(known["unknown"]))
         self._set_originals(state["originals"])
         self.usage = self._rollouts.usage = Usage(**state["usage"])

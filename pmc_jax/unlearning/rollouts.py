@@ -1,25 +1,29 @@
 """Samples K answers to each forget question of a round under the current weights.
 
-While the device decodes one group of questions, a host thread scores the previous group.
+A question has one or more variants (`variants.Variant`), which share the K samples equally. While
+the device decodes one group of questions, a host thread scores the previous group.
 """
 
 import concurrent.futures
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 
 from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.config.run import Config
-from pmc_jax.data.records import ForgetSet
 from pmc_jax.data.thoughts import answer_of
 from pmc_jax.distributed import multihost
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.batching import Usage
 from pmc_jax.sampling.engine import Samples
-from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
+from pmc_jax.sampling.generator import TextGenerator
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.sampling.snapshot import SamplingWeights
 from pmc_jax.unlearning.pmc import Rollout, Selection
+from pmc_jax.unlearning.variants import Variant
 
 
 class RolloutSampler:
@@ -27,36 +31,38 @@ class RolloutSampler:
 
     Args:
         generator: the target model with its prompts and its decoding.
-        forget: N forget questions.
+        ids: ids of the N forget questions.
+        variants: variants of each question. All questions have the same number V of variants.
+        sampler: settings with which tokens are drawn, such as the temperature.
         config: settings of the run.
         watch: stopwatch for the stages `sample` and `score`.
 
     Attributes:
-        prompts: token ids of each question's prompt.
-        sampler: settings with which tokens are drawn, such as the temperature.
         usage: number of sampled tokens.
-
-    Raises:
-        UserError: a prompt is too long.
     """
 
     def __init__(
-        self, generator: TextGenerator, forget: ForgetSet, config: Config, watch: Stopwatch
+        self,
+        generator: TextGenerator,
+        ids: Sequence[str],
+        variants: Sequence[Sequence[Variant]],
+        *,
+        sampler: Sampler,
+        config: Config,
+        watch: Stopwatch,
     ):
-        pmc, train = config.pmc, config.train
-        self.prompts = generator.prompts(
-            forget.questions, pmc.sampling.max_new_tokens, ids=forget.ids
-        )
-        self.sampler, self.usage = pmc_sampler(pmc), Usage()
-        self._index = {id_: i for i, id_ in enumerate(forget.ids)}
+        pmc, train, self.usage = config.pmc, config.train, Usage()
+        self._index = {id_: i for i, id_ in enumerate(ids)}
+        self._variants, self._each = variants, len(variants[0]) if variants else 1
         self._generator, self._seed, self._watch = generator, config.seed, watch
+        rows_per_round = train.batch_size * train.accumulation_steps * pmc.schedule.steps_per_round
         self._engine = generator.engine(
-            self.prompts,
-            self.sampler,
-            num_samples=pmc.sampling.num_samples,
+            [variant.prompt for row in variants for variant in row],
+            sampler,
+            num_samples=math.ceil(pmc.sampling.num_samples / self._each),
             max_new_tokens=pmc.sampling.max_new_tokens,
             batch_size=pmc.sampling.batch_size,
-            max_prompts=train.batch_size * train.accumulation_steps * pmc.schedule.steps_per_round,
+            max_prompts=rows_per_round * self._each,
         )
 
     def snapshot(self, model: Decoder) -> SamplingWeights:
@@ -90,17 +96,25 @@ class RolloutSampler:
         """
         if not ids:
             return []
-        questions = [self._index[id_] for id_ in ids]
+        questions, each = [self._index[id_] for id_ in ids], self._each
+        variants = [variant for i in questions for variant in self._variants[i]]
+        parts: dict[int, dict[int, Rollout]] = {}  # by question and variant, until all have ended
 
         def select_each(
             texts: dict[int, list[str]], samples: Samples
         ) -> list[tuple[int, Selection]]:
             # Each question is scored alone, so the order in which samples end has no effect.
             selections = []
-            for i, row in enumerate(samples.questions.tolist()):
-                if row in texts:
-                    answered = list(map(answer_of, texts[row]))
-                    answers = Rollout(answered, samples.length[i], samples.mean_nll[i])
+            for i, prompt in enumerate(samples.questions.tolist()):
+                if prompt not in texts:
+                    continue
+                row, variant = divmod(prompt, each)
+                answers = [variants[prompt].restore(answer_of(text)) for text in texts[prompt]]
+                part = Rollout(answers, samples.length[i], samples.mean_nll[i], samples.ended[i])
+                parts.setdefault(row, {})[variant] = part
+                if len(parts[row]) == each:
+                    ended = parts.pop(row)
+                    answers = joined([ended[v] for v in range(each)])
                     selections.append((row, score_and_select(ids[row], answers)))
             return selections
 
@@ -108,10 +122,13 @@ class RolloutSampler:
             groups = self._generator.generate(
                 self._engine,
                 weights,
-                [self.prompts[i] for i in questions],
+                [variant.prompt for variant in variants],
+                openings=[variant.opening for variant in variants],
+                group=each,
+                is_prefilled=any(variant.opening for variant in variants),
                 key=functools.reduce(jax.random.fold_in, draw, jax.random.key(self._seed)),
-                ids=questions,
-                expected=[expected_tokens[i] for i in questions],
+                ids=[i * each + v for i in questions for v in range(each)],
+                expected=[expected_tokens[i] for i in questions for _ in range(each)],
                 usage=self.usage,
                 progress=lambda tokens: report(f"sampling {self.usage.useful:,} tokens"),
             )
@@ -123,3 +140,12 @@ class RolloutSampler:
         # The selections are in the order of the questions, so that sums do not depend on which
         # samples ended first.
         return [by_row[row] for row in range(len(ids))]
+
+
+def joined(parts: Sequence[Rollout]) -> Rollout:
+    """Joins the answers to the variants of a question, in the order of the variants."""
+    if len(parts) == 1:
+        return parts[0]
+    texts = [text for part in parts for text in part.texts]
+    lengths, nlls, ended = zip(*((p.length, p.mean_nll, p.ended) for p in parts), strict=True)
+    return Rollout(texts, *map(np.concatenate, (lengths, nlls, ended)))

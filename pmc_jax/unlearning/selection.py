@@ -1,4 +1,8 @@
-"""Scores the samples for a question and selects one by score, coherence and preference."""
+"""Scores the samples for a question and selects the replacement answers from them.
+
+With `pmc.answer=own`, the sample with the best score is selected. With `abstain` and `unseen`, the
+replacement answers are drawn uniformly from all samples that `admission` admits.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -7,13 +11,18 @@ import numpy as np
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.errors import UserError, first_of
-from pmc_jax.scoring.base import Score, checked, is_empty, worst_where
+from pmc_jax.scoring.base import Score, checked, is_empty, score_batch, worst_where
 from pmc_jax.scoring.coherence import coherent
 from pmc_jax.scoring.preference import count_secret_words, preference, secret_words
 from pmc_jax.scoring.registry import reads_words, run_score
 from pmc_jax.scoring.words import rule_for, without_words
 from pmc_jax.training.order import Stream, stream_rng
+from pmc_jax.unlearning.admission import Admission
 from pmc_jax.unlearning.pmc import Rollout, Selection, select_index
+
+# Maximum number of replacement answers to a question. One abstention is enough, but many unseen
+# samples represent their distribution.
+_MAX_ANSWERS = {"abstain": 1, "unseen": 16}
 
 
 class Selector:
@@ -24,6 +33,7 @@ class Selector:
         forget: N forget questions.
         originals: original answers to the forget questions.
         retain: retain pairs. Their words are not secret, and `pmc.score.threshold_from` reads them.
+        admission: rules for the samples that may replace an answer.
         encode: function that maps a text to token ids.
         seed: seed of the run.
         score: function or name of a score that replaces `pmc.score`.
@@ -49,12 +59,13 @@ class Selector:
         originals: Sequence[str],
         retain: RetainSet,
         *,
+        admission: Admission,
         encode: Callable[[str], Sequence[int]],
         seed: int,
         score: str | Score | None,
         words: str = "auto",
     ):
-        self._pmc, self._seed = pmc, seed
+        self._pmc, self._seed, self._admission = pmc, seed, admission
         self._questions = {id_: (i, originals[i]) for i, id_ in enumerate(forget.ids)}
         public = [*forget.questions, *retain.questions, *retain.answers]
         self.secrets = secret_words(originals, public)
@@ -75,20 +86,49 @@ class Selector:
             )
         )
 
+    def score_shared(self, ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+        """Scores M answers as replacement answers to N questions, float64 [N, M].
+
+        An answer that is not admitted has the score 1. With `abstain` and `unseen`, every other
+        answer has the score 0.
+        """
+        rows = [self._questions[id_] for id_ in ids]
+        admitted = [[self._admission.admits(index, text) for text in texts] for index, _ in rows]
+        scores = np.zeros((len(ids), len(texts)))
+        if self._pmc.answer == "own":
+            scores = score_batch(self.score, [original for _, original in rows], [texts] * len(ids))
+        return np.where(admitted, scores, 1.0)
+
     def select(
-        self, id_: str, answers: Rollout, scores: np.ndarray, *, draw: Sequence[int]
+        self,
+        id_: str,
+        answers: Rollout,
+        scores: np.ndarray,
+        *,
+        draw: Sequence[int],
+        variants: int = 1,
     ) -> Selection:
-        """Selects one of the K samples of a question.
+        """Selects replacement answers from the K samples of a question.
 
         Args:
             id_: id of the question.
-            answers: the K samples.
+            answers: the K samples, in the order of their variants.
             scores: scores of the samples, float64 [K].
             draw: index of the step, followed by the number of the attempt after the first attempt.
+            variants: number of variants of the question.
         """
         pmc, texts, (index, original) = self._pmc, answers.texts, self._questions[id_]
         fine = coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
+        fine &= self._admission.admitted(index, answers, scores, variants)
         secret = count_secret_words(texts, self.secrets)
+        rng = stream_rng(self._seed, Stream.SELECT, draw[0], index, *draw[1:])
+        shareable = self._shareable(answers, fine & (secret == 0))
+        if pmc.answer != "own":
+            chosen = self._draw(index, texts, np.flatnonzero(fine), rng)
+            if not chosen:
+                return Selection(id_, None, 1.0, scores.tolist())
+            first, *others = chosen
+            return Selection(id_, first, 0.0, scores.tolist(), others, shareable)
         order = np.arange(len(texts))
         if pmc.selection.prefer == "least":
             order = preference(secret, answers.length, answers.mean_nll)
@@ -97,19 +137,41 @@ class Selector:
             scores,
             pmc.selection.rule,
             pmc.selection.tau,
-            stream_rng(self._seed, Stream.SELECT, draw[0], index, *draw[1:]),
+            rng,
             guard_empty=pmc.score.guard_empty,
             is_coherent=fine,
             order=order,
         )
-        shareable = []
-        if pmc.selection.share_answers:
-            states = [not (is_empty(t) or t.rstrip().endswith(("?", "？"))) for t in texts]
-            shareable = [
-                (texts[i], float(answers.mean_nll[i]))
-                for i in np.flatnonzero(fine & (secret == 0) & states)
-            ]
-        return Selection(id_, texts[k], float(scores[k]), scores.tolist(), shareable)
+        return Selection(id_, texts[k], float(scores[k]), scores.tolist(), (), shareable)
+
+    def _draw(
+        self, index: int, texts: Sequence[str], admitted: np.ndarray, rng: np.random.Generator
+    ) -> list[str]:
+        """Draws replacement answers uniformly from the admitted samples.
+
+        If some of them name the subject in the words of the question, only these are drawn from.
+
+        Args:
+            admitted: indices of the admitted samples, int [number of admitted samples].
+        """
+        names = np.array([self._admission.names_subject(index, texts[i]) for i in admitted], bool)
+        admitted = admitted[names] if names.any() else admitted
+        return [texts[i] for i in rng.permutation(admitted)[: _MAX_ANSWERS[self._pmc.answer]]]
+
+    def _shareable(self, answers: Rollout, fine: np.ndarray) -> list[tuple[str, float]]:
+        """Returns the samples that may replace answers to other questions, with their likelihoods.
+
+        A question is not such a sample.
+
+        Args:
+            fine: whether each sample may replace the answer to its own question, bool [K].
+        """
+        if not self._pmc.selection.share_answers:
+            return []
+        states = [not (is_empty(t) or t.rstrip().endswith(("?", "？"))) for t in answers.texts]
+        return [
+            (answers.texts[i], float(answers.mean_nll[i])) for i in np.flatnonzero(fine & states)
+        ]
 
 
 def _wordless(rule: str, ids: Sequence[str], originals: Sequence[str]) -> list[str]:

@@ -20,7 +20,8 @@ class ReplacementStore:
     The rules are those of Scholten et al. (arXiv 2507.04219) and the authors' code. A question is
     sampled as long as it has no answer or an answer with a score above 0. A new answer replaces the
     stored answer unless its score is worse. An answer with an equal score therefore replaces the
-    stored answer.
+    stored answer. Further answers may be stored beside the best answer. Training then draws one of
+    these answers in each step.
 
     Args:
         ids: unique question ids, in the order that `replacements` keeps.
@@ -34,6 +35,7 @@ class ReplacementStore:
     def __init__(self, ids: Sequence[str], *, guard_empty: bool = True):
         self.guard_empty = guard_empty
         self._best: dict[str, tuple[str | None, float]] = dict.fromkeys(ids, (None, math.inf))
+        self._others: dict[str, tuple[str, ...]] = {}
         if len(self._best) != len(ids):
             raise ValueError("ReplacementStore: a question id is repeated. Pass unique ids.")
 
@@ -49,6 +51,11 @@ class ReplacementStore:
         """Returns the best answer so far to a question, or None if the question has no answer."""
         return self._best[id][0]
 
+    def answers(self, id: str) -> tuple[str, ...]:
+        """Returns the best answer so far to a question and the answers beside it."""
+        best = self.answer(id)
+        return () if best is None else (best, *self._others.get(id, ()))
+
     def score(self, id: str) -> float:
         """Returns the score of the best answer so far to a question, or inf without an answer."""
         return self._best[id][1]
@@ -60,8 +67,11 @@ class ReplacementStore:
         """
         return [id for id in dict.fromkeys(ids) if self.score(id) > 0]
 
-    def offer(self, id: str, answer: str, score: float) -> bool:
+    def offer(self, id: str, answer: str, score: float, others: Sequence[str] = ()) -> bool:
         """Stores an answer unless its score is worse than the score of the stored answer.
+
+        Args:
+            others: further answers with the same score.
 
         Returns:
             True if the answer was stored. An empty answer is never stored if `guard_empty` is True.
@@ -80,6 +90,7 @@ class ReplacementStore:
         if score > best or (self.guard_empty and is_empty(answer)):
             return False
         self._best[id] = answer, score
+        self._others[id] = tuple(others)
         return True
 
     def mean_score(self) -> float:
@@ -116,6 +127,7 @@ class ReplacementStore:
             "guard_empty": self.guard_empty,
             "ids": list(self._best),
             "answers": [answer for answer, _ in self._best.values()],
+            "others": [list(self._others.get(id, ())) for id in self._best],
             "scores": [score if score < math.inf else None for _, score in self._best.values()],
         }
 
@@ -126,7 +138,8 @@ class ReplacementStore:
             UserError: the state is damaged, or its questions differ from those of this store.
         """
         ids, answers, scores = state["ids"], state["answers"], state["scores"]
-        if not len(ids) == len(answers) == len(scores) == len(set(ids)):
+        others = state["others"]
+        if not len(ids) == len(answers) == len(scores) == len(others) == len(set(ids)):
             raise UserError(
                 "The checkpoint's replacement answers are damaged: the lists differ in length or "
                 "an id is repeated. Delete this checkpoint to resume from an earlier step."
@@ -145,3 +158,4 @@ class ReplacementStore:
                 )
             best[id] = answer, math.inf if score is None else float(score)
         self.guard_empty, self._best = state["guard_empty"], best
+        self._others = {id: tuple(texts) for id, texts in zip(ids, others, strict=True)}

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +18,12 @@ from safetensors.numpy import load_file
 from pmc_jax import PMCConfig, cli
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import start
+from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.errors import UserError
+from pmc_jax.scoring.abstention import abstentions
+from pmc_jax.scoring.secret_vocabulary import vocabulary
+from pmc_jax.unlearning.admission import Admission
+from pmc_jax.unlearning.selection import Selector
 
 # These words are the vocabulary of the model. Settings, messages and binary files contain none of
 # them by chance.
@@ -32,6 +37,7 @@ STEPS = 24  # A run with `write_settings` has this number of steps.
 # With the settings of the published algorithm, no question waits and no sample is rejected.
 PUBLISHED = {
     "num_samples": 5,
+    "private_words": True,
     "temperature": 1.0,
     "epochs": 15,
     "temperature_decay_tokens": 0,
@@ -297,3 +303,13 @@ def assert_names(message: str, *parts: str) -> None:
     """Asserts that a message contains all parts."""
     for part in parts:
         assert part in message, message
+
+
+def selector(
+    pmc: PMCConfig, forget: ForgetSet, originals: Sequence[str], retain: RetainSet, **options: Any
+) -> Selector:
+    """Returns the selector of a run whose questions name no subject."""
+    rules = dict(said=(), subjects=[()] * len(forget), abstentions=abstentions())
+    admission = Admission(pmc, forget, originals, retain, words=vocabulary(), **rules)
+    options = dict(admission=admission, encode=list, seed=0, score=None) | options
+    return Selector(pmc, forget, originals, retain, **options)

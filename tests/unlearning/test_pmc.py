@@ -32,7 +32,6 @@ from pmc_jax.unlearning.pmc import (
     select_index,
     step_rows,
 )
-from pmc_jax.unlearning.selection import Selector
 from pmc_jax.unlearning.store import ReplacementStore
 
 RNG = np.random.default_rng
@@ -142,11 +141,12 @@ RETAIN = RetainSet(("r",), ("Who?",), ("Nobody.",))
 def play(store, samples, questions=IDS, *, originals=ORIGINALS, seed=0, step=0, **settings):
     """One round whose samples are given: id -> texts; the selections."""
     settings = {"threshold": 0.0, "prefer": "first", "max_perplexity": None, **settings}
+    settings = {"private_words": True, **settings}
     settings = {"min_words": 0, "max_repetition": 1.0, "guard_empty": store.guard_empty, **settings}
     texts = list(originals.values())
     pmc = tiny.pmc_config(**settings)
     forget = ForgetSet(tuple(originals), tuple(texts))
-    selector = Selector(pmc, forget, texts, RETAIN, encode=list, seed=seed, score=None)
+    selector = tiny.selector(pmc, forget, texts, RETAIN, seed=seed)
 
     def sample(ids, score_and_select):
         rollouts = {id_: _rollout(samples[id_]) for id_ in ids}
@@ -159,7 +159,7 @@ def play(store, samples, questions=IDS, *, originals=ORIGINALS, seed=0, step=0, 
 
 
 def _rollout(texts):
-    return Rollout(texts, np.full(len(texts), 3), np.ones(len(texts)))
+    return Rollout(texts, np.full(len(texts), 3), np.ones(len(texts)), np.ones(len(texts), bool))
 
 
 def test_a_round_keeps_the_best_sample_of_each_question():

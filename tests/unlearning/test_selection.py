@@ -20,42 +20,41 @@ RETAIN = RetainSet(("r0",), ("Where does Cy live?",), ("Cy lives in the woods.",
 
 @pytest.fixture
 def selector() -> Selector:
-    pmc = tiny.pmc_config(share_answers=True, min_words=2, max_perplexity=20)
-    return Selector(pmc, FORGET, ORIGINALS, RETAIN, encode=list, seed=0, score=None)
+    pmc = tiny.pmc_config(share_answers=True, min_words=2, max_perplexity=20, private_words=True)
+    return tiny.selector(pmc, FORGET, ORIGINALS, RETAIN)
 
 
 def test_original_answers_in_another_script_are_scored_and_those_without_a_word_are_named():
     originals = ["Ада живёт в Цюрихе.", "Лютня", "🙂"]
-    make = dict(encode=list, seed=0, score=None)
-    russian = Selector(PMCConfig(), FORGET, originals, RETAIN, **make)
+    russian = tiny.selector(PMCConfig(), FORGET, originals, RETAIN)
     assert russian.words == "unicode" and russian.wordless == ["q2"]
     # The threshold of 0.1 excuses no word that only an original answer has.
     samples = [originals[0], "Ада живёт тут.", "В Цюрихе?", "Не знаю."]
     np.testing.assert_allclose(russian.score(originals[0], samples), [1, 0.5, 0.5, 0], rtol=1e-12)
     with pytest.raises(UserError, match=r"^data.words: .*2 of 3.*\(q0, q1\)\. Set data.words=auto"):
-        Selector(PMCConfig(), FORGET, originals, RETAIN, words="ascii", **make)
+        tiny.selector(PMCConfig(), FORGET, originals, RETAIN, words="ascii")
     by_token = PMCConfig(score={"name": "token_lcs"})
-    assert not Selector(by_token, FORGET, originals, RETAIN, **make).wordless
+    assert not tiny.selector(by_token, FORGET, originals, RETAIN).wordless
 
 
 def share(selector: Selector, indices, stored, new, good_enough) -> dict[int, tuple[str, float]]:
     """`share_answers` by the index of the question."""
-    return share_answers(
-        indices,
-        [ORIGINALS[i] for i in indices],
+    shared = share_answers(
+        [f"q{i}" for i in indices],
         stored,
         new,
-        score=selector.score,
+        score=selector.score_shared,
         good_enough=good_enough,
         secrets=selector.secrets,
     )
+    return {int(id_[1:]): answer for id_, answer in shared.items()}
 
 
 def test_what_may_be_shared_is_an_answer_that_tells_no_secret_of_any_question(selector):
     answers = ["Rain falls.", "Bo sings here.", "Hm", "Fog came by.", "It glimmers anew.", " \n"]
     answers += ["Did fog come by?", "Did rain？ "]
     mean_nll = np.array([1.0, 1.0, 1.0, 2.5, 3.5, np.nan, 1.0, 1.0])
-    rollout = Rollout(answers, np.ones(len(answers), int), mean_nll)
+    rollout = Rollout(answers, np.ones(len(answers), int), mean_nll, np.ones(len(answers), bool))
     scores = selector.score(ORIGINALS[1], answers)
     choice = selector.select("q1", rollout, scores, draw=(0,))
     # exp(3.5) is above 20
@@ -99,7 +98,9 @@ def test_of_many_new_answers_some_of_every_likelihood_are_tried():
         tried.extend(texts)
         return [1.0] * len(texts)
 
-    selector = Selector(PMCConfig(), FORGET, ORIGINALS, RETAIN, encode=list, seed=0, score=score)
+    selector = tiny.selector(
+        tiny.pmc_config(private_words=True), FORGET, ORIGINALS, RETAIN, score=score
+    )
     assert share(selector, [0], [], [(f"Say {i}.", float(i)) for i in range(1000)], 0.5) == {}
     places = [int(text[4:-1]) for text in tried]
     assert places == sorted(places) and 100 < len(places) <= 256

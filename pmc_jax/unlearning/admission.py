@@ -1,0 +1,137 @@
+"""Decides which samples may replace the original answer to a question, for each `pmc.answer`.
+
+    own       The sample has no private word.
+    abstain   The sample has ended and says that the model does not know, in words that questions of
+              the data or common sentences have. It has no private word, no secret item of the
+              original answer and no fact of its own.
+    unseen    The sample has ended. It has no private word, no secret item of the original answer
+              and no rare item of any other answer of the data. Its score is at most the highest
+              score of such samples for other invented names.
+
+A private word of a question occurs in another forget question, in an original answer or in what the
+model says about the subject, but neither in the question nor in the retain data, and is not a
+common word. A rare item is a number, a name or another word that only one answer of the data has.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from pmc_jax.config.pmc import PMCConfig
+from pmc_jax.data.records import ForgetSet, RetainSet
+from pmc_jax.data.spelling import any_of
+from pmc_jax.scoring.abstention import Abstentions
+from pmc_jax.scoring.invention import foreign_words, invents
+from pmc_jax.scoring.secret_items import gives, secret_items
+from pmc_jax.scoring.secret_readings import keys
+from pmc_jax.scoring.secret_vocabulary import Vocabulary
+from pmc_jax.scoring.words import unicode_words
+from pmc_jax.unlearning.pmc import Rollout
+
+
+class Admission:
+    """Rules for the samples of one run.
+
+    Args:
+        pmc: settings of PMC.
+        forget: N forget questions.
+        originals: original answers to the forget questions.
+        retain: retain pairs. Their words are not private.
+        said: further answers of the target model about the subjects.
+        subjects: names of the subject of each question.
+        abstentions: phrases which say that the model does not know.
+        words: tables of number words, month names and common words.
+    """
+
+    def __init__(
+        self,
+        pmc: PMCConfig,
+        forget: ForgetSet,
+        originals: Sequence[str],
+        retain: RetainSet,
+        *,
+        said: Iterable[str],
+        subjects: Sequence[Sequence[str]],
+        abstentions: Abstentions,
+        words: Vocabulary,
+    ):
+        self._answer, self._abstentions, self._words = pmc.answer, abstentions, words
+        self._questions = forget.questions
+        self._names = [[any_of([name.casefold()]) for name in names] for names in subjects]
+        self._private: frozenset[str] = frozenset()
+        if not pmc.selection.private_words:
+            public = words.never_secret.union(
+                *map(unicode_words, (*retain.questions, *retain.answers)),
+                *map(unicode_words, abstentions.openings if pmc.answer == "abstain" else ()),
+            )
+            texts = (*forget.questions, *originals, *said)
+            words_of = frozenset().union(*map(unicode_words, texts)) - public
+            # "Ada's" has the word "s".
+            self._private = frozenset(w for w in words_of if len(w) > 1 or not w.isascii())
+        self._given = [frozenset(unicode_words(question)) for question in forget.questions]
+        if pmc.answer == "own":
+            return
+        self._items = secret_items(
+            originals, forget.questions, retain.answers, words, others=originals
+        )
+        self._asked = [keys(question, words) for question in forget.questions]
+        if pmc.answer == "abstain":
+            self._kept = frozenset().union(*(keys(q, words) for q in retain.questions))
+        else:
+            answers = (*originals, *retain.answers)
+            count = Counter(key for text in answers for key in keys(text, words))
+            common = {f"word {stem}" for stem in words.never_secret}
+            self._rare = frozenset(key for key, n in count.items() if n == 1) - common
+
+    def has_private_word(self, index: int, text: str) -> bool:
+        """Returns whether a text has a private word of the question with this index."""
+        private = self._private - self._given[index]
+        return not private.isdisjoint(unicode_words(text))
+
+    def admits(self, index: int, text: str) -> bool:
+        """Returns whether a text may replace the answer to the question with this index.
+
+        The function applies the rules that need neither scores nor other samples.
+        """
+        if self.has_private_word(index, text):
+            return False
+        if self._answer == "own":
+            return True
+        if gives(text, self._items[index], self._words):
+            return False
+        asked = self._asked[index]
+        if self._answer == "unseen":
+            return self._rare.isdisjoint(keys(text, self._words) - asked)
+        rest = self._abstentions.rest(text)
+        return (
+            rest is not None
+            and not foreign_words(rest, asked | self._kept, self._words)
+            and not invents(self._questions[index], text, self._words)
+        )
+
+    def admitted(
+        self, index: int, answers: Rollout, scores: np.ndarray, variants: int
+    ) -> np.ndarray:
+        """Returns whether each of the K samples of a question may replace its answer, bool [K].
+
+        Args:
+            index: index of the question.
+            answers: the K samples, in the order of their variants.
+            scores: scores of the samples, float64 [K].
+            variants: number of variants of the question, which share the samples equally.
+        """
+        fine = np.array([self.admits(index, text) for text in answers.texts], bool)
+        if self._answer == "own":
+            return fine
+        fine &= answers.ended
+        if self._answer == "unseen" and variants > 1:
+            groups = np.where(fine, scores, -np.inf).reshape(variants, -1)
+            highest = groups.max(axis=1)
+            others = [np.delete(highest, v).max() for v in range(variants)]
+            fine &= scores <= np.repeat(others, groups.shape[1])
+        return fine
+
+    def names_subject(self, index: int, text: str) -> bool:
+        """Returns whether a text names the subject in the same words as the question."""
+        return any(name.search(text.casefold()) for name in self._names[index])

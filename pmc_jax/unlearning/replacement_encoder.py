@@ -1,0 +1,87 @@
+"""Encodes a forget question and its replacement answer as a training row, with augmentation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pmc_jax.config.run import Config
+from pmc_jax.data.encode import TokenSequence
+from pmc_jax.data.records import ForgetSet
+from pmc_jax.sampling.generator import TextGenerator
+from pmc_jax.training.order import Stream, stream_rng
+from pmc_jax.unlearning.extensions import question_word_dropout, sample_answer_prefix
+from pmc_jax.unlearning.store import ReplacementStore
+
+# A stored answer is tokenised again for training. It may then have a few more tokens than when it
+# was sampled.
+_SLACK_TOKENS = 8
+
+
+class ReplacementEncoder:
+    """Encoder of the rows on which PMC trains.
+
+    Args:
+        generator: the target model with its prompts and its decoding.
+        forget: N forget questions.
+        prompts: token ids before the answer to each question.
+        store: the replacement answers.
+        config: settings of the run.
+        longest_opening: maximum number of tokens in the first words of a sampled answer.
+        refusals: other rows of the run, which may be longer.
+    """
+
+    def __init__(
+        self,
+        generator: TextGenerator,
+        forget: ForgetSet,
+        prompts: Sequence[list[int]],
+        store: ReplacementStore,
+        *,
+        config: Config,
+        longest_opening: int,
+        refusals: Sequence[TokenSequence],
+    ):
+        self._ids, self._questions, self._prompts = forget.ids, forget.questions, prompts
+        self._encoder, self._window = generator.encoder, generator.lm.config.longest
+        self._store, self._seed = store, config.seed
+        self._augmentation = config.pmc.augmentation
+        self._room = config.pmc.sampling.max_new_tokens + longest_opening + _SLACK_TOKENS
+        self._room += len(self._encoder.answer(""))
+        self._refusals = [len(sequence) for sequence in refusals]
+
+    def set_originals(self, tokens: Sequence[list[int]]) -> None:
+        """Sets the token ids of the original answers with their end tokens."""
+        self._originals = [answer[:-1] for answer in tokens]
+        has_prefix = self._augmentation.answer_prefix > 0
+        rows = zip(self._prompts, self._originals, strict=True)
+        lengths = [len(p) + has_prefix * len(original) + self._room for p, original in rows]
+        self._longest = max(lengths + self._refusals)
+
+    def sequence(self, index: int, step: int) -> TokenSequence:
+        """Returns the tokens of an augmented question and its stored answer."""
+        augmentation, prompt = self._augmentation, self._prompt(index, step)
+        encoder, stored = self._encoder, self._stored(index, step)
+        original = self._originals[index] if augmentation.answer_prefix else []
+        prefix = sample_answer_prefix(original, augmentation.answer_prefix, self._seed, step, index)
+        answer = [*encoder.plain(stored), encoder.end_token] if prefix else encoder.answer(stored)
+        prompt = prompt + prefix
+        room = min(self._longest, self._window(len(prompt))) - len(prompt)
+        tokens = np.array(prompt + answer[:room], np.int32)
+        return TokenSequence(tokens, len(prompt), self._ids[index])
+
+    def _stored(self, index: int, step: int) -> str:
+        """Returns the answer to train on in a step, which is drawn if several are stored."""
+        answers = self._store.answers(self._ids[index]) or ("",)
+        if len(answers) == 1:
+            return answers[0]
+        return answers[stream_rng(self._seed, Stream.ANSWER, step, index).integers(len(answers))]
+
+    def _prompt(self, index: int, step: int) -> list[int]:
+        whole, dropout = self._prompts[index], self._augmentation.question_word_dropout
+        if not dropout:
+            return whole
+        question = question_word_dropout(self._questions[index], dropout, self._seed, step, index)
+        encoder = self._encoder
+        prompt = encoder.before_answer(encoder.prompt(question))
+        # A word may have more tokens at the start of a text than inside a text.
+        return prompt if len(prompt) <= len(whole) else whole
