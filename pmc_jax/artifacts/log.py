@@ -56,7 +56,7 @@ class RunLog(contextlib.AbstractContextManager):
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._path = self._folder / "log.jsonl"
-            written = self._path.read_bytes() if self._path.exists() else b""
+            written = reading.read_bytes(self._path) if self._path.exists() else b""
             # A killed process can leave an incomplete line.
             if written and not written.endswith(b"\n"):
                 rewrite_log(self._path, read_log(self._path))

@@ -317,6 +317,9 @@ def _convert(
         if value is not None and not isinstance(value, Mapping):
             report.expected(name, "a mapping", value)
             return None
+        if not all(isinstance(key, str) for key in value or ()):
+            report.faults.append(f"{name}: a key is not text. Write the keys in quotes.")
+            return None
         entries = report.known_entries(value or {}, f"{name}.", keys or list(value or {}))
         return {
             key: _convert(arguments[1], entry, f"{name}.{key_name(key, list(entries))}", report)

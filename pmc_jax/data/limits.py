@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+_AGAIN_SECONDS = 0.5
 _STATM = Path("/proc/self/statm")
 
 
@@ -28,7 +29,8 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise TooLong(f"the code takes longer than {seconds:g} seconds")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # The signal repeats, because Python drops an exception in a callback of the garbage collector.
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
         yield
     finally:

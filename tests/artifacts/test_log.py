@@ -97,6 +97,12 @@ def test_resume_of_a_log_in_use(tmp_path):
     assert [(r["step"], r["x"]) for r in read_log(tmp_path / "log.jsonl")] == [(1, 1), (2, 20)]
 
 
+def test_a_log_that_is_a_pipe_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "log.jsonl")
+    with pytest.raises(OSError, match="not a regular file"):
+        RunLog(tmp_path)
+
+
 def test_reopening_does_not_glue_lines_together(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"kind": "a", "step": 9}\n{"kind": "b", "st')

@@ -197,6 +197,11 @@ def test_many_unknown_keys_are_counted(refuse):
     assert message.endswith("4980 further settings are unknown.")
 
 
+def test_keys_are_text(refuse):
+    message = refuse("model: {chat_template_kwargs: {1: true}}")
+    assert "model.chat_template_kwargs: a key is not text." in message
+
+
 def test_fault_in_a_list_names_the_entry(refuse):
     message = refuse("finetune: {data: [a, {pth: b}, 3]}", "finetune.data.7.path=c")
     assert "data.1.pth: this setting is unknown. Did you mean finetune.data.1.path?" in message

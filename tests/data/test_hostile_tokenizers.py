@@ -1,5 +1,6 @@
 """Templates that loop, grow or print nothing, and tokenizers that panic, are one line each."""
 
+import gc
 import json
 import time
 from pathlib import Path
@@ -86,6 +87,24 @@ def test_limits():
     with memory_limit(1 << 28), time_limit(1):
         pass
     bytes(1 << 29)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_limit_outlasts_a_collection_of_garbage():
+    def waiting(phase, info):
+        calls.append(phase)
+        if len(calls) == 1:  # Python drops the first exception, which is raised here.
+            time.sleep(0.5)
+
+    calls = []
+    gc.callbacks.append(waiting)
+    try:
+        with pytest.raises(TooLong), time_limit(0.2):
+            gc.collect()
+            time.sleep(10)
+    finally:
+        gc.callbacks.remove(waiting)
+    assert calls
 
 
 def test_only_panics_become_errors():
