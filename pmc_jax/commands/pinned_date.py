@@ -56,7 +56,7 @@ def with_date(config: Config, date: str) -> Config:
 def _prints_today(config: Config) -> bool:
     """Returns whether the chat template inserts today's date."""
     settings = config.model
-    if settings.path is None or settings.format == "tags":
+    if not settings.path or settings.format == "tags":
         return False
     path = find(settings.path)
     if not _may_call(path):

@@ -12,10 +12,10 @@ from pmc_jax.config.schema import CHECK, Check, Section, one_of, setting
 
 def _is_question_tag(text: str) -> bool:
     try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        fields = [field for _, *field in string.Formatter().parse(text) if field[0] is not None]
     except ValueError:  # The text has an unpaired brace.
         return False
-    return fields == ["question"]
+    return fields == [["question", "", None]]
 
 
 def _is_date(text: str) -> bool:

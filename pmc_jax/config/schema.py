@@ -260,7 +260,10 @@ class _Report:
         for key in unknown[:_MAX_UNKNOWN]:
             guess = nearest(f"{prefix}{key}", siblings) or nearest(str(key), self.names)
             name = prefix + key_name(key, list(raw))
-            self.faults.append(f"{name}: this setting is unknown. {offer(guess, keys)}")
+            advice = offer(guess, keys)
+            if name in self.names:
+                advice = "In a file, write a section for each part of this name, without dots."
+            self.faults.append(f"{name}: this setting is unknown. {advice}")
         if (more := len(unknown) - _MAX_UNKNOWN) > 0:
             self.faults.append(f"{more} further settings are unknown.")
         return {key: value for key, value in raw.items() if key in keys}

@@ -197,6 +197,11 @@ def test_many_unknown_keys_are_counted(refuse):
     assert message.endswith("4980 further settings are unknown.")
 
 
+def test_a_name_with_dots_in_a_file(refuse):
+    for text in ("data.retain.rows: x", "pmc: {schedule.epochs: 3}"):
+        assert "write a section for each part of this name" in refuse(text)
+
+
 def test_keys_are_text(refuse):
     message = refuse("model: {chat_template_kwargs: {1: true}}")
     assert "model.chat_template_kwargs: a key is not text." in message

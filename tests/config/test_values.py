@@ -90,6 +90,8 @@ def test_huge_counts_are_refused(name):
         (ModelConfig, {"question_tag": "Question: "}),
         (ModelConfig, {"question_tag": "{question} {question}"}),
         (ModelConfig, {"question_tag": "{question} {"}),
+        (ModelConfig, {"question_tag": "{question:>9}"}),
+        (ModelConfig, {"question_tag": "{question!r}"}),
         (ModelConfig, {"format": "html"}),
         (SourceConfig, {"rows": "5"}),
         (SourceConfig, {"rows": "-1:3"}),
