@@ -166,7 +166,7 @@ def test_rate_of_false_rejections():
     assert np.sum(p < 0.5) == pytest.approx(30, abs=13)
     # Chance for each statistic is 1 / 6, and the statistics depend on each other.
     assert 0.6 < np.mean([one.inside for one in results]) < 0.95
-    assert not any(one.told_apart for one in results)
+    assert sum(one.told_apart for one in results) <= 3  # at most 0.6 expected
 
 
 @pytest.mark.slow
