@@ -45,13 +45,13 @@ Pairs = Sequence[tuple[str, str]]
 class Unlearned:
     """Result of `unlearn`, with the unlearned model and the metrics of training.
 
-    `originals`, `replacements` and `scores` are empty for methods other than PMC.
+    `originals`, `replacements` and `scores` are empty for methods other than PMC and PMC-alignment.
 
     Attributes:
         lm: unlearned model.
         originals: original answer to each forget question by the id of the question.
-        replacements: replacement answer by the id of the question, or None if every sample was
-            empty.
+        replacements: replacement answer by the id of the question, or None if the question was not
+            sampled or every sample was empty.
         scores: score of the replacement answer by the id of the question; 0 means that no part of
             the original answer is left, and inf means that there is no replacement answer.
         rounds: metrics of each round, such as losses. PMC adds the mean score and the number of
@@ -144,13 +144,14 @@ def unlearn(
             answers.
         retain: question-answer pairs that the model must keep.
         method: name in `pmc_jax.training.losses.METHODS`, or settings of a method.
-        config: settings of PMC; other methods read only `config.schedule`.
+        config: settings of PMC. Methods other than PMC and PMC-alignment read only
+            `config.schedule`, and `config.sampling.max_new_tokens` to check the length of prompts.
         train: settings of training.
         model: settings of prompts and dtypes.
         data: settings of the data. Only `max_length`, `long_rows` and `words` are read.
         score: function that maps an original answer and a list of samples to one number per sample,
-            where lower is better and 0 means forgotten; None selects `config.score`. Only PMC reads
-            this argument.
+            where lower is better and 0 means forgotten; None selects `config.score`. Only PMC and
+            PMC-alignment read this argument.
         seed: seed of sampling, pairing and the order of rows.
         progress: whether to show progress bars on stderr.
 
@@ -270,7 +271,8 @@ def evaluate(
         retain: question-answer pairs for the prompts of prompt attacks. Relearning trains on these
             pairs if there is no split `relearn`.
         model: settings of prompts and dtypes.
-        data: settings of the data. Only `words` is read.
+        data: settings of the data. Only `words` is read, and for the measure `relearned` also
+            `max_length` and `long_rows`.
         seed: seed of the random draws.
         progress: whether to show progress bars on stderr.
 

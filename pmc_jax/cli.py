@@ -39,13 +39,17 @@ _STOPPED = (75, 130)  # exit statuses of `Stopped`
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status.
 
-    The exit status is 0 after success, 1 if `verify` has found a difference, 2 for invalid input or
-    a fault of the machine, and 3 if `unlearn --require-forgotten` has found a question that is not
-    forgotten. It is 75 (temporary failure) if SIGTERM or SIGHUP has stopped the command and the
-    same command can resume, and 130 after SIGINT.
+    The exit status is 0 after success, 1 if `verify` has found a difference or a process of a
+    multi-process job has failed, 2 for invalid input or a fault of the machine, and 3 if
+    `unlearn --require-forgotten` has found a question that is not forgotten. It is 75 (temporary
+    failure) after SIGTERM or SIGHUP, and 130 after SIGINT.
 
     Args:
         arguments: words of the command line; None selects `sys.argv`.
+
+    Raises:
+        SystemExit: the command line is invalid (status 2), or an option such as --help has ended
+            the command (status 0).
     """
     # Output files may hold personal data, so only their owner may read them.
     umask = os.umask(0o077)

@@ -164,12 +164,19 @@ class Checkpoints(contextlib.AbstractContextManager):
         """Steps of all checkpoints in ascending order, as the first process lists them."""
         return multihost.broadcast(lambda: [c.step for c in self._checkpointer.checkpoints])
 
-    def read(self, step: int, abstract_state: Any = None) -> tuple[Any, dict[str, Any]]:
+    def read(
+        self,
+        step: int,
+        abstract_state: Any = None,
+        *,
+        fix: str = "To make the checkpoint again, repeat the run with --overwrite.",
+    ) -> tuple[Any, dict[str, Any]]:
         """Reads one checkpoint, and reports damage as a `UserError`.
 
         Args:
             step: step of the checkpoint.
             abstract_state: abstract state as in `restore`; None skips the state.
+            fix: sentence at the end of the message about damage, which says what to do.
 
         Returns:
             The state, or None if the state is skipped, and the host values.
@@ -186,7 +193,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         except Exception as error:  # Damage can raise any type, from KeyError to OSError.
             raise UserError(
                 f"{self.folder / str(step)}: the checkpoint cannot be read ({_one_line(error)}). "
-                "Use the checkpoint of another step."
+                f"{fix}"
             ) from error
 
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:

@@ -104,7 +104,7 @@ def evaluate_finished(
     after = folder / run_files.MODEL
     if not multihost.broadcast(after.is_dir):
         raise UserError(
-            f"{after}: the unlearned model is removed. Run pmc export {folder}, or repeat the "
+            f"{after}: the unlearned model does not exist. Run pmc export {folder}, or repeat the "
             "run. For a run of a comparison, set output.keep_models=true to keep its model."
         )
     fix = f"To measure only the unlearned model, run pmc evaluate CONFIG model.path={after}"

@@ -115,7 +115,8 @@ def _choose_unfinished(
             "command to finish the run."
         )
     newest = steps[-1]
-    total = checkpoints.read(newest)[1]["total_steps"]
+    fix = "Repeat the pmc unlearn command, which resumes from an older checkpoint."
+    total = checkpoints.read(newest, fix=fix)[1]["total_steps"]
     if partial:
         return newest, f"the weights of step {newest} of {total} of an unfinished run"
     state = "the weights are not unlearned" if newest < total else "the run is not finished"

@@ -233,7 +233,7 @@ def check_training(
             than is free.
     """
     model, dtype, lora = generator.lm.config, generator.dtype, settings.lora
-    check_kernel(settings.attention, model, dtype, generator.layout.platform)
+    check_kernel(settings.attention, model, dtype, generator.layout.platform, name)
     micro, steps = settings.batch_size, settings.accumulation_steps
     if micro * steps > max(_FEW_ROWS, num_rows * epochs):
         lower = f"{name}.batch_size" + (f" or {name}.accumulation_steps" if steps > 1 else "")

@@ -59,7 +59,7 @@ def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
     target = folder / run_files.TARGET
     mark = multihost.broadcast(lambda: _mark(target))
     if mark is None:
-        raise UserError(f"{target}: the model from which the run started is removed. {fix}.")
+        raise UserError(f"{target}: the model from which the run started no longer exists. {fix}.")
     if mark != made_of(config, digests.get("model"), digests.get("finetune")):
         raise UserError(f"{target}: this is not the model from which the run started. {fix}.")
     return str(target), model_digest(str(target))

@@ -1,6 +1,7 @@
 """Draws the figures of a comparison.
 
-The figures show unlearn quality against utility, both numbers over time, and limitations.
+The figures show unlearn quality against utility, both numbers over time, and the distributions of
+the measures `sampling`, `prefill`, `multiple_choice` and `side_effects`.
 """
 
 from collections.abc import Mapping

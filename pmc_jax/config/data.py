@@ -48,7 +48,7 @@ class SourceConfig(Section):
         question: name of the question column.
         subject: name of the optional column with the person or thing that a forget question is
             about, as the question spells it, or with an empty value; only `data.forget` reads it.
-        answer: name of the answer column, which is never read for forget questions.
+        answer: name of the answer column, which `data.forget` never reads.
         paraphrased: name of the optional column with the paraphrased answer, which only evaluation
             reads.
         wrong: name of the optional column with a list of wrong answers, which only evaluation
@@ -99,7 +99,7 @@ class DataConfig(Section):
         forget_answers: source of the forget questions with their true answers, for methods that
             train on true answers; PMC never reads this source.
         evaluate: mapping from the names of evaluation sets to their sources of question-answer
-            pairs, which are never used for training.
+            pairs, on which unlearning never trains.
         people: settings of the fictitious people, for sources with the path `people:...`.
         max_length: maximum number of tokens in a row, which holds a prompt and an answer.
         long_rows: action for a row with more than `max_length` tokens (error | drop).

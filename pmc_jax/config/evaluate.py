@@ -78,10 +78,12 @@ class CorpusConfig(Section):
 
 @dataclass(frozen=True)
 class RelearnConfig(Section):
-    """The relearning attack, which fine-tunes the unlearned model on rows outside the forget set.
+    """The relearning attack, which fine-tunes a copy of each measured model on other rows.
+
+    The rows are not forget rows. Leakage is measured once, after the last step.
 
     Fields:
-        steps: number of steps after which leakage is measured.
+        steps: number of training steps.
         rows: number of training rows, which are the first rows of `data.evaluate.relearn`, or of
             `data.retain` if `data.evaluate.relearn` is not given.
         batch_size: number of rows per step.

@@ -196,15 +196,17 @@ class AbstentionConfig(Section):
 class ScheduleConfig(Section):
     """The number of steps, the number of rows and the weight of the retain term.
 
-    Every method reads these settings.
+    Every method reads these settings, unless a field names exceptions.
 
     Fields:
         epochs: number of passes over the forget questions.
         steps_per_round: number of steps after each round of sampling.
-        retain_rows: number of retain rows for each forget row in a step.
-        lambda_retain: weight of the retain term in the loss.
+        retain_rows: number of retain rows for each forget row in a step; gradient_ascent has no
+            retain rows.
+        lambda_retain: weight of the retain term in the loss; gradient_ascent, retain_only and rmu
+            do not read this setting.
         max_retain_loss: retain loss of a step (mean cross-entropy per token) above which the run
-            stops with an error; None disables the limit.
+            stops with an error; None disables the limit, and gradient_ascent and rmu need None.
     """
 
     epochs: int = setting(12, between(0, 10_000))

@@ -105,7 +105,11 @@ class Config(Section):
     profile: bool = False
 
     def cross_faults(self) -> list[str]:
-        return self._faults_of_alignment() + self.evaluate.faults_of_sets(self.data.evaluate)
+        return [
+            *self._faults_of_alignment(),
+            *self._faults_of_retain_loss(),
+            *self.evaluate.faults_of_sets(self.data.evaluate),
+        ]
 
     def _faults_of_alignment(self) -> list[str]:
         if self.method.name != "pmc_alignment" or self.pmc.selection.max_train_score != 0:
@@ -114,6 +118,16 @@ class Config(Section):
             "pmc.selection.max_train_score: the value is 0, but method.name=pmc_alignment weights "
             "its refusals by the mean score of the replacement answers. Set the value to null or "
             "to a number above 0."
+        ]
+
+    def _faults_of_retain_loss(self) -> list[str]:
+        why = {"gradient_ascent": "has no retain rows", "rmu": "computes no cross-entropy"}
+        name = self.method.name
+        if self.pmc.schedule.max_retain_loss is None or name not in why:
+            return []
+        return [
+            f"pmc.schedule.max_retain_loss: method.name={name} {why[name]}, so a run has no retain "
+            "loss to compare. Set the value to null."
         ]
 
 

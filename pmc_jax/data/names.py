@@ -1,4 +1,4 @@
-"""Reads the words of names from `names.yaml`, and makes names that a data set does not contain."""
+"""Reads the words of names from `names.yaml`, and makes names of words that a data set lacks."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ _PIECE = regex.compile(
 _PIECE_ONE_BY_ONE = regex.compile(rf"(?V1)[\w&&{_ONE_BY_ONE}]")
 _FEWEST_CODE_DIGITS = 3  # of a code whose letters are kept
 _YEAR = 4  # digits
+_LARGEST_DIGIT = 9  # This number is also a month, so a date stays a date.
 _TRIES = 100  # number of draws before a shorter, longer or known word is taken
 # The cases of a Russian name differ in the end of each word.
 _CYRILLIC_END = regex.compile(
@@ -64,9 +65,10 @@ def name_words() -> NameWords:
 class NameMaker:
     """Replaces the words of names by words that do not occur in the data.
 
-    The words come from `names.yaml`. When they are used up, words are coined letter by letter, with
-    the frequencies of three neighbouring letters in these words. For a script that the file lacks,
-    the frequencies are those in the data.
+    The words come from `names.yaml`. When they are used up, words are coined letter by letter, so
+    that sequences of three letters are as frequent as in these words. For a script that the file
+    lacks, the frequencies are those in the data. New numbers, initials and letters of a code differ
+    from the old ones, but may occur elsewhere in the data.
 
     Args:
         texts: all texts of the data.
@@ -105,7 +107,12 @@ class NameMaker:
             self._new[stem] = new
 
     def name(self, name: str, number: int) -> str:
-        """Returns the new name with a number from 0 for a name."""
+        """Returns one of the new names for a name.
+
+        Args:
+            name: a name in `rows`.
+            number: index of the new name, from 0 to `count` - 1.
+        """
         result, end = "", 0
         for word, _ in _replaced_words(name):
             stem, ending = stem_and_end(word[0])
@@ -122,14 +129,17 @@ class NameMaker:
         if kind == "digits":
             for attempt in itertools.count():
                 digits = _digits(word, draw)
-                if self._is_new(digits) or attempt > _TRIES:
+                if digits != word and (self._is_new(digits) or attempt > _TRIES):
                     yield digits
         script = script_of(word)
         listed = name_words().scripts.get(script, {})
         if kind == "letters":
-            letters = sorted({c for text in listed.get("given", (word,)) for c in text.casefold()})
+            known = "".join(listed.get("given", self._words)).casefold()
+            letters = sorted({letter for letter in known if script_of(letter) == script})
             while True:
-                yield "".join(_choice(letters, draw) for _ in word)
+                new = "".join(_choice(letters, draw) for _ in word)
+                if new != word or len(letters) == 1:
+                    yield new
         words = listed.get(kind) or listed.get("given", ())
         if kind == "whole" and "family" in listed:
             pairs = itertools.product(listed["family"], listed["given"])
@@ -237,7 +247,7 @@ def script_of(word: str) -> str:
 def _digits(old: str, draw: Callable[[], float]) -> str:
     """Returns random digits that could stand in the same date as some digits."""
     if len(old) < 3:
-        return f"{1 + int(draw() * int(old or 1)):0{len(old)}}"
+        return f"{1 + int(draw() * max(int(old), _LARGEST_DIGIT)):0{len(old)}}"
     kept = old[:2] if len(old) == _YEAR and old[:2] in ("19", "20") else ""
     return kept + "".join(str(int(draw() * 10)) for _ in old[len(kept) :])
 

@@ -86,6 +86,6 @@ def _text_bytes(array: pyarrow.Array) -> int:
 
 def _too_large(path: Path) -> UserError:
     return UserError(
-        f"{path}: a column has more than {_MAX_VALUES:,} values or {MAX_BYTES:,} bytes. Split the "
-        "file into smaller files."
+        f"{path}: the columns to read are too large. pmc reads at most {_MAX_VALUES:,} values per "
+        f"column and {MAX_BYTES:,} bytes. Save only the rows that you need to a smaller file."
     )

@@ -41,8 +41,8 @@ class Rows(NamedTuple):
 
     Attributes:
         ids: id of each row.
-        columns: mapping from the name of a column to the values of its rows, unchanged from the
-            source.
+        columns: mapping from the name of a column to its values, one for each id. A value is as in
+            the source, except that a null or missing value is "".
     """
 
     ids: tuple[str, ...]

@@ -210,7 +210,7 @@ def seconds_of(variable: str, default: float) -> float:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise UserError(
-            f"{variable}={text}: the value is not a number of seconds. Set {variable} to a number "
-            "above 0."
+            f"{variable}={text}: the value is not a positive, finite number of seconds. Set "
+            f"{variable} to a number above 0, such as {default:g}."
         )
     return seconds

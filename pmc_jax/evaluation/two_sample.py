@@ -127,11 +127,14 @@ def two_sample_test(
 
 
 def without_power(controls: Mapping[str, TwoSample]) -> str:
-    """Returns why the test has no power, or "" if it tells all control models apart.
+    """Returns why the test has no power, or "" if it has told apart every control model.
+
+    A control model is a model that the test must tell apart from the never-saw models, such as the
+    target model.
 
     Args:
-        controls: results of models that must be told apart, such as the target model, by name. All
-            tests must have the same questions and never-saw models.
+        controls: result of each control model by its name. All results must come from the same
+            questions and the same never-saw models.
     """
     missed = [f"{name} (p = {one.p:.2g})" for name, one in controls.items() if not one.told_apart]
     return f"no power: the test does not tell {', '.join(missed)} apart" if missed else ""

@@ -14,13 +14,16 @@ from pmc_jax.models.config import DecoderConfig
 KERNELS = ("xla", "cudnn")
 
 
-def check_kernel(kernel: str, config: DecoderConfig, dtype: jnp.dtype, platform: str) -> None:
+def check_kernel(
+    kernel: str, config: DecoderConfig, dtype: jnp.dtype, platform: str, section: str = "train"
+) -> None:
     """Checks that the devices and the model support an attention kernel.
 
     Args:
         kernel: one of `KERNELS`. Only `cudnn` has requirements.
         dtype: dtype of the activations.
         platform: platform of the devices, as in `jax.Device.platform`.
+        section: name of the section with the setting `attention`, for the message.
 
     Raises:
         UserError: cuDNN does not support the devices, the dtype, the softcap or the head size.
@@ -35,7 +38,8 @@ def check_kernel(kernel: str, config: DecoderConfig, dtype: jnp.dtype, platform:
         or config.head_dim > 128,
     }
     if needed := [what for what, wrong in faults.items() if wrong]:
-        raise UserError(f"train.attention=cudnn needs {needed[0]}. Set train.attention=xla.")
+        setting = f"{section}.attention"
+        raise UserError(f"{setting}=cudnn needs {needed[0]}. Set {setting}=xla.")
 
 
 def attention(

@@ -14,7 +14,8 @@ class DivergenceGuard:
         settings: settings of training. The run ends after `max_bad_steps` consecutive steps that
             were not applied.
         section: name of the settings' section, for messages.
-        max_retain_loss: the setting `pmc.schedule.max_retain_loss`. None sets no limit.
+        max_retain_loss: the setting `pmc.schedule.max_retain_loss`, which limits the last term of
+            the loss. None sets no limit.
     """
 
     def __init__(
@@ -28,8 +29,7 @@ class DivergenceGuard:
 
         Args:
             step: number of the step, counted from 1.
-            metrics: the metrics that `Trainer.step` returned. The last of its `terms` is the retain
-                loss.
+            metrics: the metrics that `Trainer.step` returned.
             ids: ids of the step's rows.
 
         Raises:

@@ -205,7 +205,7 @@ class Method:
 
     Attributes:
         loss: function that maps the terms and the settings to the loss.
-        terms: names of the terms. The last name is `retain`.
+        terms: names of the terms. If `retain` is one of them, it is the last.
         needs: kind of statistics that the loss reads: `means`, `rows`, `distributions` or `hidden`.
             A loss that reads `means` is linear in them, so the step projects onto the vocabulary
             only once.

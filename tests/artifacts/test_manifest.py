@@ -109,10 +109,10 @@ def test_a_target_that_pmc_did_not_make_survives_a_purge(run):
 def test_what_needs_the_removed_says_so(run):
     tiny.succeed("unlearn", "--purge")
     message = tiny.refused("evaluate", config="out")
-    tiny.assert_names(message, "out/target", "is removed", "model.path=out/model")
+    tiny.assert_names(message, "out/target", "no longer exists", "model.path=out/model")
     shutil.rmtree("out/model")
     message = tiny.refused("evaluate", config="out")
-    tiny.assert_names(message, "out/model", "is removed", "pmc export out")
+    tiny.assert_names(message, "out/model", "does not exist", "pmc export out")
 
 
 def test_the_model_before_a_run_is_not_another_one(finished):

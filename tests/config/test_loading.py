@@ -247,6 +247,14 @@ def test_alignment_needs_answers_that_are_not_resolved(load, refuse):
     ).method.alignment
 
 
+@pytest.mark.parametrize("name", ["gradient_ascent", "rmu"])
+def test_a_limit_of_the_retain_loss_needs_a_retain_loss(load, refuse, name):
+    schedule = "pmc: {schedule: {max_retain_loss: 2.0}}"
+    message = refuse(f"method: {{name: {name}}}\n{schedule}")
+    assert f"pmc.schedule.max_retain_loss: method.name={name} " in message
+    assert load(f"method: {{name: kl}}\n{schedule}").pmc.schedule.max_retain_loss == 2.0
+
+
 def test_aliases_cannot_explode(refuse):
     lines = ["a0: &a0 [x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]

@@ -67,7 +67,7 @@ def test_a_small_parquet_file_of_many_texts_is_refused(column, tmp_path):
     path = tmp_path / "bomb.parquet"
     pq.write_table(pa.table({"question": column}), path, compression="zstd")
     assert path.stat().st_size < 1_000_000
-    with pytest.raises(UserError, match="Split the file"):
+    with pytest.raises(UserError, match="Save only the rows"):
         read_parquet(path, ["question"])
     assert read_parquet(path, ["answer"])[0] == ("question",)
 

@@ -205,10 +205,17 @@ def test_numbers_keep_the_shape_of_a_date_or_code():
         next(iter(row[0].values())) for row in invented_names(found, [], count=1, seed=3)
     )
     day, month, year = map(int, date.split("/"))
-    assert day == 1 and 1 <= month <= 12 and 1900 <= year <= 1999 and len(date) == 10
+    assert 2 <= day <= 9 and 1 <= month <= 12 and 1900 <= year <= 1999 and len(date) == 10
     assert code.startswith("INC-") and len(code) == 9 and code != "INC-20418"
     assert len(short) == 3 and short[:2].isupper() and short[2].isdigit()
     assert mission.split()[0] != "Apollo" and len(mission.split()[1]) == 2
+
+
+def test_short_numbers_and_initials_change():
+    found = [("Apollo 1",), ("Room 2",), ("D. Roe",)]
+    for row in invented_names(found, ["1 2 3 4 5 6 7 8 9", "A B C D E"], count=50, seed=0):
+        for old, new in (item for mapping in row for item in mapping.items()):
+            assert not set(new.split()) & set(old.split())
 
 
 def test_generated_people():

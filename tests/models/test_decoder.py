@@ -145,6 +145,8 @@ def test_what_cudnn_needs(changes, dtype, platform, part):
     check_kernel("cudnn", TINY, jnp.dtype("bfloat16"), "gpu")
     with pytest.raises(UserError, match=f"cudnn needs .*{part}.*attention=xla"):
         check_kernel("cudnn", config, jnp.dtype(dtype), platform)
+    with pytest.raises(UserError, match=r"^finetune\.attention=cudnn .*finetune\.attention=xla"):
+        check_kernel("cudnn", config, jnp.dtype(dtype), platform, "finetune")
 
 
 def test_rematerialisation_changes_no_gradient(random_model):
