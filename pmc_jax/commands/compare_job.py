@@ -225,7 +225,7 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
         raise UserError(
             f"{run.folder}: the folder holds a finished run with other settings or data "
             f"({'; '.join(unlike[:4])}). Set output.dir to another folder, or pass --overwrite to "
-            "replace the run."
+            "repeat all runs."
         )
     return True
 
@@ -309,8 +309,9 @@ class _Comparison:
             if not path.is_dir():
                 raise UserError(
                     f"{run.folder}: the run must be measured again, because settings or models "
-                    "have changed, but its weights are removed. Pass --overwrite to repeat the "
-                    "run. Set output.keep_models=true to keep the weights of later runs."
+                    "have changed, but pmc has removed its weights. Remove this folder to repeat "
+                    "only this run, or pass --overwrite to repeat all runs. Set "
+                    "output.keep_models=true to keep the weights of later runs."
                 )
             model = self._model(str(path), model_digest(str(path)), answers)
             evaluation = self._evaluate({run.name: model})

@@ -78,9 +78,9 @@ class CorpusConfig(Section):
 
 @dataclass(frozen=True)
 class RelearnConfig(Section):
-    """The relearning attack, which fine-tunes a copy of each measured model on other rows.
+    """The relearning attack, which fine-tunes a copy of each measured model.
 
-    The rows are not forget rows. Leakage is measured once, after the last step.
+    The training rows are outside the forget set. Leakage is measured once, after the last step.
 
     Fields:
         steps: number of training steps.

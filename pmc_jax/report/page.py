@@ -13,9 +13,8 @@ from pmc_jax.report.texts import MEASURE_TEXTS, TEXTS
 
 MARK = '<meta name="generator" content="pmc_jax report">'  # identifies pages of pmc
 
-_FORGOTTEN = ("sampling", "prefill", "multiple_choice", "prompt_attacks", "relearned", "quantised")
-_FORGOTTEN += ("memorisation", "membership", "tofu")
 _SIDE_EFFECTS = ("side_effects", "perplexity")
+_FORGOTTEN = tuple(name for name in MEASURE_TEXTS if name not in _SIDE_EFFECTS)
 
 
 def environment() -> jinja2.Environment:
