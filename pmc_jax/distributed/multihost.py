@@ -3,7 +3,8 @@
 A job has one process per host. All processes must make the same calls in the same order. Values are
 sent through the key-value store of jax's distributed runtime and not through the devices, so
 float64 values keep their precision and no call waits for a device program. Only `host_array` sends
-arrays through the devices. In a single process, no call communicates. `launch` connects the processes, and `watchdog` detects failed processes.
+arrays through the devices. In a single process, no call communicates. `launch` connects the
+processes, and `watchdog` detects failed processes.
 """
 
 import itertools
