@@ -112,19 +112,22 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
 def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
     """Returns the absolute path of each data file of a run by the name of the setting.
 
-    Data files hold rows, forbidden strings, refusals or tables of words.
+    Data files hold rows, forbidden strings, refusals, names, openings or tables of words.
 
     Args:
         forget_answers: whether the run reads `data.forget_answers`.
     """
     data = config.data
     rows = {"data.forget": data.forget, "data.retain": data.retain}
+    rows |= {f"data.retain_more.{i}": source for i, source in enumerate(data.retain_more)}
     if forget_answers:
         rows["data.forget_answers"] = data.forget_answers
     rows |= {f"data.evaluate.{name}": source for name, source in data.evaluate.items()}
     rows |= {f"finetune.data.{i}": source for i, source in enumerate(config.finetune.data)}
     others = {"pmc.score.forbidden_file": config.pmc.score.forbidden_file}
     others["method.refusals"] = config.method.refusals
+    others["pmc.subject.names_file"] = config.pmc.subject.names_file
+    others["pmc.abstention.openings_file"] = config.pmc.abstention.openings_file
     others["evaluate.levels.words"] = config.evaluate.levels.words
     texts = {where: text for where, text in others.items() if text is not None}
     paths = {where: Path(os.path.expanduser(text)) for where, text in texts.items()}

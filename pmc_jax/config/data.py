@@ -96,6 +96,8 @@ class DataConfig(Section):
         root: folder to which the paths of sources are relative; "" selects the current folder.
         forget: source of the forget questions, whose answers are never read.
         retain: source of the retain data, which are question-answer pairs that the model must keep.
+        retain_more: further sources of retain data, such as general questions, which keep the model
+            from answering them like forget questions.
         forget_answers: source of the forget questions with their true answers, for methods that
             train on true answers; PMC never reads this source.
         evaluate: mapping from the names of evaluation sets to their sources of question-answer
@@ -113,6 +115,7 @@ class DataConfig(Section):
     root: str = ""
     forget: SourceConfig = field(default_factory=SourceConfig)
     retain: SourceConfig = field(default_factory=SourceConfig)
+    retain_more: tuple[SourceConfig, ...] = ()
     forget_answers: SourceConfig = field(default_factory=SourceConfig)
     evaluate: dict[str, SourceConfig] = field(
         default_factory=dict, metadata={schema.KEYS: EVALUATION_SETS}

@@ -59,12 +59,13 @@ def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
 
 
 def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
-    """Reads the retain pairs of a source.
+    """Reads the retain pairs of a source and of `data.retain_more`, as `finetune_set` does.
 
     Raises:
-        UserError: the source cannot be read, lacks a column, or has an invalid value.
+        UserError: a source cannot be read, lacks a column, or has an invalid value.
     """
-    return RetainSet(*_pairs(source, data, "data.retain"))
+    names = ["data.retain", *(f"data.retain_more.{i}" for i in range(len(data.retain_more)))]
+    return RetainSet(*_joined([source, *data.retain_more], names, data))
 
 
 def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet) -> ForgetAnswerSet:
@@ -94,16 +95,8 @@ def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneS
     Raises:
         UserError: a source cannot be read, lacks a column, or has an invalid value.
     """
-    ids: list[str] = []
-    questions: list[str] = []
-    answers: list[str] = []
-    for index, source in enumerate(sources):
-        new_ids, new_questions, new_answers = _pairs(source, data, f"finetune.data.{index}")
-        earlier = set(ids)
-        ids += [f"{row_id}#{index + 1}" if row_id in earlier else row_id for row_id in new_ids]
-        questions += new_questions
-        answers += new_answers
-    return FinetuneSet(tuple(ids), tuple(questions), tuple(answers))
+    names = [f"finetune.data.{i}" for i in range(len(sources))]
+    return FinetuneSet(*_joined(sources, names, data))
 
 
 def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
@@ -191,3 +184,23 @@ def _pairs(
     """Reads the ids, questions and answers of a source."""
     ids, columns = read_rows(source, data, [source.question, source.answer], where)
     return ids, columns[source.question], columns[source.answer]
+
+
+def _joined(
+    sources: Sequence[SourceConfig], names: Sequence[str], data: DataConfig
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Returns the ids, questions and answers of all sources, in the order of the sources.
+
+    Args:
+        names: setting of each source, for messages.
+    """
+    ids: list[str] = []
+    questions: list[str] = []
+    answers: list[str] = []
+    for index, (source, name) in enumerate(zip(sources, names, strict=True)):
+        new_ids, new_questions, new_answers = _pairs(source, data, name)
+        earlier = set(ids)
+        ids += [f"{row_id}#{index + 1}" if row_id in earlier else row_id for row_id in new_ids]
+        questions += new_questions
+        answers += new_answers
+    return tuple(ids), tuple(questions), tuple(answers)

@@ -140,6 +140,16 @@ def test_finetune_set_concatenates_with_unique_ids(tmp_path):
     assert sets.finetune_set([], DataConfig()) == FinetuneSet((), (), ())
 
 
+def test_retain_set_adds_the_rows_of_further_sources(tmp_path):
+    first = SourceConfig(path=str(write(tmp_path, "a.jsonl", PAIRS)))
+    more = SourceConfig(path="general:facts", rows="0:2")
+    rows = sets.retain_set(first, DataConfig(retain_more=(more,)))
+    assert rows.ids == ("a:0", "a:1", "a:2", "general:0", "general:1")
+    missing = DataConfig(retain_more=(more, SourceConfig(path="nosuch.jsonl")))
+    with pytest.raises(UserError, match=r"^data\.retain_more\.1\.path: .*nosuch"):
+        sets.retain_set(first, missing)
+
+
 @pytest.mark.parametrize(
     ("rows", "ids"),
     [(None, [0, 1, 2]), ("1:", [1, 2]), (":2", [0, 1]), (":", [0, 1, 2]), ("2:3", [2])],
