@@ -175,6 +175,8 @@ def _write_texts(lm: LanguageModel, folder: Path, dtype: str | None) -> None:
     source_dtype = lm.hf_config.get("dtype") or lm.hf_config.get("torch_dtype")
     config["dtype"] = dtype or source_dtype or lm.source_dtype[lm.naming.find("embed")[0].pattern]
     config["torch_dtype"] = config["dtype"]  # The key had this name before transformers 4.56.
+    if isinstance(text := config.get("text_config"), Mapping):
+        config["text_config"] = _older_rope(text) | text
     write_hf_json(folder / "config.json", _older_rope(config) | config)
     if lm.generation_config is not None:
         write_hf_json(folder / "generation_config.json", lm.generation_config)
@@ -198,9 +200,14 @@ def _older_rope(config: Mapping[str, Any]) -> dict[str, Any]:
     older = {k: rope[k] for k in ("rope_theta", "partial_rotary_factor") if k in rope}
     if isinstance(local, Mapping) and "rope_theta" in local:
         older["rope_local_base_freq"] = local["rope_theta"]
-    if rope.get("rope_type", "default") != "default":
-        older["rope_scaling"] = {k: value for k, value in rope.items() if k not in older}
-    return older
+    rule = rope.get("rope_type", "default")
+    scaling = {k: value for k, value in rope.items() if k not in older}
+    if rule == "longrope":  # Phi-3 accepts no other fields than `type` and the factors.
+        del scaling["rope_type"]
+        scaling["type"] = rule
+        original = "original_max_position_embeddings"
+        older |= {original: scaling.pop(original)} if original in scaling else {}
+    return older | ({"rope_scaling": scaling} if rule != "default" else {})
 
 
 def _for_transformers_4(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,9 +215,11 @@ def _for_transformers_4(settings: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(settings)
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    # Transformers 5 has other names for the list and for the mapping of special tokens.
     if isinstance(settings.get("extra_special_tokens"), list):
-        # Under this name, transformers 4 accepts a mapping only.
         settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
+    if "model_specific_special_tokens" in settings:
+        settings["extra_special_tokens"] = settings.pop("model_specific_special_tokens")
     return settings
 
 

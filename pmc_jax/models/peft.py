@@ -19,6 +19,7 @@ from pmc_jax.config.train import LoRAConfig
 from pmc_jax.distributed.multihost import host_array
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.export import write_hf_json, written_aside
+from pmc_jax.models.families import family_of
 from pmc_jax.models.hf import joined
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.parameters import A, B, contracted_axes
@@ -51,8 +52,10 @@ def export_adapter(
     """
     tensors, ranks, modules = {}, {}, set()
     conv1d = False
+    # The tensors of a checkpoint may have other names than the modules of transformers.
+    names = {e.parts: e.pattern for e in family_of(lm.hf_config, lm.source).entries}
     for entry, layer, a, b in _pairs(lm, adapters):
-        module = entry.pattern.format(i=layer).removesuffix(".weight")
+        module = names[entry.parts].format(i=layer).removesuffix(".weight")
         suffix = ".".join(module.split(".")[-2:])
         tensors[f"{_PREFIX}{module}.lora_A.weight"] = np.ascontiguousarray(a, np.float32)
         tensors[f"{_PREFIX}{module}.lora_B.weight"] = np.ascontiguousarray(b, np.float32)
@@ -60,27 +63,48 @@ def export_adapter(
         if a.shape[0] != lora.rank:
             ranks[re.escape(suffix)] = a.shape[0]
         conv1d |= entry.theirs[0] == _letters(entry)[0]
-    base = _base(lm.source)
-    config = _config(base, lora, sorted(modules), ranks) | {"fan_in_fan_out": conv1d}
+    config = _base(lm.source) | _config(lora, sorted(modules), ranks)
+    config |= {"exclude_modules": _outside(lm, modules), "fan_in_fan_out": conv1d}
     with written_aside(folder, replace=replace) as aside:
         if aside is not None:
             save_file(tensors, aside / "adapter_model.safetensors", metadata={"format": "pt"})
             write_hf_json(aside / "adapter_config.json", config)
 
 
-def _base(source: str) -> str:
-    """Returns the name by which PEFT finds the base model, whatever the current folder is.
+def _outside(lm: LanguageModel, modules: set[str]) -> str | None:
+    """Returns a regular expression for modules outside the decoder that the adapters do not change.
+
+    An example is the image encoder of Gemma 3, whose modules end with the same names. The result is
+    None if no module outside the decoder ends with a name in `modules`.
+    """
+    ends = tuple(f".{name}.weight" for name in modules)
+    tops = {
+        name.removeprefix("model.").split(".")[0]
+        for name in lm.naming.carried
+        if name.endswith(ends)
+    }
+    return rf"(.*\.)?({'|'.join(sorted(tops))})\..*" if tops else None
+
+
+def _base(source: str) -> dict[str, str | None]:
+    """Returns the entries by which PEFT finds the base model, whatever the current folder is.
 
     The name is the Hub name for a model in the local cache of the Hub, a remote address, or an
-    absolute path. The function logs a warning if PEFT cannot load the model by this name.
+    absolute path. The revision is the commit of a model on the Hub. The function logs a warning if
+    PEFT cannot load the model by this name.
     """
+    name, revision = _name_and_revision(source)
+    return {"base_model_name_or_path": name, "revision": revision}
+
+
+def _name_and_revision(source: str) -> tuple[str, str | None]:
     if is_address(source):
         _log.warning(
             "%s: PEFT cannot load the base of the adapters from this address. Copy the folder to "
             "this machine, and set base_model_name_or_path in adapter_config.json to it.",
             source,
         )
-        return source
+        return source, None
     path = Path(source).resolve()
     if path.is_file():
         _log.warning(
@@ -92,17 +116,14 @@ def _base(source: str) -> str:
     # The cache of the Hub has folders such as models--org--name/snapshots/COMMIT.
     cached = re.fullmatch(r"models--(.+)", path.parent.parent.name)
     if cached and path.parent.name == "snapshots":
-        return cached[1].replace("--", "/", 1)
-    return str(path)
+        return cached[1].replace("--", "/", 1), path.name
+    return str(path), None
 
 
-def _config(
-    base: str, lora: LoRAConfig, modules: list[str], ranks: dict[str, int]
-) -> dict[str, Any]:
+def _config(lora: LoRAConfig, modules: list[str], ranks: dict[str, int]) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
         "inference_mode": True,
         "r": lora.rank,
         "lora_alpha": lora.alpha,

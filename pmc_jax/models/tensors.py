@@ -100,9 +100,9 @@ class Naming:
         names, table = set(names), parameters(config)
         entries = [e for e in entries if e.parts[0][0] in table or e.parts[0][0] == "head"]
         for variant in ({}, *variants):
-            renamed = [dataclasses.replace(e, pattern=_rename(e.pattern, variant)) for e in entries]
-            if any(e.parts[0][0] == "embed" and e.pattern in names for e in renamed):
-                entries = renamed
+            candidates = renamed(entries, variant)
+            if any(e.parts[0][0] == "embed" and e.pattern in names for e in candidates):
+                entries = candidates
                 break
         heads = [e.pattern for e in entries if e.parts[0][0] == "head"]
         entries = tuple(e for e in entries if e.parts[0][0] in table)
@@ -126,8 +126,17 @@ class Naming:
                 yield Tensor(entry.pattern.format(i=i), entry, i, shape)
 
 
-def _rename(name: str, variant: Mapping[str, str]) -> str:
-    for old, new in variant.items():
+def renamed(entries: Iterable[Entry], prefixes: Mapping[str, str]) -> tuple[Entry, ...]:
+    """Returns entries whose tensor names have other prefixes.
+
+    Args:
+        prefixes: dict from a prefix of names to its replacement.
+    """
+    return tuple(dataclasses.replace(e, pattern=_rename(e.pattern, prefixes)) for e in entries)
+
+
+def _rename(name: str, prefixes: Mapping[str, str]) -> str:
+    for old, new in prefixes.items():
         if name.startswith(old):
             return new + name.removeprefix(old)
     return name

@@ -53,6 +53,25 @@ def test_special_tokens_have_the_name_that_transformers_4_reads(tmp_path):
     assert set(again.all_special_tokens) == set(lm.tokenizer.all_special_tokens)
 
 
+def test_named_special_tokens_have_the_name_that_transformers_4_reads(tmp_path):
+    """The processor of Gemma 3 asks the tokenizer for its image token by name."""
+    folder = model_folder(tmp_path / "model", "default")
+    path = folder / "tokenizer_config.json"
+    named = {"image_token": "w1", "boi_token": "w2"}
+    listed = {"additional_special_tokens": ["w3"]}
+    settings = json.loads(path.read_text()) | {"extra_special_tokens": named} | listed
+    path.write_text(json.dumps(settings))
+    lm = load(folder)
+    assert lm.tokenizer.image_token == "w1"
+    export_hf(lm, tmp_path / "out")
+    settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert settings["extra_special_tokens"] == named
+    assert settings["additional_special_tokens"] == ["w3"]
+    again = load(tmp_path / "out").tokenizer
+    assert again.image_token == "w1" and again.boi_token == "w2"
+    assert set(again.all_special_tokens) == set(lm.tokenizer.all_special_tokens) >= {"w3"}
+
+
 def test_frequencies_have_the_names_that_transformers_4_reads(tmp_path):
     folder = model_folder(tmp_path / "model", "default")
     path = folder / "config.json"
@@ -69,6 +88,23 @@ def test_frequencies_have_the_names_that_transformers_4_reads(tmp_path):
     assert load(tmp_path / "out").config == lm.config
 
 
+def test_longrope_has_the_three_fields_that_transformers_4_accepts(tmp_path):
+    folder = model_folder(tmp_path / "model", "phi3")
+    config = json.loads((folder / "config.json").read_text())
+    original = config.pop("original_max_position_embeddings")
+    config["rope_parameters"]["original_max_position_embeddings"] = original
+    (folder / "config.json").write_text(json.dumps(config))
+    lm = load(folder)
+    export_hf(lm, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    rope = written["rope_parameters"]
+    factors = {name: rope[name] for name in ("short_factor", "long_factor")}
+    assert written["rope_scaling"] == {"type": "longrope", **factors}
+    assert written["original_max_position_embeddings"] == original
+    assert written["partial_rotary_factor"] == rope["partial_rotary_factor"]
+    assert load(tmp_path / "out").config == lm.config
+
+
 def test_two_kinds_of_layers_have_two_frequencies():
     rope = {
         "full_attention": {"rope_type": "default", "rope_theta": 1e6},
@@ -82,17 +118,22 @@ def test_two_kinds_of_layers_have_two_frequencies():
 
 
 @pytest.mark.parametrize(
-    ("source", "base"),
+    ("source", "base", "revision"),
     [
-        ("model", "{cwd}/model"),
-        ("{cwd}/model", "{cwd}/model"),
-        ("{cwd}/hub/models--org--some--name/snapshots/0123", "org/some--name"),
+        ("model", "{cwd}/model", None),
+        ("{cwd}/model", "{cwd}/model", None),
+        ("{cwd}/hub/models--org--some--name/snapshots/0123", "org/some--name", "0123"),
     ],
 )
-def test_the_base_of_adapters_is_found_from_any_folder(source, base, tmp_path, monkeypatch):
+def test_the_base_of_adapters_is_found_from_any_folder(
+    source, base, revision, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     cwd = tmp_path.resolve()
-    assert _base(source.format(cwd=cwd)) == base.format(cwd=cwd)
+    assert _base(source.format(cwd=cwd)) == {
+        "base_model_name_or_path": base.format(cwd=cwd),
+        "revision": revision,
+    }
 
 
 @pytest.mark.parametrize(
@@ -102,5 +143,5 @@ def test_a_base_that_peft_cannot_load_is_named(source, why, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.gguf").touch()
     with caplog.at_level(logging.WARNING):
-        assert _base(source).endswith(source)
+        assert _base(source)["base_model_name_or_path"].endswith(source)
     assert why in caplog.text and "base_model_name_or_path" in caplog.text

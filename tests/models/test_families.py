@@ -1,6 +1,7 @@
 """Every family against PyTorch: logits, cached decoding, gradients, files both ways."""
 
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -19,13 +20,18 @@ from golden_models import (
 )
 from safetensors.numpy import load_file, save_file
 
+from pmc_jax.config.train import LoRAConfig
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import hidden_states
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.families import FAMILIES, decoder_config
 from pmc_jax.models.hf import to_hf
 from pmc_jax.models.load import load, model_json
+from pmc_jax.models.lora import init_adapters
+from pmc_jax.models.peft import export_adapter
 from pmc_jax.training.cross_entropy import cross_entropy
+
+LORA = LoRAConfig(rank=2)
 
 
 @pytest.fixture(scope="module", params=FAMILY_CASES)
@@ -196,9 +202,41 @@ def test_language_part_of_a_multimodal_model(tmp_path, language, vision):
     assert after.keys() == (tensors | eye).keys()
     for name, array in (tensors | eye).items():
         assert array.dtype == after[name].dtype and array.tobytes() == after[name].tobytes()
-    assert model_json(tmp_path / "out" / "config.json")["architectures"] == [
-        "Gemma3ForConditionalGeneration"
-    ]
+    written = model_json(tmp_path / "out" / "config.json")
+    assert written["architectures"] == ["Gemma3ForConditionalGeneration"]
+    text = written["text_config"]  # with the names that transformers 4 reads
+    assert (text["rope_theta"], text["rope_local_base_freq"]) == (1000.0, 100.0)
+    assert text["rope_scaling"] == {"rope_type": "linear", "factor": 8.0}
+
+
+@pytest.mark.parametrize(("language", "vision"), PREFIXES)
+def test_adapters_of_a_multimodal_model_leave_its_image_encoder(tmp_path, language, vision):
+    """PEFT would put adapters in all modules that end with a name, the image encoder's too."""
+    folder = model_folder(tmp_path / "model", "gemma3_text")
+    text = model_json(folder / "config.json")
+    tensors = renamed(folder, lambda name: language + name.removeprefix("model."))
+    (folder / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": text}))
+    module = f"{vision}vision_tower.vision_model.encoder.layers.0.self_attn.q_proj"
+    save_file(tensors | {f"{module}.weight": np.ones((2, 2))}, folder / "model.safetensors")
+    lm = load(folder, mesh=one_device().mesh)
+    adapters = init_adapters(lm.config, LORA, jax.random.key(0), lm.layout)
+    export_adapter(lm, adapters, LORA, tmp_path / "out")
+    excluded = model_json(tmp_path / "out" / "adapter_config.json")["exclude_modules"]
+    assert re.fullmatch(excluded, module)
+    names = load_file(tmp_path / "out" / "adapter_model.safetensors").keys()
+    base = "base_model.model.model.language_model.layers."
+    assert names and all(name.startswith(base) for name in names)
+    assert not any(re.fullmatch(excluded, name.removeprefix("base_model.model.")) for name in names)
+
+
+def test_adapters_of_gpt2_without_prefix_have_the_names_of_its_modules(tmp_path):
+    folder = model_folder(tmp_path / "model", "gpt2")
+    renamed(folder, lambda name: name.removeprefix("transformer."))
+    lm = load(folder, mesh=one_device().mesh)
+    adapters = init_adapters(lm.config, LORA, jax.random.key(0), lm.layout)
+    export_adapter(lm, adapters, LORA, tmp_path / "out")
+    names = load_file(tmp_path / "out" / "adapter_model.safetensors").keys()
+    assert names and all(name.startswith("base_model.model.transformer.h.") for name in names)
 
 
 def test_gpt2_without_prefix_and_with_mask_buffers(tmp_path):

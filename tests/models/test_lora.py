@@ -106,11 +106,13 @@ def test_peft_folder_gives_the_merged_weights(tmp_path, family):
     model, config, names = golden_model(family)
     trained = random_adapters(config)
     source = str(GOLDEN / family)
-    lm = LanguageModel(model, config, names, None, one_device(), one_device(), {}, source, None, {})
+    hf, on = model_json(GOLDEN / family / "config.json"), one_device()
+    lm = LanguageModel(model, config, names, None, on, on, hf, source, None, {})
     export_adapter(lm, trained, LORA, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     settings = model_json(tmp_path / "adapter" / "adapter_config.json")
     assert settings["base_model_name_or_path"] == os.path.realpath(source) and settings["r"] == 2
+    assert settings["revision"] is settings["exclude_modules"] is None
     merged = merge(attach(model, trained, LORA), config=config, layout=one_device())
     merged = {t.name: array for t, array in to_hf(merged, names, config)}
     found = set()

@@ -29,7 +29,8 @@ class Family:
         architecture: name of the transformers class that loads an export.
         read: function from the fields of a `config.json` to the configuration of the decoder. It
             raises UserError for features that are not implemented.
-        entries: entries of all tensors that a checkpoint of the family may hold.
+        entries: entries of all tensors that a checkpoint of the family may hold, with the names of
+            the modules in transformers.
         variants: dicts from a prefix of tensor names to its replacement in some checkpoints.
         carried: shell-style patterns for the names of tensors outside the decoder.
     """

@@ -3,6 +3,7 @@
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families.family import ACTIVATIONS, Family, llama_names, qk_norm_entries
 from pmc_jax.models.fields import Fields, attention_shape, layer_windows, rope_config
+from pmc_jax.models.tensors import renamed
 
 _SHAPE = {"num_key_value_heads": 4, "head_dim": 256, "num_attention_heads": 8}
 
@@ -101,10 +102,13 @@ FAMILIES = {
         "Gemma 3 (language part of the multimodal models)",
         "Gemma3ForConditionalGeneration",
         _multimodal,
-        _QK_NAMES,
+        renamed(_QK_NAMES, {"model.": "model.language_model."}),
         variants=(
-            {"model.": "language_model.model.", "lm_head.": "language_model.lm_head."},
-            {"model.": "model.language_model."},
+            {
+                "model.language_model.": "language_model.model.",
+                "lm_head.": "language_model.lm_head.",
+            },
+            {"model.language_model.": "model."},
         ),
         carried=(
             "*.rotary_emb.inv_freq",
