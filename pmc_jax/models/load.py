@@ -248,8 +248,8 @@ def _check_folder(folder: Path) -> None:
         return
     if (folder / "adapter_config.json").is_file():
         raise UserError(
-            f"{folder}: the folder holds an adapter, not a model. "
-            "Merge the adapter into its base model first."
+            f"{folder}: the folder holds an adapter, not a model. Merge the adapter into its base "
+            "model with merge_and_unload of PEFT, and set model.path to the merged model."
         )
     others = sorted(p.name for p in folder.iterdir() if p.suffix in _OTHER_WEIGHTS)
     if others and SINGLE_FILE in missing:

@@ -128,7 +128,10 @@ def _any(table: str, first: Iterable[str] = ()) -> regex.Pattern:
 
 
 def _clauses(text: str, breaks: regex.Pattern) -> list[str]:
-    """Returns the clauses of a text in lower case, without accents and in full forms."""
+    """Returns the clauses of a text in lower case, without accents and in full forms.
+
+    Questions are left out.
+    """
     text = visible(text).casefold()
     for short, full in _FULL_FORMS.items():
         text = regex.sub(short, full, text)
