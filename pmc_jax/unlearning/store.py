@@ -96,7 +96,8 @@ class ReplacementStore:
     def mean_score(self) -> float:
         """Returns the mean score of all stored answers, or nan if no answer is stored.
 
-        Scores are at least 0, so the mean is 0 only if every stored answer has score 0.
+        The scores of this package are at least 0, so their mean is 0 only if every stored answer
+        has score 0.
         """
         scores = [score for _, score in self._best.values() if score < math.inf]
         return sum(scores) / len(scores) if scores else math.nan
