@@ -288,3 +288,29 @@ def test_random_interruptions_end_as_the_unbroken_run(alone, tmp_path, monkeypat
             succeed(unlearn(cache))
         assert_as_alone(alone)
     assert interrupted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["abstain", "unseen"])
+def test_two_processes_draw_the_answers_that_one_process_draws(kind, cache, tmp_path, monkeypatch):
+    """The openings and the invented names of a question may be decoded by different processes."""
+    abstention, subject = {"openings_file": "openings.txt"}, {"names_file": "names.txt"}
+    pmc = {"answer": kind, "abstention": abstention, "subject": subject | {"invented": 3}}
+    results = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        tiny.write_inputs(folder, **SETTINGS | {"pmc": SETTINGS["pmc"] | pmc})
+        names = [row["question"].split()[0] for row in tiny.FORGET]
+        (folder / "names.txt").write_text("\n".join(names))
+        (folder / "openings.txt").write_text("\n".join(tiny.WORDS[:3]))
+        script = Path(__file__).parents[1] / "devices" / "lenient_host.py"
+        for process in unlearn(cache, processes=processes, script=script).ended():
+            assert process.status == 0, process.err[-3000:]
+        results.append(tiny.results("out"))
+        stored = [row["stored"] for row in tiny.log("out", "question")]
+        results[-1]["stored"] = stored
+        assert all(stored)
+    one, two = results
+    assert one["stored"] == two["stored"] and one["tokens"] == two["tokens"]
