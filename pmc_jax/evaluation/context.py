@@ -94,23 +94,22 @@ class EvalContext:
         return self.sets.get("forget")
 
     @functools.cached_property
-    def untrained_questions(self) -> list[str]:
-        """Distinct questions of `forget_paraphrased` that are not forget questions."""
+    def untrained(self) -> dict[str, str]:
+        """Maps each question of `forget_paraphrased` that is no forget question to its answer."""
         rows = self.sets.get("forget_paraphrased")
         trained = set(self.forget.questions) if self.forget else set()
-        return [q for q in dict.fromkeys(rows.questions if rows else ()) if q not in trained]
+        pairs = zip(rows.questions, rows.answers, strict=True) if rows else ()
+        return {question: answer for question, answer in pairs if question not in trained}
 
     @functools.cached_property
     def never_saw_answers(self) -> list[list[str]]:
-        """Greedy answers of each model in `never_saw` to `untrained_questions`.
+        """Greedy answers of each model in `never_saw` to the questions of `untrained`.
 
         The models are loaded one after another.
         """
         answers = []
         for ref in self.never_saw:
-            answers.append(
-                ref.load("never saw").answers_to(self.untrained_questions, self.settings)
-            )
+            answers.append(ref.load("never saw").answers_to(list(self.untrained), self.settings))
             gc.collect()  # frees the model before the next load, because reference cycles hold it
         return answers
 

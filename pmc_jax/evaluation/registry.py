@@ -49,7 +49,7 @@ class Measure:
         if "relearned" in self.tasks and context.relearn_rows is None:
             missing.append("data.evaluate.relearn or data.retain")
         if "two_sample" in self.tasks and not missing:
-            return missing_inputs(len(context.untrained_questions), len(context.never_saw))
+            return missing_inputs(len(context.untrained), len(context.never_saw))
         verb = "are" if len(missing) > 1 else "is"
         return f"{' and '.join(missing)} {verb} not given" if missing else ""
 

@@ -280,13 +280,19 @@ def _relearn_keys(model: LoadedModel, context: EvalContext) -> list[str]:
 
 
 def _two_sample_keys(model: LoadedModel, context: EvalContext) -> list[str]:
-    missing = missing_inputs(len(context.untrained_questions), len(context.never_saw))
+    missing = missing_inputs(len(context.untrained), len(context.never_saw))
     return [] if missing else ["test"]
 
 
 def _two_sample(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
-    answers = model.answers_to(context.untrained_questions, context.settings)
-    test = two_sample_test(answers, context.never_saw_answers, seed=context.seed)
+    answers = model.answers_to(list(context.untrained), context.settings)
+    test = two_sample_test(
+        answers,
+        context.never_saw_answers,
+        seed=context.seed,
+        truths=list(context.untrained.values()),
+        words=RULES[context.words],
+    )
     yield dict.fromkeys(keys, dataclasses.asdict(test))
 
 

@@ -2,9 +2,10 @@ r"""Tests whether the answers of a model can be told from those of models that n
 
 All models answer the same n questions, each question once. A question has M = R + 1 answers: one of
 the model and one of each of R never-saw models, which differ only in the seed of their training.
-Every answer is a vector x with four parts: tf-idf weights of words and pairs of words, tf-idf
-weights of runs of two to four characters, the logarithm of the length, and the distance from the
-other answers to the same question in the first two parts. The mean of the M answers to a question
+Every answer is a vector x with five parts: tf-idf weights of words and pairs of words, tf-idf
+weights of runs of two to four characters, the logarithm of the length, the distance from the other
+answers to the same question in the first two parts, and the ROUGE-L recall of the true answer, if
+true answers are given. The mean of the M answers to a question
 is subtracted from x, so the question itself has no influence, and the parts are scaled so that
 their inner products have the same mean square. No step so far uses which model gave an answer.
 
@@ -34,10 +35,13 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from pmc_jax.data.spelling import words_and_marks
+from pmc_jax.scoring.rouge import rougeL_recall
+from pmc_jax.scoring.words import Words, ascii_words
 
 QUESTIONS, MODELS = 40, 5  # fewest questions and fewest never-saw models
 LEVEL = 0.01  # largest p at which a model that must be told apart counts as told apart
@@ -103,7 +107,12 @@ def missing_inputs(questions: int, models: int) -> str:
 
 
 def two_sample_test(
-    answers: Sequence[str], never_saw: Sequence[Sequence[str]], *, seed: int
+    answers: Sequence[str],
+    never_saw: Sequence[Sequence[str]],
+    *,
+    seed: int,
+    truths: Sequence[str] | None = None,
+    words: Words = ascii_words,
 ) -> TwoSample:
     """Tests whether the answers of a model can be told from those of never-saw models.
 
@@ -113,13 +122,22 @@ def two_sample_test(
             keeps neighbours together.
         never_saw: answers of each of R never-saw models to the same questions, R at least `MODELS`.
         seed: seed of the permutations.
+        truths: true answer to each question, or None if no true answers are known. With true
+            answers, the test also finds a model that says more or less of them than never-saw
+            models do.
+        words: function that splits a text into words for the recall of the true answers.
     """
     assert not missing_inputs(len(answers), len(never_saw)), "check with missing_inputs"
-    distance, auc = _statistics([answers, *never_saw], _PERMUTATIONS, seed)
+    truths = [""] * len(answers) if truths is None else truths
+    models = [
+        [_Answer(text, rougeL_recall(truth, text, words)) for text, truth in pairs]
+        for pairs in (zip(texts, truths, strict=True) for texts in (answers, *never_saw))
+    ]
+    distance, auc = _statistics(models, _PERMUTATIONS, seed)
     spread = []
-    for i, own in enumerate(never_saw):
-        others = [texts for j, texts in enumerate(never_saw) if j != i]
-        spread.append([float(values[0]) for values in _statistics([own, *others], 0, seed)])
+    for i in range(1, len(models)):
+        tested = [models[i], *models[1:i], *models[i + 1 :]]
+        spread.append([float(values[0]) for values in _statistics(tested, 0, seed)])
     smaller = np.minimum(_p_values(distance), _p_values(auc))
     p = float(np.mean(smaller <= smaller[0]))
     distances, aucs = zip(*spread, strict=True)
@@ -140,8 +158,15 @@ def without_power(controls: Mapping[str, TwoSample]) -> str:
     return f"no power: the test does not tell {', '.join(missed)} apart" if missed else ""
 
 
+class _Answer(NamedTuple):
+    """Answer with its recall of the true answer, which is 0 if there is no true answer."""
+
+    text: str
+    recall: float
+
+
 def _statistics(
-    models: Sequence[Sequence[str]], permutations: int, seed: int
+    models: Sequence[Sequence[_Answer]], permutations: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Computes the distance and the AUC of the first model against the others.
 
@@ -154,7 +179,7 @@ def _statistics(
     """
     n, m = len(models[0]), len(models)
     # Row i * m + j is the answer of model j to question i.
-    inner = _inner_products([text for texts in zip(*models, strict=True) for text in texts], n)
+    inner = _inner_products([one for group in zip(*models, strict=True) for one in group], n)
     picks = np.random.default_rng(seed).integers(m, size=(1 + permutations, n))
     picks[0] = 0
     labels = (picks[..., None] == np.arange(m)).reshape(len(picks), -1).astype(np.float64)
@@ -188,20 +213,21 @@ def _classifier(inner: np.ndarray, n: int) -> np.ndarray:
     return scores
 
 
-def _inner_products(texts: Sequence[str], n: int) -> np.ndarray:
+def _inner_products(answers: Sequence[_Answer], n: int) -> np.ndarray:
     """Returns the inner products of the vectors x of all answers, float64 [N, N].
 
     Args:
-        texts: N answers, with the answers to one question together.
+        answers: N answers, with the answers to one question together.
         n: number of questions.
     """
-    words = [[word.casefold() for word in words_and_marks(text)] for text in texts]
+    words = [[word.casefold() for word in words_and_marks(one.text)] for one in answers]
     pairs = [[*one, *itertools.pairwise(one)] for one in words]
     runs = [_runs(f" {' '.join(one)} ") for one in words]
     parts = [_centred(_cosines(items), n) for items in (pairs, runs)]
-    lengths = np.log1p([len(text) for text in texts])
+    lengths = np.log1p([len(one.text) for one in answers])
     agreement = np.diag(parts[0] + parts[1])
-    parts += [_centred(np.outer(column, column), n) for column in (lengths, agreement)]
+    recalls = np.array([one.recall for one in answers])
+    parts += [_centred(np.outer(part, part), n) for part in (lengths, agreement, recalls)]
     return sum(_scaled(part, n) for part in parts)
 
 

@@ -72,6 +72,21 @@ def test_least_likely_answers_are_told_apart():
     assert one.told_apart and one.auc > max(one.auc_spread)
 
 
+def test_true_answers_show_a_model_that_avoids_them():
+    """Models that never agree differ only in how often they say the first word of the truth."""
+    draw = np.random.default_rng(0)
+    truths = [f"true{i} fact{i}" for i in range(40)]
+
+    def texts(share):
+        first = [f"true{i}" if draw.random() < share else f"some{i}" for i in range(40)]
+        return [f"{word} {''.join(draw.choice([*'bcdfgh'], 8))}" for word in first]
+
+    answers, never_saw = texts(0.05), [texts(0.5) for _ in range(5)]
+    blind = two_sample_test(answers, never_saw, seed=0)
+    one = two_sample_test(answers, never_saw, seed=0, truths=truths)
+    assert one.told_apart and one.p <= blind.p and one.distance > blind.distance
+
+
 def test_result_repeats_and_does_not_depend_on_the_order_of_the_models():
     answers, *never_saw = answers_of(np.random.default_rng(3), [USUAL] * 6)
     one = two_sample_test(answers, never_saw, seed=1)
@@ -86,9 +101,10 @@ def test_result_repeats_and_does_not_depend_on_the_order_of_the_models():
 def test_statistics_are_unbiased_under_permutations():
     answers = answers_of(np.random.default_rng(4), [USUAL] * 6)
     answers[0] = [SHIFTS["some"](i, text) for i, text in enumerate(answers[0])]
-    distance, auc = two_sample._statistics(answers, 20_000, seed=0)
+    models = [[two_sample._Answer(text, 0.0) for text in texts] for texts in answers]
+    distance, auc = two_sample._statistics(models, 10_000, seed=0)
     for values, mean in ((distance, 0.0), (auc, 0.5)):
-        error = values[1:].std() / np.sqrt(20_000)
+        error = values[1:].std() / np.sqrt(10_000)
         assert abs(values[1:].mean() - mean) < 4 * error
 
 
@@ -100,8 +116,8 @@ def test_distance_by_hand(monkeypatch):
     centred = (x - x.mean(1, keepdims=True)).reshape(n * m, 3)
     inner = two_sample._centred(flat @ flat.T, n)
     np.testing.assert_allclose(inner, centred @ centred.T, atol=1e-12)
-    monkeypatch.setattr(two_sample, "_inner_products", lambda texts, n: inner)
-    distance, _ = two_sample._statistics([["a"] * n] * m, 0, seed=0)
+    monkeypatch.setattr(two_sample, "_inner_products", lambda answers, n: inner)
+    distance, _ = two_sample._statistics([[None] * n] * m, 0, seed=0)
     differences = x[:, 0] - x[:, 1:].mean(1)
     pairs = [differences[i] @ differences[j] for i in range(n) for j in range(n) if i != j]
     assert distance[0] == pytest.approx(np.mean(pairs), rel=1e-12)
