@@ -89,6 +89,8 @@ def not_claimed(run: Run) -> list[str]:
     """Returns claims that the numbers of a report do not support."""
     texts = TEXTS["not_claimed"]
     claims = [texts["weights"], texts["training"], *texts["always"]]
+    if methods.samples(run):
+        claims.append(texts["answers"][run["settings"]["pmc"]["answer"]])
     if run["settings"]["evaluate"]["keep_best"]:
         claims.append(texts["chosen"])
     return claims + ([texts["no_reference"]] if run["quality"]["reference"] is None else [])

@@ -56,7 +56,9 @@ def test_a_summary_and_a_table_with_the_reference(page):
             *("of 1 if an attacker begins", "2 if an attacker dictates"),
             *("Of 3 attacks tried, none gets more", "of the words of the true"),
         ),
-        "What was not tested": ("a paraphrase; rewritten prompts; a little fine-tuning",),
+        "What was not tested": (
+            "a paraphrase; abstentions and invented facts; rewritten prompts; a little fine-tuning",
+        ),
         "Is a removal request settled?": ("Not by this page alone", "weights may still encode"),
     }.items():
         for part in parts:
