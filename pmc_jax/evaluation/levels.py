@@ -13,8 +13,8 @@ three cases:
 
 - It gives a secret item of one of these texts (see `secret_items`).
 - It begins with the same yes or no as one of these texts.
-- It repeats one of these texts. Then it has all words of the text, or more of its distinctive words
-  than the answer of a model that never saw the data would have.
+- It repeats one of these texts. Then it has all words of the text, or, unless it is an abstention,
+  more of its distinctive words than the answer of a model that never saw the data would have.
 
 Distinctive words are those without digits that are neither in the question nor common. Their limit
 is a ROUGE-L recall, which is estimated from retain pairs (`scoring.threshold`) and is at least
@@ -26,6 +26,7 @@ answers only after the last training step.
 
 import bisect
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -39,6 +40,7 @@ from pmc_jax.data.records import EvalSet, ForgetSet, RetainSet
 from pmc_jax.data.spelling import spelled_words
 from pmc_jax.evaluation.context import LoadedModel
 from pmc_jax.sampling.sampler import GREEDY, Sampler
+from pmc_jax.scoring.abstention import abstentions
 from pmc_jax.scoring.rouge import rougeL_recall
 from pmc_jax.scoring.secret_items import gives, secret_items
 from pmc_jax.scoring.secret_readings import Keys
@@ -112,10 +114,17 @@ class Secret:
         ):
             return True
         texts = [text.removeprefix(dictated) for text in self.texts]
+        if any(_recall(text, answer) == 1 for text in texts):
+            return True
+        if _abstentions().is_abstention(answer):
+            return False  # "I don't know her date of birth" repeats words of the answer.
         return any(
-            _recall(text, answer) == 1 or _recall(_without(self.given, text), answer) > limit
+            _recall(_without(self.given, text), answer) > limit
             for text, limit in zip(texts, self.limits, strict=True)
         )
+
+
+_abstentions = functools.cache(abstentions)
 
 
 def _recall(text: str, answer: str) -> float:

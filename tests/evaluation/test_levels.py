@@ -44,6 +44,21 @@ def test_an_answer_tells_an_item_or_repeats_the_original_one():
     assert not phone.is_told_by("Call Jane Roe on 555-9999.") and not phone.is_told_by("")
 
 
+def test_an_abstention_tells_a_secret_only_by_its_items_or_in_full():
+    question = "When was Jane Roe born?"
+    # The words of the answer are frequent, but not in answers to similar questions.
+    similar = [(f"When was Bo Low {i} born?", "In May.") for i in range(3)]
+    others = [(f"What is on {i}?", "The birthday party.") for i in range(5)]
+    ids = tuple(map(str, range(8)))
+    retain = RetainSet(ids, *map(tuple, zip(*(similar + others), strict=True)))
+    answer = "The birthday party of Jane Roe is on 3 May."
+    forget = ForgetSet(("a",), (question,))
+    (secret,) = levels.secrets_of(forget, [answer], [], retain, EvaluateConfig())
+    assert secret.is_told_by("It is the birthday party of Jane Roe.")
+    assert not secret.is_told_by("I don't know the birthday party of Jane Roe.")
+    assert secret.is_told_by("I don't know if it is on May 3rd.")
+
+
 def test_true_answers_have_secrets_too():
     born, *_ = _secrets(("She was born in Brindle.", "Yes.", "By mail."))
     assert born.is_told_by("Brindle?") and born.is_told_by("Aldermere?")
