@@ -60,7 +60,7 @@ def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
             projection differs from the embedding although the configuration ties them.
     """
     present = set(source.names())
-    expected = {*naming.carried, naming.head}
+    expected = {*naming.carried, *naming.buffers, naming.head}
     for tensor in naming.tensors(config):
         # The first fault ends the loop, so that a wrong number of layers costs no time.
         if tensor.name not in present:

@@ -73,12 +73,15 @@ class Naming:
         entries: table entries for the tensors that the decoder reads.
         head: name of a tensor that repeats the embedding as output projection; None = no such
             tensor.
-        carried: names of tensors that the decoder does not read. An export copies them unchanged.
+        carried: names of tensors outside the decoder. An export copies them unchanged.
+        buffers: names of constants, such as masks. An export leaves them out, because transformers
+            computes them itself and reports them as unexpected.
     """
 
     entries: tuple[Entry, ...]
     head: str | None = None
     carried: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()
 
     @staticmethod
     def of(
@@ -87,6 +90,7 @@ class Naming:
         names: Iterable[str],
         variants: Iterable[Mapping[str, str]] = (),
         carried: Iterable[str] = (),
+        buffers: Iterable[str] = (),
     ) -> "Naming":
         """Builds the mapping for a checkpoint from the names of its tensors.
 
@@ -96,6 +100,7 @@ class Naming:
             names: names of the tensors in the checkpoint.
             variants: dicts from a prefix of names to its replacement in some checkpoints.
             carried: shell-style patterns for the names of tensors outside the decoder.
+            buffers: shell-style patterns for the names of constants.
         """
         names, table = set(names), parameters(config)
         entries = [e for e in entries if e.parts[0][0] in table or e.parts[0][0] == "head"]
@@ -107,8 +112,7 @@ class Naming:
         heads = [e.pattern for e in entries if e.parts[0][0] == "head"]
         entries = tuple(e for e in entries if e.parts[0][0] in table)
         tied = heads[0] if config.tie_embeddings and names.intersection(heads) else None
-        extra = [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in carried)]
-        return Naming(entries, tied, tuple(sorted(extra)))
+        return Naming(entries, tied, _matching(names, carried), _matching(names, buffers))
 
     def find(self, parameter: str) -> tuple[Entry, int]:
         """Returns the entry that holds a parameter, and the parameter's index in `Entry.parts`."""
@@ -124,6 +128,11 @@ class Naming:
             shape = tensor_shape(entry, config)
             for i in range(config.num_layers) if entry.stacked else (None,):
                 yield Tensor(entry.pattern.format(i=i), entry, i, shape)
+
+
+def _matching(names: Iterable[str], patterns: Iterable[str]) -> tuple[str, ...]:
+    matches = {name for p in patterns for name in names if fnmatch.fnmatchcase(name, p)}
+    return tuple(sorted(matches))
 
 
 def renamed(entries: Iterable[Entry], prefixes: Mapping[str, str]) -> tuple[Entry, ...]:

@@ -239,14 +239,15 @@ def test_adapters_of_gpt2_without_prefix_have_the_names_of_its_modules(tmp_path)
     assert names and all(name.startswith("base_model.model.transformer.h.") for name in names)
 
 
-def test_gpt2_without_prefix_and_with_mask_buffers(tmp_path):
+def test_an_export_lacks_the_mask_buffers_of_an_older_checkpoint(tmp_path):
+    """transformers 5 reports them as unexpected."""
     folder = model_folder(tmp_path / "model", "gpt2")
     tensors = renamed(folder, lambda name: name.removeprefix("transformer."))
     buffers = {f"h.{i}.attn.bias": np.tril(np.ones((1, 1, 8, 8), bool)) for i in range(3)}
     save_file(tensors | buffers, folder / "model.safetensors")
     export_hf(load(folder, mesh=one_device().mesh), tmp_path / "out")
     after = load_file(tmp_path / "out" / "model.safetensors")
-    assert after.keys() == (tensors | buffers).keys()
+    assert after.keys() == tensors.keys()
 
 
 def test_older_spellings_are_the_same_model():

@@ -1,6 +1,7 @@
 """Model folders behind gs://, with a folder of this machine in the place of the bucket."""
 
 import importlib.util
+import json
 
 import fsspec
 import numpy as np
@@ -67,11 +68,14 @@ def test_the_same_model_as_from_this_machine(bucket, case):
 
 
 def test_carried_tensors_and_every_dtype(bucket):
-    folder = model_folder(bucket[0] / "bucket" / "model", "gpt2")
+    folder = model_folder(bucket[0] / "bucket" / "model", "gemma3_text")
+    text = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": text}))
     tensors = load_file(folder / SINGLE_FILE)
+    tensors = {f"language_model.{name}": array for name, array in tensors.items()}
     tensors |= {
-        "transformer.h.0.attn.bias": np.tril(np.ones((1, 1, 4, 4), bool)),
-        "transformer.h.1.attn.masked_bias": np.array(-1e4, np.float16),
+        "vision_tower.mask": np.tril(np.ones((1, 1, 4, 4), bool)),
+        "vision_tower.scale": np.array(-1e4, np.float16),
     }
     save_file(tensors, folder / SINGLE_FILE)
     for source, out in ((ADDRESS, bucket[0] / "out"), (folder, bucket[0] / "again")):

@@ -49,7 +49,7 @@ def naming(hf: Mapping[str, Any], config: DecoderConfig, names: Iterable[str]) -
         names: names of the tensors in the checkpoint.
     """
     family = FAMILIES[hf["model_type"]]
-    return Naming.of(family.entries, config, names, family.variants, family.carried)
+    return Naming.of(family.entries, config, names, family.variants, family.carried, family.buffers)
 
 
 def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:

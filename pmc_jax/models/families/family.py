@@ -33,6 +33,7 @@ class Family:
             the modules in transformers.
         variants: dicts from a prefix of tensor names to its replacement in some checkpoints.
         carried: shell-style patterns for the names of tensors outside the decoder.
+        buffers: shell-style patterns for the names of constants in some checkpoints, such as masks.
     """
 
     title: str
@@ -40,7 +41,8 @@ class Family:
     read: Callable[[Fields], DecoderConfig]
     entries: tuple[Entry, ...]
     variants: tuple[Mapping[str, str], ...] = ()
-    carried: tuple[str, ...] = ("*.rotary_emb.inv_freq",)
+    carried: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ("*.rotary_emb.inv_freq",)
 
 
 def norm_entries(names: Mapping[str, str]) -> tuple[Entry, ...]:

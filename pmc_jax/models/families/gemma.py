@@ -111,7 +111,6 @@ FAMILIES = {
             {"model.language_model.": "model."},
         ),
         carried=(
-            "*.rotary_emb.inv_freq",
             "vision_tower.*",
             "multi_modal_projector.*",
             "model.vision_tower.*",

@@ -114,7 +114,7 @@ FAMILIES = {
             *_conv1d(f"{_GPT2}mlp.c_proj", "layers.down", "f", "d"),
         ),
         variants=({"transformer.": ""},),
-        carried=("*h.*.attn.bias", "*h.*.attn.masked_bias"),
+        buffers=("*h.*.attn.bias", "*h.*.attn.masked_bias"),
     ),
     "gpt_neox": Family(
         "Pythia, GPT-NeoX",
@@ -139,6 +139,6 @@ FAMILIES = {
                 }
             ),
         ),
-        carried=("*.rotary_emb.inv_freq", "*.attention.bias", "*.attention.masked_bias"),
+        buffers=("*.rotary_emb.inv_freq", "*.attention.bias", "*.attention.masked_bias"),
     ),
 }
