@@ -17,6 +17,7 @@ from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.encode import shared_prefix
 from pmc_jax.data.records import EvalSet, ForgetSet
 from pmc_jax.data.twins import check_twins
+from pmc_jax.distributed.busy import busy
 from pmc_jax.distributed.memory import check_memory
 from pmc_jax.errors import UserError, about
 from pmc_jax.evaluation.context import EvalContext
@@ -31,7 +32,7 @@ from pmc_jax.scoring.secret_vocabulary import vocabulary
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.asking import check_asking
 
-_CHECKED_ROWS = 1000  # The progress bar moves after this number of questions.
+_CHECKED_ROWS = 512  # The progress bar moves after this number of questions.
 # A step may hold this number of rows even if the run has fewer rows.
 _FEW_ROWS = 1024
 
@@ -54,35 +55,37 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
             the run needs more memory than is free.
     """
     forget, pmc, evaluate = inputs.forget, config.pmc, config.evaluate
-    vocabulary(evaluate.levels.words)
-    base_score(pmc, encode=generator.encoder.plain)
-    check_asking(generator, forget, inputs.retain, pmc)
-    check_twins(config.data.on_overlap, forget, inputs.retain)
     layer, layers = config.method.layer, generator.lm.config.num_layers
     if layer is not None and layer > layers:
         raise UserError(
             f"method.layer must be a layer of the model, from 1 to {layers}, but it is {layer}. "
             "Set method.layer to a number in this range."
         )
-    # This call raises an error with the ids of true answers without words, which ROUGE cannot
-    # score.
-    EvalContext({rows.name: rows for rows in inputs.eval_sets}, None, evaluate, config.data)
+    with busy("compare the questions"):
+        vocabulary(evaluate.levels.words)
+        base_score(pmc, encode=generator.encoder.plain)
+        check_asking(generator, forget, inputs.retain, pmc)
+        check_twins(config.data.on_overlap, forget, inputs.retain)
+        # This call raises an error with the ids of true answers without words, which ROUGE cannot
+        # score.
+        EvalContext({rows.name: rows for rows in inputs.eval_sets}, None, evaluate, config.data)
     longest = max(evaluate.max_new_tokens, pmc.sampling.max_new_tokens)
     asked = [(forget, longest), *((rows, evaluate.max_new_tokens) for rows in inputs.eval_sets)]
     prompts, *of_sets = check_prompts(generator, asked)
-    _check_samples(config, generator, prompts)
-    check_evaluation(config, generator, inputs.eval_sets, of_sets)
-    terms = METHODS[config.method.name].terms
-    rows = sum(pmc.schedule.retain_rows if term == "retain" else 1 for term in terms)
-    epochs, tokens = pmc.schedule.epochs, _own_tokens(prompts)
-    check_training("train", config.train, generator, len(forget), epochs, tokens, rows)
-    if inputs.target_rows is not None:
-        settings, size = config.finetune, len(inputs.target_rows)
-        check_training("finetune", settings, generator, size, settings.epochs)
-    if config.data.long_rows == "error":
-        for pairs in (inputs.retain, inputs.target_rows, inputs.forget_answers):
-            if pairs is not None:
-                generator.sequences(pairs.questions, pairs.answers, config.data, ids=pairs.ids)
+    with busy("check the rows"):
+        _check_samples(config, generator, prompts)
+        check_evaluation(config, generator, inputs.eval_sets, of_sets)
+        terms = METHODS[config.method.name].terms
+        rows = sum(pmc.schedule.retain_rows if term == "retain" else 1 for term in terms)
+        epochs, tokens = pmc.schedule.epochs, _own_tokens(prompts)
+        check_training("train", config.train, generator, len(forget), epochs, tokens, rows)
+        if inputs.target_rows is not None:
+            settings, size = config.finetune, len(inputs.target_rows)
+            check_training("finetune", settings, generator, size, settings.epochs)
+        if config.data.long_rows == "error":
+            for pairs in (inputs.retain, inputs.target_rows, inputs.forget_answers):
+                if pairs is not None:
+                    generator.sequences(pairs.questions, pairs.answers, config.data, ids=pairs.ids)
 
 
 def check_measured(config: Config, sets: Sequence[EvalSet]) -> None:
@@ -102,13 +105,14 @@ def check_measured(config: Config, sets: Sequence[EvalSet]) -> None:
             "data.evaluate.forget.path=FILE or another split."
         )
     settings, measures = config.evaluate, {*config.evaluate.wanted}
-    context = EvalContext({rows.name: rows for rows in sets}, None, settings, config.data)
-    if measures & _READ_TEXT:
-        context.unrelated_text()
-    if settings.reference is not None:
-        check_model(settings.reference, "evaluate.reference")
-    for path in settings.never_saw if "indistinguishable" in measures else ():
-        check_model(path, "evaluate.never_saw")
+    with busy("check the evaluation"):
+        context = EvalContext({rows.name: rows for rows in sets}, None, settings, config.data)
+        if measures & _READ_TEXT:
+            context.unrelated_text()
+        if settings.reference is not None:
+            check_model(settings.reference, "evaluate.reference")
+        for path in settings.never_saw if "indistinguishable" in measures else ():
+            check_model(path, "evaluate.never_saw")
 
 
 def check_prompts(
@@ -116,7 +120,7 @@ def check_prompts(
 ) -> list[list[list[int]]]:
     """Checks that each question and its answer fit into the model's context window.
 
-    A progress bar appears after two seconds.
+    A progress bar appears after one second.
 
     Args:
         generator: the model with its prompts.
@@ -129,7 +133,7 @@ def check_prompts(
         UserError: a question is too long, or cannot be encoded.
     """
     count, prompts = sum(len(rows) for rows, _ in sets), []
-    with progress(count, "check the questions", "question", delay=2.0) as bar:
+    with progress(count, "check the questions", "question", delay=1.0) as bar:
         for rows, max_new_tokens in sets:
             prompts.append([])
             for start in range(0, len(rows), _CHECKED_ROWS):

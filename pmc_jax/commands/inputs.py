@@ -15,6 +15,7 @@ from pmc_jax.data import sources
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import eval_sets, finetune_rows, forget_answer_set, forget_set, retain_set
 from pmc_jax.distributed import multihost
+from pmc_jax.distributed.busy import busy
 from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
@@ -66,21 +67,23 @@ def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInp
     data = config.data
     if forget_answers is None:
         forget_answers = METHODS[config.method.name].reads_true_answers
-    forget, retain = forget_set(data.forget, data), retain_set(data.retain, data)
-    answers = forget_answer_set(data.forget_answers, data, forget) if forget_answers else None
-    return RunInputs(
-        forget,
-        retain,
-        answers,
-        refusals=refusals_for(config.method),
-        eval_sets=eval_sets(config),
-        target_rows=finetune_rows(config) if config.finetune.data else None,
-    )
+    with busy("read the data"):
+        forget, retain = forget_set(data.forget, data), retain_set(data.retain, data)
+        answers = forget_answer_set(data.forget_answers, data, forget) if forget_answers else None
+        return RunInputs(
+            forget,
+            retain,
+            answers,
+            refusals=refusals_for(config.method),
+            eval_sets=eval_sets(config),
+            target_rows=finetune_rows(config) if config.finetune.data else None,
+        )
 
 
 def model_digest(path: str) -> str:
     """Returns the SHA-256 digest of the model files. Only the first process reads the files."""
-    return multihost.broadcast(lambda: file_digest(find(path)))
+    with busy("read the model"):
+        return multihost.broadcast(lambda: file_digest(find(path)))
 
 
 def placed(config: Config) -> dict[str, Any]:
@@ -150,4 +153,5 @@ def load_model(
     """
     whole = trained is not None and not trained.lora.rank
     dtype = jnp.dtype("float32") if whole else compute_dtype(config.model.compute_dtype)
-    return load(path, **placed(config), dtype=dtype.name)
+    with busy("load the model"):
+        return load(path, **placed(config), dtype=dtype.name)

@@ -6,6 +6,7 @@ appear without delay.
 
 import argparse
 import contextlib
+import importlib
 import logging
 import os
 import resource
@@ -16,6 +17,7 @@ from pathlib import Path
 from pmc_jax.config.run import Config, load_config
 from pmc_jax.config.schema import Section, dotted_names
 from pmc_jax.distributed import launch
+from pmc_jax.distributed.busy import busy
 from pmc_jax.errors import UserError, escaped
 
 _MIN_FILES = 256  # A checkpoint has a file for each array, of which many are open at once.
@@ -70,14 +72,16 @@ def read_config(options: argparse.Namespace) -> Config:
 
 
 def set_up_libraries() -> None:
-    """Configures the libraries before a command imports them.
+    """Configures and imports the libraries, before a command imports its modules.
 
     Raises:
         UserError: the process may open too few files.
     """
     check_file_limit()
     quiet_libraries()
-    keep_compilations()
+    with busy("load the libraries"):
+        keep_compilations()
+        importlib.import_module("pmc_jax.commands.inputs")
 
 
 def check_file_limit() -> None:

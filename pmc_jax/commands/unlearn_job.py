@@ -24,6 +24,7 @@ from pmc_jax.config.reading import read_json
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, model_path, output_dir
 from pmc_jax.distributed import multihost
+from pmc_jax.distributed.busy import busy
 from pmc_jax.evaluation.context import AnswerCache
 from pmc_jax.report.write import write as write_report
 from pmc_jax.sampling.generator import TextGenerator
@@ -72,21 +73,24 @@ def run_unlearn(
     made = target is not None and target.is_made(overwrite=True)
     trained = config.train if target is None or made else config.finetune
     lm = load_model(config, target.folder if made else model_path(config), trained)
-    check_fits(config, TextGenerator.of(lm, config.model), inputs)
+    generator = TextGenerator.of(lm, config.model)
+    check_fits(config, generator, inputs)
     caches = caches or {"before": AnswerCache(), "after": AnswerCache()}
     with run_folder.claim(path, **claim) as folder:
         with _recording(config, folder, watch) as recorder:
             if target is not None:
-                lm = lm if made else target.make(lm, config, recorder)
+                if not made:
+                    generator = dataclasses.replace(generator, lm=target.make(lm, config, recorder))
                 say(target.line(made))
-            results = unlearn(config, lm, inputs, recorder, folder, say, caches)
+            results = unlearn(config, generator, inputs, recorder, folder, say, caches)
             if measures and results["step"]:  # Without a step, there is no unlearned model.
                 evaluate_finished(config, folder.path, caches=caches, recorder=recorder, say=say)
         if multihost.is_first():
-            files = input_files(config, digest)
-            manifest.write(folder.path, files, results, folder.finished_record)
-            shown = ReportConfig(text=config.report.text and not purge)
-            write_report([folder.path], shown, results=results)
+            with busy("write the manifest and the report"):
+                files = input_files(config, digest)
+                manifest.write(folder.path, files, results, folder.finished_record)
+                shown = ReportConfig(text=config.report.text and not purge)
+                write_report([folder.path], shown, results=results)
         folder.finish(results)  # an interruption after this line loses no result
         if purge:
             purge_run(folder.path, say=say)

@@ -17,6 +17,7 @@ from pmc_jax.commands.keep_best import protect_best, return_to_best
 from pmc_jax.config.run import Config
 from pmc_jax.data.records import EvalSet, ForgetSet
 from pmc_jax.distributed import multihost, preemption
+from pmc_jax.distributed.busy import busy
 from pmc_jax.evaluation.context import AnswerCache, LoadedModel
 from pmc_jax.evaluation.forgotten import summary
 from pmc_jax.evaluation.harness import measure_quality
@@ -43,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 def unlearn(
     config: Config,
-    lm: LanguageModel,
+    generator: TextGenerator,
     inputs: RunInputs,
     recorder: Recorder,
     folder: run_folder.OutputFolder,
@@ -54,7 +55,7 @@ def unlearn(
 
     Args:
         config: settings of the run.
-        lm: target model, whose buffers are donated.
+        generator: target model, whose buffers are donated.
         inputs: rows of the run.
         recorder: log, stopwatch and checkpoints of the run.
         folder: output folder, which the caller has claimed.
@@ -64,7 +65,7 @@ def unlearn(
     Returns:
         The contents of `results.json`.
     """
-    generator, run_state, forget = TextGenerator.of(lm, config.model), RunState(), inputs.forget
+    run_state, forget = RunState(), inputs.forget
     sets = [s for s in inputs.eval_sets if s.name in SPLITS]
     resuming = folder.resuming and recorder.checkpoints.latest() is not None
     originals = [""] * len(forget)
@@ -73,7 +74,8 @@ def unlearn(
             config, generator, forget, sets, recorder, run_state, caches["before"]
         )
     how = dict(config=config, recorder=recorder, run_state=run_state, donate=True)
-    run = build_run(generator, inputs, originals, **how)
+    with busy("prepare the run"):
+        run = build_run(generator, inputs, originals, **how)
     if resuming and run.resume():
         protect_best(config, run)
         say(f"{folder.path}: the run resumes at step {run.done} of {run.total_steps}")
@@ -217,7 +219,8 @@ def _measure_levels(
     """
     forget, settings = inputs.forget, config.evaluate
     originals = [run.source.originals[id_] for id_ in forget.ids]
-    secrets = secrets_of(forget, originals, inputs.eval_sets, inputs.retain, settings)
+    with busy("find the secrets"):
+        secrets = secrets_of(forget, originals, inputs.eval_sets, inputs.retain, settings)
     paraphrases, why_not = paraphrases_of(forget, inputs.eval_sets)
     how = dict(seed=config.seed, recorder=run.recorder)
     levels = measure_levels(model, forget, secrets, paraphrases, settings, **how)
@@ -237,10 +240,11 @@ def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder,
             *(folder.path, run.total_steps),
         )
         return
-    export_hf(lm, folder.path / run_files.MODEL, replace=True)
-    if run.trainer.adapters is not None:
-        adapter = folder.path / run_files.ADAPTER
-        export_adapter(lm, run.trainer.adapters, run.trainer.lora, adapter, replace=True)
+    with busy("write the model"):
+        export_hf(lm, folder.path / run_files.MODEL, replace=True)
+        if run.trainer.adapters is not None:
+            adapter = folder.path / run_files.ADAPTER
+            export_adapter(lm, run.trainer.adapters, run.trainer.lora, adapter, replace=True)
     if multihost.is_first():
         plot_loss(read_log(folder.path / run_files.LOG), folder.path / run_files.LOSS_PLOT)
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from pmc_jax.config.model import ModelConfig
 from pmc_jax.data import thoughts
-from pmc_jax.data.template import check_template, encode_messages, render_text
+from pmc_jax.data.template import check_template, encode_conversations, render_text
 from pmc_jax.models.tokenizer_calls import token_ids
 
 _ANSWER = "qzanswerzq"  # No template contains this word.
@@ -30,23 +31,23 @@ class AnswerPlace:
     thought: str = ""
 
 
-def chat_prompt(
-    tokenizer: Any, settings: ModelConfig, question: str, *, as_text: bool = False
-) -> list[int]:
-    """Returns the token ids of the prompt for a question in the chat format.
+def chat_prompts(
+    tokenizer: Any, settings: ModelConfig, questions: Sequence[str], *, as_text: bool = False
+) -> list[list[int]]:
+    """Returns the token ids of the prompt for each question in the chat format.
 
     Args:
         tokenizer: a tokenizer of transformers with a chat template.
         settings: settings with the system prompt and the variables of the template.
-        question: the question.
-        as_text: whether to encode special tokens in the question as text.
+        questions: the questions.
+        as_text: whether to encode special tokens in the questions as text.
 
     Raises:
         UserError: the template raises an error, or a special token cannot be encoded as text.
     """
     options = dict(ends_open=True, as_text=as_text, **_options(settings))
-    messages = _messages(settings, question)
-    return encode_messages(tokenizer, messages, **options)
+    conversations = [_messages(settings, question) for question in questions]
+    return encode_conversations(tokenizer, conversations, **options)
 
 
 def check_chat(tokenizer: Any, settings: ModelConfig) -> None:

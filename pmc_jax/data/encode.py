@@ -5,24 +5,24 @@ format, a prompt is `Question: ...` and the answer begins with `Answer: `. The t
 tokenizer adds one BOS token to a prompt. One end token follows the tokens of an answer.
 """
 
+import contextlib
 import dataclasses
 import functools
-import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pmc_jax.config.model import ModelConfig
 from pmc_jax.data import thoughts
-from pmc_jax.data.chat import AnswerPlace, chat_prompt, check_chat, find_place
+from pmc_jax.data.chat import AnswerPlace, chat_prompts, check_chat, find_place
 from pmc_jax.data.template import encode_text, special_texts
-from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError, about, reason
+from pmc_jax.errors import UserError, reason
 from pmc_jax.models.tokenizer_calls import panics_as_errors, token_ids
 
-_log = logging.getLogger(__name__)
+_TOGETHER = 64  # number of prompts that are encoded in one call
+_REMEMBERED = 1 << 18  # number of prompts that an encoder remembers at most
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -56,25 +56,53 @@ class Encoder:
     def prompt(self, question: str) -> list[int]:
         """Returns the token ids of the prompt for a question.
 
-        A special token that the question spells out, such as "</s>", is encoded as text.
+        A special token that the question spells out, such as "</s>", is encoded as text. The
+        encoder remembers the prompt.
 
         Raises:
             UserError: the chat template or the tokenizer does not accept the question, or the
                 embedding has no row for a token.
         """
-        return self._checked(self._prompt(question))
+        if question not in self._prompts:
+            self._encode([question])
+        return self._checked(self._prompts[question].tolist())
 
-    def _prompt(self, question: str) -> list[int]:
-        spells_token = self._in_prompts.search(question) is not None
+    def encode_ahead(self, questions: Sequence[str]) -> None:
+        """Encodes the prompts of questions together, which is faster than one by one.
+
+        `prompt` then returns them at once. A question that cannot be encoded raises its error only
+        there.
+        """
+        spells_token = self._in_prompts.search
+        new = [q for q in dict.fromkeys(questions) if q not in self._prompts]
+        new = [question for question in new if not spells_token(question)]
+        for start in range(0, len(new), _TOGETHER):
+            with contextlib.suppress(UserError):
+                self._encode(new[start : start + _TOGETHER])
+
+    def _encode(self, questions: Sequence[str]) -> None:
+        """Encodes and remembers prompts. A question that spells a special token must be alone."""
+        as_text = self._in_prompts.search(questions[0]) is not None
+        tag = self.settings.question_tag
         if self.is_chat:
-            return chat_prompt(self.tokenizer, self.settings, question, as_text=spells_token)
-        if spells_token:
-            before, after = self.settings.question_tag.format(question="\0").split("\0")
-            return [*self.lead, *encode_text(self.tokenizer, before, question, after)]
-        ids = token_ids(self.tokenizer, self.settings.question_tag.format(question=question))
-        while ids and ids[-1] == self.tokenizer.eos_token_id:
-            ids.pop()  # Some tokenizers append EOS to every text.
-        return ids
+            prompts = chat_prompts(self.tokenizer, self.settings, questions, as_text=as_text)
+        elif as_text:
+            before, after = tag.format(question="\0").split("\0")
+            prompts = [[*self.lead, *encode_text(self.tokenizer, before, questions[0], after)]]
+        else:
+            prompts = token_ids(self.tokenizer, [tag.format(question=q) for q in questions])
+            for ids in prompts:
+                while ids and ids[-1] == self.tokenizer.eos_token_id:
+                    ids.pop()  # Some tokenizers append EOS to every text.
+        if len(self._prompts) > _REMEMBERED:
+            self._prompts.clear()
+        for question, ids in zip(questions, prompts, strict=True):
+            self._prompts[question] = np.array(ids, np.int32)
+
+    @functools.cached_property
+    def _prompts(self) -> dict[str, np.ndarray]:
+        """Token ids of the prompts that were encoded, as int32 arrays."""
+        return {}
 
     def _checked(self, ids: list[int]) -> list[int]:
         if self.rows is not None and max(ids, default=0) >= self.rows:
@@ -272,60 +300,6 @@ def _is_chat(tokenizer: Any, settings: ModelConfig) -> bool:
     return settings.format == "chat" or (
         settings.format == "auto" and bool(tokenizer.chat_template)
     )
-
-
-def encode_pairs(
-    encoder: Encoder,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    ids: Sequence[str],
-    max_length: int,
-    long_rows: str,
-    window: int,
-) -> list[TokenSequence]:
-    """Encodes question-answer pairs as training sequences.
-
-    Args:
-        encoder: encoder of the model.
-        pairs: (question, answer) of each row.
-        ids: ids of the rows, for messages.
-        max_length: maximum number of tokens of prompt and answer together.
-        long_rows: "error" to raise a UserError if a row is too long, or "drop" to leave such rows
-            out and log their number.
-        window: context window of the model, in tokens.
-
-    Raises:
-        UserError: a row is longer than `max_length` or `window` and `long_rows` is "error", every
-            row is too long, or the chat template or the tokenizer does not accept a row.
-    """
-
-    def ids_of(encode: Callable[[str], list[int]], column: int) -> list[list[int]]:
-        def of(index: int) -> list[int]:
-            with about(ids[index]):
-                return encode(pairs[index][column])
-
-        return multihost.map_sharded(of, len(pairs))
-
-    prompts, answers = ids_of(encoder.prompt, 0), ids_of(encoder.answer, 1)
-    sequences = [
-        TokenSequence(np.array(prompt + answer, np.int32), len(prompt), id_)
-        for prompt, answer, id_ in zip(prompts, answers, ids, strict=True)
-    ]
-    limit = min(max_length, window)
-    long = [(id_, len(s)) for id_, s in zip(ids, sequences, strict=True) if len(s) > limit]
-    if not long:
-        return sequences
-    names = ", ".join(f"{id_} ({n} tokens)" for id_, n in long[:5])
-    names += f" and {len(long) - 5} more rows" if len(long) > 5 else ""
-    if long_rows == "error" or len(long) == len(sequences):
-        drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
-        fix = "Increase data.max_length or shorten" if limit < window else "Shorten"
-        is_setting = max_length <= window
-        name = f"data.max_length={limit}" if is_setting else f"the model's window of {limit} tokens"
-        raise UserError(f"Some rows are longer than {name}: {names}. {fix} these rows{drop}.")
-    message = "%d of %d rows are dropped: %s. Shorten these rows to at most %d tokens to keep them."
-    _log.warning(message, len(long), len(sequences), names, limit)
-    return [s for s in sequences if len(s) <= limit]
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> np.ndarray:

@@ -6,6 +6,7 @@ encoded with the option `sanitize_control_tokens` of transformers. Every other r
 without this option.
 """
 
+import itertools
 import json
 import re
 import traceback
@@ -21,7 +22,7 @@ from pmc_jax.models.tokenizer_calls import TokenizerPanic, cannot_encode, panics
 
 Messages = Sequence[Mapping[str, str]]
 
-# These limits hold for a chat template that renders one conversation.
+# These limits hold for one call of a chat template.
 _MAX_SECONDS = 10.0
 _MAX_BYTES = 1 << 30
 _MAX_CHARACTERS = 1_000_000
@@ -50,20 +51,21 @@ def _is_markup(text: str) -> bool:
     return bool(text.strip()) and not text.strip().isalnum()
 
 
-def encode_messages(
+def encode_conversations(
     tokenizer: Any,
-    messages: Messages,
+    conversations: Sequence[Messages],
     *,
     ends_open: bool,
     as_text: bool = False,
     date: str | None = None,
     variables: Mapping[str, Any],
-) -> list[int]:
-    """Returns the token ids of messages in the model's chat template.
+) -> list[list[int]]:
+    """Returns the token ids of each conversation in the model's chat template.
 
     Args:
         tokenizer: a tokenizer of transformers with a chat template.
-        messages: a mapping with `role` and `content` for each message.
+        conversations: the messages of each conversation, with `role` and `content` for each
+            message.
         ends_open: whether to add the start of the model's turn after the messages.
         as_text: whether to encode special tokens in the messages as text.
         date: date as YYYY-MM-DD that the template prints as today's date, or None for the present
@@ -75,8 +77,7 @@ def encode_messages(
     """
     how = dict(tokenize=True, return_dict=True, sanitize_control_tokens=as_text)
     how |= {"add_generation_prompt": ends_open, **variables}
-    encoded = _applied(tokenizer, messages, date, how)
-    return list(encoded["input_ids"])
+    return _applied(tokenizer, conversations, date, how)["input_ids"]
 
 
 def render_text(
@@ -89,13 +90,13 @@ def render_text(
 ) -> str:
     """Returns the text of messages in the model's chat template.
 
-    The arguments have the same meaning as in `encode_messages`.
+    The arguments have the same meaning as in `encode_conversations`.
 
     Raises:
         UserError: the template raises an error.
     """
     how = dict(add_generation_prompt=ends_open, tokenize=False, **variables)
-    return _applied(tokenizer, messages, date, how)
+    return _applied(tokenizer, [messages], date, how)[0]
 
 
 def check_template(
@@ -123,7 +124,7 @@ def check_template(
         fault = "computes a power, which may take unlimited time"
     else:
         with memory_limit(_MAX_BYTES):
-            texts = [_applied(tokenizer, messages_of(text), date, how) for text in ("?", "??")]
+            texts = _applied(tokenizer, list(map(messages_of, ("?", "??"))), date, how)
         if max(map(len, texts)) > _MAX_CHARACTERS:
             fault = f"prints more than {_MAX_CHARACTERS} characters around a question"
         elif texts[0] == texts[1]:
@@ -144,12 +145,14 @@ def _computes_power(template: str) -> bool:
         return False
 
 
-def _applied(tokenizer: Any, messages: Messages, date: str | None, how: Mapping[str, Any]) -> Any:
-    """Applies the chat template of a tokenizer to messages within a time limit.
+def _applied(
+    tokenizer: Any, conversations: Sequence[Messages], date: str | None, how: Mapping[str, Any]
+) -> Any:
+    """Applies the chat template of a tokenizer to conversations within a time limit.
 
     Args:
         tokenizer: a tokenizer of transformers with a chat template.
-        messages: a mapping with `role` and `content` for each message.
+        conversations: the messages of each conversation.
         date: date that the template prints as today's date, or None for the present date.
         how: further arguments of `apply_chat_template`, and variables of the template.
 
@@ -159,9 +162,10 @@ def _applied(tokenizer: Any, messages: Messages, date: str | None, how: Mapping[
     template = dated_template(tokenizer, date) if calls_for_today(tokenizer) else None
     try:
         with time_limit(_MAX_SECONDS), panics_as_errors():
-            return tokenizer.apply_chat_template(messages, chat_template=template, **how)
+            return tokenizer.apply_chat_template(conversations, chat_template=template, **how)
     except Exception as error:  # A template in Jinja's sandbox may raise any type.
         _check_can_be_text(error)
+        messages = list(itertools.chain.from_iterable(conversations))
         fault = _fault(error, str(tokenizer.chat_template), messages)
         raise UserError(
             f"the chat template in model.path does not accept the messages ({fault}). Set "

@@ -17,11 +17,12 @@ class TokenizerPanic(Exception):
     """Error that replaces a panic of the tokenizers library."""
 
 
-def token_ids(tokenizer: Any, text: str, **options: Any) -> list[int]:
-    """Returns the token ids of a text.
+def token_ids(tokenizer: Any, text: str | list[str], **options: Any) -> list:
+    """Returns the token ids of a text, or a list with the token ids of each text.
 
     Args:
         tokenizer: a tokenizer of transformers.
+        text: one text or several texts.
         options: further arguments for the call of the tokenizer.
 
     Raises:

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 
 from pmc_jax.config.data import DataConfig
 from pmc_jax.config.run import ModelConfig, PMCConfig
-from pmc_jax.data.encode import (
-    Encoder,
-    TokenSequence,
-    encode_pairs,
-    make_encoder,
-    shared_prefix,
-)
+from pmc_jax.data.encode import Encoder, TokenSequence, make_encoder, shared_prefix
+from pmc_jax.data.pairs import encode_pairs
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.distributed.mesh import Layout
 from pmc_jax.errors import UserError, about
@@ -141,6 +136,7 @@ class TextGenerator:
             with about(name(index)):
                 return self.encoder.prompt(questions[index])
 
+        self.encoder.encode_ahead([q for i, q in enumerate(questions) if multihost.owns(i)])
         prompts = multihost.map_sharded(encoded, len(questions))
         for i, prompt in enumerate(prompts):
             window = self.lm.config.longest(len(prompt))

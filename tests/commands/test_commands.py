@@ -1,5 +1,6 @@
 """The other commands on a tiny model, and how often the jitted functions are compiled."""
 
+import collections
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import tiny_runs as tiny
 from jax import monitoring
 
+from pmc_jax.data.encode import Encoder
 from pmc_jax.sampling import batching
 from pmc_jax.training import trainer as trainer_module
 
@@ -52,6 +54,19 @@ def test_a_run_without_steps_exports_no_model(inputs, caplog):
     )
     found = tiny.results()
     assert found["rounds"] == [] and found["before"] == found["after"]
+
+
+def test_every_prompt_is_encoded_once(inputs, monkeypatch):
+    encoded, original = [], Encoder._encode
+
+    def encode(self, questions):
+        encoded.extend(questions)
+        return original(self, questions)
+
+    monkeypatch.setattr(Encoder, "_encode", encode)
+    tiny.succeed("unlearn", "pmc.schedule.epochs=1")
+    counts = collections.Counter(encoded)
+    assert {counts[row["question"]] for row in (*tiny.FORGET, *tiny.AGAIN, *tiny.RETAIN)} == {1}
 
 
 def test_sample_prints_json_lines(inputs):

@@ -9,7 +9,8 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from pmc_jax.config.run import ModelConfig
-from pmc_jax.data.encode import Encoder, encode_pairs, make_encoder
+from pmc_jax.data.encode import Encoder, make_encoder
+from pmc_jax.data.pairs import encode_pairs
 from pmc_jax.errors import UserError
 from pmc_jax.models.tokenizer import load_tokenizer
 

@@ -1,5 +1,6 @@
 """A special token that the data spell out is text; every other row keeps the tokenizer's ids."""
 
+import dataclasses
 import importlib.util
 import random
 
@@ -18,7 +19,8 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from pmc_jax.config.run import ModelConfig
-from pmc_jax.data.encode import Encoder, encode_pairs, make_encoder
+from pmc_jax.data.encode import Encoder, make_encoder
+from pmc_jax.data.pairs import encode_pairs
 from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.models.load import find
 from pmc_jax.models.tokenizer import gguf_tokenizer
@@ -119,6 +121,20 @@ def test_ordinary_rows_keep_their_ids(encoder):
             answer = tokenizer(f"Answer: {text}", add_special_tokens=False)["input_ids"]
             assert encoder.answer(text) == [*answer, encoder.end_token]
         assert encoder.prompt(text) == wanted
+
+
+def test_prompts_that_are_encoded_ahead_are_the_same(encoder):
+    """A question that spells a special token is left to the call that asks for its prompt."""
+    spelt = f"say {encoder.tokenizer.eos_token}"
+    questions = [*texts(150), spelt, *texts(3)]
+    one_by_one = dataclasses.replace(encoder)
+    ahead = dataclasses.replace(encoder)
+    ahead.encode_ahead(questions)
+    assert spelt not in ahead._prompts and len(ahead._prompts) > 100
+    prompts = [ahead.prompt(question) for question in questions]
+    assert prompts == [one_by_one.prompt(question) for question in questions]
+    prompts[0].append(0)  # A caller may change its list.
+    assert ahead.prompt(questions[0]) == one_by_one.prompt(questions[0])
 
 
 def special_ids(encoder: Encoder, ids: list[int]) -> list[int]:

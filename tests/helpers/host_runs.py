@@ -15,6 +15,12 @@ _TESTS = Path(__file__).parents[1]
 TIMEOUT_SECONDS = 240
 
 
+def without_bars(err: str) -> list[str]:
+    """Returns the lines on stderr that are no progress bars."""
+    lines = re.split(r"[\r\n]+", err)
+    return [line for line in lines if line.strip() and not re.search(r"\d/\d+ \[", line)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Ended:
     """Exit status and output of a process that has ended."""
@@ -26,8 +32,7 @@ class Ended:
     @property
     def said(self) -> list[str]:
         """Lines on stderr without progress bars."""
-        lines = re.split(r"[\r\n]+", self.err)
-        return [line for line in lines if line.strip() and not re.search(r"\d/\d+ \[", line)]
+        return without_bars(self.err)
 
 
 class Job:

@@ -13,6 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from golden_models import model_folder
+from host_runs import without_bars
 from safetensors.numpy import load_file
 
 from pmc_jax import PMCConfig, cli
@@ -168,6 +169,11 @@ class Done:
     def lines(self) -> list[str]:
         return self.out.splitlines()
 
+    @property
+    def said(self) -> list[str]:
+        """Lines on stderr without progress bars."""
+        return without_bars(self.err)
+
 
 def pmc(command: str, *arguments: str, config: str = "run.yaml") -> Done:
     """Runs a command in this process, with a settings file in the current folder."""
@@ -282,12 +288,11 @@ def refused(command: str, *arguments: str, config: str = "run.yaml") -> str:
     """
     before = digest(Path())
     done = pmc(command, *arguments, config=config)
-    messages = [line for line in done.err.splitlines() if line.strip()]
     assert done.status == 2
-    assert len(messages) == 1 and messages[0].startswith("pmc: error: "), done.err
+    assert len(done.said) == 1 and done.said[0].startswith("pmc: error: "), done.err
     assert done.out == ""
     assert digest(Path()) == before, "The command has written files."
-    return messages[0].removeprefix("pmc: error: ")
+    return done.said[0].removeprefix("pmc: error: ")
 
 
 def fault(call, *arguments, **keywords) -> str:

@@ -1,0 +1,67 @@
+"""Encodes question-answer pairs as training sequences, and finds pairs that are too long."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pmc_jax.data.encode import Encoder, TokenSequence
+from pmc_jax.distributed import multihost
+from pmc_jax.errors import UserError, about
+
+_log = logging.getLogger(__name__)
+
+
+def encode_pairs(
+    encoder: Encoder,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    ids: Sequence[str],
+    max_length: int,
+    long_rows: str,
+    window: int,
+) -> list[TokenSequence]:
+    """Encodes question-answer pairs as training sequences.
+
+    Args:
+        encoder: encoder of the model.
+        pairs: (question, answer) of each row.
+        ids: ids of the rows, for messages.
+        max_length: maximum number of tokens of prompt and answer together.
+        long_rows: "error" to raise a UserError if a row is too long, or "drop" to leave such rows
+            out and log their number.
+        window: context window of the model, in tokens.
+
+    Raises:
+        UserError: a row is longer than `max_length` or `window` and `long_rows` is "error", every
+            row is too long, or the chat template or the tokenizer does not accept a row.
+    """
+
+    def ids_of(encode: Callable[[str], list[int]], column: int) -> list[list[int]]:
+        def of(index: int) -> list[int]:
+            with about(ids[index]):
+                return encode(pairs[index][column])
+
+        return multihost.map_sharded(of, len(pairs))
+
+    encoder.encode_ahead([q for i, (q, _) in enumerate(pairs) if multihost.owns(i)])
+    prompts, answers = ids_of(encoder.prompt, 0), ids_of(encoder.answer, 1)
+    sequences = [
+        TokenSequence(np.array(prompt + answer, np.int32), len(prompt), id_)
+        for prompt, answer, id_ in zip(prompts, answers, ids, strict=True)
+    ]
+    limit = min(max_length, window)
+    long = [(id_, len(s)) for id_, s in zip(ids, sequences, strict=True) if len(s) > limit]
+    if not long:
+        return sequences
+    names = ", ".join(f"{id_} ({n} tokens)" for id_, n in long[:5])
+    names += f" and {len(long) - 5} more rows" if len(long) > 5 else ""
+    if long_rows == "error" or len(long) == len(sequences):
+        drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
+        fix = "Increase data.max_length or shorten" if limit < window else "Shorten"
+        is_setting = max_length <= window
+        name = f"data.max_length={limit}" if is_setting else f"the model's window of {limit} tokens"
+        raise UserError(f"Some rows are longer than {name}: {names}. {fix} these rows{drop}.")
+    message = "%d of %d rows are dropped: %s. Shorten these rows to at most %d tokens to keep them."
+    _log.warning(message, len(long), len(sequences), names, limit)
+    return [s for s in sequences if len(s) <= limit]
