@@ -92,7 +92,7 @@ def check(
     Raises:
         UserError: `claim` would raise the same error.
     """
-    record, path = {"settings": plain(settings), "digests": dict(digests)}, Path(folder).absolute()
+    record, path = {"settings": plain(settings), "digests": dict(digests)}, _absolute(folder)
     if multihost.broadcast(path.is_dir):
         with locked(folder):
             multihost.broadcast(lambda: _is_resumed(path, record, overwrite))
@@ -158,7 +158,7 @@ def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
     Raises:
         UserError: another job uses the folder, or the path is not a folder.
     """
-    path = Path(folder).absolute()
+    path = _absolute(folder)
     handles: list[int] = []
 
     def acquire() -> None:
@@ -298,6 +298,22 @@ def _refuse_shared_folders(path: Path) -> None:
                 f"{path}: --overwrite is not allowed, because the folder is or contains {shared}. "
                 "Set output.dir to a separate folder."
             )
+
+
+def _absolute(folder: str | Path) -> Path:
+    """Returns the absolute path of a folder.
+
+    Raises:
+        UserError: the path is not UTF-8. Some libraries cannot write to such a path.
+    """
+    path = Path(folder).absolute()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{path}: the path is not valid UTF-8. Set output.dir to another folder."
+        ) from None
+    return path
 
 
 def _refuse_files(path: Path) -> None:

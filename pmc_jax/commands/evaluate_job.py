@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts import manifest, run_files, run_folder
+from pmc_jax.artifacts.digests import data_digest
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.fits import check_evaluation, check_measured, check_prompts
@@ -63,10 +64,12 @@ def run_evaluate_run(
         The contents of `evaluation.json`.
 
     Raises:
-        UserError: the folder holds no finished run, or a model or the data cannot be read.
+        UserError: the folder holds no finished run, a model or the data cannot be read, or the
+            evaluation rows are not those of the run although no override changes `data`.
         Preempted: the process was asked to stop; the same call resumes.
     """
     config = _settings_of(folder, overrides)
+    _check_rows(config, folder)
     if config.model.date is not None:
         say(f"{folder}: the prompts contain {config.model.date}, the date of the run")
     with run_folder.locked(folder):
@@ -186,6 +189,23 @@ def _evaluate(
     if config.evaluate.reference is not None:
         models["reference"] = model_ref(config, config.evaluate.reference, sets)
     return evaluate(models, eval_context(config, sets), folder=folder, recorder=recorder)
+
+
+def _check_rows(config: Config, folder: Path) -> None:
+    """Raises a `UserError` if the rows of evaluation sets have changed since the run.
+
+    Overrides of the section `data` may select other rows.
+    """
+    if config.data != recorded_config(folder).data:
+        return
+    record = multihost.broadcast(lambda: run_folder.read_record(folder / run_files.RUN))
+    digests = {f"evaluate.{rows.name}": data_digest(rows) for rows in eval_sets(config)}
+    changed = [f"data.{name}" for name in digests if record["digests"].get(name) != digests[name]]
+    if changed:
+        raise UserError(
+            f"{', '.join(changed)}: the rows have changed since the run in {folder}. Restore the "
+            "files, or set the path of another file for other rows."
+        )
 
 
 def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:

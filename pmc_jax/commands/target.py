@@ -81,7 +81,7 @@ class Target:
             )
         try:
             made_of = json.loads(mark.read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             made_of = None
         if made_of == self.made_of:
             # A command that was interrupted after the export has left its checkpoints.

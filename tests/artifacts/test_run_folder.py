@@ -194,6 +194,16 @@ def test_a_file_is_no_folder(tmp_path):
             _claim(folder)
 
 
+def test_a_path_that_is_not_utf_8(tmp_path):
+    for there in (False, True):
+        folder = tmp_path / "o\udcff"
+        if there:
+            folder.mkdir()
+        for call in (_check, _claim):
+            with pytest.raises(UserError, match="the path is not valid UTF-8"):
+                call(folder)
+
+
 def test_a_place_that_cannot_be_written_is_one_line():
     with pytest.raises(UserError, match="/proc/pmc/run: the folder cannot be used"):
         _claim("/proc/pmc/run")

@@ -12,6 +12,7 @@ import tiny_runs as tiny
 
 from pmc_jax.artifacts.run_folder import OutputFolder
 from pmc_jax.commands import unlearning_run
+from pmc_jax.commands.target import Target
 from pmc_jax.training.trainer import Trainer
 
 # Interrupted runs
@@ -206,3 +207,16 @@ def test_a_folder_with_foreign_files_is_refused(inputs):
     done = tiny.pmc("unlearn")
     assert done.status == 2 and "thesis.tex" in done.err and "--overwrite" in done.err
     assert tiny.digest(inputs) == before
+
+
+def test_a_target_with_a_damaged_mark_is_made_again(tmp_path):
+    (tmp_path / "target.json").write_text("[" * 100_000)
+    target = Target(tmp_path, None, {})
+    assert not target.is_made(overwrite=True)
+    assert "other settings or data" in tiny.fault(target.is_made, overwrite=False)
+
+
+def test_an_evaluation_of_a_run_needs_the_rows_of_the_run(finished):
+    tiny.write_rows(Path("again.jsonl"), tiny.AGAIN[::-1])
+    message = tiny.refused("evaluate", config="out")
+    tiny.assert_names(message, "data.evaluate.forget_paraphrased: the rows have changed", "Restore")
