@@ -20,6 +20,7 @@ _WORKER_ENDPOINTS = (
 )
 _METADATA_SECONDS = 2.0
 _JOIN_SECONDS = 300.0
+_MAX_PROCESSES = 1 << 16  # Process 0 allocates memory for each of them.
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 
@@ -111,12 +112,18 @@ def _checked(
         names: names of the flags or environment variables, for messages.
 
     Raises:
-        UserError: the index is out of range, or the coordinator is not an address.
+        UserError: the index is out of range, there are too many processes, or the coordinator is
+            not an address.
     """
     if count < 1 or not 0 <= index < count:
         raise UserError(
             f"{names[1]}={count}, {names[2]}={index}: the index is out of range. Set "
             f"{names[2]} to at least 0 and below {names[1]}."
+        )
+    if count > _MAX_PROCESSES:
+        raise UserError(
+            f"{names[1]}={count}: the value must be at most {_MAX_PROCESSES}. Set {names[1]} to "
+            "the number of processes of the job."
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:

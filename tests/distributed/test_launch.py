@@ -55,6 +55,7 @@ def test_process_spec():
     [
         ("--coordinator a:1", {}, "together"),
         ("--coordinator a:1 --num-processes 2 --process-id 2", {}, "--process-id=2"),
+        ("--coordinator a:1 --num-processes 99999 --process-id 2", {}, "at most 65536"),
         ("--coordinator a --num-processes 2 --process-id 1", {}, "HOST:PORT"),
         ("--distributed --process-id 1", {}, "--distributed"),
         ("", {"JAX_NUM_PROCESSES": "2"}, "JAX_PROCESS_ID"),
