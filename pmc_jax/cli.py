@@ -110,6 +110,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         import argcomplete
 
         argcomplete.autocomplete(parser)
+    if any("\0" in word for word in arguments or ()):
+        raise UserError("the command line contains a NUL character. Remove this character.")
     options, rest = parser.parse_known_args(arguments)
     # argparse does not parse positional arguments after an option, so `rest` holds these settings.
     takes_overrides = "overrides" in options

@@ -127,6 +127,12 @@ def test_bad_command_lines(arguments, capsys):
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_a_nul_character_is_refused(command, capsys):
+    assert cli.main([command, "a\0b"]) == 2
+    assert "contains a NUL character" in capsys.readouterr().err
+
+
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit) as exit_:
         cli.main(["--help"])

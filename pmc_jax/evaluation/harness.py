@@ -227,4 +227,6 @@ def _resumed(path: Path, digest: str) -> list[dict[str, Any]]:
 
 def _is_stored(line: dict[str, Any]) -> bool:
     """Returns whether an object has the form of a line of stored rows."""
-    return isinstance(line.get("rows", {}), dict) and isinstance(line.get("complete", False), bool)
+    rows, complete = line.get("rows", {}), line.get("complete", False)
+    is_rows = isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values())
+    return is_rows and isinstance(complete, bool)

@@ -271,3 +271,11 @@ def test_two_processes_measure_as_one(folder, tmp_path):
             assert again["missing"] == result["missing"]
             # float32 sums in another order.
             assert again["values"] == pytest.approx(result["values"], abs=1e-3), (measure, model)
+
+
+@pytest.mark.parametrize("row", [None, "text", 1])
+def test_stored_rows_of_another_form_are_computed_again(row, tmp_path):
+    path = tmp_path / "after.greedy.jsonl"
+    lines = [{"digest": "d"}, {"rows": {"a": {"rougeL": 1.0}}}, {"rows": {"b": row}}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert harness._resumed(path, "d") == lines[1:2]
