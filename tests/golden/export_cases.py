@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -200,9 +201,10 @@ def make(folder: Path, name: str) -> None:
         train = {"batch_size": 4, "learning_rate": 0.02, "lora": {"rank": rank, "alpha": 6}}
         how = {"num_samples": 2, "epochs": 2, "max_new_tokens": 4}
         tiny.write_settings(Path("run.yaml"), model={"path": source}, train=train, pmc=how)
-        done = tiny.succeed("unlearn")
+        command = [sys.executable, "-m", "pmc_jax.cli", "unlearn", "run.yaml"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
         path, model = find(source), Path("out/model")
-        advice = [x for x in done.err.splitlines() if "base_model_name_or_path" in x]
+        advice = [x for x in done.stderr.splitlines() if "base_model_name_or_path" in x]
         if advice:  # Do as it says.
             pmc_jax.export_hf(pmc_jax.load(path), "base")
             settings = json.loads(Path("out/adapter/adapter_config.json").read_text())

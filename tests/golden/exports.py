@@ -14,6 +14,7 @@ with AutoPeftModelForCausalLM. It writes exports.json, by the version of transfo
     tokens_equal            whether the tokenizer encodes a text and a chat as in the run
     stops_equal             whether transformers stops at the tokens that ended answers in the run
     advice                  what the run said if PEFT cannot find the base; then done by hand
+    largest_logit           of the exported model in this package, without its sign
     model, adapter          the exported model, and its base with the adapter:
         error               why it cannot be loaded; null = it is loaded
         warnings            what the libraries report while they load it, unless they report the
@@ -41,13 +42,14 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 OUTPUT = Path(__file__).with_name("exports.json")
-TOLERANCE = 1e-4
+ABSOLUTE, RELATIVE = 1e-4, 5e-6  # RELATIVE is a part of the largest logit.
 
 
 def check(case: Path) -> dict[str, Any]:
     """Loads the model and the adapter of a case. Returns the findings."""
     made, ours = json.loads((case / "made.json").read_text()), np.load(case / "ours.npz")
     found = {name: made[name] for name in ("lost_files", "advice")}
+    found["largest_logit"] = float(np.abs(ours["logits"]).max())
     with listening() as known:
         if (case / "model").is_dir():
             AutoModelForCausalLM.from_pretrained(case / "model")
@@ -102,13 +104,14 @@ def listening() -> Iterator[list[str]]:
 
 
 def is_as_the_source(found: dict[str, Any]) -> bool:
+    tolerance = max(ABSOLUTE, RELATIVE * found["largest_logit"])
     parts = [found[name] for name in ("model", "adapter") if name in found]
     return (
         not found["lost_files"]
         and found["tokens_equal"]
         and found.get("stops_equal", False)
         and all(not part["warnings"] and part["error"] is None for part in parts)
-        and all(part["largest_difference"] <= TOLERANCE for part in parts)
+        and all(part["largest_difference"] <= tolerance for part in parts)
     )
 
 
