@@ -210,10 +210,13 @@ SHIPPED = sorted(
 
 def test_what_is_shipped():
     assert [path.stem for path in SHIPPED] == [
-        *("compare_people", "compare_tofu_mini", "search_people", "search_tofu_mini")
+        *("compare_answers", "compare_people", "compare_tofu_mini"),
+        *("search_people", "search_tofu_mini"),
     ]
     methods = ["pmc", "npo", "simnpo", "gradient_difference", "idk", "retain_only"]
     comparisons = {path.stem: load_compare(path) for path in SHIPPED}
+    answers = comparisons.pop("compare_answers")
+    assert [answers.method_of(name) for name in ("own", "abstain", "unseen")] == ["pmc"] * 3
     assert all(list(compare.methods) == methods for compare in comparisons.values())
     people, tofu = comparisons["compare_people"], comparisons["compare_tofu_mini"]
     assert (people.seeds, people.max_seconds) == ((0, 1, 2), 120)

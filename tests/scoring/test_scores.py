@@ -216,7 +216,7 @@ def test_forbidden_strings_from_a_file(tmp_path):
             {"weights": {"chrf": 1, "rouge1": 1}},
             "^pmc.score.weights: the score 'rouge1' does not exist. Did you mean 'rouge1_recall'",
         ),
-        ({"weights": {5: 1}}, "^pmc.score.weights: 5 is not a function"),
+        ({"weights": {5: 1}}, "score.weights: a key is not text"),
         ({"name": "token_lcs"}, "^pmc.score.name: the score 'token_lcs' needs a tokenizer"),
         (
             {"name": "embedding", "embedding": "math:sinus"},
