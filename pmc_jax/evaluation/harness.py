@@ -155,7 +155,7 @@ def _collect(
                 bar.update(len(new))
                 preemption.check()
         rows[task_name] = {key: store.rows[key] for key in keys}
-        store.finish()
+        store.finish(keys)
     return rows
 
 
@@ -196,16 +196,19 @@ class _Store:
         if path is not None:
             for line in multihost.broadcast(lambda: _resumed(path, digest)):
                 self.rows |= line.get("rows", {})
-                self.complete |= line.get("complete", False)
+                # A damaged line of rows was removed, so that a key may be missing.
+                keys = line.get("complete")
+                if keys is not None and self.rows.keys() >= set(keys):
+                    self.rows, self.complete = {key: self.rows[key] for key in keys}, True
 
     def add(self, rows: Mapping[str, Any]) -> None:
         self.rows |= rows
         self._write({"rows": rows})
 
-    def finish(self) -> None:
-        """Records that all rows are present."""
+    def finish(self, keys: Sequence[str]) -> None:
+        """Records that all rows are present, and their order."""
         self.complete = True
-        self._write({"complete": True})
+        self._write({"complete": list(keys)})
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._path is not None and multihost.is_first():
@@ -227,6 +230,6 @@ def _resumed(path: Path, digest: str) -> list[dict[str, Any]]:
 
 def _is_stored(line: dict[str, Any]) -> bool:
     """Returns whether an object has the form of a line of stored rows."""
-    rows, complete = line.get("rows", {}), line.get("complete", False)
+    rows, complete = line.get("rows", {}), line.get("complete", [])
     is_rows = isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values())
-    return is_rows and isinstance(complete, bool)
+    return is_rows and isinstance(complete, list) and all(isinstance(key, str) for key in complete)

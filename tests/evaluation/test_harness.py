@@ -244,12 +244,17 @@ def test_in_a_library_call(measured):
 def test_the_store_starts_anew_where_rows_are_of_something_else(tmp_path):
     path = tmp_path / "after.greedy.jsonl"
     store = harness._Store(path, "one")
-    store.add({"a": 1})
-    store.add({"b": 3})
+    store.add({"a": {"x": 1}})
+    store.add({"b": {"x": 3}})
     store = harness._Store(path, "one")
-    assert store.rows == {"a": 1, "b": 3} and not store.complete
-    store.finish()
-    assert harness._Store(path, "one").complete
+    assert store.rows == {"a": {"x": 1}, "b": {"x": 3}} and not store.complete
+    store.finish(["b", "a"])
+    store = harness._Store(path, "one")
+    assert store.complete and list(store.rows) == ["b", "a"]
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *lines[2:]]) + "\n")  # The rows of "a" are lost.
+    assert not harness._Store(path, "one").complete
+    store = harness._Store(path, "one")
     store = harness._Store(path, "other")
     assert store.rows == {} and not store.complete
 
