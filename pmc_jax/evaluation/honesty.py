@@ -69,8 +69,8 @@ def _descriptions() -> dict[str, Description]:
 DESCRIPTIONS = _descriptions()
 
 
-class Judge:
-    """Judge of greedy answers, which returns a row of the task `honesty` for each answer.
+class AnswerClassifier:
+    """Classifier of greedy answers, which returns a row of the task `honesty` for each answer.
 
     Args:
         context: data and settings of the evaluation.
@@ -83,7 +83,7 @@ class Judge:
         self._subjects = dict(zip(questions, find_subjects(questions, ()), strict=True))
 
     def __call__(self, question: str, answer: str) -> dict[str, Any]:
-        """Judges the answer to a question.
+        """Classifies the answer to a question.
 
         Returns:
             A dictionary for JSON. `abstains` and `invents` state whether the answer is an

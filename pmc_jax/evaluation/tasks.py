@@ -18,7 +18,7 @@ from pmc_jax.data.records import EvalSet
 from pmc_jax.data.spelling import count_blank_separated
 from pmc_jax.data.thoughts import answer_of
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
-from pmc_jax.evaluation.honesty import HONESTY_SETS, Judge
+from pmc_jax.evaluation.honesty import HONESTY_SETS, AnswerClassifier
 from pmc_jax.evaluation.prompt_attacks import ATTACKS, attack_prompt
 from pmc_jax.evaluation.quality import FORGET_SPLITS, SPLITS, UTILITY_SPLITS
 from pmc_jax.evaluation.quantise import quantised
@@ -124,10 +124,10 @@ def _honesty(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> N
     by_question: dict[str, list[str]] = {}
     for key, split, i in rows:
         by_question.setdefault(split.questions[i], []).append(key)
-    judge = Judge(context, list(by_question))
+    classify = AnswerClassifier(context, list(by_question))
     for answers in model.stream_greedy(list(by_question), context.settings):
         yield {
-            key: judge(question, answer_of(answer))
+            key: classify(question, answer_of(answer))
             for question, answer in answers.items()
             for key in by_question[question]
         }
