@@ -19,7 +19,6 @@ Reference: Wilson, "Probable inference, the law of succession, and statistical i
 """
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,23 +101,11 @@ class AnswerClassifier:
         }
 
 
-def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Returns the Wilson interval of a share.
-
-    Args:
-        count: number of hits, from 0 to `total`.
-        total: number of trials, at least 1.
-        z: quantile of the normal distribution, for 95 % by default.
-    """
-    share, weight = count / total, z * z / total
-    centre = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / total + weight / (4 * total)) / (1 + weight)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def _share(name: str, hits: list[bool]) -> dict[str, float]:
-    low, high = wilson(sum(hits), len(hits))
-    return {name: sum(hits) / len(hits), f"{name}.low": low, f"{name}.high": high}
+    from scipy.stats import binomtest  # The import takes long.
+
+    low, high = binomtest(sum(hits), len(hits)).proportion_ci(0.95, method="wilson")
+    return {name: sum(hits) / len(hits), f"{name}.low": float(low), f"{name}.high": float(high)}
 
 
 def summarise(
