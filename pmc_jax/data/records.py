@@ -9,6 +9,7 @@ fine-tuning imports `FinetuneSet`, and the methods that train on true answers im
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Iterable
 from typing import Self
@@ -58,6 +59,11 @@ class _Rows:
     def _column_names(self) -> tuple[str, ...]:
         names = (f.name for f in dataclasses.fields(self) if f.name != "name")
         return tuple(name for name in names if getattr(self, name) is not None)
+
+    @functools.cached_property
+    def index_of(self) -> dict[str, int]:
+        """Index of the row with each id."""
+        return {row_id: index for index, row_id in enumerate(self.ids)}
 
     def __len__(self) -> int:
         return len(self.ids)

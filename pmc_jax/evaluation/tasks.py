@@ -110,7 +110,7 @@ def _answer_rows(
 def _row(context: EvalContext, key: str) -> tuple[EvalSet, int]:
     """Returns the set and the index of the row with key "SPLIT/ID"."""
     split, _, id_ = key.partition("/")
-    return context.sets[split], context.sets[split].ids.index(id_)
+    return context.sets[split], context.sets[split].index_of[id_]
 
 
 def _greedy(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewRows:
@@ -178,7 +178,7 @@ def _sampled(
     model: LoadedModel, context: EvalContext, keys: Sequence[str], answer_prefix=""
 ) -> NewRows:
     settings, forget = context.settings, context.forget
-    numbers = [forget.ids.index(key) for key in keys]
+    numbers = [forget.index_of[key] for key in keys]
     batches = model.generator.stream(
         model.weights,
         [forget.questions[i] for i in numbers],
@@ -235,7 +235,7 @@ def _forget_items(
     rows = context.forget
     for key in keys:
         if key.startswith(group):
-            i = rows.ids.index(key.removeprefix(group))
+            i = rows.index_of[key.removeprefix(group)]
             yield key, ask(rows.questions[i]), rows.answers[i]
 
 

@@ -157,12 +157,14 @@ class ContinuousBatching:
         static = {"config": engine.config, "cache_dtype": engine.cache_dtype, **layout}
         prompt_cache, logits = prefill(self.weights, shared_prefix, tokens, valid, **static)
         first, nll = sample_first_tokens(logits, uniform, sampler=engine.sampler, **layout)
-        self._prefilled.append((prompt_cache, {q: i for i, q in enumerate(questions)}))
         drawn = len(questions) * engine.num_samples
         self.usage.useful += drawn
         self.usage.computed += drawn
         first, nll = (np.asarray(x)[: len(questions)] for x in (first, nll))
-        return self.scheduler.start(questions, first, nll)
+        ended = self.scheduler.start(questions, first, nll)
+        if rows := {q: i for i, q in enumerate(questions) if q in self.scheduler.waiting}:
+            self._prefilled.append((prompt_cache, rows))
+        return ended
 
     def _start(self) -> None:
         """Creates the first decode batch and assigns the waiting samples.

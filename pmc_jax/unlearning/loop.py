@@ -145,14 +145,24 @@ class Unlearning:
             return False
         self.done, arrays, host = newest
         self.trainer.load_state_dict(arrays)
+        try:
+            self._load_host_values(host)
+        except KeyError as error:
+            raise UserError(
+                f"{checkpoints.folder}: the checkpoint of step {self.done} has no value for {error}."
+                " Another version of pmc wrote it. Resume with that version, or move the folder "
+                "away to restart the run."
+            ) from error
+        self.recorder.log.resume(self.done)
+        return True
+
+    def _load_host_values(self, host: dict[str, Any]) -> None:
         self.trainer.tokens = host["trained_tokens"]
         self.source.load_state_dict(host["source"])
         self._packer = self._fit_packer()
         self.rounds, self._round, self.stopped = host["rounds"], host["round"], host["stopped"]
-        self.recorder.log.resume(self.done)
         self.recorder.watch.add(host["seconds"])
         self.run_state.load_state_dict(host["run_state"])
-        return True
 
     def save(self) -> None:
         """Saves a checkpoint, unless the newest checkpoint already holds the current step."""

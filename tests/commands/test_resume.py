@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tiny_runs as tiny
 
+from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.artifacts.run_folder import OutputFolder
 from pmc_jax.commands import unlearning_run
 from pmc_jax.commands.target import Target
@@ -110,6 +111,23 @@ def test_an_unreadable_checkpoint_is_passed_over(unbroken, long_inputs):
     done = tiny.succeed("unlearn", "log.text=true")
     assert "at step 2 of 5" in done.lines[0]
     _assert_as_unbroken(unbroken)
+
+
+def test_a_checkpoint_of_another_version_is_refused(long_inputs):
+    save = Checkpoints.save
+
+    def without_rounds(checkpoints, step, state, host):
+        del host["rounds"]
+        save(checkpoints, step, state, host)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", without_rounds)
+        with tiny.crashing(Trainer, "step", 1):
+            tiny.pmc("unlearn", "log.text=true")
+    kept = sorted(Path("out/checkpoints").iterdir())
+    message = tiny.refused("unlearn", "log.text=true")
+    tiny.assert_names(message, "step 1", "'rounds'", "Another version")
+    assert sorted(Path("out/checkpoints").iterdir()) == kept
 
 
 @pytest.mark.slow
