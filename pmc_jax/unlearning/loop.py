@@ -149,9 +149,9 @@ class Unlearning:
             self._load_host_values(host)
         except KeyError as error:
             raise UserError(
-                f"{checkpoints.folder}: the checkpoint of step {self.done} has no value for {error}."
-                " Another version of pmc wrote it. Resume with that version, or move the folder "
-                "away to restart the run."
+                f"{checkpoints.folder}: the checkpoint of step {self.done} has no value for "
+                f"{error}. Another version of pmc wrote it. Resume with that version, or move the "
+                "folder away to restart the run."
             ) from error
         self.recorder.log.resume(self.done)
         return True
