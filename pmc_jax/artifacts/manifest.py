@@ -105,12 +105,14 @@ def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
     changed = [name for name in both if recorded[name] != present[name]]
     faults += [f"changed: {name}{_kind_of(present[name])}" for name in changed]
     good = len(both) - len(changed)
-    purged, deleted = is_purged(folder), []
-    for name, source in manifest["inputs"].items():
+    inputs, deleted = manifest["inputs"], []
+    # Several settings may name the same file.
+    private = {source["path"] for name, source in inputs.items() if knows_the_data(name)}
+    excused = private if is_purged(folder) else ()
+    for name, source in inputs.items():
         path = source["path"]
         if not is_address(path) and not os.path.exists(path):
-            excused = purged and knows_the_data(name)
-            (deleted if excused else faults).append(f"input missing: {name} ({path})")
+            (deleted if path in excused else faults).append(f"input missing: {name} ({path})")
         elif file_digest(path) != source["sha256"]:
             faults.append(f"input changed: {name} ({path})")
         else:
