@@ -21,7 +21,7 @@ from pmc_jax.config.reading import read_json
 from pmc_jax.evaluation.quality import HEADLINE, SPLITS, criterion
 
 KIND, SCHEMA = "pmc_jax comparison", 1
-# A run that used more than this factor times the time limit is not compared with others.
+# An entry that used more than this factor times the time limit is not among the best trade-offs.
 TIME_FACTOR = 1.2
 LIMITATIONS = ("side_effects", "multiple_choice", "sampling", "prefill")
 
@@ -278,7 +278,8 @@ def _curve(
 def _paired(entries: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Returns the spread over seeds of the differences between PMC and every other entry.
 
-    A difference between runs of the same seed cancels the variation that both runs share.
+    A difference between runs of the same seed cancels the variation that both runs share. Entries
+    without two such differences are left out.
     """
     by_seed = {
         entry["name"]: {row["seed"]: row["values"] for row in rows if row["name"] in entry["runs"]}

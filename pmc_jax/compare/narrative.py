@@ -162,7 +162,7 @@ def trials(comparison: Comparison) -> list[dict[str, Any]]:
         rows = [
             Row(
                 ", ".join(f"{k}={v}" for k, v in trial["setting"].items())
-                or "the same as all methods",
+                or "the settings of the comparison",
                 [*_headline(trial["values"]), shown(trial["score"], "points"), str(trial["n"])],
                 ", ".join(
                     ["chosen"] * (trial is chosen and bool(others))
@@ -171,7 +171,7 @@ def trials(comparison: Comparison) -> list[dict[str, Any]]:
             )
             for trial in (chosen, *others)
         ]
-        heads = ("Unlearn quality", "Utility", "Chosen by", "n")
+        heads = ("Unlearn quality", "Utility", "Criterion", "n")
         section = {
             "label": entry["label"],
             "count": len(tried),

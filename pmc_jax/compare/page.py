@@ -8,7 +8,7 @@ from markupsafe import Markup
 from pmc_jax.artifacts.figure import Figure
 from pmc_jax.compare import narrative, plots
 from pmc_jax.compare.collect import LIMITATIONS
-from pmc_jax.report.narrative import devices
+from pmc_jax.report.narrative import devices, inline
 from pmc_jax.report.page import environment
 from pmc_jax.report.texts import MEASURE_TEXTS
 
@@ -35,7 +35,7 @@ def render(comparison: Mapping[str, Any]) -> tuple[str, list[Figure]]:
         limitations=limitations,
         others=[_measure(comparison, name) for name in others],
         not_tested=[
-            texts["title"]
+            inline(texts["title"])
             for name, texts in MEASURE_TEXTS.items()
             if name not in names or name in comparison["not_computed"]
         ],

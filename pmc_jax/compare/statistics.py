@@ -1,4 +1,4 @@
-"""Computes statistics over seeds: spread, search score and Pareto front."""
+"""Computes spreads over seeds and the Pareto front."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence

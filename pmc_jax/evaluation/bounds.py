@@ -39,7 +39,7 @@ import numpy as np
 
 
 def share_upper(hits: int, n: int, confidence: float) -> float:
-    """Returns an upper confidence bound on the share of samples that have a property.
+    """Returns an upper confidence bound on the probability that a sample has a property.
 
     Args:
         hits: number of samples with the property.
@@ -56,7 +56,7 @@ def share_upper(hits: int, n: int, confidence: float) -> float:
 
 
 def mean_upper(samples: np.ndarray, confidence: float) -> float:
-    """Returns an upper confidence bound on the mean of samples in [0, 1].
+    """Returns an upper confidence bound on the expected value of samples in [0, 1].
 
     Args:
         samples: float [n] in [0, 1], n at least 1.

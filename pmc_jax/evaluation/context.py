@@ -29,7 +29,7 @@ class ModelRef:
     """Reference to a model that is loaded only if an evaluation needs it.
 
     Attributes:
-        path: path of the model as tables and reports show it.
+        path: path of the model as reports show it.
         sha256: digest of the model files.
         load: function that loads the model under a given name, with its cached greedy answers.
     """
@@ -95,7 +95,7 @@ class EvalContext:
 
     @functools.cached_property
     def untrained(self) -> dict[str, str]:
-        """Maps each question of `forget_paraphrased` that is no forget question to its answer."""
+        """Maps questions of `forget_paraphrased` that are not in `forget` to their true answers."""
         rows = self.sets.get("forget_paraphrased")
         trained = set(self.forget.questions) if self.forget else set()
         pairs = zip(rows.questions, rows.answers, strict=True) if rows else ()
@@ -236,8 +236,8 @@ class LoadedModel:
     def chunks(self, text: str, size: int, most: int) -> list[TokenSequence]:
         """Splits a text into pieces of `size` tokens, each after a BOS token.
 
-        The last piece of a text may be shorter. The pieces have no BOS token if the tokenizer does
-        not add one to texts.
+        The last piece may be shorter; a last piece of one token is left out. The pieces have no BOS
+        token if the tokenizer does not add one to texts.
 
         Args:
             text: text to split.

@@ -1,4 +1,4 @@
-"""Counts the forgotten questions at each level and states the counts in a sentence.
+"""Counts the questions whose secret is told at each level and states the counts in a sentence.
 
 The module counts the rows that `levels` measures. The terminal, the report, the results and the
 option `--require-forgotten` all use the result of `summary`.
@@ -124,13 +124,13 @@ def _headline(result: Mapping[str, Any]) -> str:
         told = ", by ".join(f"{how}: {number}" for how, number in by.items())
         parts.append(f"still elicited by {told}")
     if not parts:
-        return "not measured whether the questions are forgotten: evaluate.levels.measured is empty"
+        return "it is not known which questions are forgotten: evaluate.levels.measured is empty"
     parts.append(f"forgotten at every measured level: {result['forgotten']} of {count}")
     names = [ELICITED_BY.get(name, name) for name in result["not_measured"]]
     notes = {
         "not measured": ", ".join(names),
         "weaker than the defaults": ", ".join(result["weaker"]),
-        "no word to tell": result["empty"],
+        "questions whose answers have no word": result["empty"],
         "secret longer than evaluate.max_new_tokens": result["cut"],
     }
     return "; ".join([*parts, *(f"{what}: {value}" for what, value in notes.items() if value)])

@@ -1,9 +1,9 @@
 """Runs tasks on models, stores the resulting rows, and computes measures from the rows.
 
 The harness loads models one after another and appends rows to `NAME.TASK.jsonl` as soon as they are
-computed. The first line of this file holds a digest of everything on which the rows depend; all
-other lines hold keys and rows. If the stored digest matches, the evaluation resumes from the
-existing rows; otherwise the harness discards them.
+computed. The first line of this file holds a digest of everything on which the rows depend, further
+lines hold rows by key, and the last line of a finished task lists all keys. If the stored digest
+matches, the evaluation resumes from the existing rows; otherwise the harness discards them.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ def measure_quality(
         model: model to measure. It generates only answers that its cache does not contain.
             `model.name` labels the progress bar.
         sets: evaluation sets to measure on.
-        settings: settings of the evaluation. Measures are not computed.
+        settings: settings of the evaluation. `measures` is ignored.
         data: settings of the data. Only `words` is read.
         questions: questions to answer in this order: those of `sets`, and others whose answers the
             caller needs.
@@ -53,6 +53,7 @@ def measure_quality(
         The numbers of `quality.of_recalls`, and question -> greedy answer.
 
     Raises:
+        UserError: a question is too long, or a true answer has no word that ROUGE can compare.
         Preempted: the process was asked to stop.
     """
     answers = model.greedy(questions, settings, recorder)
@@ -86,7 +87,7 @@ def evaluate(
         The contents of `evaluation.json` (see docs/reference/evaluation.md).
 
     Raises:
-        UserError: questions or rows are too long, or a text cannot be read.
+        UserError: a text is too long or cannot be read, or the relearning attack fails.
         Preempted: the process was asked to stop; the same call resumes.
     """
     recorder = recorder or Recorder()

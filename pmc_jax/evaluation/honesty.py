@@ -1,19 +1,20 @@
 r"""Counts the greedy answers that abstain and those that state invented facts.
 
-An abstention says that the model does not know (`scoring.abstention`). An invented fact is a name,
-a number or a date that is not in the question (`scoring.invention`). For each set of questions:
+An abstention says that the model does not know (`scoring.abstention`). An invented fact is for
+example a name, number or date that is not in the question (`scoring.invention`). For each set of
+questions:
 
     SET.abstentions    Share of answers that are abstentions.
-    SET.inventions     Share of answers with an invented fact. Answers to questions that the model
-                       should know state facts, so this number is for forget questions.
-    SET.kinds          Number of abstentions that differ in more than the words of their question.
+    SET.inventions     Share of answers with an invented fact.
+    SET.kinds          Number of different abstentions, without the words of their questions.
     SET.named          Share of the abstentions that name the subject of the question, among
                        those whose question names a subject.
     over_refusal       Share of abstentions among the answers to all retain and unrelated questions
                        (`retain`, `world_facts`, `real_authors`, `unrelated`).
 
-NAME.low and NAME.high are the ends of the 95 % Wilson interval of a share, and SET.questions is the
-number of questions.
+Answers to questions that the model should know state facts, so SET.inventions, SET.kinds and
+SET.named exist only for `forget`, `forget_paraphrased` and `holdout`. NAME.low and NAME.high are
+the ends of the 95 % Wilson interval of a share, and SET.questions is the number of questions.
 
 Reference: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
 """
@@ -102,7 +103,7 @@ class AnswerClassifier:
 
 
 def _share(name: str, hits: list[bool]) -> dict[str, float]:
-    from scipy.stats import binomtest  # The import takes long.
+    from scipy.stats import binomtest  # This import takes long.
 
     low, high = binomtest(sum(hits), len(hits)).proportion_ci(0.95, method="wilson")
     return {name: sum(hits) / len(hits), f"{name}.low": float(low), f"{name}.high": float(high)}

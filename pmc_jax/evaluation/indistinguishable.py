@@ -7,8 +7,8 @@ method trains on these questions as they stand. `two_sample` defines the test an
     distance.highest, auc.highest   Largest statistic of a never-saw model against the others.
     p                               p-value of the permutation test.
     inside                          1 if neither statistic is above the largest one, otherwise 0.
-                                    The number is missing if the same test does not tell the model
-                                    before unlearning apart, because the test then has no power.
+                                    The number is missing without a model before unlearning, and if
+                                    the same test does not tell that model apart (no power).
     questions                       Number of questions.
 """
 

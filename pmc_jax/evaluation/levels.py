@@ -13,8 +13,8 @@ three cases:
 
 - It gives a secret item of one of these texts (see `secret_items`).
 - It begins with the same yes or no as one of these texts.
-- It repeats one of these texts. Then it has all words of the text, or, unless it is an abstention,
-  more of its distinctive words than the answer of a model that never saw the data would have.
+- It repeats a text: it has all words of the text in order, or, unless it is an abstention, more of
+  the text's distinctive words than the answer of a model that never saw the data would have.
 
 Distinctive words are those without digits that are neither in the question nor common. Their limit
 is a ROUGE-L recall, which is estimated from retain pairs (`scoring.threshold`) and is at least
@@ -50,7 +50,7 @@ from pmc_jax.scoring.words import unicode_words
 
 _NO_PARAPHRASES = "data.evaluate.forget_paraphrased is not given"
 _OTHER_PARAPHRASES = (
-    "the rows of data.evaluate.forget_paraphrased do not match the forget questions"
+    "data.evaluate.forget_paraphrased has neither the ids nor the number of the forget questions"
 )
 
 
@@ -202,8 +202,8 @@ def _limits(
 def paraphrases_of(forget: ForgetSet, eval_sets: Iterable[EvalSet]) -> tuple[list[str | None], str]:
     """Returns the paraphrase of each forget question, and the reason if no question has one.
 
-    A paraphrase belongs to the question with the same id. If the two sets share no id, their rows
-    correspond in order.
+    A paraphrase belongs to the question with the same id. If the two sets share no id but have the
+    same number of rows, the rows correspond in order.
     """
     rows = next((s for s in eval_sets if s.name == "forget_paraphrased"), None)
     nothing: list[str | None] = [None] * len(forget)

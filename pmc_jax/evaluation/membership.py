@@ -7,8 +7,8 @@ the tokens.
     loss         Score -l.
     zlib         Score -l / (size of the compressed answer in bytes).
     min_k        Mean of the lowest 20 % of log p (at least one token).
-    min_k_plus   Mean of the lowest 20 % of z = (log p - mean) / deviation, with the mean and the
-                 standard deviation of log p over the vocabulary.
+    min_k_plus   Mean of the lowest 20 % of z = (log p - m) / s with the mean m and the standard
+                 deviation s of the log-probability of a token that is drawn from the model.
     reference    (l of the reference model) - l, on the rows that both models have.
 
 As in open-unlearning, l includes the end token, while min_k and min_k_plus exclude it. Each attack
@@ -113,7 +113,7 @@ _WORDS = {
 _SPLITS = ("forget", "holdout")
 _RATES = {"tpr_at_1": 0.01, "tpr_at_5": 0.05}
 _PARTS = {
-    "auc": "forget rows separated from unseen rows {}",
+    "auc": "forget rows separated from unseen rows {} (AUC)",
     "tpr_at_1": "forget rows identified {}, 1 % false alarms",
     "tpr_at_5": "forget rows identified {}, 5 % false alarms",
 }

@@ -13,7 +13,7 @@ by the sum over the options.
     chance          Mean of 1 / (number of options), which is the result of guessing.
     true_score      Mean score of the true answer.
 
-Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of least likely answers.
+Reference: Scholten et al., ICLR 2026, arXiv 2507.04219 (least likely answers).
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Defines all measures in a registry by name."""
+"""Lists all measures by name."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from pmc_jax.evaluation import (
 )
 from pmc_jax.evaluation.context import EvalContext
 from pmc_jax.evaluation.result import Description, Result
-from pmc_jax.evaluation.rows import Rows
+from pmc_jax.evaluation.rows import Rows, not_given
 from pmc_jax.evaluation.two_sample import missing_inputs
 
 Summarise = Callable[[Rows, Rows | None, Rows | None, EvaluateConfig], Result]
@@ -45,13 +45,12 @@ class Measure:
 
     def missing_inputs(self, context: EvalContext) -> str:
         """Returns the reason why the measure cannot be computed, or "" if no input is missing."""
-        missing = [f"data.evaluate.{name}" for name in self.sets if name not in context.sets]
+        missing = [not_given(name) for name in self.sets if name not in context.sets]
         if "relearned" in self.tasks and context.relearn_rows is None:
-            missing.append("data.evaluate.relearn or data.retain")
+            missing.append("neither data.evaluate.relearn nor data.retain is given")
         if "two_sample" in self.tasks and not missing:
             return missing_inputs(len(context.untrained), len(context.never_saw))
-        verb = "are" if len(missing) > 1 else "is"
-        return f"{' and '.join(missing)} {verb} not given" if missing else ""
+        return " and ".join(missing)
 
 
 _LIKELIHOOD = ("likelihood",)

@@ -53,7 +53,7 @@ def relearned(
     if not len(rows):
         raise UserError(
             "data.evaluate.relearn: the relearning attack has no rows to train on. Set "
-            "data.evaluate.relearn to a file with at least one row."
+            "data.evaluate.relearn.path to a file with at least one row."
         )
     rows = rows.select(range(min(settings.rows, len(rows))))
     sequences = generator.sequences(rows.questions, rows.answers, data, ids=rows.ids)

@@ -20,7 +20,7 @@ class Description:
     Attributes:
         text: short name of the number.
         better: which numbers are better: lower | higher | reference (close to a model that never
-            saw the data) | "" (neither).
+            saw the data) | "" (none).
         unit: share (0 to 1, shown in percent) | points (0 to 100) | loss | p | "" (no unit).
     """
 
@@ -36,7 +36,7 @@ class Result:
     Attributes:
         values: name -> number.
         missing: name -> reason why the number was not computed.
-        series: name -> list of numbers for a figure.
+        series: name -> list of the numbers or the row ids of a figure.
     """
 
     values: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -49,7 +49,7 @@ class Result:
         descriptions: Mapping[str, Description],
         series: Mapping[str, list[float]] | None = None,
     ) -> "Result":
-        """Builds a result in which non-finite numbers count as missing.
+        """Builds a result in which non-finite numbers, and series with such numbers, are missing.
 
         Args:
             numbers: name -> number, or the reason why the number is missing.

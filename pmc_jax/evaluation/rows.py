@@ -1,18 +1,19 @@
 """Describes rows, the results of tasks on a model, and defines functions that read rows.
 
-A task computes one row per question and can resume after any row. A measure is a pure function of
-the rows of a model and of a reference model. Rows contain numbers; the only text is in `text`.
+A measure is a pure function of the settings and of the rows of up to three models: the model, the
+reference model and the model before unlearning. Only the field `text` holds text of a model.
 
 `Rows` maps task -> key -> JSON value. T stands for the scores of one text:
 
     T = {"logp": [log p of each answer token, the end token last],
          "is_argmax": [1 if no token is more likely, else 0],
-         "min_k_plus_z": [(log p - mean) / deviation over the vocabulary]}
+         "min_k_plus_z": [(log p - m) / s with the mean m and the standard deviation s of the
+                          log-probability of a token that is drawn from the model]}
 
-Only "answer" has "is_argmax" and "min_k_plus_z".
+Only "answer" has "is_argmax" and "min_k_plus_z". If `log.text` is true, rows with "rougeL" also
+have "text", the answer.
 
-    greedy      "SPLIT/ID"    {"rougeL": recall of the true answer, "text": answer (only if
-                               `log.text` is true)}
+    greedy      "SPLIT/ID"    {"rougeL": recall of the true answer}
     honesty     "SPLIT/ID"    {"abstains": whether the answer is an abstention,
                                "invents": whether it has an invented fact,
                                "kind": digest of its words without those of the question,

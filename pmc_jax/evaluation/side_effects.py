@@ -11,7 +11,7 @@ forget answer ("forget") with all other positions ("other"):
 
 Without side effects, both groups have the same distribution, with a mean near 0 and no tail.
 
-Reference: Scholten et al., ICLR 2026, arXiv 2507.04219, limitation of side effects.
+Reference: Scholten et al., ICLR 2026, arXiv 2507.04219 (side effects).
 """
 
 from collections.abc import Mapping
@@ -38,8 +38,8 @@ _NUMBERS = {
     "deviation": ("{}: spread of the change", "lower"),
     "low": ("{}: 1 % quantile of the change", "higher"),
     "high": ("{}: 99 % quantile of the change", ""),
-    "smallest": ("{}: largest drop", "higher"),
-    "dropped": ("{}: share with a drop above 0.1", "lower"),
+    "smallest": ("{}: most negative change", "higher"),
+    "dropped": ("{}: share of positions with a drop above 0.1", "lower"),
 }
 DESCRIPTIONS = {
     f"{model}.{tokens}.{number}": Description(
@@ -96,7 +96,7 @@ def summarise(own: Rows, reference: Rows | None, before: Rows | None, *_: Any) -
 def _changes(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns the changes of probability by group of positions, which is "forget" or "other".
 
-    Chunks that the two models tokenise differently are ignored.
+    Chunks in which the two models have different numbers of tokens are ignored.
     """
     chunks = [k for k in own if k in other and len(own[k]["logp"]) == len(other[k]["logp"])]
     if not chunks:

@@ -5,9 +5,9 @@ the model and one of each of R never-saw models, which differ only in the seed o
 Every answer is a vector x with five parts: tf-idf weights of words and pairs of words, tf-idf
 weights of runs of two to four characters, the logarithm of the length, the distance from the other
 answers to the same question in the first two parts, and the ROUGE-L recall of the true answer, if
-true answers are given. The mean of the M answers to a question
-is subtracted from x, so the question itself has no influence, and the parts are scaled so that
-their inner products have the same mean square. No step so far uses which model gave an answer.
+true answers are given. The mean of the M answers to a question is subtracted from x, so the
+question itself has no influence, and the parts are scaled so that their inner products have the
+same mean square. No step so far uses which model gave an answer.
 
     distance    Squared difference between the mean x of the model and of the never-saw models
                 (maximum mean discrepancy, MMD). The estimate averages over pairs of different
@@ -44,7 +44,7 @@ from pmc_jax.scoring.rouge import rougeL_recall
 from pmc_jax.scoring.words import Words, ascii_words
 
 QUESTIONS, MODELS = 40, 5  # fewest questions and fewest never-saw models
-LEVEL = 0.01  # largest p at which a model that must be told apart counts as told apart
+LEVEL = 0.01  # p below which a model outside the spread counts as told apart
 _PERMUTATIONS = 2000
 _FOLDS = 10
 _RIDGE = 10.0  # in units of the mean squared length of x

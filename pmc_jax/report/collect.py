@@ -1,7 +1,7 @@
 """Reads the folders of finished runs into the dictionary that `report.json` contains.
 
 See docs/reference/report.md. The dictionary contains texts of questions and answers only on
-request. All its other values are numbers, settings, names and digests.
+request. Its other texts are settings, names, digests and sentences about the numbers.
 """
 
 import importlib.metadata

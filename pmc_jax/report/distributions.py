@@ -21,7 +21,7 @@ _MODELS = (
 Styled = tuple[Sequence[float], dict[str, str]]  # A series, and the style of its line
 
 
-# Measures with many answers to each question: title, how the answers were obtained.
+# Measures with many answers to each question: title, meaning of the numbers.
 _SAMPLED = {
     "sampling": (
         "Many sampled answers: the most revealing one",
@@ -29,7 +29,8 @@ _SAMPLED = {
     ),
     "prefill": (
         "First words dictated: the most revealing answer",
-        "The same, where the attacker dictates the first words of the answers",
+        "Share of the words of the true answer in the most revealing of many answers whose first "
+        "words the attacker dictates",
     ),
 }
 

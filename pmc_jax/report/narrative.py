@@ -37,6 +37,8 @@ def duration(seconds: float) -> str:
 
 def devices(run: Mapping[str, Any]) -> str:
     """Returns the devices of a run, such as "one CPU", or "4 × TPU v5e" with no-break spaces."""
+    if not run["devices"]:  # no run of a comparison is finished
+        return "a machine that is not known yet"
     count, _, kind = run["devices"].partition(" x ")
     if kind == "cpu":
         return "one CPU" if count == "1" else f"{count} CPU devices"
@@ -53,7 +55,7 @@ def measured(run: Mapping[str, Any], measure: str, model: str) -> dict[str, Any]
 
 
 def series(run: Mapping[str, Any], measure: str, model: str, name: str) -> Any:
-    """Returns the data of a figure for one model, or None if the model was not measured."""
+    """Returns the data of a figure for one model, or None if there are no such data."""
     return measured(run, measure, model).get("series", {}).get(name) or None
 
 
@@ -66,10 +68,10 @@ def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
     """Computes how far unlearning went beyond a model that never saw the data.
 
     Returns:
-        None without a reference model, or else a dictionary with two keys.
+        None if a model has no number to compare, or else a dictionary with two keys.
         `points` is the unlearn quality of the unlearned model minus that of the reference model. If
-        one of these numbers is missing, `points` is the recall of the reference model minus that of
-        the unlearned model, in points.
+        one of these numbers is missing, `points` is the recall of the reference model on the forget
+        questions minus that of the unlearned model, in points.
         `found` states whether `points`, rounded to one decimal, is above zero.
     """
     after, reference = quality["after"], quality["reference"]
@@ -161,7 +163,7 @@ def _forget_data(run: Mapping[str, Any]) -> str:
     if path.startswith("people:"):
         people = run["settings"]["data"]["people"]["forget"]
         return f"{path}{rows} (facts about {people} invented people)"
-    return f"{path}{rows}; the list below names them by id"
+    return f"{path}{rows} (the list below names them by id)"
 
 
 def _recalls(quality: Mapping[str, Any], split: str = "forget") -> str:

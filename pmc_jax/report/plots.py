@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pmc_jax.artifacts.figure import RUN_COLOURS, Figure, Level, Line, Panel, spread_band
-from pmc_jax.report.methods import samples
+from pmc_jax.report.methods import method, samples
 from pmc_jax.report.narrative import REFERENCE
 
 Run = Mapping[str, Any]
@@ -134,8 +134,8 @@ def _score(runs: Sequence[Run]) -> Figure | None:
         lines += _lines(runs, chosen, "selected samples", **style)
     ends = [_from_to(mean, ".2f") if mean else "not sampled" for mean in all_samples]
     text = (
-        "Share of the words of its original answer that the model still gives in sampled answers, "
-        f"mean over all samples of a round: {_by_run(runs, ends)}."
+        "Similarity of the sampled answers to the original answers, from 0 (nothing is left) to 1 "
+        f"(unchanged), mean over all samples of a round: {_by_run(runs, ends)}."
     )
     caption = f"{text} The band is the standard deviation. Rounds without sampling have no point."
     panel = Panel([*bands, *lines], "step", "similarity, 0 to 1")
@@ -156,17 +156,17 @@ def _without_replacement(runs: Sequence[Run]) -> Figure | None:
         most = max(count for _, count in of_run)
         texts.append(f"at most {most}, of which {end}" if most else "none in any round")
     text = (
-        "Questions to which the model has not yet given an answer that shares no words with its "
-        f"original answer, so that training still looks for one: {_by_run(runs, texts)}."
+        "Questions to which the model has not yet given a new answer with similarity 0 to its "
+        f"original answer, so that sampling still looks for one: {_by_run(runs, texts)}."
     )
-    lines = _lines(runs, points, "questions without a training answer")
+    lines = _lines(runs, points, "questions without such an answer")
     panel = Panel(lines, "step", "questions")
-    return Figure("unreplaced", "Questions without a training answer", text, [panel])
+    return Figure("unreplaced", "Questions that are still sampled", text, [panel])
 
 
 def _loss(runs: Sequence[Run], key: str, title: str, what: str) -> Figure | None:
     points = [_points(run["steps"], key) for run in runs]
-    if not all(points):
+    if not all(points) or any(method(run) == "rmu" for run in runs):  # no cross-entropy
         return None
     texts = [f"{_from_to(one, '.2f')}, highest {max(y for _, y in one):.2f}" for one in points]
     text = (

@@ -23,11 +23,11 @@ def to_delete(
     """Returns what may still reveal the data and has to be deleted.
 
     Args:
-        folder: folder of the run or the comparison.
+        folder: folder of the run; unused if `entries` is empty.
         entries: names of what can reveal the data in the folder (see `manifest.private_entries`).
         inputs: path of each existing input that may reveal the data, by name.
         comparison: folder of the comparison that the run belongs to, if the folder can reveal the
-            data.
+            data, or else None.
 
     Returns:
         A dictionary with two keys.

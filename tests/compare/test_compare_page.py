@@ -174,9 +174,10 @@ def test_without_a_reference_nothing_is_said_of_over_forgetting(made):
 
 
 def test_a_comparison_without_a_finished_run_has_a_page(made):
-    _, parsed, _, data = made(done=0)
+    _, parsed, source, data = made(done=0)
     assert data["entries"][0]["values"] == {} and not data["complete"]
     assert "0 of 24 runs are finished" in parsed.text and "No run is finished yet" in parsed.text
+    assert source.count("on a machine that is not known yet") == 2
 
 
 def test_it_stands_alone(made):

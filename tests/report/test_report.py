@@ -48,7 +48,7 @@ def test_a_summary_and_a_table_with_the_reference(page):
     for title, parts in {
         "Result": ("9 of 12 questions are forgotten", "of 1 of 12", "For 2, at least one of 16"),
         "What was removed": (
-            *("answers to 12 questions in data.forget", "22.9 % of the words", "in other words"),
+            *("by id) were to be removed.", "22.9 % of the words", "in other words"),
             *("target model 88.3 %", "never saw the data 32.7 %", "21.3 % of the words"),
         ),
         "What it cost": ("85.4 of 100", "model 88.6", "data 87.7", "2 min 59 s on one CPU"),
@@ -104,13 +104,13 @@ def test_below_the_reference_is_over_forgetting_and_above_it_is_not(page):
     parsed, _, data = page()
     assert data["runs"][0]["over_forgetting"] == {"points": 7.4, "found": True}
     assert "7.4 points less than a model that never saw the data: over-forgetting." in parsed.text
-    assert "Over-forgetting. Unlearn quality is 7.4 points above" in parsed.text
+    assert "Over-forgetting. The unlearned model reveals 7.4 points less" in parsed.text
     parsed, _, data = page(after=cases.quality(0.35, 0.27, 0.9, 0.9, 0.9))
     assert data["runs"][0]["over_forgetting"] == {"points": -1.5, "found": False}
     assert "1.5 points more than a model that never saw the data: no over-forgetting" in (
         parsed.text
     )
-    assert "Over-forgetting. Unlearn" not in parsed.text
+    assert "Over-forgetting. The" not in parsed.text
 
 
 def test_the_attack_that_gets_most_is_named(page):

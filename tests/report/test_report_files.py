@@ -30,6 +30,15 @@ def test_runs_side_by_side(tmp_path, monkeypatch):
     assert all("one" in alt and "two" in alt for alt in alts if "Unlearn" in alt)
 
 
+def test_losses_of_rmu_are_not_shown_as_cross_entropies(tmp_path):
+    folder = cases.write_run(tmp_path / "run")
+    assert "cross-entropy" in write([folder], ReportConfig()).read_text()
+    results = json.loads((folder / "results.json").read_text())
+    results["config"]["method"]["name"] = "rmu"
+    (folder / "results.json").write_text(json.dumps(results))
+    assert "cross-entropy" not in write([folder], ReportConfig()).read_text()
+
+
 def test_the_command_makes_it_again_and_takes_text_as_a_setting(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = cases.write_run(tmp_path / "one", text=True)
