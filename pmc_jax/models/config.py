@@ -22,7 +22,7 @@ class RopeConfig:
         factors: frequency divisors of `longrope`, one per pair of channels, for sequences of up to
             `original_max_positions` tokens.
         long_factors: frequency divisors of `longrope` for longer sequences.
-        magnitude: number by which the rotated queries and keys are multiplied.
+        magnitude: number by which the rotated channels of queries and keys are multiplied.
         rotary_dim: number of rotated channels of a head, counted from the first; None = all.
     """
 
@@ -49,7 +49,7 @@ class DecoderConfig:
         num_heads, num_kv_heads: number of query heads and of key/value heads.
         head_dim: number of channels per head.
         norm: `rms`, `rms_plus_one` (scaled by 1 + weight) or `layer` (with a bias).
-        norm_eps: number that a norm adds to the mean square (`rms`) or the variance (`layer`).
+        norm_eps: number that a norm adds to the mean square or, for `layer`, to the variance.
         norms: names of the norms of a layer. `attention_norm` and `mlp_norm` are on the input of
             the attention and of the MLP, `attention_post_norm` and `mlp_post_norm` on the output.
         parallel: whether attention and MLP both read the layer's input. Without an `mlp_norm`,
@@ -68,7 +68,7 @@ class DecoderConfig:
         gated_mlp: whether the MLP multiplies its activation by a second projection.
         qkv_bias, o_bias, mlp_bias, head_bias: whether these projections have biases.
         embed_scale: number by which the embedded tokens are multiplied, rounded to their dtype.
-        learned_positions: whether a table of `max_positions` rows is added to the embedded tokens.
+        learned_positions: whether a learned position embedding is added to each embedded token.
         tie_embeddings: whether the output projection is the transposed embedding.
         max_positions: maximum length of a sequence in tokens.
     """

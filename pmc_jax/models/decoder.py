@@ -42,7 +42,7 @@ class Decoder(nnx.Module):
     """Parameters of a decoder, as a pytree that `jax.jit`, `jax.grad`, `lax.scan` and optax accept.
 
     Args:
-        arrays: one array for each name in `parameters(config)`.
+        arrays: dict from the name of a parameter or of an adapter matrix to its array.
     """
 
     def __init__(self, arrays: Mapping[str, jax.Array]):
@@ -225,9 +225,9 @@ def hidden_states(
     """Computes the hidden states after the last norm and before the projection to logits.
 
     Rows may hold several packed sequences. A token attends to itself, to the earlier tokens of its
-    own sequence and to the complete `prefix`. The prefix is computed once for the batch. The result
-    is exact, because attention is causal and every sequence continues the prefix at position P. The
-    docstring of the module defines the axis letters.
+    own sequence and to the `prefix`, as far as they are in the layer's window. The prefix is
+    computed once for the batch. The result is exact, because attention is causal and every sequence
+    continues the prefix at position P. The docstring of the module defines the axis letters.
 
     Args:
         tokens: i32[B,S], token ids without the prefix.
@@ -265,7 +265,7 @@ def hidden_states(
 
 
 def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kernel) -> jax.Array:
-    """Computes the outputs of the last layer, for the rows of one device.
+    """Computes the outputs of the last layer for `rows`.
 
     `map_over_row_shards` calls this function and describes the first five arguments.
     """

@@ -48,7 +48,8 @@ def export_hf(
 
     Args:
         folder: folder to write; it must be absent or empty unless `replace` is set.
-        dtype: dtype of all weights; None = dtype of each tensor in the source (float32 for GGUF).
+        dtype: dtype of the decoder's weights; None = dtype of each tensor in the source (float32
+            for GGUF). Tensors outside the decoder, such as an image encoder, keep their dtype.
         shard_bytes: maximum bytes of weights in one file. A larger tensor has its own file.
         replace: whether to delete an existing folder once the new folder is complete.
         marks: additional JSON files to write, as a dict from file name to content.
@@ -125,7 +126,7 @@ def _write_weights(
 
     If `folder` is None, the function only takes part in gathering the tensors of all processes.
     """
-    files: list[dict[str, int]] = []  # Each shard has a dict from tensor name to bytes.
+    files: list[dict[str, int]] = []  # Each file has a dict from tensor name to number of bytes.
     shard: dict[str, np.ndarray] = {}
 
     def flush() -> None:

@@ -10,25 +10,35 @@ from pmc_jax.models.config import RopeConfig
 
 
 class Fields:
-    """Fields of a `config.json`, or of an object in that file. A null field counts as absent.
+    """Fields of a `config.json`, or of an object in that file.
 
-    A method that reads a field raises a `UserError` if the value of the field is invalid.
+    A null field counts as absent, except in `with_defaults` and `optional_positive`. A method that
+    reads a field raises a `UserError` if the value of the field is invalid.
 
     Args:
         hf: JSON object.
-        where: path of the file, for error messages.
+        where: path of the file, or of the GGUF file with these values, for error messages.
     """
 
     def __init__(self, hf: Mapping[str, Any], where: str):
         self.hf, self.where = hf, where
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> "Fields":
-        """Returns these fields, completed by the values of `defaults` for absent fields."""
+        """Returns these fields, completed by `defaults`. A null field stays null."""
         return Fields({**defaults, **self.hf}, self.where)
 
     def fail(self, what: str) -> UserError:
         """Returns an error that names the file and says what is wrong with it."""
         return UserError(f"{self.where}: {what}")
+
+    def wrong(self, what: str) -> UserError:
+        """Returns an error that names the file, says what is wrong with it and how to mend it."""
+        is_gguf = self.where.endswith(".gguf")
+        return self.fail(f"{what}. {'Use another GGUF file' if is_gguf else 'Correct the file'}.")
+
+    def _invalid(self, key: str, expected: str, value: Any) -> UserError:
+        found = "is missing" if value is None else f"is {value!r}"
+        return self.wrong(f"{key} must be {expected}, but it {found}")
 
     def get(self, key: str, default: Any = None) -> Any:
         value = self.hf.get(key)
@@ -38,18 +48,14 @@ class Fields:
         """Returns the value of the field `key`, which must be a positive integer."""
         value = self.get(key, default)
         if type(value) is not int or value < 1:
-            raise self.fail(
-                f"{key} must be a positive integer, but it is {value!r}. Correct the field."
-            )
+            raise self._invalid(key, "a positive integer", value)
         return value
 
     def positive(self, key: str, default: float | None = None) -> float:
         """Returns the value of the field `key`, which must be a finite number above 0."""
         value = self.get(key, default)
         if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise self.fail(
-                f"{key} must be a positive number, but it is {value!r}. Correct the field."
-            )
+            raise self._invalid(key, "a positive number", value)
         return float(value)
 
     def optional_positive(self, key: str, default: float | None = None) -> float | None:
@@ -64,7 +70,7 @@ class Fields:
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.get(key, default)
         if type(value) is not bool:
-            raise self.fail(f"{key} must be true or false, but it is {value!r}. Correct the field.")
+            raise self._invalid(key, "true or false", value)
         return value
 
     def one_of(self, key: str, choices: Mapping[str, Any], default: str) -> Any:
@@ -92,7 +98,7 @@ class Fields:
         """Returns the nested object in the field `key`, or an empty object if it is absent."""
         value = self.get(key, {})
         if not isinstance(value, Mapping):
-            raise self.fail(f"{key} must be an object, but it is {value!r}. Correct the field.")
+            raise self._invalid(key, "an object", value)
         return Fields(value, self.where)
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
@@ -100,7 +106,7 @@ class Fields:
         value = self.get(key)
         good = isinstance(value, Sequence) and len(value) == count
         if not good or not all(type(x) in (int, float) and 0 < x < math.inf for x in value):
-            raise self.fail(f"{key} must be a list of {count} positive numbers. Correct the field.")
+            raise self.wrong(f"{key} must be a list of {count} positive numbers")
         return tuple(map(float, value))
 
 
@@ -120,9 +126,8 @@ def attention_shape(fields: Fields, *, kv_default: int | None = None) -> dict[st
     hidden = fields.size("hidden_size")
     head_dim = fields.size("head_dim", hidden // heads)
     if heads % kv_heads:
-        raise fields.fail(
-            f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}. "
-            "Correct these fields."
+        raise fields.wrong(
+            f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
         )
     return {
         "vocab_size": fields.size("vocab_size"),
@@ -148,10 +153,8 @@ def layer_windows(fields: Fields, default: Sequence[str], window: int | None) ->
     types = fields.get("layer_types", list(default))
     sizes = {"full_attention": 0, "sliding_attention": window or 0}
     if not isinstance(types, Sequence) or len(types) != num_layers:
-        raise fields.fail(
-            f"layer_types must be a list of {num_layers} entries, one per layer. Correct the field."
-        )
-    if strange := [t for t in types if t not in sizes]:
+        raise fields.wrong(f"layer_types must be a list of {num_layers} entries, one per layer")
+    if strange := [t for t in types if t not in list(sizes)]:
         raise fields.fail(
             f"layer_types: the type {strange[0]!r} is not implemented. "
             f"Use a model with {' or '.join(sizes)}."
@@ -199,9 +202,9 @@ def rope_config(
     share = scaling.positive("partial_rotary_factor", default_share)
     rotary = int(head_dim * share)
     if rotary % 2 or not 0 < rotary <= head_dim:
-        raise fields.fail(
-            f"the rotary width must be even and from 2 to head_dim {head_dim}, but it is {rotary}. "
-            "Correct partial_rotary_factor."
+        raise fields.wrong(
+            f"the number of rotated channels must be even and from 2 to head_dim, but it is {rotary} "
+            f"(head_dim {head_dim} * partial_rotary_factor {share:g})"
         )
     base = RopeConfig(theta, rotary_dim=None if rotary == head_dim else rotary)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -223,7 +226,7 @@ def _linear(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> Ro
 def _llama3(base: RopeConfig, scaling: Fields, fields: Fields, pairs: int) -> RopeConfig:
     low, high = scaling.positive("low_freq_factor"), scaling.positive("high_freq_factor")
     if high <= low:
-        raise fields.fail("high_freq_factor must be above low_freq_factor. Correct these fields.")
+        raise fields.wrong("high_freq_factor must be above low_freq_factor")
     return dataclasses.replace(
         base,
         kind="llama3",

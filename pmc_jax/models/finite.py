@@ -20,7 +20,7 @@ from pmc_jax.models.hf import TensorSource
 from pmc_jax.models.tensors import Naming
 from pmc_jax.models.tokenizer_calls import token_ids
 
-_TOKENS = 64  # The tokens of the test row are spread over the vocabulary.
+_TOKENS = 64  # The test row has this many tokens, or fewer if the model allows fewer.
 
 
 def check_weights(model: Decoder, source: TensorSource, naming: Naming) -> None:
@@ -29,28 +29,26 @@ def check_weights(model: Decoder, source: TensorSource, naming: Naming) -> None:
     Raises:
         UserError: a tensor has values that are not finite; the message names the tensor.
     """
-    for name, counts in _not_finite(model.arrays()).items():
-        counts = multihost.host_array(counts)
-        if not counts.any():
+    for name, faults in _not_finite(model.arrays()).items():
+        faults = multihost.host_array(faults)
+        if not faults.any():
             continue
-        layer = int(np.argmax(counts > 0)) if counts.ndim else None
+        layer = int(np.argmax(faults)) if faults.ndim else None
         tensor = naming.find(name)[0].pattern.format(i=layer)
-        size = model.arrays()[name].size // max(counts.size, 1)
         raise UserError(
-            f"{source.where(tensor)}: the tensor {tensor} has {int(counts.max())} of {size} values "
-            "that are NaN, infinite or too large for the dtype. Download the model again, or "
-            "export it again."
+            f"{source.where(tensor)}: the tensor {tensor} has values that are NaN, infinite or too "
+            "large for the dtype. Download the model again, or export it again."
         )
 
 
 @jax.jit
 def _not_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Counts the values that are not finite in each parameter.
+    """Returns whether each parameter has values that are not finite.
 
-    A count is i32[L] for a parameter that is stacked over L layers, and otherwise i32[].
+    A result is bool[L] for a parameter that is stacked over L layers, and otherwise bool[].
     """
     return {
-        name: jnp.sum(~jnp.isfinite(x), axis=range(name.startswith("layers."), x.ndim))
+        name: jnp.any(~jnp.isfinite(x), axis=tuple(range(name.startswith("layers."), x.ndim)))
         for name, x in arrays.items()
     }
 
@@ -107,7 +105,7 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -
         where: file or folder of the model, for the message.
 
     Raises:
-        UserError: an id has no row in the embedding.
+        UserError: an id has no row in the embedding, or the tokenizer cannot encode "?".
     """
     ids = set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder)
     text = token_ids(tokenizer, "?")

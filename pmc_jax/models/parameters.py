@@ -55,7 +55,8 @@ def adapter_pair(config: DecoderConfig, name: str, rank: int) -> dict[str, Param
 def stacked(config: DecoderConfig, names: Iterable[str]) -> dict[str, Parameter]:
     """Returns the shapes and axes of parameters and adapters that are stacked over layers.
 
-    `names`, and the keys of the result, lack the prefix "layers.".
+    `names`, and the keys of the result, lack the prefix "layers.". The shapes of all adapters are
+    those for rank 1, because the rank is never sharded.
     """
     table = parameters(config)
     for name in names:

@@ -1,7 +1,8 @@
 """Access to remote model folders such as gs://bucket/model.
 
-Only the parts of a file that are needed are transferred. The module uses `etils.epath`, which uses
-fsspec (gcsfs for gs://, s3fs for s3://) or, if TensorFlow is installed, TensorFlow's file system.
+Of a file with weights, only the header and the rows that are needed are transferred. The module
+uses `etils.epath`, which uses fsspec (gcsfs for gs://, s3fs for s3://) or, if TensorFlow is
+installed, TensorFlow's file system.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ MARK = "target.json"
 
 _SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}  # Each scheme needs one package.
 _HEADER_BYTES = 100_000_000  # The safetensors format has this limit.
-# These patterns match all files of a model folder except weights.
+# These patterns match the configuration and tokenizer files of a model folder.
 TEXT_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 _DTYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
@@ -80,7 +81,7 @@ def _reached(address: str) -> Iterator[None]:
 def local_texts(folder: Path) -> Iterator[Path]:
     """Provides a local folder with the configuration and tokenizer files of a model folder.
 
-    The yielded folder is `folder` itself, or a temporary copy of these files if it is remote.
+    It is `folder` itself or, if `folder` is remote, a temporary folder with copies of these files.
     """
     if not is_address(folder):
         yield folder
@@ -119,9 +120,10 @@ def listing(address: str) -> list[tuple[str, int, int]]:
 
 
 class RemoteSafetensors:
-    """Remote `*.safetensors` file with the methods of `safetensors.safe_open`.
+    """Remote `*.safetensors` file with `keys` and `get_slice`, as in `safetensors.safe_open`.
 
     Raises:
+        UserError: the file cannot be reached.
         ValueError: the header is damaged, or the file is shorter than its header says.
     """
 

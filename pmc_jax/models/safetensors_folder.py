@@ -25,8 +25,8 @@ class SafetensorsFolder:
         """Opens all files and reads only their headers.
 
         Raises:
-            UserError: the folder has no weights, a file is damaged, or the index does not match the
-                files.
+            UserError: the folder cannot be reached or has no weights, a file is damaged, or the
+                index does not match the files.
         """
         self.path = remote_folder(str(folder)) if is_address(folder) else Path(folder)
         local = functools.partial(safe_open, framework="numpy")
@@ -46,6 +46,8 @@ class SafetensorsFolder:
             path = self.path / file
             try:
                 handle = opened(path)
+            except UserError:  # A remote file cannot be reached.
+                raise
             except (SafetensorError, OSError, ValueError) as error:
                 raise UserError(
                     f"{path}: the file is not a valid safetensors file ({reason(error)}). "
@@ -58,8 +60,7 @@ class SafetensorsFolder:
                 )
                 raise UserError(
                     f"{path}: the file {verb} tensor {wrong[0]!r}, which {INDEX_FILE} {listed_as} "
-                    "for this file. "
-                    "Download the model again."
+                    "for this file. Download the model again."
                 )
             for name in keys:
                 self._files[name] = path

@@ -1,7 +1,8 @@
 """Tables that map the tensors of a checkpoint to the parameters of the decoder.
 
-Each family has one table of entries, which both import and export use. `pmc_jax.models.decoder`
-defines the axis letters. This module handles no weights.
+Each family has one table of entries, which both import and export use. The axis letters are those
+of `pmc_jax.models.decoder` in lower case, but n stands for the query heads in `q` and `o`. This
+module handles no weights.
 """
 
 import dataclasses
@@ -25,8 +26,8 @@ class Entry:
         parts: pair (name, axis letters without L) for every parameter that the tensor holds.
         theirs: for each dimension of the tensor, the letters of the axes that it flattens, from
             the outermost to the innermost.
-        joined: dimension along which several parts are concatenated; None = the parts alternate
-            along an axis with the letter `PART` in `theirs`.
+        joined: dimension along which several parts are concatenated; None = there is one part, or
+            the parts alternate along an axis with the letter `PART` in `theirs`.
     """
 
     pattern: str

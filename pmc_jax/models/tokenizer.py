@@ -34,8 +34,9 @@ def load_tokenizer(
     """Loads the tokenizer of a local model folder, without running code from the folder.
 
     `tokenizer.json` describes the complete pipeline and is used unchanged. The tokenizer classes of
-    transformers 5 are not used, because they replace its pre-tokenizer. For example, SmolLM2 names
-    `GPT2Tokenizer`, which splits "½" and runs of digits differently than in training.
+    transformers 5 would replace its pre-tokenizer, so they are used only if this file is absent.
+    For example, SmolLM2 names `GPT2Tokenizer`, which splits "½" and runs of digits differently than
+    in training.
 
     Args:
         folder: local model folder.
@@ -56,7 +57,7 @@ def load_tokenizer(
     except Exception as error:
         raise UserError(
             f"{where or folder}: the tokenizer cannot be read ({reason(error)}). "
-            "Add tokenizer.json and tokenizer_config.json to the folder."
+            "Put the model's tokenizer.json and tokenizer_config.json into the folder."
         ) from None
 
 

@@ -32,7 +32,7 @@ def spoil(folder: Path, name: str, value: float, dtype=np.float32) -> None:
 )
 def test_a_tensor_with_values_that_are_not_finite_is_named(folder, name, value):
     spoil(folder, name, value)
-    with pytest.raises(UserError, match=rf"model.safetensors: the tensor {name} has 1 of \d+ val"):
+    with pytest.raises(UserError, match=rf"model.safetensors: the tensor {name} has val"):
         load(folder)
 
 

@@ -18,7 +18,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import find, load
 from pmc_jax.models.remote import RemoteSafetensors, remote_folder
-from pmc_jax.models.safetensors_folder import SINGLE_FILE
+from pmc_jax.models.safetensors_folder import SINGLE_FILE, SafetensorsFolder
 
 ADDRESS = "gs://bucket/model"
 
@@ -183,3 +183,13 @@ def test_a_bucket_that_refuses(bucket, monkeypatch):
     monkeypatch.setattr(DirFileSystem, "isdir", refuse)
     with pytest.raises(UserError, match=r"cannot be read \(RuntimeError: Anonymous caller\)"):
         find(ADDRESS)
+
+
+def test_weights_that_cannot_be_reached_are_not_called_damaged(bucket, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("Anonymous caller")
+
+    model_folder(bucket[0] / "bucket" / "model", "default")
+    monkeypatch.setattr(DirFileSystem, "open", refuse)
+    with pytest.raises(UserError, match=r"^gs://.*safetensors: the address cannot be read"):
+        SafetensorsFolder(ADDRESS)

@@ -13,9 +13,7 @@ def _gpt2(fields: Fields) -> DecoderConfig:
     hidden = fields.size("n_embd", 768)
     heads = fields.size("n_head", 12)
     if hidden % heads:
-        raise fields.fail(
-            f"n_embd {hidden} is not a multiple of n_head {heads}. Correct these fields."
-        )
+        raise fields.wrong(f"n_embd {hidden} is not a multiple of n_head {heads}")
     return DecoderConfig(
         vocab_size=fields.size("vocab_size", 50_257),
         hidden_size=hidden,
