@@ -203,8 +203,8 @@ def rope_config(
     rotary = int(head_dim * share)
     if rotary % 2 or not 0 < rotary <= head_dim:
         raise fields.wrong(
-            f"the number of rotated channels must be even and from 2 to head_dim, but it is {rotary} "
-            f"(head_dim {head_dim} * partial_rotary_factor {share:g})"
+            "the number of rotated channels must be even and from 2 to head_dim, but it is "
+            f"{rotary} (head_dim {head_dim} * partial_rotary_factor {share:g})"
         )
     base = RopeConfig(theta, rotary_dim=None if rotary == head_dim else rotary)
     kind = scaling.get("rope_type", scaling.get("type", "default"))

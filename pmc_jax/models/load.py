@@ -255,8 +255,8 @@ def _check_folder(folder: Path) -> None:
     others = sorted(p.name for p in folder.iterdir() if p.suffix in _OTHER_WEIGHTS)
     if others and SINGLE_FILE in missing:
         raise UserError(
-            f"{folder}: pmc loads weights only from safetensors, not from {others[0]}. Convert the "
-            "model to safetensors with save_pretrained of transformers."
+            f"{folder}: pmc does not load {others[0]}, only safetensors. Convert the model to "
+            "safetensors with save_pretrained of transformers."
         )
     if files := sorted(folder.glob("*.gguf")):
         raise UserError(
