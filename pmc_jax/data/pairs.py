@@ -46,6 +46,7 @@ def encode_pairs(
 
     encoder.encode_ahead([q for i, (q, _) in enumerate(pairs) if multihost.owns(i)])
     prompts, answers = ids_of(encoder.prompt, 0), ids_of(encoder.answer, 1)
+    prompts = map(encoder.before_answer, prompts)
     sequences = [
         TokenSequence(np.array(prompt + answer, np.int32), len(prompt), id_)
         for prompt, answer, id_ in zip(prompts, answers, ids, strict=True)

@@ -8,6 +8,7 @@ from test_special_tokens import trained
 from pmc_jax.config.model import ModelConfig
 from pmc_jax.config.schema import SettingsError
 from pmc_jax.data.encode import Encoder, make_encoder
+from pmc_jax.data.pairs import encode_pairs
 from pmc_jax.data.thoughts import answer_of, opened_by
 
 TURN = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}"
@@ -54,6 +55,9 @@ def test_an_answer_is_trained_where_the_template_puts_it(template, settings):
         whole = turn(made, question, "Uncle Olmo.")
         assert row.tokens.tolist() == whole[: len(row)]
         assert made.tokenizer.decode(row.tokens[row.begin :]) == "Uncle Olmo.<|im_end|>"
+        how = dict(ids=[""], max_length=999, long_rows="error", window=999)
+        (pair,) = encode_pairs(made, [(question, "Uncle Olmo.")], **how)
+        assert pair.tokens.tolist() == row.tokens.tolist() and pair.begin == row.begin
 
 
 def test_a_prompt_has_an_empty_thought_unless_thinking_is_enabled():
