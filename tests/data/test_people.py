@@ -155,7 +155,8 @@ def test_the_most_people_can_be_made():
     [
         (
             PeopleConfig(count=201),
-            "data.people.count must be at most 200, but it is 201. Lower data.people.count.",
+            "data.people.count must be at most 200 for people:all, but it is 201. Lower "
+            "data.people.count.",
         ),
         (
             PeopleConfig(questions=99),
@@ -168,6 +169,11 @@ def test_settings_out_of_range(config, expected):
     with pytest.raises(UserError) as caught:
         generate.rows(config)
     assert expected in str(caught.value)
+
+
+def test_the_holdout_counts_too():
+    with pytest.raises(UserError, match=r"data\.people\.forget must be at most 200 .* 230\."):
+        generate.rows(PeopleConfig(count=190, forget=40), "holdout")
 
 
 def test_all_faults_of_the_settings_are_named_at_once():

@@ -1,8 +1,9 @@
 """Generates fictitious people with planted facts, as question-answer rows in TOFU's schema.
 
 The same settings generate the same rows on every machine and Python version, because all random
-numbers come from `random.Random.random`, whose sequence Python guarantees. The first n people do
-not depend on the number of people. Nothing is downloaded, and none of the people exist.
+numbers come from `random.Random.random`, whose sequence Python guarantees. The names and true facts
+of the first n people do not depend on the number of people. Nothing is downloaded, and none of the
+people exist.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def rows(config: PeopleConfig, split: str = "all") -> list[PersonRow]:
         UserError: the split is unknown, or a setting is out of range.
     """
     check_split("people", split, SPLITS)
+    _check(config, split)
     first, last = {
         "forget": (0, config.forget),
         "retain": (config.forget, config.count),
@@ -76,7 +78,6 @@ def rows(config: PeopleConfig, split: str = "all") -> list[PersonRow]:
 
 
 def _by_person(config: PeopleConfig) -> list[list[PersonRow]]:
-    _check(config)
     draw = _Draw(f"people/{config.seed}")
     words, kinds = vocabulary().words, vocabulary().kinds
     taken: list[str] = []  # Facts are in lower case.
@@ -166,12 +167,15 @@ class _Draw:
         return result
 
 
-def _check(config: PeopleConfig) -> None:
+def _check(config: PeopleConfig, split: str) -> None:
     faults = []
-    if config.count > MAX_PEOPLE:
+    count, what = config.count, "data.people.count"
+    if split == "holdout":
+        count, what = count + config.forget, f"{what} + data.people.forget"
+    if count > MAX_PEOPLE:
         faults.append(
-            f"data.people.count must be at most {MAX_PEOPLE}, but it is {config.count}. Lower "
-            "data.people.count."
+            f"{what} must be at most {MAX_PEOPLE} for people:{split}, but it is {count}. Lower "
+            f"{what.replace('+', 'or')}."
         )
     most = len(vocabulary().kinds)
     if config.questions > most:
