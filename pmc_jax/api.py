@@ -167,7 +167,7 @@ def unlearn(
     )
     answers = None
     if METHODS[settings.method.name].reads_true_answers:
-        rows = pairs_to_retain(forget)
+        rows = pairs_to_retain(forget, "forget")
         answers = ForgetAnswerSet(rows.ids, rows.questions, rows.answers)
         forget = ForgetSet(rows.ids, rows.questions)
     elif not isinstance(forget, ForgetSet):
@@ -228,7 +228,7 @@ def finetune(
         UserError: rows are empty, invalid or too long.
     """
     if not isinstance(pairs, FinetuneSet):
-        rows = pairs_to_retain(pairs)
+        rows = pairs_to_retain(pairs, "pairs")
         pairs = FinetuneSet(rows.ids, rows.questions, rows.answers)
     generator = TextGenerator.of(lm, model or ModelConfig())
     weights = _finetune(
@@ -285,7 +285,7 @@ def evaluate(
         UserError: a split has an unknown name, or rows are too long.
     """
     if isinstance(splits, Mapping):
-        rows = {name: pairs_to_retain(pairs) for name, pairs in splits.items()}
+        rows = {name: pairs_to_retain(pairs, "splits") for name, pairs in splits.items()}
         splits = [EvalSet(n, r.ids, r.questions, r.answers) for n, r in rows.items()]
     if not all(isinstance(rows, EvalSet) for rows in splits):
         raise UserError("splits: an entry is not an EvalSet. Pass a mapping from names to pairs.")

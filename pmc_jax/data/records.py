@@ -24,18 +24,16 @@ class _Rows:
         """Checks that the columns and ids are valid.
 
         Raises:
-            UserError: a column is not a tuple of strings, the columns differ in length, or an id
-                is repeated.
+            UserError: a column is not a tuple of strings (`wrong`: of tuples of strings), the
+                columns differ in length, or an id is repeated.
         """
         kind = type(self).__name__
         columns = {name: getattr(self, name) for name in self._column_names()}
         for name, values in columns.items():
+            form = "a tuple of tuples of str" if name == "wrong" else "a tuple of str"
             for texts in values if name == "wrong" else [values]:
                 if not isinstance(texts, tuple) or not all(isinstance(v, str) for v in texts):
-                    raise UserError(
-                        f"{kind}: the column '{name}' must be a tuple of str, but it is not. Pass "
-                        "a tuple of str."
-                    )
+                    raise UserError(f"{kind}: the column '{name}' is not {form}. Pass {form}.")
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
@@ -93,7 +91,8 @@ class ForgetSet(_Rows):
             do not name subjects.
 
     Raises:
-        UserError: also if a question does not contain its subject, apart from case.
+        UserError: a column or an id is invalid, or a question does not contain its subject, apart
+            from case.
     """
 
     ids: tuple[str, ...]
@@ -133,7 +132,7 @@ class RetainSet(_Pairs):
 
 
 class FinetuneSet(_Pairs):
-    """Question-answer pairs for training a target model. Only fine-tuning imports this type."""
+    """Question-answer pairs for training a target model. No unlearning method imports this type."""
 
 
 class ForgetAnswerSet(_Pairs):
@@ -147,7 +146,7 @@ class ForgetAnswerSet(_Pairs):
 class EvalSet(_Rows):
     """Question-answer pairs that evaluation compares with a model's answers.
 
-    Only evaluation imports this type.
+    No unlearning method imports this type.
 
     Args:
         name: key in `data.evaluate`, such as "forget" or "world_facts".

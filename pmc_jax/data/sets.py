@@ -80,8 +80,8 @@ def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet)
         pairs = zip(rows.questions, forget.questions, strict=False)
         first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(rows), len(forget)))
         raise UserError(
-            f"data.forget_answers: the {len(rows)} questions differ from the {len(forget)} "
-            f"questions of data.forget at row {first}. Use the same questions in the same order."
+            f"data.forget_answers: the {len(rows)} questions differ from the {len(forget)} of "
+            f"data.forget at {row_location(first)}. Use the same questions in the same order."
         )
     return rows
 
@@ -123,7 +123,7 @@ def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
     )
 
 
-def questions_to_forget(questions: Iterable[str], where: str = "questions_to_forget") -> ForgetSet:
+def questions_to_forget(questions: Iterable[str], where: str = "forget") -> ForgetSet:
     """Builds a `ForgetSet` from questions. The ids are "question:0", "question:1", ...
 
     Args:
@@ -140,22 +140,26 @@ def questions_to_forget(questions: Iterable[str], where: str = "questions_to_for
     return ForgetSet(ids, tuple(questions))
 
 
-def pairs_to_retain(pairs: Iterable[tuple[str, str]]) -> RetainSet:
+def pairs_to_retain(pairs: Iterable[tuple[str, str]], where: str = "retain") -> RetainSet:
     """Builds a `RetainSet` from (question, answer) pairs. The ids are "pair:0", "pair:1", ...
+
+    Args:
+        pairs: at least one pair.
+        where: name of the pairs in messages.
 
     Raises:
         UserError: there is no pair, a pair does not have two values, or a value is blank or not a
             string.
     """
-    pairs = _listed(pairs, "pairs_to_retain", "pairs")
+    pairs = _listed(pairs, where, "pairs")
     faults = [
         f"{row_location(index)}: the row is not a (question, answer) pair"
         for index, pair in enumerate(pairs)
         if not isinstance(pair, tuple | list) or len(pair) != 2
     ]
     if faults:
-        raise_faults("pairs_to_retain", faults)
-    table = table_of("pairs_to_retain", [{"question": q, "answer": a} for q, a in pairs])
+        raise_faults(where, faults)
+    table = table_of(where, [{"question": q, "answer": a} for q, a in pairs])
     check_values(table, ["question", "answer"], range(len(pairs)))
     questions, answers = zip(*pairs, strict=True)
     return RetainSet(tuple(f"pair:{i}" for i in range(len(pairs))), questions, answers)
