@@ -1,4 +1,4 @@
-"""Checks the values in the columns of a source and reports all faults in one error.
+"""Checks the values in the columns of a source and reports the faults in one error.
 
 A message names only the columns in the settings and columns with common names. All other columns
 are counted, because a name may be private text. For example, the first row of a file without a
@@ -15,7 +15,8 @@ from pmc_jax.data.files import Table, json_type, raise_faults
 from pmc_jax.data.visible import is_visible
 from pmc_jax.errors import UserError
 
-# Messages may show these column names. The names of a group have the same meaning.
+# Messages may show these column names. The names in `_QUESTIONS` have the same meaning, and so do
+# the names in `_ANSWERS`.
 _QUESTIONS = ("question", "questions", "prompt", "instruction", "query", "input")
 _ANSWERS = ("answer", "answers", "completion", "response", "output", "reply", "target", "label")
 _OTHERS = ("paraphrased_question", "paraphrased_answer", "perturbed_answer")
@@ -120,7 +121,8 @@ def _absent(table: Table, names: Sequence[str]) -> str:
 def _meant(name: str, common: Sequence[str]) -> str | None:
     """Returns the existing column, in quotes, that the user probably meant, or None.
 
-    The function never suggests a question column for an answer, or an answer column for a question.
+    For a common name of a question column, the function suggests only question columns, and for a
+    common name of an answer column, only answer columns.
 
     Args:
         name: name of a column that does not exist.

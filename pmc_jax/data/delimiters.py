@@ -1,7 +1,7 @@
 """Finds the character that separates the values of a CSV or TSV file.
 
-The choice depends only on the header, in which the column names of the settings are searched. The
-values below the header may contain any of these characters.
+The column names of the settings are searched for in the header. The rows below it do not affect the
+choice, because their values may contain any of these characters.
 """
 
 import csv

@@ -1,8 +1,9 @@
 """Encodes text as token ids and decodes token ids as text.
 
-In the chat format, a prompt is the chat template with the question as the user's turn. In the tag
-format, a prompt is `Question: ...` and the answer begins with `Answer: `. The template or the
-tokenizer adds one BOS token to a prompt. One end token follows the tokens of an answer.
+In the chat format, a prompt is the chat template with the question as the user's turn. In the tags
+format, a prompt is `Question: ...` and the answer begins with `Answer: `. If the model has a BOS
+token, the template or the tokenizer adds it to a prompt. One end token follows the tokens of an
+answer.
 """
 
 import contextlib
@@ -70,8 +71,8 @@ class Encoder:
     def encode_ahead(self, questions: Sequence[str]) -> None:
         """Encodes the prompts of questions together, which is faster than one by one.
 
-        `prompt` then returns them at once. A question that cannot be encoded raises its error only
-        there.
+        The method `prompt` then returns these prompts without encoding them again. It still encodes
+        questions that spell out a special token, and batches with a question that has an error.
         """
         spells_token = self._in_prompts.search
         new = [q for q in dict.fromkeys(questions) if q not in self._prompts]
@@ -81,7 +82,7 @@ class Encoder:
                 self._encode(new[start : start + _TOGETHER])
 
     def _encode(self, questions: Sequence[str]) -> None:
-        """Encodes and remembers prompts. A question that spells a special token must be alone."""
+        """Encodes and remembers prompts. Encode a question with a special token alone."""
         as_text = self._in_prompts.search(questions[0]) is not None
         tag = self.settings.question_tag
         if self.is_chat:
@@ -126,14 +127,14 @@ class Encoder:
     def answer(self, text: str) -> list[int]:
         """Returns the token ids of an answer and its end token.
 
-        The loss is computed on these tokens. In the tag format, the answer tag comes first.
+        The loss is computed on these tokens. In the tags format, the answer tag comes first.
         """
         return [*self.answer_prefix(text), self.end_token]
 
     def answer_prefix(self, text: str) -> list[int]:
         """Returns the token ids of an answer without the end token.
 
-        In the tag format, the answer tag comes first.
+        In the tags format, the answer tag comes first.
         """
         return self._after("" if self.is_chat else self.settings.answer_tag, text)
 
@@ -164,7 +165,7 @@ class Encoder:
 
     @functools.cached_property
     def lead(self) -> list[int]:
-        """Special tokens that the tokenizer adds before a text."""
+        """Ids of the special tokens that the tokenizer adds before a text."""
         with_lead, text = token_ids(self.tokenizer, "?"), self.plain("?")
         starts = range(len(with_lead) - len(text) + 1)
         return with_lead[: next(i for i in starts if with_lead[i : i + len(text)] == text)]
@@ -255,8 +256,8 @@ def make_encoder(
         generation_config: contents of generation_config.json, which may name more end tokens.
 
     Raises:
-        UserError: the format is chat but there is no chat template, the template raises an error,
-            there is no end token, or an end token is not a token id.
+        UserError: the format is chat but there is no chat template, the template fails a check or
+            raises an error, there is no end token, or an end token is not a token id.
     """
     if settings.format == "chat" and not tokenizer.chat_template:
         raise UserError(

@@ -28,10 +28,10 @@ class Table:
 
     Args:
         name: name of the source in messages, such as a file's path or "tfds:tofu/forget10".
-        columns: names of the columns that occur in at least one row, in order of appearance.
+        columns: names of the columns of the source, in order of appearance.
         rows: one mapping per row, from column name to value. A row may lack columns.
-        lines: line number of each row, counted from 1. The sequence is empty if the source has no
-            lines.
+        lines: line number of each row, counted from 1. The sequence is empty if the source is not
+            read line by line.
 
     Raises:
         UserError: the source has no rows.
@@ -66,8 +66,8 @@ def table_of(
     Args:
         name: name of the source in messages.
         rows: one mapping per row, from column name to value.
-        lines: line number of each row, counted from 1. The sequence is empty if the source has no
-            lines.
+        lines: line number of each row, counted from 1. The sequence is empty if the source is not
+            read line by line.
         faults: faults of the source, each as "LOCATION: what is wrong".
 
     Raises:
@@ -90,7 +90,7 @@ def raise_faults(name: str, faults: Sequence[str]) -> NoReturn:
         UserError: always.
     """
     shown = "; ".join(faults[:_MAX_FAULTS])
-    more = f"; and {len(faults) - _MAX_FAULTS} more faults" if len(faults) > _MAX_FAULTS else ""
+    more = f"; and {len(faults) - _MAX_FAULTS} more" if len(faults) > _MAX_FAULTS else ""
     fix = "Correct this row." if len(faults) == 1 else "Correct these rows."
     raise UserError(one_line(f"{name}, {shown}{more}. {fix}"))
 
@@ -101,8 +101,8 @@ def one_line(text: object) -> str:
 
 
 def row_location(index: int) -> str:
-    """Returns how messages refer to a row of a source without lines: "row INDEX (from 0)"."""
-    return f"row {index} (from 0)"
+    """Returns the location of a row that has no line number: "row INDEX (counted from 0)"."""
+    return f"row {index} (counted from 0)"
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Table:
@@ -117,8 +117,8 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
 
     Raises:
         UserError: the suffix is unknown, the file cannot be read or is not UTF-8, a row cannot be
-            parsed or is not an object, or a CSV header repeats a name. The message is one line
-            with the first faults.
+            parsed or is not an object, a column name is repeated, or there are no rows. The message
+            is one line with the first faults.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -217,8 +217,8 @@ def _width_fault(count: int, expected: int, delimiter: str) -> str | None:
     if count == expected:
         return None
     name = NAMES.get(delimiter, "the separator")
-    fields = f"{count} field{'s' if count > 1 else ''}"
-    return f"the row has {fields}, but the header has {expected} (quote values with {name})"
+    values = f"{count} value{'s' if count > 1 else ''}"
+    return f"the row has {values}, but the header has {expected} (quote values that contain {name})"
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> Table:

@@ -1,4 +1,4 @@
-"""Limits on the time and memory of Python code from a model folder, such as a chat template."""
+"""Limits on the time and memory of code from a model folder, such as a chat template."""
 
 import contextlib
 import resource

@@ -1,4 +1,4 @@
-"""Reads the words of names from `names.yaml`, and makes names of words that a data set lacks."""
+"""Reads the words of names from `names.yaml`, and makes new names from words that the data lack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PIECE_ONE_BY_ONE = regex.compile(rf"(?V1)[\w&&{_ONE_BY_ONE}]")
 _FEWEST_CODE_DIGITS = 3  # of a code whose letters are kept
 _YEAR = 4  # digits
 _LARGEST_DIGIT = 9  # This number is also a month, so a date stays a date.
-_TRIES = 100  # number of draws before a shorter, longer or known word is taken
+_TRIES = 100  # number of draws before a word of another length or a known number is taken
 # The cases of a Russian name differ in the end of each word.
 _CYRILLIC_END = regex.compile(
     "(?:ого|его|ому|ему|ыми|ими|[ыиоеа]м|[аыи]х|[аеёиоуыэюяйь]{1,3})$", regex.IGNORECASE
@@ -63,7 +63,7 @@ def name_words() -> NameWords:
 
 
 class NameMaker:
-    """Replaces the words of names by words that do not occur in the data.
+    """Replaces the words of names with words that do not occur in the data.
 
     The words come from `names.yaml`. When they are used up, words are coined letter by letter, so
     that sequences of three letters are as frequent as in these words. For a script that the file
@@ -124,7 +124,7 @@ class NameMaker:
         return result + name[end:]
 
     def _options(self, word: str, kind: str) -> Iterator[str]:
-        """Yields new words for a word, without end."""
+        """Yields an endless sequence of new words for a word."""
         draw = random.Random(f"{self._seed}/{word}").random
         if kind == "digits":
             for attempt in itertools.count():
@@ -145,7 +145,7 @@ class NameMaker:
             pairs = itertools.product(listed["family"], listed["given"])
             words = [family + given for family, given in pairs if len(family + given) == len(word)]
         order = sorted(words, key=lambda _: draw())
-        # Similar words often have the gender of the name.
+        # Words with the same last letter often have the same gender.
         order.sort(key=lambda new: (new[-1] != word[-1]) + (abs(len(new) - len(word)) > 2))
         yield from filter(self._is_new, order)
         model = words or [text for text in sorted(self._words) if script_of(text) == script]
@@ -154,7 +154,7 @@ class NameMaker:
     def _coined(
         self, model: Sequence[str], length: int, draw: Callable[[], float]
     ) -> Iterator[str]:
-        """Yields words that resemble those of a model, of about the same length, without end."""
+        """Yields an endless sequence of words that resemble those in `model`, of about a length."""
         after = defaultdict(list)
         for text in model:
             padded = f"\0\0{text.casefold()}\0"
@@ -198,8 +198,8 @@ def _replaced_words(name: str) -> list[tuple[regex.Match, str]]:
     """Returns the words of a name that are replaced, and the kind of each word.
 
     The kinds are "given" and "family" in a name of several words, "given" for a single word,
-    "whole" for a run of characters in a script without spaces, "digits", and "letters" for an
-    initial or the letters of a code.
+    "whole" for a run of characters in a script without spaces or in Korean, "digits", and "letters"
+    for an initial or the letters of a code.
     """
     words = list(_PIECE.finditer(name))
     last_space = max((match.start() for match in regex.finditer(r"\s", name)), default=-1)
@@ -245,7 +245,7 @@ def script_of(word: str) -> str:
 
 
 def _digits(old: str, draw: Callable[[], float]) -> str:
-    """Returns random digits that could stand in the same date as some digits."""
+    """Returns random digits that can replace the digits `old` in a date."""
     if len(old) < 3:
         return f"{1 + int(draw() * max(int(old), _LARGEST_DIGIT)):0{len(old)}}"
     kept = old[:2] if len(old) == _YEAR and old[:2] in ("19", "20") else ""

@@ -56,7 +56,7 @@ def encode_pairs(
     if not long:
         return sequences
     names = ", ".join(f"{id_} ({n} tokens)" for id_, n in long[:5])
-    names += f" and {len(long) - 5} more rows" if len(long) > 5 else ""
+    names += f" and {len(long) - 5} more" if len(long) > 5 else ""
     if long_rows == "error" or len(long) == len(sequences):
         drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
         fix = "Increase data.max_length or shorten" if limit < window else "Shorten"

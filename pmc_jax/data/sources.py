@@ -164,7 +164,7 @@ def _file_hint(path: Path, data: DataConfig) -> str:
     if near:
         return f"Did you mean {near[0]}?"
     root = f"'{data.root}'" if data.root else "the current folder"
-    return f"Use a path that exists in data.root, which is {root}."
+    return f"Use the path of a file. Relative paths start in data.root, which is {root}."
 
 
 # Each loader below returns the stem of the ids, the number of the first row, and the table.

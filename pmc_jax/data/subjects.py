@@ -1,12 +1,12 @@
 """Finds the people and things that forget questions are about, and replaces their names.
 
-Unless the data give it, a subject is a text in a forget question that no retain text contains:
+Unless subjects or names are given, subjects are texts of forget questions that no retain text has:
 
     name        words that begin with a capital letter, with particles such as "van" between them
     title       text in quotation marks that begins with a capital letter
-    identifier  e-mail address, handle, or word with several digits
-    phrase      words or characters that several forget questions share. Phrases are found only in
-                questions without a difference between capital and small letters.
+    identifier  e-mail address, handle, or word with a digit, but not "1994", "20th" or "8-bit"
+    phrase      words or characters that several forget questions share. Phrases count only if a
+                question has no other subject and its capital letters mark no names.
 
 `names.yaml` lists the particles, the words before a name and the words that begin a question.
 """
@@ -106,9 +106,9 @@ def invented_names(
 
     An invented name has the shape of the subject: the number of words, their scripts, capital
     letters, particles, titles and separators, and the number of digits. Its new words occur neither
-    in the texts nor in the subjects. Its numbers, initials and letters of a code only differ from
-    those of the subject. A word of several subjects, such as the surname of a family, has
-    the same invented word in all of them.
+    in the texts nor in the subjects. Its numbers, initials and letters of a code differ from those
+    of the subject, but may occur elsewhere. A word of several subjects, such as the surname of a
+    family, has the same invented word in all of them.
 
     Args:
         subjects: the subjects of each question, from `find_subjects`.
@@ -130,9 +130,9 @@ def invented_names(
 def replace_names(text: str, names: Mapping[str, str]) -> str:
     """Replaces names in a text.
 
-    If two names have the same number of words, the words are also replaced where they stand alone,
-    such as a surname, and Cyrillic words also with another ending. A name in capital letters stays
-    in capital letters. Names inside longer words are not replaced.
+    If a name and its new name have the same number of words, a word such as the surname is also
+    replaced where it stands alone, and a Cyrillic word also with another ending. A name in capital
+    letters stays in capital letters. Names inside longer words are not replaced.
 
     Args:
         text: a question or an answer.
@@ -205,16 +205,16 @@ def _is_cased(text: str) -> bool:
 
 
 class _Search:
-    """Searches for texts in any case, whatever divides their words."""
+    """Finds strings in a text, in any case and whatever divides their words."""
 
-    def __init__(self, texts: Iterable[str]):
-        self._keys = {_key(text) for text in texts} - {()}
+    def __init__(self, strings: Iterable[str]):
+        self._keys = {_key(string) for string in strings} - {()}
         self._lengths: dict[str, set[int]] = defaultdict(set)
         for key in self._keys:
             self._lengths[key[0]].add(len(key))
 
     def spelled(self, text: str) -> dict[Key, str]:
-        """Returns the key of each of the texts that a text contains, and its first spelling."""
+        """Returns the key of each string that a text contains, and its first spelling there."""
         units = list(_units(text))
         folded = [unit[0].casefold() for unit in units]
         found: dict[Key, str] = {}
@@ -227,7 +227,7 @@ class _Search:
 
 
 def _phrases(text: str) -> Iterator[str]:
-    """Yields neighbouring words or characters that only white space or a hyphen divides."""
+    """Yields each run of one to eight units that only white space, hyphens or dots divide."""
     units = list(_units(text))
     for i, first in enumerate(units):
         end = first.start()
@@ -241,7 +241,7 @@ def _phrases(text: str) -> Iterator[str]:
 def _best_phrase(
     phrases: Sequence[str], shared: Counter[Key], kept: Counter[Key], common: float
 ) -> list[str]:
-    """Returns the phrase that most forget questions share, the longest of several, or none."""
+    """Returns a list of the most widely shared phrase, the longest of several, or an empty list."""
 
     def is_candidate(phrase: str) -> bool:
         key = _key(phrase)
@@ -266,8 +266,8 @@ def _best_phrase(
 class _Capitals:
     """Finds names by their capital letters.
 
-    The first word of a sentence is a part of a name if it has a capital letter elsewhere inside a
-    sentence, or if it is never a small word and begins no sentence of the retain data.
+    A sentence's first word belongs to a name if it is no starter in `names.yaml` and either has a
+    capital letter inside a sentence, or is never lower-case and begins no sentence of `retained`.
 
     Args:
         questions: the forget questions.

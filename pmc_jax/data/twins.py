@@ -1,4 +1,4 @@
-"""Finds questions that occur in both sets of a run, or more than once in one set."""
+"""Finds questions that are in both the forget set and the retain set, or twice in one set."""
 
 import logging
 

@@ -68,10 +68,10 @@ def test_rows_that_hold_more_than_their_header(tmp_path):
     for delimiter, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
         message = fault(forget, f"question\nWho?{delimiter}Ann.\nHow?{delimiter}So.\n")
         assert f"the first line names one column, but {name} divide the rows below" in message
-    assert "2 fields, but the header has 1 (quote values with commas)" in fault(
+    assert "2 values, but the header has 1 (quote values that contain commas)" in fault(
         forget, "question\nWho?,Ann.\n"
     )
     message = fault(retain, tmp_path / "r.csv", "question;answer\nWho?;Ann;Bob\n")
-    assert "3 fields, but the header has 2 (quote values with semicolons)" in message
+    assert "3 values, but the header has 2 (quote values that contain semicolons)" in message
     message = fault(retain, tmp_path / "r.csv", "sep=;\nquestion;answer\nWho?\n")
-    assert "r.csv, line 3: the row has 1 field" in message
+    assert "r.csv, line 3: the row has 1 value" in message

@@ -47,7 +47,7 @@ def assert_private(message: str) -> None:
             f"question\n{FACT}\t{SECRET}\n",
             "the first line names one column, but tabs divide the rows below. Write the name",
         ),
-        ("fields.csv", f"question,answer\n{FACT},{SECRET},c\n", "line 2: the row has 3 fields"),
+        ("fields.csv", f"question,answer\n{FACT},{SECRET},c\n", "line 2: the row has 3 values"),
         ("quote.csv", f'question,answer\n"{FACT}"x,{SECRET}\n', "line 2: the row is not valid CSV"),
         ("keyed.jsonl", json.dumps({FACT: SECRET}), "The columns are: 1 column with another name."),
         (
@@ -65,7 +65,7 @@ def assert_private(message: str) -> None:
         ),
         ("text.jsonl", f'"{FACT}"', "the row must be an object"),
         ("list.jsonl", f'{{"question": ["{FACT}"], "answer": "a"}}', "is an array, not a string"),
-        ("array.json", f'[{ROW}, "{FACT}"]', "row 1 (from 0): the row must be an object"),
+        ("array.json", f'[{ROW}, "{FACT}"]', "row 1 (counted from 0): the row must be an object"),
         ("text.parquet", FACT, "cannot be read as Parquet (ArrowInvalid)"),
     ],
     ids=lambda part: part if part.endswith(SUFFIXES) else "",

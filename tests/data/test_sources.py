@@ -225,11 +225,15 @@ GOOD = '{"question": "a", "answer": "b"}\n'
         ("r.jsonl", GOOD.encode("utf-16"), "line 1: the text is not UTF-8"),
         ("r.json", "[]", "r.json: the source has no rows"),
         ("r.json", '[{"question": "a"\n, 5]', "r.json, line 2: the text is not valid JSON"),
-        ("r.json", '[{"question": "a", "answer": "b"}, 5]', "row 1 (from 0): the row must be"),
+        (
+            "r.json",
+            '[{"question": "a", "answer": "b"}, 5]',
+            "row 1 (counted from 0): the row must be",
+        ),
         ("r.csv", "question,answer\n", "r.csv: the source has no rows"),
         ("r.csv", "", "r.csv: the source has no rows"),
         ("r.csv", "sep=;\n", "r.csv: the source has no rows"),
-        ("r.csv", 'question,answer\na,"b\nc"\nd\n', "line 4: the row has 1 field, but"),
+        ("r.csv", 'question,answer\na,"b\nc"\nd\n', "line 4: the row has 1 value, but"),
         ("r.csv", 'question,answer\na,"b', "r.csv, line 2: the row is not valid CSV"),
         ("r.csv", "question,question\na,b\n", "line 1: columns 1 and 2 have the same name"),
         ("r.csv", "question,answer\na,\n", "line 2: the value in column 'answer' is empty"),
@@ -251,7 +255,7 @@ def test_all_faults_are_in_one_message_up_to_five(tmp_path):
     for line in (2, 3):
         assert f"line {line}: the value in column 'question' is a number, not a string" in message
         assert f"line {line}: the value in column 'answer' is empty" in message
-    assert message.endswith("not a string; and 3 more faults. Correct these rows.")
+    assert message.endswith("not a string; and 3 more. Correct these rows.")
     assert retain_fault(tmp_path, "r.jsonl", "x\n" * 5).count("not valid JSON") == 5
     assert "more" not in retain_fault(tmp_path, "r.jsonl", "x\n" * 5)
 
@@ -277,7 +281,8 @@ def test_parquet_values_are_named_by_row(tmp_path):
     source = SourceConfig(path="p.parquet")
     message = fault(sets.retain_set, source, DataConfig(root=str(tmp_path)))
     assert (
-        "p.parquet, row 1 (from 0): the value in column 'answer' is null, not a string" in message
+        "p.parquet, row 1 (counted from 0): the value in column 'answer' is null, not a string"
+        in message
     )
 
 

@@ -80,4 +80,4 @@ def test_a_repeated_key(tmp_path):
     path = path.rename(tmp_path / "f.json")
     path.write_text('[{"question": "a"},\n {"question": "a", "b": [{"x": 1, "y": 2, "x": 3}]}]')
     message = tiny.fault(sets.forget_set, SourceConfig(path=str(path)), DataConfig())
-    assert "row 1 (from 0): keys 1 and 3 of an object are the same" in message
+    assert "row 1 (counted from 0): keys 1 and 3 of an object are the same" in message

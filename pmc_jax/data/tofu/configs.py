@@ -1,7 +1,7 @@
 """Official configurations of TOFU, with the names of their files and columns.
 
-`holdoutXX` contains authors that no model has seen. `X_perturbed` contains the rows of `X` with
-paraphrases and wrong answers for TOFU's measures.
+`holdoutXX` contains authors that no model has seen. `X_perturbed` contains rows of `X` with wrong
+answers and, for fictitious authors, paraphrases for TOFU's measures.
 """
 
 from __future__ import annotations

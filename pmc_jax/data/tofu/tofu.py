@@ -167,7 +167,10 @@ def _file_in(folder: str | Path, config_name: str) -> Path:
     path = local_file(folder, config_name)
     if path is None:
         names = f"{config_name}.jsonl or {config_name}.json"
-        raise UserError(f"{folder}: the folder has no file {names}. {GET_TOFU}.")
+        raise UserError(
+            f"{folder}: the folder has no file {names}. Set source_dir to a folder with the files "
+            f"of the Hugging Face dataset {HUB_REPO}."
+        )
     return path
 
 
