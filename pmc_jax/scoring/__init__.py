@@ -18,7 +18,7 @@ incoherent answers get this score.
     abstention.py answers that say that the model does not know
     invention.py  facts in an answer that its question does not state
     preference.py order of samples with equal scores
-    threshold.py  score of a model that never saw the data, used in place of 0
+    threshold.py  thresholds, up to which a score counts as 0
     registry.py   construction of a score from the settings
 
 An empty original answer contains nothing to recall, so ROUGE gives every sample 0.

@@ -62,7 +62,7 @@ class Abstentions:
         return self.rest(answer) is not None
 
     def rest(self, answer: str) -> str | None:
-        """Returns the words of an abstention beside its phrases and harmless clauses.
+        """Returns the words of an abstention outside its phrases and harmless clauses.
 
         The words are in lower case and without accents: "where jane roe lives" for "Sorry, but I
         don't know where Jane Roe lives." The result is None if the answer is no abstention.
@@ -83,12 +83,12 @@ def abstentions(
 ) -> Abstentions:
     """Returns the abstentions of `abstentions.yaml`.
 
-    The patterns of all languages detect abstentions in every case.
+    Whatever `languages` is, the patterns of all languages detect abstentions.
 
     Args:
         languages: codes of the languages whose openings are used.
-        openings_file: text file with one opening in each line, which replace the openings of the
-            languages. These openings are abstentions, too.
+        openings_file: text file with one opening in each line. These openings replace those of
+            `languages`, and a clause with one of them is an abstention, too.
 
     Raises:
         UserError: there are no openings for a language, or the file is missing, empty or not UTF-8.
@@ -98,7 +98,7 @@ def abstentions(
         if language not in tables:
             raise UserError(
                 f"pmc.abstention.languages: there are no openings for {language!r}. Use "
-                f"{', '.join(tables)}, or name a file of openings in pmc.abstention.openings_file."
+                f"{', '.join(tables)}, or [] with a file in pmc.abstention.openings_file."
             )
     packaged = [text for table in tables.values() for text in table["openings"]]
     if openings_file is None:

@@ -59,8 +59,8 @@ def invents(question: str, answer: str, words: Vocabulary) -> bool:
 def foreign_words(text: str, known: Keys, words: Vocabulary) -> list[Keys]:
     """Finds words that may state a fact without a capital letter.
 
-    In what an abstention says beside its phrases, such words are the content that its question does
-    not ask about: "an old bamboo ukulele".
+    Examples are "bamboo" and "ukulele" in "I don't know who plays an old bamboo ukulele", if the
+    question does not contain them.
 
     Args:
         text: the text.
@@ -68,7 +68,8 @@ def foreign_words(text: str, known: Keys, words: Vocabulary) -> list[Keys]:
         words: tables of number words, month names and common words.
 
     Returns:
-        A list of words that are rare words of `secret_items` and not known, each as its key.
+        A list of words that are rare words of `secret_items` and not known, each as the set of its
+        keys.
     """
     forms = [key for key in known if not key.isascii()]
 

@@ -104,9 +104,7 @@ def _score(
         return chrf
     if name == "token_lcs":
         if encode is None:
-            raise UserError(
-                f"{where}: the score 'token_lcs' needs a tokenizer. Pass encode= or a model."
-            )
+            raise UserError(f"{where}: the score 'token_lcs' needs a tokenizer. Pass encode=.")
         return token_lcs(encode)
     if name == "embedding":
         if settings.embedding is None:

@@ -22,7 +22,7 @@ def rougeL_recall(reference: str, hypothesis: str, words: Words = ascii_words) -
 
     Args:
         reference: the text to be recalled, such as the true answer or the original answer.
-        hypothesis: the text in which the words of the reference are searched.
+        hypothesis: the text that is searched for the words of the reference.
         words: function that splits a text into words, such as a value of `words.RULES`.
 
     Returns:

@@ -10,10 +10,10 @@
     phrase     At least two neighbouring characters, in scripts without spaces between words.
 
 `secret_readings` compares items in any spelling. An item is secret if it is not in the question and
-is in few other answers: in at most three or 10 % of them, or for a rare word in at most one or 1 %.
-The other answers are those to the other forget questions and to the retain questions, so no corpus
-is needed. Number words, names of months and common words in `secret_words.yaml` are neither names
-nor rare words.
+is in few other answers: in at most three or 10 % of them, whichever is more, or for a rare word in
+at most one or 1 %. The other answers are those to the other forget questions and to the retain
+questions, so no corpus is needed. Number words, names of months and common words in
+`secret_words.yaml` are neither names nor rare words.
 """
 
 import re

@@ -46,7 +46,7 @@ _YEAR_LAST = re.compile(
     r"(?P<year>\d{4}|\d{2})(?![-/.]?\d)"
 )
 _MONTH_DAY = re.compile(r"(?<!\d)(?P<month>\d{1,2})\s?月\s?(?P<day>\d{1,2})\s?日")
-# An original is not searched for these dates, because they can also be other numbers.
+# Only `keys` finds these dates. They are no secret items, because they can also be other numbers.
 _POSSIBLE_DATES = (
     re.compile(r"(?<!\d)(?:1[89]|20)\d\d(?P<b>0\d|1[0-2])(?P<a>[0-2]\d|3[01])(?!\d)"),
     re.compile(r"(?<!\d)(?P<a>\d\d)(?P<b>\d\d)(?:1[89]|20)\d\d(?!\d)"),
@@ -186,7 +186,7 @@ def addresses(folded: str) -> list[Keys]:
 
 
 def runs(digits: str, between: re.Pattern = _BETWEEN_DIGITS) -> Iterator[list[re.Match]]:
-    """Yields sequences of numbers that only separators divide, in a text from `with_digits`."""
+    """Yields runs of numbers and codes that only separators divide, in a text of `with_digits`."""
     run: list[re.Match] = []
     for match in _TOKEN.finditer(digits):
         if run and not between.fullmatch(digits, run[-1].end(), match.start()):

@@ -132,7 +132,8 @@ def vocabulary(file: str | None = None) -> Vocabulary:
         file: value of `evaluate.levels.words`, or None.
 
     Raises:
-        UserError: the file cannot be read, has an unknown table, or has a value of another type.
+        UserError: the file cannot be read, is not valid YAML, has an unknown table or no tables, or
+            has a value of another type.
     """
     tables = _parsed(_PACKAGED.read_text(encoding="utf-8"), "secret_words.yaml")
     if file is not None:
@@ -156,10 +157,8 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: the YAML is invalid{place}. Correct the YAML.") from error
     tables = [field.name for field in dataclasses.fields(Vocabulary)]
     if not isinstance(content, dict) or (unknown := sorted(map(str, content.keys() - set(tables)))):
-        is_what = (
-            f"has the unknown table {unknown[0]!r}" if isinstance(content, dict) else "is a list"
-        )
-        raise UserError(f"{where}: the file {is_what}. Use only the tables {', '.join(tables)}.")
+        has = f"the unknown table {unknown[0]!r}" if isinstance(content, dict) else "no tables"
+        raise UserError(f"{where}: the file has {has}. Use only the tables {', '.join(tables)}.")
     return {name: _table(name, value, where) for name, value in content.items()}
 
 

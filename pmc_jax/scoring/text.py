@@ -98,8 +98,8 @@ def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
 
     Args:
         function: function that maps n texts to n vectors of any size d, float [n, d], such as a
-            sentence embedding model. The function is called once per question, with the original
-            answer and all samples. A zero vector has cosine 0 with every vector.
+            sentence embedding model. Each call gets the original answer and all samples of a
+            question together. A zero vector has cosine 0 with every vector.
     """
 
     def embedding_similarity(original: str, samples: Sequence[str]) -> np.ndarray:
@@ -130,7 +130,8 @@ def forbidden(strings: Sequence[str], *, similarity: float = 90.0) -> Score:
     """Returns a score that is 1 for samples with a forbidden string. Original answers are not read.
 
     Args:
-        strings: the forbidden strings. Case, white space and the width of characters are ignored.
+        strings: the forbidden strings. Differences of case, of the width of characters and of the
+            kind and amount of white space are ignored.
         similarity: minimum similarity of approximate matches in percent. A part of a sample matches
             a string of at least five characters if their similarity (rapidfuzz `partial_ratio`) is
             not lower. With 100, only exact matches count.

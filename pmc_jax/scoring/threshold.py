@@ -2,8 +2,8 @@
 
 PMC stops sampling for a question once a sample's score is not above the threshold. Even a model
 that never saw the data says "was born in the town of ...", so its expected score is above 0. A
-lower score means that the model forgets more than was asked for. Thresholds are
-computed from questions, original answers and retain pairs.
+lower score means that the model forgets more than was asked for. This module estimates thresholds
+from questions, original answers and retain pairs.
 """
 
 import functools

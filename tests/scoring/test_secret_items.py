@@ -169,7 +169,7 @@ def test_tables_of_another_language(tmp_path):
     ("text", "part"),
     [
         ("numbers: [1", "the YAML is invalid at line"),
-        ("[1]", "is a list. Use only the tables"),
+        ("[1]", "has no tables. Use only the tables"),
         ("nombres: {un: 1}", "unknown table 'nombres'"),
         ("numbers: {un: eins}", "the table numbers must map words to integers"),
         ("months: {treizembre: 13}", "the table months must map words to numbers from 1"),
