@@ -1,16 +1,17 @@
 """Decides which samples may replace the original answer to a question, for each `pmc.answer`.
 
     own       The sample has no private word.
-    abstain   The sample has ended and says that the model does not know, in words that questions of
-              the data or common sentences have. It has no private word, no secret item of the
-              original answer and no fact of its own.
+    abstain   The sample has ended and says only that the model does not know. Its other words are
+              common, in the question or in retain questions. It has no private word, no secret item
+              of the original answer and no fact that the question does not state.
     unseen    The sample has ended. It has no private word, no secret item of the original answer
-              and no rare item of any other answer of the data. Its score is at most the highest
-              score of such samples for other invented names.
+              and no rare item that the question does not have. If there are several invented names,
+              its score is at most the highest score of such samples for the other names.
 
 A private word of a question occurs in another forget question, in an original answer or in what the
 model says about the subject, but neither in the question nor in the retain data, and is not a
-common word. A rare item is a number, a name or another word that only one answer of the data has.
+common word. With `pmc.selection.private_words`, no word is private. A rare item is a number, a name
+or another word that only one answer of the data has.
 """
 
 from collections import Counter
@@ -22,6 +23,7 @@ from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.data.spelling import any_of
 from pmc_jax.scoring.abstention import Abstentions
+from pmc_jax.scoring.base import is_empty
 from pmc_jax.scoring.invention import foreign_words, invents
 from pmc_jax.scoring.secret_items import gives, secret_items
 from pmc_jax.scoring.secret_readings import keys
@@ -92,7 +94,7 @@ class Admission:
     def admits(self, index: int, text: str) -> bool:
         """Returns whether a text may replace the answer to the question with this index.
 
-        The function applies the rules that need neither scores nor other samples.
+        The function applies only the rules that need nothing but the text.
         """
         if self.has_private_word(index, text):
             return False
@@ -102,7 +104,7 @@ class Admission:
             return False
         asked = self._asked[index]
         if self._answer == "unseen":
-            return self._rare.isdisjoint(keys(text, self._words) - asked)
+            return not is_empty(text) and self._rare.isdisjoint(keys(text, self._words) - asked)
         rest = self._abstentions.rest(text)
         return (
             rest is not None

@@ -1,4 +1,4 @@
-"""Provides training rows for the methods that train on true answers or refusals.
+"""Provides training rows for all methods except PMC and PMC-alignment.
 
 This is the only unlearning module that may hold true forget answers (`ForgetAnswerSet`). PMC does
 not import this module.
@@ -12,6 +12,7 @@ import numpy as np
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import ForgetAnswerSet, ForgetSet
+from pmc_jax.errors import UserError, first_of
 from pmc_jax.sampling.batching import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.likelihood import token_scores
@@ -22,7 +23,7 @@ from pmc_jax.unlearning.source import RowSource, TermRows
 
 
 class ForgetAnswerSource(RowSource):
-    """`RowSource` of a method that trains on true answers or refusals.
+    """`RowSource` of every method except PMC and PMC-alignment.
 
     Args:
         generator: the model before unlearning.
@@ -34,7 +35,7 @@ class ForgetAnswerSource(RowSource):
         config: settings of the run.
 
     Raises:
-        UserError: a row is too long.
+        UserError: a prompt or a row is too long, or cannot be encoded.
     """
 
     def __init__(
@@ -61,7 +62,15 @@ class ForgetAnswerSource(RowSource):
         self._rows: dict[str, list[list[TokenSequence]]] = {}
 
         def encoded(texts: Sequence[str]) -> list[TokenSequence]:
-            return generator.sequences(forget.questions, texts, config.data, ids=forget.ids)
+            found = generator.sequences(forget.questions, texts, config.data, ids=forget.ids)
+            kept = {sequence.id for sequence in found}
+            if long := [id_ for id_ in forget.ids if id_ not in kept]:
+                raise UserError(
+                    f"data.long_rows=drop: {len(long)} of {len(forget)} forget questions have rows "
+                    f"that are too long ({first_of(long, 5)}), but rows of forget questions cannot "
+                    "be dropped. Shorten these rows or increase data.max_length."
+                )
+            return found
 
         if answers is not None:
             self._rows["forget"] = [[one] for one in encoded(answers.answers)]

@@ -1,4 +1,4 @@
-"""Builds what the setting `pmc.answer` needs to sample answers: variants, sampler and names."""
+"""Builds what `pmc.answer` needs for sampling: variants of the questions, sampler and subjects."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -46,14 +46,14 @@ def check_asking(
 
     Raises:
         UserError: a question names no subject although `pmc.answer=unseen`, a file cannot be read,
-            or there is no chat template for `pmc.abstention.system_prompt`.
+            or the prompts have no system message for `pmc.abstention.system_prompt`.
     """
     if pmc.answer == "abstain":
         abstentions(pmc.abstention.languages, pmc.abstention.openings_file)
         if pmc.abstention.system_prompt is not None and not generator.encoder.is_chat:
             raise UserError(
-                "pmc.abstention.system_prompt: the model has no chat template, so there is no "
-                "system message. Remove this setting."
+                "pmc.abstention.system_prompt: prompts in the tags format have no system message. "
+                "Remove this setting, or use a model with a chat template and model.format=auto."
             )
     elif pmc.answer == "unseen":
         subjects = zip(forget.ids, subjects_of(forget, retain, pmc), strict=True)
@@ -133,7 +133,7 @@ class Asking:
 
     @property
     def longest_opening(self) -> int:
-        """Maximum number of tokens in the first words of a sampled answer."""
+        """Maximum number of tokens in an opening, or 0 if there are no openings."""
         return max((len(v.opening) for row in self.variants for v in row), default=0)
 
     def measure_knowledge(self, model: Decoder, originals: Sequence[str]) -> Knowledge:

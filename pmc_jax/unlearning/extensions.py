@@ -19,7 +19,7 @@ from pmc_jax.training.order import Stream, stream_rng
 from pmc_jax.unlearning.pmc import Selection
 from pmc_jax.unlearning.store import ReplacementStore
 
-# `share_answers` tries at most `_MAX_STORED` stored answers and about `_MAX_NEW` new answers.
+# `share_answers` tries at most `_MAX_STORED` stored answers and `_MAX_NEW` new answers.
 _MAX_STORED, _MAX_NEW = 16, 256
 
 # `share_answers` considers only new answers that fit at least this fraction of the number of
@@ -35,12 +35,12 @@ def run_attempts(
     max_attempts: int,
     good_enough: float,
 ) -> list[Selection]:
-    """Repeats a round for the questions whose stored answer is not good enough yet.
+    """Makes attempts for each question until its stored answer is good enough.
 
     Args:
         store: the replacement answers.
         questions: ids of the questions in the first attempt.
-        run_round: function that maps question ids and the number of the attempt to selections.
+        run_round: function that maps question ids and the index of the attempt to selections.
         max_attempts: maximum number of attempts.
         good_enough: highest score with which a question needs no further attempt.
 
@@ -107,7 +107,7 @@ def share_answers(
 
 
 def question_word_dropout(question: str, dropout: float, seed: int, step: int, index: int) -> str:
-    """Drops each word of a question at random.
+    """Drops words of a question at random.
 
     Args:
         question: the question, whose words are separated by white space.

@@ -3,12 +3,13 @@
 Before training, each question is also asked with invented names in place of the names of its
 subject. The model does not know the answer in two cases:
 
-- Most greedy answers for invented names equal the original answer, apart from the names.
+- Most greedy answers for invented names have almost the same words as the original answer, apart
+  from words of the question.
 - The original answer is no more likely than the greedy answer for one of the invented names. The
   likelihood of an answer is its mean log-probability per token.
 
-If the model knows nothing, the first of R + 1 exchangeable answers is the most likely with
-probability 1 / (R + 1), so more invented names find more of these questions.
+If the model knows nothing, the original answer is the most likely of R + 1 answers with probability
+1 / (R + 1), so with more invented names, the test misses fewer of these questions.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def is_unknown(
 
 
 def _are_equal(question: str, one: str, other: str) -> bool:
-    """Returns whether two answers have the same words, apart from those of the question."""
+    """Returns whether two answers have almost the same words, apart from those of the question."""
     given = frozenset(unicode_words(question))
     words = [[word for word in unicode_words(text) if word not in given] for text in (one, other)]
     # `fuzz.ratio` is twice the LCS divided by the sum of the lengths. Two empty lists are equal.

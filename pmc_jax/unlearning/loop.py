@@ -3,7 +3,7 @@
 In a round, a method first prepares rows under one snapshot of the weights. PMC samples answers in
 this phase (see `pmc.run_round`). N gradient steps follow, and N = 1 is the paper's algorithm. The
 loop does not depend on the algorithm: the `RowSource` provides the rows, and the `Objective`
-provides their weights in the loss. The caller handles files, folders and evaluation.
+defines the loss. The caller handles files, folders and evaluation.
 """
 
 import contextlib
@@ -245,7 +245,7 @@ class Unlearning:
         self.source.finish()
 
     def _run_round(self, steps: Sequence[Step], bar: tqdm, after_round: Callable[[], bool]) -> None:
-        """Prepares a round, unless the restored checkpoint has prepared it, and runs its steps."""
+        """Prepares a round, unless the run was resumed within the round, and runs its steps."""
         preemption.check()
         if self._round is None:
 
@@ -273,12 +273,14 @@ class Unlearning:
                 preemption.check()
 
     def _stop_reason(self, step: Step) -> str | None:
-        """Returns the reason why a run ends after this step, or None if the run continues."""
+        """Returns the reason why a run ends early after this step, or None if it does not."""
+        if self.done == self.total_steps:
+            return None
         limit = self._config.method.max_seconds
         if limit is not None and multihost.broadcast(self.spent) >= limit:
             return f"the limit method.max_seconds={limit:g} is reached"
         ends_epoch = (step.index + 1) * self._rows_per_step // len(self.source.ids) > step.epoch
-        if self._retain_loss is None or not ends_epoch or self.done == self.total_steps:
+        if self._retain_loss is None or not ends_epoch:
             return None
         with self.recorder.watch.stage("score"):
             model = self.trainer.model

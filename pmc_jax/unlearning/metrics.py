@@ -17,9 +17,8 @@ def score_moments(selections: Sequence[Selection]) -> dict[str, Any]:
     Returns:
         A dictionary with these entries. All scores are None if there are no selections.
 
-            sampled_score: mean score of the selected samples.
-            score_mean, score_std: mean and standard deviation of the scores of all samples. The
-                theory predicts their limits.
+            sampled_score: mean score of the selections.
+            score_mean, score_std: mean and standard deviation of the scores of all samples.
             sampled_questions: number of selections.
     """
     names = ("sampled_score", "score_mean", "score_std")
@@ -48,7 +47,7 @@ def overlap(
         words: name of the rule in `words.RULES` by which ROUGE divides texts into words.
 
     Returns:
-        The mean recall, or nan if there are no replacement answers.
+        The mean recall, or nan if there are no answers to compare.
     """
     rule = RULES[words]
     pairs = [(originals[i], text) for i, (text, _) in replacements.items() if text is not None]

@@ -14,7 +14,7 @@ then collapse away from the original answers. The functions are:
 This module depends on no model, tokenizer or device. The caller passes functions that sample, score
 and select answers. By default, the score is ROUGE-L recall against the original answer
 (`scoring.text`), and the sample with the lowest score is selected (`select_index`). The module
-`extensions` defines this library's additions to the paper.
+`extensions` defines four of this library's additions to the paper.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ class Rollout(NamedTuple):
         texts: texts of the K answers.
         length: number of tokens of each answer, int [K].
         mean_nll: mean negative log-probability per token at temperature 1, float [K].
-        ended: whether each answer ended before the maximum number of tokens, bool [K].
+        ended: whether the model ended each answer within the maximum number of tokens, bool [K].
     """
 
     texts: list[str]
@@ -54,7 +54,7 @@ class Selection(NamedTuple):
     Attributes:
         question: id of the question.
         answer: text of the selected sample, or None if no sample may replace the answer.
-        score: score of the selected sample.
+        score: score of the selected sample, or 1 if there is none.
         scores: scores of all K samples.
         others: further samples, which replace the answer as often as `answer` does.
         shareable: samples that may also replace answers to other questions, each with its mean
@@ -77,8 +77,8 @@ class Selection(NamedTuple):
 
 # Function that maps questions to the model's greedy answers.
 AnswerGreedily = Callable[[Sequence[str]], Mapping[str, str]]
-# Function that samples K answers to each question id under the current weights. The host maps each
-# id and its answers to a selection while the device continues to sample.
+# Function that samples K answers to each question id under the current weights. It calls its second
+# argument with each id and its answers while the device continues to sample.
 Sample = Callable[[Sequence[str], Callable[[str, Rollout], Selection]], list[Selection]]
 # Function that maps an original answer and K answers to scores, float64 [K]. Lower is better.
 Score = Callable[[str, Sequence[str]], np.ndarray]

@@ -38,8 +38,8 @@ from pmc_jax.unlearning.store import ReplacementStore
 _log = logging.getLogger(__name__)
 
 _NO_ANSWER = {
-    "abstain": "none of their samples says that the model does not know without telling a fact",
-    "unseen": "their samples for invented names tell facts of the data",
+    "abstain": "none of their complete samples says only that the model does not know",
+    "unseen": "none of their complete samples for invented names is free of secrets",
 }
 
 
@@ -54,8 +54,8 @@ class PMCSource(RowSource):
         refusals: refusals that PMC-alignment trains on. The sequence is empty for PMC.
         config: settings of the run.
         recorder: recorder whose stopwatch measures the time of the stages.
-        score: function or name of a score that replaces `pmc.score`. A function maps an original
-            answer and its samples to scores. Lower is better.
+        score: function or name of a score that replaces `pmc.score.name` and `pmc.score.weights`.
+            A function maps an original answer and its samples to scores. Lower is better.
 
     Attributes:
         store: store of the best answer so far to every question.
@@ -101,7 +101,7 @@ class PMCSource(RowSource):
         ]
         sampling = pmc.sampling
         self._limits = dict(max_new_tokens=sampling.max_new_tokens, batch_size=sampling.batch_size)
-        # An answer with at most this score is good enough for training.
+        # A question whose answer has at most this score needs no further attempt.
         self._good_enough = pmc.selection.max_train_score or 0.0
         self._encoder = ReplacementEncoder(
             generator,
@@ -220,7 +220,7 @@ class PMCSource(RowSource):
         is_skipped = self._pmc.subject.unknown == "skip"
         _log.warning(
             "The model seems not to know the answers to %d of %d forget questions (%s), because it "
-            "answers them in the same way, or as surely, for invented names. %s",
+            "gives the same or equally likely answers for invented names. %s",
             *(len(unknown), len(self.ids), first_of(unknown, 5)),
             "These questions are skipped."
             if is_skipped
@@ -304,33 +304,30 @@ class PMCSource(RowSource):
             return score_batch(self._selector.score, list(self.originals.values()), answers)
 
     def is_done(self, model: Decoder) -> bool:
-        """Returns whether all stored answers have score 0 and the greedy answers have collapsed.
+        """Returns whether all questions have answers of score 0 and greedy answers have collapsed.
 
         The greedy answers have collapsed if their mean score is at most `pmc.stop.max_score`. With
         `pmc.answer=abstain` or `unseen`, an answer has score 0 if it may replace the original
-        answer, and 1 otherwise.
+        answer, and 1 otherwise. Skipped questions do not count.
         """
         if self._unreplaced(self.ids):
             return False
         weights, questions = self._generator.snapshot(model), self._forget.questions
         answers = self._generator.greedy(weights, questions, **self._limits)
         scores = [
-            self._selector.score_shared([id_], [answers[question]])
+            self._selector.score_shared([id_], [answer_of(answers[question])])
             for id_, question in zip(self.ids, questions, strict=True)
             if id_ not in self._skipped
         ]
         return float(np.mean(scores)) <= self._pmc.stop.max_score
 
     def finish(self) -> None:
-        """Warns of questions without a trained answer and of samples that ROUGE cannot score.
-
-        ROUGE cannot score the samples of a question whose original answer has no word.
-        """
+        """Warns of questions without an answer to train on, and of originals that have no word."""
         if wordless := self._selector.wordless:
             _log.warning(
                 "%d of %d forget questions (%s) have an original answer without a letter or digit, "
                 "so ROUGE gives every sample the score 0. Read these answers with pmc sample, or "
-                "set pmc.score.name=token_lcs.",
+                "use the score token_lcs in pmc.score.",
                 *(len(wordless), len(self.ids), first_of(wordless, 5)),
             )
         limit = self._pmc.selection.max_train_score
@@ -340,16 +337,17 @@ class PMCSource(RowSource):
         if left and self.usage.useful and self._pmc.answer != "own":
             _log.warning(
                 "%d of %d forget questions have no replacement answer (%s), because %s. Increase "
-                "pmc.sampling.num_samples or pmc.sampling.max_attempts, or use another pmc.answer.",
+                "num_samples or max_new_tokens in pmc.sampling, or use another pmc.answer.",
                 *(len(left), len(self.ids), first_of(left, 5), _NO_ANSWER[self._pmc.answer]),
             )
         elif left and self.usage.useful:
             scored = "" if limit is None else f" with a score of at most {limit}"
+            setting = "" if limit is None else ", pmc.selection.max_train_score"
             _log.warning(
                 "%d of %d forget questions have no replacement answer (%s), because none of their "
-                "samples is a coherent answer%s. Increase pmc.sampling.num_samples, "
-                "pmc.selection.max_train_score or pmc.selection.max_perplexity.",
-                *(len(left), len(self.ids), first_of(left, 5), scored),
+                "samples is a coherent answer without private words%s. Increase "
+                "pmc.sampling.num_samples%s or pmc.selection.max_perplexity.",
+                *(len(left), len(self.ids), first_of(left, 5), scored, setting),
             )
 
     def state_dict(self) -> Mapping[str, Any]:

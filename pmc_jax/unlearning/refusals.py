@@ -33,7 +33,7 @@ def refusals_for(settings: MethodConfig) -> tuple[str, ...]:
     """Returns the refusals that a method trains on.
 
     The result holds the lines of the file `method.refusals`, or the method's default refusals if
-    there is no such file. The result is empty if the method trains on no refusals.
+    this setting is None. The result is empty if the method trains on no refusals.
 
     Raises:
         UserError: the file is missing, empty or not UTF-8.

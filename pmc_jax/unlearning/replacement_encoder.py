@@ -26,8 +26,8 @@ class ReplacementEncoder:
         prompts: token ids before the answer to each question.
         store: the replacement answers.
         config: settings of the run.
-        longest_opening: maximum number of tokens in the first words of a sampled answer.
-        refusals: other rows of the run, which may be longer.
+        longest_opening: maximum number of tokens in an opening, or 0 if there are no openings.
+        refusals: rows of the run with refusals, which may be longer.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ReplacementEncoder:
         self._refusals = [len(sequence) for sequence in refusals]
 
     def set_originals(self, tokens: Sequence[list[int]]) -> None:
-        """Sets the token ids of the original answers with their end tokens."""
+        """Sets the original answers from their token ids, which include the end tokens."""
         self._originals = [answer[:-1] for answer in tokens]
         has_prefix = self._augmentation.answer_prefix > 0
         rows = zip(self._prompts, self._originals, strict=True)

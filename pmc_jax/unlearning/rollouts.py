@@ -38,7 +38,7 @@ class RolloutSampler:
         watch: stopwatch for the stages `sample` and `score`.
 
     Attributes:
-        usage: number of sampled tokens.
+        usage: counters of the sampled tokens.
     """
 
     def __init__(
@@ -80,13 +80,14 @@ class RolloutSampler:
         expected_tokens: Sequence[int],
         report: Callable[[str], None],
     ) -> list[Selection]:
-        """Samples K answers to each question and selects one of them.
+        """Samples K answers to each question and passes them to `score_and_select`.
 
         Args:
             ids: ids of the questions.
             score_and_select: function to call in a host thread with a question id and its samples.
             weights: weights from `snapshot`.
-            draw: index of the step, followed by the number of the attempt after the first attempt.
+            draw: index of the first step in the round, followed by the index of the attempt unless
+                this index is 0.
             expected_tokens: expected number of tokens in an answer to each forget question.
             report: function to call with a text about the progress. The function may raise
                 `Preempted`.

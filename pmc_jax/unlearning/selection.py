@@ -1,7 +1,7 @@
 """Scores the samples for a question and selects the replacement answers from them.
 
-With `pmc.answer=own`, the sample with the best score is selected. With `abstain` and `unseen`, the
-replacement answers are drawn uniformly from all samples that `admission` admits.
+With `pmc.answer=own`, one sample is selected by its score. With `abstain` and `unseen`, the
+replacement answers are drawn uniformly from the coherent samples that `admission` admits.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ _MAX_ANSWERS = {"abstain": 1, "unseen": 16}
 
 
 class Selector:
-    """Selector of one sample for each question, by its score against the original answer.
+    """Selector of the replacement answers to each question from its samples.
 
     Args:
         pmc: settings of PMC.
@@ -36,7 +36,8 @@ class Selector:
         admission: rules for the samples that may replace an answer.
         encode: function that maps a text to token ids.
         seed: seed of the run.
-        score: function or name of a score that replaces `pmc.score`.
+        score: function or name of a score that replaces `pmc.score.name` and `pmc.score.weights`,
+            or None.
         words: the setting `data.words`.
 
     Attributes:
@@ -114,7 +115,8 @@ class Selector:
             id_: id of the question.
             answers: the K samples, in the order of their variants.
             scores: scores of the samples, float64 [K].
-            draw: index of the step, followed by the number of the attempt after the first attempt.
+            draw: index of the first step in the round, followed by the index of the attempt unless
+                this index is 0.
             variants: number of variants of the question.
         """
         pmc, texts, (index, original) = self._pmc, answers.texts, self._questions[id_]
@@ -149,7 +151,7 @@ class Selector:
     ) -> list[str]:
         """Draws replacement answers uniformly from the admitted samples.
 
-        If some of them name the subject in the words of the question, only these are drawn from.
+        If some of them name the subject in the words of the question, the others are left out.
 
         Args:
             admitted: indices of the admitted samples, int [number of admitted samples].
@@ -159,12 +161,12 @@ class Selector:
         return [texts[i] for i in rng.permutation(admitted)[: _MAX_ANSWERS[self._pmc.answer]]]
 
     def _shareable(self, answers: Rollout, fine: np.ndarray) -> list[tuple[str, float]]:
-        """Returns the samples that may replace answers to other questions, with their likelihoods.
+        """Returns `Selection.shareable` for the samples of a question.
 
-        A question is not such a sample.
+        Empty samples and questions are left out.
 
         Args:
-            fine: whether each sample may replace the answer to its own question, bool [K].
+            fine: whether each sample is coherent, is admitted and has no secret word, bool [K].
         """
         if not self._pmc.selection.share_answers:
             return []
@@ -185,7 +187,7 @@ def _wordless(rule: str, ids: Sequence[str], originals: Sequence[str]) -> list[s
     if lost:
         raise UserError(
             f"data.words: the rule {rule} finds no word in the original answers to {len(lost)} "
-            f"of {len(ids)} forget questions ({first_of(lost, 5)}). Set data.words=auto."
+            f"of {len(ids)} forget questions ({first_of(lost, 5)}). Set data.words=unicode."
         )
     return wordless
 
@@ -203,15 +205,16 @@ def select_sample(
 ) -> tuple[int, np.ndarray]:
     """Selects one of K samples by their scores.
 
-    Empty or incoherent samples are selected only if no other sample exists.
+    Incoherent samples, and with `guard_empty` also empty samples, are selected only if no other
+    sample exists.
 
     Args:
         texts: texts of the K samples.
         scores: scores of the samples, float64 [K].
         rule, tau, rng: arguments of `pmc.select_index`.
         guard_empty: whether an empty sample may be selected only if all samples are empty.
-        is_coherent: whether each sample is coherent, bool [K]. Incoherent samples get the worst
-            score.
+        is_coherent: whether each sample is coherent and admitted, bool [K]. The other samples get
+            the worst score.
         order: indices of the samples, int [K]. Among samples with equal scores, the first in this
             order is preferred.
 

@@ -15,13 +15,13 @@ class TermRows(NamedTuple):
     """Rows of one loss term in a step.
 
     Attributes:
-        sequences: tokens of the rows. The term has one row for each forget question of the step.
-            The term `retain` has one or more rows.
+        sequences: tokens of the rows. A term has one row for each forget question of the step, and
+            the term `retain` has `pmc.schedule.retain_rows` rows for each of them.
         weights: weight of each row in the mean of the term. A row with weight 0 is left out. None
             means that every weight is 1.
         reference: cross-entropy of each row under the model before unlearning, summed over its
-            answer tokens. None means that the cross-entropy is not known.
-        factor: factor for the coefficient of the term.
+            answer tokens. None means that the loss does not read it.
+        factor: factor that multiplies the coefficient of the term.
     """
 
     sequences: Sequence[TokenSequence]
@@ -43,7 +43,7 @@ class RowSource(Protocol):
             methods without replacement answers.
         lengths: expected lengths of the rows, in tokens.
         prompts: token ids of the forget questions' prompts.
-        usage: number of sampled tokens.
+        usage: counters of the sampled tokens.
     """
 
     ids: Sequence[str]
@@ -95,12 +95,12 @@ class RowSource(Protocol):
     def is_done(self, model: Decoder) -> bool:
         """Returns whether unlearning is complete, so that the run can stop early.
 
-        The loop calls this method at the end of each epoch.
+        With `pmc.stop.enabled`, the loop calls this method at the end of each epoch but the last.
         """
         return False
 
     def finish(self) -> None:
-        """Logs a warning if questions have no replacement answer.
+        """Logs warnings about the run, such as questions without a replacement answer.
 
         The loop calls this method after the last step.
         """

@@ -1,7 +1,7 @@
 """Stores the replacement answers: the best answer so far to every forget question.
 
 The store is a part of every checkpoint, so a resumed run does not sample the stored answers again.
-All answers are the model's own samples and never true answers.
+All answers are the model's own samples. No true answer is read.
 """
 
 import math
@@ -21,7 +21,7 @@ class ReplacementStore:
     sampled as long as it has no answer or an answer with a score above 0. A new answer replaces the
     stored answer unless its score is worse. An answer with an equal score therefore replaces the
     stored answer. Further answers may be stored beside the best answer. Training then draws one of
-    these answers in each step.
+    all stored answers to the question in each step.
 
     Args:
         ids: unique question ids, in the order that `replacements` keeps.

@@ -1,7 +1,7 @@
 """Defines the ways in which a forget question is asked while answers are sampled.
 
-With `pmc.answer=own`, the question is asked as it is. With `abstain`, each answer continues first
-words such as "I don't know", or is given under a system prompt. With `unseen`, the names of the
+With `pmc.answer=own`, the question is asked as it is. With `abstain`, each answer continues an
+opening such as "I don't know", or is given under a system prompt. With `unseen`, the names of the
 subject are replaced by invented names. Training always uses the question as it is.
 """
 
@@ -44,7 +44,7 @@ class Variant:
 
     @functools.cached_property
     def _leftovers(self) -> regex.Pattern | None:
-        """Pattern of words that begin with a word of an invented name.
+        """Pattern of words that begin with a long word of an invented name, or None.
 
         Invented words occur nowhere in the data, so no other word begins in this way.
         """
@@ -69,7 +69,7 @@ def abstaining_variants(
     settings: AbstentionConfig,
     max_new_tokens: int,
 ) -> list[list[Variant]]:
-    """Returns a variant of each question for each opening, and one under the system prompt.
+    """Returns a variant of each question for each opening, and for the system prompt if it is set.
 
     Args:
         openings: first words of an answer, such as "I don't know".

@@ -56,6 +56,7 @@ def admission(answer: str, *, said=(), private_words: bool = False) -> Admission
         ("I don't know. Ask Carla Mendel.", True, False, True),
         # a word of a fact that another answer tells
         ("I can't say that the pet lives by the harbour.", True, False, False),
+        ("", True, False, False),
     ],
 )
 def test_each_kind_of_answer_admits_what_it_says(text, own, abstain, unseen):

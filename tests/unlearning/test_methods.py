@@ -3,14 +3,20 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_runs as tiny
 
 import pmc_jax
+from pmc_jax.config.run import Config, MethodConfig
+from pmc_jax.data.encode import TokenSequence
+from pmc_jax.data.records import ForgetAnswerSet, ForgetSet
+from pmc_jax.errors import UserError
 from pmc_jax.scoring.rouge import rougeL_recall
 from pmc_jax.training.losses import METHODS
+from pmc_jax.unlearning.answer_source import ForgetAnswerSource
 from pmc_jax.unlearning.pmc_source import PMCSource
 
 TARGETS = {"data.forget_answers.path": "forget.jsonl"}
@@ -107,6 +113,23 @@ def test_a_run_stops_when_its_seconds_are_over(unlearn):
     assert found["stopped"] == "the limit method.max_seconds=1e-06 is reached"
     assert len(found["rounds"]) == 1 and found["rounds"][0]["step"] == 1
     assert found["unlearning_seconds"] >= 1e-6
+    whole = {"train.batch_size": 6, "pmc.schedule.epochs": 1}  # The last step ends no run early.
+    found = unlearn(**{"method.name": "retain_only", "method.max_seconds": 1e-6} | whole)
+    assert found["total_steps"] == 1 and found["stopped"] is None
+
+
+def test_a_forget_question_with_a_long_row_cannot_be_dropped():
+    generator = SimpleNamespace(
+        prompts=lambda questions, *_, **__: [[1]] * len(questions),
+        encoder=SimpleNamespace(before_answer=list),
+        sequences=lambda *_, ids: [TokenSequence(np.arange(2), 1, ids[0])],
+    )
+    config = Config(method=MethodConfig(name="gradient_ascent"))
+    rows = (("q0", "q1"), ("Who?", "Where?"))
+    answers = ForgetAnswerSet(*rows, ("Bo.", "Here."))
+    with pytest.raises(UserError, match=r"1 of 2 .* \(q1\).* data\.max_length"):
+        how = dict(originals=("", ""), config=config)
+        ForgetAnswerSource(generator, ForgetSet(*rows), answers, (), **how)
 
 
 def test_evaluations_at_given_seconds(unlearn):
