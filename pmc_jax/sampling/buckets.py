@@ -42,8 +42,8 @@ def batch_buckets(
 ) -> list[tuple[int, int]]:
     """Returns batch shapes (B, K) of B rows with K slots, from the largest to the smallest.
 
-    Each shape has half as many slots per row as the previous shape. If the previous shape has one
-    slot per row, the shape has half as many rows.
+    Each shape has half as many slots per row as the previous shape, rounded up. If the previous
+    shape has one slot per row, the shape has half as many rows.
 
     Args:
         largest: largest batch shape.

@@ -9,7 +9,7 @@ The prompt of a question is prefilled once. Each step reads the prompt's keys an
 all slots of the row, with two products and one softmax.
 
 In each step, all slots write to the same cache entry, so a step needs only one in-place update. The
-entries form a ring buffer. A sample that has fed n tokens attends to the n newest entries, so
+entries form a ring buffer. A sample with n tokens in the cache attends to the n newest entries, so
 samples can start and end at any step. This module handles no text, questions or scores.
 """
 

@@ -60,7 +60,7 @@ class Engine:
         shared_prefix: token ids that every prompt begins with. They are prefilled once for all
             prompts. The prefix is empty with `longrope`, whose keys depend on the prompt length.
         cache_dtype: dtype of keys and values; None = dtype of the weights.
-        prefill_batch: number of prompts that are prefilled together.
+        prefill_batch: maximum number of prompts that are prefilled together.
         decode_chunk: maximum number of steps in one call of the decoder.
         refill_fraction: while samples wait, a call of the decoder ends when this fraction of the
             slots has become idle.
@@ -132,9 +132,9 @@ class Engine:
     ) -> Iterator[Samples]:
         """Generates answers. Yields all answers to a question as soon as the last of them ends.
 
-        A sample depends only on the weights, its prompt, `key`, its question id and its number
-        among the answers. In float32, neither other samples in the batch nor the number of devices
-        affect the sample. The device keeps decoding while the caller processes yielded samples.
+        In float32, a sample depends only on the weights, its prompt, `key`, its question id and its
+        number among the answers, and not on other samples in the batch or the number of devices.
+        The device keeps decoding while the caller processes yielded samples.
 
         Args:
             weights: snapshot of the weights.

@@ -34,7 +34,7 @@ def compute_dtype(name: str) -> jnp.dtype:
 
 
 def pmc_sampler(pmc: PMCConfig) -> Sampler:
-    """Returns the sampler that the settings of PMC describe."""
+    """Returns the sampler that the settings of PMC describe for `pmc.answer=own`."""
     return Sampler(
         pmc.sampling.temperature,
         pmc.sampling.top_k,
@@ -156,7 +156,7 @@ class TextGenerator:
         *,
         ids: Sequence[str],
     ) -> list[TokenSequence]:
-        """Encodes pairs of questions and answers as training sequences.
+        """Encodes question-answer pairs as training sequences, except pairs that `long_rows` drops.
 
         Args:
             data: settings with the length limits. No other settings are read.

@@ -20,9 +20,9 @@ class Batch:
     """Assignment of samples to the slots of a decode batch with B rows of K slots.
 
     Attributes:
-        rows: i32[B], index of the question whose prompt is in each row; IDLE = no prompt.
-        question: i32[B,K], question index of the sample in each slot; IDLE = no sample.
-        sample: i32[B,K], number of the sample in each slot.
+        rows: int [B], index of the question whose prompt is in each row; IDLE = no prompt.
+        question: int [B,K], question index of the sample in each slot; IDLE = no sample.
+        sample: int [B,K], number of the sample in each slot.
     """
 
     rows: np.ndarray

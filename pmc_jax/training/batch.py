@@ -21,8 +21,9 @@ class TrainBatch(NamedTuple):
         answer_positions: index in the row of the token before each answer token, i32[M,R,A].
         targets: the answer tokens, which include the end token, i32[M,R,A].
         loss_weights: weight of each answer token in the mean of its term, f32[T,M,R,A]. The weights
-            of a term sum to 1. With `train.accumulation_mean=micro_batches`, they sum to less if a
-            micro-batch has no tokens of the term.
+            of a term sum to 1, or to 0 if all its sequences are left out. With
+            `train.accumulation_mean=micro_batches`, they sum to less than 1 if a micro-batch has no
+            tokens of the term.
         coefficients: factor of each term in the loss, f32[T].
         prefix: tokens with which all sequences of the run start, i32[P].
         sequence_index: index t B + b of the sequence that each answer token belongs to, i32[M,R,A],

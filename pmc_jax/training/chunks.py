@@ -19,7 +19,7 @@ def split_positions(x: jax.Array, size: int) -> jax.Array:
 
 
 def join_positions(x: jax.Array, positions: int) -> jax.Array:
-    """Joins K chunks [K,R,C,...] of C positions to R rows [R,A,...] of A = `positions`."""
+    """Joins K chunks [K,R,C,...] of C positions to R rows [R,A,...], where A is `positions`."""
     x = jnp.moveaxis(x, 0, 1)
     return x.reshape(len(x), -1, *x.shape[3:])[:, :positions]
 

@@ -1,8 +1,7 @@
 """Computes cross-entropy in chunks, together with the projection onto the vocabulary.
 
-The logits of all positions are never in memory at once. Axis letters: R rows, A answer positions
-per row, D hidden size, V vocabulary size. Lower-case r, v and d are the sizes of one device's
-shards.
+Only the logits of one chunk are in memory at a time. Axis letters: R rows, A answer positions per
+row, D hidden size, V vocabulary size. Lower-case r, v and d are the sizes of one device's shards.
 """
 
 import functools
@@ -135,7 +134,7 @@ def _own_chunks(
     each = join_positions(each, positions)
     if not gradients:
         return loss, each, None
-    # The gradient is reduced once per step, not once per chunk, and in the dtype of the other
+    # The gradient is reduced once per call, not once per chunk, and in the dtype of the other
     # weights' gradients.
     table, *biases = head_gradient
     table = jax.lax.psum(table.astype(hidden.dtype), other_axes)

@@ -49,7 +49,7 @@ class DivergenceGuard:
             )
         if limit is not None and metrics["applied"] and loss > limit:
             raise UserError(
-                f"step {step}: the retain loss {loss:.3g} on the rows {rows} is above "
+                f"step {step} on the rows {rows}: the retain loss {loss:.3g} is above "
                 f"pmc.schedule.max_retain_loss={limit}. {lower} or increase "
                 "pmc.schedule.lambda_retain."
             )

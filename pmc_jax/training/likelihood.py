@@ -77,8 +77,8 @@ def token_scores(
     slots = round_up(max(int(share * size), *scored), 32)
     rows = round_up(max(1, _BATCH_TOKENS // size), layout.row_multiple)
     batches = _assign_rows(sequences, len(prefix), rows, size, slots)
-    # The last batch may be short. The number of rows is reduced as long as the number of batches
-    # stays the same.
+    # The last batch may be short. The smallest number of rows is chosen with which the number of
+    # batches stays the same.
     last = 1 + max(row for _, row, _ in batches[-1])
     least = -(-((len(batches) - 1) * rows + last) // len(batches))
     for fewer in range(round_up(least, layout.row_multiple), rows, layout.row_multiple):

@@ -27,7 +27,7 @@ from pmc_jax.config.method import MethodConfig
 class Term:
     """Statistics of one term in a micro-batch of B rows.
 
-    A statistic is None if the loss does not read it. In the formulas, ref is the model before
+    A statistic that the loss does not read may be None. In the formulas, ref is the model before
     unlearning, z_ref are its logits and target is the answer token.
 
     Attributes:
@@ -53,10 +53,9 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Objective(MethodConfig):
-    """Settings of an unlearning method, in which every default has its value.
+    """Settings of an unlearning method, in which `beta` and `layer` are never None.
 
-    In particular, `beta` and `layer` are never None. The class is hashable, so it can be a static
-    argument of a jitted function.
+    The class is hashable, so it can be a static argument of a jitted function.
 
     Attributes:
         lambda_retain: weight of the retain term.

@@ -75,7 +75,8 @@ class _Item(NamedTuple):
         sequence: the sequence.
         term: index t of the term.
         weight: weight of the sequence in its term.
-        index: value of `TrainBatch.sequence_index` for the tokens of the sequence.
+        index: value of `TrainBatch.sequence_index` for the tokens of the sequence, if the loss
+            needs a value per sequence of this term.
     """
 
     sequence: TokenSequence

@@ -27,7 +27,7 @@ class TrainState(NamedTuple):
     Attributes:
         model: float32 master weights of the complete model or only of the adapters.
         optimizer: state of the optax optimizer, which is sharded like the weights.
-        step: number of finished steps, i32[].
+        step: number of steps that changed the state, i32[].
     """
 
     model: Decoder
@@ -97,8 +97,8 @@ def batch_loss(
         micro_batches: number of micro-batches M in the step.
 
     Returns:
-        The loss f32[], and the mean cross-entropy of each term, f32[T]. The sums of these values
-        over the micro-batches are the values of the step.
+        The loss f32[], and the mean cross-entropy of each term, f32[T], or its squared distance for
+        RMU. The sums of these values over the micro-batches are the values of the step.
     """
     if static.objective is not None:
         return objective_loss(model, reference, batch, static, micro_batches)
@@ -137,7 +137,7 @@ def train_step(
     Returns:
         The new state, and a dictionary with these metrics.
 
-            terms: mean cross-entropy of each term before the step, f32[T].
+            terms: sums of the values of the terms from `batch_loss`, before the step, f32[T].
             gradient_norm: L2 norm of the gradient before clipping, f32[].
             applied: whether the state has changed, bool[].
     """

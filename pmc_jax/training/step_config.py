@@ -28,7 +28,7 @@ class StepConfig:
         dtype: dtype of activations and products.
         remat: activations that the backward pass recomputes: "none", "full" or "dots".
         kernel: attention kernel, "xla" or "cudnn".
-        lora: rank and scale of the adapters in the state, or None if all weights are trained.
+        lora: settings of the adapters in the state, or None if all weights are trained.
         objective: settings of a loss that is not a weighted sum of cross-entropies. None means that
             the loss is the sum of the terms times `TrainBatch.coefficients`.
     """

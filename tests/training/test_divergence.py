@@ -50,7 +50,7 @@ def test_a_retain_loss_above_the_limit_stops_a_run():
     guard.check(2, BAD, ["a"])  # not applied: no loss of a model that there is
     with pytest.raises(
         UserError,
-        match=r"step 3: the retain loss 2\.6 on the rows .* is above pmc\.schedule\.max_ret",
+        match=r"step 3 on the rows retain:1: the retain loss 2\.6 is above pmc\.schedule\.",
     ):
         guard.check(3, {"applied": True, "terms": [0.0, 2.6]}, ["retain:1"])
 
