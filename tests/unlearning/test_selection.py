@@ -31,7 +31,7 @@ def test_original_answers_in_another_script_are_scored_and_those_without_a_word_
     # The threshold of 0.1 excuses no word that only an original answer has.
     samples = [originals[0], "Ада живёт тут.", "В Цюрихе?", "Не знаю."]
     np.testing.assert_allclose(russian.score(originals[0], samples), [1, 0.5, 0.5, 0], rtol=1e-12)
-    with pytest.raises(UserError, match=r"^data.words: .*2 of 3.*\(q0, q1\)\. .*=unicode$"):
+    with pytest.raises(UserError, match=r"^data.words: .*2 of 3.*\(q0, q1\)\. .*=unicode\.$"):
         tiny.selector(PMCConfig(), FORGET, originals, RETAIN, words="ascii")
     by_token = PMCConfig(score={"name": "token_lcs"})
     assert not tiny.selector(by_token, FORGET, originals, RETAIN).wordless
