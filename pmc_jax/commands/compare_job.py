@@ -2,7 +2,7 @@
 
 Each run is executed like a run of `pmc unlearn` and has its own folder. After a run, the comparison
 computes the measures with the random numbers that all runs share, and removes the weights of the
-run.
+run unless `output.keep_models` is true.
 """
 
 import dataclasses
@@ -67,14 +67,14 @@ def run_compare(
         The contents of `compare.json`.
 
     Raises:
-        UserError: the input is invalid, or the folder holds runs with other settings or data.
+        UserError: the input is invalid, the folder holds other runs, or all runs failed.
         Stopped: the process has received a signal. The page was written and shows the finished
             runs.
     """
     folder = folder_of(compare)
     if date := pin_date(compare.base(), folder).model.date:
         compare = dataclasses.replace(compare, run=set_dotted(compare.run, "model.date", date))
-    runs, base = runs_of(compare), compare.base()
+    runs, base, target = runs_of(compare), compare.base(), Path(target_of(compare))
     _check_folder(folder)
     _check_sets(base)
     inputs = read_inputs(base, forget_answers=base.data.forget_answers.path is not None)
@@ -83,7 +83,7 @@ def run_compare(
     with run_folder.locked(folder / RUNS, make=True):
         if overwrite:
             _clear(folder)
-        elif any(map(_is_purged, runs)) and not Path(target_of(compare)).exists():
+        elif base.finetune.data and not target.exists() and any(map(_is_purged, runs)):
             raise UserError(
                 f"{folder}: the target model of this comparison was removed by --purge. Pass "
                 "--overwrite to repeat the comparison."
@@ -138,13 +138,13 @@ def _check_sets(base: Config) -> None:
         lacking.append("retain (or world_facts, real_authors)")
     if lacking:
         raise UserError(
-            f"run.data.evaluate: a comparison needs {', '.join(lacking)}. Add these splits to "
-            "run.data.evaluate."
+            f"run.data.evaluate: a comparison needs the sets {', '.join(lacking)}. Add these sets "
+            "to run.data.evaluate."
         )
 
 
 def _clear(folder: Path) -> None:
-    """Removes the files of an earlier comparison, except the target and reference models."""
+    """Removes the runs and results of an earlier comparison, but not the models that runs share."""
     for run in (folder / RUNS).iterdir():
         if (run / run_files.RUN).is_file():
             shutil.rmtree(run)
@@ -155,13 +155,11 @@ def _clear(folder: Path) -> None:
 
 
 def _check_models(compare: CompareConfig, base: Config) -> None:
-    """Checks the rows of the reference model and the paths of all models before training starts."""
+    """Checks the rows of the reference model, and the paths of the base and reference models."""
     if compare.reference.data:
         finetune_rows(_reference_config(compare, base))
-    for name, path in (
-        ("run.model.path", base.model.path),
-        ("reference.path", compare.reference.path),
-    ):
+    paths = {"run.model.path": base.model.path, "reference.path": compare.reference.path}
+    for name, path in paths.items():
         if path is not None:
             check_model(path, name)
 
@@ -178,7 +176,7 @@ def _reference_config(compare: CompareConfig, base: Config) -> Config:
 def _make_models(
     compare: CompareConfig, base: Config, overwrite: bool, say: Callable[[str], None]
 ) -> None:
-    """Trains the target model and the models that never saw the data, unless they exist."""
+    """Trains the target model and the models that never saw the forget rows, unless they exist."""
     if base.finetune.data:
         make_target(_in(base, folder_of(compare)), overwrite=overwrite, say=say)
         gc.collect()
@@ -220,7 +218,8 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
     if settings_digest(record["settings"]) != settings_digest(wanted):
         unlike += differences(record["settings"], wanted)
     # Methods that do not read the true answers record no digest of them.
-    unlike += [f"data {n}" for n, sha in record["digests"].items() if digests.get(n, sha) != sha]
+    old = record["digests"]
+    unlike += [f"the input {n} has changed" for n in old if digests.get(n, old[n]) != old[n]]
     if unlike:
         raise UserError(
             f"{run.folder}: the folder holds a finished run with other settings or data "
@@ -237,7 +236,7 @@ def _unlearn(
 
     The next command resumes a failed run.
     """
-    say(f"{run.name}: unlearning for {run.config.method.max_seconds:g} s")
+    say(f"{run.name}: unlearning for at most {run.config.method.max_seconds:g} s")
     try:
         unlearn_job.run_unlearn(run.config, overwrite=False, say=lambda text: None, caches=caches)
     except UserError as error:
@@ -292,7 +291,7 @@ class _Comparison:
         return evaluation
 
     def measure(self, run: Run, answers: AnswerCache) -> str:
-        """Measures a finished run once and removes its weights.
+        """Measures a finished run once and removes the weights that are not kept.
 
         Args:
             answers: greedy answers that the model of the run has already generated.

@@ -351,6 +351,8 @@ def test_a_purge_removes_what_the_comparison_knows_and_names_the_rest(copied):
     assert Path("out/reference/target").is_dir()  # it never saw the data
     report = json.loads(Path("out/runs/pmc-seed0/report.json").read_text())["runs"][0]
     assert not report["to_delete"]["by_command"]
+    done = tiny.pmc("compare", "--purge", config="compare.yaml")
+    assert done.lines[0] == "out: pmc removed the checkpoints and texts of 4 runs"
     message = tiny.refused("compare", config="compare.yaml")
     tiny.assert_names(
         message, "out: the target model of this comparison was removed", "--overwrite"
