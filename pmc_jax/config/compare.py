@@ -152,8 +152,8 @@ class CompareConfig(Section):
             seed of `run`.
         measures: measures that are computed for each finished run, or all.
         methods: mapping from the names of entries to methods and their settings.
-        controls: names of entries that the measure `indistinguishable` must tell from models that
-            never saw the data; if it does not, the test has no power.
+        controls: names of entries that the measure `indistinguishable` must distinguish from
+            models that never saw the data; if it does not, the test has no power.
         search, reference, output: sections of the settings.
     """
 
@@ -219,11 +219,12 @@ class CompareConfig(Section):
                 )
             for key, values in entry.space.items():
                 where = f"methods.{name}.settings.{key}"
-                if key in _OWN or key.split(".")[0] not in _OF_METHODS:
-                    faults.append(
-                        f"{where}: methods may differ only in settings of the sections pmc, method "
-                        "and train. Remove the setting."
-                    )
+                if key in _OWN:
+                    why = "the comparison sets this value itself"
+                    faults.append(f"{where}: {why}. Remove the setting.")
+                elif key.split(".")[0] not in _OF_METHODS:
+                    why = "methods may differ only in the sections pmc, method and train"
+                    faults.append(f"{where}: {why}. Remove the setting.")
                 if not values:
                     faults.append(f"{where}: the list is empty. Give at least one value.")
         return faults
@@ -267,7 +268,7 @@ class CompareConfig(Section):
         if self.reference.data and not base.finetune.data:
             faults.append(
                 "reference.data: run.finetune.data is empty, so no reference model can be trained. "
-                "Set reference.path to an existing reference model."
+                "Replace this setting by reference.path, the folder of a reference model."
             )
         return list(dict.fromkeys(faults))
 

@@ -41,8 +41,8 @@ class SourceConfig(Section):
     In YAML, a source can be written as its path alone.
 
     Fields:
-        path: file, or address with a scheme of `pmc_jax.data.sources`; None means that the source
-            is not given.
+        path: file, or an address such as people:forget (see `pmc_jax.data.sources`); None means
+            that the source is not given.
         rows: range "first:end" of the rows to read, which are counted from 0; the row `end` is not
             read; None selects all rows.
         question: name of the question column.
@@ -96,8 +96,8 @@ class DataConfig(Section):
         root: folder to which the paths of sources are relative; "" selects the current folder.
         forget: source of the forget questions, whose answers are never read.
         retain: source of the retain data, which are question-answer pairs that the model must keep.
-        retain_more: further sources of retain data, such as general questions, which keep the model
-            from answering them like forget questions.
+        retain_more: further sources of retain data, such as general questions, so that the model
+            does not answer general questions like forget questions.
         forget_answers: source of the forget questions with their true answers, for methods that
             train on true answers; PMC never reads this source.
         evaluate: mapping from the names of evaluation sets to their sources of question-answer

@@ -104,9 +104,9 @@ class LevelsConfig(Section):
         measured: levels that are measured: said, sampled or elicited.
         num_samples: number of sampled answers per question at the level `sampled`.
         temperature: sampling temperature at the level `sampled`.
-        max_score: ROUGE-L recall of the original answer up to which an answer counts as different;
-            the limit is higher for a question if answers to similar retain questions have a higher
-            recall.
+        max_score: ROUGE-L recall of the original or true answer, without common words and words of
+            the question, up to which an answer does not count as a repetition; the limit is higher
+            for a question if answers to similar retain questions have a higher recall.
         words: YAML file with the number words, month names and common words of another language;
             None recognises only the English ones.
     """
@@ -166,7 +166,7 @@ class EvaluateConfig(Section):
     def cross_faults(self) -> list[str]:
         faults = []
         if len(set(self.never_saw)) < len(self.never_saw):
-            faults.append("never_saw: the list names a folder twice. Remove one of them.")
+            faults.append("never_saw: the list names a folder twice. Remove one entry.")
         if self.keep_best is not None and not (self.every or self.at_seconds):
             faults.append(
                 "keep_best: without evaluate.every or evaluate.at_seconds, only the last step is "

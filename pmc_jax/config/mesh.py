@@ -44,7 +44,7 @@ class MeshConfig(Section):
         faults += rule_faults(self.sample_rules, "sample_rules")
         if len(rest) > 1:
             faults += [
-                f"{rest[1]}: only one axis may be -1, but {rest[0]} is also -1. Set a number of "
-                "devices."
+                f"{rest[1]}: only one axis may be -1, but {rest[0]} is also -1. Set one of "
+                "the two to a number of devices."
             ]
         return faults

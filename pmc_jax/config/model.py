@@ -81,7 +81,7 @@ class ModelConfig(Section):
 
     def cross_faults(self) -> list[str]:
         return [
-            f"chat_template_kwargs: {name} is not a variable of a template. "
+            f"chat_template_kwargs: the name {name} is reserved. "
             + ("Set model.date_string instead." if name == "date_string" else f"Remove {name}.")
             for name in _RESERVED
             if name in self.chat_template_kwargs

@@ -34,9 +34,9 @@ class SamplingConfig(Section):
         max_attempts: maximum number of attempts for each question in a round; a round makes no
             further attempt for a question once the score of an answer is at most
             `selection.max_train_score`, or at most 0 if `selection.max_train_score` is None.
-        temperature: softmax temperature of `answer=own`, for which the settings up to `top_p` hold;
-            0 selects greedy decoding, with or without decay; `abstain` and `unseen` sample at
-            temperature 1 from all tokens.
+        temperature: softmax temperature; 0 selects greedy decoding, with or without decay; only
+            `answer=own` reads this setting and the next four, because `abstain` and `unseen` sample
+            at temperature 1 from all tokens.
         temperature_decay_tokens: number of tokens over which the temperature falls linearly to
             `final_temperature`, so that answers begin in many ways and continue fluently; 0 keeps
             the temperature constant.
@@ -150,8 +150,8 @@ class SelectionConfig(Section):
 class SubjectConfig(Section):
     """The subject of a forget question, which is the person or thing that the question is about.
 
-    The column `subject` of `data.forget` names the subjects. Without it, the names in `names_file`
-    count, and without both, the names that occur in forget questions but not in the retain data.
+    The column `subject` of `data.forget` and `names_file` name the subjects. Without both, the
+    subjects are the names that occur in forget questions but not in the retain data.
 
     Fields:
         names_file: text file with one name in each line; None disables the file.
@@ -200,7 +200,7 @@ class ScheduleConfig(Section):
 
     Fields:
         epochs: number of passes over the forget questions.
-        steps_per_round: number of steps after each round of sampling.
+        steps_per_round: number of gradient steps in a round, which follow the sampling.
         retain_rows: number of retain rows for each forget row in a step; gradient_ascent has no
             retain rows.
         lambda_retain: weight of the retain term in the loss; gradient_ascent, retain_only and rmu
@@ -265,8 +265,8 @@ class PMCConfig(Section):
         abstention: the sampling of answers that say that the model does not know.
         sampling, score, selection, schedule, augmentation, stop: sections for the parts of the
             algorithm.
-        reward_samples: number of samples drawn for each forget question after each round to
-            estimate E[e^r] and Var[e^r] with r = 1 - score; 0 disables the estimate.
+        reward_samples: number of samples drawn for each forget question, before training and after
+            each round, to estimate E[e^r] and Var[e^r] with r = 1 - score; 0 disables the estimate.
     """
 
     answer: str = setting("own", one_of(*ANSWERS))

@@ -1,10 +1,10 @@
 """Base class and builder of the settings, which are frozen dataclasses that check their fields.
 
 A settings class derives from `Section`. The type hint of a field declares its possible values:
-bool, int, float, str, another section, `X | None`, `dict[str, section]`, `tuple[section, ...]` or
-Any. Values of type Any are not converted. `setting` adds a `Check` of the value. Values from a file
-and values set in code follow the same rules, because `_convert` handles both. This module contains
-no names of settings.
+bool, int, float, str, another section, `X | None`, `dict[str, X]`, `tuple[X, ...]` or Any. Values
+of type Any are not converted. `setting` adds a `Check` of the value. Values from a file and values
+set in code follow the same rules, because `_convert` handles both. This module contains no names of
+settings.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
 
 
 def _brief(flat: Mapping[str, Any], name: str) -> str:
-    """Returns the JSON text of one value, or only its length if the value may be private text."""
+    """Returns the JSON text of one value, or only its kind or length if it may be private text."""
     if name not in flat:
         return "absent"
     value = flat[name]

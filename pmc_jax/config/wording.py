@@ -48,7 +48,7 @@ def key_name(key: Any, siblings: Sequence[Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Returns a short text of a value in YAML notation, on one line.
+    """Returns a short text that shows or describes a value, on one line.
 
     A text that is not a word may be private, so only its length is shown.
     """

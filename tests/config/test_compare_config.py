@@ -150,7 +150,7 @@ def test_unequal_budgets_are_refused_but_of_methods_that_are_not_searched(refuse
             },
             [
                 "settings.evaluate.leakage.num_samples: methods may differ only in",
-                "settings.method.name: methods",
+                "settings.method.name: the comparison sets this value itself.",
             ],
         ),
         ({"settings": {"seed": 3}}, ["settings.seed: the comparison sets this value itself."]),

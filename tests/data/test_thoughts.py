@@ -116,7 +116,7 @@ def test_only_an_open_thought_at_the_end_of_a_prompt_counts():
 
 @pytest.mark.parametrize("name", ["date_string", "tokenize", "messages"])
 def test_a_variable_with_the_name_of_an_argument_is_refused(name):
-    with pytest.raises(SettingsError, match=f"chat_template_kwargs: {name} is not a variable"):
+    with pytest.raises(SettingsError, match=f"chat_template_kwargs: the name {name} is reserved"):
         ModelConfig(chat_template_kwargs={name: True})
 
 
