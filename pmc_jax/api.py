@@ -50,12 +50,12 @@ class Unlearned:
     Attributes:
         lm: unlearned model.
         originals: original answer to each forget question by the id of the question.
-        replacements: replacement answer by the id of the question, or None if the question was not
-            sampled or every sample was empty.
-        scores: score of the replacement answer by the id of the question; 0 means that no part of
-            the original answer is left, and inf means that there is no replacement answer.
+        replacements: replacement answer by the id of the question, or None if the question has no
+            replacement answer.
+        scores: score of the replacement answer by the id of the question; a score up to the
+            threshold counts as 0, and inf means that there is no replacement answer.
         rounds: metrics of each round, such as losses. PMC adds the mean score and the number of
-            questions without a replacement answer.
+            questions without a replacement answer of score 0.
         seconds: wall time of each stage in seconds, and their sum as `total`.
         tokens: number of sampled tokens as `sampled`, and of trained tokens as `trained`.
         adapters: LoRA adapters, which are merged into `lm`, or None without LoRA.
@@ -148,15 +148,16 @@ def unlearn(
             `config.schedule`, and `config.sampling.max_new_tokens` to check the length of prompts.
         train: settings of training.
         model: settings of prompts and dtypes.
-        data: settings of the data. Only `max_length`, `long_rows` and `words` are read.
+        data: settings of the data. Only `max_length`, `long_rows`, `on_overlap` and `words` are
+            read.
         score: function that maps an original answer and a list of samples to one number per sample,
             where lower is better and 0 means forgotten; None selects `config.score`. Only PMC and
             PMC-alignment read this argument.
-        seed: seed of sampling, pairing and the order of rows.
+        seed: seed of all random choices, such as sampling, pairing and the order of rows.
         progress: whether to show progress bars on stderr.
 
     Raises:
-        UserError: rows are empty or invalid, prompts or rows are too long, or training diverges.
+        UserError: settings or rows are invalid, prompts or rows are too long, or training diverges.
     """
     settings = Config(
         pmc=config or PMCConfig(),
@@ -218,14 +219,14 @@ def finetune(
         config: settings of fine-tuning.
         model: settings of prompts and dtypes.
         data: settings of the data. Only `max_length` and `long_rows` are read.
-        seed: seed of the order of the rows.
+        seed: seed of the order of the rows and of new adapters.
         progress: whether to show progress bars on stderr.
 
     Returns:
         The fine-tuned model.
 
     Raises:
-        UserError: rows are empty, invalid or too long.
+        UserError: rows are invalid or too long, or training diverges.
     """
     if not isinstance(pairs, FinetuneSet):
         rows = pairs_to_retain(pairs, "pairs")
@@ -261,8 +262,9 @@ def evaluate(
     Args:
         lm: model to evaluate.
         splits: evaluation sets with the names of `data.evaluate`, which are `forget`,
-            `forget_paraphrased`, `retain`, `world_facts`, `real_authors`, `holdout` and `relearn`.
-            Some measures need paraphrased and wrong answers, which are columns of an `EvalSet`.
+            `forget_paraphrased`, `retain`, `world_facts`, `real_authors`, `unrelated`, `holdout`
+            and `relearn`. Some measures need paraphrased and wrong answers, which are columns of an
+            `EvalSet`.
         config: settings of evaluation, which select the measures.
         reference: model that never saw the forget rows.
         before: model before unlearning.
@@ -282,7 +284,8 @@ def evaluate(
         key `evaluation` holds their results (see docs/reference/evaluation.md).
 
     Raises:
-        UserError: a split has an unknown name, or rows are too long.
+        UserError: a split has an unknown name, rows are invalid or too long, or the text in
+            `config.corpus.path` cannot be read.
     """
     if isinstance(splits, Mapping):
         rows = {name: pairs_to_retain(pairs, "splits") for name, pairs in splits.items()}

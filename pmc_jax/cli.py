@@ -93,7 +93,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(
         prog="pmc",
-        description="Unlearn questions from a language model by Partial Model Collapse.",
+        description="Make a language model forget answers to questions by Partial Model Collapse.",
         epilog="Most commands have the form pmc COMMAND CONFIG.yaml [section.key=value ...] "
         "[--overwrite]. Run `pmc COMMAND --help` for the options and settings of a command.",
     )
@@ -182,10 +182,10 @@ def _warn_of_this_process_only(index: int) -> None:
 
 
 def command() -> int:
-    """Runs `main` with a tuned memory allocator. This function is the entry point of `pmc`.
+    """Runs `main` with a tuned memory allocator and returns the exit status.
 
     The traceback of an unexpected error contains no text of the user's data. The exit status is 2
-    if a part of the output could not be written to stdout, for example because the disk is full.
+    instead of 0 if a part of the output was lost, for example because the disk of stdout is full.
     """
     sys.excepthook = print_unexpected
     sys.unraisablehook = lambda _: None  # A library may fail to close a file on a full disk.

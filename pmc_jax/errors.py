@@ -97,7 +97,7 @@ def first_of(names: Sequence[str], most: int) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Returns the type and the first line of a library's error, in at most 160 characters.
+    """Returns the type of a library's error and at most 160 characters of its first line.
 
     Quoted parts are replaced by "...", because a library may quote private text from its input.
     """
@@ -160,8 +160,8 @@ def fault_of_machine(error: BaseException) -> UserError | None:
         lacks = type(link).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(link)
         if lacks or isinstance(link, MemoryError):
             return UserError(
-                "the memory of this machine or of its devices is full. Decrease the batch sizes, "
-                "the number of samples or the number of new tokens, or use more devices."
+                "the memory of this machine or of its devices is full. Decrease the settings "
+                "batch_size, num_samples or max_new_tokens, or use more devices."
             )
         link = link.__cause__
     return None

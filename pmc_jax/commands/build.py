@@ -42,7 +42,8 @@ def build_run(
         donate: whether training may reuse the buffers of the model.
 
     Raises:
-        UserError: a set is empty, or a prompt or a row is too long.
+        UserError: a set is empty, a prompt or a row is too long, the score is unknown, or a
+            question names no subject that `pmc.answer=unseen` could replace.
     """
     common = dict(originals=originals, config=config)
     forget, retain, refusals = inputs.forget, inputs.retain, inputs.refusals

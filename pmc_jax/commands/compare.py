@@ -1,6 +1,6 @@
-"""Runs methods, settings and seeds for the same time each and writes one page of results.
+"""Compares methods, settings and seeds in runs with one time limit, and writes a page of results.
 
-The time counts sampling, scoring and training. The command skips finished runs and resumes an
+The time limit covers sampling, scoring and training. The command skips finished runs and resumes an
 interrupted run. See docs/reference/comparison.md.
 """
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         config="COMPARE.yaml",
         schema=CompareConfig,
-        overwrite=start.OVERWRITE,
+        overwrite="repeat all runs of an earlier comparison in output.dir",
         purge="remove the files of a finished comparison that can reveal the data",
     )
 

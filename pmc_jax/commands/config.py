@@ -1,8 +1,8 @@
 """Prints the settings of a run or a comparison as YAML, with the origin of each value.
 
 The origin is a line of a file, an override or the default. If a setting is invalid, the command
-prints each fault on its own line and ends with exit status 2. `pmc unlearn --help` and `pmc compare
---help` describe the settings.
+prints each fault on its own line and ends with exit status 2. `pmc COMMAND --help` describes the
+settings that a command reads.
 """
 
 import argparse

@@ -108,7 +108,7 @@ def evaluate_finished(
     if not multihost.broadcast(after.is_dir):
         raise UserError(
             f"{after}: the unlearned model does not exist. Run pmc export {folder}, or repeat the "
-            "run. For a run of a comparison, set output.keep_models=true to keep its model."
+            "run with --overwrite. A comparison keeps models with output.keep_models=true."
         )
     fix = f"To measure only the unlearned model, run pmc evaluate CONFIG model.path={after}"
     before, digest = source_model(config, folder, fix=fix)
@@ -194,7 +194,7 @@ def _evaluate(
 def _check_rows(config: Config, folder: Path) -> None:
     """Raises a `UserError` if the rows of evaluation sets have changed since the run.
 
-    Overrides of the section `data` may select other rows.
+    There is no check if an override changes the section `data`, because it may select other rows.
     """
     if config.data != recorded_config(folder).data:
         return
@@ -204,7 +204,7 @@ def _check_rows(config: Config, folder: Path) -> None:
     if changed:
         raise UserError(
             f"{', '.join(changed)}: the rows have changed since the run in {folder}. Restore the "
-            "files, or set the path of another file for other rows."
+            f"files, or set {changed[0]}.path to another file."
         )
 
 

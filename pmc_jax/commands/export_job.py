@@ -19,7 +19,7 @@ from pmc_jax.models.load import LanguageModel, load
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.trainer import Trainer
 
-_REPEAT = "Repeat the run. For a run of a comparison, set output.keep_models=true to keep its model"
+_REPEAT = "Repeat the run with --overwrite. A comparison keeps models with output.keep_models=true"
 
 
 def run_export(
@@ -81,7 +81,7 @@ def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tup
     if step == 0 and not partial:
         raise UserError(
             f"{folder}: the run ended at step 0 of {total}, so the weights are not unlearned. "
-            "Increase pmc.schedule.epochs and repeat the run."
+            "Increase pmc.schedule.epochs and repeat the run with --overwrite."
         )
     if not steps:
         has_model = multihost.broadcast((folder / run_files.MODEL).is_dir)
@@ -119,10 +119,9 @@ def _choose_unfinished(
     total = checkpoints.read(newest, fix=fix)[1]["total_steps"]
     if partial:
         return newest, f"the weights of step {newest} of {total} of an unfinished run"
-    state = "the weights are not unlearned" if newest < total else "the run is not finished"
     raise UserError(
-        f"{folder}: the newest checkpoint is at step {newest} of {total}, so {state}. Repeat the "
-        "pmc unlearn command to finish the run, or pass --partial to write "
+        f"{folder}: the run is not finished, and its newest checkpoint is at step {newest} of "
+        f"{total}. Repeat the pmc unlearn command to finish the run, or pass --partial to write "
         f"{run_files.STEP_MODEL}{newest}/."
     )
 

@@ -9,7 +9,8 @@ READS = "model data.root data.people data.max_length data.long_rows finetune mes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    start.add_arguments(parser, overwrite=start.OVERWRITE, processes=True)
+    overwrite = "replace a target model that was made from other settings or data"
+    start.add_arguments(parser, overwrite=overwrite, processes=True)
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:

@@ -101,8 +101,8 @@ def check_measured(config: Config, sets: Sequence[EvalSet]) -> None:
     """
     if not sets:
         raise UserError(
-            "data.evaluate: no split is set, so nothing can be measured. Set "
-            "data.evaluate.forget.path=FILE or another split."
+            "data.evaluate: no evaluation set is given, so nothing can be measured. Set "
+            "data.evaluate.forget.path=FILE or the path of another set."
         )
     settings, measures = config.evaluate, {*config.evaluate.wanted}
     with busy("check the evaluation"):
@@ -256,9 +256,10 @@ def check_training(
     weight_bytes = dtype.itemsize + 4 + jnp.dtype(settings.adamw.moment_dtype).itemsize
     position_bytes = model.num_layers * model.hidden_size * dtype.itemsize
     step_tokens = micro * sequences * tokens
+    adapt = "" if lora.rank or name == "evaluate.relearn" else f" set {name}.lora.rank=8,"
     check_memory(
         f"{name}: training {weights:,} weights on {micro * sequences:,} sequences at the same time",
-        f"Lower {name}.batch_size, set {name}.lora.rank=8, or use more devices.",
+        f"Lower {name}.batch_size,{adapt} or use more devices.",
         generator.lm.layout.mesh,
         on_devices=weights * weight_bytes + step_tokens * position_bytes,
         on_host=step_tokens * steps * _POSITION_BYTES,

@@ -31,7 +31,7 @@ class RunInputs:
     Attributes:
         forget: forget questions.
         retain: retain pairs.
-        forget_answers: forget questions with true answers; None unless the method trains on them.
+        forget_answers: forget questions with true answers; None if these were not read.
         refusals: answers for methods that train on refusals; empty for other methods.
         eval_sets: question-answer pairs for evaluation.
         target_rows: question-answer pairs on which the target model is fine-tuned; None if no

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
 
     Raises:
         UserError: the topology is unknown, the TPU compiler or the model's configuration is
-            missing, or no plan fits into memory.
+            missing, `plan.search` finds nothing that fits, or `plan.file` cannot be written.
     """
     config = load_config(options.config, options.overrides)
     start.quiet_libraries()

@@ -85,4 +85,4 @@ def _mark(target: Path) -> dict | None:
     path = target / run_files.TARGET_MARK
     if not path.is_file():
         return None
-    return read_json(path, hint="Make the target again with pmc finetune CONFIG.")
+    return read_json(path, hint="Make the target again with pmc finetune CONFIG --overwrite.")

@@ -1,6 +1,6 @@
 """Prints sampled answers of the model in model.path to each forget question, as JSON Lines.
 
-The settings in pmc.sampling give the number of answers and the sampler.
+The settings in pmc.sampling determine how many answers are drawn, and how.
 """
 
 import argparse

@@ -22,8 +22,6 @@ from pmc_jax.errors import UserError, escaped
 
 _MIN_FILES = 256  # A checkpoint has a file for each array, of which many are open at once.
 
-OVERWRITE = "replace the files that an earlier run wrote to output.dir"
-
 
 def add_arguments(
     parser: argparse.ArgumentParser,
@@ -41,9 +39,10 @@ def add_arguments(
         processes: whether to add the options of a command that runs in several processes.
         flags: help text of each option without a value, by the name of the option.
     """
-    parser.add_argument(
-        "config", metavar=config, help="YAML file with settings (examples: configs/)"
-    )
+    what = "YAML file with settings (examples: configs/)"
+    if "OUTPUT_FOLDER" in config:
+        what += f", or {'with --purge ' if 'purge' in flags else ''}the output folder of a run"
+    parser.add_argument("config", metavar=config, help=what)
     settings = parser.add_argument(
         "overrides",
         nargs="*",

@@ -1,4 +1,4 @@
-"""Fine-tunes the target model of an experiment once and then reuses it.
+"""Fine-tunes the target model of a run or a comparison once and then reuses it.
 
 pmc never changes a folder `target` without `target.json`, because pmc has not made that folder.
 """
@@ -100,7 +100,7 @@ class Target:
         The buffers of `lm` are donated. Interrupted training resumes from its checkpoint.
 
         Raises:
-            UserError: rows are too long, or the folder cannot be written.
+            UserError: rows are too long, training diverges, or the folder cannot be written.
             Preempted: the process was asked to stop; the same call resumes.
         """
         # Each digest has its own folder, so training never resumes from another target.
@@ -154,7 +154,7 @@ def make_target(
 
     Raises:
         UserError: the folder holds another target and `overwrite` is false, rows are invalid or too
-            long, or the folder cannot be written.
+            long, training diverges, or the folder cannot be written.
         Preempted: the process was asked to stop; the same call resumes.
     """
     rows = finetune_rows(config)

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         config="CONFIG.yaml|OUTPUT_FOLDER",
         processes=True,
-        overwrite=start.OVERWRITE,
+        overwrite="replace the files that an earlier run wrote to output.dir",
         purge=purge,
     )
     parser.add_argument(
@@ -80,7 +80,7 @@ def _status(results: Mapping[str, Any], level: str | None) -> int:
     if any(forgotten.get(name) is None for name in _up_to(level)):
         raise UserError(
             f"--require-forgotten {level}: the finished run did not measure all of "
-            f"{', '.join(_up_to(level))}. Repeat the run with "
+            f"{', '.join(_up_to(level))}. Repeat the run with --overwrite and "
             f"evaluate.levels.measured=[{','.join(_up_to(level))}]."
         )
     if is_forgotten(forgotten, level):

@@ -50,7 +50,8 @@ def run_unlearn(
         The contents of `results.json`.
 
     Raises:
-        UserError: settings, rows or models are invalid, or the output folder cannot be used.
+        UserError: settings, rows or models are invalid, training diverges, or the output folder
+            cannot be used.
         Preempted: the process was asked to stop; the same call resumes.
     """
     path = output_dir(config)

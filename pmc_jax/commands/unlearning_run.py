@@ -164,7 +164,7 @@ def _run_rounds(
 def _measure_rewards(config: Config, run: Unlearning) -> None:
     """Records E[e^r] and Var[e^r] of the reward r = 1 - score of new samples.
 
-    Nothing is recorded if `pmc.reward_samples` is 0.
+    Nothing is recorded if `pmc.reward_samples` is 0 or the method does not sample.
     """
     state = run.run_state
     if not config.pmc.reward_samples:

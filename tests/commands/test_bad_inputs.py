@@ -153,7 +153,7 @@ def test_evaluation_question_that_does_not_fit_the_window(inputs):
             "evaluate.measures=perplexity evaluate.corpus.path=gone.txt",
             ("evaluate.corpus.path: the file gone.txt cannot be read",),
         ),
-        ("evaluate.measures=tofu data.evaluate=null", ("data.evaluate: no split is set",)),
+        ("evaluate.measures=tofu data.evaluate=null", ("data.evaluate: no evaluation set",)),
     ],
 )
 @pytest.mark.parametrize("command", ["unlearn", "evaluate"])

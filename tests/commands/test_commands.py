@@ -32,7 +32,7 @@ def test_evaluate_gives_the_numbers_that_the_run_gave(plain, monkeypatch):
 
 def test_evaluate_needs_something_to_measure(inputs):
     done = tiny.pmc("evaluate", "data.evaluate=null")
-    assert done.status == 2 and "data.evaluate: no split is set" in done.err
+    assert done.status == 2 and "data.evaluate: no evaluation set" in done.err
 
 
 def test_a_run_needs_nothing_to_evaluate(inputs):

@@ -30,7 +30,7 @@ class JaxRuntimeError(RuntimeError):
         (OSError(errno.EMFILE, "Too many open files", "a/b"), ("a/b: ", "Too many open files.")),
         (OSError(errno.ENOSPC, "No space left on device"), ("reports: No space left on device.",)),
         (PermissionError(errno.EACCES, "Permission denied", "x\ny"), ("x\\u000ay: ", "denied")),
-        (MemoryError(), ("memory", "Decrease the batch sizes")),
+        (MemoryError(), ("memory", "Decrease the settings batch_size")),
         (JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), ("memory", "more devices")),
     ],
 )
