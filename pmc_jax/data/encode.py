@@ -82,7 +82,7 @@ class Encoder:
                 self._encode(new[start : start + _TOGETHER])
 
     def _encode(self, questions: Sequence[str]) -> None:
-        """Encodes and remembers prompts. Encode a question with a special token alone."""
+        """Encodes and remembers prompts. A question with a special token must be the only one."""
         as_text = self._in_prompts.search(questions[0]) is not None
         tag = self.settings.question_tag
         if self.is_chat:
@@ -109,7 +109,7 @@ class Encoder:
         if self.rows is not None and max(ids, default=0) >= self.rows:
             raise UserError(
                 f"the text contains the token id {max(ids)}, but the embedding has only "
-                f"{self.rows} rows. Remove this token from the text."
+                f"{self.rows} rows. Remove the text of this token (see tokenizer.json)."
             )
         return ids
 

@@ -154,7 +154,7 @@ class NameMaker:
     def _coined(
         self, model: Sequence[str], length: int, draw: Callable[[], float]
     ) -> Iterator[str]:
-        """Yields an endless sequence of words that resemble those in `model`, of about a length."""
+        """Yields an endless sequence of words like those in `model`, of about `length` letters."""
         after = defaultdict(list)
         for text in model:
             padded = f"\0\0{text.casefold()}\0"

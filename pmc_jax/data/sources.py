@@ -8,8 +8,9 @@ The path of a source has one of these forms:
     general:facts | instructions | all            general questions, the same in every run
 
 The id of a row is "STEM:ROW". STEM is the name of the file without its suffix, the configuration of
-the tfds builder, "people" or "general". Rows are counted from 0 in the complete source, so ids do
-not depend on the selection. `files` parses the file formats, and `sets` builds the records.
+the tfds builder (without one, its name), "people" or "general". Rows are counted from 0 in the
+complete source, so ids do not depend on the selection. `files` parses the file formats, and `sets`
+builds the records.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def read_rows(
             "".
 
     Raises:
-        UserError: the path is not set, the source cannot be read or lacks a column, or a value is
-            invalid. The message is one line with the first faults.
+        UserError: the path is not set, the source cannot be read or lacks a column or a selected
+            row, or a value is invalid. The message is one line with the first faults.
     """
     if not source.path:
         raise UserError(

@@ -98,7 +98,7 @@ def abstentions(
         if language not in tables:
             raise UserError(
                 f"pmc.abstention.languages: there are no openings for {language!r}. Use "
-                f"{', '.join(tables)}, or [] with a file in pmc.abstention.openings_file."
+                f"{', '.join(tables)}, or [] and name a file in pmc.abstention.openings_file."
             )
     packaged = [text for table in tables.values() for text in table["openings"]]
     if openings_file is None:
@@ -122,7 +122,7 @@ def _tables() -> Mapping[str, Mapping[str, list[str]]]:
 
 
 def _any(table: str, first: Iterable[str] = ()) -> regex.Pattern:
-    """Returns a pattern that matches any of the patterns `first` or of a table in any language."""
+    """Returns the union of the patterns `first` and the patterns of a table in all languages."""
     patterns = [visible(p).casefold() for tables in _tables().values() for p in tables[table]]
     return regex.compile("|".join(f"(?:{pattern})" for pattern in (*first, *patterns)))
 
