@@ -85,7 +85,7 @@ class Unlearned:
 
         Args:
             folder: folder to write, which must be absent or empty.
-            dtype: dtype of all weights; None selects the dtype of each tensor in the source.
+            dtype: dtype of the decoder's weights; None selects that of each tensor in the source.
 
         Raises:
             UserError: the folder is not empty or cannot be written.

@@ -81,9 +81,9 @@ def attention(
 
 
 def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
-    """Computes `attention` in a memory layout in which the channels of a head are adjacent.
+    """Computes `attention` with arrays in the memory order rows, heads, tokens, channels.
 
-    Without this layout, the TPU compiler transposes queries and results, and transposes them back
+    In another order, the TPU compiler would transpose queries and results, and transpose them back
     for the adjacent products. `scale` multiplies the scores before the softmax.
     """
     rows, size, all_heads, channels = q.shape

@@ -32,7 +32,7 @@ class Fields:
         return UserError(f"{self.where}: {what}")
 
     def wrong(self, what: str) -> UserError:
-        """Returns an error that names the file, says what is wrong with it and how to mend it."""
+        """Returns the error `fail(what)`, completed by a sentence that says what to do."""
         is_gguf = self.where.endswith(".gguf")
         return self.fail(f"{what}. {'Use another GGUF file' if is_gguf else 'Correct the file'}.")
 

@@ -1,4 +1,4 @@
-"""Checks of a loaded model: finite weights and logits, and an embedding row for every token id.
+"""Checks of a model: finite weights and logits, and an embedding row for each token id of a text.
 
 Without these checks, a broken model that generates token 0 for every question could be mistaken for
 a model that has forgotten.

@@ -279,8 +279,8 @@ def _download(name: str) -> Path:
     # Several libraries raise their own network, login and disk errors.
     except Exception as error:
         advice = (
-            "Check the name, the network and the login. Or run "
-            f"hf download {name} --local-dir DIR where it works, then set model.path=DIR."
+            f"Check the name, the network and the login. Or run hf download {name} --local-dir DIR "
+            "on another machine, copy DIR, and set model.path=DIR."
         )
         if package := _PACKAGED.get(name):
             advice += (

@@ -6,6 +6,7 @@ installed, TensorFlow's file system.
 """
 
 import contextlib
+import errno
 import json
 import math
 import shutil
@@ -102,7 +103,14 @@ def read_text(path: Path) -> str:
         OSError: the file cannot be read.
         UnicodeDecodeError: the file is not UTF-8.
     """
-    return path.read_text(encoding="utf-8") if is_address(path) else reading.read_text(path)
+    if not is_address(path):
+        return reading.read_text(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise
+    except Exception as error:  # Several libraries raise their own errors.
+        raise OSError(errno.EIO, reason(error), str(path)) from None
 
 
 def listing(address: str) -> list[tuple[str, int, int]]:

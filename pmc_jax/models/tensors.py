@@ -1,8 +1,8 @@
 """Tables that map the tensors of a checkpoint to the parameters of the decoder.
 
 Each family has one table of entries, which both import and export use. The axis letters are those
-of `pmc_jax.models.decoder` in lower case, but n stands for the query heads in `q` and `o`. This
-module handles no weights.
+of `pmc_jax.models.decoder` in lower case, but n counts the query heads where a parameter has them.
+This module handles no weights.
 """
 
 import dataclasses

@@ -298,6 +298,20 @@ def test_what_is_not_implemented_is_named(family):
     assert any(name in message for name in part), message
 
 
+@pytest.mark.parametrize(
+    ("family", "field", "value"),
+    [
+        ("gemma3_text", "sliding_window_pattern", 0),
+        ("qwen2", "max_window_layers", "all"),
+        ("mistral", "layer_types", [["full_attention"]] * 3),
+    ],
+)
+def test_an_invalid_field_of_the_windows_is_named(family, field, value):
+    hf = model_json(GOLDEN / family / "config.json") | {"layer_types": None, field: value}
+    with pytest.raises(UserError, match=f"config.json: {field}"):
+        decoder_config(hf, "config.json")
+
+
 def test_longrope_beside_its_original_length():
     """A batch takes the factors of its longest sequence; a cache cannot grow across the border."""
     _, short, _ = golden_model("phi3")

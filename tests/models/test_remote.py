@@ -185,7 +185,7 @@ def test_a_bucket_that_refuses(bucket, monkeypatch):
         find(ADDRESS)
 
 
-def test_weights_that_cannot_be_reached_are_not_called_damaged(bucket, monkeypatch):
+def test_files_that_cannot_be_reached_are_not_called_damaged(bucket, monkeypatch):
     def refuse(*args, **kwargs):
         raise RuntimeError("Anonymous caller")
 
@@ -193,3 +193,5 @@ def test_weights_that_cannot_be_reached_are_not_called_damaged(bucket, monkeypat
     monkeypatch.setattr(DirFileSystem, "open", refuse)
     with pytest.raises(UserError, match=r"^gs://.*safetensors: the address cannot be read"):
         SafetensorsFolder(ADDRESS)
+    with pytest.raises(UserError, match=r"config.json: the file cannot be read \(Runt.* caller\)"):
+        load(ADDRESS, mesh=one_device().mesh)

@@ -1,4 +1,4 @@
-"""Table of all supported model families. Each file of this package defines one or more families."""
+"""Table of all supported model families, which the other files of this package define."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -67,6 +67,6 @@ def decoder_config(hf: Mapping[str, Any], where: str) -> DecoderConfig:
     if hf.get("quantization_config"):
         raise UserError(
             f"{where}: quantization_config is set, but quantised safetensors are not supported. "
-            "Export unquantised weights first."
+            "Use the model with unquantised weights."
         )
     return family.read(Fields(hf, where))

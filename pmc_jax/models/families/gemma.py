@@ -45,7 +45,7 @@ def _gemma2(fields: Fields) -> DecoderConfig:
 def _gemma3(fields: Fields) -> DecoderConfig:
     fields = fields.with_defaults(_SHAPE)
     layers, head_dim = fields.size("num_hidden_layers"), fields.size("head_dim")
-    pattern = fields.get("sliding_window_pattern", fields.get("_sliding_window_pattern", 6))
+    pattern = fields.size("sliding_window_pattern", fields.get("_sliding_window_pattern", 6))
     default = [
         "full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(layers)
     ]

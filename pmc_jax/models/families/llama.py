@@ -24,6 +24,8 @@ def _qwen_windows(fields: Fields) -> tuple[int, ...]:
     layers = fields.size("num_hidden_layers")
     window = fields.size("sliding_window", 4096) if fields.flag("use_sliding_window") else None
     full = fields.get("max_window_layers", 28)
+    if type(full) is not int:
+        raise fields.wrong(f"max_window_layers must be an integer, but it is {full!r}")
     default = ["sliding_attention" if i >= full else "full_attention" for i in range(layers)]
     return layer_windows(fields, default, window)
 
