@@ -260,5 +260,5 @@ class LoadedModel:
         Raises:
             UserError: a sequence is longer than the model's context window.
         """
-        longest = DataConfig(max_length=self.generator.lm.config.max_positions)
+        longest = DataConfig(max_length=min(self.generator.lm.config.max_positions, 10**6))
         return self.generator.sequences(questions, answers, longest, ids=ids)

@@ -1,8 +1,8 @@
 """Sampling of the next token: temperature, top-k, top-p, then a draw from uniform numbers.
 
-The order and the definitions are those of Hugging Face `generate`: temperature, top-k, renormalise,
-top-p. The nucleus is the set of tokens that top-p keeps. A token is in the nucleus if the mass
-(probability) of all likelier tokens is below `top_p`.
+The order and the definitions are those of Hugging Face `generate`: temperature, top-k,
+renormalisation, top-p. The nucleus is the set of tokens that top-p keeps. A token is in the nucleus
+if the mass (probability) of all likelier tokens is below `top_p`.
 
 The sampler neither sorts the vocabulary nor draws noise for every token. A draw inverts the CDF
 (cumulative distribution function) in two levels, and top-p uses rejection. If a threshold is

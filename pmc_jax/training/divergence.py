@@ -41,11 +41,12 @@ class DivergenceGuard:
         rows = first_of(ids, 8)
         lower = f"Decrease {self._section}.learning_rate={self._settings.learning_rate}"
         if self._bad >= self._settings.max_bad_steps:
+            clip = f", set {self._section}.max_grad_norm=1.0"
+            clip = clip if self._settings.max_grad_norm is None else ""
             raise UserError(
                 f"step {step}: the loss or the gradient was not finite in {self._bad} consecutive "
                 f"steps. The last of them used the rows {rows}. None of these steps changed the "
-                f"weights. {lower}, set {self._section}.max_grad_norm=1.0, or set "
-                "model.compute_dtype=float32."
+                f"weights. {lower}{clip}, or set model.compute_dtype=float32."
             )
         if limit is not None and metrics["applied"] and loss > limit:
             raise UserError(

@@ -72,7 +72,7 @@ def token_scores(
     own = [len(s) - len(prefix) for s in sequences]
     scored = [len(s) - max(s.begin, 1) for s in sequences]
     size = max(_ROW_TOKENS, round_up(max(own), 128))
-    # `share * size` is the expected number of scored tokens in a full row.
+    # `share * size` is `_SPARE` times the expected number of scored tokens in a full row.
     share = min(1.0, _SPARE * sum(scored) / sum(own))
     slots = round_up(max(int(share * size), *scored), 32)
     rows = round_up(max(1, _BATCH_TOKENS // size), layout.row_multiple)

@@ -186,7 +186,7 @@ class Asking:
     ) -> list[float]:
         """Returns the mean log-probability per token of each answer."""
         lm, dtype = self._generator.lm, self._generator.dtype
-        longest = DataConfig(max_length=lm.config.max_positions)
+        longest = DataConfig(max_length=min(lm.config.max_positions, 10**6))
         sequences = self._generator.sequences(questions, answers, longest, ids=ids)
         scores = token_scores(model, lm.config, lm.layout, sequences, dtype=dtype)
         return [float(score.logp.mean(dtype=np.float64)) for score in scores]

@@ -74,7 +74,7 @@ def share_answers(
 
     Args:
         questions: ids of the questions that need an answer.
-        stored: stored answers of all questions, with repetitions.
+        stored: stored answers that are good enough for their own questions, with repetitions.
         new: new answers that may be shared, with their mean negative log-probability per token.
         score: function that maps N question ids and M answers to the scores of these answers to
             each question, float64 [N, M].

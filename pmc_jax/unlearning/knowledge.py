@@ -33,7 +33,7 @@ def is_unknown(
 
     Args:
         question: the question.
-        original: greedy answer.
+        original: greedy answer to the question.
         invented: greedy answer for each of R invented names, with the name of the subject put back.
         likelihood: likelihood of the original answer.
         likelihoods: likelihood of the greedy answer for each invented name, float [R].

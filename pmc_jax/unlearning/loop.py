@@ -165,7 +165,7 @@ class Unlearning:
         self.run_state.load_state_dict(host["run_state"])
 
     def save(self) -> None:
-        """Saves a checkpoint, unless the newest checkpoint already holds the current step."""
+        """Saves a checkpoint, unless the run saves none or the newest one holds this step."""
         checkpoints = self.recorder.checkpoints
         if checkpoints is None or checkpoints.latest() == self.done:
             return
@@ -210,7 +210,7 @@ class Unlearning:
 
         Raises:
             Preempted: the process was asked to stop. A checkpoint was saved for `resume`.
-            UserError: too many losses are not finite, or the retain loss exceeds its limit.
+            UserError: too many consecutive losses are not finite, or the retain loss is too high.
         """
         steps = plan_steps(
             len(self.source.ids),

@@ -15,8 +15,8 @@ class TermRows(NamedTuple):
     """Rows of one loss term in a step.
 
     Attributes:
-        sequences: tokens of the rows. A term has one row for each forget question of the step, and
-            the term `retain` has `pmc.schedule.retain_rows` rows for each of them.
+        sequences: tokens of the rows. For each forget question of the step, the term `retain` has
+            `pmc.schedule.retain_rows` rows, and any other term has one row.
         weights: weight of each row in the mean of the term. A row with weight 0 is left out. None
             means that every weight is 1.
         reference: cross-entropy of each row under the model before unlearning, summed over its
