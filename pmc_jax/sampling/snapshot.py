@@ -23,7 +23,7 @@ from pmc_jax.models.parameters import A, B, parameters
 
 
 class FusedLayer(NamedTuple):
-    """Weights of one layer, fused to one product for q, k and v and one product for gate and up.
+    """Weights of one layer, fused so that q, k and v need one product, and gate and up another.
 
     The output axes of each weight come first, see `product`. `pmc_jax.models.decoder` defines the
     axis letters.

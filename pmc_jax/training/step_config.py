@@ -26,7 +26,7 @@ class StepConfig:
         config: configuration of the decoder.
         layout: mesh and sharding rules for training.
         dtype: dtype of activations and products.
-        remat: activations that the backward pass recomputes: "none", "full" or "dots".
+        remat: rule for the activations that the backward pass recomputes, as in `TrainConfig`.
         kernel: attention kernel, "xla" or "cudnn".
         lora: settings of the adapters in the state, or None if all weights are trained.
         objective: settings of a loss that is not a weighted sum of cross-entropies. None means that
