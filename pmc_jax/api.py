@@ -265,7 +265,8 @@ def evaluate(
             `forget_paraphrased`, `retain`, `world_facts`, `real_authors`, `unrelated`, `holdout`
             and `relearn`. Some measures need paraphrased and wrong answers, which are columns of an
             `EvalSet`.
-        config: settings of evaluation, which select the measures.
+        config: settings of evaluation, which select the measures. The arguments `reference` and
+            `never_saw` replace the settings with these names.
         reference: model that never saw the forget rows.
         before: model before unlearning.
         never_saw: at least five models like `reference`, trained with other seeds, for the measure

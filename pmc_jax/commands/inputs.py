@@ -94,7 +94,7 @@ def placed(config: Config) -> dict[str, Any]:
 
 
 def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
-    """Returns the path and the SHA-256 digest of each file that a run reads.
+    """Returns the path and the SHA-256 digest of the model and of each data file of a run.
 
     Args:
         model: SHA-256 digest of the model files.

@@ -89,7 +89,7 @@ def _may_call(path: Path) -> bool:
 
 
 def _recorded(folder: str | Path | None, overwrite: bool) -> list[str] | None:
-    """Returns the date that a folder's runs recorded and the file that contains it, or None."""
+    """Returns the date that a run or the target in a folder recorded, and its file, or None."""
     if folder is None:
         return None
     path = Path(folder)

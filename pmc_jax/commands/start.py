@@ -97,8 +97,8 @@ def check_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_MIN_FILES, hard))
     else:
         raise UserError(
-            f"this process may open only {soft} files, but pmc needs {_MIN_FILES}. Raise the "
-            f"limit, for example with: ulimit -n {4 * _MIN_FILES}"
+            f"this process may open only {hard} files, but pmc needs {_MIN_FILES}. Ask the "
+            "administrator of this machine to raise the hard limit of open files (ulimit -Hn)."
         )
 
 

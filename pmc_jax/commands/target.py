@@ -34,7 +34,7 @@ class Target:
     Attributes:
         folder: `output.dir/target`.
         rows: question-answer pairs on which the target is fine-tuned.
-        made_of: digests of the base model, the rows and the settings.
+        made_of: result of the function `made_of`, which identifies the target.
     """
 
     folder: Path
@@ -126,7 +126,7 @@ class Target:
 
 
 def made_of(config: Config, model: str, rows: str) -> dict[str, str]:
-    """Returns the digests that define a target.
+    """Returns the digests that define a target, and the date in its prompts if there is one.
 
     Args:
         model: digest of the base model.

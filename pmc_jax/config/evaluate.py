@@ -42,7 +42,7 @@ LEVELS = ("said", "sampled", "elicited")
 
 @dataclass(frozen=True)
 class LeakageConfig(Section):
-    """Settings of the samples in which `sampling` and `prefill` search for the true answers.
+    """The samples in which the measures `sampling` and `prefill` search for the true answers.
 
     Fields:
         num_samples: number of answers sampled for each question.

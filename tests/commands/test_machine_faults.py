@@ -93,4 +93,4 @@ def test_few_file_handles(monkeypatch):
         assert limits.get("now") == now
     monkeypatch.setattr(resource, "getrlimit", lambda _: (30, 30))
     message = tiny.fault(start.check_file_limit)
-    tiny.assert_names(message, "only 30 files", "needs 256", "ulimit -n 1024")
+    tiny.assert_names(message, "only 30 files", "needs 256", "ulimit -Hn")
