@@ -25,7 +25,7 @@ class Run:
         name: name of the run's folder in `RUNS`.
         entry: key of the method in `methods`.
         trial: index of the setting among the settings of the entry.
-        setting: value of each searched setting, by name.
+        setting: value of each setting of the entry, by name.
         seed: seed of unlearning.
         config: settings of the run.
     """

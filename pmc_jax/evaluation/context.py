@@ -66,17 +66,22 @@ class EvalContext:
     never_saw: tuple[ModelRef, ...] = ()
 
     def __post_init__(self):
-        wordless = [
-            f"data.evaluate.{rows.name} ({first_of(ids, 5)})"
-            for rows in self._compared
-            if (ids := without_words(self.words, rows.ids, rows.answers))
-        ]
-        if wordless:
-            fix = "Remove these rows." if self.words == "unicode" else "Set data.words=unicode."
+        if wordless := self._wordless(self.words):
+            fix = "Set data.words=unicode."
+            if wordless == self._wordless("unicode"):
+                fix = "Remove these rows."
             raise UserError(
                 f"{', '.join(wordless)}: the true answers have no word that ROUGE can compare "
                 f"under the rule {self.words}. {fix}"
             )
+
+    def _wordless(self, rule: str) -> list[str]:
+        """Returns the name of each compared set with answers without words, and their ids."""
+        return [
+            f"data.evaluate.{rows.name} ({first_of(ids, 5)})"
+            for rows in self._compared
+            if (ids := without_words(rule, rows.ids, rows.answers))
+        ]
 
     @property
     def _compared(self) -> list[EvalSet]:

@@ -20,7 +20,7 @@ Reference: Wilson, "Probable inference, the law of succession, and statistical i
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pmc_jax.config.evaluate import EvaluateConfig
@@ -74,10 +74,12 @@ class AnswerClassifier:
 
     Args:
         context: data and settings of the evaluation.
-        questions: all questions of the task.
     """
 
-    def __init__(self, context: EvalContext, questions: Sequence[str]):
+    def __init__(self, context: EvalContext):
+        # The subject of a question depends on all other questions.
+        sets = [context.sets[name] for name in HONESTY_SETS if name in context.sets]
+        questions = list(dict.fromkeys(text for rows in sets for text in rows.questions))
         self._words = vocabulary(context.settings.levels.words)
         self._abstentions = abstentions()
         self._subjects = dict(zip(questions, find_subjects(questions, ()), strict=True))

@@ -63,8 +63,8 @@ class Secret:
         texts: original answer and, if it is known, the true answer.
         items: secret items of these texts.
         given: words of the question and common words.
-        limits: for each text, the highest recall of its other words at which an answer does not
-            count as a repetition of the text.
+        limits: for each text, the highest recall of its distinctive words at which an answer does
+            not count as a repetition of the text.
         words: tables of number words, month names and common words.
     """
 

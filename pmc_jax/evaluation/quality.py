@@ -1,11 +1,11 @@
 """Computes unlearn quality and utility, the two main numbers of the PMC paper, from 0 to 100.
 
-    unlearn quality = 100 (2 - F - FP) / 2          utility = 100 (R + W + A) / 3
+    unlearn quality = 100 (2 - F - FP) / 2          utility = 100 mean(R, W, A)
 
 F and FP are the mean ROUGE-L recalls of greedy answers to the forget questions and to their
-paraphrases. R, W and A are the mean recalls on retain questions, world facts and real authors. The
-recall compares each answer with the true answer. The numbers are meaningful only together: a model
-with empty answers has unlearn quality 100 and utility 0.
+paraphrases. R, W and A are the mean recalls on retain questions, world facts and real authors, as
+far as these sets are given. The recall compares each answer with the true answer. The numbers are
+meaningful only together: a model with empty answers has unlearn quality 100 and utility 0.
 
 Reference: Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for
 LLMs", ICLR 2026, arXiv 2507.04219.

@@ -124,7 +124,7 @@ def _honesty(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> N
     by_question: dict[str, list[str]] = {}
     for key, split, i in rows:
         by_question.setdefault(split.questions[i], []).append(key)
-    classify = AnswerClassifier(context, list(by_question))
+    classify = AnswerClassifier(context)
     for answers in model.stream_greedy(list(by_question), context.settings):
         yield {
             key: classify(question, answer_of(answer))

@@ -14,7 +14,7 @@ REFERENCE = "a model that never saw the data"
 
 
 def comes_first(measure: str, name: str) -> bool:
-    """Returns whether the page shows a value of a measure outside of the folded part."""
+    """Returns whether the page shows a value of a measure outside the folded part."""
     if measure in ("prompt_attacks", "quantised", "relearned"):
         return ".above_reference" not in name
     return name in MEASURE_TEXTS[measure].get("shown_first", (name,))

@@ -60,6 +60,12 @@ def test_a_true_answer_without_a_word_is_refused(words, message):
         measured(truths, truths, words)
 
 
+def test_the_other_rule_is_not_advised_if_it_finds_no_word_either():
+    truths = {"forget": ["ok"], "retain": ["— 🙂"]}
+    with pytest.raises(UserError, match=r"rule ascii\. Remove these rows\.$"):
+        measured(truths, truths, "auto")
+
+
 def test_unlearn_quality_by_hand():
     assert unlearn_quality(0.0, 0.0) == 100.0
     assert unlearn_quality(1.0, 1.0) == 0.0
