@@ -66,8 +66,8 @@ def target_of(compare: CompareConfig) -> str:
         return str(folder_of(compare) / run_files.TARGET)
     if not base.model.path:
         raise UserError(
-            "run.model.path: no model is given. Set run.model.path to a model folder, or set "
-            "run.finetune.data to make the target model."
+            "run.model.path: no model is given. Set run.model.path to a model folder, a *.gguf "
+            "file or a name on the Hugging Face Hub."
         )
     return base.model.path
 

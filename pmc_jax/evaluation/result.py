@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 NO_REFERENCE = (
-    "no reference model is given; set evaluate.reference to a model that never saw the forget rows"
+    "no reference model is given; set evaluate.reference, or `reference` in Python, to a model "
+    "that never saw the forget rows"
 )
-NO_BEFORE = "this evaluation has no model before unlearning"
+NO_BEFORE = (
+    "this evaluation has no model before unlearning; evaluate the folder of a run, or pass "
+    "`before` in Python"
+)
 NO_TEXT = "the text is too short to score; set evaluate.corpus.path to a longer text"
 NOT_FINITE = "the model's numbers are not finite; check whether its training diverged"
 

@@ -49,8 +49,8 @@ def write(
     for path, mark in ((page, MARK), (data, f'"kind": "{KIND}"')):
         if os.path.lexists(path) and not _begins_with(path, mark):
             raise UserError(
-                f"{path}: the file is not a report of pmc, so nothing was changed. Set "
-                "report.file to the name of another file."
+                f"{path}: the file is not a report of pmc, so pmc does not replace it. Move the "
+                "file away, then run the same command again."
             )
     try:
         html = render(report)

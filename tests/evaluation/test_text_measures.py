@@ -7,7 +7,7 @@ import pytest
 
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.evaluation import perplexity, side_effects
-from pmc_jax.evaluation.result import NO_REFERENCE
+from pmc_jax.evaluation.result import NO_BEFORE, NO_REFERENCE
 
 SETTINGS = EvaluateConfig()
 
@@ -39,7 +39,7 @@ def test_side_effects_by_hand():
     assert (len(counts), counts.sum()) == (41, 2)
     assert np.flatnonzero(counts).tolist() == [4, 20]  # -0.8, and 0 in the middle
     assert set(result.values) | set(result.missing) == set(side_effects.DESCRIPTIONS)
-    assert set(result.missing.values()) == {"this evaluation has no model before unlearning"}
+    assert set(result.missing.values()) == {NO_BEFORE}
 
 
 def test_side_effects_against_the_model_before():

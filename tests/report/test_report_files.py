@@ -55,7 +55,7 @@ def test_the_command_makes_it_again_and_takes_text_as_a_setting(tmp_path, monkey
 def test_what_is_no_report_is_not_overwritten(name, tmp_path):
     folder = cases.write_run(tmp_path / "one")
     (folder / name).write_text("{}")
-    with pytest.raises(UserError, match=f"{name}: the file is not a report of pmc.*report.file"):
+    with pytest.raises(UserError, match=f"{name}: the file is not a report of pmc.*Move the file"):
         write([folder], ReportConfig())
     assert (folder / name).read_text() == "{}"
     assert [path.name for path in folder.iterdir() if path.name.startswith("report")] == [name]
