@@ -13,8 +13,8 @@ complete checkpoint into place and deletes older checkpoints. `Checkpoints` chan
 
 A restored state has the same bits as the saved state. The shardings are those of `abstract_state`,
 which may differ from the saved shardings. Every change of the host values is detected, but a
-flipped bit in an array is not detected. Orbax logs to the logger "absl". Use `Checkpoints` in a
-`with` block, because an interpreter that exits during a background write loses the checkpoint.
+flipped bit in an array may remain undetected. Orbax logs to the logger "absl". Use `Checkpoints` in
+a `with` block, because an interpreter that exits during a background write loses the checkpoint.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         chosen: steps whose checkpoints are kept in addition to the newest checkpoints.
 
     Raises:
-        UserError: the folder cannot be created or read.
+        UserError: `keep` is below 1, or the folder cannot be created or read.
     """
 
     def __init__(self, folder: str | Path, *, keep: int):
@@ -101,7 +101,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         context.atomicity.mode = ocp.options.AtomicityMode.ATOMIC_RENAME
         policies = ocp.training.preservation_policies
         kept = policies.AnyPreservationPolicy([policies.LatestN(keep), _Chosen(self.chosen)])
-        fix = "Check the permissions of the folder, or set output.dir to another folder."
+        fix = "Check the permissions of the folder, or use another output folder."
         with system_errors(f"{folder}: the checkpoint folder cannot be used", fix):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._checkpointer = ocp.training.Checkpointer(
@@ -236,8 +236,8 @@ class Checkpoints(contextlib.AbstractContextManager):
             The step, the state and the host values, or None if no checkpoint exists.
 
         Raises:
-            UserError: no checkpoint can be read, or the arrays of the newest checkpoint differ from
-                `abstract_state`. In both cases, no checkpoint is deleted.
+            UserError: no checkpoint can be read, or the arrays of the newest readable checkpoint
+                differ from `abstract_state`. In both cases, no checkpoint is deleted.
         """
         self.wait()
         steps, damaged = self.steps, []

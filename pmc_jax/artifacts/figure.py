@@ -1,8 +1,8 @@
 """Draws figures in one style, as SVG for web pages and as PNG files.
 
 A figure has panels, and a panel has layers of the types `Line`, `Band` and `Level`. matplotlib
-draws the figures. Fonts, ids and metadata are removed from SVG, and colours become CSS variables,
-so that one drawing suits the light page, the dark page and paper.
+draws the figures. Fonts, unused ids and metadata are removed from SVG, and colours become CSS
+variables, so that one drawing suits the light page, the dark page and paper.
 """
 
 import html
@@ -129,8 +129,9 @@ class Panel:
         layers: layers in the order in which they are drawn.
         x, y: labels of the axes; "" omits a label.
         title: text above the panel.
-        bounds: lower and upper limit of the y axis. A limit of None is the limit of the data. If
-            `bounds` itself is None, the data have a margin on all four sides.
+        bounds: lower and upper limit of the y axis, unless this axis is logarithmic. A limit of
+            None follows from the data. If `bounds` itself is None, the data have a margin on all
+            four sides.
         log: whether the y axis is logarithmic.
     """
 

@@ -44,7 +44,7 @@ class RunLog(contextlib.AbstractContextManager):
 
     Args:
         folder: folder of the log, which is created if it does not exist. None writes nothing. The
-            commands pass a folder in the first process of a job only; the library passes None.
+            commands pass a folder in the first process of a job only; a `Recorder` passes None.
         text: whether to write the argument `texts` of `event`.
     """
 
@@ -96,8 +96,8 @@ class RunLog(contextlib.AbstractContextManager):
     def resume(self, step: int, *, key: str = "step") -> None:
         """Removes the lines that an interrupted run logged after the step from which it resumes.
 
-        An incomplete last line is also removed. TensorBoard event files are not edited. A mark in
-        the next event file makes TensorBoard hide the events after this step.
+        An incomplete last line is also removed. TensorBoard event files are not edited. If `key` is
+        "step", a mark in the next event file makes TensorBoard hide the events after this step.
 
         Args:
             step: step from which the run resumes.

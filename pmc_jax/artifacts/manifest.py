@@ -88,8 +88,9 @@ def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
     times are not compared.
 
     Returns:
-        The number of unchanged files, a list with one line for each changed, missing or new file,
-        and a list with one line for each missing input that the user had to delete after `purge`.
+        The number of unchanged files and inputs, a list with one line for each that is changed,
+        missing or new, and a list with one line for each missing input that the user had to delete
+        after `purge`.
 
     Raises:
         UserError: the manifest is missing or invalid, or a file cannot be read.
@@ -210,7 +211,7 @@ def drop(folder: str | Path, names: Sequence[str]) -> None:
     """Removes outputs of a finished run from its folder and from its manifest.
 
     Raises:
-        UserError: the manifest is missing, or an output cannot be removed.
+        UserError: the manifest cannot be read or written, or an output cannot be removed.
     """
     folder = Path(folder)
     manifest = _read(folder)
@@ -226,7 +227,7 @@ def _without(outputs: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
 
 def _remove_texts(log: Path) -> None:
     """Removes the texts of questions and answers from a log."""
-    with system_errors(f"{log}: the file cannot be written", "Check the disk."):
+    with system_errors(f"{log}: the texts cannot be removed", "Check the disk."):
         rows = [
             {key: row[key] for key in _WITHOUT_TEXT if key in row}
             if row["kind"] in ("answer", "question")
@@ -239,8 +240,9 @@ def _remove_texts(log: Path) -> None:
 def _outputs(folder: Path, names: Collection[str] | None = None) -> dict[str, str]:
     """Returns the digest of every file in a folder except the manifest, by relative path.
 
-    The digest of a file is the SHA-256 of its content. Any other entry, such as a link or a named
-    pipe, is not opened; a word such as "link" replaces its digest.
+    The digest of a file is the SHA-256 of its content. No other entry is opened. The digest of a
+    link is "link" and the SHA-256 of its target path. A word such as "socket" replaces the digest
+    of any other entry.
 
     Args:
         folder: folder of the run.

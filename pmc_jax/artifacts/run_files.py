@@ -23,7 +23,7 @@ TARGET_MARK = MARK  # This file in the target records the origin of the target m
 TARGET_CHECKPOINTS = "target.checkpoints"  # This folder exists until the target model is trained.
 COMPARED_RUNS = "runs"  # The runs of a comparison are in this folder.
 
-# `pmc evaluate` and `pmc report` may rewrite these files of a finished run and its manifest.
+# `pmc evaluate` and `pmc report` may rewrite the manifest and these files of a finished run.
 MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
 
 # `overwrite` removes these files. It removes run.json last, so that an interrupted removal can be

@@ -1,9 +1,9 @@
 """Claims the folder of a run, resumes an interrupted run and marks a run as finished.
 
 A run writes `run.json` at its start and `results.json` at its end. A folder without `results.json`
-holds an unfinished run, which resumes with the same settings and data. A folder with both files
-holds a finished run and does not change. Only files that a run wrote are removed, and folders with
-other files are rejected. The first process of a job claims the folder for all processes.
+holds an unfinished run, which resumes with the same settings and data. Without `overwrite`, a
+folder that holds a finished run or other files is rejected. `overwrite` removes only files that a
+run wrote. The first process of a job claims the folder for all processes.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ def claim(
     Raises:
         UserError: the path is a file, another process uses the folder, or the folder cannot be
             written. Without `overwrite`, the folder holds a finished run, an unfinished run with
-            other settings or data, or files that pmc did not write. With `overwrite`, the folder is
-            the home folder or the current folder, or holds files of a run but no `run.json`.
+            other settings or data, or files that pmc did not write. With `overwrite`, it is or
+            contains the home folder or the current folder, or holds a run without `run.json`.
     """
     record = {"settings": plain(settings), "digests": dict(digests), "versions": versions()}
 
@@ -162,7 +162,7 @@ def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
     handles: list[int] = []
 
     def acquire() -> None:
-        fix = "Set output.dir to another folder."
+        fix = "Check its permissions, or use another output folder."
         with system_errors(f"{folder}: the folder cannot be used", fix):
             if make:
                 _make_folders(path)
@@ -257,7 +257,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def _own(path: Path) -> list[str]:
-    """Returns the names of all files and folders that a run wrote to its folder.
+    """Returns the names of the files and folders that `overwrite` removes.
 
     Raises:
         UserError: `run.json` is missing, so a run may not have written these files.
@@ -311,7 +311,7 @@ def _absolute(folder: str | Path) -> Path:
         str(path).encode()
     except UnicodeEncodeError:
         raise UserError(
-            f"{path}: the path is not valid UTF-8. Set output.dir to another folder."
+            f"{path}: the path is not valid UTF-8. Rename the folder, or use another output folder."
         ) from None
     return path
 
@@ -338,7 +338,7 @@ def _lock(path: Path) -> int:
         os.close(handle)
         raise UserError(
             f"{path}: another process is writing to this folder. Wait until that process has "
-            "ended, or set output.dir to another folder."
+            "ended, or use another output folder."
         ) from error
     except OSError:  # The file system does not support locks.
         _log.warning(

@@ -118,7 +118,7 @@ def _checked(
     if count < 1 or not 0 <= index < count:
         raise UserError(
             f"{names[1]}={count}, {names[2]}={index}: the index is out of range. Set "
-            f"{names[2]} to at least 0 and below {names[1]}."
+            f"{names[1]} to at least 1, and {names[2]} to at least 0 and below {names[1]}."
         )
     if count > _MAX_PROCESSES:
         raise UserError(
@@ -134,7 +134,10 @@ def _checked(
 
 
 def _cluster_processes(environment: Mapping[str, str]) -> int:
-    """Returns the number of processes that a scheduler has started, from environment variables."""
+    """Returns the number of processes that a scheduler has started.
+
+    The number comes from environment variables and, on a TPU VM, from Google's metadata server.
+    """
     workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
     counts = [len((workers or "").split(",")), _number(environment.get("OMPI_COMM_WORLD_SIZE"))]
     if environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
@@ -184,7 +187,7 @@ def join(spec: ProcessSpec, timeout: float) -> None:
         timeout: number of seconds without a heartbeat after which a process counts as failed.
 
     Raises:
-        UserError: the other processes cannot be reached.
+        UserError: the other processes cannot be reached, or `PMC_JOIN_SECONDS` is invalid.
     """
     import jax
 
@@ -193,6 +196,7 @@ def join(spec: ProcessSpec, timeout: float) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # jax's preemption service would handle SIGTERM in place of the module `preemption`.
     jax.config.update("jax_enable_preemption_service", False)
+    limit = int(seconds_of("PMC_JOIN_SECONDS", _JOIN_SECONDS))
     try:
         jax.distributed.initialize(
             spec.coordinator,
@@ -200,7 +204,7 @@ def join(spec: ProcessSpec, timeout: float) -> None:
             spec.index,
             local_device_ids=_local_devices(os.environ),
             cluster_detection_method=None if spec.count is None else "deactivate",
-            initialization_timeout=int(seconds_of("PMC_JOIN_SECONDS", _JOIN_SECONDS)),
+            initialization_timeout=limit,
             # This timeout is longer than the watchdog's timeout, because the watchdog's message is
             # clearer.
             heartbeat_timeout_seconds=int(2 * timeout + 10),
@@ -208,16 +212,19 @@ def join(spec: ProcessSpec, timeout: float) -> None:
         )
     except Exception as error:  # jax raises errors of many types.
         reason = " ".join(str(error).split())[:200]
+        fix = "Pass --coordinator HOST:PORT, --num-processes and --process-id"
+        if spec.count is not None:
+            fix = f"Check that {spec.coordinator} is the host of process 0 and a free port"
         raise UserError(
-            f"this process cannot join the other processes ({reason}). Pass --coordinator "
-            "HOST:PORT, --num-processes and --process-id."
+            f"this process cannot join the other processes ({reason}). {fix}."
         ) from None
 
 
 def _local_devices(environment: Mapping[str, str]) -> list[int] | None:
-    """Returns the indices of all GPUs of this host, or None if jax selects the devices.
+    """Returns the indices of the visible GPUs of this host, or None if jax selects the devices.
 
-    Under Slurm and Open MPI, jax selects one GPU per process, but pmc runs one process per host.
+    If `CUDA_VISIBLE_DEVICES` is set, only the GPUs that it names are visible. Under Slurm and Open
+    MPI, jax selects one GPU per process, but pmc runs one process per host.
     """
     alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1" or (
         environment.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"

@@ -9,8 +9,8 @@ from jax.sharding import Mesh
 from pmc_jax.errors import UserError
 
 _SYSTEM = Path("/proc/meminfo")
-# For both versions of control groups: the limit and the use of a container, and the key of the
-# file cache in the use, which the kernel frees on demand.
+# For both versions of control groups: the folder, its files with the limit and the use of memory,
+# and the key of the file cache in memory.stat. The kernel frees the file cache on demand.
 _CONTAINERS = (
     (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "file"),
     (
@@ -33,16 +33,18 @@ def check_memory(what: str, fix: str, mesh: Mesh, *, on_devices: float, on_host:
         on_host: bytes that the work needs at least in the memory of this machine.
 
     Raises:
-        UserError: the memory of a device or of this machine is too small.
+        UserError: too little memory of a device or of this machine is free.
     """
     local = mesh.local_devices
-    each, free = on_devices / mesh.size, min(map(free_on_device, local))
+    each, free, where = on_devices / mesh.size, min(map(free_on_device, local)), "each device"
     if each <= free:
         # Devices without a memory of their own use the memory of this machine.
         each, free = on_host + (each * len(local) if free == math.inf else 0), free_on_host()
+        where = "this machine"
     if each > free:
         raise UserError(
-            f"{what} needs at least {_size(each)} of memory, but only {_size(free)} are free. {fix}"
+            f"{what} needs at least {_size(each)} of memory on {where}, but only {_size(free)} are "
+            f"free. {fix}"
         )
 
 

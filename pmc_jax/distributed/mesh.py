@@ -96,7 +96,7 @@ class Layout:
         return [
             f"{name} {size}"
             for name, axes, size in pairs
-            if not axes and any(self.mesh.shape[a] > 1 for a in table.get(name, ()))
+            if not axes and size % math.prod(self.mesh.shape[a] for a in table.get(name, ()))
         ]
 
     @property
@@ -123,9 +123,9 @@ def make_mesh(
 ) -> Mesh:
     """Builds a mesh with `slices` x `data` x `fsdp` x `tensor` devices.
 
-    Devices with the attribute `slice_index` are grouped by this attribute. Otherwise, devices are
-    grouped by process if there are as many processes as slices. All other devices, such as virtual
-    CPU devices, keep their order.
+    For several slices, devices are grouped by their attribute `slice_index` if it has one value per
+    slice, or else by process if there are as many processes as slices. All other devices, such as
+    virtual CPU devices, keep their order.
 
     Args:
         data, fsdp, tensor: sizes of the axes within each slice; one of these sizes may be -1, which
@@ -152,7 +152,7 @@ def make_mesh(
     if each % fixed if rest else fixed != each:
         available = "devices" if slices == 1 else "devices per slice"
         raise UserError(
-            f"mesh: the product of the sizes {shown} {'cannot be' if rest else 'is not'} the "
+            f"mesh: the product of the sizes {sizes} {'cannot be' if rest else 'is not'} the "
             f"number of {available} ({each}). Choose sizes from {_divisors(each)} whose product "
             f"is {each}."
         )
@@ -207,7 +207,8 @@ def _divisors(count: int) -> list[int]:
 def _by_slice(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
     """Arranges devices in an array whose first axis is the slice.
 
-    Within each slice, the devices are in network order.
+    Within each slice, the devices are in network order. If neither `slice_index` nor the process
+    tells the slices apart, all devices keep their order.
     """
     slices, *inner = shape
     for attribute in ("slice_index", "process_index"):
@@ -234,7 +235,8 @@ def layout(
         changed: entries that replace entries of `rules`.
 
     Raises:
-        UserError: the mesh does not have the axes `AXES`, or `changed` names an unknown axis.
+        UserError: the mesh does not have the axes `AXES`, or `changed` names an unknown axis
+            or an axis twice.
     """
     if set(mesh.axis_names) != set(AXES):
         raise UserError(

@@ -131,7 +131,7 @@ def barrier(name: str) -> None:
     """Waits until every process has called this function.
 
     Args:
-        name: name of the barrier, for messages; each name can be used once.
+        name: name of the barrier, which is the same in all processes.
 
     Raises:
         UserError: a process did not call this function within `PMC_BARRIER_SECONDS` seconds. The

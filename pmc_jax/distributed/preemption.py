@@ -135,7 +135,7 @@ def saving() -> Iterator[None]:
 
     Raises:
         Stopped: the only process of a job has received a signal, and the block ended without a
-            call of `check`.
+            later call of `check`.
     """
     _stop.saving += 1
     try:

@@ -50,10 +50,10 @@ codecs.register_error("pmc_escape", _escape_unencodable)
 
 
 def open_stream(number: int, encoding: str | None) -> io.TextIOWrapper:
-    """Opens a text stream on a file descriptor, whose writes never fail.
+    """Opens a text stream whose writes never fail.
 
     Args:
-        number: file descriptor, which stays open when the stream is closed.
+        number: file descriptor to write to, which stays open when the stream is closed.
         encoding: encoding of the stream; None means UTF-8.
     """
     file = io.BufferedWriter(_File(number, "wb", closefd=False))

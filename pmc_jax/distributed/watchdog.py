@@ -57,8 +57,9 @@ class ExitReport(NamedTuple):
 def exit_report(error: BaseException) -> ExitReport:
     """Returns the exit status and the messages for an error that ends this process.
 
-    Only one process reports bad input. After a signal, every process prints one line. For any other
-    error, this process prints a traceback and all other processes print one line.
+    Only one process reports bad input or a fault of a machine. After a signal, every process prints
+    one line. For any other error, this process prints a traceback and all other processes print one
+    line.
 
     Args:
         error: error that ends this process.

@@ -26,7 +26,7 @@ class Network:
 
     @functools.cached_property
     def _coordinates(self) -> np.ndarray:
-        """Number of each device's slice and coordinates in the slice, [devices, 1 + dimensions]."""
+        """Slice number and coordinates in the slice of each device, [devices, 1 + dimensions]."""
         return np.array([[getattr(d, "slice_index", 0) or 0, *d.coords] for d in self.devices])
 
     @functools.cached_property
@@ -67,7 +67,7 @@ class Network:
         is_ring = (spans == self._extent) & (spans % self.chip.wrap == 0)
         if links := int(np.sum((spans > 1) * (1 + is_ring))):
             seconds += moved / (links * self.chip.link)
-        elif inner > 1:  # The two devices are on one chip.
+        elif inner > 1:  # The devices are on one chip.
             seconds += moved / self.chip.hbm_bandwidth
         return seconds
 
@@ -90,7 +90,7 @@ class Bound:
         compute: time of the FLOPs at the peak rate of the device.
         hbm: time to transfer the HBM traffic at the peak rate.
         network: sum of the times of all collectives, each alone.
-        estimated: estimated time: the clock cycles that the compiler estimates, plus the waits for
+        estimated: time of the clock cycles that the compiler estimates, plus the waits for
             collectives that do not overlap with computation.
         seconds: lower bound, which is the largest of `compute`, `hbm` and `network`.
         by: name of the resource whose time is the lower bound.
@@ -125,7 +125,7 @@ def by_axis(cost: Cost, network: Network) -> list[dict]:
     """Sums the collectives of a program for each kind and each group of mesh axes.
 
     Returns:
-        A list of dicts, sorted by bytes, with the keys `kind`, `axes`, `count` (number of runs),
+        A list of dicts, most bytes first, with the keys `kind`, `axes`, `count` (number of runs),
         `bytes` (bytes that one device receives) and `seconds` (lower bound on the time).
     """
     totals = collections.defaultdict(lambda: {"count": 0, "bytes": 0.0, "seconds": 0.0})

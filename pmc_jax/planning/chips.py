@@ -2,7 +2,7 @@
 
 The source is the system architecture pages of Cloud TPU (v4, v5e, v5p, v6e, TPU7x), read in 2026.
 The bidirectional interconnect bandwidth of a chip is divided by its links and both directions. The
-data-centre bandwidth of a pod or host is divided by its chips.
+data-centre bandwidth of a pod or host is divided by its devices.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ class Chip:
         hbm: bytes of device memory that programs can use. The published size is slightly larger.
         hbm_bandwidth: bytes/s between a device and its memory.
         link: bytes/s of one link between chips, in one direction.
-        wrap: number by which a dimension's length is divisible if the dimension is a ring.
+        wrap: a dimension of a slice is a ring if its length is a multiple of this number.
         dcn: bytes/s from a device to other slices over the data-centre network.
         clock: cycles/s at which the matrix units reach the peak rate, to convert the cycles that
             the compiler estimates to seconds.

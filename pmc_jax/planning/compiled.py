@@ -56,7 +56,7 @@ class Program:
         return self.arguments_bytes + self.temporaries_bytes + self.beside_bytes
 
     def record(self) -> dict[str, Any]:
-        """Returns a dict with all attributes that are not None, for JSON."""
+        """Returns a dict with `total_bytes` and all attributes that are not None, for JSON."""
         values = dataclasses.asdict(self) | {"total_bytes": self.total_bytes}
         return {name: value for name, value in values.items() if value is not None}
 

@@ -1,7 +1,7 @@
 """Cost of a compiled program on one device in FLOPs, memory traffic, collectives and cycles.
 
 A loop body counts once per iteration. If the number of iterations depends on data, the body counts
-once, so a call of the decoder counts as one step. A conditional counts as its cheaper branch.
+once, so a call of the decoder counts as one step. A conditional counts as its cheapest branch.
 """
 
 import collections

@@ -29,8 +29,8 @@ class Array:
     Attributes:
         bits: number of bits per element.
         dims: size of each dimension.
-        space: number of the memory space that the compiler chose. Space 0 is HBM, and scalars have
-            it too. All other spaces are on the chip.
+        space: number of the memory space that the compiler chose. Space 0 is HBM, and most
+            scalars have it too. All other spaces are on the chip.
     """
 
     bits: int
@@ -124,9 +124,9 @@ class Module:
     entry: str
 
     def trips(self, loop: Instruction, within: Computation) -> int | None:
-        """Returns the number of iterations of a `while`, or None if the number depends on data.
+        """Returns the number of iterations of a `while`, or None if the number is not known.
 
-        The TPU compiler does not record the number, so this method derives it from the loop. The
+        If the compiler has not recorded the number, this method derives it from the loop. The
         counter of the loop must start at a constant, grow by a constant and be compared with
         another constant.
 

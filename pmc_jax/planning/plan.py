@@ -75,7 +75,7 @@ class Plan:
 
     @functools.cached_property
     def _bounds(self) -> dict[str, Bound]:
-        """Dict from the name of each program that compiles to the bound on its time."""
+        """Bound on the time of each program that compiles, by name."""
         return {name: p.bound for name, p in self.programs.items() if p.bound is not None}
 
     def model_flops(self, shape: TrainShape) -> float:

@@ -1,4 +1,4 @@
-"""Search for the mesh, remat and micro-batches nearest to the settings that fit a TPU slice."""
+"""Search for a mesh, remat and micro-batches that fit a TPU slice, near those of the settings."""
 
 import dataclasses
 from collections.abc import Callable, Iterator

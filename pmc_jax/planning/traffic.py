@@ -6,7 +6,7 @@ of the slice count. If it updates an array in place, the bytes of the update cou
 
 from pmc_jax.planning.hlo import KINDS, Array, Computation, Instruction, Module
 
-# These opcodes neither compute nor move data.
+# These opcodes have no traffic of their own.
 _FREE = {
     "parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id",
     "replica-id", "opt-barrier", "while", "conditional", "call", "iota", "reshape",
@@ -31,7 +31,7 @@ def traffic(instruction: Instruction, computation: Computation, module: Module) 
     if opcode == "custom-call" and instruction.attribute("custom_call_target") in _FREE_CALLS:
         return 0.0
     if opcode in ("copy-start", "slice-start"):
-        # The tuple holds the source, the destination and a flag.
+        # The destination is the second part of a slice-start, but the first part of a copy-start.
         to = instruction.shape[1 if opcode == "slice-start" else 0]
         source = operands[0][0]
         return to.size * (source.in_hbm + to.in_hbm)

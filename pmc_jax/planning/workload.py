@@ -210,13 +210,14 @@ def train_shape(
 ) -> TrainShape:
     """Computes the batch shape of a training step with the packer that the trainer uses.
 
-    The packer gets sequences of the expected length and one sequence of `data.max_length` tokens.
+    In each group of `batch_size` sequences that the packer gets, one has `data.max_length` tokens
+    and the others have the expected length. `plan.rows` and `plan.row_tokens` replace the result.
 
     Args:
         config: settings with the sections `plan` and `data`.
         settings: settings of the training.
         row_multiple: number of shards into which the mesh splits the rows of a batch.
-        terms: for each loss term, its number of sequences per row of `batch_size`.
+        terms: for each loss term, its number of sequences, in multiples of `batch_size`.
     """
     plan, longest = config.plan, config.data.max_length
     length = min(plan.prompt_tokens + plan.answer_tokens, longest)

@@ -24,7 +24,7 @@ FORGOTTEN = 3
 # Spacing of the quadrature nodes. The error decreases like exp(-pi² / spacing) and is below 1e-16
 # for this spacing.
 _SPACING = 0.25
-# exp(-exp(_LARGE)) is 0 in float64, and 1 + exp(-_FAR) rounds to 1 for every K.
+# exp(-exp(_LARGE)) is 0 in float64, and 1 + K exp(-_FAR) rounds to 1 for every K up to 10^10.
 _LARGE, _FAR = 7.0, 60.0
 
 
@@ -244,9 +244,9 @@ def bound(mean: Any, var: Any, k: float, exp_reward_max: float) -> Any:
 
     For tau = 1 and w = e^r, the sample chosen among K has the expectation sum w² / sum w. This
     expectation equals mean(w) + (sum of squared deviations) / sum(w), and sum(w) <= K e^{r*}. For
-    tau < 1 and for the best of K, the left side is larger, so the bound also holds. For tau > 1,
-    the bound may fail. The bound is linear, so it holds for averages over questions with the same
-    r*.
+    tau < 1 and for the best of K, the expectation is at least as large, so the bound also holds.
+    For tau > 1, the bound may fail. The bound is linear, so it holds for averages over questions
+    with the same r*.
 
     Args:
         mean: E_t[e^r], a number or an array.

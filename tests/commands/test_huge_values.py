@@ -66,7 +66,7 @@ def test_a_step_of_fine_tuning_with_more_rows_than_all_epochs(command, inputs):
 def test_work_that_needs_more_memory_than_is_free(overrides, part, inputs, monkeypatch):
     monkeypatch.setattr(memory, "free_on_host", lambda: 5e6)
     message = tiny.refused("unlearn", *overrides)
-    tiny.assert_names(message, part, "MB of memory, but only 5 MB are free. Lower")
+    tiny.assert_names(message, part, "MB of memory on this machine, but only 5 MB are free. Lower")
 
 
 def test_a_sample_that_needs_more_memory_than_is_free(inputs, monkeypatch):

@@ -33,6 +33,12 @@ def test_one_device():
     assert layout(mesh, TRAIN_RULES).row_multiple == 1
 
 
+def test_only_an_indivisible_size_is_called_unsharded():
+    both = abstract(1, 1, 2, changed={"heads": ("tensor",), "embed": ("tensor",)})
+    assert both.unsharded_dims(("heads", "embed"), (4, 6)) == []
+    assert both.unsharded_dims(("heads", "embed"), (3, 6)) == ["heads 3"]
+
+
 class TestSizes:
     """Sizes are checked before the mesh is made, so stand-ins for devices are enough."""
 
@@ -123,7 +129,7 @@ class TestSlices:
             (
                 {"slices": 2, "tensor": 8},
                 range(8),
-                r"'slices': 2.*devices per slice \(4\)\. .*\[1, 2, 4\]",
+                r"'tensor': 8.*devices per slice \(4\)\. .*\[1, 2, 4\]",
             ),
             (
                 {"slices": 2, "data": 4, "fsdp": 2},
