@@ -115,7 +115,7 @@ def _choose_unfinished(
             "command to finish the run."
         )
     newest = steps[-1]
-    fix = "Repeat the pmc unlearn command, which resumes from an older checkpoint."
+    fix = "Repeat the pmc unlearn command to finish the run."
     total = checkpoints.read(newest, fix=fix)[1]["total_steps"]
     if partial:
         return newest, f"the weights of step {newest} of {total} of an unfinished run"

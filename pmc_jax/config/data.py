@@ -71,9 +71,9 @@ class PeopleConfig(Section):
     """The fictitious people whom the data source `people:` generates.
 
     Fields:
-        count: number of people.
+        count: number of people, at most 200 together with the people of `people:holdout`.
         forget: number of people to forget, which must be smaller than `count`.
-        questions: number of questions about each person.
+        questions: number of questions about each person, at most 12.
         seed: seed of the generator.
     """
 

@@ -157,8 +157,9 @@ class SubjectConfig(Section):
         names_file: text file with one name in each line; None disables the file.
         invented: number of invented names that replace each name, for `answer=unseen` and for
             `unknown`.
-        unknown: action for a question that the model answers in the same way for invented names,
-            because it does not know the answer (train | skip); skip gives the question no weight.
+        unknown: action for a question that the model answers in the same way, or as surely, for
+            invented names, because it does not know the answer (train | skip); skip gives the
+            question no weight.
     """
 
     names_file: str | None = setting(None, NOT_EMPTY)
