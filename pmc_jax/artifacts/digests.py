@@ -12,8 +12,8 @@ from pmc_jax.config.reading import open_regular
 from pmc_jax.errors import system_errors
 from pmc_jax.models.remote import is_address, listing
 
-# The settings in these sections do not change the results of a run.
-_IRRELEVANT_SECTIONS = ("output", "log", "plan", "report", "profile")
+# These sections, and the setting `profile`, do not change the results of a run.
+_IRRELEVANT = ("output", "log", "plan", "report", "profile")
 
 
 def file_digest(path: str | Path) -> str:
@@ -51,8 +51,8 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
 
 
 def relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the sections of the settings that can change the results of a run."""
-    return {name: value for name, value in settings.items() if name not in _IRRELEVANT_SECTIONS}
+    """Returns the settings without those that do not change the results of a run."""
+    return {name: value for name, value in settings.items() if name not in _IRRELEVANT}
 
 
 def _json_digest(value: Any) -> str:

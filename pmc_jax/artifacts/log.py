@@ -108,7 +108,7 @@ class RunLog(contextlib.AbstractContextManager):
             self._board.purge(int(step) + 1)
 
     def drop(self, kind: str) -> None:
-        """Removes all lines of a kind, because the resumed run writes them again."""
+        """Removes all lines of a kind, so that the caller can write them again."""
         self._filter(lambda row: row["kind"] != kind)
 
     def close(self) -> None:

@@ -38,6 +38,7 @@ class ScalarEvents:
                 if math.isfinite(value):
                     self._write(step, summary=scalar(name, value))
             self._writer.flush()
+            self._purge_step = None
         except OSError:
             self.close()
             raise

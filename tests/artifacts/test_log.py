@@ -12,6 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from pmc_jax.artifacts.log import LOSS_PANELS, RunLog, plot_loss, progress, read_log, table
+from pmc_jax.artifacts.tensorboard import ScalarEvents
 from pmc_jax.artifacts.timer import STAGES, Stopwatch
 
 
@@ -86,6 +87,16 @@ def test_resume_takes_back_later_lines_and_a_half_written_one(tmp_path):
     scalars, purges = tensorboard_scalars(tmp_path)
     assert scalars[-1] == (4, "x", 40)
     assert purges == [4]
+
+
+def test_a_file_after_a_failed_write_hides_nothing(tmp_path):
+    events = ScalarEvents(tmp_path / "tensorboard")
+    events.purge(4)
+    events.add(4, {"x": 4.0})
+    events.close()  # as after a failed write
+    events.add(5, {"x": 5.0})
+    events.close()
+    assert tensorboard_scalars(tmp_path) == ([(4, "x", 4), (5, "x", 5)], [4])
 
 
 def test_resume_of_a_log_in_use(tmp_path):
