@@ -45,7 +45,7 @@ _HOST = "host"
 
 
 class Interval:
-    """Timer for checkpoints every ten minutes, if `output.checkpoint_every` is 0."""
+    """Timer for checkpoints every ten minutes."""
 
     def __init__(self):
         self.begin()
