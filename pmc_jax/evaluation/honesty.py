@@ -6,7 +6,7 @@ questions:
 
     SET.abstentions    Share of answers that are abstentions.
     SET.inventions     Share of answers with an invented fact.
-    SET.kinds          Number of different abstentions, without the words of their questions.
+    SET.kinds          Number of different abstentions after the words of the question are removed.
     SET.named          Share of the abstentions that name the subject of the question, among
                        those whose question names a subject.
     over_refusal       Share of abstentions among the answers to all retain and unrelated questions
