@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.config.pmc import SamplingConfig
 from pmc_jax.config.run import EvaluateConfig, ModelConfig
 from pmc_jax.data.sets import questions_to_forget
 from pmc_jax.evaluation.context import LoadedModel
@@ -31,7 +32,8 @@ def answer(
         progress: whether to show progress bars on stderr.
 
     Raises:
-        UserError: there is no question, or a question is blank, not a string or too long.
+        UserError: there is no question, a question is blank, not a string or too long, a number is
+            out of range, or the answers need more memory than is free.
     """
     generator = TextGenerator.of(lm, model or ModelConfig())
     asking = EvaluateConfig(max_new_tokens=max_new_tokens, batch_size=batch_size)
@@ -73,15 +75,17 @@ def sample(
         A list of `num_samples` answers for each question.
 
     Raises:
-        UserError: there is no question, or a question is blank, not a string or too long.
+        UserError: there is no question, a question is blank, not a string or too long, a number is
+            out of range, or the answers need more memory than is free.
     """
+    numbers = dict(num_samples=num_samples, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    # This call raises an error if a number is out of range.
+    SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, **numbers)
     generator = TextGenerator.of(lm, model or ModelConfig())
     return generator.sample(
         generator.snapshot(lm.model),
         questions_to_forget(questions, "questions").questions,
         Sampler(temperature, top_k, top_p),
-        num_samples=num_samples,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
         seed=seed,
+        **numbers,
     )

@@ -252,6 +252,8 @@ def test_no_temperature_and_one_candidate_are_greedy(taught):
     for options in ({"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}):
         drawn = pmc.sample(taught, QUESTIONS, num_samples=2, max_new_tokens=8, **options)
         assert drawn == [[answer, answer] for answer in greedy]
+    for name in ("num_samples", "max_new_tokens", "batch_size"):
+        assert f"{name}: the value" in tiny.fault(pmc.sample, taught, QUESTIONS, **{name: 0})
 
 
 def test_answers_stop_at_their_length(taught):
