@@ -210,7 +210,7 @@ class Figure:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
 
         file = io.StringIO()
-        self._save(file, FigureCanvasSVG, _PLACEHOLDERS, format="svg", transparent=True)
+        self._save(file, FigureCanvasSVG, _PLACEHOLDERS, 72, format="svg", transparent=True)
         return _for_page(file.getvalue(), self)
 
     def png(self, dpi: int = 144) -> bytes:
@@ -219,16 +219,16 @@ class Figure:
 
         file = io.BytesIO()
         paper = LIGHT["paper"]
-        self._save(file, FigureCanvasAgg, LIGHT, format="png", dpi=dpi, facecolor=paper)
+        self._save(file, FigureCanvasAgg, LIGHT, dpi, format="png", facecolor=paper)
         return file.getvalue()
 
-    def _save(self, file: Any, canvas: type, colours: Palette, **how: Any) -> None:
+    def _save(self, file: Any, canvas: type, colours: Palette, dpi: int, **how: Any) -> None:
         import matplotlib
         from matplotlib.figure import Figure as Canvas
 
         with matplotlib.rc_context(_style(colours)):
             inches = self.size[0] / 72, self.size[1] / 72
-            figure = Canvas(figsize=inches, layout="constrained")
+            figure = Canvas(figsize=inches, dpi=dpi, layout="constrained")
             canvas(figure)
             rows = len(self.panels) // self.columns
             share = "col" if self.share_x else False
@@ -247,7 +247,10 @@ class Figure:
                     columns = 2 if entries == 4 else 3
                     figure.legend(loc="outside upper left", ncols=columns, **look)
             figure.align_ylabels()
-            figure.savefig(file, **how)
+            # With a layout engine, `savefig` would draw the figure twice.
+            figure.get_layout_engine().execute(figure)
+            figure.set_layout_engine(None)
+            figure.savefig(file, dpi=dpi, **how)
 
 
 def num_points(lines: Sequence[Line]) -> int:

@@ -9,6 +9,7 @@ run wrote. The first process of a job claims the folder for all processes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import os
@@ -177,7 +178,8 @@ def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
             os.close(handle)
 
 
-def versions() -> dict[str, str]:
+@functools.cache
+def versions() -> Mapping[str, str]:
     """Returns the installed versions of Python and of the packages that results depend on."""
     installed = {"python": platform.python_version()}
     for package in _PACKAGES:

@@ -26,7 +26,6 @@ answers only after the last training step.
 
 import bisect
 import dataclasses
-import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -116,15 +115,12 @@ class Secret:
         texts = [text.removeprefix(dictated) for text in self.texts]
         if any(_recall(text, answer) == 1 for text in texts):
             return True
-        if _abstentions().is_abstention(answer):
+        if abstentions().is_abstention(answer):
             return False  # "I don't know her date of birth" repeats words of the answer.
         return any(
             _recall(_without(self.given, text), answer) > limit
             for text, limit in zip(texts, self.limits, strict=True)
         )
-
-
-_abstentions = functools.cache(abstentions)
 
 
 def _recall(text: str, answer: str) -> float:

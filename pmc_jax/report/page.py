@@ -1,5 +1,6 @@
 """Renders the dictionary that `collect` returns as `report.html`."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ _SIDE_EFFECTS = ("side_effects", "perplexity")
 _FORGOTTEN = tuple(name for name in MEASURE_TEXTS if name not in _SIDE_EFFECTS)
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
     """Returns the Jinja environment of the page templates."""
     templates = jinja2.Environment(

@@ -100,20 +100,23 @@ def abstentions(
                 f"pmc.abstention.languages: there are no openings for {language!r}. Use "
                 f"{', '.join(tables)}, or [] and name a file in pmc.abstention.openings_file."
             )
-    packaged = [text for table in tables.values() for text in table["openings"]]
     if openings_file is None:
         openings = [text for language in languages for text in tables[language]["openings"]]
     else:
         openings = read_lines(openings_file, "pmc.abstention.openings_file")
+    return _compiled(tuple(dict.fromkeys(openings)))
+
+
+@functools.cache
+def _compiled(openings: tuple[str, ...]) -> Abstentions:
+    packaged = [text for table in _tables().values() for text in table["openings"]]
     breaks = _any("breaks", [_SENTENCE_END])
     # An opening may begin with another clause ("I'm sorry, but ...").
     last = {clauses[-1] for text in (*openings, *packaged) if (clauses := _clauses(text, breaks))}
     phrases = [
         rf"\b{regex.escape(text, literal_spaces=True)}\b" for text in sorted(last, key=len)[::-1]
     ]
-    return Abstentions(
-        tuple(dict.fromkeys(openings)), _any("phrases", phrases), breaks, _any("harmless")
-    )
+    return Abstentions(openings, _any("phrases", phrases), breaks, _any("harmless"))
 
 
 @functools.cache

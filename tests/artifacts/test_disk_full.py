@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 def test_full_disks():
     path = Path(__file__).parents[1] / "isolated" / "disk_full.py"
     options = ["-rs", "-p", "no:unraisableexception", "-p", "no:cacheprovider"]

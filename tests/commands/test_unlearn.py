@@ -2,7 +2,6 @@
 
 import json
 import math
-import struct
 from pathlib import Path
 
 import jax
@@ -71,9 +70,7 @@ def test_output_folder_holds_everything(plain):
         *("run.json", "results.json", "log.jsonl", "tensorboard", "loss.png", "checkpoints"),
         *("manifest.json", "report.html", "report.json", "model"),
     }
-    image = (plain.out / "loss.png").read_bytes()
-    assert image[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", image[16:24]) == (1200, 1000)
+    assert (plain.out / "loss.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     (events,) = (plain.out / "tensorboard").iterdir()
     assert events.name.startswith("events.out.tfevents") and b"retain_loss" in events.read_bytes()
     kept = sorted(int(p.name) for p in (plain.out / "checkpoints").iterdir() if p.name.isdigit())

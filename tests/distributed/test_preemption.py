@@ -55,13 +55,18 @@ def terminated_after(monkeypatch, target, name: str, calls: int) -> None:
     ("target", "name", "calls"),
     [
         (Trainer, "step", 7),
-        (Trainer, "step", 40),
         (Trainer, "step", 42),
-        (Trainer, "step", 43),
         (Engine, "generate", 1),
-        (Engine, "generate", 2),
         (Engine, "generate", 3),
-        (Engine, "generate", 4),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in [
+                (Trainer, "step", 40),
+                (Trainer, "step", 43),
+                (Engine, "generate", 2),
+                (Engine, "generate", 4),
+            ]
+        ),
     ],
 )
 def test_a_run_that_was_asked_to_stop_ends_as_one_that_was_not(

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from golden_models import model_folder
 from host_runs import without_bars
+from PIL import Image
 from safetensors.numpy import load_file
 
 from pmc_jax import PMCConfig, cli
+from pmc_jax.artifacts.figure import Figure
 from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import start
 from pmc_jax.data.records import ForgetSet, RetainSet
@@ -176,16 +178,28 @@ class Done:
 
 
 def pmc(command: str, *arguments: str, config: str = "run.yaml") -> Done:
-    """Runs a command in this process, with a settings file in the current folder."""
+    """Runs a command in this process, with a settings file in the current folder.
+
+    Figures are empty, because drawing them takes half the time of a tiny run. The tests of figures
+    and pages draw them, and so do the runs in processes of their own.
+    """
     out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         # The original function would enable the compilation cache for later tests.
         mock.patch.object(start, "keep_compilations"),
+        mock.patch.object(Figure, "_save", _save_empty),
     ):
         status = cli.main([command, config, *arguments])
     return Done(status, out.getvalue(), err.getvalue())
+
+
+def _save_empty(figure: Figure, file: Any, *how: Any, format: str, **others: Any) -> None:
+    if format == "svg":
+        file.write('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
+    else:
+        Image.new("RGB", figure.size).save(file, format)
 
 
 def succeed(command: str, *arguments: str, config: str = "run.yaml") -> Done:

@@ -160,6 +160,7 @@ def test_a_tensor_that_does_not_fit(case, fault, tmp_path):
         assert "\n" not in message and str(folder) in message and part in message, message
 
 
+@pytest.mark.slow
 def test_eight_devices(on_eight_devices):
     """fsdp 2 x tensor 4, which divides neither every head count nor every width."""
     found = on_eight_devices("families")

@@ -164,6 +164,7 @@ def test_command_writes_the_adapter_and_goes_on_from_a_checkpoint(inputs):
         assert (whole / name).read_bytes() == (cut / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_command_reads_the_frozen_base_in_the_dtype_of_the_products(inputs, monkeypatch):
     """No float32 copy of the base is ever there; all weights are trained in float32 as before."""
     read = []
