@@ -22,7 +22,7 @@ from pmc_jax.distributed import preemption, streams
 from pmc_jax.errors import UserError
 
 _SHOWN_BYTES = 4000  # This many bytes of native output are shown.
-_TEXT_CHARACTERS = 30_000  # An ASCII text of this length fits into the buffer of a pipe.
+_TEXT_CHARACTERS = 10_000  # As JSON, a text of this length fits into the buffer of a pipe.
 # This advice ends the messages about a failed process.
 RESUME = "Read the log of that process, then run the same command again to resume."
 
