@@ -129,7 +129,7 @@ class Panel:
         layers: layers in the order in which they are drawn.
         x, y: labels of the axes; "" omits a label.
         title: text above the panel.
-        bounds: lower and upper limit of the y axis, unless this axis is logarithmic. A limit of
+        bounds: lower and upper limit of the y axis, which a logarithmic axis ignores. A limit of
             None follows from the data. If `bounds` itself is None, the data have a margin on all
             four sides.
         log: whether the y axis is logarithmic.

@@ -32,7 +32,7 @@ class Program:
         beside_bytes: bytes of other data in HBM while the program runs.
         fits: whether the program and the other data fit into the memory of the device.
         compile_seconds: duration of the compilation in seconds.
-        flops: number of floating-point operations in one run.
+        flops: FLOPs of matrix products and convolutions in one run.
         hbm_bytes: bytes that one run reads from and writes to HBM.
         estimated_cycles: the compiler's estimate of the clock cycles of one run.
         collectives: sums of the collectives by kind and mesh axes, see `by_axis`.

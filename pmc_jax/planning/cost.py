@@ -26,7 +26,7 @@ _TRANSFER = re.compile(r'_xla_megascale_transfer_type="([^"]+)"')
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Collective operation in a program, of which each device runs one partition.
+    """Collective operation in a program. Each device runs one partition of the program.
 
     Attributes:
         kind: one of `KINDS`.

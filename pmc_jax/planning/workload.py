@@ -211,7 +211,8 @@ def train_shape(
     """Computes the batch shape of a training step with the packer that the trainer uses.
 
     In each group of `batch_size` sequences that the packer gets, one has `data.max_length` tokens
-    and the others have the expected length. `plan.rows` and `plan.row_tokens` replace the result.
+    and the others have the expected length. `plan.rows` and `plan.row_tokens` replace
+    the numbers of rows and tokens that the packer returns.
 
     Args:
         config: settings with the sections `plan` and `data`.
