@@ -36,7 +36,7 @@ def relearned(
     Args:
         generator: the attacked model without adapters. Its weights do not change.
         rows: question-answer pairs. Training uses the first `settings.rows` pairs.
-        settings: number of steps, rows per step and learning rate.
+        settings: numbers of steps and of rows, rows per step and learning rate.
         train: all other settings of the optimizer, and whether adapters are trained. Weight decay,
             warm-up, clipping and accumulation are always off.
         data: settings of the data. Only `max_length` and `long_rows` are read.

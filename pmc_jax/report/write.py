@@ -40,8 +40,9 @@ def write(
         UserError: a folder is given twice or holds no finished run, a file in it is damaged, or an
             existing file with the name of the page is not a report.
     """
-    if len({Path(folder).resolve() for folder in folders}) < len(folders):
-        raise UserError("pmc report: a folder is given twice. Pass each folder once.")
+    paths = [Path(folder).resolve() for folder in folders]
+    if repeated := [path for path in paths if paths.count(path) > 1]:
+        raise UserError(f"{repeated[0]}: this folder is given twice. Pass each folder once.")
     folder = Path(folders[0]) if len(folders) == 1 else Path()
     page = Path(settings.file) if settings.file else folder / run_files.REPORT
     data = page.with_suffix(".json")
