@@ -71,7 +71,7 @@ def run_unlearn(
     run_folder.check(path, **claim)  # before the model is loaded
     # The checks run before a folder is claimed, an older run is removed or a step is trained.
     watch = Stopwatch()
-    made = target is not None and target.is_made(overwrite=True)
+    made = target is not None and target.is_made(overwrite=overwrite)
     trained = config.train if target is None or made else config.finetune
     lm = load_model(config, target.folder if made else model_path(config), trained)
     generator = TextGenerator.of(lm, config.model)

@@ -237,6 +237,12 @@ def test_target_is_made_anew_from_other_data(taught, copied):
     assert not tiny.same_weights("out/target", taught.out / "target")
 
 
+def test_a_target_with_other_settings_is_replaced_only_with_overwrite(copied):
+    tiny.succeed("finetune", "output.dir=other")
+    message = tiny.refused("unlearn", "output.dir=other", "finetune.epochs=2")
+    tiny.assert_names(message, "target model with other settings", "--overwrite")
+
+
 def test_what_a_target_depends_on(copied):
     before = tiny.digest(copied)
     for change in (
