@@ -7,6 +7,7 @@ hold such data only if `log.text` is true.
 
 import hashlib
 import os
+import shlex
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -130,22 +131,25 @@ def notes(folder: str | Path) -> list[str]:
     if mode & 0o077:
         lines.append(
             f"{folder}: other users can open the folder (mode {mode:o}). To prevent this, run: "
-            "chmod go= FOLDER"
+            f"chmod go= {shlex.quote(str(folder))}"
         )
     return lines
 
 
+_PRIVATE = ("forget", "forbidden", "finetune", "names_file")
+
+
 def knows_the_data(name: str) -> bool:
-    """Returns whether an input, such as the target model, may contain the answers to forget.
+    """Returns whether an input, such as the target model, may reveal the data to forget.
 
     Args:
         name: name of the input in the manifest.
     """
-    return name == "model" or any(part in name for part in ("forget", "forbidden", "finetune"))
+    return name == "model" or any(part in name for part in _PRIVATE)
 
 
 def present_inputs(inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Returns name -> path for the existing inputs that may contain the answers to forget."""
+    """Returns name -> path for the existing inputs that may reveal the data to forget."""
     paths = {name: source["path"] for name, source in inputs.items() if knows_the_data(name)}
     return {n: path for n, path in paths.items() if is_address(path) or os.path.exists(path)}
 

@@ -126,7 +126,7 @@ def train_on_answers(
         The trained weights with merged adapters, in float32 if all weights are trained.
 
     Raises:
-        Preempted: the process was asked to stop, and `checkpoints` is not None.
+        Preempted: the process was asked to stop.
     """
     lm, lengths = generator.lm, [len(s) for s in sequences]
     prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])

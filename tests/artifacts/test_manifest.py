@@ -11,7 +11,7 @@ import pytest
 import tiny_runs as tiny
 
 from pmc_jax import cli
-from pmc_jax.artifacts.manifest import purge
+from pmc_jax.artifacts.manifest import present_inputs, purge
 from pmc_jax.errors import UserError
 
 FINETUNED = {"finetune": tiny.FINETUNE}
@@ -261,8 +261,15 @@ def test_verify_says_what_it_cannot_tell(run):
     Path("out").chmod(0o755)
     lines = tiny.succeed("verify", config="out").lines
     assert lines[1] == (
-        "out: other users can open the folder (mode 755). To prevent this, run: chmod go= FOLDER"
+        "out: other users can open the folder (mode 755). To prevent this, run: chmod go= out"
     )
+
+
+def test_which_inputs_may_reveal_the_data(tmp_path):
+    names = ("model", "data.forget", "data.retain", "pmc.subject.names_file", "finetune.data.0")
+    inputs = {name: {"path": str(tmp_path)} for name in names}
+    inputs["pmc.score.forbidden_file"] = {"path": str(tmp_path / "missing")}
+    assert {*names} - {*present_inputs(inputs)} == {"data.retain"}
 
 
 NO_PATH = '{"inputs": {"model": {"path": 3, "sha256": "x"}}, "outputs": {}}'
