@@ -1,5 +1,7 @@
-"""Checks of a model: finite weights and logits, and an embedding row for each token id of a text.
+"""Checks of a loaded model, which catch broken weights and a tokenizer of another model.
 
+Weights and logits are finite, the logits are not all equal, and the embedding has a row for each
+token id that ordinary text can contain.
 Without these checks, a broken model that generates token 0 for every question could be mistaken for
 a model that has forgotten.
 """

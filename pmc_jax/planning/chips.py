@@ -1,8 +1,10 @@
-"""Published figures of TPU chips, per jax device.
+"""Figures of TPU chips, per jax device.
 
-The source is the system architecture pages of Cloud TPU (v4, v5e, v5p, v6e, TPU7x), read in 2026.
-The bidirectional interconnect bandwidth of a chip is divided by its links and both directions. The
-data-centre bandwidth of a pod or host is divided by its devices.
+They come from the system architecture pages of Cloud TPU (v4, v5e, v5p, v6e, TPU7x), read in 2026,
+except `hbm`, which is the memory that the compiler gives to programs. The bandwidth of a link in
+one direction is the bidirectional interconnect bandwidth of a chip divided by twice the number of
+its links. The data-centre bandwidth of a device is that of its pod or host divided by the number of
+devices there.
 """
 
 import dataclasses
