@@ -79,8 +79,8 @@ def _status(results: Mapping[str, Any], level: str | None) -> int:
     forgotten = results["forgotten"] or {}
     if any(forgotten.get(name) is None for name in _up_to(level)):
         raise UserError(
-            f"--require-forgotten {level}: the finished run did not measure all of "
-            f"{', '.join(_up_to(level))}. Repeat the run with --overwrite and "
+            f"--require-forgotten {level}: the finished run did not measure all required "
+            f"levels ({', '.join(_up_to(level))}). Repeat the run with --overwrite and "
             f"evaluate.levels.measured=[{','.join(_up_to(level))}]."
         )
     if is_forgotten(forgotten, level):

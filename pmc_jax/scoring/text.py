@@ -109,7 +109,10 @@ def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
             vectors = np.asarray(function([original, *samples]), np.float64)
         except (TypeError, ValueError) as error:
             kind = type(error).__name__
-            raise UserError(f"{expected}, but it raised {kind}. Correct the function.") from None
+            raise UserError(
+                f"{expected}, but the call, or the conversion of its result to an array of "
+                f"numbers, raised {kind}. Correct the function."
+            ) from None
         if vectors.ndim != 2 or len(vectors) != count:
             raise UserError(
                 f"{expected}, but it returned shape {vectors.shape}. Return one vector per text."
