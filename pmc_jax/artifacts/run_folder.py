@@ -207,8 +207,8 @@ def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
     if run_files.RUN not in names:
         shown = first_of(names, 3)
         raise UserError(
-            f"{path}: the folder contains files that pmc did not write ({shown}). Set output.dir "
-            "to another folder, or pass --overwrite to keep these files and write next to them."
+            f"{path}: the folder has no {run_files.RUN}, but it contains other files ({shown}). "
+            "Set output.dir to another folder."
         )
     if run_files.RESULTS in names:
         raise UserError(

@@ -35,7 +35,7 @@ def tune_glibc_malloc() -> None:
 
 
 def _helps(environment: Mapping[str, str]) -> bool:
-    """Returns whether JAX uses the CPU and the environment leaves the allocator at its defaults."""
+    """Returns whether JAX uses the CPU and the process uses glibc's allocator with its defaults."""
     if any(name.startswith(("GLIBC_TUNABLES", "MALLOC_", "LD_PRELOAD")) for name in environment):
         return False
     if platforms := environment.get("JAX_PLATFORMS"):

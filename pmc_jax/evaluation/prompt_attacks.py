@@ -1,8 +1,8 @@
-"""Defines adversarial prompts that test whether another wording recovers a forgotten answer.
+"""Defines adversarial prompts that test whether a forgotten answer can be recovered.
 
-If another wording recovers an answer, the answer was only hidden. An attack reads only the question
-and retain pairs. Its text cannot contain the true answer to a forget question, so recovered
-knowledge is in the model. Every attack keeps the question verbatim.
+If a prompt recovers an answer, the answer was only hidden. Each attack adds text to the question,
+which stays verbatim. The text is fixed or comes from retain pairs, not from the true answers to
+forget questions, so recovered knowledge is in the model.
 
 References: Lynch et al., "Eight Methods to Evaluate Robust Unlearning in LLMs", arXiv 2402.16835;
 Jin et al., "RWKU: Benchmarking Real-World Knowledge Unlearning for Large Language Models", arXiv

@@ -23,7 +23,7 @@ from pmc_jax.config.run import Config
 from pmc_jax.data.encode import TokenSequence, shared_prefix
 from pmc_jax.data.records import RetainSet
 from pmc_jax.distributed import multihost, preemption
-from pmc_jax.errors import Preempted, UserError
+from pmc_jax.errors import Preempted, UserError, about
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.divergence import DivergenceGuard
@@ -145,14 +145,15 @@ class Unlearning:
             return False
         self.done, arrays, host = newest
         self.trainer.load_state_dict(arrays)
-        try:
-            self._load_host_values(host)
-        except KeyError as error:
-            raise UserError(
-                f"{checkpoints.folder}: the checkpoint of step {self.done} has no value for "
-                f"{error}. Another version of pmc wrote it. Resume with that version, or move the "
-                "folder away to restart the run."
-            ) from error
+        with about(f"{checkpoints.folder / str(self.done)}"):
+            try:
+                self._load_host_values(host)
+            except KeyError as error:
+                raise UserError(
+                    f"the checkpoint has no value for {error}. Another version of pmc wrote it. "
+                    f"Resume with that version, or move {checkpoints.folder} away to restart the "
+                    "run."
+                ) from error
         self.recorder.log.resume(self.done)
         return True
 

@@ -142,20 +142,20 @@ class ReplacementStore:
         others = state["others"]
         if not len(ids) == len(answers) == len(scores) == len(others) == len(set(ids)):
             raise UserError(
-                "The checkpoint's replacement answers are damaged: the lists differ in length or "
-                "an id is repeated. Delete this checkpoint to resume from an earlier step."
+                "the replacement answers in the checkpoint are damaged: the lists differ in length "
+                "or an id is repeated. Delete this checkpoint to resume from an earlier step."
             )
         if list(ids) != list(self._best):
             raise UserError(
-                f"The checkpoint's {len(ids)} forget questions differ from the {len(self._best)} "
+                f"the checkpoint's {len(ids)} forget questions differ from the {len(self._best)} "
                 "questions of data.forget. Resume with the data of the interrupted run."
             )
         best = {}
         for id, answer, score in zip(ids, answers, scores, strict=True):
             if (answer is None) != (score is None):
                 raise UserError(
-                    f"The checkpoint's replacement answer to question {id!r} is damaged. Delete "
-                    "this checkpoint to resume from an earlier step."
+                    f"the replacement answer to question {id!r} in the checkpoint is damaged. "
+                    "Delete this checkpoint to resume from an earlier step."
                 )
             best[id] = answer, math.inf if score is None else float(score)
         self.guard_empty, self._best = state["guard_empty"], best

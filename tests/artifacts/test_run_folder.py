@@ -222,7 +222,7 @@ def test_a_check_refuses_what_a_claim_refuses_and_changes_nothing(tmp_path):
     for folder, options, message in (
         (finished, {}, "finished run, so nothing was changed"),
         (unfinished, {"digests": DIGESTS | {"model": "c"}}, "data model"),
-        (tmp_path, {}, "files that pmc did not write"),
+        (tmp_path, {}, "contains other files"),
         (tmp_path / "file", {}, "the path is a file"),
         (Path(), {"overwrite": True}, "--overwrite is not allowed"),
     ):

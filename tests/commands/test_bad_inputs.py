@@ -179,7 +179,7 @@ def test_an_output_folder_is_checked_before_the_model_is_loaded(inputs, monkeypa
     assert "output.dir: no folder is given" in tiny.refused("unlearn", "output.dir=null")
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("")
-    assert "files that pmc did not write" in tiny.refused("unlearn", "output.dir=mine")
+    assert "contains other files (" in tiny.refused("unlearn", "output.dir=mine")
 
 
 def test_a_folder_that_is_no_model(inputs):

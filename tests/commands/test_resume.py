@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_version_is_refused(long_inputs):
             tiny.pmc("unlearn", "log.text=true")
     kept = sorted(Path("out/checkpoints").iterdir())
     message = tiny.refused("unlearn", "log.text=true")
-    tiny.assert_names(message, "step 1", "'rounds'", "Another version")
+    tiny.assert_names(message, "out/checkpoints/1: ", "'rounds'", "Another version")
     assert sorted(Path("out/checkpoints").iterdir()) == kept
 
 
