@@ -1,6 +1,6 @@
-"""Writes the files of a run.
+"""Writes text, JSON and binary files atomically.
 
-Files are written atomically, and only their owner may read them. JSON files contain no NaN and no
+Only the owner of these files may read them. JSON files contain no NaN and no
 infinity, which standard JSON does not allow.
 """
 

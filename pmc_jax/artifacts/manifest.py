@@ -1,4 +1,4 @@
-"""Writes and verifies the manifest of a finished run, and removes the answers from its folder.
+"""Writes and verifies the manifest of a finished run, and removes files that can reveal the data.
 
 The manifest lists the SHA-256 digest of each file. Checkpoints hold the original answers and the
 replacement answers, which a resumed run needs and which may be personal data. Other files of a run
@@ -170,7 +170,7 @@ def is_purged(folder: str | Path) -> bool:
 
 
 def private_entries(folder: Path) -> list[str]:
-    """Returns the names of a run's files and folders that may contain answers to forget questions.
+    """Returns the names of a run's files and folders that can reveal the data to forget.
 
     `purge` removes these files and folders.
     """

@@ -38,12 +38,12 @@ def build_run(
         recorder: log, stopwatch and checkpoints of the run.
         run_state: state that checkpoints store besides the trainer's; None starts with an empty
             state.
-        score: score that replaces `config.pmc.score`.
+        score: score that replaces `pmc.score.name` and `pmc.score.weights`.
         donate: whether training may reuse the buffers of the model.
 
     Raises:
-        UserError: a set is empty, a prompt or a row is too long, the score is unknown, or a
-            question names no subject that `pmc.answer=unseen` could replace.
+        UserError: a set is empty, a prompt or a row is too long, the score is unknown, or the
+            questions cannot be asked as `pmc.answer` requires.
     """
     common = dict(originals=originals, config=config)
     forget, retain, refusals = inputs.forget, inputs.retain, inputs.refusals

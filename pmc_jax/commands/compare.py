@@ -1,7 +1,7 @@
-"""Compares methods, settings and seeds in runs with one time limit, and writes a page of results.
+"""Compares methods, settings and seeds in runs with equal time limits, and writes a results page.
 
-The time limit covers sampling, scoring and training. The command skips finished runs and resumes an
-interrupted run. See docs/reference/comparison.md.
+The time limit of a run covers sampling, scoring and training. The command skips finished runs and
+resumes an interrupted run. See docs/reference/comparison.md.
 """
 
 import argparse

@@ -68,8 +68,8 @@ def run_compare(
 
     Raises:
         UserError: the input is invalid, the folder holds other runs, or all runs failed.
-        Stopped: the process has received a signal. The page was written and shows the finished
-            runs.
+        Stopped: the process has received a signal. If runs had begun, the page was written and
+            shows the finished runs.
     """
     folder = folder_of(compare)
     if date := pin_date(compare.base(), folder).model.date:
@@ -232,7 +232,7 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
 def _unlearn(
     run: Run, failed: dict[str, str], caches: Mapping[str, AnswerCache], say: Callable[[str], None]
 ) -> None:
-    """Executes one run, and records the error in `failed` if training diverges.
+    """Executes one run, and records an error after the start of training in `failed`.
 
     The next command resumes a failed run.
     """

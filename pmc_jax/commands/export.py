@@ -1,6 +1,7 @@
 """Writes the unlearned weights of a finished run to OUTPUT_FOLDER/model in Hugging Face format.
 
-With --partial, writes the newest checkpoint of any run to OUTPUT_FOLDER/model-step-N instead.
+With --partial, writes the newest checkpoint of a finished or unfinished run to
+OUTPUT_FOLDER/model-step-N instead.
 """
 
 import argparse

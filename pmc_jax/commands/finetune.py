@@ -1,4 +1,4 @@
-"""Fine-tunes the target model on finetune.data and writes it to output.dir/target."""
+"""Fine-tunes model.path on finetune.data and writes this target model to output.dir/target."""
 
 import argparse
 from collections.abc import Callable

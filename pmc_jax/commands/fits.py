@@ -51,8 +51,8 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
         UserError: the score is unknown, the questions cannot be asked as `pmc.answer` requires, a
             forget question is also a retain question although `data.on_overlap` is `error`, the
             devices do not support the attention kernel, the model does not have the layer
-            `method.layer`, a question or a row is too long, a step has more rows than the run, or
-            the run needs more memory than is free.
+            `method.layer`, a question or a row is too long, a step has too many rows, or the run
+            needs more memory than is free.
     """
     forget, pmc, evaluate = inputs.forget, config.pmc, config.evaluate
     layer, layers = config.method.layer, generator.lm.config.num_layers
@@ -186,8 +186,8 @@ def check_evaluation(
         prompts: token ids of the prompts of each set.
 
     Raises:
-        UserError: a piece of text is longer than the context window, a step of relearning has more
-            rows than the data, or the evaluation needs more memory than is free.
+        UserError: a piece of text is longer than the context window, a step of relearning has too
+            many rows, or the evaluation needs more memory than is free.
     """
     settings, measures = config.evaluate, {*config.evaluate.wanted}
     window = generator.lm.config.max_positions - len(generator.encoder.lead)
@@ -232,9 +232,9 @@ def check_training(
         sequences: number of sequences in a step for each of its rows.
 
     Raises:
-        UserError: the devices do not support the attention kernel, a step has more rows than all
-            epochs, the rank of the adapters is larger than the model, or training needs more memory
-            than is free.
+        UserError: the devices do not support the attention kernel, a step has more rows than
+            `_FEW_ROWS` and than all epochs together, the rank of the adapters is larger than the
+            model has channels, or training needs more memory than is free.
     """
     model, dtype, lora = generator.lm.config, generator.dtype, settings.lora
     check_kernel(settings.attention, model, dtype, generator.layout.platform, name)

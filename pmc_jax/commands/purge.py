@@ -18,7 +18,8 @@ from pmc_jax.report import remains
 from pmc_jax.report.collect import collect
 from pmc_jax.report.write import write
 
-# The runs of a comparison share these folders. The reference model never saw the data.
+# These folders, which the runs of a comparison share, are removed. The reference model stays,
+# because it never saw the forget rows.
 _SHARED = (run_files.TARGET, run_files.TARGET_CHECKPOINTS, run_files.EVALUATION)
 
 

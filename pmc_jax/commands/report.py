@@ -1,4 +1,4 @@
-"""Writes report.html and report.json again for a finished run, or for several runs together."""
+"""Writes the report of a finished run again, or one report of several runs."""
 
 import argparse
 from collections.abc import Callable

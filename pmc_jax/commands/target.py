@@ -1,4 +1,4 @@
-"""Fine-tunes the target model of a run or a comparison once and then reuses it.
+"""Makes the target model of a run or a comparison once and then reuses it.
 
 pmc never changes a folder `target` without `target.json`, because pmc has not made that folder.
 """

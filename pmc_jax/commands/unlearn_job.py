@@ -42,7 +42,7 @@ def run_unlearn(
 
     Args:
         overwrite: whether to replace an earlier run in the output folder.
-        say: function that prints a line.
+        say: function that prints a text.
         purge: whether to remove the files that can reveal the data at the end (see `purge_run`).
         caches: greedy answers of the models `before` and `after`, which the run reads and extends.
 
@@ -61,7 +61,7 @@ def run_unlearn(
         check_measured(config, inputs.eval_sets)
     config = pin_date(config, path, overwrite=overwrite)
     target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
-    # Hashing the weights takes long, and a target folder already contains their digest.
+    # Hashing the weights takes long, and `target` already holds the digest of the base model.
     digest = target.made_of["model"] if target else model_digest(model_path(config))
     claim = dict(
         settings=dataclasses.asdict(config),
@@ -127,7 +127,7 @@ def _recording(
         RunLog(folder.path if multihost.is_first() else None, text=config.log.text) as log,
         watch.compiling_apart(),
     ):
-        # Without a checkpoint of an earlier attempt, the run and its log start at step 0.
+        # If the interrupted run has no checkpoint, the run and its log start again at step 0.
         if folder.resuming and checkpoints.latest() is None and multihost.is_first():
             shutil.rmtree(folder.path / run_files.TENSORBOARD, ignore_errors=True)
             log.resume(0)

@@ -59,7 +59,7 @@ def unlearn(
         inputs: rows of the run.
         recorder: log, stopwatch and checkpoints of the run.
         folder: output folder, which the caller has claimed.
-        say: function that prints a line.
+        say: function that prints a text.
         caches: greedy answers of the models `before` and `after`, which the run reads and extends.
 
     Returns:
@@ -252,7 +252,7 @@ def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder,
 def _log_answers(
     log: RunLog, sets: Sequence[EvalSet], before: Mapping[str, str], after: Mapping[str, str]
 ) -> None:
-    """Logs one line per evaluation question and drops the lines of an interrupted attempt."""
+    """Logs one line per evaluation question, in place of the lines of an interrupted run."""
     log.drop("answer")
     for split in sets:
         rows = zip(split.ids, split.questions, split.answers, strict=True)

@@ -147,7 +147,8 @@ class CompareConfig(Section):
             to the file of the comparison.
         settings: mapping from dotted names to values, which replace settings of `run`.
         max_seconds: time limit of each run in seconds of sampling, scoring and training.
-        at_seconds: times at which the model is also evaluated, in seconds below `max_seconds`.
+        at_seconds: times of further evaluations, each at the end of a round, in seconds below
+            `max_seconds`.
         seeds: seeds of the runs; the target model, the reference model and the measures use the
             seed of `run`.
         measures: measures that are computed for each finished run, or all.

@@ -71,7 +71,8 @@ class PeopleConfig(Section):
     """The fictitious people whom the data source `people:` generates.
 
     Fields:
-        count: number of people, at most 200 together with the people of `people:holdout`.
+        count: number of people, at most 200 together with the people of `people:holdout` if this
+            source is read.
         forget: number of people to forget, which must be smaller than `count`.
         questions: number of questions about each person, at most 12.
         seed: seed of the generator.

@@ -125,12 +125,13 @@ class EvaluateConfig(Section):
     Fields:
         max_new_tokens: maximum number of tokens in an answer.
         batch_size: number of answers that are decoded at the same time.
-        every: number of steps between two evaluations; 0 evaluates only before and after
-            unlearning.
-        at_seconds: times of further evaluations, in seconds of sampling, scoring and training.
+        every: number of steps between two evaluations, each at the end of a round; 0 evaluates only
+            before and after unlearning.
+        at_seconds: times of further evaluations, each at the end of a round, in seconds of
+            sampling, scoring and training.
         keep_best: number that selects the best measured step, whose weights `pmc unlearn` exports:
             unlearn_quality, utility, or the mean, the harmonic_mean or the min of both; None
-            exports the last step. With a number, the true answers influence which step is exported.
+            exports the last step. Otherwise, the true answers influence which step is exported.
         measures: names of the measures that are computed in addition to unlearn quality and
             utility, or all; `pmc unlearn` computes these measures at its end for the target model,
             the unlearned model and the reference model.

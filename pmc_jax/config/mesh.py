@@ -20,7 +20,7 @@ class MeshConfig(Section):
 
     Fields:
         data: number of copies of the model in a slice.
-        fsdp: number of shards of weights and optimizer state, which are gathered layer by layer.
+        fsdp: number of shards of weights and optimizer state; weights are gathered layer by layer.
         tensor: number of shards of heads, hidden units and vocabulary.
         slices: number of slices, which are groups of devices that the data-centre network joins;
             each slice holds complete copies of the model; -1 selects the number that the devices

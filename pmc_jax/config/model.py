@@ -30,7 +30,8 @@ _DATE = Check("a date such as '2026-11-30'", _is_date)
 _VARIABLE = Check(
     "true, false, a number or text", lambda value: isinstance(value, bool | int | float | str)
 )
-# These names are arguments of the function of transformers that renders a chat template.
+# `date_string` has its own setting. The other names are arguments of the function of transformers
+# that renders a chat template.
 _RESERVED = (
     *("conversation", "messages", "tools", "documents"),
     *("chat_template", "add_generation_prompt", "tokenize", "padding"),

@@ -30,7 +30,7 @@ class SamplingConfig(Section):
 
     Fields:
         num_samples: number of answers (K) sampled for each question in one attempt; the openings
-            of `abstain` and the invented names of `unseen` share this number equally.
+            of `abstain` and the invented names of `unseen` share this number equally, rounded up.
         max_attempts: maximum number of attempts for each question in a round; a round makes no
             further attempt for a question once the score of an answer is at most
             `selection.max_train_score`, or at most 0 if `selection.max_train_score` is None.

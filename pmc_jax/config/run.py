@@ -36,7 +36,7 @@ from pmc_jax.errors import UserError
 
 @dataclass(frozen=True)
 class FinetuneConfig(TrainConfig):
-    """Fine-tuning of the target model before unlearning.
+    """Fine-tuning of `model.path`, which makes the target model.
 
     This section also has the settings of the section `train`.
 
@@ -86,7 +86,8 @@ class Config(Section):
         model, data, pmc, method, train, finetune, evaluate, mesh, plan, output, log, report: the
             sections of the settings.
         seed: seed of all random choices, such as sampling, pairing and the order of rows.
-        profile: whether to write an XProf trace of the second round to `output.dir`/profile.
+        profile: whether to write an XProf trace of the second (or only) round to
+            `output.dir`/profile.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)

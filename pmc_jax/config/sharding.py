@@ -7,7 +7,7 @@ The mesh axes (`AXES`), outermost first:
     slice   TPU slices, or groups of hosts that the data-centre network joins. Each slice has a copy
             of the weights, and only gradients are sent between slices.
     data    copies of the weights
-    fsdp    shards of weights and optimizer state, which are gathered before use
+    fsdp    shards of weights and optimizer state. Weights are gathered before use.
     tensor  shards of heads, MLP units and vocabulary
 
 The logical axes of model and batch arrays:

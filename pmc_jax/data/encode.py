@@ -144,8 +144,8 @@ class Encoder:
         A special token that the text spells out, such as "</s>", is encoded as text.
 
         Raises:
-            UserError: the tokenizer cannot encode the text, or cannot encode the spelling of a
-                special token as text.
+            UserError: the tokenizer cannot encode the text or the spelling of a special token as
+                text, or the embedding has no row for a token.
         """
         return self._after("", text)
 

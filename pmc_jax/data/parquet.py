@@ -51,9 +51,8 @@ def read_parquet(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], l
                 raise _too_large(path)
             return names, table.to_pylist()
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        if getattr(
-            error, "errno", None
-        ):  # pyarrow raises an OSError without it for a damaged file.
+        # For a damaged file, pyarrow raises an OSError without `errno`.
+        if getattr(error, "errno", None):
             raise
         kind = type(error).__name__
         raise UserError(

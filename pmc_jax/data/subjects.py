@@ -241,7 +241,7 @@ def _phrases(text: str) -> Iterator[str]:
 def _best_phrase(
     phrases: Sequence[str], shared: Counter[Key], kept: Counter[Key], common: float
 ) -> list[str]:
-    """Returns a list of the most widely shared phrase, the longest of several, or an empty list."""
+    """Returns a list with the phrase that most questions share (the longest of several), or []."""
 
     def is_candidate(phrase: str) -> bool:
         key = _key(phrase)
@@ -266,8 +266,8 @@ def _best_phrase(
 class _Capitals:
     """Finds names by their capital letters.
 
-    A sentence's first word belongs to a name if it is no starter in `names.yaml` and either has a
-    capital letter inside a sentence, or is never lower-case and begins no sentence of `retained`.
+    A sentence's first word belongs to a name if it is no starter in `names.yaml` and either occurs
+    capitalised inside a sentence, or is never lower-case and begins no sentence of `retained`.
 
     Args:
         questions: the forget questions.

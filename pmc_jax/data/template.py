@@ -106,7 +106,7 @@ def check_template(
     date: str | None,
     variables: Mapping[str, Any],
 ) -> None:
-    """Checks that a chat template ends in time, prints the question, and prints little else.
+    """Checks that a chat template ends in time, prints the question, and prints no huge text.
 
     Args:
         tokenizer: a tokenizer of transformers with a chat template.
@@ -179,7 +179,7 @@ def encode_text(tokenizer: Any, before: str, text: str, after: str = "") -> list
     The spelling of a special token in `text` is encoded as text.
 
     Raises:
-        UserError: a special token cannot be encoded as text.
+        UserError: a special token cannot be encoded as text, or the tokenizer fails.
     """
     literals = (json.dumps(part, ensure_ascii=False) for part in (before, after))
     template = "{{{{ {} }}}}{{{{ messages[0]['content'] }}}}{{{{ {} }}}}".format(*literals)

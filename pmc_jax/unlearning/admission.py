@@ -4,9 +4,10 @@
     abstain   The sample has ended and says only that the model does not know. Its other words are
               common, in the question or in retain questions. It has no private word, no secret item
               of the original answer and no fact that the question does not state.
-    unseen    The sample has ended. It has no private word, no secret item of the original answer
-              and no rare item that the question does not have. If there are several invented names,
-              its score is at most the highest score of such samples for the other names.
+    unseen    The sample has ended and is not empty. It has no private word, no secret item of the
+              original answer and no rare item that the question does not have. If there are
+              several invented names, its score is at most the highest score of such samples for
+              the other names.
 
 A private word of a question occurs in another forget question, in an original answer or in what the
 model says about the subject, but neither in the question nor in the retain data, and is not a

@@ -61,8 +61,8 @@ class PMCSource(RowSource):
         store: store of the best answer so far to every question.
 
     Raises:
-        UserError: a prompt is too long, the score is unknown, or a question names no subject that
-            `pmc.answer=unseen` could replace.
+        UserError: a prompt is too long, the score is unknown, or the questions cannot be asked as
+            `pmc.answer` requires.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class ReplacementEncoder:
         store: the replacement answers.
         config: settings of the run.
         longest_opening: maximum number of tokens in an opening, or 0 if there are no openings.
-        refusals: rows of the run with refusals, which may be longer.
+        refusals: rows with refusals, which may be longer than rows with replacement answers.
     """
 
     def __init__(

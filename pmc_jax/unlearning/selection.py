@@ -163,7 +163,7 @@ class Selector:
     def _shareable(self, answers: Rollout, fine: np.ndarray) -> list[tuple[str, float]]:
         """Returns `Selection.shareable` for the samples of a question.
 
-        Empty samples and questions are left out.
+        Samples that are empty or end in a question mark are left out.
 
         Args:
             fine: whether each sample is coherent, is admitted and has no secret word, bool [K].
