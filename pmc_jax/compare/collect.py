@@ -279,7 +279,7 @@ def _paired(entries: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[d
     """Returns the spread over seeds of the differences between PMC and every other entry.
 
     A difference between runs of the same seed cancels the variation that both runs share. Entries
-    without two such differences are left out.
+    with fewer than two such differences are left out.
     """
     by_seed = {
         entry["name"]: {row["seed"]: row["values"] for row in rows if row["name"] in entry["runs"]}

@@ -224,7 +224,7 @@ def findings(comparison: Comparison) -> list[str]:
 
 
 def _two_sample(comparison: Comparison) -> list[str]:
-    """Returns a sentence on the measure `indistinguishable`, or none if it was not computed."""
+    """Returns a list of one sentence on `indistinguishable`, or [] if it was not computed."""
     rows = {run["name"]: run["measures"].get("indistinguishable") for run in comparison["runs"]}
     tests = {
         entry["name"]: (entry["label"], [rows[name] for name in entry["runs"] if rows[name]])

@@ -2,16 +2,17 @@
 
 Leakage is the mean ROUGE-L recall of the true answers in greedy answers to the forget questions:
 
-    none           The questions are unchanged.
-    paraphrased    The questions are rephrased. Answers are compared with the true answers of the
-                   split `forget_paraphrased`.
-    prompts        Each attack of `prompt_attacks` has a number under its own name. "worst" is the
-                   maximum over these attacks for each question, averaged over the questions.
-    quantised      The weights are rounded to int8, int4 or nf4.
-    relearned      The model is first fine-tuned for a few steps on rows other than the forget rows.
+    none             The questions are unchanged.
+    paraphrased      The questions are rephrased. Answers are compared with the true answers of the
+                     split `forget_paraphrased`.
+    ATTACK           The question is in the prompt ATTACK of `prompt_attacks`.
+    worst            Largest of these ATTACK recalls for each question, averaged over the questions.
+    int8, int4, nf4  The weights are rounded to this number format.
+    relearned        The model is first fine-tuned for a few steps on rows other than the forget
+                     rows.
 
-If a reference model was attacked in the same way, each attack also has NAME.above_reference (see
-`excess_leakage`).
+If a reference model was attacked in the same way, each of these numbers NAME also has
+NAME.above_reference (see `excess_leakage`).
 
 References: Łucki et al., arXiv 2409.18025 and Hu et al., arXiv 2406.13356 (relearning); Zhang et
 al., arXiv 2410.16454 (quantisation).
@@ -51,7 +52,7 @@ DESCRIPTIONS = {
 
 
 def _under_prompts(rows: Rows, settings: EvaluateConfig) -> dict[str, Recalls]:
-    """Returns the ROUGE-L recalls with rephrased questions and under each prompt attack."""
+    """Returns the recalls with rephrased questions, under each prompt attack and the worst one."""
     prompts = _by_attack(rows.get("prompt_attacks", {}))
     worst: dict[str, float] = {}
     for recalls in prompts.values():

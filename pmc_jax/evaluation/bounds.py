@@ -4,13 +4,14 @@ The inputs are n independent samples X_i in [0, 1], for instance the leakage of 
 an error e (0.01 for a confidence of 99 %). A bound holds if P(truth > bound) <= e for every model.
 Samples of different questions are independent but not identically distributed. "The mean" is then
 the mean of their expectations, "the deviation" is the standard deviation of a random sample of a
-random question, and "the share" is the mean of their probabilities. The bounds are:
+random question, and "the share" is the mean of the probabilities with which samples are hits, i.e.
+have a property. The bounds are:
 
 `share_upper`       The Clopper-Pearson bound is the p at which P(Binomial(n, p) <= hits) = e. For
     different probabilities with mean p, Hoeffding (1956) shows P(hits <= c) <= P(Binomial(n, p) <=
     c) if c <= n p - 1, and the reverse if c >= n p. The function therefore returns the larger of
-    this p and (hits + 1) / n: if the returned value is below the true p, hits <= n p - 1. The
-    second term matters only if almost all samples are hits.
+    this p and (hits + 1) / n: if the returned value is below the true p, hits <= n p - 1. For e up
+    to 0.2, (hits + 1) / n is larger only if all samples but one are hits.
 `mean_upper_dkw`    F is the distribution function and F_n the empirical one. With probability
     1 - e, F >= F_n - m everywhere, and then mean <= 1 - integral of max(F_n - m, 0) over [0, 1].
     m is sqrt(ln(2 e_1 / e) / 2n) with e_1 = 2.718... (Bretagnolle 1980). For identically
@@ -20,7 +21,7 @@ random question, and "the share" is the mean of their probabilities. The bounds 
     11 extends to independent samples.
 `deviation_upper_sample`    The bound is sqrt(V) + sqrt(2 ln(1 / e) / (n - 1)) (Maurer and Pontil,
     Theorem 10). For independent samples, it bounds sqrt(E V), which equals the deviation of
-    identically distributed samples and exceeds the deviation of others.
+    identically distributed samples and is never below the deviation of others.
 `deviation_upper_dkw`    variance <= E (X - c)^2 for every c. The right side is largest if F is at
     the upper edge of the band F_n +- m below c and at its lower edge above c. The bound is the
     minimum over c; m is as above.

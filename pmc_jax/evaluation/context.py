@@ -48,7 +48,7 @@ class EvalContext:
         retain: retain pairs for few-shot prompts, and for relearning if `sets` has no "relearn";
             None if the run has no retain data.
         settings: settings of the evaluation.
-        data: settings of the data, of which only `words` and the limits of rows are read.
+        data: settings of the data. Only `words`, `max_length` and `long_rows` are read.
         seed: seed of the random draws.
         text: whether rows may contain the model's answers.
         never_saw: models that never saw the forget rows and differ only in their seed.
@@ -76,7 +76,7 @@ class EvalContext:
             )
 
     def _wordless(self, rule: str) -> list[str]:
-        """Returns the name of each compared set with answers without words, and their ids."""
+        """Returns the name of each compared set that has answers without words, with their ids."""
         return [
             f"data.evaluate.{rows.name} ({first_of(ids, 5)})"
             for rows in self._compared
@@ -199,8 +199,7 @@ class LoadedModel:
         Cached answers come first. A repeated question is answered only once.
 
         Raises:
-            UserError: a question cannot be encoded, or it does not fit into the context window.
-            Preempted: the process was asked to stop.
+            UserError, Preempted: the same as in `TextGenerator.stream`.
         """
         answers = self.cache.answers(settings.max_new_tokens)
         distinct = dict.fromkeys(questions)
@@ -263,7 +262,7 @@ class LoadedModel:
             ids: id of each row, which error messages name.
 
         Raises:
-            UserError: a sequence is longer than the model's context window.
+            UserError: a sequence cannot be encoded or is longer than the model's context window.
         """
         longest = DataConfig(max_length=min(self.generator.lm.config.max_positions, 10**6))
         return self.generator.sequences(questions, answers, longest, ids=ids)

@@ -1,7 +1,7 @@
 """Counts the questions whose secret is told at each level and states the counts in a sentence.
 
-The module counts the rows that `levels` measures. The terminal, the report, the results and the
-option `--require-forgotten` all use the result of `summary`.
+The terminal, the report, the results and the option `--require-forgotten` all use the result of
+`summary`.
 """
 
 from collections.abc import Mapping, Sequence

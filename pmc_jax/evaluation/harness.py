@@ -197,7 +197,7 @@ class _Store:
         if path is not None:
             for line in multihost.broadcast(lambda: _resumed(path, digest)):
                 self.rows |= line.get("rows", {})
-                # A damaged line of rows was removed, so that a key may be missing.
+                # `_resumed` has removed damaged lines, so the row of a key may be missing.
                 keys = line.get("complete")
                 if keys is not None and self.rows.keys() >= set(keys):
                     self.rows, self.complete = {key: self.rows[key] for key in keys}, True

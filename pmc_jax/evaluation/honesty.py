@@ -1,8 +1,8 @@
 r"""Counts the greedy answers that abstain and those that state invented facts.
 
-An abstention says that the model does not know (`scoring.abstention`). An invented fact is for
-example a name, number or date that is not in the question (`scoring.invention`). For each set of
-questions:
+An abstention says only that the model does not know or does not tell (`scoring.abstention`). An
+invented fact is for example a name, number or date that is not in the question
+(`scoring.invention`). For each set of questions:
 
     SET.abstentions    Share of answers that are abstentions.
     SET.inventions     Share of answers with an invented fact.
@@ -89,9 +89,9 @@ class AnswerClassifier:
 
         Returns:
             A dictionary for JSON. `abstains` and `invents` state whether the answer is an
-            abstention and whether it has an invented fact. `kind` is a digest of its words
-            without those of the question. `names` states whether the answer names the subject,
-            and is None if the question names none.
+            abstention and whether it has an invented fact. `kind` is a digest of the answer's
+            words without those of the question. `names` states whether the answer names the
+            subject, and is None if the question names none.
         """
         given, words = set(unicode_words(question)), unicode_words(answer)
         kind = " ".join(word for word in words if word not in given)

@@ -237,8 +237,8 @@ def measure_levels(
         is None.
         `said` states whether the greedy answer tells the secret.
         `sampled` is the number of sampled answers that tell the secret.
-        `elicited` maps `prefill`, `opening` and `paraphrase` to whether that answer tells the
-        secret.
+        `elicited` states for `prefill` and, if the question has them, for `opening` and
+        `paraphrase` whether that answer tells the secret.
         `items` is the number of secret items.
         `limit` is the highest recall at which an answer does not count as a repetition of the
         original answer.
@@ -247,7 +247,7 @@ def measure_levels(
         have (`evaluate.max_new_tokens`).
 
     Raises:
-        Preempted: the process was asked to stop.
+        UserError, Preempted: the same as in `TextGenerator.stream`.
     """
     questions, levels = forget.questions, settings.levels.measured
     asked = {level: len(questions) * (3 if level == "elicited" else 1) for level in levels}
@@ -349,7 +349,7 @@ class _Asking:
         )
 
     def _room(self, questions: Sequence[str], prefixes: Sequence[str]) -> int:
-        """Returns the number of new tokens that the setting and the context window permit."""
+        """Returns `max_new_tokens`, or fewer if a question and its prefix leave room for fewer."""
         generator = self.model.generator
         lengths = [
             len(generator.encoder.prompt(question)) + len(generator.encoder.answer_prefix(prefix))

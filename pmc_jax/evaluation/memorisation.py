@@ -8,8 +8,8 @@ answer has n tokens without the end token, which is excluded as in open-unlearni
                   after which all other tokens are hits.
 
 Both numbers are means over rows. As in open-unlearning, k is at most n - 1: if the last token is no
-hit, so that no text can be extracted, the row has 1 / n instead of 0. Rows that consist of an end
-token only are ignored.
+hit, so that no text can be extracted, the row has 1 / n instead of 0. Answers that consist only of
+the end token are ignored.
 
 References: Tirumala et al., "Memorization Without Overfitting", arXiv 2205.10770; Carlini et al.,
 "Extracting Training Data from Large Language Models", arXiv 2012.07805; both as in open-unlearning,

@@ -8,10 +8,12 @@ it.) The score of an option is its inverse perplexity exp(mean log p), end token
 by the sum over the options.
 
     most_likely     Share of questions whose true answer has the highest score.
-    least_likely    Share of questions whose true answer has the lowest score. If m options share a
-                    rank, the true answer among them counts 1 / m.
+    least_likely    Share of questions whose true answer has the lowest score.
     chance          Mean of 1 / (number of options), which is the result of guessing.
     true_score      Mean score of the true answer.
+
+If the true answer and m - 1 wrong answers share the highest or the lowest score, the question
+counts 1 / m.
 
 Reference: Scholten et al., ICLR 2026, arXiv 2507.04219 (least likely answers).
 """
@@ -48,8 +50,8 @@ def rank_weights(losses: np.ndarray) -> np.ndarray:
         losses: float [options], mean cross-entropy per token of each option.
 
     Returns:
-        Weights float [options] with sum 1. The rank of the first option has weight 1; if m options
-        have the same loss as the first, each rank that they share has weight 1 / m.
+        Weights float [options] with sum 1. The rank of the first option has weight 1; if the first
+        and m - 1 other options have the same loss, each of the m ranks has weight 1 / m.
     """
     better, equal = np.sum(losses < losses[0]), np.sum(losses == losses[0])
     weights = np.zeros(len(losses))

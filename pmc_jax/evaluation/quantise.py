@@ -8,10 +8,10 @@ embedding, head, norms and biases do not change.
 A block holds the weights of one output for neighbouring inputs. The module divides each block by
 its largest magnitude and rounds each weight to the nearest level in [-1, 1]:
 
-    int8  The levels are k / 127. A block holds all inputs of an output (LLM.int8() without its
+    int8  The levels are k / 127. A block spans all inputs of an output (LLM.int8() without its
           separate treatment of outliers, Dettmers et al., arXiv 2208.07339).
-    int4  The levels are k / 7. A block holds 64 inputs.
-    nf4   The levels are the 16 levels of NormalFloat. A block holds 64 inputs (QLoRA without its
+    int4  The levels are k / 7. A block spans 64 inputs.
+    nf4   The levels are the 16 levels of NormalFloat. A block spans 64 inputs (QLoRA without its
           second quantisation of the magnitudes, Dettmers et al., arXiv 2305.14314).
 """
 

@@ -47,7 +47,7 @@ def relearned(
         New weights with merged adapters, in float32 after full fine-tuning.
 
     Raises:
-        UserError: there are no rows, rows are too long, or a loss is not finite.
+        UserError: there are no rows, rows are too long, or a loss or gradient is not finite.
         Preempted: the process was asked to stop.
     """
     if not len(rows):

@@ -25,7 +25,7 @@ class Description:
         text: short name of the number.
         better: which numbers are better: lower | higher | reference (close to a model that never
             saw the data) | "" (none).
-        unit: share (0 to 1, shown in percent) | points (0 to 100) | loss | p | "" (no unit).
+        unit: share (0 to 1, shown in percent) | points (0 to 100) | p | "" (no unit).
     """
 
     text: str

@@ -43,7 +43,8 @@ class EvalTask:
 
     Attributes:
         sets: names of the evaluation sets on which the rows depend.
-        settings: names of the fields of `EvaluateConfig` on which the rows depend.
+        settings: names of the settings in `evaluate`, or of their sections, on which the rows
+            depend.
         keys: function that returns the keys of all rows. The list is empty if a required input is
             missing.
         run: function that maps a model, a context and keys to an iterator. Each item of the

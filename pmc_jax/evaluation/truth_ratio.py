@@ -12,7 +12,8 @@ R on the forget split of a model and of the reference. The test depends only on 
 this module uses log R, which neither overflows nor underflows.
 
 The paper defines `arith`; the first code of the benchmark and open-unlearning use `geo`.
-open-unlearning adds 1e-10 to denominators. This module does not, which changes aggregates by 1e-8.
+open-unlearning adds 1e-10 to denominators. This module does not, so its R is larger by a factor of
+1 + 1e-10 / p(true).
 
 Reference: Maini et al., "TOFU: A Task of Fictitious Unlearning for LLMs", arXiv 2401.06121.
 """

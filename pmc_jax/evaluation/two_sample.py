@@ -3,10 +3,10 @@ r"""Tests whether the answers of a model can be told from those of models that n
 All models answer the same n questions, each question once. A question has M = R + 1 answers: one of
 the model and one of each of R never-saw models, which differ only in the seed of their training.
 Every answer is a vector x with five parts: tf-idf weights of words and pairs of words, tf-idf
-weights of runs of two to four characters, the logarithm of the length, the distance from the other
-answers to the same question in the first two parts, and the ROUGE-L recall of the true answer, if
-true answers are given. The mean of the M answers to a question is subtracted from x, so the
-question itself has no influence, and the parts are scaled so that their inner products have the
+weights of runs of two to four characters, the logarithm of the length, the squared distance from
+the mean of the M answers to the question in the first two parts, and the ROUGE-L recall of the true
+answer, if true answers are given. The mean of the M answers to a question is subtracted from x, so
+the question itself has no influence, and the parts are scaled so that their inner products have the
 same mean square. No step so far uses which model gave an answer.
 
     distance    Squared difference between the mean x of the model and of the never-saw models
@@ -14,9 +14,10 @@ same mean square. No step so far uses which model gave an answer.
                 questions. It is therefore unbiased: 0 on average if all answers have the same
                 distribution.
     auc         Probability that a classifier finds the model's answer more typical of the model
-                than a never-saw answer to the same question (ties count half). It is a ridge
-                regression on x, which is trained on the other questions (ten-fold
-                cross-validation); 1/2 on average if all answers have the same distribution.
+                than a never-saw answer to the same question (ties count half). The classifier is a
+                ridge regression on x, which is trained on other questions (ten-fold
+                cross-validation). The auc is 1/2 on average if all answers have the same
+                distribution.
     p           p-value of a permutation test of both statistics together. A permutation draws for
                 each question which of the M answers counts as the model's. p is the share of
                 permutations in which the smaller p-value of the two statistics is not above the
@@ -267,7 +268,7 @@ def _centred(products: np.ndarray, n: int) -> np.ndarray:
 
 
 def _scaled(products: np.ndarray, n: int) -> np.ndarray:
-    """Scales inner products so that their mean square between different questions is 1."""
+    """Scales the inner products of a part, so that all parts have the same mean square."""
     size = np.sqrt(np.mean(_without_own_questions(products, n) ** 2))
     return products / size if size > 1e-12 else np.zeros_like(products)
 

@@ -82,7 +82,7 @@ def _measures(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[d
 
 
 def _models(run: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
-    """Returns the files that a run read and wrote, by group, as lists of (name, path, SHA-256)."""
+    """Returns lists of (name, path, SHA-256) by title: what a run read, wrote and evaluated."""
     digests = run["digests"]
     files = [(n, source["path"], source["sha256"]) for n, source in digests["inputs"].items()]
     rows = [(name, "", sha) for name, sha in digests["data"].items() if name != "model"]

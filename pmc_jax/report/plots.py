@@ -1,6 +1,6 @@
 """Draws figures over the steps of unlearning, each with a sentence that states the numbers.
 
-In a report of several runs, the line of each run has its own colour.
+In a report of several runs, the lines of up to twelve runs differ in colour or dashes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -119,7 +119,7 @@ def described_row(name: str, about: Description, texts: list[str]) -> Row:
 def with_common_note(table: Table) -> Table:
     """Moves the statement of which numbers are better from the rows to the note of a table.
 
-    The table does not change if its rows have different statements.
+    The table does not change if it has only one row or if its rows have different statements.
     """
     better = {row.better for row in table.rows}
     if len(table.rows) < 2 or len(better) > 1 or better == {""}:
@@ -131,7 +131,7 @@ def with_common_note(table: Table) -> Table:
 def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Description]) -> list[str]:
     """Returns a text for each reason why numbers of the unlearned model are missing.
 
-    The text names these numbers.
+    The text names up to three numbers, or gives the number of more numbers.
     """
     reasons: dict[str, dict[str, None]] = {}
     for run in runs:

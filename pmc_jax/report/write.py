@@ -1,6 +1,7 @@
 """Writes the page and the JSON of `pmc report` from the folders of finished runs.
 
-These files can be written again at any time. Their digests in `manifest.json` are then updated.
+These files can be written again at any time. In the folder of a run, their digests in
+`manifest.json` are then updated.
 """
 
 import os

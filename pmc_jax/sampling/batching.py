@@ -1,7 +1,7 @@
 """Continuous batching, which assigns samples to the slots of the decode batch and runs the decoder.
 
 Between two calls of the decoder, the host assigns waiting samples to idle slots. As long as samples
-wait, a call ends when a sixteenth of the slots has become idle, so idle slots waste little compute.
+wait, a call ends early when a sixteenth of the slots has become idle (`Engine.refill_fraction`).
 When no sample waits, the active samples move into a smaller batch as soon as it holds them. The
 batch has one of a few fixed shapes, and each shape is compiled once.
 

@@ -31,7 +31,7 @@ class Samples:
         tokens: i32[Q,K,max_new_tokens], token ids without the end token; -1 after the end.
         length: i32[Q,K], number of tokens before the end.
         ended: bool[Q,K], False if the sample reached max_new_tokens without an end token.
-        mean_nll: f32[Q,K], mean negative log-probability of the tokens before the end, at
+        mean_nll: f64[Q,K], mean negative log-probability of the tokens before the end, at
             temperature 1 over the full vocabulary. It is nan for a sample without tokens, and 0 if
             the sampler returns no log-probabilities.
     """
@@ -62,8 +62,8 @@ class Engine:
         cache_dtype: dtype of keys and values; None = dtype of the weights.
         prefill_batch: maximum number of prompts that are prefilled together.
         decode_chunk: maximum number of steps in one call of the decoder.
-        refill_fraction: while samples wait, a call of the decoder ends when this fraction of the
-            slots has become idle.
+        refill_fraction: while samples wait, a call of the decoder ends early when this fraction of
+            the slots has become idle.
         max_buckets: maximum number of batch shapes.
         min_slots: minimum number of slots in a smaller batch. With fewer than eight slots, a step
             only takes the time to read the weights, so a smaller batch saves nothing.

@@ -287,7 +287,8 @@ class TextGenerator:
             A dict from the position of a question in `questions` to its answers.
 
         Raises:
-            UserError: a question cannot be encoded, or it does not fit into the context window.
+            UserError: a question cannot be encoded or does not fit into the context window, or the
+                answers need more memory than is free.
             Preempted: a stop was requested, see `preemption.check`.
         """
         if not questions:
@@ -334,8 +335,7 @@ class TextGenerator:
             options: other arguments of `stream`.
 
         Raises:
-            UserError: a question cannot be encoded, or it does not fit into the context window.
-            Preempted: a stop was requested, see `preemption.check`.
+            UserError, Preempted: the same as in `stream`.
         """
         answers: list[list[str]] = [[] for _ in questions]
         for ended in self.stream(weights, questions, sampler, **options):

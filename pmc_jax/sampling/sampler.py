@@ -72,7 +72,7 @@ class Sampler:
     def temperature_after(self, age: jax.Array | None) -> float | jax.Array:
         """Returns the temperature for the next token of R answers that have `age` i32[R] tokens.
 
-        The result is a number if the temperature is constant, and f32[R,1] otherwise.
+        The result is f32[R,1], or a number if the temperature is constant or `age` is None.
         """
         if not self.temperature_decay_tokens or age is None:
             return self.temperature

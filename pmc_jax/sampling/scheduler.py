@@ -70,7 +70,7 @@ class Scheduler:
         self.count = np.zeros(shape, np.int32)
         self._ends = frozenset(end_tokens)
         self.waiting: dict[int, list[int]] = {}
-        # The values are the numbers of samples that have not ended, by question.
+        # question index -> number of its samples that have not ended
         self._unfinished: dict[int, int] = {}
 
     def start(self, questions: Sequence[int], first: np.ndarray, nll: np.ndarray) -> list[int]:

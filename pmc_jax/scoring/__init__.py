@@ -14,7 +14,7 @@ incoherent answers get this score.
     words.py      the two rules by which ROUGE splits text into words
     token_lcs.py  longest common subsequence of token ids
     coherence.py  rules by which a sample counts as an answer
-    secret_items.py  the parts of answers that identify somebody or something
+    secret_*.py   the parts of answers that identify somebody or something
     abstention.py answers that say that the model does not know
     invention.py  facts in an answer that its question does not state
     preference.py order of samples with equal scores

@@ -131,7 +131,7 @@ def _any(table: str, first: Iterable[str] = ()) -> regex.Pattern:
 
 
 def _clauses(text: str, breaks: regex.Pattern) -> list[str]:
-    """Returns the clauses of a text in lower case, without accents and in full forms.
+    """Returns the clauses of a text in lower case, without accents and contractions.
 
     Questions are left out.
     """

@@ -43,7 +43,7 @@ def with_min_len(score: Score, min_len: int) -> Score:
 
     A sample of n words gets min(1, score + exp(-n)) if n < `min_len`. As in the reference
     implementation, n is `len(sample.strip().split(" "))`, so an empty sample counts as one word and
-    each double space adds one word. A score above 1 is not lowered to 1.
+    each further space between two words adds one word. A score above 1 is not lowered to 1.
 
     Args:
         score: the score without the penalty.
@@ -103,8 +103,8 @@ def score_batch(
 def checked(score: Score) -> Score:
     """Returns a score that raises a UserError unless `score` returns one finite number per sample.
 
-    If `score` raises an error, the message of the UserError gives its type and line. The message
-    omits the text of the error, because it may quote an answer.
+    If `score` raises another error, the message of the UserError gives the type and the line of
+    that error, but not its text, which may quote an answer.
     """
     name = getattr(score, "__name__", type(score).__name__)
 

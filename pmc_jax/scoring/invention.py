@@ -57,7 +57,7 @@ def invents(question: str, answer: str, words: Vocabulary) -> bool:
 
 
 def foreign_words(text: str, known: Keys, words: Vocabulary) -> list[Keys]:
-    """Finds words that may state a fact without a capital letter.
+    """Finds words without a capital letter that may state a fact.
 
     Examples are "bamboo" and "ukulele" in "I don't know who plays an old bamboo ukulele", if the
     question does not contain them.
@@ -80,7 +80,7 @@ def foreign_words(text: str, known: Keys, words: Vocabulary) -> list[Keys]:
 
 
 def _is_form(key: str, others: list[str]) -> bool:
-    """Returns whether a word beyond ASCII is one of the other words with another ending."""
+    """Returns whether a word with letters beyond ASCII is another word with another ending."""
     if key.isascii() or not key.startswith("word "):
         return False
     stems = (max(len("word ") + _STEM, max(len(key), len(o)) - _ENDING) for o in others)

@@ -55,7 +55,7 @@ class Vocabulary:
         polarity: first word of an answer to a yes/no question -> 1 for yes, 0 for no.
         months: name or abbreviation of a month -> number from 1 to 12.
         date_joiners: words that join day and month.
-        common: words that are never a secret. In YAML, they may be one text with white space.
+        common: words that are never a secret. In YAML, they may be one text, split at white space.
     """
 
     numbers: Mapping[str, int]
