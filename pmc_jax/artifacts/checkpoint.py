@@ -251,8 +251,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 cause = _one_line(error)
             if not all(multihost.gather(restored is not None)):
                 _log.warning(
-                    "%s: the checkpoint of step %d cannot be read (%s). The run tries an older "
-                    "checkpoint.",
+                    "%s: the checkpoint of step %d cannot be read (%s), so it is skipped.",
                     self.folder,
                     step,
                     cause,
@@ -265,8 +264,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         if not steps:
             return None
         raise UserError(
-            f"{self.folder}: no checkpoint can be read (steps {', '.join(map(str, steps))}). The "
-            f"last error was {cause}. Move the folder away to restart the run."
+            f"{self.folder}: no checkpoint can be read (step{'s' * (len(steps) > 1)} "
+            f"{', '.join(map(str, steps))}; {cause}). Move the folder away to restart the run."
         )
 
     def wait(self) -> None:

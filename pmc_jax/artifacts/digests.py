@@ -28,7 +28,7 @@ def file_digest(path: str | Path) -> str:
     if is_address(path):
         return _json_digest(listing(str(path)))
     path = Path(path)
-    fix = "Use a regular file that you have permission to read."
+    fix = "Check whether it is a regular file that you have permission to read."
     with system_errors(f"{path}: the file cannot be read", fix):
         if not path.is_dir():
             with open_regular(path) as file:

@@ -283,8 +283,8 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     for number, row in enumerate(rows):
         if len(row) != len(headers):
             raise ValueError(
-                f"table: row {number} has {len(row)} cells for {len(headers)} headers. Pass one "
-                "value per header."
+                f"table: row {number} has the wrong number of cells ({len(row)} for {len(headers)} "
+                "headers). Pass one value per header."
             )
     columns = []
     for header, *values in zip(headers, *rows, strict=True):

@@ -255,8 +255,8 @@ def _outputs(folder: Path, names: Collection[str] | None = None) -> dict[str, st
     Raises:
         UserError: a file or a folder cannot be read.
     """
-    fix = "Check its permissions."
-    with system_errors(f"{folder}: a file of the folder cannot be read", fix):
+    fix = "Check the permissions of its files and subfolders."
+    with system_errors(f"{folder}: an entry of the folder cannot be read", fix):
         paths = {str(path.relative_to(folder)): path for path in _entries(folder)}
         top = {name: name.split("/")[0] for name in paths}
         return {

@@ -111,7 +111,7 @@ def run_compare(
             raise
         if len(comparison.failed) == len(runs):
             raise UserError(
-                f"{folder}: all {len(runs)} runs failed. Correct the cause, then run the same "
+                f"{folder}: all runs failed. Correct the cause, then run the same "
                 f"command again. The error of the last run: {comparison.failed[runs[-1].name]}"
             )
         return comparison.write(say)
@@ -135,11 +135,11 @@ def _check_sets(base: Config) -> None:
     names = set(base.data.evaluate)
     lacking = [name for name in FORGET_SPLITS if name not in names]
     if not names & set(UTILITY_SPLITS):
-        lacking.append("retain (or world_facts, real_authors)")
+        lacking.append("one of " + ", ".join(UTILITY_SPLITS))
     if lacking:
         raise UserError(
-            f"run.data.evaluate: a comparison needs the sets {', '.join(lacking)}. Add these sets "
-            "to run.data.evaluate."
+            f"run.data.evaluate: a comparison needs {' and '.join(lacking)}. Set "
+            "run.data.evaluate.NAME.path=FILE for each missing set."
         )
 
 

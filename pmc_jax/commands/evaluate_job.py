@@ -71,7 +71,7 @@ def run_evaluate_run(
     config = _settings_of(folder, overrides)
     _check_rows(config, folder)
     if config.model.date is not None:
-        say(f"{folder}: the prompts contain {config.model.date}, the date of the run")
+        say(f"{folder}: the evaluation uses {config.model.date} as today's date (model.date)")
     with run_folder.locked(folder):
         evaluation = evaluate_finished(config, folder, say=say)
         finalize(folder, text=config.report.text)

@@ -58,8 +58,8 @@ def run_export(
     say(f"pmc wrote {folder / name}: {what}")
     if config.model.date is not None:
         say(
-            f"{folder / name}: the chat template inserts today's date. The run used the date "
-            f"{config.model.date} in every prompt. Other programs insert the day on which they run."
+            f"{folder / name}: the run used {config.model.date} as today's date (model.date). If "
+            "the chat template inserts a date, other programs insert the day on which they run."
         )
 
 
@@ -133,7 +133,7 @@ def _results(folder: Path) -> dict[str, Any] | None:
         return None
     results = read_json(path, hint=fix)
     if missing := sorted({"step", "total_steps", "stopped", "best"} - results.keys()):
-        raise UserError(f"{path}: the entries {', '.join(missing)} are missing. {fix}")
+        raise UserError(f"{path}: the file has no {' and no '.join(missing)}. {fix}")
     return results
 
 

@@ -247,18 +247,20 @@ def check_training(
         )
     if lora.rank > model.hidden_size:
         raise UserError(
-            f"{name}.lora.rank: the value is {lora.rank}, but the model has only "
-            f"{model.hidden_size} channels. Lower {name}.lora.rank."
+            f"{name}.lora.rank: the value is {lora.rank}, but the hidden size of the model is only "
+            f"{model.hidden_size}. Lower {name}.lora.rank."
         )
     trained = adapters(model, lora) if lora.rank else parameters(model)
     weights = sum(math.prod(p.shape) for p in trained.values())
     # A weight has a gradient and two moments. The backward pass reads the input of each layer.
     weight_bytes = dtype.itemsize + 4 + jnp.dtype(settings.adamw.moment_dtype).itemsize
     position_bytes = model.num_layers * model.hidden_size * dtype.itemsize
-    step_tokens = micro * sequences * tokens
+    parallel = micro * sequences
+    step_tokens = parallel * tokens
     adapt = "" if lora.rank or name == "evaluate.relearn" else f" set {name}.lora.rank=8,"
     check_memory(
-        f"{name}: training {weights:,} weights on {micro * sequences:,} sequences at the same time",
+        f"{name}: training {weights:,} weights on {parallel:,} sequence{'s' * (parallel > 1)} at "
+        "the same time",
         f"Lower {name}.batch_size,{adapt} or use more devices.",
         generator.lm.layout.mesh,
         on_devices=weights * weight_bytes + step_tokens * position_bytes,

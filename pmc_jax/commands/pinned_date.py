@@ -42,7 +42,7 @@ def pin_date(config: Config, folder: str | Path | None, *, overwrite: bool = Fal
     origin = f"as recorded in {file}" if file else "today's date"
     _log.warning(
         "model.path: the chat template inserts today's date. This run uses the date %s (%s) in "
-        "every prompt. Set model.date to use another date.",
+        "every prompt. Set model.date (run.model.date in a comparison) to use another date.",
         *(date, origin),
     )
     return with_date(config, date)

@@ -71,7 +71,8 @@ def purge_comparison(compare: CompareConfig, *, say: Callable[[str], None]) -> N
         for run in finished:
             write([run], ReportConfig(text=False))
     shared = "".join(f"{name}/, " for name in removed) + ("and " if removed else "")
-    say(f"{folder}: pmc removed {shared}the checkpoints and texts of {len(finished)} runs")
+    runs = f"{len(finished)} run{'s' * (len(finished) != 1)}"
+    say(f"{folder}: pmc removed {shared}the checkpoints and texts of {runs}")
     left = remains.to_delete(str(folder), [], _inputs(compare.base()), None)
     _say_left(left["by_hand"], say)
     models = [run / run_files.MODEL for run in finished]

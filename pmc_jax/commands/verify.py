@@ -30,8 +30,8 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     line = f"{good} files match the manifest"
     if faults:
         line += (
-            f", and {len(faults)} differ. Restore the changed and missing files from a copy and "
-            "remove the new files, or repeat the run."
+            f", and {len(faults)} differ{'s' * (len(faults) == 1)}. Restore the changed and "
+            "missing files from a copy and remove the new files, or repeat the run."
         )
     say(line)
     return int(bool(faults))

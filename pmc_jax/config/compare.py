@@ -120,7 +120,7 @@ class ReferenceConfig(Section):
         if self.seeds and not self.data:
             faults.append(
                 "seeds: no rows are given on which the models can be trained. Set reference.data, "
-                "or list existing models in run.evaluate.never_saw."
+                "or set seeds to 0 and list existing models in run.evaluate.never_saw."
             )
         return faults
 

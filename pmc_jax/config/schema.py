@@ -265,7 +265,7 @@ class _Report:
                 advice = "In a file, write a section for each part of this name, without dots."
             self.faults.append(f"{name}: this setting is unknown. {advice}")
         if (more := len(unknown) - _MAX_UNKNOWN) > 0:
-            self.faults.append(f"{more} further settings are unknown.")
+            self.faults.append(f"{more} further setting{'s are' if more > 1 else ' is'} unknown.")
         return {key: value for key, value in raw.items() if key in keys}
 
 

@@ -59,7 +59,8 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "a list"
     if isinstance(value, str):
-        return repr(value) if is_word(value) else f"a text of {len(value)} characters"
+        length = f"{len(value)} character{'s' * (len(value) > 1)}"
+        return repr(value) if is_word(value) else f"a text of {length}"
     short = reprlib.Repr()
     short.maxother = short.maxlong = 60
     return short.repr(value)

@@ -90,8 +90,8 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
             numbers = int(count), int(index)
         except ValueError:
             raise UserError(
-                f"{names[1]}={count}, {names[2]}={index}: one of these values is not an integer. "
-                "Set both variables to integers."
+                f"{names[1]}={count}, {names[2]}={index}: both values must be integers. Set both "
+                "variables to integers."
             ) from None
         return _checked(address, *numbers, names=names)
     if bool(count) != bool(index):

@@ -43,7 +43,7 @@ def check_memory(what: str, fix: str, mesh: Mesh, *, on_devices: float, on_host:
         where = "this machine"
     if each > free:
         raise UserError(
-            f"{what} needs at least {_size(each)} of memory on {where}, but only {_size(free)} are "
+            f"{what} needs at least {_size(each)} of memory on {where}, but only {_size(free)} is "
             f"free. {fix}"
         )
 

@@ -194,7 +194,7 @@ def _slices(wanted: int, devices: Sequence) -> int:
         return actual
     if len(devices) % wanted:
         raise UserError(
-            f"mesh.slices: {len(devices)} devices cannot be divided into {wanted} equal slices. "
+            f"mesh.slices: the number of devices ({len(devices)}) is not a multiple of {wanted}. "
             f"Set mesh.slices to one of {_divisors(len(devices))}."
         )
     return wanted

@@ -143,7 +143,7 @@ def barrier(name: str) -> None:
         store().wait_at_barrier(f"pmc {name}", _barrier_milliseconds())
     except Exception as error:
         missing = [line.strip() for line in str(error).splitlines() if line.strip().isdigit()]
-        raise _timed_out(error, ", ".join(missing) or "?", f"barrier '{name}'") from None
+        raise _timed_out(error, ", ".join(missing) or "unknown", f"barrier '{name}'") from None
 
 
 def _timed_out(error: Exception, processes: str, where: str) -> Exception:
@@ -157,8 +157,8 @@ def _timed_out(error: Exception, processes: str, where: str) -> Exception:
     if "DEADLINE_EXCEEDED" not in str(error):
         return error
     return UserError(
-        f"{where}: this process has waited {_barrier_milliseconds() / 1000:g} s for process "
-        f"{processes} of {count()}. Read the log of that process, or raise PMC_BARRIER_SECONDS."
+        f"{where}: this process has waited {_barrier_milliseconds() / 1000:g} s for other "
+        f"processes (index {processes}). Read their logs, or raise PMC_BARRIER_SECONDS."
     )
 
 

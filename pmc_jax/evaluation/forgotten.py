@@ -131,6 +131,6 @@ def _headline(result: Mapping[str, Any]) -> str:
         "not measured": ", ".join(names),
         "weaker than the defaults": ", ".join(result["weaker"]),
         "questions whose answers have no word": result["empty"],
-        "secret longer than evaluate.max_new_tokens": result["cut"],
+        "questions with an answer longer than evaluate.max_new_tokens": result["cut"],
     }
     return "; ".join([*parts, *(f"{what}: {value}" for what, value in notes.items() if value)])

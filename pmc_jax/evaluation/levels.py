@@ -49,7 +49,7 @@ from pmc_jax.scoring.words import unicode_words
 
 _NO_PARAPHRASES = "data.evaluate.forget_paraphrased is not given"
 _OTHER_PARAPHRASES = (
-    "data.evaluate.forget_paraphrased has no id of a forget question and another number of rows"
+    "data.evaluate.forget_paraphrased has neither the ids nor the number of rows of data.forget"
 )
 
 

@@ -72,7 +72,7 @@ def relearned(
         if not metrics["applied"]:
             raise UserError(
                 f"evaluate.relearn: the loss or the gradient was not finite in step {step}. "
-                f"Decrease evaluate.relearn.learning_rate={settings.learning_rate}."
+                f"Decrease evaluate.relearn.learning_rate, which is {settings.learning_rate}."
             )
         progress(1)
 

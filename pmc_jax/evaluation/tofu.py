@@ -142,7 +142,8 @@ def _missing(rows: Mapping[str, Any], split: str, *columns: str) -> str:
     if reason := unusable(rows, split):
         return reason
     missing = [c for c in columns if not all(row[c] for row in rows.values())]
-    return f"data.evaluate.{split} has no {' and no '.join(missing)} answers" if missing else ""
+    lacks = " or ".join(missing)
+    return f"data.evaluate.{split} has rows without {lacks} answers" if missing else ""
 
 
 def _wrong(rows: Mapping[str, Any]) -> list[list[float]]:

@@ -22,12 +22,14 @@ def _head(plan: Plan) -> str:
     config, chip, work = plan.config, plan.chip, plan.work
     slices = f"{config.plan.num_slices} slices of " if config.plan.num_slices > 1 else ""
     mesh = " x ".join(f"{name} {size}" for name, size in plan.mesh.items() if size > 1)
+    parts = config.train.accumulation_steps
     return (
-        f"{slices}{config.plan.topology}: {plan.chips} chips, {plan.devices} devices of "
-        f"{chip.hbm / _GIB:.0f} GiB and {chip.flops / 1e12:.0f} TFLOP/s; "
+        f"{slices}{config.plan.topology}: {plan.chips} chip{'s' * (plan.chips > 1)}, "
+        f"{plan.devices} device{'s' * (plan.devices > 1)} of {chip.hbm / _GIB:.0f} GiB and "
+        f"{chip.flops / 1e12:.0f} TFLOP/s; "
         f"mesh {mesh or '1 device'}\n"
         f"{num_parameters(plan.model) / 1e9:.2f}B parameters; remat {config.train.remat}, "
-        f"{config.train.accumulation_steps} micro-batches of {work.train.rows} rows x "
+        f"{parts} micro-batch{'es' * (parts > 1)} of {work.train.rows} rows x "
         f"{work.train.tokens} tokens; {work.sample.step_tokens} answers at once"
     )
 

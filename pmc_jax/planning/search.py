@@ -41,12 +41,14 @@ def search(planner: Planner, config: Config, say: Callable[[str], None]) -> Plan
                 return planner.plan(changed)
             train, most = changed.train, max(program.total_bytes for program in training)
             say(
-                f"mesh {mesh}, remat {train.remat}, {train.accumulation_steps} micro-batches of "
-                f"{train.batch_size} rows: a step needs {most / 2**30:.1f} GiB per device"
+                f"mesh {mesh}, remat {train.remat}, batch_size {train.batch_size}, "
+                f"accumulation_steps {train.accumulation_steps}: a step needs "
+                f"{most / 2**30:.1f} GiB per device"
             )
+    adapt = "" if config.train.lora.rank else ", or train adapters with train.lora.rank=16"
     raise UserError(
         f"plan.search: no mesh, remat or micro-batch fits plan.topology={config.plan.topology}. "
-        "Set plan.topology to a larger slice, or train adapters with train.lora.rank=16."
+        f"Set plan.topology to a larger slice{adapt}."
     )
 
 

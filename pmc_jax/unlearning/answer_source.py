@@ -66,9 +66,9 @@ class ForgetAnswerSource(RowSource):
             kept = {sequence.id for sequence in found}
             if long := [id_ for id_ in forget.ids if id_ not in kept]:
                 raise UserError(
-                    f"data.long_rows=drop: {len(long)} of {len(forget)} forget questions have rows "
-                    f"that are too long ({first_of(long, 5)}), but rows of forget questions cannot "
-                    "be dropped. Shorten these rows or increase data.max_length."
+                    f"data.long_rows=drop: the rows of {len(long)} of {len(forget)} forget "
+                    f"questions are too long ({first_of(long, 5)}), but rows of forget questions "
+                    "cannot be dropped. Shorten these rows or increase data.max_length."
                 )
             return found
 

@@ -60,8 +60,8 @@ def check_asking(
         if missing := [id_ for id_, names in subjects if not names]:
             raise UserError(
                 f"pmc.answer=unseen: no subject was found in {len(missing)} of {len(forget)} "
-                f"forget questions ({first_of(missing, 5)}). Name it in the column subject of "
-                "data.forget, or list the names in pmc.subject.names_file."
+                f"forget questions ({first_of(missing, 5)}). Name the subjects in the column "
+                "subject of data.forget, or list their names in pmc.subject.names_file."
             )
 
 

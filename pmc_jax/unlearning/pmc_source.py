@@ -325,28 +325,28 @@ class PMCSource(RowSource):
         """Warns of questions without an answer to train on, and of originals that have no word."""
         if wordless := self._selector.wordless:
             _log.warning(
-                "%d of %d forget questions (%s) have an original answer without a letter or digit, "
-                "so ROUGE gives every sample the score 0. Read these answers with pmc sample, or "
-                "use the score token_lcs in pmc.score.",
+                "The original answers to %d of %d forget questions (%s) have no letter or digit, "
+                "so ROUGE gives every sample the score 0. Read these answers with pmc sample "
+                "CONFIG pmc.sampling.temperature=0, or use the score token_lcs in pmc.score.",
                 *(len(wordless), len(self.ids), first_of(wordless, 5)),
             )
-        limit = self._pmc.selection.max_train_score
-        weights = self.store.trainable(self.ids, limit)
-        left = [id_ for id_, weight in zip(self.ids, weights, strict=True) if not weight]
-        left = [id_ for id_ in left if id_ not in self._skipped]
+        selection, limit = self._pmc.selection, self._pmc.selection.max_train_score
+        weighted = zip(self.ids, self.store.trainable(self.ids, limit), strict=True)
+        left = [id_ for id_, weight in weighted if not weight and id_ not in self._skipped]
         if left and self.usage.useful and self._pmc.answer != "own":
             _log.warning(
-                "%d of %d forget questions have no replacement answer (%s), because %s. Increase "
-                "num_samples or max_new_tokens in pmc.sampling, or use another pmc.answer.",
+                "No replacement answer was found for %d of %d forget questions (%s), because %s. "
+                "Increase num_samples or max_new_tokens in pmc.sampling, or change pmc.answer.",
                 *(len(left), len(self.ids), first_of(left, 5), _NO_ANSWER[self._pmc.answer]),
             )
         elif left and self.usage.useful:
             scored = "" if limit is None else f" with a score of at most {limit}"
-            setting = "" if limit is None else ", pmc.selection.max_train_score"
+            setting = "" if limit is None else " or pmc.selection.max_train_score"
+            setting += " or pmc.selection.max_perplexity" * (selection.max_perplexity is not None)
             _log.warning(
-                "%d of %d forget questions have no replacement answer (%s), because none of their "
-                "samples is a coherent answer without private words%s. Increase "
-                "pmc.sampling.num_samples%s or pmc.selection.max_perplexity.",
+                "No replacement answer was found for %d of %d forget questions (%s), because none "
+                "of their samples is a coherent answer without private words%s. Increase "
+                "pmc.sampling.num_samples%s.",
                 *(len(left), len(self.ids), first_of(left, 5), scored, setting),
             )
 

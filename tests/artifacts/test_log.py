@@ -253,7 +253,9 @@ def test_table():
         "world_facts       -     7"
     )
     assert table([], ["a", "bc"]) == "a  bc\n-  --"
-    with pytest.raises(ValueError, match="row 1 has 1 cells for 2 headers"):
+    with pytest.raises(
+        ValueError, match=r"row 1 has the wrong number of cells \(1 for 2 headers\)"
+    ):
         table([[1, 2], [3]], ["a", "b"])
 
 

@@ -11,7 +11,7 @@ from compare_runs import write_inputs
     ("change", "part"),
     [
         ("output.dir=null", "output.dir: no folder is given"),
-        ("run.data.evaluate=null", "needs the sets forget, forget_paraphrased, retain"),
+        ("run.data.evaluate=null", "needs forget and forget_paraphrased and one of"),
         ("run.data.retain.path=nosuch.jsonl", "nosuch.jsonl"),
         ("reference.data=nosuch.jsonl", "nosuch.jsonl"),
         ("reference={path: nosuch}", "nosuch"),

@@ -18,7 +18,7 @@ def inputs(tmp_path, monkeypatch) -> Path:
 HUGE = {
     "train.batch_size=65536": ("train.batch_size: a step has 65,536 rows", "only 96 rows"),
     "train.accumulation_steps=65536": ("Lower train.batch_size or train.accumulation_steps.",),
-    "train.lora.rank=65536": ("train.lora.rank: the value is 65536", "only 32 channels"),
+    "train.lora.rank=65536": ("train.lora.rank: the value is 65536", "model is only 32"),
     "pmc.sampling.max_new_tokens=1000000": ("forget:0: ", "window of 256 tokens"),
     "evaluate.max_new_tokens=1000000": ("forget:0: ", "window of 256 tokens"),
     "data.forget=people:forget data.people.count=1000000": ("data.people.count", "at most 200"),
@@ -66,7 +66,7 @@ def test_a_step_of_fine_tuning_with_more_rows_than_all_epochs(command, inputs):
 def test_work_that_needs_more_memory_than_is_free(overrides, part, inputs, monkeypatch):
     monkeypatch.setattr(memory, "free_on_host", lambda: 5e6)
     message = tiny.refused("unlearn", *overrides)
-    tiny.assert_names(message, part, "MB of memory on this machine, but only 5 MB are free. Lower")
+    tiny.assert_names(message, part, "MB of memory on this machine, but only 5 MB is free. Lower")
 
 
 def test_a_sample_that_needs_more_memory_than_is_free(inputs, monkeypatch):

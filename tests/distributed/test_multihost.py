@@ -190,7 +190,7 @@ def test_a_process_that_is_alive_and_late_is_named(late, inputs, cache):
     processes = unlearn(cache, script=FAULTY, **variables).ended(120)
     assert [p.status for p in processes] == [2, 2]
     (line,) = processes[1 - late].said
-    assert f": this process has waited 4 s for process {late} of 2. " in line
+    assert f": this process has waited 4 s for other processes (index {late}). " in line
     assert line.endswith(" or raise PMC_BARRIER_SECONDS.")
     assert processes[late].said == []
 

@@ -80,7 +80,7 @@ def test_paraphrases_belong_to_questions_by_id_or_in_their_order():
 
     assert levels.paraphrases_of(FORGET, rows("c", "a")) == (["again a", None, "again c"], "")
     assert levels.paraphrases_of(FORGET, rows("x", "y", "z"))[0][2] == "again z"
-    assert "another number of rows" in levels.paraphrases_of(FORGET, rows("x"))[1]
+    assert "nor the number of rows" in levels.paraphrases_of(FORGET, rows("x"))[1]
     assert "is not given" in levels.paraphrases_of(FORGET, [])[1]
 
 
@@ -99,7 +99,7 @@ def test_the_sentence_says_what_makes_the_levels_weak():
         "forgotten at every measured level: 3 of 3; not measured: a paraphrase; weaker than the "
         "defaults: evaluate.levels.num_samples=1, evaluate.levels.temperature=0.5, "
         "evaluate.levels.max_score=0.9; questions whose answers have no word: 1; "
-        "secret longer than evaluate.max_new_tokens: 1"
+        "questions with an answer longer than evaluate.max_new_tokens: 1"
     )
     assert summary(rows, LevelsConfig(num_samples=32), "no")["weaker"] == []
 

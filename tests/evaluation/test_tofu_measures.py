@@ -111,8 +111,8 @@ def test_what_is_missing_is_said():
     rows["likelihood"] |= likelihood(retain=[((0.5,), None, (0.1,))], world_facts=[((0.5,), None)])
     del rows["greedy"]["real_authors/0"]
     result = tofu.summarise(rows, None, None, SETTINGS)
-    retain = "data.evaluate.retain has no paraphrased answers"
-    facts = "data.evaluate.world_facts has no wrong answers"
+    retain = "data.evaluate.retain has rows without paraphrased answers"
+    facts = "data.evaluate.world_facts has rows without wrong answers"
     assert result.missing == {
         "retain.truth_ratio.geo": retain,
         "retain.truth_ratio.arith": retain,

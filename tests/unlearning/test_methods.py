@@ -270,7 +270,7 @@ def test_perplexity_refuses_what_the_model_finds_unlikely(unlearn):
 
 def test_questions_that_were_never_trained_on_are_named(unlearn, caplog):
     unlearn(**{"pmc.schedule.epochs": 2})
-    assert "no replacement answer" not in caplog.text
+    assert "No replacement answer" not in caplog.text
     unlearn(
         **{
             "pmc.schedule.epochs": 2,
@@ -278,8 +278,8 @@ def test_questions_that_were_never_trained_on_are_named(unlearn, caplog):
             "pmc.selection.max_train_score": 0.5,
         }
     )
-    (line,) = [each for each in caplog.messages if "no replacement answer" in each]
-    assert line.startswith("6 of 6 forget questions have no replacement answer (forget:")
+    (line,) = [each for each in caplog.messages if "No replacement answer" in each]
+    assert line.startswith("No replacement answer was found for 6 of 6 forget questions (forget:")
     tiny.assert_names(
         line,
         "a score of at most 0.5",
