@@ -1,4 +1,4 @@
-"""Shows what a command does while it draws no progress bar, so that it is never silent for long."""
+"""Shows a label and the elapsed time on stderr while work without a progress bar runs."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""Connects the processes of a multi-process job, as flags or cluster variables describe the job.
+"""Detects a multi-process job from flags, variables or the cluster, and connects its processes.
 
 Only `join` imports jax, so a single process starts without this import.
 """

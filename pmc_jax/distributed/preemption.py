@@ -101,7 +101,8 @@ def handle_signals(
             process does not return after a signal.
 
     Raises:
-        Stopped: the process has received a signal outside a `saving` block.
+        Stopped: the process has received a signal outside a `saving` block, or code in the block
+            raised an error after a signal.
     """
     _stop.requested.clear()
     read_end, write_end = os.pipe()
@@ -228,7 +229,7 @@ def _watch(
                 number, received, must_end = byte, time.monotonic(), not _stop.saving
             elif byte in numbers and time.monotonic() - received > _SAME_SIGNAL_SECONDS:
                 exit_process(128 + byte, "pmc: a second signal ended the command at once.")
-        # A comparison saves its page after the signal.
+        # After the signal, `pmc compare` writes its page inside `saving`.
         if must_end and not _stop.saving and time.monotonic() - received > _LIMIT_SECONDS:
             exit_job(Stopped(number))
 

@@ -40,7 +40,7 @@ class Parent:
     alive: int
 
     def announce(self, index: int, hosts: dict[int, str]) -> None:
-        """Tells the parent the index of this process and the host names, which its messages show.
+        """Tells the parent the index of this process and the host names, for the parent's messages.
 
         Args:
             index: index of this process in the job.
@@ -60,7 +60,9 @@ class Parent:
 
 
 def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
-    """Runs `work` in a forked child, waits for the child and returns its exit status.
+    """Runs `work` in a forked child, waits for the child and returns the status to exit with.
+
+    This is the exit status of the child, or 1 if the child ended without a call of `Parent.exit`.
 
     Args:
         work: function that ends with a call of `Parent.exit`.

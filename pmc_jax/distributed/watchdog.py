@@ -111,7 +111,7 @@ class Watchdog(threading.Thread):
         self._count = multihost.count()
         # All processes query process 0, so large jobs query less often.
         self._poll = max(min(_POLL_SECONDS, seconds / 10), self._count / 256)
-        self._hosts: dict[int, str] = {}  # names of the hosts that have published their names
+        self._hosts: dict[int, str] = {}  # These hosts have published their names.
         # This dict holds the newest heartbeat of each process and the time at which it was read.
         self._heartbeats: dict[int, tuple[str, float]] = {}
         self._checked_at = time.monotonic()

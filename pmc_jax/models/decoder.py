@@ -1,4 +1,4 @@
-"""Decoder, whose parameters are stacked over layers. Training scans over the layers.
+"""Decoder. The parameters of its layers are stacked, and training scans over the layers.
 
 Axis letters: B rows, S tokens, P shared-prefix tokens, D hidden, N key/value heads, G query heads
 per key/value head, H head_dim, F MLP width, V vocabulary, L layers. The module `decoder` handles no

@@ -24,7 +24,7 @@ from pmc_jax.models.remote import MARK, PARTIAL
 from pmc_jax.models.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 
 SHARD_BYTES = 5_000_000_000
-# These files hold weights or code, or belong to weights that are not copied.
+# These files hold weights or code, belong to weights, or mark a folder that pmc has made.
 _NOT_COPIED = (
     *(".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".py"),
     *(".index.json", "adapter_config.json", MARK),

@@ -23,7 +23,8 @@ from pmc_jax.models.parameters import stacked
 
 # Each stage of a scatter has its `axis_index_groups`; None = one group of all devices.
 Stages = tuple[tuple[tuple[int, ...], ...] | None, ...]
-# Arrays of up to this many bytes (unsharded) are gathered in stages.
+# Arrays of up to this many bytes (unsharded) are gathered in stages, and larger arrays only if
+# there are three or more stages.
 _SMALL = 2**24
 
 
@@ -77,6 +78,9 @@ def map_over_row_shards(
 ) -> jax.Array:
     """Calls `function(layout, gathered, rows, common, weights)` on every device for its own rows.
 
+    If the rows are not sharded or the compiler chooses the collectives (see `_scatters`), one call
+    computes all rows.
+
     Args:
         function: function of five arguments. Its `layout` shards arrays inside the function. Its
             `gathered` takes the weights of one layer. It casts those with the logical axis `embed`
@@ -118,7 +122,7 @@ def _map_by_hand(
         name: [tuple(a for a in axes if a in own) for axes in layout.sharded_axes(p.axes, p.shape)]
         for name, p in table.items()
     }
-    # Axes of size 1 are included, so nothing is left to the partitioner if all axes are manual.
+    # Axes of size 1 are manual too, so the partitioner handles only larger axes outside `own`.
     by_hand = {*own, *(a for a, size in mesh.shape.items() if size == 1)}
     rules = tuple((name, tuple(a for a in axes if a not in by_hand)) for name, axes in layout.rules)
 

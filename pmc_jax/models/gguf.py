@@ -18,7 +18,7 @@ from gguf.quants import dequantize
 
 from pmc_jax.errors import UserError, reason
 
-# A metadata array may have this many entries. The largest vocabularies have about 2**18 tokens.
+# Metadata arrays have at most this many entries. The largest vocabularies have about 2**18 tokens.
 _MAX_ITEMS = 1 << 21
 _MAX_DIMS = 4
 _DECODED = (

@@ -157,7 +157,7 @@ def _open(path: Path) -> _Opened:
 
 
 def check_model(path_or_name: str | Path, setting: str) -> None:
-    """Checks that a model can be loaded later, without reading its weights.
+    """Checks, without reading the weights, that a model can be loaded later.
 
     Args:
         path_or_name: path or name of the model, as for `load`.

@@ -1,4 +1,4 @@
-"""Calls of tokenizers that convert a panic of the tokenizers library to an ordinary error.
+"""Calls tokenizers, and converts a panic of the tokenizers library to an ordinary error.
 
 For example, the library panics if a regular expression of a tokenizer takes too many steps. A panic
 is not an `Exception`, and its report on stderr has several lines and may quote private text.

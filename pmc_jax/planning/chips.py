@@ -1,10 +1,10 @@
 """Figures of TPU chips, per jax device.
 
 They come from the system architecture pages of Cloud TPU (v4, v5e, v5p, v6e, TPU7x), read in 2026,
-except `hbm`, which is the memory that the compiler gives to programs. The bandwidth of a link in
-one direction is the bidirectional interconnect bandwidth of a chip divided by twice the number of
-its links. The data-centre bandwidth of a device is that of its pod or host divided by the number of
-devices there.
+except `hbm`, which is the memory that the compiler gives to programs, and `clock`, which follows
+from the peak rate. The bandwidth of a link in one direction is the bidirectional interconnect
+bandwidth of a chip divided by twice the number of its links. The data-centre bandwidth of a device
+is that of its pod or host divided by the number of devices there.
 """
 
 import dataclasses

@@ -51,8 +51,8 @@ class Plan:
         work: shapes of the programs, and how often each program runs.
         programs: dict from name to memory and cost of a program. The names are train_step,
             weight_sync, prefill, decode_step and finetune_step.
-        decode_bytes: bytes of the sampling weights and the full caches on one device; 0 if a
-            program before decode_step does not fit.
+        decode_bytes: bytes of the sampling weights and the full caches on one device; 0 if
+            weight_sync or prefill does not fit.
     """
 
     config: Config

@@ -2,7 +2,7 @@
 
 If a model is refitted perfectly on selected samples of its own, its distribution follows a map from
 round to round. `dynamics` computes these maps, their limits and the theorem's bound for categorical
-distributions. `reward_moments` computes the same moments from the scores of a real run. Both
+distributions. `reward_moments` computes the moments in this bound for a real run. Both
 modules use numpy in float64, without a language model or jax. The theory assumes that every round
 of training is an exact refit, but the gradient steps of a real run do not satisfy this assumption.
 """

@@ -114,7 +114,7 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
         p'(x) = p(x) K ∫ w(x) e^{-s w(x)} E[e^{-s w}]^{K-1} ds,
 
     and the trapezoidal rule over log s computes this integral exactly up to rounding (the tests
-    find a difference of 1e-12 from enumeration). Special cases are:
+    find differences of at most 1e-12 from enumeration). Special cases are:
 
     - tau = 0 chooses the best of K, and breaks ties in proportion to p.
     - k = inf gives p' ∝ p e^{r/tau}.

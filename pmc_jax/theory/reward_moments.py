@@ -1,4 +1,4 @@
-"""The theorem's moments E[e^r] and Var[e^r], in a real run and after exact refits on its samples.
+"""Moments E[e^r] and Var[e^r] for `dynamics.bound`, in a real run and after refits on its samples.
 
 Letters: Q questions, M measured samples per question, K samples per choice, T rounds. A reward is
 r = 1 - score. This module reads scores. It does not sample answers and does not score them.

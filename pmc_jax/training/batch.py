@@ -27,8 +27,8 @@ class TrainBatch(NamedTuple):
         coefficients: factor of each term in the loss, f32[T].
         prefix: tokens with which all sequences of the run start, i32[P].
         sequence_index: index t B + b of the sequence that each answer token belongs to, i32[M,R,A],
-            where t < U is the term and b is the sequence in this term. Tokens of other terms have
-            the index U B. The attribute is None if the loss needs no value per sequence.
+            where t < U is the term and b is the sequence in this term. All other entries are U B.
+            The attribute is None if the loss needs no value per sequence.
         reference: cross-entropy of each sequence under the model before unlearning, f32[M,U,B]. An
             entry is 0 if the loss does not use it. The attribute is None if `sequence_index` is
             None.

@@ -1,4 +1,4 @@
-"""Stops a run whose losses are not finite or whose retain loss exceeds a limit."""
+"""Stops a run if losses or gradients are repeatedly not finite or the retain loss is too high."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

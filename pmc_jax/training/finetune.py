@@ -57,7 +57,7 @@ def finetune(
     Raises:
         UserError: there are no rows, a row is too long, or the loss or the gradient is not finite
             in too many consecutive steps.
-        Preempted: the process was asked to stop. `checkpoints` holds the training state.
+        Preempted: the process was asked to stop. `checkpoints`, if given, holds the training state.
     """
     if not len(rows):
         raise UserError("finetune.data has no rows. Set finetune.data to a source with rows.")

@@ -95,7 +95,7 @@ def pmc(terms: Terms, o: Objective):
 def pmc_alignment(terms: Terms, o: Objective):
     """Computes the loss of `pmc` + `alignment` x the cross-entropy of refusals.
 
-    The caller multiplies the last term by the mean score of the batch's replacement answers.
+    The caller multiplies the refusal term by the mean score of the step's replacement answers.
     Refusals therefore have no weight after the collapse.
     """
     return pmc(terms, o) + o.alignment * terms["refusal"].mean

@@ -68,8 +68,8 @@ def epoch_rows(num_rows: int, rows_per_step: int, step: int, seed: int) -> np.nd
 
     The orders of all epochs are concatenated and cut into steps. A step may contain the end of one
     epoch and the start of the next epoch. For example, the published Phi run visits 400 questions
-    40 times with 64 questions per step, in 250 steps. The last step is filled with rows of one more
-    epoch, so that array shapes stay fixed.
+    40 times with 64 questions per step, in 250 steps. An incomplete last step is filled with rows
+    of one more epoch, so that array shapes stay fixed.
     """
     positions = np.arange(step * rows_per_step, (step + 1) * rows_per_step)
     orders = {e: epoch_order(num_rows, int(e), seed) for e in np.unique(positions // num_rows)}

@@ -1,4 +1,4 @@
-"""GPT-2 and GPT-NeoX (Pythia, arXiv 2304.01373): layer norms, fused projections, plain MLPs."""
+"""GPT-2 and GPT-NeoX (Pythia, arXiv 2304.01373): layer norms, fused projections, no MLP gate."""
 
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.families.family import ACTIVATIONS, Family, linear_entries, norm_entries
