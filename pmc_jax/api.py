@@ -153,7 +153,7 @@ def unlearn(
         score: function that maps an original answer and a list of samples to one number per sample,
             where lower is better and 0 means forgotten; None selects `config.score`. Only PMC and
             PMC-alignment read this argument.
-        seed: seed of all random choices, such as sampling, pairing and the order of rows.
+        seed: seed of all random choices, such as sampling and the choice and order of rows.
         progress: whether to show progress bars on stderr.
 
     Raises:

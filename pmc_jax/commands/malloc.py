@@ -24,9 +24,10 @@ _ACCELERATORS = (*launch.TPUS, launch.NVIDIA_GPUS, "/dev/dxg", "/dev/kfd")
 
 
 def tune_glibc_malloc() -> None:
-    """Re-executes the process once with GLIBC_TUNABLES, which glibc reads only at process start.
+    """Re-executes the process once with GLIBC_TUNABLES, if it computes on CPUs.
 
-    The process then keeps its peak memory until it ends.
+    glibc reads this variable only at the start of a process. The process then keeps its peak memory
+    until it ends.
     """
     if _helps(os.environ):
         tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())

@@ -98,7 +98,7 @@ class DataConfig(Section):
         forget: source of the forget questions, whose answers are never read.
         retain: source of the retain data, which are question-answer pairs that the model must keep.
         retain_more: further sources of retain data, such as general questions, so that the model
-            does not answer general questions like forget questions.
+            keeps answering them.
         forget_answers: source of the forget questions with their true answers, for methods that
             train on true answers; PMC never reads this source.
         evaluate: mapping from the names of evaluation sets to their sources of question-answer

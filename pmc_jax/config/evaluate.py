@@ -135,8 +135,8 @@ class EvaluateConfig(Section):
         measures: names of the measures that are computed in addition to unlearn quality and
             utility, or all; `pmc unlearn` computes these measures at its end for the target model,
             the unlearned model and the reference model.
-        dir: folder in which `pmc evaluate CONFIG` stores its results and from which it resumes;
-            None stores nothing.
+        dir: folder in which `pmc evaluate CONFIG` stores intermediate results, from which it
+            resumes; None stores nothing.
         reference: folder of the reference model, which never saw the forget rows and which
             `pmc finetune` makes from the retain rows; None disables comparisons with a reference.
         never_saw: folders of at least five models that were trained like the reference model, but

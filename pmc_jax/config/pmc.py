@@ -37,7 +37,7 @@ class SamplingConfig(Section):
         temperature: softmax temperature; 0 selects greedy decoding, with or without decay; only
             `answer=own` reads this setting and the next four, because `abstain` and `unseen` sample
             at temperature 1 from all tokens.
-        temperature_decay_tokens: number of tokens over which the temperature falls linearly to
+        temperature_decay_tokens: number of tokens over which the temperature changes linearly to
             `final_temperature`, so that answers begin in many ways and continue fluently; 0 keeps
             the temperature constant.
         final_temperature: temperature after the decay.

@@ -85,7 +85,7 @@ class Config(Section):
     Fields:
         model, data, pmc, method, train, finetune, evaluate, mesh, plan, output, log, report: the
             sections of the settings.
-        seed: seed of all random choices, such as sampling, pairing and the order of rows.
+        seed: seed of all random choices, such as sampling and the choice and order of rows.
         profile: whether to write an XProf trace of the second (or only) round to
             `output.dir`/profile.
     """

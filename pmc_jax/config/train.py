@@ -62,8 +62,8 @@ class TrainConfig(Section):
         warmup_steps: number of steps in which the learning rate rises linearly to its peak.
         decay: decay of the learning rate after the warm-up (linear | none); linear decay ends at 0.
         max_grad_norm: global norm to which the gradient is clipped; None disables clipping.
-        max_bad_steps: number of successive steps without a finite loss and gradient after which the
-            run stops; such a step does not change the weights.
+        max_bad_steps: number of consecutive steps with a loss or gradient that is not finite, after
+            which the run stops; such a step does not change the weights.
         loss_mean: mean in each loss term (tokens | answers): tokens averages over all answer
             tokens, and answers averages over the means of the answers.
         accumulation_mean: rows over which `loss_mean` averages (step | micro_batches): step selects
