@@ -3,7 +3,8 @@
 Each command is a module of `pmc_jax.commands`. The docstring of the module is the help text,
 `READS` names the settings that the command reads, `add_arguments` declares its options, and `run`
 executes the command and may return an exit status. Commands write results and what they have done
-to stdout, and progress bars, warnings and errors to stderr. Invalid input ends a command with a one-line message and exit status 2.
+to stdout, and progress bars, warnings and errors to stderr. Invalid input ends a command with a
+one-line message and exit status 2.
 """
 
 import argparse
