@@ -5,6 +5,8 @@ Sizes are elements of the largest result of a collective, on one device.
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MESHES = ["(1, 1, 8)", "(1, 8, 1)", "(2, 2, 2)", "(2, 1, 2, 2)"]
 SMALL = 1024  # scalars, norms and what a row keeps of itself
 

@@ -82,7 +82,7 @@ def test_shared_prefix_is_the_copied_prefix(random_model):
     np.testing.assert_allclose(shared, copied[:, 4:], atol=2e-5)
 
 
-@pytest.mark.parametrize("length", [3, 4])
+@pytest.mark.parametrize("length", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_cudnn_is_asked_for_even_lengths_and_changes_nothing(monkeypatch, random_model, length):
     """With another kernel in its place, as no GPU may be here."""
     tokens = jax.random.randint(jax.random.key(1), (2, 9), 0, TINY.vocab_size)

@@ -120,6 +120,7 @@ def test_every_kind_of_chip(more_plans, topology, devices):
     assert "fsdp" in axes and "tensor" in axes
 
 
+@pytest.mark.slow
 def test_only_gradients_cross_slices(plans):
     plan = plans["slices"]
     assert plan["devices"] == 8

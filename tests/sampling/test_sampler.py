@@ -171,7 +171,7 @@ def test_limits_are_greedy(sampler):
     np.testing.assert_array_equal(draw(logits, uniform, sampler), logits.argmax(1))
 
 
-@pytest.mark.parametrize("top_p", [1.0, 0.9])
+@pytest.mark.parametrize("top_p", [pytest.param(1.0, marks=pytest.mark.slow), 0.9])
 def test_the_temperature_cools_with_the_age_of_an_answer(top_p):
     """Row by row the draws are those of a sampler at that row's temperature."""
     logits = logits_of("random", 60, 300)
