@@ -339,7 +339,7 @@ def test_a_process_unlearns_and_says_nothing_else(inputs):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split() == ["measure", "before", "after"]
     (line,) = without_bars(done.stderr)
-    assert line.startswith("pmc: 1 of 9 rows are dropped")
+    assert line.startswith("pmc: 1 of 9 rows is dropped")
     assert (inputs / "out" / "results.json").is_file()
     tiny.succeed("unlearn", *options, "output.dir=here")
     assert tiny.same_weights(inputs / "out" / "model", inputs / "here" / "model")

@@ -143,7 +143,9 @@ def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int
     fix = "Make the model with pmc finetune CONFIG" if is_target else "Set model.path to that model"
     lm = load(source_model(config, folder, fix=fix)[0], **placed(config))
     generator = TextGenerator.of(lm, config.model)
-    trainer = Trainer(lm.model, lm.config, lm.layout, config.train, 1, generator.dtype, donate=True)
+    # No step is taken, so the export needs no GPU for the attention kernel of the run.
+    train = dataclasses.replace(config.train, attention="xla")
+    trainer = Trainer(lm.model, lm.config, lm.layout, train, 1, generator.dtype, donate=True)
     state, _ = checkpoints.read(step, trainer.abstract_state())
     trainer.load_state_dict(state)
     return generator.trained(trainer.release())

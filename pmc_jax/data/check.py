@@ -95,7 +95,7 @@ def _text_fault(value: Any) -> str | None:
 def _list_fault(value: Any) -> str | None:
     if isinstance(value, list | tuple) and value and not any(map(_text_fault, value)):
         return None
-    return "must be an array of strings that are not empty"
+    return "must be an array of strings with visible text, and must not be empty"
 
 
 def _absent(table: Table, names: Sequence[str]) -> str:
@@ -112,10 +112,10 @@ def _absent(table: Table, names: Sequence[str]) -> str:
         there.append(
             f"{others} {'columns with other names' if others > 1 else 'column with another name'}"
         )
-    fix = "Name the columns of this source in the settings"
+    fix = "Name the columns of this source in its settings (question, answer)"
     if table.name.lower().endswith((".csv", ".tsv")) and not common:
         fix = f"Write the names of the columns in the first line. Or {fix[0].lower()}{fix[1:]}"
-    return f"{table.name}: {' '.join(faults)} The columns are: {', '.join(there)}. {fix}."
+    return f"{table.name}: {' '.join(faults)} The columns are: {', '.join(there) or 'none'}. {fix}."
 
 
 def _meant(name: str, common: Sequence[str]) -> str | None:

@@ -283,7 +283,8 @@ def make_encoder(
         end = next((token for token in after if token in special), end)
     if end is None:
         raise UserError(
-            "model.path: the tokenizer has no end token. Set eos_token in tokenizer_config.json."
+            "model.path: the tokenizer has no end token. Set eos_token in tokenizer_config.json, "
+            "or use another model."
         )
     return Encoder(tokenizer, settings, end, tuple(sorted({end, *ends})), place)
 

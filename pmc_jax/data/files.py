@@ -19,7 +19,7 @@ from pmc_jax.data.delimiters import NAMES, find_delimiter, split_hint, undivided
 from pmc_jax.errors import UserError, system_errors
 
 _MAX_FAULTS = 5
-_FIX = "Use a regular file that you may read."
+_FIX = "Use a regular file of at most 1 GiB that you may read."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,8 @@ def raise_faults(name: str, faults: Sequence[str]) -> NoReturn:
     """
     shown = "; ".join(faults[:_MAX_FAULTS])
     more = f"; and {len(faults) - _MAX_FAULTS} more" if len(faults) > _MAX_FAULTS else ""
-    fix = "Correct this row." if len(faults) == 1 else "Correct these rows."
+    is_one = len({fault.partition(":")[0] for fault in faults}) == 1
+    fix = "Correct this row." if is_one else "Correct these rows."
     raise UserError(one_line(f"{name}, {shown}{more}. {fix}"))
 
 
@@ -218,7 +219,8 @@ def _width_fault(count: int, expected: int, delimiter: str) -> str | None:
         return None
     name = NAMES.get(delimiter, "the separator")
     values = f"{count} value{'s' if count > 1 else ''}"
-    return f"the row has {values}, but the header has {expected} (quote values that contain {name})"
+    hint = f" (quote values that contain {name})" if count > expected else ""
+    return f"the row has {values}, but the header has {expected}{hint}"
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> Table:

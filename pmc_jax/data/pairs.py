@@ -57,12 +57,14 @@ def encode_pairs(
         return sequences
     names = ", ".join(f"{id_} ({n} tokens)" for id_, n in long[:5])
     names += f" and {len(long) - 5} more" if len(long) > 5 else ""
+    count = f"{len(long)} of {len(sequences)} rows {'is' if len(long) == 1 else 'are'}"
     if long_rows == "error" or len(long) == len(sequences):
-        drop = ", or set data.long_rows=drop" if len(long) < len(sequences) else ""
-        fix = "Increase data.max_length or shorten" if limit < window else "Shorten"
-        is_setting = max_length <= window
-        name = f"data.max_length={limit}" if is_setting else f"the model's window of {limit} tokens"
-        raise UserError(f"Some rows are longer than {name}: {names}. {fix} these rows{drop}.")
-    message = "%d of %d rows are dropped: %s. Shorten these rows to at most %d tokens to keep them."
-    _log.warning(message, len(long), len(sequences), names, limit)
+        name, fix, drop = f"the model's window of {limit} tokens", "Shorten", ""
+        if max_length < window:
+            name, fix = f"data.max_length={limit}", "Increase data.max_length or shorten"
+            if len(long) < len(sequences):
+                drop = ", or set data.long_rows=drop (not for rows of forget questions)"
+        raise UserError(f"{count} longer than {name}: {names}. {fix} the texts{drop}.")
+    message = "%s dropped: %s. Shorten a row to at most %d tokens to keep it."
+    _log.warning(message, count, names, limit)
     return [s for s in sequences if len(s) <= limit]

@@ -105,9 +105,9 @@ class ForgetSet(_Rows):
         absent = [id_ for id_, text, subject in rows if subject.casefold() not in text.casefold()]
         if absent:
             raise UserError(
-                f"ForgetSet: {len(absent)} of {len(self)} questions do not contain the value in "
-                f"their subject column ({first_of(absent, 5)}). Write the subject as in the "
-                "question or leave it empty. If the column has another meaning, set "
+                f"ForgetSet: the question does not contain its subject in {len(absent)} of "
+                f"{len(self)} rows ({first_of(absent, 5)}). Write the subject as in the question "
+                "or leave it empty. If the column of subjects has another meaning, set "
                 "data.forget.subject to another name."
             )
 

@@ -80,8 +80,9 @@ def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet)
         pairs = zip(rows.questions, forget.questions, strict=False)
         first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(rows), len(forget)))
         raise UserError(
-            f"data.forget_answers: the {len(rows)} questions differ from the {len(forget)} of "
-            f"data.forget at {row_location(first)}. Use the same questions in the same order."
+            "data.forget_answers: the questions differ from those of data.forget, first at "
+            f"{row_location(first)}; the numbers of rows are {len(rows)} and {len(forget)}. Use "
+            "the same questions in the same order."
         )
     return rows
 

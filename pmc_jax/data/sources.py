@@ -126,8 +126,9 @@ def _select(rows: str | None, table: Table, where: str) -> range:
     first_text, _, end_text = (rows or ":").partition(":")
     first, end = int(first_text or 0), int(end_text or count)
     if first >= end or end > count:
+        has = f"{count} row{'s' if count > 1 else ''}"
         raise UserError(
-            f"{where}.rows: '{rows}' does not fit {table.name}, which has {count} rows. Use "
+            f"{where}.rows: '{rows}' does not fit {table.name}, which has {has}. Use "
             f"first:end with 0 <= first < end <= {count}."
         )
     return range(first, end)

@@ -26,8 +26,8 @@ def check_twins(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
     for name, rows in (("forget", forget), ("retain", retain)):
         if again := _repeats(rows):
             _log.warning(
-                "data.%s: %d of %d questions look the same as an earlier question (%s), and the "
-                "run counts each of these questions separately. Remove these rows.",
+                "data.%s: in %d of %d rows, the question looks the same as in an earlier row (%s). "
+                "Remove each such row, because the run counts it as a further question.",
                 *(name, len(again), len(rows), first_of(again, 5)),
             )
     retained = set(map(appearance, retain.questions))
@@ -37,13 +37,13 @@ def check_twins(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
         return
     named = first_of(both, 5)
     message = (
-        f"data.retain: {len(both)} of {len(forget)} forget questions are also retain questions "
-        f"({named}). Remove these questions from data.retain or data.forget"
+        f"data.forget: the retain data contain {len(both)} of {len(forget)} forget questions "
+        f"({named}). Remove each of them from data.forget, or from data.retain and data.retain_more"
     )
     if rule == "error":
         raise UserError(f"{message}, or set data.on_overlap=warn.")
     _log.warning(
-        "%s, because the run trains the model both to forget and to keep these questions.", message
+        "%s, because the run trains the model both to forget and to keep such a question.", message
     )
 
 

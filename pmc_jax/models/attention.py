@@ -15,7 +15,7 @@ KERNELS = ("xla", "cudnn")
 
 
 def check_kernel(
-    kernel: str, config: DecoderConfig, dtype: jnp.dtype, platform: str, section: str = "train"
+    kernel: str, config: DecoderConfig, dtype: jnp.dtype, platform: str, section: str = ""
 ) -> None:
     """Checks that the devices and the model support an attention kernel.
 
@@ -23,7 +23,7 @@ def check_kernel(
         kernel: one of `KERNELS`. Only `cudnn` has requirements.
         dtype: dtype of the activations.
         platform: platform of the devices, as in `jax.Device.platform`.
-        section: name of the section with the setting `attention`, for the message.
+        section: name of the section with the setting `attention`, for the message; "" omits it.
 
     Raises:
         UserError: cuDNN does not support the devices, the dtype, the softcap or the head size.
@@ -38,7 +38,7 @@ def check_kernel(
         or config.head_dim > 128,
     }
     if needed := [what for what, wrong in faults.items() if wrong]:
-        setting = f"{section}.attention"
+        setting = f"{section}.attention" if section else "attention"
         raise UserError(f"{setting}=cudnn needs {needed[0]}. Set {setting}=xla.")
 
 

@@ -37,7 +37,7 @@ class Fields:
         return self.fail(f"{what}. {'Use another GGUF file' if is_gguf else 'Correct the file'}.")
 
     def _invalid(self, key: str, expected: str, value: Any) -> UserError:
-        found = "is missing" if value is None else f"is {value!r}"
+        found = "is missing or null" if value is None else f"is {value!r}"
         return self.wrong(f"{key} must be {expected}, but it {found}")
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -78,7 +78,8 @@ class Fields:
         value = self.get(key, default)
         if not isinstance(value, str) or value not in choices:
             raise self.fail(
-                f"{key} {value!r} is not implemented. Use a model with {' or '.join(choices)}."
+                f"{key} {value!r} is not implemented. Use a model whose {key} is "
+                f"{' or '.join(choices)}."
             )
         return choices[value]
 
@@ -91,7 +92,8 @@ class Fields:
         value = self.get(key)
         if value is not None and value not in harmless:
             raise self.fail(
-                f"{key} {value!r} is not implemented. Use a model without this feature."
+                f"{key} {value!r} is not implemented. Use a model whose {key} is "
+                f"{' or '.join(map(repr, harmless))}."
             )
 
     def part(self, key: str) -> "Fields":
@@ -153,7 +155,9 @@ def layer_windows(fields: Fields, default: Sequence[str], window: int | None) ->
     types = fields.get("layer_types", list(default))
     sizes = {"full_attention": 0, "sliding_attention": window or 0}
     if not isinstance(types, Sequence) or len(types) != num_layers:
-        raise fields.wrong(f"layer_types must be a list of {num_layers} entries, one per layer")
+        raise fields.wrong(
+            f"layer_types must be a list with one entry per layer (num_hidden_layers {num_layers})"
+        )
     if strange := [t for t in types if t not in list(sizes)]:
         raise fields.fail(
             f"layer_types: the type {strange[0]!r} is not implemented. "
@@ -210,7 +214,8 @@ def rope_config(
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if not isinstance(kind, str) or kind not in _RULES:
         raise fields.fail(
-            f"rope_type {kind!r} is not implemented. Use a model with {' or '.join(_RULES)}."
+            f"rope_type {kind!r} is not implemented. Use a model whose rope_type is "
+            f"{' or '.join(_RULES)}."
         )
     return _RULES[kind](base, scaling, fields, rotary // 2)
 

@@ -38,7 +38,7 @@ def check_weights(model: Decoder, source: TensorSource, naming: Naming) -> None:
         tensor = naming.find(name)[0].pattern.format(i=layer)
         raise UserError(
             f"{source.where(tensor)}: the tensor {tensor} has values that are NaN, infinite or too "
-            "large for the dtype. Download the model again, or export it again."
+            "large for the dtype of the loaded model. Download the model again, or export it again."
         )
 
 
@@ -70,8 +70,8 @@ def check_logits(model: Decoder, config: DecoderConfig, layout: Layout, where: s
     finite, differ = map(multihost.host_array, _check_logits(model, row, **static))
     if not finite:
         raise UserError(
-            f"{where}: the weights of the model are finite, but its logits are not. Check "
-            "that config.json belongs to these weights, or download the model again."
+            f"{where}: the weights of the model are finite, but its logits are not. Download the "
+            "model again. In a model folder, config.json must belong to the weights."
         )
     if not differ:
         raise UserError(
@@ -109,7 +109,12 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -
         UserError: an id has no row in the embedding, or the tokenizer cannot encode "?".
     """
     ids = set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder)
-    text = token_ids(tokenizer, "?")
+    try:
+        text = token_ids(tokenizer, "?")
+    except UserError:
+        raise UserError(
+            f'{where}: the tokenizer cannot encode "?". Use the tokenizer of this model.'
+        ) from None
     named = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
     largest = max([*ids, *text, *(i for i in named if i is not None)], default=0)
     if largest >= rows:

@@ -85,7 +85,10 @@ class _Reader(GGUFReader):
         (kind,), (count,) = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
         dtype, end = self.gguf_scalar_to_np.get(kind), orig_offs + 12
         if count > _MAX_ITEMS or (dtype is None and kind != GGUFValueType.STRING):
-            raise ValueError(f"a metadata array of {count} entries of type {kind} is not supported")
+            raise ValueError(
+                f"a metadata array has {count} entries of type {kind}, but only up to "
+                f"{_MAX_ITEMS} numbers or texts are supported"
+            )
         if dtype is not None:
             values = self._get(end, dtype, count)
             end += values.nbytes
@@ -142,9 +145,7 @@ class GGUFFile:
         self.infos = {tensor.name: self._info(tensor) for tensor in reader.tensors}
         self.architecture = self.get("general.architecture", str, "")
         if not re.fullmatch(r"[\w.-]+", self.architecture):
-            raise self._fault(
-                f"general.architecture must be a name, but it is {self.architecture!r}"
-            )
+            raise self._fault("general.architecture is missing or is not a name")
         # llama.cpp stores the factor of a norm, but Gemma's checkpoints store the factor minus 1.
         self._is_gemma = self.architecture.startswith("gemma")
         names = dict(_LAYER_NAMES) | (dict(_GEMMA_NORMS) if self._is_gemma else {})
@@ -173,7 +174,7 @@ class GGUFFile:
         if kind.name not in _DECODED:
             raise UserError(
                 f"{self.path}: tensor {name!r} has the unsupported block format {kind.name}. "
-                f"Use a file with these formats: {', '.join(_DECODED)}."
+                f"Use a file with only these formats: {', '.join(_DECODED)}."
             )
         if not 1 <= len(dims) <= _MAX_DIMS or min(dims) < 1 or math.prod(dims) != tensor.n_elements:
             raise self._fault(

@@ -27,10 +27,10 @@ def hf_config(file: GGUFFile) -> dict[str, Any]:
     def get(key: str, kind: type, default: Any = None) -> Any:
         return file.get(f"{file.architecture}.{key}", kind, default)
 
-    if get("expert_count", int):
+    if count := get("expert_count", int):
         raise UserError(
-            f"{file.path}: the model has {get('expert_count', int)} experts (expert_count), but "
-            "pmc supports only dense models. Use a dense model."
+            f"{file.path}: expert_count is {count}, but pmc supports only models without experts. "
+            "Use a dense model."
         )
     heads, hidden = get("attention.head_count", int), get("embedding_length", int)
     head_dim = get("attention.key_length", int, hidden // heads if hidden and heads else None)

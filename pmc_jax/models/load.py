@@ -258,10 +258,10 @@ def _check_folder(folder: Path) -> None:
             f"{folder}: pmc does not load {others[0]}, only safetensors. Convert the model to "
             "safetensors with save_pretrained of transformers."
         )
-    if files := sorted(folder.glob("*.gguf")):
+    if files := [] if is_address(folder) else sorted(folder.glob("*.gguf")):
         raise UserError(
             f"{folder}: the folder has no {missing[0]}. "
-            f"To load its GGUF file, set model.path={files[0]}"
+            f"To load a GGUF file from this folder, set model.path={files[0]}"
         )
     raise UserError(
         f"{folder}: the folder is not a complete model, because it lacks {' and '.join(missing)}. "

@@ -101,7 +101,7 @@ def _name_and_revision(source: str) -> tuple[str, str | None]:
     if is_address(source):
         _log.warning(
             "%s: PEFT cannot load the base of the adapters from this address. Copy the folder to "
-            "this machine, and set base_model_name_or_path in adapter_config.json to it.",
+            "this machine, and set base_model_name_or_path in adapter_config.json to its new path.",
             source,
         )
         return source, None
@@ -110,7 +110,7 @@ def _name_and_revision(source: str) -> tuple[str, str | None]:
         _log.warning(
             "%s: PEFT cannot load the base of the adapters from a GGUF file. Write the base as a "
             "folder with pmc_jax.export_hf, and set base_model_name_or_path in "
-            "adapter_config.json to it.",
+            "adapter_config.json to the path of that folder.",
             path,
         )
     # The cache of the Hub has folders such as models--org--name/snapshots/COMMIT.

@@ -50,8 +50,8 @@ class SafetensorsFolder:
                 raise
             except (SafetensorError, OSError, ValueError) as error:
                 raise UserError(
-                    f"{path}: the file is not a valid safetensors file ({reason(error)}). "
-                    "Download it again."
+                    f"{path}: the file cannot be read as safetensors ({reason(error)}). Check its "
+                    "permissions, or download it again."
                 ) from None
             keys = set(handle.keys())
             if names is not None and (wrong := sorted(keys ^ names)):

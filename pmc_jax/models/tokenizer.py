@@ -129,9 +129,10 @@ def gguf_tokenizer(file: GGUFFile) -> PreTrainedTokenizerFast:
         elif kind == "llama":
             backend, add_bos = _sentencepiece(file, tokens, vocabulary, special["unk"]), True
         else:
+            found = "is missing" if kind is None else f"{kind!r} is not supported"
             raise UserError(
-                f"{file.path}: tokenizer.ggml.model {kind!r} is not supported. "
-                "Use a file whose tokenizer is gpt2 or llama."
+                f"{file.path}: tokenizer.ggml.model {found}. Use a file whose tokenizer is gpt2 or "
+                "llama, or load the safetensors version of this model."
             )
         _add_special_tokens(file, backend, tokens)
         _add_ends(file, backend, vocabulary, special, add_bos)

@@ -41,8 +41,8 @@ def cannot_encode(error: Exception) -> str:
     `error` is the error that the tokenizer raised.
     """
     return (
-        f"the tokenizer in model.path cannot encode the text ({reason(error)}). Correct "
-        "tokenizer.json, for example add an unknown token, or change the text."
+        f"the tokenizer in model.path cannot encode the text ({reason(error)}). Correct the "
+        "tokenizer, for example add an unknown token, or change the text."
     )
 
 

@@ -109,10 +109,11 @@ class Engine:
         answer_size = round_up(max(self.max_new_tokens - 1, 1), self.decode_chunk)
         token_bytes = 2 * config.num_kv_heads * config.head_dim * jnp.dtype(dtype).itemsize
         cached = rows * self.prompt_size + slots * answer_size
+        more = ", the number of answers to each question" if self.num_samples > 1 else ""
         check_memory(
             f"Sampling {answers:,} answers of up to {self.max_new_tokens:,} tokens, up to "
             f"{slots:,} of them at the same time,",
-            "Lower batch_size, num_samples or max_new_tokens.",
+            f"Lower batch_size{more} or max_new_tokens.",
             self.layout.mesh,
             on_devices=cached * config.num_layers * token_bytes + slots * config.vocab_size * 4,
             # Every token has an id, a log-probability and random numbers.

@@ -130,7 +130,7 @@ class TextGenerator:
         """
 
         def name(index: int) -> str:
-            return f"question {index}" if ids is None else ids[index]
+            return f"question {index} (counted from 0)" if ids is None else ids[index]
 
         def encoded(index: int) -> list[int]:
             with about(name(index)):
@@ -143,8 +143,8 @@ class TextGenerator:
             if len(prompt) + max_new_tokens > window:
                 raise UserError(
                     f"{name(i)}: {len(prompt)} prompt tokens and {max_new_tokens} answer tokens "
-                    f"exceed the model's context window of {window} tokens. Shorten the question "
-                    "or lower max_new_tokens."
+                    f"exceed the window of {window} tokens that the model has for this prompt. "
+                    "Shorten the question or lower max_new_tokens."
                 )
         return prompts
 

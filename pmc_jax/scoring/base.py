@@ -100,6 +100,12 @@ def score_batch(
     return np.stack(scores) if scores else np.zeros((0, 0))
 
 
+def raised(error: Exception) -> str:
+    """Returns the type and the line of an error, but not its text, which may quote an answer."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"raised {type(error).__name__} in line {last.lineno} of {last.filename}"
+
+
 def checked(score: Score) -> Score:
     """Returns a score that raises a UserError unless `score` returns one finite number per sample.
 
@@ -110,17 +116,14 @@ def checked(score: Score) -> Score:
 
     @functools.wraps(score, updated=())
     def checked(original: str, samples: Sequence[str]) -> np.ndarray:
-        expected = f"score {name!r}: the function must return {len(samples)} finite numbers"
+        count = len(samples)
+        expected = f"score {name!r}: the function must return finite numbers of shape ({count},)"
         try:
             returned = score(original, samples)
         except UserError:
             raise
         except Exception as error:  # A user's function may raise any type.
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            raise UserError(
-                f"{expected}, but it raised {type(error).__name__} in line {last.lineno} of "
-                f"{last.filename}. Correct the function."
-            ) from None
+            raise UserError(f"{expected}, but it {raised(error)}. Correct the function.") from None
         try:
             scores = np.asarray(returned, np.float64)
         except (TypeError, ValueError):
@@ -128,14 +131,15 @@ def checked(score: Score) -> Score:
             raise UserError(
                 f"{expected}, but it returned a value of type {kind}. Return one number per sample."
             ) from None
-        if scores.shape != (len(samples),):
+        if scores.shape != (count,):
             raise UserError(
                 f"{expected}, but it returned shape {scores.shape}. Return one number per sample."
             )
         if not np.isfinite(scores).all():
             sample = int(np.argmin(np.isfinite(scores)))
             raise UserError(
-                f"{expected}, but the score of sample {sample} is not finite. Correct the function."
+                f"{expected}, but number {sample} (counted from 0) is not finite. Correct the "
+                "function."
             )
         return scores
 

@@ -41,8 +41,8 @@ def base_score(
             score needs `encode` or a setting that is not set.
     """
     if score is not None or not pmc.score.weights:
-        name = pmc.score.name if score is None else score
-        return _score(name, pmc.score, encode, words, "pmc.score.name")
+        name, where = (pmc.score.name, "pmc.score.name") if score is None else (score, "score")
+        return _score(name, pmc.score, encode, words, where)
     names, weights = zip(*pmc.score.weights.items(), strict=True)
     where = "pmc.score.weights"
     return combined([_score(name, pmc.score, encode, words, where) for name in names], weights)
@@ -104,7 +104,9 @@ def _score(
         return chrf
     if name == "token_lcs":
         if encode is None:
-            raise UserError(f"{where}: the score 'token_lcs' needs a tokenizer. Pass encode=.")
+            raise UserError(
+                f"{where}: the score 'token_lcs' needs token ids. Pass the function encode."
+            )
         return token_lcs(encode)
     if name == "embedding":
         if settings.embedding is None:
@@ -134,10 +136,11 @@ def _score(
 def _lookup(name: str, where: str) -> Callable:
     if ":" in name:
         return _function(name, where)
-    near = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
+    near = get_close_matches(name, NAMES, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Use one of {', '.join(NAMES)}."
     raise UserError(
-        f"{where}: the score {name!r} does not exist. Did you mean {near!r}? "
-        "To use your own function, write package.module:function."
+        f"{where}: the score {name!r} does not exist. {hint} To use your own function, write "
+        "package.module:function."
     )
 
 

@@ -151,7 +151,7 @@ def vocabulary(file: str | None = None) -> Vocabulary:
 def _parsed(text: str, where: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # An invalid date is a ValueError.
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         place = "" if line is None else f" at line {line + 1}"
         raise UserError(f"{where}: the YAML is invalid{place}. Correct the YAML.") from error

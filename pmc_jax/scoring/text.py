@@ -12,7 +12,7 @@ from rapidfuzz import fuzz, process
 from pmc_jax.data.spelling import any_of
 from pmc_jax.errors import UserError
 from pmc_jax.scoring import rouge
-from pmc_jax.scoring.base import Score
+from pmc_jax.scoring.base import Score, raised
 from pmc_jax.scoring.words import Words, ascii_words
 
 # chrF uses n-grams of up to 6 characters, and recall has beta² times the weight of precision.
@@ -107,11 +107,10 @@ def embedding(function: Callable[[list[str]], np.ndarray]) -> Score:
         expected = f"pmc.score.embedding: the function must return {count} vectors"
         try:
             vectors = np.asarray(function([original, *samples]), np.float64)
-        except (TypeError, ValueError) as error:
-            kind = type(error).__name__
+        except Exception as error:  # A user's function may raise any type.
             raise UserError(
                 f"{expected}, but the call, or the conversion of its result to an array of "
-                f"numbers, raised {kind}. Correct the function."
+                f"numbers, {raised(error)}. Correct the function."
             ) from None
         if vectors.ndim != 2 or len(vectors) != count:
             raise UserError(

@@ -43,14 +43,15 @@ class DivergenceGuard:
         if self._bad >= self._settings.max_bad_steps:
             clip = f", set {self._section}.max_grad_norm=1.0"
             clip = clip if self._settings.max_grad_norm is None else ""
+            steps = "this step" if self._bad == 1 else f"the last {self._bad} steps"
             raise UserError(
-                f"step {step}: the loss or the gradient was not finite in {self._bad} consecutive "
-                f"steps. The last of them used the rows {rows}. None of these steps changed the "
-                f"weights. {lower}{clip}, or set model.compute_dtype=float32."
+                f"step {step} on the rows {rows}: the loss or the gradient was not finite in "
+                f"{steps}, so the weights stayed the same. {lower}{clip}, or, if the run "
+                "computes in bfloat16, set model.compute_dtype=float32."
             )
         if limit is not None and metrics["applied"] and loss > limit:
             raise UserError(
                 f"step {step} on the rows {rows}: the retain loss {loss:.3g} is above "
-                f"pmc.schedule.max_retain_loss={limit}. {lower} or increase "
-                "pmc.schedule.lambda_retain."
+                f"pmc.schedule.max_retain_loss={limit}. {lower} or, unless method.name is "
+                "retain_only, increase pmc.schedule.lambda_retain."
             )

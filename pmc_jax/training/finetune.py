@@ -60,7 +60,7 @@ def finetune(
         Preempted: the process was asked to stop. `checkpoints`, if given, holds the training state.
     """
     if not len(rows):
-        raise UserError("finetune.data has no rows. Set finetune.data to a source with rows.")
+        raise UserError("finetune: there are no rows. Give at least one question-answer pair.")
     sequences = generator.sequences(rows.questions, rows.answers, data, ids=rows.ids)
     steps = total_steps(
         len(sequences), settings.batch_size * settings.accumulation_steps, settings.epochs

@@ -93,7 +93,7 @@ def test_long_rows_are_dropped_with_a_warning(inputs, caplog):
     options += ["data.evaluate.retain.rows=0:8"]
     tiny.succeed("unlearn", *options)
     (warning,) = (r.getMessage() for r in caplog.records if "dropped" in r.getMessage())
-    tiny.assert_names(warning, "1 of 9 rows are dropped", "40 tokens", "retain:8 (65 tokens)")
+    tiny.assert_names(warning, "1 of 9 rows is dropped", "40 tokens", "retain:8 (65 tokens)")
     assert tiny.same_weights("out/model", "short/model")
     for line in caplog.messages:
         assert not any(word in line for word in tiny.WORDS)
@@ -107,7 +107,7 @@ def test_questions_to_forget_and_to_retain(inputs, caplog):
     tiny.succeed("unlearn", "pmc.schedule.epochs=1")
     said = [r.getMessage() for r in caplog.records if r.name == "pmc_jax.data.twins"]
     assert len(said) == 1 and "(forget:1, forget:4)" in said[0]
-    assert "trains the model both to forget and to keep these" in said[0]
+    assert "trains the model both to forget and to keep such" in said[0]
     assert not any(row["question"] in said[0] for row in shared)
 
 

@@ -214,7 +214,7 @@ class TestLongRows:
         with caplog.at_level(logging.WARNING):
             short = self.encode(11, "drop")
         assert [len(s) for s in short] == [7, 6]
-        assert "1 of 3 rows are dropped" in caplog.text and "b (12 tokens)" in caplog.text
+        assert "1 of 3 rows is dropped" in caplog.text and "b (12 tokens)" in caplog.text
 
     def test_nothing_left(self):
         with pytest.raises(UserError, match="a \\(7 tokens\\), b"):

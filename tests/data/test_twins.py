@@ -35,7 +35,7 @@ def test_twins_are_found(one, other, caplog):
     assert appearance(one) == appearance(other)
     forget = ForgetSet(("f:0", "f:1"), ("Another?", one))
     retain = RetainSet(("r:0",), (other,), ("Nobody.",))
-    assert "1 of 2 forget questions are also retain" in tiny.fault(
+    assert "the retain data contain 1 of 2 forget questions (f:1)" in tiny.fault(
         check_twins, "error", forget, retain
     )
     with caplog.at_level(logging.WARNING):
@@ -57,10 +57,10 @@ def test_repeated_questions_are_said(caplog):
         check_twins("error", forget, retain)
     first, second = caplog.messages
     assert first.startswith(
-        "data.forget: 1 of 3 questions look the same as an earlier question (f:2)"
+        "data.forget: in 1 of 3 rows, the question looks the same as in an earlier row (f:2)"
     )
     assert second.startswith(
-        "data.retain: 1 of 2 questions look the same as an earlier question (r:1)"
+        "data.retain: in 1 of 2 rows, the question looks the same as in an earlier row (r:1)"
     )
 
 

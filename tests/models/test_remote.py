@@ -149,6 +149,10 @@ BROKEN = {
         ["tokenizer cannot be read"],
     ),
     "no config": (lambda f: (f / "config.json").unlink(), ["lacks config.json"]),
+    "a GGUF file": (
+        lambda f: (f / "config.json").rename(f / "m.gguf"),
+        ["lacks config.json", "complete model folder"],
+    ),
 }
 
 

@@ -92,7 +92,7 @@ def test_a_function_or_its_dotted_name(tmp_path, monkeypatch):
     ("name", "message"),
     [
         ("rougel", "the score 'rougel' does not exist. Did you mean 'rougeL_recall'"),
-        ("zzz", "the score 'zzz' does not exist. Did you mean"),
+        ("zzz", "the score 'zzz' does not exist. Use one of rougeL_recall,"),
         ("no_such_module_anywhere:f", "the module 'no_such_module_anywhere' cannot be imported"),
         (":f", "the module '' cannot be imported"),
         ("math:pi", "not a function"),
@@ -108,11 +108,11 @@ def test_unknown_names(name, message):
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ([0.1], r"'bad': the function must return 2 finite numbers.*shape \(1,\)"),
+        ([0.1], r"'bad': the function must return finite numbers of shape \(2,\).*shape \(1,\)"),
         ([[0.1], [0.2]], r"shape \(2, 1\)"),
         (0.5, r"shape \(\)"),
-        ([0.1, math.nan], "sample 1 is not finite"),
-        ([math.inf, 0.1], "sample 0 is not finite"),
+        ([0.1, math.nan], r"number 1 \(counted from 0\) is not finite"),
+        ([math.inf, 0.1], r"number 0 \(counted from 0\) is not finite"),
         ("ab", "returned a value of type str"),
         (None, r"shape \(\)"),
     ],
@@ -217,7 +217,7 @@ def test_forbidden_strings_from_a_file(tmp_path):
             "^pmc.score.weights: the score 'rouge1' does not exist. Did you mean 'rouge1_recall'",
         ),
         ({"weights": {5: 1}}, "score.weights: a key is not text"),
-        ({"name": "token_lcs"}, "^pmc.score.name: the score 'token_lcs' needs a tokenizer"),
+        ({"name": "token_lcs"}, "^pmc.score.name: the score 'token_lcs' needs token ids"),
         (
             {"name": "embedding", "embedding": "math:sinus"},
             "^pmc.score.embedding: the module 'math' has no attribute 'sinus'. Did you mean 'sin'",

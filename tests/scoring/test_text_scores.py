@@ -125,6 +125,7 @@ def test_embedding_is_the_cosine_or_nothing():
         (lambda texts: [[np.nan]] * len(texts), "not finite"),
         (lambda texts: [[1.0], [1.0, 2.0], [1.0]], "3 vectors"),
         (lambda texts: None, r"shape \(\)"),
+        (lambda texts: 1 // 0, r"3 vectors, but .* raised ZeroDivisionError in line \d+ of"),
     ],
 )
 def test_a_bad_embedding_is_named(function, message):

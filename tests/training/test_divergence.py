@@ -39,7 +39,7 @@ def test_bad_steps_in_a_row_stop_a_run():
         guard.check(6, BAD, [f"forget:{i}" for i in range(12)])
     message = str(raised.value)
     tiny.assert_names(
-        message, "step 6", "in 2 consecutive steps", "forget:7, ...", "learning_rate=0.5"
+        message, "step 6", "in the last 2 steps", "forget:7, ...", "learning_rate=0.5"
     )
     assert "forget:8" not in message and "\n" not in message
 
@@ -60,7 +60,7 @@ def test_a_run_that_diverges_keeps_its_checkpoints(tmp_path, monkeypatch):
     done = tiny.pmc("unlearn", "train.learning_rate=1e30", "output.checkpoint_every=1")
     assert done.status == 2
     message = done.err.splitlines()[-1]
-    tiny.assert_names(message, "pmc: error: step ", "in 3 consecutive steps", "forget:", "retain:")
+    tiny.assert_names(message, "pmc: error: step ", "in the last 3 steps", "forget:", "retain:")
     kept = sorted(int(path.name) for path in (tmp_path / "out" / "checkpoints").iterdir())
     assert kept and kept[-1] >= 1
     done = tiny.pmc("unlearn", "pmc.schedule.max_retain_loss=0.001", "output.dir=other")

@@ -87,7 +87,9 @@ def test_true_answers_are_needed_where_they_are_targets(world, monkeypatch, tmp_
     done = tiny.pmc("unlearn", "method.name=npo", out)
     assert done.status == 2 and "data.forget_answers.path is not set" in done.err
     done = tiny.pmc("unlearn", "method.name=npo", "data.forget_answers.path=retain.jsonl", out)
-    assert done.status == 2 and "data.forget_answers: the 8 questions differ from the 6" in done.err
+    assert (
+        done.status == 2 and "row 6 (counted from 0); the numbers of rows are 8 and 6" in done.err
+    )
     done = tiny.pmc("unlearn", "method.name=rmu", "method.layer=9", out,
                     "data.forget_answers.path=forget.jsonl")  # fmt: skip
     assert done.status == 2 and "from 1 to 2, but it is 9" in done.err

@@ -33,9 +33,10 @@ def family_of(hf: Mapping[str, Any], where: str) -> Family:
     """
     model_type = hf.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
+        found = "is missing" if model_type is None else f"{model_type!r} is not supported"
         raise UserError(
-            f"{where}: model_type {model_type!r} is not supported. "
-            f"Use a model of one of these types: {', '.join(FAMILIES)}."
+            f"{where}: model_type {found}. Use a model of one of these types: "
+            f"{', '.join(FAMILIES)}."
         )
     return FAMILIES[model_type]
 
