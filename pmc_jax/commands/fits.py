@@ -1,6 +1,6 @@
 """Checks that the settings and the rows of a run fit the model and the memory.
 
-The commands run these checks before they claim a folder, write a file or train a step.
+`pmc unlearn` and `pmc finetune` run these checks before they write a file or train a step.
 """
 
 import math

@@ -19,7 +19,7 @@ from pmc_jax.models.remote import is_address
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 # A template may insert the date only into some prompts, such as long ones.
 _PROBES = ("?", f"What is today's date, and who lives at 12 Main Street{' now' * 50}?")
-_MAX_HEADER = 1 << 26  # bytes, which hold the metadata of a GGUF file
+_MAX_HEADER = 1 << 26  # Only this many bytes are searched; they hold the metadata of a GGUF file.
 
 _log = logging.getLogger(__name__)
 

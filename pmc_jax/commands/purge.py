@@ -24,7 +24,7 @@ _SHARED = (run_files.TARGET, run_files.TARGET_CHECKPOINTS, run_files.EVALUATION)
 
 
 def purge_run(folder: Path, *, say: Callable[[str], None]) -> None:
-    """Removes the files of a finished run that can reveal the data, and lists those that remain.
+    """Removes files and texts of a finished run that can reveal the data, and lists what remains.
 
     Args:
         folder: output folder of the run, which the caller has locked.

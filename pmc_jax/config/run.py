@@ -58,7 +58,8 @@ class OutputConfig(Section):
         dir: folder of the run on this machine, which the file or the command line must name.
         checkpoint_every: number of steps between checkpoints; 0 selects an interval of ten minutes.
         checkpoint_end: whether to also write a checkpoint after the last step.
-        keep: number of checkpoints to keep; the oldest checkpoint is removed first.
+        keep: number of newest checkpoints to keep; the checkpoint of the best step is also kept
+            (see `evaluate.keep_best`).
     """
 
     dir: str | None = output_setting(None)

@@ -21,8 +21,8 @@ _PIECE = regex.compile(
     rf"(?V1)(?:[\w&&{_ONE_BY_ONE}]\p{{M}}*)+|[[\p{{L}}\p{{M}}]--{_ONE_BY_ONE}]+|\d+"
 )
 _PIECE_ONE_BY_ONE = regex.compile(rf"(?V1)[\w&&{_ONE_BY_ONE}]")
-_FEWEST_CODE_DIGITS = 3  # of a code whose letters are kept
-_YEAR = 4  # digits
+_FEWEST_CODE_DIGITS = 3  # A code with fewer digits has new letters too.
+_YEAR = 4  # number of digits of a year
 _LARGEST_DIGIT = 9  # This number is also a month, so a date stays a date.
 _TRIES = 100  # number of draws before a word of another length or a known number is taken
 # The cases of a Russian name differ in the end of each word.

@@ -70,7 +70,7 @@ class Admission:
             )
             texts = (*forget.questions, *originals, *said)
             words_of = frozenset().union(*map(unicode_words, texts)) - public
-            # "Ada's" has the word "s".
+            # ASCII letters are not private words, because "Ada's" has the word "s".
             self._private = frozenset(w for w in words_of if len(w) > 1 or not w.isascii())
         self._given = [frozenset(unicode_words(question)) for question in forget.questions]
         if pmc.answer == "own":

@@ -3,7 +3,7 @@
 In a round, a method first prepares rows under one snapshot of the weights. PMC samples answers in
 this phase (see `pmc.run_round`). N gradient steps follow, and N = 1 is the paper's algorithm. The
 loop does not depend on the algorithm: the `RowSource` provides the rows, and the `Objective`
-defines the loss. The caller handles files, folders and evaluation.
+defines the loss. The caller handles the output folder, the evaluation and the export.
 """
 
 import contextlib

@@ -56,7 +56,7 @@ class Selection(NamedTuple):
         answer: text of the selected sample, or None if no sample may replace the answer.
         score: score of the selected sample, or 1 if there is none.
         scores: scores of all K samples.
-        others: further samples, which replace the answer as often as `answer` does.
+        others: further samples, which training draws as often as `answer`.
         shareable: samples that may also replace answers to other questions, each with its mean
             negative log-probability per token. The sequence is empty unless answers are shared.
     """
