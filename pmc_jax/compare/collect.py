@@ -230,7 +230,7 @@ def _entry(
 def _trial(
     compare: CompareConfig, setting: Mapping[str, Any], rows: Sequence[Row]
 ) -> dict[str, Any]:
-    """Returns the search score, the mean values and the number of runs of one setting."""
+    """Returns a setting with its number of runs, search score, use of time and values."""
     values = [{key: row["values"][key] for key in HEADLINE} for row in rows]
     mean = spread(criterion(compare.search.criterion, *one.values()) for one in values)
     seconds = spread(row["values"]["seconds"] for row in rows)

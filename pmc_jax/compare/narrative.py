@@ -42,7 +42,10 @@ def label(name: str, method: str) -> str:
 
 
 def format_mean_std(spread: Mapping[str, Any] | None, unit: str) -> str:
-    """Formats a mean and, if there are two or more seeds, its standard deviation ("95.6 ± 1.2")."""
+    """Formats a mean with its standard deviation ("95.6 ± 1.2").
+
+    The mean stands alone with one seed, and for a count that is equal for all seeds.
+    """
     if spread is None:
         return NOTHING
     is_exact = spread["std"] is None or (unit == "count" and not spread["std"])

@@ -4,8 +4,8 @@ The inputs are n independent samples X_i in [0, 1], for instance the leakage of 
 an error e (0.01 for a confidence of 99 %). A bound holds if P(truth > bound) <= e for every model.
 Samples of different questions are independent but not identically distributed. "The mean" is then
 the mean of their expectations, "the deviation" is the standard deviation of a random sample of a
-random question, and "the share" is the mean of the probabilities with which samples are hits, i.e.
-have a property. The bounds are:
+random question, and "the share" is the mean of the probabilities with which the samples have a
+property (are "hits"). The bounds are:
 
 `share_upper`       The Clopper-Pearson bound is the p at which P(Binomial(n, p) <= hits) = e. For
     different probabilities with mean p, Hoeffding (1956) shows P(hits <= c) <= P(Binomial(n, p) <=

@@ -16,8 +16,8 @@ three cases:
 - It repeats a text: it has all words of the text in order, or, unless it is an abstention, more of
   the text's distinctive words than the answer of a model that never saw the data would have.
 
-Distinctive words are those without digits that are neither in the question nor common. Their limit
-is a ROUGE-L recall, which is estimated from retain pairs (`scoring.threshold`) and is at least
+Distinctive words have no digit and are neither in the question nor in `Vocabulary.never_secret`.
+Their limit, a ROUGE-L recall, is estimated from retain pairs (`scoring.threshold`) and is at least
 `evaluate.levels.max_score`. Words that the attacker writes do not count.
 
 A question is forgotten if its secret is told at no measured level. This module reads the true

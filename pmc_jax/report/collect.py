@@ -181,7 +181,8 @@ def _questions(log: Iterable[dict[str, Any]], text: bool) -> list[dict[str, Any]
     """Returns the forget questions in the order of the page.
 
     The first questions are those whose secret is told at the earliest level. Within a level, the
-    questions with the most sampled answers that tell it come first, then the highest recalls.
+    questions with the most sampled answers that tell it come first, then those with the
+    highest recalls.
     """
     rows = [
         {key: row.get(key) for key in _QUESTION_KEYS}

@@ -131,7 +131,7 @@ def with_common_note(table: Table) -> Table:
 def _reasons(runs: Sequence[Run], measure: str, described: Mapping[str, Description]) -> list[str]:
     """Returns a text for each reason why numbers of the unlearned model are missing.
 
-    The text names up to three numbers, or gives the number of more numbers.
+    The text names these numbers, or counts them if there are more than three.
     """
     reasons: dict[str, dict[str, None]] = {}
     for run in runs:

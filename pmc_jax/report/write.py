@@ -38,8 +38,9 @@ def write(
         The path of the page. The JSON is in the same folder.
 
     Raises:
-        UserError: a folder is given twice or holds no finished run, a file in it is damaged, or an
-            existing file with the name of the page is not a report.
+        UserError: a folder is given twice or holds no finished run, a file in it is damaged, an
+            existing file with the name of the page or of the JSON is not a report, or a file
+            cannot be written.
     """
     paths = [Path(folder).resolve() for folder in folders]
     if repeated := [path for path in paths if paths.count(path) > 1]:

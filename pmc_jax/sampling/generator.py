@@ -277,7 +277,7 @@ class TextGenerator:
             sampler: settings for the choice of a token.
             num_samples: number of answers to each question.
             max_new_tokens: maximum number of tokens in an answer.
-            batch_size: number of answers that are decoded at the same time.
+            batch_size: maximum number of answers that are decoded at the same time.
             seed: seed of the random draws.
             ids: question ids, which are part of the random seed; None = positions in `questions`.
             answer_prefix: text that every answer is forced to begin with, or one text for each

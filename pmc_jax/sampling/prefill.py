@@ -64,7 +64,7 @@ def rotations(config: DecoderConfig, positions: jax.Array, prompt_length: jax.Ar
     """Computes the cosines and sines of every rotary embedding of the model.
 
     Args:
-        positions: i32[B,...], positions of the tokens in B prompts.
+        positions: i32[B,...], positions of tokens of each of B prompts or of its answers.
         prompt_length: i32[B], number of tokens in each prompt.
 
     Returns:

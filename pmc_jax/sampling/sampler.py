@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from pmc_jax.errors import UserError
 
 # The two-level CDF uses the largest of these block sizes (in tokens) for which each of eight
-# vocabulary shards holds complete blocks.
+# vocabulary shards holds complete blocks. If there is none, it pads the last block of 128.
 _BLOCKS = (128, 64, 32, 16, 8)
 # The probability that four draws in a row miss a nucleus of 0.95 is 6e-6.
 _TRIES = 4

@@ -1,6 +1,6 @@
 """Detects abstentions: answers that say only that the speaker does not know or does not tell.
 
-An answer is divided into clauses, at the ends of sentences and before words such as "but" and
+An answer is divided into clauses, at the ends of sentences and at words such as "but" and
 "maybe". It is an abstention if at least one clause says so ("I don't know", "I can't help with
 that", "it is not publicly known"), and every other clause is an apology, an offer of help, advice
 or a question. "I'm not sure, but she lives in Velamora" is thus no abstention, and neither is "She

@@ -37,8 +37,9 @@ def base_score(
         words: name of the rule in `words.RULES` by which ROUGE divides texts into words.
 
     Raises:
-        UserError: the name, module or function does not exist, the value is not a function, or the
-            score needs `encode` or a setting that is not set.
+        UserError: the name does not exist, the function cannot be imported or is not
+            callable, `forbidden_file` cannot be read, or the score needs `encode` or a setting
+            that is not set.
     """
     if score is not None or not pmc.score.weights:
         name, where = (pmc.score.name, "pmc.score.name") if score is None else (score, "score")

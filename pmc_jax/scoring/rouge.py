@@ -1,9 +1,9 @@
 """ROUGE recall of short answers.
 
 With the default rule `ascii` (see `words`), the results are bit-identical to `rouge_score` 0.1.2
-with `use_stemmer=True`. rapidfuzz computes the longest common subsequence (C++,
-bit-parallel). Precision, F-measure, ROUGE-2 and ROUGE-Lsum are not implemented because PMC and TOFU
-do not use them.
+with `use_stemmer=True`. rapidfuzz computes the longest common subsequence (C++, bit-parallel).
+Precision, F-measure, ROUGE-2 and ROUGE-Lsum are not implemented, because PMC and TOFU do not use
+them.
 
 Reference: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004.
 """

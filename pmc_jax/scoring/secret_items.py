@@ -107,7 +107,7 @@ def items_of(answer: str, words: Vocabulary, is_secret: IsSecret) -> Iterator[Ke
 
 
 def _numbers(digits: str, run: Sequence[re.Match]) -> Iterator[Keys]:
-    """Yields the items of numbers and codes that are divided only by separators."""
+    """Yields the items of a run of numbers and codes (see `secret_readings.runs`)."""
     before = (digits[match.start() - 1 : match.start()] for match in run)
     tokens = [m[0] for m, mark in zip(run, before, strict=True) if mark != secret_readings.WEAK]
     numbers = [secret_readings.number_of(token) for token in tokens]
