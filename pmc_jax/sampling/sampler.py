@@ -153,7 +153,7 @@ def nucleus_mass(mass: jax.Array, total: jax.Array, top_p: float) -> jax.Array:
         top_p: fraction of the sum that the nucleus must reach.
     """
     holds = lambda part: jnp.sum(part, axis=-1) >= top_p * total  # noqa: E731
-    # All tokens below this floor together hold less than 1 - top_p, so the threshold is not lower.
+    # All tokens below this floor have together less than (1 - top_p) * total, so it is low enough.
     return _above_threshold(mass, 0.5 * (1 - top_p) * total / mass.shape[-1], holds)
 
 

@@ -62,7 +62,7 @@ def chrf(original: str, samples: Sequence[str]) -> np.ndarray:
     sample_of = np.repeat(np.arange(len(texts)), sizes + 1)
     nearest = np.searchsorted(alphabet, joined).clip(max=base - 2)
     codes = np.where(alphabet[nearest] == joined, nearest, base - 1)
-    # `grams` has the number of the n-gram at each character, or `kinds` if the reference lacks it.
+    # `grams` has the index of the n-gram at each character, or `kinds` if the reference lacks it.
     reference_grams, grams, kinds = reference_codes, codes, base - 1
     precision, recall, orders = np.zeros(len(texts)), np.zeros(len(texts)), np.zeros(len(texts))
     for n in range(1, min(_ORDERS, len(reference)) + 1):
