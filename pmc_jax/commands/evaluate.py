@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pmc_jax.commands import start
 
-READS = "model data evaluate mesh log report.text seed"
+READS = "model data evaluate mesh output.dir log report.text seed"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pmc_jax.commands import start
 from pmc_jax.config.run import model_path
 
-READS = "model data.root data.forget data.people pmc.sampling mesh seed"
+READS = "model data.root data.forget data.people pmc.sampling mesh output.dir seed"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
