@@ -59,6 +59,7 @@ def attention(
         k, v: keys and values [B,T,N,H].
         mask: bool[B,S,T] or bool[1,S,T], True if the query attends to the key.
         kernel: one of `KERNELS`, see `check_kernel`, or `tpu`, which sets memory layouts for TPUs.
+            It has no effect if `config` has a softcap.
 
     Returns:
         The attention outputs [B,S,N*G,H] in the dtype of `v`.

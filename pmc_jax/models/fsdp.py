@@ -254,7 +254,7 @@ def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages)
         stages: groups of devices for each stage, which `collective_stages` returns for `axes`.
     """
     x = jnp.moveaxis(x, dimension, 0)
-    if stages != (None,):  # Along the lanes, a shard would be smaller than a tile.
+    if stages != (None,):  # In the last dimension, a shard would be smaller than a tile.
         x = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
     for groups in stages:
         x = jax.lax.psum_scatter(x, axes, axis_index_groups=groups, tiled=True)

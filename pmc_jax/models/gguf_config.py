@@ -13,7 +13,7 @@ from pmc_jax.models.rope import inverse_frequencies
 def hf_config(file: GGUFFile) -> dict[str, Any]:
     """Derives the content of `config.json` from the metadata of a GGUF file.
 
-    Fields whose values are absent in the metadata are absent in the result.
+    A field is absent if neither the metadata nor the model family determines its value.
 
     Raises:
         UserError: the architecture or a feature of the model is not supported.

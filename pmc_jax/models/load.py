@@ -45,7 +45,7 @@ _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack")
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LanguageModel:
-    """Decoder with its tokenizer, its sharding and the files that an export needs.
+    """Decoder with its tokenizer, its sharding and the data that an export needs.
 
     Attributes:
         model: parameters on the mesh of `layout`.

@@ -77,9 +77,9 @@ class Workload:
             target model.
         steps, finetune_steps: numbers of gradient steps of unlearning and of fine-tuning.
         rounds: number of sampling rounds.
-        questions: sum of the numbers of questions over all rounds. A forget question counts once
-            per epoch.
-        samples: number of sampled answers to these questions.
+        questions: number of questions in all rounds together, if each needs an answer. A forget
+            question counts once per epoch.
+        samples: number of sampled answers to these questions, with one attempt for each.
         greedy: number of greedy answers. A forget question needs one answer, and an evaluation row
             needs two, before and after unlearning.
         answer_tokens: expected number of tokens per answer.
