@@ -1,4 +1,4 @@
-"""Exact and sampled dynamics of collapse for a categorical distribution, and the theorem's bound.
+"""Exact and sampled dynamics of collapse for a categorical distribution, and a bound on E[e^r].
 
     lottery    samples of p_t, optionally with retain counts            `lottery`
     mixing     p_{t+1} = (p_t + alpha p_r) / (1 + alpha)                `mix`, `mixed`
@@ -221,7 +221,7 @@ def zero_score_pick(p: np.ndarray | float, k: float) -> np.ndarray | float:
         return -np.expm1(k * np.log1p(-np.asarray(p, np.float64)))
 
 
-# The following functions compute the theorem's bound.
+# The following functions compute the bound.
 
 
 def exp_reward(p: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
