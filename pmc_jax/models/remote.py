@@ -56,7 +56,7 @@ def remote_folder(address: str) -> epath.Path:
     with _reached(address):
         if (folder := epath.Path(address)).is_dir():
             return folder
-    raise UserError(f"{address}: the folder does not exist. Check the address.")
+    raise UserError(f"{address}: the folder does not exist. Use the address of a model folder.")
 
 
 @contextlib.contextmanager

@@ -180,8 +180,8 @@ def _byte_level(file: GGUFFile, vocabulary: dict[str, int]) -> tuple[Tokenizer, 
     merges = [tuple(m.split(" ")) for m in file.get("tokenizer.ggml.merges", list, [])]
     if wrong := [i for i, merge in enumerate(merges) if len(merge) != 2]:
         raise UserError(
-            f"{file.path}: entry {wrong[0]} of tokenizer.ggml.merges is not a pair of tokens. "
-            "Download the file again."
+            f"{file.path}: entry {wrong[0]} (counted from 0) of tokenizer.ggml.merges is not a "
+            "pair of tokens. Download the file again."
         )
     backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=cut.ignore_merges))
     if cut.nfc:

@@ -73,16 +73,16 @@ class TextGenerator:
             UserError: the prompt format does not fit the tokenizer (see `make_encoder`), or the
                 embedding has no row for a token of the prompt.
         """
-        encoder = make_encoder(lm.tokenizer, settings, lm.generation_config)
-        # The template may add special tokens, for which `load` does not require a row.
         rows = lm.config.vocab_size
-        largest = max([*encoder.prompt("?"), *encoder.place.added, encoder.end_token])
-        if largest >= rows:
-            raise UserError(
-                f"{lm.source}: the prompt or the end of an answer has the token id {largest}, but "
-                f"the embedding has only {rows} rows. Use the chat template and the tokenizer of "
-                "this model."
-            )
+        with about(lm.source):
+            encoder = make_encoder(lm.tokenizer, settings, lm.generation_config)
+            # The template may add special tokens, for which `load` does not require a row.
+            largest = max([*encoder.prompt("?"), *encoder.place.added, encoder.end_token])
+            if largest >= rows:
+                raise UserError(
+                    f"the prompt or the end of an answer has the token id {largest}, but the "
+                    f"embedding has only {rows} rows. Use the model's chat template and tokenizer."
+                )
         encoder = dataclasses.replace(encoder, rows=rows)
         cache = None if settings.cache_dtype == "auto" else jnp.dtype(settings.cache_dtype)
         return TextGenerator(lm, encoder, compute_dtype(settings.compute_dtype), cache)

@@ -129,7 +129,8 @@ def checked(score: Score) -> Score:
         except (TypeError, ValueError):
             kind = type(returned).__name__
             raise UserError(
-                f"{expected}, but it returned a value of type {kind}. Return one number per sample."
+                f"{expected}, but it returned a value of type {kind}, which cannot be converted to "
+                "numbers. Return one number per sample."
             ) from None
         if scores.shape != (count,):
             raise UserError(

@@ -1,5 +1,6 @@
 """An export names its weights, and no other weights than the result of a run become its model."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import tiny_runs as tiny
 
 import pmc_jax
 from pmc_jax.artifacts import run_folder
+from pmc_jax.commands import export_job
 from pmc_jax.models import export
 from pmc_jax.training.trainer import Trainer
 
@@ -29,6 +31,15 @@ def test_an_export_is_the_model_that_the_run_wrote(config, finished):
 
 def test_a_model_is_replaced_only_on_request(finished):
     tiny.assert_names(tiny.refused("export"), "out/model", "exists already", "--overwrite")
+    before = _model()
+    tiny.succeed("export", "--overwrite")
+    assert _model() == before
+
+
+def test_an_export_needs_no_gpu_of_the_run(finished, monkeypatch):
+    own = export_job.recorded_config(Path("out"))
+    own = dataclasses.replace(own, train=dataclasses.replace(own.train, attention="cudnn"))
+    monkeypatch.setattr(export_job, "recorded_config", lambda folder: own)
     before = _model()
     tiny.succeed("export", "--overwrite")
     assert _model() == before
