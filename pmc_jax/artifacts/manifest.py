@@ -242,7 +242,7 @@ def _remove_texts(log: Path) -> None:
 
 
 def _outputs(folder: Path, names: Collection[str] | None = None) -> dict[str, str]:
-    """Returns the digest of every file in a folder except the manifest, by relative path.
+    """Returns the digest of each file, link and special file but the manifest, by relative path.
 
     The digest of a file is the SHA-256 of its content. No other entry is opened. The digest of a
     link is "link" and the SHA-256 of its target path. A word such as "socket" replaces the digest

@@ -234,7 +234,7 @@ def check_training(
     Raises:
         UserError: the devices do not support the attention kernel, a step has more rows than
             `_FEW_ROWS` and than all epochs together, the rank of the adapters is larger than the
-            model has channels, or training needs more memory than is free.
+            hidden size, or training needs more memory than is free.
     """
     model, dtype, lora = generator.lm.config, generator.dtype, settings.lora
     check_kernel(settings.attention, model, dtype, generator.layout.platform, name)

@@ -24,7 +24,7 @@ def settings_help(root: type[Section], names: Sequence[str]) -> str:
 
     Args:
         root: class of all settings.
-        names: dotted names of settings or sections. If `names` is empty, the result is "".
+        names: dotted names of the settings or sections to show. If empty, the result is "".
     """
     formatter = argparse.HelpFormatter("pmc", max_help_position=40)
     for heading, (cls, fields) in dict(_sections(root, names)).items():

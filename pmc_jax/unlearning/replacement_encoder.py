@@ -58,7 +58,7 @@ class ReplacementEncoder:
         self._longest = max(lengths + self._refusals)
 
     def sequence(self, index: int, step: int) -> TokenSequence:
-        """Returns the tokens of an augmented question and its stored answer."""
+        """Returns the tokens of a question and its stored answer, with augmentation."""
         augmentation, prompt = self._augmentation, self._prompt(index, step)
         encoder, stored = self._encoder, self._stored(index, step)
         original = self._originals[index] if augmentation.answer_prefix else []
