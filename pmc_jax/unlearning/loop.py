@@ -138,6 +138,9 @@ class Unlearning:
 
         Returns:
             True if a checkpoint was restored, or False if no complete checkpoint exists.
+
+        Raises:
+            UserError: no checkpoint can be read, or it belongs to another model, version or data.
         """
         checkpoints = self.recorder.checkpoints
         newest = checkpoints.restore_latest(self.trainer.abstract_state()) if checkpoints else None
