@@ -109,16 +109,16 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -
         UserError: an id has no row in the embedding, or the tokenizer cannot encode "?".
     """
     ids = set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder)
+    is_gguf = where.endswith(".gguf")
+    fix = "Use another GGUF file." if is_gguf else "Use the tokenizer of this model."
     try:
         text = token_ids(tokenizer, "?")
     except UserError:
-        raise UserError(
-            f'{where}: the tokenizer cannot encode "?". Use the tokenizer of this model.'
-        ) from None
+        raise UserError(f'{where}: the tokenizer cannot encode "?". {fix}') from None
     named = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
     largest = max([*ids, *text, *(i for i in named if i is not None)], default=0)
     if largest >= rows:
         raise UserError(
             f"{where}: the tokenizer has the token id {largest}, but the embedding has only "
-            f"{rows} rows, for the ids from 0 to {rows - 1}. Use the tokenizer of this model."
+            f"{rows} rows, for the ids from 0 to {rows - 1}. {fix}"
         )
