@@ -176,9 +176,10 @@ def _gather_axes(mesh: Mesh, shards: list[tuple[str, ...]], x: jax.Array) -> jax
 def _scatters(layout: Layout, tokens: int) -> bool:
     """Returns whether explicit collectives gather the weights and scatter the gradients.
 
-    Otherwise, the compiler chooses the collectives. On TPU, it overlaps a reduce-scatter of the
-    gradients with the products only if the products are long and there are few shards. In all
-    other cases, it emits an all-reduce. `tokens` is the number of tokens in the batch.
+    Otherwise, the compiler chooses the collectives. The result is True on CPU and False on GPU. On
+    TPU, the compiler overlaps a reduce-scatter of the gradients with the products only if the
+    products are long and there are few shards. In all other cases, it emits an all-reduce. `tokens`
+    is the number of tokens in the batch.
     """
     if layout.platform != "tpu":
         return layout.platform == "cpu"

@@ -43,7 +43,7 @@ def finetune(
         generator: the model before fine-tuning.
         rows: question-answer pairs to train on.
         settings: settings with the optimizer, the epochs and the rows per step.
-        data: settings with the limits `max_length` and `long_rows`.
+        data: settings of the data. Only `max_length` and `long_rows` are read.
         seed: seed for the order of the rows and for new adapters.
         recorder: log, stopwatch and progress bar of the run.
         checkpoints: store of checkpoints. Training resumes from the newest checkpoint, and saves a

@@ -193,7 +193,7 @@ class Packer:
         Returns:
             For each sequence, the index of its row and the index in the row at which it starts.
         """
-        used = [(0, row) for row in range(self.rows)]  # This heap has the tokens in each row.
+        used = [(0, row) for row in range(self.rows)]  # This heap counts the tokens in each row.
         placement = [(0, 0)] * len(sequences)
         for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])):
             tokens, row = used[0]
