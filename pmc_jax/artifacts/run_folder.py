@@ -218,7 +218,7 @@ def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
     recorded = read_record(path / run_files.RUN)
     unlike = differences(relevant(recorded["settings"]), relevant(record["settings"]))
     short_digests = [
-        {f"data {name}": digest[:12] for name, digest in side.items()}
+        {f"digest of {name}": digest[:12] for name, digest in side.items()}
         for side in (recorded["digests"], record["digests"])
     ]
     unlike += differences(*short_digests)
@@ -248,7 +248,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or `settings`, `digests` or `versions` is missing.
     """
-    hint = "Repeat the run with pmc unlearn CONFIG --overwrite."
+    hint = "Repeat the run with --overwrite."
     record = read_json(path, hint=hint)
     parts = [record.get(name) for name in ("settings", "digests", "versions")]
     if not all(isinstance(part, dict) for part in parts) or not all(

@@ -63,7 +63,7 @@ def return_to_best(config: Config, run: Unlearning, folder: Path) -> tuple[int, 
     if best is None:
         return run.done, None
     last = best_round(rule, run.rounds[-1:])
-    why = f"the best measured {rule} ({best['value']:.1f})"
+    why = f"the best measured value of evaluate.keep_best={rule} ({best['value']:.1f})"
     if best["step"] == run.done:
         return run.done, why
     try:

@@ -20,7 +20,7 @@ from pmc_jax.config.schema import (
 
 LANGUAGES = ("en", "de", "fr", "es", "ru", "zh")
 ANSWERS = ("own", "abstain", "unseen")
-_NOT_BLANK = Check("text that is not empty", str.strip)
+_NOT_BLANK = Check("text that is not blank", str.strip)
 _PERCENT = Check("above 0 and at most 100", lambda value: 0 < value <= 100)
 
 
@@ -99,10 +99,12 @@ class ScoreConfig(Section):
         names = set(self.weights) or {self.name}
         strings = bool(self.forbidden or self.forbidden_file)
         inputs = {"forbidden": strings, "embedding": self.embedding is not None}
+        private = "forbidden_file" if self.forbidden_file and not self.forbidden else "forbidden"
+        unread = {"forbidden": private, "embedding": "embedding"}
         return [
             f"{name}: this setting is empty, but the score {name} needs it. Set pmc.score.{name}."
             if name in names
-            else f"{name}: no score reads this setting. Add {name} to pmc.score.weights."
+            else f"{unread[name]}: no score reads this setting. Add {name} to pmc.score.weights."
             for name, is_set in inputs.items()
             if is_set != (name in names)
         ]

@@ -58,7 +58,9 @@ def between(low: float, high: float) -> Check:
 
 
 def one_of(*choices: str) -> Check:
-    return Check(f"one of {', '.join(choices)}", lambda value: value in choices)
+    return Check(
+        "one of " * (len(choices) > 1) + ", ".join(choices), lambda value: value in choices
+    )
 
 
 NOT_EMPTY = Check("text that is not empty", bool)

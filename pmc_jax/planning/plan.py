@@ -311,7 +311,8 @@ class Planner:
         if key not in self._compiled:
             mesh = model.train.mesh
             network = Network(self.chip, tuple(mesh.devices.flat), tuple(mesh.shape.items()))
-            self._say(f"compiling {name} for {mesh.devices.size} devices")
+            devices = "1 device" if mesh.devices.size == 1 else f"{mesh.devices.size} devices"
+            self._say(f"compiling {name} for {devices}")
             lowered = lower(model, *arguments)
             program, compiled = compile_program(name, lowered, network, beside_bytes)
             out = None if compiled is None else programs.outputs(lowered, compiled)

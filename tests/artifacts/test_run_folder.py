@@ -102,7 +102,7 @@ def test_other_settings_or_data_are_listed_and_refused(tmp_path):
         _claim(folder, epochs=20, digests={**DIGESTS, "forget": "c" * 64})
     message = str(caught.value)
     assert "pmc.schedule.epochs was 15 and is now 20" in message
-    assert f'data forget was "{"a" * 12}" and is now "{"c" * 12}"' in message
+    assert f'digest of forget was "{"a" * 12}" and is now "{"c" * 12}"' in message
     assert "--overwrite" in message
     assert "\n" not in message
     assert _contents(folder) == before
@@ -221,7 +221,7 @@ def test_a_check_refuses_what_a_claim_refuses_and_changes_nothing(tmp_path):
     _check(unfinished)
     for folder, options, message in (
         (finished, {}, "finished run, so nothing was changed"),
-        (unfinished, {"digests": DIGESTS | {"model": "c"}}, "data model"),
+        (unfinished, {"digests": DIGESTS | {"model": "c"}}, "digest of model"),
         (tmp_path, {}, "contains other files"),
         (tmp_path / "file", {}, "the path is a file"),
         (Path(), {"overwrite": True}, "--overwrite is not allowed"),

@@ -85,7 +85,7 @@ def test_the_best_step_is_exported_and_said(inputs, step_two_is_best):
         tiny.pmc("unlearn", *OPTIONS)
     assert _steps() == ["2", "5"]  # the best and the newest
     done = tiny.succeed("unlearn", *OPTIONS)
-    why = "the best measured utility (99.0); the last step, 6, has 1.0"
+    why = "the best measured value of evaluate.keep_best=utility (99.0); the last step, 6, has 1.0"
     assert any(line.endswith(f"out: pmc exports step 2 of 6: {why}") for line in done.lines)
     assert _steps() == ["2", "6"]
     results = tiny.results()
@@ -113,15 +113,15 @@ def test_a_best_step_that_cannot_be_read_is_warned_of(
     monkeypatch.setattr(checkpoint.Checkpoints, "restore", damaged)
     tiny.succeed("unlearn", *OPTIONS)
     assert (
-        "step 2 has the best measured utility (99.0), but its checkpoint cannot be restored"
-        in caplog.text
+        "step 2 has the best measured value of evaluate.keep_best=utility (99.0), but its "
+        "checkpoint cannot be restored" in caplog.text
     )
     assert tiny.results()["step"] == 6 and tiny.results()["best"] is None
 
 
 def test_the_last_step_is_measured_once_where_it_is_best(inputs):
     done = tiny.succeed("unlearn", *OPTIONS, "evaluate.every=100")
-    assert any("pmc exports step 6 of 6: the best measured utility" in line for line in done.lines)
+    assert any("pmc exports step 6 of 6: the best measured value" in line for line in done.lines)
     results = tiny.results()
     assert results["step"] == 6
     assert results["rounds"][-1]["utility"] == results["after"]["utility"]

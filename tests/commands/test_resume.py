@@ -187,7 +187,7 @@ def test_another_setting_is_named_when_an_unfinished_run_is_there(inputs):
     assert "train.batch_size was 4 and is now 2" in done.err and "--overwrite" in done.err
     tiny.write_rows(Path("retain.jsonl"), tiny.RETAIN[1:])
     done = tiny.pmc("unlearn", "output.checkpoint_every=1")
-    assert done.status == 2 and "data retain was" in done.err and "data forget" not in done.err
+    assert done.status == 2 and "digest of retain was" in done.err and "of forget" not in done.err
     assert tiny.digest(Path("out")) == before
 
 
