@@ -58,9 +58,7 @@ def between(low: float, high: float) -> Check:
 
 
 def one_of(*choices: str) -> Check:
-    return Check(
-        "one of " * (len(choices) > 1) + ", ".join(choices), lambda value: value in choices
-    )
+    return Check("one of " * (len(choices) > 1) + ", ".join(choices), choices.__contains__)
 
 
 NOT_EMPTY = Check("text that is not empty", bool)
