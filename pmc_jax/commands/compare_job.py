@@ -300,17 +300,17 @@ class _Comparison:
             A line of text with the unlearn quality and the utility of the run.
 
         Raises:
-            UserError: the run must be measured again, but its weights have been removed.
+            UserError: the run must be measured, but its folder has no model.
         """
         measured = self._is_measured(run)
         if not measured:
             path = run.folder / run_files.MODEL
             if not path.is_dir():
                 raise UserError(
-                    f"{run.folder}: the run must be measured again, because settings or models "
-                    "have changed, but pmc has removed its weights. Remove this folder to repeat "
-                    "only this run, or pass --overwrite to repeat all runs. Set "
-                    "output.keep_models=true to keep the weights of later runs."
+                    f"{run.folder}: the run has no results for the present settings and models, "
+                    "and no model/ to measure. Remove this folder to repeat only this run, or pass "
+                    "--overwrite to repeat all runs. Set output.keep_models=true to keep the "
+                    "weights of later runs."
                 )
             model = self._model(str(path), model_digest(str(path)), answers)
             evaluation = self._evaluate({run.name: model})

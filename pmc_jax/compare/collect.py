@@ -19,6 +19,7 @@ from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.method import TARGET_BASED
 from pmc_jax.config.reading import read_json
 from pmc_jax.evaluation.quality import HEADLINE, SPLITS, criterion
+from pmc_jax.evaluation.tables import without_numbers
 
 KIND, SCHEMA = "pmc_jax comparison", 1
 # An entry that used more than this factor times the time limit is not among the best trade-offs.
@@ -84,7 +85,7 @@ def collect(
         "runs": rows,
         "failed": dict(failed),
         "descriptions": evaluation["descriptions"],
-        "not_computed": evaluation["not_computed"],
+        "not_computed": evaluation["not_computed"] | without_numbers(evaluation),
         "evaluation": evaluation["settings"],
         "settings": dataclasses.asdict(compare),
         "devices": first["devices"],

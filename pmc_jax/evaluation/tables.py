@@ -46,6 +46,20 @@ def tables(evaluation: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def without_numbers(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """Returns measure -> reason for each measure that has no number for any model.
+
+    Args:
+        evaluation: contents of `evaluation.json`, or {}.
+    """
+    found = {}
+    for measure, by_model in evaluation.get("measures", {}).items():
+        if not any(one["values"] for one in by_model.values()):
+            reasons = (reason for one in by_model.values() for reason in one["missing"].values())
+            found[measure] = "; ".join(dict.fromkeys(reasons))
+    return found
+
+
 def _without_parts(names: Collection[str]) -> list[str]:
     """Returns the names without those that extend another name, as "A.low" extends "A"."""
     return [n for n in names if not any(n.startswith(f"{other}.") for other in names)]

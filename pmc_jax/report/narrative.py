@@ -162,7 +162,8 @@ def _forget_data(run: Mapping[str, Any]) -> str:
     rows = f", rows {source['rows']}" if source.get("rows") else ""
     if path.startswith("people:"):
         people = run["settings"]["data"]["people"]["forget"]
-        return f"{path}{rows} (facts about {people} invented people)"
+        who = "one invented person" if people == 1 else f"{people} invented people"
+        return f"{path}{rows} (facts about {who})"
     return f"{path}{rows} (the list below names them by id)"
 
 

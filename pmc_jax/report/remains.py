@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pmc_jax.config.method import TARGET_BASED
+from pmc_jax.evaluation.tables import without_numbers
 from pmc_jax.report import methods
 from pmc_jax.report.texts import MEASURE_TEXTS, TEXTS
 
@@ -53,9 +54,10 @@ def to_delete(
 
 
 def not_tested(run: Run) -> dict[str, str]:
-    """Returns measure -> reason for each measure that was not computed."""
+    """Returns measure -> reason for each measure that was not computed or has no number."""
     evaluation = run["evaluation"] or {}
-    reasons, done = evaluation.get("not_computed", {}), evaluation.get("measures", {})
+    reasons = evaluation.get("not_computed", {}) | without_numbers(evaluation)
+    done = evaluation.get("measures", {}).keys() - reasons.keys()
     return {name: reasons.get(name, NOT_REQUESTED) for name in MEASURE_TEXTS if name not in done}
 
 

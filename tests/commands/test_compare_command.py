@@ -268,7 +268,7 @@ def test_runs_of_other_settings_are_refused_and_left_alone(change, parts, copied
 def test_other_measures_of_runs_without_weights_are_refused(copied):
     done, ran, _ = compare("measures=[memorisation]")
     assert done.status == 2 and ran == []
-    assert "pmc has removed its weights" in done.err and "output.keep_models" in done.err
+    assert "no model/ to measure" in done.err and "output.keep_models" in done.err
 
 
 @pytest.mark.slow

@@ -64,6 +64,21 @@ def test_what_is_searched_and_chosen_is_told_with_its_budget(made):
     assert "the mean of unlearn quality and utility is largest" in parsed.text
 
 
+def test_a_measure_without_any_number_has_its_reason(tmp_path, monkeypatch):
+    made, why = cases._evaluation, "data.evaluate.forget has no wrong answers"
+
+    def without(*arguments):
+        evaluation = made(*arguments)
+        for one in evaluation["measures"]["multiple_choice"].values():
+            one |= {"values": {}, "missing": {"chance": why}, "series": {}}
+        return evaluation
+
+    monkeypatch.setattr(cases, "_evaluation", without)
+    write(tmp_path, cases.comparison(tmp_path), say=lambda text: None)
+    text = Page((tmp_path / "compare.html").read_text()).text
+    assert f"Not tested: {why}." in text and "no run is finished" not in text
+
+
 def test_a_setting_that_failed_for_a_seed_is_not_chosen(tmp_path):
     data = cases.comparison(tmp_path, failed=["npo-0-seed1"])
     npo = next(e for e in data["entries"] if e["name"] == "npo")

@@ -229,6 +229,14 @@ def test_not_claimed_and_not_tested(page):
     assert data["runs"][0]["not_tested"]["relearned"] == "data.evaluate.relearn is empty"
 
 
+def test_a_measure_without_any_number_is_not_tested(page):
+    run = copy.deepcopy(page()[2]["runs"][0])
+    why = "data.evaluate.forget has no wrong answers"
+    for one in run["evaluation"]["measures"]["multiple_choice"].values():
+        one |= {"values": {}, "missing": {"chance": why}, "series": {}}
+    assert remains.not_tested(run)["multiple_choice"] == why
+
+
 def test_settings_versions_seed_and_digests(page):
     parsed, source, _ = page()
     for digest in ("a" * 64, "b" * 64, "e" * 64, "r" * 64):
