@@ -27,7 +27,7 @@ def descriptions_of(leakage: str, words: str) -> dict[str, Description]:
 
     Args:
         leakage: name of the leakage, e.g. "worst".
-        words: condition of the measurement, e.g. "under the prompt attack 'story'".
+        words: condition of the measurement, e.g. "under the prompt attack 'repeat'".
     """
     above = f"leakage minus that of the reference model, {words}"
     texts = (above, f"{above}, lower end (95 %)", f"{above}, upper end (95 %)")

@@ -10,7 +10,7 @@ Two texts that state the same fact share a key, whatever the spelling:
     "address x@y.org"  E-mail address or web address, also with the words "at" and "dot".
     "code sw1a2aa"     Letters and digits, joined across single separators.
     "phrase 苏州"      Two or three neighbouring characters, in scripts without spaces.
-    "word aldermer"    Stem of a word.
+    "word alderm"      Stem of a word, here "Aldermer".
 
 Case, compatibility forms (NFKC), accents of Latin letters and invisible characters have no effect.
 """
