@@ -76,8 +76,8 @@ class Target:
         mark = self.folder / run_files.TARGET_MARK
         if not mark.is_file():
             raise UserError(
-                f"{self.folder}: the folder was not made by pmc, because the file {mark.name} is "
-                "missing. Move the folder, or set output.dir to another folder."
+                f"{self.folder}: the folder has no {mark.name}, so pmc may not have made it. Move "
+                "the folder, or set output.dir to another folder."
             )
         try:
             made_of = json.loads(mark.read_text(encoding="utf-8"))

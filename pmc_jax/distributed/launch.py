@@ -45,7 +45,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the options that describe a multi-process job."""
     group = parser.add_argument_group("multi-process jobs, with one process per host")
     group.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="host of process 0, and a free port on this host"
+        "--coordinator", metavar="HOST:PORT", help="host of process 0, and a free port on that host"
     )
     group.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
     group.add_argument("--process-id", type=int, metavar="I", help="index of this process, from 0")

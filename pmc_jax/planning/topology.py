@@ -36,12 +36,13 @@ def topology(name: str, num_slices: int = 1) -> tuple[Chip, Sequence]:
     kind, _, size = name.partition(":")
     if kind not in CHIPS:
         raise UserError(
-            f"plan.topology: the TPU {kind!r} is unknown. Use one of {', '.join(CHIPS)}."
+            f"plan.topology: the TPU {kind!r} is unknown. Use one of {', '.join(CHIPS)} with a "
+            "size, such as v5e:4x4."
         )
     sizes = slices(CHIPS[kind])
     if size not in sizes:
         raise UserError(
-            f"plan.topology: {kind} has no slice {size!r}. Use a size such as "
+            f"plan.topology: {kind} has no slice {size!r}. Use {kind}:SIZE with a size such as "
             f"{', '.join(sizes[:12])}."
         )
     return CHIPS[kind], _described(name, size, num_slices)

@@ -88,7 +88,7 @@ def mix(p: np.ndarray, retain: np.ndarray, alpha: float) -> np.ndarray:
         retain: retain distribution, float [n].
         alpha: amount of retain data, relative to the samples of p.
     """
-    return (_checked(p) + alpha * _checked(retain)) / (1 + alpha)
+    return (_checked(p) + alpha * _checked(retain, "retain")) / (1 + alpha)
 
 
 def mixed(p: np.ndarray, retain: np.ndarray, alpha: float, rounds: int) -> np.ndarray:
@@ -98,7 +98,7 @@ def mixed(p: np.ndarray, retain: np.ndarray, alpha: float, rounds: int) -> np.nd
     `retain`. The arguments are those of `mix`, and `rounds` is the number of rounds.
     """
     old = (1 + alpha) ** -np.arange(rounds + 1.0)[:, None]  # [T + 1, 1]
-    return (1 - old) * _checked(retain) + old * _checked(p)
+    return (1 - old) * _checked(retain, "retain") + old * _checked(p)
 
 
 # The following functions prefer samples with a high reward.
@@ -297,10 +297,10 @@ def rows_of(mean: np.ndarray, var: np.ndarray, lower: Sequence[Any]) -> list[dic
     return [dict(zip(names, row, strict=True)) for row in columns]
 
 
-def _checked(p: np.ndarray) -> np.ndarray:
+def _checked(p: np.ndarray, name: str = "p") -> np.ndarray:
     p = np.asarray(p, np.float64)
     if not (p >= 0).all() or not np.allclose(p.sum(-1), 1, rtol=0, atol=1e-9):
-        raise ValueError("p is not a distribution. Pass non-negative values that sum to 1.")
+        raise ValueError(f"{name} is not a distribution. Pass non-negative values that sum to 1.")
     return p
 
 
@@ -308,8 +308,8 @@ def _rewards(p: np.ndarray, reward: np.ndarray) -> np.ndarray:
     reward = np.asarray(reward, np.float64)
     if p.ndim != 1 or reward.shape != p.shape or not np.isfinite(reward).all():
         raise ValueError(
-            f"reward: the array of shape {reward.shape} does not match p of shape {p.shape}, or a "
-            "reward is not finite. Pass one finite reward per category."
+            f"p and reward must be vectors of one length, but their shapes are {p.shape} and "
+            f"{reward.shape}, or a reward is not finite. Pass one finite reward per category."
         )
     return reward
 

@@ -261,9 +261,7 @@ class TestFaults:
             UserError, match=r"the TPU 'v7x' is unknown\. Use one of v4, v5e, v5p, v6e, tpu7x"
         ):
             topology("v7x:2x2")
-        with pytest.raises(
-            UserError, match=r"v5e has no slice '3x7'\. Use a size such as .*4x4.*8x8"
-        ):
+        with pytest.raises(UserError, match=r"v5e has no slice '3x7'\. Use v5e:SIZE .*4x4.*8x8"):
             topology("v5e:3x7")
         with pytest.raises(UserError, match=r"v5p has no slice ''\..*2x2x1"):
             topology("v5p")
