@@ -111,13 +111,12 @@ def _result(run: Mapping[str, Any]) -> str:
             "(evaluate.levels.measured)."
         )
     count, left = forgotten["questions"], forgotten["forgotten"]
-    if left == count:
-        text = f"All {count} questions are forgotten: no answer that was tried tells their secret."
-    else:
-        text = (
-            f"{left} of {count} questions are forgotten: no answer that was tried tells their "
-            f"secret. The secret of the other {count - left} can still be obtained."
-        )
+    text = (
+        f"Forgotten questions: {left} of {count}. No answer that was tried tells the secret of a "
+        "forgotten question."
+    )
+    if left < count:
+        text += " The secret of every other question can still be obtained."
     if (said := forgotten["said"]) is not None:
         text += f" The usual answer tells the secret of {said} of {count} questions."
     if (sampled := forgotten["sampled"]) is not None:
@@ -130,7 +129,8 @@ def _removed(run: Mapping[str, Any]) -> str:
     quality, over = run["quality"], run["over_forgetting"]
     count = len(run["questions"]) or run["questions_asked"].get("forget")
     which = "the" if count is None else f"{count}"
-    what = f"The answers to {which} questions in {_forget_data(run)} were to be removed."
+    noun = "question" if count == 1 else "questions"
+    what = f"The answers to {which} {noun} in {_forget_data(run)} were to be removed."
     if None in (_recall(quality["before"]), _recall(quality["after"])):
         return (
             f"{what} How much of the true answers is left was not measured, because the run had no "

@@ -46,7 +46,7 @@ def test_a_summary_and_a_table_with_the_reference(page):
     (run,) = data["runs"]
     said = {paragraph["title"]: plain(paragraph["text"]) for paragraph in run["summary"]}
     for title, parts in {
-        "Result": ("9 of 12 questions are forgotten", "of 1 of 12", "For 2, at least one of 16"),
+        "Result": ("Forgotten questions: 9 of 12", "of 1 of 12", "For 2, at least one of 16"),
         "What was removed": (
             *("by id) were to be removed.", "22.9 % of the words", "in other words"),
             *("target model 88.3 %", "never saw the data 32.7 %", "21.3 % of the words"),
