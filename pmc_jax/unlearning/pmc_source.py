@@ -38,8 +38,8 @@ from pmc_jax.unlearning.store import ReplacementStore
 _log = logging.getLogger(__name__)
 
 _NO_ANSWER = {
-    "abstain": "none of their complete samples says only that the model does not know",
-    "unseen": "none of their complete samples for invented names is free of secrets",
+    "abstain": "none of their complete, coherent samples says only that the model does not know",
+    "unseen": "no sample for an invented name is admitted (see docs/reference/methods.md)",
 }
 
 
