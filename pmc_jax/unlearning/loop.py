@@ -195,10 +195,10 @@ class Unlearning:
             UserError: the checkpoint of this step cannot be read.
         """
         arrays, host = self.recorder.checkpoints.read(step, self.trainer.abstract_state())
-        self.trainer.load_state_dict(arrays)
         usage = self.source.usage
-        self.source.load_state_dict(host["source"])
+        self.source.load_state_dict(host["source"])  # may raise an error, so the weights come last
         self.source.usage = usage
+        self.trainer.load_state_dict(arrays)
 
     def spent(self) -> float:
         """Returns the seconds of sampling, scoring and training so far, without compilation."""
