@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -274,8 +274,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     The result is a `_Repeated` if a key is repeated in the object or in an object inside it.
     """
     value = dict(pairs)
-    parts = [part for _, part in pairs for part in (part if isinstance(part, list) else [part])]
-    fault = next((part.fault for part in parts if isinstance(part, _Repeated)), None)
+    fault = next((part.fault for part in _repeated_objects([part for _, part in pairs])), None)
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
         again = next(index for index, key in enumerate(keys) if key in keys[:index])
@@ -285,6 +284,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = _Repeated(value)
         value.fault = fault
     return value
+
+
+def _repeated_objects(values: list[Any]) -> Iterator[_Repeated]:
+    """Yields the objects with a repeated key among values and in lists of values."""
+    for value in values:
+        if isinstance(value, list):
+            yield from _repeated_objects(value)
+        elif isinstance(value, _Repeated):
+            yield value
 
 
 def _parse_json(text: str) -> tuple[Any, str | None]:

@@ -132,7 +132,7 @@ def test_resumed_run_can_finish(tmp_path):
 def test_foreign_files_are_named_and_refused(tmp_path):
     for name in ("notes.txt", "a.py", "z", "y"):
         (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=r"a\.py, notes\.txt, y, \.\.\..*--overwrite"):
+    with pytest.raises(UserError, match=r"no run\.json.* \(a\.py, notes\.txt, y, \.\.\.\)"):
         _claim(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["a.py", "notes.txt", "y", "z"]
 

@@ -99,7 +99,7 @@ def test_rejects_bad_input():
     [
         ({"answers": ["a"]}, "damaged"),
         ({"ids": ["q3", "q3", "q2"]}, "damaged"),
-        ({"scores": [0.5, None, None]}, "to question 'q3' is damaged"),
+        ({"scores": [0.5, None, None]}, "to question 'q3' in the checkpoint is damaged"),
     ],
 )
 def test_rejects_a_damaged_or_foreign_checkpoint(change, message):
