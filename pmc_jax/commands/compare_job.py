@@ -232,9 +232,9 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
 def _unlearn(
     run: Run, failed: dict[str, str], caches: Mapping[str, AnswerCache], say: Callable[[str], None]
 ) -> None:
-    """Executes one run, and records an error after the start of training in `failed`.
+    """Executes one run, which resumes if it failed in an earlier call.
 
-    The next command resumes a failed run.
+    If a `UserError` ends the run after its training has started, `failed` gets the message.
     """
     say(f"{run.name}: unlearning for at most {run.config.method.max_seconds:g} s")
     try:

@@ -139,7 +139,8 @@ def test_faults_name_the_setting(generator):
     ):
         relearned(generator, empty, **options)
     wild = dataclasses.replace(SETTINGS, learning_rate=1e30)
-    with pytest.raises(UserError, match=r"Decrease evaluate\.relearn\.learning_rate, which is 1e") as caught:
+    advice = r"Decrease evaluate\.relearn\.learning_rate, which is 1e"
+    with pytest.raises(UserError, match=advice) as caught:
         attack(generator, tiny.RETAIN, settings=wild)
     assert "in step 2" in str(caught.value)
     with pytest.raises(UserError, match=r"data\.max_length=3"):
