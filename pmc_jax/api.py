@@ -292,7 +292,10 @@ def evaluate(
         rows = {name: pairs_to_retain(pairs, "splits") for name, pairs in splits.items()}
         splits = [EvalSet(n, r.ids, r.questions, r.answers) for n, r in rows.items()]
     if not all(isinstance(rows, EvalSet) for rows in splits):
-        raise UserError("splits: an entry is not an EvalSet. Pass a mapping from names to pairs.")
+        raise UserError(
+            "splits: an entry of the list is not an EvalSet. Pass a list of EvalSet, or a dict "
+            "from the name of each split to its list of (question, answer) pairs."
+        )
     given = [rows.name for rows in splits]
     if unknown := [name for name in given if name not in EVALUATION_SETS]:
         names = ", ".join(EVALUATION_SETS)

@@ -138,7 +138,11 @@ def _log_ratios(rows: Mapping[str, Any], split: str, kind: str) -> tuple[np.ndar
 
 
 def _missing(rows: Mapping[str, Any], split: str, *columns: str) -> str:
-    """Returns the reason why columns cannot be used, or "" if all of them can be used."""
+    """Returns why a split or columns of its rows cannot be used, or "" if they can.
+
+    A split cannot be used without rows or with a value that is not finite, and a column cannot be
+    used if a row has no value in it.
+    """
     if reason := unusable(rows, split):
         return reason
     missing = [c for c in columns if not all(row[c] for row in rows.values())]

@@ -70,7 +70,10 @@ def _by_model(styled: Sequence[Styled], say: Callable[[Any], str], join: str = "
 
 
 def _ordered(styled: Sequence[Styled]) -> list[Line]:
-    """Returns lines of the values in descending order over the questions, both axes in percent."""
+    """Returns a line for each series: its values from high to low against the share of questions.
+
+    Both axes are in percent.
+    """
     return [
         Line(
             x=[100 * i / len(data) for i in range(len(data) + 1)],
