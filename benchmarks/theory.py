@@ -135,7 +135,7 @@ def show_run(results: dict[str, Any], out: Path | None) -> dict[str, Any]:
     largest = reward_moments(scores)["exp_reward_max"]
     # PMC selects one answer per question and epoch, so one exact refit corresponds to one epoch.
     last = results["rounds"][-1]["step"]
-    steps = last / pmc["schedule"]["epochs"]
+    steps = results["total_steps"] / pmc["schedule"]["epochs"]
     refits = math.ceil((last - measured[0]["step"]) / steps)
     exact = exact_refit(scores, k, tau, refits)
     rows = [(measured[0]["step"], measured[0]["exp_reward_mean"], None, None)]

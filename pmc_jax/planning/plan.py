@@ -89,7 +89,8 @@ class Plan:
         embeddings = head * (1 if self.model.tie_embeddings else 2)
         answers = shape.micro_batches * shape.rows * shape.answers
         used = (num_parameters(self.model) - embeddings) * shape.step_tokens + head * answers
-        return (4.0 if self.config.train.lora.rank else 6.0) * used
+        settings = self.config.finetune if shape is self.work.finetune else self.config.train
+        return (4.0 if settings.lora.rank else 6.0) * used
 
     def _rates(self) -> tuple[dict[str, Any], dict[str, float]]:
         """Computes rates and ratios of the programs, for the fields `rates` and `ratios` of a plan.

@@ -270,7 +270,8 @@ def test_a_real_run(benchmark, tmp_path, capsys):
     results = {
         "rounds": [*rounds, {"step": 40}],
         "reward_moments": {"start": start.tolist(), "moments": rounds},
-        "config": {"pmc": tiny.grouped(num_samples=5, rule="best", tau=0.1, epochs=4)},
+        "total_steps": 80,  # the run stopped early
+        "config": {"pmc": tiny.grouped(num_samples=5, rule="best", tau=0.1, epochs=8)},
     }
     (tmp_path / "results.json").write_text(json.dumps(results))
     result = benchmark.show_run(benchmark.read_run(tmp_path), tmp_path)
