@@ -285,11 +285,12 @@ def evaluate(
         key `evaluation` holds their results (see docs/reference/evaluation.md).
 
     Raises:
-        UserError: a split has an unknown name, rows are invalid or too long, or the text in
-            `config.corpus.path` cannot be read.
+        UserError: a split has an unknown name, rows are invalid or too long, the text in
+            `config.corpus.path` cannot be read, or the relearning attack fails.
     """
     if isinstance(splits, Mapping):
-        rows = {name: pairs_to_retain(pairs, "splits") for name, pairs in splits.items()}
+        names = list(splits)
+        rows = {n: pairs_to_retain(splits[n], f"splits.{key_name(n, names)}") for n in names}
         splits = [EvalSet(n, r.ids, r.questions, r.answers) for n, r in rows.items()]
     if not all(isinstance(rows, EvalSet) for rows in splits):
         raise UserError(

@@ -32,7 +32,7 @@ COMMANDS = (
 )
 _LOST = (
     "pmc: error: stdout cannot be written ({}), so a part of the output is missing. Send stdout to "
-    "a place with enough space."
+    "another place, such as a disk with free space."
 )
 _STOPPED = (75, 130)  # exit statuses of `Stopped`
 

@@ -102,7 +102,7 @@ class ReferenceConfig(Section):
     """The reference model, which never saw the forget rows and is the baseline for leakage.
 
     Fields:
-        data: sources of rows on which the base model is fine-tuned, with the settings of
+        data: sources of rows on which `run.model.path` is fine-tuned, with the settings of
             `run.finetune`.
         path: folder of an existing reference model; only one of `data` and `path` may be given.
         seeds: number of further models that are trained on these rows with other seeds; the measure
@@ -269,7 +269,7 @@ class CompareConfig(Section):
         if self.reference.data and not base.finetune.data:
             faults.append(
                 "reference.data: run.finetune.data is empty, so no reference model can be trained. "
-                "Replace this setting by reference.path, the folder of a reference model."
+                "Replace this setting with reference.path, the folder of a reference model."
             )
         return list(dict.fromkeys(faults))
 

@@ -105,7 +105,8 @@ class DataConfig(Section):
             pairs, on which unlearning never trains.
         people: settings of the fictitious people, for sources with the path `people:...`.
         max_length: maximum number of tokens in a row, which holds a prompt and an answer.
-        long_rows: action for a row with more than `max_length` tokens (error | drop).
+        long_rows: action for a row with more tokens than `max_length` or the window of the model
+            (error | drop); rows of forget questions cannot be dropped.
         on_overlap: action if a forget question is also a retain question (warn | error).
         words: rule by which ROUGE splits texts into words (auto | ascii | unicode); ascii finds
             words of a-z and 0-9, as `rouge_score` does, unicode finds words in any script, and auto

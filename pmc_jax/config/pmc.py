@@ -114,6 +114,8 @@ class ScoreConfig(Section):
 class SelectionConfig(Section):
     """The selection of the replacement answer to a question from its K samples.
 
+    Only `answer=own` reads `rule`, `tau` and `prefer`.
+
     Fields:
         rule: selection rule (best | bradley_terry): best selects the sample with the lowest score,
             and bradley_terry draws a sample with probability proportional to exp(-score / tau).

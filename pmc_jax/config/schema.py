@@ -80,7 +80,7 @@ class SettingsError(UserError):
     """Error for invalid settings.
 
     Attributes:
-        faults: one message for each fault; each message begins with the dotted name of a setting.
+        faults: one message for each fault; most begin with the dotted name of a setting.
     """
 
     def __init__(self, where: str, faults: Sequence[str]):

@@ -72,7 +72,7 @@ class Encoder:
         """Encodes the prompts of questions together, which is faster than one by one.
 
         The method `prompt` then returns these prompts without encoding them again. It still encodes
-        questions that spell out a special token, and batches with a question that has an error.
+        a question that spells out a special token, and each question of a batch with an error.
         """
         spells_token = self._in_prompts.search
         new = [q for q in dict.fromkeys(questions) if q not in self._prompts]

@@ -194,8 +194,8 @@ def _load_tfds(name: str, data: DataConfig, columns: Sequence[str]) -> tuple[str
     title = f"tfds:{name}"
     if split not in splits:
         raise UserError(
-            f"{title}: the builder must have a split 'train', but its splits are: "
-            f"{first_of(splits, 20) or 'none'}. Use a builder with a split 'train'."
+            f"{title}: the builder must have a split 'train' or only one split, but its splits "
+            f"are: {first_of(splits, 20) or 'none'}. Use another builder."
         )
     source = builder.as_data_source(split)
     rows = [{key: _plain(row[key]) for key in columns if key in row} for row in source]

@@ -68,7 +68,8 @@ class ForgetAnswerSource(RowSource):
                 raise UserError(
                     f"data.long_rows=drop: the rows of {len(long)} of {len(forget)} forget "
                     f"questions are too long ({first_of(long, 5)}), but rows of forget questions "
-                    "cannot be dropped. Shorten these rows or increase data.max_length."
+                    "cannot be dropped. Shorten these rows or, up to the model's window, increase "
+                    "data.max_length."
                 )
             return found
 

@@ -23,7 +23,7 @@ from pmc_jax.training.likelihood import token_scores
 from pmc_jax.unlearning import knowledge
 from pmc_jax.unlearning.variants import abstaining_variants, plain_variants, unseen_variants
 
-_SAMPLES = 4  # number of sampled answers to each question, whose words are private
+_SAMPLES = 4  # number of answers that are sampled for each question to find private words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Asking:
         count: number of variants of a question.
 
     Raises:
-        UserError: a question is too long, or `check_asking` raises an error.
+        UserError: a question is too long, a file cannot be read, or `check_asking` raises an error.
     """
 
     def __init__(

@@ -214,7 +214,8 @@ class Unlearning:
 
         Raises:
             Preempted: the process was asked to stop. A checkpoint was saved for `resume`.
-            UserError: too many consecutive losses are not finite, or the retain loss is too high.
+            UserError: too many consecutive steps have a loss or gradient that is not finite, or the
+                retain loss is too high.
         """
         steps = plan_steps(
             len(self.source.ids),

@@ -53,7 +53,8 @@ class Selection(NamedTuple):
 
     Attributes:
         question: id of the question.
-        answer: text of the selected sample, or None if no sample may replace the answer.
+        answer: text of the selected sample. It is None if no sample is admitted and `pmc.answer` is
+            not own.
         score: score of the selected sample, or 1 if there is none.
         scores: scores of all K samples.
         others: further samples, which training draws as often as `answer`.

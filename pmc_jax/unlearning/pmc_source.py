@@ -38,7 +38,7 @@ from pmc_jax.unlearning.store import ReplacementStore
 _log = logging.getLogger(__name__)
 
 _NO_ANSWER = {
-    "abstain": "none of their complete, coherent samples says only that the model does not know",
+    "abstain": "no sample is admitted as an abstention (see docs/reference/methods.md)",
     "unseen": "no sample for an invented name is admitted (see docs/reference/methods.md)",
 }
 
@@ -220,7 +220,7 @@ class PMCSource(RowSource):
         is_skipped = self._pmc.subject.unknown == "skip"
         _log.warning(
             "The model seems not to know the answers to %d of %d forget questions (%s), because it "
-            "gives the same or equally likely answers for invented names. %s",
+            "gives the same or no less likely answers for invented names. %s",
             *(len(unknown), len(self.ids), first_of(unknown, 5)),
             "These questions are skipped."
             if is_skipped
