@@ -12,7 +12,7 @@ class RopeConfig:
     """Rotary position embedding (arXiv 2104.09864) and its context-extension rule.
 
     Attributes:
-        theta: base of the frequencies theta ** (-2i / R), with R rotated channels.
+        theta: base of the frequencies theta ** (-2i / R) of the pairs i of R rotated channels.
         kind: extension rule. `default` changes nothing. `linear` divides positions by `factor`
             (arXiv 2306.15595). `llama3` divides low frequencies by `factor`, keeps high frequencies
             and interpolates in between. `longrope` gives each frequency its own divisor (arXiv

@@ -44,7 +44,7 @@ def export_hf(
     """Writes weights, configuration and tokenizer of a model in the format of `transformers`.
 
     All processes of a multi-host run must call this function. Only the first process writes, and
-    its memory holds at most one weight file at a time.
+    its memory holds at most the weights of one file and one more tensor.
 
     Args:
         folder: folder to write; it must be absent or empty unless `replace` is set.
@@ -227,8 +227,8 @@ def _for_transformers_4(settings: Mapping[str, Any]) -> dict[str, Any]:
 def copy_side_files(source: str, folder: Path) -> None:
     """Copies the files of a source model that an export does not write itself.
 
-    Examples are the configuration of an image processor, `tokenizer.model` and the licence. Weights
-    and code are not copied. If the source is a GGUF file, nothing is copied.
+    Examples are the configuration of an image processor, `tokenizer.model` and the licence.
+    Weights, code and hidden files are not copied. If the source is a GGUF file, nothing is copied.
 
     Args:
         source: folder or GGUF file of the model.

@@ -1,8 +1,8 @@
 """Checks of a loaded model, which catch broken weights and a tokenizer of another model.
 
-Weights and logits must be finite, the logits must not all be equal, and the embedding must have a
-row for each token id that ordinary text can contain. Without these checks, a broken model that
-generates token 0 for every question could be mistaken for a model that has forgotten.
+Weights and logits must be finite, the logits must differ between tokens, and the embedding must
+have a row for each token id that ordinary text can contain. Without these checks, a broken model
+that generates token 0 for every question could be mistaken for a model that has forgotten.
 """
 
 import functools

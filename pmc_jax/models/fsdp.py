@@ -177,9 +177,9 @@ def _scatters(layout: Layout, tokens: int) -> bool:
     """Returns whether explicit collectives gather the weights and scatter the gradients.
 
     Otherwise, the compiler chooses the collectives. The result is True on CPU and False on GPU. On
-    TPU, the compiler overlaps a reduce-scatter of the gradients with the products only if the
-    products are long and there are few shards. In all other cases, it emits an all-reduce. `tokens`
-    is the number of tokens in the batch.
+    TPU, it is True if the weights have more than 32 shards. It is also True if all devices, 16 or
+    more, share the weights and a row shard has fewer than 1024 tokens. In these cases, the compiler
+    would emit an all-reduce of the gradients. `tokens` is the number of tokens in the batch.
     """
     if layout.platform != "tpu":
         return layout.platform == "cpu"
@@ -255,7 +255,7 @@ def scatter(x: jax.Array, axes: tuple[str, ...], dimension: int, stages: Stages)
         stages: groups of devices for each stage, which `collective_stages` returns for `axes`.
     """
     x = jnp.moveaxis(x, dimension, 0)
-    if stages != (None,):  # In the last dimension, a shard would be smaller than a tile.
+    if stages != (None,):  # As the last dimension, a shard would be smaller than a tile.
         x = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
     for groups in stages:
         x = jax.lax.psum_scatter(x, axes, axis_index_groups=groups, tiled=True)

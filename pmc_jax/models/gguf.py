@@ -118,8 +118,8 @@ class GGUFFile:
         memory even if the file is damaged.
 
         Raises:
-            UserError: the file cannot be read, is not GGUF, is truncated, has wrong lengths in its
-                header, is one part of a split model, or uses an unsupported block format.
+            UserError: the file cannot be read, is not GGUF, is truncated, has a damaged header, is
+                one part of a split model, or uses an unsupported block format.
         """
         self.path = Path(path)
         try:
@@ -185,6 +185,8 @@ class GGUFFile:
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
         """Returns a metadata value of type `kind`, or `default` if the key is absent.
+
+        If `kind` is float, an int is converted.
 
         Raises:
             UserError: the value does not have the type `kind`.

@@ -89,7 +89,7 @@ def load(
 
     Args:
         path_or_name: one of the following, which the function tries in this order: `package:NAME`
-            for an installed package with a GGUF file; a folder, also at gs:// or s3://, with
+            for an installed package of `PACKAGES`; a folder, also at gs:// or s3://, with
             `config.json` and safetensors; a file whose name ends in `.gguf`; a name `org/name` of a
             model on the Hugging Face Hub.
         mesh: mesh of the devices; None = all devices along the mesh axis `data`.

@@ -90,8 +90,8 @@ def _base(source: str) -> dict[str, str | None]:
     """Returns the entries by which PEFT finds the base model, whatever the current folder is.
 
     The name is the Hub name for a model in the local cache of the Hub, a remote address, or an
-    absolute path. The revision is the commit of a model on the Hub. The function logs a warning if
-    PEFT cannot load the model by this name.
+    absolute path. The revision is the commit of a model in this cache, or else None. The function
+    logs a warning if PEFT cannot load the model by this name.
     """
     name, revision = _name_and_revision(source)
     return {"base_model_name_or_path": name, "revision": revision}

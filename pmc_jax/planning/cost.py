@@ -31,7 +31,7 @@ class Collective:
     Attributes:
         kind: one of `KINDS`.
         result: bytes of the results on one device.
-        group: numbers of the partitions that exchange data with partition 0, itself included. The
+        group: numbers of the partitions of one group, which exchange data with each other. The
             group is (0, 1) if `pairs` is given, and it has numbers of slices if `across` is True.
         pairs: (source, target) partitions of a collective-permute; () for other kinds.
         across: whether the collective runs between slices over the data-centre network.

@@ -22,7 +22,7 @@ def source_target_pairs(instruction: Instruction) -> tuple[tuple[int, int], ...]
 
 
 def replica_group(instruction: Instruction) -> tuple[int, ...]:
-    """Returns the partitions with which partition 0 runs a collective, itself included.
+    """Returns the partitions of one group of a collective, mostly the group of partition 0.
 
     Raises:
         ValueError: the notation is unknown.

@@ -49,8 +49,8 @@ class Plan:
         model: configuration of the decoder.
         mesh: size of each mesh axis.
         work: shapes of the programs, and how often each program runs.
-        programs: dict from name to memory and cost of a program. The names are train_step,
-            weight_sync, prefill, decode_step and finetune_step.
+        programs: dict from name to memory and cost of a program. The possible names are
+            train_step, finetune_step, weight_sync, prefill and decode_step.
         decode_bytes: bytes of the sampling weights and the full caches on one device; 0 if
             weight_sync or prefill does not fit.
     """

@@ -33,7 +33,7 @@ def largest_batch_shape(
     if num_questions * num_samples <= batch_size:
         return num_questions, num_samples
     # On a CPU, the time to read keys is negligible compared with the products with the weights.
-    width = 1 if platform == "cpu" else min(num_samples, 2)
+    width = 1 if platform == "cpu" else min(num_samples, 2, batch_size)
     return max(1, batch_size // width), width
 
 

@@ -3,7 +3,7 @@
 Axis letters: B rows of the decode batch (one question per row), K slots per row (one sample per
 slot), S = B K slots in total, P prompt tokens (left-padded), T cache entries for generated tokens,
 U steps of one call, N key/value heads, G query heads per key/value head, H head_dim, D hidden, V
-vocabulary, draws random numbers per token (`Sampler.draws`). Below, (B, K) is a batch shape.
+vocabulary. The axis `draws` has the random numbers for one token (`Sampler.draws`).
 
 The prompt of a question is prefilled once. Each step reads the prompt's keys and values once for
 all slots of the row, with two products and one softmax.

@@ -143,10 +143,10 @@ class Engine:
             key: jax.random key.
             ids: question id of each prompt, which is part of the random seed.
             expected: expected number of tokens in the answers to each prompt. The prompts with the
-                longest answers start first.
+                largest numbers start first.
             usage: counters that the call increments.
-            progress: function that receives the number of newly generated tokens after each call of
-                the decoder.
+            progress: function that receives, after each call of the decoder, the number of tokens
+                that this call generated.
 
         Raises:
             UserError: a prompt does not begin with the shared prefix, or it does not have 1 to
@@ -162,7 +162,7 @@ class Engine:
             if not 0 < len(prompt) - skip <= self.prompt_size:
                 raise UserError(
                     f"prompt {i} has {len(prompt)} tokens, but the engine accepts {skip + 1} to "
-                    f"{skip + self.prompt_size} tokens. Shorten the prompt or raise prompt_size."
+                    f"{skip + self.prompt_size} tokens. Change the prompt or prompt_size."
                 )
         order = list(range(len(prompts)))
         if expected is not None:

@@ -35,3 +35,4 @@ def test_largest_batch_shape():
     assert largest_batch_shape(40, 5, 64, platform="tpu") == (32, 2)
     assert largest_batch_shape(80, 1, 64, platform="gpu") == (64, 1)
     assert largest_batch_shape(3, 100, 2) == (2, 1)
+    assert largest_batch_shape(3, 100, 1, platform="gpu") == (1, 1)

@@ -66,8 +66,8 @@ def _fused(module: str, theirs: str, *, joined: bool) -> tuple[Entry, Entry]:
     Args:
         module: name of the projection's module in the checkpoint.
         theirs: letters of the output axes in the checkpoint, see `Entry`.
-        joined: whether the weights of queries, keys and values are concatenated; False = they
-            alternate from head to head.
+        joined: whether the weights of queries, keys and values are concatenated; False = the
+            three weights of each head follow those of the previous head.
     """
     weight = tuple((f"layers.{x}", "dnh") for x in "qkv")
     bias = tuple((f"layers.{x}_bias", "nh") for x in "qkv")
