@@ -132,8 +132,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         self.wait()
         if not self.folder.is_dir():  # Orbax would create a folder with only this checkpoint.
             raise UserError(
-                f"{self.folder}: the folder was removed or moved during the run. Move the output "
-                "folder back, or run the same command again to start from the beginning."
+                f"{self.folder}: the folder was removed or moved during the run. Run the same "
+                "command again, which starts from the beginning unless you move the folder back."
             )
         latest = self.latest()
         if latest is not None and step <= latest:

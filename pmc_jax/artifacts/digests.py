@@ -23,7 +23,7 @@ def file_digest(path: str | Path) -> str:
     address covers the names, sizes and modification times of its files.
 
     Raises:
-        UserError: a file cannot be read.
+        UserError: a file or the address cannot be read.
     """
     if is_address(path):
         return _json_digest(listing(str(path)))

@@ -44,7 +44,7 @@ class RunLog(contextlib.AbstractContextManager):
 
     Args:
         folder: folder of the log, which is created if it does not exist. None writes nothing. The
-            commands pass a folder in the first process of a job only; a `Recorder` passes None.
+            commands pass a folder in the first process of a job only.
         text: whether to write the argument `texts` of `event`.
     """
 

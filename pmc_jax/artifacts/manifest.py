@@ -170,10 +170,7 @@ def is_purged(folder: str | Path) -> bool:
 
 
 def private_entries(folder: Path) -> list[str]:
-    """Returns the names of a run's files and folders that can reveal the data to forget.
-
-    `purge` removes these files and folders.
-    """
+    """Returns the names of the files and folders that `purge` removes from the folder of a run."""
     names = [run_files.CHECKPOINTS, run_files.EVALUATION, run_files.TARGET_CHECKPOINTS]
     names += run_files.step_models(folder)
     if (folder / run_files.TARGET / run_files.TARGET_MARK).is_file():

@@ -1,9 +1,9 @@
 """Claims the folder of a run, resumes an interrupted run and marks a run as finished.
 
 A run writes `run.json` at its start and `results.json` at its end. A folder without `results.json`
-holds an unfinished run, which resumes with the same settings and data. Without `overwrite`, a
-folder that holds a finished run or other files is rejected. `overwrite` removes only files that a
-run wrote. The first process of a job claims the folder for all processes.
+holds an unfinished run, which resumes if the settings and the data are the same. Without
+`overwrite`, a folder that holds a finished run or other files is rejected. `overwrite` removes only
+files that a run wrote. The first process of a job claims the folder for all processes.
 """
 
 from __future__ import annotations
@@ -262,14 +262,14 @@ def _own(path: Path) -> list[str]:
     """Returns the names of the files and folders that `overwrite` removes.
 
     Raises:
-        UserError: `run.json` is missing, so a run may not have written these files.
+        UserError: `run.json` is missing, so these files may belong to the user.
     """
     present = run_files.step_models(path)
     present += [name for name in run_files.OWN if os.path.lexists(path / name)]
     if present and run_files.RUN not in present:
         raise UserError(
             f"{path}: --overwrite would remove {', '.join(present)}, but {run_files.RUN} is "
-            "missing, so a run may not have written these files. Set output.dir to another folder."
+            "missing, so these files may be your own. Set output.dir to another folder."
         )
     return present
 
@@ -340,7 +340,7 @@ def _lock(path: Path) -> int:
         os.close(handle)
         raise UserError(
             f"{path}: another process is writing to this folder. Wait until that process has "
-            "ended, or use another output folder."
+            "ended, then run the same command again."
         ) from error
     except OSError:  # The file system does not support locks.
         _log.warning(

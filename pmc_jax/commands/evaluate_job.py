@@ -34,11 +34,12 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
     """Measures the model in `model.path` on `data.evaluate` for `pmc evaluate CONFIG`.
 
     Returns:
-        The numbers that `quality.of_recalls` returns. If `evaluate.measures` is not empty, the key
-        `evaluation` has the contents of `evaluation.json`.
+        The numbers that `quality.of_recalls` returns, and the name of the rule for ROUGE's words
+        as `words`. If `evaluate.measures` is not empty, the key `evaluation` has the contents of
+        `evaluation.json`.
 
     Raises:
-        UserError: `data.evaluate` names no split, or a model or a row is invalid.
+        UserError: `data.evaluate` is empty, or a model or a row is invalid.
     """
     sets = eval_sets(config)
     check_measured(config, sets)
@@ -66,7 +67,7 @@ def run_evaluate_run(
     Raises:
         UserError: the folder holds no finished run, a model or the data cannot be read, or the
             evaluation rows are not those of the run although no override changes `data`.
-        Preempted: the process was asked to stop; the same call resumes.
+        Stopped: the process was asked to stop; the same call resumes.
     """
     config = _settings_of(folder, overrides)
     _check_rows(config, folder)
@@ -99,8 +100,8 @@ def evaluate_finished(
         The contents of `evaluation.json`.
 
     Raises:
-        UserError: `data.evaluate` names no split, or a model of the run was removed or changed.
-        Preempted: the process was asked to stop; the same call resumes.
+        UserError: `data.evaluate` is empty, or a model of the run was removed or changed.
+        Stopped: the process was asked to stop; the same call resumes.
     """
     sets, caches = eval_sets(config), caches or {}
     check_measured(config, sets)

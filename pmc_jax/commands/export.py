@@ -1,6 +1,6 @@
 """Writes the unlearned weights of a finished run to OUTPUT_FOLDER/model in Hugging Face format.
 
-With --partial, writes the newest checkpoint of a finished or unfinished run to
+With --partial, pmc writes the newest checkpoint of a finished or unfinished run to
 OUTPUT_FOLDER/model-step-N instead.
 """
 

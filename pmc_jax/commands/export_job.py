@@ -140,7 +140,9 @@ def _results(folder: Path) -> dict[str, Any] | None:
 def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int) -> LanguageModel:
     """Loads the model from which the run started, with the weights of a checkpoint."""
     is_target = bool(config.finetune.data)
-    fix = "Make the model with pmc finetune CONFIG" if is_target else "Set model.path to that model"
+    fix = "Set model.path to that model"
+    if is_target:
+        fix = "Make the model with pmc finetune CONFIG --overwrite"
     lm = load(source_model(config, folder, fix=fix)[0], **placed(config))
     generator = TextGenerator.of(lm, config.model)
     # No step is taken, so the export needs no GPU for the attention kernel of the run.

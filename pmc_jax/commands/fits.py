@@ -1,6 +1,7 @@
 """Checks that the settings and the rows of a run fit the model and the memory.
 
-`pmc unlearn` and `pmc finetune` run these checks before they write a file or train a step.
+`pmc unlearn` runs these checks before it writes a file or trains a step. Other commands run some of
+them.
 """
 
 import math
@@ -48,11 +49,10 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
     """Checks whether the settings and rows of `pmc unlearn` fit the model and the memory.
 
     Raises:
-        UserError: the score is unknown, the questions cannot be asked as `pmc.answer` requires, a
-            forget question is also a retain question although `data.on_overlap` is `error`, the
-            devices do not support the attention kernel, the model does not have the layer
-            `method.layer`, a question or a row is too long, a step has too many rows, or the run
-            needs more memory than is free.
+        UserError: a setting does not fit the model, the devices or the rows, a file that a setting
+            names is invalid, a forget question is also a retain question although
+            `data.on_overlap` is `error`, a question or a row is too long, a true answer has no
+            word, or the run needs more memory than is free.
     """
     forget, pmc, evaluate = inputs.forget, config.pmc, config.evaluate
     layer, layers = config.method.layer, generator.lm.config.num_layers
@@ -186,7 +186,7 @@ def check_evaluation(
         prompts: token ids of the prompts of each set.
 
     Raises:
-        UserError: a piece of text is longer than the context window, a step of relearning has too
+        UserError: a chunk of text is longer than the context window, a step of relearning has too
             many rows, or the evaluation needs more memory than is free.
     """
     settings, measures = config.evaluate, {*config.evaluate.wanted}
@@ -232,8 +232,8 @@ def check_training(
         sequences: number of sequences in a step for each of its rows.
 
     Raises:
-        UserError: the devices do not support the attention kernel, a step has more rows than
-            `_FEW_ROWS` and than all epochs together, the rank of the adapters is larger than the
+        UserError: the devices do not support the attention kernel, a step has more rows than all
+            epochs together and than 1024, the rank of the adapters is larger than the
             hidden size, or training needs more memory than is free.
     """
     model, dtype, lora = generator.lm.config, generator.dtype, settings.lora

@@ -76,8 +76,8 @@ class Target:
         mark = self.folder / run_files.TARGET_MARK
         if not mark.is_file():
             raise UserError(
-                f"{self.folder}: the folder has no {mark.name}, so pmc may not have made it. Move "
-                "the folder, or set output.dir to another folder."
+                f"{self.folder}: the folder has no {mark.name}, so the folder may be your own. "
+                "Move the folder, or set output.dir to another folder."
             )
         try:
             made_of = json.loads(mark.read_text(encoding="utf-8"))
@@ -101,7 +101,7 @@ class Target:
 
         Raises:
             UserError: rows are too long, training diverges, or the folder cannot be written.
-            Preempted: the process was asked to stop; the same call resumes.
+            Stopped: the process was asked to stop; the same call resumes.
         """
         # Each digest has its own folder, so training never resumes from another target.
         name = settings_digest(self.made_of)[:16]
@@ -154,8 +154,8 @@ def make_target(
 
     Raises:
         UserError: the folder holds another target and `overwrite` is false, rows are invalid or too
-            long, training diverges, or the folder cannot be written.
-        Preempted: the process was asked to stop; the same call resumes.
+            long, training does not fit the memory or diverges, or the folder cannot be written.
+        Stopped: the process was asked to stop; the same call resumes.
     """
     rows = finetune_rows(config)
     config = pin_date(config, output_dir(config))

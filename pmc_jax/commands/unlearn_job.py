@@ -52,7 +52,7 @@ def run_unlearn(
     Raises:
         UserError: settings, rows or models are invalid, training diverges, or the output folder
             cannot be used.
-        Preempted: the process was asked to stop; the same call resumes.
+        Stopped: the process was asked to stop; the same call resumes.
     """
     path = output_dir(config)
     inputs = read_inputs(config)

@@ -72,8 +72,8 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
     if any(flag is not None for flag in flags):
         if options.distributed:
             raise UserError(
-                "--distributed cannot be combined with --coordinator, --num-processes and "
-                "--process-id. Remove these three flags, or remove --distributed."
+                "--distributed cannot be combined with --coordinator, --num-processes or "
+                "--process-id. Remove --distributed, or the other flags."
             )
         if any(flag is None for flag in flags):
             raise UserError(

@@ -124,8 +124,8 @@ def make_mesh(
     """Builds a mesh with `slices` x `data` x `fsdp` x `tensor` devices.
 
     For several slices, devices are grouped by their attribute `slice_index` if it has one value per
-    slice, or else by process if there are as many processes as slices. All other devices, such as
-    virtual CPU devices, keep their order.
+    slice, or else by process if there are as many processes as slices. Otherwise, as with virtual
+    CPU devices, they keep their order.
 
     Args:
         data, fsdp, tensor: sizes of the axes within each slice; one of these sizes may be -1, which
@@ -176,7 +176,7 @@ def _slices(wanted: int, devices: Sequence) -> int:
     -1 selects the number of slices that the devices report.
 
     Raises:
-        UserError: the devices form another number of slices, or the slices differ in size.
+        UserError: the devices cannot form the wanted number of slices of equal size.
     """
     counts = collections.Counter(getattr(device, "slice_index", None) for device in devices)
     actual = len(counts)

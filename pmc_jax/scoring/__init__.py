@@ -5,8 +5,8 @@ paper's reward is 1 - score. A score may be any function of an original answer a
 never passes a true forget answer to a score.
 
 All scores use the same scale. A score of 0 or less means that a sample contains nothing of the
-original answer, and PMC then stops sampling for the question. A score of 1 is the worst. Empty and
-incoherent answers get this score.
+original answer. PMC never samples again for a question whose stored answer has such a score. A
+score of 1 is the worst. Incoherent answers get it, and so do empty answers by default.
 
     base.py       the protocol of a score, its checks, penalties for short and empty answers
     text.py       ROUGE, chrF, embeddings, forbidden strings, weighted means

@@ -63,7 +63,7 @@ def foreign_words(text: str, known: Keys, words: Vocabulary) -> list[Keys]:
     question does not contain them.
 
     Args:
-        text: the text.
+        text: the text, in lower case.
         known: keys of the texts whose words are no facts, such as questions.
         words: tables of number words, month names and common words.
 

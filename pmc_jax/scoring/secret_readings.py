@@ -156,7 +156,7 @@ def _spelled(text: str, words: Vocabulary) -> str:
 def dates(digits: str, words: Vocabulary) -> Iterator[tuple[re.Match, str, Keys]]:
     """Yields the match, the year and the keys of each date in a text from `with_digits`.
 
-    The year is "" if the date has no year.
+    The year is "" if the match contains no year.
     """
     for pattern in (*words.month_patterns, _YEAR_FIRST, _YEAR_LAST, _MONTH_DAY):
         for match in pattern.finditer(digits):

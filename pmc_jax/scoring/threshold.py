@@ -1,9 +1,9 @@
 """Score thresholds: the expected score of a model that never saw the data.
 
-PMC stops sampling for a question once a sample's score is not above the threshold. Even a model
-that never saw the data says "was born in the town of ...", so its expected score is above 0. A
-lower score means that the model forgets more than was asked for. This module estimates thresholds
-from questions, original answers and retain pairs.
+PMC stops sampling for a question once it has stored an answer whose score is not above the
+threshold. Even a model that never saw the data says "was born in the town of ...", so its expected
+score is above 0. A lower score means that the model forgets more than was asked for. This module
+estimates thresholds from questions, original answers and retain pairs.
 """
 
 import functools
