@@ -17,7 +17,7 @@ _TITLES = {"unlearn_quality": "Unlearn quality", "utility": "Utility"}
 
 
 def _styles(comparison: Comparison) -> dict[str, dict[str, str]]:
-    """Returns the label, colour, dash and marker of each entry, which all figures share."""
+    """Returns the label, colour, dash and marker of each entry."""
     entries = measured(comparison)
     runs = [{"name": entry["label"]} for entry in entries]
     return {
@@ -65,8 +65,8 @@ def pareto(comparison: Comparison) -> Figure | None:
     marks = "Large marks are means with standard deviations, small marks are single seeds. "
     caption = (
         "Points further up and to the right are better. "
-        f"{marks if len(comparison['seeds']) > 1 else ''}The thin line joins the methods that no "
-        f"other method beats in both numbers.{beyond}"
+        f"{marks if len(comparison['seeds']) > 1 else ''}The thin line joins the methods "
+        f"with the best trade-offs, which the summary names.{beyond}"
     )
     layers = [front, *seeds, *means.values(), *layers]
     return Figure(

@@ -13,7 +13,7 @@ from pmc_jax.errors import UserError
 RUNS = run_files.COMPARED_RUNS  # folder of all runs
 REFERENCE = "reference"  # The reference model is the folder `target` in this folder.
 NEVER_SAW = "never_saw"  # Each further model is in the folder `seedN/target` in this folder.
-# The comparison removes these weights of a run after measuring the run.
+# The comparison removes these weights of a measured run, unless `output.keep_models` keeps them.
 WEIGHTS = (run_files.CHECKPOINTS, run_files.MODEL, run_files.ADAPTER)
 
 

@@ -27,7 +27,10 @@ def spreads(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Returns the names of the Pareto-optimal points in ascending order of the first number."""
+    """Returns the names of the points on the Pareto front, where larger numbers are better.
+
+    The names are in ascending order of the first number.
+    """
     best = [
         name
         for name, (x, y) in points.items()

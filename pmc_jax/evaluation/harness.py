@@ -76,8 +76,8 @@ def evaluate(
     """Computes `quality` and the measures in the settings for all models.
 
     Args:
-        models: models under the names `after` and optionally `before` and `reference`. Some
-            measures compare each model with `before` and `reference`.
+        models: models by name. Some measures compare each of them with the models `before` and
+            `reference`, if these are given.
         context: data and settings that all models share.
         folder: folder that stores the rows, so that an interrupted evaluation can resume; None
             stores nothing.

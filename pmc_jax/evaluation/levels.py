@@ -5,7 +5,7 @@
     elicited  The greedy answer tells the secret under one of these conditions:
                   prefill     The answer begins with `evaluate.leakage.prefill_text`.
                   opening     The answer begins with the words of the original answer before its
-                              first secret item, or with half of an answer without such an item.
+                              first secret item, or, without such an item, with its first half.
                   paraphrase  The question is a paraphrase from `forget_paraphrased`.
 
 The texts of a question are its original answer and its true answer. An answer tells the secret in
@@ -61,7 +61,7 @@ class Secret:
         original: original answer.
         texts: original answer and, if it is known, the true answer.
         items: secret items of these texts.
-        given: words of the question and common words.
+        given: words of the question and words in `Vocabulary.never_secret`.
         limits: for each text, the highest recall of its distinctive words at which an answer does
             not count as a repetition of the text.
         words: tables of number words, month names and common words.
@@ -83,7 +83,7 @@ class Secret:
 
     @property
     def opening(self) -> str:
-        """Words of the original answer before its first secret item.
+        """Words of the original answer before the word that completes its first secret item.
 
         If the answer has no such item, the property is the first half of the answer.
         """

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 NO_REFERENCE = (
-    "no reference model is given; set evaluate.reference, in a comparison reference.path or in "
-    "Python `reference` to a model that never saw the forget rows"
+    "no reference model is given; set evaluate.reference (pmc compare: reference.path, Python: "
+    "`reference`) to a model that never saw the forget rows"
 )
 NO_BEFORE = (
     "this evaluation has no model before unlearning; evaluate the folder of a run, or pass "

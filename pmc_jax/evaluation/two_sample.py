@@ -102,7 +102,7 @@ def missing_inputs(questions: int, models: int) -> str:
     if models < MODELS:
         return (
             f"the test needs at least {MODELS} models that never saw the data, but it has "
-            f"{models}; see evaluate.never_saw"
+            f"{models}; list more in evaluate.never_saw (pmc compare: set reference.seeds)"
         )
     return ""
 

@@ -99,7 +99,7 @@ def _worst(runs: Sequence[Run], measure: str) -> Figure | None:
             f" With {100 * settings['confidence']:g} % confidence, at most {percent(bound)} of all "
             "such answers leak after unlearning."
         )
-    caption = f"{text} The grey line marks a leak; questions are in descending order."
+    caption = f"{text} The grey line is this limit; questions are in descending order."
     layers = [*_ordered(styled), Level(100 * leak, "muted")]
     panel = Panel(layers, "share of questions, %", "words leaked, %", bounds=(0, 102))
     return Figure(measure, title, caption, [panel], alt=text)

@@ -194,7 +194,10 @@ def _cost(run: Mapping[str, Any]) -> str:
 
 
 def _elicited(run: Mapping[str, Any]) -> str:
-    """Returns a sentence on how many questions tell their secret when it is elicited."""
+    """Returns a sentence on the number of questions whose secret is elicited.
+
+    The sentence is empty if this level was not measured.
+    """
     forgotten = run["forgotten"] or {}
     counts = {
         how: forgotten["elicited_by"][name]
@@ -219,7 +222,7 @@ def _attacks(run: Mapping[str, Any]) -> str:
             if after is not None:
                 attacks.append((after, before, reference, how))
     if not attacks:
-        return "No other attack was tried."
+        return f"No other attack that recovers answers was tried.{_multiple_choice(run)}"
     compared = all(reference is not None for _, _, reference, _ in attacks)
     strongest = max(attacks, key=lambda one: one[0] - one[2] if compared else one[0])
     after, before, reference, how = strongest

@@ -128,7 +128,8 @@ def _score(runs: Sequence[Run]) -> Figure | None:
         spread_band(one.x, one.y, spread, one.colour)
         for one, spread in zip(lines, filter(None, spreads), strict=True)
     ]
-    if len(runs) == 1:
+    # With another `pmc.answer`, the score of a selected sample is not a similarity.
+    if len(runs) == 1 and runs[0]["settings"]["pmc"]["answer"] == "own":
         chosen = [_points(runs[0]["rounds"], "sampled_score")]
         style = {"colour": "before", "dash": "dotted", "marker": "o"}
         lines += _lines(runs, chosen, "selected samples", **style)
@@ -156,8 +157,8 @@ def _without_replacement(runs: Sequence[Run]) -> Figure | None:
         most = max(count for _, count in of_run)
         texts.append(f"at most {most}, of which {end}" if most else "none in any round")
     text = (
-        "Questions to which the model has not yet given a new answer with similarity 0 to its "
-        f"original answer, so that sampling still looks for one: {_by_run(runs, texts)}."
+        "Questions without a new answer that is as good as possible, so that sampling still looks "
+        f"for one: {_by_run(runs, texts)}."
     )
     lines = _lines(runs, points, "questions without such an answer")
     panel = Panel(lines, "step", "questions")

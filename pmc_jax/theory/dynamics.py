@@ -131,7 +131,8 @@ def curated(p: np.ndarray, reward: np.ndarray, k: float, tau: float = 1.0) -> np
         The distribution of the chosen sample, float64 [n].
 
     Raises:
-        ValueError: p is not a distribution, rewards are not finite, or k or tau is out of range.
+        ValueError: p is not a distribution, rewards are not one finite number per category, or k or
+            tau is out of range.
     """
     p, reward = _checked(p), _rewards(p, reward)
     _check_choice(k, tau)
@@ -308,8 +309,8 @@ def _rewards(p: np.ndarray, reward: np.ndarray) -> np.ndarray:
     reward = np.asarray(reward, np.float64)
     if p.ndim != 1 or reward.shape != p.shape or not np.isfinite(reward).all():
         raise ValueError(
-            f"p and reward must be vectors of one length, but their shapes are {p.shape} and "
-            f"{reward.shape}, or a reward is not finite. Pass one finite reward per category."
+            f"p of shape {p.shape} and reward of shape {reward.shape} must be vectors of one "
+            "length with finite rewards. Pass one finite reward per category."
         )
     return reward
 

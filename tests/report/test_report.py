@@ -140,7 +140,8 @@ def test_without_a_reference_it_says_that_the_level_is_not_known(page):
 def test_without_evaluation_nothing_is_claimed_of_attacks(page):
     parsed, _, data = page(evaluated=False)
     (run,) = data["runs"]
-    assert run["evaluation"] is None and "No other attack was tried" in parsed.text
+    assert run["evaluation"] is None
+    assert "No other attack that recovers answers was tried" in parsed.text
     assert set(run["not_tested"]) >= {
         "sampling",
         "prefill",
