@@ -41,7 +41,7 @@ _PART = regex.compile(r"[\p{L}\p{M}]+")
 _WITHIN_PHRASE = regex.compile(r"[\s‐·-]*")
 _LONGEST_PHRASE = 8  # units
 _SHORTEST_PHRASE = 3  # characters of a phrase that is one word
-_SHARE = 0.5  # of the retain texts, which makes a unit too common to begin or end a phrase
+_SHARE = 0.5  # A unit in this share of the retain texts does not begin or end a phrase.
 
 
 def find_subjects(

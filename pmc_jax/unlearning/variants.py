@@ -37,7 +37,7 @@ class Variant:
     def restore(self, answer: str) -> str:
         """Returns an answer with the names of the subject in place of the invented names.
 
-        The result is empty if a long word of an invented name is left, possibly with another end.
+        The result is empty if a long word of an invented name is left, even with another ending.
         """
         text = replace_names(answer, self.names) if self.names else answer
         return "" if self._leftovers and self._leftovers.search(text.casefold()) else text
