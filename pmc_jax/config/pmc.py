@@ -210,8 +210,9 @@ class ScheduleConfig(Section):
             retain rows.
         lambda_retain: weight of the retain term in the loss; gradient_ascent, retain_only and rmu
             do not read this setting.
-        max_retain_loss: retain loss of a step (mean cross-entropy per token) above which the run
-            stops with an error; None disables the limit, and gradient_ascent and rmu need None.
+        max_retain_loss: retain loss of a step (mean cross-entropy, see `train.loss_mean`) above
+            which the run stops with an error; None disables the limit, and gradient_ascent and rmu
+            need None.
     """
 
     epochs: int = setting(12, between(0, 10_000))
