@@ -94,7 +94,7 @@ def process_spec(options: argparse.Namespace, environment: Mapping[str, str]) ->
                 "variables to integers."
             ) from None
         return _checked(address, *numbers, names=names)
-    if bool(count) != bool(index):
+    if count or index:
         raise UserError(
             f"{names[0]}, {names[1]} and {names[2]} must be set together. Set all three variables "
             "or none of them."

@@ -59,6 +59,7 @@ def test_process_spec():
         ("--coordinator a --num-processes 2 --process-id 1", {}, "HOST:PORT"),
         ("--distributed --process-id 1", {}, "--distributed"),
         ("", {"JAX_NUM_PROCESSES": "2"}, "JAX_PROCESS_ID"),
+        ("", {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"}, "JAX_COORDINATOR_ADDRESS"),
         (
             "",
             {
