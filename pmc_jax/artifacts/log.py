@@ -89,7 +89,7 @@ class RunLog(contextlib.AbstractContextManager):
             kind: value of the key "kind".
             texts: values that quote the data or the model, which are ignored unless the log was
                 created with `text=True`.
-            **values: JSON values, numpy numbers or arrays, such as `step`.
+            **values: values of other keys such as `step`: JSON values, numpy numbers or arrays.
         """
         self._write({"kind": kind, **values, **(texts if texts and self._text else {})})
 

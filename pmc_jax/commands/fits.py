@@ -49,8 +49,8 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
     """Checks whether the settings and rows of `pmc unlearn` fit the model and the memory.
 
     Raises:
-        UserError: a setting does not fit the model, the devices or the rows, a file that a setting
-            names is invalid, a forget question is also a retain question although
+        UserError: a setting or a file that it names is invalid or does not fit the model, the
+            devices or the rows, a forget question is also a retain question although
             `data.on_overlap` is `error`, a question or a row is too long, a true answer has no
             word, or the run needs more memory than is free.
     """

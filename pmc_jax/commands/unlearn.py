@@ -2,9 +2,9 @@
 
 The command makes a target model if finetune.data is set, evaluates the model, unlearns, evaluates
 again and exports the model. An interrupted run resumes from its newest checkpoint. --purge removes
-what can reveal the data, such as checkpoints, the target model and the texts in the log and the
-report, at the end of the run or from a finished run, and lists the files that you must delete
-yourself. To purge a finished run, use pmc unlearn OUTPUT_FOLDER --purge.
+the checkpoints, the target model and other files of the run that can reveal the data, and the texts
+in the log and the report. It lists the files that you must delete yourself. To purge a finished
+run, use pmc unlearn OUTPUT_FOLDER --purge.
 
 --require-forgotten LEVEL ends a finished run with exit status 3 if an answer still tells a secret.
 The level said checks the greedy answer. The level sampled also checks several samples (by default
