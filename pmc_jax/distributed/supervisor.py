@@ -155,7 +155,7 @@ def _report_end(status: int, messages: dict[str, Any], native: BinaryIO) -> int:
             "PMC_JOIN_SECONDS."
         )
     elif "Aborted connect attempt" in output:
-        text = "another process has the same --process-id. Give each process its own index."
+        text = "another process has the same index. Give each process its own --process-id."
     elif unhealthy := re.search(r"stopped sending heartbeats\):\s*((?:\d+\s)+)", output):
         silent = ", ".join(named(int(n)) for n in unhealthy[1].split())
         text = f"{silent} stopped sending heartbeats. {RESUME}"
