@@ -20,7 +20,7 @@ from pmc_jax.artifacts.log import read_log
 from pmc_jax.commands import unlearn_job
 from pmc_jax.commands.evaluate_job import eval_context, finalize, model_ref
 from pmc_jax.commands.fits import check_measured
-from pmc_jax.commands.inputs import RunInputs, model_digest, read_inputs
+from pmc_jax.commands.inputs import RunInputs, model_digest, other_digests, read_inputs
 from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.target import make_target
 from pmc_jax.compare import collect, write
@@ -218,8 +218,8 @@ def _is_finished(run: Run, digests: Mapping[str, str]) -> bool:
     if settings_digest(record["settings"]) != settings_digest(wanted):
         unlike += differences(record["settings"], wanted)
     # Methods that do not read the true answers record no digest of them.
-    old = record["digests"]
-    unlike += [f"the input {n} has changed" for n in old if digests.get(n, old[n]) != old[n]]
+    old, now = record["digests"], {**digests, **other_digests(run.config, must_exist=False)}
+    unlike += [f"the input {n} has changed" for n in old if now.get(n, old[n]) != old[n]]
     if unlike:
         raise UserError(
             f"{run.folder}: the folder holds a finished run with other settings or data "

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from pmc_jax.artifacts.digests import data_digest, file_digest
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
+from pmc_jax.data.lines import read_text
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import eval_sets, finetune_rows, forget_answer_set, forget_set, retain_set
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.busy import busy
 from pmc_jax.distributed.mesh import make_mesh
+from pmc_jax.errors import UserError, about
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
 from pmc_jax.sampling.generator import compute_dtype
@@ -96,6 +98,8 @@ def placed(config: Config) -> dict[str, Any]:
 def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
     """Returns the path and the SHA-256 digest of the model and of each data file of a run.
 
+    A file that does not exist is left out; its reader reports it.
+
     Args:
         model: SHA-256 digest of the model files.
 
@@ -107,9 +111,55 @@ def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
     path = name if is_address(name) else str(find(name).absolute())
     files = {"model": {"path": path, "sha256": model}}
     reads_answers = METHODS[config.method.name].reads_true_answers
-    for where, file in data_files(config, forget_answers=reads_answers).items():
-        files[where] = {"path": str(file), "sha256": file_digest(file)}
+    paths = data_files(config, forget_answers=reads_answers)
+    for where, digest in _digests(paths).items():
+        files[where] = {"path": str(paths[where]), "sha256": digest}
     return files
+
+
+def changed_files(files: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Returns the paths of the data files that have changed since `input_files` has returned them.
+
+    The model is not compared, because hashing the weights takes long.
+    """
+
+    def is_changed(file: Mapping[str, str]) -> bool:
+        try:
+            return file_digest(file["path"]) != file["sha256"]
+        except UserError:
+            return True
+
+    changed = {f["path"] for name, f in files.items() if name != "model" and is_changed(f)}
+    return sorted(changed)
+
+
+def other_digests(config: Config, *, must_exist: bool) -> dict[str, str]:
+    """Returns the SHA-256 digest of each data file that holds no rows, by its setting.
+
+    All processes of a job must call this function. Only the first process reads the files.
+
+    Raises:
+        UserError: `must_exist` is true, and a file cannot be read or is not UTF-8.
+    """
+
+    def digests() -> dict[str, str]:
+        files = _other_files(config)
+        if must_exist:
+            for where, file in files.items():
+                read_text(file, where)
+        return _digests(files)
+
+    return multihost.broadcast(digests)
+
+
+def _digests(files: Mapping[str, Path]) -> dict[str, str]:
+    """Returns the SHA-256 digest of each existing file."""
+    found = {}
+    for where, file in files.items():
+        if file.is_file():
+            with about(where):
+                found[where] = file_digest(file)
+    return found
 
 
 def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
@@ -127,15 +177,25 @@ def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
         rows["data.forget_answers"] = data.forget_answers
     rows |= {f"data.evaluate.{name}": source for name, source in data.evaluate.items()}
     rows |= {f"finetune.data.{i}": source for i, source in enumerate(config.finetune.data)}
-    others = {"pmc.score.forbidden_file": config.pmc.score.forbidden_file}
-    others["method.refusals"] = config.method.refusals
-    others["pmc.subject.names_file"] = config.pmc.subject.names_file
-    others["pmc.abstention.openings_file"] = config.pmc.abstention.openings_file
-    others["evaluate.levels.words"] = config.evaluate.levels.words
-    texts = {where: text for where, text in others.items() if text is not None}
-    paths = {where: Path(os.path.expanduser(text)) for where, text in texts.items()}
-    paths |= {where: sources.file_of(source, data, where) for where, source in rows.items()}
-    return {where: file.absolute() for where, file in paths.items() if file is not None}
+    paths = {where: sources.file_of(source, data, where) for where, source in rows.items()}
+    files = {where: file.absolute() for where, file in paths.items() if file is not None}
+    return _other_files(config) | files
+
+
+def _other_files(config: Config) -> dict[str, Path]:
+    """Returns the absolute path of each data file that holds no rows by the name of the setting."""
+    texts = {
+        "pmc.score.forbidden_file": config.pmc.score.forbidden_file,
+        "method.refusals": config.method.refusals,
+        "pmc.subject.names_file": config.pmc.subject.names_file,
+        "pmc.abstention.openings_file": config.pmc.abstention.openings_file,
+        "evaluate.levels.words": config.evaluate.levels.words,
+    }
+    return {
+        where: Path(os.path.expanduser(text)).absolute()
+        for where, text in texts.items()
+        if text is not None
+    }
 
 
 def load_model(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,14 @@ from pmc_jax.artifacts.timer import Stopwatch
 from pmc_jax.commands.console import final_tables
 from pmc_jax.commands.evaluate_job import evaluate_finished
 from pmc_jax.commands.fits import check_fits, check_measured
-from pmc_jax.commands.inputs import input_files, load_model, model_digest, read_inputs
+from pmc_jax.commands.inputs import (
+    changed_files,
+    input_files,
+    load_model,
+    model_digest,
+    other_digests,
+    read_inputs,
+)
 from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.purge import purge_run
 from pmc_jax.commands.target import Target
@@ -25,9 +33,18 @@ from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, model_path, output_dir
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.busy import busy
+from pmc_jax.errors import first_of
 from pmc_jax.evaluation.context import AnswerCache
 from pmc_jax.report.write import write as write_report
 from pmc_jax.sampling.generator import TextGenerator
+
+_log = logging.getLogger(__name__)
+
+_CHANGED = (
+    "%s: these files were changed or removed during the run, which may have used their earlier "
+    "content: %s. Restore the files, or run the same command with --overwrite to use their new "
+    "content."
+)
 
 
 def run_unlearn(
@@ -63,12 +80,14 @@ def run_unlearn(
     target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
     # Hashing the weights takes long, and `target` already holds the digest of the base model.
     digest = target.made_of["model"] if target else model_digest(model_path(config))
+    others = other_digests(config, must_exist=True)
     claim = dict(
         settings=dataclasses.asdict(config),
-        digests={"model": digest} | inputs.digests,
+        digests={"model": digest} | inputs.digests | others,
         overwrite=overwrite,
     )
     run_folder.check(path, **claim)  # before the model is loaded
+    files = multihost.broadcast(lambda: input_files(config, digest))
     # The checks run before a folder is claimed, an older run is removed or a step is trained.
     watch = Stopwatch()
     made = target is not None and target.is_made(overwrite=overwrite)
@@ -88,7 +107,8 @@ def run_unlearn(
                 evaluate_finished(config, folder.path, caches=caches, recorder=recorder, say=say)
         if multihost.is_first():
             with busy("write the manifest and the report"):
-                files = input_files(config, digest)
+                if changed := changed_files(files):
+                    _log.warning(_CHANGED, folder.path, first_of(changed, 3))
                 manifest.write(folder.path, files, results, folder.finished_record)
                 shown = ReportConfig(text=config.report.text and not purge)
                 write_report([folder.path], shown, results=results)

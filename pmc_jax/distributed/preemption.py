@@ -77,8 +77,8 @@ def handled_signals() -> list[signal.Signals]:
 
 
 def exit_now(status: int, text: str) -> None:
-    """Writes a line to stderr and ends this process without clean-up."""
-    _write_line(text)
+    """Writes a line to stderr, below a progress bar, and ends this process without clean-up."""
+    _write_line(f"\n{text}")
     os._exit(status)
 
 

@@ -191,6 +191,34 @@ def test_another_setting_is_named_when_an_unfinished_run_is_there(inputs):
     assert tiny.digest(Path("out")) == before
 
 
+def test_files_that_change_before_or_during_a_run_are_named(inputs, caplog):
+    words = Path("forbidden.txt").absolute()
+    words.write_text("Nobody\n")
+    settings = ("pmc.score.forbidden_file=forbidden.txt", "output.checkpoint_every=1")
+    settings += ("pmc.score.weights={rougeL_recall: 1, forbidden: 1}", "pmc.schedule.epochs=1")
+    with tiny.crashing(Trainer, "step", 1):
+        tiny.pmc("unlearn", *settings)
+    words.write_text("Somebody\n")
+    assert "digest of pmc.score.forbidden_file was" in tiny.pmc("unlearn", *settings).err
+    words.write_text("Nobody\n")
+    step = Trainer.step
+
+    def changing(*arguments):
+        words.write_text("Somebody\n")
+        Path("forget.jsonl").unlink(missing_ok=True)
+        return step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", changing)
+        tiny.succeed("unlearn", *settings)
+    (line,) = caplog.messages
+    tiny.assert_names(
+        line, "changed or removed during the run", "forget.jsonl. Restore", words.name
+    )
+    faults = {text.split(" (")[0] for text in tiny.pmc("verify", config="out").lines[:3]}
+    assert faults >= {"input missing: data.forget", "input changed: pmc.score.forbidden_file"}
+
+
 # Folders that are not free
 
 
