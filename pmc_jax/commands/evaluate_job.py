@@ -150,6 +150,7 @@ def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
         config.seed,
         config.log.text,
         tuple(model_ref(config, path, sets) for path in paths),
+        config.model,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from pmc_jax.artifacts.log import progress
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.config.data import DataConfig
+from pmc_jax.config.model import ModelConfig
 from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.lines import read_text
@@ -52,6 +53,7 @@ class EvalContext:
         seed: seed of the random draws.
         text: whether rows may contain the model's answers.
         never_saw: models that never saw the forget rows and differ only in their seed.
+        model: settings of prompts and dtypes with which all models are loaded.
 
     Raises:
         UserError: a true answer has no word, so ROUGE cannot compare answers with it.
@@ -64,6 +66,7 @@ class EvalContext:
     seed: int = 0
     text: bool = False
     never_saw: tuple[ModelRef, ...] = ()
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig, repr=False)
 
     def __post_init__(self):
         if wordless := self._wordless(self.words):

@@ -164,11 +164,14 @@ def _digest(task_name: str, model: str, context: EvalContext) -> str:
     """Returns a digest of everything on which the rows of a task depend."""
     settings, task = flatten(dataclasses.asdict(context.settings)), TASKS[task_name]
     sets = [context.sets[name] for name in task.sets if name in context.sets]
+    prompts, data = dataclasses.asdict(context.model), context.data
+    lengths = {"lengths": [data.max_length, data.long_rows]} if task_name == "relearned" else {}
     return settings_digest(
         {
             "task": task_name,
             "schema": SCHEMA,
             "model": model,
+            "prompts": {n: value for n, value in prompts.items() if n not in ("path", "config")},
             "sets": {s.name: data_digest(s) for s in sets},
             "retain": None if context.retain is None else data_digest(context.retain),
             "settings": {
@@ -177,6 +180,7 @@ def _digest(task_name: str, model: str, context: EvalContext) -> str:
             "seed": context.seed,
             "text": context.text,
             "words": context.words,
+            **lengths,
             **({"never_saw": [m.sha256 for m in context.never_saw]} if task.never_saw else {}),
         }
     )

@@ -12,10 +12,13 @@ from host_runs import Job
 
 import pmc_jax
 from pmc_jax.commands import evaluate_job
+from pmc_jax.config.data import DataConfig
 from pmc_jax.config.evaluate import MEASURE_NAMES
+from pmc_jax.config.model import ModelConfig
 from pmc_jax.config.run import EvaluateConfig
 from pmc_jax.data.records import EvalSet
 from pmc_jax.evaluation import harness, tables, tasks
+from pmc_jax.evaluation.context import EvalContext
 from pmc_jax.evaluation.result import NO_REFERENCE
 from pmc_jax.evaluation.rows import of_split
 from pmc_jax.scoring.rouge import rougeL_recall
@@ -276,6 +279,19 @@ def test_two_processes_measure_as_one(folder, tmp_path):
             assert again["missing"] == result["missing"]
             # float32 sums in another order.
             assert again["values"] == pytest.approx(result["values"], abs=1e-3), (measure, model)
+
+
+def test_stored_rows_depend_on_prompts_dtypes_and_lengths_of_rows():
+    def digest(task: str, model: ModelConfig, data: DataConfig) -> str:
+        context = EvalContext({}, None, EvaluateConfig(), data, model=model)
+        return harness._digest(task, "sha", context)
+
+    plain = digest("greedy", ModelConfig(), DataConfig())
+    for name, value in (("system_prompt", "Lie."), ("compute_dtype", "bfloat16")):
+        assert digest("greedy", ModelConfig(**{name: value}), DataConfig()) != plain
+    assert digest("greedy", ModelConfig(path="moved"), DataConfig(max_length=7)) == plain
+    trained = [digest("relearned", ModelConfig(), DataConfig(max_length=n)) for n in (7, 8)]
+    assert trained[0] != trained[1]
 
 
 @pytest.mark.parametrize("row", [None, "text", 1])
