@@ -157,7 +157,7 @@ def locked(folder: str | Path, *, make: bool = False) -> Iterator[None]:
         make: whether to create the folder first.
 
     Raises:
-        UserError: another job uses the folder, or the path is not a folder.
+        UserError: another job uses the folder, or the folder cannot be created or opened.
     """
     path = _absolute(folder)
     handles: list[int] = []

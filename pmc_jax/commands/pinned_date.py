@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 def pin_date(config: Config, folder: str | Path | None, *, overwrite: bool = False) -> Config:
     """Returns settings in which `model.date` is set if the chat template inserts today's date.
 
-    The date is the date that the run or the target model in the folder recorded, or else today's
-    date. A warning states the date.
+    If `model.date` is not yet set, the date is the date that the run or the target model in the
+    folder recorded, or else today's date, and a warning states the date.
 
     Args:
         config: settings of a run.

@@ -2,9 +2,9 @@
 
 A thread of each process writes heartbeats to the key-value store and reads the heartbeats of other
 processes. Process 0 publishes a verdict that names the failed process, the exit status and the
-message, and all processes follow the verdict. If process 0 fails, jax ends all other processes, and
-`supervisor` reports the failure. The thread also sends a request to stop to all processes (see
-`preemption`).
+message, and all processes follow the verdict. If process 0 ends without a verdict, jax ends all
+other processes, and `supervisor` reports the failure. The thread also sends a request to stop to
+all processes (see `preemption`).
 """
 
 import dataclasses
