@@ -131,7 +131,7 @@ def _write_weights(
 
     def flush() -> None:
         if folder is not None and shard:
-            # transformers refuses files without this metadata.
+            # Some versions of transformers 4 refuse files without this metadata.
             save_file(shard, folder / f"{len(files)}.part", metadata={"format": "pt"})
         files.append({name: array.nbytes for name, array in shard.items()})
         shard.clear()

@@ -177,9 +177,9 @@ def _scatters(layout: Layout, tokens: int) -> bool:
     """Returns whether explicit collectives gather the weights and scatter the gradients.
 
     Otherwise, the compiler chooses the collectives. The result is True on CPU and False on GPU. On
-    TPU, it is True if the weights have more than 32 shards. It is also True if all devices, 16 or
-    more, share the weights and a row shard has fewer than 1024 tokens. In these cases, the compiler
-    would emit an all-reduce of the gradients. `tokens` is the number of tokens in the batch.
+    TPU, it is True if the weights have more than 32 shards. It is also True if they have one shard
+    for each of 16 or more devices and a row shard has fewer than 1024 tokens. In these cases, the
+    compiler would emit an all-reduce of the gradients. `tokens` counts the tokens of the batch.
     """
     if layout.platform != "tpu":
         return layout.platform == "cpu"

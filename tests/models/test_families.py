@@ -271,6 +271,8 @@ def test_older_spellings_are_the_same_model():
     scaling = {"type": "su", **{k: scaling[k] for k in ("short_factor", "long_factor")}}
     older = dict(rope_theta=1000.0, partial_rotary_factor=0.75, rope_scaling=scaling)
     assert config("phi3", rope, **older) == phi3
+    assert config("mistral", ("sliding_window",)).windows == (4096,) * 3
+    assert config("mistral", (), sliding_window=None).windows == ()
 
 
 REFUSED = {

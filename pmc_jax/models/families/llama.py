@@ -17,6 +17,7 @@ def _llama(fields: Fields) -> DecoderConfig:
 
 
 def _mistral(fields: Fields) -> DecoderConfig:
+    fields = fields.with_defaults({"sliding_window": 4096})
     return llama_config(fields, 131_072, windows=sliding_windows(fields), kv_default=8)
 
 
