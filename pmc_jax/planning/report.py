@@ -25,7 +25,7 @@ def _head(plan: Plan) -> str:
     parts = config.train.accumulation_steps
     return (
         f"{slices}{config.plan.topology}: {plan.chips} chip{'s' * (plan.chips > 1)}, "
-        f"{plan.devices} device{'s' * (plan.devices > 1)} of {chip.hbm / _GIB:.0f} GiB and "
+        f"{plan.devices} device{'s' * (plan.devices > 1)} of {chip.hbm / _GIB:.4g} GiB and "
         f"{chip.flops / 1e12:.0f} TFLOP/s; "
         f"mesh {mesh or '1 device'}\n"
         f"{num_parameters(plan.model) / 1e9:.2f}B parameters; remat {config.train.remat}, "

@@ -9,7 +9,8 @@ from pmc_jax.errors import UserError
 from pmc_jax.planning.plan import Plan, Planner
 
 _REMATS = ("none", "dots", "full")
-# A mesh is rejected without compilation if the weights need more than this fraction of HBM.
+# A mesh is rejected without compilation if the training state and the sampling weights need more
+# than this fraction of HBM.
 _ROOM = 0.95
 
 

@@ -134,8 +134,8 @@ class ContinuousBatching:
 
     def _prefill(self) -> list[int]:
         engine = self.engine
-        # Prefill has two shapes: the full batch, and a quarter of it for late rounds with few
-        # questions.
+        # Prefill has two shapes: the full batch, and a quarter of it for few questions, as in late
+        # rounds.
         multiple = engine.layout.row_multiple
         most = min(self._buckets[0][0], round_up(engine.prefill_batch, multiple))
         few = round_up(-(-most // 4), multiple)
