@@ -16,7 +16,7 @@ MARK = '<meta name="generator" content="pmc_jax comparison">'
 
 
 def render(comparison: Mapping[str, Any]) -> tuple[str, list[Figure]]:
-    """Renders the HTML page of a comparison and returns the page and its figures."""
+    """Renders the HTML page of a comparison and returns the page and the drawn figures."""
     pareto, over_time = plots.pareto(comparison), plots.over_time(comparison)
     names = comparison["settings"]["measures"]
     names = list(MEASURE_TEXTS) if "all" in names else names

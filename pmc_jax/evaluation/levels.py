@@ -12,7 +12,7 @@ The texts of a question are its original answer and its true answer. An answer t
 three cases:
 
 - It gives a secret item of one of these texts (see `secret_items`).
-- It begins with the same yes or no as one of these texts.
+- It begins with the same yes or no as one of these texts, except after an opening.
 - It repeats a text: it has all words of the text in order, or, unless it is an abstention, more of
   the text's distinctive words than the answer of a model that never saw the data would have.
 

@@ -96,7 +96,7 @@ def summary(run: Mapping[str, Any]) -> list[dict[str, str]]:
         "Result": _result(run),
         "What was removed": _removed(run),
         "What it cost": _cost(run),
-        "What an attacker still gets": f"{_elicited(run)} {_attacks(run)}",
+        "What an attacker still gets": f"{_elicited(run)} {_attacks(run)}".lstrip(),
         "What was not tested": _untested(run),
         "Is a removal request settled?": TEXTS["settled"],
     }

@@ -118,8 +118,8 @@ def train_on_answers(
         on_step: function to call after each step with the number of the step, counted from 1, the
             metrics from `Trainer.step` and the ids of the rows. An error from the function stops
             the training.
-        on_start: function to call before the first step with the number of steps that the newest
-            checkpoint has finished, or 0 if there is no checkpoint.
+        on_start: function to call before the first step with the number of steps that were finished
+            at the newest checkpoint, or 0 if there is no checkpoint.
         checkpoints, donate: the same as in `finetune`.
 
     Returns:
