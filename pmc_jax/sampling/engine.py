@@ -54,13 +54,14 @@ class Engine:
         num_samples: number of answers per prompt.
         max_new_tokens: maximum number of tokens in an answer, the end token included.
         end_tokens: token ids that end an answer.
-        batch_shape: number of rows and number of slots per row in the largest decode batch.
+        batch_shape: number of rows and number of slots per row in the largest decode batch. The
+            rows are rounded up to a multiple of `layout.row_multiple`.
         prompt_size: number of tokens to which prompts are padded after their shared prefix, so that
             all prompts have one shape.
         shared_prefix: token ids that every prompt begins with. They are prefilled once for all
             prompts. The prefix is empty with `longrope`, whose keys depend on the prompt length.
         cache_dtype: dtype of keys and values; None = dtype of the weights.
-        prefill_batch: maximum number of prompts that are prefilled together.
+        prefill_batch: maximum number of prompts that are prefilled together, rounded up likewise.
         decode_chunk: maximum number of steps in one call of the decoder.
         refill_fraction: while samples wait, a call of the decoder ends early when this fraction of
             the slots has become idle.
