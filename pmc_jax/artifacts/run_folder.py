@@ -64,8 +64,8 @@ class OutputFolder(contextlib.AbstractContextManager):
         """
         if not multihost.is_first():
             return
-        write_json(self.path / run_files.RESULTS, results)
         write_json(self.path / run_files.RUN, self.finished_record)
+        write_json(self.path / run_files.RESULTS, results)  # Nothing may be left to do after it.
 
     @property
     def finished_record(self) -> dict[str, Any]:

@@ -101,6 +101,7 @@ def run_compare(
                     caches = {"before": before, "after": AnswerCache()}
                     if not _is_finished(run, digests):
                         _unlearn(run, comparison.failed, caches, say)
+                        _is_finished(run, digests)  # The data may have changed before the run.
                     if run.name not in comparison.failed:
                         say(f"{run.name}: {comparison.measure(run, caches['after'])}")
                 if seed != runs[-1].seed:
@@ -132,9 +133,8 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_sets(base: Config) -> None:
-    names = set(base.data.evaluate)
-    lacking = [name for name in FORGET_SPLITS if name not in names]
-    if not names & set(UTILITY_SPLITS):
+    lacking = [name for name in FORGET_SPLITS if name not in base.data.evaluate]
+    if base.data.evaluate.keys().isdisjoint(UTILITY_SPLITS):
         lacking.append("one of " + ", ".join(UTILITY_SPLITS))
     if lacking:
         raise UserError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
+from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.log import RunLog
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.artifacts.timer import Stopwatch
@@ -109,6 +110,8 @@ def run_unlearn(
             with busy("write the manifest and the report"):
                 if changed := changed_files(files):
                     _log.warning(_CHANGED, folder.path, first_of(changed, 3))
+                # The report reads this file, which may have been removed or changed.
+                write_json(folder.path / run_files.RUN, folder.finished_record)
                 manifest.write(folder.path, files, results, folder.finished_record)
                 shown = ReportConfig(text=config.report.text and not purge)
                 write_report([folder.path], shown, results=results)

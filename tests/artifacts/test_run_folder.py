@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_runs import crash
 
 from pmc_jax.artifacts import run_files, run_folder
 from pmc_jax.artifacts.digests import data_digest, file_digest, settings_digest
@@ -116,6 +117,16 @@ def test_finished_run_is_refused_unchanged(tmp_path):
     with pytest.raises(UserError, match=r"nothing was changed.*--overwrite"):
         _claim(folder)
     assert _contents(folder) == before
+
+
+def test_results_are_the_last_file(tmp_path, monkeypatch):
+    folder = _run(tmp_path / "run", finished=False)
+    with _claim(folder) as claimed:
+        crash(monkeypatch, run_folder, "write_json", 1)
+        with pytest.raises(RuntimeError, match="power cut"):
+            claimed.finish({"loss": 1.0})
+    assert json.loads((folder / "run.json").read_text()) == claimed.finished_record
+    assert not (folder / "results.json").exists()
 
 
 def test_resumed_run_can_finish(tmp_path):
