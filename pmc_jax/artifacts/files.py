@@ -7,6 +7,7 @@ infinity, which standard JSON does not allow.
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,11 @@ from pmc_jax.errors import system_errors
 def json_text(value: Any) -> str:
     """Returns a value as JSON text.
 
-    Arrays become lists, array scalars become numbers and non-finite numbers become null.
+    Arrays become lists, array scalars become numbers and non-finite numbers become null. Bytes of
+    names that are not UTF-8 are escaped, because the text must be valid UTF-8.
     """
-    return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -49,7 +49,7 @@ def write(
     """
     outputs = _outputs(folder)
     for name, content in ((run_files.RESULTS, results), (run_files.RUN, record)):
-        text = json_text(content).encode("utf-8", "surrogatepass")
+        text = json_text(content).encode()
         outputs[name] = hashlib.sha256(text).hexdigest()
     rounds = results["rounds"]
     write_json(

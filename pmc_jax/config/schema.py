@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from pmc_jax.config.wording import is_word, key_name, nearest, offer, shown
+from pmc_jax.config.wording import is_text, is_word, key_name, nearest, offer, shown
 from pmc_jax.errors import UserError, escaped
 
 S = TypeVar("S", bound="Section")
@@ -332,8 +332,8 @@ def _convert(
         noun, fits, plain = _SCALARS[hint]
         if not fits(value):
             report.expected(name, noun, value)
-        elif "\0" in str(value):  # No path may contain this character.
-            report.expected(name, "text without a NUL character", value)
+        elif not is_text(str(value)):
+            report.expected(name, "text without a NUL character and half surrogate pairs", value)
         else:
             return plain(value)
         return None

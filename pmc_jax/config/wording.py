@@ -27,6 +27,19 @@ def is_word(text: str) -> bool:
     return bool(re.fullmatch(r"[\w./:+,=\[\]-]{0,100}", text, re.ASCII))
 
 
+def is_text(value: str) -> bool:
+    """Returns whether a text can be the name of a file and can be written to a file.
+
+    A NUL character and half of a surrogate pair (\\ud800) cannot. The halves that stand for the
+    bytes of a file's name that is not UTF-8 can.
+    """
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
 def nearest(name: str, candidates: Sequence[str]) -> str | None:
     """Returns the candidate whose last part is most similar to the last part of `name`.
 

@@ -11,7 +11,9 @@ import pytest
 import tiny_runs as tiny
 
 from pmc_jax import cli
+from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.manifest import present_inputs, purge
+from pmc_jax.config.reading import read_json
 from pmc_jax.errors import UserError
 
 FINETUNED = {"finetune": tiny.FINETUNE}
@@ -68,6 +70,12 @@ def _moved_here() -> None:
     for source in manifest["inputs"].values():
         source["path"] = str(Path(source["path"]).name)
     path.write_text(json.dumps(manifest))
+
+
+def test_a_name_that_is_not_utf_8_is_read_again(tmp_path):
+    write_json(tmp_path / "file.json", {"path": "out\udcff"})
+    (tmp_path / "file.json").read_text("utf-8")
+    assert read_json(tmp_path / "file.json", hint="") == {"path": "out\udcff"}
 
 
 def test_a_purge_names_what_still_knows_the_data(run):

@@ -24,7 +24,7 @@ SETTINGS = (
 
 @pytest.mark.parametrize(("cls", "name", "suffix"), SETTINGS)
 def test_settings(cls: type[Section], name: str, suffix: str, monkeypatch):
-    for path in (*REMOTE, "a\0b"):
+    for path in (*REMOTE, "a\0b", "\ud800"):
         assert f"{name}: the value must be" in tiny.fault(cls, **{name: path + suffix})
     for path in ("out", "/tmp/out", "../out", "out/~x", "a: b", "2026-11-30T12:00", "C:x", "~"):
         if not suffix:
