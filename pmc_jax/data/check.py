@@ -51,7 +51,8 @@ def check_values(
     for index in selected:
         row = table.rows[index]
         for name in columns:
-            if name in empty and row.get(name) in (None, ""):
+            value = row.get(name)
+            if name in empty and (value is None or (isinstance(value, str) and not value.strip())):
                 continue
             if name not in row:
                 faults.append(f"{table.location(index)}: the column '{name}' is missing")

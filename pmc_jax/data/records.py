@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Self
 
+from pmc_jax.data.subjects import find_subjects
 from pmc_jax.errors import UserError, first_of
 
 
@@ -91,8 +92,8 @@ class ForgetSet(_Rows):
             do not name subjects.
 
     Raises:
-        UserError: a column or an id is invalid, or a question does not contain its subject, apart
-            from case.
+        UserError: a column or an id is invalid, or a question does not contain the words of its
+            subject, apart from case.
     """
 
     ids: tuple[str, ...]
@@ -101,13 +102,16 @@ class ForgetSet(_Rows):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rows = zip(self.ids, self.questions, self.subjects or self.questions, strict=True)
-        absent = [id_ for id_, text, subject in rows if subject.casefold() not in text.casefold()]
+        if self.subjects is None:
+            return
+        found = find_subjects(self.questions, [], given=self.subjects)
+        rows = zip(self.ids, self.subjects, found, strict=True)
+        absent = [id_ for id_, subject, names in rows if subject and not names]
         if absent:
             raise UserError(
                 f"ForgetSet: the question does not contain its subject in {len(absent)} of "
-                f"{len(self)} rows ({first_of(absent, 5)}). Write the subject as in the question "
-                "or leave it empty. If the column of subjects has another meaning, set "
+                f"{len(self)} rows ({first_of(absent, 5)}). Write the subject in the words of the "
+                "question or leave it empty. If the column of subjects has another meaning, set "
                 "data.forget.subject to another name."
             )
 

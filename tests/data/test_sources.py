@@ -385,7 +385,7 @@ def test_a_forget_set_reads_the_subjects_that_its_source_names(tmp_path, name):
     data = DataConfig(root=str(tmp_path))
     rows = [
         {"question": "Where does Jane Roe live?", "subject": "jane roe "},
-        {"question": "Who?", "subject": ""},
+        {"question": "Who?", "subject": " "},
     ]
     write(tmp_path, name, rows)
     got = sets.forget_set(SourceConfig(path=name), data)
@@ -393,7 +393,9 @@ def test_a_forget_set_reads_the_subjects_that_its_source_names(tmp_path, name):
     assert sets.forget_set(SourceConfig(path=name, subject="person"), data).subjects is None
     write(tmp_path, name, [rows[0] | {"subject": "Jane Doe"}, *rows])
     message = fault(sets.forget_set, SourceConfig(path=name), data)
-    assert "1 of 3 questions" in message and "(f:0)" in message and "Doe" not in message
+    assert "1 of 3 rows" in message and "(f:0)" in message and "Doe" not in message
+    write(tmp_path, name, [rows[0] | {"subject": "Jan"}, *rows])  # no whole word of the question
+    assert "(f:0)" in fault(sets.forget_set, SourceConfig(path=name), data)
 
 
 def test_subjects_may_be_missing_but_not_of_another_type(tmp_path):
