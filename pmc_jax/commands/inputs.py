@@ -12,7 +12,7 @@ from pmc_jax.artifacts.digests import data_digest, file_digest
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
-from pmc_jax.data.lines import read_text
+from pmc_jax.data.lines import read_lines, read_text
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import eval_sets, finetune_rows, forget_answer_set, forget_set, retain_set
 from pmc_jax.distributed import multihost
@@ -139,14 +139,15 @@ def other_digests(config: Config, *, must_exist: bool) -> dict[str, str]:
     All processes of a job must call this function. Only the first process reads the files.
 
     Raises:
-        UserError: `must_exist` is true, and a file cannot be read or is not UTF-8.
+        UserError: `must_exist` is true, and a file cannot be read, is not UTF-8 or has no entries.
     """
 
     def digests() -> dict[str, str]:
         files = _other_files(config)
         if must_exist:
             for where, file in files.items():
-                read_text(file, where)
+                # All other files have an entry in each line.
+                (read_text if where == "evaluate.levels.words" else read_lines)(file, where)
         return _digests(files)
 
     return multihost.broadcast(digests)

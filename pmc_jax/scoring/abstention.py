@@ -23,6 +23,8 @@ from pmc_jax.errors import UserError
 from pmc_jax.scoring.secret_vocabulary import visible
 
 _PACKAGED = importlib.resources.files("pmc_jax.scoring") / "abstentions.yaml"
+_MAX_OPENINGS = 1000
+_MAX_CHARACTERS = 1000
 _FULL_FORMS = {  # in this order
     "[’‘ʼ`´]": "'",
     r"\bcan(?:'t|not)\b": "can not",
@@ -91,7 +93,8 @@ def abstentions(
             `languages`, and a clause with one of them is an abstention, too.
 
     Raises:
-        UserError: there are no openings for a language, or the file is missing, empty or not UTF-8.
+        UserError: there are no openings for a language, or the file is missing, empty, not UTF-8 or
+            too long.
     """
     tables = _tables()
     for language in languages:
@@ -104,6 +107,13 @@ def abstentions(
         openings = [text for language in languages for text in tables[language]["openings"]]
     else:
         openings = read_lines(openings_file, "pmc.abstention.openings_file")
+        longest = max(map(len, openings))
+        if len(openings) > _MAX_OPENINGS or longest > _MAX_CHARACTERS:
+            raise UserError(
+                f"pmc.abstention.openings_file: the file {openings_file} may have {_MAX_OPENINGS} "
+                f"lines of {_MAX_CHARACTERS} characters at most, but it has {len(openings)} lines "
+                f"of up to {longest} characters. Keep fewer or shorter lines."
+            )
     return _compiled(tuple(dict.fromkeys(openings)))
 
 

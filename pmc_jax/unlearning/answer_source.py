@@ -12,7 +12,7 @@ import numpy as np
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import ForgetAnswerSet, ForgetSet
-from pmc_jax.errors import UserError, first_of
+from pmc_jax.errors import UserError, about, first_of
 from pmc_jax.sampling.batching import Usage
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.likelihood import token_scores
@@ -76,7 +76,8 @@ class ForgetAnswerSource(RowSource):
         if answers is not None:
             self._rows["forget"] = [[one] for one in encoded(answers.answers)]
         if "refusal" in method.terms:
-            columns = [encoded([refusal] * len(forget)) for refusal in refusals]
+            with about("method.refusals"):
+                columns = [encoded([refusal] * len(forget)) for refusal in refusals]
             self._rows["refusal"] = [list(row) for row in zip(*columns, strict=True)]
         every = [s for rows in self._rows.values() for row in rows for s in row]
         self.lengths = [len(s) for s in every] or [len(p) for p in self.prompts]

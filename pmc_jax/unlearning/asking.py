@@ -46,15 +46,19 @@ def check_asking(
 
     Raises:
         UserError: a question names no subject although `pmc.answer=unseen`, a file cannot be read,
-            or the prompts have no system message for `pmc.abstention.system_prompt`.
+            an opening or the system prompt is too long, or the prompts have no system message for
+            `pmc.abstention.system_prompt`.
     """
+    languages = pmc.abstention.languages if pmc.answer == "abstain" else ()
+    openings = abstentions(languages, pmc.abstention.openings_file).openings
     if pmc.answer == "abstain":
-        abstentions(pmc.abstention.languages, pmc.abstention.openings_file)
         if pmc.abstention.system_prompt is not None and not generator.encoder.is_chat:
             raise UserError(
                 "pmc.abstention.system_prompt: prompts in the tags format have no system message. "
                 "Remove this setting, or use a model with a chat template and model.format=auto."
             )
+        limit = pmc.sampling.max_new_tokens
+        abstaining_variants(generator, forget, openings, pmc.abstention, limit)
     elif pmc.answer == "unseen":
         subjects = zip(forget.ids, subjects_of(forget, retain, pmc), strict=True)
         if missing := [id_ for id_, names in subjects if not names]:

@@ -15,6 +15,7 @@ from pmc_jax.config.pmc import AbstentionConfig
 from pmc_jax.data.records import ForgetSet
 from pmc_jax.data.spelling import spelled_words
 from pmc_jax.data.subjects import replace_names
+from pmc_jax.errors import UserError, about
 from pmc_jax.sampling.generator import TextGenerator
 
 _LEFTOVER = 4  # minimum number of letters of an invented word whose forms are found
@@ -81,7 +82,12 @@ def abstaining_variants(
     encoder = generator.encoder
     tokens = [encoder.answer_prefix(opening) for opening in openings]
     added = max(map(len, tokens), default=0) + len(encoder.place.added)
-    plain = generator.prompts(forget.questions, max_new_tokens + added, ids=forget.ids)
+    try:
+        plain = generator.prompts(forget.questions, max_new_tokens + added, ids=forget.ids)
+    except UserError as error:
+        raise UserError(
+            f"{error} Or shorten the openings in pmc.abstention: the longest has {added} tokens."
+        ) from None
     rows = [
         [Variant([*encoder.before_answer(prompt), *opening], opening) for opening in tokens]
         for prompt in plain
@@ -91,7 +97,8 @@ def abstaining_variants(
         instructed = dataclasses.replace(
             generator, encoder=dataclasses.replace(encoder, settings=model)
         )
-        prompts = instructed.prompts(forget.questions, max_new_tokens, ids=forget.ids)
+        with about("pmc.abstention.system_prompt"):
+            prompts = instructed.prompts(forget.questions, max_new_tokens, ids=forget.ids)
         for row, prompt in zip(rows, prompts, strict=True):
             # With openings, all prompts end where an answer begins.
             row.append(Variant(encoder.before_answer(prompt) if tokens else prompt))

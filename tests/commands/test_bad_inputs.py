@@ -53,6 +53,31 @@ def test_bad_question(line, part, inputs):
     tiny.assert_names(tiny.refused("unlearn"), "forget.jsonl, ", part)
 
 
+TEXTS = ("pmc.subject.names_file", "pmc.abstention.openings_file", "method.refusals")
+
+
+@pytest.mark.parametrize("setting", TEXTS)
+@pytest.mark.parametrize("content", [None, b"", b"Zorbolant \xe9\n"])
+def test_a_text_file_that_the_method_does_not_read(setting, content, inputs):
+    """The manifest lists the file, so the run must refuse it at its start and not at its end."""
+    if content is not None:
+        Path("lines.txt").write_bytes(content)
+    message = tiny.refused("unlearn", f"{setting}=lines.txt")
+    tiny.assert_names(message, f"{setting}: the file ", "lines.txt ")
+
+
+def test_openings_and_refusals_that_are_too_long(inputs):
+    Path("lines.txt").write_text("Zorbolant " * 99)
+    abstain = "pmc.abstention.openings_file=lines.txt"
+    long = ("pmc.answer=abstain", "pmc.sampling.max_new_tokens=200")
+    message = tiny.refused("unlearn", abstain, *long)
+    tiny.assert_names(message, "forget:0: ", "shorten the openings in pmc.abstention: the longest")
+    Path("lines.txt").write_text("Zorbolant " * 300)
+    assert "1 lines of up to 2999 characters" in tiny.refused("unlearn", abstain)
+    message = tiny.refused("unlearn", "method.name=pmc_alignment", "method.refusals=lines.txt")
+    tiny.assert_names(message, "method.refusals: ", "forget:0 (")
+
+
 def test_absent_column(inputs):
     message = tiny.refused("unlearn", "data.retain.answer=answers")
     tiny.assert_names(message, "retain.jsonl: the column 'answers' does not exist. Did you mean")
