@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from pmc_jax.distributed import launch
+from pmc_jax.distributed import launch, preemption
 
 _TUNABLES = {
     "mmap_max": 0,  # uses no separate mappings for large blocks
@@ -32,6 +32,7 @@ def tune_glibc_malloc() -> None:
     if _helps(os.environ):
         tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())
         os.environ["GLIBC_TUNABLES"] = tunables
+        preemption.hold_signals()  # Python would answer Ctrl-C with a traceback while it starts.
         os.execv(sys.executable, sys.orig_argv)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pmc_jax.config.run import Config, load_config
 from pmc_jax.config.schema import Section, dotted_names
-from pmc_jax.distributed import launch
+from pmc_jax.distributed import launch, preemption
 from pmc_jax.distributed.busy import busy
 from pmc_jax.errors import UserError, escaped
 
@@ -78,7 +78,9 @@ def set_up_libraries() -> None:
     """
     check_file_limit()
     quiet_libraries()
-    with busy("load the libraries"):
+    is_alone = "jax" not in sys.modules  # A process of a job has already imported and joined.
+    loading = preemption.importing() if is_alone else contextlib.nullcontext()
+    with busy("load the libraries"), loading:
         keep_compilations()
         importlib.import_module("pmc_jax.commands.inputs")
 

@@ -37,12 +37,14 @@ class _Stop:
         requested: event that is set after a signal.
         number: number of the signal.
         saving: number of `saving` blocks that the process is in.
+        importing: whether the process is in an `importing` block.
     """
 
     def __init__(self):
         self.requested = threading.Event()
         self.number = int(signal.SIGTERM)
         self.saving = 0
+        self.importing = False
 
 
 _stop = _Stop()
@@ -74,6 +76,16 @@ def handled_signals() -> list[signal.Signals]:
     """
     numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
     return [n for n in numbers if n == signal.SIGTERM or signal.getsignal(n) != signal.SIG_IGN]
+
+
+def hold_signals() -> None:
+    """Makes signals wait for `release_signals`, also in a program that this process executes."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, handled_signals())
+
+
+def release_signals() -> None:
+    """Delivers the signals that have waited since `hold_signals`."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handled_signals())
 
 
 def exit_now(status: int, text: str) -> None:
@@ -113,6 +125,7 @@ def handle_signals(
     watcher = threading.Thread(target=_watch, args=(read_end, before, *functions), daemon=True)
     watcher.start()
     try:
+        release_signals()
         yield
     except Exception as error:
         # Native code, such as an extension that is imported, may replace the exception.
@@ -145,6 +158,19 @@ def saving() -> Iterator[None]:
         _stop.saving -= 1
     if not _stop.saving and is_requested() and multihost.count() == 1:
         raise Stopped(_stop.number)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Ends the process without clean-up if a signal arrives in a `with` block.
+
+    An exception would abort the process if it passed through native code that is being loaded.
+    """
+    _stop.importing = True
+    try:
+        yield
+    finally:
+        _stop.importing = False
 
 
 def is_requested() -> bool:
@@ -196,6 +222,8 @@ def _on_signal(number: int, _: object) -> None:
         return  # `_watch` ends the process after a second signal.
     _stop.number = number
     _stop.requested.set()
+    if _stop.importing:
+        exit_stopped(Stopped(number))
     if not _stop.saving:
         raise Stopped(number)
     _write_line(

@@ -97,6 +97,7 @@ def run_supervised(work: Callable[[Parent], NoReturn]) -> int:
     numbers = preemption.handled_signals()
     for number in numbers:
         signal.signal(number, lambda number, _: os.kill(child, number))
+    preemption.release_signals()
     _, wait_status = os.waitpid(child, 0)
     # The system may now give the process id of the child to another process.
     for number in numbers:

@@ -230,3 +230,19 @@ def test_a_process_of_its_own_ends_with_75(inputs):
     assert process.returncode == 75, rest[-2000:]
     assert rest.splitlines()[-1].startswith("pmc: the run received SIGTERM")
     assert "Traceback" not in rest and list(Path("out/checkpoints").iterdir())
+
+
+def test_a_signal_while_libraries_load_passes_no_exception_through_them(monkeypatch, capfd):
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as end, preemption.handle_signals(), preemption.importing():
+        signal.raise_signal(signal.SIGTERM)
+    assert end.value.code == 75
+    assert "pmc: the command received SIGTERM and stopped." in capfd.readouterr().err
+
+
+def test_a_signal_while_python_starts_again_waits_for_the_handlers():
+    preemption.hold_signals()
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(Stopped), preemption.handle_signals():
+        pytest.fail("The signal is still waiting.")
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
