@@ -288,8 +288,8 @@ def remove(folder: Path, names: Sequence[str]) -> None:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"{error.filename}: the file cannot be removed ({error.strerror}). Check the "
-            "permissions of the folder."
+            f"{path}: the path cannot be removed ({error.strerror}). Check the permissions of its "
+            "folder and of everything in it."
         ) from error
 
 

@@ -342,3 +342,15 @@ def test_settings_digest_sees_only_what_is_computed():
 
     assert digest() == digest(output=OutputConfig(dir="x"))
     assert digest() != digest(seed=1)
+
+
+def test_a_folder_that_cannot_be_removed_is_named_with_its_path(tmp_path, monkeypatch):
+    """`rmtree` names a file inside the folder without the path of the folder."""
+
+    def fails(path):
+        raise PermissionError(13, "Permission denied", "2")
+
+    (tmp_path / "checkpoints").mkdir()
+    monkeypatch.setattr(run_folder.shutil, "rmtree", fails)
+    with pytest.raises(UserError, match=f"^{tmp_path}/checkpoints: the path cannot be removed"):
+        run_folder.remove(tmp_path, ["checkpoints"])
