@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from pmc_jax.config.wording import is_name
+from pmc_jax.config.wording import is_name, is_text
 from pmc_jax.errors import UserError, reason, system_errors
 
 MAX_FILE_BYTES = 1_000_000
@@ -74,6 +74,8 @@ def read_settings(path: str | Path) -> dict[str, Any]:
             message names the line), or does not contain a mapping.
     """
     fix = "Pass the path of a YAML file."
+    if not is_text(str(path)):  # `run` of a comparison may be any text.
+        raise UserError(f"{path}: no file can have this name. {fix}")
     with system_errors(f"{path}: the settings cannot be read", fix), Path(path).open("rb") as file:
         text = file.read(MAX_FILE_BYTES + 1)
     if len(text) > MAX_FILE_BYTES:

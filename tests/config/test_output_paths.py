@@ -8,6 +8,7 @@ import tiny_runs as tiny
 
 from pmc_jax.config.compare import ResultsConfig
 from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.config.loader import read_settings
 from pmc_jax.config.paths import output_path
 from pmc_jax.config.plan import PlanConfig
 from pmc_jax.config.report import ReportConfig
@@ -57,3 +58,8 @@ def test_commands(command, tmp_path, monkeypatch):
     for path in REMOTE:
         message = tiny.refused(command, f"output.dir={path}")
         assert "output.dir: the value must be a path on this machine, not an address" in message
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_names_that_no_file_of_settings_can_have(name):
+    assert "no file can have this name" in tiny.fault(read_settings, name)
