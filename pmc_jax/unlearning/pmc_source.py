@@ -326,8 +326,7 @@ class PMCSource(RowSource):
         if wordless := self._selector.wordless:
             _log.warning(
                 "The original answers to %d of %d forget questions (%s) have no letter or digit, "
-                "so ROUGE gives every sample the score 0. Read these answers with pmc sample "
-                "CONFIG pmc.sampling.temperature=0, or use the score token_lcs in pmc.score.",
+                "so ROUGE gives every sample the score 0. Use the score token_lcs in pmc.score.",
                 *(len(wordless), len(self.ids), first_of(wordless, 5)),
             )
         selection, limit = self._pmc.selection, self._pmc.selection.max_train_score

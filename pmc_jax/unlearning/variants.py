@@ -81,12 +81,16 @@ def abstaining_variants(
     """
     encoder = generator.encoder
     tokens = [encoder.answer_prefix(opening) for opening in openings]
-    added = max(map(len, tokens), default=0) + len(encoder.place.added)
+    longest = max(map(len, tokens), default=0)
+    added = longest + len(encoder.place.added)
     try:
         plain = generator.prompts(forget.questions, max_new_tokens + added, ids=forget.ids)
     except UserError as error:
+        if not longest:
+            raise
         raise UserError(
-            f"{error} Or shorten the openings in pmc.abstention: the longest has {added} tokens."
+            f"{error} Or list shorter openings in pmc.abstention.openings_file: the longest has "
+            f"{longest} tokens."
         ) from None
     rows = [
         [Variant([*encoder.before_answer(prompt), *opening], opening) for opening in tokens]
