@@ -71,7 +71,8 @@ def test_openings_and_refusals_that_are_too_long(inputs):
     abstain = "pmc.abstention.openings_file=lines.txt"
     long = ("pmc.answer=abstain", "pmc.sampling.max_new_tokens=200")
     message = tiny.refused("unlearn", abstain, *long)
-    tiny.assert_names(message, "forget:0: ", "shorter openings in pmc.abstention.openings_file: the longest")
+    advice = "shorter openings in pmc.abstention.openings_file: the longest"
+    tiny.assert_names(message, "forget:0: ", advice)
     Path("lines.txt").write_text("Zorbolant " * 300)
     assert "1 lines of up to 2999 characters" in tiny.refused("unlearn", abstain)
     message = tiny.refused("unlearn", "method.name=pmc_alignment", "method.refusals=lines.txt")
