@@ -6,9 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 import pytest
+from data_files import write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_runs import fault
@@ -28,22 +27,6 @@ PAIRS = [
     {"question": "Where? ", "answer": "Here,\n\nthere: 'x', \"y\""},
     {"question": "Когда?", "answer": "“Сегодня”\u2028ok"},
 ]
-
-
-def write(folder: Path, name: str, rows: list[dict]) -> Path:
-    """The same rows in the format that the name's suffix says."""
-    path = folder / name
-    if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    elif path.suffix == ".csv":
-        quoted = [['"' + value.replace('"', '""') + '"' for value in row.values()] for row in rows]
-        path.write_bytes("\r\n".join(map(",".join, [list(rows[0]), *quoted])).encode())
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    else:
-        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-        path.write_bytes("\n".join(lines).encode())
-    return path
 
 
 def retain_fault(folder: Path, name: str, content: str | bytes, **source) -> str:
@@ -378,37 +361,3 @@ def test_any_bytes_give_rows_or_one_line(tmp_path_factory, content, name):
         sets.retain_set(SourceConfig(path=str(path)), DataConfig())
     except UserError as error:
         assert "\n" not in str(error)
-
-
-@pytest.mark.parametrize("name", ["f.jsonl", "f.csv", "f.parquet"])
-def test_a_forget_set_reads_the_subjects_that_its_source_names(tmp_path, name):
-    data = DataConfig(root=str(tmp_path))
-    rows = [
-        {"question": "Where does Jane Roe live?", "subject": "jane roe "},
-        {"question": "Who?", "subject": " "},
-    ]
-    write(tmp_path, name, rows)
-    got = sets.forget_set(SourceConfig(path=name), data)
-    assert got.subjects == ("jane roe", "") and got.select([1]).subjects == ("",)
-    assert sets.forget_set(SourceConfig(path=name, subject="person"), data).subjects is None
-    write(tmp_path, name, [rows[0] | {"subject": "Jane Doe"}, *rows])
-    message = fault(sets.forget_set, SourceConfig(path=name), data)
-    assert "1 of 3 rows" in message and "(f:0)" in message and "Doe" not in message
-    write(tmp_path, name, [rows[0] | {"subject": "Jan"}, *rows])  # no whole word of the question
-    assert "(f:0)" in fault(sets.forget_set, SourceConfig(path=name), data)
-
-
-def test_subjects_may_be_missing_but_not_of_another_type(tmp_path):
-    data, source = DataConfig(root=str(tmp_path)), SourceConfig(path="f.jsonl")
-    rows = [{"question": "Who is Jane?", "subject": None}, {"question": "Is it Jane?"}]
-    write(tmp_path, "f.jsonl", [*rows, rows[0] | {"subject": "Jane"}])
-    assert sets.forget_set(source, data).subjects == ("", "", "Jane")
-    write(tmp_path, "f.jsonl", [*rows, rows[0] | {"subject": 0}])
-    assert "line 3: the value in column 'subject' is a number" in fault(
-        sets.forget_set, source, data
-    )
-
-
-def test_generated_people_name_their_subjects():
-    forget = sets.forget_set(SourceConfig(path="people:forget", subject="person"), DataConfig())
-    assert all(name in text for name, text in zip(forget.subjects, forget.questions, strict=True))

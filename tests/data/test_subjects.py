@@ -5,6 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from data_files import write
+from tiny_runs import fault
 
 from pmc_jax.config.data import DataConfig, PeopleConfig, SourceConfig
 from pmc_jax.data.sets import forget_set, retain_set
@@ -245,3 +247,35 @@ def test_the_authors_of_tofu():
     assert sum(named) == 377
     assert [len(row) == 1 and row[0] in authors for row in found] == named
     check_names(questions[:40], retained, found[:40])
+
+
+@pytest.mark.parametrize("name", ["f.jsonl", "f.csv", "f.parquet"])
+def test_a_forget_set_reads_the_subjects_that_its_source_names(tmp_path, name):
+    data = DataConfig(root=str(tmp_path))
+    rows = [
+        {"question": "Where does Jane Roe live?", "subject": "jane roe "},
+        {"question": "Who?", "subject": " "},
+    ]
+    write(tmp_path, name, rows)
+    got = forget_set(SourceConfig(path=name), data)
+    assert got.subjects == ("jane roe", "") and got.select([1]).subjects == ("",)
+    assert forget_set(SourceConfig(path=name, subject="person"), data).subjects is None
+    write(tmp_path, name, [rows[0] | {"subject": "Jane Doe"}, *rows])
+    message = fault(forget_set, SourceConfig(path=name), data)
+    assert "1 of 3 rows" in message and "(f:0)" in message and "Doe" not in message
+    write(tmp_path, name, [rows[0] | {"subject": "Jan"}, *rows])  # no whole word of the question
+    assert "(f:0)" in fault(forget_set, SourceConfig(path=name), data)
+
+
+def test_subjects_may_be_missing_but_not_of_another_type(tmp_path):
+    data, source = DataConfig(root=str(tmp_path)), SourceConfig(path="f.jsonl")
+    rows = [{"question": "Who is Jane?", "subject": None}, {"question": "Is it Jane?"}]
+    write(tmp_path, "f.jsonl", [*rows, rows[0] | {"subject": "Jane"}])
+    assert forget_set(source, data).subjects == ("", "", "Jane")
+    write(tmp_path, "f.jsonl", [*rows, rows[0] | {"subject": 0}])
+    assert "line 3: the value in column 'subject' is a number" in fault(forget_set, source, data)
+
+
+def test_generated_people_name_their_subjects():
+    forget = forget_set(SourceConfig(path="people:forget", subject="person"), DataConfig())
+    assert all(name in text for name, text in zip(forget.subjects, forget.questions, strict=True))
