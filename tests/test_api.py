@@ -199,7 +199,7 @@ def test_a_score_that_gives_the_wrong_number_of_values_is_named(taught):
         (QUESTIONS, ["Zorbolant"], "row 0 .*not a .question, answer. pair"),
         (QUESTIONS, [("Zorbolant", "")], "row 0 .*'answer' is empty"),
         ([" ".join(tiny.WORDS * 5)], OTHERS, "250 prompt tokens"),
-        (QUESTIONS, [("Zorbolant", " ".join(tiny.WORDS * 6))], "max_length=256: pair:0"),
+        (QUESTIONS, [("Zorbolant", " ".join(tiny.WORDS * 6))], "window of 256 tokens: pair:0"),
     ],
 )
 def test_bad_rows_are_refused(lm, forget, retain, message):

@@ -176,9 +176,9 @@ def remove(name):
 
 Q = "model.layers.1.self_attn.q_proj.weight"
 BROKEN = {
-    "truncated": (truncate, [SINGLE_FILE, "Download it again"]),
-    "not safetensors": (write(SINGLE_FILE, "<html>"), [SINGLE_FILE, "Download it again"]),
-    "empty file": (write(SINGLE_FILE, ""), [SINGLE_FILE, "Download it again"]),
+    "truncated": (truncate, [SINGLE_FILE, "download it again"]),
+    "not safetensors": (write(SINGLE_FILE, "<html>"), [SINGLE_FILE, "download it again"]),
+    "empty file": (write(SINGLE_FILE, ""), [SINGLE_FILE, "download it again"]),
     "missing tensor": (drop(Q), ["model:", Q, "[32, 32]", "missing"]),
     "no tensors": (lambda f: edit_tensors(f, dict.clear), ["embed_tokens.weight", "missing"]),
     "wrong shape": (put(Q, np.zeros((32, 31), "f")), [SINGLE_FILE, Q, "[32, 31]", "[32, 32]"]),

@@ -289,7 +289,7 @@ def test_questions_come_by_level_then_by_what_is_left_of_the_true_answer(page):
     assert rows["forget-5"][0] == "an opening"
     assert rows["forget-4"][0] == "no answer that was tried"
     assert "No longer said: 11 of 12; sampled: 2; still elicited by a prefill: 1" in parsed.text
-    assert "The answers to 1 question have no number" in parsed.text
+    assert "The answers to 1 question have no secret number" in parsed.text
 
 
 def test_a_log_without_lines_of_questions(tmp_path):

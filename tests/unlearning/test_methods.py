@@ -88,7 +88,7 @@ def test_true_answers_are_needed_where_they_are_targets(world, monkeypatch, tmp_
     assert done.status == 2 and "data.forget_answers.path is not set" in done.err
     done = tiny.pmc("unlearn", "method.name=npo", "data.forget_answers.path=retain.jsonl", out)
     assert (
-        done.status == 2 and "row 6 (counted from 0); the numbers of rows are 8 and 6" in done.err
+        done.status == 2 and "row 0 (counted from 0); the numbers of rows are 8 and 6" in done.err
     )
     done = tiny.pmc("unlearn", "method.name=rmu", "method.layer=9", out,
                     "data.forget_answers.path=forget.jsonl")  # fmt: skip
