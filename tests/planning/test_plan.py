@@ -44,62 +44,63 @@ def more_plans() -> dict:
     return compiled_plans("long")
 
 
+@pytest.fixture(scope="module")
+def llama_3b() -> dict:
+    return compiled_plans("3b")["3b"]
+
+
 @pytest.mark.slow
 class TestLlama3B:
     """Llama-3.2-3B, 64 rows of 256 tokens and 160 answers at once, on sixteen v5e chips."""
 
-    @pytest.fixture(scope="class")
-    def plans(self) -> dict:
-        return compiled_plans("3b")
-
-    def test_training_and_sampling_fit(self, plans):
-        plan = plans["3b"]
-        assert plan["fits"] and plan["chips"] == 16 and plan["parameters"] == 3_212_749_824
-        programs = plan["programs"]
+    def test_training_and_sampling_fit(self, llama_3b):
+        assert (
+            llama_3b["fits"] and llama_3b["chips"] == 16 and llama_3b["parameters"] == 3_212_749_824
+        )
+        programs = llama_3b["programs"]
         assert list(programs) == ["train_step", "weight_sync", "prefill", "decode_step"]
         # float32 weights and two moments over sixteen devices, and the batch.
-        assert programs["train_step"]["arguments_bytes"] < 12.1 * plan["parameters"] / 16
-        assert programs["decode_step"]["beside_bytes"] >= 12 * plan["parameters"] / 16
+        assert programs["train_step"]["arguments_bytes"] < 12.1 * llama_3b["parameters"] / 16
+        assert programs["decode_step"]["beside_bytes"] >= 12 * llama_3b["parameters"] / 16
 
-    def test_products(self, plans):
-        assert 1.1 < plans["3b"]["ratios"]["train_step_flops_per_6nd"] <= 1.36
+    def test_products(self, llama_3b):
+        assert 1.1 < llama_3b["ratios"]["train_step_flops_per_6nd"] <= 1.36
 
-    def test_memory_traffic_of_a_decode_step(self, plans):
-        ratio = plans["3b"]["ratios"]["decode_step_hbm_per_weights_and_cache"]
+    def test_memory_traffic_of_a_decode_step(self, llama_3b):
+        ratio = llama_3b["ratios"]["decode_step_hbm_per_weights_and_cache"]
         assert 1 < ratio <= 1.25
 
-    def test_every_bound_is_below_the_estimate(self, plans):
-        for name, program in plans["3b"]["programs"].items():
+    def test_every_bound_is_below_the_estimate(self, llama_3b):
+        for name, program in llama_3b["programs"].items():
             bound = program["bound"]
             assert 0 < bound["seconds"] < 1.05 * bound["estimated"], name
-        rates = plans["3b"]["rates"]["train_step"]
+        rates = llama_3b["rates"]["train_step"]
         for kind in ("seconds", "estimated"):
             assert 0 < rates[kind]["model_flop_utilisation"] < 1
 
-    def test_weights_are_gathered_for_use_and_activations_stay(self, plans):
+    def test_weights_are_gathered_for_use_and_activations_stay(self, llama_3b):
         """In bfloat16: forward, and again for the backward pass; gradients go the other way."""
-        plan = plans["3b"]
-        weights = 2 * plan["parameters"]
+        weights = 2 * llama_3b["parameters"]
         moved = {"all-gather": 0, "gradients": 0, "all-to-all": 0}
-        for c in plan["programs"]["train_step"]["collectives"]:
+        for c in llama_3b["programs"]["train_step"]["collectives"]:
             assert c["axes"] == "fsdp"
             moved[c["kind"] if c["kind"] in moved else "gradients"] += c["bytes"]
         assert moved["all-gather"] <= 2 * weights
         assert moved["gradients"] <= 1.1 * weights
         assert moved["all-to-all"] < 0.01 * weights
 
-    def test_the_weight_sync_moves_each_weight_once(self, plans):
-        moved = plans["3b"]["programs"]["weight_sync"]["collectives"]
+    def test_the_weight_sync_moves_each_weight_once(self, llama_3b):
+        moved = llama_3b["programs"]["weight_sync"]["collectives"]
         assert {c["kind"] for c in moved} == {"all-gather"}
-        weights = 2 * plans["3b"]["parameters"]
+        weights = 2 * llama_3b["parameters"]
         assert sum(c["bytes"] for c in moved) == pytest.approx(weights * 15 / 16, rel=0.01)
 
-    def test_a_decode_step_gathers_no_weights_and_no_logits(self, plans):
-        moved = plans["3b"]["programs"]["decode_step"]["collectives"]
+    def test_a_decode_step_gathers_no_weights_and_no_logits(self, llama_3b):
+        moved = llama_3b["programs"]["decode_step"]["collectives"]
         assert sum(c["bytes"] for c in moved) < 64 * 1024
 
-    def test_the_whole_run(self, plans):
-        run = plans["3b"]["run"]
+    def test_the_whole_run(self, llama_3b):
+        run = llama_3b["run"]
         assert run["steps"] == 188 and run["rounds"] == 188
         for kind in ("bound", "estimated"):
             seconds = run[f"{kind}_seconds"]
