@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from pmc_jax.artifacts.log import progress
 from pmc_jax.commands.build import trains_on_own_answers
 from pmc_jax.commands.inputs import RunInputs
-from pmc_jax.config.data import DataConfig
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import TrainConfig
@@ -85,9 +84,8 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
             check_training("finetune", settings, generator, size, settings.epochs)
         for refusal in sorted(inputs.refusals, key=len)[-1:]:
             with about("method.refusals"):
-                window = DataConfig(max_length=min(generator.lm.config.max_positions, 10**6))
                 texts = [refusal] * len(forget)
-                generator.sequences(forget.questions, texts, window, ids=forget.ids)
+                generator.sequences(forget.questions, texts, None, ids=forget.ids)
         if config.data.long_rows == "error":
             for pairs in (inputs.retain, inputs.target_rows, inputs.forget_answers):
                 if pairs is not None:

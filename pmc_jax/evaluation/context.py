@@ -267,5 +267,4 @@ class LoadedModel:
         Raises:
             UserError: a sequence cannot be encoded or is longer than the model's context window.
         """
-        longest = DataConfig(max_length=min(self.generator.lm.config.max_positions, 10**6))
-        return self.generator.sequences(questions, answers, longest, ids=ids)
+        return self.generator.sequences(questions, answers, None, ids=ids)

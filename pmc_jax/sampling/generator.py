@@ -152,26 +152,30 @@ class TextGenerator:
         self,
         questions: Sequence[str],
         answers: Sequence[str],
-        data: DataConfig,
+        data: DataConfig | None,
         *,
         ids: Sequence[str],
     ) -> list[TokenSequence]:
         """Encodes question-answer pairs as training sequences, except pairs that `long_rows` drops.
 
         Args:
-            data: settings with the length limits. No other settings are read.
+            data: settings with the length limits. No other settings are read. With None, a pair
+                that does not fit into the model's window is an error.
             ids: names of the pairs in error messages.
 
         Raises:
             UserError: a pair cannot be encoded, see `encode_pairs`.
         """
+        window = self.lm.config.max_positions
+        # The setting has this maximum.
+        data = data or DataConfig(max_length=min(window, 10**6))
         return encode_pairs(
             self.encoder,
             list(zip(questions, answers, strict=True)),
             ids=ids,
             max_length=data.max_length,
             long_rows=data.long_rows,
-            window=self.lm.config.max_positions,
+            window=window,
         )
 
     def engine(

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pmc_jax.config.data import DataConfig
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.config.run import Config
 from pmc_jax.data.lines import read_lines
@@ -17,11 +16,16 @@ from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
 from pmc_jax.sampling.sampler import GREEDY, Sampler
 from pmc_jax.sampling.snapshot import SamplingWeights
-from pmc_jax.scoring.abstention import abstentions
+from pmc_jax.scoring.abstention import Abstentions, abstentions
 from pmc_jax.scoring.secret_vocabulary import vocabulary
 from pmc_jax.training.likelihood import token_scores
 from pmc_jax.unlearning import knowledge
-from pmc_jax.unlearning.variants import abstaining_variants, plain_variants, unseen_variants
+from pmc_jax.unlearning.variants import (
+    Variant,
+    abstaining_variants,
+    plain_variants,
+    unseen_variants,
+)
 
 _SAMPLES = 4  # number of answers that are sampled for each question to find private words
 
@@ -49,27 +53,41 @@ def check_asking(
             an opening or the system prompt is too long, or the prompts have no system message for
             `pmc.abstention.system_prompt`.
     """
-    languages = pmc.abstention.languages if pmc.answer == "abstain" else ()
-    openings = abstentions(languages, pmc.abstention.openings_file).openings
+    found = _abstentions(pmc)
     if pmc.answer == "abstain":
-        if pmc.abstention.system_prompt is not None and not generator.encoder.is_chat:
-            raise UserError(
-                "pmc.abstention.system_prompt: prompts in the tags format have no system message. "
-                "Remove this setting, or use a model with a chat template and model.format=auto."
-            )
-        limit = pmc.sampling.max_new_tokens
-        abstaining_variants(generator, forget, openings, pmc.abstention, limit)
+        _abstaining_variants(generator, forget, found, pmc)
     elif pmc.answer == "unseen":
-        subjects = zip(forget.ids, subjects_of(forget, retain, pmc), strict=True)
-        if missing := [id_ for id_, names in subjects if not names]:
-            raise UserError(
-                f"pmc.answer=unseen: no subject was found in {len(missing)} of {len(forget)} "
-                f"forget questions ({first_of(missing, 5)}). Name the subjects in the column "
-                "subject of data.forget, or list their names in pmc.subject.names_file."
-            )
+        _check_subjects(forget, _subjects_of(forget, retain, pmc))
 
 
-def subjects_of(forget: ForgetSet, retain: RetainSet, pmc: PMCConfig) -> list[tuple[str, ...]]:
+def _abstentions(pmc: PMCConfig) -> Abstentions:
+    languages = pmc.abstention.languages if pmc.answer == "abstain" else ()
+    return abstentions(languages, pmc.abstention.openings_file)
+
+
+def _abstaining_variants(
+    generator: TextGenerator, forget: ForgetSet, found: Abstentions, pmc: PMCConfig
+) -> list[list[Variant]]:
+    if pmc.abstention.system_prompt is not None and not generator.encoder.is_chat:
+        raise UserError(
+            "pmc.abstention.system_prompt: prompts in the tags format have no system message. "
+            "Remove this setting, or use a model with a chat template and model.format=auto."
+        )
+    limit = pmc.sampling.max_new_tokens
+    return abstaining_variants(generator, forget, found.openings, pmc.abstention, limit)
+
+
+def _check_subjects(forget: ForgetSet, subjects: Sequence[Sequence[str]]) -> None:
+    named = zip(forget.ids, subjects, strict=True)
+    if missing := [id_ for id_, names in named if not names]:
+        raise UserError(
+            f"pmc.answer=unseen: no subject was found in {len(missing)} of {len(forget)} "
+            f"forget questions ({first_of(missing, 5)}). Name the subjects in the column "
+            "subject of data.forget, or list their names in pmc.subject.names_file."
+        )
+
+
+def _subjects_of(forget: ForgetSet, retain: RetainSet, pmc: PMCConfig) -> list[tuple[str, ...]]:
     """Returns the names of the subject of each forget question."""
     file, retained = pmc.subject.names_file, [*retain.questions, *retain.answers]
     names = [] if file is None else read_lines(file, "pmc.subject.names_file")
@@ -95,7 +113,8 @@ class Asking:
         count: number of variants of a question.
 
     Raises:
-        UserError: a question is too long, a file cannot be read, or `check_asking` raises an error.
+        UserError: a question is too long, a file cannot be read, or the questions cannot be asked
+            as `pmc.answer` requires (see `check_asking`).
     """
 
     def __init__(
@@ -107,19 +126,15 @@ class Asking:
         config: Config,
     ):
         pmc, self._generator, self._forget = config.pmc, generator, forget
-        check_asking(generator, forget, retain, pmc)
         limit, self._seed = pmc.sampling.max_new_tokens, config.seed
         self._limits = dict(max_new_tokens=limit, batch_size=pmc.sampling.batch_size)
         self.words = vocabulary(config.evaluate.levels.words)
-        self.abstentions = abstentions(
-            pmc.abstention.languages if pmc.answer == "abstain" else (),
-            pmc.abstention.openings_file,
-        )
+        self.abstentions = _abstentions(pmc)
         self.measures_knowledge = pmc.answer != "own" or pmc.subject.unknown == "skip"
         self.subjects: list[tuple[str, ...]] = [()] * len(forget)
         self._invented: list[list[Mapping[str, str]]] = [[] for _ in forget.ids]
         if self.measures_knowledge:
-            self.subjects = subjects_of(forget, retain, pmc)
+            self.subjects = _subjects_of(forget, retain, pmc)
             texts = [*forget.questions, *retain.questions, *retain.answers]
             self._invented = invented_names(
                 self.subjects, texts, count=pmc.subject.invented, seed=config.seed
@@ -129,9 +144,9 @@ class Asking:
             has_nll = pmc.selection.max_perplexity is not None
             self.sampler = Sampler(1.0, return_logprobs=has_nll)
         if pmc.answer == "abstain":
-            openings = self.abstentions.openings
-            self.variants = abstaining_variants(generator, forget, openings, pmc.abstention, limit)
+            self.variants = _abstaining_variants(generator, forget, self.abstentions, pmc)
         elif pmc.answer == "unseen":
+            _check_subjects(forget, self.subjects)
             self.variants = unseen_variants(generator, forget, self._invented, limit)
         self.count = len(self.variants[0]) if self.variants else 1
 
@@ -190,7 +205,6 @@ class Asking:
     ) -> list[float]:
         """Returns the mean log-probability per token of each answer."""
         lm, dtype = self._generator.lm, self._generator.dtype
-        longest = DataConfig(max_length=min(lm.config.max_positions, 10**6))
-        sequences = self._generator.sequences(questions, answers, longest, ids=ids)
+        sequences = self._generator.sequences(questions, answers, None, ids=ids)
         scores = token_scores(model, lm.config, lm.layout, sequences, dtype=dtype)
         return [float(score.logp.mean(dtype=np.float64)) for score in scores]
