@@ -122,6 +122,16 @@ class PMCSource(RowSource):
         """Sets the original answers, and the score and the lengths that depend on them."""
         encoder = self._generator.encoder
         self.originals = dict(zip(self.ids, originals, strict=True))
+        self._set_selector()
+        answers = multihost.map_sharded(lambda i: encoder.answer(originals[i]), len(originals))
+        self._expected_tokens = [len(answer) for answer in answers]
+        pairs = zip(self.prompts, self._expected_tokens, strict=True)
+        self.lengths = [len(prompt) + length for prompt, length in pairs]
+        self._encoder.set_originals(answers)
+
+    def _set_selector(self) -> None:
+        """Sets the score and the rules for samples from the original answers and the knowledge."""
+        originals = list(self.originals.values())
         admission = Admission(
             self._pmc,
             self._forget,
@@ -138,16 +148,11 @@ class PMCSource(RowSource):
             originals,
             self._retain,
             admission=admission,
-            encode=encoder.plain,
+            encode=self._generator.encoder.plain,
             seed=self._seed,
             score=self._custom_score,
             words=self._words,
         )
-        answers = multihost.map_sharded(lambda i: encoder.answer(originals[i]), len(originals))
-        self._expected_tokens = [len(answer) for answer in answers]
-        pairs = zip(self.prompts, self._expected_tokens, strict=True)
-        self.lengths = [len(prompt) + length for prompt, length in pairs]
-        self._encoder.set_originals(answers)
 
     def prepare_round(
         self, steps: Sequence[Step], model: Decoder, report: Callable[[str], None]
@@ -214,7 +219,7 @@ class PMCSource(RowSource):
         with self._watch.stage("sample"):
             originals = list(self.originals.values())
             self._knowledge = self._asking.measure_knowledge(model, originals)
-        self._set_originals(originals)
+        self._set_selector()
         if not (unknown := self._knowledge.unknown):
             return
         is_skipped = self._pmc.subject.unknown == "skip"
