@@ -5,7 +5,6 @@ This module uses no true forget answers.
 
 import dataclasses
 import functools
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.data.thoughts import answer_of
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import Preempted, first_of
+from pmc_jax.errors import Preempted
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.batching import Usage
 from pmc_jax.sampling.generator import TextGenerator
@@ -28,19 +27,17 @@ from pmc_jax.unlearning.asking import Asking, Knowledge
 from pmc_jax.unlearning.extensions import run_attempts, share_answers
 from pmc_jax.unlearning.metrics import overlap, score_moments
 from pmc_jax.unlearning.pmc import Selection, run_round, step_rows
+from pmc_jax.unlearning.pmc_warnings import (
+    warn_of_unknown,
+    warn_of_unreplaced,
+    warn_of_wordless,
+)
 from pmc_jax.unlearning.refusals import refusal_of
 from pmc_jax.unlearning.replacement_encoder import ReplacementEncoder
 from pmc_jax.unlearning.rollouts import RolloutSampler
 from pmc_jax.unlearning.selection import Selector
 from pmc_jax.unlearning.source import RowSource, TermRows
 from pmc_jax.unlearning.store import ReplacementStore
-
-_log = logging.getLogger(__name__)
-
-_NO_ANSWER = {
-    "abstain": "no sample is admitted as an abstention (see docs/reference/methods.md)",
-    "unseen": "no sample for an invented name is admitted (see docs/reference/methods.md)",
-}
 
 
 class PMCSource(RowSource):
@@ -220,17 +217,8 @@ class PMCSource(RowSource):
             originals = list(self.originals.values())
             self._knowledge = self._asking.measure_knowledge(model, originals)
         self._set_selector()
-        if not (unknown := self._knowledge.unknown):
-            return
-        is_skipped = self._pmc.subject.unknown == "skip"
-        _log.warning(
-            "The model seems not to know the answers to %d of %d forget questions (%s), because it "
-            "gives the same or no less likely answers for invented names. %s",
-            *(len(unknown), len(self.ids), first_of(unknown, 5)),
-            "These questions are skipped."
-            if is_skipped
-            else "Set pmc.subject.unknown=skip to leave these questions out.",
-        )
+        if self._knowledge.unknown:
+            warn_of_unknown(self._knowledge.unknown, len(self.ids), self._pmc)
 
     def _share_new(self, selections: list[Selection]) -> list[Selection]:
         """Replaces each selection with a stored or new shared answer if such an answer fits."""
@@ -328,31 +316,13 @@ class PMCSource(RowSource):
 
     def finish(self) -> None:
         """Warns of questions without an answer to train on, and of originals that have no word."""
-        if wordless := self._selector.wordless:
-            _log.warning(
-                "The original answers to %d of %d forget questions (%s) have no letter or digit, "
-                "so ROUGE gives every sample the score 0. Use the score token_lcs in pmc.score.",
-                *(len(wordless), len(self.ids), first_of(wordless, 5)),
-            )
-        selection, limit = self._pmc.selection, self._pmc.selection.max_train_score
+        if self._selector.wordless:
+            warn_of_wordless(self._selector.wordless, len(self.ids))
+        limit = self._pmc.selection.max_train_score
         weighted = zip(self.ids, self.store.trainable(self.ids, limit), strict=True)
         left = [id_ for id_, weight in weighted if not weight and id_ not in self._skipped]
-        if left and self.usage.useful and self._pmc.answer != "own":
-            _log.warning(
-                "No replacement answer was found for %d of %d forget questions (%s), because %s. "
-                "Increase num_samples or max_new_tokens in pmc.sampling, or change pmc.answer.",
-                *(len(left), len(self.ids), first_of(left, 5), _NO_ANSWER[self._pmc.answer]),
-            )
-        elif left and self.usage.useful:
-            scored = "" if limit is None else f" with a score of at most {limit}"
-            setting = "" if limit is None else " or pmc.selection.max_train_score"
-            setting += " or pmc.selection.max_perplexity" * (selection.max_perplexity is not None)
-            _log.warning(
-                "No replacement answer was found for %d of %d forget questions (%s), because none "
-                "of their samples is a coherent answer without private words%s. Increase "
-                "pmc.sampling.num_samples%s.",
-                *(len(left), len(self.ids), first_of(left, 5), scored, setting),
-            )
+        if left and self.usage.useful:
+            warn_of_unreplaced(left, len(self.ids), self._pmc)
 
     def state_dict(self) -> Mapping[str, Any]:
         return {
