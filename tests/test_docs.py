@@ -8,7 +8,6 @@ import inspect
 import json
 import re
 import shlex
-import shutil
 import typing
 from pathlib import Path
 
@@ -53,14 +52,13 @@ def _commands(page: Path) -> list[list[str]]:
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch) -> Path:
-    """The current folder: configs, and the settings files that the pages show."""
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    """The current folder, with the settings files that the pages show."""
     for page in GUIDES:
         for block in _blocks(page, "yaml"):
-            if name := re.match(r"# (\w+\.yaml)\n", block):
-                folder = tmp_path / "configs" if "\nmethods:" in block else tmp_path
-                if not (folder / name[1]).exists():  # the README, which comes first, has the say
-                    (folder / name[1]).write_text(block)
+            name = re.match(r"# (\w+\.yaml)\n", block)
+            # The README, which comes first, has the say.
+            if name and not (tmp_path / name[1]).exists():
+                (tmp_path / name[1]).write_text(block)
     for name in ANY_FILE:
         (tmp_path / name).write_text("")
     monkeypatch.chdir(tmp_path)
@@ -84,14 +82,9 @@ def test_commands_are_accepted(page, checkout):
 @each_guide
 def test_yaml_blocks_load(page, checkout):
     for number, block in enumerate(_blocks(page, "yaml")):
-        if "\nmethods:" in block:
-            path = checkout / "configs" / f"block{number}.yaml"
-            path.write_text(block)
-            load_compare(path)
-        else:
-            path = checkout / f"block{number}.yaml"
-            path.write_text(block)
-            load_config(path)
+        path = checkout / f"block{number}.yaml"
+        path.write_text(block)
+        (load_compare if "\nmethods:" in block else load_config)(path)
 
 
 def test_settings_in_the_readme_load():

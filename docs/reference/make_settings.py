@@ -33,6 +33,9 @@ mappings in that file, and the command line can replace a setting by its dotted 
 
     pmc unlearn CONFIG.yaml pmc.schedule.epochs=20
 
+In place of a file, a command takes the name of a file that the package ships, such as `quickstart`
+(folder `configs/` of the repository). A file or folder with this name comes first.
+
 The schema checks all settings before anything runs; one message lists all faults. A list with one
 entry can be written without brackets. "or null" in the column "type" means that `null` is allowed.
 """

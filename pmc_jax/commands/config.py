@@ -10,10 +10,10 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pmc_jax.commands import start
+from pmc_jax.config import shipped
 from pmc_jax.config.compare import load_compare
 from pmc_jax.config.loader import apply_overrides, line_numbers, read_settings
 from pmc_jax.config.run import config_from_dict, load_config
@@ -27,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
-    path, overrides = options.config, options.overrides
+    path, overrides = shipped.find(options.config), options.overrides
     raw, lines = read_settings(path), line_numbers(path)
     load = load_compare if "methods" in raw else load_config
     if load is load_compare and isinstance(raw.get("run"), str):
-        file = Path(path).parent / raw["run"]
+        file = shipped.find(raw["run"], folder=path.parent)
         raw["run"] = read_settings(file)
         lines |= line_numbers(file, "run")
     try:

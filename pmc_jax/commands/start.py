@@ -39,7 +39,7 @@ def add_arguments(
         processes: whether to add the options of a command that runs in several processes.
         flags: help text of each option without a value, by the name of the option.
     """
-    what = "YAML file with settings (examples: configs/)"
+    what = "YAML file with settings, or the name of a shipped file such as quickstart"
     if "OUTPUT_FOLDER" in config:
         what += f", or {'with --purge ' if 'purge' in flags else ''}the output folder of a run"
     parser.add_argument("config", metavar=config, help=what)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.config import schema
+from pmc_jax.config import schema, shipped
 from pmc_jax.config.data import SourceConfig
 from pmc_jax.config.evaluate import MEASURE_NAMES
 from pmc_jax.config.loader import apply_overrides, read_settings, set_dotted
@@ -144,7 +144,7 @@ class CompareConfig(Section):
 
     Fields:
         run: settings that all runs share, or the path of a YAML file with these settings, relative
-            to the file of the comparison.
+            to the file of the comparison, or the name of a shipped file such as quickstart.
         settings: mapping from dotted names to values, which replace settings of `run`.
         max_seconds: time limit of each run in seconds of sampling, scoring and training.
         at_seconds: times of further evaluations, each at the end of a round, in seconds below
@@ -327,9 +327,10 @@ def load_compare(path: str | Path, overrides: Sequence[str] = ()) -> CompareConf
         UserError: a file cannot be read, or settings or overrides are invalid (the message lists
             all faults).
     """
+    path = shipped.find(path)
     raw = read_settings(path)
     if isinstance(raw.get("run"), str):
-        raw["run"] = read_settings(Path(path).parent / raw["run"])
+        raw["run"] = read_settings(shipped.find(raw["run"], folder=path.parent))
     raw, faults = apply_overrides(raw, overrides)
     where = f"{path} with overrides" if overrides else str(path)
     return schema.build(CompareConfig, raw, where=where, faults=faults)

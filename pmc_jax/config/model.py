@@ -48,8 +48,9 @@ class ModelConfig(Section):
     Fields:
         path: folder of a Hugging Face model, its name on the Hugging Face Hub, a GGUF file, or
             `package:NAME` for an installed package with a GGUF file.
-        config: file config.json, or its folder, from which `pmc plan` reads the shape of the model;
-            None selects the file in `path`.
+        config: file config.json, or its folder, or the name of a shipped file such as
+            models/llama32_3b, from which `pmc plan` reads the shape of the model; None selects the
+            file in `path`.
         compute_dtype: dtype of computation (auto | float32 | bfloat16); auto selects bfloat16 on
             TPU and GPU and float32 on CPU.
         cache_dtype: dtype of the key-value cache during sampling (auto | float32 | bfloat16); auto

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.config import schema
+from pmc_jax.config import schema, shipped
 from pmc_jax.config.data import DataConfig, SourceConfig
 from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.config.loader import apply_overrides, read_settings
@@ -138,7 +138,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads the settings of a run from a YAML file and applies `section.key=value` overrides.
 
     Args:
-        path: YAML file; settings that the file does not give keep their defaults.
+        path: YAML file, or the name of a shipped file such as `quickstart`; settings that the file
+            does not give keep their defaults.
         overrides: texts that are applied in this order, such as `pmc.schedule.epochs=20`,
             `data.evaluate.forget.path=forget.jsonl`, `finetune.data=full.jsonl` or
             `finetune.data=[a.jsonl, b.jsonl]`.
@@ -147,8 +148,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         UserError: the file cannot be read, its YAML is invalid (the message names the line), or
             settings or overrides are invalid (the message lists all faults).
     """
-    raw = read_settings(path)
-    raw, faults = apply_overrides(raw, overrides)
+    path = shipped.find(path)
+    raw, faults = apply_overrides(read_settings(path), overrides)
     where = f"{path} with overrides" if overrides else str(path)
     return schema.build(Config, raw, where=where, faults=faults)
 

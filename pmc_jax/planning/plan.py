@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax.artifacts.run_folder import versions
+from pmc_jax.config import shipped
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, layout, make_mesh
 from pmc_jax.errors import UserError
@@ -182,7 +183,7 @@ def decoder_shape(config: Config) -> DecoderConfig:
         UserError: the configuration does not exist, or the model family is not supported.
     """
     if config.model.config is not None:
-        path = Path(os.path.expanduser(config.model.config))
+        path = shipped.find(config.model.config, suffix=".json")
     else:
         try:
             path = find(model_path(config))
