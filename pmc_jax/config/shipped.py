@@ -1,6 +1,6 @@
 """Finds the settings files that the package ships.
 
-The files are in the folder `configs/` of the repository, and the link `config/shipped` puts them
+The files are in the folder `configs/` of the repository, and the link `config/shipped_files` puts them
 into the package. They have names without a suffix, such as `quickstart`.
 """
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pmc_jax.errors import UserError
 
-FOLDER = Path(__file__).with_name("shipped")
+FOLDER = Path(__file__).with_name("shipped_files")
 
 
 def names(suffix: str = ".yaml") -> list[str]:
