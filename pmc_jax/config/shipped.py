@@ -1,7 +1,7 @@
 """Finds the settings files that the package ships.
 
-The files are in the folder `configs/` of the repository, and the link `config/shipped_files` puts them
-into the package. They have names without a suffix, such as `quickstart`.
+The files are in the folder `configs/` of the repository, and the link `config/shipped_files` puts
+them into the package. They have names without a suffix, such as `quickstart`.
 """
 
 import os
