@@ -7,8 +7,9 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
+from typing import Any
 
 # These characters are control characters, separators of lines, marks of the writing direction and
 # bytes of names that are not UTF-8.
@@ -38,6 +39,37 @@ class UserError(ValueError):
 
     def __init__(self, message: object):
         super().__init__(escaped(str(message)))
+
+
+def at_once(check: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Calls a check, whose `UserError` ends the command, and returns the result of the call."""
+    return check(*arguments, **keywords)
+
+
+class Faults:
+    """Collects the messages of checks that fail.
+
+    Attributes:
+        messages: the messages in the order of the checks, without repetitions.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def attempt(self, check: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        """Calls a check and returns its result, or collects its message and returns None.
+
+        An error of the machine that is no `UserError`, such as a lack of memory, is also collected.
+        """
+        try:
+            return check(*arguments, **keywords)
+        except Exception as error:
+            fault = error if isinstance(error, UserError) else fault_of_machine(error)
+            if fault is None:
+                raise
+            if str(fault) not in self.messages:
+                self.messages.append(str(fault))
+        return None
 
 
 class Stopped(BaseException):

@@ -184,7 +184,7 @@ def test_help_of_a_command_names_its_own_options(command, capsys):
     text = capsys.readouterr().out
     assert text.startswith(f"usage: pmc {command} ")
     assert ("--purge" in text) == (command in ("unlearn", "compare"))
-    overwrites = ("finetune", "unlearn", "compare", "export")
+    overwrites = ("check", "finetune", "unlearn", "compare", "export")
     assert ("--overwrite" in text) == (command in overwrites)
     assert ("--coordinator" in text) == (command in COMMANDS)
 

@@ -85,10 +85,13 @@ def check(
     settings: Mapping[str, Any],
     digests: Mapping[str, str],
     overwrite: bool = False,
-) -> None:
+) -> bool:
     """Checks whether `claim` with the same arguments accepts the folder, and changes no files.
 
     The check does not try to write, so `claim` may still fail if the folder cannot be written.
+
+    Returns:
+        Whether the folder holds an unfinished run, which the new run would resume.
 
     Raises:
         UserError: `claim` would raise the same error.
@@ -96,9 +99,9 @@ def check(
     record, path = {"settings": plain(settings), "digests": dict(digests)}, _absolute(folder)
     if multihost.broadcast(path.is_dir):
         with locked(folder):
-            multihost.broadcast(lambda: _is_resumed(path, record, overwrite))
-    else:
-        multihost.broadcast(lambda: _refuse_files(path))
+            return multihost.broadcast(lambda: _is_resumed(path, record, overwrite))
+    multihost.broadcast(lambda: _refuse_files(path))
+    return False
 
 
 def claim(

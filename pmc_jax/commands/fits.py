@@ -4,10 +4,8 @@
 them.
 """
 
-import math
-from collections.abc import Sequence
-
-import jax.numpy as jnp
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pmc_jax.artifacts.log import progress
 from pmc_jax.commands.build import trains_on_own_answers
@@ -20,12 +18,11 @@ from pmc_jax.data.records import EvalSet, ForgetSet
 from pmc_jax.data.twins import check_twins
 from pmc_jax.distributed.busy import busy
 from pmc_jax.distributed.memory import check_memory
-from pmc_jax.errors import UserError, about
+from pmc_jax.errors import UserError, about, at_once
 from pmc_jax.evaluation.context import EvalContext
 from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import check_model
-from pmc_jax.models.lora import adapters
-from pmc_jax.models.parameters import parameters
+from pmc_jax.planning.run_memory import TrainingBytes
 from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
 from pmc_jax.sampling.sampler import GREEDY
 from pmc_jax.scoring.registry import base_score
@@ -45,8 +42,18 @@ _READ_TEXT = {"side_effects", "perplexity"}  # These measures read `evaluate.cor
 Prompts = Sequence[Sequence[int]]
 
 
-def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> None:
+def check_fits(
+    config: Config,
+    generator: TextGenerator,
+    inputs: RunInputs,
+    *,
+    attempt: Callable[..., Any] = at_once,
+) -> None:
     """Checks whether the settings and rows of `pmc unlearn` fit the model and the memory.
+
+    Args:
+        attempt: function that calls each check. `Faults.attempt` goes on after an error, and leaves
+            out the checks that need the result of the failed check.
 
     Raises:
         UserError: a setting or a file that it names is invalid or does not fit the model, the
@@ -55,41 +62,54 @@ def check_fits(config: Config, generator: TextGenerator, inputs: RunInputs) -> N
             word, or the run needs more memory than is free.
     """
     forget, pmc, evaluate = inputs.forget, config.pmc, config.evaluate
+    attempt(_check_layer, config, generator)
+    with busy("compare the questions"):
+        attempt(vocabulary, evaluate.levels.words)
+        attempt(base_score, pmc, encode=generator.encoder.plain)
+        attempt(check_asking, generator, forget, inputs.retain, pmc)
+        attempt(check_twins, config.data.on_overlap, forget, inputs.retain)
+        # This call raises an error with the ids of true answers without words, which ROUGE cannot
+        # score.
+        sets = {rows.name: rows for rows in inputs.eval_sets}
+        attempt(EvalContext, sets, None, evaluate, config.data)
+    longest = max(evaluate.max_new_tokens, pmc.sampling.max_new_tokens)
+    asked = [(forget, longest), *((rows, evaluate.max_new_tokens) for rows in inputs.eval_sets)]
+    prompts = [attempt(check_prompts, generator, [one]) for one in asked]
+    with busy("check the rows"):
+        if None not in prompts:
+            (own,), *of_sets = prompts
+            attempt(_check_samples, config, generator, own)
+            of_sets = [rows for (rows,) in of_sets]
+            attempt(check_evaluation, config, generator, inputs.eval_sets, of_sets)
+            terms = METHODS[config.method.name].terms
+            rows = sum(pmc.schedule.retain_rows if term == "retain" else 1 for term in terms)
+            how = (generator, len(forget), pmc.schedule.epochs, _own_tokens(own), rows)
+            attempt(check_training, "train", config.train, *how)
+        if inputs.target_rows is not None:
+            settings, size = config.finetune, len(inputs.target_rows)
+            attempt(check_training, "finetune", settings, generator, size, settings.epochs)
+        for refusal in sorted(inputs.refusals, key=len)[-1:]:
+            attempt(_check_refusal, generator, forget, refusal)
+        if config.data.long_rows == "error":
+            for pairs in (inputs.retain, inputs.target_rows, inputs.forget_answers):
+                if pairs is not None:
+                    how = dict(ids=pairs.ids)
+                    texts = pairs.questions, pairs.answers
+                    attempt(generator.sequences, *texts, config.data, **how)
+
+
+def _check_layer(config: Config, generator: TextGenerator) -> None:
     layer, layers = config.method.layer, generator.lm.config.num_layers
     if layer is not None and layer > layers:
         raise UserError(
             f"method.layer must be a layer of the model, from 1 to {layers}, but it is {layer}. "
             "Set method.layer to a number in this range."
         )
-    with busy("compare the questions"):
-        vocabulary(evaluate.levels.words)
-        base_score(pmc, encode=generator.encoder.plain)
-        check_asking(generator, forget, inputs.retain, pmc)
-        check_twins(config.data.on_overlap, forget, inputs.retain)
-        # This call raises an error with the ids of true answers without words, which ROUGE cannot
-        # score.
-        EvalContext({rows.name: rows for rows in inputs.eval_sets}, None, evaluate, config.data)
-    longest = max(evaluate.max_new_tokens, pmc.sampling.max_new_tokens)
-    asked = [(forget, longest), *((rows, evaluate.max_new_tokens) for rows in inputs.eval_sets)]
-    prompts, *of_sets = check_prompts(generator, asked)
-    with busy("check the rows"):
-        _check_samples(config, generator, prompts)
-        check_evaluation(config, generator, inputs.eval_sets, of_sets)
-        terms = METHODS[config.method.name].terms
-        rows = sum(pmc.schedule.retain_rows if term == "retain" else 1 for term in terms)
-        epochs, tokens = pmc.schedule.epochs, _own_tokens(prompts)
-        check_training("train", config.train, generator, len(forget), epochs, tokens, rows)
-        if inputs.target_rows is not None:
-            settings, size = config.finetune, len(inputs.target_rows)
-            check_training("finetune", settings, generator, size, settings.epochs)
-        for refusal in sorted(inputs.refusals, key=len)[-1:]:
-            with about("method.refusals"):
-                texts = [refusal] * len(forget)
-                generator.sequences(forget.questions, texts, None, ids=forget.ids)
-        if config.data.long_rows == "error":
-            for pairs in (inputs.retain, inputs.target_rows, inputs.forget_answers):
-                if pairs is not None:
-                    generator.sequences(pairs.questions, pairs.answers, config.data, ids=pairs.ids)
+
+
+def _check_refusal(generator: TextGenerator, forget: ForgetSet, refusal: str) -> None:
+    with about("method.refusals"):
+        generator.sequences(forget.questions, [refusal] * len(forget), None, ids=forget.ids)
 
 
 def check_measured(config: Config, sets: Sequence[EvalSet]) -> None:
@@ -254,20 +274,18 @@ def check_training(
             f"{name}.lora.rank: the value is {lora.rank}, but the hidden size of the model is only "
             f"{model.hidden_size}. Lower {name}.lora.rank."
         )
-    trained = adapters(model, lora) if lora.rank else parameters(model)
-    weights = sum(math.prod(p.shape) for p in trained.values())
-    # A weight has a gradient and two moments. The backward pass reads the input of each layer.
-    weight_bytes = dtype.itemsize + 4 + jnp.dtype(settings.adamw.moment_dtype).itemsize
+    state = TrainingBytes.of(model, settings, dtype)
+    # The backward pass reads the input of each layer.
     position_bytes = model.num_layers * model.hidden_size * dtype.itemsize
     parallel = micro * sequences
     step_tokens = parallel * tokens
     adapt = "" if lora.rank or name == "evaluate.relearn" else f" set {name}.lora.rank=8,"
     check_memory(
-        f"{name}: training {weights:,} weights on {parallel:,} sequence{'s' * (parallel > 1)} at "
-        "the same time",
+        f"{name}: training {state.trained:,} weights on {parallel:,} "
+        f"sequence{'s' * (parallel > 1)} at the same time",
         f"Lower {name}.batch_size,{adapt} or use more devices.",
         generator.lm.layout.mesh,
-        on_devices=weights * weight_bytes + step_tokens * position_bytes,
+        on_devices=state.gradients + state.optimizer + step_tokens * position_bytes,
         on_host=step_tokens * steps * _POSITION_BYTES,
     )
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
 from pmc_jax.data.lines import read_lines, read_text
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
-from pmc_jax.data.sets import eval_sets, finetune_rows, forget_answer_set, forget_set, retain_set
+from pmc_jax.data.sets import eval_set, finetune_rows, forget_answer_set, forget_set, retain_set
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.busy import busy
 from pmc_jax.distributed.mesh import make_mesh
-from pmc_jax.errors import UserError, about
+from pmc_jax.errors import UserError, about, at_once
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
 from pmc_jax.sampling.generator import compute_dtype
@@ -56,12 +56,19 @@ class RunInputs:
         return {name: data_digest(rows) for name, rows in named.items() if rows is not None}
 
 
-def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInputs:
+def read_inputs(
+    config: Config,
+    *,
+    forget_answers: bool | None = None,
+    attempt: Callable[..., Any] = at_once,
+) -> RunInputs:
     """Reads all rows of a run.
 
     Args:
         forget_answers: whether to read the true answers; None reads them only if the method trains
             on true answers.
+        attempt: function that calls each reader. `Faults.attempt` goes on after an error, and the
+            field of the result is then None.
 
     Raises:
         UserError: a source is not given, cannot be read or has invalid rows.
@@ -70,15 +77,18 @@ def read_inputs(config: Config, *, forget_answers: bool | None = None) -> RunInp
     if forget_answers is None:
         forget_answers = METHODS[config.method.name].reads_true_answers
     with busy("read the data"):
-        forget, retain = forget_set(data.forget, data), retain_set(data.retain, data)
-        answers = forget_answer_set(data.forget_answers, data, forget) if forget_answers else None
+        forget = attempt(forget_set, data.forget, data)
+        retain = attempt(retain_set, data.retain, data)
+        answers = None
+        if forget_answers and forget is not None:
+            answers = attempt(forget_answer_set, data.forget_answers, data, forget)
         return RunInputs(
             forget,
             retain,
             answers,
-            refusals=refusals_for(config.method),
-            eval_sets=eval_sets(config),
-            target_rows=finetune_rows(config) if config.finetune.data else None,
+            refusals=attempt(refusals_for, config.method),
+            eval_sets=[attempt(eval_set, n, source, data) for n, source in data.evaluate.items()],
+            target_rows=attempt(finetune_rows, config) if config.finetune.data else None,
         )
 
 

@@ -61,14 +61,22 @@ class Target:
         how = " (reused, because settings and data are the same)" if made else ""
         return f"{name} model: {self.folder}{how}"
 
-    def is_made(self, *, overwrite: bool) -> bool:
+    def is_made(self, *, overwrite: bool, tidy: bool = True) -> bool:
         """Returns whether the folder holds this target. If not, `make` may write to the folder.
+
+        Args:
+            overwrite: whether `make` may replace another target.
+            tidy: whether to remove the checkpoints of a finished target, which a command that was
+                interrupted after the export has left.
 
         Raises:
             UserError: the folder holds another target and `overwrite` is false, or pmc did not make
                 the folder.
         """
-        return multihost.broadcast(lambda: self._is_made(overwrite))
+        made = multihost.broadcast(lambda: self._is_made(overwrite))
+        if made and tidy and multihost.is_first():
+            shutil.rmtree(self._checkpoints, ignore_errors=True)
+        return made
 
     def _is_made(self, overwrite: bool) -> bool:
         if not self.folder.exists():
@@ -84,8 +92,6 @@ class Target:
         except (ValueError, RecursionError):
             made_of = None
         if made_of == self.made_of:
-            # A command that was interrupted after the export has left its checkpoints.
-            shutil.rmtree(self._checkpoints, ignore_errors=True)
             return True
         if not overwrite:
             raise UserError(

@@ -154,6 +154,10 @@ class Encoder:
             return self._checked(encode_text(self.tokenizer, tag, text))
         return self._checked(token_ids(self.tokenizer, tag + text, add_special_tokens=False))
 
+    def spells_special_token(self, question: str, answer: str = "") -> bool:
+        """Returns whether a question or an answer spells out a special token of the tokenizer."""
+        return any((self._in_prompts.search(question), self._in_answers.search(answer)))
+
     @functools.cached_property
     def _in_prompts(self) -> re.Pattern:
         return special_texts(self.tokenizer, of_template=self.is_chat)

@@ -24,15 +24,13 @@ def check_twins(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
         UserError: a question is in both sets and `rule` is "error".
     """
     for name, rows in (("forget", forget), ("retain", retain)):
-        if again := _repeats(rows):
+        if again := repeated(rows):
             _log.warning(
                 "data.%s: in %d of %d rows, the question looks the same as in an earlier row (%s). "
                 "Remove each such row, because the run counts it as a further question.",
                 *(name, len(again), len(rows), first_of(again, 5)),
             )
-    retained = set(map(appearance, retain.questions))
-    pairs = zip(forget.ids, forget.questions, strict=True)
-    both = [id_ for id_, question in pairs if appearance(question) in retained]
+    both = overlapping(forget, retain)
     if not both:
         return
     named = first_of(both, 5)
@@ -47,7 +45,14 @@ def check_twins(rule: str, forget: ForgetSet, retain: RetainSet) -> None:
     )
 
 
-def _repeats(rows: ForgetSet | RetainSet) -> list[str]:
+def overlapping(forget: ForgetSet, retain: RetainSet) -> list[str]:
+    """Returns the ids of the forget questions that look the same as a retain question."""
+    retained = set(map(appearance, retain.questions))
+    pairs = zip(forget.ids, forget.questions, strict=True)
+    return [id_ for id_, question in pairs if appearance(question) in retained]
+
+
+def repeated(rows: ForgetSet | RetainSet) -> list[str]:
     """Returns the ids of the rows whose question looks the same as an earlier question."""
     seen: set[str] = set()
     again = []

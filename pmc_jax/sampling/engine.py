@@ -95,6 +95,18 @@ class Engine:
             min_slots=self.min_slots,
         )
 
+    def device_bytes(self, dtype: jnp.dtype) -> int:
+        """Returns the bytes of the caches and the logits on all devices together.
+
+        Args:
+            dtype: dtype of keys and values.
+        """
+        config, (rows, width) = self.config, self.buckets()[0]
+        answer_size = round_up(max(self.max_new_tokens - 1, 1), self.decode_chunk)
+        token_bytes = 2 * config.num_kv_heads * config.head_dim * jnp.dtype(dtype).itemsize
+        cached = rows * self.prompt_size + rows * width * answer_size
+        return cached * config.num_layers * token_bytes + rows * width * config.vocab_size * 4
+
     def check_memory(self, num_prompts: int, dtype: jnp.dtype) -> None:
         """Checks whether the caches, the logits and the results of one call fit into memory.
 
@@ -105,18 +117,15 @@ class Engine:
         Raises:
             UserError: the call needs more memory than is free.
         """
-        config, (rows, width) = self.config, self.buckets()[0]
+        rows, width = self.buckets()[0]
         slots, answers = rows * width, num_prompts * self.num_samples
-        answer_size = round_up(max(self.max_new_tokens - 1, 1), self.decode_chunk)
-        token_bytes = 2 * config.num_kv_heads * config.head_dim * jnp.dtype(dtype).itemsize
-        cached = rows * self.prompt_size + slots * answer_size
         more = ", the number of answers to each question" if self.num_samples > 1 else ""
         check_memory(
             f"Sampling {answers:,} answers of up to {self.max_new_tokens:,} tokens, up to "
             f"{slots:,} of them at the same time,",
             f"Lower batch_size{more} or max_new_tokens.",
             self.layout.mesh,
-            on_devices=cached * config.num_layers * token_bytes + slots * config.vocab_size * 4,
+            on_devices=self.device_bytes(dtype),
             # Every token has an id, a log-probability and random numbers.
             on_host=answers * self.max_new_tokens * 4 * (2 + self.sampler.draws),
         )

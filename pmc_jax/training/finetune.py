@@ -20,6 +20,7 @@ from pmc_jax.distributed import preemption
 from pmc_jax.errors import Preempted, UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.generator import TextGenerator
+from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.divergence import DivergenceGuard
 from pmc_jax.training.order import epoch_rows, total_steps
 from pmc_jax.training.packing import Packer
@@ -93,6 +94,43 @@ def finetune(
         )
 
 
+class AnswerBatches:
+    """Batches of the gradient steps on answer tokens.
+
+    Each epoch visits all sequences in a new order (`order.epoch_rows`).
+
+    Args:
+        sequences: the sequences to train on.
+        settings: settings with the rows per step and the means of the loss.
+        seed: seed for the order of the sequences.
+        row_multiple: number of which the number of packed rows is a multiple.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[TokenSequence],
+        settings: TrainConfig,
+        seed: int,
+        row_multiple: int,
+    ):
+        self._sequences, self._settings, self._seed = sequences, settings, seed
+        self._packer = Packer.fit(
+            shared_prefix([s.tokens[: s.begin].tolist() for s in sequences]),
+            [len(s) for s in sequences],
+            settings.batch_size,
+            row_multiple,
+            loss_mean=settings.loss_mean,
+            accumulation_mean=settings.accumulation_mean,
+        )
+
+    def of(self, step: int) -> tuple[TrainBatch, list[TokenSequence]]:
+        """Returns the batch of a step, counted from 0, and its sequences."""
+        count, parts = len(self._sequences), self._settings.accumulation_steps
+        chosen = epoch_rows(count, self._settings.batch_size * parts, step, self._seed)
+        rows = [self._sequences[j] for j in chosen]
+        return self._packer.pack([rows], [1.0], micro_batches=parts), rows
+
+
 def train_on_answers(
     generator: TextGenerator,
     sequences: Sequence[TokenSequence],
@@ -105,9 +143,7 @@ def train_on_answers(
     checkpoints: Checkpoints | None = None,
     donate: bool = False,
 ) -> Decoder:
-    """Trains a model on answer tokens for a fixed number of gradient steps.
-
-    Each epoch visits all sequences in a new order (`order.epoch_rows`).
+    """Trains a model on answer tokens for a fixed number of gradient steps (`AnswerBatches`).
 
     Args:
         generator: the model before training, without adapters.
@@ -128,11 +164,8 @@ def train_on_answers(
     Raises:
         Preempted: the process was asked to stop.
     """
-    lm, lengths = generator.lm, [len(s) for s in sequences]
-    prefix = shared_prefix([s.tokens[: s.begin].tolist() for s in sequences])
-    batch, multiple = settings.batch_size, lm.layout.row_multiple
-    means = dict(loss_mean=settings.loss_mean, accumulation_mean=settings.accumulation_mean)
-    packer = Packer.fit(prefix, lengths, batch, multiple, **means)
+    lm = generator.lm
+    batches = AnswerBatches(sequences, settings, seed, lm.layout.row_multiple)
     trainer = Trainer(
         lm.model, lm.config, lm.layout, settings, steps, generator.dtype, donate=donate, seed=seed
     )
@@ -149,11 +182,8 @@ def train_on_answers(
 
     with contextlib.nullcontext() if checkpoints is None else preemption.saving():
         while done < steps:
-            chosen = epoch_rows(len(sequences), batch * settings.accumulation_steps, done, seed)
-            rows = [sequences[j] for j in chosen]
-            metrics = trainer.step(
-                packer.pack([rows], [1.0], micro_batches=settings.accumulation_steps)
-            )
+            batch, rows = batches.of(done)
+            metrics = trainer.step(batch)
             done += 1
             on_step(done, metrics, [row.id for row in rows])
             if checkpoints is not None and interval.is_over():

@@ -8,7 +8,7 @@ defines the loss. The caller handles the output folder, the evaluation and the e
 
 import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -205,6 +205,18 @@ class Unlearning:
         seconds = self.recorder.watch.seconds()
         return sum(seconds[name] for name in UNLEARNING_STAGES)
 
+    def remaining_steps(self) -> Iterator[Step]:
+        """Yields the rows of each gradient step that is left."""
+        return plan_steps(
+            len(self.source.ids),
+            len(self._retain),
+            self._rows_per_step,
+            self._schedule.epochs,
+            self._config.seed,
+            start=self.done,
+            retain_rows=self._schedule.retain_rows,
+        )
+
     def run(self, after_round: Callable[[], bool] = lambda: False) -> None:
         """Runs the remaining rounds.
 
@@ -217,15 +229,7 @@ class Unlearning:
             UserError: too many consecutive steps have a loss or gradient that is not finite, or the
                 retain loss is too high.
         """
-        steps = plan_steps(
-            len(self.source.ids),
-            len(self._retain),
-            self._rows_per_step,
-            self._schedule.epochs,
-            self._config.seed,
-            start=self.done,
-            retain_rows=self._schedule.retain_rows,
-        )
+        steps = self.remaining_steps()
         size = self._schedule.steps_per_round
         second = (self.done // size + 1) * size  # The first round includes compilation.
         profiled = second if second < self.total_steps else self.done
@@ -296,7 +300,7 @@ class Unlearning:
 
     def _take_step(self, step: Step, bar: tqdm) -> None:
         with self.recorder.watch.stage("train"):
-            batch, sequences = self._batch(step)
+            batch, sequences = self.batch(step)
             if len(sequences) > _MANY_SEQUENCES:
                 bar.set_postfix_str(f"training on {len(sequences):,} sequences")
             metrics = self.trainer.step(batch)
@@ -320,7 +324,7 @@ class Unlearning:
         means = {f"{n}_loss": float(np.mean([one[n] for one in losses])) for n in losses[0]}
         self.rounds.append({"step": self.done, **self._round, **self.source.summary(), **means})
 
-    def _batch(self, step: Step) -> tuple[TrainBatch, list[TokenSequence]]:
+    def batch(self, step: Step) -> tuple[TrainBatch, list[TokenSequence]]:
         """Returns the rows of a step as a packed batch and as separate sequences."""
         rows = self.source.rows(step, self._retain)
         terms = [rows[name] for name in self._method.terms]

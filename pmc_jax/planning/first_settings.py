@@ -1,0 +1,176 @@
+"""Rule by which `pmc init` sizes the settings of a run to its data, its model and its device.
+
+docs/reference/first-settings.md has the table of the rule and says what was measured. The rule
+shares a few replacement answers among all questions, because this leaked least at the same utility
+(docs/results/unlearning.md#shared-answers).
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+_LEAST_STEPS = 72
+_LEAST_EPOCHS = 12
+# Learning rates that were measured, by the number of weights.
+_RATES = ((135e6, 8.5e-5), (1.3e9, 1e-5))
+_LORA_RATE = 1e-3
+_LONG_WORDS = 20  # From this median length on, original answers share words with every sentence.
+_TRAINING_BYTES = 20  # for each weight: weight, two moments, gradient and copy for sampling
+_SHARE_OF_MEMORY = 0.8
+_SHARE_FOR_ANSWERS = 0.1  # of the free memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+    """What the rule reads.
+
+    Attributes:
+        questions: number of forget questions.
+        weights: number of weights of the model.
+        answer_tokens: most tokens in an original answer.
+        answer_words: median number of words in an original answer.
+        row_tokens: most tokens in a question and its answer.
+        token_bytes: bytes of the keys and values of one token in all layers.
+        free_bytes: memory that a run may use.
+        on_cpu: whether the device is a CPU.
+    """
+
+    questions: int
+    weights: int
+    answer_tokens: int
+    answer_words: float
+    row_tokens: int
+    token_bytes: int
+    free_bytes: float
+    on_cpu: bool
+
+    @property
+    def has_long_answers(self) -> bool:
+        return self.answer_words >= _LONG_WORDS
+
+    @property
+    def needs_adapters(self) -> bool:
+        """Whether training all weights needs more memory than there is."""
+        return self.weights * _TRAINING_BYTES > _SHARE_OF_MEMORY * self.free_bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Value of a setting and the reason for it.
+
+    Attributes:
+        name: dotted name of the setting.
+        why: what the setting does and why it has this value, in one line.
+    """
+
+    name: str
+    value: int | float | bool
+    why: str
+
+
+def first_settings(s: Situation) -> list[Choice]:
+    """Returns the settings of a first run, in the order in which the file lists them."""
+    rows, epochs = step_rows(s.questions), epochs_of(s.questions)
+    steps = -(-s.questions * epochs // rows)
+    room, at_once = answer_room(s.answer_tokens), answers_at_once(s)
+    per_round = min(max(4, -(-s.questions // rows)), 10)
+    kind = f"long, {s.answer_words:.0f} words" if s.has_long_answers else "short"
+    choices = [
+        ("pmc.sampling.num_samples", 20, "answers sampled for each question in one attempt"),
+        ("pmc.sampling.max_new_tokens", room, f"most tokens of an answer; here: {s.answer_tokens}"),
+        ("pmc.sampling.batch_size", at_once, f"answers decoded at once, for {_memory(s)}"),
+        ("pmc.score.threshold", _threshold(s), f"share of words that may stay; answers are {kind}"),
+        ("pmc.selection.share_answers", True, "a few answers for all questions leak least"),
+        (
+            "pmc.augmentation.answer_prefix",
+            0.5,
+            "also unlearns answers that an attacker begins",
+        ),
+        ("pmc.schedule.epochs", epochs, f"{steps} steps: {s.questions} questions, {rows} a step"),
+        ("pmc.schedule.steps_per_round", per_round, "steps between two rounds of sampling"),
+        ("pmc.schedule.retain_rows", 3, "retain rows for each forget row"),
+        (
+            "pmc.schedule.lambda_retain",
+            15.0,
+            "weight of the retain rows; high, as answers are shared",
+        ),
+        ("train.batch_size", rows, f"forget rows a step, for {s.questions} questions"),
+        ("train.learning_rate", *_rate(s)),
+        ("train.warmup_steps", steps // 2, "half of the steps, which protects other answers"),
+    ]
+    if s.needs_adapters:
+        choices.append(("train.lora.rank", 16, f"adapters: all weights exceed {_memory(s)}"))
+    choices += [
+        ("evaluate.max_new_tokens", room, "as for sampling, so that original answers are reused"),
+        ("evaluate.batch_size", at_once, "answers decoded at once, as for sampling"),
+        ("data.max_length", row_room(s.row_tokens), f"most tokens of a row; here: {s.row_tokens}"),
+    ]
+    return [Choice(*choice) for choice in choices]
+
+
+def step_rows(questions: int) -> int:
+    """Returns the number of forget rows in a step: 2 up to 16 questions, 4 up to 80, then 8."""
+    return min(questions, 2 if questions <= 16 else 4 if questions <= 80 else 8)
+
+
+def epochs_of(questions: int) -> int:
+    """Returns the number of epochs, at least 12 and at least as many as 72 steps need."""
+    return max(_LEAST_EPOCHS, -(-_LEAST_STEPS * step_rows(questions) // questions))
+
+
+def answer_room(tokens: int) -> int:
+    """Returns the most tokens of a sampled answer: a quarter more than an original answer has."""
+    return min(max(32, 16 * math.ceil(1.25 * tokens / 16)), 512)
+
+
+def row_room(tokens: int) -> int:
+    """Returns the most tokens of a row: at least 256, and a multiple of 64."""
+    return max(256, 64 * math.ceil(1.1 * tokens / 64))
+
+
+def learning_rate(weights: int) -> float:
+    """Returns the learning rate for training all weights, with two digits.
+
+    Between the two measured models, the logarithm of the rate is linear in that of the number of
+    weights. Outside, the rate is that of the nearer model.
+    """
+    (small, high), (large, low) = _RATES
+    share = (math.log(weights) - math.log(small)) / (math.log(large) - math.log(small))
+    share = min(max(share, 0.0), 1.0)
+    return float(f"{high ** (1 - share) * low**share:.1e}")
+
+
+def answers_at_once(s: Situation) -> int:
+    """Returns how many answers are decoded at the same time, a power of two from 16 to 256."""
+    if s.on_cpu:
+        return 64  # With more, a step of decoding takes longer in proportion.
+    one = s.token_bytes * answer_room(s.answer_tokens)
+    most = max(16.0, _SHARE_FOR_ANSWERS * s.free_bytes / one)
+    return min(256, 2 ** int(math.log2(most)))
+
+
+def _threshold(s: Situation) -> float:
+    return 0.12 if s.has_long_answers else 0.0
+
+
+def _rate(s: Situation) -> tuple[float, str]:
+    if s.needs_adapters:
+        return _LORA_RATE, "measured for adapters"
+    millions = s.weights / 1e6
+    return learning_rate(s.weights), f"for {millions:,.0f} million weights"
+
+
+def _memory(s: Situation) -> str:
+    return f"{s.free_bytes / 1e9:.0f} GB of free memory"
+
+
+def nested(choices: Sequence[Choice]) -> dict:
+    """Returns the settings as nested mappings, as in a file."""
+    tree: dict = {}
+    for choice in choices:
+        *sections, name = choice.name.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = choice.value
+    return tree
