@@ -37,7 +37,7 @@ from pmc_jax.scoring.words import RULES, rule_for
 _PARAPHRASES = ("paraphrase", "paraphrased_question", "rephrased_question")
 _ASKED = 64  # The answers to so many forget questions show how long answers are.
 _LONGEST = 256  # tokens of these answers
-_PLACEHOLDER = (12, 48, 40)  # questions, tokens and words of an answer, without data
+_PLACEHOLDER = (12, 48, 12)  # questions, and tokens and words of an answer, without data
 _KNOWN = 0.5  # recall of the true answer from which the model seems to know it
 _EXAMPLE = PeopleConfig(count=6, forget=1, questions=4, seed=0)
 
