@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.config.arguments import Settings, section_of
 from pmc_jax.config.pmc import SamplingConfig
-from pmc_jax.config.run import EvaluateConfig, ModelConfig
+from pmc_jax.config.run import Config, EvaluateConfig, ModelConfig
 from pmc_jax.data.sets import questions_to_forget
 from pmc_jax.evaluation.context import LoadedModel
 from pmc_jax.models.load import LanguageModel
@@ -18,7 +19,7 @@ def answer(
     *,
     max_new_tokens: int = 96,
     batch_size: int = 64,
-    model: ModelConfig | None = None,
+    model: ModelConfig | Config | Settings | None = None,
     progress: bool = False,
 ) -> list[str]:
     """Returns the greedy answer to each question.
@@ -28,14 +29,14 @@ def answer(
         questions: questions without a prompt template.
         max_new_tokens: maximum number of tokens in an answer.
         batch_size: number of answers that are decoded at the same time.
-        model: settings of prompts and dtypes.
+        model: settings of prompts and dtypes, as a section, a whole `Config` or a dict.
         progress: whether to show progress bars on stderr.
 
     Raises:
         UserError: there is no question, a question is blank, not a string or too long, a number is
             out of range, or the answers need more memory than is free.
     """
-    generator = TextGenerator.of(lm, model or ModelConfig())
+    generator = TextGenerator.of(lm, section_of(ModelConfig, model, "model"))
     asking = EvaluateConfig(max_new_tokens=max_new_tokens, batch_size=batch_size)
     questions = questions_to_forget(questions, "questions").questions
     answers = LoadedModel("answer", generator).greedy(questions, asking, Recorder(bars=progress))
@@ -52,7 +53,7 @@ def sample(
     top_k: int = 0,
     max_new_tokens: int = 96,
     batch_size: int = 64,
-    model: ModelConfig | None = None,
+    model: ModelConfig | Config | Settings | None = None,
     seed: int = 0,
 ) -> list[list[str]]:
     """Samples answers to each question.
@@ -68,7 +69,7 @@ def sample(
         top_k: number of most likely tokens that are kept; 0 disables top-k.
         max_new_tokens: maximum number of tokens in an answer.
         batch_size: number of answers that are decoded at the same time.
-        model: settings of prompts and dtypes.
+        model: settings of prompts and dtypes, as a section, a whole `Config` or a dict.
         seed: seed of the random draws.
 
     Returns:
@@ -81,7 +82,7 @@ def sample(
     numbers = dict(num_samples=num_samples, max_new_tokens=max_new_tokens, batch_size=batch_size)
     # This call raises an error if a number is out of range.
     SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, **numbers)
-    generator = TextGenerator.of(lm, model or ModelConfig())
+    generator = TextGenerator.of(lm, section_of(ModelConfig, model, "model"))
     return generator.sample(
         generator.snapshot(lm.model),
         questions_to_forget(questions, "questions").questions,

@@ -1,24 +1,22 @@
 """Defines the functions of the library that train and evaluate models."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-from pmc_jax.answers import answer
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.build import build_run, trains_on_own_answers
 from pmc_jax.commands.inputs import RunInputs
+from pmc_jax.config.arguments import Settings, sections_of
 from pmc_jax.config.data import EVALUATION_SETS, DataConfig
+from pmc_jax.config.method import MethodConfig, MethodName
 from pmc_jax.config.run import (
     Config,
     EvaluateConfig,
     FinetuneConfig,
-    MethodConfig,
     ModelConfig,
     PMCConfig,
 )
-from pmc_jax.config.train import LoRAConfig, TrainConfig
+from pmc_jax.config.train import TrainConfig
 from pmc_jax.config.wording import key_name
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
@@ -26,97 +24,18 @@ from pmc_jax.data.twins import check_twins
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation import harness
 from pmc_jax.evaluation.context import EvalContext, LoadedModel, ModelRef
+from pmc_jax.evaluation.result import Evaluation
 from pmc_jax.evaluation.tables import headline
-from pmc_jax.models.decoder import Decoder
-from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
-from pmc_jax.models.peft import export_adapter
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.base import Score
 from pmc_jax.training.finetune import finetune as _finetune
 from pmc_jax.training.losses import METHODS
+from pmc_jax.unlearned import Unlearned
 from pmc_jax.unlearning.pmc import original_answers
 from pmc_jax.unlearning.refusals import refusals_for
 
-Pairs = Sequence[tuple[str, str]]
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Unlearned:
-    """Result of `unlearn`, with the unlearned model and the metrics of training.
-
-    `originals`, `replacements` and `scores` are empty for methods other than PMC and PMC-alignment.
-
-    Attributes:
-        lm: unlearned model.
-        originals: original answer to each forget question by the id of the question.
-        replacements: replacement answer by the id of the question, or None if the question has no
-            replacement answer.
-        scores: score of the replacement answer by the id of the question; a score up to the
-            threshold counts as 0, and inf means that there is no replacement answer.
-        rounds: metrics of each round, such as losses. PMC adds the mean score and the number of
-            questions without a replacement answer of score 0.
-        seconds: wall time of each stage in seconds, and their sum as `total`.
-        tokens: number of sampled tokens as `sampled`, and of trained tokens as `trained`.
-        adapters: LoRA adapters, which are merged into `lm`, or None without LoRA.
-        lora: settings of the adapters, or None without LoRA.
-    """
-
-    lm: LanguageModel
-    originals: dict[str, str]
-    replacements: dict[str, str | None]
-    scores: dict[str, float]
-    rounds: list[dict[str, Any]]
-    seconds: dict[str, float]
-    tokens: dict[str, int]
-    adapters: Decoder | None = None
-    lora: LoRAConfig | None = None
-
-    def __repr__(self) -> str:
-        """Returns a summary of the result without questions and answers."""
-        seconds = self.seconds.get("total", 0.0)
-        return (
-            f"Unlearned({self.lm!r}, {len(self.rounds)} rounds, {len(self.replacements)} "
-            f"replacement answers, {seconds:.0f} s)"
-        )
-
-    def export(self, folder: str | Path, *, dtype: str | None = None) -> None:
-        """Writes the unlearned model as a Hugging Face folder (see `pmc_jax.export_hf`).
-
-        Args:
-            folder: folder to write, which must be absent or empty.
-            dtype: dtype of the decoder's weights; None selects that of each tensor in the source.
-
-        Raises:
-            UserError: the folder is not empty or cannot be written.
-        """
-        export_hf(self.lm, folder, dtype=dtype)
-
-    def export_adapter(self, folder: str | Path) -> None:
-        """Writes the LoRA adapters as a PEFT folder.
-
-        Args:
-            folder: folder to write, which must be absent or empty.
-
-        Raises:
-            UserError: the model has no adapters because all weights were trained, or the folder is
-                not empty or cannot be written.
-        """
-        if self.adapters is None or self.lora is None:
-            raise UserError(
-                "export_adapter: the model has no adapters, because all weights were trained. "
-                "Call unlearn with train=TrainConfig(lora=LoRAConfig(rank=8))."
-            )
-        export_adapter(self.lm, self.adapters, self.lora, folder)
-
-    def answer(self, questions: Sequence[str], **options: Any) -> list[str]:
-        """Returns the greedy answer of the unlearned model to each question.
-
-        Args:
-            questions: questions without a prompt template.
-            **options: keyword arguments of `pmc_jax.answer`.
-        """
-        return answer(self.lm, questions, **options)
+Pairs: TypeAlias = Sequence[tuple[str, str]]
 
 
 def unlearn(
@@ -124,28 +43,31 @@ def unlearn(
     forget: ForgetSet | Sequence[str] | Pairs,
     retain: RetainSet | Pairs,
     *,
-    method: MethodConfig | str = "pmc",
-    config: PMCConfig | None = None,
-    train: TrainConfig | None = None,
-    model: ModelConfig | None = None,
-    data: DataConfig | None = None,
+    method: MethodConfig | MethodName | Config | Settings | None = None,
+    config: PMCConfig | Config | Settings | None = None,
+    train: TrainConfig | Config | Settings | None = None,
+    model: ModelConfig | Config | Settings | None = None,
+    data: DataConfig | Config | Settings | None = None,
     score: Score | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     progress: bool = False,
 ) -> Unlearned:
     """Unlearns the forget questions by Partial Model Collapse (PMC) or by another method.
 
     PMC needs no true answers, because it trains only on answers that the model itself generates and
-    on retain pairs.
+    on retain pairs. Settings are sections such as `PMCConfig`, a whole `Config`, or dicts of
+    either, and have the names and the checks of a YAML file.
 
     Args:
         lm: model that `load` returns; this model is not changed.
         forget: forget questions, or (question, true answer) pairs for a method that trains on true
             answers.
         retain: question-answer pairs that the model must keep.
-        method: name in `pmc_jax.training.losses.METHODS`, or settings of a method.
+        method: name of a method (see docs/reference/methods.md), or settings of a method.
         config: settings of PMC. Methods other than PMC and PMC-alignment read only
             `config.schedule`, and `config.sampling.max_new_tokens` to check the length of prompts.
+            Of a whole `Config`, the call reads also `method`, `train`, `model`, `data` and `seed`,
+            each of which the argument of the same name replaces.
         train: settings of training.
         model: settings of prompts and dtypes.
         data: settings of the data. Only `max_length`, `long_rows`, `on_overlap` and `words` are
@@ -153,19 +75,17 @@ def unlearn(
         score: function that maps an original answer and a list of samples to one number per sample,
             where lower is better and 0 means forgotten; None selects `config.score`. Only PMC and
             PMC-alignment read this argument.
-        seed: seed of all random choices, such as sampling and the choice and order of rows.
+        seed: seed of all random choices, such as sampling and the choice and order of rows; None
+            selects the seed of a whole `config`, or else 0.
         progress: whether to show progress bars on stderr.
 
     Raises:
         UserError: settings or rows are invalid, prompts or rows are too long, or training diverges.
     """
-    settings = Config(
-        pmc=config or PMCConfig(),
-        method=MethodConfig(name=method) if isinstance(method, str) else method,
-        train=train or TrainConfig(),
-        data=data or DataConfig(),
-        seed=seed,
-    )
+    if isinstance(method, str):
+        method = MethodConfig(name=method)
+    others = dict(method=method, train=train, model=model, data=data)
+    settings = Config(**sections_of("pmc", config, seed, **others))
     answers = None
     if METHODS[settings.method.name].reads_true_answers:
         rows = pairs_to_retain(forget, "forget")
@@ -175,7 +95,7 @@ def unlearn(
         forget = questions_to_forget(forget)
     inputs = RunInputs(forget, _retain_set(retain), answers, refusals_for(settings.method))
     check_twins(settings.data.on_overlap, inputs.forget, inputs.retain)
-    generator, recorder = TextGenerator.of(lm, model or ModelConfig()), Recorder(bars=progress)
+    generator, recorder = TextGenerator.of(lm, settings.model), Recorder(bars=progress)
     with recorder.watch.compiling_apart():
         originals = [""] * len(forget)
         if trains_on_own_answers(settings):
@@ -205,10 +125,10 @@ def finetune(
     lm: LanguageModel,
     pairs: FinetuneSet | Pairs,
     *,
-    config: FinetuneConfig | None = None,
-    model: ModelConfig | None = None,
-    data: DataConfig | None = None,
-    seed: int = 0,
+    config: FinetuneConfig | Config | Settings | None = None,
+    model: ModelConfig | Config | Settings | None = None,
+    data: DataConfig | Config | Settings | None = None,
+    seed: int | None = None,
     progress: bool = False,
 ) -> LanguageModel:
     """Fine-tunes a copy of a model on question-answer pairs, with a loss only on answer tokens.
@@ -216,7 +136,8 @@ def finetune(
     Args:
         lm: model that `load` returns; this model is not changed.
         pairs: question-answer pairs to learn.
-        config: settings of fine-tuning.
+        config: settings of fine-tuning. Of a whole `Config`, the call reads also `model`, `data`
+            and `seed`.
         model: settings of prompts and dtypes.
         data: settings of the data. Only `max_length` and `long_rows` are read.
         seed: seed of the order of the rows and of new adapters.
@@ -231,13 +152,14 @@ def finetune(
     if not isinstance(pairs, FinetuneSet):
         rows = pairs_to_retain(pairs, "pairs")
         pairs = FinetuneSet(rows.ids, rows.questions, rows.answers)
-    generator = TextGenerator.of(lm, model or ModelConfig())
+    settings = sections_of("finetune", config, seed, model=model, data=data)
+    generator = TextGenerator.of(lm, settings["model"])
     weights = _finetune(
         generator,
         pairs,
-        config or FinetuneConfig(),
-        data or DataConfig(),
-        seed=seed,
+        settings["finetune"],
+        settings["data"],
+        seed=settings["seed"],
         recorder=Recorder(bars=progress),
     )
     return generator.trained(weights)
@@ -247,16 +169,16 @@ def evaluate(
     lm: LanguageModel,
     splits: Sequence[EvalSet] | Mapping[str, Pairs],
     *,
-    config: EvaluateConfig | None = None,
+    config: EvaluateConfig | Config | Settings | None = None,
     reference: LanguageModel | None = None,
     before: LanguageModel | None = None,
     never_saw: Sequence[LanguageModel] = (),
     retain: RetainSet | Pairs = (),
-    model: ModelConfig | None = None,
-    data: DataConfig | None = None,
-    seed: int = 0,
+    model: ModelConfig | Config | Settings | None = None,
+    data: DataConfig | Config | Settings | None = None,
+    seed: int | None = None,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Computes the unlearn quality, utility, ROUGE-L recalls and further measures of a model.
 
     Args:
@@ -266,7 +188,8 @@ def evaluate(
             and `relearn`. Some measures need paraphrased and wrong answers, which are columns of an
             `EvalSet`.
         config: settings of evaluation, which select the measures. The arguments `reference` and
-            `never_saw` replace the settings with these names.
+            `never_saw` replace the settings with these names. Of a whole `Config`, the call reads
+            also `model`, `data` and `seed`.
         reference: model that never saw the forget rows.
         before: model before unlearning.
         never_saw: at least five models like `reference`, trained with other seeds, for the measure
@@ -280,9 +203,7 @@ def evaluate(
         progress: whether to show progress bars on stderr.
 
     Returns:
-        A dict of the numbers that `pmc_jax.evaluation.quality.of_recalls` returns, with the key
-        `words` for the rule by which ROUGE divides texts into words. If measures are selected, the
-        key `evaluation` holds their results (see docs/reference/evaluation.md).
+        The numbers (see `Evaluation`).
 
     Raises:
         UserError: a split has an unknown name, rows are invalid or too long, the text in
@@ -303,11 +224,11 @@ def evaluate(
         name = key_name(unknown[0], given)
         raise UserError(f"splits: the split {name} is unknown. Use one of: {names}.")
     retain = _retain_set(retain) if retain else None
-    asking, settings = config or EvaluateConfig(), model or ModelConfig()
+    settings = sections_of("evaluate", config, seed, model=model, data=data)
     named = {s.name: s for s in splits}
 
     def model_ref(which: LanguageModel) -> ModelRef:
-        generator = TextGenerator.of(which, settings)
+        generator = TextGenerator.of(which, settings["model"])
         return ModelRef("given in code", "", lambda name: LoadedModel(name, generator))
 
     models = {"before": before, "after": lm, "reference": reference}
@@ -316,15 +237,15 @@ def evaluate(
         EvalContext(
             named,
             retain,
-            asking,
-            data or DataConfig(),
-            seed,
+            settings["evaluate"],
+            settings["data"],
+            settings["seed"],
             never_saw=tuple(map(model_ref, never_saw)),
         ),
         recorder=Recorder(bars=progress),
     )
-    numbers = headline(evaluation, "after") | {"words": evaluation["words"]}
-    return numbers | ({"evaluation": evaluation} if asking.wanted else {})
+    numbers = headline(evaluation, "after")
+    return Evaluation(**numbers, words=evaluation["words"], evaluation=evaluation)
 
 
 def _retain_set(retain: RetainSet | Pairs) -> RetainSet:

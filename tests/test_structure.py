@@ -10,7 +10,7 @@ PACKAGE = Path(pmc_jax.__file__).parent
 FLOORS = (
     *("errors", "config", "distributed", "models", "data", "sampling", "scoring", "artifacts"),
     *("training", "theory", "evaluation", "unlearning", "planning", "report", "compare"),
-    *("commands", "answers", "api", "cli", "__init__"),
+    *("commands", "answers", "unlearned", "api", "cli", "__init__"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -20,7 +20,8 @@ from pmc_jax.commands.settings_help import field_texts
 from pmc_jax.config.compare import CompareConfig
 from pmc_jax.config.data import SourceConfig
 from pmc_jax.config.run import Config
-from pmc_jax.config.schema import CHECK, KEYS, Section
+from pmc_jax.config.schema import KEYS, Section, check_of
+from pmc_jax.config.type_hints import hints
 
 PAGE = Path(__file__).with_name("settings.md")
 
@@ -76,16 +77,16 @@ def _tables(
     """
     heading = seen[cls] = heading or prefix.rstrip(".")
     summary, texts = inspect.cleandoc(cls.__doc__).partition("\nFields:\n")[0], field_texts(cls)
-    hints = typing.get_type_hints(cls)
+    types_of = hints(cls)
     rows, inner = [], []
     for field in dataclasses.fields(cls):
-        hint, name = hints[field.name], prefix + field.name
+        hint, name = types_of[field.name], prefix + field.name
         section = _section_in(hint)
         if section is not None and section not in seen:
             inner.append((section, f"{name}.NAME." if hint is not section else f"{name}."))
             if hint is section:  # the table of the section describes its fields
                 continue
-        type_ = _type(hint, seen, field)
+        type_ = _type(hint, seen, cls, field)
         text = _meaning(texts[field.name])
         rows.append(f"| `{name}` | {type_} | {_default(field)} | {text} |")
     if rows:
@@ -105,11 +106,11 @@ def _section_in(hint: Any) -> type[Section] | None:
     return next((kind for kind in inner if dataclasses.is_dataclass(kind)), None)
 
 
-def _type(hint: Any, seen: dict[type, str], field: dataclasses.Field) -> str:
+def _type(hint: Any, seen: dict[type, str], cls: type[Section], field: dataclasses.Field) -> str:
     text = _type_name(hint, seen)
     if keys := field.metadata.get(KEYS):
         text += f"; names: {', '.join(keys)}"
-    if (check := field.metadata.get(CHECK)) is None:
+    if (check := check_of(cls, field)) is None:
         return _cell(text)
     expected = check.expected.removeprefix("a number ")
     if expected.startswith("text "):

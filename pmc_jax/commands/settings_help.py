@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pmc_jax.config.schema import Section
+from pmc_jax.config.type_hints import hints
 
 _FIELDS = re.compile(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
@@ -28,12 +29,12 @@ def settings_help(root: type[Section], names: Sequence[str]) -> str:
     """
     formatter = argparse.HelpFormatter("pmc", max_help_position=40)
     for heading, (cls, fields) in dict(_sections(root, names)).items():
-        texts, hints = field_texts(cls), typing.get_type_hints(cls)
+        texts, types_of = field_texts(cls), hints(cls)
         width = max(len(item.name) for item in fields)
         formatter.start_section(heading)
         formatter.add_text(inspect.cleandoc(cls.__doc__).partition("\n\n")[0])
         for item in fields:
-            row = f"{item.name:{width}} {_type_name(hints[item.name])}{_default(item)}"
+            row = f"{item.name:{width}} {_type_name(types_of[item.name])}{_default(item)}"
             text = texts[item.name].replace("%", "%%").replace("None", "null")
             formatter.add_argument(argparse.Action([], "", metavar=row, help=text))
         formatter.end_section()
@@ -57,7 +58,7 @@ def _sections(
     """
     fields, inner = [], []
     for item in dataclasses.fields(cls):
-        name, hint = f"{prefix}{item.name}", typing.get_type_hints(cls)[item.name]
+        name, hint = f"{prefix}{item.name}", hints(cls)[item.name]
         kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
         if hint in kinds and hint.shorthand is None:
             inner += _sections(hint, names, f"{name}.")

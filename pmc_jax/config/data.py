@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pmc_jax.config import schema
-from pmc_jax.config.schema import NOT_EMPTY, SEED, Check, Section, between, one_of, setting
+from pmc_jax.config.schema import NOT_EMPTY, SEED, Check, Section, between, setting
 
 EVALUATION_SETS = (
     "forget",
@@ -124,6 +125,6 @@ class DataConfig(Section):
     )
     people: PeopleConfig = field(default_factory=PeopleConfig)
     max_length: int = setting(256, between(2, 10**6))
-    long_rows: str = setting("error", one_of("error", "drop"))
-    on_overlap: str = setting("warn", one_of("warn", "error"))
-    words: str = setting("auto", one_of("auto", "ascii", "unicode"))
+    long_rows: Literal["error", "drop"] = "error"
+    on_overlap: Literal["warn", "error"] = "warn"
+    words: Literal["auto", "ascii", "unicode"] = "auto"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
 
 from pmc_jax.config.paths import output_setting
 from pmc_jax.config.schema import (
@@ -15,11 +16,10 @@ from pmc_jax.config.schema import (
     above,
     at_least,
     between,
-    one_of,
     setting,
 )
 
-MEASURE_NAMES = (
+MeasureName: TypeAlias = Literal[
     "honesty",
     "tofu",
     "memorisation",
@@ -33,11 +33,14 @@ MEASURE_NAMES = (
     "quantised",
     "relearned",
     "indistinguishable",
-)
+]
+MEASURE_NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
 UTILITY_SETS = ("retain", "world_facts", "real_authors")
-BEST_RULES = ("unlearn_quality", "utility", "mean", "harmonic_mean", "min")
-QUANTISATIONS = ("int8", "int4", "nf4")
-LEVELS = ("said", "sampled", "elicited")
+BestRule: TypeAlias = Literal["unlearn_quality", "utility", "mean", "harmonic_mean", "min"]
+Quantisation: TypeAlias = Literal["int8", "int4", "nf4"]
+QUANTISATIONS: tuple[Quantisation, ...] = get_args(Quantisation)
+Level: TypeAlias = Literal["said", "sampled", "elicited"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class LevelsConfig(Section):
             None recognises only the English ones.
     """
 
-    measured: tuple[str, ...] = setting(LEVELS, one_of(*LEVELS))
+    measured: tuple[Level, ...] = LEVELS
     num_samples: int = setting(16, between(1, 10_000))
     temperature: float = setting(1.0, above(0))
     max_score: float = setting(0.3, BELOW_ONE)
@@ -153,12 +156,12 @@ class EvaluateConfig(Section):
     batch_size: int = setting(64, between(1, 65_536))
     every: int = setting(0, at_least(0))
     at_seconds: tuple[float, ...] = setting((), above(0))
-    keep_best: str | None = setting(None, one_of(*BEST_RULES))
-    measures: tuple[str, ...] = setting((), one_of("all", *MEASURE_NAMES))
+    keep_best: BestRule | None = None
+    measures: tuple[Literal["all"] | MeasureName, ...] = ()
     dir: str | None = output_setting(None)
     reference: str | None = None
     never_saw: tuple[str, ...] = ()
-    quantisation: tuple[str, ...] = setting(QUANTISATIONS, one_of(*QUANTISATIONS))
+    quantisation: tuple[Quantisation, ...] = QUANTISATIONS
     levels: LevelsConfig = field(default_factory=LevelsConfig)
     leakage: LeakageConfig = field(default_factory=LeakageConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
-from pmc_jax.config.schema import Section, above, at_least, one_of, setting
+from pmc_jax.config.schema import Section, above, at_least, setting
 
 # Methods in TARGET_BASED train on the true answers, so they need `data.forget_answers`.
-ANSWER_FREE = ("pmc", "pmc_alignment", "idk", "retain_only")
-TARGET_BASED = (
+_AnswerFree: TypeAlias = Literal["pmc", "pmc_alignment", "idk", "retain_only"]
+_TargetBased: TypeAlias = Literal[
     "gradient_ascent",
     "gradient_difference",
     "kl",
@@ -17,8 +18,11 @@ TARGET_BASED = (
     "simnpo",
     "rmu",
     "undial",
-)
-METHOD_NAMES = ANSWER_FREE + TARGET_BASED
+]
+MethodName: TypeAlias = Literal[_AnswerFree, _TargetBased]
+ANSWER_FREE: tuple[str, ...] = get_args(_AnswerFree)
+TARGET_BASED: tuple[str, ...] = get_args(_TargetBased)
+METHOD_NAMES: tuple[str, ...] = get_args(MethodName)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class MethodConfig(Section):
             compilation; None disables the limit.
     """
 
-    name: str = setting("pmc", one_of(*METHOD_NAMES))
+    name: MethodName = "pmc"
     beta: float | None = setting(None, above(0))
     margin: float = setting(0.0, at_least(0))
     margin_inside: bool = False

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 import string
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from pmc_jax.config.schema import CHECK, Check, Section, one_of, setting
+from pmc_jax.config.schema import CHECK, Check, Section, setting
 
 
 def _is_question_tag(text: str) -> bool:
@@ -69,9 +69,9 @@ class ModelConfig(Section):
 
     path: str | None = None
     config: str | None = None
-    compute_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
-    cache_dtype: str = setting("auto", one_of("auto", "float32", "bfloat16"))
-    format: str = setting("auto", one_of("auto", "chat", "tags"))
+    compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    cache_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    format: Literal["auto", "chat", "tags"] = "auto"
     system_prompt: str | None = None
     chat_template_kwargs: dict[str, Any] = field(
         default_factory=lambda: {"enable_thinking": False}, metadata={CHECK: _VARIABLE}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pmc_jax.config.schema import (
     BELOW_ONE,
@@ -14,12 +15,9 @@ from pmc_jax.config.schema import (
     above,
     at_least,
     between,
-    one_of,
     setting,
 )
 
-LANGUAGES = ("en", "de", "fr", "es", "ru", "zh")
-ANSWERS = ("own", "abstain", "unseen")
 _NOT_BLANK = Check("text that is not blank", str.strip)
 _PERCENT = Check("above 0 and at most 100", lambda value: 0 < value <= 100)
 
@@ -86,7 +84,7 @@ class ScoreConfig(Section):
     name: str = setting("rougeL_recall", NOT_EMPTY)
     weights: dict[str, float] = field(default_factory=dict, metadata={CHECK: above(0)})
     threshold: float = setting(0.1, BELOW_ONE)
-    threshold_from: str | None = setting(None, one_of("retain"))
+    threshold_from: Literal["retain"] | None = None
     min_len: int = setting(0, between(0, 10**6))
     guard_empty: bool = True
     forbidden: tuple[str, ...] = setting((), _NOT_BLANK)
@@ -139,9 +137,9 @@ class SelectionConfig(Section):
             sampled model at temperature 1; None disables the rule.
     """
 
-    rule: str = setting("best", one_of("best", "bradley_terry"))
+    rule: Literal["best", "bradley_terry"] = "best"
     tau: float = setting(0.1, above(0))
-    prefer: str = setting("least", one_of("first", "least"))
+    prefer: Literal["first", "least"] = "least"
     max_train_score: float | None = setting(0.0, between(0, 1))
     private_words: bool = False
     share_answers: bool = False
@@ -168,7 +166,7 @@ class SubjectConfig(Section):
 
     names_file: str | None = setting(None, NOT_EMPTY)
     invented: int = setting(4, between(1, 100))
-    unknown: str = setting("train", one_of("train", "skip"))
+    unknown: Literal["train", "skip"] = "train"
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ class AbstentionConfig(Section):
             chat template; training uses `model.system_prompt`.
     """
 
-    languages: tuple[str, ...] = setting(("en",), one_of(*LANGUAGES))
+    languages: tuple[Literal["en", "de", "fr", "es", "ru", "zh"], ...] = ("en",)
     openings_file: str | None = setting(None, NOT_EMPTY)
     system_prompt: str | None = setting(None, NOT_EMPTY)
 
@@ -275,7 +273,7 @@ class PMCConfig(Section):
             each round, to estimate E[e^r] and Var[e^r] with r = 1 - score; 0 disables the estimate.
     """
 
-    answer: str = setting("own", one_of(*ANSWERS))
+    answer: Literal["own", "abstain", "unseen"] = "own"
     subject: SubjectConfig = field(default_factory=SubjectConfig)
     abstention: AbstentionConfig = field(default_factory=AbstentionConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

@@ -1,16 +1,15 @@
 """Base class and builder of the settings, which are frozen dataclasses that check their fields.
 
 A settings class derives from `Section`. The type hint of a field declares its possible values:
-bool, int, float, str, another section, `X | None`, `dict[str, X]`, `tuple[X, ...]` or Any. Values
-of type Any are not converted. `setting` adds a `Check` of the value. Values from a file and values
-set in code follow the same rules, because `_convert` handles both. This module contains no names of
-settings.
+bool, int, float, str, `Literal` of texts, another section, `X | None`, `dict[str, X]`,
+`tuple[X, ...]` or Any. Values of type Any are not converted. `setting` adds a `Check` of the value.
+Values from a file and values set in code follow the same rules, because `_convert` handles both.
+This module contains no names of settings.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import numbers
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from pmc_jax.config.type_hints import hints, literals
 from pmc_jax.config.wording import is_text, is_word, key_name, nearest, offer, shown
 from pmc_jax.errors import UserError, escaped
 
@@ -154,7 +154,7 @@ def dotted_names(cls: type[Section], prefix: str = "") -> Iterator[str]:
     Sections in lists and mappings are included.
     """
     for item in dataclasses.fields(cls):
-        name, hint = f"{prefix}{item.name}", _hints(cls)[item.name]
+        name, hint = f"{prefix}{item.name}", hints(cls)[item.name]
         yield name
         inner = [hint, *typing.get_args(hint)]
         section = next((kind for kind in inner if dataclasses.is_dataclass(kind)), None)
@@ -231,9 +231,10 @@ _SCALARS: dict[type, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = 
 }
 
 
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def check_of(cls: type[Section], item: dataclasses.Field) -> Check | None:
+    """Returns the condition on the value of a field, or None if the type is the only condition."""
+    choices = literals(cls)[item.name]
+    return one_of(*choices) if choices else item.metadata.get(CHECK)
 
 
 @dataclass
@@ -274,8 +275,8 @@ def _field_value(
 ) -> Any:
     """Converts and checks the value of one field."""
     before = len(report.faults)
-    value = _convert(_hints(cls)[item.name], value, name, report, item.metadata.get(KEYS))
-    check = item.metadata.get(CHECK)
+    value = _convert(hints(cls)[item.name], value, name, report, item.metadata.get(KEYS))
+    check = check_of(cls, item)
     if check is not None and len(report.faults) == before:
         for entry_name, entry in _entries(name, value):
             if entry is not None and not check.holds(entry):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
 
-from pmc_jax.config.schema import BELOW_ONE, Section, above, at_least, between, one_of, setting
+from pmc_jax.config.schema import BELOW_ONE, Section, above, at_least, between, setting
 
-PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+Projection: TypeAlias = Literal["q", "k", "v", "o", "gate", "up", "down"]
+PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class LoRAConfig(Section):
 
     rank: int = setting(0, between(0, 65_536))
     alpha: float = setting(16.0, above(0))
-    targets: tuple[str, ...] = setting(PROJECTIONS, one_of(*PROJECTIONS))
+    targets: tuple[Projection, ...] = PROJECTIONS
 
     def cross_faults(self) -> list[str]:
         return [] if self.targets else ["targets: the list is empty. Name at least one projection."]
@@ -43,11 +45,11 @@ class AdamWConfig(Section):
     """
 
     weight_decay: float = setting(0.01, at_least(0))
-    decay_on: str = setting("all", one_of("all", "matrices"))
+    decay_on: Literal["all", "matrices"] = "all"
     beta1: float = setting(0.9, BELOW_ONE)
     beta2: float = setting(0.999, BELOW_ONE)
     epsilon: float = setting(1e-8, above(0))
-    moment_dtype: str = setting("float32", one_of("float32", "bfloat16"))
+    moment_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,12 @@ class TrainConfig(Section):
     batch_size: int = setting(8, between(1, 65_536))
     accumulation_steps: int = setting(1, between(1, 65_536))
     warmup_steps: int = setting(0, between(0, 10**9))
-    decay: str = setting("linear", one_of("linear", "none"))
+    decay: Literal["linear", "none"] = "linear"
     max_grad_norm: float | None = setting(None, above(0))
     max_bad_steps: int = setting(3, between(1, 10**6))
-    loss_mean: str = setting("tokens", one_of("tokens", "answers"))
-    accumulation_mean: str = setting("step", one_of("step", "micro_batches"))
-    remat: str = setting("dots", one_of("none", "full", "dots"))
-    attention: str = setting("xla", one_of("xla", "cudnn"))
+    loss_mean: Literal["tokens", "answers"] = "tokens"
+    accumulation_mean: Literal["step", "micro_batches"] = "step"
+    remat: Literal["none", "full", "dots"] = "dots"
+    attention: Literal["xla", "cudnn"] = "xla"
     adamw: AdamWConfig = field(default_factory=AdamWConfig)
     lora: LoRAConfig = field(default_factory=LoRAConfig)

@@ -119,7 +119,7 @@ def make_mesh(
     tensor: int = 1,
     *,
     slices: int = 1,
-    devices: Sequence | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
     """Builds a mesh with `slices` x `data` x `fsdp` x `tensor` devices.
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 NO_REFERENCE = (
     "no reference model is given; set evaluate.reference (pmc compare: reference.path, Python: "
@@ -76,3 +76,38 @@ class Result:
     def nothing(descriptions: Mapping[str, Description], reason: str) -> "Result":
         """Builds a result in which all numbers are missing for the same reason."""
         return Result(missing=dict.fromkeys(descriptions, reason))
+
+
+class SplitNumbers(TypedDict):
+    """Numbers of one evaluation set; `rougeL_recall` is the mean over its rows, from 0 to 1."""
+
+    rougeL_recall: float
+
+
+class Numbers(TypedDict):
+    """Unlearn quality, utility and the recalls that both are computed from.
+
+    Attributes:
+        unlearn_quality: 0 to 100, or None without the sets `forget` and `forget_paraphrased`.
+        utility: 0 to 100, or None without the sets that it averages.
+        utility_splits: names of the sets that `utility` averages.
+        splits: numbers of each evaluation set by its name.
+    """
+
+    unlearn_quality: float | None
+    utility: float | None
+    utility_splits: list[str]
+    splits: dict[str, SplitNumbers]
+
+
+class Evaluation(Numbers):
+    """Result of `evaluate`: the numbers of the model, and all numbers of all models.
+
+    Attributes:
+        words: name of the rule by which ROUGE divides texts into words (ascii | unicode).
+        evaluation: contents of `evaluation.json` (see docs/reference/evaluation.md): the measures
+            in the settings for each model that was given, as JSON values.
+    """
+
+    words: str
+    evaluation: dict[str, Any]

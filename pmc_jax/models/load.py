@@ -76,6 +76,24 @@ class LanguageModel:
         """Returns a short text with the source and the size of the model."""
         return f"LanguageModel({self.source!r}, {self.config.num_layers} layers, {self.model!r})"
 
+    def save(self, folder: str | Path, *, dtype: str | None = None) -> None:
+        """Writes the model as a folder that `load` and transformers read.
+
+        The folder has the weights as safetensors, `config.json`, the tokenizer, and the licence and
+        other side files of the source. This method also converts a GGUF file.
+
+        Args:
+            folder: folder to write, which must be absent or empty.
+            dtype: dtype of the decoder's weights, such as "bfloat16"; None selects the dtype of
+                each tensor in the source (float32 for GGUF).
+
+        Raises:
+            UserError: the folder is not empty or cannot be written.
+        """
+        from pmc_jax.models.export import export_hf  # this module imports `LanguageModel`
+
+        export_hf(self, folder, dtype=dtype)
+
 
 def load(
     path_or_name: str | Path,

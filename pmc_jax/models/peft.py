@@ -109,7 +109,7 @@ def _name_and_revision(source: str) -> tuple[str, str | None]:
     if path.is_file():
         _log.warning(
             "%s: PEFT cannot load the base of the adapters from a GGUF file. Write the base as a "
-            "folder with pmc_jax.export_hf, and set base_model_name_or_path in "
+            "folder with pmc_jax.load(...).save(FOLDER), and set base_model_name_or_path in "
             "adapter_config.json to the path of that folder.",
             path,
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pmc_jax.errors import UserError
 
@@ -18,7 +19,7 @@ class Score(Protocol):
     floats [K], from 0 (a sample has nothing of the original answer) to 1. Lower is better.
     """
 
-    def __call__(self, original: str, samples: Sequence[str]) -> np.ndarray: ...
+    def __call__(self, original: str, samples: list[str], /) -> ArrayLike: ...
 
 
 def is_empty(text: str) -> bool:

@@ -186,7 +186,7 @@ def make(folder: Path, name: str) -> None:
     else:
         golden_models.model_folder(case / "golden", golden)
         # The golden checkpoints are those of transformers 5, which transformers 4 cannot read.
-        pmc_jax.export_hf(pmc_jax.load(case / "golden"), case / source)
+        pmc_jax.load(case / "golden").save(case / source)
         shutil.rmtree(case / "golden")
         if change is not None:
             change(case / source)
@@ -206,7 +206,7 @@ def make(folder: Path, name: str) -> None:
         path, model = find(source), Path("out/model")
         advice = [x for x in done.stderr.splitlines() if "base_model_name_or_path" in x]
         if advice:  # Do as it says.
-            pmc_jax.export_hf(pmc_jax.load(path), "base")
+            pmc_jax.load(path).save("base")
             settings = json.loads(Path("out/adapter/adapter_config.json").read_text())
             settings["base_model_name_or_path"] = str(Path("base").absolute())
             Path("out/adapter/adapter_config.json").write_text(json.dumps(settings))
