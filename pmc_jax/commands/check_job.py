@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pmc_jax.artifacts import run_files, run_folder
-from pmc_jax.commands.check_needs import counts_of, disk_text, memory_text, time_text
+from pmc_jax.commands.check_needs import counts_of, disk_text, memory_text, time_text, used_text
 from pmc_jax.commands.check_rows import measures_text, prompts_text, rows_text, schedule_text
 from pmc_jax.commands.fits import check_fits, check_measured
 from pmc_jax.commands.inputs import (
@@ -69,7 +69,7 @@ def run_check(
     lm = attempt(load_model, config, target if made else name, trained)
     load_seconds = time.perf_counter() - begin
     generator = None if lm is None else attempt(TextGenerator.of, lm, config.model)
-    if generator is None or not _is_whole(inputs):
+    if generator is None or not _is_whole(config, inputs):
         return faults.messages
     check_fits(config, generator, inputs, attempt=attempt)
     finetunes = bool(config.finetune.data) and not made
@@ -85,20 +85,23 @@ def run_check(
     if faults.messages:
         return faults.messages
     say(disk_text(config, generator, finetunes))
-    memory = memory_text(config, generator, inputs, finetunes)
-    timings = None
+    say(memory_text(config, generator, inputs, finetunes))
     if timed:
+        devices = generator.layout.mesh.local_devices
         timings = attempt(time_programs, config, generator, inputs, finetunes=finetunes)
-    say(memory())
-    if timings is not None:
+        if timings is None:
+            return faults.messages
+        say(used_text(devices))
         say(time_text(config, counts, timings, load_seconds))
     say(f"output   {path}: {state}")
     return faults.messages
 
 
-def _is_whole(inputs: RunInputs) -> bool:
+def _is_whole(config: Config, inputs: RunInputs) -> bool:
     """Returns whether all rows of a run could be read."""
-    return None not in (inputs.forget, inputs.retain, inputs.refusals, *inputs.eval_sets)
+    needed = [inputs.forget, inputs.retain, inputs.refusals, *inputs.eval_sets]
+    needed += [inputs.target_rows] if config.finetune.data else []
+    return None not in needed
 
 
 def _folder_state(config: Config, inputs: RunInputs, overwrite: bool) -> tuple[str, bool]:
@@ -114,7 +117,7 @@ def _folder_state(config: Config, inputs: RunInputs, overwrite: bool) -> tuple[s
         run_folder.check(path, settings={}, digests={})
         _check_writable(path)
         return "new, the run would create this folder", False
-    if not _is_whole(inputs):
+    if not _is_whole(config, inputs):
         return "", False
     made = False
     if config.finetune.data and inputs.target_rows is not None:
@@ -128,7 +131,7 @@ def _folder_state(config: Config, inputs: RunInputs, overwrite: bool) -> tuple[s
     _check_writable(path)
     reuses = ", and would reuse its target model" if made else ""
     if resumes:
-        return f"an unfinished run, which would resume{reuses}", made
+        return f"an unfinished run, which would resume (numbers above: a whole run){reuses}", made
     if overwrite:
         return f"the run would replace the earlier run in this folder{reuses}", made
     return f"no run yet, the run would use this folder{reuses}", made

@@ -1,8 +1,9 @@
 """Describes the memory, the disk space and the time that a run needs, for `pmc check`."""
 
+import math
 import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -44,11 +45,8 @@ def counts_of(config: Config, inputs: RunInputs, finetunes: bool) -> Counts:
 
 def memory_text(
     config: Config, generator: TextGenerator, inputs: RunInputs, finetunes: bool
-) -> Callable[[], str]:
-    """Returns a function that describes the memory of the run on all devices together.
-
-    The function also gives the most memory that this process has used until it is called.
-    """
+) -> str:
+    """Returns the memory that the run needs at least, on all devices together."""
     model, dtype, pmc = generator.lm.config, generator.dtype, config.pmc
     states = {"unlearning": TrainingBytes.of(model, config.train, dtype)}
     if finetunes:
@@ -72,23 +70,18 @@ def memory_text(
         answers = engine.device_bytes(generator.cache_dtype or dtype)
         kept = state.weights + snapshot, state.optimizer
         rows.append(("sampling", *map(_gb, kept), None, _gb(answers), _gb(sum(kept) + answers)))
-    devices = generator.layout.mesh.local_devices
-    free = [free_on_device(device) for device in devices]
     headers = ("memory in GB", "weights", "optimizer", "gradients", "answers", "at least")
+    free = min(map(free_on_device, generator.layout.mesh.local_devices))
+    free, where = (free_on_host(), "this machine") if free == math.inf else (free, "each device")
+    return f"{table(rows, headers)}\n  Activations come on top. {_gb(free)} GB are free on {where}."
 
-    def text() -> str:
-        peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in devices]
-        host = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        if None in peaks:
-            used = f"this process has used up to {_gb(host)} GB, {_gb(free_on_host())} GB are free"
-        else:
-            used = (
-                f"a device has used up to {_gb(max(peaks))} GB ({_gb(min(free))} GB were free "
-                f"before), and this process up to {_gb(host)} GB"
-            )
-        return f"{table(rows, headers)}\n  activations come on top; {used}"
 
-    return text
+def used_text(devices: Sequence[jax.Device]) -> str:
+    """Returns the most memory that this process has used so far."""
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in devices]
+    host = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    used = "" if None in peaks else f", and {_gb(max(peaks))} GB on a device"
+    return f"  The timed steps used up to {_gb(host)} GB on this machine{used}."
 
 
 def disk_text(config: Config, generator: TextGenerator, finetunes: bool) -> str:

@@ -52,9 +52,9 @@ def time_programs(
         with busy("time the greedy answers"):
             answers, greedy = _time_greedy(config, generator, inputs, watch)
         originals = [answers.get(question, "") for question in inputs.forget.questions]
-        typical = list(inputs.retain.answers)
-        if not finetunes:
-            typical = [answer for answer in originals if answer.strip()] or typical
+        known = [] if finetunes else [answer for answer in originals if answer.strip()]
+        room = config.pmc.sampling.max_new_tokens
+        typical = known or [_cut(generator.encoder, text, room) for text in inputs.retain.answers]
         once = dataclasses.replace(config.pmc.sampling, max_attempts=1)
         once = dataclasses.replace(config, pmc=dataclasses.replace(config.pmc, sampling=once))
         recorder = Recorder(bars=False, watch=watch)
@@ -160,6 +160,8 @@ def _time_rounds(
 
     begin = _without_compilation(watch)
     seconds = timed(((lambda steps=steps: attempt(steps)) for steps in rounds), watch)
+    if not seconds:  # The run has no steps.
+        return None, 1.0, 0.0
     spent = _without_compilation(watch) - begin
     counted = asked[-len(seconds) :]
     answers = sum(counted) * config.pmc.sampling.num_samples
@@ -180,6 +182,12 @@ def _time_training(run: Unlearning, typical: list[str], watch: Stopwatch) -> tup
             run.source.store.offer(id_, answer, 0.0)
     steps = run.remaining_steps()
     return tuple(timed((lambda s=s: run.trainer.step(run.batch(s)[0]) for s in steps), watch))
+
+
+def _cut(encoder: Encoder, answer: str, room: int) -> str:
+    """Returns an answer, or its beginning if it has more tokens than a sampled answer may have."""
+    tokens = encoder.answer_prefix(answer)
+    return answer if len(tokens) <= room else encoder.decode(tokens[:room])
 
 
 def _mean_tokens(encoder: Encoder, answers: list[str]) -> float:
